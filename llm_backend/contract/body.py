@@ -1,0 +1,139 @@
+"""Request bodies: read within a limit, parsed as JSON that every part of the server can hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+from starlette.types import Message, Receive
+
+from llm_backend.contract.complaint import Path, field_name
+from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
+
+__all__ = [
+    "Limits",
+    "check_encoding",
+    "check_length",
+    "counted",
+    "parse_json",
+    "read_body",
+    "replayed",
+]
+
+Json: TypeAlias = Any  # a parsed body: any JSON value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a body may be: JSON is held in memory, uploads pass through."""
+
+    json_bytes: int = 32 * 1024 * 1024
+    upload_bytes: int = 1024 * 1024 * 1024
+    json_depth: int = 100
+
+
+def check_length(headers: Mapping[str, str], limit_bytes: int) -> None:
+    """Raises `TooLarge` where the announced length is over the limit."""
+    announced = headers.get("content-length", "")
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit_bytes):
+        raise _too_large(limit_bytes)
+
+
+def counted(receive: Receive, limit_bytes: int) -> Receive:
+    """The same messages; raises `TooLarge` when their bodies add up to more than the limit."""
+    seen_bytes = 0
+
+    async def receive_counted() -> Message:
+        nonlocal seen_bytes
+        message = await receive()
+        seen_bytes += len(message.get("body", b""))
+        if seen_bytes > limit_bytes:
+            raise _too_large(limit_bytes)
+        return message
+
+    return receive_counted
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body; raises `ClientGone` when the client leaves before its end."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A channel that tells a body that has been read, then goes on with `receive`."""
+    is_told = False
+
+    async def receive_again() -> Message:
+        nonlocal is_told
+        if is_told:
+            return await receive()
+        is_told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
+
+
+def check_encoding(headers: Mapping[str, str]) -> None:
+    """Raises `UnsupportedMediaType` for a compressed body."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        raise UnsupportedMediaType(
+            f"The body's content encoding {encoding[:64]!r} is not taken; send it as it is."
+        )
+
+
+def parse_json(body: bytes, limits: Limits) -> Json:
+    """The parsed body; raises `InvalidRequest` for what is not JSON or cannot be kept.
+
+    Refused besides malformed JSON: lone surrogates and other broken Unicode, NaN and Infinity,
+    nesting deeper than the limit, and NUL characters, which databases cannot store.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        message = f"The body is not valid JSON: {error.msg}, at character {error.pos}."
+        raise InvalidRequest(message, code="invalid_json") from None
+    if body.count(b"[") + body.count(b"{") > limits.json_depth:
+        _check_depth(value, limits.json_depth)
+    if b"\\u0000" in body:
+        _check_nul(value)
+    return value
+
+
+def _check_depth(value: Json, limit: int) -> None:
+    level, depth = [value], 0
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        if depth > limit:
+            raise InvalidRequest(f"The body is nested deeper than {limit} levels.")
+        level = [inner for one in level for inner in _children(one)]
+
+
+def _children(value: dict[str, Json] | list[Json]) -> list[Json]:
+    return list(value.values()) if isinstance(value, dict) else value
+
+
+def _check_nul(value: Json) -> None:
+    unread: list[tuple[Path, Json]] = [((), value)]
+    while unread:
+        path, one = unread.pop()
+        if isinstance(one, str) and "\x00" in one:
+            field = field_name(path)
+            message = f"Invalid '{field}': strings cannot hold NUL characters."
+            raise InvalidRequest(message, param=field)
+        if isinstance(one, dict):
+            unread += [((*path, key.replace("\x00", "?")), inner) for key, inner in one.items()]
+            unread += [((*path, key.replace("\x00", "?")), key) for key in one if "\x00" in key]
+        elif isinstance(one, list):
+            unread += [((*path, position), inner) for position, inner in enumerate(one)]
+
+
+def _too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"The body is larger than this server's limit of {limit_bytes} bytes.")

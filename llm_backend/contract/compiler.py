@@ -1,0 +1,205 @@
+"""Compiles `openapi/` into the form that a starting server loads.
+
+Three files, so that start-up parses only what it needs:
+
+    start.json     the table of operations and the view that Connexion routes by
+    openapi.json   the whole document, as it is served and as validators read it
+    index.json     where each operation and each schema lies in openapi.json: [offset, length]
+
+The same sources give the same bytes; `digest_of` tells whether the compiled form is theirs.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import orjson
+import yaml
+
+from llm_backend.contract.fingerprint import FORMAT, SOURCES, digest_of
+from llm_backend.contract.overlay import apply_overlay
+
+__all__ = ["ContractError", "compile_contract"]
+
+Json: TypeAlias = Any  # a node of a parsed document: any JSON value
+
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+
+
+class ContractError(ValueError):
+    """The files under `openapi/` contradict each other; the message says where."""
+
+
+def compile_contract(openapi_dir: Path, target: Path) -> None:
+    """Writes the compiled form of `openapi_dir` into the directory `target`.
+
+    Raises `ContractError` or `OverlayError` when the four sources are not in step.
+    """
+    contract, overlay, extensions, answers = (_load(openapi_dir / name) for name in SOURCES)
+    document = _extended(apply_overlay(contract, overlay), extensions)
+    _check_references(document)
+    operations = _operations(document, answers)
+    start = {
+        "format": FORMAT,
+        "digest": digest_of(openapi_dir),
+        "operations": operations,
+        "view": _view(document, operations),
+    }
+    text, index = _sliced(document)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "openapi.json").write_bytes(text)
+    (target / "index.json").write_bytes(orjson.dumps(index))
+    (target / "start.json").write_bytes(orjson.dumps(start))
+
+
+def _load(path: Path) -> Json:
+    return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+
+
+def _extended(document: dict[str, Json], extensions: Mapping[str, Json]) -> dict[str, Json]:
+    """The document with our own operations, tags and components added; names may not collide."""
+    document["tags"] = [*document["tags"], *extensions["tags"]]
+    named = {tag["name"] for tag in document["tags"]}
+    used = [o["tags"][0] for _, _, o in _each_operation(document)]
+    document["tags"] += [{"name": tag} for tag in dict.fromkeys(used) if tag not in named]
+    _join(document["paths"], extensions["paths"])
+    for kind, components in extensions.get("components", {}).items():
+        _join(document["components"].setdefault(kind, {}), components)
+    return document
+
+
+def _join(ours: dict[str, Json], theirs: Mapping[str, Json]) -> None:
+    if collisions := ours.keys() & theirs.keys():
+        raise ContractError(f"extensions.yaml redefines {', '.join(sorted(collisions))}.")
+    ours.update(theirs)
+
+
+def _check_references(document: Mapping[str, Json]) -> None:
+    for reference in set(re.findall(rb'"\$ref":"(.*?)"', orjson.dumps(document))):
+        node: Json = document
+        for part in reference.decode().removeprefix("#/").split("/"):
+            node = node.get(part) if isinstance(node, dict) else None
+        if node is None:
+            raise ContractError(f"The document refers to {reference.decode()}, which is not there.")
+
+
+def _each_operation(document: Mapping[str, Json]) -> Iterator[tuple[str, str, Mapping[str, Json]]]:
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def _operations(document: Mapping[str, Json], answers: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """One row for each operation, in the document's order."""
+    rows = []
+    for path, method, operation in _each_operation(document):
+        operation_id = operation["operationId"]
+        if operation_id not in answers:
+            raise ContractError(f"operations.yaml does not say who answers {operation_id}.")
+        if "summary" not in operation:
+            raise ContractError(f"overlay.yaml has no summary for {operation_id}.")
+        answer = answers[operation_id]
+        is_local = isinstance(answer, dict)
+        rows.append(
+            {
+                "operation_id": operation_id,
+                "method": method.upper(),
+                "path": path,
+                "tag": operation["tags"][0],
+                "summary": operation["summary"],
+                "answered": "local" if is_local else answer,
+                "controller": answer["local"] if is_local else None,
+                "is_open": operation.get("security") == [],
+            }
+        )
+    named = [row["operation_id"] for row in rows]
+    if leftovers := [name for name in answers if named.count(name) != 1]:
+        raise ContractError(f"operations.yaml names {leftovers[0]}, which is not one operation.")
+    return rows
+
+
+def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> dict[str, Json]:
+    """The OpenAPI 3.0 view for Connexion: paths, methods, whether there is a body.
+
+    Routes are tried in this order, so local operations come first (chats before all) and, of paths
+    of one length, fixed segments come before parameters.
+    """
+    paths: dict[str, dict[str, Json]] = {}
+    for row in sorted(rows, key=_routing_order):
+        operation = document["paths"][row["path"]][row["method"].lower()]
+        paths.setdefault(row["path"], {})[row["method"].lower()] = _routed(operation)
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "view", "version": "1"},
+        "paths": paths,
+        "components": {"schemas": {}},  # with components, Connexion takes a body to be described
+    }
+
+
+def _routing_order(row: Mapping[str, Json]) -> tuple[bool, bool, int, list[bool]]:
+    segments = row["path"].split("/")
+    are_parameters = [part.startswith("{") for part in segments]
+    takes_the_rest = row["path"] == "/models/{model}"
+    return row["answered"] != "local", takes_the_rest, -len(segments), are_parameters
+
+
+def _routed(operation: Mapping[str, Json]) -> dict[str, Json]:
+    routed: dict[str, Json] = {
+        "operationId": operation["operationId"],
+        "responses": {"x-described-elsewhere": {}},
+    }
+    if "requestBody" in operation:
+        routed["requestBody"] = {"content": {"*/*": {}}}
+    tails = [p for p in operation.get("parameters", []) if p["schema"].get("format") == "path"]
+    if tails:
+        routed["parameters"] = tails
+    return routed
+
+
+def _sliced(document: Mapping[str, Json]) -> tuple[bytes, dict[str, dict[str, tuple[int, int]]]]:
+    """The document as JSON, and where its operations and schemas lie in it."""
+    writer = _Writer()
+    index: dict[str, dict[str, tuple[int, int]]] = {"operations": {}, "schemas": {}}
+
+    def write_path(item: Mapping[str, Json]) -> None:
+        for key in writer.each_key(item):
+            where = writer.value(item[key])
+            if key in METHODS:
+                index["operations"][item[key]["operationId"]] = where
+
+    for key in writer.each_key(document):
+        if key == "paths":
+            for path in writer.each_key(document["paths"]):
+                write_path(document["paths"][path])
+        elif key == "components":
+            for kind in writer.each_key(document["components"]):
+                components = document["components"][kind]
+                places = index.setdefault(kind, {})
+                for name in writer.each_key(components):
+                    places[name] = writer.value(components[name])
+        else:
+            writer.value(document[key])
+    return bytes(writer.text), index
+
+
+class _Writer:
+    """Writes JSON and knows where each value went."""
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+
+    def each_key(self, node: Mapping[str, Json]) -> Iterator[str]:
+        """Writes an object around what is written for each key that it yields."""
+        self.text += b"{"
+        for position, key in enumerate(node):
+            self.text += (b"," if position else b"") + orjson.dumps(key) + b":"
+            yield key
+        self.text += b"}"
+
+    def value(self, node: Json) -> tuple[int, int]:
+        """Writes a value; returns its offset and length."""
+        start = len(self.text)
+        self.text += orjson.dumps(node)
+        return start, len(self.text) - start

@@ -1,0 +1,294 @@
+"""What is wrong with a JSON value, in one sentence: the first failure, told by the field's name.
+
+Compiled validators only say yes or no here: their error reports hold every branch of every
+alternative and take minutes and gigabytes for a hostile body of 200 KB. So a refused value is
+walked once more, by the schema, until the first failure, within a budget of steps. Of several
+alternatives that all fail, the one is told that the value meant: the branch whose tag (`type`,
+`role`) fits, else the one that failed deepest.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+__all__ = ["Complaint", "complaint_about", "field_name", "shown"]
+
+Json: TypeAlias = Any  # a schema, or a value to be checked against one: any JSON value
+Path: TypeAlias = tuple[str | int, ...]
+
+_STEPS = 4_000
+_DEPTH = 40
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int, float),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+_ARTICLES = {"object": "an object", "array": "an array", "integer": "an integer", "null": "null"}
+_BOUNDS: Sequence[tuple[str, str, str, Callable[[float, float], bool]]] = (
+    ("minimum", ">=", "below_min", operator.ge),
+    ("exclusiveMinimum", ">", "below_min", operator.gt),
+    ("maximum", "<=", "above_max", operator.le),
+    ("exclusiveMaximum", "<", "above_max", operator.lt),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complaint:
+    """One failure: where, OpenAI's code for it, and what was expected.
+
+    `expected` holds types where the type is wrong, values where the value is none of a set.
+    `is_tag`: the value is not the one that marks this branch of an alternative.
+    """
+
+    path: Path
+    code: str
+    detail: str
+    expected: tuple[Json, ...] = ()
+    is_tag: bool = False
+
+    @property
+    def field(self) -> str | None:
+        """The field's name as OpenAI writes it, `messages[1].content`; None for the whole."""
+        return field_name(self.path)
+
+    @property
+    def message(self) -> str:
+        """The sentence for the client."""
+        field = f"'{self.field}'" if self.path else "body"
+        if self.code == "missing_required_parameter":
+            return f"Missing required parameter: {field}."
+        if self.code == "unknown_parameter":
+            return f"Unknown parameter: {field}."
+        if self.code == "invalid_type":
+            types = _either([_ARTICLES.get(name, f"a {name}") for name in self.expected])
+            return f"Invalid type for {field}: expected {types}, but got {self.detail} instead."
+        if self.expected:
+            values = _either([shown(value) for value in self.expected])
+            return f"Invalid value for {field}: {self.detail}. Supported: {values}."
+        return f"Invalid {field}: {self.detail}."
+
+
+def complaint_about(value: Json, schema: Json, component: Callable[[str], Json]) -> Complaint:
+    """The first failure of a value that a validator of this schema has refused.
+
+    `component` resolves a reference, given as it is written in the schema.
+    """
+    found = _Walk(component).failure(schema, value, ())
+    return found or Complaint(
+        path=(), code="invalid_value", detail="it breaks the document of this API"
+    )
+
+
+def field_name(path: Path) -> str | None:
+    """`("messages", 1, "content")` as `messages[1].content`; long names are cut."""
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:64]}" for part in path)
+    return name.removeprefix(".")[:256] or None
+
+
+def shown(value: Json) -> str:
+    """A value as it stands in a message: short."""
+    text = f"'{value}'" if isinstance(value, str) else f"{value}"
+    return text if len(text) <= 64 else f"{text[:60]}...{text[0] if text[0] == chr(39) else ''}"
+
+
+class _Walk:
+    """One walk over a value; gives up, finding nothing, when its steps are used up."""
+
+    def __init__(self, component: Callable[[str], Json]) -> None:
+        self._component = component
+        self._components: dict[str, Json] = {}
+        self._steps = _STEPS
+
+    def failure(self, schema: Json, value: Json, path: Path) -> Complaint | None:
+        self._steps -= 1
+        if self._steps < 0 or len(path) > _DEPTH or schema is True:
+            return None
+        if "$ref" in schema and (
+            found := self.failure(self._resolved(schema["$ref"]), value, path)
+        ):
+            return found
+        if "type" in schema and (found := _type_failure(schema["type"], value, path)):
+            return found
+        for check in (_value_failures, self._inner_failures):
+            for found in check(schema, value, path):
+                return found
+        return None
+
+    def _resolved(self, reference: str) -> Json:
+        if reference not in self._components:
+            self._components[reference] = self._component(reference)
+        return self._components[reference]
+
+    def _inner_failures(self, schema: Json, value: Json, path: Path) -> Iterator[Complaint]:
+        if isinstance(value, dict):
+            yield from self._object_failures(schema, value, path)
+        elif isinstance(value, list) and "items" in schema:
+            for position, item in enumerate(value):
+                if found := self.failure(schema["items"], item, (*path, position)):
+                    yield found
+        for part in schema.get("allOf", ()):
+            if found := self.failure(part, value, path):
+                yield found
+        for key in ("anyOf", "oneOf"):
+            if key in schema and (found := self._alternatives(schema[key], value, path)):
+                yield found
+        if "not" in schema and not self.failure(schema["not"], value, path):
+            yield Complaint(path=path, code="invalid_value", detail="this combination is excluded")
+
+    def _object_failures(
+        self, schema: Json, value: Mapping[str, Json], path: Path
+    ) -> Iterator[Complaint]:
+        properties = schema.get("properties", {})
+        present = [name for name in properties if name in value]
+        tags = [name for name in present if _is_tag(name, self._values(properties[name]))]
+        for name in tags:
+            if found := self.failure(properties[name], value[name], (*path, name)):
+                yield found
+        for name in schema.get("required", ()):
+            if name not in value:
+                where = (*path, name)
+                yield Complaint(path=where, code="missing_required_parameter", detail="")
+        for name in present:
+            if found := self.failure(properties[name], value[name], (*path, name)):
+                yield found
+        yield from self._other_failures(schema, value, path)
+
+    def _other_failures(
+        self, schema: Json, value: Mapping[str, Json], path: Path
+    ) -> Iterator[Complaint]:
+        """Names that `properties` does not list, and the names themselves."""
+        others = schema.get("additionalProperties", True)
+        for name in [name for name in value if name not in schema.get("properties", {})]:
+            where = (*path, name)
+            if others is False:
+                yield Complaint(path=where, code="unknown_parameter", detail="")
+            elif found := self.failure(others, value[name], where):
+                yield found
+            if found := self.failure(schema.get("propertyNames", True), name, where):
+                yield found
+
+    def _values(self, schema: Json) -> Sequence[Json]:
+        """The values of a schema that is an enum or a constant, through references."""
+        while isinstance(schema, dict) and "$ref" in schema:
+            schema = self._resolved(schema["$ref"])
+        if not isinstance(schema, dict):
+            return ()
+        return [schema["const"]] if "const" in schema else schema.get("enum", ())
+
+    def _alternatives(self, branches: Sequence[Json], value: Json, path: Path) -> Complaint | None:
+        found: list[Complaint] = []
+        for branch in branches:
+            failure = self.failure(branch, value, path)
+            if failure is None:
+                return None
+            found.append(failure)
+        meant = [one for one in found if not _is_of_another_kind(one, path)]
+        if meant:
+            return max(meant, key=lambda one: len(one.path))
+        tagged = [one for one in found if one.is_tag]
+        same = tagged or [one for one in found if one.code == "invalid_type"]
+        expected = dict.fromkeys(name for one in same for name in one.expected)
+        first = same[0]
+        return Complaint(
+            path=first.path,
+            code=first.code,
+            detail=first.detail,
+            expected=tuple(expected),
+            is_tag=first.is_tag,
+        )
+
+
+def _is_tag(name: str | int | None, values: Sequence[Json]) -> bool:
+    """Whether these values of a field mark a branch of an alternative."""
+    return len(values) == 1 or (name in ("type", "role") and len(values) > 0)
+
+
+def _is_of_another_kind(complaint: Complaint, path: Path) -> bool:
+    """Whether the failure says that the value was meant for another branch."""
+    depth = len(complaint.path) - len(path)
+    return (complaint.is_tag and depth <= 1) or (complaint.code == "invalid_type" and depth == 0)
+
+
+def _type_failure(types: str | list[str], value: Json, path: Path) -> Complaint | None:
+    names = [types] if isinstance(types, str) else types
+    if any(_is_type(name, value) for name in names):
+        return None
+    got = _kind(value) if value not in ("", [], {}) else f"an empty {_kind(value).split()[-1]}"
+    return Complaint(path=path, code="invalid_type", detail=got, expected=tuple(names))
+
+
+def _is_type(name: str, value: Json) -> bool:
+    if isinstance(value, bool):
+        return name == "boolean"
+    if name == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, _TYPES[name])
+
+
+def _kind(value: Json) -> str:
+    for name in ("boolean", "null", "integer", "number", "string", "array", "object"):
+        if _is_type(name, value):
+            return _ARTICLES.get(name, f"a {name}")
+    raise AssertionError("a JSON value is of one of these types")
+
+
+def _value_failures(schema: Json, value: Json, path: Path) -> Iterator[Complaint]:
+    """Failures of the value itself: one of a set, size, bounds, pattern."""
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if values is not None and not any(_is_same(value, one) for one in values):
+        yield Complaint(
+            path=path,
+            code="invalid_value",
+            detail=f"{shown(value)} is not supported",
+            expected=tuple(values),
+            is_tag=_is_tag(path[-1] if path else None, values),
+        )
+    if isinstance(value, str | list | dict):
+        yield from _size_failures(schema, value, path)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield from _bound_failures(schema, value, path)
+    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
+        detail = f"it does not match the pattern {schema['pattern']}"
+        yield Complaint(path=path, code="invalid_value", detail=detail)
+
+
+def _is_same(value: Json, other: Json) -> bool:
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _size_failures(
+    schema: Json, value: str | list[Json] | dict[str, Json], path: Path
+) -> Iterator[Complaint]:
+    kind, unit, low, high = {
+        str: ("string", "characters", "minLength", "maxLength"),
+        list: ("array", "items", "minItems", "maxItems"),
+        dict: ("object", "properties", "minProperties", "maxProperties"),
+    }[type(value)]
+    size = len(value)
+    if size < schema.get(low, 0):
+        code = f"empty_{kind}" if size == 0 else f"{kind}_below_min_length"
+        detail = f"{kind} too short, expected at least {schema[low]} {unit}, but got {size}"
+        yield Complaint(path=path, code=code, detail=detail)
+    if size > schema.get(high, size):
+        code = f"{kind}_above_max_{'properties' if kind == 'object' else 'length'}"
+        detail = f"{kind} too long, expected at most {schema[high]} {unit}, but got {size}"
+        yield Complaint(path=path, code=code, detail=detail)
+
+
+def _bound_failures(schema: Json, value: float, path: Path) -> Iterator[Complaint]:
+    kind = "integer" if isinstance(value, int) else "decimal"
+    for keyword, sign, side, is_within in _BOUNDS:
+        if keyword in schema and not is_within(value, schema[keyword]):
+            detail = f"expected a value {sign} {schema[keyword]}, but got {shown(value)}"
+            yield Complaint(path=path, code=f"{kind}_{side}_value", detail=detail)
+
+
+def _either(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))[:50]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,0 +1,199 @@
+"""The ASGI application that answers the contract: Connexion's routing and validation, our checks.
+
+A request passes, from the outside in:
+
+    Envelope                      request id, `/v1` prefix
+    ExceptionMiddleware           any exception -> OpenAI's error body       (Connexion's)
+    LifespanMiddleware            start and stop                             (Connexion's)
+    RoutingMiddleware             path and method -> operationId             (Connexion's)
+    Authentication                bearer token -> caller
+    RequestValidationMiddleware   parameters and body, by `seam`             (Connexion's)
+    Dispatcher                    operationId -> handler, answer checked
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, TypeAlias
+from warnings import catch_warnings
+
+from starlette.datastructures import Headers
+from starlette.requests import Request as HttpRequest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llm_backend.contract.answers import AnswerChecks, Answers
+from llm_backend.contract.body import Limits
+from llm_backend.contract.document import Document
+from llm_backend.contract.envelope import Envelope
+from llm_backend.contract.operations import Operation
+from llm_backend.contract.placeholders import held_back
+from llm_backend.contract.problems import add_error_handlers
+from llm_backend.contract.request import Handler, Request
+from llm_backend.contract.seam import BodyCheck, Checked, Checks, ParameterCheck, operation_of
+from llm_backend.contract.validation import Validators
+from llm_backend.errors import InvalidRequest, NotFound
+
+with (
+    held_back(requests=(), httpx=(), starlette__testclient=("TestClient",)),
+    catch_warnings(action="ignore", category=DeprecationWarning),  # Connexion's own imports
+):
+    from connexion.middleware import ConnexionMiddleware
+    from connexion.middleware.exceptions import ExceptionMiddleware
+    from connexion.middleware.lifespan import LifespanMiddleware
+    from connexion.middleware.request_validation import RequestValidationMiddleware
+    from connexion.middleware.routing import RoutingMiddleware
+    from connexion.resolver import Resolution, Resolver
+
+__all__ = ["Authenticate", "build_app"]
+
+Authenticate: TypeAlias = Callable[[Mapping[str, str]], Awaitable[Any]]
+"""Headers in, caller out; raises `Unauthorized` or `Forbidden`."""
+
+_log = logging.getLogger(__name__)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def build_app(
+    document: Document,
+    validators: Validators,
+    services: Any,
+    *,
+    handler_of: Callable[[Operation], Handler],
+    authenticate: Authenticate,
+    limits: Limits,
+    check_relayed: bool,
+    answers: AnswerChecks,
+    logs_bodies: bool = False,
+) -> ASGIApp:
+    """The application over `document`; every handler is resolved here, a missing one raises.
+
+    `handler_of` finds an operation's handler, which is called with `services` and a `Request`.
+    `logs_bodies` is for people who look for what a client sends: JSON bodies are in the log then.
+    """
+    resolver = HandlerResolver(document, services, handler_of)
+    checks = Checks(document, validators, limits, check_relayed=check_relayed)
+    app = ConnexionMiddleware(
+        Dispatcher(document, resolver, Answers(validators, answers), logs_bodies=logs_bodies),
+        lifespan=lambda _app: nullcontext(),  # what is opened and closed is the caller's
+        middlewares=[
+            ExceptionMiddleware,
+            LifespanMiddleware,
+            RoutingMiddleware,
+            partial(Authentication, document=document, authenticate=authenticate),
+            RequestValidationMiddleware,
+        ],
+        resolver=resolver,
+        validator_map={
+            "parameter": partial(ParameterCheck, checks=checks),
+            "body": EveryMediaType(partial(BodyCheck, checks=checks)),
+        },
+    )
+    add_error_handlers(app, document.operations)
+    app.add_api(dict(document.view), base_path="")
+    return Envelope(app)
+
+
+class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no types
+    """Finds each operation's handler once; Connexion asks several times."""
+
+    def __init__(
+        self, document: Document, services: Any, handler_of: Callable[[Operation], Handler]
+    ) -> None:
+        super().__init__()
+        self._resolutions = {
+            name: Resolution(partial(handler_of(operation), services), name)
+            for name, operation in document.operations.items()
+        }
+
+    def resolve(self, operation: Any) -> Any:
+        """Connexion's question: what answers this operation?"""
+        return self._resolutions[operation.operation_id]
+
+    def handler(self, operation_id: str) -> Callable[[Request], Awaitable[Any]]:
+        """The handler, its services given already."""
+        function: Callable[[Request], Awaitable[Any]] = self._resolutions[operation_id].function
+        return function
+
+
+class EveryMediaType:
+    """Where Connexion looks up a body validator by media type: there is one for all."""
+
+    def __init__(self, check: Callable[..., BodyCheck]) -> None:
+        self._check = check
+
+    def __getitem__(self, media_type: str) -> Callable[..., BodyCheck]:
+        """The one."""
+        return self._check
+
+
+class Authentication:
+    """Asks who calls before anything of the request is read.
+
+    Paths with control characters end here: patterns of routes treat a line's end in their own way,
+    and Connexion would take such a path for that of another API, which it does not validate.
+    """
+
+    def __init__(self, app: ASGIApp, *, document: Document, authenticate: Authenticate) -> None:
+        self._app = app
+        self._document = document
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leaves operation and caller in the state; open operations and unknown paths have none."""
+        if scope["type"] == "http":
+            if _CONTROL.search(scope["path"]):
+                raise InvalidRequest("The path holds control characters.")
+            operation = operation_of(scope, self._document)
+            if operation is not None:
+                scope["state"]["operation_id"] = operation.operation_id
+                if not operation.is_open:
+                    scope["state"]["caller"] = await self._authenticate(Headers(scope=scope))
+        await self._app(scope, receive, send)
+
+
+class Dispatcher:
+    """Calls the handler of the operation that was routed to, and sends what it returns."""
+
+    def __init__(
+        self, document: Document, resolver: HandlerResolver, answers: Answers, *, logs_bodies: bool
+    ) -> None:
+        self._document = document
+        self._resolver = resolver
+        self._answers = answers
+        self._logs_bodies = logs_bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers HTTP; there are no websockets here."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        operation = operation_of(scope, self._document)
+        if operation is None:
+            message = f"There is no {scope['method']} {scope['path'][:256]} here."
+            raise NotFound(message, code="unknown_url")
+        state = scope["state"]
+        checked: Checked = state["checked"]
+        request = Request(
+            operation=operation,
+            http=HttpRequest(scope, receive),
+            request_id=state["request_id"],
+            caller=state.get("caller"),
+            path=scope["path_params"],
+            query=checked.query,
+            body=checked.body,
+            raw_body=checked.raw_body,
+        )
+        if self._logs_bodies and checked.raw_body:
+            _log_body(request)
+        response = await self._resolver.handler(operation.operation_id)(request)
+        await self._answers.checked(operation, response)(scope, receive, send)
+
+
+def _log_body(request: Request) -> None:
+    body = request.raw_body.decode(errors="replace")
+    line = body.translate({10: " ", 13: " "})  # line breaks, which JSON has between tokens only
+    told = {"request_id": request.request_id, "operation": request.operation.operation_id}
+    _log.info("asked", extra={**told, "body": line})

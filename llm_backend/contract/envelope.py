@@ -1,0 +1,52 @@
+"""What every exchange has: a request id, a date, and a path with or without `/v1`."""
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from secrets import token_hex
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Envelope"]
+
+
+class Envelope:
+    """Gives each request an id, in its scope and on its answer, dates the answer, and takes `/v1`
+    off the path. An answer that has an id and a date already, an upstream's, keeps them.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on; `state` is shared with what stands in front of this."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{token_hex(16)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        scope = {**scope, **_without_prefix(scope)}
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("x-request-id", request_id)
+                headers.setdefault("date", _date(int(time.time())))
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _without_prefix(scope: Scope) -> Scope:
+    """The path without `/v1` and without a slash at its end, decoded and as it was sent."""
+    path: str = scope["path"]
+    raw: bytes = scope.get("raw_path") or path.encode("utf-8", errors="replace")
+    path = path.removeprefix("/v1") if path.startswith("/v1/") else path
+    raw = raw.removeprefix(b"/v1") if raw.startswith(b"/v1/") else raw
+    return {"path": path.rstrip("/") or "/", "raw_path": raw.rstrip(b"/") or b"/"}

@@ -1,0 +1,89 @@
+"""The table of operations: which there are, who answers them, and where their handlers are."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["Operation", "Operations", "as_json", "coverage_markdown"]
+
+Answered: TypeAlias = Literal["local", "upstream", "unsupported"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One operation of the contract; `path` is the document's, to which `/v1` may be prefixed.
+
+    `controller` is the module under `llm_backend.controllers` that answers a local operation.
+    `is_open` operations ask for no key.
+    """
+
+    operation_id: str
+    method: str
+    path: str
+    tag: str
+    summary: str
+    answered: Answered
+    controller: str | None
+    is_open: bool
+
+    @property
+    def function(self) -> str:
+        """The handler's name: the operationId in snake case."""
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", self.operation_id)
+        return words.lower()
+
+
+class Operations(Mapping[str, Operation]):
+    """All operations by operationId, in the document's order."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._by_id = {operation.operation_id: operation for operation in operations}
+
+    def __getitem__(self, operation_id: str) -> Operation:
+        return self._by_id[operation_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+
+def as_json(operations: Operations) -> list[dict[str, str | None]]:
+    """The table for programs: `llm-backend operations --json`."""
+    return [
+        {
+            "operationId": operation.operation_id,
+            "method": operation.method,
+            "path": operation.path,
+            "tag": operation.tag,
+            "answered": operation.answered,
+            "controller": operation.controller,
+        }
+        for operation in operations.values()
+    ]
+
+
+def coverage_markdown(operations: Operations) -> str:
+    """The text of `docs/coverage.md`."""
+    rows = list(operations.values())
+    local = sum(row.answered == "local" for row in rows)
+    upstream = sum(row.answered == "upstream" for row in rows)
+    lines = [
+        "# Coverage",
+        "",
+        "Generated from `openapi/operations.yaml` by `llm-backend operations --markdown`.",
+        "",
+        f"{len(rows)} operations: {local} are answered here, {upstream} are relayed to the upstream"
+        " when one is configured and are a 501 that says so otherwise,"
+        f" {len(rows) - local - upstream} are always a 501.",
+    ]
+    for tag in dict.fromkeys(row.tag for row in rows):
+        lines += ["", f"## {tag}", "", "| operation | request | answered |", "|---|---|---|"]
+        lines += [
+            f"| {row.summary} (`{row.operation_id}`) | `{row.method} {row.path}` | {row.answered} |"
+            for row in rows
+            if row.tag == tag
+        ]
+    return "\n".join(lines) + "\n"

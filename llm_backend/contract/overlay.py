@@ -1,0 +1,86 @@
+"""OpenAPI Overlay 1.0.0: applies the actions of an overlay to a document.
+
+Beyond the standard: `x-rename` renames keys of the selected objects, `x-allow-null` lets the
+selected schemas take `null`, and an action that selects nothing is an error, because a departure
+without a place to depart from is out of date.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, TypeAlias
+
+from jsonpath import JSONPathEnvironment, JSONPathMatch
+
+__all__ = ["OverlayError", "apply_overlay"]
+
+Json: TypeAlias = Any  # a node of a parsed document: any JSON value
+
+_JSONPATH = JSONPathEnvironment(strict=True)
+
+
+class OverlayError(ValueError):
+    """An action cannot be applied; the message names its target."""
+
+
+def apply_overlay(document: Mapping[str, Json], overlay: Mapping[str, Json]) -> dict[str, Json]:
+    """A copy of the document with every action of the overlay applied, in order."""
+    result: dict[str, Json] = deepcopy(dict(document))
+    for action in overlay["actions"]:
+        matches = list(_JSONPATH.finditer(action["target"], result))
+        if not matches:
+            raise OverlayError(f"The overlay's target {action['target']} selects nothing.")
+        for match in matches:
+            _apply(action, match)
+    return result
+
+
+def _apply(action: Mapping[str, Json], match: JSONPathMatch) -> None:
+    node = match.obj
+    if action.get("remove"):
+        _remove(match)
+    elif "x-rename" in action:
+        _rename(node, action["x-rename"])
+    elif action.get("x-allow-null"):
+        _allow_null(node)
+    elif isinstance(node, list):
+        node.append(deepcopy(action["update"]))
+    elif isinstance(node, dict) and isinstance(action["update"], dict):
+        _merge(node, action["update"])
+    else:
+        raise OverlayError(f"The overlay's target {action['target']} selects a plain value.")
+
+
+def _remove(match: JSONPathMatch) -> None:
+    parent = match.parent
+    assert parent is not None, "the root of a document cannot be removed"
+    del parent.obj[match.parts[-1]]
+
+
+def _rename(node: dict[str, Json], names: Mapping[str, str]) -> None:
+    renamed = {names.get(key, key): value for key, value in node.items()}
+    node.clear()
+    node.update(renamed)
+
+
+def _allow_null(schema: dict[str, Json]) -> None:
+    """Lets a schema take `null` besides what it takes, and drops OpenAPI 3.0's `nullable`."""
+    schema.pop("nullable", None)
+    if isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+        if "enum" in schema:
+            schema["enum"] = [*schema["enum"], None]
+    elif "anyOf" in schema:
+        schema["anyOf"] = [*schema["anyOf"], {"type": "null"}]
+    elif schema:
+        rest = dict(schema)
+        schema.clear()
+        schema["anyOf"] = [rest, {"type": "null"}]
+
+
+def _merge(node: dict[str, Json], update: Mapping[str, Json]) -> None:
+    """Objects are merged key by key; anything else, arrays included, takes the update's value."""
+    for key, value in update.items():
+        if isinstance(value, dict) and isinstance(node.get(key), dict):
+            _merge(node[key], value)
+        else:
+            node[key] = deepcopy(value)

@@ -1,0 +1,144 @@
+"""Query strings as typed values, as the document describes them."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+import orjson
+
+from llm_backend.contract.complaint import field_name
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["QueryParameter", "query_parameters", "read_query"]
+
+Json: TypeAlias = Any  # a schema or a typed value: any JSON value
+
+_FIELDS = 1_000
+_INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,2})?")
+_BOOLEANS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryParameter:
+    """One parameter of a query: its name, the types it may have, those of its items or values."""
+
+    name: str
+    types: frozenset[str]
+    item_types: frozenset[str] = frozenset()
+
+
+def query_parameters(
+    operation: Mapping[str, Json], component: Callable[[str], bytes]
+) -> dict[str, QueryParameter]:
+    """The parameters of an operation's query by name; `component` gives a schema's JSON text."""
+    found = {}
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "query":
+            types, inner = _types(parameter["schema"], component)
+            item_types = frozenset().union(*(_types(one, component)[0] for one in inner))
+            name = parameter["name"]
+            found[name] = QueryParameter(name=name, types=types, item_types=item_types)
+    return found
+
+
+def read_query(
+    query_string: bytes, parameters: Mapping[str, QueryParameter], *, is_open: bool
+) -> dict[str, Json]:
+    """The typed values of a query; `is_open` lets unknown names by, leaving them out, and repeats.
+
+    Arrays are `name=a&name=b` or `name[]=a`, objects `name[key]=value`. A value that is not of its
+    type stays a string, for the validator to refuse. Raises `InvalidRequest`.
+    """
+    values: dict[str, Json] = {}
+    for given, text in _pairs(query_string):
+        name, key = _split(given, parameters)
+        parameter = parameters.get(name)
+        if "\x00" in given or "\x00" in text:
+            raise _invalid(given, "Query parameters cannot hold NUL characters.")
+        if parameter is not None:
+            _put(values, parameter, key, text, is_open)
+        elif not is_open:
+            shown = field_name((given,)) or given
+            message = f"Unknown parameter: '{shown}'."
+            raise InvalidRequest(message, param=shown, code="unknown_parameter")
+    return values
+
+
+def _types(
+    schema: Mapping[str, Json], component: Callable[[str], bytes]
+) -> tuple[frozenset[str], list[Mapping[str, Json]]]:
+    """The types that a schema allows, and the schemas of its items or values."""
+    if "$ref" in schema:
+        return _types(orjson.loads(component(schema["$ref"].rsplit("/", 1)[1])), component)
+    own = schema.get("type", [])
+    types = frozenset([own] if isinstance(own, str) else own)
+    inner = [schema[key] for key in ("items", "additionalProperties") if key in schema]
+    inner += schema.get("properties", {}).values()
+    for branch in [*schema.get("anyOf", ()), *schema.get("allOf", ())]:
+        more_types, more_inner = _types(branch, component)
+        types, inner = types | more_types, inner + more_inner
+    return types, [one for one in inner if isinstance(one, dict)]
+
+
+def _pairs(query_string: bytes) -> Iterable[tuple[str, str]]:
+    if not query_string:
+        return ()
+    try:
+        text = query_string.decode("ascii")
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_FIELDS)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The query string is not percent-encoded UTF-8.") from None
+    except ValueError:
+        raise InvalidRequest(f"The query string has more than {_FIELDS} fields.") from None
+
+
+def _split(given: str, parameters: Mapping[str, QueryParameter]) -> tuple[str, str | None]:
+    """`metadata[k]` as its name and key; `include[]` and `include` as the documented spelling."""
+    if given in parameters:
+        return given, None
+    name, bracket, key = given.partition("[")
+    if not bracket:
+        return (f"{given}[]", None) if f"{given}[]" in parameters else (given, None)
+    key = key.removesuffix("]")
+    parameter = parameters.get(name)
+    if parameter is None or not given.endswith("]"):
+        return given, None
+    if "object" in parameter.types:
+        return name, key
+    is_item = "array" in parameter.types and (key == "" or key.isdigit())
+    return (name, None) if is_item else (given, None)
+
+
+def _put(
+    values: dict[str, Json], parameter: QueryParameter, key: str | None, text: str, is_open: bool
+) -> None:
+    """Adds one value; what is given more than once is refused, or `is_open` takes the last."""
+    name = parameter.name
+    if key is not None:
+        found = values.setdefault(name, {})
+        if not isinstance(found, dict) or (key in found and not is_open):
+            raise _invalid(f"{name}[{key}]", "A parameter is given more than once.")
+        found[key] = _typed(text, parameter.item_types)
+    elif "array" in parameter.types:
+        values.setdefault(name, []).append(_typed(text, parameter.item_types))
+    elif name in values and not is_open:
+        raise _invalid(name, "A parameter is given more than once.")
+    else:
+        values[name] = _typed(text, parameter.types)
+
+
+def _typed(text: str, types: frozenset[str]) -> Json:
+    if "boolean" in types and text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
+    if "integer" in types and _INTEGER.fullmatch(text):
+        return int(text)
+    if "number" in types and _NUMBER.fullmatch(text):
+        return float(text)
+    return text
+
+
+def _invalid(given: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, param=field_name((given,)), code="invalid_value")

@@ -1,0 +1,87 @@
+"""Any exception on a request's way becomes OpenAI's error body, in Connexion's handlers."""
+
+import logging
+import re
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from llm_backend.contract.operations import Operations
+from llm_backend.errors import (
+    ApiError,
+    ClientGone,
+    Internal,
+    MethodNotAllowed,
+    Unsupported,
+    error_body,
+    from_status,
+)
+
+__all__ = ["add_error_handlers", "api_error_of"]
+
+_log = logging.getLogger(__name__)
+
+
+def add_error_handlers(app: Any, operations: Operations) -> None:
+    """Registers the one renderer for errors of ours, of Connexion, of Starlette, and for bugs."""
+    from connexion.exceptions import ProblemException
+
+    async def render(request: Any, error: Exception) -> Any:
+        response = _rendered(request.scope["state"]["request_id"], error)
+        if response.status_code == 405:
+            methods = _allowed(operations, request.scope["path"])
+            response.headers["Allow"] = methods or getattr(error, "headers", {}).get("Allow", "")
+        return response
+
+    for kind in (ApiError, ProblemException, HTTPException, Exception):
+        app.add_error_handler(kind, render)
+
+
+def api_error_of(error: Exception) -> ApiError:
+    """The error that a client may see: unexpected ones say nothing of their cause."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        return MethodNotAllowed("This path does not take this method.")
+    if isinstance(error, ClientDisconnect):
+        return ClientGone()
+    if isinstance(error, HTTPException):
+        return from_status(error.status_code, str(error.detail or "The request is not understood."))
+    return Internal("The server met an error of its own; its log has it under the request id.")
+
+
+def _rendered(request_id: str, error: Exception) -> Any:
+    from connexion.lifecycle import ConnexionResponse
+
+    told = api_error_of(error)
+    about = {"request_id": request_id, "status": told.status, "code": told.code}
+    if isinstance(told, Internal):
+        _log.error("request_failed", exc_info=error, extra=about)
+    elif told.status >= 500 and not isinstance(told, Unsupported):
+        _log.error("request_failed", extra=about)
+    else:
+        _log.info("request_refused", extra=about)
+    return ConnexionResponse(
+        status_code=told.status,
+        mimetype="application/json",
+        body=orjson.dumps(error_body(told)),
+        headers=_retry_after(told),
+    )
+
+
+def _allowed(operations: Operations, path: str) -> str:
+    """The methods that the path takes: Starlette names those of its first route only."""
+    methods = {
+        operation.method
+        for operation in operations.values()
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", operation.path), path)
+    }
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+
+
+def _retry_after(error: ApiError) -> dict[str, str]:
+    if error.retry_after_s is None:
+        return {}
+    return {"Retry-After": str(max(1, round(error.retry_after_s)))}

@@ -1,0 +1,38 @@
+"""What a handler is given: a request that keeps the contract, already parsed."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from llm_backend.contract.operations import Operation
+
+__all__ = ["Handler", "Request"]
+
+Json: TypeAlias = Any  # a parsed body: any JSON value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One checked request.
+
+    `body` is the parsed JSON body, None where there is none or it is not JSON; `raw_body` holds
+    its bytes as they came. Other bodies (uploads) have not been read: take them from
+    `http.stream()`. `query` holds typed values and only what the client sent; `path` is decoded.
+    `caller` is what `authenticate` returned, None for operations that ask for no key.
+    """
+
+    operation: Operation
+    http: HttpRequest
+    request_id: str
+    caller: Any
+    path: Mapping[str, str]
+    query: Mapping[str, Json]
+    body: Json
+    raw_body: bytes
+
+
+Handler: TypeAlias = Callable[[Any, Request], Awaitable[Response]]
+"""`async def create_chat_completion(services, request) -> Response`."""

@@ -1,0 +1,149 @@
+"""Connexion's seams, filled: its parameter and body validators, in one check of one request.
+
+Connexion creates both for every request and calls them in turn: `parameter` with the scope,
+`body` with the channel. What they find out travels in the scope, as `Checked`, to the handler.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
+
+from llm_backend.contract.body import (
+    Limits,
+    check_encoding,
+    check_length,
+    counted,
+    parse_json,
+    read_body,
+    replayed,
+)
+from llm_backend.contract.complaint import shown
+from llm_backend.contract.document import Document
+from llm_backend.contract.operations import Operation
+from llm_backend.contract.parameters import QueryParameter, query_parameters, read_query
+from llm_backend.contract.validation import Validators
+from llm_backend.errors import InvalidRequest, UnsupportedMediaType
+
+__all__ = ["BodyCheck", "Checked", "Checks", "ParameterCheck", "operation_of"]
+
+Json: TypeAlias = Any  # a parsed body: any JSON value
+
+
+@dataclass(kw_only=True, slots=True)
+class Checked:
+    """What is known about one request so far; owned by that request."""
+
+    query: Mapping[str, Json] = field(default_factory=dict)
+    body: Json = None
+    raw_body: bytes = b""
+
+
+class Checks:
+    """What all requests are checked with."""
+
+    def __init__(
+        self, document: Document, validators: Validators, limits: Limits, *, check_relayed: bool
+    ) -> None:
+        self.document = document
+        self.validators = validators
+        self.limits = limits
+        self._check_relayed = check_relayed
+        self.query_parameters = lru_cache(maxsize=None)(self._query_parameters)
+        self._media_types = lru_cache(maxsize=None)(self._described_media_types)
+
+    def are_for(self, operation: Operation) -> bool:
+        """Whether requests to this operation are held against the document."""
+        return operation.answered == "local" or self._check_relayed
+
+    def media_type(self, operation_id: str, headers: Headers) -> None:
+        """Raises `UnsupportedMediaType` for a body of a type that the operation does not take."""
+        described = self._media_types(operation_id)
+        given = headers.get("content-type")
+        if given is None or not described or _media_type(given) in described:
+            return
+        raise UnsupportedMediaType(
+            f"The content type {shown(_media_type(given))} is not taken here;"
+            f" send {' or '.join(described)}."
+        )
+
+    def _described_media_types(self, operation_id: str) -> tuple[str, ...]:
+        body = self.document.operation(operation_id).get("requestBody", {})
+        return tuple(body.get("content", {}))
+
+    def _query_parameters(self, operation_id: str) -> Mapping[str, QueryParameter]:
+        operation = self.document.operation(operation_id)
+        return query_parameters(operation, lambda name: self.document.component("schemas", name))
+
+
+def operation_of(scope: Scope, document: Document) -> Operation | None:
+    """The operation that Connexion's routing has found, None where there is none."""
+    operation_id = scope["extensions"]["connexion_routing"]["operation_id"]
+    return None if operation_id is None else document.operations[operation_id]
+
+
+class ParameterCheck:
+    """Stands where Connexion wants its parameter validator."""
+
+    def __init__(self, *_parameters: Json, checks: Checks, **_options: Json) -> None:
+        self._checks = checks
+
+    def validate(self, scope: Scope) -> None:
+        """Types and checks the query; raises `InvalidRequest`."""
+        checks = self._checks
+        operation = operation_of(scope, checks.document)
+        assert operation is not None, "validators are called for operations only"
+        checked = scope["state"]["checked"] = Checked()
+        checks.media_type(operation.operation_id, Headers(scope=scope))
+        if not checks.are_for(operation):
+            return
+        parameters = checks.query_parameters(operation.operation_id)
+        is_open = operation.answered != "local"
+        checked.query = read_query(scope["query_string"], parameters, is_open=is_open)
+        if parameters and (check := checks.validators.query(operation.operation_id)):
+            check.request(checked.query)
+
+
+class BodyCheck:
+    """Stands where Connexion wants a body validator, for every content type."""
+
+    def __init__(self, *, checks: Checks, **_options: Json) -> None:
+        self._checks = checks
+
+    async def wrap_receive(self, receive: Receive, *, scope: Scope) -> tuple[Receive, Scope]:
+        """Reads and checks a JSON body; other bodies pass, counted. Raises `ApiError`."""
+        checks = self._checks
+        operation = operation_of(scope, checks.document)
+        assert operation is not None, "validators are called for operations only"
+        headers = Headers(scope=scope)
+        if _media_type(headers.get("content-type", "application/json")) != "application/json":
+            check_length(headers, checks.limits.upload_bytes)
+            return counted(receive, checks.limits.upload_bytes), scope
+        check_length(headers, checks.limits.json_bytes)
+        check_encoding(headers)
+        raw = await read_body(counted(receive, checks.limits.json_bytes))
+        checked: Checked = scope["state"]["checked"]
+        checked.raw_body = raw
+        if raw:
+            checked.body = parse_json(raw, checks.limits)
+        self._check(operation, checked)
+        return replayed(raw, receive), scope
+
+    def _check(self, operation: Operation, checked: Checked) -> None:
+        if not self._checks.are_for(operation) or checked.query.get("beta") is True:
+            return
+        check = self._checks.validators.body(operation.operation_id)
+        if check is None:
+            return
+        if checked.raw_body:
+            check.request(checked.body)
+        elif self._checks.validators.needs_body(operation.operation_id):
+            message = "The body is missing; this operation takes a JSON object."
+            raise InvalidRequest(message, code="missing_body")
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()

@@ -1,0 +1,185 @@
+"""Compiled validators: one for each body, query, response and stream event of an operation.
+
+They are compiled from slices of the document on first use and kept; compiling takes a
+millisecond or two, checking microseconds. All of it may be called from any thread.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from typing import Any, TypeAlias
+
+import orjson
+from jsonschema_rs import Draft202012Validator
+
+from llm_backend.contract.complaint import Complaint, complaint_about
+from llm_backend.contract.document import Document
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["Check", "ContractViolation", "Validators"]
+
+Json: TypeAlias = Any  # a schema, or a value to be checked against one: any JSON value
+
+_PREFIX = "#/components/schemas/"
+_REFERENCE = re.compile(rb'"#/components/schemas/([^"]+)"')
+_CLOSED = re.compile(rb'"additionalProperties":false,|,?"additionalProperties":false')
+
+
+class ContractViolation(Exception):
+    """An answer of ours breaks the document: a bug of ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One schema, compiled."""
+
+    schema: Json
+    is_valid: Callable[[Json], bool]
+    component: Callable[[str], Json]
+
+    def request(self, value: Json, *, what: str | None = None) -> None:
+        """Raises `InvalidRequest`, naming the field, for a value that breaks the schema."""
+        if not self.is_valid(value):
+            found = self._complaint(value)
+            raise InvalidRequest(found.message, param=found.field or what, code=found.code)
+
+    def answer(self, value: Json, operation_id: str) -> None:
+        """Raises `ContractViolation` for a value that breaks the schema."""
+        if not self.is_valid(value):
+            raise ContractViolation(f"{operation_id}: {self._complaint(value).message}")
+
+    def _complaint(self, value: Json) -> Complaint:
+        return complaint_about(value, self.schema, self.component)
+
+
+class Validators:
+    """The validators of a document, compiled on first use."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._lock = Lock()
+        self._checks: dict[tuple[str, ...], Check | None] = {}
+        self.media_types = lru_cache(maxsize=1024)(self._described_media_types)
+
+    def body(self, operation_id: str) -> Check | None:
+        """For the JSON body of a request; None where the document describes none.
+
+        Relayed bodies may hold fields that the document does not know.
+        """
+        is_relayed = self._document.operations[operation_id].answered != "local"
+
+        def schema(operation: Mapping[str, Json]) -> Json:
+            content = operation.get("requestBody", {}).get("content", {})
+            return content.get("application/json", {}).get("schema")
+
+        return self._check((operation_id, "body"), schema, is_open=is_relayed)
+
+    def query(self, operation_id: str) -> Check | None:
+        """For the query's parameters as one object of typed values."""
+
+        def schema(operation: Mapping[str, Json]) -> Json:
+            found = [p for p in operation.get("parameters", ()) if p["in"] == "query"]
+            return found and {
+                "type": "object",
+                "properties": {p["name"]: p["schema"] for p in found},
+                "required": [p["name"] for p in found if p.get("required")],
+            }
+
+        return self._check((operation_id, "query"), schema)
+
+    def response(self, operation_id: str, status: int, media_type: str) -> Check | None:
+        """For the body of an answer; None where the document says nothing about it."""
+
+        def schema(operation: Mapping[str, Json]) -> Json:
+            response = self._response(operation, status)
+            return response.get("content", {}).get(media_type, {}).get("schema")
+
+        return self._check((operation_id, "response", str(status), media_type), schema)
+
+    def event(self, operation_id: str) -> Check | None:
+        """For the data of one event of the operation's stream."""
+        return self.response(operation_id, 200, "text/event-stream")
+
+    def event_validator(self, operation_id: str) -> Callable[[bytes | Mapping[str, Json]], None]:
+        """A function that raises `ContractViolation` for an event that breaks the document.
+
+        It takes the event's data, as bytes or parsed; `[DONE]` and error events are always fine.
+        """
+        check = self.event(operation_id)
+
+        def validate(data: bytes | Mapping[str, Json]) -> None:
+            if data == b"[DONE]":
+                return
+            value = orjson.loads(data) if isinstance(data, bytes) else data
+            if check is not None and not (isinstance(value, dict) and "error" in value):
+                check.answer(value, operation_id)
+
+        return validate
+
+    def needs_body(self, operation_id: str) -> bool:
+        """Whether a request to the operation must have a body."""
+        body = self._document.operation(operation_id).get("requestBody", {})
+        return bool(body.get("required", False))
+
+    def warm(self, operation_ids: Iterable[str]) -> None:
+        """Compiles what requests to these operations need first: for a thread at start."""
+        for operation_id in operation_ids:
+            self.query(operation_id)
+            self.body(operation_id)
+
+    def _described_media_types(self, operation_id: str, status: int) -> frozenset[str] | None:
+        """The media types that an answer may have; None for a status that is not described."""
+        operation = self._document.operation(operation_id)
+        if str(status) not in operation["responses"]:
+            return None
+        return frozenset(self._response(operation, status).get("content", {}))
+
+    def _response(self, operation: Mapping[str, Json], status: int) -> Mapping[str, Json]:
+        response: Mapping[str, Json] = operation["responses"].get(str(status), {})
+        if "$ref" in response:
+            name = response["$ref"].rsplit("/", 1)[1]
+            referred: Mapping[str, Json] = orjson.loads(self._document.component("responses", name))
+            return referred
+        return response
+
+    def _check(
+        self,
+        key: tuple[str, ...],
+        find: Callable[[Mapping[str, Json]], Json],
+        *,
+        is_open: bool = False,
+    ) -> Check | None:
+        """The schema that `find` finds in the operation; `is_open` lets unknown fields by."""
+        if key in self._checks:
+            return self._checks[key]
+        with self._lock:
+            if key not in self._checks:
+                schema = find(self._document.operation(key[0]))
+                self._checks[key] = self._compiled(schema, is_open) if schema else None
+            return self._checks[key]
+
+    def _compiled(self, schema: Json, is_open: bool) -> Check:
+        text = self._closure(orjson.dumps(schema))
+        if is_open:
+            text = _CLOSED.sub(b"", text)
+
+        def component(reference: str) -> Json:
+            found = self._document.component("schemas", reference.removeprefix(_PREFIX))
+            return orjson.loads(_CLOSED.sub(b"", found) if is_open else found)
+
+        validator = Draft202012Validator(text.decode(), validate_formats=False, offline=True)
+        return Check(schema=schema, is_valid=validator.is_valid, component=component)
+
+    def _closure(self, schema: bytes) -> bytes:
+        """The schema as JSON text, with every component that it reaches beside it."""
+        found: dict[str, bytes] = {}
+        unread = [schema]
+        while unread:
+            for name in map(bytes.decode, _REFERENCE.findall(unread.pop())):
+                if name not in found:
+                    found[name] = self._document.component("schemas", name)
+                    unread.append(found[name])
+        components = b",".join(orjson.dumps(name) + b":" + text for name, text in found.items())
+        return b'{"allOf":[' + schema + b'],"components":{"schemas":{' + components + b"}}}"

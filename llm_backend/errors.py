@@ -1,0 +1,252 @@
+"""Every error a client can see, and the one way it becomes OpenAI's error body.
+
+    ApiError                     status  type                    code
+    |- InvalidRequest               400  invalid_request_error   invalid_value, or as given
+    |  |- UnsupportedField          400  invalid_request_error   unsupported_parameter
+    |  `- ContextLengthExceeded     400  invalid_request_error   context_length_exceeded
+    |- Unauthorized                 401  invalid_request_error   invalid_api_key
+    |- Forbidden                    403  invalid_request_error   insufficient_permissions
+    |- NotFound                     404  invalid_request_error   not_found
+    |  `- ModelNotFound             404  invalid_request_error   model_not_found
+    |- MethodNotAllowed             405  invalid_request_error   method_not_allowed
+    |- Conflict                     409  invalid_request_error   conflict
+    |- TooLarge                     413  invalid_request_error   request_too_large
+    |- UnsupportedMediaType         415  invalid_request_error   unsupported_media_type
+    |- RateLimited                  429  rate_limit_error        rate_limit_exceeded
+    |- ClientGone                   499  server_error            client_gone (nobody reads it)
+    |- Internal                     500  server_error            internal_error
+    |- Unsupported                  501  server_error            unsupported_operation
+    |- UpstreamFailed               502  server_error            upstream_failed
+    |- Overloaded                   503  server_error            overloaded
+    |  `- EngineUnavailable         503  server_error            engine_unavailable
+    `- UpstreamTimeout              504  server_error            upstream_timeout
+
+A message is for the person who must act: what happened, the value, what to do.
+"""
+
+from typing import ClassVar, TypedDict
+
+__all__ = [
+    "ApiError",
+    "ClientGone",
+    "Conflict",
+    "ContextLengthExceeded",
+    "EngineUnavailable",
+    "ErrorBody",
+    "Forbidden",
+    "Internal",
+    "InvalidRequest",
+    "MethodNotAllowed",
+    "ModelNotFound",
+    "NotFound",
+    "Overloaded",
+    "RateLimited",
+    "TooLarge",
+    "Unauthorized",
+    "Unsupported",
+    "UnsupportedField",
+    "UnsupportedMediaType",
+    "UpstreamFailed",
+    "UpstreamTimeout",
+    "error_body",
+    "from_status",
+]
+
+
+class ErrorDetail(TypedDict):
+    """What stands under `error`; all four keys are always present."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    """OpenAI's error body."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """An error with an HTTP status and OpenAI's `type`, `param` and `code`."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.default_code
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(ApiError):
+    """The request breaks the document or a rule that the document only describes."""
+
+    status = 400
+    type = "invalid_request_error"
+    default_code = "invalid_value"
+
+
+class UnsupportedField(InvalidRequest):
+    """The field is in the document but this server does not honour it on this model."""
+
+    default_code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt, or the prompt and the tokens asked for, can never fit the context."""
+
+    default_code = "context_length_exceeded"
+
+
+class Unauthorized(InvalidRequest):
+    """No key, or one that is not known."""
+
+    status = 401
+    default_code = "invalid_api_key"
+
+
+class Forbidden(InvalidRequest):
+    """The key is known and may not do this."""
+
+    status = 403
+    default_code = "insufficient_permissions"
+
+
+class NotFound(InvalidRequest):
+    """The named thing does not exist; the message holds its id."""
+
+    status = 404
+    default_code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No local model, alias or upstream answers to this name."""
+
+    default_code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model `{model}` does not exist. See GET /v1/models.", param="model")
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, the method on it does not."""
+
+    status = 405
+    default_code = "method_not_allowed"
+
+
+class Conflict(InvalidRequest):
+    """The thing is in a state that forbids this."""
+
+    status = 409
+    default_code = "conflict"
+
+
+class TooLarge(InvalidRequest):
+    """The body is over the limit."""
+
+    status = 413
+    default_code = "request_too_large"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body's content type is not one the operation takes."""
+
+    status = 415
+    default_code = "unsupported_media_type"
+
+
+class RateLimited(ApiError):
+    """This caller asks too much; `Retry-After` says when to come back."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+
+
+class ClientGone(ApiError):
+    """The client left before its answer; the status is what proxies log in this case."""
+
+    status = 499
+    default_code = "client_gone"
+
+    def __init__(self) -> None:
+        super().__init__("The client left.")
+
+
+class Internal(ApiError):
+    """A bug of ours; the request id finds it in the log."""
+
+
+class Unsupported(ApiError):
+    """The operation is in the document; nothing configured here answers it."""
+
+    status = 501
+    default_code = "unsupported_operation"
+
+
+class UpstreamFailed(ApiError):
+    """The upstream could not be reached, or what it said is not an answer."""
+
+    status = 502
+    default_code = "upstream_failed"
+
+
+class Overloaded(ApiError):
+    """Everybody asks too much; `Retry-After` says when to come back."""
+
+    status = 503
+    default_code = "overloaded"
+
+
+class EngineUnavailable(Overloaded):
+    """The engine process is starting again."""
+
+    default_code = "engine_unavailable"
+
+
+class UpstreamTimeout(ApiError):
+    """The upstream did not answer within the deadline."""
+
+    status = 504
+    default_code = "upstream_timeout"
+
+
+_BY_STATUS: dict[int, type[ApiError]] = {
+    error.status: error
+    for error in (
+        InvalidRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Conflict, TooLarge,
+        UnsupportedMediaType, RateLimited, Unsupported, UpstreamFailed, Overloaded, UpstreamTimeout,
+    )
+}  # fmt: skip
+
+
+def from_status(status: int, message: str) -> ApiError:
+    """The error of this status: for failures that a library reports only as a number."""
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](message)
+    return InvalidRequest(message) if 400 <= status < 500 else Internal(message)
+
+
+def error_body(error: ApiError) -> ErrorBody:
+    """OpenAI's error body for this error."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }

@@ -1,0 +1,207 @@
+"""What a refused body is told: the field, the code, and a sentence of bounded length."""
+
+from typing import Any
+
+import pytest
+
+from llm_backend.contract.validation import Validators
+from llm_backend.errors import InvalidRequest
+
+HELLO = {"role": "user", "content": "Hello"}
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [HELLO], **fields}
+
+
+def refusal(
+    validators: Validators, body: Any, operation_id: str = "createChatCompletion"
+) -> InvalidRequest:
+    check = validators.body(operation_id)
+    assert check is not None
+    with pytest.raises(InvalidRequest) as raised:
+        check.request(body)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ([], None, "invalid_type"),
+        ({"messages": [HELLO]}, "model", "missing_required_parameter"),
+        ({"model": "m"}, "messages", "missing_required_parameter"),
+        (chat(messages=[]), "messages", "empty_array"),
+        (chat(messages="Hello"), "messages", "invalid_type"),
+        (chat(messages=[HELLO, 1]), "messages[1]", "invalid_type"),
+        (
+            chat(messages=[HELLO, {"role": "user"}]),
+            "messages[1].content",
+            "missing_required_parameter",
+        ),
+        (chat(messages=[{"role": "user", "content": 1}]), "messages[0].content", "invalid_type"),
+        (chat(messages=[{"content": "Hello"}]), "messages[0].role", "missing_required_parameter"),
+        (chat(messages=[{"role": "robot", "content": ""}]), "messages[0].role", "invalid_value"),
+        (
+            chat(messages=[{"role": "tool", "content": ""}]),
+            "messages[0].tool_call_id",
+            "missing_required_parameter",
+        ),
+        (
+            chat(messages=[{"role": "user", "content": [{"type": "text"}]}]),
+            "messages[0].content[0].text",
+            "missing_required_parameter",
+        ),
+        (
+            chat(messages=[{"role": "user", "content": [{"type": "smell"}]}]),
+            "messages[0].content[0].type",
+            "invalid_value",
+        ),
+        (chat(n=0), "n", "integer_below_min_value"),
+        (chat(n=129), "n", "integer_above_max_value"),
+        (chat(n=1.5), "n", "invalid_type"),
+        (chat(n=True), "n", "invalid_type"),
+        (chat(temperature=2.5), "temperature", "decimal_above_max_value"),
+        (chat(top_p=-0.5), "top_p", "decimal_below_min_value"),
+        (chat(seed=2.0**63), "seed", "decimal_above_max_value"),
+        (chat(stop=["a", "b", "c", "d", "e"]), "stop", "array_above_max_length"),
+        (chat(tool_choice="perhaps"), "tool_choice", "invalid_value"),
+        (chat(logit_bias={"1": "2"}), "logit_bias.1", "invalid_type"),
+        (chat(metadata={"a": 1}), "metadata.a", "invalid_type"),
+        (chat(metadata={"a": "b" * 513}), "metadata.a", "string_above_max_length"),
+        (
+            chat(metadata={str(n): "" for n in range(17)}),
+            "metadata",
+            "object_above_max_properties",
+        ),
+        (
+            chat(tools=[{"type": "function", "function": {}}]),
+            "tools[0].function.name",
+            "missing_required_parameter",
+        ),
+        (chat(response_format={"type": "xml"}), "response_format.type", "invalid_value"),
+    ],
+)
+def test_a_refused_chat_names_the_field(validators: Validators, body: Any, param: str, code: str):
+    error = refusal(validators, body)
+
+    assert (error.param, error.code) == (param, code)
+
+
+def test_every_tag_that_would_fit_is_named(validators: Validators):
+    error = refusal(validators, chat(messages=[{"role": "robot", "content": ""}]))
+
+    assert error.message == (
+        "Invalid value for 'messages[0].role': 'robot' is not supported. Supported: 'developer', "
+        "'system', 'user', 'assistant', 'tool' or 'function'."
+    )
+
+
+def test_every_type_that_would_fit_is_named(validators: Validators):
+    error = refusal(validators, chat(stop=5))
+
+    assert error.message == (
+        "Invalid type for 'stop': expected a string, null or an array, but got an integer instead."
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(messages=[{"role": "x" * 100_000, "content": ""}]),
+        chat(metadata={"x" * 100_000: ""}),
+        chat(metadata={"x" * 100_000: 1}),
+        chat(n=10**300),
+        chat(tool_choice="x" * 100_000),
+    ],
+)
+def test_messages_are_short_whatever_was_sent(validators: Validators, body: Any):
+    error = refusal(validators, body)
+
+    assert len(error.message) < 600
+    assert len(error.param or "") < 300
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": None, "seed": None, "top_logprobs": None, "logit_bias": None, "temperature": None},
+        {"stop": "a"},
+        {"stop": ["a", "b"]},
+        {"stream_options": {"include_usage": True}},
+        {"metadata": None},
+        {"vendor_field": {"any": "thing"}},
+        {"seed": -(2**63)},
+        {"messages": [{"role": "developer", "content": [{"type": "text", "text": "Hello"}]}]},
+        {"messages": [{"role": "assistant", "content": None, "refusal": None, "audio": None}]},
+        {"messages": [{"role": "assistant", "content": "Hi", "tool_calls": None}]},
+    ],
+)
+def test_what_clients_rightly_send_is_taken(validators: Validators, fields: Any):
+    check = validators.body("createChatCompletion")
+    assert check is not None
+
+    check.request(chat(**fields))
+
+
+def test_overlapping_alternatives_are_no_contradiction(validators: Validators):
+    check = validators.body("createResponse")
+    assert check is not None
+
+    check.request({"model": "m", "input": [{"role": "user", "content": "Hello"}]})
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "reasoning", "summary": [], "encrypted_content": "x", "content": None},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": ""}]},
+        {"type": "local_shell_call", "call_id": "c", "status": "completed", "action": {}},
+        {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png,"}]},
+    ],
+)
+def test_items_may_be_sent_back_as_they_came(validators: Validators, item: Any):
+    check = validators.body("createResponse")
+    assert check is not None
+
+    check.request({"model": "m", "input": [item]})
+
+
+def test_an_unknown_tool_is_told_all_that_are_known(validators: Validators):
+    body = {"model": "m", "input": "Hi", "tools": [{"type": "hammer"}]}
+
+    error = refusal(validators, body, "createResponse")
+
+    assert error.param == "tools[0].type"
+    assert "'function', 'file_search'" in error.message
+
+
+def test_relayed_bodies_may_hold_unknown_fields(validators: Validators):
+    check = validators.body("createResponse")
+    assert check is not None
+
+    check.request({"model": "m", "tools": [{"type": "web_search", "vendor_field": 1}]})
+
+
+@pytest.mark.parametrize(
+    ("input_", "param", "code"),
+    [
+        ([], "input", "empty_array"),
+        (["a", 1], "input[1]", "invalid_type"),
+        ([[1], ["a"]], "input[1][0]", "invalid_type"),
+        ({}, "input", "invalid_type"),
+    ],
+)
+def test_a_refused_embedding_names_the_field(
+    validators: Validators, input_: Any, param: str, code: str
+):
+    error = refusal(validators, {"model": "m", "input": input_}, "createEmbedding")
+
+    assert (error.param, error.code) == (param, code)
+
+
+def test_a_hostile_body_is_explained_within_a_budget(validators: Validators):
+    many_parts = chat(messages=[{"role": "user", "content": [1] * 100_000}])
+    late_failure = chat(messages=[*[HELLO] * 50_000, 1])
+
+    assert refusal(validators, many_parts).param == "messages[0].content[0]"
+    assert refusal(validators, late_failure).param is None

@@ -1,0 +1,90 @@
+"""The table of operations, its reports, and the way of each request to its operation."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from llm_backend.contract import Document, as_json, coverage_markdown
+from tests.contract.conftest import url_of
+
+
+def test_every_operation_is_reached_by_its_path(client: TestClient, document: Document):
+    for operation in document.operations.values():
+        response = client.request(operation.method, url_of(operation), json={})
+
+        assert response.headers["content-type"] == "application/json"
+        if response.status_code == 200:
+            assert response.json()["operation"] == operation.operation_id
+        else:
+            assert response.status_code in (400, 415), operation.operation_id
+
+
+def test_every_operation_is_reached_without_checks(client_for, document: Document):
+    operations = [o for o in document.operations.values() if o.answered == "upstream"]
+    with client_for(check_relayed=False) as client:
+        for operation in operations:
+            reached = client.request(operation.method, url_of(operation))
+
+            assert reached.json()["operation"] == operation.operation_id
+
+
+@pytest.mark.parametrize(
+    ("path", "operation_id"),
+    [
+        ("/v1/models", "listModels"),
+        ("/models", "listModels"),
+        ("/v1/models/", "listModels"),
+        ("/v1/models/owner/name", "retrieveModel"),
+        ("/v1/models/owner%2Fname", "retrieveModel"),
+        ("/healthz", "getHealth"),
+        ("/v1/healthz", "getHealth"),
+        ("/openapi.json", "getOpenapiDocument"),
+    ],
+)
+def test_paths_are_understood_with_and_without_the_prefix(
+    client: TestClient, path: str, operation_id: str
+):
+    assert client.get(path).json()["operation"] == operation_id
+
+
+def test_fixed_paths_go_before_parameters(client_for):
+    with client_for(check_relayed=False) as client:
+        assert client.post("/v1/threads/runs").json()["operation"] == "createThreadAndRun"
+        assert client.post("/v1/threads/some").json()["operation"] == "modifyThread"
+
+
+def test_every_local_handler_is_there(document: Document):
+    for operation in document.operations.values():
+        if operation.answered == "local":
+            module = importlib.import_module(f"llm_backend.controllers.{operation.controller}")
+
+            assert callable(getattr(module, operation.function)), operation.operation_id
+
+
+def test_functions_are_named_like_operations(document: Document):
+    names = {o.operation_id: o.function for o in document.operations.values()}
+
+    assert names["createChatCompletion"] == "create_chat_completion"
+    assert names["admin-api-keys-list"] == "admin_api_keys_list"
+    assert len(set(names.values())) == len(names)
+
+
+def test_the_table_is_told_to_programs(document: Document):
+    rows = {row["operationId"]: row for row in as_json(document.operations)}
+
+    assert len(rows) == 285
+    assert rows["createChatCompletion"] == {
+        "operationId": "createChatCompletion",
+        "method": "POST",
+        "path": "/chat/completions",
+        "tag": "Chat",
+        "answered": "local",
+        "controller": "chat",
+    }
+    assert {row["answered"] for row in rows.values()} <= {"local", "upstream", "unsupported"}
+
+
+def test_the_coverage_page_is_in_step(document: Document):
+    assert Path("docs/coverage.md").read_text() == coverage_markdown(document.operations)
