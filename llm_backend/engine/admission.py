@@ -1,0 +1,134 @@
+"""What may come in: checks a command against the model and the bounds, before it costs anything."""
+
+import math
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass
+
+from llm_backend.engine.messages import Failure, Generate, Sampling, Start
+from llm_backend.engine.model import Vocabulary
+
+__all__ = ["Bounds", "Prompt", "Refused", "answers_wanted", "check_tokens"]
+
+_PART = 32_768  # characters of a long text whose tokens are counted at once
+_CUT_TOKENS = 64  # more than a cut through a token makes of it
+_ALTERNATIVES = 20  # as many as OpenAI gives for a token
+_LEAST_PENALTY = 0.01  # logits are divided by it: none may become infinite
+
+
+class Refused(Exception):
+    """The command is not taken; `failure` says why, the message what to do about it, and `field`
+    which of the command's fields is to blame if it is one.
+    """
+
+    def __init__(self, failure: Failure, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.field = field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """An admitted prompt and the length in tokens at which every answer to it ends."""
+
+    tokens: list[int]
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What one command may ask for."""
+
+    context_tokens: int
+    choices: int
+    stops: int
+
+    @classmethod
+    def of(cls, start: Start, context_tokens: int) -> "Bounds":
+        """The bounds of a worker that was started so."""
+        return cls(
+            context_tokens=context_tokens, choices=start.choices_limit, stops=start.stops_limit
+        )
+
+    def admit(self, command: Generate, vocabulary: Vocabulary) -> Prompt:
+        """The prompt of a command that can be answered; raises `Refused` for any other."""
+        self._check(command, vocabulary)
+        if isinstance(command.prompt, str):
+            self._check_length(command.prompt, command.parse_special, vocabulary)
+        tokens = _tokens(command, vocabulary)
+        room = self.context_tokens - len(tokens)
+        if room < (0 if command.max_tokens == 0 else 1):
+            raise self._too_long(str(len(tokens)))
+        wanted = room if command.max_tokens is None else min(room, command.max_tokens)
+        return Prompt(tokens=tokens, limit=len(tokens) + wanted)
+
+    def _check_length(self, text: str, parse_special: bool, vocabulary: Vocabulary) -> None:
+        """Refuse a text that is far too long before all of it is tokenized, which would keep every
+        other request waiting: the native code's time grows with the square of its special tokens.
+
+        The parts of a text have as many tokens as the whole, but for some at each cut.
+        """
+        counted = 0
+        for start in range(0, len(text) - _PART, _PART):
+            part = text[start : start + _PART]
+            tokens = vocabulary.prompt_tokens(part, parse_special=parse_special, add_bos=False)
+            counted += max(0, len(tokens) - _CUT_TOKENS)
+            if counted > self.context_tokens:
+                raise self._too_long(f"more than {counted}")
+
+    def _too_long(self, tokens: str) -> Refused:
+        return Refused(
+            Failure.CONTEXT_LENGTH,
+            f"This model's context is {self.context_tokens} tokens and must hold the answer "
+            f"too; the prompt alone has {tokens} tokens. Shorten the prompt.",
+            "prompt",
+        )
+
+    def _check(self, command: Generate, vocabulary: Vocabulary) -> None:
+        if command.n < 1 or answers_wanted(command) > self.choices:
+            raise Refused(Failure.INVALID, f"n and best_of must be 1 to {self.choices}.")
+        if len(command.stop) > self.stops:
+            message = f"There may be at most {self.stops} stop strings."
+            raise Refused(Failure.INVALID, message, "stop")
+        if command.max_tokens is not None and command.max_tokens < 0:
+            message = f"max_tokens is {command.max_tokens}, below 0."
+            raise Refused(Failure.INVALID, message, "max_tokens")
+        _check_sampling(command.sampling)
+        check_tokens(list(command.sampling.logit_bias), vocabulary.size, "logit_bias")
+
+
+def answers_wanted(command: Generate) -> int:
+    """How many answers are generated, of which the best `n` are given."""
+    return max(command.n, command.best_of or 0)
+
+
+def check_tokens(tokens: Tokens[int], size: int, field: str) -> None:
+    """Raise `Refused` if one of the `field`'s tokens is none of a vocabulary of `size`."""
+    for token in tokens:
+        if not 0 <= token < size:
+            message = f"Token {token} is outside of this model's vocabulary of {size}."
+            raise Refused(Failure.INVALID, message, field)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    """Refuse what would make the arithmetic of sampling go wrong in the middle of a pass."""
+    if sampling.logprobs is not None and not 0 <= sampling.logprobs <= _ALTERNATIVES:
+        raise Refused(Failure.INVALID, f"logprobs must be 0 to {_ALTERNATIVES}.", "logprobs")
+    if not _LEAST_PENALTY <= sampling.repeat_penalty < math.inf:
+        message = f"repeat_penalty must be at least {_LEAST_PENALTY}."
+        raise Refused(Failure.INVALID, message, "repeat_penalty")
+    for name in ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty"):
+        if not math.isfinite(getattr(sampling, name)):
+            raise Refused(Failure.INVALID, f"{name} must be a finite number.", name)
+
+
+def _tokens(command: Generate, vocabulary: Vocabulary) -> list[int]:
+    if isinstance(command.prompt, str):
+        tokens = vocabulary.prompt_tokens(
+            command.prompt, parse_special=command.parse_special, add_bos=command.add_bos
+        )
+    else:
+        tokens = list(command.prompt)
+        check_tokens(tokens, vocabulary.size, "prompt")
+    if not tokens:
+        raise Refused(Failure.INVALID, "The prompt has no tokens.", "prompt")
+    return tokens

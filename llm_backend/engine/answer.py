@@ -1,0 +1,127 @@
+"""One answer in the making: chosen tokens in, deltas out, and why it ended."""
+
+from llm_backend.engine.admission import answers_wanted
+from llm_backend.engine.messages import Delta, FinishReason, Generate, TokenLogprob, joined
+from llm_backend.engine.model import Vocabulary
+from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
+from llm_backend.engine.sequence import Sequence
+from llm_backend.engine.text import Released, TextStream
+
+__all__ = ["Answer"]
+
+
+class Answer:
+    """Choice `sequence.index` of a command. Gives deltas one by one, or folds them into `held` when
+    the best of several answers is wanted."""
+
+    def __init__(self, command: Generate, sequence: Sequence, vocabulary: Vocabulary) -> None:
+        self.sequence = sequence
+        self._command = command
+        self._vocabulary = vocabulary
+        self._is_held = answers_wanted(command) > command.n
+        self.held: Delta | None = None
+        self._text = TextStream(command.stop)
+        self._sampler = Sampler(
+            command.sampling,
+            index=sequence.index,
+            prompt=sequence.tokens,
+            suppressed=sorted(vocabulary.end_tokens) if command.ignore_eos else (),
+            wants_logprobs=self._is_held,
+        )
+        self._prompt_logprobs: list[TokenLogprob] = []
+        self._echo_is_due = command.echo
+        self._logprob_sum = 0.0
+        self.is_finished = False
+
+    @property
+    def quality(self) -> float:
+        """The mean logprob of its tokens."""
+        return self._logprob_sum / max(1, self.sequence.generated)
+
+    def read_prompt(self, row: Row, position: int) -> None:
+        """Take the logits of a prompt position: they say how likely the prompt's next token was."""
+        if position != max(0, len(self._prompt_logprobs) - 1):
+            return  # computed again after a preemption
+        if not self._prompt_logprobs:
+            first = self.sequence.tokens[0]
+            label = self._vocabulary.label(first)
+            self._prompt_logprobs.append(TokenLogprob(token=first, bytes=label, logprob=None))
+        token = self.sequence.tokens[position + 1]
+        choice = log_probabilities(row, token, self._command.sampling.logprobs or 0)
+        self._prompt_logprobs.append(self._logprob(choice))
+
+    def advance(self, row: Row) -> Delta | None:
+        """Choose the next token by its logits; gives what that sets free."""
+        choice = self._sampler.choose(row)
+        if choice.token in self._vocabulary.end_tokens and not self._command.ignore_eos:
+            return self._finish(self._text.finish(), FinishReason.STOP)
+        self.sequence.append(choice.token)
+        self._logprob_sum += choice.logprob or 0.0
+        wants_logprobs = self._command.sampling.logprobs is not None
+        logprob = self._logprob(choice) if wants_logprobs else None
+        released = self._text.push(self._vocabulary.piece(choice.token), logprob)
+        if released.stop is not None:
+            return self._finish(released, FinishReason.STOP)
+        if self.sequence.is_full:
+            return self._finish(_both(released, self._text.finish()), FinishReason.LENGTH)
+        if released.text or released.logprobs or self._echo_is_due:
+            return self._delta(released)
+        return None
+
+    def end_at_prompt(self) -> Delta | None:
+        """No token is wanted: the answer is the prompt's echo, if that."""
+        return self._finish(Released(), FinishReason.LENGTH)
+
+    def _finish(self, released: Released, reason: FinishReason) -> Delta | None:
+        self.is_finished = True
+        return self._delta(released, reason)
+
+    def _delta(self, released: Released, reason: FinishReason | None = None) -> Delta | None:
+        text, logprobs = released.text, released.logprobs
+        if self._echo_is_due:
+            self._echo_is_due = False
+            text = self._prompt_text() + text
+            logprobs = self._whole_prompt_logprobs() + logprobs
+        delta = Delta(
+            id=self._command.id,
+            index=self.sequence.index,
+            text=text,
+            completion_tokens=self.sequence.generated,
+            cached_tokens=self.sequence.cached_tokens,
+            logprobs=logprobs,
+            finish_reason=reason,
+            stop_sequence=released.stop,
+        )
+        if not self._is_held:
+            return delta
+        self.held = delta if self.held is None else joined(self.held, delta)
+        return None
+
+    def _prompt_text(self) -> str:
+        prompt = self._command.prompt
+        return prompt if isinstance(prompt, str) else self._vocabulary.text(prompt)
+
+    def _whole_prompt_logprobs(self) -> list[TokenLogprob]:
+        if self._command.sampling.logprobs is None or self._prompt_logprobs:
+            return self._prompt_logprobs
+        token = self.sequence.tokens[0]  # a prompt of one token, which nothing precedes
+        label = self._vocabulary.label(token)
+        return [TokenLogprob(token=token, bytes=label, logprob=None)]
+
+    def _logprob(self, choice: Choice) -> TokenLogprob:
+        label = self._vocabulary.label
+        return TokenLogprob(
+            token=choice.token,
+            bytes=label(choice.token),
+            logprob=choice.logprob,
+            top=[
+                TokenLogprob(token=top.token, bytes=label(top.token), logprob=top.logprob)
+                for top in choice.top
+            ],
+        )
+
+
+def _both(first: Released, last: Released) -> Released:
+    return Released(
+        text=first.text + last.text, logprobs=first.logprobs + last.logprobs, stop=last.stop
+    )

@@ -1,0 +1,197 @@
+"""KV cells by slot: who holds which tokens, and where a newcomer goes. Pure.
+
+A slot is one sequence id of the native cache. A finished sequence leaves its cells behind; they
+serve whoever comes with the same prefix until the slot is needed, those used longest ago first.
+Taking cells over from another slot costs about as much as computing `worth_copying` tokens.
+
+Where slots have cells of their own, the native code computes runs of consecutive slots together and
+each run for itself, so neighbours are preferred, and what they displace is copied away.
+"""
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+
+__all__ = ["Cache", "Copy", "Placement", "common_prefix"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """Give slot `target` all cells that `source` has, instead of its own."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Put a sequence into `slot`: make the copies in their order, then keep `keep` tokens."""
+
+    slot: int
+    keep: int
+    copies: tuple[Copy, ...] = ()
+
+
+@dataclass(kw_only=True)
+class _Slot:
+    number: int
+    tokens: list[int] = field(default_factory=list)  # what its cells hold
+    is_taken: bool = False
+    used_at: int = 0
+
+
+def common_prefix(left: Tokens[int], right: Tokens[int]) -> int:
+    """How many tokens two lists have in common from the start."""
+    end = min(len(left), len(right))
+    step, same = 16, 0
+    while same < end and left[same : same + step] == right[same : same + step]:
+        same = min(same + step, end)
+        step *= 2
+    high = min(same + step, end)
+    while same < high:  # the first difference is in [same, high)
+        middle = (same + high + 1) // 2
+        if left[same:middle] == right[same:middle]:
+            same = middle
+        else:
+            high = middle - 1
+    return same
+
+
+class Cache:
+    """The slots. `can_roll_back` is False for models whose state cannot be cut (recurrent ones):
+    they can only go on from the very end of what a slot holds. `prefers_neighbours` is for slots
+    with cells of their own."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        worth_copying: int = 1,
+        can_roll_back: bool = True,
+        prefers_neighbours: bool = True,
+    ) -> None:
+        self._slots = [_Slot(number=number) for number in range(slots)]
+        self._worth_copying = max(1, worth_copying)
+        self._prefers_neighbours = prefers_neighbours
+        self._clock = 0
+        self.can_roll_back = can_roll_back
+
+    @property
+    def free(self) -> int:
+        """How many slots are not taken."""
+        return sum(not slot.is_taken for slot in self._slots)
+
+    @property
+    def worth_copying(self) -> int:
+        """How many shared tokens make a copy cheaper than computing them."""
+        return self._worth_copying
+
+    def best(self, tokens: Tokens[int]) -> int:
+        """The longest prefix of `tokens` that any slot holds now."""
+        return max(self._usable(slot, tokens) for slot in self._slots)
+
+    def place(self, tokens: Tokens[int]) -> Placement | None:
+        """Take a slot for a sequence that begins with `tokens`; None if all are taken."""
+        if not self.free:
+            return None
+        source = max(self._slots, key=lambda slot: (self._usable(slot, tokens), not slot.is_taken))
+        shared = self._usable(source, tokens)
+        target = self._target(source, shared)
+        keep = self._usable(target, tokens)
+        copies = self._rescue(target, keep, source)
+        if target is not source and shared - keep >= self._worth_copying:
+            copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
+        target.tokens = list(tokens[:keep])
+        target.is_taken = True
+        self._touch(target)
+        return Placement(slot=target.number, keep=keep, copies=copies)
+
+    def compact(self) -> tuple[int, Placement] | None:
+        """Move one running sequence so that there are fewer runs of slots to compute; gives the
+        slot that it leaves and where it goes."""
+        if not self._prefers_neighbours or not self.can_roll_back or self._runs() < 2:
+            return None
+        taken = [slot for slot in self._slots if slot.is_taken]
+        free = [slot for slot in self._slots if not slot.is_taken]
+        moves = [(left, target) for left in taken for target in free]
+        if not moves:
+            return None
+        left, target = min(moves, key=lambda move: (self._runs(*move), move[1].used_at))
+        if self._runs(left, target) >= self._runs():
+            return None
+        copies = self._rescue(target, 0, left)
+        copies = (*copies, Copy(source=left.number, target=target.number))
+        target.tokens, left.tokens = left.tokens, list(left.tokens)
+        target.is_taken, left.is_taken = True, False
+        self._touch(target)
+        left.used_at = 0  # what it holds, the other holds too
+        placement = Placement(slot=target.number, keep=len(target.tokens), copies=copies)
+        return left.number, placement
+
+    def extend(self, slot: int, tokens: Tokens[int]) -> None:
+        """The cells of `slot` now hold `tokens` too."""
+        self._slots[slot].tokens.extend(tokens)
+
+    def release(self, slot: int) -> None:
+        """The slot's sequence has ended; what it holds stays until the slot is needed."""
+        self._slots[slot].is_taken = False
+        self._touch(self._slots[slot])
+
+    def forget(self, slot: int) -> None:
+        """The cells of `slot` are empty."""
+        self._slots[slot].tokens = []
+
+    def evict(self) -> int | None:
+        """Give up the cells of the free slot that was used longest ago; None if there are none."""
+        idle = [slot for slot in self._slots if not slot.is_taken and slot.tokens]
+        if not idle:
+            return None
+        victim = min(idle, key=lambda slot: slot.used_at)
+        victim.tokens = []
+        return victim.number
+
+    def _target(self, source: _Slot, shared: int) -> _Slot:
+        """Where to go, among the slots that make the fewest runs: into the source itself if little
+        is lost by that, else an empty slot, else the one used longest ago."""
+        free = [slot for slot in self._slots if not slot.is_taken]
+        fewest = min(self._runs(None, slot) for slot in free)
+        near = [slot for slot in free if self._runs(None, slot) == fewest]
+        empty = [slot for slot in near if not slot.tokens]
+        lost = len(source.tokens) - shared
+        if shared and source in near and lost <= (self._worth_copying if empty else shared):
+            return source
+        return empty[0] if empty else min(near, key=lambda slot: slot.used_at)
+
+    def _rescue(self, slot: _Slot, keep: int, source: _Slot) -> tuple[Copy, ...]:
+        """Save what `slot` holds beyond `keep` tokens where something older is, if that is worth
+        it. `source` is needed after that."""
+        if not self.can_roll_back or len(slot.tokens) - keep <= self._worth_copying:
+            return ()
+        older = [
+            other
+            for other in self._slots
+            if not other.is_taken and other.used_at < slot.used_at and other is not source
+        ]
+        if not older:
+            return ()
+        victim = min(older, key=lambda other: other.used_at)
+        victim.tokens, victim.used_at = list(slot.tokens), slot.used_at
+        return (Copy(source=slot.number, target=victim.number),)
+
+    def _runs(self, left: _Slot | None = None, entered: _Slot | None = None) -> int:
+        """How many runs of consecutive slots are taken, if one were left and another entered."""
+        if not self._prefers_neighbours:
+            return 1
+        taken = {slot.number for slot in self._slots if slot.is_taken and slot is not left}
+        if entered is not None:
+            taken.add(entered.number)
+        return sum(number - 1 not in taken for number in taken)
+
+    def _usable(self, slot: _Slot, tokens: Tokens[int]) -> int:
+        shared = common_prefix(slot.tokens, tokens)
+        if self.can_roll_back or shared == len(slot.tokens):
+            return shared
+        return 0
+
+    def _touch(self, slot: _Slot) -> None:
+        self._clock += 1
+        slot.used_at = self._clock

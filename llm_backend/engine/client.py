@@ -1,0 +1,194 @@
+"""The API process's side of an engine: submit and cancel in, deltas out."""
+
+import itertools
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TypeVar
+
+from llm_backend.engine.config import EngineConfig
+from llm_backend.engine.errors import EngineDown, EngineRefused
+from llm_backend.engine.link import Call, Link, Request
+from llm_backend.engine.messages import (
+    Accepted,
+    Delta,
+    Detokenize,
+    Detokenized,
+    Embed,
+    Embedded,
+    Event,
+    Failed,
+    Failure,
+    Generate,
+    ModelInfo,
+    Tokenize,
+    Tokenized,
+)
+from llm_backend.engine.supervisor import EngineState, Supervisor
+
+__all__ = ["Engine", "Generation"]
+
+_Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, Tokenized)
+
+
+class Engine:
+    """One model in a process of its own, watched over and restarted.
+
+    `async with Engine(config) as engine:` begins to load it and returns at once; `ready` waits.
+    Every call raises `EngineRefused` if the engine has an answer and it is no, `EngineDown` if it
+    is not there.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self._supervisor = Supervisor(config)
+        self._numbers = itertools.count()
+
+    async def __aenter__(self) -> "Engine":
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin to load the model, without waiting for it."""
+        self._supervisor.start()
+
+    async def close(self) -> None:
+        """End the process; what is under way gets `EngineDown`."""
+        await self._supervisor.close()
+
+    @property
+    def state(self) -> EngineState:
+        """Where the engine is in its life."""
+        return self._supervisor.state
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What the model says of itself; None before it was ready for the first time."""
+        return self._supervisor.info
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the engine process while there is one."""
+        return self._supervisor.pid
+
+    async def ready(self) -> ModelInfo:
+        """Wait for the model; raises `EngineStartError` with the reason if it cannot be served."""
+        return await self._supervisor.ready()
+
+    async def generate(self, request: Generate) -> "Generation":
+        """Submit; returns when the request has got its slot. The caller closes what it gets.
+        The id must not be one of a request under way."""
+        link, call = self._call(request)
+        try:
+            accepted = _answer(await call.next(), Accepted)
+        except BaseException:  # also a caller that gives up while it waits in the queue
+            link.hang_up(call)
+            raise
+        return Generation(self._supervisor, link, call, accepted)
+
+    async def embed(self, inputs: list[str | list[int]]) -> Embedded:
+        """One vector for each input."""
+        return _answer(await self._ask(Embed(id=self._next_id(), inputs=inputs)), Embedded)
+
+    async def tokenize(
+        self, text: str, *, parse_special: bool = True, add_bos: bool = False
+    ) -> list[int]:
+        """The tokens of a text."""
+        command = Tokenize(
+            id=self._next_id(), text=text, parse_special=parse_special, add_bos=add_bos
+        )
+        return _answer(await self._ask(command), Tokenized).tokens
+
+    async def detokenize(self, tokens: list[int]) -> str:
+        """The text of tokens."""
+        command = Detokenize(id=self._next_id(), tokens=tokens)
+        return _answer(await self._ask(command), Detokenized).text
+
+    async def _ask(self, command: Request) -> Event:
+        link, call = self._call(command)
+        try:
+            event = await call.next()
+        finally:
+            link.hang_up(call)
+        self._supervisor.suspects.clear(command)
+        return event
+
+    def _call(self, command: Request) -> tuple[Link, Call]:
+        link = self._supervisor.link()
+        try:
+            if self._supervisor.suspects.is_convicted(command):
+                raise EngineRefused(
+                    Failure.CRASHED,
+                    "This same request has ended the engine process before; it is not tried again.",
+                )
+            return link, link.call(command)
+        except UnicodeEncodeError as error:
+            message = f"A text holds half of a surrogate pair at place {error.start}."
+            raise EngineRefused(Failure.INVALID, message) from error
+
+    def _next_id(self) -> str:
+        return f"engine-{next(self._numbers)}"
+
+
+class Generation:
+    """A request that was accepted: iterate its deltas, then `aclose`, which cancels what is left.
+
+    Iteration raises `EngineDown` if the process dies, `EngineRefused` if the engine gives the
+    request up. Deltas that are not read in time come joined.
+    """
+
+    def __init__(self, supervisor: Supervisor, link: Link, call: Call, accepted: Accepted) -> None:
+        self.accepted = accepted
+        self._supervisor = supervisor
+        self._link = link
+        self._call = call
+        command = call.command
+        self._unfinished = command.n if isinstance(command, Generate) else 0
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self
+
+    async def __anext__(self) -> Delta:
+        if not self._unfinished:
+            raise StopAsyncIteration
+        try:
+            delta = _answer(await self._call.next(), Delta)
+        except (EngineDown, EngineRefused):
+            self._unfinished = 0
+            raise
+        if delta.finish_reason is not None:
+            self._unfinished -= 1
+            if not self._unfinished:
+                self._supervisor.suspects.clear(self._call.command)
+        return delta
+
+    async def __aenter__(self) -> "Generation":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Forget the request; its slot is free at the next turn."""
+        self._unfinished = 0
+        self._link.hang_up(self._call)
+
+
+def _answer(event: Event, kind: type[_Answer]) -> _Answer:
+    """The event that was expected; a failure is raised."""
+    if isinstance(event, Failed):
+        raise EngineRefused(event.failure, event.message, event.field)
+    assert isinstance(event, kind), f"the worker answered with {type(event).__name__}"
+    return event

@@ -1,0 +1,56 @@
+"""How an engine is set up: every bound it keeps, with its default."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["EngineConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """One engine: one model in one process.
+
+    `context_tokens` None is what the model was trained for, at most `default_context_tokens`;
+    it is what one sequence can hold. `threads` None is the number of cores this process may use.
+    `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack weights for
+    this processor. `unified_cells` lets all sequences share one pool of `cells` (None: a whole
+    context for each slot), which suits GPUs; apart from each other they are faster on CPUs.
+    `is_embedding_model` None believes the file. `command` replaces the worker's command line; the
+    number of its socket's file descriptor is appended.
+    """
+
+    model_path: Path
+    context_tokens: int | None = None
+    default_context_tokens: int = 4096
+    slots: int = 8
+    batch_tokens: int = 512
+    logit_rows: int = 32
+    threads: int | None = None
+    gpu_layers: int | None = 0
+    use_extra_buffers: bool = True
+    unified_cells: bool = False
+    cells: int | None = None
+    is_embedding_model: bool | None = None
+    queue_limit: int = 256
+    queue_deadline_s: float = 60
+    choices_limit: int = 128
+    stops_limit: int = 64
+    inputs_limit: int = 2048
+    outbox_bytes: int = 64 << 20
+    start_timeout_s: float = 120
+    stop_timeout_s: float = 5
+    restart_limit: int = 5
+    restart_delay_s: float = 0.25
+    restart_delay_limit_s: float = 30
+    quick_death_s: float = 30
+    suspects_limit: int = 1024
+    crashes_limit: int = 2
+    log_level: str = "WARNING"
+    command: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "batch_tokens", "logit_rows", "choices_limit", "inputs_limit"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.cells is not None and not self.unified_cells:
+            raise ValueError("cells needs unified_cells: separate slots hold a whole context each")

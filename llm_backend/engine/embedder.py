@@ -1,0 +1,144 @@
+"""Embeddings: `Embed` commands in, vectors out; inputs of all requests share the passes."""
+
+from collections import deque
+
+from llm_backend.engine.address import Address, Publish
+from llm_backend.engine.admission import Refused, check_tokens
+from llm_backend.engine.messages import Embed, Embedded, Failed, Failure, Generate, Start
+from llm_backend.engine.model import Model
+
+__all__ = ["Embedder"]
+
+
+class _Request:
+    """A command: its inputs as tokens, and the vectors of those that are computed."""
+
+    def __init__(self, address: Address, inputs: list[list[int]], arrived_at: float) -> None:
+        self.address = address
+        self.inputs = inputs
+        self.arrived_at = arrived_at
+        self.started = 0  # how many inputs were put into a pass
+        self.vectors: list[bytes] = []
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self.vectors) == len(self.inputs)
+
+
+class Embedder:
+    """Owns all requests between `submit` and their last event. Each pass takes one input of each
+    request in turn for as long as they fit, so that a long list does not hold up a short one."""
+
+    def __init__(self, model: Model, start: Start, publish: Publish) -> None:
+        self._model = model
+        self._start = start
+        self._publish = publish
+        self._requests: dict[Address, _Request] = {}
+        self._turns: deque[_Request] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a turn would have nothing to do."""
+        return not self._requests
+
+    def submit(self, address: Address, command: Generate | Embed, now: float) -> None:
+        """Queue a command, or raise `Refused`."""
+        if isinstance(command, Generate):
+            raise Refused(Failure.UNSUPPORTED, "This model embeds; it cannot generate text.")
+        if not 1 <= len(command.inputs) <= self._start.inputs_limit:
+            raise Refused(Failure.INVALID, f"There must be 1 to {self._start.inputs_limit} inputs.")
+        inputs = [self._tokens(value) for value in command.inputs]
+        if len(self._requests) >= self._start.queue_limit + self._model.slots:
+            raise Refused(
+                Failure.QUEUE_FULL,
+                f"{len(self._requests)} requests are waiting already; try later.",
+            )
+        request = _Request(address, inputs, now)
+        self._requests[address] = request
+        self._turns.append(request)
+
+    def cancel(self, address: Address) -> None:
+        """Forget a request."""
+        request = self._requests.pop(address, None)
+        if request is not None and request in self._turns:
+            self._turns.remove(request)
+
+    def abandon(self, connection: int) -> None:
+        """Forget all requests of a connection that is gone."""
+        for address in [address for address in self._requests if address.connection == connection]:
+            self.cancel(address)
+
+    def turn(self, now: float) -> None:
+        """Fill a pass, compute, publish."""
+        self._expire(now)
+        pass_ = self._plan()
+        if not pass_:
+            return
+        vectors = self._model.embed([tokens for _, tokens in pass_])
+        for (request, _), vector in zip(pass_, vectors, strict=True):
+            request.vectors.append(vector.astype("<f4").tobytes())
+            if request.is_finished:
+                self._close(request, vector.size)
+
+    def abort(self, message: str) -> None:
+        """A turn failed, and with it the requests that had begun."""
+        begun = [request for request in self._requests.values() if request.started]
+        for request in begun or list(self._requests.values()):
+            self._fail(request, Failure.INTERNAL, message)
+
+    def _tokens(self, value: str | list[int]) -> list[int]:
+        vocabulary = self._model.vocabulary
+        room = min(self._model.context_tokens, self._model.batch_tokens)
+        if isinstance(value, str):
+            tokens = vocabulary.tokenize(value, parse_special=False, add_special=True)
+        else:
+            tokens = list(value)
+            check_tokens(tokens, vocabulary.size, "inputs")
+        if not tokens:
+            raise Refused(Failure.INVALID, "An input has no tokens.", "inputs")
+        if len(tokens) > room:
+            raise Refused(
+                Failure.CONTEXT_LENGTH,
+                f"This model takes {room} tokens; an input has {len(tokens)}. Shorten it.",
+                "inputs",
+            )
+        return tokens
+
+    def _plan(self) -> list[tuple[_Request, list[int]]]:
+        room = self._model.batch_tokens
+        planned: list[tuple[_Request, list[int]]] = []
+        while self._turns and len(planned) < self._model.slots:
+            request = self._turns[0]
+            tokens = request.inputs[request.started]
+            if len(tokens) > room:
+                break
+            room -= len(tokens)
+            request.started += 1
+            planned.append((request, tokens))
+            self._turns.popleft()
+            if request.started < len(request.inputs):
+                self._turns.append(request)
+        return planned
+
+    def _expire(self, now: float) -> None:
+        deadline_s = self._start.queue_deadline_s
+        waiting = [request for request in self._turns if not request.started]
+        for request in waiting:
+            if now - request.arrived_at > deadline_s:
+                message = f"No pass had room within {deadline_s:g} seconds; try later."
+                self._fail(request, Failure.QUEUE_DEADLINE, message)
+
+    def _close(self, request: _Request, size: int) -> None:
+        del self._requests[request.address]
+        event = Embedded(
+            id=request.address.id,
+            vectors=b"".join(request.vectors),
+            embedding_size=size,
+            prompt_tokens=sum(map(len, request.inputs)),
+        )
+        self._publish(request.address, event)
+
+    def _fail(self, request: _Request, failure: Failure, message: str) -> None:
+        self.cancel(request.address)
+        event = Failed(id=request.address.id, failure=failure, message=message)
+        self._publish(request.address, event)

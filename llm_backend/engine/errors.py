@@ -1,0 +1,39 @@
+"""Why an engine does not answer.
+
+EngineError
+├── EngineRefused    this command was refused or given up; the engine goes on
+└── EngineDown       the engine process is not there now
+    └── EngineStartError   and it will not come: the model cannot be served
+"""
+
+from llm_backend.engine.messages import Failure
+
+__all__ = ["EngineDown", "EngineError", "EngineRefused", "EngineStartError"]
+
+
+class EngineError(Exception):
+    """An engine has no answer; the message says why, and what to do."""
+
+
+class EngineRefused(EngineError):
+    """The command was refused at admission or given up later; `failure` says which of the ways, and
+    `field` which of the command's fields is to blame if it is one.
+    """
+
+    def __init__(self, failure: Failure, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.field = field
+
+
+class EngineDown(EngineError):
+    """The engine process is starting, restarting, or died with this command in it. `retry_after_s`
+    None means that it is not being restarted."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineStartError(EngineDown):
+    """The model cannot be served: not a model, no memory, dies at its first forward pass."""

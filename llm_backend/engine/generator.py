@@ -1,0 +1,216 @@
+"""Text generation: `Generate` commands in, deltas out, one forward pass for all of them a turn."""
+
+import msgspec
+
+from llm_backend.engine.address import Address, Publish
+from llm_backend.engine.admission import Bounds, Refused, answers_wanted
+from llm_backend.engine.answer import Answer
+from llm_backend.engine.cache import Cache
+from llm_backend.engine.messages import Accepted, Delta, Embed, Failed, Failure, Generate, Start
+from llm_backend.engine.model import Model, NoRoom
+from llm_backend.engine.sampling import NoChoice, Row
+from llm_backend.engine.scheduler import Admitted, Scheduler, Work
+from llm_backend.engine.sequence import Sequence
+
+__all__ = ["Generator"]
+
+_COPY_SHARE = 128  # copying a slot costs about as much as computing this part of a context
+
+
+class _Request:
+    """A command and its answers."""
+
+    def __init__(self, address: Address, command: Generate, answers: list[Answer]) -> None:
+        self.address = address
+        self.command = command
+        self.answers = answers
+        self.is_accepted = False
+
+    @property
+    def is_finished(self) -> bool:
+        return all(answer.is_finished for answer in self.answers)
+
+    def best(self) -> list[Delta]:
+        """The answers that were held back: the best `n`, best first, numbered anew."""
+        ranked = sorted(self.answers, key=lambda answer: -answer.quality)
+        deltas = [answer.held for answer in ranked[: self.command.n] if answer.held is not None]
+        return [msgspec.structs.replace(delta, index=index) for index, delta in enumerate(deltas)]
+
+
+class Generator:
+    """Owns all requests between `submit` and their last event."""
+
+    def __init__(self, model: Model, start: Start, publish: Publish) -> None:
+        self._model = model
+        self._bounds = Bounds.of(start, model.context_tokens)
+        self._queue_limit = start.queue_limit
+        self._queue_deadline_s = start.queue_deadline_s
+        self._publish = publish
+        cache = Cache(
+            slots=model.slots,
+            worth_copying=model.context_tokens // _COPY_SHARE,
+            can_roll_back=model.can_roll_back,
+            prefers_neighbours=not start.unified_cells,
+        )
+        self._scheduler = Scheduler(
+            cache=cache, batch_tokens=model.batch_tokens, logit_rows=start.logit_rows
+        )
+        self._requests: dict[Address, _Request] = {}
+        self._answers: dict[Sequence, Answer] = {}  # those not finished
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a turn would have nothing to do."""
+        return self._scheduler.is_idle
+
+    def submit(self, address: Address, command: Generate | Embed, now: float) -> None:
+        """Admit a command to the queue, or raise `Refused`."""
+        if isinstance(command, Embed):
+            raise Refused(Failure.UNSUPPORTED, "This model generates text; it cannot embed.")
+        answers = self._answers_to(address, command, now)
+        request = _Request(address, command, answers)
+        first = answers[0].sequence
+        if first.is_full and not first.needs_prompt_logits:
+            self._answer_at_once(request)
+            return
+        if self._scheduler.queue_length >= self._queue_limit + self._scheduler.free_slots:
+            raise Refused(
+                Failure.QUEUE_FULL, f"{self._queue_limit} requests are waiting already; try later."
+            )
+        self._requests[address] = request
+        self._answers.update({answer.sequence: answer for answer in answers})
+        self._scheduler.add(*(answer.sequence for answer in answers))
+
+    def cancel(self, address: Address) -> None:
+        """Forget a request; its slots are free at once."""
+        request = self._requests.pop(address, None)
+        if request is None:
+            return
+        for answer in request.answers:
+            if self._answers.pop(answer.sequence, None) is not None:
+                self._scheduler.remove(answer.sequence)
+
+    def abandon(self, connection: int) -> None:
+        """Forget all requests of a connection that is gone."""
+        for address in [address for address in self._requests if address.connection == connection]:
+            self.cancel(address)
+
+    def turn(self, now: float) -> None:
+        """Admit, plan, compute, choose, publish."""
+        self._expire(now)
+        for admitted in self._scheduler.admit() or self._scheduler.compact():
+            self._place(admitted)
+        work = self._scheduler.plan()
+        if not work:
+            return
+        try:
+            rows = self._model.forward(work)
+        except NoRoom:
+            self._make_room()
+            return
+        self._settle(work, list(rows))
+
+    def abort(self, message: str) -> None:
+        """A turn failed, and with it its requests: nothing that it computed is believed."""
+        running = self._scheduler.running
+        slots = [sequence.slot for sequence in running if sequence.slot is not None]
+        doomed = {sequence.request for sequence in running} or set(self._requests)
+        for request in [self._requests[address] for address in self._requests if address in doomed]:
+            self._fail(request, Failure.INTERNAL, message)
+        for slot in slots:
+            self._model.truncate(slot, 0)
+            self._scheduler.forget(slot)
+
+    def _answers_to(self, address: Address, command: Generate, now: float) -> list[Answer]:
+        prompt = self._bounds.admit(command, self._model.vocabulary)
+        sequences = [
+            Sequence(
+                request=address,
+                index=index,
+                tokens=list(prompt.tokens),
+                limit=prompt.limit,
+                arrived_at=now,
+                wants_prompt_logits=command.echo and command.sampling.logprobs is not None,
+            )
+            for index in range(answers_wanted(command))
+        ]
+        return [Answer(command, sequence, self._model.vocabulary) for sequence in sequences]
+
+    def _answer_at_once(self, request: _Request) -> None:
+        """No token is wanted, and nothing must be computed."""
+        self._accept(request)
+        for answer in request.answers:
+            self._show(request, answer.end_at_prompt())
+        self._close(request)
+
+    def _expire(self, now: float) -> None:
+        overdue = self._scheduler.overdue(now - self._queue_deadline_s)
+        message = f"No slot became free within {self._queue_deadline_s:g} seconds; try later."
+        for address in {sequence.request for sequence in overdue}:
+            self._fail(self._requests[address], Failure.QUEUE_DEADLINE, message)
+
+    def _place(self, admitted: Admitted) -> None:
+        sequence, placement = admitted.sequence, admitted.placement
+        for copy in placement.copies:
+            self._model.copy(copy.source, copy.target)
+        if not self._model.truncate(placement.slot, placement.keep):
+            self._model.truncate(placement.slot, 0)
+            self._scheduler.recompute(sequence)
+        self._accept(self._requests[sequence.request])
+
+    def _accept(self, request: _Request) -> None:
+        if request.is_accepted:
+            return
+        request.is_accepted = True
+        prompt_tokens = request.answers[0].sequence.prompt_tokens
+        event = Accepted(id=request.address.id, prompt_tokens=prompt_tokens)
+        self._publish(request.address, event)
+
+    def _make_room(self) -> None:
+        slot = self._scheduler.make_room()
+        if slot is None:
+            raise MemoryError("the cells do not hold even one sequence")
+        self._model.truncate(slot, 0)
+
+    def _settle(self, work: list[Work], rows: list[Row]) -> None:
+        """Hand each row of logits to whom it belongs, in the order of the pass."""
+        last_rows: dict[Sequence, Row] = {}
+        remaining = iter(rows)
+        for item in work:
+            for position in item.output_positions:
+                if position == len(item.sequence.tokens) - 1:
+                    last_rows[item.sequence] = next(remaining)
+                else:
+                    self._answers[item.sequence].read_prompt(next(remaining), position)
+        for sequence in self._scheduler.settle(work):
+            if sequence in self._answers:  # its request may just have failed
+                self._advance(self._answers[sequence], last_rows[sequence])
+
+    def _advance(self, answer: Answer, row: Row) -> None:
+        request = self._requests[answer.sequence.request]
+        try:
+            delta = answer.end_at_prompt() if answer.sequence.is_full else answer.advance(row)
+        except NoChoice as error:
+            self._fail(request, Failure.INTERNAL, str(error))
+            return
+        self._show(request, delta)
+        if not answer.is_finished:
+            return
+        del self._answers[answer.sequence]
+        self._scheduler.remove(answer.sequence)
+        if request.is_finished:
+            self._close(request)
+
+    def _show(self, request: _Request, delta: Delta | None) -> None:
+        if delta is not None:
+            self._publish(request.address, delta)
+
+    def _close(self, request: _Request) -> None:
+        self._requests.pop(request.address, None)
+        for delta in request.best():
+            self._show(request, delta)
+
+    def _fail(self, request: _Request, failure: Failure, message: str) -> None:
+        self.cancel(request.address)
+        event = Failed(id=request.address.id, failure=failure, message=message)
+        self._publish(request.address, event)

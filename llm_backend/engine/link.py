@@ -1,0 +1,167 @@
+"""The API process's end of one connection to a worker: commands out, each one's events in."""
+
+import asyncio
+
+from llm_backend.engine.errors import EngineDown
+from llm_backend.engine.messages import (
+    Cancel,
+    Command,
+    Delta,
+    Detokenize,
+    Embed,
+    Event,
+    Failed,
+    Generate,
+    NotReady,
+    Ready,
+    Tokenize,
+    joined,
+)
+from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame
+
+__all__ = ["Call", "Link", "Request"]
+
+Request = Generate | Embed | Tokenize | Detokenize
+
+_RECEIVE_BYTES = 1 << 18
+
+
+class Call:
+    """A command under way, and its events that nobody has read yet.
+
+    Deltas of one choice that pile up are joined, so a slow reader costs at most the text of its own
+    answer and holds up nobody.
+    """
+
+    def __init__(self, command: Request) -> None:
+        self.command = command
+        self.is_complete = False  # its last event has come
+        self.has_shown = False  # a delta has come
+        self._unfinished = command.n if isinstance(command, Generate) else 1
+        self._events: dict[int | str, Event] = {}  # by choice, or by kind; in order of arrival
+        self._lost: EngineDown | None = None
+        self._has_news = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        """Take an event that came in."""
+        key: int | str = event.index if isinstance(event, Delta) else type(event).__name__
+        earlier = self._events.get(key)
+        if isinstance(event, Delta) and isinstance(earlier, Delta):
+            event = joined(earlier, event)
+        self.has_shown = self.has_shown or isinstance(event, Delta)
+        self._events[key] = event
+        self._count(event)
+        self._has_news.set()
+
+    def lose(self, error: EngineDown) -> None:
+        """No further event will come, because of `error`."""
+        self._lost = error
+        self._has_news.set()
+
+    async def next(self) -> Event:
+        """The next event; raises `EngineDown` when those that came before it are read."""
+        while not self._events:
+            if self._lost is not None:
+                raise self._lost
+            self._has_news.clear()
+            await self._has_news.wait()
+        return self._events.pop(next(iter(self._events)))
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case Delta(finish_reason=None):
+                return
+            case Delta():
+                self._unfinished -= 1
+                self.is_complete = self._unfinished == 0
+            case _:
+                is_accepted = isinstance(self.command, Generate) and not isinstance(event, Failed)
+                self.is_complete = not is_accepted
+
+
+class Link:
+    """A connection. `first` gives the worker's first event, then `run` deals out all others."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._frames = FrameReader()
+        self._calls: dict[str, Call] = {}
+        self._is_lost: EngineDown | None = None
+
+    def suspects(self) -> list[Request]:
+        """The commands that may have ended the worker: those under way that have shown nothing yet,
+        as what is wrong with a command shows early; all that are under way if there are none."""
+        calls = list(self._calls.values())
+        silent = [call.command for call in calls if not call.has_shown]
+        return silent or [call.command for call in calls]
+
+    def send(self, command: Command) -> None:
+        """Send a command that nobody waits for."""
+        if not self._writer.is_closing():
+            self._writer.write(frame([command]))
+
+    def call(self, command: Request) -> Call:
+        """Send a command; its events come to the `Call`. Its id must not be under way already.
+        Raises `UnicodeEncodeError` for text that is no text."""
+        if command.id in self._calls:
+            raise ValueError(f"the command {command.id!r} is under way already")
+        data = frame([command])
+        call = Call(command)
+        if self._is_lost is not None:
+            call.lose(self._is_lost)
+            return call
+        self._calls[command.id] = call
+        self._writer.write(data)
+        return call
+
+    def hang_up(self, call: Call) -> None:
+        """Nobody reads this call any more: the worker is told, unless it has finished."""
+        if self._calls.get(call.command.id) is call:
+            del self._calls[call.command.id]
+            self.send(Cancel(id=call.command.id))
+
+    async def first(self) -> Ready | NotReady | None:
+        """The worker's first event; None if it is gone without one."""
+        while True:
+            data = await self._receive()
+            for body in self._frames.feed(data):
+                for event in events_in(body):
+                    if isinstance(event, Ready | NotReady):
+                        return event
+            if not data:
+                return None
+
+    async def run(self) -> None:
+        """Deal out events until the worker is gone."""
+        while data := await self._receive():
+            try:
+                for body in self._frames.feed(data):
+                    for event in events_in(body):
+                        self._deal(event)
+            except FrameError:
+                return
+
+    def lose(self, error: EngineDown) -> None:
+        """The worker is gone: so are all calls."""
+        self._is_lost = error
+        for call in self._calls.values():
+            call.lose(error)
+        self._calls.clear()
+        self._writer.close()
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._reader.read(_RECEIVE_BYTES)
+        except OSError:
+            return b""
+
+    def _deal(self, event: Event) -> None:
+        if isinstance(event, Ready | NotReady):
+            return
+        call = self._calls.get(event.id)
+        if call is None:
+            return  # it was cancelled meanwhile
+        call.put(event)
+        if call.is_complete:
+            del self._calls[event.id]

@@ -1,0 +1,286 @@
+"""What travels between the API process and the engine process: frozen values, framed as msgpack.
+
+Commands go down (`Start` first, then `Generate`, `Embed`, `Tokenize`, `Detokenize`, `Cancel`,
+`Shutdown`), events come up (`Ready` or `NotReady` first, then `Accepted`, `Delta`, `Embedded`,
+`Tokenized`, `Detokenized`, `Failed`). Every event but the first names the command it answers by
+`id`. The engine speaks tokens and text; what a chat is, it does not know.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+__all__ = [
+    "Accepted",
+    "Cancel",
+    "Command",
+    "Delta",
+    "Detokenize",
+    "Detokenized",
+    "Embed",
+    "Embedded",
+    "Event",
+    "Failed",
+    "Failure",
+    "FinishReason",
+    "Generate",
+    "ModelInfo",
+    "NotReady",
+    "Ready",
+    "Sampling",
+    "Shutdown",
+    "Start",
+    "TokenLogprob",
+    "Tokenize",
+    "Tokenized",
+    "joined",
+]
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A frozen value that knows its own name on the wire."""
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended by itself."""
+
+    STOP = "stop"  # end-of-generation token or stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+
+
+class Failure(StrEnum):
+    """Why a command was refused or given up."""
+
+    CONTEXT_LENGTH = "context_length"  # can never fit the context
+    QUEUE_FULL = "queue_full"  # try again later
+    QUEUE_DEADLINE = "queue_deadline"  # waited longer than allowed
+    INVALID = "invalid"  # a token outside the vocabulary, an input that no model could take
+    UNSUPPORTED = "unsupported"  # this model cannot do that: embeddings on a chat model, say
+    INTERNAL = "internal"  # the engine failed this command and goes on
+    CRASHED = "crashed"  # the same request has killed the engine twice; it is not tried again
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen; the defaults change nothing of the model's distribution.
+
+    `logprobs` is None for none, else how many alternatives (0 to 20) accompany each token.
+    `frequency_penalty` and `presence_penalty` are additive as OpenAI's; `repeat_penalty` is
+    llama.cpp's factor. `seed` None draws one.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repeat_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None
+    logprobs: int | None = None
+
+
+class Start(_Message, frozen=True, kw_only=True):
+    """Load a model; always the first command. Every bound that the worker keeps is in here.
+
+    `context_tokens` None is what the model was trained for, at most `default_context_tokens`.
+    `cells` None gives every slot cells for a whole context. `is_embedding_model` None believes the
+    file. `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs.
+    """
+
+    model_path: str
+    context_tokens: int | None
+    default_context_tokens: int
+    slots: int
+    batch_tokens: int
+    logit_rows: int
+    threads: int
+    gpu_layers: int
+    use_extra_buffers: bool
+    unified_cells: bool
+    cells: int | None
+    is_embedding_model: bool | None
+    queue_limit: int
+    queue_deadline_s: float
+    choices_limit: int
+    stops_limit: int
+    inputs_limit: int
+    outbox_bytes: int
+    log_level: int
+
+
+class Generate(_Message, frozen=True, kw_only=True):
+    """Continue `prompt` `n` times. A text prompt is tokenized with special tokens recognised if
+    `parse_special`; `add_bos` puts the model's begin token first where the model wants one.
+    `max_tokens` None means until the context is full. `echo` gives the prompt's text (and its
+    logprobs, if asked for) as the first deltas of every choice. `best_of` generates that many and
+    gives the `n` with the best mean logprob (deltas then come only at the end).
+    """
+
+    id: str
+    prompt: str | list[int]
+    parse_special: bool = True
+    add_bos: bool = True
+    n: int = 1
+    best_of: int | None = None
+    max_tokens: int | None = None
+    stop: list[str] = []
+    ignore_eos: bool = False
+    echo: bool = False
+    sampling: Sampling = Sampling()
+
+
+class Embed(_Message, frozen=True, kw_only=True):
+    """One vector per input, pooled as the model says, L2-normalised."""
+
+    id: str
+    inputs: list[str | list[int]]
+
+
+class Tokenize(_Message, frozen=True, kw_only=True):
+    """The tokens of a text."""
+
+    id: str
+    text: str
+    parse_special: bool = True
+    add_bos: bool = False
+
+
+class Detokenize(_Message, frozen=True, kw_only=True):
+    """The text of tokens."""
+
+    id: str
+    tokens: list[int]
+
+
+class Cancel(_Message, frozen=True, kw_only=True):
+    """Forget the command `id`; nothing more comes of it. Unknown ids are ignored."""
+
+    id: str
+
+
+class Shutdown(_Message, frozen=True, kw_only=True):
+    """Finish the turn and exit."""
+
+
+Command = Start | Generate | Embed | Tokenize | Detokenize | Cancel | Shutdown
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loaded model says of itself. Sizes in tokens, parameters and bytes."""
+
+    architecture: str
+    name: str
+    description: str  # llama.cpp's one-line description: architecture, size, quantization
+    parameters: int
+    size_bytes: int
+    vocabulary_size: int
+    embedding_size: int
+    trained_context_tokens: int
+    context_tokens: int  # what one sequence can hold here
+    slots: int  # how many sequences run at once
+    chat_template: str | None
+    bos_token: str
+    eos_token: str
+    is_embedding_model: bool  # answers Embed, not Generate
+    can_infill: bool
+    extra_buffers: bool  # False after a restart without weight repacking
+
+
+class Ready(_Message, frozen=True, kw_only=True):
+    """The model is loaded and has computed a forward pass."""
+
+    info: ModelInfo
+
+
+class NotReady(_Message, frozen=True, kw_only=True):
+    """The model cannot be served; the worker exits. `message` is one sentence that says why."""
+
+    message: str
+
+
+class Accepted(_Message, frozen=True, kw_only=True):
+    """The command passed admission; deltas follow. Always the first event of a `Generate`."""
+
+    id: str
+    prompt_tokens: int
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """One chosen token (or prompt token, under echo): its bytes, natural-log probability under the
+    model's distribution before sampling filters, and the most likely alternatives, best first.
+    `logprob` is None for the first prompt token, which nothing precedes.
+    """
+
+    token: int
+    bytes: bytes
+    logprob: float | None
+    top: list["TokenLogprob"] = []
+
+
+class Delta(_Message, frozen=True, kw_only=True):
+    """What one turn added to choice `index`. `text` is whole characters, cut before a stop string.
+    `completion_tokens` counts this choice's generated tokens so far. The last delta of a choice has
+    `finish_reason`; `stop_sequence` names the stop string that matched, if one did.
+    `cached_tokens` is how much of the prompt was taken from shared cells.
+    """
+
+    id: str
+    index: int
+    text: str
+    completion_tokens: int
+    cached_tokens: int = 0
+    logprobs: list[TokenLogprob] = []
+    finish_reason: FinishReason | None = None
+    stop_sequence: str | None = None
+
+
+class Embedded(_Message, frozen=True, kw_only=True):
+    """Vectors as rows of little-endian float32, `embedding_size` each, in the order of inputs."""
+
+    id: str
+    vectors: bytes
+    embedding_size: int
+    prompt_tokens: int
+
+
+class Tokenized(_Message, frozen=True, kw_only=True):
+    """The answer to `Tokenize`."""
+
+    id: str
+    tokens: list[int]
+
+
+class Detokenized(_Message, frozen=True, kw_only=True):
+    """The answer to `Detokenize`."""
+
+    id: str
+    text: str
+
+
+class Failed(_Message, frozen=True, kw_only=True):
+    """The command ended without its answer; nothing more comes of it. `field` is the one of the
+    command's fields that is to blame, if it is one.
+    """
+
+    id: str
+    failure: Failure
+    message: str
+    field: str | None = None
+
+
+Event = Ready | NotReady | Accepted | Delta | Embedded | Tokenized | Detokenized | Failed
+
+
+def joined(earlier: Delta, later: Delta) -> Delta:
+    """Two consecutive deltas of one choice as one."""
+    return Delta(
+        id=earlier.id,
+        index=earlier.index,
+        text=earlier.text + later.text,
+        completion_tokens=later.completion_tokens,
+        cached_tokens=later.cached_tokens,
+        logprobs=[*earlier.logprobs, *later.logprobs],
+        finish_reason=later.finish_reason,
+        stop_sequence=later.stop_sequence,
+    )

@@ -1,0 +1,77 @@
+"""What the engine asks of a model: the seam between what decides and what computes."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.scheduler import Work
+
+__all__ = ["DecodeError", "LoadError", "Model", "NoRoom", "Vocabulary"]
+
+
+class LoadError(Exception):
+    """The model cannot be used; the message is one sentence that says why."""
+
+
+class NoRoom(Exception):
+    """There are not enough free cells for this pass; nothing was computed."""
+
+
+class DecodeError(Exception):
+    """The native code gave up on a pass; the cells that it touched are in an unknown state."""
+
+
+class Vocabulary(Protocol):
+    """Text to tokens and back."""
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end a generation."""
+
+    def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
+        """The tokens of a prompt, after the begin token if it is wanted and not there already."""
+
+    def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
+        """The tokens of a text; `add_special` frames it with the tokens that the model expects."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token adds to a text; control tokens add none."""
+
+    def label(self, token: int) -> bytes:
+        """The bytes by which a token is shown, control tokens too."""
+
+    def text(self, tokens: list[int]) -> str:
+        """The text of tokens, control tokens left out."""
+
+
+class Model(Protocol):
+    """A loaded model with `slots` for sequences of up to `context_tokens`."""
+
+    slots: int
+    context_tokens: int
+    batch_tokens: int
+    can_roll_back: bool
+    is_embedding_model: bool
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens."""
+
+    def forward(self, work: list[Work]) -> NDArray[np.float32]:
+        """Compute `work`, in the order of slots; one row of logits for each output position. The
+        rows are a view that the next pass overwrites. Raises `NoRoom` or `DecodeError`."""
+
+    def copy(self, source: int, target: int) -> None:
+        """Give `target` all cells that `source` has, instead of its own."""
+
+    def truncate(self, slot: int, length: int) -> bool:
+        """Keep the first `length` tokens of a slot. False: this state cannot be cut, it is as it
+        was. To empty a slot never fails."""
+
+    def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
+        """One L2-normalised vector for each input; all inputs together fit one pass."""

@@ -1,0 +1,247 @@
+"""What the next forward pass computes. Pure: no model, no clock, no I/O.
+
+Each pass has one budget of tokens. Sequences one token behind get theirs first, so that a long
+prompt never stalls those already talking; what remains goes to those who catch up with a prompt,
+shortest first, a quarter of it kept for the one who waits longest. A newcomer whose prefix is just
+being computed by another sequence waits for that and then takes the cells over.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from llm_backend.engine.address import Address
+from llm_backend.engine.cache import Cache, Placement, common_prefix
+from llm_backend.engine.sequence import Sequence
+
+__all__ = ["Admitted", "Scheduler", "Work"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Compute the next `count` tokens of `sequence`."""
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def output_positions(self) -> list[int]:
+        """The positions whose logits are wanted: those that predict a prompt token when asked for,
+        and the last one when the sequence has caught up."""
+        sequence, end = self.sequence, self.sequence.computed + self.count
+        positions = []
+        if sequence.needs_prompt_logits:
+            positions = list(range(sequence.computed, min(end, sequence.prompt_tokens - 1)))
+        if end == len(sequence.tokens):
+            positions.append(end - 1)
+        return positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """A sequence that got its slot, and what the model must do for it."""
+
+    sequence: Sequence
+    placement: Placement
+
+
+class Scheduler:
+    """Owns the sequences from `add` to `remove`, and the slots of `cache`.
+
+    `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` bounds how many
+    prompt positions of a pass have logits.
+    """
+
+    def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:
+        self._cache = cache
+        self._batch_tokens = max(batch_tokens, cache.free)
+        self._logit_rows = logit_rows
+        self._worth_moving = cache.worth_copying
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._joining: dict[Sequence, tuple[Sequence, int]] = {}  # follower -> leader, how far
+        self._is_crowded = False  # cells ran out: nobody is admitted until one of these has ended
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to compute."""
+        return not self._waiting and not self._running
+
+    @property
+    def running(self) -> tuple[Sequence, ...]:
+        """Who has a slot."""
+        return tuple(self._running)
+
+    @property
+    def queue_length(self) -> int:
+        """How many requests wait for their first slot."""
+        return len({sequence.request for sequence in self._waiting if not sequence.has_started})
+
+    @property
+    def free_slots(self) -> int:
+        """How many slots nobody runs on."""
+        return self._cache.free
+
+    def add(self, *sequences: Sequence) -> None:
+        """Queue them, in order of arrival."""
+        self._waiting.extend(sequences)
+
+    def remove(self, sequence: Sequence) -> None:
+        """The sequence has ended: finished, failed or cancelled, wherever it was."""
+        self._joining.pop(sequence, None)
+        if sequence.slot is None:
+            self._waiting.remove(sequence)
+            return
+        self._cache.release(sequence.slot)
+        self._running.remove(sequence)
+        self._is_crowded = False
+        sequence.slot = None
+
+    def overdue(self, arrived_before: float) -> list[Sequence]:
+        """Those of requests that wait since before a time and have not got any slot yet."""
+        started = self._requests_running()
+        return [
+            sequence
+            for sequence in self._waiting
+            if sequence.arrived_at < arrived_before
+            and not sequence.has_started
+            and not started[sequence.request]
+        ]
+
+    def admit(self) -> list[Admitted]:
+        """Give free slots to those who wait, requests with the fewest running sequences first."""
+        admitted: list[Admitted] = []
+        while self._waiting and self._cache.free and not self._is_crowded:
+            sequence = self._next_in_line()
+            if sequence is None:
+                break
+            placement = self._cache.place(self._reusable(sequence))
+            if placement is None:
+                break
+            self._waiting.remove(sequence)
+            self._joining.pop(sequence, None)
+            self._start(sequence, placement)
+            admitted.append(Admitted(sequence=sequence, placement=placement))
+        return admitted
+
+    def compact(self) -> list[Admitted]:
+        """Move a running sequence next to the others, if it still has far to go."""
+        if all(item.limit - len(item.tokens) < self._worth_moving for item in self._running):
+            return []
+        move = self._cache.compact()
+        if move is None:
+            return []
+        left, placement = move
+        (sequence,) = (item for item in self._running if item.slot == left)
+        sequence.slot = placement.slot
+        return [Admitted(sequence=sequence, placement=placement)]
+
+    def plan(self) -> list[Work]:
+        """What the next pass computes, in the order of slots."""
+        talkers = [sequence for sequence in self._running if sequence.behind == 1]
+        readers = [sequence for sequence in self._running if sequence.behind > 1]
+        work = [Work(sequence, 1) for sequence in talkers]
+        work += self._shares(readers, self._batch_tokens - len(talkers))
+        return sorted(work, key=lambda item: item.sequence.slot or 0)
+
+    def settle(self, work: list[Work]) -> list[Sequence]:
+        """The pass was computed; gives the sequences that have caught up, due for a next token."""
+        for item in work:
+            sequence, start = item.sequence, item.sequence.computed
+            sequence.computed += item.count
+            if sequence.slot is not None:
+                self._cache.extend(sequence.slot, sequence.tokens[start : sequence.computed])
+        return [item.sequence for item in work if not item.sequence.behind]
+
+    def recompute(self, sequence: Sequence) -> None:
+        """The cells of a running sequence are lost: it starts over in its slot."""
+        if sequence.slot is not None:
+            self._cache.forget(sequence.slot)
+        sequence.computed = 0
+        sequence.cached_tokens = 0
+
+    def make_room(self) -> int | None:
+        """Cells have run out: gives a slot to be emptied. First those that nobody runs on, then the
+        newest of several running sequences, which will be computed again when one of the others has
+        ended. None if only one sequence is left."""
+        slot = self._cache.evict()
+        return self._preempt() if slot is None else slot
+
+    def forget(self, slot: int) -> None:
+        """The cells of a slot that nobody runs on are lost."""
+        self._cache.forget(slot)
+
+    def _preempt(self) -> int | None:
+        if len(self._running) < 2:
+            return None
+        victim = max(self._running, key=lambda sequence: sequence.arrived_at)
+        slot = victim.slot
+        assert slot is not None, "who runs has a slot"
+        self.remove(victim)
+        self._cache.forget(slot)
+        victim.computed = 0
+        self._waiting.insert(0, victim)
+        self._is_crowded = True
+        return slot
+
+    def _next_in_line(self) -> Sequence | None:
+        running = self._requests_running()
+        for sequence in sorted(self._waiting, key=lambda waiting: running[waiting.request]):
+            if not self._must_wait(sequence):
+                return sequence
+        return None
+
+    def _must_wait(self, sequence: Sequence) -> bool:
+        """Whether another sequence is computing a longer prefix of this one than any slot holds."""
+        leader, length = self._joining.get(sequence, (None, 0))
+        if leader is not None and leader.slot is not None and leader.computed < length:
+            return True
+        return self._join(sequence)
+
+    def _join(self, sequence: Sequence) -> bool:
+        self._joining.pop(sequence, None)
+        if not self._cache.can_roll_back or not self._running:
+            return False
+        tokens = self._reusable(sequence)
+        shared = {leader: common_prefix(leader.tokens, tokens) for leader in self._running}
+        leader = max(self._running, key=lambda running: shared[running])
+        if leader.computed >= shared[leader]:
+            return False
+        if shared[leader] - self._cache.best(tokens) < self._cache.worth_copying:
+            return False
+        self._joining[sequence] = (leader, shared[leader])
+        return True
+
+    def _reusable(self, sequence: Sequence) -> list[int]:
+        """The tokens that may come from the cache: all but the last, whose logits are needed."""
+        return [] if sequence.needs_prompt_logits else sequence.tokens[:-1]
+
+    def _start(self, sequence: Sequence, placement: Placement) -> None:
+        sequence.slot = placement.slot
+        sequence.computed = placement.keep
+        if not sequence.has_started:
+            sequence.cached_tokens = min(placement.keep, sequence.prompt_tokens)
+        sequence.has_started = True
+        self._running.append(sequence)
+
+    def _shares(self, readers: list[Sequence], budget: int) -> list[Work]:
+        """Divide `budget` among those who catch up with a prompt."""
+        if not readers or budget <= 0:
+            return []
+        oldest = min(readers, key=lambda sequence: sequence.arrived_at)
+        kept = max(1, budget // 4)
+        shares = {oldest: min(self._wanted(oldest, self._logit_rows), kept)}
+        budget -= shares[oldest]
+        rows = self._logit_rows - (shares[oldest] if oldest.needs_prompt_logits else 0)
+        for sequence in sorted(readers, key=lambda reader: reader.behind):
+            had = shares.get(sequence, 0)
+            share = min(self._wanted(sequence, rows + had) - had, budget)
+            rows -= share if sequence.needs_prompt_logits else 0
+            shares[sequence] = had + share
+            budget -= share
+        return [Work(sequence, share) for sequence, share in shares.items() if share]
+
+    def _wanted(self, sequence: Sequence, rows: int) -> int:
+        return min(sequence.behind, rows) if sequence.needs_prompt_logits else sequence.behind
+
+    def _requests_running(self) -> Counter[Address]:
+        return Counter(sequence.request for sequence in self._running)

@@ -1,0 +1,254 @@
+"""The life of the worker process: started, watched, restarted with growing delays, given up."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llm_backend.engine.config import EngineConfig
+from llm_backend.engine.errors import EngineDown, EngineStartError
+from llm_backend.engine.link import Link
+from llm_backend.engine.messages import ModelInfo, NotReady, Shutdown, Start
+from llm_backend.engine.suspects import Suspects
+
+__all__ = ["EngineState", "Supervisor"]
+
+_log = logging.getLogger(__name__)
+
+
+class EngineState(StrEnum):
+    """Where an engine is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Death:
+    """How a worker ended. `is_final`: another would end in the same way. `must_be_killed`: it has
+    not ended by itself."""
+
+    reason: str
+    lived_s: float = 0
+    was_ready: bool = False
+    by_signal: bool = False
+    is_final: bool = False
+    must_be_killed: bool = False
+
+
+class Supervisor:
+    """Keeps one worker alive between `start` and `close`."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._extra_buffers = config.use_extra_buffers
+        self._link: Link | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_decided = asyncio.Event()  # ready, failed or closed
+        self._reason = "The engine has not been started."
+        self._start_s = 1.0  # how long the last start took
+        self._delay_s = 0.0
+        self.state = EngineState.STARTING
+        self.info: ModelInfo | None = None
+        self.pid: int | None = None
+        self.suspects = Suspects(limit=config.suspects_limit, crashes=config.crashes_limit)
+
+    def start(self) -> None:
+        """Begin; does not wait."""
+        if self._task is None:
+            self._reason = "The engine is loading its model."
+            self._task = asyncio.create_task(self._keep_alive(), name="engine-supervisor")
+
+    async def close(self) -> None:
+        """Stop the worker, gently at first."""
+        self._become(EngineState.CLOSED, "The engine is closed.")
+        if self._link is not None:
+            self._link.send(Shutdown())
+        if self._task is None:
+            return
+        if self._link is not None:
+            await asyncio.wait([self._task], timeout=self._config.stop_timeout_s)
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def ready(self) -> ModelInfo:
+        """What was loaded, once it is; raises `EngineStartError` if it never will be."""
+        await self._is_decided.wait()
+        if self.state is EngineState.READY and self.info is not None:
+            return self.info
+        raise EngineStartError(self._reason)
+
+    def link(self) -> Link:
+        """The connection to a worker that is ready, or `EngineDown`."""
+        if self.state is EngineState.READY and self._link is not None:
+            return self._link
+        raise self._down()
+
+    async def _keep_alive(self) -> None:
+        quick_deaths = 0
+        while True:
+            death = await self._live()
+            if self.state is EngineState.CLOSED:
+                return
+            if self._can_do_without_extra_buffers(death):
+                continue
+            quick = not death.was_ready or death.lived_s < self._config.quick_death_s
+            quick_deaths = quick_deaths + 1 if quick else 1
+            if quick_deaths > self._config.restart_limit or (death.is_final and self.info is None):
+                _log.error("engine_given_up", extra={"reason": death.reason})
+                self._become(EngineState.FAILED, death.reason)
+                return
+            _log.error("engine_died", extra={"reason": death.reason, "restarts": quick_deaths})
+            self._delay_s = min(
+                self._config.restart_delay_s * 2 ** (quick_deaths - 1),
+                self._config.restart_delay_limit_s,
+            )
+            await asyncio.sleep(self._delay_s)
+
+    def _can_do_without_extra_buffers(self, death: _Death) -> bool:
+        """Native code that repacks weights dies at its first product on some processors."""
+        if death.was_ready or not death.by_signal or not self._extra_buffers:
+            return False
+        _log.warning("engine_extra_buffers_off", extra={"reason": death.reason})
+        self._extra_buffers = False
+        return True
+
+    async def _live(self) -> _Death:
+        """One worker from its start to its end."""
+        started_at = time.monotonic()
+        try:
+            process, link = await self._spawn()
+        except OSError as error:  # no memory or no room for another process at the moment
+            return _Death(reason=f"The engine process cannot be started: {error}.")
+        self.pid = process.pid
+        death = _Death(reason="The engine was stopped.", must_be_killed=True)
+        try:
+            link.send(self._start_command())
+            death = await self._serve(link, started_at)
+        finally:
+            self._link = None
+            is_ours = self.state is EngineState.CLOSED
+            if not is_ours and death.was_ready:
+                self._become(EngineState.RESTARTING, "The engine died and is being restarted.")
+                self.suspects.blame(link.suspects())
+            link.lose(self._down())
+            grace_s = 0 if death.must_be_killed else self._config.stop_timeout_s
+            status = await _end(process, grace_s)
+            self.pid = None
+        if death.is_final:
+            return death
+        reason = f"The engine process {_how(status)}"
+        reason += "." if death.was_ready else f" {death.reason}"
+        return _Death(
+            reason=reason,
+            lived_s=time.monotonic() - started_at,
+            was_ready=death.was_ready,
+            by_signal=status < 0,
+        )
+
+    async def _serve(self, link: Link, started_at: float) -> _Death:
+        try:
+            async with asyncio.timeout(self._config.start_timeout_s):
+                first = await link.first()
+        except TimeoutError:
+            limit_s = self._config.start_timeout_s
+            reason = f"The model was not ready within {limit_s:g} s."
+            return _Death(reason=reason, is_final=True, must_be_killed=True)
+        if isinstance(first, NotReady):
+            return _Death(reason=first.message, is_final=True)
+        if first is None:
+            return _Death(reason="before the model had computed its first pass.")
+        self._start_s = time.monotonic() - started_at
+        self.info = first.info
+        self._link = link
+        if self.state is not EngineState.CLOSED:
+            self._become(EngineState.READY, "")
+        await link.run()
+        return _Death(reason="", was_ready=True)
+
+    async def _spawn(self) -> tuple[asyncio.subprocess.Process, Link]:
+        ours, theirs = socket.socketpair()
+        command = self._config.command or (sys.executable, "-m", "llm_backend.engine.worker")
+        with contextlib.ExitStack() as on_failure, theirs:
+            on_failure.enter_context(ours)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+            on_failure.pop_all()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        return process, Link(reader, writer)
+
+    def _start_command(self) -> Start:
+        config = self._config
+        return Start(
+            model_path=str(config.model_path),
+            context_tokens=config.context_tokens,
+            default_context_tokens=config.default_context_tokens,
+            slots=config.slots,
+            batch_tokens=config.batch_tokens,
+            logit_rows=config.logit_rows,
+            threads=config.threads or _cores(),
+            gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
+            use_extra_buffers=self._extra_buffers,
+            unified_cells=config.unified_cells,
+            cells=config.cells,
+            is_embedding_model=config.is_embedding_model,
+            queue_limit=config.queue_limit,
+            queue_deadline_s=config.queue_deadline_s,
+            choices_limit=config.choices_limit,
+            stops_limit=config.stops_limit,
+            inputs_limit=config.inputs_limit,
+            outbox_bytes=config.outbox_bytes,
+            log_level=logging.getLevelNamesMapping()[config.log_level],
+        )
+
+    def _become(self, state: EngineState, reason: str) -> None:
+        self.state, self._reason = state, reason
+        if state in (EngineState.STARTING, EngineState.RESTARTING):
+            self._is_decided.clear()
+        else:
+            self._is_decided.set()
+
+    def _down(self) -> EngineDown:
+        if self.state in (EngineState.FAILED, EngineState.CLOSED):
+            return EngineDown(self._reason, None)
+        return EngineDown(self._reason, max(1.0, self._start_s + self._delay_s))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on every Unix
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+async def _end(process: asyncio.subprocess.Process, grace_s: float) -> int:
+    """The exit status, once it has ended: by itself, or killed if it does not in time."""
+    try:
+        async with asyncio.timeout(grace_s):
+            return await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        return await process.wait()
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

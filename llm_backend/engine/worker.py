@@ -1,0 +1,183 @@
+"""The engine process: take commands, compute one pass, publish; over and over, and blocked at rest.
+
+Started as `python -m llm_backend.engine.worker FD`, where FD is the inherited socket of the process
+that owns it. It ends when that socket is closed, and on Linux also when its parent dies in the
+middle of a long pass.
+"""
+
+import ctypes
+import gc
+import logging
+import signal
+import socket
+import sys
+import time
+from collections import defaultdict, deque
+
+from llm_backend.engine.address import Address
+from llm_backend.engine.admission import Refused, check_tokens
+from llm_backend.engine.embedder import Embedder
+from llm_backend.engine.generator import Generator
+from llm_backend.engine.hub import Hub, Received
+from llm_backend.engine.llama import LlamaModel, capture_log
+from llm_backend.engine.messages import (
+    Cancel,
+    Command,
+    Detokenize,
+    Detokenized,
+    Embed,
+    Event,
+    Failed,
+    Failure,
+    Generate,
+    NotReady,
+    Ready,
+    Shutdown,
+    Start,
+    Tokenize,
+    Tokenized,
+)
+from llm_backend.engine.model import DecodeError, LoadError, Model
+
+__all__ = ["Worker", "main"]
+
+_log = logging.getLogger("llm_backend.engine.worker")
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Worker:
+    """The loop around one model. `owner` is the connection without which there is no reason to go
+    on."""
+
+    def __init__(self, hub: Hub, owner: int, model: Model, start: Start) -> None:
+        self._hub = hub
+        self._owner = owner
+        self._model = model
+        kind = Embedder if model.is_embedding_model else Generator
+        self._engine: Embedder | Generator = kind(model, start, self._publish)
+        self._outgoing: defaultdict[int, list[Event]] = defaultdict(list)
+        self._inbox: deque[Received] = deque()
+        self._handled: Address | None = None  # whose command is being taken
+        self._is_over = False
+
+    def run(self) -> None:
+        """Turn until told to stop, or until the owner is gone."""
+        while not self._is_over:
+            try:
+                self.turn()
+            except Exception as error:  # one bad turn must not take the others along
+                _log.exception("engine.turn_failed")
+                self._fail(f"{type(error).__name__}: {error}")
+            self._send()
+
+    def turn(self) -> None:
+        """One revolution; waits for commands if there is nothing else to do."""
+        is_idle = self._engine.is_idle and not self._inbox
+        self._inbox.extend(self._hub.poll(None if is_idle else 0))
+        while self._inbox:
+            self._take(self._inbox.popleft())
+        self._engine.turn(time.monotonic())
+
+    def _take(self, received: Received) -> None:
+        """Submit and cancel happen here, and only here."""
+        command = received.command
+        if command is None:
+            self._engine.abandon(received.connection)
+            self._is_over = self._is_over or received.connection == self._owner
+            return
+        self._handled = Address(received.connection, getattr(command, "id", ""))
+        try:
+            self._obey(self._handled, command)
+        except Refused as refusal:
+            self._refuse(self._handled, refusal)
+        self._handled = None
+
+    def _obey(self, address: Address, command: Command) -> None:
+        match command:
+            case Generate() | Embed():
+                self._engine.submit(address, command, time.monotonic())
+            case Cancel():
+                self._engine.cancel(address)
+            case Tokenize():
+                self._publish(address, self._tokenized(command))
+            case Detokenize():
+                self._publish(address, self._detokenized(command))
+            case Shutdown():
+                self._is_over = address.connection == self._owner
+            case Start():
+                _log.warning("engine.started_already")
+
+    def _tokenized(self, command: Tokenize) -> Tokenized:
+        tokens = self._model.vocabulary.prompt_tokens(
+            command.text, parse_special=command.parse_special, add_bos=command.add_bos
+        )
+        return Tokenized(id=command.id, tokens=tokens)
+
+    def _detokenized(self, command: Detokenize) -> Detokenized:
+        check_tokens(command.tokens, self._model.vocabulary.size, "tokens")
+        return Detokenized(id=command.id, text=self._model.vocabulary.text(command.tokens))
+
+    def _fail(self, message: str) -> None:
+        """The command that was being taken fails, or those that the turn worked on."""
+        if self._handled is None:
+            self._engine.abort(message)
+            return
+        self._engine.cancel(self._handled)
+        self._refuse(self._handled, Refused(Failure.INTERNAL, message))
+        self._handled = None
+
+    def _refuse(self, address: Address, refusal: Refused) -> None:
+        event = Failed(
+            id=address.id, failure=refusal.failure, message=str(refusal), field=refusal.field
+        )
+        self._publish(address, event)
+
+    def _publish(self, address: Address, event: Event) -> None:
+        self._outgoing[address.connection].append(event)
+
+    def _send(self) -> None:
+        """All events of the turn, one frame for each connection."""
+        for connection, events in self._outgoing.items():
+            self._hub.send(connection, events)
+        self._outgoing.clear()
+
+
+def main() -> None:
+    """Load what the owner's `Start` says, prove it with a forward pass, then serve."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the owner, which shuts us down
+    hub = Hub()
+    owner = hub.add(socket.socket(fileno=int(sys.argv[-1])))
+    start = _first_command(hub)
+    if start is None:
+        return
+    logging.basicConfig(level=start.log_level, format="%(levelname)s %(name)s: %(message)s")
+    hub.outbox_bytes = start.outbox_bytes
+    log = capture_log()
+    try:
+        model = LlamaModel(start, log)
+        model.prove()
+    except (LoadError, DecodeError) as error:
+        hub.send(owner, [NotReady(message=str(error))])
+        return
+    gc.freeze()
+    hub.send(owner, [Ready(info=model.info())])
+    Worker(hub, owner, model, start).run()
+
+
+def _first_command(hub: Hub) -> Start | None:
+    """What the owner wants to be loaded; None if it is gone before it has said so."""
+    while True:
+        for received in hub.poll(None):
+            if received.command is None or isinstance(received.command, Start):
+                return received.command
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

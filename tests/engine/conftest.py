@@ -1,0 +1,55 @@
+import asyncio
+import functools
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine.messages import Delta, Generate
+from tests.engine.gguf_models import write_bert, write_llama
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory) -> Path:
+    """A float32 llama of random weights, 512 tokens of context."""
+    return write_llama(tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory) -> Path:
+    """A float32 BERT of random weights."""
+    return write_bert(tmp_path_factory.mktemp("models") / "bert.gguf")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(tiny_llama):
+    """A running engine with four slots, shared by the tests of a module."""
+    async with Engine(config(tiny_llama)) as engine:
+        await engine.ready()
+        yield engine
+
+
+@pytest.fixture
+def say(engine):
+    """Ask the shared engine and read the whole answer."""
+    return functools.partial(answer, engine)
+
+
+def config(model: Path, **fields: object) -> EngineConfig:
+    """Small, quick to restart, one thread."""
+    defaults = {"slots": 4, "batch_tokens": 128, "threads": 1, "restart_delay_s": 0.01}
+    return EngineConfig(model_path=model, **{**defaults, **fields})
+
+
+async def answer(engine: Engine, request: Generate) -> list[Delta]:
+    """All deltas of an answer."""
+    async with await engine.generate(request) as generation:
+        return [delta async for delta in generation]
+
+
+async def eventually(claim) -> None:
+    """Wait until a claim holds."""
+    async with asyncio.timeout(20):
+        while not claim():  # noqa: ASYNC110  # what it waits for does not tell: processes that end
+            await asyncio.sleep(0.01)

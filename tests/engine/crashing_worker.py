@@ -1,0 +1,68 @@
+"""A worker that dies on purpose: `python -m tests.engine.crashing_worker HOW FD`."""
+
+import os
+import signal
+import sys
+import time
+
+from llm_backend.engine import worker
+from llm_backend.engine.generator import Generator
+from llm_backend.engine.llama import LlamaModel
+
+
+def die() -> None:
+    """As a fault in native code would."""
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(60)
+
+
+class DiesOfExtraBuffers(LlamaModel):
+    def prove(self) -> None:
+        if self._start.use_extra_buffers:
+            die()
+        super().prove()
+
+
+class DiesAlways(LlamaModel):
+    def prove(self) -> None:
+        die()
+
+
+class DiesOfWord(Generator):
+    def submit(self, address, command, now) -> None:
+        if "deadly" in str(getattr(command, "prompt", "")):
+            die()
+        super().submit(address, command, now)
+
+
+class FailsOfWord(Generator):
+    def submit(self, address, command, now) -> None:
+        if "broken" in str(command.prompt):
+            raise RuntimeError("a bug in taking a command")
+        super().submit(address, command, now)
+
+    def turn(self, now) -> None:
+        for request in list(self._requests.values()):
+            if "poison" in str(request.command.prompt) and self._scheduler.running:
+                raise RuntimeError("a bug in a turn")
+        super().turn(now)
+
+
+def main() -> None:
+    match sys.argv[1]:
+        case "extra-buffers":
+            worker.LlamaModel = DiesOfExtraBuffers
+        case "always":
+            worker.LlamaModel = DiesAlways
+        case "word":
+            worker.Generator = DiesOfWord
+        case "fails":
+            worker.Generator = FailsOfWord
+        case "hangs":
+            time.sleep(60)
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()

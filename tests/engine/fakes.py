@@ -1,0 +1,166 @@
+"""Stand-ins for a model: deterministic, and strict about cells."""
+
+import hashlib
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.address import Address
+from llm_backend.engine.messages import Event, Generate, Sampling, Start
+from llm_backend.engine.model import NoRoom
+from llm_backend.engine.scheduler import Work
+
+END = 0
+LETTERS = "\0abcdefghijklmnopqrstuvwxyz .,!?\n"
+
+
+class FakeVocabulary:
+    """One token a letter; token 0 ends a generation."""
+
+    size = len(LETTERS)
+    end_tokens = frozenset({END})
+
+    def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
+        return [LETTERS.index(letter) for letter in text]
+
+    def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
+        return [LETTERS.index(letter) for letter in text]
+
+    def piece(self, token: int) -> bytes:
+        return b"" if token == END else LETTERS[token].encode()
+
+    def label(self, token: int) -> bytes:
+        return LETTERS[token].encode()
+
+    def text(self, tokens: list[int]) -> str:
+        return b"".join(map(self.piece, tokens)).decode()
+
+
+class FakeModel:
+    """Logits are a function of the cells before them, so that any mistake with cells shows in the
+    answer. `cells` None is room for everybody; `can_roll_back` False refuses to cut a state."""
+
+    is_embedding_model = False
+
+    def __init__(
+        self,
+        *,
+        slots: int = 4,
+        context_tokens: int = 64,
+        batch_tokens: int = 16,
+        cells: int | None = None,
+        can_roll_back: bool = True,
+    ) -> None:
+        self.slots = slots
+        self.context_tokens = context_tokens
+        self.batch_tokens = batch_tokens
+        self.can_roll_back = can_roll_back
+        self.vocabulary = FakeVocabulary()
+        self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.computed_tokens = 0
+        self.largest_pass = 0
+        self.broken = False  # raises at the next pass
+        self._cells = cells
+
+    def forward(self, work: list[Work]) -> NDArray[np.float32]:
+        if self.broken:
+            self.broken = False
+            raise RuntimeError("the pass went wrong")
+        total = sum(item.count for item in work)
+        if self._cells is not None and sum(map(len, self.held)) + total > self._cells:
+            raise NoRoom
+        assert [item.sequence.slot for item in work] == sorted(item.sequence.slot for item in work)
+        rows = [row for item in work for row in self._compute(item)]
+        self.computed_tokens += total
+        self.largest_pass = max(self.largest_pass, total)
+        return np.array(rows, dtype=np.float32).reshape(len(rows), self.vocabulary.size)
+
+    def copy(self, source: int, target: int) -> None:
+        self.held[target] = list(self.held[source])
+
+    def truncate(self, slot: int, length: int) -> bool:
+        if not self.can_roll_back and 0 < length < len(self.held[slot]):
+            return False
+        del self.held[slot][length:]
+        return True
+
+    def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
+        self.largest_pass = max(self.largest_pass, sum(map(len, inputs)))
+        return np.array([[sum(tokens), len(tokens)] for tokens in inputs], dtype=np.float32)
+
+    def _compute(self, item: Work) -> list[NDArray[np.float32]]:
+        sequence = item.sequence
+        assert sequence.slot is not None
+        cells = self.held[sequence.slot]
+        assert cells == sequence.tokens[: sequence.computed], "the cells are not the sequence's"
+        assert item.count > 0
+        rows = []
+        wanted = set(item.output_positions)
+        for position in range(sequence.computed, sequence.computed + item.count):
+            cells.append(sequence.tokens[position])
+            if position in wanted:
+                rows.append(logits_after(cells))
+        assert len(cells) <= self.context_tokens
+        return rows
+
+
+def logits_after(tokens: list[int]) -> NDArray[np.float32]:
+    """What the fake model thinks comes next."""
+    seed = int.from_bytes(hashlib.blake2b(bytes(tokens), digest_size=8).digest())
+    return np.random.default_rng(seed).standard_normal(len(LETTERS)).astype(np.float32) * 2
+
+
+def greedy(prompt: str, max_tokens: int) -> str:
+    """What the fake model says, computed alone."""
+    tokens = [LETTERS.index(letter) for letter in prompt]
+    text = ""
+    for _ in range(max_tokens):
+        token = int(logits_after(tokens).argmax())
+        if token == END:
+            break
+        tokens.append(token)
+        text += LETTERS[token]
+    return text
+
+
+def generate(prompt: str | list[int] = "abc", **fields: object) -> Generate:
+    """A greedy request; `id` is "1" unless given."""
+    defaults = {"id": "1", "max_tokens": 8, "sampling": Sampling(temperature=0)}
+    return Generate(prompt=prompt, **{**defaults, **fields})
+
+
+class Outbox:
+    """Remembers what was published, by the id of the request."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, list[Event]] = {}
+
+    def __call__(self, address: Address, event: Event) -> None:
+        self.events.setdefault(address.id, []).append(event)
+
+
+def start(**fields: object) -> Start:
+    """A start command with bounds that do not matter."""
+    defaults = {
+        "model_path": "none.gguf",
+        "context_tokens": None,
+        "default_context_tokens": 4096,
+        "slots": 4,
+        "batch_tokens": 16,
+        "logit_rows": 4,
+        "threads": 1,
+        "gpu_layers": 0,
+        "use_extra_buffers": True,
+        "unified_cells": False,
+        "cells": None,
+        "is_embedding_model": None,
+        "queue_limit": 1000,
+        "queue_deadline_s": 60,
+        "choices_limit": 8,
+        "stops_limit": 4,
+        "inputs_limit": 16,
+        "outbox_bytes": 1 << 20,
+        "log_level": logging.WARNING,
+    }
+    return Start(**{**defaults, **fields})

@@ -1,0 +1,126 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.engine.cache import Cache, Copy, Placement, common_prefix
+
+
+def placed(cache: Cache, tokens: list[int]) -> Placement:
+    """Place a sequence and compute it whole."""
+    placement = cache.place(tokens)
+    assert placement is not None
+    cache.extend(placement.slot, tokens[placement.keep :])
+    return placement
+
+
+@given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
+def test_the_common_prefix_ends_at_the_first_difference(same, left, right):
+    found = common_prefix(same + left, same + right)
+
+    assert found >= len(same)
+    assert (same + left)[:found] == (same + right)[:found]
+    assert (same + left)[: found + 1] != (same + right)[: found + 1] or found == min(
+        len(same + left), len(same + right)
+    )
+
+
+def test_newcomers_fill_the_slots_from_the_lowest_number():
+    cache = Cache(slots=3)
+
+    assert [placed(cache, [number]).slot for number in (7, 8, 9)] == [0, 1, 2]
+    assert cache.place([10]) is None
+
+
+def test_a_chat_goes_on_where_it_stopped():
+    cache = Cache(slots=2)
+    placed(cache, [1, 2, 3])
+    cache.release(0)
+
+    assert cache.place([1, 2, 3, 4, 5]) == Placement(slot=0, keep=3)
+
+
+def test_a_prefix_of_a_running_sequence_is_copied():
+    cache = Cache(slots=2)
+    placed(cache, [1, 2, 3, 4])
+
+    assert cache.place([1, 2, 3, 9]) == Placement(
+        slot=1, keep=3, copies=(Copy(source=0, target=1),)
+    )
+
+
+def test_a_finished_sequence_keeps_its_cells_while_there_are_empty_slots():
+    cache = Cache(slots=2)
+    placed(cache, [1, 2, 3, 4, 5, 6])
+    cache.release(0)
+
+    assert cache.place([1, 2, 9]) == Placement(slot=1, keep=2, copies=(Copy(source=0, target=1),))
+    assert cache.best([1, 2, 3, 4, 5, 6]) == 6
+
+
+def test_a_short_prefix_is_not_worth_a_copy():
+    cache = Cache(slots=2, worth_copying=4)
+    placed(cache, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+
+    assert cache.place([1, 2, 3, 9]) == Placement(slot=1, keep=0)
+
+
+def test_the_slot_used_longest_ago_is_given_up_first():
+    cache = Cache(slots=2)
+    placed(cache, [1, 1])
+    placed(cache, [2, 2])
+    cache.release(1)
+    cache.release(0)
+
+    assert cache.place([3, 3]) == Placement(slot=1, keep=0)
+    assert cache.best([2, 2]) == 0
+
+
+def test_evicting_spares_those_who_run():
+    cache = Cache(slots=2)
+    placed(cache, [1, 1])
+    placed(cache, [2, 2])
+    cache.release(1)
+
+    assert cache.evict() == 1
+    assert cache.evict() is None
+
+
+def test_a_state_that_cannot_be_cut_is_used_from_its_very_end_only():
+    cache = Cache(slots=2, can_roll_back=False)
+    placed(cache, [1, 2, 3])
+    cache.release(0)
+
+    assert cache.best([1, 2, 9]) == 0
+    assert cache.place([1, 2, 3, 4]) == Placement(slot=0, keep=3)
+
+
+def test_newcomers_go_beside_those_who_run_and_what_is_displaced_is_saved():
+    cache = Cache(slots=4)
+    for tokens in ([1] * 9, [2] * 9, [3] * 9, [4] * 9):
+        placed(cache, tokens)
+    for slot in (3, 1, 2):
+        cache.release(slot)  # 0 runs on; 3 was used longest ago
+
+    assert cache.place([5] * 9) == Placement(slot=1, keep=0, copies=(Copy(source=1, target=3),))
+    assert cache.best([2] * 9) == 9
+    assert cache.best([4] * 9) == 0
+
+
+def test_a_gap_is_closed_by_moving_a_sequence_into_it():
+    cache = Cache(slots=3)
+    for tokens in ([1] * 9, [2] * 9, [3] * 9):
+        placed(cache, tokens)
+    cache.release(1)
+
+    left, placement = cache.compact()
+    assert (left, placement.slot, placement.keep) in {(2, 1, 9), (0, 1, 9)}
+    assert placement.copies[-1] == Copy(source=left, target=1)
+    assert cache.compact() is None
+
+
+def test_slots_that_share_their_cells_need_not_be_neighbours():
+    cache = Cache(slots=3, prefers_neighbours=False)
+    for tokens in ([1] * 9, [2] * 9, [3] * 9):
+        placed(cache, tokens)
+    cache.release(1)
+
+    assert cache.compact() is None

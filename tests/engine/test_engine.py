@@ -1,0 +1,322 @@
+"""The engine with a real model, from the API process's side."""
+
+import asyncio
+import itertools
+import random
+import resource
+import time
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+
+import llm_backend.builtin
+from llm_backend.engine import Engine, EngineRefused
+from llm_backend.engine.messages import Delta, Failure, FinishReason, Generate, Sampling
+from tests.engine.conftest import answer, config, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GREEDY = Sampling(temperature=0)
+NUMBERS = itertools.count()
+
+
+def request(prompt: str | list[int] = "the cat in the hat", **fields: object) -> Generate:
+    """A greedy request of its own id that generates 24 tokens, end tokens or not."""
+    defaults = {"max_tokens": 24, "sampling": GREEDY, "ignore_eos": True}
+    return Generate(id=f"r{next(NUMBERS)}", prompt=prompt, **{**defaults, **fields})
+
+
+def text(deltas: list[Delta], index: int = 0) -> str:
+    return "".join(delta.text for delta in deltas if delta.index == index)
+
+
+async def tokens_of(deltas: list[Delta]) -> list[int]:
+    return [item.token for delta in deltas for item in delta.logprobs]
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_llama):
+    """The same model in the bindings' own class, one sequence at a time."""
+    model = llama_cpp.Llama(
+        str(tiny_llama), n_ctx=512, n_threads=1, verbose=False, flash_attn=True, logits_all=True
+    )
+    yield model
+    model.close()
+
+
+def greedy_reference(model: llama_cpp.Llama, prompt: str, count: int) -> list[int]:
+    ids = model.tokenize(prompt.encode(), add_bos=False, special=True)
+    found: list[int] = []
+    model.reset()
+    model.eval(ids)
+    while len(found) < count:
+        scores = model.scores[model.n_tokens - 1].copy()
+        scores[[269, 271]] = -np.inf  # <|endoftext|> and <|im_end|>, which the requests ignore
+        found.append(int(scores.argmax()))
+        model.eval(found[-1:])
+    return found
+
+
+async def test_the_model_says_what_it_is(engine):
+    info = await engine.ready()
+
+    assert engine.state == "ready"
+    assert (info.architecture, info.name) == ("llama", "tiny random")
+    assert (info.context_tokens, info.slots, info.vocabulary_size) == (512, 4, 274)
+    assert (info.eos_token, info.is_embedding_model) == ("<|im_end|>", False)
+
+
+async def test_greedy_tokens_are_those_of_the_bindings_own_class(say, reference):
+    prompt = "an other reaction in the end"
+    deltas = await say(request(prompt, sampling=Sampling(temperature=0, logprobs=0)))
+
+    assert await tokens_of(deltas) == greedy_reference(reference, prompt, 24)
+
+
+async def test_greedy_text_is_the_same_alone_and_in_any_mixed_batch(say):
+    prompts = ["the cat", "an other reaction" * 9, "in " * 60, "x", "hat and cat" * 5, "tea" * 44]
+    alone = [text(await say(request(prompt))) for prompt in prompts]
+    together = [request(prompt) for prompt in prompts * 3]
+    noise = [request("noise" * 7, sampling=Sampling(seed=3, top_p=0.9)) for _ in range(3)]
+    answers = await asyncio.gather(*(say(item) for item in together + noise))
+
+    assert [text(deltas) for deltas in answers[: len(together)]] == alone * 3
+
+
+async def test_a_shared_prefix_is_reported_and_changes_nothing(say):
+    prefix = "a system prompt that everybody has in front of the question, "
+    first = await say(request(prefix + "one"))
+    again = await say(request(prefix + "one"))
+    other = await say(request(prefix + "two"))
+
+    assert first[-1].cached_tokens == 0
+    assert again[-1].cached_tokens > 40
+    assert other[-1].cached_tokens > 40
+    assert text(again) == text(first)
+
+
+async def test_several_answers_share_the_prompt_and_differ(say):
+    prompt = "several answers to one and the same question, which is not short"
+    deltas = await say(request(prompt, n=3, sampling=Sampling(seed=1)))
+
+    assert len({text(deltas, index) for index in range(3)}) == 3
+    cached = {delta.index: delta.cached_tokens for delta in deltas}
+    assert cached[0] == 0
+    assert min(cached[1], cached[2]) > 30
+
+
+async def test_the_same_seed_gives_the_same_text(say):
+    sampling = Sampling(seed=11, top_p=0.9, temperature=1.3)
+    first = text(await say(request(sampling=sampling)))
+
+    assert text(await say(request(sampling=sampling))) == first
+    assert text(await say(request(sampling=Sampling(seed=12, temperature=1.3)))) != first
+
+
+async def test_a_stop_string_across_tokens_cuts_the_text(say):
+    whole = text(await say(request(max_tokens=40)))
+    stop = whole[10:14]
+    deltas = await say(request(max_tokens=40, stop=["never seen", stop]))
+
+    assert text(deltas) == whole[: whole.find(stop)]
+    assert deltas[-1].finish_reason is FinishReason.STOP
+    assert deltas[-1].stop_sequence == stop
+
+
+async def test_characters_of_several_bytes_are_never_cut(say):
+    deltas = await say(request("x", max_tokens=200))
+    bytes_ = await say(request("x", max_tokens=200, sampling=Sampling(temperature=0, logprobs=0)))
+    whole = b"".join(item.bytes for delta in bytes_ for item in delta.logprobs)
+
+    assert text(deltas) == whole.decode(errors="replace")
+    assert any(len(character.encode()) > 1 for character in text(deltas) if character != "\ufffd")
+
+
+async def test_special_tokens_give_no_text_but_those_of_users_do(engine):
+    tokens = await engine.tokenize("<|im_start|>the<tool_call>x</tool_call><|im_end|>")
+
+    assert len(tokens) == 7
+    assert await engine.detokenize(tokens) == "the<tool_call>x</tool_call>"
+    assert len(await engine.tokenize("<|im_end|>", parse_special=False)) > 5
+
+
+async def test_echo_scores_the_prompt_as_the_bindings_do(say, reference):
+    prompt = "the cat in the hat"
+    sampling = Sampling(temperature=0, logprobs=2)
+    deltas = await say(request(prompt, echo=True, max_tokens=0, sampling=sampling))
+    ids = reference.tokenize(prompt.encode(), add_bos=False, special=True)
+    reference.reset()
+    reference.eval(ids)
+    expected = llama_cpp.Llama.logits_to_logprobs(reference.scores[: len(ids)])
+    (delta,) = deltas
+
+    assert delta.text == prompt
+    assert [item.token for item in delta.logprobs] == ids
+    assert delta.logprobs[0].logprob is None
+    assert [item.logprob for item in delta.logprobs[1:]] == pytest.approx(
+        [float(expected[place, token]) for place, token in enumerate(ids[1:])], abs=1e-3
+    )
+    assert all(len(item.top) == 2 for item in delta.logprobs[1:])
+
+
+async def test_best_of_gives_one_answer(say):
+    deltas = await say(request(best_of=3, sampling=Sampling(seed=1)))
+
+    assert len(deltas) == 1
+    assert deltas[0].finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(
+    ("fields", "failure"),
+    [
+        ({"prompt": "x" * 600}, Failure.CONTEXT_LENGTH),
+        ({"prompt": [5, 274]}, Failure.INVALID),
+        ({"prompt": [-3]}, Failure.INVALID),
+        ({"prompt": "half a pair: \ud800"}, Failure.INVALID),
+        ({"n": 1000}, Failure.INVALID),
+    ],
+)
+async def test_what_can_never_be_answered_is_refused(engine, fields, failure):
+    with pytest.raises(EngineRefused) as caught:
+        await engine.generate(request(**fields))
+
+    assert caught.value.failure is failure
+
+
+async def test_a_model_that_generates_does_not_embed(engine):
+    with pytest.raises(EngineRefused, match="cannot embed"):
+        await engine.embed(["a"])
+
+
+async def test_an_id_under_way_is_not_taken_twice(engine):
+    first = request(max_tokens=None)
+    async with await engine.generate(first):
+        with pytest.raises(ValueError, match="under way"):
+            await engine.generate(first)
+
+
+async def test_a_slow_reader_gets_everything_and_holds_up_nobody(engine, say):
+    slow = request(max_tokens=100)
+    async with await engine.generate(slow) as generation:
+        for _ in range(3):
+            await say(request(max_tokens=100))
+        deltas = [delta async for delta in generation]
+
+    assert len(deltas) < 5
+    assert text(deltas) == text(await say(request(max_tokens=100)))
+    assert deltas[-1].completion_tokens == 100
+
+
+async def test_an_answer_that_is_left_frees_its_slot(engine, say):
+    endless = [request("leave" + "!" * place, max_tokens=None) for place in range(4)]
+    for generation in [await engine.generate(item) for item in endless]:
+        await anext(generation)
+        await generation.aclose()
+
+    async with asyncio.timeout(5):
+        assert text(await say(request()))
+
+
+async def test_who_gives_up_in_the_queue_leaves_it(engine, say):
+    running = [await engine.generate(request(max_tokens=400)) for _ in range(4)]
+    waiting = asyncio.create_task(engine.generate(request()))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    for generation in running:
+        await generation.aclose()
+
+    assert text(await say(request()))
+
+
+async def test_a_full_queue_refuses_and_the_rest_is_answered(tiny_llama):
+    async with Engine(config(tiny_llama, slots=1, queue_limit=2)) as small:
+        await small.ready()
+        results = await asyncio.gather(
+            *(answer(small, request(max_tokens=200)) for _ in range(8)), return_exceptions=True
+        )
+    refused = [item.failure for item in results if isinstance(item, EngineRefused)]
+
+    assert refused
+    assert set(refused) == {Failure.QUEUE_FULL}
+    assert len(refused) <= 5
+
+
+async def test_three_hundred_requests_that_come_and_go_leave_every_slot_free(engine, say):
+    dice = random.Random(1)
+
+    async def one(number: int) -> None:
+        await asyncio.sleep(dice.random())
+        wanted = request(
+            "word " * dice.randrange(1, 40),
+            max_tokens=dice.randrange(0, 30),
+            n=dice.randrange(1, 4),
+        )
+        try:
+            async with asyncio.timeout(dice.choice([0.01, 0.1, 1, 60, 60])):
+                await say(wanted)
+        except TimeoutError:
+            return
+
+    await asyncio.gather(*(one(number) for number in range(300)))
+    at_once = [await engine.generate(request(max_tokens=400)) for _ in range(4)]
+
+    assert len(at_once) == 4
+    for generation in at_once:
+        await generation.aclose()
+
+
+async def test_a_shared_pool_of_cells_that_runs_out_costs_no_answer(tiny_llama, say):
+    prompts = [f"{letter} story of some length" for letter in "abcd"]
+    expected = [text(await say(request(prompt, max_tokens=250))) for prompt in prompts]
+    pool = config(tiny_llama, unified_cells=True, cells=600)
+    async with Engine(pool) as engine:
+        await engine.ready()
+        answers = await asyncio.gather(
+            *(answer(engine, request(prompt, max_tokens=250)) for prompt in prompts)
+        )
+
+    assert [text(deltas) for deltas in answers] == expected
+
+
+async def test_the_model_that_comes_with_the_package_speaks():
+    folder = Path(llm_backend.builtin.__file__).parent
+    async with Engine(config(folder / "builtin.gguf")) as engine:
+        info = await engine.ready()
+        prompt = "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n"
+        deltas = await answer(engine, request(prompt, ignore_eos=False, max_tokens=100))
+
+        assert info.chat_template
+        assert deltas[-1].finish_reason in FinishReason
+        assert len(text(deltas)) > 3
+        assert "<|im_" not in text(deltas)
+
+
+async def test_at_rest_it_uses_no_processor_time(tiny_llama):
+    async with Engine(config(tiny_llama)) as idle:
+        await idle.ready()
+        await answer(idle, request(max_tokens=2))
+        before = cpu_seconds(idle.pid)
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+        started_at = time.monotonic()
+        await asyncio.sleep(1)
+        waited_s = time.monotonic() - started_at
+
+        assert cpu_seconds(idle.pid) - before <= 0.02 * waited_s
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - own <= 0.05 * waited_s
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+async def test_it_ends_its_process_when_it_is_closed(tiny_llama):
+    async with Engine(config(tiny_llama)) as engine:
+        await engine.ready()
+        pid = engine.pid
+
+    await eventually(lambda: not Path(f"/proc/{pid}").exists())
+    assert engine.state == "closed"

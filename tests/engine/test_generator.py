@@ -1,0 +1,314 @@
+import pytest
+
+from llm_backend.engine.address import Address
+from llm_backend.engine.admission import Refused
+from llm_backend.engine.generator import Generator
+from llm_backend.engine.messages import Accepted, Delta, Embed, Failed, Failure, Sampling
+from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, start
+
+
+class Bench:
+    """A generator over a fake model, and what it published."""
+
+    def __init__(self, model: FakeModel | None = None, **bounds: object) -> None:
+        self.model = model or FakeModel()
+        self.outbox = Outbox()
+        self.generator = Generator(self.model, start(**bounds), self.outbox)
+
+    def submit(self, *commands, now: float = 0) -> None:
+        for command in commands:
+            self.generator.submit(Address(1, command.id), command, now)
+
+    def run(self, turns: int = 1000) -> None:
+        for _ in range(turns):
+            if self.generator.is_idle:
+                return
+            self.generator.turn(0)
+        raise AssertionError("it does not come to an end")
+
+    def answer(self, command) -> list[Delta]:
+        self.submit(command)
+        self.run()
+        return self.deltas(command.id)
+
+    def deltas(self, name: str, index: int = 0) -> list[Delta]:
+        events = self.outbox.events.get(name, [])
+        return [event for event in events if isinstance(event, Delta) and event.index == index]
+
+    def text(self, name: str, index: int = 0) -> str:
+        return "".join(delta.text for delta in self.deltas(name, index))
+
+
+def refusal(bench: Bench, command) -> Refused:
+    with pytest.raises(Refused) as caught:
+        bench.submit(command)
+    return caught.value
+
+
+def test_an_answer_is_what_the_model_says():
+    bench = Bench()
+    bench.submit(generate("abc"))
+    bench.run()
+
+    assert bench.outbox.events["1"][0] == Accepted(id="1", prompt_tokens=3)
+    assert bench.text("1") == greedy("abc", 8)
+
+
+def test_many_answers_at_once_are_each_what_it_is_alone():
+    bench = Bench()
+    prompts = [f"{letter}{letter} tell me" for letter in "abcdefghij"]
+    bench.submit(*(generate(prompt, id=prompt) for prompt in prompts))
+    bench.run()
+
+    assert [bench.text(prompt) for prompt in prompts] == [greedy(prompt, 8) for prompt in prompts]
+
+
+def test_several_answers_share_one_computation_of_the_prompt():
+    bench = Bench()
+    prompt = "a prompt of thirty letters, see"
+    bench.submit(generate(prompt, n=4, max_tokens=1))
+    bench.run()
+
+    assert bench.model.computed_tokens == len(prompt) + 3
+    assert [bench.text("1", index) for index in range(4)] == [greedy(prompt, 1)] * 4
+
+
+def test_a_newcomer_joins_a_prefill_in_progress():
+    bench = Bench()
+    prefix = "the same forty letters before all others"
+    bench.submit(generate(prefix + "a", id="a"))
+    bench.generator.turn(0)
+    bench.submit(generate(prefix + "b", id="b"))
+    bench.run()
+
+    assert bench.deltas("b")[0].cached_tokens == len(prefix)
+    assert bench.text("b") == greedy(prefix + "b", 8)
+
+
+def test_a_chat_continues_from_its_cells():
+    bench = Bench()
+    first = bench.answer(generate("hello there", id="a"))
+    second = "hello there" + first[0].text + " and more"
+    answer = bench.answer(generate(second, id="b"))
+
+    assert answer[0].cached_tokens >= len("hello there")
+    assert bench.text("b") == greedy(second, 8)
+
+
+def test_a_model_whose_state_cannot_be_cut_still_answers_right():
+    bench = Bench(FakeModel(can_roll_back=False))
+    prompts = ["abcdefgh", "abcdefxy", "abcdefgh", "abcdefgh and on"]
+    for number, prompt in enumerate(prompts):
+        bench.submit(generate(prompt, id=str(number), n=2))
+    bench.run()
+
+    assert [bench.text(str(number), 1) for number in range(4)] == [greedy(p, 8) for p in prompts]
+
+
+def test_a_model_that_refuses_to_cut_unexpectedly_is_computed_again():
+    model = FakeModel(can_roll_back=False)
+    bench = Bench(model)
+    bench.generator._scheduler._cache.can_roll_back = True  # it was believed to be able to
+    bench.answer(generate("abcdefgh", id="a"))
+    bench.answer(generate("abcdefxy", id="b"))
+
+    assert bench.text("b") == greedy("abcdefxy", 8)
+
+
+def test_cells_that_run_out_cost_time_but_no_answer():
+    bench = Bench(FakeModel(cells=70, context_tokens=64))
+    prompts = [f"{letter} prompt of some length" for letter in "abcd"]
+    bench.submit(*(generate(prompt, id=prompt, max_tokens=20) for prompt in prompts))
+    bench.run()
+
+    assert [bench.text(prompt) for prompt in prompts] == [greedy(prompt, 20) for prompt in prompts]
+
+
+def test_the_answer_ends_at_max_tokens_or_with_the_context():
+    bench = Bench(FakeModel(context_tokens=12))
+    short = bench.answer(generate("abc", id="a", max_tokens=2))
+    full = bench.answer(generate("abc", id="b", max_tokens=None, ignore_eos=True))
+
+    assert (short[-1].finish_reason, short[-1].completion_tokens) == ("length", 2)
+    assert (full[-1].finish_reason, full[-1].completion_tokens) == ("length", 9)
+
+
+def test_an_end_token_ends_the_answer_without_text():
+    bench = Bench()
+    prompt = next(p for p in (f"q{a}{b}" for a in "abc" for b in LETTERS[1:]) if ends_early(p))
+    answer = bench.answer(generate(prompt, max_tokens=30))
+
+    assert answer[-1].finish_reason == "stop"
+    assert answer[-1].completion_tokens == len(greedy(prompt, 30))
+
+
+def ends_early(prompt: str) -> bool:
+    return 0 < len(greedy(prompt, 30)) < 30
+
+
+def test_an_end_token_can_be_ignored():
+    bench = Bench()
+    prompt = next(p for p in (f"q{a}{b}" for a in "abc" for b in LETTERS[1:]) if ends_early(p))
+    answer = bench.answer(generate(prompt, max_tokens=30, ignore_eos=True))
+
+    assert answer[-1].completion_tokens == 30
+
+
+def test_a_stop_string_across_tokens_ends_the_answer():
+    bench = Bench()
+    whole = greedy("abc", 8)
+    answer = bench.answer(generate("abc", stop=[whole[3:6]]))
+
+    assert bench.text("1") == whole[: whole.find(whole[3:6])]
+    assert (answer[-1].finish_reason, answer[-1].stop_sequence) == ("stop", whole[3:6])
+
+
+def test_echo_gives_the_prompt_first_and_its_logprobs():
+    bench = Bench()
+    command = generate("abcdefghij", echo=True, sampling=Sampling(temperature=0, logprobs=1))
+    answer = bench.answer(command)
+    logprobs = [item for delta in answer for item in delta.logprobs]
+
+    assert bench.text("1") == "abcdefghij" + greedy("abcdefghij", 8)
+    assert answer[0].text.startswith("abcdefghij")
+    assert "".join(item.bytes.decode() for item in logprobs) == bench.text("1")
+    assert [item.logprob is None for item in logprobs[:2]] == [True, False]
+
+
+def test_echo_alone_scores_a_text():
+    bench = Bench()
+    command = generate("abcdefgh", echo=True, max_tokens=0, sampling=Sampling(logprobs=0))
+    answer = bench.answer(command)
+
+    assert [delta.text for delta in answer] == ["abcdefgh"]
+    assert len(answer[0].logprobs) == 8
+    assert (answer[0].finish_reason, answer[0].completion_tokens) == ("length", 0)
+
+
+def test_no_tokens_wanted_needs_no_pass():
+    bench = Bench()
+    answer = bench.answer(generate("abc", max_tokens=0, n=2))
+
+    assert [delta.finish_reason for delta in answer] == ["length"]
+    assert bench.model.computed_tokens == 0
+
+
+def test_best_of_gives_the_likeliest_answer_only():
+    bench = Bench()
+    sampling = Sampling(seed=5, logprobs=0)
+    bench.submit(generate("abc", id="all", n=4, sampling=sampling, ignore_eos=True))
+    bench.submit(generate("abc", id="best", best_of=4, sampling=sampling, ignore_eos=True))
+    bench.run()
+    means = {}
+    for index in range(4):
+        logprobs = [item.logprob for delta in bench.deltas("all", index) for item in delta.logprobs]
+        means[bench.text("all", index)] = sum(logprobs) / len(logprobs)
+
+    assert len(bench.deltas("best")) == 1
+    assert bench.text("best") == max(means, key=lambda text: means[text])
+    assert len(bench.outbox.events["best"]) == 2
+
+
+def test_a_prompt_too_long_is_refused_at_once():
+    bench = Bench(FakeModel(context_tokens=8))
+
+    assert refusal(bench, generate("abcdefgh")).failure is Failure.CONTEXT_LENGTH
+    assert bench.answer(generate("abcdefg", max_tokens=None))[-1].completion_tokens == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": [1, 99]},
+        {"prompt": [-1]},
+        {"prompt": []},
+        {"prompt": ""},
+        {"n": 0},
+        {"n": 9},
+        {"best_of": 9},
+        {"max_tokens": -1},
+        {"stop": ["a"] * 5},
+        {"sampling": Sampling(logit_bias={99: 1.0})},
+        {"sampling": Sampling(logprobs=21)},
+        {"sampling": Sampling(logprobs=-1)},
+        {"sampling": Sampling(temperature=float("nan"))},
+        {"sampling": Sampling(repeat_penalty=0)},
+    ],
+)
+def test_what_no_model_could_take_is_refused(fields):
+    assert refusal(Bench(), generate(**fields)).failure is Failure.INVALID
+
+
+def test_a_model_that_generates_does_not_embed():
+    assert refusal(Bench(), Embed(id="1", inputs=["a"])).failure is Failure.UNSUPPORTED
+
+
+def test_a_full_queue_refuses():
+    bench = Bench(FakeModel(slots=1), queue_limit=1)
+    bench.submit(generate("abc", id="a"))
+    bench.generator.turn(0)
+    bench.submit(generate("abc", id="b"))
+
+    assert refusal(bench, generate("abc", id="c")).failure is Failure.QUEUE_FULL
+
+
+def test_who_waits_too_long_is_told_and_was_never_accepted():
+    bench = Bench(FakeModel(slots=1), queue_deadline_s=10)
+    bench.submit(generate("abc", id="a"), generate("xyz", id="b"))
+    bench.generator.turn(5)
+    bench.generator.turn(11)
+    (event,) = bench.outbox.events["b"]
+
+    assert isinstance(event, Failed)
+    assert event.failure is Failure.QUEUE_DEADLINE
+    bench.run()
+    assert bench.text("a") == greedy("abc", 8)
+
+
+def test_a_cancelled_request_frees_its_slot_and_says_nothing_more():
+    bench = Bench(FakeModel(slots=1))
+    bench.submit(generate("abc", id="a", max_tokens=None), generate("xyz", id="b"))
+    bench.generator.turn(0)
+    bench.generator.cancel(Address(1, "a"))
+    said = len(bench.outbox.events["a"])
+    bench.run()
+
+    assert bench.text("b") == greedy("xyz", 8)
+    assert len(bench.outbox.events["a"]) == said
+
+
+def test_a_connection_that_is_gone_takes_only_its_own_requests_along():
+    bench = Bench()
+    bench.generator.submit(Address(1, "mine"), generate("abc", id="mine"), 0)
+    bench.generator.submit(Address(2, "other"), generate("abc", id="other"), 0)
+    bench.generator.abandon(1)
+    bench.run()
+
+    assert bench.text("mine") == ""
+    assert bench.text("other") == greedy("abc", 8)
+
+
+def test_a_failing_turn_fails_its_requests_and_leaves_no_trace_in_the_cells():
+    bench = Bench(FakeModel(slots=1))
+    bench.submit(generate("abcdef", id="a"), generate("abcdefg", id="b"))
+    bench.generator.turn(0)
+    bench.model.broken = True
+    with pytest.raises(RuntimeError):
+        bench.generator.turn(0)
+    bench.generator.abort("went wrong")
+    bench.run()
+
+    assert isinstance(bench.outbox.events["a"][-1], Failed)
+    assert bench.deltas("b")[0].cached_tokens == 0
+    assert bench.text("b") == greedy("abcdefg", 8)
+
+
+def test_logits_that_leave_no_choice_fail_one_request_only():
+    bench = Bench()
+    everything = {token: -float("inf") for token in range(bench.model.vocabulary.size)}
+    impossible = Sampling(logit_bias=everything)
+    bench.submit(generate("abc", id="a", n=2, sampling=impossible), generate("abc", id="b"))
+    bench.run()
+
+    assert isinstance(bench.outbox.events["a"][-1], Failed)
+    assert bench.text("b") == greedy("abc", 8)

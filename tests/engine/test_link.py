@@ -1,0 +1,106 @@
+"""The two ends of a connection, without processes."""
+
+import asyncio
+import socket
+
+import pytest
+
+from llm_backend.engine.errors import EngineDown
+from llm_backend.engine.hub import Hub
+from llm_backend.engine.link import Call, Link
+from llm_backend.engine.messages import Accepted, Cancel, Delta, FinishReason, Tokenized
+from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame
+from tests.engine.fakes import generate
+
+
+def delta(text: str, index: int = 0, finish: FinishReason | None = None) -> Delta:
+    return Delta(id="1", index=index, text=text, completion_tokens=1, finish_reason=finish)
+
+
+async def connected() -> tuple[Link, Hub]:
+    ours, theirs = socket.socketpair()
+    hub = Hub()
+    hub.add(theirs)
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    return Link(reader, writer), hub
+
+
+def test_frames_are_found_however_the_bytes_arrive():
+    data = frame([Accepted(id="1", prompt_tokens=3)]) + frame([delta("a"), delta("b")])
+    reader = FrameReader()
+    bodies = [body for place in range(len(data)) for body in reader.feed(data[place : place + 1])]
+
+    assert [len(events_in(body)) for body in bodies] == [1, 2]
+
+
+def test_what_is_no_frame_is_an_error():
+    with pytest.raises(FrameError):
+        list(FrameReader().feed(b"GET / HTTP/1.1"))
+    with pytest.raises(FrameError):
+        events_in(b"nonsense")
+
+
+async def test_deltas_that_nobody_reads_are_joined_by_choice():
+    call = Call(generate(n=2))
+    call.put(Accepted(id="1", prompt_tokens=3))
+    for number in range(1000):
+        call.put(delta("ab", index=number % 2))
+    call.put(delta("!", finish=FinishReason.STOP))
+
+    assert isinstance(await call.next(), Accepted)
+    first, second = await call.next(), await call.next()
+    assert (first.text, first.finish_reason) == ("ab" * 500 + "!", FinishReason.STOP)
+    assert (second.text, second.finish_reason) == ("ab" * 500, None)
+    assert not call.is_complete
+
+
+async def test_what_came_before_a_death_is_read_before_the_death():
+    call = Call(generate())
+    call.put(delta("a"))
+    call.lose(EngineDown("dead"))
+
+    assert (await call.next()).text == "a"
+    with pytest.raises(EngineDown):
+        await call.next()
+
+
+async def test_hanging_up_cancels_only_what_has_not_finished():
+    link, hub = await connected()
+    left = link.call(generate(id="left"))
+    link.hang_up(left)
+    link.hang_up(left)
+    await asyncio.sleep(0)
+
+    assert [item.command for item in hub.poll(1)] == [left.command, Cancel(id="left")]
+    link.lose(EngineDown("closed"))
+    hub.drop(1)
+
+
+async def test_a_peer_that_does_not_read_is_cut_off():
+    link, hub = await connected()
+    hub.outbox_bytes = 1000
+    for _ in range(100):
+        hub.send(1, [Tokenized(id="1", tokens=list(range(10_000)))])
+
+    assert [item.command for item in hub.poll(1)] == [None]
+    hub.send(1, [delta("nobody is there")])
+    link.lose(EngineDown("closed"))
+
+
+async def test_what_does_not_fit_now_is_sent_later():
+    link, hub = await connected()
+    hub.outbox_bytes = 1 << 30
+    call = link.call(generate(id="1"))
+    hub.poll(1)
+    running = asyncio.create_task(link.run())
+    for _ in range(50):
+        hub.send(1, [delta("x" * 100_000)])
+    hub.send(1, [delta("", finish=FinishReason.STOP)])
+    while not call.is_complete:
+        hub.poll(0)
+        await asyncio.sleep(0)
+
+    assert len((await call.next()).text) == 5_000_000
+    link.lose(EngineDown("closed"))
+    hub.drop(1)
+    await running

@@ -1,0 +1,178 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling import NoChoice, Sampler, log_probabilities
+
+
+def row(*probabilities: float) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(np.array(probabilities, dtype=np.float32))
+
+
+def sampler(prompt: tuple[int, ...] = (), index: int = 0, suppressed=(), **fields) -> Sampler:
+    return Sampler(Sampling(**fields), index=index, prompt=prompt, suppressed=suppressed)
+
+
+def drawn(chooser: Sampler, logits: np.ndarray, times: int = 4000) -> dict[int, float]:
+    """How often each token is chosen, as shares."""
+    counts = Counter(chooser.choose(logits).token for _ in range(times))
+    return {token: count / times for token, count in counts.items()}
+
+
+def test_temperature_zero_takes_the_likeliest():
+    assert sampler(temperature=0).choose(row(0.2, 0.5, 0.3)).token == 1
+
+
+def test_a_temperature_next_to_zero_takes_the_likeliest():
+    assert drawn(sampler(temperature=1e-40), row(0.3, 0.4, 0.3), times=50) == {1: 1.0}
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+    shares = drawn(sampler(seed=1), row(0.5, 0.3, 0.2))
+
+    assert shares == pytest.approx({0: 0.5, 1: 0.3, 2: 0.2}, abs=0.03)
+
+
+def test_tokens_of_a_large_vocabulary_are_drawn_as_often_as_they_are_likely():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal(5000).astype(np.float32) * 4
+    expected = np.exp(logits - logits.max())
+    expected /= expected.sum()
+    shares = drawn(sampler(seed=1), logits)
+
+    likely = np.argsort(-expected)[:5]
+    assert [shares[token] for token in likely] == pytest.approx(expected[likely], abs=0.03)
+
+
+def test_a_low_temperature_sharpens():
+    shares = drawn(sampler(temperature=0.5, seed=1), row(0.6, 0.3, 0.1))
+
+    assert shares[0] == pytest.approx(0.36 / 0.46, abs=0.03)
+
+
+def test_top_k_keeps_the_k_likeliest():
+    shares = drawn(sampler(top_k=2, seed=1), row(0.2, 0.5, 0.3))
+
+    assert shares == pytest.approx({1: 0.625, 2: 0.375}, abs=0.03)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it():
+    shares = drawn(sampler(top_p=0.7, seed=1), row(0.2, 0.5, 0.3))
+
+    assert shares == pytest.approx({1: 0.625, 2: 0.375}, abs=0.03)
+
+
+def test_top_p_zero_takes_the_likeliest():
+    assert set(drawn(sampler(top_p=0.0, seed=1), row(0.2, 0.5, 0.3), times=50)) == {1}
+
+
+def test_top_p_agrees_with_sorting_on_a_flat_distribution():
+    logits = np.random.default_rng(3).standard_normal(1000).astype(np.float32) * 0.1
+    order = np.argsort(-logits)
+    weights = np.exp(logits[order])
+    inside = int(np.searchsorted(np.cumsum(weights) / weights.sum(), 0.3)) + 1
+
+    assert set(drawn(sampler(top_p=0.3, seed=1), logits)) <= set(order[:inside].tolist())
+
+
+@pytest.mark.parametrize("size", [100, 5000, 5001, 5063])
+def test_the_most_likely_tokens_are_found_without_sorting(size):
+    logits = np.random.default_rng(size).permutation(size).astype(np.float32)
+    top = log_probabilities(logits, token=0, top=20).top
+
+    assert [item.token for item in top] == np.argsort(-logits)[:20].tolist()
+
+
+def test_min_p_drops_what_is_far_less_likely_than_the_best():
+    shares = drawn(sampler(min_p=0.5, seed=1), row(0.5, 0.3, 0.2))
+
+    assert shares == pytest.approx({0: 0.625, 1: 0.375}, abs=0.03)
+
+
+def test_top_k_comes_before_top_p():
+    shares = drawn(sampler(top_k=2, top_p=0.6, seed=1), row(0.2, 0.5, 0.3), times=50)
+
+    assert shares == {1: 1.0}
+
+
+def test_a_logit_bias_forbids_and_forces():
+    assert sampler(temperature=0, logit_bias={1: -100}).choose(row(0.3, 0.6, 0.1)).token == 0
+    assert sampler(temperature=0, logit_bias={2: 100}).choose(row(0.3, 0.6, 0.1)).token == 2
+
+
+def test_suppressed_tokens_are_never_chosen():
+    shares = drawn(sampler(seed=1, suppressed=(0, 1)), row(0.5, 0.3, 0.2), times=200)
+
+    assert shares == {2: 1.0}
+
+
+def test_a_presence_penalty_counts_once_and_a_frequency_penalty_each_time():
+    logits = np.array([3.0, 2.4, 0.0], dtype=np.float32)
+    present = sampler(temperature=0, presence_penalty=0.5)
+    frequent = sampler(temperature=0, frequency_penalty=0.35)
+
+    assert [present.choose(logits).token for _ in range(3)] == [0, 0, 0]
+    assert [frequent.choose(logits).token for _ in range(3)] == [0, 0, 1]
+
+
+def test_additive_penalties_do_not_look_at_the_prompt_but_a_repeat_penalty_does():
+    logits = np.array([3.0, 2.9], dtype=np.float32)
+
+    assert sampler(prompt=(0,), temperature=0, presence_penalty=1).choose(logits).token == 0
+    assert sampler(prompt=(0,), temperature=0, repeat_penalty=1.5).choose(logits).token == 1
+
+
+def test_a_repeat_penalty_lowers_negative_logits_too():
+    logits = np.array([-1.0, -1.1], dtype=np.float32)
+
+    assert sampler(prompt=(0,), temperature=0, repeat_penalty=1.5).choose(logits).token == 1
+
+
+def test_the_same_seed_gives_the_same_tokens_and_another_answer_gives_others():
+    logits = row(*np.full(100, 0.01))
+
+    def tokens(**fields: int) -> list[int]:
+        chooser = sampler(seed=7, **fields)
+        return [chooser.choose(logits).token for _ in range(20)]
+
+    assert tokens() == tokens()
+    assert tokens() != tokens(index=1)
+
+
+def test_any_integer_is_a_seed():
+    assert sampler(seed=-(2**63)).choose(row(1.0)).token == 0
+
+
+def test_logprobs_are_those_of_the_model_before_any_filter():
+    choice = sampler(temperature=0.1, top_k=1, logprobs=2, logit_bias={2: 100}).choose(
+        row(0.5, 0.3, 0.2)
+    )
+
+    assert choice.token == 2
+    assert choice.logprob == pytest.approx(np.log(0.2), abs=1e-5)
+    assert [top.token for top in choice.top] == [0, 1]
+    assert [top.logprob for top in choice.top] == pytest.approx(np.log([0.5, 0.3]), abs=1e-5)
+
+
+def test_more_alternatives_than_tokens_are_all_tokens():
+    assert len(log_probabilities(row(0.5, 0.5), token=0, top=20).top) == 2
+
+
+def test_the_logits_are_left_as_they_are():
+    logits = row(0.5, 0.3, 0.2)
+    before = logits.copy()
+    sampler(temperature=0.7, presence_penalty=1, top_p=0.5, logprobs=1).choose(logits)
+
+    assert (logits == before).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_leave_no_choice_are_an_error(value, temperature):
+    logits = np.full(3, value, dtype=np.float32)
+
+    with pytest.raises(NoChoice, match="no token"):
+        sampler(temperature=temperature).choose(logits)

@@ -1,0 +1,160 @@
+from llm_backend.engine.address import Address
+from llm_backend.engine.cache import Cache
+from llm_backend.engine.scheduler import Scheduler, Work
+from llm_backend.engine.sequence import Sequence
+
+
+def scheduler(*, slots: int = 4, batch_tokens: int = 8, **options: object) -> Scheduler:
+    return Scheduler(cache=Cache(slots=slots), batch_tokens=batch_tokens, **options)
+
+
+def sequence(length: int, *, of: str = "", first: int = 0, arrived_at: float = 0, **fields):
+    """A sequence whose prompt is unlike any other unless `first` is given."""
+    unique = first or id(object()) + sequence.count
+    sequence.count += 1
+    tokens = [unique, *range(length - 1)]
+    request = Address(1, of or str(unique))
+    limit = length + 100
+    return Sequence(
+        request=request, index=0, tokens=tokens, limit=limit, arrived_at=arrived_at, **fields
+    )
+
+
+sequence.count = 0
+
+
+def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
+    """Run sequences until each is one token behind."""
+    scheduler.add(*sequences)
+    while any(item.behind != 1 or item.generated == 0 for item in sequences):
+        scheduler.admit()
+        for ready in scheduler.settle(scheduler.plan()):
+            ready.append(-len(ready.tokens))
+
+
+def test_a_long_prompt_never_stalls_a_talker():
+    loop = scheduler(slots=2)
+    talker, newcomer = sequence(5), sequence(1000)
+    caught_up(loop, talker)
+    loop.add(newcomer)
+    loop.admit()
+
+    assert loop.plan() == [Work(talker, 1), Work(newcomer, 7)]
+
+
+def test_a_pass_never_exceeds_its_budget():
+    loop = scheduler(slots=4, batch_tokens=10)
+    loop.add(*(sequence(9) for _ in range(4)))
+    loop.admit()
+
+    assert sum(item.count for item in loop.plan()) == 10
+
+
+def test_a_short_prompt_passes_a_long_one_which_still_gets_its_quarter():
+    loop = scheduler(batch_tokens=8)
+    long, short = sequence(1000, arrived_at=1), sequence(6, arrived_at=2)
+    loop.add(long, short)
+    loop.admit()
+
+    assert loop.plan() == [Work(long, 2), Work(short, 6)]
+
+
+def test_every_slot_gets_a_token_however_small_the_budget():
+    loop = scheduler(slots=4, batch_tokens=1)
+    caught_up(loop, *(sequence(2) for _ in range(4)))
+
+    assert [item.count for item in loop.plan()] == [1, 1, 1, 1]
+
+
+def test_a_request_with_many_answers_does_not_take_all_slots_from_the_next():
+    loop = scheduler(slots=2)
+    many = [sequence(3, of="many") for _ in range(4)]
+    other = sequence(3, of="other")
+    loop.add(*many, other)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [many[0], other]
+
+
+def test_a_newcomer_waits_for_the_prefix_that_another_is_computing():
+    loop = scheduler(slots=2, batch_tokens=8)
+    leader, follower = sequence(20, first=1), sequence(20, first=1)
+    loop.add(leader, follower)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [leader]
+    for _ in range(3):
+        assert not loop.admit()
+        loop.settle(loop.plan())
+    (admitted,) = loop.admit()
+    assert admitted.sequence is follower
+    assert [copy.source for copy in admitted.placement.copies] == [leader.slot]
+    assert follower.cached_tokens == 19
+
+
+def test_a_newcomer_does_not_wait_for_a_leader_that_is_gone():
+    loop = scheduler(slots=2, batch_tokens=8)
+    leader, follower = sequence(20, first=1), sequence(20, first=1)
+    loop.add(leader, follower)
+    loop.admit()
+    loop.settle(loop.plan())
+    loop.remove(leader)
+
+    (admitted,) = loop.admit()
+    assert admitted.sequence is follower
+    assert follower.cached_tokens == 8
+
+
+def test_others_pass_a_newcomer_that_waits_for_a_prefix():
+    loop = scheduler(slots=2)
+    leader, follower, other = sequence(20, first=1), sequence(20, first=1), sequence(3)
+    loop.add(leader, follower, other)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [leader, other]
+
+
+def test_only_those_who_never_got_a_slot_are_overdue():
+    loop = scheduler(slots=1)
+    running, waiting = sequence(3, arrived_at=1), sequence(3, arrived_at=1)
+    sibling = sequence(3, of=running.request.id, arrived_at=1)
+    loop.add(running, waiting, sibling)
+    loop.admit()
+
+    assert loop.overdue(arrived_before=1) == []
+    assert loop.overdue(arrived_before=2) == [waiting]
+
+
+def test_prompt_logits_are_bounded_in_each_pass():
+    loop = scheduler(slots=2, batch_tokens=64, logit_rows=4)
+    scored = [sequence(30, wants_prompt_logits=True) for _ in range(2)]
+    loop.add(*scored)
+    loop.admit()
+    outputs = []
+    while any(item.behind for item in scored):
+        work = loop.plan()
+        outputs += [position for item in work for position in item.output_positions]
+        assert sum(len(item.output_positions) for item in work) <= 4 + 2
+        loop.settle(work)
+
+    assert sorted(outputs) == sorted([*range(30)] * 2)
+
+
+def test_the_newest_gives_way_when_cells_run_out_and_comes_back():
+    loop = scheduler(slots=2)
+    old, new = sequence(4, arrived_at=1), sequence(4, arrived_at=2)
+    caught_up(loop, old, new)
+
+    assert loop.make_room() == 1
+    assert (new.slot, new.computed) == (None, 0)
+    assert not loop.admit()
+    loop.remove(old)
+    assert [admitted.sequence for admitted in loop.admit()] == [new]
+
+
+def test_cells_that_nobody_runs_on_are_given_up_before_anybody_is():
+    loop = scheduler(slots=2)
+    finished, running = sequence(4), sequence(4)
+    caught_up(loop, finished, running)
+    loop.remove(finished)
+
+    assert loop.make_room() == 0
+    assert running.slot == 1
+    assert loop.make_room() is None

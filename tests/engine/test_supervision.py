@@ -1,0 +1,191 @@
+"""The engine process dies, hangs, or never comes to life."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError
+from llm_backend.engine.messages import Delta, Failure, Generate, Sampling
+from tests.engine.conftest import answer, config, eventually
+from tests.logged import logged
+
+
+def crashing(model: Path, how: str, **fields: object) -> Engine:
+    """An engine whose worker dies in a certain way."""
+    command = (sys.executable, "-m", "tests.engine.crashing_worker", how)
+    return Engine(config(model, command=command, **fields))
+
+
+def request(prompt: str = "the cat", *, name: str = "r", **fields: object) -> Generate:
+    defaults = {"max_tokens": 8, "sampling": Sampling(temperature=0), "ignore_eos": True}
+    return Generate(id=name, prompt=prompt, **{**defaults, **fields})
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+async def test_a_worker_that_dies_fails_its_answers_and_the_next_is_answered(tiny_llama):
+    async with Engine(config(tiny_llama)) as engine:
+        await engine.ready()
+        before = await answer(engine, request())
+        generation = await engine.generate(request("endless", max_tokens=None))
+        await anext(generation)
+        os.kill(engine.pid, signal.SIGKILL)
+
+        with pytest.raises(EngineDown, match="restarted") as caught:
+            async for _ in generation:
+                pass
+        assert caught.value.retry_after_s >= 1
+        with pytest.raises(EngineDown):
+            await engine.generate(request())
+        await engine.ready()
+        assert text(await answer(engine, request())) == text(before)
+
+
+async def test_a_request_that_kills_the_worker_twice_is_refused(tiny_llama):
+    async with crashing(tiny_llama, "word") as engine:
+        for name in ("first", "second"):
+            await engine.ready()
+            with pytest.raises(EngineDown):
+                await engine.generate(request("a deadly prompt", name=name))
+        await engine.ready()
+
+        with pytest.raises(EngineRefused) as caught:
+            await engine.generate(request("a deadly prompt", name="third"))
+        assert caught.value.failure is Failure.CRASHED
+        assert await answer(engine, request("a harmless prompt"))
+
+
+async def test_a_bystander_of_two_deaths_is_not_refused(tiny_llama):
+    async with crashing(tiny_llama, "word") as engine:
+        for name in ("first", "second"):
+            await engine.ready()
+            bystander = await engine.generate(request("bystander", max_tokens=None))
+            await anext(bystander)
+            with pytest.raises(EngineDown):
+                await engine.generate(request("a deadly prompt", name=name))
+            await bystander.aclose()
+        await engine.ready()
+
+        assert await answer(engine, request("bystander", max_tokens=None))
+
+
+async def test_it_can_be_closed_while_it_loads(tiny_llama):
+    engine = crashing(tiny_llama, "hangs")
+    engine.start()
+    await eventually(lambda: engine.pid is not None)
+    pid = engine.pid
+    async with asyncio.timeout(2):
+        await engine.close()
+
+    assert not is_alive(pid)
+
+
+async def test_dying_at_the_first_pass_it_comes_back_without_extra_buffers(tiny_llama, caplog):
+    with caplog.at_level(logging.WARNING):
+        async with crashing(tiny_llama, "extra-buffers") as engine:
+            info = await engine.ready()
+            assert not info.extra_buffers
+            assert await answer(engine, request())
+
+    assert "extra_buffers_off" in caplog.text
+    assert "SIGSEGV" in logged(caplog)
+
+
+async def test_a_worker_that_always_dies_is_given_up_with_the_reason(tiny_llama):
+    async with crashing(tiny_llama, "always", restart_limit=1) as engine:
+        with pytest.raises(EngineStartError, match="SIGSEGV"):
+            await engine.ready()
+
+        assert engine.state == "failed"
+        with pytest.raises(EngineDown) as caught:
+            await engine.generate(request())
+        assert caught.value.retry_after_s is None
+
+
+async def test_a_process_that_cannot_be_started_is_tried_again_and_given_up(tiny_llama):
+    command = ("/no/such/program",)
+    async with Engine(config(tiny_llama, command=command, restart_limit=1)) as engine:
+        with pytest.raises(EngineStartError, match="cannot be started"):
+            await asyncio.wait_for(engine.ready(), 20)
+
+
+async def test_a_model_that_is_not_ready_in_time_is_given_up(tiny_llama):
+    async with crashing(tiny_llama, "hangs", start_timeout_s=0.3, stop_timeout_s=0.1) as engine:
+        with pytest.raises(EngineStartError, match=r"not ready within 0\.3 s"):
+            await engine.ready()
+
+
+async def test_while_it_loads_it_is_down_for_a_moment(tiny_llama):
+    async with Engine(config(tiny_llama)) as engine:
+        with pytest.raises(EngineDown, match="loading") as caught:
+            await engine.generate(request())
+
+        assert caught.value.retry_after_s is not None
+        assert engine.state == "starting"
+        assert await engine.ready()
+
+
+async def test_a_missing_file_and_what_is_no_model_are_named(tmp_path):
+    nonsense = tmp_path / "nonsense.gguf"
+    nonsense.write_bytes(b"nonsense")
+    truncated = tmp_path / "truncated.gguf"
+    truncated.write_bytes(b"GGUF\x03\0\0\0")
+
+    for path, reason in (
+        (tmp_path / "missing.gguf", "No such file"),
+        (nonsense, "not a GGUF file"),
+        (truncated, "cannot be loaded"),
+    ):
+        async with Engine(config(path)) as engine:
+            with pytest.raises(EngineStartError, match=reason) as caught:
+                await engine.ready()
+        assert path.name in str(caught.value)
+
+
+async def test_a_bug_in_a_turn_fails_that_turns_requests_only(tiny_llama):
+    async with crashing(tiny_llama, "fails") as engine:
+        await engine.ready()
+        pid = engine.pid
+        for prompt in ("broken", "poison"):
+            with pytest.raises(EngineRefused) as caught:
+                await answer(engine, request(prompt, max_tokens=None))
+            assert caught.value.failure is Failure.INTERNAL
+
+        assert await answer(engine, request())
+        assert engine.pid == pid
+
+
+async def test_the_worker_ends_when_its_owner_dies(tiny_llama):
+    program = (
+        "import asyncio, os, sys\n"
+        "from pathlib import Path\n"
+        "from llm_backend.engine import Engine, EngineConfig\n"
+        "async def main():\n"
+        "    engine = Engine(EngineConfig(model_path=Path(sys.argv[1]), threads=1))\n"
+        "    engine.start()\n"
+        "    await engine.ready()\n"
+        "    print(engine.pid, flush=True)\n"
+        "    os._exit(1)\n"
+        "asyncio.run(main())\n"
+    )
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tiny_llama), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await owner.communicate()
+
+    await eventually(lambda: not is_alive(int(output)))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
