@@ -1,0 +1,182 @@
+"""Stored chats as rows: the statements, each function one unit of work on a connection."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy.exc import IntegrityError
+
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import Duplicate, Missing, UnknownCursor
+from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.stored_chat import Body, ChatStatus, StoredChat, StoredMessage
+from llm_backend.store.tables import chat_messages, chat_metadata, chats
+from llm_backend.store.translation import is_taken
+
+__all__ = ["add", "delete", "find", "find_messages", "get", "update_metadata"]
+
+# Built once: the statements of every answer.
+_INSERT_CHAT = insert(chats).returning(chats.c.seq)
+_INSERT_MESSAGE = insert(chat_messages)
+_INSERT_METADATA = insert(chat_metadata)
+
+_PLACE = select(chats.c.created_at, chats.c.seq)
+_HELD = _PLACE.with_for_update()  # until the end of the transaction nobody else changes the chat
+
+
+def add(connection: Connection, chat: StoredChat, messages: Sequence[Body]) -> None:
+    """Insert the chat and its parts. Raises `Duplicate`."""
+    row = {
+        "id": chat.id,
+        "created_at": chat.created_at,
+        "owner": chat.owner,
+        "model": chat.model,
+        "status": chat.status.value,
+        "request": dict(chat.request),
+        "response": dict(chat.response),
+    }
+    try:
+        seq = connection.execute(_INSERT_CHAT, row).scalar_one()
+    except IntegrityError as error:
+        if is_taken(error):
+            raise Duplicate(chat.id) from error
+        raise
+    if messages:
+        rows = [
+            {"chat_seq": seq, "position": position, "message": dict(message)}
+            for position, message in enumerate(messages)
+        ]
+        connection.execute(_INSERT_MESSAGE, rows)
+    _write_metadata(connection, seq, chat.created_at, chat.metadata)
+
+
+def _write_metadata(
+    connection: Connection, seq: int, created_at: int, metadata: Mapping[str, str]
+) -> None:
+    if metadata:
+        rows = [
+            {"chat_seq": seq, "created_at": created_at, "key": key, "value": value}
+            for key, value in metadata.items()
+        ]
+        connection.execute(_INSERT_METADATA, rows)
+
+
+def get(connection: Connection, id: str) -> StoredChat:
+    """The chat with this id. Raises `Missing`."""
+    rows = connection.execute(select(chats).where(chats.c.id == id)).all() if is_text(id) else ()
+    if not rows:
+        raise Missing(id)
+    return _chats(connection, rows)[0]
+
+
+def update_metadata(connection: Connection, id: str, metadata: Mapping[str, str]) -> StoredChat:
+    """Put `metadata` in place of the chat's; the chat as it is then. Raises `Missing`."""
+    created_at, seq = _place(connection, id, _HELD)
+    connection.execute(delete_from(chat_metadata).where(chat_metadata.c.chat_seq == seq))
+    _write_metadata(connection, seq, created_at, metadata)
+    return get(connection, id)
+
+
+def delete(connection: Connection, id: str) -> None:
+    """Delete the chat; its parts go with it. Raises `Missing`."""
+    _, seq = _place(connection, id, _HELD)
+    connection.execute(delete_from(chats).where(chats.c.seq == seq))
+
+
+def find(
+    connection: Connection,
+    request: PageRequest,
+    model: str | None,
+    metadata: Mapping[str, str],
+) -> Page[StoredChat]:
+    """A page of the chats of `model` with all pairs of `metadata`. Raises `UnknownCursor`."""
+    end = None if request.after is None else _end(connection, request.after)
+    if not all(map(is_text, (model or "", *metadata, *metadata.values()))):
+        return Page(items=(), has_more=False)
+    listing, keys = _listing(model, metadata)
+    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    return Page(items=_chats(connection, rows), has_more=has_more)
+
+
+def find_messages(connection: Connection, request: PageRequest, id: str) -> Page[StoredMessage]:
+    """A page of the messages of a chat. Raises `Missing`, `UnknownCursor`."""
+    _, seq = _place(connection, id)
+    end = None if request.after is None else _message_end(connection, seq, id, request.after)
+    of_chat = select(chat_messages).where(chat_messages.c.chat_seq == seq)
+    keys = (chat_messages.c.position,)
+    rows, has_more = fetch(connection, of_chat, request, keys=keys, end=end)
+    items = [StoredMessage(id=f"{id}-{row.position}", message=row.message) for row in rows]
+    return Page(items=items, has_more=has_more)
+
+
+def _listing(
+    model: str | None, metadata: Mapping[str, str]
+) -> tuple[Select[Any], tuple[ColumnElement[Any], ...]]:
+    """The statement of a filtered list, and the keys of the index that walks it in order."""
+    statement = select(chats)
+    keys: tuple[ColumnElement[Any], ...] = (chats.c.created_at, chats.c.seq)
+    if model is not None:
+        statement = statement.where(chats.c.model == model)
+    for number, (key, value) in enumerate(metadata.items()):
+        pair = chat_metadata.alias()
+        matches = (pair.c.chat_seq == chats.c.seq) & (pair.c.key == key) & (pair.c.value == value)
+        if number:
+            statement = statement.where(exists().where(matches))
+        else:
+            statement = statement.join(pair, matches)
+            keys = (pair.c.created_at, pair.c.chat_seq)
+    return statement, keys
+
+
+def _place(
+    connection: Connection, id: str, places: Select[tuple[int, int]] = _PLACE
+) -> tuple[int, int]:
+    """Where a chat stands in the order of all: (created_at, seq)."""
+    row = connection.execute(places.where(chats.c.id == id)).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    return row.created_at, row.seq
+
+
+def _end(connection: Connection, after: str) -> tuple[int, int]:
+    try:
+        return _place(connection, after)
+    except Missing as error:
+        raise UnknownCursor(after) from error
+
+
+def _message_end(connection: Connection, seq: int, chat_id: str, after: str) -> tuple[int]:
+    place = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", after)
+    position = int(place[1]) if place else None
+    this = (chat_messages.c.chat_seq == seq) & (chat_messages.c.position == position)
+    if position is None or not connection.scalar(select(exists().where(this))):
+        raise UnknownCursor(after)
+    return (position,)
+
+
+def _chats(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[StoredChat]:
+    metadata = _metadata(connection, [row.seq for row in rows])
+    return [
+        StoredChat(
+            id=row.id,
+            created_at=row.created_at,
+            model=row.model,
+            request=row.request,
+            response=row.response,
+            metadata=metadata[row.seq],
+            status=ChatStatus(row.status),
+            owner=row.owner,
+        )
+        for row in rows
+    ]
+
+
+def _metadata(connection: Connection, seqs: Sequence[int]) -> Mapping[int, Mapping[str, str]]:
+    found: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    pairs = select(chat_metadata).where(chat_metadata.c.chat_seq.in_(seqs))
+    for pair in connection.execute(pairs.order_by(chat_metadata.c.chat_seq, chat_metadata.c.key)):
+        found[pair.chat_seq][pair.key] = pair.value
+    return found

@@ -1,0 +1,79 @@
+"""Stored chats: what was asked, what was answered, and finding it again."""
+
+from collections.abc import Mapping, Sequence
+
+from llm_backend.store import chat_rows
+from llm_backend.store.database import Database
+from llm_backend.store.pages import Order, Page, PageRequest
+from llm_backend.store.stored_chat import (
+    Body,
+    StoredChat,
+    StoredMessage,
+    check_metadata,
+    check_texts,
+)
+
+__all__ = ["Chats"]
+
+
+class Chats:
+    """The stored chats of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, chat: StoredChat, messages: Sequence[Body]) -> None:
+        """Store a chat with its input messages; durable on return.
+
+        Raises `Duplicate`, and `Unstorable` for metadata over OpenAI's bounds or a text that no
+        column can hold; bodies may hold any text.
+        """
+        check_texts(chat.id, chat.model, chat.owner or "")
+        check_metadata(chat.metadata)
+        await self._database.write(lambda connection: chat_rows.add(connection, chat, messages))
+
+    async def get(self, id: str) -> StoredChat:
+        """The chat with this id. Raises `Missing`."""
+        return await self._database.read(lambda connection: chat_rows.get(connection, id))
+
+    async def list(
+        self,
+        *,
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+        order: Order = "asc",
+    ) -> Page[StoredChat]:
+        """A page of the chats of `model` with all pairs of `metadata`, by time of creation.
+
+        Chats of the same second come in the order in which they were stored. Raises
+        `UnknownCursor` when no chat has the id `after`.
+        """
+        request = PageRequest(after=after, limit=limit, order=order)
+        return await self._database.read(
+            lambda connection: chat_rows.find(connection, request, model, metadata or {})
+        )
+
+    async def messages(
+        self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "asc"
+    ) -> Page[StoredMessage]:
+        """A page of the input messages of a chat. Raises `Missing`, `UnknownCursor`."""
+        request = PageRequest(after=after, limit=limit, order=order)
+        return await self._database.read(
+            lambda connection: chat_rows.find_messages(connection, request, id)
+        )
+
+    async def update_metadata(self, id: str, metadata: Mapping[str, str]) -> StoredChat:
+        """Put `metadata` in place of the chat's; the chat as it is then.
+
+        Raises `Missing`, and `Unstorable` as `add` does.
+        """
+        check_metadata(metadata)
+        return await self._database.write(
+            lambda connection: chat_rows.update_metadata(connection, id, metadata)
+        )
+
+    async def delete(self, id: str) -> None:
+        """Forget the chat, its messages and its metadata. Raises `Missing`."""
+        await self._database.write(lambda connection: chat_rows.delete(connection, id))

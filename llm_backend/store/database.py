@@ -1,0 +1,109 @@
+"""The database: opened from a URL, and asked to read or write in units of work.
+
+    async with Database.open("sqlite:////var/lib/llm-backend/state.db") as database:
+        await migrate(database)
+        await Chats(database).add(chat, messages)
+
+A unit of work is a plain function of a connection. Which thread or driver runs it, when it commits
+and with whom, is the engine's business: the same function serves SQLite and PostgreSQL.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol, Self, TypeVar
+
+from sqlalchemy import URL, Connection, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.postgresql import PostgresqlEngine
+from llm_backend.store.sqlite import SqliteEngine
+from llm_backend.store.writing import Work
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+
+_CHECK_TIMEOUT_S = 3.0
+
+
+class _Engine(Protocol):
+    async def open(self) -> None: ...
+    async def read(self, work: Work[T]) -> T: ...
+    async def write(self, work: Work[T]) -> T: ...
+    async def alter(self, work: Work[T]) -> T: ...
+    async def close(self) -> None: ...
+
+
+class Database:
+    """Where state lives; made by `Database.open`."""
+
+    def __init__(self, engine: _Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator[Self]:
+        """The database at `url`, `sqlite:///FILE` or `postgresql://...`; closed at the end.
+
+        Raises `CannotOpen` for what only a person can mend. A PostgreSQL server that is not there
+        is met by the first work, as `StoreUnavailable`: it may come up later.
+        """
+        engine = _engine_for(url)
+        try:
+            await engine.open()
+            yield cls(engine)
+        finally:
+            await engine.close()
+
+    async def read(self, work: Work[T]) -> T:
+        """What `work` returns from one consistent view of the database; it writes nothing."""
+        return await self._engine.read(work)
+
+    async def write(self, work: Work[T]) -> T:
+        """What `work` returns, once everything it wrote is durable.
+
+        It may share its transaction with others and be called again when one of them fails, so it
+        changes nothing but the database; it fails alone. A caller that is cancelled does not
+        withdraw it.
+        """
+        return await self._engine.write(work)
+
+    async def alter(self, work: Work[T]) -> T:
+        """What `work` returns; it changes tables, alone in its transaction, for as long as needed.
+
+        Foreign keys are not enforced meanwhile where altering a table means to replace it.
+        """
+        return await self._engine.alter(work)
+
+    async def check(self) -> None:
+        """Raise `StoreUnavailable` unless the database answers within three seconds."""
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                await self.read(_touch)
+        except TimeoutError as error:
+            raise StoreUnavailable("The database does not answer.") from error
+
+
+def _touch(connection: Connection) -> None:
+    connection.execute(text("SELECT version_num FROM alembic_version")).all()
+
+
+def _engine_for(url: str) -> _Engine:
+    parsed = _parsed(url)
+    backend = parsed.drivername.split("+")[0]
+    if backend == "sqlite":
+        return SqliteEngine(parsed)
+    if backend in ("postgresql", "postgres"):
+        return PostgresqlEngine("postgresql" + url[len(parsed.drivername) :])
+    raise CannotOpen(f"`{backend}` is not a database this server knows: sqlite or postgresql.")
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise CannotOpen(
+            "The database URL is neither sqlite:///FILE nor postgresql://USER@HOST/NAME."
+        ) from error

@@ -1,0 +1,93 @@
+"""Everything that can go wrong in the store, without a word of SQLAlchemy.
+
+    StoreError
+    |- StoreUnavailable   the database cannot be used now; asking again later may help
+    |  |- StoreLocked     another process or transaction held a lock for too long
+    |  |  `- StoreDeadlock   two transactions waited for each other; this one was given up
+    |  `- StoreFull       no room left on the disk
+    |- CannotOpen         this database can never be used as things stand; a person must act
+    |  |- UnknownSchema   written by a newer program, or by another one
+    |  `- OldSchema       written by an older program, and not migrated yet
+    |- Missing            no such object
+    |- UnknownCursor      `after` names no object
+    |- Duplicate          the id is taken
+    `- Unstorable         a value that no column can hold
+
+Whoever answers a client translates them: a full or locked database is load (503), a missing object
+is 404, an unknown cursor is 400.
+"""
+
+__all__ = [
+    "CannotOpen",
+    "Duplicate",
+    "Missing",
+    "OldSchema",
+    "StoreDeadlock",
+    "StoreError",
+    "StoreFull",
+    "StoreLocked",
+    "StoreUnavailable",
+    "UnknownCursor",
+    "UnknownSchema",
+    "Unstorable",
+]
+
+
+class StoreError(Exception):
+    """The root; its text is a sentence for the person who must act."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, read or written now; nothing of this work was done."""
+
+
+class StoreLocked(StoreUnavailable):
+    """A lock was not given within the time allowed."""
+
+
+class StoreDeadlock(StoreLocked):
+    """Two transactions waited for each other, and the database gave this one up."""
+
+
+class StoreFull(StoreUnavailable):
+    """The disk has no room; nothing of this work was written."""
+
+
+class CannotOpen(StoreError):
+    """The URL, the driver or the file is wrong; found at start, never while serving."""
+
+
+class UnknownSchema(CannotOpen):
+    """The tables are at a revision that this program does not know."""
+
+
+class OldSchema(CannotOpen):
+    """The tables are at an earlier revision; `migrate` brings them up."""
+
+
+class Missing(StoreError):
+    """No object has this id."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"Nothing is stored under the id `{id}`.")
+        self.id = id
+
+
+class UnknownCursor(StoreError):
+    """`after` names an object that does not exist in this list."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"`after` names `{id}`, which does not exist.")
+        self.id = id
+
+
+class Duplicate(StoreError):
+    """An object with this id is stored already."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"An object with the id `{id}` is stored already.")
+        self.id = id
+
+
+class Unstorable(StoreError):
+    """A value that no column can hold: a NUL byte or half a character in an indexed text, say."""

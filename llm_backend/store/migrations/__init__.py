@@ -1,0 +1,28 @@
+"""The history of the tables, run by Alembic on a connection that is given to it.
+
+`versions/` holds one file a revision, numbered; `schema.REVISIONS` lists them. To add one, change
+`tables.py`, then let Alembic write the difference and read what it wrote:
+
+    python -m llm_backend.store.migrations "files have an expiry"
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+
+__all__ = ["configuration", "upgrade"]
+
+
+def configuration(connection: Connection) -> Config:
+    """Alembic's configuration for this connection; there is no ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(connection: Connection, target: str = "head") -> None:
+    """Bring the tables to `target`, inside the transaction that the connection is in."""
+    command.upgrade(configuration(connection), target)

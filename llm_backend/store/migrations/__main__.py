@@ -1,0 +1,25 @@
+"""Write the next revision: what `tables.py` has and the migrations do not make yet."""
+
+import sys
+import tempfile
+
+from alembic import command
+from sqlalchemy import create_engine
+
+from llm_backend.store.migrations import configuration, upgrade
+from llm_backend.store.schema import REVISIONS
+
+
+def main(message: str) -> None:
+    """Compare a database made by the migrations with the tables, and write the difference."""
+    with (
+        tempfile.NamedTemporaryFile(suffix=".db") as file,
+        create_engine(f"sqlite:///{file.name}").connect() as connection,
+    ):
+        upgrade(connection)
+        number = f"{len(REVISIONS) + 1:04}"
+        command.revision(configuration(connection), message, autogenerate=True, rev_id=number)
+
+
+if __name__ == "__main__":
+    main(" ".join(sys.argv[1:]))

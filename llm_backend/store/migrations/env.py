@@ -1,0 +1,14 @@
+"""Alembic's entry: it runs this file for every command, on the connection that we gave it."""
+
+from alembic import context
+
+from llm_backend.store.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    compare_type=True,
+    render_as_batch=True,  # SQLite changes a table by copying it
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,83 @@
+"""Which revision the tables are at, and bringing them to the one this program was written for.
+
+Steady starts must be quick, and Alembic costs a tenth of a second and several megabytes, so it is
+imported only when there is something to upgrade: the revision is read with plain SQL, and a new
+database gets the tables as they are now, which a test holds equal to what the migrations make.
+"""
+
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
+
+from llm_backend.store.database import Database
+from llm_backend.store.errors import OldSchema, UnknownSchema
+from llm_backend.store.tables import metadata
+
+__all__ = ["HEAD", "REVISIONS", "check_schema", "migrate", "revision"]
+
+REVISIONS = ("0001",)  # every file of migrations/versions, oldest first
+HEAD = REVISIONS[-1]
+
+_LOCK = 0x6C6C6D62  # "llmb": held by whoever migrates, on PostgreSQL
+
+# Alembic's own table, as it makes it.
+_VERSION = Table(
+    "alembic_version",
+    MetaData(naming_convention={"pk": "%(table_name)s_pkc"}),
+    Column("version_num", String(32), primary_key=True),
+)
+
+
+async def migrate(database: Database) -> None:
+    """Create or upgrade the tables; several processes may start at once, one of them does it.
+
+    Raises `UnknownSchema` when the database is ahead of this program.
+    """
+    if await database.read(revision) != HEAD:
+        await database.alter(_upgrade)
+
+
+async def check_schema(database: Database) -> None:
+    """Raise `UnknownSchema` or `OldSchema` unless the tables are those of this program."""
+    found = await database.read(revision)
+    if found not in (None, *REVISIONS):
+        raise _unknown(found)
+    if found != HEAD:
+        raise OldSchema(
+            f"The database is at revision {found or 'none'}, this program needs {HEAD}: "
+            "run `llm-backend db migrate`."
+        )
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision of the tables; None when there are none yet."""
+    if not inspect(connection).has_table(_VERSION.name):
+        return None
+    return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":  # SQLite's transaction already excludes others
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    found = revision(connection)  # again: another process may have been first
+    if found == HEAD:
+        return
+    if found is None:
+        _create(connection)
+    elif found in REVISIONS:
+        from llm_backend.store.migrations import upgrade  # Alembic: only when it has work
+
+        upgrade(connection)
+    else:
+        raise _unknown(found)
+
+
+def _create(connection: Connection) -> None:
+    metadata.create_all(connection, checkfirst=False)
+    _VERSION.create(connection, checkfirst=True)
+    connection.execute(_VERSION.insert(), {"version_num": HEAD})
+
+
+def _unknown(found: str | None) -> UnknownSchema:
+    return UnknownSchema(
+        f"The database is at revision {found}, which this program does not know (it knows up to "
+        f"{HEAD}): it was written by a newer llm-backend. Start that one, or use another database."
+    )

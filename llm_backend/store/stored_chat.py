@@ -1,0 +1,66 @@
+"""A stored chat as a value, and what may be stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import Unstorable
+
+__all__ = ["Body", "ChatStatus", "StoredChat", "StoredMessage", "check_metadata", "check_texts"]
+
+# OpenAI's bounds; four bytes a character, an index entry on PostgreSQL just holds them.
+_KEY_CHARACTERS, _VALUE_CHARACTERS = 64, 512
+
+Body = Mapping[str, Any]  # a JSON object of the document, checked elsewhere
+
+
+class ChatStatus(StrEnum):
+    """How the answer ended."""
+
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"  # the client left, or the stream failed, half-way
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredChat:
+    """One chat: the request without its messages, and the completion object as it was answered.
+
+    `response` may carry a `metadata` of its own; the one that counts is here.
+    """
+
+    id: str
+    created_at: int  # unix seconds
+    model: str
+    request: Body
+    response: Body
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    status: ChatStatus = ChatStatus.COMPLETED
+    owner: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMessage:
+    """One input message of a stored chat, as it was sent; `id` is derived from its place."""
+
+    id: str
+    message: Body
+
+
+def check_texts(*texts: str) -> None:
+    """Raise `Unstorable` unless text columns can hold all of them."""
+    for text in texts:
+        if not is_text(text):
+            raise Unstorable(f"{text!r} holds a NUL character or half of a surrogate pair.")
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raise `Unstorable` unless every pair is within OpenAI's bounds and can be held."""
+    check_texts(*metadata, *metadata.values())
+    for key, value in metadata.items():
+        if len(key) > _KEY_CHARACTERS or len(value) > _VALUE_CHARACTERS:
+            raise Unstorable(
+                f"A metadata key has at most {_KEY_CHARACTERS} characters and a value "
+                f"{_VALUE_CHARACTERS}: {key[:_KEY_CHARACTERS]!r} is over."
+            )

@@ -1,0 +1,95 @@
+"""The tables, as one `MetaData` that the migrations are held against.
+
+Everything a client can list is a *stored object*: `stored_object()` gives it the same five columns,
+so that ids, ownership and pagination are one idea for chats now and for whatever comes beside them.
+
+* `seq` is the primary key and grows with every insert. It breaks ties between objects of the same
+  second, in the order in which they were stored; ids are random and could not. It never leaves the
+  store.
+* `id` is the name that clients use, with OpenAI's prefix.
+* `created_at` is in unix seconds, as OpenAI has it, and orders every list.
+* `owner` has room for the id of the key that created the object. Nothing writes it yet: all keys
+  share what is stored.
+
+Bodies are `JSON`, on PostgreSQL too and on purpose: `JSONB` refuses NUL characters and reorders
+keys, and what was answered has to come back as it was answered. What is searched for has a column
+or a table of its own.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+
+__all__ = ["chat_messages", "chat_metadata", "chats", "metadata", "stored_object"]
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only for a primary key declared INTEGER, which has 64 bits there.
+_Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+
+def stored_object(name: str, *parts: Column[str] | Column[object] | CheckConstraint) -> Table:
+    """A table of objects that clients list by time: the common columns, `parts`, the time index."""
+    return Table(
+        name,
+        metadata,
+        Column("seq", _Sequence, primary_key=True),
+        Column("id", Text, nullable=False, unique=True),
+        Column("created_at", BigInteger, nullable=False),
+        Column("owner", Text),
+        *parts,
+        Index(None, "created_at", "seq"),
+    )
+
+
+def _part_of(owner: Table, column: str) -> Column[int]:
+    """The first half of the primary key of a table whose rows live and die with `owner`'s."""
+    reference = ForeignKey(owner.c.seq, ondelete="CASCADE")
+    return Column(column, _Sequence, reference, primary_key=True, autoincrement=False)
+
+
+chats = stored_object(
+    "chats",
+    Column("model", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("request", JSON, nullable=False),  # the body as it was asked, without its messages
+    Column("response", JSON, nullable=False),  # the completion object as it was answered
+    CheckConstraint("status IN ('completed', 'incomplete')", name="status"),
+)
+Index(None, chats.c.model, chats.c.created_at, chats.c.seq)
+
+chat_messages = Table(
+    "chat_messages",
+    metadata,
+    _part_of(chats, "chat_seq"),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("message", JSON, nullable=False),
+)
+
+# `created_at` is the chat's: with it, one index both finds and orders the chats that have a value.
+chat_metadata = Table(
+    "chat_metadata",
+    metadata,
+    _part_of(chats, "chat_seq"),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "key", "value", "created_at", "chat_seq"),
+)

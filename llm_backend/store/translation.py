@@ -1,0 +1,91 @@
+"""What SQLAlchemy and the drivers raise -> what the store says, in one place.
+
+SQLite tells its failures by number, PostgreSQL by SQLSTATE; both are on the driver's own exception,
+which SQLAlchemy keeps as `orig`.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+
+from llm_backend.store.errors import (
+    StoreDeadlock,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreUnavailable,
+    Unstorable,
+)
+
+__all__ = ["is_taken", "translated", "translating"]
+
+_SQLITE = {
+    sqlite3.SQLITE_BUSY: StoreLocked,
+    sqlite3.SQLITE_LOCKED: StoreLocked,
+    sqlite3.SQLITE_FULL: StoreFull,
+    sqlite3.SQLITE_IOERR_SHMSIZE: StoreFull,  # no room for the write-ahead log's index
+    sqlite3.SQLITE_TOOBIG: Unstorable,
+    sqlite3.SQLITE_CONSTRAINT: Unstorable,
+    sqlite3.SQLITE_MISMATCH: Unstorable,
+}
+# The longest prefix of the SQLSTATE decides: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_POSTGRESQL = {
+    "22": Unstorable,  # data exception: a NUL byte, a number out of range
+    "23": Unstorable,  # integrity constraint violation
+    "54": Unstorable,  # program limit exceeded: an indexed value too long
+    "40": StoreDeadlock,  # deadlock, serialization failure
+    "55P03": StoreLocked,  # lock not available
+    "53100": StoreFull,
+}
+_ADVICE = {
+    StoreLocked: "Another process holds the database; try again",
+    StoreDeadlock: "Two writers waited for each other; try again",
+    StoreFull: "The disk of the database is full; make room on it",
+    StoreUnavailable: "The database cannot be used",
+    Unstorable: "The database cannot hold this value",
+}
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Whatever the database raises inside leaves as a `StoreError`."""
+    try:
+        yield
+    except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
+        raise translated(error) from error
+
+
+def translated(error: Exception) -> StoreError:
+    """The error of ours that means the same; what cannot be understood is `StoreUnavailable`."""
+    if isinstance(error, UnicodeEncodeError | OverflowError):  # sqlite3 raises them bare
+        return _told(Unstorable, error)
+    if isinstance(error, DBAPIError):
+        return _told(_kind(error), error.orig or error)
+    if isinstance(error, StatementError):  # a value was refused before it reached the database
+        return _told(Unstorable, error.orig or error)
+    return _told(StoreUnavailable, error)
+
+
+def _told(kind: type[StoreError], cause: BaseException) -> StoreError:
+    said = str(cause).strip().splitlines() or [type(cause).__name__]
+    return kind(f"{_ADVICE[kind]}: {said[0]}")
+
+
+def _kind(error: DBAPIError) -> type[StoreError]:
+    number = getattr(error.orig, "sqlite_errorcode", None)
+    if number is not None:
+        return _SQLITE.get(number) or _SQLITE.get(number & 0xFF, StoreUnavailable)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    for length in (5, 2):
+        if state[:length] in _POSTGRESQL:
+            return _POSTGRESQL[state[:length]]
+    return StoreUnavailable
+
+
+def is_taken(error: DBAPIError) -> bool:
+    """Whether a unique constraint refused the row."""
+    number = getattr(error.orig, "sqlite_errorcode", None)
+    state = getattr(error.orig, "sqlstate", None)
+    return number == sqlite3.SQLITE_CONSTRAINT_UNIQUE or state == "23505"

@@ -1,0 +1,218 @@
+"""Opening, checking, and every way in which a database says no."""
+
+import asyncio
+import sqlite3
+import stat
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from llm_backend.store import (
+    CannotOpen,
+    Chats,
+    Database,
+    StoreFull,
+    StoreLocked,
+    StoreUnavailable,
+    migrate,
+    tables,
+)
+from llm_backend.store import sqlite as sqlite_engine
+from llm_backend.store.translation import translated
+
+from .chat_values import a_chat
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "neither sqlite"),
+        ("state.db", "neither sqlite"),
+        ("mysql://root@localhost/state", "`mysql` is not a database"),
+        ("sqlite://", "needs a file"),
+        ("sqlite:///:memory:", "needs a file"),
+        ("sqlite:////no/such/folder/state.db", "No such file or directory"),
+        ("sqlite:////", "Is a directory"),
+    ],
+)
+async def test_what_cannot_be_opened_is_said_in_a_sentence(url, said):
+    with pytest.raises(CannotOpen, match=said):
+        async with Database.open(url):
+            pass
+
+
+async def test_a_bad_url_does_not_give_its_password_away():
+    with pytest.raises(CannotOpen) as refused:
+        async with Database.open("mysql://root:secret@localhost/state"):
+            pass
+
+    assert "secret" not in str(refused.value)
+
+
+async def test_without_its_driver_postgresql_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+
+    with pytest.raises(CannotOpen, match=r"pip install 'llm-backend\[postgresql\]'"):
+        async with Database.open("postgresql://localhost/state"):
+            pass
+
+
+async def test_the_spellings_of_other_drivers_are_understood(sqlite_url, postgresql_url):
+    for url in (
+        sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"),
+        postgresql_url.replace("postgresql:", "postgres:"),
+        postgresql_url.replace("postgresql:", "postgresql+asyncpg:"),
+        postgresql_url + "?sslmode=prefer&application_name=llm-backend",
+    ):
+        async with Database.open(url) as database:
+            await migrate(database)
+
+            await database.check()
+
+
+async def test_a_server_that_is_not_there_is_unavailable_and_may_come_later():
+    async with Database.open("postgresql://nobody@127.0.0.1:1/state") as database:
+        with pytest.raises(StoreUnavailable, match="cannot be used"):
+            await database.check()
+        with pytest.raises(StoreUnavailable):
+            await Chats(database).add(a_chat(), [])
+
+
+async def test_a_database_that_the_server_does_not_have_is_unavailable(postgresql_url):
+    async with Database.open(postgresql_url + "_not") as database:
+        with pytest.raises(StoreUnavailable, match="does not exist"):
+            await database.check()
+
+
+async def test_a_restarted_server_is_used_again(postgresql_server):
+    url = postgresql_server.new_database()
+    async with Database.open(url) as database:
+        await migrate(database)
+        await Chats(database).add(a_chat(), [])
+
+        postgresql_server.sql(
+            "postgres",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'",
+        )
+
+        await Chats(database).add(a_chat(), [])
+        assert len((await Chats(database).list()).items) == 2
+
+
+async def test_check_finds_a_database_ready(database):
+    await database.check()
+
+
+async def test_check_finds_a_file_that_is_no_database(tmp_path):
+    path = tmp_path / "state.db"
+    path.write_text("Dear diary, " * 1000)
+
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        async with Database.open(f"sqlite:///{path}"):
+            pass
+
+
+async def test_a_full_disk_is_said_and_over_when_there_is_room(sqlite_url):
+    def bounded(pages: int):
+        return lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    async with Database.open(sqlite_url) as database:
+        await migrate(database)
+        chats = Chats(database)
+        large = a_chat(response={"text": "x" * 1_000_000})
+        await database.write(bounded(20))
+
+        with pytest.raises(StoreFull, match="disk"):
+            await chats.add(large, [])
+        await database.write(bounded(2**30))
+        await chats.add(large, [])
+
+        assert await chats.get(large.id) == large
+
+
+def test_no_room_for_what_lies_beside_the_database_is_a_full_disk_too():
+    cause = sqlite3.OperationalError("disk I/O error")
+    cause.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+
+    assert isinstance(translated(OperationalError("", {}, cause)), StoreFull)
+
+
+async def test_what_was_said_is_not_in_an_error(database):
+    said = a_chat(metadata={"topic": "a secret plan"})
+    await database.alter(lambda connection: connection.exec_driver_sql("DROP TABLE chat_metadata"))
+    try:
+        with pytest.raises(StoreUnavailable) as caught:
+            await Chats(database).add(said, [])
+    finally:
+        await database.alter(tables.metadata.create_all)
+
+    assert "secret plan" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_database_that_another_process_holds_is_locked(sqlite_url, monkeypatch):
+    monkeypatch.setattr(sqlite_engine, "_PRAGMAS", ("PRAGMA busy_timeout = 50",))
+    async with Database.open(sqlite_url) as database:
+        await migrate(database)
+        chats = Chats(database)
+        other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StoreLocked):
+            await chats.add(a_chat(), [])
+        assert not (await chats.list()).items
+        other.close()
+        await chats.add(a_chat(), [])
+
+
+async def test_readers_do_not_wait_for_a_writer(sqlite_url):
+    async with Database.open(sqlite_url) as database:
+        await migrate(database)
+        other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
+        other.execute("BEGIN IMMEDIATE")
+
+        async with asyncio.timeout(1):
+            await Chats(database).list()
+        other.close()
+
+
+async def test_stored_chats_are_readable_by_their_owner_only(sqlite_url):
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+
+    async with Database.open(sqlite_url) as database:
+        await migrate(database)
+        files = [path, path.with_name(path.name + "-wal")]
+
+        assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+
+
+async def test_a_commit_is_flushed_to_the_disk(sqlite_url):
+    async with Database.open(sqlite_url) as database:
+        modes = await database.write(
+            lambda connection: [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "foreign_keys")
+            ]
+        )
+
+    full = 2
+    assert modes == ["wal", full, 1]
+
+
+async def test_closing_leaves_no_connection_behind(postgresql_server):
+    url = postgresql_server.new_database()
+    async with Database.open(url) as database:
+        await migrate(database)
+        await asyncio.gather(*(Chats(database).list() for _ in range(20)))
+
+    name = url.rpartition("/")[2]
+    connected = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
+    for _ in range(50):  # the server notices a moment later
+        if postgresql_server.sql("postgres", connected).strip() == "0":
+            break
+        await asyncio.sleep(0.02)
+    else:
+        pytest.fail("connections are still open")

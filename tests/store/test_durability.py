@@ -1,0 +1,37 @@
+"""What was acknowledged is there after the process was killed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from llm_backend.store import Chats, Database
+
+from .chat_values import every_chat
+
+_PROGRAM = Path(__file__).with_name("storing.py")
+_ENOUGH = 100
+
+
+async def test_no_acknowledged_chat_is_lost_when_the_process_is_killed(database_url):
+    acknowledged = acknowledged_before_death(database_url)
+
+    async with Database.open(database_url) as database:
+        chats = Chats(database)
+        stored = {chat.id: chat async for chat in every_chat(chats)}
+        assert len(acknowledged) >= _ENOUGH
+        assert not [id for id in acknowledged if id not in stored]
+        assert all(chat.response == {"text": "x" * 1000} for chat in stored.values())
+        for id in acknowledged[-20:]:
+            assert [item.message["content"] for item in (await chats.messages(id)).items] == [id]
+
+
+def acknowledged_before_death(url: str) -> list[str]:
+    """The ids that the program said before it was killed in the middle of its work."""
+    with subprocess.Popen(
+        [sys.executable, _PROGRAM, url], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        said = [process.stdout.readline().strip() for _ in range(_ENOUGH)]
+        process.kill()
+        *rest, _torn = process.stdout.read().split("\n")  # the last line may be half written
+    return said + rest

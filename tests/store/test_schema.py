@@ -1,0 +1,199 @@
+"""The tables are what the migrations make, and every start finds them so."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from llm_backend.store import (
+    Chats,
+    Database,
+    OldSchema,
+    UnknownSchema,
+    check_schema,
+    migrate,
+    schema,
+    tables,
+)
+from llm_backend.store.migrations import configuration, upgrade
+
+from .chat_values import a_chat, some_messages
+
+
+def described(connection: Connection) -> dict[str, object]:
+    """Everything the database says about its tables, as text."""
+    inspector = inspect(connection)
+    return {
+        name: [
+            sorted(
+                ({**column, "type": str(column["type"])} for column in inspector.get_columns(name)),
+                key=str,
+            ),
+            inspector.get_pk_constraint(name),
+            sorted(inspector.get_foreign_keys(name), key=str),
+            sorted(inspector.get_unique_constraints(name), key=str),
+            sorted(inspector.get_check_constraints(name), key=str),
+            sorted(inspector.get_indexes(name), key=str),
+        ]
+        for name in sorted(inspector.get_table_names())
+    }
+
+
+async def test_the_migrations_make_the_tables_of_the_program(database_url):
+    async with Database.open(database_url) as database:
+        await database.alter(upgrade)
+
+        differences = await database.read(
+            lambda connection: compare_metadata(
+                MigrationContext.configure(connection, opts={"compare_type": True}),
+                tables.metadata,
+            )
+        )
+
+    assert differences == []
+
+
+async def test_a_new_database_equals_a_migrated_one(database_url):
+    async with Database.open(database_url) as database:
+        await database.alter(upgrade)
+        migrated = await database.read(described)
+        await database.alter(drop_everything)
+
+        await migrate(database)
+
+        assert await database.read(described) == migrated
+
+
+def drop_everything(connection: Connection) -> None:
+    tables.metadata.drop_all(connection)
+    connection.execute(text("DROP TABLE alembic_version"))
+
+
+async def test_the_revisions_are_those_of_the_files(database):
+    def files(connection: Connection) -> tuple[str, ...]:
+        scripts = ScriptDirectory.from_config(configuration(connection))
+        return tuple(script.revision for script in scripts.walk_revisions())[::-1]
+
+    assert await database.read(files) == schema.REVISIONS
+
+
+async def test_every_migration_can_be_taken_back(database_url):
+    async with Database.open(database_url) as database:
+        await database.alter(upgrade)
+        await database.alter(lambda connection: downgrade(connection))
+
+        assert await database.read(lambda c: inspect(c).get_table_names()) == ["alembic_version"]
+        await migrate(database)
+        await check_schema(database)
+
+
+def downgrade(connection: Connection) -> None:
+    from alembic import command
+
+    command.downgrade(configuration(connection), "base")
+
+
+async def test_migrating_twice_changes_nothing(database_url):
+    async with Database.open(database_url) as database:
+        await migrate(database)
+        chat = a_chat()
+        await Chats(database).add(chat, [])
+
+        await migrate(database)
+
+        assert await Chats(database).get(chat.id) == chat
+
+
+async def test_many_servers_may_start_on_a_new_database_at_once(database_url):
+    async def start() -> None:
+        async with Database.open(database_url) as database:
+            await migrate(database)
+            await Chats(database).add(a_chat(), [])
+
+    await asyncio.gather(*(start() for _ in range(6)))
+
+    async with Database.open(database_url) as database:
+        assert len((await Chats(database).list()).items) == 6
+
+
+async def test_a_database_of_a_newer_program_is_refused_and_left_alone(database_url):
+    async with Database.open(database_url) as database:
+        await migrate(database)
+        await database.write(at_revision("9999"))
+
+        with pytest.raises(UnknownSchema, match=r"revision 9999.*newer llm-backend"):
+            await migrate(database)
+        with pytest.raises(UnknownSchema, match="9999"):
+            await check_schema(database)
+        assert await database.read(schema.revision) == "9999"
+
+
+def at_revision(number: str):
+    return lambda connection: connection.execute(
+        text("UPDATE alembic_version SET version_num = :number"), {"number": number}
+    )
+
+
+async def test_a_database_without_tables_has_an_old_schema(database_url):
+    async with Database.open(database_url) as database:
+        with pytest.raises(OldSchema, match="llm-backend db migrate"):
+            await check_schema(database)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(database_url):
+    def work(connection: Connection) -> None:
+        upgrade(connection)
+        raise ZeroDivisionError
+
+    async with Database.open(database_url) as database:
+        with pytest.raises(ZeroDivisionError):
+            await database.alter(work)
+
+        assert await database.read(lambda c: inspect(c).get_table_names()) == []
+
+
+async def test_replacing_a_table_keeps_the_rows_that_refer_to_it(sqlite_url):
+    def replace(connection: Connection) -> None:
+        connection.execute(text("CREATE TABLE copy AS SELECT * FROM chats"))
+        connection.execute(text("DROP TABLE chats"))
+        tables.chats.create(connection)
+        connection.execute(text("INSERT INTO chats SELECT * FROM copy"))
+        connection.execute(text("DROP TABLE copy"))
+
+    async with Database.open(sqlite_url) as database:
+        await migrate(database)
+        chat = a_chat(metadata={"key": "value"})
+        await Chats(database).add(chat, some_messages(3))
+
+        await database.alter(replace)
+
+        assert await Chats(database).get(chat.id) == chat
+        assert len((await Chats(database).messages(chat.id)).items) == 3
+        assert await database.write(foreign_keys_are_on)
+
+
+def foreign_keys_are_on(connection: Connection) -> bool:
+    return connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+def test_neither_a_new_nor_a_steady_start_on_sqlite_imports_what_it_can_do_without(sqlite_url):
+    program = (
+        "import asyncio, sys\n"
+        "from llm_backend.store import Database, migrate\n"
+        "async def main():\n"
+        "    async with Database.open(sys.argv[1]) as database:\n"
+        "        await migrate(database)\n"
+        "asyncio.run(main())\n"
+        "heavy = ('alembic', 'asyncpg', 'mako', 'sqlalchemy.orm', 'sqlalchemy.ext.asyncio')\n"
+        "print(sorted(set(heavy) & set(sys.modules)))\n"
+    )
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", program, sqlite_url], check=True, capture_output=True, text=True
+        )
+        assert done.stdout == "[]\n"
