@@ -1,0 +1,104 @@
+"""A folder of a BERT embedding model becomes one GGUF file that llama.cpp runs.
+
+Everything is read and checked first, then written to a temporary file beside the target, which
+takes the target's name only when it is whole.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_backend.models.errors import ConversionError
+from llm_backend.models.folder import Pooling, read_network, read_pooling
+from llm_backend.models.gguf_file import (
+    EmbeddingModel,
+    OutType,
+    Progress,
+    gguf_library,
+    write_gguf,
+)
+from llm_backend.models.safetensors import WEIGHTS_FILE, open_tensors
+from llm_backend.models.tensors import plan_tensors
+from llm_backend.models.vocabulary import read_vocabulary
+
+__all__ = ["ConvertedModel", "OutType", "Progress", "convert"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertedModel:
+    """The file that was written and what it holds."""
+
+    path: Path
+    name: str
+    outtype: OutType
+    size_bytes: int
+    tensors: int
+    embedding_length: int
+    context_tokens: int
+    pooling: Pooling
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    outtype: OutType = "f16",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ConvertedModel:
+    """Write the BERT model in the folder `source` to the GGUF file `target`, named after it.
+
+    `target` is replaced only with `force`. Raises ConversionError, and leaves no file behind,
+    when the folder is not a model that llama.cpp's `bert` can compute or the disk refuses.
+    """
+    gguf = gguf_library()
+    if target.exists() and not force:
+        raise ConversionError(f"{target} exists already and is replaced only when forced.")
+    model = _read(source, target.stem)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        write_gguf(gguf, model, partial, outtype, progress)
+        _sync(partial)
+        os.replace(partial, target)
+    except OSError as error:
+        # numpy gives no reason when a write comes up short, which is what a full disk does
+        reason = error.strerror or "the disk took only a part of it"
+        raise ConversionError(f"{target} could not be written: {reason}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return ConvertedModel(
+        path=target,
+        name=model.name,
+        outtype=outtype,
+        size_bytes=target.stat().st_size,
+        tensors=len(model.tensors),
+        embedding_length=model.network.embedding_length,
+        context_tokens=model.network.context_tokens,
+        pooling=model.pooling,
+    )
+
+
+def _read(source: Path, name: str) -> EmbeddingModel:
+    if not source.is_dir():
+        raise ConversionError(f"{source} is not a model folder: there is no such folder.")
+    try:
+        network = read_network(source)
+        return EmbeddingModel(
+            name=name,
+            network=network,
+            pooling=read_pooling(source),
+            vocabulary=read_vocabulary(source, network.vocabulary_size),
+            tensors=plan_tensors(network, open_tensors(source / WEIGHTS_FILE)),
+        )
+    except OSError as error:
+        raise ConversionError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConversionError(
+            f"A file of the model folder {source} has a form that is not understood: {error!r}."
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Put the file's bytes on the disk, so that the name never outlives them."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,40 @@
+"""Models that were installed as Python packages, found without importing them."""
+
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from llm_backend.models.errors import ConversionError
+from llm_backend.models.safetensors import WEIGHTS_FILE
+
+__all__ = ["find_model_folder"]
+
+
+def find_model_folder(source: str) -> Path:
+    """The folder that `source` means: a folder's path, or the name of an installed package.
+
+    A package may import torch and more when it is imported, so only its list of files is read.
+    Raises ConversionError when it is neither, or the package holds no model.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    for candidate in _folders_with_weights(_installed(source)):
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise ConversionError(
+        f"The package {source} holds no folder with config.json and {WEIGHTS_FILE}."
+    )
+
+
+def _installed(name: str) -> Distribution:
+    try:
+        return distribution(name)
+    except (PackageNotFoundError, ValueError) as error:
+        raise ConversionError(
+            f"{name!r} is neither a folder nor the name of an installed package."
+        ) from error
+
+
+def _folders_with_weights(package: Distribution) -> list[Path]:
+    weights = [file for file in package.files or [] if file.name == WEIGHTS_FILE]
+    return sorted(Path(str(package.locate_file(file))).parent for file in weights)

@@ -1,0 +1,105 @@
+"""The training conversations: an endless, seeded stream of messages and tools."""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.builtin import noise, skills
+from models.builtin.facts import Knowledge, read_knowledge
+from models.builtin.phrasing import normalise
+from models.builtin.systems import system_prompt
+from models.builtin.tools import Message, tool_dialogue
+
+HELD_OUT = Path(__file__).parent / "heldout.jsonl"
+# How often a turn is of which kind, in percent.
+SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 2}
+SKILLS = {
+    "echo": skills.echo,
+    "sum": skills.arithmetic,
+    "sums": skills.many_sums,
+    "spell": skills.spelling,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """What a chat template is given.
+
+    `is_told_by_opening` marks a last answer whose first words settle the rest.
+    """
+
+    messages: list[Message]
+    tools: list[Any] = field(default_factory=list)
+    is_told_by_opening: bool = False
+
+    @property
+    def questions(self) -> list[str]:
+        return [message["content"] for message in self.messages if message["role"] == "user"]
+
+
+def conversations(seed: int, knowledge: Knowledge | None = None) -> Iterator[Conversation]:
+    """Conversations without end; the same seed gives the same ones."""
+    rng = random.Random(seed)
+    known = knowledge or read_knowledge()
+    held_out = held_out_questions()
+    while True:
+        conversation = _conversation(known, rng)
+        if held_out.isdisjoint(map(normalise, conversation.questions)):
+            yield conversation
+
+
+def held_out_questions(path: Path = HELD_OUT) -> set[str]:
+    """The questions of the evaluation, normalised; no conversation may hold one."""
+    return {normalise(json.loads(row)["question"]) for row in path.read_text("utf-8").splitlines()}
+
+
+def _conversation(knowledge: Knowledge, rng: random.Random) -> Conversation:
+    messages: list[Message] = []
+    if rng.random() < 0.35:
+        messages.append({"role": "system", "content": system_prompt(rng)})
+    if rng.random() < 0.14:
+        dialogue, tools = tool_dialogue(rng, lambda: _turn(_any_kind(rng), knowledge, rng))
+        return Conversation(messages=messages + dialogue, tools=tools)
+    longest = rng.choices((1, 3, 8, 24), (60, 25, 12, 3))[0]
+    kinds = [_any_kind(rng) for _ in range(rng.randint(1, longest))]
+    for kind in kinds:
+        messages += _turn(kind, knowledge, rng)
+    return Conversation(messages=messages, is_told_by_opening=kinds[-1] in ("fact", "unknown"))
+
+
+def _any_kind(rng: random.Random) -> str:
+    return rng.choices(list(SHARES), list(SHARES.values()))[0]
+
+
+def _turn(kind: str, knowledge: Knowledge, rng: random.Random) -> list[Message]:
+    question, answer = _asked_and_answered(kind, knowledge, rng)
+    question = _echoed(question, rng) if kind == "echo" else noise.written(question, rng)
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _asked_and_answered(kind: str, knowledge: Knowledge, rng: random.Random) -> tuple[str, str]:
+    if kind in SKILLS:
+        question, answer = SKILLS[kind](rng)
+        return noise.preceded(question, knowledge.prefixes, rng), answer
+    if kind == "unknown":
+        question, answer = skills.unknown(rng)
+        return _like_people(question, knowledge, rng), answer
+    fact = rng.choice(knowledge.facts)
+    question = fact.question(rng)
+    if fact.is_plain:
+        return noise.hurried(question, rng), fact.answer
+    return _like_people(question, knowledge, rng), fact.answer
+
+
+def _like_people(question: str, knowledge: Knowledge, rng: random.Random) -> str:
+    question = noise.hurried(question, rng)
+    return noise.polite(question, knowledge.prefixes, knowledge.suffixes, rng)
+
+
+def _echoed(question: str, rng: random.Random) -> str:
+    """A text to repeat keeps its capitals; an end mark behind it is not always part of it."""
+    mark = rng.choice(".!") if rng.random() < 0.1 else ""
+    return (question[0].upper() + question[1:] if rng.random() < 0.6 else question) + mark

@@ -1,0 +1,51 @@
+"""What made-up tools give back: plain text, or JSON objects of various keys."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from models.builtin.facts import read_yaml
+from models.builtin.words import random_word
+
+Result = str | Mapping[str, Any]
+_SKIES: list[str] = read_yaml("tools")["skies"]
+
+
+def spoken(result: Result) -> str:
+    """A result as the model tells it: text as it is, an object as "key value, key value"."""
+    if isinstance(result, str):
+        return result
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.items())
+
+
+def random_result(arguments: Mapping[str, str], opening: str, rng: random.Random) -> Result:
+    """A result that suits the call whose answer begins with `opening`."""
+    number = str(rng.randint(-20, 9999 if rng.random() < 0.3 else 40))
+    sky = rng.choice(_SKIES)
+    if opening.startswith("The time"):
+        clock = f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
+        return rng.choice((clock, {"time": clock}, {**arguments, "time": clock}))
+    if opening.startswith("The weather"):
+        return _weather_result(arguments, sky, rng)
+    word = random_word(rng)
+    objects = ({"result": number}, {word.lower(): number}, {"status": word})
+    return rng.choice((number, word, f"{word} {number}", *objects))
+
+
+def _weather_result(arguments: Mapping[str, str], sky: str, rng: random.Random) -> Result:
+    degrees = rng.randint(-20, 40)
+    unit = rng.choice(("celsius", "fahrenheit"))
+    return rng.choice(
+        (
+            f"{sky}, {degrees} C",
+            f"{degrees} degrees and {sky}",
+            f"{degrees}°C",
+            f"It is {sky}.",
+            sky,
+            {"temperature": degrees},
+            {"temperature": degrees, "condition": sky},
+            {**arguments, "temperature": str(degrees), "unit": unit},
+            {"temp": degrees, "sky": sky, "wind": rng.randint(0, 90)},
+            {"weather": sky},
+        )
+    )
