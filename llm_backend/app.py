@@ -1,0 +1,287 @@
+"""The composition root: settings in, ASGI application out. Builds and wires every object."""
+
+import asyncio
+import importlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llm_backend.backends.base import ModelCard
+from llm_backend.backends.local import LocalModel
+from llm_backend.backends.registry import Registry
+from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
+from llm_backend.contract import ContractMissing, Document, Operation, load_document
+from llm_backend.contract.answers import AnswerChecks
+from llm_backend.contract.body import Limits
+from llm_backend.contract.connexion_app import build_app
+from llm_backend.contract.request import Handler
+from llm_backend.contract.validation import Validators
+from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.security import Authenticator
+from llm_backend.controllers.services import Services
+from llm_backend.engine import Engine, EngineConfig
+from llm_backend.guards import AccessLog, CutOff, HostGuard
+from llm_backend.settings import BUILTIN, Settings, SettingsError, load_settings
+from llm_backend.store import Chats, Database, StoreError, StoreUnavailable, migrate
+from llm_backend.telemetry import Metrics, configure_logging
+
+__all__ = ["App", "CannotStart", "create_app", "migrate_database"]
+
+log = logging.getLogger(__name__)
+
+GGUF_MAGIC = b"GGUF"
+DATABASE_RETRY_S = 2.0
+
+
+class CannotStart(Exception):
+    """The application cannot be opened; the message is one sentence that says what to do."""
+
+
+def create_app() -> "App":
+    """For ASGI servers of your own: `uvicorn --factory llm_backend.app:create_app`."""
+    return App(load_settings())
+
+
+class App:
+    """The ASGI application. Answers while it is open: by `opened`, or by a server's lifespan."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._answer: ASGIApp | None = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Opens database, engines and upstream, and closes them at the end.
+
+        Raises `CannotStart`, one sentence for the person who must act.
+        """
+        configure_logging(self._settings.log_level, self._settings.log_format)
+        async with AsyncExitStack() as stack:
+            try:
+                self._answer = await stack.enter_async_context(_answering(self._settings))
+            except (SettingsError, StoreError, ContractMissing, OSError) as error:
+                raise CannotStart(_sentence(error)) from error
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        assert self._answer is not None, "the application has not been opened"
+        await self._answer(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        async with AsyncExitStack() as stack:
+            await receive()  # lifespan.startup
+            try:
+                await stack.enter_async_context(self.opened())
+            except CannotStart as error:
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()  # lifespan.shutdown
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def migrate_database(settings: Settings) -> None:
+    """Brings the database's tables to this version."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    async with Database.open(settings.database) as database:
+        await migrate(database)
+
+
+@asynccontextmanager
+async def _answering(settings: Settings) -> AsyncIterator[ASGIApp]:
+    """The application over open collaborators; they are closed in the reverse order."""
+    cards = _cards(settings)
+    aliases = _aliases(settings, [card.id for card in cards])
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    document = load_document()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database.open(settings.database))
+        await _migrate(database, settings, stack)
+        upstream = await _upstream(settings, stack)
+        local = [
+            LocalModel(
+                card, await stack.enter_async_context(Engine(_engine_config(settings, path)))
+            )
+            for card, path in cards.items()
+        ]
+        memory = ChatMemory(Chats(database), settings.store_chats)
+        stack.push_async_callback(memory.settle)
+        services = Services(
+            settings=settings,
+            registry=Registry(local, aliases, upstream),
+            database=database,
+            memory=memory,
+            metrics=Metrics(),
+            document=document.text,
+            upstream=upstream,
+        )
+        validators = Validators(document)
+        warmed = [one.operation_id for one in document.operations.values() if one.controller]
+        warming = asyncio.create_task(asyncio.to_thread(validators.warm, warmed))
+        stack.callback(warming.cancel)
+        yield _guarded(_contracted(document, validators, services), services)
+
+
+async def _migrate(database: Database, settings: Settings, stack: AsyncExitStack) -> None:
+    """Brings the tables up to date: now, or once a database server that is down has come up."""
+    try:
+        await migrate(database)
+    except StoreUnavailable as error:
+        if not settings.has_database_server:
+            raise
+        log.warning("database_unavailable", extra={"reason": str(error)})
+        waiting = asyncio.create_task(_migrate_later(database))
+        stack.callback(waiting.cancel)
+
+
+async def _migrate_later(database: Database) -> None:
+    while True:
+        await asyncio.sleep(DATABASE_RETRY_S)
+        try:
+            await migrate(database)
+        except StoreUnavailable:
+            continue  # said once, and by readiness as long as it lasts
+        except StoreError as error:  # a person must act: at start this would have ended the start
+            log.critical("database_not_migrated", extra={"reason": str(error)})
+            return
+        log.info("database_available")
+        return
+
+
+def _contracted(document: Document, validators: Validators, services: Services) -> ASGIApp:
+    """Every operation of the document, answered by its controller."""
+    settings = services.settings
+    return build_app(
+        document,
+        validators,
+        services,
+        handler_of=_handler_of,
+        authenticate=Authenticator([key.get_secret_value() for key in settings.api_keys]),
+        limits=Limits(
+            json_bytes=settings.body_limit_bytes,
+            upload_bytes=settings.upload_limit_bytes,
+            json_depth=settings.json_depth_limit,
+        ),
+        check_relayed=True,
+        answers=AnswerChecks(settings.response_validation),
+        logs_bodies=settings.log_prompts,
+    )
+
+
+def _handler_of(operation: Operation) -> Handler:
+    """The controller's function named after the operation; what is not local is the relay's."""
+    module = f"llm_backend.controllers.{operation.controller or 'relay'}"
+    name = operation.function if operation.controller else "relay_operation"
+    handler: Handler = getattr(importlib.import_module(module), name)
+    return handler
+
+
+def _guarded(app: ASGIApp, services: Services) -> ASGIApp:
+    """The application behind its guards, the outermost last."""
+    settings = services.settings
+    if settings.hosts:
+        app = HostGuard(app, settings.hosts)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    return AccessLog(CutOff(app), services.metrics)
+
+
+async def _upstream(settings: Settings, stack: AsyncExitStack) -> Any:  # Any: imported only if used
+    if settings.openai_api_key is None:
+        return None
+    from llm_backend.backends.upstream import Upstream
+
+    try:
+        upstream = Upstream(
+            base_url=settings.openai_base_url,
+            api_key=settings.openai_api_key.get_secret_value(),
+            connect_timeout_s=settings.upstream_connect_timeout_s,
+            idle_timeout_s=settings.upstream_idle_timeout_s,
+        )
+    except ValueError as error:
+        raise SettingsError(f"The setting `openai_base_url` cannot be used: {error}") from error
+    return await stack.enter_async_context(upstream)
+
+
+def _cards(settings: Settings) -> dict[ModelCard, Path]:
+    """The local models and their files; raises `SettingsError` for a file that is none."""
+    cards: dict[ModelCard, Path] = {}
+    for given in settings.models:
+        is_builtin = given == BUILTIN
+        path = BUILTIN_PATH if is_builtin else Path(given).expanduser()
+        name = BUILTIN_ID if is_builtin else path.stem
+        if name in {card.id for card in cards}:
+            raise SettingsError(f"Two models are named `{name}`; rename one of their files.")
+        _check_model_file(path)
+        cards[_card(name, path, BUILTIN_DESCRIPTION if is_builtin else None)] = path
+    return cards
+
+
+def _card(name: str, path: Path, description: str | None) -> ModelCard:
+    created_at = int(min(path.stat().st_mtime, time.time()))
+    more = (("description", description),) if description else ()
+    return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
+
+
+def _check_model_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(GGUF_MAGIC))
+    except OSError as error:
+        raise SettingsError(f"Cannot read the model {path}: {error.strerror}.") from error
+    if magic != GGUF_MAGIC:
+        raise SettingsError(f"{path} is not a GGUF file; convert the model or name another.")
+
+
+def _aliases(settings: Settings, models: list[str]) -> Mapping[str, str]:
+    aliases: dict[str, str] = {}
+    for given in settings.aliases:
+        name, _, model = given.partition("=")
+        model = model or next(iter(models), "")
+        if model not in models:
+            raise SettingsError(
+                f"The alias `{name}` is for `{model}`, which is not served; "
+                f"there is {', '.join(models) or 'no local model'}."
+            )
+        if name in models or name in aliases:
+            raise SettingsError(f"The alias `{name}` is taken; every name is one model's.")
+        aliases[name] = model
+    return aliases
+
+
+def _engine_config(settings: Settings, path: Path) -> EngineConfig:
+    return EngineConfig(
+        model_path=path,
+        context_tokens=settings.context_tokens,
+        slots=settings.slots,
+        batch_tokens=settings.batch_tokens,
+        threads=settings.threads,
+        gpu_layers=None if settings.gpu_layers == -1 else settings.gpu_layers,
+        queue_limit=settings.queue_limit,
+        queue_deadline_s=settings.queue_deadline_s,
+        choices_limit=settings.choices_limit,
+        inputs_limit=settings.inputs_limit,
+        log_level=settings.log_level.upper(),
+    )
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}."
+    return str(error)

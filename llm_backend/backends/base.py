@@ -1,0 +1,118 @@
+"""What a caller asks of a model and what comes back, in our own words: frozen values.
+
+OpenAI's names stop at the controllers; the engine's tokens start below the backends.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.engine.messages import FinishReason, Sampling, TokenLogprob
+
+__all__ = [
+    "Chat",
+    "ChatDelta",
+    "FinishReason",
+    "Limits",
+    "Message",
+    "ModelCard",
+    "Sampling",
+    "TextDelta",
+    "TextPrompt",
+    "TokenLogprob",
+    "ToolCall",
+    "Usage",
+]
+
+Message = Mapping[str, Any]
+"""A chat message as the document describes it, its content flattened to a string or None."""
+
+
+NEUTRAL = Sampling()
+"""Changes nothing of the model's distribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How many answers, and where each ends."""
+
+    choices: int = 1
+    best_of: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """Messages to be answered. `tools` are the document's function tools; empty where the caller
+    forbade them. With `parallel_tool_calls` False an answer ends after its first call.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    parallel_tool_calls: bool = True
+    limits: Limits = Limits()
+    sampling: Sampling = NEUTRAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPrompt:
+    """A prompt to be continued, as text or as tokens; `echo` gives it back first."""
+
+    prompt: str | Sequence[int]
+    echo: bool = False
+    limits: Limits = Limits()
+    sampling: Sampling = NEUTRAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one request; `completion_tokens` sums all choices."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """A call that begins (with `id` and `name`) or goes on (with a piece of `arguments`)."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDelta:
+    """A piece of one choice's text; the last one has `finish_reason` and, maybe, no text."""
+
+    choice: int
+    text: str = ""
+    logprobs: Sequence[TokenLogprob] = ()
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatDelta:
+    """A piece of one choice: content, or tool calls, or the end of it (`finish_reason`)."""
+
+    choice: int
+    content: str = ""
+    tool_calls: Sequence[ToolCall] = ()
+    logprobs: Sequence[TokenLogprob] = ()
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """A model as `GET /v1/models` lists it. `created_at` is in unix seconds; `more` are further
+    keys and their values.
+    """
+
+    id: str
+    created_at: int
+    owned_by: str
+    more: tuple[tuple[str, Any], ...] = ()

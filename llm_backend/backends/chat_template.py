@@ -1,0 +1,127 @@
+"""Renders a conversation into the text a model was trained on, with the model's own template.
+
+Templates come from files that anybody may have made, so they run in Jinja's immutable sandbox and
+their output is bounded.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from llm_backend.backends.base import Message
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["CHATML", "ChatTemplate"]
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""For models that bring no template of their own."""
+
+
+# whatever a template's expressions can raise on messages that it was not written for
+_MISBEHAVIOUR = (
+    TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
+_PROMPT_CHARACTERS = 64 * 1024 * 1024
+
+
+class _Refusal(Exception):
+    """The template itself refused the conversation."""
+
+
+def _raise_exception(message: str) -> None:
+    raise _Refusal(message)
+
+
+def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+class ChatTemplate:
+    """A compiled template; `render` is pure but for the date that some templates ask for.
+
+    Raises `InvalidRequest` for a source that is no template.
+    """
+
+    def __init__(self, source: str | None, *, bos_token: str = "", eos_token: str = "") -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        try:
+            self._template = environment.from_string(source or CHATML)
+        except TemplateError as error:
+            raise InvalidRequest(
+                f"The model's chat template is none: {error}; load another model.", param="model"
+            ) from error
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self.renders_tools = "tools" in (source or "")
+
+    def wrote_begin(self, prompt: str) -> bool:
+        """Whether the template put the model's begin token first, so that nobody else must."""
+        bos_token = self._tokens["bos_token"]
+        return bool(bos_token) and prompt.startswith(bos_token)
+
+    def render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The prompt up to where the assistant speaks; raises `InvalidRequest` if it cannot be."""
+        if tools and not self.renders_tools:
+            raise UnsupportedField(
+                "This model's chat template knows no tools; load a model that was trained on them.",
+                param="tools",
+            )
+        try:
+            return _bounded(
+                self._template.generate(
+                    messages=[_for_template(message) for message in messages],
+                    tools=list(tools) or None,
+                    add_generation_prompt=True,
+                    **self._tokens,
+                )
+            )
+        except _Refusal as refusal:
+            raise InvalidRequest(
+                f"The model's chat template refused the messages: {refusal}", param="messages"
+            ) from refusal
+        except _MISBEHAVIOUR as error:
+            raise InvalidRequest(
+                f"The model's chat template cannot render these messages: {error}", param="messages"
+            ) from error
+
+
+def _bounded(pieces: Iterable[str]) -> str:
+    """The pieces as one text; raises `ValueError` once there is more than any model could read."""
+    held, length = [], 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length > _PROMPT_CHARACTERS:
+            raise ValueError(f"it makes more than {_PROMPT_CHARACTERS} characters of them")
+    return "".join(held)
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    """The message as templates expect it: a content string, call arguments as mappings."""
+    shown = {name: value for name, value in message.items() if value is not None}
+    shown["content"] = message.get("content") or ""
+    if calls := shown.get("tool_calls"):
+        shown["tool_calls"] = [_call_for_template(call) for call in calls]
+    return shown
+
+
+def _call_for_template(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = dict(call["function"])
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except (ValueError, RecursionError):
+        arguments = function["arguments"]  # the model's own earlier words, shown as they were
+    return {**call, "function": {**function, "arguments": arguments}}

@@ -1,0 +1,257 @@
+"""A local model: chats and prompts in, deltas out, over one engine."""
+
+import logging
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from llm_backend import errors
+from llm_backend.backends.base import (
+    Chat,
+    ChatDelta,
+    Limits,
+    ModelCard,
+    Sampling,
+    TextDelta,
+    TextPrompt,
+    ToolCall,
+    Usage,
+)
+from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.tool_calls import ParsedCall, ToolCallParser
+from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
+from llm_backend.engine.messages import Delta, Embedded, Failure, Generate
+
+__all__ = ["Answer", "LocalModel"]
+
+log = logging.getLogger(__name__)
+
+
+class LocalModel:
+    """One model in one engine. Every method may raise an `ApiError`, and does so before the first
+    delta where that is possible: an unusable template, a full queue, a prompt that cannot fit.
+    """
+
+    def __init__(self, card: ModelCard, engine: Engine) -> None:
+        self.card = card
+        self.engine = engine
+        self._template: ChatTemplate | None = None
+
+    async def chat(self, request: Chat) -> "Answer":
+        """Admits a chat."""
+        template = await self._chat_template()
+        prompt = template.render(request.messages, request.tools)
+        return await self._generate(
+            prompt,
+            request.limits,
+            request.sampling,
+            add_bos=not template.wrote_begin(prompt),
+            prompt_field="messages",
+        )
+
+    async def complete(self, request: TextPrompt) -> "Answer":
+        """Admits a prompt; text in it is text, even where it looks like a special token. An empty
+        one begins a new text, as the model's begin token says.
+        """
+        prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
+        begin = await self._begin_token() if prompt == "" else ""
+        return await self._generate(
+            begin or prompt,
+            request.limits,
+            request.sampling,
+            parse_special=bool(begin),
+            add_bos=not begin,
+            echo=request.echo,
+        )
+
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
+        """One normalised vector per input."""
+        with _translated(inputs="input"):
+            await self.engine.ready()
+            return await self.engine.embed(
+                [one if isinstance(one, str) else list(one) for one in inputs]
+            )
+
+    async def _generate(
+        self,
+        prompt: str | list[int],
+        limits: Limits,
+        sampling: Sampling,
+        *,
+        parse_special: bool = True,
+        add_bos: bool = True,
+        echo: bool = False,
+        prompt_field: str = "prompt",
+    ) -> "Answer":
+        command = Generate(
+            id=uuid.uuid4().hex,
+            prompt=prompt,
+            parse_special=parse_special,
+            add_bos=add_bos,
+            n=limits.choices,
+            best_of=limits.best_of,
+            max_tokens=limits.max_tokens,
+            stop=list(limits.stop),
+            ignore_eos=limits.ignore_eos,
+            echo=echo,
+            sampling=sampling,
+        )
+        with _translated(prompt=prompt_field):
+            await self.engine.ready()
+            return Answer(await self.engine.generate(command))
+
+    async def _begin_token(self) -> str:
+        with _translated():
+            info = await self.engine.ready()
+        return info.bos_token or info.eos_token
+
+    async def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            with _translated():
+                info = await self.engine.ready()
+            if info.is_embedding_model:
+                raise errors.InvalidRequest(
+                    f"The model `{self.card.id}` makes embeddings and cannot chat.", param="model"
+                )
+            self._template = ChatTemplate(
+                info.chat_template, bos_token=info.bos_token, eos_token=info.eos_token
+            )
+        return self._template
+
+
+class Answer:
+    """A generation that was admitted: its deltas can be read once, as `text` or as `chat`; `usage`
+    grows with them. Leaving its `async with` frees what it holds in the engine.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._completion_tokens: dict[int, int] = {}
+        self._cached_tokens = 0
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens so far."""
+        return Usage(
+            prompt_tokens=self._generation.accepted.prompt_tokens,
+            completion_tokens=sum(self._completion_tokens.values()),
+            cached_tokens=self._cached_tokens,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._generation.aclose()
+
+    async def text(self) -> AsyncIterator[TextDelta]:
+        """The deltas as plain text."""
+        async for delta in self._deltas():
+            yield TextDelta(
+                choice=delta.index,
+                text=delta.text,
+                logprobs=delta.logprobs,
+                finish_reason=delta.finish_reason,
+            )
+
+    async def chat(self, request: Chat) -> AsyncIterator[ChatDelta]:
+        """The deltas as content and tool calls."""
+        choices = [_ChatChoice(index, request) for index in range(request.limits.choices)]
+        async for delta in self._deltas():
+            for part in choices[delta.index].take(delta):
+                yield part
+            if all(choice.is_finished for choice in choices):
+                return
+
+    async def _deltas(self) -> AsyncIterator[Delta]:
+        with _translated():
+            async for delta in self._generation:
+                self._completion_tokens[delta.index] = delta.completion_tokens
+                self._cached_tokens = max(self._cached_tokens, delta.cached_tokens)
+                yield delta
+
+
+class _ChatChoice:
+    """One choice of a chat: its text split into content and calls."""
+
+    def __init__(self, index: int, request: Chat) -> None:
+        self._index = index
+        self._parser = ToolCallParser() if request.tools else None
+        self._calls_allowed = None if request.parallel_tool_calls else 1
+        self._calls = 0
+        self.is_finished = False
+
+    def take(self, delta: Delta) -> Iterator[ChatDelta]:
+        """What this delta adds; nothing once the choice is finished."""
+        if self.is_finished:
+            return
+        content, calls = self._split(delta)
+        if content or calls or delta.logprobs:
+            yield ChatDelta(
+                choice=self._index, content=content, tool_calls=calls, logprobs=delta.logprobs
+            )
+        if delta.finish_reason or self._calls == self._calls_allowed:
+            self.is_finished = True
+            reason = "tool_calls" if self._calls else str(delta.finish_reason)
+            yield ChatDelta(choice=self._index, finish_reason=reason)
+
+    def _split(self, delta: Delta) -> tuple[str, list[ToolCall]]:
+        if self._parser is None:
+            return delta.text, []
+        parts = list(self._parser.feed(delta.text))
+        if delta.finish_reason:
+            parts += self._parser.finish()
+        content = "".join(part for part in parts if isinstance(part, str))
+        found = [part for part in parts if isinstance(part, ParsedCall)]
+        return content, [self._number(call) for call in found[: self._room()]]
+
+    def _room(self) -> int | None:
+        return None if self._calls_allowed is None else self._calls_allowed - self._calls
+
+    def _number(self, call: ParsedCall) -> ToolCall:
+        self._calls += 1
+        return ToolCall(index=self._calls - 1, id=call.id, name=call.name, arguments=call.arguments)
+
+
+_REFUSALS: dict[Failure, type[errors.ApiError]] = {
+    Failure.CONTEXT_LENGTH: errors.ContextLengthExceeded,
+    Failure.QUEUE_FULL: errors.Overloaded,
+    Failure.QUEUE_DEADLINE: errors.Overloaded,
+    Failure.INVALID: errors.InvalidRequest,
+    Failure.UNSUPPORTED: errors.InvalidRequest,
+    Failure.CRASHED: errors.InvalidRequest,
+    Failure.INTERNAL: errors.Internal,
+}
+_RETRY_AFTER_S = 1.0
+
+
+@contextmanager
+def _translated(**names: str) -> Iterator[None]:
+    """The engine's refusals as errors that a client can read; `names` are the client's names of
+    fields that the engine names otherwise.
+    """
+    try:
+        yield
+    except EngineRefused as refused:
+        kind = _REFUSALS[refused.failure]
+        if kind is errors.Internal:
+            log.error("engine_failed_request", extra={"reason": str(refused)})
+            raise errors.Internal("The engine failed this request; its log says why.") from refused
+        retry_after_s = _RETRY_AFTER_S if kind is errors.Overloaded else None
+        field = "model" if refused.failure is Failure.UNSUPPORTED else refused.field
+        param = names.get(field, field) if field else None
+        raise kind(str(refused), param=param, retry_after_s=retry_after_s) from refused
+    except EngineStartError as failed:  # why is in the log: it may name files
+        raise errors.EngineUnavailable(
+            "The model could not be loaded; the server's log says why.",
+            retry_after_s=failed.retry_after_s,
+        ) from failed
+    except EngineDown as down:
+        raise errors.EngineUnavailable(str(down), retry_after_s=down.retry_after_s) from down

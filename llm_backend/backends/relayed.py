@@ -1,0 +1,216 @@
+"""What a relay carries: which headers go which way, and an answer on its way back (no I/O)."""
+
+import logging
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from llm_backend.errors import ApiError, InvalidRequest, UpstreamFailed, error_body
+from llm_backend.sse import encode
+
+__all__ = [
+    "Ending",
+    "Headers",
+    "Observe",
+    "Relayed",
+    "answer_headers",
+    "observable_headers",
+    "plain",
+    "request_headers",
+]
+
+log = logging.getLogger(__name__)
+
+Headers = Iterable[tuple[bytes, bytes]]
+Observe = Callable[[bytes], None]
+
+# RFC 9110 section 7.6.1, and the two that other proxies still send.
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# The next hop has its own name and key. Cookies are between the client and this server, and the
+# server in front has answered `Expect` already.
+_NOT_SENT_ON = frozenset({b"host", b"authorization", b"cookie", b"expect", b"content-length"})
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BODILESS = frozenset({204, 304})
+_READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
+_INFLATED_BYTES = 1024 * 1024
+_EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
+_TAIL_BYTES = 32
+_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # at a line's start: no JSON text can look like it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relayed:
+    """An upstream's answer; whoever takes it calls `aclose`, also after an error.
+
+    `headers` are without the hop-by-hop ones, names in lower case, order and repeats as sent.
+    `body` gives bytes as they arrive, content coding untouched, and raises `UpstreamFailed` or
+    `UpstreamTimeout` where the answer breaks off.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: AsyncIterator[bytes]
+    close: Callable[[], None]
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, named in lower case."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    async def aclose(self) -> None:
+        """Gives the connection back, or cuts it at once where the body was not read to its end."""
+        self.close()
+
+
+def request_headers(
+    headers: Headers, *, authorization: str | None, length: int | None
+) -> list[tuple[str, str]]:
+    """The client's headers as the upstream gets them: its own key and length in place.
+
+    Raises `InvalidRequest` for a value that is not UTF-8, which the HTTP client cannot send.
+    """
+    kept = [pair for pair in _end_to_end(headers) if pair[0] not in _NOT_SENT_ON]
+    sent = [(name.decode("latin-1"), _text(name, value)) for name, value in kept]
+    if authorization is not None:
+        sent.append(("authorization", authorization))
+    if length is not None:
+        sent.append(("content-length", str(length)))
+    return sent
+
+
+def answer_headers(headers: Headers, *, status: int) -> tuple[tuple[bytes, bytes], ...]:
+    """The upstream's headers as the client gets them.
+
+    Raises `UpstreamFailed` for a status or a header that no server could send on.
+    """
+    if not 200 <= status <= 599:
+        raise UpstreamFailed("The upstream answered with a status that is not one.")
+    pairs = list(headers)
+    kept = _end_to_end(pairs)
+    if any(not _NAME.fullmatch(name) or _CONTROL.search(value) for name, value in kept):
+        raise UpstreamFailed("The upstream answered with a header that is not one.")
+    is_chunked = any(name.lower() == b"transfer-encoding" for name, _ in pairs)
+    if is_chunked or status in _BODILESS:
+        kept = [pair for pair in kept if pair[0] != b"content-length"]
+    return tuple(kept)
+
+
+def observable_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The client's headers for an answer that is to be read beside the stream.
+
+    Only codings that cannot be read here (br, zstd) are struck from `Accept-Encoding`: the client
+    gets one that it asked for, byte for byte as the upstream made it, and nothing goes unread.
+    """
+    return [
+        (name, _readable(value) if name.lower() == b"accept-encoding" else value)
+        for name, value in headers
+    ]
+
+
+def plain(observe: Observe, coding: bytes | None) -> Observe | None:
+    """`observe` for a body with this `Content-Encoding`; None where the coding is not known."""
+    name = (coding or b"identity").strip().lower()
+    if name == b"identity":
+        return observe
+    if name in _READABLE_CODINGS:
+        return _Inflating(observe).feed
+    log.warning("answer_not_observed", extra={"coding": repr(name[:40])})
+    return None
+
+
+class Ending:
+    """Follows an answer's bytes to know where it ends, and how to end one that breaks off."""
+
+    def __init__(self, relayed: Relayed) -> None:
+        kind = (relayed.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+        length = relayed.header(b"content-length")
+        self._is_stream = kind == b"text/event-stream"
+        self._can_be_added_to = length is None and relayed.header(b"content-encoding") is None
+        self._missing_bytes = int(length) if length is not None and length.isdigit() else None
+        self._tail = b""
+
+    def is_reached_by(self, chunk: bytes) -> bool:
+        """Whether the answer is whole with this chunk, as far as its length or `[DONE]` tell."""
+        self._tail = (self._tail + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        if self._missing_bytes is not None:
+            self._missing_bytes -= len(chunk)
+            return self._missing_bytes <= 0
+        return self._is_stream and _DONE.search(self._tail) is not None
+
+    def last_words(self, error: ApiError) -> bytes | None:
+        """The error event that ends a stream of events; None where nothing can be said."""
+        if not self._is_stream or not self._can_be_added_to:
+            return None
+        is_between_events = not self._tail or self._tail.endswith(_EVENT_ENDS)
+        return (b"" if is_between_events else b"\n\n") + encode(orjson.dumps(error_body(error)))
+
+
+class _Inflating:
+    """Inflates gzip, zlib or bare deflate in pieces of bounded size; stops at what is neither."""
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+        self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+        self._is_untouched = True
+        self._is_broken = False
+
+    def feed(self, chunk: bytes) -> None:
+        while chunk and not self._is_broken:
+            chunk = self._step(chunk)
+
+    def _step(self, chunk: bytes) -> bytes:
+        try:
+            piece = self._inflate.decompress(chunk, _INFLATED_BYTES)
+        except zlib.error:
+            self._is_broken = not self._is_untouched
+            self._is_untouched = False
+            self._inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+            return chunk
+        self._is_untouched = False
+        if piece:
+            self._observe(piece)
+        if self._inflate.eof:  # gzip may go on with another member
+            rest = self._inflate.unused_data
+            self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+            return rest
+        return self._inflate.unconsumed_tail
+
+
+def _readable(accepted: bytes) -> bytes:
+    codings = [word.strip() for word in accepted.split(b",")]
+    kept = [word for word in codings if word.partition(b";")[0].lower() in _READABLE_CODINGS]
+    return accepted if kept == codings else b", ".join(kept) or b"identity"
+
+
+def _end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
+    lowered = [(name.lower(), value) for name, value in headers]
+    dropped = _HOP_BY_HOP
+    for name, value in lowered:
+        if name == b"connection":
+            dropped = dropped | {word.strip().lower() for word in value.split(b",")}
+    return [pair for pair in lowered if pair[0] not in dropped]
+
+
+def _text(name: bytes, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"The header `{name.decode('latin-1')}` is not UTF-8 and cannot be relayed.",
+            param=name.decode("latin-1"),
+        ) from error

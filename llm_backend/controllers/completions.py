@@ -1,0 +1,156 @@
+"""Text completions: every form of prompt, several at once."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.backends.base import TextDelta, TextPrompt, Usage
+from llm_backend.backends.local import Answer, LocalModel
+from llm_backend.contract.request import Request
+from llm_backend.controllers import render
+from llm_backend.controllers.generation import prompts_from
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.relay import relay
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.streaming import event_stream, unless_gone
+
+__all__ = ["create_completion"]
+
+Json = dict[str, Any]
+
+
+async def create_completion(services: Services, request: Request) -> Response:
+    """`POST /completions`"""
+    body = request.body
+    model = services.registry.for_model(body["model"])
+    if model is None:
+        return await relay(services, request)
+    prompts = prompts_from(
+        body,
+        choices_limit=services.settings.choices_limit,
+        prompts_limit=services.settings.prompts_limit,
+    )
+    answers = await unless_gone(request, _admit(model, prompts))
+    turn = _Turn(body, answers, choices=prompts[0].limits.choices)
+    if body.get("stream"):
+        return await unless_gone(request, event_stream(turn.chunks()))
+    return JsonResponse(await unless_gone(request, turn.completion()))
+
+
+async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[Answer]:
+    """All prompts or none."""
+    async with AsyncExitStack() as stack:
+        admitted = [
+            await stack.enter_async_context(await model.complete(prompt)) for prompt in prompts
+        ]
+        stack.pop_all()
+    return admitted
+
+
+class _Turn:
+    """One request being answered; choice k of prompt p has the index p * choices + k."""
+
+    def __init__(self, body: Json, answers: Sequence[Answer], *, choices: int) -> None:
+        self._answers = answers
+        self._choices = choices
+        self._tells_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        self._head = render.Head(
+            id=f"cmpl-{uuid.uuid4().hex}",
+            kind="text_completion",
+            created_at=int(time.time()),
+            model=body["model"],
+            tells_usage=self._tells_usage,
+        )
+
+    async def chunks(self) -> AsyncGenerator[Json, None]:
+        """A chunk per delta of any choice, as they come."""
+        offsets = [0] * (len(self._answers) * self._choices)
+        async with _Merged(self._answers) as deltas:
+            async for place, delta in deltas:
+                index = place * self._choices + delta.choice
+                yield render.text_chunk(self._head, index, delta, offsets[index])
+                offsets[index] += len(delta.text)
+        if self._tells_usage:
+            yield render.usage_chunk(self._head, self._usage())
+
+    async def completion(self) -> Json:
+        """The whole answer, its choices in the order of their index."""
+        texts: dict[int, list[TextDelta]] = {}
+        async with _Merged(self._answers) as deltas:
+            async for place, delta in deltas:
+                texts.setdefault(place * self._choices + delta.choice, []).append(delta)
+        choices = [
+            choice
+            for index in sorted(texts)
+            for choice in render.text_chunk(self._head, index, _joined(texts[index]), 0)["choices"]
+        ]
+        return self._head.chunk(choices) | {"usage": render.usage_object(self._usage())}
+
+    def _usage(self) -> Usage:
+        each = [answer.usage for answer in self._answers]
+        return Usage(
+            prompt_tokens=sum(usage.prompt_tokens for usage in each),
+            completion_tokens=sum(usage.completion_tokens for usage in each),
+            cached_tokens=sum(usage.cached_tokens for usage in each),
+        )
+
+
+def _joined(deltas: Sequence[TextDelta]) -> TextDelta:
+    """The deltas of one choice as one."""
+    return TextDelta(
+        choice=deltas[0].choice,
+        text="".join(delta.text for delta in deltas),
+        logprobs=[entry for delta in deltas for entry in delta.logprobs],
+        finish_reason=deltas[-1].finish_reason,
+    )
+
+
+class _Merged:
+    """The deltas of several answers as they come, each with the place of its answer.
+
+    Reads no further ahead than one delta per answer; leaving it closes every answer.
+    """
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._answers = answers
+        self._queue: asyncio.Queue[tuple[int, TextDelta | Exception | None]] = asyncio.Queue(
+            maxsize=len(answers)
+        )
+        self._readers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> AsyncIterator[tuple[int, TextDelta]]:
+        self._readers = [
+            asyncio.create_task(self._read(place)) for place in range(len(self._answers))
+        ]
+        return self._deltas()
+
+    async def __aexit__(self, *_: object) -> None:
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+
+    async def _read(self, place: int) -> None:
+        ending: Exception | None = None
+        async with self._answers[place] as answer:
+            try:
+                async for delta in answer.text():
+                    await self._queue.put((place, delta))
+            except Exception as error:  # whatever it is, it is raised to who reads the deltas
+                ending = error
+        await self._queue.put((place, ending))
+
+    async def _deltas(self) -> AsyncIterator[tuple[int, TextDelta]]:
+        running = len(self._answers)
+        while running:
+            place, delta = await self._queue.get()
+            if delta is None:
+                running -= 1
+            elif isinstance(delta, Exception):
+                raise delta
+            else:
+                yield place, delta

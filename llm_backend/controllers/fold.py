@@ -1,0 +1,295 @@
+"""Chunks of a streamed chat completion, folded into the completion that they make (pure)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from llm_backend.errors import UpstreamFailed
+from llm_backend.sse import Decoder
+
+__all__ = ["ChatFold", "ChatObserver", "fold"]
+
+Json = dict[str, Any]
+
+_NOT_KEPT = frozenset({"choices", "object", "obfuscation"})
+_KEPT_FROM_FIRST = frozenset({"id", "created", "model"})
+_OBSERVED_BYTES = 16 * 1024 * 1024
+
+
+def fold(chunks: Iterable[Mapping[str, Any]]) -> Json:
+    """The `chat.completion` that these `chat.completion.chunk`s make."""
+    folded = ChatFold()
+    for chunk in chunks:
+        folded.add(chunk)
+    return folded.completion()
+
+
+class ChatFold:
+    """Takes chunks one by one; `completion` may be asked for at any time.
+
+    Text of a delta is joined, lists are extended, tool calls are put together by index, and of
+    every other field the last value that is not null stays. Values of the wrong type are passed
+    over: a fold never fails. Chunks are not changed.
+    """
+
+    def __init__(self) -> None:
+        self._fields: Json = {}
+        self._choices: dict[int, _Choice] = {}
+
+    def add(self, chunk: Mapping[str, Any]) -> None:
+        """Takes the next chunk."""
+        for name, value in chunk.items():
+            if name in _NOT_KEPT or (name in _KEPT_FROM_FIRST and self._fields.get(name)):
+                continue
+            _keep(self._fields, name, value)
+        for choice in _mappings(chunk.get("choices")):
+            index = choice.get("index", 0)
+            if type(index) is int:
+                self._choices.setdefault(index, _Choice(index)).add(choice)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every choice has told why it ended."""
+        return bool(self._choices) and all(
+            choice.finish_reason is not None for choice in self._choices.values()
+        )
+
+    def completion(self) -> Json:
+        """What was said so far; `finish_reason` is null in a choice that was cut off."""
+        choices = [self._choices[index].folded() for index in sorted(self._choices)]
+        return {"object": "chat.completion", **self._fields, "choices": choices}
+
+
+class _Choice:
+    """One choice: its message being put together."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._message = _Joined()
+        self._function_call: _Joined | None = None
+        self._tool_calls: dict[int, _ToolCall] = {}
+        self._logprobs: _Joined | None = None
+        self._others: Json = {}
+        self.finish_reason: str | None = None
+
+    def add(self, choice: Mapping[str, Any]) -> None:
+        for name, value in choice.items():
+            if name == "delta":
+                self._add_delta(value)
+            elif name == "finish_reason":
+                self.finish_reason = value if isinstance(value, str) else self.finish_reason
+            elif name == "logprobs" and isinstance(value, Mapping):
+                self._logprobs = self._logprobs or _Joined()
+                self._logprobs.add_all(value)
+            elif name not in {"index", "logprobs"}:
+                _keep(self._others, name, value)
+
+    def folded(self) -> Json:
+        return {
+            "index": self._index,
+            "message": self._folded_message(),
+            "logprobs": self._logprobs and self._logprobs.value(),
+            "finish_reason": self.finish_reason,
+            **self._others,
+        }
+
+    def _add_delta(self, delta: object) -> None:
+        if not isinstance(delta, Mapping):
+            return
+        for name, value in delta.items():
+            if name == "tool_calls":
+                for call in _mappings(value):
+                    self._tool_call(call).add(call)
+            elif name == "function_call" and isinstance(value, Mapping):
+                self._function_call = self._function_call or _Joined()
+                self._function_call.add_all(value)
+            elif name != "function_call":
+                self._message.add(name, value)
+
+    def _tool_call(self, call: Mapping[str, Any]) -> "_ToolCall":
+        """The call that this fragment belongs to: by index, else by id, else the last one."""
+        index = call.get("index")
+        if type(index) is not int:
+            last = max(self._tool_calls, default=-1)
+            same = (at for at, held in self._tool_calls.items() if held.id == call.get("id"))
+            index = next(same, last + 1) if call.get("id") else max(last, 0)
+        return self._tool_calls.setdefault(index, _ToolCall())
+
+    def _folded_message(self) -> Json:
+        message = {"role": "assistant", "content": None, "refusal": None, **self._message.value()}
+        if self._tool_calls:
+            calls = [self._tool_calls[index].value() for index in sorted(self._tool_calls)]
+            message["tool_calls"] = calls
+        if self._function_call is not None:
+            message["function_call"] = self._function_call.value()
+        says_otherwise = self._tool_calls or self._function_call or message["refusal"]
+        if message["content"] == "" and says_otherwise:
+            message["content"] = None  # the empty text that opens many servers' streams
+        return message
+
+
+class _ToolCall:
+    """One tool call: its id and type, and what its function's or custom tool's fragments make."""
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self._fields: Json = {}
+        self._parts: dict[str, _Joined] = {}
+
+    def add(self, call: Mapping[str, Any]) -> None:
+        self.id = self.id or call.get("id")
+        for name, value in call.items():
+            if isinstance(value, Mapping):
+                self._parts.setdefault(name, _Joined()).add_all(value)
+            elif name != "index" and not self._fields.get(name):
+                _keep(self._fields, name, value)
+
+    def value(self) -> Json:
+        kind = "custom" if "custom" in self._parts else "function"
+        parts = {name: part.value() for name, part in self._parts.items()}
+        return {"id": self.id, "type": kind, **self._fields, **parts}
+
+
+class _Joined:
+    """Named values of which texts are joined and lists extended; objects too, `depth` deep."""
+
+    _WHOLE = frozenset({"role", "id", "type"})
+
+    def __init__(self, depth: int = 1) -> None:
+        self._depth = depth
+        self._values: Json = {}
+        self._texts: dict[str, list[str]] = {}
+
+    def add_all(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            self.add(name, value)
+
+    def add(self, name: str, value: object) -> None:
+        held = self._values.get(name)
+        if isinstance(value, str) and name not in self._WHOLE:
+            self._values.setdefault(name, None)  # keeps the fields in the order of their coming
+            texts = self._texts.setdefault(name, [])
+            if name != "name" or texts != [value]:  # some servers repeat a call's name
+                texts.append(value)
+        elif isinstance(value, list):
+            if not isinstance(held, list):
+                self._values[name] = held = []
+            held.extend(value)
+        elif isinstance(value, Mapping) and self._depth > 0:
+            part = held if isinstance(held, _Joined) else _Joined(self._depth - 1)
+            part.add_all(value)
+            self._values[name] = part
+        else:
+            _keep(self._values, name, value)
+
+    def value(self) -> Json:
+        plain = {
+            name: value.value() if isinstance(value, _Joined) else value
+            for name, value in self._values.items()
+        }
+        return plain | {name: "".join(texts) for name, texts in self._texts.items()}
+
+
+class ChatObserver:
+    """Reads a chat's answer beside the stream, a stream of events or one JSON body.
+
+    Fed the answer's bytes in any pieces; never raises. Holds at most `limit_bytes` of it: beyond
+    that it stops, and `is_overlong` says so.
+    """
+
+    def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._fed_bytes = 0
+        self._head = bytearray()
+        self._is_stream: bool | None = None
+        self._events = Decoder(limit_bytes)
+        self._fold = ChatFold()
+        self._has_chunks = False
+        self._is_done = False
+        self._is_broken = False
+        self.is_overlong = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Takes the next bytes of the answer."""
+        self._fed_bytes += len(chunk)
+        if self._fed_bytes > self._limit_bytes:
+            self.is_overlong = True
+            self._head.clear()
+        elif self._is_stream:
+            self._feed_events(chunk)
+        else:
+            self._head += chunk
+            self._tell_kind()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer came to its end, nothing of it was missed, and it was no error."""
+        if self.is_overlong or self._is_broken:
+            return False
+        if self._is_stream:
+            return self._has_chunks and (self._is_done or self._fold.is_finished)
+        return self._whole() is not None
+
+    def completion(self) -> Json | None:
+        """The completion, or the part of it that came; None where none came that can be kept."""
+        if not self._is_stream:
+            return _writable(self._whole())
+        return _writable(self._fold.completion()) if self._has_chunks else None
+
+    def _tell_kind(self) -> None:
+        start = bytes(self._head[:64]).lstrip(b" \t\r\n\xef\xbb\xbf")
+        if self._is_stream is None and start:
+            self._is_stream = not start.startswith((b"{", b"["))
+            if self._is_stream:
+                self._feed_events(bytes(self._head))
+                self._head.clear()
+
+    def _feed_events(self, chunk: bytes) -> None:
+        try:
+            for event in self._events.feed(chunk):
+                self._take(event.data)
+        except UpstreamFailed:
+            self.is_overlong = True
+
+    def _take(self, data: str) -> None:
+        if data == "[DONE]":
+            self._is_done = True
+            return
+        chunk = _parsed(data.encode())
+        if chunk is None or chunk.get("error"):
+            self._is_broken = True
+        elif "choices" in chunk:
+            self._has_chunks = True
+            self._fold.add(chunk)
+
+    def _whole(self) -> Json | None:
+        body = _parsed(bytes(self._head))
+        return body if body is not None and isinstance(body.get("choices"), list) else None
+
+
+def _parsed(data: bytes) -> Json | None:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _writable(completion: Json | None) -> Json | None:
+    """None for what can be read as JSON but not be written: nesting beyond some 250 levels."""
+    try:
+        orjson.dumps(completion)
+    except orjson.JSONEncodeError:
+        return None
+    return completion
+
+
+def _keep(fields: Json, name: str, value: object) -> None:
+    """Keeps the last value that is not null; a null only where nothing else was said."""
+    if value is not None or name not in fields:
+        fields[name] = value
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

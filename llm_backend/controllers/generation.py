@@ -1,0 +1,243 @@
+"""Request bodies -> what the backends are asked for. The one place where OpenAI's field names
+become ours; a field that is not honoured is refused by name, never dropped. Pure.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from llm_backend.backends.base import Chat, Limits, Sampling, TextPrompt
+from llm_backend.controllers.messages import flatten_messages
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["chat_from", "prompts_from", "refuse_others", "tokens_from"]
+
+Body = Mapping[str, Any]
+
+SAMPLING_FIELDS = {
+    "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty",
+    "presence_penalty", "logit_bias", "seed",
+}  # fmt: skip
+SHARED_FIELDS = SAMPLING_FIELDS | {
+    "model", "n", "stop", "stream", "stream_options", "max_tokens", "logprobs", "ignore_eos",
+    "user",  # who asks; changes no answer
+}  # fmt: skip
+CHAT_FIELDS = SHARED_FIELDS | {
+    "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
+    "parallel_tool_calls", "store", "metadata",
+    "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
+}  # fmt: skip
+COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "best_of", "echo"}
+
+TOKENS_END = 2**31  # the engine's token ids have 32 bits
+INTEGERS_END = 2**31 - 1
+
+NEUTRAL: Mapping[str, Collection[Any]] = {
+    "response_format": [{"type": "text"}],
+    "modalities": [["text"]],
+    "service_tier": ["auto", "default"],
+    "verbosity": ["medium"],
+    "reasoning_effort": ["none"],
+    "prompt_cache_retention": ["in_memory"],
+    "suffix": [""],
+}
+"""Values of fields not honoured yet that ask for what happens anyway."""
+
+
+def chat_from(body: Body, *, choices_limit: int) -> Chat:
+    """The chat that this body asks for; raises `InvalidRequest` naming the field."""
+    refuse_others(body, CHAT_FIELDS)
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
+    logprobs = (_whole(body, "top_logprobs") or 0) if body.get("logprobs") else None
+    newer = body.get("max_completion_tokens")
+    max_name = "max_tokens" if newer is None else "max_completion_tokens"
+    return Chat(
+        messages=flatten_messages(body["messages"]),
+        tools=_tools(body),
+        parallel_tool_calls=body.get("parallel_tool_calls") is not False,
+        limits=Limits(
+            choices=_choices(body, choices_limit),
+            max_tokens=_positive(max_name, _whole(body, max_name)),
+            stop=_stop(body),
+            ignore_eos=bool(body.get("ignore_eos")),
+        ),
+        sampling=_sampling(body, logprobs),
+    )
+
+
+def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[TextPrompt]:
+    """The prompts that this body asks to continue; raises `InvalidRequest` naming the field."""
+    refuse_others(body, COMPLETION_FIELDS)
+    choices = _choices(body, choices_limit)
+    best_of = _best_of(body, choices, choices_limit)
+    max_tokens = _whole(body, "max_tokens")
+    limits = Limits(
+        choices=choices,
+        best_of=best_of,
+        max_tokens=16 if max_tokens is None else max_tokens,
+        stop=_stop(body),
+        ignore_eos=bool(body.get("ignore_eos")),
+    )
+    sampling = _sampling(body, _whole(body, "logprobs"))
+    prompts = _prompts(body.get("prompt"))
+    if len(prompts) > prompts_limit:
+        raise InvalidRequest(
+            f"{len(prompts)} prompts were given; this server takes {prompts_limit} at most.",
+            param="prompt",
+        )
+    return [
+        TextPrompt(prompt=prompt, echo=bool(body.get("echo")), limits=limits, sampling=sampling)
+        for prompt in prompts
+    ]
+
+
+def refuse_others(body: Body, honoured: Collection[str]) -> None:
+    """Raises `UnsupportedField` for a field that is not honoured and asks for something."""
+    for name, value in body.items():
+        if name in honoured or value is None or value in NEUTRAL.get(name, ()):
+            continue
+        raise UnsupportedField(
+            f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
+            param=name,
+        )
+    options = body.get("stream_options") or {}
+    if options and not body.get("stream"):
+        raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
+    if options.get("include_obfuscation"):
+        raise UnsupportedField(
+            "Streams of local models are not obfuscated; leave `include_obfuscation` out.",
+            param="stream_options.include_obfuscation",
+        )
+
+
+def _sampling(body: Body, logprobs: int | None) -> Sampling:
+    neutral = Sampling()
+    given = {
+        name: body[name]
+        for name in SAMPLING_FIELDS - {"logit_bias", "seed"}
+        if body.get(name) is not None
+    }
+    seed = body.get("seed")
+    return Sampling(
+        **{name: type(getattr(neutral, name))(value) for name, value in given.items()},
+        logit_bias=_logit_bias(body.get("logit_bias") or {}),
+        seed=None if seed is None else int(seed) % 2**63,  # what a random generator can start from
+        logprobs=logprobs,
+    )
+
+
+def _logit_bias(given: Mapping[str, float]) -> dict[int, float]:
+    bias = {}
+    for token, value in given.items():
+        if not token.isascii() or not token.isdigit() or len(token) > 9:
+            raise InvalidRequest(f"`{token[:40]}` is not a token id.", param="logit_bias")
+        if not -100 <= value <= 100:
+            raise InvalidRequest(
+                f"The bias of token {token} is {value}; it must lie between -100 and 100.",
+                param=f"logit_bias.{token}",
+            )
+        bias[int(token)] = float(value)
+    return bias
+
+
+def _choices(body: Body, limit: int) -> int:
+    choices = _whole(body, "n")
+    if choices is None:
+        return 1
+    if choices > limit:
+        raise InvalidRequest(
+            f"`n` is {choices}; this server gives {limit} choices at most.",
+            param="n",
+            code="integer_above_max_value",
+        )
+    return choices
+
+
+def _best_of(body: Body, choices: int, limit: int) -> int | None:
+    best_of = _whole(body, "best_of")
+    if best_of is None or best_of == choices:
+        return None
+    if not choices <= best_of <= limit:
+        raise InvalidRequest(
+            f"`best_of` is {best_of}; it must lie between `n` ({choices}) and {limit}.",
+            param="best_of",
+        )
+    if body.get("stream"):
+        raise InvalidRequest("`best_of` cannot be streamed.", param="best_of")
+    return best_of
+
+
+def _stop(body: Body) -> tuple[str, ...]:
+    stop = body.get("stop")
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if "" in stops:
+        raise InvalidRequest("A stop string must not be empty.", param="stop")
+    return stops
+
+
+def tokens_from(numbers: Sequence[float], where: str) -> list[int]:
+    """Token ids; whether the model has them is the engine's to say."""
+    for place, number in enumerate(numbers):
+        if not 0 <= number < TOKENS_END:
+            raise InvalidRequest(f"{number} is not a token id.", param=f"{where}[{place}]")
+    return [int(number) for number in numbers]
+
+
+def _whole(body: Body, name: str) -> int | None:
+    """A field that the document calls an integer: JSON may write it as 5.0 or 1e300."""
+    number = body.get(name)
+    if number is None:
+        return None
+    if abs(number) > INTEGERS_END:
+        raise InvalidRequest(f"`{name}` is {number}, which is out of range.", param=name)
+    return int(number)
+
+
+def _positive(name: str, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise InvalidRequest(
+            f"`{name}` is {value}; it must be at least 1.",
+            param=name,
+            code="integer_below_min_value",
+        )
+    return value
+
+
+def _tools(body: Body) -> Sequence[Mapping[str, Any]]:
+    choice = body.get("tool_choice")
+    if choice not in (None, "auto", "none"):
+        raise UnsupportedField(
+            "Local models choose tools themselves: `tool_choice` is `auto` or `none`.",
+            param="tool_choice",
+        )
+    tools = body.get("tools") or []
+    if choice is not None and not tools:
+        raise InvalidRequest("`tool_choice` needs `tools`.", param="tool_choice")
+    for position, tool in enumerate(tools):
+        if tool["type"] != "function":
+            raise UnsupportedField(
+                f"Local models call tools of type `function`, not `{tool['type']}`.",
+                param=f"tools[{position}].type",
+            )
+        if tool["function"].get("strict"):
+            raise UnsupportedField(
+                "Arguments of local models are not constrained to the schema: leave `strict` out.",
+                param=f"tools[{position}].function.strict",
+            )
+    return [] if choice == "none" else tools
+
+
+def _prompts(prompt: Any) -> list[str | list[int]]:
+    """One prompt per text or token list, whichever of the document's four forms was used."""
+    if prompt is None:
+        return [""]
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt:
+        raise InvalidRequest("`prompt` must not be an empty list.", param="prompt")
+    if isinstance(prompt[0], int | float):
+        return [tokens_from(prompt, "prompt")]
+    return [
+        one if isinstance(one, str) else tokens_from(one, f"prompt[{place}]")
+        for place, one in enumerate(prompt)
+    ]

@@ -1,0 +1,120 @@
+"""Which chats are remembered, and how what was said becomes what is stored."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from llm_backend import errors
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.store import Chats, ChatStatus, Duplicate, StoredChat, StoreError
+
+__all__ = ["ChatMemory", "Policy"]
+
+Policy = Literal["always", "on-request", "never"]
+Body = Mapping[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+class ChatMemory:
+    """The stored chats, and the policy that says which ones are stored.
+
+    A chat that was answered completely is durable before its client sees the end of the answer.
+    One whose client left half-way is stored behind it, marked incomplete; `settle` waits for those.
+    """
+
+    def __init__(self, chats: Chats, policy: Policy) -> None:
+        self.chats = chats
+        self._policy = policy
+        self._behind: set[asyncio.Task[None]] = set()
+
+    def wants(self, body: Body) -> bool:
+        """Whether this request's chat is to be stored; raises where it asks for what cannot be."""
+        asked = body.get("store")
+        if self._policy == "never" and asked:
+            raise errors.UnsupportedField(
+                "This server stores no chats (`store_chats` is `never`); leave `store` out.",
+                param="store",
+            )
+        if self._policy == "never":
+            return False
+        return self._policy == "always" if asked is None else bool(asked)
+
+    def wants_relayed(self, body: Body) -> bool:
+        """The same for a chat that an upstream answers: `store` then is the upstream's to honour,
+        so nothing is refused.
+        """
+        return self._policy != "never" and self.wants(body)
+
+    async def remember(self, body: Body, completion: Body, *, complete: bool = True) -> None:
+        """Stores one chat, durably on return.
+
+        While the database cannot, raises `Overloaded` for a chat that asked to be stored; one that
+        is stored only because the server stores all is answered all the same, and logged.
+
+        `completion` has `id`, `created` and `model`; what else the document wants is filled in.
+        """
+        chat = StoredChat(
+            id=completion["id"],
+            created_at=completion["created"],
+            model=completion["model"],
+            request={name: value for name, value in body.items() if name != "messages"},
+            response=_conforming(completion, complete=complete),
+            metadata=body.get("metadata") or {},
+            status=ChatStatus.COMPLETED if complete else ChatStatus.INCOMPLETE,
+        )
+        try:
+            with store_errors_translated(event="chat_not_stored", chat_id=chat.id):
+                await self.chats.add(chat, body["messages"])
+        except Duplicate:
+            log.warning("chat_id_taken", extra={"chat_id": chat.id})
+        except errors.Overloaded:
+            if body.get("store"):
+                raise
+
+    def remember_behind(self, body: Body, completion: Body) -> None:
+        """Stores a chat whose client has left; a failure is logged, nobody is there to be told."""
+        task = asyncio.create_task(self._remember_quietly(body, completion))
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+
+    async def settle(self) -> None:
+        """Waits until all that is being stored behind is stored."""
+        while self._behind:
+            await asyncio.wait(self._behind)
+
+    async def _remember_quietly(self, body: Body, completion: Body) -> None:
+        try:
+            await self.remember(body, completion, complete=False)
+        except (errors.ApiError, StoreError) as error:
+            told = {"chat_id": completion["id"], "reason": str(error)}
+            log.error("chat_not_stored", extra=told)
+
+
+def _conforming(completion: Body, *, complete: bool) -> dict[str, Any]:
+    """The completion with every key that the document requires: upstreams leave out nullable ones,
+    and a choice that was cut off has no reason of its own to have ended.
+    """
+    choices = completion.get("choices") or []
+    return {
+        **completion,
+        "object": "chat.completion",
+        "choices": [_conforming_choice(choice, complete=complete) for choice in choices],
+    }
+
+
+def _conforming_choice(choice: Body, *, complete: bool) -> dict[str, Any]:
+    reason = choice.get("finish_reason")
+    return {
+        "index": 0,
+        "logprobs": None,
+        **choice,
+        "message": {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            **(choice.get("message") or {}),
+        },
+        "finish_reason": reason or ("stop" if complete else "length"),
+    }

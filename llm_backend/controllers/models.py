@@ -1,0 +1,41 @@
+"""Models: the local ones, their aliases, and the upstream's, in one list."""
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.relay import relay
+from llm_backend.controllers.render import model_object
+from llm_backend.controllers.services import Services
+from llm_backend.errors import Forbidden
+
+__all__ = ["delete_model", "list_models", "retrieve_model"]
+
+
+async def list_models(services: Services, request: Request) -> Response:
+    """`GET /models`: local ones first; an upstream that is down hides only its own."""
+    own = [model_object(card) for card in services.registry.local_cards()]
+    others = await services.registry.upstream_models()
+    return JsonResponse({"object": "list", "data": [*own, *others]})
+
+
+async def retrieve_model(services: Services, request: Request) -> Response:
+    """`GET /models/{model}`"""
+    name = request.path["model"]
+    for card in services.registry.local_cards():
+        if card.id == name:
+            return JsonResponse(model_object(card))
+    services.registry.for_model(name)  # raises where nobody answers to the name
+    return await relay(services, request)
+
+
+async def delete_model(services: Services, request: Request) -> Response:
+    """`DELETE /models/{model}`: the upstream's own; a local model is the operator's to remove."""
+    name = request.path["model"]
+    if services.registry.for_model(name) is not None:
+        raise Forbidden(
+            f"The model `{name}` is part of this server's settings and cannot be deleted here; "
+            "take it out of `--model` or `--alias` and start again.",
+            param="model",
+        )
+    return await relay(services, request)

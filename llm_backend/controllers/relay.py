@@ -1,0 +1,281 @@
+"""Operations that are not answered here: relayed to the upstream, or a typed 501 without one."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Protocol
+from urllib.parse import quote
+
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llm_backend.backends.relayed import (
+    Ending,
+    Headers,
+    Observe,
+    Relayed,
+    observable_headers,
+    plain,
+)
+from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
+
+__all__ = ["Exchanger", "RelayRequest", "RelayServices", "relay", "relay_operation"]
+
+log = logging.getLogger(__name__)
+
+Finish = Callable[[], Awaitable[None]]
+
+_PREFIX = b"/v1"
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_DOT_SEGMENTS = frozenset({b".", b".."})
+
+
+class Exchanger(Protocol):
+    """What relaying needs of an upstream."""
+
+    async def exchange(
+        self,
+        *,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes],
+    ) -> Relayed: ...
+
+
+class RelayServices(Protocol):
+    """What relaying needs of the services."""
+
+    @property
+    def upstream(self) -> Exchanger | None: ...
+
+
+class _Operation(Protocol):
+    @property
+    def operation_id(self) -> str: ...
+
+
+class RelayRequest(Protocol):
+    """What relaying needs of a request: `raw_body` holds a JSON body, others are still to come."""
+
+    @property
+    def operation(self) -> _Operation: ...
+    @property
+    def raw_body(self) -> bytes: ...
+    @property
+    def http(self) -> HttpRequest: ...
+
+
+async def relay_operation(services: RelayServices, request: RelayRequest) -> Response:
+    """Any operation that the table gives to the upstream."""
+    return await relay(services, request)
+
+
+async def relay(
+    services: RelayServices,
+    request: RelayRequest,
+    *,
+    observe: Observe | None = None,
+    finish: Finish | None = None,
+) -> Response:
+    """Sends the request on and returns the upstream's answer as soon as its headers are there.
+
+    `observe` sees the bytes of a 2xx answer before they go out, without their content coding.
+    `finish` is awaited once for an answer that began, where it can be known before the bytes that
+    complete it go out, and also when it broke off or the client left; an `ApiError` of it breaks
+    the answer off. Raises `Unsupported` without an upstream, `UpstreamFailed`, `UpstreamTimeout`,
+    and `ClientGone` when the client left before the answer began.
+    """
+    if services.upstream is None:
+        raise Unsupported(
+            f"The operation `{request.operation.operation_id}` is not answered by this server "
+            "itself: set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, "
+            "and it is relayed there."
+        )
+    http = request.http
+    upload = _Upload(http)
+    headers: Headers = http.scope["headers"]
+    if observe is not None:
+        headers = observable_headers(headers)
+    client = _WhileConnected(http.receive, upload)
+    try:
+        async with client:
+            relayed = await services.upstream.exchange(
+                method=http.method,
+                path=_upstream_path(http.scope),
+                query=_ascii(http.scope["query_string"]).encode(),
+                headers=headers,
+                body=_body(request, upload),
+            )
+    except ApiError:
+        if not client.has_left:
+            raise
+    if client.has_left:
+        raise ClientGone
+    return _RelayedResponse(relayed, upload, observe=observe, finish=finish)
+
+
+class _RelayedResponse(Response):
+    """An upstream's answer sent on piece by piece; cut off where either side ends early."""
+
+    def __init__(
+        self, relayed: Relayed, upload: "_Upload", *, observe: Observe | None, finish: Finish | None
+    ) -> None:
+        self.status_code = relayed.status
+        self.raw_headers = list(relayed.headers)
+        self.background = None
+        self.body = b""
+        self._relayed = relayed
+        self._upload = upload
+        is_good = 200 <= relayed.status < 300
+        self._observe = (
+            plain(observe, relayed.header(b"content-encoding")) if observe and is_good else None
+        )
+        self._ending = Ending(relayed)
+        self._finish = finish
+        self._finishing: asyncio.Future[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with _WhileConnected(receive, self._upload):
+                await self._send_all(send)
+        finally:
+            await self._relayed.aclose()
+            await self._finish_at_last()
+
+    async def _send_all(self, send: Send) -> None:
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        await send(start)
+        try:
+            async for chunk in self._relayed.body:
+                if self._observe is not None:
+                    self._observe(chunk)
+                if self._ending.is_reached_by(chunk):
+                    await self._finished()
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._finished()
+        except ApiError as error:
+            last_words = self._ending.last_words(error)
+            if last_words is None:
+                # Without a last message the server cuts the connection: what the client got is
+                # seen to be incomplete.
+                log.error("answer_cut", extra={"code": error.code})
+                return
+            await send({"type": "http.response.body", "body": last_words, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _finished(self) -> None:
+        """Awaits `finish`, begun at most once, and not cancelled when the client leaves."""
+        if self._finish is None:
+            return
+        if self._finishing is None:
+            self._finishing = asyncio.ensure_future(self._finish())
+        await asyncio.shield(self._finishing)
+
+    async def _finish_at_last(self) -> None:
+        try:
+            await self._finished()
+        except ApiError as error:
+            log.warning("answer_not_finished", extra={"code": error.code})
+
+
+class _Upload:
+    """The client's body on its way up; until it has ended, only it may listen to the client."""
+
+    def __init__(self, http: HttpRequest) -> None:
+        self._http = http
+        self.has_left = False
+        self.ended = asyncio.Event()
+        self.ended.set()
+
+    def begin(self) -> AsyncIterator[bytes]:
+        """The body's pieces as they come."""
+        self.ended.clear()
+        return self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._http.stream():
+                if piece:
+                    yield piece
+        except ClientDisconnect:
+            self.has_left = True
+            raise
+        finally:
+            self.ended.set()
+
+
+class _WhileConnected:
+    """Runs a block while the client is there; when it leaves, the block is cancelled and ends.
+
+    Works as `asyncio.timeout` does: the cancellation is taken back at the block's end, and one
+    that came from elsewhere passes through.
+    """
+
+    def __init__(self, receive: Receive, upload: _Upload) -> None:
+        self._receive = receive
+        self._upload = upload
+        self.has_left = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._has_cancelled = False
+        self._watch = asyncio.create_task(self._watch_client())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._watch.cancel()
+        self.has_left = self.has_left or self._upload.has_left
+        if not self._has_cancelled:
+            return False
+        is_ours = self._task.uncancel() <= self._cancelling
+        return is_ours and kind is asyncio.CancelledError
+
+    async def _watch_client(self) -> None:
+        await self._upload.ended.wait()
+        while not self._upload.has_left:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                break
+        self.has_left = self._has_cancelled = True
+        self._task.cancel()
+
+
+def _body(request: RelayRequest, upload: _Upload) -> bytes | AsyncIterator[bytes]:
+    headers = request.http.headers
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_held = request.raw_body or media_type == "application/json"
+    is_announced = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    return request.raw_body if is_held or not is_announced else upload.begin()
+
+
+def _upstream_path(scope: Scope) -> str:
+    """The path as the client sent it, without what leads to this API; percent-encoding kept."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    for prefix in (scope.get("root_path", "").encode(), _PREFIX):
+        if prefix and raw.startswith(prefix + b"/"):
+            raw = raw.removeprefix(prefix)
+    plain_path = raw.lower().replace(b"%2e", b".").replace(b"%2f", b"/").replace(b"%5c", b"/")
+    if _DOT_SEGMENTS & set(plain_path.split(b"/")):
+        raise InvalidRequest("A path with `.` or `..` segments is not relayed.")
+    return _ascii(raw)
+
+
+def _ascii(raw: bytes) -> str:
+    """A request target's part as it was sent; what no target may hold is percent-encoded."""
+    return quote(raw, safe=_PRINTABLE)

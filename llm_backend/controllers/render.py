@@ -1,0 +1,214 @@
+"""Deltas -> the document's objects and chunks. Pure.
+
+A chat is rendered as chunks in either case; `fold` makes the whole completion of them, so that
+streamed and whole answers cannot differ.
+"""
+
+import base64
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.backends.base import ChatDelta, ModelCard, TextDelta, TokenLogprob, Usage
+
+__all__ = [
+    "Head",
+    "chat_chunk",
+    "embeddings",
+    "model_object",
+    "role_chunk",
+    "text_chunk",
+    "usage_chunk",
+    "usage_object",
+]
+
+Json = dict[str, Any]
+
+FINGERPRINT = "fp_llm_backend"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What every chunk of one answer repeats. `tells_usage`: each chunk then has the key."""
+
+    id: str
+    kind: str  # `chat.completion.chunk` or `text_completion`
+    created_at: int
+    model: str
+    tells_usage: bool = False
+
+    def chunk(self, choices: list[Json]) -> Json:
+        """A chunk with these choices."""
+        chunk: Json = {
+            "id": self.id,
+            "object": self.kind,
+            "created": self.created_at,
+            "model": self.model,
+            "system_fingerprint": FINGERPRINT,
+            "choices": choices,
+        }
+        if self.tells_usage:
+            chunk["usage"] = None
+        return chunk
+
+
+def role_chunk(head: Head, choice: int) -> Json:
+    """The first chunk of a chat's choice: who speaks."""
+    return _chat_choice(head, choice, {"role": "assistant", "content": "", "refusal": None})
+
+
+def chat_chunk(head: Head, delta: ChatDelta) -> Json:
+    """The chunk of one delta."""
+    shown: Json = {}
+    if delta.content:
+        shown["content"] = delta.content
+    if delta.tool_calls:
+        shown["tool_calls"] = [
+            {
+                "index": call.index,
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in delta.tool_calls
+        ]
+    return _chat_choice(head, delta.choice, shown, delta.logprobs, delta.finish_reason)
+
+
+def usage_chunk(head: Head, usage: Usage) -> Json:
+    """The chunk after the last choice, where the client asked for it."""
+    return head.chunk([]) | {"usage": usage_object(usage)}
+
+
+def usage_object(usage: Usage) -> Json:
+    """The document's usage."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def text_chunk(head: Head, index: int, delta: TextDelta, offset: int) -> Json:
+    """A chunk of a text completion; `offset` is where its text begins, in characters."""
+    return head.chunk(
+        [
+            {
+                "index": index,
+                "text": delta.text,
+                "logprobs": _text_logprobs(delta.logprobs, offset) if delta.logprobs else None,
+                "finish_reason": delta.finish_reason,
+            }
+        ]
+    )
+
+
+def model_object(card: ModelCard) -> Json:
+    """The document's model."""
+    return {
+        "id": card.id,
+        "object": "model",
+        "created": card.created_at,
+        "owned_by": card.owned_by,
+        **dict(card.more),
+    }
+
+
+def embeddings(rows: Sequence[bytes], model: str, prompt_tokens: int, encoding: str) -> Json:
+    """The document's list of embeddings; a row is little-endian float32."""
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _embedding(row, encoding)}
+            for index, row in enumerate(rows)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
+    }
+
+
+def _embedding(row: bytes, encoding: str) -> str | list[float]:
+    if encoding == "base64":
+        return base64.b64encode(row).decode()
+    return list(struct.unpack(f"<{len(row) // 4}f", row))
+
+
+def _chat_choice(
+    head: Head,
+    choice: int,
+    delta: Json,
+    logprobs: Sequence[TokenLogprob] = (),
+    finish_reason: str | None = None,
+) -> Json:
+    return head.chunk(
+        [
+            {
+                "index": choice,
+                "delta": delta,
+                "logprobs": _chat_logprobs(logprobs) if logprobs else None,
+                "finish_reason": finish_reason,
+            }
+        ]
+    )
+
+
+def _chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
+    content = [
+        {**_token(entry), "top_logprobs": [_token(other) for other in entry.top]}
+        for entry in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(entry: TokenLogprob) -> Json:
+    return {
+        "token": _shown(entry),
+        "logprob": _finite(entry.logprob),
+        "bytes": list(entry.bytes),
+    }
+
+
+def _text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> Json:
+    tokens, offsets, tops = [], [], []
+    for entry in logprobs:
+        tokens.append(_shown(entry))
+        offsets.append(offset)
+        offset += len(entry.bytes.decode(errors="ignore"))
+        tops.append(_top(entry))
+    return {
+        "tokens": tokens,
+        "token_logprobs": [_maybe(entry.logprob) for entry in logprobs],
+        "top_logprobs": tops,
+        "text_offset": offsets,
+    }
+
+
+def _top(entry: TokenLogprob) -> Mapping[str, float] | None:
+    if entry.logprob is None:
+        return None
+    return {_shown(other): _finite(other.logprob) for other in entry.top}
+
+
+def _shown(entry: TokenLogprob) -> str:
+    """A token as text; bytes that are no whole character in the form OpenAI gives them."""
+    try:
+        return entry.bytes.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in entry.bytes)
+
+
+def _maybe(logprob: float | None) -> float | None:
+    return None if logprob is None else _finite(logprob)
+
+
+def _finite(logprob: float | None) -> float:
+    """JSON knows no infinity; -9999 is what OpenAI gives for what cannot happen."""
+    return -9999.0 if logprob is None else max(logprob, -9999.0)

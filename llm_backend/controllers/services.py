@@ -1,0 +1,29 @@
+"""What every controller is handed: the collaborators that `app` built, and nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llm_backend.backends.registry import Registry
+from llm_backend.controllers.memory import ChatMemory
+from llm_backend.settings import Settings
+from llm_backend.store import Database
+from llm_backend.telemetry import Metrics
+
+if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
+    from llm_backend.backends.upstream import Upstream
+
+__all__ = ["Services"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The collaborators of one server. `document` gives the OpenAPI document as JSON text."""
+
+    settings: Settings
+    registry: Registry
+    database: Database
+    memory: ChatMemory
+    metrics: Metrics
+    document: Callable[[], bytes]
+    upstream: "Upstream | None" = None

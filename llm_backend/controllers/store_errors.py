@@ -1,0 +1,38 @@
+"""The store's errors as errors that a client can read: the one seam between the two."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llm_backend import errors
+from llm_backend.store import Missing, StoreUnavailable, UnknownCursor, Unstorable
+
+__all__ = ["store_errors_translated"]
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5.0
+
+
+@contextmanager
+def store_errors_translated(
+    thing: str = "object", *, event: str = "database_unavailable", **told: str
+) -> Iterator[None]:
+    """Raises an `ApiError` for what the store raises within; `thing` is what an id names.
+
+    Why a database cannot be used stays in the log, as `event` with what is `told` beside it: the
+    reason may name hosts and users.
+    """
+    try:
+        yield
+    except Missing as error:
+        raise errors.NotFound(f"No {thing} has the id `{error.id}`.") from error
+    except UnknownCursor as error:
+        raise errors.InvalidRequest(str(error), param="after") from error
+    except Unstorable as error:
+        raise errors.InvalidRequest(str(error)) from error
+    except StoreUnavailable as error:
+        log.error(event, extra={**told, "reason": str(error)})
+        raise errors.Overloaded(
+            "The database cannot be used now; try again later.", retry_after_s=RETRY_AFTER_S
+        ) from error

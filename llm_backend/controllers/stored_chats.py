@@ -1,0 +1,101 @@
+"""Stored chats: list, get, messages, update metadata, delete."""
+
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.store import Page, StoredChat, StoredMessage
+
+__all__ = [
+    "delete_chat_completion",
+    "get_chat_completion",
+    "get_chat_completion_messages",
+    "list_chat_completions",
+    "update_chat_completion",
+]
+
+Json = dict[str, Any]
+
+DEFAULT_LIMIT = 20  # the document's
+
+
+async def list_chat_completions(services: Services, request: Request) -> Response:
+    """`GET /chat/completions`"""
+    query = request.query
+    with store_errors_translated("chat completion"):
+        page = await services.memory.chats.list(
+            model=query.get("model"),
+            metadata=query.get("metadata"),
+            after=query.get("after"),
+            limit=query.get("limit", DEFAULT_LIMIT),
+            order=query.get("order", "asc"),
+        )
+    return JsonResponse(_list(page, [_completion(chat) for chat in page.items]))
+
+
+async def get_chat_completion(services: Services, request: Request) -> Response:
+    """`GET /chat/completions/{completion_id}`"""
+    with store_errors_translated("chat completion"):
+        chat = await services.memory.chats.get(request.path["completion_id"])
+    return JsonResponse(_completion(chat))
+
+
+async def get_chat_completion_messages(services: Services, request: Request) -> Response:
+    """`GET /chat/completions/{completion_id}/messages`"""
+    query = request.query
+    with store_errors_translated("chat completion"):
+        page = await services.memory.chats.messages(
+            request.path["completion_id"],
+            after=query.get("after"),
+            limit=query.get("limit", DEFAULT_LIMIT),
+            order=query.get("order", "asc"),
+        )
+    return JsonResponse(_list(page, [_message(message) for message in page.items]))
+
+
+async def update_chat_completion(services: Services, request: Request) -> Response:
+    """`POST /chat/completions/{completion_id}`: puts new metadata in place of the old."""
+    with store_errors_translated("chat completion"):
+        chat = await services.memory.chats.update_metadata(
+            request.path["completion_id"], request.body["metadata"] or {}
+        )
+    return JsonResponse(_completion(chat))
+
+
+async def delete_chat_completion(services: Services, request: Request) -> Response:
+    """`DELETE /chat/completions/{completion_id}`"""
+    chat_id = request.path["completion_id"]
+    with store_errors_translated("chat completion"):
+        await services.memory.chats.delete(chat_id)
+    return JsonResponse({"object": "chat.completion.deleted", "id": chat_id, "deleted": True})
+
+
+def _completion(chat: StoredChat) -> Json:
+    return {**chat.response, "metadata": dict(chat.metadata), "status": chat.status.value}
+
+
+def _message(stored: StoredMessage) -> Json:
+    """An input message in the form of the document's message list."""
+    content = stored.message.get("content")
+    parts = content if isinstance(content, list) else None
+    return {
+        "refusal": None,
+        **stored.message,
+        "id": stored.id,
+        "content": None if parts is not None else content,
+        "content_parts": parts,
+    }
+
+
+def _list(page: Page[Any], data: list[Json]) -> Json:
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": page.first_id or "",  # the document wants a string on an empty page too
+        "last_id": page.last_id or "",
+        "has_more": page.has_more,
+    }

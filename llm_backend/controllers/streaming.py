@@ -1,0 +1,80 @@
+"""Answers that come piece by piece, and what happens when their reader leaves."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
+
+import orjson
+from starlette.responses import StreamingResponse
+
+from llm_backend.contract.request import Request
+from llm_backend.errors import ApiError, ClientGone, Internal, error_body
+from llm_backend.sse import DONE, encode
+
+__all__ = ["event_stream", "unless_gone"]
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+async def event_stream(chunks: AsyncGenerator[Mapping[str, Any], None]) -> StreamingResponse:
+    """The chunks as events, then `[DONE]`.
+
+    What fails before the first chunk is raised and gets a status code; later there is none, and a
+    stream that fails ends with an error event. The first chunk is awaited here so that `chunks` has
+    begun and frees what it holds, even if the client leaves before anything was sent.
+    """
+    first = await anext(chunks)
+    return StreamingResponse(
+        _events(first, chunks),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+    )
+
+
+async def _events(
+    first: Mapping[str, Any], chunks: AsyncGenerator[Mapping[str, Any], None]
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(chunks):
+        try:
+            yield encode(orjson.dumps(first))
+            async for chunk in chunks:
+                yield encode(orjson.dumps(chunk))
+        except ApiError as error:
+            log.warning("stream_failed", extra={"code": error.code, "status": error.status})
+            yield encode(orjson.dumps(error_body(error)))
+            return
+        except Exception:  # the error renderer of streams: a bug must not look like an end
+            log.exception("stream_failed")
+            failure = Internal("The server failed in the middle of the answer; its log says why.")
+            yield encode(orjson.dumps(error_body(failure)))
+            return
+    yield DONE
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives, unless the client leaves first: then `work` is cancelled, `ClientGone`.
+
+    The request's body must have been read: nothing but the client's leaving is still to come.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return await working
+    finally:
+        for task in (working, leaving):
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+async def _left(request: Request) -> None:
+    while (await request.http.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,144 @@
+"""What stands in front of the API: who may ask from where, an end for answers that are cut off, and
+a line and a count per answer.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from secrets import token_hex
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llm_backend.errors import ApiError, Forbidden, Overloaded, error_body
+from llm_backend.sse import encode
+from llm_backend.telemetry import Metrics
+
+__all__ = ["AccessLog", "CutOff", "HostGuard"]
+
+log = logging.getLogger(__name__)
+
+RESTART_S = 5.0
+
+
+class HostGuard:
+    """Refuses requests whose `Host` is not one of this server's names.
+
+    A web page can make a browser believe that its own name leads to this machine (DNS rebinding)
+    and so use a server that is open on loopback; its name stays in `Host`.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._is_known(host := _host(scope)):
+            await self._app(scope, receive, send)
+            return
+        error = Forbidden(
+            f"This server does not answer to the host `{host[:100]}`; "
+            "name it in the setting `allowed_hosts` if it should.",
+            code="host_not_allowed",
+        )
+        await _send_error(send, error)
+
+    def _is_known(self, host: str) -> bool:
+        return host.rpartition(":")[0] in self._hosts or host in self._hosts
+
+
+class CutOff:
+    """Ends the answers that are still running when the server's grace period is over, and which it
+    therefore cancels: with a 503, or once an event stream has begun with an error event.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun: Message | None = None
+
+        async def watch(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except asyncio.CancelledError:
+            error = Overloaded(
+                "The server is being stopped; ask again when it is back.", retry_after_s=RESTART_S
+            )
+            if begun is None:
+                await _send_error(send, error)
+            elif _is_event_stream(begun):
+                event = encode(orjson.dumps(error_body(error)))
+                await send({"type": "http.response.body", "body": event})
+            # anything else stays without its end, which tells the client that it is not whole
+
+
+class AccessLog:
+    """Logs and counts every answer at its end, by operation; never what was said in it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began_s = 0, time.perf_counter()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            self._metrics.in_flight.dec()
+            self._tell(scope, status, time.perf_counter() - began_s)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        operation = scope.get("state", {}).get("operation_id") or "none"
+        self._metrics.requests.labels(operation, str(status)).inc()
+        self._metrics.seconds.labels(operation).observe(seconds)
+        level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
+        if log.isEnabledFor(level):
+            told = {"operation": operation, "status": status, "ms": round(seconds * 1e3, 1)}
+            log.log(level, "answered", extra=told)
+
+
+def _host(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return str(value.decode("latin-1").lower())
+    return ""
+
+
+def _is_event_stream(start: Message) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in start["headers"]
+    )
+
+
+async def _send_error(send: Send, error: ApiError) -> None:
+    body = orjson.dumps(error_body(error))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", f"req_{token_hex(16)}".encode()),
+    ]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(round(error.retry_after_s)).encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,276 @@
+"""One frozen `Settings`: flags over environment over config file over defaults.
+
+The only reader of the environment and of the config file. A value that cannot be used ends the
+start with one sentence (`SettingsError`), never with a silent default.
+"""
+
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+__all__ = ["BUILTIN", "Settings", "SettingsError", "configuration_markdown", "load_settings"]
+
+BUILTIN = "builtin"
+PREFIX = "LLM_BACKEND_"
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""A list that the environment gives as comma-separated words."""
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message is one sentence that says which and what to do."""
+
+
+def _also(name: str, *others: str) -> AliasChoices:
+    """A field's names in the environment: ours first, then those that its users know already."""
+    return AliasChoices(PREFIX + name.upper(), *others)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, each with its default and unit."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        protected_namespaces=(),
+    )
+
+    # where it listens and what it keeps
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(
+        Path("~/.local/share/llm-backend"), description="Folder of the database and the files."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias=_also("database_url", "DATABASE_URL"),
+        description="PostgreSQL or SQLite URL; SQLite in the data folder where none is given.",
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Keys that clients must send as bearer token; open on loopback where none."
+    )
+    allow_open: bool = Field(
+        False, description="Listen beyond loopback although no key is configured."
+    )
+    allowed_hosts: Names = Field(
+        (),
+        description="Names that requests may call this server by; without a key on loopback only "
+        "loopback's, otherwise any, where unset.",
+    )
+    cors_origins: Names = Field((), description="Origins that browsers may call from.")
+
+    # local models
+    models: Names = Field(
+        (BUILTIN,),
+        validation_alias=_also("models", "LLAMA_MODEL_FILE"),
+        description="GGUF files to serve; `builtin` is the built-in model, empty serves none.",
+    )
+    aliases: Names = Field(
+        (), description="Further names, `NAME` for the first model or `NAME=MODEL`."
+    )
+    context_tokens: int | None = Field(
+        None,
+        ge=16,
+        validation_alias=_also("context_tokens", "LLAMA_CONTEXT_SIZE"),
+        description="Tokens one sequence can hold; the model's own, at most 4096, where unset.",
+    )
+    slots: int = Field(8, ge=1, le=256, description="Sequences a model runs at once.")
+    batch_tokens: int = Field(512, ge=8, description="Tokens one forward pass computes at most.")
+    threads: int | None = Field(None, ge=1, description="Threads per model; all cores where unset.")
+    gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
+    queue_limit: int = Field(256, ge=1, description="Requests that wait for a model at most.")
+    queue_deadline_s: float = Field(60, gt=0, description="Seconds a request waits at most.")
+
+    # upstream
+    openai_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=_also("openai_api_key", "OPENAI_API_KEY"),
+        description="Key for the upstream; with it, what is not local is relayed.",
+    )
+    openai_base_url: str = Field(
+        "https://api.openai.com/v1",
+        validation_alias=_also("openai_base_url", "OPENAI_BASE_URL"),
+        description="Base URL of the upstream; any server that speaks OpenAI's API.",
+    )
+    upstream_connect_timeout_s: float = Field(10, gt=0, description="Seconds to connect.")
+    upstream_idle_timeout_s: float = Field(
+        600, gt=0, description="Seconds between two pieces of an upstream's answer."
+    )
+
+    # what is remembered and checked
+    store_chats: Literal["always", "on-request", "never"] = Field(
+        "always", description="Which chats are stored: all but `store: false`, only `store: true`."
+    )
+    response_validation: Literal["off", "log", "enforce"] = Field(
+        "log", description="What happens to an answer of ours that breaks the document."
+    )
+    body_limit_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="Size of a JSON request body at most."
+    )
+    upload_limit_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024, description="Size of any other request body at most."
+    )
+    json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
+    choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
+    prompts_limit: int = Field(64, ge=1, description="Prompts of one completions request at most.")
+    inputs_limit: int = Field(2048, ge=1, description="Inputs of one embeddings request at most.")
+
+    # what is told
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias=_also("log_level", "LOG_LEVEL"), description="Least level logged."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Form of log lines.")
+    log_prompts: bool = Field(False, description="Log JSON request bodies; never keys.")
+    shutdown_grace_s: int = Field(20, ge=0, description="Seconds running streams get to finish.")
+
+    @field_validator(
+        "models", "aliases", "allowed_hosts", "cors_origins", "api_keys", mode="before"
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def has_database_server(self) -> bool:
+        """Whether the database is a server, which may be down for a while, and not a file."""
+        return self.database.startswith("postgres")
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names that requests may call this server by; empty for any."""
+        if self.allowed_hosts or self.api_keys or not self.is_loopback:
+            return self.allowed_hosts
+        return "localhost", "127.0.0.1", "[::1]", self.host
+
+    @property
+    def database(self) -> str:
+        """The database's URL: the one given, else SQLite in the data folder."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'llm-backend.sqlite3'}"
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None, config_file: Path | None = None
+) -> Settings:
+    """The settings of this process; `flags` are by field name, None where not given.
+
+    Raises `SettingsError`, one sentence, for a value that cannot be used, a name that is not a
+    setting, or a file that cannot be read.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    from_file = _read_file(config_file) if config_file else {}
+    _refuse_unknown_environment()
+
+    class WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
+
+    try:
+        return WithFile(**given)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from error
+
+
+def configuration_markdown() -> str:
+    """The text of `docs/configuration.md`: every setting, its names, default and meaning."""
+    lines = [
+        "# Configuration",
+        "",
+        "Generated from `llm_backend/settings.py` by `llm-backend configuration`.",
+        "",
+        "A flag of `llm-backend serve` wins over the environment, the environment over the file of",
+        "`--config`, the file over the default. Lists are comma-separated in the environment and",
+        "lists in the file.",
+        "",
+        "| setting | environment | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [PREFIX + name.upper()]
+        shown = ", ".join(f"`{one}`" for one in names)
+        lines.append(f"| `{name}` | {shown} | {_shown(field.default)} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(default: object) -> str:
+    if default is None or default == ():
+        return ""
+    if isinstance(default, tuple):
+        return f"`{', '.join(default)}`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError(f"Cannot read the config file {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"The config file {path} is not YAML: {reason}.") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"The config file {path} must hold `setting: value` lines.")
+    for name in values:
+        if name not in Settings.model_fields:
+            raise SettingsError(f"The config file {path} holds `{name}`, which is not a setting.")
+    return values
+
+
+def _refuse_unknown_environment() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise SettingsError(f"The environment holds {name}, which is not a setting: unset it.")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    name = name.removeprefix(PREFIX).lower()
+    secret = "key" in name or "url" in name
+    value = "" if secret else f" (given: {first['input']!r})"
+    return f"The setting `{name}` cannot be used: {first['msg']}{value}."

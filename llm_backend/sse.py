@@ -1,0 +1,79 @@
+"""Event-stream framing: one event out, and events in from bytes that arrive in any pieces."""
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llm_backend.errors import UpstreamFailed
+
+__all__ = ["DONE", "Decoder", "Event", "encode"]
+
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One event of a stream; `name` is None where the stream gave none."""
+
+    data: str
+    name: str | None = None
+
+
+def encode(data: bytes, name: str | None = None) -> bytes:
+    """One event whose data is a single line, as JSON without indentation is."""
+    head = b"" if name is None else b"event: " + name.encode() + b"\n"
+    return head + b"data: " + data + b"\n\n"
+
+
+class Decoder:
+    """Decodes an event stream incrementally: `feed` takes bytes cut anywhere, gives whole events.
+
+    Holds at most `limit_bytes` of an unfinished event; beyond that raises `UpstreamFailed`.
+    Follows the WHATWG framing: CR, LF or CRLF ends a line, an empty line ends an event, one byte
+    order mark may lead, and an event that the end of the stream cuts is none.
+    """
+
+    def __init__(self, limit_bytes: int = 16 * 1024 * 1024) -> None:
+        self._limit_bytes = limit_bytes
+        self._line = bytearray()
+        self._is_first_line = True
+        self._after_cr = False
+        self._data: list[str] = []
+        self._name: str | None = None
+        self._held_bytes = 0
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events that this chunk completes; every one must be taken."""
+        if not chunk:
+            return
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]  # the second half of a CRLF whose CR has ended the line already
+        self._after_cr = chunk.endswith(b"\r")
+        *ended, rest = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for piece in ended:
+            self._line += piece
+            line, self._line = bytes(self._line), bytearray()
+            if line:
+                self._take(line)
+            elif event := self._finish():
+                yield event
+            self._is_first_line = False
+        self._line += rest
+        if self._held_bytes + len(self._line) > self._limit_bytes:
+            raise UpstreamFailed("The stream held an event over the size limit.")
+
+    def _take(self, line: bytes) -> None:
+        if self._is_first_line:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        field, _, value = line.decode("utf-8", errors="replace").partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            self._data.append(value)
+            self._held_bytes += len(line)
+        elif field == "event":
+            self._name = value or None
+
+    def _finish(self) -> Event | None:
+        event = Event(data="\n".join(self._data), name=self._name) if self._data else None
+        self._data, self._name, self._held_bytes = [], None, 0
+        return event

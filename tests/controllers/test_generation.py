@@ -1,0 +1,204 @@
+"""Bodies become generations; what is not honoured is refused by name."""
+
+import pytest
+
+from llm_backend.controllers.generation import chat_from, prompts_from
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def chat(**fields):
+    return chat_from({**CHAT, **fields}, choices_limit=4)
+
+
+def prompts(**fields):
+    return prompts_from({"model": "m", "prompt": "p", **fields}, choices_limit=4, prompts_limit=3)
+
+
+def test_null_means_the_default_everywhere():
+    nothing = dict.fromkeys(
+        ["temperature", "top_p", "n", "stop", "max_tokens", "max_completion_tokens", "seed",
+         "tools", "logit_bias", "logprobs", "top_logprobs", "response_format", "stream_options",
+         "store"]
+    )  # fmt: skip
+
+    assert chat(**nothing) == chat()
+
+
+def test_sampling_is_taken_over():
+    asked = chat(temperature=0, top_p=0.5, frequency_penalty=1, presence_penalty=-1,
+                 logit_bias={"5": -100}, seed=-3, logprobs=True, top_logprobs=2)  # fmt: skip
+
+    assert asked.sampling.temperature == 0.0
+    assert asked.sampling.top_p == 0.5
+    assert asked.sampling.frequency_penalty == 1.0
+    assert asked.sampling.presence_penalty == -1.0
+    assert asked.sampling.logit_bias == {5: -100.0}
+    assert asked.sampling.seed == 2**63 - 3
+    assert asked.sampling.logprobs == 2
+
+
+def test_the_newer_of_two_token_limits_counts():
+    assert chat(max_tokens=5, max_completion_tokens=7).limits.max_tokens == 7
+    assert chat(max_tokens=5).limits.max_tokens == 5
+
+
+def test_stop_may_be_a_string_or_a_list():
+    assert chat(stop="a").limits.stop == ("a",)
+    assert chat(stop=["a", "b"]).limits.stop == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "param"),
+    [
+        ("response_format", {"type": "json_object"}, "response_format"),
+        ("modalities", ["text", "audio"], "modalities"),
+        ("web_search_options", {}, "web_search_options"),
+        ("prediction", {"type": "content", "content": "x"}, "prediction"),
+        ("functions", [{"name": "f"}], "functions"),
+        ("reasoning_effort", "high", "reasoning_effort"),
+        ("service_tier", "flex", "service_tier"),
+        ("something_new", 1, "something_new"),
+        ("tools", [{"type": "custom", "custom": {"name": "c"}}], "tools[0].type"),
+        (
+            "tools",
+            [{"type": "function", "function": {"name": "f", "strict": True}}],
+            "tools[0].function.strict",
+        ),
+    ],
+)
+def test_a_field_that_is_not_honoured_is_refused_by_name(field, value, param):
+    with pytest.raises(UnsupportedField) as caught:
+        chat(**{field: value})
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"n": 5}, "n"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": -1}, "max_completion_tokens"),
+        ({"stop": ["a", ""]}, "stop"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logit_bias": {"1": 101}}, "logit_bias.1"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(fields, param):
+    with pytest.raises(InvalidRequest) as caught:
+        chat(**fields)
+    assert caught.value.param == param
+
+
+def test_values_that_ask_for_what_happens_anyway_pass():
+    asked = chat(response_format={"type": "text"}, modalities=["text"], service_tier="auto")
+
+    assert asked == chat()
+
+
+def test_tools_may_be_forbidden():
+    assert chat(tools=[TOOL], tool_choice="none").tools == []
+    assert chat(tools=[TOOL]).tools == [TOOL]
+
+
+def test_content_may_be_a_string_or_parts_or_null():
+    asked = chat_from(
+        {
+            "model": "m",
+            "messages": [
+                {
+                    "role": "developer",
+                    "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "kind"}],
+                },
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "function_call": {"name": "f", "arguments": "{}"},
+                },
+                {"role": "function", "name": "f", "content": "1"},
+                {"role": "assistant", "content": [{"type": "refusal", "refusal": "No"}]},
+            ],
+        },
+        choices_limit=1,
+    )  # fmt: skip
+
+    assert [message["role"] for message in asked.messages] == [
+        "system",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
+    assert [message["content"] for message in asked.messages] == ["Be\nkind", None, "1", "No"]
+    assert asked.messages[1]["tool_calls"][0]["function"]["name"] == "f"
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
+def test_a_part_that_is_not_text_is_refused_where_it_stands(kind):
+    with pytest.raises(UnsupportedField) as caught:
+        chat(
+            messages=[{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": kind}]}]
+        )
+    assert caught.value.param == "messages[0].content[1].type"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a", ["a"]),
+        (["a", "b"], ["a", "b"]),
+        ([1, 2], [[1, 2]]),
+        ([[1], [2]], [[1], [2]]),
+        (None, [""]),
+    ],
+)
+def test_all_forms_of_prompt_are_read(prompt, expected):
+    assert [one.prompt for one in prompts(prompt=prompt)] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"best_of": 1, "n": 2}, "best_of"),
+        ({"best_of": 5}, "best_of"),
+        ({"best_of": 3, "stream": True}, "best_of"),
+        ({"suffix": "end"}, "suffix"),
+        ({"prompt": ["a"] * 4}, "prompt"),
+        ({"prompt": []}, "prompt"),
+    ],
+)
+def test_completions_that_cannot_be_are_refused_by_name(fields, param):
+    with pytest.raises(InvalidRequest) as caught:
+        prompts(**fields)
+    assert caught.value.param == param
+
+
+def test_completions_end_after_sixteen_tokens_unless_told():
+    assert prompts()[0].limits.max_tokens == 16
+    assert prompts(max_tokens=0)[0].limits.max_tokens == 0
+
+
+def test_whole_numbers_may_be_written_with_a_point():
+    asked = chat(n=2.0, max_tokens=5.0, logprobs=True, top_logprobs=1.0)
+
+    assert (asked.limits.choices, asked.limits.max_tokens, asked.sampling.logprobs) == (2, 5, 1)
+    assert prompts(prompt=[1.0, 2])[0].prompt == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"max_tokens": 1e300}, "max_tokens"),
+        ({"prompt": [1, -1]}, "prompt[1]"),
+        ({"prompt": [[1], [1e300]]}, "prompt[1][0]"),
+    ],
+)
+def test_numbers_that_no_engine_can_hold_are_refused_where_they_stand(fields, param):
+    with pytest.raises(InvalidRequest) as caught:
+        prompts(**fields)
+    assert caught.value.param == param

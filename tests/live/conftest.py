@@ -1,0 +1,27 @@
+"""The live tests share one served process with the built-in model."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import openai
+import pytest
+import pytest_asyncio
+
+from tests.serving import Served, serve
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(tmp_path_factory.mktemp("server"), "--alias", "gpt-3.5-turbo") as served:
+        yield served
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
+        yield one
+
+
+@pytest_asyncio.fixture
+async def async_client(server: Served) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0) as one:
+        yield one

@@ -1,0 +1,81 @@
+"""What survives when processes are killed."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.serving import Served, serve
+
+CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]}
+LONG = {**CHAT, "stream": True, "ignore_eos": True, "max_tokens": 2000}
+
+
+def answer_when_back(served: Served) -> httpx.Response:
+    deadline = time.monotonic() + 60
+    while True:
+        response = httpx.post(f"{served.base_url}/chat/completions", json=CHAT, timeout=60)
+        if response.status_code != 503:
+            return response
+        assert response.headers["retry-after"]
+        assert response.json()["error"]["message"]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_stream_whose_engine_dies_ends_with_an_error_event_and_the_next_is_answered(tmp_path):
+    with serve(tmp_path) as served:
+        with httpx.stream(
+            "POST", f"{served.base_url}/chat/completions", json=LONG, timeout=60
+        ) as stream:
+            lines = (line for line in stream.iter_lines() if line)
+            next(lines)
+            (worker,) = served.workers()
+            os.kill(worker, signal.SIGKILL)
+            *_, last = lines
+        others = httpx.get(f"{served.base_url}/models")
+        response = answer_when_back(served)
+
+    error = json.loads(last.removeprefix("data: "))["error"]
+    assert error["code"] == "engine_unavailable"
+    assert others.status_code == 200
+    assert response.status_code == 200
+
+
+def test_a_server_that_is_killed_loses_no_chat_that_was_acknowledged(tmp_path):
+    with serve(tmp_path) as served:
+        body = {**CHAT, "max_tokens": 1}
+        acknowledged = [
+            httpx.post(f"{served.base_url}/chat/completions", json=body).json()["id"]
+            for _ in range(10)
+        ]
+        with httpx.stream(
+            "POST", f"{served.base_url}/chat/completions", json={**body, "stream": True}
+        ) as stream:
+            events = [line for line in stream.iter_lines() if line]
+        acknowledged.append(json.loads(events[0][6:])["id"])
+        served.process.kill()
+        served.process.wait()
+
+    with serve(tmp_path, "--model", "none") as served:
+        found = [
+            httpx.get(f"{served.base_url}/chat/completions/{chat_id}").status_code
+            for chat_id in acknowledged
+        ]
+
+    assert found == [200] * 11
+
+
+def test_no_engine_outlives_its_server(tmp_path):
+    with serve(tmp_path) as served:
+        (worker,) = served.workers()
+        served.process.kill()
+        served.process.wait()
+        deadline = time.monotonic() + 10
+        command = Path(f"/proc/{worker}/cmdline")
+        while command.exists() and b"llm_backend" in command.read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

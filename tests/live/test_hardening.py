@@ -1,0 +1,123 @@
+"""What clients and operators do to a server that nobody would do on purpose."""
+
+import contextlib
+import json
+import signal
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.serving import Served, serve
+
+CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]}
+LONG = {**CHAT, "ignore_eos": True, "max_tokens": 2000}
+
+
+def wait_for_requests(served: Served, count: int) -> None:
+    """Returns once so many are being answered, besides the one that asks."""
+    deadline = time.monotonic() + 10
+    while f"in_flight {count + 1}.0" not in httpx.get(f"{served.address}/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_answers_that_outlast_the_grace_period_end_with_an_error_and_are_kept(tmp_path):
+    whole: list[httpx.Response] = []
+    with serve(tmp_path, environment={"LLM_BACKEND_SHUTDOWN_GRACE_S": "1"}) as served:
+        url = f"{served.base_url}/chat/completions"
+        asking = threading.Thread(
+            target=lambda: whole.append(httpx.post(url, json=LONG, timeout=60))
+        )
+        with httpx.stream("POST", url, json={**LONG, "stream": True}, timeout=60) as stream:
+            lines = (line for line in stream.iter_lines() if line)
+            chat_id = json.loads(next(lines).removeprefix("data: "))["id"]
+            asking.start()
+            wait_for_requests(served, 2)
+            served.process.send_signal(signal.SIGTERM)
+            *_, last = lines
+        asking.join()
+        exit_code = served.process.wait(30)
+
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "overloaded"
+    assert whole[0].status_code == 503
+    assert whole[0].headers["retry-after"]
+    assert whole[0].json()["error"]["message"]
+    assert exit_code == 0
+    assert "Traceback" not in served.log.read_text()
+    with serve(tmp_path, "--model", "none") as served:
+        kept = httpx.get(f"{served.base_url}/chat/completions/{chat_id}")
+    assert kept.json()["status"] == "incomplete"
+
+
+def test_a_repeat_penalty_too_small_to_divide_by_is_refused_by_name(server):
+    response = httpx.post(
+        f"{server.base_url}/chat/completions", json={**CHAT, "repeat_penalty": 5e-324}
+    )
+
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "repeat_penalty"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("chat/completions", {**CHAT, "logit_bias": {"50256": -100}}, "logit_bias"),
+        ("chat/completions", {**CHAT, "messages": CHAT["messages"] * 2000}, "messages"),
+        ("completions", {"model": "builtin", "prompt": [999_999]}, "prompt"),
+        ("completions", {"model": "builtin", "prompt": "word " * 9000}, "prompt"),
+        ("embeddings", {"model": "builtin", "input": "Hello!"}, "model"),
+    ],
+)
+def test_what_the_engine_refuses_is_named_too(server, path, fields, param):
+    response = httpx.post(f"{server.base_url}/{path}", json=fields)
+
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+def test_a_prompt_far_too_long_keeps_nobody_waiting(server):
+    began_s = time.monotonic()
+    response = httpx.post(
+        f"{server.base_url}/chat/completions",
+        json={**CHAT, "messages": CHAT["messages"] * 40_000},
+        timeout=60,
+    )
+
+    assert time.monotonic() - began_s < 15
+    assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+def exchange(served: Served, *pieces: bytes) -> httpx.Response:
+    """What the server says to these bytes, until it closes the connection."""
+    host, port = served.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with contextlib.suppress(ConnectionError):  # it may have closed before all is sent
+            for piece in pieces:
+                connection.sendall(piece)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while received := connection.recv(65536):
+                answer += received
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return httpx.Response(int(head.split()[1]), content=body)
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"GARBAGE", b"FOO /v1/models HTTP/1.1", b"GET /v1/models?a=\xff HTTP/1.1"]
+)
+def test_what_is_not_http_is_answered_as_any_other_mistake(server, request_line):
+    response = exchange(server, request_line + b"\r\nHost: 127.0.0.1\r\n\r\n")
+
+    assert response.status_code == 400
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_headers_without_end_are_refused(server):
+    piece = b"X-More: " + b"a" * 8000 + b"\r\n"
+    response = exchange(server, b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n", *[piece] * 500)
+
+    assert response.status_code == 431
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}

@@ -1,0 +1,298 @@
+"""The official client drives every local operation, whole and streamed, sync and async."""
+
+import asyncio
+import json
+
+import openai
+import pytest
+
+HELLO = [{"role": "user", "content": "Hello!"}]
+
+
+def test_a_chat_is_answered(client):
+    answer = client.chat.completions.create(model="builtin", messages=HELLO)
+
+    choice = answer.choices[0]
+    assert answer.object == "chat.completion"
+    assert answer.id.startswith("chatcmpl-")
+    assert choice.message.role == "assistant"
+    assert choice.message.content
+    assert choice.finish_reason == "stop"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert answer.usage.prompt_tokens > 0
+
+
+def test_a_streamed_chat_says_what_the_whole_one_says(client):
+    whole = client.chat.completions.create(model="builtin", messages=HELLO, temperature=0)
+    with client.chat.completions.create(
+        model="builtin", messages=HELLO, temperature=0, stream=True,
+        stream_options={"include_usage": True},
+    ) as stream:  # fmt: skip
+        chunks = list(stream)
+
+    *content, last, usage = chunks
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert len({chunk.created for chunk in chunks}) == 1
+    assert content[0].choices[0].delta.role == "assistant"
+    assert all(chunk.choices[0].delta.role is None for chunk in content[1:])
+    assert all(chunk.choices[0].finish_reason is None for chunk in content)
+    assert last.choices[0].finish_reason == "stop"
+    assert last.choices[0].delta.content is None
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in content)
+    assert text == whole.choices[0].message.content
+    assert usage.choices == []
+    assert usage.usage.completion_tokens == whole.usage.completion_tokens
+
+
+async def test_the_async_client_is_served_alike(async_client):
+    whole = await async_client.chat.completions.create(
+        model="builtin", messages=HELLO, temperature=0
+    )
+    stream = await async_client.chat.completions.create(
+        model="builtin", messages=HELLO, temperature=0, stream=True
+    )
+    text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    assert text == whole.choices[0].message.content
+
+
+async def test_several_chats_at_once_are_all_answered(async_client):
+    answers = await asyncio.gather(
+        *(
+            async_client.chat.completions.create(
+                model="builtin", messages=[{"role": "user", "content": f"Repeat after me: {word}"}]
+            )
+            for word in ("apple", "stone", "river", "cloud", "piano", "tiger", "lemon", "chair")
+        )
+    )
+
+    assert len({answer.id for answer in answers}) == 8
+    assert all(answer.choices[0].message.content for answer in answers)
+
+
+def test_the_same_seed_says_the_same(client):
+    said = {
+        client.chat.completions.create(
+            model="builtin", messages=HELLO, seed=7, temperature=1.5, max_tokens=12
+        ).choices[0].message.content
+        for _ in range(3)
+    }  # fmt: skip
+
+    assert len(said) == 1
+
+
+def test_several_choices_come_with_one_prompt(client):
+    answer = client.chat.completions.create(
+        model="builtin", messages=HELLO, n=3, temperature=1.5, max_tokens=8
+    )
+
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert answer.usage.completion_tokens <= 24
+
+
+def test_an_answer_ends_at_the_token_limit_and_at_a_stop_string(client):
+    cut = client.chat.completions.create(model="builtin", messages=HELLO, max_tokens=1)
+    whole = client.chat.completions.create(model="builtin", messages=HELLO, temperature=0)
+    text = whole.choices[0].message.content
+    stop = text[3:6]
+    stopped = client.chat.completions.create(
+        model="builtin", messages=HELLO, temperature=0, stop=[stop]
+    )
+
+    assert cut.choices[0].finish_reason == "length"
+    assert cut.usage.completion_tokens == 1
+    assert stopped.choices[0].finish_reason == "stop"
+    assert stopped.choices[0].message.content == text[: text.index(stop)]
+
+
+def test_logprobs_tell_each_token_and_its_rivals(client):
+    answer = client.chat.completions.create(
+        model="builtin", messages=HELLO, temperature=0, logprobs=True, top_logprobs=3, max_tokens=5
+    )
+
+    content = answer.choices[0].logprobs.content
+    spelled = b"".join(bytes(token.bytes) for token in content)
+    assert len(content) == 5
+    assert spelled.decode() == answer.choices[0].message.content
+    assert all(len(token.top_logprobs) == 3 for token in content)
+    assert all(token.logprob == max(t.logprob for t in token.top_logprobs) for token in content)
+
+
+def test_a_tool_is_called_and_its_result_used(client):
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "Current weather of a city",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            },
+        },
+    }
+    question = [{"role": "user", "content": "What is the weather in Paris?"}]
+    asked = client.chat.completions.create(
+        model="builtin", messages=question, tools=[tool], temperature=0
+    )
+    call = asked.choices[0].message.tool_calls[0]
+    result = {"role": "tool", "tool_call_id": call.id, "content": '{"temperature": 21}'}
+    answer = client.chat.completions.create(
+        model="builtin",
+        messages=[*question, asked.choices[0].message.to_dict(), result],
+        tools=[tool],
+        temperature=0,
+    )
+
+    assert asked.choices[0].finish_reason == "tool_calls"
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments) == {"city": "Paris"}
+    assert answer.choices[0].message.content
+
+
+def test_a_prompt_is_continued_in_all_its_forms(client):
+    for prompt, count in (("Hello", 1), (["Hello", "Good"], 2), ([5, 6, 7], 1), ([[5], [6, 7]], 2)):
+        answer = client.completions.create(model="builtin", prompt=prompt, max_tokens=4)
+
+        assert answer.object == "text_completion"
+        assert [choice.index for choice in answer.choices] == list(range(count))
+        assert answer.usage.completion_tokens <= 4 * count
+
+
+def test_a_streamed_prompt_with_echo_begins_with_itself(client):
+    with client.completions.create(
+        model="builtin", prompt="Hello there", max_tokens=3, echo=True, stream=True, temperature=0
+    ) as stream:
+        text = "".join(chunk.choices[0].text for chunk in stream)
+    whole = client.completions.create(
+        model="builtin", prompt="Hello there", max_tokens=3, echo=True, temperature=0
+    )
+
+    assert text.startswith("Hello there")
+    assert whole.choices[0].text == text
+
+
+def test_logprobs_of_an_echoed_prompt_begin_with_null(client):
+    answer = client.completions.create(
+        model="builtin", prompt="Hello there", max_tokens=0, echo=True, logprobs=2
+    )
+
+    logprobs = answer.choices[0].logprobs
+    assert "".join(logprobs.tokens) == "Hello there"
+    assert logprobs.token_logprobs[0] is None
+    assert all(value <= 0 for value in logprobs.token_logprobs[1:])
+    assert logprobs.text_offset[0] == 0
+    assert len(logprobs.text_offset) == len(logprobs.tokens)
+
+
+def test_the_best_of_several_is_given(client):
+    answer = client.completions.create(
+        model="builtin", prompt="Hello", n=2, best_of=4, max_tokens=4, temperature=1.0
+    )
+
+    assert len(answer.choices) == 2
+
+
+def test_models_are_listed_and_say_what_they_are(client):
+    models = {model.id: model for model in client.models.list()}
+
+    assert set(models) == {"builtin", "gpt-3.5-turbo"}
+    assert "small" in models["builtin"].to_dict()["description"]
+    assert client.models.retrieve("gpt-3.5-turbo").id == "gpt-3.5-turbo"
+
+
+def test_an_alias_answers_under_its_own_name(client):
+    answer = client.chat.completions.create(model="gpt-3.5-turbo", messages=HELLO, max_tokens=2)
+
+    assert answer.model == "gpt-3.5-turbo"
+
+
+def test_a_local_model_cannot_be_deleted_by_a_client(client):
+    with pytest.raises(openai.PermissionDeniedError):
+        client.models.delete("builtin")
+
+
+def test_an_unknown_model_is_not_found_everywhere(client):
+    calls = [
+        lambda: client.chat.completions.create(model="nobody", messages=HELLO),
+        lambda: client.completions.create(model="nobody", prompt="x"),
+        lambda: client.embeddings.create(model="nobody", input="x"),
+        lambda: client.models.retrieve("nobody"),
+        lambda: client.models.delete("nobody"),
+    ]
+    for call in calls:
+        with pytest.raises(openai.NotFoundError) as caught:
+            call()
+        assert caught.value.code == "model_not_found"
+
+
+def test_a_chat_model_makes_no_embeddings_and_says_so(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model="builtin", input="x")
+    assert "embed" in caught.value.message
+
+
+def test_a_prompt_that_cannot_fit_is_refused(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(
+            model="builtin", messages=[{"role": "user", "content": "word " * 9000}]
+        )
+    assert caught.value.code == "context_length_exceeded"
+
+
+def test_a_token_outside_the_vocabulary_is_refused(client):
+    with pytest.raises(openai.BadRequestError):
+        client.completions.create(model="builtin", prompt=[10**6])
+
+
+def test_an_operation_that_nobody_answers_says_what_would(client):
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.images.generate(prompt="a cat")
+    assert caught.value.status_code == 501
+    assert "OPENAI_API_KEY" in caught.value.message
+
+
+def test_stored_chats_are_listed_read_changed_and_deleted(client):
+    kept = [
+        client.chat.completions.create(
+            model="builtin", messages=HELLO, max_tokens=2, metadata={"run": "stored", "n": str(n)}
+        )
+        for n in range(3)
+    ]
+    client.chat.completions.create(
+        model="builtin", messages=HELLO, max_tokens=2, metadata={"run": "stored"}, store=False
+    )
+
+    listed = list(client.chat.completions.list(metadata={"run": "stored"}, limit=2))
+    assert [chat.id for chat in listed] == [chat.id for chat in kept]
+    newest = client.chat.completions.list(metadata={"run": "stored"}, order="desc", limit=1)
+    assert newest.data[0].id == kept[2].id
+    got = client.chat.completions.retrieve(kept[0].id)
+    assert got.choices[0].message.content == kept[0].choices[0].message.content
+    messages = client.chat.completions.messages.list(kept[0].id)
+    assert messages.data[0].content == "Hello!"
+    changed = client.chat.completions.update(kept[0].id, metadata={"run": "changed"})
+    assert changed.metadata == {"run": "changed"}
+    assert client.chat.completions.delete(kept[0].id).deleted
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.retrieve(kept[0].id)
+    assert kept[0].id in caught.value.message
+
+
+def test_a_streamed_chat_is_stored_before_its_last_word(client):
+    with client.chat.completions.create(
+        model="builtin", messages=HELLO, temperature=0, stream=True
+    ) as stream:
+        chunks = list(stream)
+
+    stored = client.chat.completions.retrieve(chunks[0].id)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert stored.choices[0].message.content == text
+    assert stored.to_dict()["status"] == "completed"
+
+
+def test_an_empty_prompt_begins_a_new_text(client):
+    answer = client.completions.create(model="builtin", prompt="", max_tokens=3, echo=True)
+
+    assert answer.usage.prompt_tokens == 1
+    assert answer.usage.completion_tokens <= 3

@@ -1,0 +1,104 @@
+"""What a person meets who starts the server, or tries to."""
+
+import socket
+import subprocess
+import sys
+
+import httpx
+
+from tests.serving import serve
+
+
+def refusal(*flags: str, **environment: str) -> str:
+    """The sentence of a server that does not start."""
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-m", "llm_backend", "serve", "--port", "0", *flags],
+        capture_output=True, text=True, timeout=60, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("llm-backend: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal("--port", str(port), "--data-dir", str(tmp_path))
+
+    assert f"127.0.0.1:{port} is in use" in said
+
+
+def test_a_bad_setting_is_one_sentence(tmp_path):
+    assert "`slots`" in refusal("--slots", "0", "--data-dir", str(tmp_path))
+    assert "store_chats" in refusal("--data-dir", str(tmp_path), LLM_BACKEND_STORE_CHATS="maybe")
+
+
+def test_a_model_that_is_not_there_or_no_model_is_one_sentence(tmp_path):
+    fake = tmp_path / "fake.gguf"
+    fake.write_text("not a model")
+
+    assert "missing.gguf" in refusal(
+        "--model", str(tmp_path / "missing.gguf"), "--data-dir", str(tmp_path)
+    )
+    assert "fake.gguf" in refusal("--model", str(fake), "--data-dir", str(tmp_path))
+
+
+def test_an_alias_of_nothing_is_one_sentence(tmp_path):
+    assert "`nobody`" in refusal("--alias", "x=nobody", "--data-dir", str(tmp_path))
+
+
+def test_a_data_folder_that_cannot_be_is_one_sentence(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+
+    assert str(file) in refusal("--data-dir", str(file / "data"))
+
+
+def test_listening_for_everybody_without_a_key_is_refused(tmp_path):
+    assert "LLM_BACKEND_API_KEYS" in refusal("--host", "0.0.0.0", "--data-dir", str(tmp_path))
+
+
+def test_a_key_once_configured_is_wanted_everywhere_but_for_health(tmp_path):
+    environment = {"LLM_BACKEND_API_KEYS": "sk-one,sk-two"}
+    with serve(tmp_path, "--model", "none", environment=environment) as served:
+        for path in ("/v1/models", "/v1/images/generations", "/v1/chat/completions"):
+            assert httpx.get(f"{served.address}{path}").status_code in (401, 405)
+        for key in ("sk-one", "sk-two"):
+            headers = {"authorization": f"Bearer {key}"}
+            assert httpx.get(f"{served.base_url}/models", headers=headers).status_code == 200
+        wrong = httpx.get(f"{served.base_url}/models", headers={"authorization": "Bearer sk-on"})
+        health = [
+            httpx.get(f"{served.address}/{name}").status_code for name in ("healthz", "metrics")
+        ]
+
+    assert wrong.status_code == 401
+    assert wrong.json()["error"]["code"] == "invalid_api_key"
+    assert health == [200, 200]
+    assert "sk-one" not in served.log.read_text()
+
+
+def test_metrics_count_what_was_answered(tmp_path):
+    with serve(tmp_path, "--model", "none") as served:
+        httpx.get(f"{served.base_url}/models")
+        text = httpx.get(f"{served.address}/metrics").text
+
+    assert 'llm_backend_requests_total{operation="listModels",status="200"} 1.0' in text
+
+
+def test_neither_prompts_nor_keys_are_logged(tmp_path):
+    with serve(tmp_path, "--log-level", "debug") as served:
+        httpx.post(
+            f"{served.base_url}/chat/completions",
+            json={"model": "builtin", "messages": [{"role": "user", "content": "my secret plan"}]},
+            headers={"authorization": "Bearer sk-sesame"},
+            timeout=60,
+        )
+    log = served.log.read_text()
+
+    assert "secret plan" not in log
+    assert "sk-sesame" not in log
+    assert "createChatCompletion" in log

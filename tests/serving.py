@@ -1,0 +1,104 @@
+"""Starts the real server as a user would, for tests that need one."""
+
+import contextlib
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+START_TIMEOUT_S = 90.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A running server: where it answers, its process, and the file its log goes to."""
+
+    address: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def base_url(self) -> str:
+        """What clients are given."""
+        return f"{self.address}/v1"
+
+    def workers(self) -> list[int]:
+        """The process ids of its engine processes."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [
+            int(pid)
+            for pid in children.read_text().split()
+            if b"llm_backend.engine" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+    def wait_ready(self) -> None:
+        """Returns once a model can answer."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while httpx.get(f"{self.address}/readyz").status_code != 200:
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def serve(
+    data_dir: Path, *flags: str, environment: dict[str, str] | None = None, ready: bool = True
+) -> Iterator[Served]:
+    """`llm-backend serve` on a free port; answers are checked against the document."""
+    log = data_dir / "server.log"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "llm_backend", "serve", "--port", "0",
+               "--data-dir", str(data_dir), "--response-validation", "enforce",
+               *flags]  # fmt: skip
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LLM_BACKEND_", "OPENAI_", "LLAMA_", "DATABASE_URL"))
+    }
+    with log.open("a") as log_file:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log_file, text=True,
+            env={**inherited, **(environment or {})},
+        )  # fmt: skip
+    try:
+        served = Served(address=_address(process, log), process=process, log=log)
+        if ready:
+            served.wait_ready()
+        yield served
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _address(process: subprocess.Popen[str], log: Path) -> str:
+    """The address that the server prints once it listens."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        with contextlib.suppress(ValueError):  # closed at the end of the test
+            for line in process.stdout:
+                lines.put(line)
+
+    threading.Thread(target=read, daemon=True).start()
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(queue.Empty):
+            if found := re.search(r"Serving on (http://\S+)", lines.get(timeout=0.2)):
+                return found[1]
+    raise AssertionError(f"The server did not start: {log.read_text()}")

@@ -1,0 +1,25 @@
+"""The composition root, where no server is needed to see what it does."""
+
+import asyncio
+
+from llm_backend.app import _migrate_later
+from llm_backend.store import UnknownSchema
+
+
+class AheadOfUs:
+    """A database of a newer program."""
+
+    async def read(self, _work: object) -> str:
+        return "9999"
+
+    async def alter(self, _work: object) -> None:
+        raise UnknownSchema("The database is at revision 9999.")
+
+
+async def test_a_database_that_came_up_and_cannot_be_migrated_is_told_to_a_person(caplog):
+    async with asyncio.timeout(20):
+        await _migrate_later(AheadOfUs())
+
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("CRITICAL", "database_not_migrated")
+    assert "9999" in record.reason

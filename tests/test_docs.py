@@ -1,0 +1,84 @@
+"""Documents say what is true: generated pages are in step, and README's commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from llm_backend.cli import app
+from llm_backend.contract import coverage_markdown, load_document
+from llm_backend.settings import Settings, configuration_markdown
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_coverage_page_is_generated():
+    page = (ROOT / "docs/coverage.md").read_text()
+
+    assert page == coverage_markdown(load_document().operations), "run `make docs`"
+
+
+def test_the_configuration_page_is_generated():
+    page = (ROOT / "docs/configuration.md").read_text()
+
+    assert page == configuration_markdown(), "run `make docs`"
+
+
+def test_every_setting_says_what_it_is():
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_every_command_that_the_readme_names_exists():
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text()
+
+    assert {"run", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for command in set(re.findall(r"llm-backend (serve|operations|models convert)", text)):
+        result = CliRunner().invoke(app, [*command.split(), "--help"])
+        assert result.exit_code == 0, command
+    for flag in set(re.findall(r"llm-backend serve [^`\n]*?(--[a-z-]+)", text)):
+        assert flag in CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "200"}).output
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_document_links_to_exists(name):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_module_that_the_architecture_draws_exists():
+    drawn = re.findall(r"\b[a-z_]+\.py\b", (ROOT / "ARCHITECTURE.md").read_text())
+    have = {path.name for path in (ROOT / "llm_backend").rglob("*.py")}
+
+    assert set(drawn) <= have
+
+
+@pytest.mark.parametrize("package", ["backends", "contract", "controllers", "engine"])
+def test_the_architecture_draws_every_module(package):
+    drawn = re.findall(r"\b[a-z_]+\.py\b", (ROOT / "ARCHITECTURE.md").read_text())
+    have = {path.name for path in (ROOT / "llm_backend" / package).glob("[a-z]*.py")}
+
+    assert have <= set(drawn)
+
+
+def test_the_operations_command_prints_every_operation_as_json():
+    import json
+
+    done = subprocess.run(
+        [sys.executable, "-m", "llm_backend", "operations", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = json.loads(done.stdout)
+
+    assert len(rows) >= 281
+    assert all(
+        set(row) == {"operationId", "method", "path", "tag", "answered", "controller"}
+        and row["answered"] in ("local", "upstream", "unsupported")
+        for row in rows
+    )

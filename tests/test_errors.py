@@ -1,0 +1,42 @@
+"""Errors: each knows its status, and all look like OpenAI's."""
+
+import pytest
+
+from llm_backend import errors
+
+
+def every_error() -> list[type[errors.ApiError]]:
+    found, waiting = [], [errors.ApiError]
+    while waiting:
+        kind = waiting.pop()
+        found.append(kind)
+        waiting += kind.__subclasses__()
+    return found
+
+
+@pytest.mark.parametrize("kind", every_error())
+def test_every_error_is_drawn_in_the_tree(kind):
+    assert kind.__name__ in (errors.__doc__ or "")
+    assert str(kind.status) in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in every_error() if kind.status not in (404, 499)])
+def test_every_body_has_all_four_keys(kind):
+    body = errors.error_body(kind("what happened", param="model"))
+
+    assert body["error"] == {
+        "message": "what happened",
+        "type": kind.type,
+        "param": "model",
+        "code": kind.default_code,
+    }
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 415, 429, 501, 502, 503])
+def test_a_status_becomes_the_error_of_that_status(status):
+    assert errors.from_status(status, "said so").status == status
+
+
+def test_statuses_without_an_error_of_their_own_keep_their_side():
+    assert errors.from_status(418, "teapot").status == 400
+    assert errors.from_status(599, "odd").status == 500

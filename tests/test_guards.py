@@ -1,0 +1,58 @@
+"""What stands in front of the API."""
+
+import logging
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from llm_backend.guards import AccessLog, HostGuard
+from llm_backend.settings import load_settings
+from llm_backend.telemetry import Metrics
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def behind(hosts: tuple[str, ...]) -> TestClient:
+    return TestClient(HostGuard(PlainTextResponse("in"), hosts))
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"]
+)
+def test_its_own_names_are_let_in(host):
+    assert behind(LOOPBACK).get("/", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "::1"]
+)
+def test_other_names_are_kept_out(host):
+    response = behind(LOOPBACK).get("/", headers={"host": host})
+
+    assert response.status_code == 403
+    assert response.json()["error"]["code"] == "host_not_allowed"
+
+
+def test_an_open_server_on_loopback_is_guarded_and_one_with_keys_is_not():
+    assert "localhost" in load_settings().hosts
+    assert load_settings({"api_keys": ["sk-x"]}).hosts == ()
+    assert load_settings({"host": "0.0.0.0", "allow_open": True}).hosts == ()
+    assert load_settings({"allowed_hosts": ["llm.example"]}).hosts == ("llm.example",)
+
+
+async def broken(scope, receive, send):
+    scope["state"] = {"operation_id": "listModels"}
+    await PlainTextResponse("no", status_code=503)(scope, receive, send)
+
+
+def test_an_answer_is_counted_and_logged_without_its_words(caplog):
+    metrics = Metrics()
+    with caplog.at_level(logging.INFO, logger="llm_backend.guards"):
+        TestClient(AccessLog(broken, metrics)).get("/?key=secret")
+
+    text = metrics.render().decode()
+    assert 'llm_backend_requests_total{operation="listModels",status="503"} 1.0' in text
+    assert "llm_backend_requests_in_flight 0.0" in text
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "secret" not in caplog.text

@@ -1,0 +1,113 @@
+"""Settings: one source of truth, and no silent defaults."""
+
+from pathlib import Path
+
+import pytest
+
+from llm_backend.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LLAMA_MODEL_FILE", "LLAMA_CONTEXT_SIZE", "OPENAI_API_KEY", "OPENAI_BASE_URL",
+                 "DATABASE_URL", "LOG_LEVEL"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_anything_it_is_open_on_loopback_with_the_built_in_model():
+    settings = load_settings()
+
+    assert settings.models == ("builtin",)
+    assert settings.is_loopback
+    assert settings.api_keys == ()
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path, monkeypatch):
+    file = tmp_path / "config.yaml"
+    file.write_text("port: 1\nslots: 3\nhost: 0.0.0.0\n")
+    monkeypatch.setenv("LLM_BACKEND_PORT", "2")
+    monkeypatch.setenv("LLM_BACKEND_HOST", "::1")
+
+    settings = load_settings({"port": 3, "host": None}, file)
+
+    assert (settings.port, settings.host, settings.slots) == (3, "::1", 3)
+
+
+def test_the_names_that_users_know_already_are_read(monkeypatch):
+    monkeypatch.setenv("LLAMA_MODEL_FILE", "a.gguf,b.gguf")
+    monkeypatch.setenv("LLAMA_CONTEXT_SIZE", "512")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+
+    settings = load_settings()
+
+    assert settings.models == ("a.gguf", "b.gguf")
+    assert settings.context_tokens == 512
+    assert settings.openai_api_key is not None
+    assert settings.log_level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"port": 70000}, "port"),
+        ({"slots": 0}, "slots"),
+        ({"store_chats": "sometimes"}, "store_chats"),
+        ({"log_level": "loud"}, "log_level"),
+        ({"queue_deadline_s": "soon"}, "queue_deadline_s"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_that_names_the_setting(flags, named):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(flags)
+
+    assert f"`{named}`" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_value_in_the_environment_is_an_error_too(monkeypatch):
+    monkeypatch.setenv("LLAMA_CONTEXT_SIZE", "many")
+
+    with pytest.raises(SettingsError, match="context_tokens"):
+        load_settings()
+
+
+def test_a_name_that_is_no_setting_is_refused_wherever_it_stands(tmp_path, monkeypatch):
+    file = tmp_path / "config.yaml"
+    file.write_text("prot: 8000\n")
+
+    with pytest.raises(SettingsError, match="`prot`"):
+        load_settings({}, file)
+    monkeypatch.setenv("LLM_BACKEND_PROT", "8000")
+    with pytest.raises(SettingsError, match="LLM_BACKEND_PROT"):
+        load_settings()
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
+def test_a_file_that_holds_no_settings_is_refused(tmp_path, text):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+
+    with pytest.raises(SettingsError, match="config file"):
+        load_settings({}, file)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="No such file"):
+        load_settings({}, tmp_path / "none.yaml")
+
+
+def test_secrets_do_not_show_in_print_or_error(monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_API_KEYS", "sk-one,sk-two")
+
+    settings = load_settings()
+
+    assert len(settings.api_keys) == 2
+    assert "sk-one" not in repr(settings)
+
+
+def test_the_data_folder_is_absolute_and_holds_the_database(tmp_path):
+    settings = load_settings({"data_dir": tmp_path})
+
+    assert settings.database == f"sqlite:///{tmp_path}/llm-backend.sqlite3"
+    assert Settings.model_fields["data_dir"].default == Path("~/.local/share/llm-backend")

@@ -1,0 +1,94 @@
+"""Event-stream framing: any cutting of the bytes gives the same events."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.errors import UpstreamFailed
+from llm_backend.sse import DONE, Decoder, Event, encode
+
+LINES = [
+    "data: a",
+    "data:b",
+    "data",
+    "data: é€😀",
+    "event: x",
+    "event:",
+    ": note",
+    "id: 1",
+    "odd",
+    "",
+]
+streams = st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from(["\n", "\r", "\r\n"]))).map(
+    lambda lines: "".join(line + end for line, end in lines).encode()
+)
+
+
+def events(*pieces: bytes) -> list[Event]:
+    decoder = Decoder()
+    return [event for piece in pieces for event in decoder.feed(piece)]
+
+
+def by_the_standard(stream: str) -> list[Event]:
+    """The WHATWG's parsing, written as it stands there."""
+    found, data, name = [], "", ""
+    lines = stream.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for line in lines[:-1]:
+        field, _, value = line.partition(":")
+        if not line:
+            if data:
+                found.append(Event(data=data.removesuffix("\n"), name=name or None))
+            data, name = "", ""
+        elif field == "data":
+            data += value.removeprefix(" ") + "\n"
+        elif field == "event":
+            name = value.removeprefix(" ")
+    return found
+
+
+@given(streams, st.data())
+def test_any_cutting_gives_what_the_standard_says(stream: bytes, data: st.DataObject):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    pieces = [
+        stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    ]
+
+    expected = by_the_standard(stream.decode())
+    assert events(*pieces) == expected
+    assert events(*(bytes([byte]) for byte in stream)) == expected
+
+
+@given(st.text().filter(lambda text: not set(text) & set("\r\n")), st.sampled_from([None, "x"]))
+def test_what_is_encoded_is_decoded(text: str, name: str | None):
+    assert events(encode(text.encode(), name)) == [Event(data=text, name=name)]
+
+
+def test_a_byte_order_mark_leads_once():
+    assert events(b"\xef\xbb", b"\xbfdata: a\n\n") == [Event(data="a")]
+    assert events(b"data: a\n\n\xef\xbb\xbfdata: b\n\n") == [Event(data="a")]
+
+
+def test_a_crlf_cut_in_the_middle_ends_one_line_only():
+    assert events(b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n") == [Event(data="a\nb")]
+    assert events(b"data: a\r", b"\n", b"\n") == [Event(data="a")]
+
+
+def test_comments_and_half_events_are_none():
+    assert events(b": ping\n\n: ping\n\ndata: half") == []
+
+
+def test_the_end_of_a_stream_is_an_event():
+    assert events(DONE) == [Event(data="[DONE]")]
+
+
+def test_an_endless_event_is_refused_and_endless_comments_are_not():
+    pings = Decoder(limit_bytes=100)
+    for _ in range(100):
+        assert list(pings.feed(b": ping\n")) == []
+
+    endless = Decoder(limit_bytes=100)
+    list(endless.feed(b"data: x\n" * 14))
+    with pytest.raises(UpstreamFailed):
+        list(endless.feed(b"data: x\n"))
+    with pytest.raises(UpstreamFailed):
+        list(Decoder(limit_bytes=100).feed(b"x" * 101))
