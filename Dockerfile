@@ -1,0 +1,65 @@
+# The compiler stays behind in `build`; what runs is Debian slim, Python and one virtual environment.
+#
+#   docker build -t llm-backend .
+#   docker run --read-only --tmpfs /tmp -p 8000:8000 -v llm-data:/data -e LLM_BACKEND_API_KEYS=sk-mine llm-backend
+
+FROM python:3.11-slim-bookworm AS build
+# hadolint ignore=DL3008  # Debian keeps one version of a package: a pinned one is gone with its first fix
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends build-essential \
+    && rm -rf /var/lib/apt/lists/*
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+
+# llama.cpp first: it takes minutes to compile and changes least, so its layer is kept longest.
+COPY requirements/build.lock requirements/llama.lock requirements/
+COPY scripts/build_llama.py scripts/
+RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r requirements/build.lock
+RUN PATH=/opt/build/bin:$PATH python scripts/build_llama.py --portable --wheel-dir /wheels
+
+COPY requirements/postgresql.lock requirements/
+RUN python -m venv /opt/llm-backend \
+    && /opt/llm-backend/bin/pip install --require-hashes -r requirements/postgresql.lock \
+    && /opt/llm-backend/bin/pip install --no-deps --no-index /wheels/llama_cpp_python-*.whl
+
+# The package last; openapi/ is compiled into it and is not needed afterwards.
+COPY pyproject.toml hatch_build.py README.md ./
+COPY openapi/ openapi/
+COPY llm_backend/ llm_backend/
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/llm-backend/bin/pip install --no-deps --no-index /wheels/llm_backend-*.whl
+
+
+FROM python:3.11-slim-bookworm AS base
+# hadolint ignore=DL3008  # as above
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 llm \
+    && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin llm \
+    && install --directory --owner=10001 --group=10001 /data /models
+COPY --from=build /opt/llm-backend /opt/llm-backend
+ENV PATH=/opt/llm-backend/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /data
+VOLUME ["/data", "/models"]
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
+import http.client, os, sys; \
+server = http.client.HTTPConnection('127.0.0.1', int(os.getenv('LLM_BACKEND_PORT', '8000')), timeout=4); \
+server.request('GET', '/healthz'); \
+sys.exit(server.getresponse().status != 200)"]
+USER 10001:10001
+ENTRYPOINT ["llm-backend"]
+CMD ["serve", "--host", "0.0.0.0", "--data-dir", "/data"]
+
+
+# For Tilt: the package may be written to, and the server starts anew when it was.
+FROM base AS dev
+USER 0:0
+RUN chown -R 10001:10001 /opt/llm-backend/lib/python3.11/site-packages/llm_backend
+USER 10001:10001
+ENTRYPOINT ["watchfiles", "--sigint-timeout", "30", "llm-backend serve --host 0.0.0.0 --data-dir /data", "/opt/llm-backend/lib/python3.11/site-packages/llm_backend"]
+CMD []
+
+
+FROM base AS runtime

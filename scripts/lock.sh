@@ -1,0 +1,18 @@
+#!/bin/sh
+# Writes requirements/*.lock anew: newest versions that fit, for every platform, with hashes and without index addresses.
+set -eu
+cd "$(dirname "$0")/.."
+uv=${UV:-uv}
+compile() {
+    target=$1
+    shift
+    "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+        "$@" --output-file "requirements/$target.lock"
+}
+compile build requirements/build.in "${@}"
+compile base pyproject.toml --no-emit-package llama-cpp-python "${@}"
+compile postgresql pyproject.toml --extra postgresql --no-emit-package llama-cpp-python "${@}"
+compile dev pyproject.toml --all-extras --no-emit-package llama-cpp-python "${@}"
+llama=$(sed -n 's/^ *"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml)
+printf '%s\n' "$llama" | "$uv" pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate \
+    --output-file requirements/llama.lock -

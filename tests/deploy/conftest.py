@@ -1,0 +1,44 @@
+"""What is deployed, read once: the rendered manifests and the stages of the image."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .dockerfile import Stage, stages
+from .kustomize import Manifest, Missing, render
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session", params=["base", "overlays/dev"])
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    """Everything that a cluster is given: one kustomization and chatbot-ui beside it."""
+    try:
+        server = render(ROOT / "k8s" / request.param)
+    except Missing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    front_end = yaml.safe_load_all((ROOT / "k8s" / "chatbot-ui.yaml").read_text(encoding="utf-8"))
+    return [*server, *front_end]
+
+
+@pytest.fixture(scope="session")
+def image() -> dict[str, Stage]:
+    """The stages of the Dockerfile by name."""
+    return stages(ROOT / "Dockerfile")
+
+
+@pytest.fixture(scope="session")
+def own_operations() -> dict[str, dict[str, object]]:
+    """The paths of the operations that are the project's own."""
+    document = (ROOT / "openapi" / "extensions.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(document)["paths"]

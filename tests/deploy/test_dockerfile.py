@@ -1,0 +1,187 @@
+"""The Dockerfile: what is copied exists, what runs is small, unprivileged and tells its health."""
+
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from .dockerfile import is_sent
+
+SITE_PACKAGES = re.compile(r"/lib/python(\d\.\d+)/site-packages")
+
+
+def test_the_last_stage_is_what_a_plain_build_makes(image):
+    assert list(image)[-1] == "runtime"
+    assert image["runtime"].parent is image["base"]
+
+
+def test_base_images_are_pinned_to_a_release(image):
+    for stage in image.values():
+        if not stage.parent:
+            assert re.fullmatch(r"python:3\.\d+(\.\d+)?-slim-[a-z]+", stage.image)
+
+
+def test_builder_and_server_have_the_same_python(image):
+    assert image["build"].image == image["base"].image
+
+
+def test_the_python_of_the_image_is_one_that_the_package_takes(image, root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    minimum = project["requires-python"].removeprefix(">=").split(".")
+
+    version = image["base"].image.removeprefix("python:").partition("-")[0].split(".")
+    assert [int(part) for part in version] >= [int(part) for part in minimum]
+
+
+def test_paths_into_the_environment_name_its_python(image):
+    texts = [instruction.text for instruction in image["dev"].instructions]
+    versions = {version for text in texts for version in SITE_PACKAGES.findall(text)}
+
+    assert len(versions) == 1
+    assert image["base"].image.startswith(f"python:{versions.pop()}-")
+
+
+@pytest.mark.parametrize("stage", ["runtime", "dev"])
+def test_the_server_is_not_root(image, stage):
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", image[stage].last("USER").text)
+
+
+def test_nothing_is_fetched_but_packages(image):
+    for stage in image.values():
+        assert not stage.all("ADD")
+        for instruction in stage.all("RUN"):
+            assert not re.search(r"\b(curl|wget|git)\b", instruction.text)
+
+
+def test_every_source_that_is_copied_exists_and_is_sent(image, root):
+    dockerignore = (root / ".dockerignore").read_text(encoding="utf-8")
+
+    for stage in image.values():
+        for instruction in stage.instructions:
+            if instruction.name == "COPY" and "from" not in instruction.flags:
+                for source in instruction.words[:-1]:
+                    assert (root / source).exists(), source
+                    assert is_sent(source, dockerignore), source
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".git", ".venv/bin/python", "tests/deploy/test_dockerfile.py", "requirements/build.in",
+     "llm_backend/contract/compiled/index.json",
+        "llm_backend/contract/compiled.json", "llm_backend/engine/__pycache__/a.pyc", ".env"],
+)  # fmt: skip
+def test_what_the_build_does_not_need_is_not_sent(root, path):
+    assert not is_sent(path, (root / ".dockerignore").read_text(encoding="utf-8"))
+
+
+def test_stages_copy_from_stages_that_come_before(image):
+    names = list(image)
+    for position, stage in enumerate(image.values()):
+        for instruction in stage.instructions:
+            if source := instruction.flags.get("from"):
+                assert source in names[:position]
+
+
+def test_packages_of_the_distribution_leave_no_lists_and_no_recommendations(image):
+    for stage in image.values():
+        for instruction in stage.all("RUN"):
+            if "apt-get install" in instruction.text:
+                assert "--no-install-recommends" in instruction.text
+                assert "rm -rf /var/lib/apt/lists/*" in instruction.text
+
+
+def test_the_compiler_stays_behind(image):
+    shipped = " ".join(instruction.text for instruction in image["runtime"].all("RUN"))
+
+    assert "build-essential" not in shipped
+    assert "libgomp1" in shipped
+
+
+def test_every_package_is_pinned_by_hash_or_built_here(image):
+    installs = [
+        command
+        for instruction in image["build"].all("RUN")
+        for command in instruction.text.split("&&")
+        if re.search(r"pip (install|wheel)", command)
+    ]
+
+    assert installs
+    for command in installs:
+        assert "--require-hashes" in command or "--no-deps" in command
+        assert (
+            "--no-deps" not in command
+            or "--no-index" in command
+            or "--no-build-isolation" in command
+        )
+
+
+def test_the_entry_point_is_the_command_of_the_package(image, root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert image["runtime"].last("ENTRYPOINT").words == [*project["scripts"]]
+    assert image["runtime"].last("CMD").words[0] == "serve"
+
+
+def test_the_development_image_serves_as_the_other_one_does(image):
+    command = [*image["base"].last("ENTRYPOINT").words, *image["base"].last("CMD").words]
+
+    assert " ".join(command) in image["dev"].last("ENTRYPOINT").words
+
+
+def test_the_health_check_asks_an_operation(image, own_operations):
+    (path,) = re.findall(r"'GET', '([^']+)'", image["runtime"].last("HEALTHCHECK").text)
+
+    assert "get" in own_operations[path]
+
+
+@pytest.mark.parametrize(("status", "is_healthy"), [(200, True), (503, False)])
+def test_the_health_check_tells_a_healthy_server_from_a_sick_one(image, status, is_healthy):
+    with answering(status) as port:
+        done = health_check(image, port)
+
+    assert (done.returncode == 0) is is_healthy, done.stderr
+
+
+def test_the_health_check_fails_where_nobody_listens(image):
+    with answering(200) as port:
+        pass
+
+    assert health_check(image, port).returncode
+
+
+def health_check(image, port: int) -> subprocess.CompletedProcess[str]:
+    """Runs the command of HEALTHCHECK against a server on this machine."""
+    name, option, code = image["runtime"].last("HEALTHCHECK").inner.words
+    assert (name, option) == ("python", "-c")
+    return subprocess.run(
+        [sys.executable, option, code],
+        env={"LLM_BACKEND_PORT": str(port)}, capture_output=True, text=True, timeout=10,
+    )  # fmt: skip
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """The port of a server that answers everything with `status`."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()

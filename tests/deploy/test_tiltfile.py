@@ -1,0 +1,88 @@
+"""What the Tiltfile asks of Tilt fits the image, the manifests and the server."""
+
+import pytest
+
+from .tilt import Asked, run
+from .workload import container, objects, pods, secret_keys
+
+
+@pytest.fixture
+def asked(root) -> Asked:
+    """What is asked for when nothing is set in the environment."""
+    return run(root / "Tiltfile", {})
+
+
+def test_it_fits_on_a_page(root):
+    assert len((root / "Tiltfile").read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_it_builds_the_image_that_the_manifests_name(asked, manifests, image):
+    (build,) = asked.images
+
+    assert build["ref"] == container(manifests, "llm-backend")["image"].partition(":")[0]
+    assert build["context"] == "."
+    assert build["target"] in image
+
+
+def test_a_live_update_goes_where_the_server_watches_and_may_write(asked, image, root):
+    (build,) = asked.images
+    (step,) = build["live_update"]
+
+    assert (root / step["sync"] / "__init__.py").exists()
+    assert image[build["target"]].last("ENTRYPOINT").words[-1] == step["to"]
+    assert image[build["target"]].last("RUN").text == f"chown -R 10001:10001 {step['to']}"
+
+
+def test_the_manifests_that_it_applies_exist(asked, root):
+    assert asked.kustomizations == ["k8s/overlays/dev"]
+    assert asked.files == ["k8s/chatbot-ui.yaml"]
+    for path in [*asked.kustomizations, *asked.files]:
+        assert (root / path).exists()
+
+
+def test_it_forwards_the_server_and_the_front_end(asked, manifests):
+    forwards = {name: options["port_forwards"] for name, options in asked.resources.items()}
+
+    assert forwards == {"llm-backend": "8000:8000", "chatbot-ui": "3000:3000"}
+    for name, forward in forwards.items():
+        (port,) = container(manifests, name)["ports"]
+        assert forward.endswith(f":{port['containerPort']}")
+
+
+def test_the_front_end_waits_for_the_server(asked, manifests):
+    assert asked.resources["chatbot-ui"]["resource_deps"] == ["llm-backend"]
+    assert asked.resources.keys() == pods(manifests).keys()
+
+
+def test_without_an_upstream_key_only_the_secret_of_the_server_is_made(asked):
+    (secret,) = asked.objects
+
+    assert secret["metadata"]["name"] == "llm-backend-keys"
+    assert secret["stringData"]["api-key"]
+
+
+def test_keys_go_from_the_environment_into_secrets(root):
+    environment = {"OPENAI_API_KEY": "sk-upstream", "LLM_BACKEND_API_KEYS": "sk-first, sk-second"}
+
+    asked = run(root / "Tiltfile", environment)
+
+    assert {secret["metadata"]["name"]: secret["stringData"] for secret in asked.objects} == {
+        "llm-backend-keys": {"api-key": "sk-first"},  # one key: the front end sends it as it is
+        "llm-backend-upstream": {"OPENAI_API_KEY": "sk-upstream"},
+    }
+
+
+def test_the_secrets_are_those_that_the_pods_read(root, manifests):
+    asked = run(root / "Tiltfile", {"OPENAI_API_KEY": "sk-upstream"})
+    made = {
+        (secret["metadata"]["name"], key)
+        for secret in asked.objects
+        for key in secret["stringData"]
+    }
+
+    assert made == {
+        keys for name in pods(manifests) for keys in secret_keys(container(manifests, name))
+    }
+    for secret in asked.objects:
+        assert secret["kind"] == "Secret"
+        assert secret["metadata"]["namespace"] in objects(manifests, "Namespace")

@@ -1,0 +1,67 @@
+"""Questions to rendered manifests: an object by kind and name, a pod, a container, its settings."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .kustomize import Manifest
+
+__all__ = ["container", "environment", "objects", "one", "pod", "pods", "resolve", "secret_keys"]
+
+SECRET_VALUE = "sk-from-a-secret"
+
+
+def objects(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
+    """The objects of a kind by name."""
+    return {one["metadata"]["name"]: one for one in manifests if one["kind"] == kind}
+
+
+def one(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    """The object of that kind and name."""
+    return objects(manifests, kind)[name]
+
+
+def pods(manifests: list[Manifest]) -> dict[str, Any]:
+    """The pod specification of every deployment, by the deployment's name."""
+    deployments = objects(manifests, "Deployment")
+    return {
+        name: deployment["spec"]["template"]["spec"] for name, deployment in deployments.items()
+    }
+
+
+def pod(manifests: list[Manifest], name: str) -> Any:
+    """The pod specification of the deployment of that name."""
+    return pods(manifests)[name]
+
+
+def container(manifests: list[Manifest], name: str) -> Any:
+    """The only container of the deployment of that name."""
+    (only,) = pod(manifests, name)["containers"]
+    return only
+
+
+def environment(manifests: list[Manifest], name: str) -> dict[str, str]:
+    """What the container of the deployment `name` finds in its environment."""
+    its = container(manifests, name)
+    found: dict[str, str] = {}
+    for source in its.get("envFrom", []):
+        found |= one(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+    return found | {entry["name"]: resolve(entry, its) for entry in its.get("env", [])}
+
+
+def resolve(entry: Any, its: Any) -> str:
+    """The value of one entry of `env`: written down, from a secret, or a limit of the container."""
+    if "value" in entry:
+        return entry["value"]
+    source = entry["valueFrom"]
+    if "resourceFieldRef" in source:
+        kind, resource = source["resourceFieldRef"]["resource"].split(".")
+        return its["resources"][kind][resource]
+    assert "secretKeyRef" in source, f"{entry['name']} comes from where no test looks: {source}"
+    return SECRET_VALUE
+
+
+def secret_keys(its: Any) -> Iterator[tuple[str, str]]:
+    """The secrets that a container reads, as name and key."""
+    for entry in its.get("env", []):
+        if reference := entry.get("valueFrom", {}).get("secretKeyRef"):
+            yield reference["name"], reference["key"]
