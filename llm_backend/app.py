@@ -268,6 +268,7 @@ def _engine_config(settings: Settings, path: Path) -> EngineConfig:
     return EngineConfig(
         model_path=path,
         context_tokens=settings.context_tokens,
+        cache_type=settings.cache_type,
         slots=settings.slots,
         batch_tokens=settings.batch_tokens,
         threads=settings.threads,

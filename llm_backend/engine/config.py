@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["EngineConfig"]
+__all__ = ["CACHE_TYPES", "EngineConfig"]
+
+CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +17,7 @@ class EngineConfig:
     `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack weights for
     this processor. `unified_cells` lets all sequences share one pool of `cells` (None: a whole
     context for each slot), which suits GPUs; apart from each other they are faster on CPUs.
+    `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`.
     `is_embedding_model` None believes the file. `command` replaces the worker's command line; the
     number of its socket's file descriptor is appended.
     """
@@ -30,6 +33,7 @@ class EngineConfig:
     use_extra_buffers: bool = True
     unified_cells: bool = False
     cells: int | None = None
+    cache_type: str = "f16"
     is_embedding_model: bool | None = None
     queue_limit: int = 256
     queue_deadline_s: float = 60
@@ -52,5 +56,7 @@ class EngineConfig:
         for name in ("slots", "batch_tokens", "logit_rows", "choices_limit", "inputs_limit"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.cache_type not in CACHE_TYPES:
+            raise ValueError(f"cache_type must be one of {CACHE_TYPES}, not {self.cache_type!r}")
         if self.cells is not None and not self.unified_cells:
             raise ValueError("cells needs unified_cells: separate slots hold a whole context each")

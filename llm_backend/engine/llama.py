@@ -266,6 +266,7 @@ class LlamaModel:
             params.pooling_type = self._pooling()
         else:
             params.kv_unified = start.unified_cells
+            params.type_k = params.type_v = getattr(native, f"GGML_TYPE_{start.cache_type.upper()}")
             params.n_ctx = start.cells or self.slots * self.context_tokens
             params.n_outputs_max = self.slots + start.logit_rows
             params.n_outputs_max_per_seq = params.n_outputs_max

@@ -99,6 +99,7 @@ class Start(_Message, frozen=True, kw_only=True):
     use_extra_buffers: bool
     unified_cells: bool
     cells: int | None
+    cache_type: str
     is_embedding_model: bool | None
     queue_limit: int
     queue_deadline_s: float

@@ -205,6 +205,7 @@ class Supervisor:
             use_extra_buffers=self._extra_buffers,
             unified_cells=config.unified_cells,
             cells=config.cells,
+            cache_type=config.cache_type,
             is_embedding_model=config.is_embedding_model,
             queue_limit=config.queue_limit,
             queue_deadline_s=config.queue_deadline_s,

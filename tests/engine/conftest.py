@@ -37,8 +37,10 @@ def say(engine):
 
 
 def config(model: Path, **fields: object) -> EngineConfig:
-    """Small, quick to restart, one thread."""
+    """Small, quick to restart, one thread; float32 throughout, so that what else is in a batch
+    rounds no choice to another one."""
     defaults = {"slots": 4, "batch_tokens": 128, "threads": 1, "restart_delay_s": 0.01}
+    defaults["cache_type"] = "f32"
     return EngineConfig(model_path=model, **{**defaults, **fields})
 
 

@@ -153,6 +153,7 @@ def start(**fields: object) -> Start:
         "gpu_layers": 0,
         "use_extra_buffers": True,
         "unified_cells": False,
+        "cache_type": "f32",
         "cells": None,
         "is_embedding_model": None,
         "queue_limit": 1000,

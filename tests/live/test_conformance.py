@@ -55,7 +55,7 @@ def fuzz(served: Served, examples: int, folder: Path) -> subprocess.CompletedPro
             "--phases", "coverage,fuzzing,stateful",
             "--max-examples", str(examples),
             "--checks", ",".join(CHECKS),
-            "--workers", "2",
+            "--workers", "1",
             "--suppress-health-check", "all",
             "--request-timeout", "60",
             "--seed", "1",
