@@ -269,6 +269,7 @@ def _engine_config(settings: Settings, path: Path) -> EngineConfig:
         model_path=path,
         context_tokens=settings.context_tokens,
         cache_type=settings.cache_type,
+        flash_attention=settings.flash_attention,
         slots=settings.slots,
         batch_tokens=settings.batch_tokens,
         threads=settings.threads,

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = Field(
         "f16", description="Type of the numbers in KV cells; `q8_0` takes half of the memory."
     )
+    flash_attention: bool | None = Field(
+        None, description="Fused attention; whatever suits the model where unset."
+    )
     slots: int = Field(8, ge=1, le=256, description="Sequences a model runs at once.")
     batch_tokens: int = Field(512, ge=8, description="Tokens one forward pass computes at most.")
     threads: int | None = Field(None, ge=1, description="Threads per model; all cores where unset.")

@@ -17,7 +17,8 @@ class EngineConfig:
     `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack weights for
     this processor. `unified_cells` lets all sequences share one pool of `cells` (None: a whole
     context for each slot), which suits GPUs; apart from each other they are faster on CPUs.
-    `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`.
+    `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None lets
+    the native code decide (it rounds to half precision, and quantized cells need it).
     `is_embedding_model` None believes the file. `command` replaces the worker's command line; the
     number of its socket's file descriptor is appended.
     """
@@ -34,6 +35,7 @@ class EngineConfig:
     unified_cells: bool = False
     cells: int | None = None
     cache_type: str = "f16"
+    flash_attention: bool | None = None
     is_embedding_model: bool | None = None
     queue_limit: int = 256
     queue_deadline_s: float = 60

@@ -28,6 +28,11 @@ _ENCODERS = frozenset(  # architectures that embed, whatever else the file says
     {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
     | {"modern-bert", "eurobert", "t5encoder", "gemma-embedding"}
 )
+_FLASH_ATTENTION = {
+    None: native.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    True: native.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    False: native.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 _NATIVE_ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the bindings do not name
 _EMBEDDED_AT_ONCE = 32  # inputs of one pass of an embedding model, at least
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code makes one up
@@ -258,7 +263,7 @@ class LlamaModel:
         params.n_seq_max = self.slots
         params.n_batch = params.n_ubatch = self.batch_tokens
         params.n_threads = params.n_threads_batch = start.threads
-        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_AUTO
+        params.flash_attn_type = _FLASH_ATTENTION[start.flash_attention]
         params.no_perf = True
         if self.is_embedding_model:
             params.embeddings, params.kv_unified = True, True

@@ -100,6 +100,7 @@ class Start(_Message, frozen=True, kw_only=True):
     unified_cells: bool
     cells: int | None
     cache_type: str
+    flash_attention: bool | None
     is_embedding_model: bool | None
     queue_limit: int
     queue_deadline_s: float

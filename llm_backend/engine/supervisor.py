@@ -206,6 +206,7 @@ class Supervisor:
             unified_cells=config.unified_cells,
             cells=config.cells,
             cache_type=config.cache_type,
+            flash_attention=config.flash_attention,
             is_embedding_model=config.is_embedding_model,
             queue_limit=config.queue_limit,
             queue_deadline_s=config.queue_deadline_s,

@@ -39,8 +39,8 @@ def say(engine):
 def config(model: Path, **fields: object) -> EngineConfig:
     """Small, quick to restart, one thread; float32 throughout, so that what else is in a batch
     rounds no choice to another one."""
-    defaults = {"slots": 4, "batch_tokens": 128, "threads": 1, "restart_delay_s": 0.01}
-    defaults["cache_type"] = "f32"
+    exact = {"cache_type": "f32", "flash_attention": False}
+    defaults = {"slots": 4, "batch_tokens": 128, "threads": 1, "restart_delay_s": 0.01, **exact}
     return EngineConfig(model_path=model, **{**defaults, **fields})
 
 

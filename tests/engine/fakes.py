@@ -154,6 +154,7 @@ def start(**fields: object) -> Start:
         "use_extra_buffers": True,
         "unified_cells": False,
         "cache_type": "f32",
+        "flash_attention": False,
         "cells": None,
         "is_embedding_model": None,
         "queue_limit": 1000,

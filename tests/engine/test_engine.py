@@ -39,8 +39,9 @@ async def tokens_of(deltas: list[Delta]) -> list[int]:
 @pytest.fixture(scope="module")
 def reference(tiny_llama):
     """The same model in the bindings' own class, one sequence at a time."""
+    exact = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
     model = llama_cpp.Llama(
-        str(tiny_llama), n_ctx=512, n_threads=1, verbose=False, flash_attn=True, logits_all=True
+        str(tiny_llama), n_ctx=512, n_threads=1, verbose=False, logits_all=True, **exact
     )
     yield model
     model.close()
