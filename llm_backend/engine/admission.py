@@ -41,12 +41,16 @@ class Bounds:
     context_tokens: int
     choices: int
     stops: int
+    grammar_bytes: int
 
     @classmethod
     def of(cls, start: Start, context_tokens: int) -> "Bounds":
         """The bounds of a worker that was started so."""
         return cls(
-            context_tokens=context_tokens, choices=start.choices_limit, stops=start.stops_limit
+            context_tokens=context_tokens,
+            choices=start.choices_limit,
+            stops=start.stops_limit,
+            grammar_bytes=start.grammars.bytes,
         )
 
     def admit(self, command: Generate, vocabulary: Vocabulary) -> Prompt:
@@ -92,6 +96,9 @@ class Bounds:
         if command.max_tokens is not None and command.max_tokens < 0:
             message = f"max_tokens is {command.max_tokens}, below 0."
             raise Refused(Failure.INVALID, message, "max_tokens")
+        if command.grammar is not None and len(command.grammar.encode()) > self.grammar_bytes:
+            message = f"A grammar may have at most {self.grammar_bytes} bytes."
+            raise Refused(Failure.INVALID, message, "grammar")
         _check_sampling(command.sampling)
         check_tokens(list(command.sampling.logit_bias), vocabulary.size, "logit_bias")
 

@@ -1,6 +1,12 @@
 """One answer in the making: chosen tokens in, deltas out, and why it ended."""
 
+from itertools import takewhile
+
+import numpy as np
+from numpy.typing import NDArray
+
 from llm_backend.engine.admission import answers_wanted
+from llm_backend.engine.constraint import Constraint
 from llm_backend.engine.messages import Delta, FinishReason, Generate, TokenLogprob, joined
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
@@ -28,6 +34,7 @@ class Answer:
             suppressed=sorted(vocabulary.end_tokens) if command.ignore_eos else (),
             wants_logprobs=self._is_held,
         )
+        self.constraint: Constraint | None = None
         self._prompt_logprobs: list[TokenLogprob] = []
         self._echo_is_due = command.echo
         self._logprob_sum = 0.0
@@ -52,18 +59,22 @@ class Answer:
 
     def advance(self, row: Row) -> Delta | None:
         """Choose the next token by its logits; gives what that sets free."""
-        choice = self._sampler.choose(row)
+        allowed = None if self.constraint is None else self._allowed(self.constraint)
+        if allowed is not None and not allowed.any():
+            return self._finish(self._text.finish(), FinishReason.STOP)
+        choice = self._sampler.choose(row, allowed)
         if choice.token in self._vocabulary.end_tokens and not self._command.ignore_eos:
             return self._finish(self._text.finish(), FinishReason.STOP)
-        self.sequence.append(choice.token)
-        self._logprob_sum += choice.logprob or 0.0
-        wants_logprobs = self._command.sampling.logprobs is not None
-        logprob = self._logprob(choice) if wants_logprobs else None
-        released = self._text.push(self._vocabulary.piece(choice.token), logprob)
-        if released.stop is not None:
-            return self._finish(released, FinishReason.STOP)
-        if self.sequence.is_full:
-            return self._finish(_both(released, self._text.finish()), FinishReason.LENGTH)
+        released = self._take(choice)
+        for token in self._forced():
+            if self._ending(released) is not None:
+                break
+            self._sampler.accept(token)
+            released = _both(released, self._take(Choice(token=token)))
+        reason = self._ending(released)
+        if reason is not None:
+            rest = Released() if self._text.is_stopped else self._text.finish()
+            return self._finish(_both(released, rest), reason)
         if released.text or released.logprobs or self._echo_is_due:
             return self._delta(released)
         return None
@@ -71,6 +82,38 @@ class Answer:
     def end_at_prompt(self) -> Delta | None:
         """No token is wanted: the answer is the prompt's echo, if that."""
         return self._finish(Released(), FinishReason.LENGTH)
+
+    def _allowed(self, constraint: Constraint) -> NDArray[np.bool_]:
+        """What the grammar allows next, but for end tokens if they are ignored."""
+        allowed = constraint.allowed()
+        if self._command.ignore_eos:
+            allowed[list(self._vocabulary.end_tokens)] = False
+        return allowed
+
+    def _take(self, choice: Choice) -> Released:
+        """Continue with a token; gives what that sets free."""
+        self.sequence.append(choice.token)
+        if self.constraint is not None:
+            self.constraint.accept(choice.token)
+        self._logprob_sum += choice.logprob or 0.0
+        wants_logprobs = self._command.sampling.logprobs is not None
+        logprob = self._logprob(choice) if wants_logprobs else None
+        return self._text.push(self._vocabulary.piece(choice.token), logprob)
+
+    def _forced(self) -> list[int]:
+        """The tokens that the grammar leaves no choice about: their logits need not be known."""
+        if self.constraint is None or self._is_held or self._command.sampling.logprobs is not None:
+            return []
+        forced = self.constraint.forced()
+        return list(takewhile(lambda token: token not in self._vocabulary.end_tokens, forced))
+
+    def _ending(self, released: Released) -> FinishReason | None:
+        """Why the answer ends after what was just set free, if it does."""
+        if released.stop is not None:
+            return FinishReason.STOP
+        if self.constraint is not None and self.constraint.is_complete:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self.sequence.is_full else None
 
     def _finish(self, released: Released, reason: FinishReason) -> Delta | None:
         self.is_finished = True
@@ -123,5 +166,7 @@ class Answer:
 
 def _both(first: Released, last: Released) -> Released:
     return Released(
-        text=first.text + last.text, logprobs=first.logprobs + last.logprobs, stop=last.stop
+        text=first.text + last.text,
+        logprobs=first.logprobs + last.logprobs,
+        stop=first.stop or last.stop,
     )

@@ -1,7 +1,9 @@
 """How an engine is set up: every bound it keeps, with its default."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from llm_backend.engine.messages import GrammarLimits
 
 __all__ = ["CACHE_TYPES", "EngineConfig"]
 
@@ -42,6 +44,7 @@ class EngineConfig:
     choices_limit: int = 128
     stops_limit: int = 64
     inputs_limit: int = 2048
+    grammars: GrammarLimits = field(default_factory=GrammarLimits)
     outbox_bytes: int = 64 << 20
     start_timeout_s: float = 120
     stop_timeout_s: float = 5

@@ -1,11 +1,16 @@
 """Text generation: `Generate` commands in, deltas out, one forward pass for all of them a turn."""
 
+from concurrent.futures import Future, wait
+
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from llm_backend.engine.address import Address, Publish
 from llm_backend.engine.admission import Bounds, Refused, answers_wanted
 from llm_backend.engine.answer import Answer
 from llm_backend.engine.cache import Cache
+from llm_backend.engine.constraint import CompiledGrammar, GrammarError, Grammars
 from llm_backend.engine.messages import Accepted, Delta, Embed, Failed, Failure, Generate, Start
 from llm_backend.engine.model import Model, NoRoom
 from llm_backend.engine.sampling import NoChoice, Row
@@ -14,6 +19,7 @@ from llm_backend.engine.sequence import Sequence
 
 __all__ = ["Generator"]
 
+_COMPILING_S = 0.002  # how long to wait for a grammar before looking for commands again
 _COPY_SHARE = 128  # copying a slot costs about as much as computing this part of a context
 
 
@@ -55,37 +61,33 @@ class Generator:
         self._scheduler = Scheduler(
             cache=cache, batch_tokens=model.batch_tokens, logit_rows=start.logit_rows
         )
+        self._grammars = Grammars(model.vocabulary, start.grammars)
+        self._compiling: dict[_Request, Future[CompiledGrammar]] = {}
         self._requests: dict[Address, _Request] = {}
         self._answers: dict[Sequence, Answer] = {}  # those not finished
 
     @property
     def is_idle(self) -> bool:
         """Whether a turn would have nothing to do."""
-        return self._scheduler.is_idle
+        return self._scheduler.is_idle and not self._compiling
 
     def submit(self, address: Address, command: Generate | Embed, now: float) -> None:
         """Admit a command to the queue, or raise `Refused`."""
         if isinstance(command, Embed):
             raise Refused(Failure.UNSUPPORTED, "This model generates text; it cannot embed.")
-        answers = self._answers_to(address, command, now)
-        request = _Request(address, command, answers)
-        first = answers[0].sequence
-        if first.is_full and not first.needs_prompt_logits:
-            self._answer_at_once(request)
+        request = _Request(address, command, self._answers_to(address, command, now))
+        if command.grammar is None:
+            self._enqueue(request)
             return
-        if self._scheduler.queue_length >= self._queue_limit + self._scheduler.free_slots:
-            raise Refused(
-                Failure.QUEUE_FULL, f"{self._queue_limit} requests are waiting already; try later."
-            )
         self._requests[address] = request
-        self._answers.update({answer.sequence: answer for answer in answers})
-        self._scheduler.add(*(answer.sequence for answer in answers))
+        self._compiling[request] = self._grammars.compile(command.grammar)
 
     def cancel(self, address: Address) -> None:
         """Forget a request; its slots are free at once."""
         request = self._requests.pop(address, None)
         if request is None:
             return
+        self._compiling.pop(request, None)
         for answer in request.answers:
             if self._answers.pop(answer.sequence, None) is not None:
                 self._scheduler.remove(answer.sequence)
@@ -97,6 +99,7 @@ class Generator:
 
     def turn(self, now: float) -> None:
         """Admit, plan, compute, choose, publish."""
+        self._take_compiled()
         self._expire(now)
         for admitted in self._scheduler.admit() or self._scheduler.compact():
             self._place(admitted)
@@ -104,7 +107,7 @@ class Generator:
         if not work:
             return
         try:
-            rows = self._model.forward(work)
+            rows = self._forward(work)
         except NoRoom:
             self._make_room()
             return
@@ -135,6 +138,38 @@ class Generator:
             for index in range(answers_wanted(command))
         ]
         return [Answer(command, sequence, self._model.vocabulary) for sequence in sequences]
+
+    def _take_compiled(self) -> None:
+        """Queue the requests whose grammar is ready, and refuse those whose grammar is none."""
+        if self._compiling and self._scheduler.is_idle:
+            wait(self._compiling.values(), _COMPILING_S, "FIRST_COMPLETED")
+        ready = [request for request, grammar in self._compiling.items() if grammar.done()]
+        for request in ready:
+            grammar = self._compiling.pop(request)
+            try:
+                compiled = grammar.result()
+                self._enqueue(request)
+            except GrammarError as error:
+                self._fail(request, Failure.INVALID, str(error), "grammar")
+            except Refused as refusal:
+                self._fail(request, refusal.failure, str(refusal), refusal.field)
+            else:
+                for answer in request.answers:
+                    answer.constraint = compiled.constraint()
+
+    def _enqueue(self, request: _Request) -> None:
+        """Let a request wait for its slot, or raise `Refused`."""
+        first = request.answers[0].sequence
+        if first.is_full and not first.needs_prompt_logits:
+            self._answer_at_once(request)
+            return
+        if self._scheduler.queue_length >= self._queue_limit + self._scheduler.free_slots:
+            raise Refused(
+                Failure.QUEUE_FULL, f"{self._queue_limit} requests are waiting already; try later."
+            )
+        self._requests[request.address] = request
+        self._answers.update({answer.sequence: answer for answer in request.answers})
+        self._scheduler.add(*(answer.sequence for answer in request.answers))
 
     def _answer_at_once(self, request: _Request) -> None:
         """No token is wanted, and nothing must be computed."""
@@ -172,6 +207,20 @@ class Generator:
             raise MemoryError("the cells do not hold even one sequence")
         self._model.truncate(slot, 0)
 
+    def _forward(self, work: list[Work]) -> NDArray[np.float32]:
+        """Compute `work`; meanwhile grammars find out what their answers allow next."""
+        answers = [
+            self._answers[item.sequence] for item in work if item.count == item.sequence.behind
+        ]
+        constraints = [answer.constraint for answer in answers if answer.constraint is not None]
+        if not constraints:
+            return self._model.forward(work)
+        looking = self._grammars.look_ahead(constraints)
+        try:
+            return self._model.forward(work)
+        finally:
+            looking.result()
+
     def _settle(self, work: list[Work], rows: list[Row]) -> None:
         """Hand each row of logits to whom it belongs, in the order of the pass."""
         last_rows: dict[Sequence, Row] = {}
@@ -193,6 +242,9 @@ class Generator:
         except NoChoice as error:
             self._fail(request, Failure.INTERNAL, str(error))
             return
+        except GrammarError as error:
+            self._fail(request, Failure.INVALID, str(error), "grammar")
+            return
         self._show(request, delta)
         if not answer.is_finished:
             return
@@ -210,7 +262,9 @@ class Generator:
         for delta in request.best():
             self._show(request, delta)
 
-    def _fail(self, request: _Request, failure: Failure, message: str) -> None:
+    def _fail(
+        self, request: _Request, failure: Failure, message: str, field: str | None = None
+    ) -> None:
         self.cancel(request.address)
-        event = Failed(id=request.address.id, failure=failure, message=message)
+        event = Failed(id=request.address.id, failure=failure, message=message, field=field)
         self._publish(request.address, event)

@@ -78,6 +78,11 @@ class _Vocabulary:
         is_end = native.llama_vocab_is_eog
         return frozenset(token for token in range(self.size) if is_end(self._handle, token))
 
+    @cached_property
+    def markers(self) -> frozenset[int]:
+        """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
+        return frozenset(token for token in range(self.size) if self._is_marker(token))
+
     @property
     def can_infill(self) -> bool:
         """Whether there are tokens for a text with a hole."""
@@ -136,6 +141,13 @@ class _Vocabulary:
     def eos_token(self) -> str:
         """The end token as text."""
         return self.name(native.llama_vocab_eos(self._handle))
+
+    def _is_marker(self, token: int) -> bool:
+        kind = native.llama_token_get_attr(self._handle, token)
+        if kind & (native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN):
+            return True
+        piece = self.piece(token) if kind & native.LLAMA_TOKEN_ATTR_USER_DEFINED else b""
+        return piece.startswith(b"<") and piece.endswith(b">")
 
     def _render(self, token: int, *, special: bool) -> bytes:
         room = 64

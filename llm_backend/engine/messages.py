@@ -24,6 +24,7 @@ __all__ = [
     "Failure",
     "FinishReason",
     "Generate",
+    "GrammarLimits",
     "ModelInfo",
     "NotReady",
     "Ready",
@@ -80,6 +81,21 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: int | None = None
 
 
+class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a grammar may cost: `kept` compiled ones are remembered, its text may have `bytes`. The
+    others bound the native code.
+    """
+
+    kept: int = 32
+    bytes: int = 256 << 10
+    symbols: int = 100_000
+    row_items: int = 1000
+    step_items: int = 10_000
+    compile_fuel: int = 1_000_000
+    step_fuel: int = 200_000
+    lexer_states: int = 20_000
+
+
 class Start(_Message, frozen=True, kw_only=True):
     """Load a model; always the first command. Every bound that the worker keeps is in here.
 
@@ -107,6 +123,7 @@ class Start(_Message, frozen=True, kw_only=True):
     choices_limit: int
     stops_limit: int
     inputs_limit: int
+    grammars: GrammarLimits
     outbox_bytes: int
     log_level: int
 
@@ -116,7 +133,9 @@ class Generate(_Message, frozen=True, kw_only=True):
     `parse_special`; `add_bos` puts the model's begin token first where the model wants one.
     `max_tokens` None means until the context is full. `echo` gives the prompt's text (and its
     logprobs, if asked for) as the first deltas of every choice. `best_of` generates that many and
-    gives the `n` with the best mean logprob (deltas then come only at the end).
+    gives the `n` with the best mean logprob (deltas then come only at the end). `grammar` is
+    what every answer must follow, in llguidance's Lark: it may hold JSON schemas (`%json {...}`)
+    and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends where nothing can follow.
     """
 
     id: str
@@ -129,6 +148,7 @@ class Generate(_Message, frozen=True, kw_only=True):
     stop: list[str] = []
     ignore_eos: bool = False
     echo: bool = False
+    grammar: str | None = None
     sampling: Sampling = Sampling()
 
 

@@ -33,6 +33,10 @@ class Vocabulary(Protocol):
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end a generation."""
 
+    @property
+    def markers(self) -> frozenset[int]:
+        """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
+
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         """The tokens of a prompt, after the begin token if it is wanted and not there already."""
 

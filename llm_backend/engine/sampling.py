@@ -24,6 +24,7 @@ _GREEDY_BELOW = 1e-4  # a temperature that only the likeliest token survives
 _DRAWS = 8  # rejected draws before the likely tokens are partitioned off
 _BLOCK = 512  # width of the coarse level of the two-level search in a cumulated distribution
 _ONES = np.ones(_BLOCK, dtype=np.float32)
+_FORBIDDEN = np.float32(-np.inf)
 _GROUP = 64  # size of the groups whose peaks say where the largest values are
 
 
@@ -86,9 +87,11 @@ class Sampler:
         )
         self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
 
-    def choose(self, row: Row) -> Choice:
-        """The next token, given its logits. `row` is left as it is."""
+    def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
+        """The next token, given its logits, of those `allowed`. `row` is left as it is."""
         changed = self._adjusted(row) if self._changes_logits else row
+        if allowed is not None:
+            changed = np.where(allowed, changed, _FORBIDDEN)
         greedy = self._sampling.temperature < _GREEDY_BELOW
         token = int(changed.argmax()) if greedy else self._draw(changed)
         if not np.isfinite(changed[token]):

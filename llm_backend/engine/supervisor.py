@@ -213,6 +213,7 @@ class Supervisor:
             choices_limit=config.choices_limit,
             stops_limit=config.stops_limit,
             inputs_limit=config.inputs_limit,
+            grammars=config.grammars,
             outbox_bytes=config.outbox_bytes,
             log_level=logging.getLevelNamesMapping()[config.log_level],
         )

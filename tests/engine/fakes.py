@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.address import Address
-from llm_backend.engine.messages import Event, Generate, Sampling, Start
+from llm_backend.engine.messages import Event, Generate, GrammarLimits, Sampling, Start
 from llm_backend.engine.model import NoRoom
 from llm_backend.engine.scheduler import Work
 
@@ -20,6 +20,7 @@ class FakeVocabulary:
 
     size = len(LETTERS)
     end_tokens = frozenset({END})
+    markers = frozenset({END})
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         return [LETTERS.index(letter) for letter in text]
@@ -162,6 +163,7 @@ def start(**fields: object) -> Start:
         "choices_limit": 8,
         "stops_limit": 4,
         "inputs_limit": 16,
+        "grammars": GrammarLimits(),
         "outbox_bytes": 1 << 20,
         "log_level": logging.WARNING,
     }
