@@ -274,6 +274,7 @@ def _engine_config(settings: Settings, path: Path) -> EngineConfig:
         batch_tokens=settings.batch_tokens,
         threads=settings.threads,
         gpu_layers=None if settings.gpu_layers == -1 else settings.gpu_layers,
+        hang_timeout_s=settings.hang_timeout_s,
         queue_limit=settings.queue_limit,
         queue_deadline_s=settings.queue_deadline_s,
         choices_limit=settings.choices_limit,

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     batch_tokens: int = Field(512, ge=8, description="Tokens one forward pass computes at most.")
     threads: int | None = Field(None, ge=1, description="Threads per model; all cores where unset.")
     gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
+    hang_timeout_s: float = Field(
+        180,
+        gt=0,
+        description="Seconds of silence after which a busy engine is restarted; "
+        "longer than its longest forward pass.",
+    )
     queue_limit: int = Field(256, ge=1, description="Requests that wait for a model at most.")
     queue_deadline_s: float = Field(60, gt=0, description="Seconds a request waits at most.")
 

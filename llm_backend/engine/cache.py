@@ -76,6 +76,11 @@ class Cache:
         self.can_roll_back = can_roll_back
 
     @property
+    def held_tokens(self) -> int:
+        """How many tokens all slots hold."""
+        return sum(len(slot.tokens) for slot in self._slots)
+
+    @property
     def free(self) -> int:
         """How many slots are not taken."""
         return sum(not slot.is_taken for slot in self._slots)

@@ -20,6 +20,8 @@ from llm_backend.engine.messages import (
     Failure,
     Generate,
     ModelInfo,
+    Probe,
+    Status,
     Tokenize,
     Tokenized,
 )
@@ -27,7 +29,7 @@ from llm_backend.engine.supervisor import EngineState, Supervisor
 
 __all__ = ["Engine", "Generation"]
 
-_Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, Tokenized)
+_Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, Status, Tokenized)
 
 
 class Engine:
@@ -110,6 +112,10 @@ class Engine:
         """The text of tokens."""
         command = Detokenize(id=self._next_id(), tokens=tokens)
         return _answer(await self._ask(command), Detokenized).text
+
+    async def status(self) -> Status:
+        """How busy the engine is; it answers between two passes."""
+        return _answer(await self._ask(Probe(id=self._next_id())), Status)
 
     async def _ask(self, command: Request) -> Event:
         link, call = self._call(command)

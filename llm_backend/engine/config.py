@@ -21,6 +21,8 @@ class EngineConfig:
     context for each slot), which suits GPUs; apart from each other they are faster on CPUs.
     `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None lets
     the native code decide (it rounds to half precision, and quantized cells need it).
+    `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
+    ended and started again.
     `is_embedding_model` None believes the file. `command` replaces the worker's command line; the
     number of its socket's file descriptor is appended.
     """
@@ -47,6 +49,7 @@ class EngineConfig:
     grammars: GrammarLimits = field(default_factory=GrammarLimits)
     outbox_bytes: int = 64 << 20
     start_timeout_s: float = 120
+    hang_timeout_s: float = 180
     stop_timeout_s: float = 5
     restart_limit: int = 5
     restart_delay_s: float = 0.25

@@ -1,11 +1,21 @@
 """Embeddings: `Embed` commands in, vectors out; inputs of all requests share the passes."""
 
 from collections import deque
+from dataclasses import asdict
 
 from llm_backend.engine.address import Address, Publish
 from llm_backend.engine.admission import Refused, check_tokens
-from llm_backend.engine.messages import Embed, Embedded, Failed, Failure, Generate, Start
+from llm_backend.engine.messages import (
+    Embed,
+    Embedded,
+    Failed,
+    Failure,
+    Generate,
+    Start,
+    Status,
+)
 from llm_backend.engine.model import Model
+from llm_backend.engine.statistics import Statistics
 
 __all__ = ["Embedder"]
 
@@ -35,11 +45,23 @@ class Embedder:
         self._publish = publish
         self._requests: dict[Address, _Request] = {}
         self._turns: deque[_Request] = deque()
+        self.statistics = Statistics()
 
     @property
     def is_idle(self) -> bool:
         """Whether a turn would have nothing to do."""
         return not self._requests
+
+    def status(self, name: str) -> Status:
+        """What is going on, as the answer to the probe `name`."""
+        waiting = sum(not request.started for request in self._requests.values())
+        return Status(
+            id=name,
+            running=len(self._requests) - waiting,
+            waiting=waiting,
+            held_tokens=0,
+            **asdict(self.statistics),
+        )
 
     def submit(self, address: Address, command: Generate | Embed, now: float) -> None:
         """Queue a command, or raise `Refused`."""
@@ -75,6 +97,7 @@ class Embedder:
         if not pass_:
             return
         vectors = self._model.embed([tokens for _, tokens in pass_])
+        self.statistics.count(sequences=len(pass_), tokens=sum(len(tokens) for _, tokens in pass_))
         for (request, _), vector in zip(pass_, vectors, strict=True):
             request.vectors.append(vector.astype("<f4").tobytes())
             if request.is_finished:

@@ -1,6 +1,7 @@
 """Text generation: `Generate` commands in, deltas out, one forward pass for all of them a turn."""
 
 from concurrent.futures import Future, wait
+from dataclasses import asdict
 
 import msgspec
 import numpy as np
@@ -11,11 +12,21 @@ from llm_backend.engine.admission import Bounds, Refused, answers_wanted
 from llm_backend.engine.answer import Answer
 from llm_backend.engine.cache import Cache
 from llm_backend.engine.constraint import CompiledGrammar, GrammarError, Grammars
-from llm_backend.engine.messages import Accepted, Delta, Embed, Failed, Failure, Generate, Start
+from llm_backend.engine.messages import (
+    Accepted,
+    Delta,
+    Embed,
+    Failed,
+    Failure,
+    Generate,
+    Start,
+    Status,
+)
 from llm_backend.engine.model import Model, NoRoom
 from llm_backend.engine.sampling import NoChoice, Row
 from llm_backend.engine.scheduler import Admitted, Scheduler, Work
 from llm_backend.engine.sequence import Sequence
+from llm_backend.engine.statistics import Statistics
 
 __all__ = ["Generator"]
 
@@ -52,6 +63,7 @@ class Generator:
         self._queue_limit = start.queue_limit
         self._queue_deadline_s = start.queue_deadline_s
         self._publish = publish
+        self.statistics = Statistics()
         cache = Cache(
             slots=model.slots,
             worth_copying=model.context_tokens // _COPY_SHARE,
@@ -70,6 +82,16 @@ class Generator:
     def is_idle(self) -> bool:
         """Whether a turn would have nothing to do."""
         return self._scheduler.is_idle and not self._compiling
+
+    def status(self, name: str) -> Status:
+        """What is going on, as the answer to the probe `name`."""
+        return Status(
+            id=name,
+            running=len(self._scheduler.running),
+            waiting=self._scheduler.queue_length,
+            held_tokens=self._scheduler.held_tokens,
+            **asdict(self.statistics),
+        )
 
     def submit(self, address: Address, command: Generate | Embed, now: float) -> None:
         """Admit a command to the queue, or raise `Refused`."""
@@ -111,6 +133,7 @@ class Generator:
         except NoRoom:
             self._make_room()
             return
+        self.statistics.count(sequences=len(work), tokens=sum(item.count for item in work))
         self._settle(work, list(rows))
 
     def abort(self, message: str) -> None:
@@ -133,6 +156,7 @@ class Generator:
                 tokens=list(prompt.tokens),
                 limit=prompt.limit,
                 arrived_at=now,
+                priority=command.priority,
                 wants_prompt_logits=command.echo and command.sampling.logprobs is not None,
             )
             for index in range(answers_wanted(command))

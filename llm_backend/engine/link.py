@@ -13,6 +13,7 @@ from llm_backend.engine.messages import (
     Failed,
     Generate,
     NotReady,
+    Probe,
     Ready,
     Tokenize,
     joined,
@@ -21,7 +22,7 @@ from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame
 
 __all__ = ["Call", "Link", "Request"]
 
-Request = Generate | Embed | Tokenize | Detokenize
+Request = Generate | Embed | Tokenize | Detokenize | Probe
 
 _RECEIVE_BYTES = 1 << 18
 
@@ -89,10 +90,15 @@ class Link:
         self._calls: dict[str, Call] = {}
         self._is_lost: EngineDown | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are commands under way."""
+        return bool(self._calls)
+
     def suspects(self) -> list[Request]:
         """The commands that may have ended the worker: those under way that have shown nothing yet,
         as what is wrong with a command shows early; all that are under way if there are none."""
-        calls = list(self._calls.values())
+        calls = [call for call in self._calls.values() if not isinstance(call.command, Probe)]
         silent = [call.command for call in calls if not call.has_shown]
         return silent or [call.command for call in calls]
 

@@ -1,9 +1,9 @@
 """What travels between the API process and the engine process: frozen values, framed as msgpack.
 
-Commands go down (`Start` first, then `Generate`, `Embed`, `Tokenize`, `Detokenize`, `Cancel`,
-`Shutdown`), events come up (`Ready` or `NotReady` first, then `Accepted`, `Delta`, `Embedded`,
-`Tokenized`, `Detokenized`, `Failed`). Every event but the first names the command it answers by
-`id`. The engine speaks tokens and text; what a chat is, it does not know.
+Commands go down (`Start` first, then `Generate`, `Embed`, `Tokenize`, `Detokenize`, `Probe`,
+`Cancel`, `Shutdown`), events come up (`Ready` or `NotReady` first, then `Accepted`, `Delta`,
+`Embedded`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the first names the
+command it answers by `id`. The engine speaks tokens and text; what a chat is, it does not know.
 """
 
 from enum import StrEnum
@@ -27,10 +27,13 @@ __all__ = [
     "GrammarLimits",
     "ModelInfo",
     "NotReady",
+    "Priority",
+    "Probe",
     "Ready",
     "Sampling",
     "Shutdown",
     "Start",
+    "Status",
     "TokenLogprob",
     "Tokenize",
     "Tokenized",
@@ -47,6 +50,13 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # end-of-generation token or stop string
     LENGTH = "length"  # max_tokens, or the context is full
+
+
+class Priority(StrEnum):
+    """Who goes first. None of them starves."""
+
+    INTERACTIVE = "interactive"  # somebody waits for the answer
+    BATCH = "batch"  # takes what interactive requests leave; may be set aside for one
 
 
 class Failure(StrEnum):
@@ -149,6 +159,7 @@ class Generate(_Message, frozen=True, kw_only=True):
     ignore_eos: bool = False
     echo: bool = False
     grammar: str | None = None
+    priority: Priority = Priority.INTERACTIVE
     sampling: Sampling = Sampling()
 
 
@@ -175,6 +186,12 @@ class Detokenize(_Message, frozen=True, kw_only=True):
     tokens: list[int]
 
 
+class Probe(_Message, frozen=True, kw_only=True):
+    """How busy are you? Answered with `Status` at the next turn."""
+
+    id: str
+
+
 class Cancel(_Message, frozen=True, kw_only=True):
     """Forget the command `id`; nothing more comes of it. Unknown ids are ignored."""
 
@@ -185,7 +202,7 @@ class Shutdown(_Message, frozen=True, kw_only=True):
     """Finish the turn and exit."""
 
 
-Command = Start | Generate | Embed | Tokenize | Detokenize | Cancel | Shutdown
+Command = Start | Generate | Embed | Tokenize | Detokenize | Probe | Cancel | Shutdown
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -280,6 +297,23 @@ class Detokenized(_Message, frozen=True, kw_only=True):
     text: str
 
 
+class Status(_Message, frozen=True, kw_only=True):
+    """The answer to `Probe`: what is going on, and sums since the worker was started.
+
+    `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
+    of a batch. `busy_s` is the time spent in turns.
+    """
+
+    id: str
+    running: int  # sequences or inputs that have their place
+    waiting: int  # requests in the queue
+    held_tokens: int  # in KV cells, of running and of finished sequences
+    passes: int
+    sequences: int
+    computed_tokens: int
+    busy_s: float
+
+
 class Failed(_Message, frozen=True, kw_only=True):
     """The command ended without its answer; nothing more comes of it. `field` is the one of the
     command's fields that is to blame, if it is one.
@@ -291,7 +325,7 @@ class Failed(_Message, frozen=True, kw_only=True):
     field: str | None = None
 
 
-Event = Ready | NotReady | Accepted | Delta | Embedded | Tokenized | Detokenized | Failed
+Event = Ready | NotReady | Accepted | Delta | Embedded | Tokenized | Detokenized | Status | Failed
 
 
 def joined(earlier: Delta, later: Delta) -> Delta:

@@ -2,8 +2,13 @@
 
 Each pass has one budget of tokens. Sequences one token behind get theirs first, so that a long
 prompt never stalls those already talking; what remains goes to those who catch up with a prompt,
-shortest first, a quarter of it kept for the one who waits longest. A newcomer whose prefix is just
-being computed by another sequence waits for that and then takes the cells over.
+interactive ones and short ones first, a quarter of it kept for the one who waits longest. A
+newcomer whose prefix is just being computed by another sequence waits for that and then takes the
+cells over.
+
+Interactive requests go before batch ones: to a slot, even one that a batch sequence has to leave
+once it has had a share of computing, and to the budget. Every eighth slot goes to whoever waits
+longest, so that nobody starves.
 """
 
 from collections import Counter
@@ -11,9 +16,13 @@ from dataclasses import dataclass
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.cache import Cache, Placement, common_prefix
+from llm_backend.engine.messages import Priority
 from llm_backend.engine.sequence import Sequence
 
 __all__ = ["Admitted", "Scheduler", "Work"]
+
+_FAIR_EVERY = 8  # of so many slots given away, one goes by age alone
+_BATCH_SHARE = 64  # tokens that a batch sequence computes before it may have to leave its slot
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class Scheduler:
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._joining: dict[Sequence, tuple[Sequence, int]] = {}  # follower -> leader, how far
+        self._admissions = 0
         self._is_crowded = False  # cells ran out: nobody is admitted until one of these has ended
 
     @property
@@ -75,6 +85,11 @@ class Scheduler:
     def queue_length(self) -> int:
         """How many requests wait for their first slot."""
         return len({sequence.request for sequence in self._waiting if not sequence.has_started})
+
+    @property
+    def held_tokens(self) -> int:
+        """How many tokens are in cells, of those who run and of those who have finished."""
+        return self._cache.held_tokens
 
     @property
     def free_slots(self) -> int:
@@ -108,9 +123,10 @@ class Scheduler:
         ]
 
     def admit(self) -> list[Admitted]:
-        """Give free slots to those who wait, requests with the fewest running sequences first."""
+        """Give slots to those who wait, by priority, requests with the fewest running sequences
+        first."""
         admitted: list[Admitted] = []
-        while self._waiting and self._cache.free and not self._is_crowded:
+        while self._waiting and not self._is_crowded and self._has_slot():
             sequence = self._next_in_line()
             if sequence is None:
                 break
@@ -156,13 +172,13 @@ class Scheduler:
         """The cells of a running sequence are lost: it starts over in its slot."""
         if sequence.slot is not None:
             self._cache.forget(sequence.slot)
-        sequence.computed = 0
+        sequence.computed = sequence.kept = 0
         sequence.cached_tokens = 0
 
     def make_room(self) -> int | None:
         """Cells have run out: gives a slot to be emptied. First those that nobody runs on, then the
-        newest of several running sequences, which will be computed again when one of the others has
-        ended. None if only one sequence is left."""
+        newest of several running sequences, batch ones before others, which will be computed again
+        when one of the others has ended. None if only one sequence is left."""
         slot = self._cache.evict()
         return self._preempt() if slot is None else slot
 
@@ -173,22 +189,50 @@ class Scheduler:
     def _preempt(self) -> int | None:
         if len(self._running) < 2:
             return None
-        victim = max(self._running, key=lambda sequence: sequence.arrived_at)
-        slot = victim.slot
-        assert slot is not None, "who runs has a slot"
-        self.remove(victim)
+        slot = self._set_aside(max(self._running, key=_can_leave))
         self._cache.forget(slot)
-        victim.computed = 0
-        self._waiting.insert(0, victim)
         self._is_crowded = True
         return slot
 
+    def _has_slot(self) -> bool:
+        """Whether a slot is free, or made free by a batch sequence that has had its share."""
+        if self._cache.free:
+            return True
+        sated = [
+            sequence
+            for sequence in self._running
+            if sequence.priority is Priority.BATCH
+            and sequence.computed - sequence.kept >= _BATCH_SHARE
+        ]
+        if not sated or all(waiting.priority is Priority.BATCH for waiting in self._waiting):
+            return False
+        self._set_aside(max(sated, key=lambda sequence: sequence.arrived_at))
+        return True
+
+    def _set_aside(self, victim: Sequence) -> int:
+        """A running sequence leaves its slot, which is given, and waits for another one."""
+        slot = victim.slot
+        assert slot is not None, "who runs has a slot"
+        self.remove(victim)
+        victim.computed = 0
+        self._waiting.insert(0, victim)
+        return slot
+
     def _next_in_line(self) -> Sequence | None:
-        running = self._requests_running()
-        for sequence in sorted(self._waiting, key=lambda waiting: running[waiting.request]):
+        for sequence in self._line():
             if not self._must_wait(sequence):
                 return sequence
         return None
+
+    def _line(self) -> list[Sequence]:
+        """Those who wait, the next one first."""
+        if self._admissions % _FAIR_EVERY == _FAIR_EVERY - 1:
+            return sorted(self._waiting, key=lambda waiting: waiting.arrived_at)
+        running = self._requests_running()
+        return sorted(
+            self._waiting,
+            key=lambda waiting: (waiting.priority is Priority.BATCH, running[waiting.request]),
+        )
 
     def _must_wait(self, sequence: Sequence) -> bool:
         """Whether another sequence is computing a longer prefix of this one than any slot holds."""
@@ -217,7 +261,8 @@ class Scheduler:
 
     def _start(self, sequence: Sequence, placement: Placement) -> None:
         sequence.slot = placement.slot
-        sequence.computed = placement.keep
+        sequence.computed = sequence.kept = placement.keep
+        self._admissions += 1
         if not sequence.has_started:
             sequence.cached_tokens = min(placement.keep, sequence.prompt_tokens)
         sequence.has_started = True
@@ -232,7 +277,9 @@ class Scheduler:
         shares = {oldest: min(self._wanted(oldest, self._logit_rows), kept)}
         budget -= shares[oldest]
         rows = self._logit_rows - (shares[oldest] if oldest.needs_prompt_logits else 0)
-        for sequence in sorted(readers, key=lambda reader: reader.behind):
+        for sequence in sorted(
+            readers, key=lambda reader: (reader.priority is Priority.BATCH, reader.behind)
+        ):
             had = shares.get(sequence, 0)
             share = min(self._wanted(sequence, rows + had) - had, budget)
             rows -= share if sequence.needs_prompt_logits else 0
@@ -245,3 +292,8 @@ class Scheduler:
 
     def _requests_running(self) -> Counter[Address]:
         return Counter(sequence.request for sequence in self._running)
+
+
+def _can_leave(sequence: Sequence) -> tuple[bool, float]:
+    """The largest leaves first: batch work, then who came last."""
+    return sequence.priority is Priority.BATCH, sequence.arrived_at

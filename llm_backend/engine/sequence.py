@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from llm_backend.engine.address import Address
+from llm_backend.engine.messages import Priority
 
 __all__ = ["Sequence"]
 
@@ -20,9 +21,11 @@ class Sequence:
     tokens: list[int]
     limit: int  # the length in tokens at which it ends
     arrived_at: float
+    priority: Priority = Priority.INTERACTIVE
     wants_prompt_logits: bool = False
     computed: int = 0
     slot: int | None = None
+    kept: int = 0  # of the computed tokens, those found in the cells at the last placement
     has_started: bool = False
     cached_tokens: int = 0  # of the prompt, taken from shared cells at the first placement
 

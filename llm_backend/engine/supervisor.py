@@ -16,6 +16,7 @@ from llm_backend.engine.errors import EngineDown, EngineStartError
 from llm_backend.engine.link import Link
 from llm_backend.engine.messages import ModelInfo, NotReady, Shutdown, Start
 from llm_backend.engine.suspects import Suspects
+from llm_backend.engine.watchdog import hung
 
 __all__ = ["EngineState", "Supervisor"]
 
@@ -148,7 +149,10 @@ class Supervisor:
         if death.is_final:
             return death
         reason = f"The engine process {_how(status)}"
-        reason += "." if death.was_ready else f" {death.reason}"
+        if death.was_ready:
+            reason = f"{reason}. {death.reason}".rstrip()
+        else:
+            reason += f" {death.reason}"
         return _Death(
             reason=reason,
             lived_s=time.monotonic() - started_at,
@@ -173,8 +177,23 @@ class Supervisor:
         self._link = link
         if self.state is not EngineState.CLOSED:
             self._become(EngineState.READY, "")
-        await link.run()
-        return _Death(reason="", was_ready=True)
+        if await self._runs_until_gone(link):
+            return _Death(reason="", was_ready=True)
+        patience_s = self._config.hang_timeout_s
+        reason = f"It had not answered for {patience_s:g} s."
+        return _Death(reason=reason, was_ready=True, must_be_killed=True)
+
+    async def _runs_until_gone(self, link: Link) -> bool:
+        """Deal out events until the worker is gone; False if it is there and hangs."""
+        running = asyncio.create_task(link.run())
+        watching = asyncio.create_task(hung(link, self._config.hang_timeout_s))
+        try:
+            await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+            return running.done()
+        finally:
+            for task in (running, watching):
+                task.cancel()
+            await asyncio.gather(running, watching, return_exceptions=True)
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, Link]:
         ours, theirs = socket.socketpair()

@@ -31,6 +31,7 @@ from llm_backend.engine.messages import (
     Failure,
     Generate,
     NotReady,
+    Probe,
     Ready,
     Shutdown,
     Start,
@@ -77,7 +78,9 @@ class Worker:
         self._inbox.extend(self._hub.poll(None if is_idle else 0))
         while self._inbox:
             self._take(self._inbox.popleft())
-        self._engine.turn(time.monotonic())
+        started_at = time.monotonic()
+        self._engine.turn(started_at)
+        self._engine.statistics.busy_s += time.monotonic() - started_at
 
     def _take(self, received: Received) -> None:
         """Submit and cancel happen here, and only here."""
@@ -103,6 +106,8 @@ class Worker:
                 self._publish(address, self._tokenized(command))
             case Detokenize():
                 self._publish(address, self._detokenized(command))
+            case Probe():
+                self._publish(address, self._engine.status(command.id))
             case Shutdown():
                 self._is_over = address.connection == self._owner
             case Start():

@@ -321,3 +321,15 @@ async def test_it_ends_its_process_when_it_is_closed(tiny_llama):
 
     await eventually(lambda: not Path(f"/proc/{pid}").exists())
     assert engine.state == "closed"
+
+
+async def test_it_says_how_busy_it_is(engine, say):
+    before = await engine.status()
+    await say(request("how busy", max_tokens=8))
+    after = await engine.status()
+
+    assert (after.running, after.waiting) == (0, 0)
+    assert after.computed_tokens > before.computed_tokens
+    assert after.sequences - before.sequences >= after.passes - before.passes > 0
+    assert after.held_tokens > 0
+    assert after.busy_s > before.busy_s

@@ -6,13 +6,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.generator import Generator
-from llm_backend.engine.messages import Accepted, Delta, Generate
+from llm_backend.engine.messages import Accepted, Delta, Generate, Priority
 from tests.engine.fakes import FakeModel, Outbox, generate, greedy, start
 
 PROMPTS = st.builds(
-    lambda prefix, length, rest: (prefix * 40)[:length] + rest,
+    lambda prefix, length, rest: (prefix * 90)[:length] + rest,
     st.sampled_from(["a", "ab", "abc"]),
-    st.integers(0, 40),
+    st.integers(0, 90),  # long enough for a batch request to have its share
     st.text("abc", min_size=1, max_size=4),
 )
 
@@ -26,15 +26,24 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = FakeModel(slots=3, cells=self.cells, can_roll_back=self.can_roll_back)
+        self.model = FakeModel(
+            slots=3, context_tokens=128, cells=self.cells, can_roll_back=self.can_roll_back
+        )
         self.outbox = Outbox()
         self.generator = Generator(self.model, start(), self.outbox)
         self.commands: dict[str, Generate] = {}
         self.cancelled: dict[str, int] = {}
 
-    @rule(target=requests, prompt=PROMPTS, n=st.integers(1, 4), max_tokens=st.integers(0, 12))
-    def submit(self, prompt: str, n: int, max_tokens: int) -> str:
-        command = generate(prompt, id=str(len(self.commands)), n=n, max_tokens=max_tokens)
+    @rule(
+        target=requests,
+        prompt=PROMPTS,
+        n=st.integers(1, 4),
+        max_tokens=st.integers(0, 12),
+        priority=st.sampled_from(Priority),
+    )
+    def submit(self, prompt: str, n: int, max_tokens: int, priority: Priority) -> str:
+        name = str(len(self.commands))
+        command = generate(prompt, id=name, n=n, max_tokens=max_tokens, priority=priority)
         self.commands[command.id] = command
         self.generator.submit(Address(1, command.id), command, 0)
         return command.id
@@ -85,7 +94,7 @@ def check(command: Generate, events: list) -> None:
 
 
 class CrowdedMachine(EngineMachine):
-    cells = 70
+    cells = 130
 
 
 class UncuttableMachine(EngineMachine):

@@ -1,5 +1,6 @@
 from llm_backend.engine.address import Address
 from llm_backend.engine.cache import Cache
+from llm_backend.engine.messages import Priority
 from llm_backend.engine.scheduler import Scheduler, Work
 from llm_backend.engine.sequence import Sequence
 
@@ -158,3 +159,85 @@ def test_cells_that_nobody_runs_on_are_given_up_before_anybody_is():
     assert loop.make_room() == 0
     assert running.slot == 1
     assert loop.make_room() is None
+
+
+def batch(length: int, **fields):
+    return sequence(length, priority=Priority.BATCH, **fields)
+
+
+def computed(loop: Scheduler, passes: int) -> None:
+    """Compute so many passes, in which everybody goes on talking."""
+    for _ in range(passes):
+        for ready in loop.settle(loop.plan()):
+            ready.append(-len(ready.tokens))
+
+
+def test_interactive_requests_get_a_slot_before_batch_ones():
+    loop = scheduler(slots=1)
+    job, person = batch(3, arrived_at=1), sequence(3, arrived_at=2)
+    loop.add(job, person)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [person]
+
+
+def test_interactive_prompts_are_read_before_batch_ones():
+    loop = scheduler(batch_tokens=8)
+    oldest, job, person = sequence(1000), batch(3, arrived_at=1), sequence(6, arrived_at=2)
+    loop.add(oldest, job, person)
+    loop.admit()
+
+    assert loop.plan() == [Work(oldest, 2), Work(person, 6)]
+
+
+def test_batch_work_leaves_its_slot_to_a_person_once_it_has_had_its_share():
+    loop = scheduler(slots=1)
+    job, person = batch(3), sequence(3, arrived_at=1)
+    caught_up(loop, job)
+    loop.add(person)
+    computed(loop, passes=60)
+    early = loop.admit()
+    computed(loop, passes=4)
+    late = loop.admit()
+
+    assert early == []
+    assert [admitted.sequence for admitted in late] == [person]
+    assert job.slot is None
+
+
+def test_batch_work_that_left_its_slot_comes_back_and_is_never_overdue():
+    loop = scheduler(slots=2)
+    job, *people = batch(3), *(sequence(3, arrived_at=1) for _ in range(2))
+    caught_up(loop, job, people[0])
+    computed(loop, passes=64)
+    loop.add(people[1])
+    loop.admit()
+    loop.remove(people[0])
+    (back,) = loop.admit()
+
+    assert back.sequence is job
+    assert not loop.overdue(100)
+
+
+def test_batch_work_does_not_give_way_to_batch_work():
+    loop = scheduler(slots=1)
+    job = batch(3)
+    caught_up(loop, job)
+    loop.add(batch(3, arrived_at=1))
+    computed(loop, passes=70)
+
+    assert loop.admit() == []
+
+
+def test_a_stream_of_people_does_not_starve_batch_work():
+    loop = scheduler(slots=1)
+    job = batch(3)
+    loop.add(job)
+    for arrival in range(1, 10):
+        person = sequence(3, arrived_at=arrival)
+        loop.add(person)
+        (admitted,) = loop.admit()
+        if admitted.sequence is job:
+            break
+        loop.remove(admitted.sequence)
+
+    assert job.slot is not None

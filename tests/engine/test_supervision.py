@@ -189,3 +189,29 @@ def is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+async def test_a_worker_that_hangs_is_noticed_and_replaced(tiny_llama, caplog):
+    async with Engine(config(tiny_llama, hang_timeout_s=0.4)) as engine:
+        await engine.ready()
+        generation = await engine.generate(request(max_tokens=400, ignore_eos=True))
+        os.kill(engine.pid, signal.SIGSTOP)
+        with pytest.raises(EngineDown):
+            async for _ in generation:
+                pass
+        await eventually(lambda: engine.state == "ready")
+
+        assert await answer(engine, request())
+        assert "not answered for 0.4 s" in logged(caplog)
+
+
+async def test_an_engine_at_rest_is_not_probed(tiny_llama):
+    async with Engine(config(tiny_llama, hang_timeout_s=0.2)) as engine:
+        await engine.ready()
+        pid = engine.pid
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(0.6)
+        os.kill(pid, signal.SIGCONT)
+
+        assert await answer(engine, request())
+        assert engine.pid == pid

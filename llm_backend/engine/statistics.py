@@ -1,0 +1,21 @@
+"""Sums over the passes of one worker, from which its speed and its occupancy follow."""
+
+from dataclasses import dataclass
+
+__all__ = ["Statistics"]
+
+
+@dataclass(kw_only=True)
+class Statistics:
+    """What was computed since the worker started; `busy_s` is the time spent in turns."""
+
+    passes: int = 0
+    sequences: int = 0
+    computed_tokens: int = 0
+    busy_s: float = 0.0
+
+    def count(self, *, sequences: int, tokens: int) -> None:
+        """A pass worked on so many sequences and tokens."""
+        self.passes += 1
+        self.sequences += sequences
+        self.computed_tokens += tokens

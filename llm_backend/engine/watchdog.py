@@ -1,0 +1,28 @@
+"""Notices a worker that lives but does not turn any more: stopped, or lost in native code."""
+
+import asyncio
+import itertools
+
+from llm_backend.engine.link import Link
+from llm_backend.engine.messages import Probe
+
+__all__ = ["hung"]
+
+_LOOKS = 4  # looks within the patience, so that a hang is noticed at most a quarter later
+
+
+async def hung(link: Link, patience_s: float) -> None:
+    """Returns once the worker, with commands under way, has left a probe unanswered for
+    `patience_s`. An idle worker is not woken."""
+    for number in itertools.count():
+        await asyncio.sleep(patience_s / _LOOKS)
+        if not link.is_busy:
+            continue
+        call = link.call(Probe(id=f"watchdog-{number}"))
+        try:
+            async with asyncio.timeout(patience_s):
+                await call.next()
+        except TimeoutError:
+            return
+        finally:
+            link.hang_up(call)
