@@ -39,7 +39,9 @@ class Limits:
     choices: int = 1
     best_of: int | None = None
     max_tokens: int | None = None
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
 
 
@@ -58,9 +60,12 @@ class Chat:
 
 @dataclass(frozen=True, kw_only=True)
 class TextPrompt:
-    """A prompt to be continued, as text or as tokens; `echo` gives it back first."""
+    """A prompt to be continued, as text or as tokens, towards `suffix` if there is one; `echo`
+    gives it back first.
+    """
 
     prompt: str | Sequence[int]
+    suffix: str | None = None
     echo: bool = False
     limits: Limits = Limits()
     sampling: Sampling = NEUTRAL

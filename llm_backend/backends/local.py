@@ -56,7 +56,8 @@ class LocalModel:
         one begins a new text, as the model's begin token says.
         """
         prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
-        begin = await self._begin_token() if prompt == "" else ""
+        is_empty = prompt == "" and request.suffix is None
+        begin = await self._begin_token() if is_empty else ""
         return await self._generate(
             begin or prompt,
             request.limits,
@@ -64,6 +65,7 @@ class LocalModel:
             parse_special=bool(begin),
             add_bos=not begin,
             echo=request.echo,
+            suffix=request.suffix,
         )
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
@@ -83,17 +85,21 @@ class LocalModel:
         parse_special: bool = True,
         add_bos: bool = True,
         echo: bool = False,
+        suffix: str | None = None,
         prompt_field: str = "prompt",
     ) -> "Answer":
         command = Generate(
             id=uuid.uuid4().hex,
             prompt=prompt,
+            suffix=suffix,
             parse_special=parse_special,
             add_bos=add_bos,
             n=limits.choices,
             best_of=limits.best_of,
             max_tokens=limits.max_tokens,
+            min_tokens=limits.min_tokens,
             stop=list(limits.stop),
+            stop_token_ids=list(limits.stop_token_ids),
             ignore_eos=limits.ignore_eos,
             echo=echo,
             sampling=sampling,
@@ -245,7 +251,9 @@ def _translated(**names: str) -> Iterator[None]:
             log.error("engine_failed_request", extra={"reason": str(refused)})
             raise errors.Internal("The engine failed this request; its log says why.") from refused
         retry_after_s = _RETRY_AFTER_S if kind is errors.Overloaded else None
-        field = "model" if refused.failure is Failure.UNSUPPORTED else refused.field
+        field = refused.field
+        if field is None and refused.failure is Failure.UNSUPPORTED:
+            field = "model"
         param = names.get(field, field) if field else None
         raise kind(str(refused), param=param, retry_after_s=retry_after_s) from refused
     except EngineStartError as failed:  # why is in the log: it may name files

@@ -14,19 +14,23 @@ __all__ = ["chat_from", "prompts_from", "refuse_others", "tokens_from"]
 Body = Mapping[str, Any]
 
 SAMPLING_FIELDS = {
-    "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty",
-    "presence_penalty", "logit_bias", "seed",
+    "temperature", "top_p", "top_k", "min_p", "typical_p", "xtc_probability", "xtc_threshold",
+    "mirostat", "mirostat_tau", "mirostat_eta", "repeat_penalty", "repeat_last_n",
+    "frequency_penalty", "presence_penalty", "dry_multiplier", "dry_base", "dry_allowed_length",
+    "dry_penalty_last_n", "dry_sequence_breakers", "logit_bias", "seed",
 }  # fmt: skip
 SHARED_FIELDS = SAMPLING_FIELDS | {
-    "model", "n", "stop", "stream", "stream_options", "max_tokens", "logprobs", "ignore_eos",
+    "model", "n", "stop", "stop_token_ids", "stream", "stream_options", "max_tokens", "min_tokens",
+    "logprobs", "ignore_eos",
     "user",  # who asks; changes no answer
 }  # fmt: skip
+WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
 CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
     "parallel_tool_calls", "store", "metadata",
     "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
 }  # fmt: skip
-COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "best_of", "echo"}
+COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
 
 TOKENS_END = 2**31  # the engine's token ids have 32 bits
 INTEGERS_END = 2**31 - 1
@@ -38,7 +42,6 @@ NEUTRAL: Mapping[str, Collection[Any]] = {
     "verbosity": ["medium"],
     "reasoning_effort": ["none"],
     "prompt_cache_retention": ["in_memory"],
-    "suffix": [""],
 }
 """Values of fields not honoured yet that ask for what happens anyway."""
 
@@ -58,7 +61,9 @@ def chat_from(body: Body, *, choices_limit: int) -> Chat:
         limits=Limits(
             choices=_choices(body, choices_limit),
             max_tokens=_positive(max_name, _whole(body, max_name)),
+            min_tokens=_whole(body, "min_tokens") or 0,
             stop=_stop(body),
+            stop_token_ids=_stop_tokens(body),
             ignore_eos=bool(body.get("ignore_eos")),
         ),
         sampling=_sampling(body, logprobs),
@@ -75,7 +80,9 @@ def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[
         choices=choices,
         best_of=best_of,
         max_tokens=16 if max_tokens is None else max_tokens,
+        min_tokens=_whole(body, "min_tokens") or 0,
         stop=_stop(body),
+        stop_token_ids=_stop_tokens(body),
         ignore_eos=bool(body.get("ignore_eos")),
     )
     sampling = _sampling(body, _whole(body, "logprobs"))
@@ -86,7 +93,13 @@ def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[
             param="prompt",
         )
     return [
-        TextPrompt(prompt=prompt, echo=bool(body.get("echo")), limits=limits, sampling=sampling)
+        TextPrompt(
+            prompt=prompt,
+            suffix=body.get("suffix") or None,
+            echo=bool(body.get("echo")),
+            limits=limits,
+            sampling=sampling,
+        )
         for prompt in prompts
     ]
 
@@ -114,16 +127,26 @@ def _sampling(body: Body, logprobs: int | None) -> Sampling:
     neutral = Sampling()
     given = {
         name: body[name]
-        for name in SAMPLING_FIELDS - {"logit_bias", "seed"}
+        for name in SAMPLING_FIELDS - {"logit_bias", "seed", *WINDOWS}
         if body.get(name) is not None
+    }
+    windows: dict[str, Any] = {
+        name: _window(body, name) for name in WINDOWS if body.get(name) is not None
     }
     seed = body.get("seed")
     return Sampling(
         **{name: type(getattr(neutral, name))(value) for name, value in given.items()},
+        **windows,
         logit_bias=_logit_bias(body.get("logit_bias") or {}),
         seed=None if seed is None else int(seed) % 2**63,  # what a random generator can start from
         logprobs=logprobs,
     )
+
+
+def _window(body: Body, name: str) -> int | None:
+    """How many tokens to look back at; None is all, which clients write as -1."""
+    number = _whole(body, name)
+    return None if number == -1 else number
 
 
 def _logit_bias(given: Mapping[str, float]) -> dict[int, float]:
@@ -173,6 +196,10 @@ def _stop(body: Body) -> tuple[str, ...]:
     if "" in stops:
         raise InvalidRequest("A stop string must not be empty.", param="stop")
     return stops
+
+
+def _stop_tokens(body: Body) -> tuple[int, ...]:
+    return tuple(tokens_from(body.get("stop_token_ids") or (), "stop_token_ids"))
 
 
 def tokens_from(numbers: Sequence[float], where: str) -> list[int]:

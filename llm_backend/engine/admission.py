@@ -4,26 +4,15 @@ import math
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 
-from llm_backend.engine.messages import Failure, Generate, Sampling, Start
+from llm_backend.engine.messages import Failure, Generate, Start
 from llm_backend.engine.model import Vocabulary
+from llm_backend.engine.refusal import Refused
+from llm_backend.engine.sampling.bounds import check_sampling
 
 __all__ = ["Bounds", "Prompt", "Refused", "answers_wanted", "check_tokens"]
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
 _CUT_TOKENS = 64  # more than a cut through a token makes of it
-_ALTERNATIVES = 20  # as many as OpenAI gives for a token
-_LEAST_PENALTY = 0.01  # logits are divided by it: none may become infinite
-
-
-class Refused(Exception):
-    """The command is not taken; `failure` says why, the message what to do about it, and `field`
-    which of the command's fields is to blame if it is one.
-    """
-
-    def __init__(self, failure: Failure, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.failure = failure
-        self.field = field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +47,8 @@ class Bounds:
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
             self._check_length(command.prompt, command.parse_special, vocabulary)
+        if command.suffix is not None:
+            self._check_length(command.suffix, False, vocabulary)
         tokens = _tokens(command, vocabulary)
         room = self.context_tokens - len(tokens)
         if room < (0 if command.max_tokens == 0 else 1):
@@ -99,8 +90,17 @@ class Bounds:
         if command.grammar is not None and len(command.grammar.encode()) > self.grammar_bytes:
             message = f"A grammar may have at most {self.grammar_bytes} bytes."
             raise Refused(Failure.INVALID, message, "grammar")
-        _check_sampling(command.sampling)
+        if not 0 <= command.min_tokens <= _most_tokens(command):
+            message = f"min_tokens is {command.min_tokens}; it must be 0 to max_tokens."
+            raise Refused(Failure.INVALID, message, "min_tokens")
+        if len(command.stop_token_ids) > self.stops:
+            message = f"There may be at most {self.stops} stop tokens."
+            raise Refused(Failure.INVALID, message, "stop_token_ids")
+        check_sampling(command.sampling)
         check_tokens(list(command.sampling.logit_bias), vocabulary.size, "logit_bias")
+        check_tokens(command.stop_token_ids, vocabulary.size, "stop_token_ids")
+        if command.suffix is not None:
+            _check_infill(command, vocabulary)
 
 
 def answers_wanted(command: Generate) -> int:
@@ -116,19 +116,22 @@ def check_tokens(tokens: Tokens[int], size: int, field: str) -> None:
             raise Refused(Failure.INVALID, message, field)
 
 
-def _check_sampling(sampling: Sampling) -> None:
-    """Refuse what would make the arithmetic of sampling go wrong in the middle of a pass."""
-    if sampling.logprobs is not None and not 0 <= sampling.logprobs <= _ALTERNATIVES:
-        raise Refused(Failure.INVALID, f"logprobs must be 0 to {_ALTERNATIVES}.", "logprobs")
-    if not _LEAST_PENALTY <= sampling.repeat_penalty < math.inf:
-        message = f"repeat_penalty must be at least {_LEAST_PENALTY}."
-        raise Refused(Failure.INVALID, message, "repeat_penalty")
-    for name in ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty"):
-        if not math.isfinite(getattr(sampling, name)):
-            raise Refused(Failure.INVALID, f"{name} must be a finite number.", name)
+def _most_tokens(command: Generate) -> float:
+    return math.inf if command.max_tokens is None else command.max_tokens
+
+
+def _check_infill(command: Generate, vocabulary: Vocabulary) -> None:
+    if vocabulary.infill is None:
+        message = "This model has no tokens for a text with a hole: leave the suffix out."
+        raise Refused(Failure.UNSUPPORTED, message, "suffix")
+    if command.echo and command.sampling.logprobs is not None:
+        message = "With a suffix, the logprobs of an echoed prompt cannot be given."
+        raise Refused(Failure.INVALID, message, "echo")
 
 
 def _tokens(command: Generate, vocabulary: Vocabulary) -> list[int]:
+    if command.suffix is not None:
+        return _with_hole(command, command.suffix, vocabulary)
     if isinstance(command.prompt, str):
         tokens = vocabulary.prompt_tokens(
             command.prompt, parse_special=command.parse_special, add_bos=command.add_bos
@@ -139,3 +142,17 @@ def _tokens(command: Generate, vocabulary: Vocabulary) -> list[int]:
     if not tokens:
         raise Refused(Failure.INVALID, "The prompt has no tokens.", "prompt")
     return tokens
+
+
+def _with_hole(command: Generate, suffix: str, vocabulary: Vocabulary) -> list[int]:
+    """Prefix, suffix, and then the token after which the model writes what goes between them."""
+    assert vocabulary.infill is not None, "checked before"
+    before_prefix, before_suffix, before_middle = vocabulary.infill
+    if isinstance(command.prompt, str):
+        prefix = vocabulary.tokenize(command.prompt, parse_special=command.parse_special)
+    else:
+        prefix = list(command.prompt)
+        check_tokens(prefix, vocabulary.size, "prompt")
+    begin = vocabulary.prompt_tokens("", parse_special=False, add_bos=command.add_bos)
+    after = vocabulary.tokenize(suffix, parse_special=False)
+    return [*begin, before_prefix, *prefix, before_suffix, *after, before_middle]

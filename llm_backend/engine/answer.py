@@ -27,11 +27,18 @@ class Answer:
         self._is_held = answers_wanted(command) > command.n
         self.held: Delta | None = None
         self._text = TextStream(command.stop)
+        ignored = vocabulary.end_tokens if command.ignore_eos else frozenset[int]()
+        self._ends = frozenset(command.stop_token_ids) | (vocabulary.end_tokens - ignored)
+        self._suppressed = sorted(ignored - self._ends)
+        self._delayed = sorted(self._ends) if command.min_tokens else []
         self._sampler = Sampler(
             command.sampling,
             index=sequence.index,
             prompt=sequence.tokens,
-            suppressed=sorted(vocabulary.end_tokens) if command.ignore_eos else (),
+            label=vocabulary.label,
+            suppressed=self._suppressed,
+            delayed=self._delayed,
+            min_tokens=command.min_tokens,
             wants_logprobs=self._is_held,
         )
         self.constraint: Constraint | None = None
@@ -63,7 +70,7 @@ class Answer:
         if allowed is not None and not allowed.any():
             return self._finish(self._text.finish(), FinishReason.STOP)
         choice = self._sampler.choose(row, allowed)
-        if choice.token in self._vocabulary.end_tokens and not self._command.ignore_eos:
+        if choice.token in self._ends:
             return self._finish(self._text.finish(), FinishReason.STOP)
         released = self._take(choice)
         for token in self._forced():
@@ -84,10 +91,11 @@ class Answer:
         return self._finish(Released(), FinishReason.LENGTH)
 
     def _allowed(self, constraint: Constraint) -> NDArray[np.bool_]:
-        """What the grammar allows next, but for end tokens if they are ignored."""
+        """What the grammar allows next, but for end tokens if they are ignored or too early."""
         allowed = constraint.allowed()
-        if self._command.ignore_eos:
-            allowed[list(self._vocabulary.end_tokens)] = False
+        allowed[self._suppressed] = False
+        if self.sequence.generated < self._command.min_tokens:
+            allowed[self._delayed] = False
         return allowed
 
     def _take(self, choice: Choice) -> Released:
@@ -98,14 +106,15 @@ class Answer:
         self._logprob_sum += choice.logprob or 0.0
         wants_logprobs = self._command.sampling.logprobs is not None
         logprob = self._logprob(choice) if wants_logprobs else None
-        return self._text.push(self._vocabulary.piece(choice.token), logprob)
+        may_stop = self.sequence.generated > self._command.min_tokens
+        return self._text.push(self._vocabulary.piece(choice.token), logprob, may_stop=may_stop)
 
     def _forced(self) -> list[int]:
         """The tokens that the grammar leaves no choice about: their logits need not be known."""
         if self.constraint is None or self._is_held or self._command.sampling.logprobs is not None:
             return []
-        forced = self.constraint.forced()
-        return list(takewhile(lambda token: token not in self._vocabulary.end_tokens, forced))
+        forced, ends = self.constraint.forced(), self._ends | self._vocabulary.end_tokens
+        return list(takewhile(lambda token: token not in ends, forced))
 
     def _ending(self, released: Released) -> FinishReason | None:
         """Why the answer ends after what was just set free, if it does."""

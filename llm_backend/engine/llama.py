@@ -83,15 +83,13 @@ class _Vocabulary:
         """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
         return frozenset(token for token in range(self.size) if self._is_marker(token))
 
-    @property
-    def can_infill(self) -> bool:
-        """Whether there are tokens for a text with a hole."""
-        infill = (
-            native.llama_vocab_fim_pre,
-            native.llama_vocab_fim_suf,
-            native.llama_vocab_fim_mid,
-        )
-        return all(token(self._handle) >= 0 for token in infill)
+    @cached_property
+    def infill(self) -> tuple[int, int, int] | None:
+        """The tokens before a prefix, before a suffix and before what goes between them."""
+        prefix: int = native.llama_vocab_fim_pre(self._handle)
+        suffix: int = native.llama_vocab_fim_suf(self._handle)
+        middle: int = native.llama_vocab_fim_mid(self._handle)
+        return None if min(prefix, suffix, middle) < 0 else (prefix, suffix, middle)
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         """The tokens of a prompt, after the begin token if it is wanted and not there already."""
@@ -257,7 +255,7 @@ class LlamaModel:
             bos_token=self.vocabulary.bos_token if self._metadata(_BOS_KEY) else "",
             eos_token=self.vocabulary.eos_token,
             is_embedding_model=self.is_embedding_model,
-            can_infill=self.vocabulary.can_infill,
+            can_infill=self.vocabulary.infill is not None,
             extra_buffers=self._start.use_extra_buffers,
         )
 

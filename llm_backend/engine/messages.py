@@ -75,17 +75,31 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen; the defaults change nothing of the model's distribution.
 
     `logprobs` is None for none, else how many alternatives (0 to 20) accompany each token.
-    `frequency_penalty` and `presence_penalty` are additive as OpenAI's; `repeat_penalty` is
-    llama.cpp's factor. `seed` None draws one.
+    `frequency_penalty` and `presence_penalty` are additive as OpenAI's and count generated tokens;
+    `repeat_penalty` is llama.cpp's factor, on the last `repeat_last_n` tokens (None: on all), and
+    so are Mirostat (0: off, or its version), XTC, typical-p and DRY. What they mean, and in which
+    order, is told in `sampling`. `seed` None draws one.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0  # 0: all
     min_p: float = 0.0
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     repeat_penalty: float = 1.0
+    repeat_last_n: int | None = 64
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int | None = 64  # None: all
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
     logit_bias: dict[int, float] = {}
     seed: int | None = None
     logprobs: int | None = None
@@ -143,9 +157,12 @@ class Generate(_Message, frozen=True, kw_only=True):
     `parse_special`; `add_bos` puts the model's begin token first where the model wants one.
     `max_tokens` None means until the context is full. `echo` gives the prompt's text (and its
     logprobs, if asked for) as the first deltas of every choice. `best_of` generates that many and
-    gives the `n` with the best mean logprob (deltas then come only at the end). `grammar` is
-    what every answer must follow, in llguidance's Lark: it may hold JSON schemas (`%json {...}`)
-    and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends where nothing can follow.
+    gives the `n` with the best mean logprob (deltas then come only at the end). `suffix` is the
+    text that follows what is generated, for models that have tokens for a text with a hole.
+    `stop_token_ids` end an answer as an end token does; before `min_tokens` nothing ends it but its
+    grammar. `grammar` is what every answer must follow, in llguidance's Lark: it may hold JSON
+    schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends where
+    nothing can follow.
     """
 
     id: str
@@ -155,7 +172,10 @@ class Generate(_Message, frozen=True, kw_only=True):
     n: int = 1
     best_of: int | None = None
     max_tokens: int | None = None
+    suffix: str | None = None
+    min_tokens: int = 0
     stop: list[str] = []
+    stop_token_ids: list[int] = []
     ignore_eos: bool = False
     echo: bool = False
     grammar: str | None = None

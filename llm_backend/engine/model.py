@@ -30,6 +30,11 @@ class Vocabulary(Protocol):
         """How many tokens there are."""
 
     @property
+    def infill(self) -> tuple[int, int, int] | None:
+        """The tokens before a prefix, before a suffix and before what goes between them; None if
+        there are none."""
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end a generation."""
 

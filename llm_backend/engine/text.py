@@ -42,14 +42,19 @@ class TextStream:
         self._logprobs: deque[_Held] = deque()
         self.is_stopped = False
 
-    def push(self, piece: bytes, logprob: TokenLogprob | None = None) -> Released:
-        """Take a token; gives what it sets free."""
+    def push(
+        self, piece: bytes, logprob: TokenLogprob | None = None, *, may_stop: bool = True
+    ) -> Released:
+        """Take a token; gives what it sets free. What comes before a stop string is looked for is
+        shown and no part of one."""
         start = self._shown + len(self._held)
         self._held += self._decoder.decode(piece)
         if logprob is not None:
             unfinished = bool(self._decoder.getstate()[0])  # its character is still to come
             end = self._shown + len(self._held) + unfinished
             self._logprobs.append(_Held(logprob=logprob, start=start, end=end))
+        if not may_stop:
+            return self._show(len(self._held))
         return self._release(len(self._held) - self._possible_stop())
 
     def finish(self) -> Released:
@@ -65,6 +70,9 @@ class TextStream:
             self._held = ""
             self._logprobs.clear()
             return released
+        return self._show(length)
+
+    def _show(self, length: int) -> Released:
         text = self._held[:length]
         self._held = self._held[length:]
         self._shown += length

@@ -167,7 +167,7 @@ def test_all_forms_of_prompt_are_read(prompt, expected):
         ({"best_of": 1, "n": 2}, "best_of"),
         ({"best_of": 5}, "best_of"),
         ({"best_of": 3, "stream": True}, "best_of"),
-        ({"suffix": "end"}, "suffix"),
+        ({"stop_token_ids": [2**31]}, "stop_token_ids[0]"),
         ({"prompt": ["a"] * 4}, "prompt"),
         ({"prompt": []}, "prompt"),
     ],
@@ -176,6 +176,32 @@ def test_completions_that_cannot_be_are_refused_by_name(fields, param):
     with pytest.raises(InvalidRequest) as caught:
         prompts(**fields)
     assert caught.value.param == param
+
+
+def test_a_suffix_is_taken_over_unless_it_is_empty():
+    assert prompts(suffix="end")[0].suffix == "end"
+    assert prompts(suffix="")[0].suffix is None
+
+
+def test_all_samplers_are_taken_over():
+    wishes = {
+        "typical_p": 0.5, "xtc_probability": 0.25, "xtc_threshold": 0.125, "mirostat": 2,
+        "mirostat_tau": 4, "mirostat_eta": 0.5, "repeat_last_n": 8, "dry_multiplier": 1,
+        "dry_base": 2, "dry_allowed_length": 3, "dry_penalty_last_n": 9, "top_k": 5, "min_p": 0.5,
+    }  # fmt: skip
+    asked = chat(**wishes, dry_sequence_breakers=["a"], min_tokens=2, stop_token_ids=[3, 4.0])
+
+    assert {name: getattr(asked.sampling, name) for name in wishes} == wishes
+    assert asked.sampling.dry_sequence_breakers == ("a",)
+    assert (asked.limits.min_tokens, asked.limits.stop_token_ids) == (2, (3, 4))
+
+
+def test_a_window_of_minus_one_is_everything():
+    asked = chat(repeat_last_n=-1, dry_penalty_last_n=-1)
+
+    assert asked.sampling.repeat_last_n is None
+    assert asked.sampling.dry_penalty_last_n is None
+    assert chat().sampling.repeat_last_n == 64
 
 
 def test_completions_end_after_sixteen_tokens_unless_told():

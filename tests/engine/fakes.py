@@ -21,6 +21,7 @@ class FakeVocabulary:
     size = len(LETTERS)
     end_tokens = frozenset({END})
     markers = frozenset({END})
+    infill = None
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         return [LETTERS.index(letter) for letter in text]

@@ -8,6 +8,7 @@ from gguf import GGUFWriter, PoolingType, TokenType
 MERGED = ["Ġt", "he", "in", "er", "an", "Ġa", "on", "th", "Ġthe", "re", "en", "at", "es"]
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 USER_DEFINED = ["<tool_call>", "</tool_call>"]
+INFILL = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
 
 
 def byte_characters() -> list[str]:
@@ -17,12 +18,17 @@ def byte_characters() -> list[str]:
     return [chr(byte if byte in printable else next(spare)) for byte in range(256)]
 
 
-def write_llama(path: Path, *, seed: int = 0, layers: int = 2, size: int = 64) -> Path:
-    """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text."""
+def write_llama(
+    path: Path, *, seed: int = 0, layers: int = 2, size: int = 64, can_infill: bool = False
+) -> Path:
+    """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text.
+    With `can_infill` three tokens more, for texts with a hole."""
     writer = GGUFWriter(str(path), "llama")
-    tokens = [*byte_characters(), *MERGED, *CONTROL, *USER_DEFINED]
+    infill = INFILL if can_infill else []
+    tokens = [*byte_characters(), *MERGED, *CONTROL, *USER_DEFINED, *infill]
     kinds = [TokenType.NORMAL] * (256 + len(MERGED))
     kinds += [TokenType.CONTROL] * len(CONTROL) + [TokenType.USER_DEFINED] * len(USER_DEFINED)
+    kinds += [TokenType.CONTROL] * len(infill)
     writer.add_name("tiny random")
     _shape(writer, layers=layers, size=size)
     writer.add_head_count_kv(2)

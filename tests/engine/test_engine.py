@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import llama_cpp
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ import llm_backend.builtin
 from llm_backend.engine import Engine, EngineRefused
 from llm_backend.engine.messages import Delta, Failure, FinishReason, Generate, Sampling
 from tests.engine.conftest import answer, config, eventually
+from tests.engine.gguf_models import write_llama
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,6 +28,19 @@ def request(prompt: str | list[int] = "the cat in the hat", **fields: object) ->
     """A greedy request of its own id that generates 24 tokens, end tokens or not."""
     defaults = {"max_tokens": 24, "sampling": GREEDY, "ignore_eos": True}
     return Generate(id=f"r{next(NUMBERS)}", prompt=prompt, **{**defaults, **fields})
+
+
+EVERYTHING = Sampling(
+    seed=5,
+    temperature=0.9,
+    top_k=40,
+    typical_p=0.95,
+    xtc_probability=0.5,
+    dry_multiplier=0.8,
+    repeat_penalty=1.1,
+    repeat_last_n=None,
+    logprobs=1,
+)
 
 
 def text(deltas: list[Delta], index: int = 0) -> str:
@@ -333,3 +348,34 @@ async def test_it_says_how_busy_it_is(engine, say):
     assert after.sequences - before.sequences >= after.passes - before.passes > 0
     assert after.held_tokens > 0
     assert after.busy_s > before.busy_s
+
+
+@pytest.mark.parametrize("mirostat", [0, 1, 2])
+async def test_all_samplers_at_once_give_the_same_text_for_the_same_seed(say, mirostat):
+    sampling = msgspec.structs.replace(EVERYTHING, mirostat=mirostat)
+    wishes = {"sampling": sampling, "n": 2, "best_of": 3, "echo": True, "min_tokens": 8}
+    first, again = await say(request(**wishes)), await say(request(**wishes))
+
+    assert text(first) == text(again)
+    assert text(first).startswith("the cat in the hat")
+    assert text(first) != text(first, 1)
+
+
+async def test_a_text_with_a_hole_is_its_parts_between_the_models_tokens(tmp_path):
+    model = write_llama(tmp_path / "infill.gguf", can_infill=True)
+    async with Engine(config(model)) as engine:
+        info = await engine.ready()
+        before, after = await engine.tokenize("the cat "), await engine.tokenize(" in the hat")
+        start, middle, last = 274, 275, 276
+        whole = [start, *before, middle, *after, last]
+        filled = await answer(engine, request("the cat ", suffix=" in the hat"))
+        given = await answer(engine, request(before, suffix=" in the hat"))
+        echoed = await answer(engine, request("the cat ", suffix=" in the hat", echo=True))
+        refused = request("a", suffix="b", echo=True, sampling=Sampling(logprobs=1))
+        with pytest.raises(EngineRefused) as caught:
+            await answer(engine, refused)
+
+        assert info.can_infill
+        assert text(filled) == text(given) == text(await answer(engine, request(whole)))
+        assert text(echoed) == "the cat " + text(filled)
+        assert caught.value.field == "echo"

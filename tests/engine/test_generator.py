@@ -154,6 +154,85 @@ def test_an_end_token_can_be_ignored():
     assert answer[-1].completion_tokens == 30
 
 
+def test_a_stop_token_ends_the_answer_without_its_text():
+    bench = Bench()
+    whole = greedy("abc", 8)
+    place = next(place for place in range(2, 8) if whole[place] not in whole[:place])
+    answer = bench.answer(generate("abc", stop_token_ids=[LETTERS.index(whole[place])]))
+
+    assert bench.text("1") == whole[:place]
+    assert answer[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("ignore_eos", [False, True])
+def test_a_stop_token_may_be_an_end_token(ignore_eos):
+    bench = Bench()
+    prompt = next(p for p in (f"q{a}{b}" for a in "abc" for b in LETTERS[1:]) if ends_early(p))
+    command = generate(prompt, max_tokens=30, stop_token_ids=[0], ignore_eos=ignore_eos)
+    bench.answer(command)
+
+    assert bench.text("1") == greedy(prompt, 30)
+
+
+def test_nothing_ends_an_answer_before_the_least_number_of_tokens():
+    bench = Bench()
+    prompt = next(p for p in (f"q{a}{b}" for a in "abc" for b in LETTERS[1:]) if ends_early(p))
+    early = len(greedy(prompt, 30))
+    longer = bench.answer(generate(prompt, id="a", max_tokens=30, min_tokens=early + 3))
+    same = bench.answer(generate(prompt, id="b", max_tokens=30, min_tokens=early))
+
+    assert longer[-1].completion_tokens >= early + 3
+    assert bench.text("a").startswith(bench.text("b"))
+    assert same[-1].completion_tokens == early
+
+
+def test_a_stop_string_is_not_looked_for_before_the_least_number_of_tokens():
+    bench = Bench()
+    whole = greedy("abc", 8)
+    bench.answer(generate("abc", id="a", stop=[whole[1]], min_tokens=4))
+    bench.answer(generate("abc", id="b", stop=[whole[6:8]], min_tokens=4))
+
+    assert bench.text("a").startswith(whole[:4])
+    assert bench.text("b") == whole[:6]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"stop_token_ids": [99]}, "stop_token_ids"),
+        ({"stop_token_ids": [1] * 5}, "stop_token_ids"),
+        ({"sampling": Sampling(typical_p=1.5)}, "typical_p"),
+        ({"sampling": Sampling(xtc_probability=float("nan"))}, "xtc_probability"),
+        ({"sampling": Sampling(xtc_threshold=-1)}, "xtc_threshold"),
+        ({"sampling": Sampling(mirostat=3)}, "mirostat"),
+        ({"sampling": Sampling(mirostat_tau=float("inf"))}, "mirostat_tau"),
+        ({"sampling": Sampling(mirostat_eta=-0.1)}, "mirostat_eta"),
+        ({"sampling": Sampling(repeat_last_n=-1)}, "repeat_last_n"),
+        ({"sampling": Sampling(repeat_penalty=float("inf"))}, "repeat_penalty"),
+        ({"sampling": Sampling(dry_multiplier=float("inf"))}, "dry_multiplier"),
+        ({"sampling": Sampling(dry_base=0.5)}, "dry_base"),
+        ({"sampling": Sampling(dry_allowed_length=-1)}, "dry_allowed_length"),
+        ({"sampling": Sampling(dry_penalty_last_n=-2)}, "dry_penalty_last_n"),
+        ({"sampling": Sampling(dry_sequence_breakers=("",))}, "dry_sequence_breakers"),
+        ({"sampling": Sampling(dry_sequence_breakers=("a" * 41,))}, "dry_sequence_breakers"),
+        ({"sampling": Sampling(dry_sequence_breakers=("a",) * 65)}, "dry_sequence_breakers"),
+        ({"sampling": Sampling(temperature=float("inf"))}, "temperature"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused_by_name(fields, field):
+    refused = refusal(Bench(), generate("abc", **fields))
+
+    assert (refused.failure, refused.field) == (Failure.INVALID, field)
+
+
+def test_a_suffix_for_a_model_without_tokens_for_it_is_refused():
+    refused = refusal(Bench(), generate("abc", suffix="def"))
+
+    assert (refused.failure, refused.field) == (Failure.UNSUPPORTED, "suffix")
+
+
 def test_a_stop_string_across_tokens_ends_the_answer():
     bench = Bench()
     whole = greedy("abc", 8)

@@ -13,7 +13,8 @@ def row(*probabilities: float) -> np.ndarray:
 
 
 def sampler(prompt: tuple[int, ...] = (), index: int = 0, suppressed=(), **fields) -> Sampler:
-    return Sampler(Sampling(**fields), index=index, prompt=prompt, suppressed=suppressed)
+    options = {"index": index, "prompt": prompt, "suppressed": suppressed, "label": bytes}
+    return Sampler(Sampling(**fields), **options)
 
 
 def drawn(chooser: Sampler, logits: np.ndarray, times: int = 4000) -> dict[int, float]:
@@ -129,6 +130,34 @@ def test_a_repeat_penalty_lowers_negative_logits_too():
     logits = np.array([-1.0, -1.1], dtype=np.float32)
 
     assert sampler(prompt=(0,), temperature=0, repeat_penalty=1.5).choose(logits).token == 1
+
+
+def test_a_repeat_penalty_looks_back_as_far_as_it_is_told():
+    logits = np.array([3.0, 2.9, 2.8], dtype=np.float32)
+
+    def chosen(window: int | None) -> list[int]:
+        chooser = sampler(prompt=(0, 2, 2), temperature=0, repeat_penalty=1.5, repeat_last_n=window)
+        return [chooser.choose(logits).token for _ in range(4)]
+
+    assert chosen(0) == [0, 0, 0, 0]
+    assert chosen(1) == [0, 1, 0, 1]
+    assert chosen(2) == [0, 1, 2, 0]
+    assert chosen(None) == [1, 0, 0, 0]
+
+
+def test_delayed_tokens_are_not_among_the_first():
+    chooser = Sampler(
+        Sampling(temperature=0), index=0, prompt=(), label=bytes, delayed=[0], min_tokens=2
+    )
+
+    assert [chooser.choose(row(0.6, 0.4)).token for _ in range(4)] == [1, 1, 0, 0]
+
+
+def test_greedy_choice_reads_the_row_and_nothing_else():
+    logits = row(0.2, 0.5, 0.3)
+    chooser = sampler(temperature=0, mirostat=2, xtc_probability=1.0, min_p=0.5)
+
+    assert chooser._adjusted(logits) is logits
 
 
 def test_the_same_seed_gives_the_same_tokens_and_another_answer_gives_others():

@@ -193,6 +193,32 @@ def test_the_best_of_several_is_given(client):
     assert len(answer.choices) == 2
 
 
+def test_every_sampler_can_be_asked_for_and_a_seed_repeats_the_answer(client):
+    wishes = {
+        "top_k": 40, "min_p": 0.01, "typical_p": 0.9, "xtc_probability": 0.5, "xtc_threshold": 0.2,
+        "repeat_penalty": 1.1, "repeat_last_n": -1, "dry_multiplier": 0.8, "dry_base": 1.5,
+        "dry_allowed_length": 1, "dry_penalty_last_n": -1, "dry_sequence_breakers": ["."],
+        "mirostat": 0, "mirostat_tau": 5.0, "mirostat_eta": 0.1,
+        "min_tokens": 4, "stop_token_ids": [1], "ignore_eos": True,
+    }  # fmt: skip
+
+    def texts() -> list[str | None]:
+        answer = client.chat.completions.create(
+            model="builtin", messages=HELLO, seed=1, n=2, max_tokens=12, logprobs=True,
+            extra_body=wishes,
+        )  # fmt: skip
+        return [choice.message.content for choice in answer.choices]
+
+    assert texts() == texts()
+
+
+def test_a_suffix_that_the_model_cannot_write_towards_is_refused(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model="builtin", prompt="Hello", suffix=" world")
+
+    assert caught.value.param == "suffix"
+
+
 def test_models_are_listed_and_say_what_they_are(client):
     models = {model.id: model for model in client.models.list()}
 

@@ -1,0 +1,7 @@
+"""The next token: from a row of logits to one choice, in numpy."""
+
+from llm_backend.engine.sampling.choice import Alternative, Choice, NoChoice, log_probabilities
+from llm_backend.engine.sampling.likeliest import Row
+from llm_backend.engine.sampling.sampler import Sampler
+
+__all__ = ["Alternative", "Choice", "NoChoice", "Row", "Sampler", "log_probabilities"]

@@ -1,0 +1,50 @@
+"""What sampling may be asked for: all that would go wrong in the middle of a pass is refused."""
+
+import math
+
+from llm_backend.engine.messages import Failure, Sampling
+from llm_backend.engine.refusal import Refused
+
+__all__ = ["check_sampling"]
+
+_FINITE = ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty")
+_RANGES: dict[str, tuple[float, float]] = {
+    "logprobs": (0, 20),  # as many alternatives as OpenAI gives for a token
+    "typical_p": (0, 1),
+    "xtc_probability": (0, 1),
+    "xtc_threshold": (0, 1),
+    "mirostat": (0, 2),  # its versions
+    "mirostat_tau": (0, 100),  # bits: no vocabulary is so large that a token could surprise more
+    "mirostat_eta": (0, 10),  # above 1 it overshoots; far above, its state leaves the numbers
+    "repeat_penalty": (0.01, math.inf),  # logits are divided by it: none may become infinite
+    "repeat_last_n": (0, math.inf),
+    "dry_multiplier": (0, 1e6),  # more than any logit; times a power it must stay a number
+    "dry_base": (1, 1e6),  # below 1, longer repetitions would cost less
+    "dry_allowed_length": (0, math.inf),
+    "dry_penalty_last_n": (0, math.inf),
+}
+_BREAKERS = 64
+_BREAKER_BYTES = 40  # as long as llama.cpp takes them; they are looked for at every token
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raises `Refused` naming the field."""
+    for name in _FINITE:
+        if not math.isfinite(getattr(sampling, name)):
+            raise Refused(Failure.INVALID, f"{name} must be a finite number.", name)
+    for name, (least, most) in _RANGES.items():
+        value = getattr(sampling, name)
+        if value is not None and not (least <= value <= most and value < math.inf):
+            bounds = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+            raise Refused(Failure.INVALID, f"{name} is {value}; it must be {bounds}.", name)
+    _check_breakers(sampling.dry_sequence_breakers)
+
+
+def _check_breakers(breakers: tuple[str, ...]) -> None:
+    name = "dry_sequence_breakers"
+    if len(breakers) > _BREAKERS:
+        raise Refused(Failure.INVALID, f"There may be at most {_BREAKERS} {name}.", name)
+    for breaker in breakers:
+        if not 1 <= len(breaker.encode(errors="replace")) <= _BREAKER_BYTES:
+            message = f"Each of {name} must have 1 to {_BREAKER_BYTES} bytes."
+            raise Refused(Failure.INVALID, message, name)

@@ -1,0 +1,42 @@
+"""What was chosen, and what the model thought of it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llm_backend.engine.sampling.likeliest import Row, likeliest
+
+__all__ = ["Alternative", "Choice", "NoChoice", "log_probabilities"]
+
+
+class NoChoice(Exception):
+    """The logits leave nothing to choose: not numbers, or every token forbidden."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """A token and its natural-log probability under the model's own distribution."""
+
+    token: int
+    logprob: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The chosen token; `logprob` and the most likely alternatives if they were asked for."""
+
+    token: int
+    logprob: float | None = None
+    top: list[Alternative] = field(default_factory=list)
+
+
+def log_probabilities(row: Row, token: int, top: int) -> Choice:
+    """What the model thinks of `token`, and its `top` most likely tokens, best first."""
+    peak = float(row.max())
+    total = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
+    best = likeliest(row, top) if top else np.empty(0, dtype=np.intp)
+    return Choice(
+        token=token,
+        logprob=float(row[token]) - total,
+        top=[Alternative(token=int(id_), logprob=float(row[id_]) - total) for id_ in best],
+    )

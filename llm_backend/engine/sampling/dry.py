@@ -1,0 +1,136 @@
+"""DRY: the longer a repetition would become, the less likely the token that continues it.
+
+A token that came after what the sequence now ends with costs `multiplier * base ** (length -
+allowed_length)`, where `length` is how many tokens were the same there. Repetitions do not reach
+over a token in which a sequence breaker ends; breakers are looked for in the text, however it was
+cut into tokens.
+
+`length` is kept for every earlier place at once: a token that is chosen makes all places that it
+continues one longer and all others zero, which is one vector operation and no search.
+"""
+
+import math
+from collections.abc import Callable
+from collections.abc import Sequence as Tokens
+
+import numpy as np
+
+from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling.likeliest import Row
+
+__all__ = ["Dry"]
+
+_GROWTH = 256  # tokens there is room for at first beyond the prompt
+_LARGEST = 88.0  # natural logarithm of the largest factor: larger ones are no 32-bit numbers
+_HIGHEST = 1e30  # of a penalty: a logit that loses it is still a number
+
+
+class Dry:
+    """The repetitions of one sequence. `label` gives the bytes by which a token is shown."""
+
+    def __init__(
+        self, sampling: Sampling, prompt: Tokens[int], label: Callable[[int], bytes]
+    ) -> None:
+        self._multiplier, self._base = sampling.dry_multiplier, sampling.dry_base
+        self._allowed = sampling.dry_allowed_length
+        self._window = sampling.dry_penalty_last_n
+        growth = math.log(self._base)
+        self._most = _LARGEST / growth if growth > 1e-6 else math.inf
+        seen = list(prompt if self._window is None else prompt[-self._window :])
+        self._count = len(seen)
+        self._tokens = np.zeros(self._count + _GROWTH, dtype=np.intp)
+        self._tokens[: self._count] = seen
+        self._lengths = np.zeros(self._count + _GROWTH, dtype=np.intp)  # of what precedes a place
+        self._lengths[: self._count] = _repetitions(seen)
+        self._breakers = _Breakers(sampling.dry_sequence_breakers, label)
+        self._unbroken = 0  # the place behind the last breaker
+        for place, token in enumerate(seen, start=1):
+            if self._breakers.end_in(token):
+                self._unbroken = place
+
+    @staticmethod
+    def is_wanted(sampling: Sampling) -> bool:
+        """Whether this changes anything."""
+        return sampling.dry_multiplier != 0 and sampling.dry_penalty_last_n != 0
+
+    def apply(self, row: Row) -> None:
+        """Subtract from each token the penalty of the longest repetition that it continues."""
+        start = self._start
+        longest = self._count - max(start, self._unbroken)
+        if longest < self._allowed or self._count - start <= self._allowed:
+            return
+        first = start + 1  # the window must hold what precedes a place
+        places = first + np.flatnonzero(self._lengths[first : self._count] >= self._allowed)
+        lengths = np.minimum(self._lengths[places], np.minimum(places - start, longest))
+        places, lengths = places[lengths >= self._allowed], lengths[lengths >= self._allowed]
+        tokens, which = np.unique(self._tokens[places], return_inverse=True)
+        worst = np.zeros(len(tokens), dtype=np.intp)
+        np.maximum.at(worst, which, lengths)
+        free = [not self._breakers.is_in(int(token)) for token in tokens]
+        penalties = self._penalties(worst[free])
+        row[tokens[free]] -= penalties.astype(np.float32)
+
+    def accept(self, token: int) -> None:
+        """`token` was chosen."""
+        if self._count + 1 >= len(self._tokens):
+            self._tokens = np.concatenate((self._tokens, np.zeros_like(self._tokens)))
+            self._lengths = np.concatenate((self._lengths, np.zeros_like(self._lengths)))
+        start, count = self._start, self._count
+        continues = self._tokens[start:count] == token
+        self._lengths[start + 1 : count + 1] = (self._lengths[start:count] + 1) * continues
+        self._tokens[count] = token
+        self._count += 1
+        if self._breakers.end_in(token):
+            self._unbroken = self._count
+
+    @property
+    def _start(self) -> int:
+        return 0 if self._window is None else max(0, self._count - self._window)
+
+    def _penalties(self, lengths: np.ndarray) -> np.ndarray:
+        powers = np.minimum(lengths - self._allowed, self._most)
+        penalties: np.ndarray = np.minimum(self._multiplier * self._base**powers, _HIGHEST)
+        return penalties
+
+
+class _Breakers:
+    """Strings that end a repetition, looked for in the text as it grows."""
+
+    def __init__(self, breakers: Tokens[str], label: Callable[[int], bytes]) -> None:
+        self._breakers = [breaker.encode() for breaker in breakers]
+        self._label = label
+        self._before = b""  # the text's end, one byte too short for the longest breaker
+        self._kept = max(map(len, self._breakers), default=1) - 1
+
+    def end_in(self, token: int) -> bool:
+        """Whether one ends in `token`, which now follows."""
+        label = self._label(token)
+        text = self._before + label
+        found = bool(label) and any(
+            breaker in text[max(0, len(text) - len(label) - len(breaker) + 1) :]
+            for breaker in self._breakers
+        )
+        self._before = text[max(0, len(text) - self._kept) :]
+        return found
+
+    def is_in(self, token: int) -> bool:
+        """Whether `token` alone holds one."""
+        label = self._label(token)
+        return any(breaker in label for breaker in self._breakers)
+
+
+def _repetitions(tokens: list[int]) -> list[int]:
+    """For each place how many tokens before it are those before the end; the Z-function of the
+    reversed list, in linear time."""
+    backward = tokens[::-1]
+    count = len(tokens)
+    same = [0] * count
+    left = right = 0  # the stretch found so far that reaches furthest
+    for place in range(1, count):
+        length = min(right - place, same[place - left]) if place < right else 0
+        while place + length < count and backward[length] == backward[place + length]:
+            length += 1
+        same[place] = length
+        if place + length > right:
+            left, right = place, place + length
+    return [0, *same[:0:-1]] if count else []

@@ -1,0 +1,37 @@
+"""The largest values of a row, found without sorting it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Places", "Row", "likeliest"]
+
+Row = NDArray[np.float32]
+Places = NDArray[np.intp]
+
+_GROUP = 64  # size of the groups whose peaks say where the largest values are
+
+
+def likeliest(values: Row, count: int) -> Places:
+    """The places of the `count` largest values, largest first.
+
+    They lie in the `count` groups with the largest peaks, so only those groups are looked into. A
+    group is a column: its members are a stride apart, as peaks are found fastest along rows.
+    """
+    if count * _GROUP * 4 > len(values):
+        return _partitioned(values, np.arange(len(values)), count)
+    groups = len(values) // _GROUP
+    peaks = values[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
+    best = np.argpartition(peaks, groups - count)[groups - count :]
+    members = (np.sort(best) + groups * np.arange(_GROUP)[:, None]).ravel()
+    places = np.concatenate((members, np.arange(groups * _GROUP, len(values))))
+    return _partitioned(values, places, count)
+
+
+def _partitioned(values: Row, places: Places, count: int) -> Places:
+    """The `count` of `places` with the largest values, largest first."""
+    found = values[places]
+    if count < len(places):
+        likely = np.argpartition(found, len(places) - count)[len(places) - count :]
+        places, found = places[likely], found[likely]
+    order: Places = places[np.argsort(-found, kind="stable")]
+    return order

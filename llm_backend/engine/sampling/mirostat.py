@@ -1,0 +1,61 @@
+"""Mirostat: keeps the surprise of the text near a target instead of cutting at a fixed place.
+
+`tau` is the target in bits a token, `eta` how fast the allowed surprise `mu` follows; it begins at
+twice the target. Version 1 estimates from the steepness of the likeliest tokens how many of them
+keep the target; version 2 keeps those whose own surprise is at most `mu`.
+"""
+
+import numpy as np
+
+from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling.likeliest import Places, Row, likeliest
+
+__all__ = ["Mirostat"]
+
+_STEEPNESS_OF = 100  # tokens whose steepness version 1 takes for that of all, as in llama.cpp
+_NEARLY_NONE = 1e-9
+
+
+class Mirostat:
+    """The state of one sequence."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._version = sampling.mirostat
+        self._tau, self._eta = sampling.mirostat_tau, sampling.mirostat_eta
+        self._mu = 2 * self._tau
+
+    def draw(self, weights: Row, fraction: float) -> int:
+        """The token at a `fraction` in [0, 1) of what is kept, given the weights of all."""
+        kept = self._few(weights) if self._version == 1 else self._unsurprising(weights)
+        cumulated = np.cumsum(weights[kept], dtype=np.float64)
+        place = int(np.searchsorted(cumulated, fraction * cumulated[-1], "right"))
+        token = int(kept[min(place, len(kept) - 1)])
+        surprise = float(np.log2(cumulated[-1] / weights[token]))
+        self._mu -= self._eta * (surprise - self._tau)
+        return token
+
+    def _unsurprising(self, weights: Row) -> Places:
+        least = weights.sum(dtype=np.float64) * np.exp2(-self._mu)
+        kept: Places = np.flatnonzero((weights >= least) & (weights > 0))
+        return kept if kept.size else np.array([weights.argmax()])
+
+    def _few(self, weights: Row) -> Places:
+        best = likeliest(weights, min(_STEEPNESS_OF, len(weights)))
+        best = best[weights[best] > 0]
+        kept = likeliest(weights, self._count(weights[best], len(weights)))
+        return kept[weights[kept] > 0]
+
+    def _count(self, best: Row, size: int) -> int:
+        """How many of `size` tokens keep the target, given the weights of the likeliest."""
+        if len(best) < 2:
+            return 1
+        ranks = np.arange(1, len(best))
+        falls = np.log(best[:-1].astype(np.float64) / best[1:])
+        steps = np.log((ranks + 1) / ranks)
+        exponent = float(falls @ steps) / float(steps @ steps)
+        if exponent < _NEARLY_NONE:  # all are alike: nothing says where to cut
+            return size
+        excess = exponent - 1
+        per_bit = 1 / np.log(size) if abs(excess) < _NEARLY_NONE else excess / (1 - size**-excess)
+        wanted = (np.log2(per_bit) + self._mu) / exponent  # a logarithm: the number itself is huge
+        return max(1, int(min(size, np.exp2(min(wanted, 64.0)))))

@@ -1,0 +1,94 @@
+"""What changes logits by what was said already or by request: penalties and biases."""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as Tokens
+from typing import Protocol
+
+import numpy as np
+
+from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling.likeliest import Row
+
+__all__ = ["Adjuster", "Bias", "CountPenalty", "RepeatPenalty"]
+
+
+class Adjuster(Protocol):
+    """Changes the logits of one sequence's next token."""
+
+    def apply(self, row: Row) -> None:
+        """Change `row` in place."""
+
+    def accept(self, token: int) -> None:
+        """`token` was chosen."""
+
+
+class RepeatPenalty:
+    """A factor on the logits of the tokens among the last `repeat_last_n`, the prompt's too."""
+
+    def __init__(self, sampling: Sampling, prompt: Tokens[int]) -> None:
+        window = sampling.repeat_last_n
+        self._factor = np.float32(sampling.repeat_penalty)
+        self._last = deque(prompt if window is None else prompt[-window:], maxlen=window)
+        self._counts = Counter(self._last)
+
+    @staticmethod
+    def is_wanted(sampling: Sampling) -> bool:
+        """Whether this changes anything."""
+        return sampling.repeat_penalty != 1 and sampling.repeat_last_n != 0
+
+    def apply(self, row: Row) -> None:
+        """Logits above zero are divided, others multiplied: both become less likely."""
+        tokens = np.fromiter(self._counts, dtype=np.intp)
+        logits = row[tokens]
+        row[tokens] = np.where(logits > 0, logits / self._factor, logits * self._factor)
+
+    def accept(self, token: int) -> None:
+        """`token` was chosen."""
+        if len(self._last) == self._last.maxlen:
+            oldest = self._last.popleft()
+            self._counts[oldest] -= 1
+            if not self._counts[oldest]:
+                del self._counts[oldest]
+        self._last.append(token)
+        self._counts[token] += 1
+
+
+class CountPenalty:
+    """OpenAI's penalties on generated tokens: once each, and once each time."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._presence = sampling.presence_penalty
+        self._frequency = sampling.frequency_penalty
+        self._counts: Counter[int] = Counter()
+
+    @staticmethod
+    def is_wanted(sampling: Sampling) -> bool:
+        """Whether this changes anything."""
+        return sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
+
+    def apply(self, row: Row) -> None:
+        """Subtract what each token has earned."""
+        tokens = np.fromiter(self._counts, dtype=np.intp)
+        counts = np.fromiter(self._counts.values(), dtype=np.float32)
+        row[tokens] -= self._frequency * counts + self._presence
+
+    def accept(self, token: int) -> None:
+        """`token` was chosen."""
+        self._counts[token] += 1
+
+
+class Bias:
+    """Constants on the logits of some tokens; those that are `forbidden` can never be chosen."""
+
+    def __init__(self, biases: Mapping[int, float], forbidden: Iterable[int] = ()) -> None:
+        banned = list(forbidden)
+        self._tokens = np.array([*biases, *banned], dtype=np.intp)
+        self._values = np.array([*biases.values(), *(-np.inf for _ in banned)], dtype=np.float32)
+
+    def apply(self, row: Row) -> None:
+        """Add them; a token may have several."""
+        np.add.at(row, self._tokens, self._values)
+
+    def accept(self, token: int) -> None:
+        """Does not depend on what was chosen."""

@@ -1,0 +1,146 @@
+"""Logits to the next token, one row at a time, without sorting the vocabulary where it can be
+avoided.
+
+The order in which a request's wishes are applied, each left out where it changes nothing:
+
+1. repeat penalty, frequency and presence penalty, DRY, logit bias, forbidden tokens, grammar: they
+   change logits;
+2. temperature; one next to zero takes the likeliest token, and what follows is not asked;
+3. Mirostat, which takes the place of all that follows; or
+4. top-k, typical-p, top-p and min-p, XTC: they leave out tokens, each from what the one before has
+   left;
+5. the draw.
+
+Top-p and min-p alone are sampled by rejection: a token drawn from the whole distribution is kept if
+it lies in the nucleus, which takes one comparison and one sum over the vocabulary and no order. A
+draw is kept with at least the nucleus' own probability, so few are needed; where they do not
+succeed, or another filter asks for it, candidates are sorted.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence as Tokens
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling.choice import Choice, NoChoice, log_probabilities
+from llm_backend.engine.sampling.draw import Filtered, draw_nucleus
+from llm_backend.engine.sampling.dry import Dry
+from llm_backend.engine.sampling.likeliest import Row, likeliest
+from llm_backend.engine.sampling.mirostat import Mirostat
+from llm_backend.engine.sampling.penalties import Adjuster, Bias, CountPenalty, RepeatPenalty
+
+__all__ = ["Sampler"]
+
+_FORBIDDEN = np.float32(-np.inf)
+_GREEDY_BELOW = 1e-4  # a temperature that only the likeliest token survives
+
+
+class Sampler:
+    """Chooses the tokens of one sequence; remembers what penalties and its seed need.
+
+    `suppressed` can never be chosen, `delayed` not among the first `min_tokens` tokens. `label`
+    gives the bytes by which a token is shown. The same seed, index and logits give the same tokens.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        *,
+        index: int,
+        prompt: Tokens[int],
+        label: Callable[[int], bytes],
+        suppressed: Tokens[int] = (),
+        delayed: Tokens[int] = (),
+        min_tokens: int = 0,
+        wants_logprobs: bool = False,
+    ) -> None:
+        self._sampling = sampling
+        seed = None if sampling.seed is None else [sampling.seed & (2**64 - 1), index]
+        self._rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+        self._adjusters = _adjusters(sampling, prompt, label, suppressed)
+        self._delay = Bias({}, delayed) if delayed else None
+        self._delayed_for = min_tokens
+        self._is_greedy = sampling.temperature < _GREEDY_BELOW
+        self._mirostat = Mirostat(sampling) if sampling.mirostat else None
+        self._needs_candidates = sampling.typical_p < 1 or sampling.xtc_probability > 0
+        self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
+
+    def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
+        """The next token, given its logits, of those `allowed`. `row` is left as it is."""
+        changed = self._adjusted(row)
+        if allowed is not None:
+            changed = np.where(allowed, changed, _FORBIDDEN)
+        token = int(changed.argmax()) if self._is_greedy else self._draw(changed)
+        if not np.isfinite(changed[token]):
+            raise NoChoice(f"no token can be chosen: the best has the logit {changed[token]}")
+        self.accept(token)
+        if not self._wants_logprobs:
+            return Choice(token=token)
+        return log_probabilities(row, token, self._sampling.logprobs or 0)
+
+    def accept(self, token: int) -> None:
+        """`token` was chosen for this sequence."""
+        self._delayed_for -= 1
+        for adjuster in self._adjusters:
+            adjuster.accept(token)
+
+    def _adjusted(self, row: Row) -> Row:
+        is_delayed = self._delay is not None and self._delayed_for > 0
+        if not self._adjusters and not is_delayed:
+            return row
+        row = row.copy()
+        for adjuster in self._adjusters:
+            adjuster.apply(row)
+        if self._delay is not None and is_delayed:
+            self._delay.apply(row)
+        return row
+
+    def _draw(self, row: Row) -> int:
+        """One token by all that follows the logits."""
+        sampling = self._sampling
+        peak = row.max()
+        if not np.isfinite(peak):
+            return int(row.argmax())
+        if self._mirostat is not None:
+            return self._mirostat.draw(self._weights(row, peak), self._rng.random())
+        if 0 < sampling.top_k < len(row):
+            likely = likeliest(row, sampling.top_k)
+            return self._draw_filtered(Filtered(likely, self._weights(row[likely], peak)))
+        weights = self._weights(row, peak)
+        if not self._needs_candidates:
+            token = draw_nucleus(weights, sampling, self._rng)
+            if token is not None:
+                return token
+        return self._draw_filtered(Filtered.by_likelihood(np.arange(len(row)), weights))
+
+    def _draw_filtered(self, candidates: Filtered) -> int:
+        candidates.filter(self._sampling, self._rng)
+        return candidates.draw(self._rng.random())
+
+    def _weights(self, logits: Row, peak: np.float32) -> Row:
+        """Unnormalised probabilities, 1 for the likeliest token."""
+        weights: Row = logits - peak
+        weights *= np.float32(1 / self._sampling.temperature)
+        np.exp(weights, out=weights)
+        return weights
+
+
+def _adjusters(
+    sampling: Sampling,
+    prompt: Tokens[int],
+    label: Callable[[int], bytes],
+    suppressed: Tokens[int],
+) -> list[Adjuster]:
+    """What changes the logits, in its order; empty where nothing does."""
+    adjusters: list[Adjuster] = []
+    if RepeatPenalty.is_wanted(sampling):
+        adjusters.append(RepeatPenalty(sampling, prompt))
+    if CountPenalty.is_wanted(sampling):
+        adjusters.append(CountPenalty(sampling))
+    if Dry.is_wanted(sampling):
+        adjusters.append(Dry(sampling, prompt, label))
+    if sampling.logit_bias or suppressed:
+        adjusters.append(Bias(sampling.logit_bias, suppressed))
+    return adjusters

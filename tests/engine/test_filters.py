@@ -1,0 +1,108 @@
+"""What the filters leave, against the same rules written out one candidate at a time."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling import Sampler
+from llm_backend.engine.sampling.draw import Filtered
+
+SHARE = st.floats(0, 1, allow_nan=False, width=16)
+LOGITS = st.lists(st.integers(-40, 40), min_size=1, max_size=30, unique=True)
+WISHES = st.fixed_dictionaries(
+    {"typical_p": SHARE, "top_p": SHARE, "min_p": SHARE, "xtc_threshold": SHARE}
+)
+
+
+def plain(shares: dict[int, float], wishes: dict[str, float]) -> set[int]:
+    """Typical-p, top-p, min-p and XTC as they are described, on probabilities by token."""
+    if wishes["typical_p"] < 1:
+        mean = -sum(share * math.log(share) for share in shares.values())
+        order = sorted(shares, key=lambda token: abs(-math.log(shares[token]) - mean))
+        shares = until(shares, order, lambda reached: reached > wishes["typical_p"])
+    best_first = sorted(shares, key=lambda token: -shares[token])
+    nucleus = until(shares, best_first, lambda reached: reached >= wishes["top_p"])
+    best = max(shares.values())
+    shares = normal({t: s for t, s in nucleus.items() if shares[t] >= wishes["min_p"] * best})
+    strong = [token for token in best_first if shares.get(token, -1) >= wishes["xtc_threshold"]]
+    if wishes["xtc_threshold"] <= 0.5:
+        shares = {t: s for t, s in shares.items() if t not in strong[:-1]}
+    return set(shares)
+
+
+def until(shares: dict[int, float], order: list[int], is_enough) -> dict[int, float]:
+    kept, reached = {}, 0.0
+    for token in order:
+        kept[token] = shares[token]
+        reached += shares[token]
+        if is_enough(reached):
+            break
+    return normal(kept)
+
+
+def normal(shares: dict[int, float]) -> dict[int, float]:
+    total = sum(shares.values())
+    return {token: share / total for token, share in shares.items()}
+
+
+def left(logits: list[int], wishes: dict[str, float]) -> set[int]:
+    weights = np.exp(np.array(logits, dtype=np.float32) / 8 - max(logits) / 8)
+    candidates = Filtered.by_likelihood(np.arange(len(weights)), weights)
+    candidates.filter(Sampling(xtc_probability=1, **wishes), np.random.default_rng(0))
+    return set(candidates.tokens.tolist())
+
+
+def nudged(wishes: dict[str, float], by: float) -> dict[str, float]:
+    return {name: value + by for name, value in wishes.items()}
+
+
+@given(logits=LOGITS, wishes=WISHES)
+def test_filters_leave_what_their_rules_say(logits, wishes):
+    shares = normal(dict(enumerate(np.exp(np.array(logits) / 8).tolist())))
+    possible = [plain(shares, nudged(wishes, by)) for by in (0, -1e-6, 1e-6)]
+
+    if possible[0] == possible[1] == possible[2]:  # no sum lies just at a border
+        assert left(logits, wishes) == possible[0]
+
+
+@given(logits=LOGITS, wishes=WISHES, top_k=st.integers(0, 31), seed=st.integers(0, 99))
+def test_something_is_always_left_to_draw(logits, wishes, top_k, seed):
+    sampling = Sampling(**wishes, xtc_probability=0.5, top_k=top_k, seed=seed)
+    chooser = Sampler(sampling, index=0, prompt=(), label=bytes)
+
+    assert 0 <= chooser.choose(np.array(logits, dtype=np.float32)).token < len(logits)
+
+
+def shares_of(times: int = 4000, **wishes: float) -> dict[int, float]:
+    chooser = Sampler(Sampling(seed=1, **wishes), index=0, prompt=(), label=bytes)
+    row = np.log(np.array([0.4, 0.3, 0.2, 0.1], dtype=np.float32))
+    drawn = [chooser.choose(row).token for _ in range(times)]
+    return {token: drawn.count(token) / times for token in set(drawn)}
+
+
+def test_xtc_drops_the_strong_as_often_as_asked():
+    dropped = {2: 0.2 / 0.3, 3: 0.1 / 0.3}
+    shares = shares_of(xtc_probability=0.5, xtc_threshold=0.15)
+
+    expected = {0: 0.4 / 2, 1: 0.3 / 2, 2: (0.2 + dropped[2]) / 2, 3: (0.1 + dropped[3]) / 2}
+    assert shares == pytest.approx(expected, abs=0.03)
+
+
+def test_typical_p_prefers_what_is_neither_likely_nor_unlikely():
+    assert set(shares_of(times=200, typical_p=0.25)) == {1}
+
+
+def test_xtc_that_nothing_is_strong_enough_for_changes_nothing():
+    assert shares_of(xtc_probability=1, xtc_threshold=0.5) == shares_of(
+        xtc_probability=1, xtc_threshold=0.41
+    )
+
+
+def test_a_temperature_of_zero_takes_the_likeliest_whatever_else_is_asked():
+    wishes = {"xtc_probability": 1.0, "xtc_threshold": 0.1, "typical_p": 0.1, "mirostat": 2}
+
+    assert shares_of(times=50, temperature=0, **wishes) == {0: 1.0}
