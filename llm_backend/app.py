@@ -1,6 +1,7 @@
 """The composition root: settings in, ASGI application out. Builds and wires every object."""
 
 import asyncio
+import functools
 import importlib
 import logging
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.backends.base import ModelCard
+from llm_backend.backends.base import ModelCard, Usage
 from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
@@ -107,9 +108,12 @@ async def _answering(settings: Settings) -> AsyncIterator[ASGIApp]:
         database = await stack.enter_async_context(Database.open(settings.database))
         await _migrate(database, settings, stack)
         upstream = await _upstream(settings, stack)
+        metrics = Metrics()
         local = [
             LocalModel(
-                card, await stack.enter_async_context(Engine(_engine_config(settings, path)))
+                card,
+                await stack.enter_async_context(Engine(_engine_config(settings, path))),
+                functools.partial(_count, metrics),
             )
             for card, path in cards.items()
         ]
@@ -120,7 +124,7 @@ async def _answering(settings: Settings) -> AsyncIterator[ASGIApp]:
             registry=Registry(local, aliases, upstream),
             database=database,
             memory=memory,
-            metrics=Metrics(),
+            metrics=metrics,
             document=document.text,
             upstream=upstream,
         )
@@ -129,6 +133,18 @@ async def _answering(settings: Settings) -> AsyncIterator[ASGIApp]:
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, warmed))
         stack.callback(warming.cancel)
         yield _guarded(_contracted(document, validators, services), services)
+
+
+def _count(metrics: Metrics, model: str, usage: Usage) -> None:
+    metrics.answered(
+        model,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        queue_s=usage.queue_s,
+        first_token_s=usage.queue_s + usage.prompt_s if usage.prompt_s else 0.0,
+        tokens_per_second=usage.tokens_per_second,
+    )
 
 
 async def _migrate(database: Database, settings: Settings, stack: AsyncExitStack) -> None:

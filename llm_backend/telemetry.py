@@ -4,12 +4,16 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
-__all__ = ["Metrics", "configure_logging"]
+__all__ = ["EngineMetrics", "Metrics", "configure_logging"]
 
 # what every record has anyway; the rest was given as `extra`
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -22,6 +26,21 @@ def configure_logging(level: str, form: Literal["text", "json"]) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("connexion", "asyncio", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+_SPEEDS = (1, 2, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)  # tokens per second
+_ENGINE = "llm_backend_engine_"
+_ENGINE_GAUGES = {
+    "running": "Sequences that have a slot.",
+    "waiting": "Requests in the queue.",
+    "held_tokens": "Tokens in KV cells, of running and of finished sequences.",
+}
+_ENGINE_COUNTERS = {
+    "passes": "Forward passes.",
+    "sequences": "Sequences added up over passes; by passes it is the occupancy of a batch.",
+    "computed_tokens": "Tokens computed in forward passes.",
+    "busy_s": "Seconds spent in turns.",
+}
 
 
 class Metrics:
@@ -47,9 +66,82 @@ class Metrics:
             "llm_backend_requests_in_flight", "Requests being answered.", registry=self._registry
         )
 
+        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.")
+        self.cached_tokens = self._counter("cached_tokens", "Of these, those found in cells.")
+        self.completion_tokens = self._counter("completion_tokens", "Tokens generated.")
+        self.queue_seconds = self._histogram("queue_seconds", "From a request to its slot.")
+        self.first_token_seconds = self._histogram(
+            "first_token_seconds", "From a request to its first token."
+        )
+        self.tokens_per_second = self._histogram(
+            "tokens_per_second", "Speed of one answer after its first token.", _SPEEDS
+        )
+        self.engines = EngineMetrics()
+        self._registry.register(self.engines)
+
+    def answered(
+        self,
+        model: str,
+        *,
+        prompt_tokens: int,
+        cached_tokens: int,
+        completion_tokens: int,
+        queue_s: float,
+        first_token_s: float,
+        tokens_per_second: float,
+    ) -> None:
+        """A local model has ended an answer, wholly or because its reader left."""
+        self.prompt_tokens.labels(model).inc(prompt_tokens)
+        self.cached_tokens.labels(model).inc(cached_tokens)
+        self.completion_tokens.labels(model).inc(completion_tokens)
+        self.queue_seconds.labels(model).observe(queue_s)
+        if first_token_s:
+            self.first_token_seconds.labels(model).observe(first_token_s)
+        if tokens_per_second:
+            self.tokens_per_second.labels(model).observe(tokens_per_second)
+
+    def _counter(self, name: str, meaning: str) -> Counter:
+        return Counter(f"llm_backend_{name}", meaning, ["model"], registry=self._registry)
+
+    def _histogram(
+        self, name: str, meaning: str, buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS
+    ) -> Histogram:
+        return Histogram(
+            f"llm_backend_{name}", meaning, ["model"], registry=self._registry, buckets=buckets
+        )
+
     def render(self) -> bytes:
         """The text format of Prometheus."""
         return generate_latest(self._registry)
+
+
+class EngineMetrics(Collector):
+    """What engines say of themselves, as of the last `tell`; an engine that starts anew counts from
+    zero, as Prometheus expects."""
+
+    def __init__(self) -> None:
+        self._states: Mapping[str, Mapping[str, float]] = {}
+
+    def tell(self, states: Mapping[str, Mapping[str, float]]) -> None:
+        """The latest numbers, by model and then by name."""
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        """A family for each number."""
+        for name, meaning in _ENGINE_GAUGES.items():
+            yield self._filled(
+                GaugeMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"]), name
+            )
+        for name, meaning in _ENGINE_COUNTERS.items():
+            family = CounterMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"])
+            yield self._filled(family, name)
+
+    def _filled(
+        self, family: GaugeMetricFamily | CounterMetricFamily, name: str
+    ) -> GaugeMetricFamily | CounterMetricFamily:
+        for model, state in self._states.items():
+            family.add_metric([model], state[name])
+        return family
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

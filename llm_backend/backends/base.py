@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm_backend.engine.messages import FinishReason, Sampling, TokenLogprob
+from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
 
 __all__ = [
     "Chat",
@@ -16,6 +16,7 @@ __all__ = [
     "Limits",
     "Message",
     "ModelCard",
+    "Priority",
     "Sampling",
     "TextDelta",
     "TextPrompt",
@@ -56,6 +57,7 @@ class Chat:
     parallel_tool_calls: bool = True
     limits: Limits = Limits()
     sampling: Sampling = NEUTRAL
+    priority: Priority = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +75,23 @@ class TextPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens of one request; `completion_tokens` sums all choices."""
+    """Tokens and seconds of one request; `completion_tokens` sums all choices.
+
+    `queue_s` lasts until it got its slot, `prompt_s` from there to its first delta, `generation_s`
+    from there to its last.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    queue_s: float = 0.0
+    prompt_s: float = 0.0
+    generation_s: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated after the first one; 0 where there are none."""
+        return (self.completion_tokens - 1) / self.generation_s if self.generation_s else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

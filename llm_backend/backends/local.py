@@ -1,8 +1,9 @@
 """A local model: chats and prompts in, deltas out, over one engine."""
 
+import functools
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from llm_backend.backends.base import (
     ChatDelta,
     Limits,
     ModelCard,
+    Priority,
     Sampling,
     TextDelta,
     TextPrompt,
@@ -29,14 +31,23 @@ __all__ = ["Answer", "LocalModel"]
 log = logging.getLogger(__name__)
 
 
+Observe = Callable[[str, Usage], None]
+"""Is told the model and the usage of every answer that has ended."""
+
+
+def _unobserved(model: str, usage: Usage) -> None:
+    """Nobody wants to know."""
+
+
 class LocalModel:
     """One model in one engine. Every method may raise an `ApiError`, and does so before the first
     delta where that is possible: an unusable template, a full queue, a prompt that cannot fit.
     """
 
-    def __init__(self, card: ModelCard, engine: Engine) -> None:
+    def __init__(self, card: ModelCard, engine: Engine, observe: Observe = _unobserved) -> None:
         self.card = card
         self.engine = engine
+        self._observe = observe
         self._template: ChatTemplate | None = None
 
     async def chat(self, request: Chat) -> "Answer":
@@ -48,6 +59,7 @@ class LocalModel:
             request.limits,
             request.sampling,
             add_bos=not template.wrote_begin(prompt),
+            priority=request.priority,
             prompt_field="messages",
         )
 
@@ -86,6 +98,7 @@ class LocalModel:
         add_bos: bool = True,
         echo: bool = False,
         suffix: str | None = None,
+        priority: Priority = Priority.INTERACTIVE,
         prompt_field: str = "prompt",
     ) -> "Answer":
         command = Generate(
@@ -102,11 +115,13 @@ class LocalModel:
             stop_token_ids=list(limits.stop_token_ids),
             ignore_eos=limits.ignore_eos,
             echo=echo,
+            priority=priority,
             sampling=sampling,
         )
         with _translated(prompt=prompt_field):
             await self.engine.ready()
-            return Answer(await self.engine.generate(command))
+            generation = await self.engine.generate(command)
+        return Answer(generation, functools.partial(self._observe, self.card.id))
 
     async def _begin_token(self) -> str:
         with _translated():
@@ -132,18 +147,23 @@ class Answer:
     grows with them. Leaving its `async with` frees what it holds in the engine.
     """
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, observe: Callable[[Usage], None]) -> None:
         self._generation = generation
+        self._observe = observe
         self._completion_tokens: dict[int, int] = {}
         self._cached_tokens = 0
 
     @property
     def usage(self) -> Usage:
-        """The tokens so far."""
+        """The tokens and seconds so far."""
+        timing = self._generation.timing
         return Usage(
             prompt_tokens=self._generation.accepted.prompt_tokens,
             completion_tokens=sum(self._completion_tokens.values()),
             cached_tokens=self._cached_tokens,
+            queue_s=timing.queue_s,
+            prompt_s=timing.prompt_s,
+            generation_s=timing.generation_s,
         )
 
     async def __aenter__(self) -> Self:
@@ -156,6 +176,7 @@ class Answer:
         trace: TracebackType | None,
     ) -> None:
         await self._generation.aclose()
+        self._observe(self.usage)
 
     async def text(self) -> AsyncIterator[TextDelta]:
         """The deltas as plain text."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.backends.base import Chat
+from llm_backend.backends.base import Chat, Priority
 from llm_backend.backends.local import Answer
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
@@ -54,6 +54,7 @@ class _Turn:
             created_at=int(time.time()),
             model=body["model"],
             tells_usage=self._tells_usage,
+            service_tier="flex" if chat.priority is Priority.BATCH else "default",
         )
         self._fold = ChatFold()
 

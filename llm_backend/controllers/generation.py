@@ -5,7 +5,7 @@ become ours; a field that is not honoured is refused by name, never dropped. Pur
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from llm_backend.backends.base import Chat, Limits, Sampling, TextPrompt
+from llm_backend.backends.base import Chat, Limits, Priority, Sampling, TextPrompt
 from llm_backend.controllers.messages import flatten_messages
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -27,7 +27,7 @@ SHARED_FIELDS = SAMPLING_FIELDS | {
 WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
 CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
-    "parallel_tool_calls", "store", "metadata",
+    "parallel_tool_calls", "store", "metadata", "service_tier",
     "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
 }  # fmt: skip
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
@@ -38,7 +38,6 @@ INTEGERS_END = 2**31 - 1
 NEUTRAL: Mapping[str, Collection[Any]] = {
     "response_format": [{"type": "text"}],
     "modalities": [["text"]],
-    "service_tier": ["auto", "default"],
     "verbosity": ["medium"],
     "reasoning_effort": ["none"],
     "prompt_cache_retention": ["in_memory"],
@@ -67,6 +66,7 @@ def chat_from(body: Body, *, choices_limit: int) -> Chat:
             ignore_eos=bool(body.get("ignore_eos")),
         ),
         sampling=_sampling(body, logprobs),
+        priority=Priority.BATCH if body.get("service_tier") == "flex" else Priority.INTERACTIVE,
     )
 
 

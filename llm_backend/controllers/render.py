@@ -30,13 +30,15 @@ FINGERPRINT = "fp_llm_backend"
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What every chunk of one answer repeats. `tells_usage`: each chunk then has the key."""
+    """What every chunk of one answer repeats. `tells_usage`: each chunk then has the key.
+    `service_tier` is a chat's; text completions know none."""
 
     id: str
     kind: str  # `chat.completion.chunk` or `text_completion`
     created_at: int
     model: str
     tells_usage: bool = False
+    service_tier: str | None = None
 
     def chunk(self, choices: list[Json]) -> Json:
         """A chunk with these choices."""
@@ -48,6 +50,8 @@ class Head:
             "system_fingerprint": FINGERPRINT,
             "choices": choices,
         }
+        if self.service_tier:
+            chunk["service_tier"] = self.service_tier
         if self.tells_usage:
             chunk["usage"] = None
         return chunk
@@ -93,6 +97,12 @@ def usage_object(usage: Usage) -> Json:
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
+        },
+        "timings": {
+            "queue_s": round(usage.queue_s, 6),
+            "prompt_s": round(usage.prompt_s, 6),
+            "generation_s": round(usage.generation_s, 6),
+            "tokens_per_second": round(usage.tokens_per_second, 3),
         },
     }
 

@@ -26,6 +26,7 @@ from llm_backend.engine.messages import (
     Tokenized,
 )
 from llm_backend.engine.supervisor import EngineState, Supervisor
+from llm_backend.engine.timing import Timing
 
 __all__ = ["Engine", "Generation"]
 
@@ -87,13 +88,15 @@ class Engine:
     async def generate(self, request: Generate) -> "Generation":
         """Submit; returns when the request has got its slot. The caller closes what it gets.
         The id must not be one of a request under way."""
+        timing = Timing()
         link, call = self._call(request)
         try:
             accepted = _answer(await call.next(), Accepted)
         except BaseException:  # also a caller that gives up while it waits in the queue
             link.hang_up(call)
             raise
-        return Generation(self._supervisor, link, call, accepted)
+        timing.placed()
+        return Generation(self._supervisor, link, call, accepted, timing)
 
     async def embed(self, inputs: list[str | list[int]]) -> Embedded:
         """One vector for each input."""
@@ -150,8 +153,11 @@ class Generation:
     request up. Deltas that are not read in time come joined.
     """
 
-    def __init__(self, supervisor: Supervisor, link: Link, call: Call, accepted: Accepted) -> None:
+    def __init__(
+        self, supervisor: Supervisor, link: Link, call: Call, accepted: Accepted, timing: Timing
+    ) -> None:
         self.accepted = accepted
+        self.timing = timing
         self._supervisor = supervisor
         self._link = link
         self._call = call
@@ -169,6 +175,7 @@ class Generation:
         except (EngineDown, EngineRefused):
             self._unfinished = 0
             raise
+        self.timing.told()
         if delta.finish_reason is not None:
             self._unfinished -= 1
             if not self._unfinished:

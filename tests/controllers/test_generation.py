@@ -2,6 +2,7 @@
 
 import pytest
 
+from llm_backend.backends.base import Priority
 from llm_backend.controllers.generation import chat_from, prompts_from
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -59,7 +60,6 @@ def test_stop_may_be_a_string_or_a_list():
         ("prediction", {"type": "content", "content": "x"}, "prediction"),
         ("functions", [{"name": "f"}], "functions"),
         ("reasoning_effort", "high", "reasoning_effort"),
-        ("service_tier", "flex", "service_tier"),
         ("something_new", 1, "something_new"),
         ("tools", [{"type": "custom", "custom": {"name": "c"}}], "tools[0].type"),
         (
@@ -228,3 +228,9 @@ def test_numbers_that_no_engine_can_hold_are_refused_where_they_stand(fields, pa
     with pytest.raises(InvalidRequest) as caught:
         prompts(**fields)
     assert caught.value.param == param
+
+
+def test_the_flex_tier_is_for_those_who_can_wait():
+    assert chat(service_tier="flex").priority is Priority.BATCH
+    assert chat(service_tier="priority").priority is Priority.INTERACTIVE
+    assert chat().priority is Priority.INTERACTIVE

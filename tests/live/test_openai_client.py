@@ -322,3 +322,20 @@ def test_an_empty_prompt_begins_a_new_text(client):
 
     assert answer.usage.prompt_tokens == 1
     assert answer.usage.completion_tokens <= 3
+
+
+def test_usage_tells_how_long_it_took(client):
+    answer = client.chat.completions.create(model="builtin", messages=HELLO)
+
+    timings = answer.usage.timings
+    assert timings["queue_s"] >= 0
+    assert timings["prompt_s"] > 0
+    assert timings["generation_s"] > 0
+    assert timings["tokens_per_second"] > 0
+
+
+def test_the_answer_names_the_tier_it_was_given(client):
+    for asked, given in (("auto", "default"), ("priority", "default"), ("flex", "flex")):
+        answer = client.chat.completions.create(model="builtin", messages=HELLO, service_tier=asked)
+
+        assert answer.service_tier == given

@@ -1,5 +1,6 @@
 """What a person meets who starts the server, or tries to."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -87,6 +88,23 @@ def test_metrics_count_what_was_answered(tmp_path):
         text = httpx.get(f"{served.address}/metrics").text
 
     assert 'llm_backend_requests_total{operation="listModels",status="200"} 1.0' in text
+
+
+def test_metrics_tell_how_engines_do(tmp_path):
+    with serve(tmp_path) as served:
+        said = httpx.post(
+            f"{served.base_url}/chat/completions",
+            json={"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]},
+            timeout=60,
+        ).json()
+        text = httpx.get(f"{served.address}/metrics").text
+    values = dict(re.findall(r'^llm_backend_(\w+){model="builtin"} (\S+)$', text, re.M))
+
+    assert float(values["completion_tokens_total"]) == said["usage"]["completion_tokens"]
+    assert float(values["first_token_seconds_count"]) == 1
+    assert float(values["engine_passes_total"]) > 0
+    assert float(values["engine_busy_s_total"]) > 0
+    assert float(values["engine_running"]) == 0
 
 
 def test_neither_prompts_nor_keys_are_logged(tmp_path):

@@ -1,0 +1,45 @@
+"""When things happened to one request, as the process that asked has seen it."""
+
+import time
+from dataclasses import dataclass, field
+
+__all__ = ["Timing"]
+
+
+@dataclass(kw_only=True)
+class Timing:
+    """A request's stations, in seconds of the monotonic clock; those not reached are None."""
+
+    submitted_at: float = field(default_factory=time.monotonic)
+    placed_at: float | None = None  # it got its slot
+    first_at: float | None = None  # its first delta came
+    last_at: float | None = None  # its latest delta came
+
+    def placed(self) -> None:
+        """It got its slot."""
+        self.placed_at = time.monotonic()
+
+    def told(self) -> None:
+        """A delta came."""
+        self.last_at = time.monotonic()
+        if self.first_at is None:
+            self.first_at = self.last_at
+
+    @property
+    def queue_s(self) -> float:
+        """From its submission to its slot."""
+        return _between(self.submitted_at, self.placed_at)
+
+    @property
+    def prompt_s(self) -> float:
+        """From its slot to its first delta: the time of the prompt and of one token."""
+        return _between(self.placed_at, self.first_at)
+
+    @property
+    def generation_s(self) -> float:
+        """From its first delta to the latest one."""
+        return _between(self.first_at, self.last_at)
+
+
+def _between(start: float | None, end: float | None) -> float:
+    return 0.0 if start is None or end is None else end - start
