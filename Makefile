@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test lint fuzz bench setup dev lock docs clean
+.PHONY: help run test lint fuzz bench peers setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -31,6 +31,9 @@ fuzz: dev ## schemathesis over every operation, with many examples
 
 bench: dev ## measure, as ratios side by side
 	$(BIN)/python -m benchmarks $(ARGS)
+
+peers: dev ## build the servers that `make bench` measures the engine against
+	$(BIN)/python -m benchmarks.peers.build
 
 docs: setup ## write the generated pages anew
 	$(BIN)/llm-backend operations --markdown > docs/coverage.md

@@ -27,7 +27,7 @@ def main() -> int:
 
 def runs(name: str) -> bool:
     print(f"\n## {name}\n", flush=True)
-    return subprocess.run([sys.executable, str(FOLDER / f"{name}.py")], check=False).returncode == 0
+    return subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode == 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Measurements beside other servers: what builds, starts and loads them, and draws figures."""

@@ -1,0 +1,112 @@
+"""Model files of random weights, around real vocabularies: speed does not depend on the values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
+
+from benchmarks.peers.build import VOCABULARIES
+
+__all__ = ["SHAPES", "Shape", "written"]
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A llama: how many layers of which width, and the vocabulary's name in llama.cpp's models."""
+
+    layers: int
+    width: int
+    heads: int
+    key_heads: int
+    feed_forward: int
+    vocabulary: str
+    kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0
+
+
+SMALL = {"layers": 30, "width": 576, "heads": 9, "key_heads": 3, "feed_forward": 1536}
+SHAPES = {
+    "135m-q8": Shape(**SMALL, vocabulary="gpt-2"),
+    "135m-q4": Shape(**SMALL, vocabulary="gpt-2", kind=GGMLQuantizationType.Q4_0),
+    "500m-q8": Shape(
+        layers=24, width=896, heads=14, key_heads=2, feed_forward=4864, vocabulary="qwen2"
+    ),
+}
+
+
+def written(name: str, folder: Path) -> Path:
+    """The file of the shape with this name, written if it is not there."""
+    path = folder / f"{name}.gguf"
+    if not path.exists():
+        print(f"Writing {path.name} ...", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        write(SHAPES[name], partial)
+        partial.rename(path)
+    return path
+
+
+def write(shape: Shape, path: Path) -> None:
+    """A llama of this shape with random weights."""
+    writer = GGUFWriter(str(path), "llama")
+    writer.add_context_length(32768)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.key_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(shape.width // shape.heads)
+    writer.add_chat_template(CHATML)
+    size = add_vocabulary(writer, VOCABULARIES / f"ggml-vocab-{shape.vocabulary}.gguf")
+    writer.add_vocab_size(size)
+    add_tensors(writer, shape, size)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def add_vocabulary(writer: GGUFWriter, path: Path) -> int:
+    """Everything that a vocabulary's file says of its tokenizer; gives the number of tokens."""
+    fields = GGUFReader(path).fields
+    for name, field in fields.items():
+        if not name.startswith("tokenizer.") or name == "tokenizer.chat_template":
+            continue
+        kind = field.types[0]
+        part = field.types[-1] if kind == GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), kind, sub_type=part)
+    return len(fields["tokenizer.ggml.tokens"].data)
+
+
+def add_tensors(writer: GGUFWriter, shape: Shape, vocabulary: int) -> None:
+    """Random weights; norms of one. The embedding serves as output too."""
+    rng, width = np.random.default_rng(0), shape.width
+    keys = width // shape.heads * shape.key_heads
+    layer = {
+        "attn_q": (width, width),
+        "attn_k": (keys, width),
+        "attn_v": (keys, width),
+        "attn_output": (width, width),
+        "ffn_gate": (shape.feed_forward, width),
+        "ffn_up": (shape.feed_forward, width),
+        "ffn_down": (width, shape.feed_forward),
+    }
+    tensors = {"token_embd": (vocabulary, width)}
+    for number in range(shape.layers):
+        tensors |= {f"blk.{number}.{name}": size for name, size in layer.items()}
+    for name, size in tensors.items():
+        values = rng.standard_normal(size, dtype=np.float32) * np.float32(0.02)
+        data = quants.quantize(values, shape.kind)
+        writer.add_tensor(f"{name}.weight", data, raw_dtype=shape.kind)
+    norms = [f"blk.{number}.{part}_norm" for number in range(shape.layers) for part in NORMED]
+    for name in (*norms, "output_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(width, dtype=np.float32))
+
+
+NORMED = ("attn", "ffn")

@@ -1,0 +1,205 @@
+"""The servers side by side: how each is started with the same model, slots, context and threads."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers import build
+
+__all__ = ["SERVERS", "Running", "Setup", "running"]
+
+READY_S = 180
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all servers have in common. `context_tokens` is one sequence's."""
+
+    model: Path
+    slots: int = 16
+    context_tokens: int = 2048
+    threads: int = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A server that answers: where, which process, and how long it took to be ready."""
+
+    port: int
+    pid: int
+    ready_s: float
+
+    def peak_mib(self) -> float:
+        """Peak resident memory of its processes together."""
+        return sum(_peak_kib(pid) for pid in _family(self.pid)) / 1024
+
+
+Command = Callable[[Setup, int, Path], list[str]]
+
+
+def _ours(setup: Setup, port: int, folder: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "llm_backend", "serve", "--model", str(setup.model)),
+        *("--alias", "bench", "--slots", str(setup.slots), "--port", str(port)),
+        *("--context-tokens", str(setup.context_tokens), "--data-dir", str(folder)),
+    ]
+
+
+def _llama_server(setup: Setup, port: int, folder: Path) -> list[str]:
+    return [
+        *(str(build.LLAMA_SERVER), "-m", str(setup.model), "--port", str(port)),
+        *("-np", str(setup.slots), "-c", str(setup.slots * setup.context_tokens)),
+        *("--threads", str(setup.threads)),
+    ]
+
+
+def _llama_server_no_store(setup: Setup, port: int, folder: Path) -> list[str]:
+    return [*_llama_server(setup, port, folder), "--cache-ram", "0"]
+
+
+def _packaged(setup: Setup, port: int, folder: Path) -> list[str]:
+    # Its default cancels the running stream when another request comes: then most of them fail.
+    return [
+        *(str(build.PYTHON), "-m", "llama_cpp.server", "--model", str(setup.model)),
+        *("--model_alias", "bench", "--port", str(port), "--flash_attn", "true"),
+        *("--n_ctx", str(setup.context_tokens), "--interrupt_requests", "false"),
+        *("--n_threads", str(setup.threads), "--n_threads_batch", str(setup.threads)),
+    ]
+
+
+def _example(setup: Setup, port: int, folder: Path) -> list[str]:
+    model = {
+        "path": str(setup.model),
+        "alias": "bench",
+        "n_ctx": setup.slots * setup.context_tokens,
+        "n_seq_max": setup.slots,
+        "n_batch": 512,
+        "n_ubatch": 512,
+        "threads": setup.threads,
+        "threads_batch": setup.threads,
+        "kv_unified": True,
+        "flash_attn": True,
+        "response_schema": {
+            "type": "object",
+            "properties": {
+                "role": {"const": "assistant"},
+                "content": {"type": "string", "x-regex": "^(.*)$"},
+            },
+        },
+    }
+    config = folder / "example-server.json"
+    config.write_text(json.dumps({"server": {"port": port}, "model": model}))
+    return [str(build.PYTHON), str(build.EXAMPLE_SERVER), "-C", str(config)]
+
+
+SERVERS: dict[str, tuple[Command, Path]] = {
+    "llm-backend": (_ours, build.NATIVE),
+    "llama-server": (_llama_server, build.LLAMA_SERVER),
+    "llama-server --cache-ram 0": (_llama_server_no_store, build.LLAMA_SERVER),
+    "llama_cpp.server": (_packaged, build.PYTHON),
+    "example server": (_example, build.PYTHON),
+}
+"""By name: its command line, and the file without which it is not built."""
+
+
+@contextlib.contextmanager
+def running(name: str, setup: Setup) -> Iterator[Running]:
+    """The server with this name, fresh, until the block ends. All of them use the libraries that
+    were built for the peers, where those are there.
+    """
+    command, _ = SERVERS[name]
+    port = _free_port()
+    environment = dict(os.environ)
+    environment.pop("OPENAI_API_KEY", None)
+    environment["LLM_BACKEND_THREADS"] = str(setup.threads)
+    if build.BATCHED_BENCH.exists():
+        environment["LLAMA_CPP_LIB_PATH"] = str(build.NATIVE)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        log = (Path(folder) / "server.log").open("w+")
+        started_at = time.perf_counter()
+        process = subprocess.Popen(
+            command(setup, port, Path(folder)),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            _wait(process, port, started_at, log.name)
+            ready_s = time.perf_counter() - started_at
+            yield Running(port=port, pid=process.pid, ready_s=ready_s)
+        finally:
+            _stop(process)
+            log.close()
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int, started_at: float, log: str) -> None:
+    """Until a completion of one token is answered: the same meaning of ready for every server."""
+    while not _answers(port):
+        if process.poll() is not None or time.perf_counter() - started_at > READY_S:
+            raise SystemExit(f"The server did not start:\n{Path(log).read_text()[-2000:]}")
+        time.sleep(0.02)
+
+
+def _answers(port: int) -> bool:
+    asked = {
+        "model": "bench",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 1,
+    }
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+    family = [pid]
+    for member in family:
+        family += children.get(member, [])
+    return family
+
+
+def _peak_kib(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return int(status.partition("VmHWM:")[2].split()[0])

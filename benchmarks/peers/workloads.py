@@ -1,0 +1,82 @@
+"""What a server is asked: streams at once, with a prompt of their own, shared, or a chat's."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["CHAT_TURNS", "NAMED", "Workload", "chat_messages", "requests"]
+
+# common English words: one token each, after a space, in the vocabularies that the models use
+_COMMON = (
+    "time people way day man thing woman life child world school state family student group "
+    "country problem hand part place case week company system program question work government "
+    "number night point home water room mother area money story fact month lot right study book "
+    "eye job word business issue side kind head house service friend father power hour game line "
+    "end member law car city community name president team minute idea kid body information back "
+    "parent face others level office door health person art war history party result change "
+    "morning reason research girl guy moment air teacher force education "
+)
+WORDS = tuple(_COMMON.split())
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """`streams` at once, `rounds` times, each with `prompt_words` of its own after a system prompt
+    of `shared_words` that all of them have, and `new_tokens` to come.
+    """
+
+    name: str
+    streams: int
+    rounds: int = 1
+    shared_words: int = 0
+    prompt_words: int = 64
+    new_tokens: int = 128
+
+
+NAMED = {
+    work.name: work
+    for work in (
+        Workload(name="W1", streams=1, rounds=3),
+        *(Workload(name=f"W{streams}", streams=streams) for streams in (2, 4, 8, 16, 32, 64)),
+        Workload(name="S16", streams=16, shared_words=900, prompt_words=16, new_tokens=64),
+    )
+}
+CHAT_TURNS, CHAT_WORDS, CHAT_TOKENS = 6, 48, 48
+
+
+def requests(work: Workload, dice: random.Random) -> list[list[Body]]:
+    """The bodies of a run, round by round; the dice decide everything in them."""
+    system = [_message("system", dice, work.shared_words)] if work.shared_words else []
+    return [
+        [
+            body([*system, _message("user", dice, work.prompt_words)], work.new_tokens, dice)
+            for _ in range(work.streams)
+        ]
+        for _ in range(work.rounds)
+    ]
+
+
+def chat_messages(dice: random.Random) -> list[Body]:
+    """A chat's system prompt, and what its user says at each turn."""
+    turns = [_message("user", dice, CHAT_WORDS) for _ in range(CHAT_TURNS)]
+    return [_message("system", dice, 64), *turns]
+
+
+def body(messages: list[Body], new_tokens: int, dice: random.Random) -> Body:
+    """A streamed chat request with the sampling that most clients send."""
+    return {
+        "model": "bench",
+        "messages": messages,
+        "max_tokens": new_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "seed": dice.randrange(2**31),
+    }
+
+
+def _message(role: str, dice: random.Random, words: int) -> Body:
+    return {"role": role, "content": " ".join(dice.choices(WORDS, k=words))}
