@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test lint fuzz bench peers setup dev lock docs clean
+.PHONY: help run test lint fuzz soak bench peers setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -28,6 +28,9 @@ lint: dev ## format, lint, types and layers
 
 fuzz: dev ## schemathesis over every operation, with many examples
 	$(BIN)/python -m pytest tests/live/test_conformance.py --fuzz-examples=$(or $(EXAMPLES),200) $(ARGS)
+
+soak: dev ## ten thousand requests through one engine, whose memory must not grow
+	$(BIN)/python -m pytest tests/engine/test_soak.py --soak-requests=$(or $(REQUESTS),10000) $(ARGS)
 
 bench: dev ## measure, as ratios side by side
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -14,3 +14,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=2,
         help="examples of each kind that schemathesis sends to each operation",
     )
+    parser.addoption(
+        "--soak-requests",
+        type=int,
+        default=300,
+        help="requests that the engine must live through without growing",
+    )

@@ -12,6 +12,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.engine import EngineDown
 from llm_backend.errors import Overloaded
+from llm_backend.store import check_schema
 
 __all__ = ["get_health", "get_metrics", "get_openapi_document", "get_readiness"]
 
@@ -32,6 +33,7 @@ async def get_readiness(services: Services, request: Request) -> Response:
         raise Overloaded(f"No model can answer yet: {states}.", retry_after_s=RETRY_AFTER_S)
     with store_errors_translated():
         await services.database.check()
+        await check_schema(services.database)
     return JsonResponse({"status": "ok", "models": models})
 
 

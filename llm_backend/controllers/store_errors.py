@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llm_backend import errors
-from llm_backend.store import Missing, StoreUnavailable, UnknownCursor, Unstorable
+from llm_backend.store import (
+    Missing,
+    OldSchema,
+    StoreUnavailable,
+    UnknownCursor,
+    UnknownSchema,
+    Unstorable,
+)
 
 __all__ = ["store_errors_translated"]
 
@@ -31,7 +38,7 @@ def store_errors_translated(
         raise errors.InvalidRequest(str(error), param="after") from error
     except Unstorable as error:
         raise errors.InvalidRequest(str(error)) from error
-    except StoreUnavailable as error:
+    except (StoreUnavailable, UnknownSchema, OldSchema) as error:
         log.error(event, extra={**told, "reason": str(error)})
         raise errors.Overloaded(
             "The database cannot be used now; try again later.", retry_after_s=RETRY_AFTER_S

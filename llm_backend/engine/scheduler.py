@@ -22,7 +22,7 @@ from llm_backend.engine.sequence import Sequence
 __all__ = ["Admitted", "Scheduler", "Work"]
 
 _FAIR_EVERY = 8  # of so many slots given away, one goes by age alone
-_BATCH_SHARE = 64  # tokens that a batch sequence computes before it may have to leave its slot
+_BATCH_SHARE = 64  # tokens that a batch sequence goes on by before it may have to leave its slot
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Scheduler:
         """The cells of a running sequence are lost: it starts over in its slot."""
         if sequence.slot is not None:
             self._cache.forget(sequence.slot)
-        sequence.computed = sequence.kept = 0
+        sequence.computed = 0
         sequence.cached_tokens = 0
 
     def make_room(self) -> int | None:
@@ -202,7 +202,7 @@ class Scheduler:
             sequence
             for sequence in self._running
             if sequence.priority is Priority.BATCH
-            and sequence.computed - sequence.kept >= _BATCH_SHARE
+            and sequence.computed - sequence.reached >= _share(sequence)
         ]
         if not sated or all(waiting.priority is Priority.BATCH for waiting in self._waiting):
             return False
@@ -214,6 +214,7 @@ class Scheduler:
         slot = victim.slot
         assert slot is not None, "who runs has a slot"
         self.remove(victim)
+        victim.reached = max(victim.reached, victim.computed)
         victim.computed = 0
         self._waiting.insert(0, victim)
         return slot
@@ -261,7 +262,8 @@ class Scheduler:
 
     def _start(self, sequence: Sequence, placement: Placement) -> None:
         sequence.slot = placement.slot
-        sequence.computed = sequence.kept = placement.keep
+        sequence.computed = placement.keep
+        sequence.reached = max(sequence.reached, placement.keep)
         self._admissions += 1
         if not sequence.has_started:
             sequence.cached_tokens = min(placement.keep, sequence.prompt_tokens)
@@ -292,6 +294,12 @@ class Scheduler:
 
     def _requests_running(self) -> Counter[Address]:
         return Counter(sequence.request for sequence in self._running)
+
+
+def _share(sequence: Sequence) -> int:
+    """How many tokens a batch sequence goes on by in one stay: enough to be worth computing anew
+    what it had to leave behind."""
+    return max(_BATCH_SHARE, sequence.reached // 2)
 
 
 def _can_leave(sequence: Sequence) -> tuple[bool, float]:

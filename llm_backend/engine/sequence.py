@@ -25,7 +25,7 @@ class Sequence:
     wants_prompt_logits: bool = False
     computed: int = 0
     slot: int | None = None
-    kept: int = 0  # of the computed tokens, those found in the cells at the last placement
+    reached: int = 0  # how far it had come before its present stay in a slot
     has_started: bool = False
     cached_tokens: int = 0  # of the prompt, taken from shared cells at the first placement
 

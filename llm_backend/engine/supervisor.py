@@ -17,10 +17,13 @@ from llm_backend.engine.link import Link
 from llm_backend.engine.messages import ModelInfo, NotReady, Shutdown, Start
 from llm_backend.engine.suspects import Suspects
 from llm_backend.engine.watchdog import hung
+from llm_backend.engine.worker_log import log_lines
 
 __all__ = ["EngineState", "Supervisor"]
 
 _log = logging.getLogger(__name__)
+
+_LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may hold it open
 
 
 class EngineState(StrEnum):
@@ -132,6 +135,8 @@ class Supervisor:
         except OSError as error:  # no memory or no room for another process at the moment
             return _Death(reason=f"The engine process cannot be started: {error}.")
         self.pid = process.pid
+        assert process.stderr is not None, "it was asked for"
+        logging_lines = asyncio.create_task(log_lines(process.stderr))
         death = _Death(reason="The engine was stopped.", must_be_killed=True)
         try:
             link.send(self._start_command())
@@ -145,6 +150,8 @@ class Supervisor:
             link.lose(self._down())
             grace_s = 0 if death.must_be_killed else self._config.stop_timeout_s
             status = await _end(process, grace_s)
+            await asyncio.wait([logging_lines], timeout=_LAST_LINES_S)
+            logging_lines.cancel()
             self.pid = None
         if death.is_final:
             return death
@@ -204,6 +211,7 @@ class Supervisor:
                 *command,
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
             )
             on_failure.pop_all()

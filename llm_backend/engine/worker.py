@@ -39,6 +39,7 @@ from llm_backend.engine.messages import (
     Tokenized,
 )
 from llm_backend.engine.model import DecodeError, LoadError, Model
+from llm_backend.engine.worker_log import FORMAT
 
 __all__ = ["Worker", "main"]
 
@@ -157,7 +158,7 @@ def main() -> None:
     start = _first_command(hub)
     if start is None:
         return
-    logging.basicConfig(level=start.log_level, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=start.log_level, format=FORMAT)
     hub.outbox_bytes = start.outbox_bytes
     log = capture_log()
     try:

@@ -1,5 +1,6 @@
 """A worker that dies on purpose: `python -m tests.engine.crashing_worker HOW FD`."""
 
+import logging
 import os
 import signal
 import sys
@@ -49,6 +50,14 @@ class FailsOfWord(Generator):
         super().turn(now)
 
 
+class SaysWhy(LlamaModel):
+    def prove(self) -> None:
+        logging.getLogger("llm_backend.engine.worker").error("engine.example")
+        sys.stderr.write("ggml.c:1: GGML_ASSERT(everything) failed\n")
+        sys.stderr.flush()
+        die()
+
+
 def main() -> None:
     match sys.argv[1]:
         case "extra-buffers":
@@ -59,6 +68,8 @@ def main() -> None:
             worker.Generator = DiesOfWord
         case "fails":
             worker.Generator = FailsOfWord
+        case "says-why":
+            worker.LlamaModel = SaysWhy
         case "hangs":
             time.sleep(60)
     worker.main()

@@ -1,3 +1,5 @@
+import itertools
+
 from llm_backend.engine.address import Address
 from llm_backend.engine.cache import Cache
 from llm_backend.engine.messages import Priority
@@ -241,3 +243,21 @@ def test_a_stream_of_people_does_not_starve_batch_work():
         loop.remove(admitted.sequence)
 
     assert job.slot is not None
+
+
+def test_batch_work_gets_further_every_time_however_long_its_prompt():
+    loop = scheduler(slots=1, batch_tokens=300)
+    job = batch(300)
+    loop.add(job)
+    lengths = []
+    for arrival in range(1, 40):
+        loop.add(person := sequence(3, arrived_at=arrival))
+        while person.slot is None:
+            loop.admit()
+            computed(loop, passes=1)
+        loop.remove(person)
+        lengths.append(len(job.tokens))
+
+    stays = sorted(set(lengths))
+    assert len(stays) > 2
+    assert all(later - earlier >= 64 for earlier, later in itertools.pairwise(stays[1:]))

@@ -215,3 +215,12 @@ async def test_an_engine_at_rest_is_not_probed(tiny_llama):
 
         assert await answer(engine, request())
         assert engine.pid == pid
+
+
+async def test_what_native_code_says_at_its_end_is_in_our_log(tiny_llama, caplog):
+    async with crashing(tiny_llama, "says-why", restart_limit=0) as engine:
+        with pytest.raises(EngineStartError):
+            await engine.ready()
+
+    assert "GGML_ASSERT(everything) failed" in caplog.text
+    assert ("llm_backend.engine.worker", logging.ERROR, "engine.example") in caplog.record_tuples

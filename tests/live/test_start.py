@@ -1,7 +1,9 @@
 """What a person meets who starts the server, or tries to."""
 
+import contextlib
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 
@@ -80,6 +82,17 @@ def test_a_key_once_configured_is_wanted_everywhere_but_for_health(tmp_path):
     assert wrong.json()["error"]["code"] == "invalid_api_key"
     assert health == [200, 200]
     assert "sk-one" not in served.log.read_text()
+
+
+def test_it_is_not_ready_once_a_newer_version_has_changed_the_tables(tmp_path):
+    with serve(tmp_path, "--model", "none") as served:
+        (file,) = tmp_path.rglob("*.sqlite3")
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
+            database.execute("UPDATE alembic_version SET version_num = '9999'")
+        answer = httpx.get(f"{served.address}/readyz")
+
+    assert answer.status_code == 503
+    assert "database" in answer.json()["error"]["message"]
 
 
 def test_metrics_count_what_was_answered(tmp_path):

@@ -1,0 +1,39 @@
+"""What a worker writes to its standard error, as records of this process's log, so that every line
+has the form that was asked for. Native code that ends the process says why there, too."""
+
+import asyncio
+import logging
+import re
+
+__all__ = ["FORMAT", "log_lines"]
+
+FORMAT = "%(levelname)s %(name)s: %(message)s"
+_LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ([\w.]+): (.*)")
+_PART_BYTES = 4096  # a line without end is logged in parts
+
+_log = logging.getLogger(__name__)
+
+
+async def log_lines(stream: asyncio.StreamReader) -> None:
+    """Log line by line until the worker is gone."""
+    while line := await _next_line(stream):
+        _log_line(line.decode(errors="replace").rstrip())
+
+
+def _log_line(line: str) -> None:
+    record = _LINE.fullmatch(line)
+    if record is not None:
+        level, name, message = record.groups()
+        logging.getLogger(name).log(logging.getLevelNamesMapping()[level], "%s", message)
+    elif line:
+        _log.warning("%s", line)
+
+
+async def _next_line(stream: asyncio.StreamReader) -> bytes:
+    """The next line, or as much of it as there is; empty at the end."""
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as end:
+        return end.partial
+    except asyncio.LimitOverrunError:
+        return await stream.read(_PART_BYTES)
