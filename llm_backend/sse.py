@@ -6,9 +6,15 @@ from dataclasses import dataclass
 
 from llm_backend.errors import UpstreamFailed
 
-__all__ = ["DONE", "Decoder", "Event", "encode"]
+__all__ = ["DONE", "Alike", "Decoder", "Event", "encode"]
 
 DONE = b"data: [DONE]\n\n"
+
+
+class Alike(bytes):
+    """A whole event that differs from an earlier one of its stream in nothing but what a string of
+    free text says: what was found out about that one holds for this one too.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

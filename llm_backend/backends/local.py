@@ -3,7 +3,7 @@
 import functools
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -188,7 +188,7 @@ class Answer:
                 finish_reason=delta.finish_reason,
             )
 
-    async def chat(self, request: Chat) -> AsyncIterator[ChatDelta]:
+    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """The deltas as content and tool calls."""
         choices = [_ChatChoice(index, request) for index in range(request.limits.choices)]
         async for delta in self._deltas():

@@ -2,22 +2,25 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import orjson
 from starlette.responses import Response
 
 from llm_backend.backends.base import Chat, Priority
 from llm_backend.backends.local import Answer
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
-from llm_backend.controllers.fold import ChatFold
+from llm_backend.controllers.chat_deltas import ChatEvents, Transcript
+from llm_backend.controllers.fold import fold
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relayed_chat import relay_chat
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
+from llm_backend.sse import encode
 
 __all__ = ["create_chat_completion"]
 
@@ -35,12 +38,12 @@ async def create_chat_completion(services: Services, request: Request) -> Respon
     turn = _Turn(services, body, chat, remembers=remembers)
     answer = await unless_gone(request, model.chat(chat))
     if body.get("stream"):
-        return await event_stream(turn.chunks(answer))
+        return await event_stream(turn.events(answer))
     return JsonResponse(await unless_gone(request, turn.completion(answer)))
 
 
 class _Turn:
-    """One chat being answered: its chunks, folded into the completion that is remembered."""
+    """One chat being answered: as events or whole, and remembered either way."""
 
     def __init__(self, services: Services, body: Json, chat: Chat, *, remembers: bool) -> None:
         self._memory = services.memory
@@ -56,42 +59,47 @@ class _Turn:
             tells_usage=self._tells_usage,
             service_tier="flex" if chat.priority is Priority.BATCH else "default",
         )
-        self._fold = ChatFold()
+        self._transcript = Transcript()
 
-    async def chunks(self, answer: Answer) -> AsyncGenerator[Json, None]:
-        """The answer's chunks; at their end, or when their reader leaves, the chat is stored."""
+    async def events(self, answer: Answer) -> AsyncGenerator[bytes, None]:
+        """The answer's events; at their end, or when their reader leaves, the chat is stored."""
+        events = ChatEvents(self._head)
+        async with self._remembering(answer):
+            async with answer, aclosing(answer.chat(self._chat)) as deltas:
+                for chunk in self._role_chunks():
+                    yield encode(orjson.dumps(chunk))
+                async for delta in deltas:
+                    self._transcript.add(delta)
+                    yield events.event(delta)
+            if self._tells_usage:
+                yield encode(orjson.dumps(render.usage_chunk(self._head, answer.usage)))
+
+    async def completion(self, answer: Answer) -> Json:
+        """The whole answer, remembered before it is given."""
+        async with self._remembering(answer), answer:
+            async for delta in answer.chat(self._chat):
+                self._transcript.add(delta)
+        return self._completion(answer)
+
+    @asynccontextmanager
+    async def _remembering(self, answer: Answer) -> AsyncIterator[None]:
         is_complete = False
         try:
-            async with answer, aclosing(self._chunks(answer)) as chunks:
-                async for chunk in chunks:
-                    self._fold.add(chunk)
-                    yield chunk
-            if self._tells_usage:
-                yield render.usage_chunk(self._head, answer.usage)
+            yield
             is_complete = True
-            await self._remember(answer)
+            if self._remembers:
+                await self._memory.remember(self._body, self._completion(answer))
         finally:
             if self._remembers and not is_complete:
                 self._memory.remember_behind(self._body, self._completion(answer))
 
-    async def completion(self, answer: Answer) -> Json:
-        """The whole answer, remembered before it is given."""
-        async with aclosing(self.chunks(answer)) as chunks:
-            async for _ in chunks:
-                pass
-        return self._completion(answer)
-
-    async def _chunks(self, answer: Answer) -> AsyncGenerator[Json, None]:
-        for choice in range(self._chat.limits.choices):
-            yield render.role_chunk(self._head, choice)
-        async for delta in answer.chat(self._chat):
-            yield render.chat_chunk(self._head, delta)
-
-    async def _remember(self, answer: Answer) -> None:
-        if self._remembers:
-            await self._memory.remember(self._body, self._completion(answer))
+    def _role_chunks(self) -> list[Json]:
+        return [
+            render.role_chunk(self._head, choice) for choice in range(self._chat.limits.choices)
+        ]
 
     def _completion(self, answer: Answer) -> Json:
-        completion = self._fold.completion()
-        completion["usage"] = render.usage_object(answer.usage)
-        return completion
+        """The chunks of what was said, folded: streamed and whole answers cannot differ."""
+        said = [render.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
+        usage = render.usage_object(answer.usage)
+        return fold([*self._role_chunks(), *said]) | {"usage": usage}

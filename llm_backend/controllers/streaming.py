@@ -20,7 +20,11 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-async def event_stream(chunks: AsyncGenerator[Mapping[str, Any], None]) -> StreamingResponse:
+Chunk = Mapping[str, Any] | bytes
+"""What one event says, or the event itself, encoded already."""
+
+
+async def event_stream(chunks: AsyncGenerator[Chunk, None]) -> StreamingResponse:
     """The chunks as events, then `[DONE]`.
 
     What fails before the first chunk is raised and gets a status code; later there is none, and a
@@ -35,14 +39,12 @@ async def event_stream(chunks: AsyncGenerator[Mapping[str, Any], None]) -> Strea
     )
 
 
-async def _events(
-    first: Mapping[str, Any], chunks: AsyncGenerator[Mapping[str, Any], None]
-) -> AsyncGenerator[bytes, None]:
+async def _events(first: Chunk, chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(chunks):
         try:
-            yield encode(orjson.dumps(first))
+            yield _encoded(first)
             async for chunk in chunks:
-                yield encode(orjson.dumps(chunk))
+                yield _encoded(chunk)
         except ApiError as error:
             log.warning("stream_failed", extra={"code": error.code, "status": error.status})
             yield encode(orjson.dumps(error_body(error)))
@@ -53,6 +55,10 @@ async def _events(
             yield encode(orjson.dumps(error_body(failure)))
             return
     yield DONE
+
+
+def _encoded(chunk: Chunk) -> bytes:
+    return chunk if isinstance(chunk, bytes) else encode(orjson.dumps(chunk))
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from llm_backend.contract.answers import AnswerChecks
 from llm_backend.contract.request import Request
 from llm_backend.contract.validation import ContractViolation, Validators
+from llm_backend.sse import Alike
 from tests.logged import logged
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
@@ -33,6 +34,9 @@ def answering(response: Response) -> Any:
 def streaming(*events: Any) -> Any:
     async def chunks() -> AsyncIterator[bytes]:
         for event in events:
+            if isinstance(event, Alike):
+                yield event
+                continue
             text = event if isinstance(event, str) else json.dumps(event)
             yield f"data: {text}\n\n".encode()
 
@@ -97,6 +101,16 @@ def test_a_stream_is_cut_at_the_event_that_breaks_the_document(client_for, broke
     assert json.loads(events[0].removeprefix("data: ")) == CHUNK
     assert json.loads(events[1].removeprefix("data: "))["error"]["code"] == "internal_error"
     assert events[2:] == [""]
+
+
+def test_an_event_like_an_earlier_one_passes_as_that_did(client_for):
+    alike = Alike(b'data: {"not": "looked into"}\n\n')
+    handler = streaming(CHUNK, alike, CHUNK)
+    with client_for(handler, answers=AnswerChecks.ENFORCE) as client:
+        response = client.post("/v1/chat/completions", json=CHAT)
+
+    assert response.text.count("data: ") == 3
+    assert "looked into" in response.text
 
 
 def test_a_broken_event_is_logged_and_passes(client_for, caplog):

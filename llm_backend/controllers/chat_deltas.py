@@ -1,0 +1,81 @@
+"""The deltas of a chat on their way out: as events, and kept for the completion that is remembered.
+
+Nearly all of them are a few letters of content and nothing else. Those are the path that must cost
+little, as whatever the API process computes it takes from the model's threads.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from operator import attrgetter
+
+import orjson
+
+from llm_backend.backends.base import ChatDelta
+from llm_backend.controllers import render
+from llm_backend.sse import Alike, encode
+
+__all__ = ["ChatEvents", "Transcript"]
+
+_beyond_content = attrgetter(
+    *(field.name for field in fields(ChatDelta) if field.name not in {"choice", "content"})
+)
+
+
+def _is_plain(delta: ChatDelta) -> bool:
+    """Whether it is content and nothing else."""
+    return delta.content != "" and not any(_beyond_content(delta))
+
+
+class ChatEvents:
+    """Encodes deltas as events. A choice's plain ones are its text between bytes that stay."""
+
+    def __init__(self, head: render.Head) -> None:
+        self._head = head
+        self._frames: dict[int, tuple[bytes, bytes]] = {}  # by choice
+
+    def event(self, delta: ChatDelta) -> bytes:
+        """The event of one delta."""
+        if not _is_plain(delta):
+            return self._rendered(delta)
+        frame = self._frames.get(delta.choice)
+        if frame is None:
+            self._frames[delta.choice] = self._frame(delta.choice)
+            return self._rendered(delta)
+        return Alike(frame[0] + orjson.dumps(delta.content) + frame[1])
+
+    def _rendered(self, delta: ChatDelta) -> bytes:
+        return encode(orjson.dumps(render.chat_chunk(self._head, delta)))
+
+    def _frame(self, choice: int) -> tuple[bytes, bytes]:
+        """What stands before and after the content. Quotes within JSON's strings are escaped, so
+        what is looked for is nowhere else."""
+        name, mark = b'"content":', "-"
+        event = self._rendered(ChatDelta(choice=choice, content=mark))
+        before, _, after = event.partition(name + orjson.dumps(mark))
+        return before + name, after
+
+
+class Transcript:
+    """Keeps the deltas of one answer. Content is joined where nothing else came between."""
+
+    def __init__(self) -> None:
+        self._deltas: list[ChatDelta] = []
+        self._contents: dict[int, list[str]] = {}  # by choice: what came last and is not joined yet
+
+    def add(self, delta: ChatDelta) -> None:
+        """Take the next delta."""
+        if _is_plain(delta):
+            self._contents.setdefault(delta.choice, []).append(delta.content)
+            return
+        self._deltas += self._joined(delta.choice)
+        self._deltas.append(delta)
+
+    def deltas(self) -> list[ChatDelta]:
+        """All that was said so far, in the order in which each choice said it."""
+        for choice in list(self._contents):
+            self._deltas += self._joined(choice)
+        return self._deltas
+
+    def _joined(self, choice: int) -> Iterator[ChatDelta]:
+        if contents := self._contents.pop(choice, None):
+            yield ChatDelta(choice=choice, content="".join(contents))
