@@ -7,6 +7,8 @@ pass runs. Both threads leave Python alone while they work.
 """
 
 import json
+import re
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.grammar_bounds import GrammarError, check_grammar
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.engine.model import Vocabulary
 
@@ -25,13 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CompiledGrammar", "Constraint", "GrammarError", "Grammars"]
 
+_STACK_BYTES = 1 << 10  # of the compiler's stack a byte of grammar: rules in rules make it recurse
+_GBNF = re.compile(r"^\s*[\w-]+\s*::=", re.MULTILINE)
+_GBNF_RULES = 500  # converting them takes the square of their number
+
 _WORD_BITS = 32
 _MESSAGE_LENGTH = 300  # characters of the native code's complaint that are passed on
 _CONTROL = "\x02"  # a character that no token has beside others
-
-
-class GrammarError(Exception):
-    """The grammar cannot be followed; the message is one sentence that says why."""
 
 
 class Constraint:
@@ -107,7 +110,7 @@ class Grammars:
         """The grammar, once it is ready; it fails with `GrammarError` if it is none."""
         known = self._kept.get(grammar)
         if known is None:
-            known = self._kept[grammar] = self._compiler.submit(self._compiled, grammar)
+            known = self._kept[grammar] = self._submit(grammar)
             if len(self._kept) > self._limits.kept:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(grammar)
@@ -122,9 +125,19 @@ class Grammars:
 
         return self._looker.submit(look)
 
+    def _submit(self, grammar: str) -> "Future[CompiledGrammar]":
+        before = threading.stack_size(self._limits.bytes * _STACK_BYTES)
+        try:
+            return self._compiler.submit(self._compiled, grammar)
+        finally:
+            threading.stack_size(before)
+
     def _compiled(self, grammar: str) -> CompiledGrammar:
         from llguidance import LLMatcher
 
+        if _GBNF.search(grammar):
+            grammar = _lark(grammar)
+        check_grammar(grammar, self._limits)
         source = json.dumps({"grammars": [{"lark_grammar": grammar}]})  # nothing but Lark
         matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=self._native_limits)
         if matcher.is_error():
@@ -220,6 +233,18 @@ class _Tokens:
     @cached_property
     def _longest(self) -> int:
         return max(map(len, self._plain), default=0)
+
+
+def _lark(gbnf: str) -> str:
+    """A grammar in llama.cpp's notation as Lark."""
+    from llguidance.gbnf_to_lark import gbnf_to_lark
+
+    if gbnf.count("::=") > _GBNF_RULES:
+        raise GrammarError(f"A GBNF grammar may have {_GBNF_RULES} rules at most.")
+    try:
+        return gbnf_to_lark(gbnf)
+    except Exception as error:  # whatever it stumbles over, it is the grammar's
+        raise GrammarError(f"The GBNF grammar cannot be read: {_sentence(str(error))}") from error
 
 
 def _sentence(complaint: str) -> str:

@@ -106,17 +106,36 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a grammar may cost: `kept` compiled ones are remembered, its text may have `bytes`. The
-    others bound the native code.
+    """What a grammar may cost. Times are of one slow core and a vocabulary of 49,152 tokens.
+
+    Of its source: `bytes` (as long as OpenAI's longest schema; the compiler's stack grows with it),
+    the number of `literals` and expressions (1,000 take up to 500 ms to compile) and the characters
+    of each one (`literal`; 1 ms a step for 2,000), how many expressions `meet` in one value (`&`,
+    or patterns under `allOf`: 12 take 50 ms, 20 take minutes), the `nesting` of a schema, its
+    `properties` (1,000 optional ones take 150 ms to compile), the `choices` of its enums (5,000
+    take 20 ms), and the digits of its `multipleOf`s, as a common `multiple` (10,000 take 60 ms,
+    1,000,000 take 14 s).
+
+    Of the native code, which has units of its own: the `symbols` of a compiled grammar, the
+    `row_items` that its parser holds at one place (500 bound a token of an ambiguous grammar to 30
+    ms, 2,000 to 1.5 s) and the `step_items` in one step (20 a microsecond), `compile_fuel` and
+    `step_fuel` (about 20 a microsecond), and `lexer_states` (1 to 2 KB each).
     """
 
     kept: int = 32
-    bytes: int = 256 << 10
+    bytes: int = 128 << 10
+    literals: int = 1000
+    literal: int = 4096
+    meet: int = 10
+    nesting: int = 100
+    properties: int = 1000
+    choices: int = 5000
+    multiple: int = 10_000
     symbols: int = 100_000
-    row_items: int = 1000
+    row_items: int = 500
     step_items: int = 10_000
-    compile_fuel: int = 1_000_000
-    step_fuel: int = 200_000
+    compile_fuel: int = 200_000
+    step_fuel: int = 50_000
     lexer_states: int = 20_000
 
 
