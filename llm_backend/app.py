@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.backends.base import ModelCard, Usage
 from llm_backend.backends.local import LocalModel
+from llm_backend.backends.markup import FAMILIES
 from llm_backend.backends.registry import Registry
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.contract import ContractMissing, Document, Operation, load_document
@@ -102,6 +103,7 @@ async def _answering(settings: Settings) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators; they are closed in the reverse order."""
     cards = _cards(settings)
     aliases = _aliases(settings, [card.id for card in cards])
+    formats = _tool_formats(settings, [card.id for card in cards])
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     document = load_document()
     async with AsyncExitStack() as stack:
@@ -114,6 +116,7 @@ async def _answering(settings: Settings) -> AsyncIterator[ASGIApp]:
                 card,
                 await stack.enter_async_context(Engine(_engine_config(settings, path))),
                 functools.partial(_count, metrics),
+                tool_format=formats.get(card.id),
             )
             for card, path in cards.items()
         ]
@@ -278,6 +281,21 @@ def _aliases(settings: Settings, models: list[str]) -> Mapping[str, str]:
             raise SettingsError(f"The alias `{name}` is taken; every name is one model's.")
         aliases[name] = model
     return aliases
+
+
+def _tool_formats(settings: Settings, models: list[str]) -> Mapping[str, str]:
+    """The formats of tool calls that are named, by model."""
+    formats: dict[str, str] = {}
+    for given in settings.tool_formats:
+        model, _, name = given.rpartition("=")
+        if model and model not in models:
+            raise SettingsError(f"The tool format `{given}` is for a model that is not served.")
+        if name not in FAMILIES:
+            raise SettingsError(
+                f"The tool format `{name}` is not known; there are {', '.join(FAMILIES)}."
+            )
+        formats |= dict.fromkeys([model] if model else models, name)
+    return formats
 
 
 def _engine_config(settings: Settings, path: Path) -> EngineConfig:

@@ -62,6 +62,12 @@ def serve(
         list[str] | None,
         typer.Option(help="Further name, `NAME` or `NAME=MODEL`; may be repeated."),
     ] = None,
+    tool_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How tool calls are written, `FORMAT` or `MODEL=FORMAT`; may be repeated."
+        ),
+    ] = None,
     context_tokens: Annotated[int | None, typer.Option(help="Tokens one sequence holds.")] = None,
     slots: Annotated[int | None, typer.Option(help="Sequences a model runs at once.")] = None,
     store_chats: Annotated[str | None, typer.Option(help="always, on-request or never.")] = None,
@@ -81,6 +87,7 @@ def serve(
         "data_dir": data_dir,
         "models": None if model is None else [name for name in model if name != "none"],
         "aliases": alias,
+        "tool_formats": tool_format,
         "context_tokens": context_tokens,
         "slots": slots,
         "store_chats": store_chats,

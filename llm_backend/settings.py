@@ -82,6 +82,11 @@ class Settings(BaseSettings):
     aliases: Names = Field(
         (), description="Further names, `NAME` for the first model or `NAME=MODEL`."
     )
+    tool_formats: Names = Field(
+        (),
+        description="How models write tool calls, `FORMAT` for all of them or `MODEL=FORMAT`; told "
+        "from the chat template where unset.",
+    )
     context_tokens: int | None = Field(
         None,
         ge=16,
@@ -150,7 +155,13 @@ class Settings(BaseSettings):
     shutdown_grace_s: int = Field(20, ge=0, description="Seconds running streams get to finish.")
 
     @field_validator(
-        "models", "aliases", "allowed_hosts", "cors_origins", "api_keys", mode="before"
+        "models",
+        "aliases",
+        "tool_formats",
+        "allowed_hosts",
+        "cors_origins",
+        "api_keys",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

@@ -4,7 +4,7 @@ OpenAI's names stop at the controllers; the engine's tokens start below the back
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
@@ -49,12 +49,18 @@ class Limits:
 @dataclass(frozen=True, kw_only=True)
 class Chat:
     """Messages to be answered. `tools` are the document's function tools; empty where the caller
-    forbade them. With `parallel_tool_calls` False an answer ends after its first call.
+    forbade them. An answer calls one of `callable_names` (None: any), and `must_call` if so. With
+    `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it to
+    the model; `template_switches` are further variables of its chat template.
     """
 
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] = ()
+    must_call: bool = False
+    callable_names: frozenset[str] | None = None
     parallel_tool_calls: bool = True
+    reasoning_effort: str | None = None
+    template_switches: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = Limits()
     sampling: Sampling = NEUTRAL
     priority: Priority = Priority.INTERACTIVE
@@ -75,7 +81,8 @@ class TextPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens and seconds of one request; `completion_tokens` sums all choices.
+    """Tokens and seconds of one request; `completion_tokens` sums all choices, reasoning
+    included.
 
     `queue_s` lasts until it got its slot, `prompt_s` from there to its first delta, `generation_s`
     from there to its last.
@@ -84,6 +91,7 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     queue_s: float = 0.0
     prompt_s: float = 0.0
     generation_s: float = 0.0
@@ -116,9 +124,10 @@ class TextDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatDelta:
-    """A piece of one choice: content, or tool calls, or the end of it (`finish_reason`)."""
+    """A piece of one choice: reasoning, content, tool calls, or the end (`finish_reason`)."""
 
     choice: int
+    reasoning: str = ""
     content: str = ""
     tool_calls: Sequence[ToolCall] = ()
     logprobs: Sequence[TokenLogprob] = ()

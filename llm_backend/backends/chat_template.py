@@ -7,13 +7,15 @@ their output is bounded.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, meta
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llm_backend.backends.base import Message
+from llm_backend.backends.shown_messages import PROBE, MessageStyle
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
 __all__ = ["CHATML", "ChatTemplate"]
@@ -58,36 +60,54 @@ class ChatTemplate:
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        self.source = source or CHATML
         try:
-            self._template = environment.from_string(source or CHATML)
+            self._template = environment.from_string(self.source)
+            self.variables = meta.find_undeclared_variables(environment.parse(self.source))
         except TemplateError as error:
             raise InvalidRequest(
                 f"The model's chat template is none: {error}; load another model.", param="model"
             ) from error
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        self.renders_tools = "tools" in (source or "")
+
+    @cached_property
+    def _style(self) -> MessageStyle:
+        try:
+            arguments_are_text = "'probe_key'" in self._text(PROBE)
+        except TypeError:
+            arguments_are_text = True
+        except (_Refusal, *_MISBEHAVIOUR):  # what it does not like is not the arguments
+            arguments_are_text = False
+        return MessageStyle.of(self.source, arguments_are_text=arguments_are_text)
+
+    @property
+    def renders_tools(self) -> bool:
+        """Whether the template shows tools to the model."""
+        return "tools" in self.variables or self._style.tools_in_system
 
     def wrote_begin(self, prompt: str) -> bool:
         """Whether the template put the model's begin token first, so that nobody else must."""
         bos_token = self._tokens["bos_token"]
         return bool(bos_token) and prompt.startswith(bos_token)
 
-    def render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The prompt up to where the assistant speaks; raises `InvalidRequest` if it cannot be."""
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        switches: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt up to where the assistant speaks; raises `InvalidRequest` if it cannot be.
+        `switches` are variables that the template may look at. A template that shows no tools is
+        given none: to tell a model of tools in words that it was never trained on would only
+        pretend that it can call them.
+        """
         if tools and not self.renders_tools:
             raise UnsupportedField(
                 "This model's chat template knows no tools; load a model that was trained on them.",
                 param="tools",
             )
         try:
-            return _bounded(
-                self._template.generate(
-                    messages=[_for_template(message) for message in messages],
-                    tools=list(tools) or None,
-                    add_generation_prompt=True,
-                    **self._tokens,
-                )
-            )
+            return self._text(self._style.shown(messages, tools), tools, switches or {})
         except _Refusal as refusal:
             raise InvalidRequest(
                 f"The model's chat template refused the messages: {refusal}", param="messages"
@@ -96,6 +116,15 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"The model's chat template cannot render these messages: {error}", param="messages"
             ) from error
+
+    def _text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        switches: Mapping[str, Any] | None = None,
+    ) -> str:
+        known = {"messages": messages, "tools": list(tools) or None, "add_generation_prompt": True}
+        return _bounded(self._template.generate({**(switches or {}), **known, **self._tokens}))
 
 
 def _bounded(pieces: Iterable[str]) -> str:
@@ -107,21 +136,3 @@ def _bounded(pieces: Iterable[str]) -> str:
         if length > _PROMPT_CHARACTERS:
             raise ValueError(f"it makes more than {_PROMPT_CHARACTERS} characters of them")
     return "".join(held)
-
-
-def _for_template(message: Message) -> dict[str, Any]:
-    """The message as templates expect it: a content string, call arguments as mappings."""
-    shown = {name: value for name, value in message.items() if value is not None}
-    shown["content"] = message.get("content") or ""
-    if calls := shown.get("tool_calls"):
-        shown["tool_calls"] = [_call_for_template(call) for call in calls]
-    return shown
-
-
-def _call_for_template(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = dict(call["function"])
-    try:
-        arguments = json.loads(function["arguments"] or "{}")
-    except (ValueError, RecursionError):
-        arguments = function["arguments"]  # the model's own earlier words, shown as they were
-    return {**call, "function": {**function, "arguments": arguments}}

@@ -18,11 +18,11 @@ from llm_backend.backends.base import (
     Sampling,
     TextDelta,
     TextPrompt,
-    ToolCall,
     Usage,
 )
-from llm_backend.backends.chat_template import ChatTemplate
-from llm_backend.backends.tool_calls import ParsedCall, ToolCallParser
+from llm_backend.backends.chat_choice import ChatChoice
+from llm_backend.backends.dialect import Dialect
+from llm_backend.backends.markup import MarkupParser
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
 from llm_backend.engine.messages import Delta, Embedded, Failure, Generate
 
@@ -44,23 +44,34 @@ class LocalModel:
     delta where that is possible: an unusable template, a full queue, a prompt that cannot fit.
     """
 
-    def __init__(self, card: ModelCard, engine: Engine, observe: Observe = _unobserved) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        engine: Engine,
+        observe: Observe = _unobserved,
+        *,
+        tool_format: str | None = None,
+    ) -> None:
         self.card = card
         self.engine = engine
         self._observe = observe
-        self._template: ChatTemplate | None = None
+        self._tool_format = tool_format
+        self._dialect: Dialect | None = None
 
     async def chat(self, request: Chat) -> "Answer":
         """Admits a chat."""
-        template = await self._chat_template()
-        prompt = template.render(request.messages, request.tools)
+        dialect = await self._spoken()
+        prompt = dialect.prompt(request)
         return await self._generate(
-            prompt,
+            prompt.text,
             request.limits,
             request.sampling,
-            add_bos=not template.wrote_begin(prompt),
+            add_bos=prompt.add_bos,
             priority=request.priority,
+            grammar=prompt.grammar,
+            shown_tokens=prompt.shown_tokens,
             prompt_field="messages",
+            parser=prompt.parser,
         )
 
     async def complete(self, request: TextPrompt) -> "Answer":
@@ -99,7 +110,10 @@ class LocalModel:
         echo: bool = False,
         suffix: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
+        grammar: str | None = None,
+        shown_tokens: Sequence[int] = (),
         prompt_field: str = "prompt",
+        parser: Callable[[], MarkupParser | None] = lambda: None,
     ) -> "Answer":
         command = Generate(
             id=uuid.uuid4().hex,
@@ -116,40 +130,49 @@ class LocalModel:
             ignore_eos=limits.ignore_eos,
             echo=echo,
             priority=priority,
+            grammar=grammar,
+            shown_tokens=list(shown_tokens),
             sampling=sampling,
         )
-        with _translated(prompt=prompt_field):
+        with _translated(prompt=prompt_field, grammar="tools"):
             await self.engine.ready()
             generation = await self.engine.generate(command)
-        return Answer(generation, functools.partial(self._observe, self.card.id))
+        return Answer(generation, functools.partial(self._observe, self.card.id), parser)
 
     async def _begin_token(self) -> str:
         with _translated():
             info = await self.engine.ready()
         return info.bos_token or info.eos_token
 
-    async def _chat_template(self) -> ChatTemplate:
-        if self._template is None:
+    async def _spoken(self) -> Dialect:
+        if self._dialect is None:
             with _translated():
                 info = await self.engine.ready()
-            if info.is_embedding_model:
-                raise errors.InvalidRequest(
-                    f"The model `{self.card.id}` makes embeddings and cannot chat.", param="model"
-                )
-            self._template = ChatTemplate(
-                info.chat_template, bos_token=info.bos_token, eos_token=info.eos_token
-            )
-        return self._template
+                if info.is_embedding_model:
+                    raise errors.InvalidRequest(
+                        f"The model `{self.card.id}` makes embeddings and cannot chat.",
+                        param="model",
+                    )
+                self._dialect = await Dialect.of(self.engine, self._tool_format)
+        return self._dialect
 
 
 class Answer:
-    """A generation that was admitted: its deltas can be read once, as `text` or as `chat`; `usage`
-    grows with them. Leaving its `async with` frees what it holds in the engine.
+    """A generation that was admitted: its deltas can be read once, as `text` or as `chat` (`parser`
+    makes what reads a choice of it); `usage` grows with them. Leaving its `async with` frees what
+    it holds in the engine.
     """
 
-    def __init__(self, generation: Generation, observe: Callable[[Usage], None]) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        observe: Callable[[Usage], None],
+        parser: Callable[[], MarkupParser | None],
+    ) -> None:
         self._generation = generation
         self._observe = observe
+        self._parser = parser
+        self._choices: Sequence[ChatChoice] = ()
         self._completion_tokens: dict[int, int] = {}
         self._cached_tokens = 0
 
@@ -164,6 +187,7 @@ class Answer:
             queue_s=timing.queue_s,
             prompt_s=timing.prompt_s,
             generation_s=timing.generation_s,
+            reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
         )
 
     async def __aenter__(self) -> Self:
@@ -189,12 +213,15 @@ class Answer:
             )
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
-        """The deltas as content and tool calls."""
-        choices = [_ChatChoice(index, request) for index in range(request.limits.choices)]
+        """The deltas as reasoning, content and tool calls."""
+        self._choices = [
+            ChatChoice(index, self._parser(), is_parallel=request.parallel_tool_calls)
+            for index in range(request.limits.choices)
+        ]
         async for delta in self._deltas():
-            for part in choices[delta.index].take(delta):
+            for part in self._choices[delta.index].take(delta):
                 yield part
-            if all(choice.is_finished for choice in choices):
+            if all(choice.is_finished for choice in self._choices):
                 return
 
     async def _deltas(self) -> AsyncIterator[Delta]:
@@ -203,48 +230,6 @@ class Answer:
                 self._completion_tokens[delta.index] = delta.completion_tokens
                 self._cached_tokens = max(self._cached_tokens, delta.cached_tokens)
                 yield delta
-
-
-class _ChatChoice:
-    """One choice of a chat: its text split into content and calls."""
-
-    def __init__(self, index: int, request: Chat) -> None:
-        self._index = index
-        self._parser = ToolCallParser() if request.tools else None
-        self._calls_allowed = None if request.parallel_tool_calls else 1
-        self._calls = 0
-        self.is_finished = False
-
-    def take(self, delta: Delta) -> Iterator[ChatDelta]:
-        """What this delta adds; nothing once the choice is finished."""
-        if self.is_finished:
-            return
-        content, calls = self._split(delta)
-        if content or calls or delta.logprobs:
-            yield ChatDelta(
-                choice=self._index, content=content, tool_calls=calls, logprobs=delta.logprobs
-            )
-        if delta.finish_reason or self._calls == self._calls_allowed:
-            self.is_finished = True
-            reason = "tool_calls" if self._calls else str(delta.finish_reason)
-            yield ChatDelta(choice=self._index, finish_reason=reason)
-
-    def _split(self, delta: Delta) -> tuple[str, list[ToolCall]]:
-        if self._parser is None:
-            return delta.text, []
-        parts = list(self._parser.feed(delta.text))
-        if delta.finish_reason:
-            parts += self._parser.finish()
-        content = "".join(part for part in parts if isinstance(part, str))
-        found = [part for part in parts if isinstance(part, ParsedCall)]
-        return content, [self._number(call) for call in found[: self._room()]]
-
-    def _room(self) -> int | None:
-        return None if self._calls_allowed is None else self._calls_allowed - self._calls
-
-    def _number(self, call: ParsedCall) -> ToolCall:
-        self._calls += 1
-        return ToolCall(index=self._calls - 1, id=call.id, name=call.name, arguments=call.arguments)
 
 
 _REFUSALS: dict[Failure, type[errors.ApiError]] = {

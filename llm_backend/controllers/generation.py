@@ -2,7 +2,9 @@
 become ours; a field that is not honoured is refused by name, never dropped. Pure.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.backends.base import Chat, Limits, Priority, Sampling, TextPrompt
@@ -27,19 +29,25 @@ SHARED_FIELDS = SAMPLING_FIELDS | {
 WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
 CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
-    "parallel_tool_calls", "store", "metadata", "service_tier",
+    "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
+    "chat_template_kwargs",
     "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
 }  # fmt: skip
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
 
 TOKENS_END = 2**31  # the engine's token ids have 32 bits
 INTEGERS_END = 2**31 - 1
+_NAME_LENGTH = 256  # OpenAI takes 64 characters; MCP's tools have longer names
+_FUNCTION_NAME = re.compile(rf"[A-Za-z0-9_.\-]{{1,{_NAME_LENGTH}}}")
+RESERVED_SWITCHES = {
+    "messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "raise_exception",
+    "strftime_now",
+}  # fmt: skip
 
 NEUTRAL: Mapping[str, Collection[Any]] = {
     "response_format": [{"type": "text"}],
     "modalities": [["text"]],
     "verbosity": ["medium"],
-    "reasoning_effort": ["none"],
     "prompt_cache_retention": ["in_memory"],
 }
 """Values of fields not honoured yet that ask for what happens anyway."""
@@ -48,6 +56,7 @@ NEUTRAL: Mapping[str, Collection[Any]] = {
 def chat_from(body: Body, *, choices_limit: int) -> Chat:
     """The chat that this body asks for; raises `InvalidRequest` naming the field."""
     refuse_others(body, CHAT_FIELDS)
+    choice = _tool_choice(body)
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
     logprobs = (_whole(body, "top_logprobs") or 0) if body.get("logprobs") else None
@@ -55,8 +64,12 @@ def chat_from(body: Body, *, choices_limit: int) -> Chat:
     max_name = "max_tokens" if newer is None else "max_completion_tokens"
     return Chat(
         messages=flatten_messages(body["messages"]),
-        tools=_tools(body),
+        tools=choice.tools,
+        must_call=choice.must_call,
+        callable_names=choice.names,
         parallel_tool_calls=body.get("parallel_tool_calls") is not False,
+        reasoning_effort=body.get("reasoning_effort"),
+        template_switches=_switches(body),
         limits=Limits(
             choices=_choices(body, choices_limit),
             max_tokens=_positive(max_name, _whole(body, max_name)),
@@ -230,28 +243,78 @@ def _positive(name: str, value: int | None) -> int | None:
     return value
 
 
-def _tools(body: Body) -> Sequence[Mapping[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class _ToolChoice:
+    """Which tools are shown, which may be called (None: any of them), whether one must be."""
+
+    tools: Sequence[Mapping[str, Any]] = ()
+    must_call: bool = False
+    names: frozenset[str] | None = None
+
+
+def _tool_choice(body: Body) -> _ToolChoice:
     choice = body.get("tool_choice")
-    if choice not in (None, "auto", "none"):
-        raise UnsupportedField(
-            "Local models choose tools themselves: `tool_choice` is `auto` or `none`.",
-            param="tool_choice",
-        )
-    tools = body.get("tools") or []
+    tools = _functions(body.get("tools") or [])
     if choice is not None and not tools:
         raise InvalidRequest("`tool_choice` needs `tools`.", param="tool_choice")
+    if choice == "none":
+        return _ToolChoice()
+    if choice in (None, "auto"):
+        return _ToolChoice(tools=tools)
+    if choice == "required":
+        return _ToolChoice(tools=tools, must_call=True)
+    if choice["type"] == "allowed_tools":
+        allowed = choice["allowed_tools"]
+        names = _named(allowed["tools"], tools, "tool_choice.allowed_tools.tools")
+        return _ToolChoice(tools=tools, must_call=allowed["mode"] == "required", names=names)
+    return _ToolChoice(tools=tools, must_call=True, names=_named([choice], tools, "tool_choice"))
+
+
+def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     for position, tool in enumerate(tools):
         if tool["type"] != "function":
             raise UnsupportedField(
                 f"Local models call tools of type `function`, not `{tool['type']}`.",
                 param=f"tools[{position}].type",
             )
-        if tool["function"].get("strict"):
-            raise UnsupportedField(
-                "Arguments of local models are not constrained to the schema: leave `strict` out.",
-                param=f"tools[{position}].function.strict",
+    names = [tool["function"]["name"] for tool in tools]
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise InvalidRequest(
+                f"Two tools are named `{name}`; every tool has a name of its own.",
+                param=f"tools[{position}].function.name",
             )
-    return [] if choice == "none" else tools
+        if not _FUNCTION_NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"`{name[:80]}` is no name of a function: it has up to {_NAME_LENGTH} letters, "
+                "digits, `_`, `-` or `.`.",
+                param=f"tools[{position}].function.name",
+            )
+    return tools
+
+
+def _named(
+    chosen: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], where: str
+) -> frozenset[str]:
+    """The names of these tools, all of which are among `tools`."""
+    if not chosen:
+        raise InvalidRequest("No tool is allowed; use `tool_choice: none`.", param=where)
+    known = {tool["function"]["name"] for tool in tools}
+    names = {str((tool.get("function") or {}).get("name")) for tool in chosen}
+    for name in sorted(names - known):
+        raise InvalidRequest(f"`{name[:80]}` is not among the `tools`.", param=where)
+    return frozenset(names)
+
+
+def _switches(body: Body) -> Mapping[str, Any]:
+    switches = body.get("chat_template_kwargs") or {}
+    for name in switches:
+        if name in RESERVED_SWITCHES:
+            raise InvalidRequest(
+                f"`{name}` is what the server itself gives the template.",
+                param=f"chat_template_kwargs.{name}",
+            )
+    return switches
 
 
 def _prompts(prompt: Any) -> list[str | list[int]]:

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm_backend.backends.base import ChatDelta, ModelCard, TextDelta, TokenLogprob, Usage
+from llm_backend.backends.base import (
+    ChatDelta,
+    ModelCard,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 
 __all__ = [
     "Head",
@@ -65,19 +72,25 @@ def role_chunk(head: Head, choice: int) -> Json:
 def chat_chunk(head: Head, delta: ChatDelta) -> Json:
     """The chunk of one delta."""
     shown: Json = {}
+    if delta.reasoning:
+        shown["reasoning_content"] = delta.reasoning
     if delta.content:
         shown["content"] = delta.content
     if delta.tool_calls:
-        shown["tool_calls"] = [
-            {
-                "index": call.index,
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in delta.tool_calls
-        ]
+        shown["tool_calls"] = [_call(call) for call in delta.tool_calls]
     return _chat_choice(head, delta.choice, shown, delta.logprobs, delta.finish_reason)
+
+
+def _call(call: ToolCall) -> Json:
+    """A call's beginning, or more of its arguments."""
+    if call.id is None:
+        return {"index": call.index, "function": {"arguments": call.arguments}}
+    return {
+        "index": call.index,
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
 
 
 def usage_chunk(head: Head, usage: Usage) -> Json:
@@ -93,7 +106,7 @@ def usage_object(usage: Usage) -> Json:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": usage.reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,

@@ -107,7 +107,11 @@ class Answer:
         wants_logprobs = self._command.sampling.logprobs is not None
         logprob = self._logprob(choice) if wants_logprobs else None
         may_stop = self.sequence.generated > self._command.min_tokens
-        return self._text.push(self._vocabulary.piece(choice.token), logprob, may_stop=may_stop)
+        return self._text.push(self._piece(choice.token), logprob, may_stop=may_stop)
+
+    def _piece(self, token: int) -> bytes:
+        is_shown = token in self._command.shown_tokens
+        return self._vocabulary.label(token) if is_shown else self._vocabulary.piece(token)
 
     def _forced(self) -> list[int]:
         """The tokens that the grammar leaves no choice about: their logits need not be known."""

@@ -198,6 +198,7 @@ class Generate(_Message, frozen=True, kw_only=True):
     ignore_eos: bool = False
     echo: bool = False
     grammar: str | None = None
+    shown_tokens: list[int] = []  # control tokens whose name is text in the answer
     priority: Priority = Priority.INTERACTIVE
     sampling: Sampling = Sampling()
 

@@ -10,6 +10,15 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
+def named_tool(name):
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode, *names):
+    tools = [named_tool(name) for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def chat(**fields):
     return chat_from({**CHAT, **fields}, choices_limit=4)
 
@@ -59,14 +68,8 @@ def test_stop_may_be_a_string_or_a_list():
         ("web_search_options", {}, "web_search_options"),
         ("prediction", {"type": "content", "content": "x"}, "prediction"),
         ("functions", [{"name": "f"}], "functions"),
-        ("reasoning_effort", "high", "reasoning_effort"),
         ("something_new", 1, "something_new"),
         ("tools", [{"type": "custom", "custom": {"name": "c"}}], "tools[0].type"),
-        (
-            "tools",
-            [{"type": "function", "function": {"name": "f", "strict": True}}],
-            "tools[0].function.strict",
-        ),
     ],
 )
 def test_a_field_that_is_not_honoured_is_refused_by_name(field, value, param):
@@ -86,7 +89,17 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(field, value, param):
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {"1": 101}}, "logit_bias.1"),
         ({"tool_choice": "auto"}, "tool_choice"),
-        ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+        ({"tools": [named_tool("no name")]}, "tools[0].function.name"),
+        ({"tools": [TOOL], "tool_choice": named_tool("g")}, "tool_choice"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "f"}}},
+            "tool_choice",
+        ),
+        ({"tools": [TOOL], "tool_choice": allowed("auto", "g")}, "tool_choice.allowed_tools.tools"),
+        ({"tools": [TOOL], "tool_choice": allowed("auto")}, "tool_choice.allowed_tools.tools"),
+        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
     ],
 )
@@ -103,8 +116,33 @@ def test_values_that_ask_for_what_happens_anyway_pass():
 
 
 def test_tools_may_be_forbidden():
-    assert chat(tools=[TOOL], tool_choice="none").tools == []
+    assert chat(tools=[TOOL], tool_choice="none").tools == ()
     assert chat(tools=[TOOL]).tools == [TOOL]
+
+
+@pytest.mark.parametrize(
+    ("choice", "must_call", "names"),
+    [
+        ("auto", False, None),
+        ("required", True, None),
+        (named_tool("g"), True, {"g"}),
+        (allowed("auto", "f"), False, {"f"}),
+        (allowed("required", "f", "g"), True, {"f", "g"}),
+    ],
+)
+def test_a_tool_choice_says_what_may_and_must_be_called(choice, must_call, names):
+    asked = chat(tools=[TOOL, named_tool("g")], tool_choice=choice)
+
+    assert len(asked.tools) == 2
+    assert asked.must_call is must_call
+    assert asked.callable_names == names
+
+
+def test_switches_of_the_template_are_taken_over():
+    asked = chat(reasoning_effort="low", chat_template_kwargs={"enable_thinking": False})
+
+    assert asked.reasoning_effort == "low"
+    assert asked.template_switches == {"enable_thinking": False}
 
 
 def test_content_may_be_a_string_or_parts_or_null():

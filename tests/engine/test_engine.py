@@ -379,3 +379,13 @@ async def test_a_text_with_a_hole_is_its_parts_between_the_models_tokens(tmp_pat
         assert text(filled) == text(given) == text(await answer(engine, request(whole)))
         assert text(echoed) == "the cat " + text(filled)
         assert caught.value.field == "echo"
+
+
+async def test_a_control_token_is_text_only_if_it_is_asked_for(engine):
+    held = {"grammar": 'start: <|im_start|> "a"', "ignore_eos": False}
+
+    hidden = await answer(engine, request(**held))
+    shown = await answer(engine, request(**held, shown_tokens=[270]))
+
+    assert text(hidden) == "a"
+    assert text(shown) == "<|im_start|>a"

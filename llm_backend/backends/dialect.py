@@ -1,0 +1,161 @@
+"""How one model is spoken to and understood: its template, its markup, and the marks among its
+tokens."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.backends.base import Chat
+from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.markup import Markup, MarkupParser, markup_of
+from llm_backend.backends.markup.grammar import Function, calls_grammar
+from llm_backend.engine import Engine
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["Dialect", "Prompt"]
+
+_EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # for models that know three
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A chat as the engine takes it, and how its answers are to be read. `shown_tokens` are the
+    control tokens that must come as text; `is_plain`: the answers hold no markup.
+    """
+
+    text: str
+    add_bos: bool
+    grammar: str | None
+    shown_tokens: Sequence[int]
+    is_plain: bool
+    is_thinking: bool
+    markup: Markup
+    tools: Mapping[str, Mapping[str, Any]]
+    hidden: frozenset[str]
+
+    def parser(self) -> MarkupParser | None:
+        """Reads one answer; None where an answer is nothing but text."""
+        if self.is_plain:
+            return None
+        return MarkupParser(
+            self.markup, self.tools, is_thinking=self.is_thinking, hidden=self.hidden
+        )
+
+
+class Dialect:
+    """A model's template and markup. `tokens` are the marks that are tokens of their own,
+    `controls` those of them that the engine shows only if asked to.
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        markup: Markup,
+        tokens: Mapping[str, int],
+        controls: frozenset[str],
+    ) -> None:
+        self._template = template
+        self._markup = markup
+        self._tokens = tokens
+        self._controls = controls
+
+    @classmethod
+    async def of(cls, engine: Engine, tool_format: str | None) -> "Dialect":
+        """The dialect of an engine's model, its calls as `tool_format` says, or as the template
+        shows. Raises what the engine raises."""
+        info = await engine.ready()
+        template = ChatTemplate(
+            info.chat_template, bos_token=info.bos_token, eos_token=info.eos_token
+        )
+        markup = markup_of(template.source, tool_format)
+        marks = list(dict.fromkeys(markup.markers))
+        split = await asyncio.gather(*(engine.tokenize(mark) for mark in marks))
+        tokens = {mark: ids[0] for mark, ids in zip(marks, split, strict=True) if len(ids) == 1}
+        shown = await asyncio.gather(*(engine.detokenize([token]) for token in tokens.values()))
+        controls = frozenset(
+            mark for mark, text in zip(tokens, shown, strict=True) if not text.strip()
+        )
+        return cls(template, markup, tokens, controls)
+
+    def prompt(self, chat: Chat) -> Prompt:
+        """The chat rendered, and the grammar that it asks for; raises `InvalidRequest`."""
+        tools = {
+            tool["function"]["name"]: tool["function"].get("parameters") or {}
+            for tool in chat.tools
+        }
+        text = self._template.render(
+            chat.messages, [_shown(tool) for tool in chat.tools], self._switches(chat)
+        )
+        markup = self._markup
+        is_thinking = markup.is_open_in(text)
+        grammar = self._grammar(chat, is_thinking=is_thinking)
+        if grammar is not None:
+            markup = markup.without_slips()
+        marks = markup.markers_for(bool(tools))
+        return Prompt(
+            text=text,
+            add_bos=not self._template.wrote_begin(text),
+            grammar=grammar,
+            shown_tokens=[self._tokens[mark] for mark in marks if mark in self._controls],
+            is_plain=not tools and not markup.reasons,
+            is_thinking=is_thinking,
+            markup=markup,
+            tools=tools,
+            hidden=self._controls.intersection(marks),
+        )
+
+    def _grammar(self, chat: Chat, *, is_thinking: bool) -> str | None:
+        """What holds the answer to the calls that are wanted; None where it is free."""
+        is_strict = any(tool["function"].get("strict") for tool in chat.tools)
+        if not (chat.must_call or chat.callable_names is not None or is_strict):
+            return None
+        functions = [
+            _function(tool["function"])
+            for tool in chat.tools
+            if chat.callable_names is None or tool["function"]["name"] in chat.callable_names
+        ]
+        return calls_grammar(
+            self._markup,
+            functions,
+            self._tokens,
+            is_required=chat.must_call,
+            is_parallel=chat.parallel_tool_calls,
+            is_thinking=is_thinking,
+        )
+
+    def _switches(self, chat: Chat) -> Mapping[str, Any]:
+        """The variables that a template looks at beside messages and tools."""
+        return {**self._effort(chat.reasoning_effort), **chat.template_switches}
+
+    def _effort(self, effort: str | None) -> Mapping[str, Any]:
+        if effort is None or (effort == "none" and not self._markup.reasons):
+            return {}
+        if not self._markup.reasons:
+            raise UnsupportedField(
+                "This model does not reason: `reasoning_effort` is `none` or left out.",
+                param="reasoning_effort",
+            )
+        can_be_off = self._template.variables & {"enable_thinking", "thinking"}
+        if effort == "none" and not can_be_off:
+            raise InvalidRequest(
+                "This model always reasons: `reasoning_effort` cannot be `none`.",
+                param="reasoning_effort",
+            )
+        is_on = effort != "none"
+        level = {"reasoning_effort": _EFFORTS.get(effort, effort)} if is_on else {}
+        return {"enable_thinking": is_on, "thinking": is_on, **level}
+
+
+def _function(function: Mapping[str, Any]) -> Function:
+    return Function(
+        name=function["name"],
+        parameters=function.get("parameters"),
+        is_strict=bool(function.get("strict")),
+    )
+
+
+def _shown(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tool as models know it: how strictly it is called is not their business."""
+    function = {name: value for name, value in tool["function"].items() if name != "strict"}
+    return {**tool, "function": function}

@@ -1,0 +1,132 @@
+"""Calls written as JSON objects with the function's name and its arguments, alone or in a list:
+
+{"name": "get_weather", "arguments": {"city": "Paris"}}
+"""
+
+import json
+
+from llm_backend.backends.markup.family import Body, Tools
+from llm_backend.backends.markup.json_text import JsonText, whole_json
+from llm_backend.backends.markup.reader import NoCall, Reader, Steps
+
+__all__ = ["json_calls"]
+
+_NAMES = ("name", "tool_name", "function")
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
+
+
+def json_calls(
+    *closings: str, is_known_only: bool = False, separators: tuple[str, ...] = ()
+) -> Body:
+    """Reads one object or a list of them, up to one of `closings` if one comes. Objects may follow
+    each other after one of `separators`. `is_known_only`: what names no known function is none."""
+
+    def body(reader: Reader, opening: str, tools: Tools) -> Steps[None]:
+        known = tools if is_known_only else None
+        yield from reader.skip_space()
+        if reader.here == "[":
+            yield from _list(reader, known)
+        else:
+            yield from _call(reader, known)
+            while separators and (yield from reader.maybe(*separators)):
+                yield from reader.skip_space()
+                yield from _call(reader, known)
+        if closings:
+            yield from reader.maybe(*closings)
+
+    return body
+
+
+def _value(reader: Reader) -> Steps[str]:
+    """Move over one JSON value; gives its text."""
+    value, text = JsonText(), ""
+    while not value.is_complete:
+        if not reader.here or not value.take(reader.here):
+            break
+        yield from reader.advance()
+        text += value.drain()
+    value.end_scalar()
+    if not value.is_complete:
+        raise NoCall
+    return text + value.drain()
+
+
+def _list(reader: Reader, known: Tools | None) -> Steps[None]:
+    yield from reader.expect("[")
+    while True:
+        yield from reader.skip_space()
+        yield from _call(reader, known)
+        yield from reader.skip_space()
+        if reader.here != ",":
+            break
+        yield from reader.advance()
+    yield from reader.expect("]")
+    reader.settle()
+
+
+def _call(reader: Reader, known: Tools | None, *, is_inner: bool = False) -> Steps[None]:
+    """One object; what else it holds is passed over."""
+    name: str | None = None
+    arguments: str | None = None
+    calls = reader.calls
+    yield from reader.expect("{")
+    while True:
+        yield from reader.skip_space()
+        key = yield from _string(reader)
+        yield from reader.skip_space()
+        yield from reader.expect(":")
+        yield from reader.skip_space()
+        if key in _ARGUMENTS and name is not None and reader.here == "{" and reader.calls == calls:
+            _begin(reader, name, known)
+            yield from reader.argue_here()
+        elif key in _ARGUMENTS:
+            arguments = _object((yield from _value(reader)))
+        elif key == "function" and reader.here == "{" and not is_inner:
+            yield from _call(reader, known, is_inner=True)
+        elif key in _NAMES:
+            name = yield from _string(reader)
+            _check(name, known)
+        else:
+            yield from _value(reader)
+        yield from reader.skip_space()
+        if reader.here != ",":
+            break
+        yield from reader.advance()
+    yield from reader.expect("}")
+    if reader.calls == calls:
+        _whole(reader, name, arguments, known)
+    reader.settle()
+
+
+def _whole(reader: Reader, name: str | None, arguments: str | None, known: Tools | None) -> None:
+    """A call whose arguments came before its name, or not at all."""
+    if name is None:
+        raise NoCall
+    _begin(reader, name, known)
+    reader.argue(arguments or "{}")
+    reader.end_call()
+
+
+def _begin(reader: Reader, name: str, known: Tools | None) -> None:
+    _check(name, known)
+    reader.begin_call(name)
+
+
+def _check(name: str, known: Tools | None) -> None:
+    if not name or (known is not None and name not in known):
+        raise NoCall
+
+
+def _string(reader: Reader) -> Steps[str]:
+    if reader.here != '"':
+        raise NoCall
+    return str(json.loads((yield from _value(reader))))
+
+
+def _object(text: str) -> str | None:
+    """The JSON of arguments that are an object, or a string that holds one, or null."""
+    if text.startswith('"'):
+        text = whole_json(json.loads(text)) or ""
+    if text != "null" and not text.startswith("{"):
+        raise NoCall
+    return text if text != "null" else None

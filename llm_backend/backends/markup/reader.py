@@ -1,0 +1,246 @@
+"""A text that is still coming, read by parsers that are generators, and what they make of it.
+
+A parser asks for characters with `yield from`; whoever feeds it sends them one at a time, so that
+nothing can depend on how the text was cut. It looks at `reader.here`, moves on with `advance`, and
+raises `NoCall` where the text is not what it expects: what it took since the last `settle` is then
+read again, as text.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
+
+from llm_backend.backends.markup.json_text import JsonText
+from llm_backend.backends.markup.parts import (
+    Arguments,
+    CallBegin,
+    CallEnd,
+    Content,
+    Part,
+    Reasoning,
+)
+
+__all__ = ["NoCall", "Reader", "Steps"]
+
+T = TypeVar("T")
+Steps = Generator[None, str, T]
+
+_NAME_LENGTH = 256  # of a function, at most; OpenAI's own end at 64
+_SPACE = " \t\r\n"
+
+
+class NoCall(Exception):
+    """The text is not the call that it began like."""
+
+
+class Reader:
+    """The character under the cursor (`here`, empty at the end), and the parts made so far.
+
+    `hidden` are markers that must never be seen by a user: control tokens of the model.
+    """
+
+    def __init__(self, hidden: frozenset[str] = frozenset()) -> None:
+        self.here = ""
+        self.parts: list[Part] = []
+        self.calls = 0  # begun so far
+        self._hidden = sorted(hidden, key=len, reverse=True)
+        self._taken: list[str] = []
+        self._again: deque[str] = deque()  # to be read once more
+        self._is_over = False
+        self._call: JsonText | None = None
+        self._space: str | None = ""  # white space that is text only if text follows it
+        self._thought_space = ""
+        self._has_markup = False
+        self.is_reasoning = False
+
+    # reading
+
+    def start(self) -> Steps[None]:
+        """Wait for the first character."""
+        yield from self._move()
+
+    def advance(self) -> Steps[str]:
+        """Take the character under the cursor; gives it."""
+        char = self.here
+        if not char:
+            raise NoCall
+        self._taken.append(char)
+        yield from self._move()
+        return char
+
+    def settle(self, *, keep: int = 0) -> None:
+        """What was taken so far has been understood, but for the last `keep` characters."""
+        self._taken = self._taken[-keep:] if keep else []
+
+    def read_again(self) -> None:
+        """Go back to where all that came before had been understood."""
+        self._again.extendleft(reversed([*self._taken, *self.here]))
+        self._taken = []
+        self.here = self._again.popleft() if self._again else ""
+
+    def skip_space(self) -> Steps[None]:
+        """Move over white space."""
+        while self.here and self.here in _SPACE:
+            yield from self.advance()
+
+    def maybe(self, *texts: str) -> Steps[str]:
+        """Move over white space and one of these, if it comes; else stay, and give nothing. All
+        that was taken before must be settled."""
+        try:
+            yield from self.skip_space()
+            found = yield from self.one_of(*texts)
+        except NoCall:
+            self.read_again()
+            return ""
+        self.settle()
+        return found
+
+    def text_until(self, marks: Sequence[str], write: Callable[[str], None]) -> Steps[str]:
+        """Move over text up to one of these marks or the end of all; gives the mark. `write` gets
+        the text as soon as no mark can still claim it. The text before must be settled."""
+        held = ""
+        while self.here:
+            held += self.here
+            mark = next((mark for mark in marks if held.endswith(mark)), "")
+            certain = len(held) - (len(mark) or max((_overlap(held, m) for m in marks), default=0))
+            if certain:
+                write(held[:certain])
+            held = held[certain:]
+            yield from self.advance()
+            self.settle(keep=len(held))
+            if mark:
+                self.settle()
+                return mark
+        write(held)
+        self.settle()
+        return ""
+
+    def _move(self) -> Steps[None]:
+        if self._again:
+            self.here = self._again.popleft()
+        elif not self._is_over:
+            self.here = yield
+            self._is_over = not self.here
+        else:
+            self.here = ""
+
+    def expect(self, text: str) -> Steps[None]:
+        """Move over exactly this."""
+        for char in text:
+            if self.here != char:
+                raise NoCall
+            yield from self.advance()
+
+    def one_of(self, *texts: str) -> Steps[str]:
+        """Move over whichever of these comes (none begins another); gives it."""
+        read = ""
+        while read not in texts:
+            if not any(text.startswith(read + self.here) for text in texts):
+                raise NoCall
+            read += yield from self.advance()
+        return read
+
+    def name(self) -> Steps[str]:
+        """A function's or an argument's name."""
+        name = ""
+        while self.here.isalnum() or (self.here and self.here in "_-.:/$"):
+            name += yield from self.advance()
+            if len(name) > _NAME_LENGTH:
+                raise NoCall
+        if not name:
+            raise NoCall
+        return name
+
+    # writing
+
+    def content(self, text: str) -> None:
+        """A piece of the answer. White space before the first word waits until there is one: beside
+        markup it is markup."""
+        for marker in self._hidden:
+            text = text.replace(marker, "")
+        if self._space is not None:
+            text = self._space + text
+            if not text.strip(_SPACE):
+                self._space = text
+                return
+            self._space = None
+        if text:
+            self.parts.append(Content(text))
+
+    def reasoning(self, text: str) -> None:
+        """A piece of the reasoning, but for the white space at its end."""
+        text = self._thought_space + text
+        kept = text.rstrip(_SPACE)
+        self._thought_space = text[len(kept) :]
+        if kept:
+            self.parts.append(Reasoning(kept))
+
+    def markup(self) -> None:
+        """Here was markup: white space that no text followed is dropped."""
+        self._has_markup = True
+        self._space = ""
+
+    def finish(self) -> None:
+        """The text is over; an answer that is nothing but white space is that."""
+        if not self._has_markup and self._space:
+            self.parts.append(Content(self._space))
+
+    def begin_call(self, name: str) -> None:
+        """From here on it is certain to be a call."""
+        self.markup()
+        self.settle()
+        self.calls += 1
+        self._call = JsonText()
+        self.parts.append(CallBegin(name))
+
+    def argue(self, text: str) -> None:
+        """Go on with the arguments' JSON; raises `NoCall` where JSON does not go on so."""
+        assert self._call is not None, "arguments belong to a call"
+        if not all(self._call.take(char) for char in text):
+            raise NoCall
+        if certain := self._call.drain():
+            self.parts.append(Arguments(certain))
+
+    def argue_here(self) -> Steps[None]:
+        """Take the JSON value that stands in the text for the arguments; its end ends the call."""
+        assert self._call is not None, "arguments belong to a call"
+        call = self._call
+        while not call.is_complete:
+            if not self.here:
+                raise NoCall
+            self.argue(self.here)
+            if call.is_complete:
+                self.end_call()
+            yield from self.advance()
+            self.settle(keep=len(call.held))
+
+    def end_call(self) -> None:
+        """The arguments are whole."""
+        assert self._call is not None, "only a call that began can end"
+        assert self._call.is_complete, "the arguments are whole JSON"
+        self._call = None
+        self._space = ""
+        self.parts.append(CallEnd())
+
+    @property
+    def is_in_call(self) -> bool:
+        """Whether a call has begun and not ended."""
+        return self._call is not None
+
+    def break_call(self) -> None:
+        """A call that began and cannot go on is closed, so that its arguments are valid JSON."""
+        if self._call is None:
+            return
+        self._call.end_scalar()
+        self.settle(keep=len(self._call.held))
+        self.parts.append(Arguments(self._call.drain() + self._call.closing()))
+        self._call = None
+        self.parts.append(CallEnd())
+
+
+def _overlap(text: str, mark: str) -> int:
+    """How many characters at the end of `text` may begin `mark`."""
+    for length in range(min(len(mark) - 1, len(text)), 0, -1):
+        if text.endswith(mark[:length]):
+            return length
+    return 0

@@ -1,0 +1,120 @@
+"""Messages of the document -> messages as chat templates expect them. Pure.
+
+Templates agree on the form of a message and differ in what they do with a call: some write its
+arguments as JSON themselves, some expect the JSON, some want ids of a form of their own. A template
+does not say which: it is read, and tried.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.backends.base import Message
+
+__all__ = ["PROBE", "MessageStyle"]
+
+_NINE = re.compile(r"length\s*(!=|==)\s*9\b")
+PROBE: Sequence[Message] = (
+    {"role": "user", "content": "?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {
+                "id": "probe1234",
+                "type": "function",
+                "function": {"name": "probe", "arguments": {"probe_key": "probe_value"}},
+            }
+        ],
+    },
+)
+"""A call with its arguments as a mapping: a template that wants text fails, or writes it as Python
+does, with `'probe_key'` in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageStyle:
+    """What a template wants of messages. `arguments_are_text`: JSON, where most want a mapping.
+    `short_ids`: nine letters and digits (Mistral). `numbered_ids`: `functions.name:0` (Kimi).
+    `tools_in_system`: the tools as JSON in the system message (Phi-4).
+    """
+
+    arguments_are_text: bool = False
+    short_ids: bool = False
+    numbered_ids: bool = False
+    tools_in_system: bool = False
+
+    @classmethod
+    def of(cls, source: str, *, arguments_are_text: bool) -> "MessageStyle":
+        """The style of a template; how it takes arguments shows when it renders the `PROBE`."""
+        return cls(
+            arguments_are_text=arguments_are_text,
+            short_ids=_NINE.search(source) is not None,
+            numbered_ids="<|tool_call_argument_begin|>" in source,
+            tools_in_system="message['tools']" in source or "message.tools" in source,
+        )
+
+    def shown(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[dict[str, Any]]:
+        """The messages: a content string each, calls and their results under the same ids, results
+        with the name of what was called."""
+        names: dict[str, str] = {}
+        ids: dict[str, str] = {}
+        shown = []
+        for message in messages:
+            for call in message.get("tool_calls") or ():
+                ids[call["id"]] = self._id(call, len(ids))
+                names[call["id"]] = call["function"]["name"]
+            shown.append(self._message(message, ids, names))
+        if tools and self.tools_in_system:
+            shown = _with_tools(shown, tools)
+        return shown
+
+    def _message(
+        self, message: Message, ids: Mapping[str, str], names: Mapping[str, str]
+    ) -> dict[str, Any]:
+        shown = {name: value for name, value in message.items() if value is not None}
+        shown["content"] = message.get("content") or ""
+        if calls := shown.get("tool_calls"):
+            shown["tool_calls"] = [self._call(call, ids) for call in calls]
+        if (call_id := shown.get("tool_call_id")) is not None:
+            shown["tool_call_id"] = ids.get(call_id, call_id)
+            shown.setdefault("name", names.get(call_id, ""))
+        if (thought := shown.get("reasoning_content")) and not (calls and shown["content"]):
+            shown["thinking"] = thought  # gpt-oss's name of it, for which it refuses both at once
+        return shown
+
+    def _call(self, call: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+        function = dict(call["function"])
+        if not self.arguments_are_text:
+            function["arguments"] = _parsed(function["arguments"])
+        return {**call, "id": ids[call["id"]], "function": function}
+
+    def _id(self, call: Mapping[str, Any], place: int) -> str:
+        given = str(call["id"])
+        if self.numbered_ids:
+            return f"functions.{call['function']['name']}:{place}"
+        if self.short_ids and not (len(given) == 9 and given.isascii() and given.isalnum()):
+            return hashlib.sha256(given.encode("utf-8", errors="replace")).hexdigest()[:9]
+        return given
+
+
+def _parsed(arguments: str) -> Any:
+    """The arguments as values; what is no JSON is the model's own words, shown as they were."""
+    try:
+        return json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _with_tools(
+    messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    text = json.dumps([tool["function"] for tool in tools], ensure_ascii=False)
+    if messages and messages[0]["role"] == "system":
+        return [{**messages[0], "tools": text}, *messages[1:]]
+    return [{"role": "system", "content": "", "tools": text}, *messages]

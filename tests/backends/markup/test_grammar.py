@@ -1,0 +1,167 @@
+"""Grammars hold a model to its family's calls: what the family writes is allowed, other calls are
+not."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import llguidance
+import pytest
+
+from llm_backend.backends.markup import FAMILIES, markup_of
+from llm_backend.backends.markup.grammar import Function, calls_grammar
+from tests.backends.markup.reading import read
+from tests.backends.markup.samples import CITY, ONE, PARIS, TOOLS, TWO
+
+WEATHER = Function(name="get_weather", parameters=CITY, is_strict=True)
+PING = Function(name="ping", parameters=None)
+THINKS = "{{ '</think>' }}"
+each_family = pytest.mark.parametrize("family", sorted(FAMILIES))
+either_spelling = pytest.mark.parametrize("has_tokens", [True, False])
+
+
+class Bytes:
+    """A vocabulary of all bytes and these marks."""
+
+    bos_token_id = None
+
+    def __init__(self, marks: Sequence[str]) -> None:
+        self.tokens = [bytes([code]) for code in range(256)] + [mark.encode() for mark in marks]
+        self.tokens.append(b"<end>")
+        self.eos_token_id = len(self.tokens) - 1
+        self.special_token_ids = list(range(256, len(self.tokens)))
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        return list(text if isinstance(text, bytes) else text.encode())
+
+
+class Follower:
+    """Follows texts by a family's grammar."""
+
+    def __init__(self, family: str, template: str = "", *, has_tokens: bool = True) -> None:
+        self.markup = markup_of(template, family)
+        self.marks = list(dict.fromkeys(self.markup.markers)) if has_tokens else []
+        self.tokens = {mark: 256 + place for place, mark in enumerate(self.marks)}
+
+    def follow(
+        self, text: str, functions: Sequence[Function] = (WEATHER, PING), **options: Any
+    ) -> bool | None:
+        """Whether the text may be an answer; None if it may only be the beginning of one."""
+        options = {"is_required": True, "is_parallel": True, **options}
+        grammar = calls_grammar(self.markup, functions, self.tokens, **options)
+        source = json.dumps({"grammars": [{"lark_grammar": grammar}]})
+        tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(Bytes(self.marks)))
+        matcher = llguidance.LLMatcher(tokenizer, source, log_level=0)
+        assert not matcher.is_error(), matcher.get_error()
+        tokens = self._split(text)
+        if matcher.try_consume_tokens(tokens) < len(tokens):
+            return False
+        return True if matcher.is_accepting() else None
+
+    def _split(self, text: str) -> list[int]:
+        marks = sorted(self.marks, key=len, reverse=True)
+        pieces = re.split(f"({'|'.join(map(re.escape, marks))})", text) if marks else [text]
+        return [
+            token
+            for piece in pieces
+            for token in ([self.tokens[piece]] if piece in self.tokens else piece.encode())
+        ]
+
+
+def follower(family: str, template: str = "", has_tokens: bool = True) -> Follower:
+    if family == "gpt-oss" and not has_tokens:
+        pytest.skip("its marks are tokens in every file")
+    return Follower(family, template, has_tokens=has_tokens)
+
+
+@each_family
+@either_spelling
+def test_what_the_family_writes_is_allowed(family, has_tokens):
+    text = TWO.get(family, ONE[family])
+
+    for is_required in (True, False):
+        assert follower(family, has_tokens=has_tokens).follow(text, is_required=is_required)
+
+
+@each_family
+@either_spelling
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("get_weather", "get_wether"), ("city", "town"), ("2", '"2"')]
+)
+def test_another_call_is_not(family, has_tokens, right, wrong):
+    text = ONE[family].replace(right, wrong)
+
+    for is_required in (True, False):
+        followed = follower(family, has_tokens=has_tokens).follow(text, is_required=is_required)
+        assert not followed
+
+
+@pytest.mark.parametrize("family", sorted(TWO))
+@either_spelling
+def test_calls_that_must_not_be_parallel_are_single(family, has_tokens):
+    one = follower(family, has_tokens=has_tokens)
+
+    for is_required in (True, False):
+        assert one.follow(ONE[family], is_parallel=False, is_required=is_required)
+        assert not one.follow(TWO[family], is_parallel=False, is_required=is_required)
+
+
+@each_family
+@either_spelling
+def test_text_is_an_answer_only_where_no_call_is_required(family, has_tokens):
+    text = "<|channel|>final<|message|>Hello!" if family == "gpt-oss" else "Hello!"
+    one = follower(family, has_tokens=has_tokens)
+
+    assert one.follow(text, is_required=False)
+    assert not one.follow(text, is_required=True)
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"gpt-oss"}))
+@either_spelling
+@pytest.mark.parametrize("is_required", [True, False])
+def test_reasoning_may_come_first(family, has_tokens, is_required):
+    one = follower(family, THINKS, has_tokens)
+    thought = f"Well ...\n</think>\n\n{ONE[family]}"
+
+    assert one.follow("<think>\n" + thought, is_required=is_required)
+    assert one.follow(thought, is_required=is_required, is_thinking=True)
+    assert not one.follow(
+        thought.replace("city", "town"), is_required=is_required, is_thinking=True
+    )
+
+
+def test_channels_may_come_first():
+    text = "<|channel|>analysis<|message|>Well ...<|end|><|start|>assistant" + ONE["gpt-oss"]
+
+    assert Follower("gpt-oss").follow(text)
+
+
+@each_family
+def test_what_is_allowed_is_read_as_it_is_meant(family):
+    one = Follower(family)
+    markup = one.markup.without_slips()
+
+    assert read([ONE[family]], markup, tools=TOOLS).parsed() == [PARIS]
+
+
+@each_family
+def test_every_schema_becomes_a_grammar(family):
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"$ref": "#/$defs/a"},
+            "b": {"type": "array", "items": {"type": "number"}},
+            "c": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "d": {"type": "object", "properties": {"e": {"type": "boolean"}}},
+            "f": {"enum": ["x", 1, None]},
+            "g": {},
+            "h": True,
+            "i": {"type": "string", "format": "nobody knows", "contentEncoding": "base64"},
+        },
+        "required": ["b", "d"],
+        "$defs": {"a": {"type": "string", "maxLength": 3}},
+    }
+    function = Function(name="f", parameters=schema)
+
+    assert Follower(family).follow("no call", [function]) is False

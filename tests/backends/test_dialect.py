@@ -1,0 +1,101 @@
+"""A chat becomes a prompt, a grammar where one is called for, and a way to read the answers."""
+
+import pytest
+
+from llm_backend.backends.base import Chat
+from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.dialect import Dialect
+from llm_backend.backends.markup import CallBegin, markup_of
+from llm_backend.errors import InvalidRequest
+
+ASK = [{"role": "user", "content": "Weather?"}]
+SWITCHED = (
+    "{{ tools }}{% if enable_thinking is defined %}[{{ enable_thinking }}]{% endif %}"
+    "{{ reasoning_effort }}<think>\n{# </think> #}"
+)
+
+
+def tool(name: str, **more: object) -> dict:
+    function = {"name": name, "parameters": {"type": "object", "properties": {}}, **more}
+    return {"type": "function", "function": function}
+
+
+def dialect(source: str, family: str = "hermes", **tokens: int) -> Dialect:
+    controls = frozenset(tokens)
+    return Dialect(ChatTemplate(source), markup_of(source, family), tokens, controls)
+
+
+def test_an_answer_is_free_unless_a_call_is_wanted():
+    one = dialect("{{ tools }}")
+
+    assert one.prompt(Chat(messages=ASK)).grammar is None
+    assert one.prompt(Chat(messages=ASK)).parser() is None
+    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).grammar is None
+    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).parser() is not None
+
+
+def test_only_what_may_be_called_is_in_the_grammar():
+    tools = [tool("first"), tool("second")]
+    asked = Chat(messages=ASK, tools=tools, callable_names=frozenset({"second"}))
+
+    prompt = dialect("{{ tools }}").prompt(asked)
+
+    assert "second" in prompt.grammar
+    assert "first" not in prompt.grammar
+    assert "first" in prompt.text
+
+
+def test_a_strict_tool_is_held_to_its_schema_and_the_model_is_not_told():
+    asked = Chat(messages=ASK, tools=[tool("f", strict=True), tool("g", strict=None)])
+
+    prompt = dialect("{{ tools | tojson }}").prompt(asked)
+
+    assert prompt.grammar.count('"lenient": true') == 1
+    assert "strict" not in prompt.text
+
+
+def test_marks_that_are_control_tokens_are_shown_where_they_matter():
+    one = dialect("{{ tools }}", **{"<tool_call>": 7, "</tool_call>": 8})
+
+    prompt = one.prompt(Chat(messages=ASK, tools=[tool("f")], must_call=True))
+
+    assert prompt.shown_tokens == [7, 8]
+    assert "<[7]>" in prompt.grammar
+    assert one.prompt(Chat(messages=ASK)).shown_tokens == []
+
+
+def test_effort_and_switches_reach_the_template():
+    one = dialect(SWITCHED)
+
+    assert "[False]" in one.prompt(Chat(messages=ASK, reasoning_effort="none")).text
+    assert "[True]high" in one.prompt(Chat(messages=ASK, reasoning_effort="xhigh")).text
+    switched = Chat(messages=ASK, template_switches={"enable_thinking": "by hand"})
+    assert "[by hand]" in one.prompt(switched).text
+
+
+def test_the_answer_begins_in_reasoning_that_the_prompt_opened():
+    parser = dialect(SWITCHED).prompt(Chat(messages=ASK)).parser()
+
+    assert parser.is_reasoning
+
+
+@pytest.mark.parametrize(("source", "effort"), [("{{ tools }}", "low"), ("</think>", "none")])
+def test_an_effort_that_the_model_cannot_make_is_refused(source, effort):
+    with pytest.raises(InvalidRequest) as caught:
+        dialect(source).prompt(Chat(messages=ASK, reasoning_effort=effort))
+    assert caught.value.param == "reasoning_effort"
+
+
+def test_no_effort_is_what_a_model_that_does_not_reason_makes():
+    assert dialect("hello").prompt(Chat(messages=ASK, reasoning_effort="none")).text == "hello"
+
+
+def test_slips_are_no_calls_under_a_grammar():
+    text = "<function=f></function>"
+    free = Chat(messages=ASK, tools=[tool("f")])
+    held = Chat(messages=ASK, tools=[tool("f", strict=True)])
+    one = dialect("{{ tools }}", "qwen3-coder")
+
+    called = [CallBegin("f") in one.prompt(chat).parser().feed(text) for chat in (free, held)]
+
+    assert called == [True, False]

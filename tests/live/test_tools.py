@@ -1,0 +1,157 @@
+"""Tools, driven by the official client: what may be called is, what must be called too."""
+
+import json
+
+import openai
+import pytest
+
+QUESTION = [{"role": "user", "content": "What is the weather in Paris?"}]
+HELLO = [{"role": "user", "content": "Hello!"}]
+
+
+def tool(name: str, *, strict: bool | None = None, **properties: object) -> dict:
+    parameters = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    function = {"name": name, "description": f"The {name}", "parameters": parameters}
+    if strict is not None:
+        function["strict"] = strict
+    return {"type": "function", "function": function}
+
+
+WEATHER = tool("get_weather", city={"type": "string", "maxLength": 24})
+PAINT = tool("paint", strict=True, colour={"enum": ["red", "blue"]}, coats={"type": "integer",
+             "minimum": 1, "maximum": 3})  # fmt: skip
+
+
+def named(name: str) -> dict:
+    return {"type": "function", "function": {"name": name}}
+
+
+def streamed(client: openai.OpenAI, **fields: object) -> tuple[str, list[list[str]], str]:
+    """Content, the pieces of each call's arguments, and why it ended."""
+    content, calls, reason = "", [], ""
+    with client.chat.completions.create(model="builtin", stream=True, **fields) as stream:
+        for chunk in stream:
+            choice = chunk.choices[0]
+            content += choice.delta.content or ""
+            reason = choice.finish_reason or reason
+            for call in choice.delta.tool_calls or ():
+                if call.id is not None:
+                    assert call.index == len(calls)
+                    calls.append([call.function.name])
+                else:
+                    assert call.function.name is None
+                calls[call.index].append(call.function.arguments)
+    return content, calls, reason
+
+
+def test_a_call_that_is_required_is_made(client):
+    for temperature in (0, 1.5):
+        answer = client.chat.completions.create(
+            model="builtin", messages=HELLO, tools=[WEATHER, PAINT], tool_choice="required",
+            temperature=temperature, seed=3,
+        )  # fmt: skip
+
+        choice = answer.choices[0]
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.content is None
+        for call in choice.message.tool_calls:
+            arguments = json.loads(call.function.arguments)
+            assert (call.function.name, set(arguments)) in (
+                ("get_weather", {"city"}),
+                ("paint", {"colour", "coats"}),
+            )
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_function_that_is_named_is_called(client, streams):
+    asked = {"messages": QUESTION, "tools": [WEATHER, PAINT], "tool_choice": named("paint"),
+             "parallel_tool_calls": False, "temperature": 1.2, "seed": 5}  # fmt: skip
+    if streams:
+        _, [[name, *pieces]], reason = streamed(client, **asked)
+        arguments = "".join(pieces)
+    else:
+        answer = client.chat.completions.create(model="builtin", **asked)
+        [call] = answer.choices[0].message.tool_calls
+        name, arguments = call.function.name, call.function.arguments
+        reason = answer.choices[0].finish_reason
+
+    made = json.loads(arguments)
+    assert (name, reason) == ("paint", "tool_calls")
+    assert made["colour"] in ("red", "blue")
+    assert made["coats"] in (1, 2, 3)
+
+
+def test_only_what_is_allowed_is_called(client):
+    allowed = {"mode": "required", "tools": [named("paint")]}
+    answer = client.chat.completions.create(
+        model="builtin", messages=QUESTION, tools=[WEATHER, PAINT], temperature=0,
+        tool_choice={"type": "allowed_tools", "allowed_tools": allowed},
+        parallel_tool_calls=False,
+    )  # fmt: skip
+
+    assert [call.function.name for call in answer.choices[0].message.tool_calls] == ["paint"]
+
+
+def test_a_strict_tool_may_be_called_and_may_be_left_alone(client):
+    strict = tool("get_weather", strict=True, city={"enum": ["Lyon", "Oslo"]})
+    called, answered = (
+        client.chat.completions.create(
+            model="builtin", messages=messages, tools=[strict], temperature=0
+        )
+        for messages in (QUESTION, HELLO)
+    )
+
+    [call] = called.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments)["city"] in ("Lyon", "Oslo")
+    assert answered.choices[0].message.content
+    assert answered.choices[0].finish_reason == "stop"
+
+
+def test_a_streamed_call_is_the_whole_one(client):
+    asked = {"messages": QUESTION, "tools": [WEATHER], "temperature": 0}
+    content, calls, reason = streamed(client, **asked)
+    whole = client.chat.completions.create(model="builtin", **asked).choices[0]
+
+    [[name, *pieces]] = calls
+    [call] = whole.message.tool_calls
+    assert (name, "".join(pieces)) == (call.function.name, call.function.arguments)
+    assert len(pieces) > 2
+    assert (content or None, reason) == (whole.message.content, whole.finish_reason)
+
+
+def test_a_call_is_stored_as_it_was_answered(client):
+    answer = client.chat.completions.create(
+        model="builtin", messages=QUESTION, tools=[WEATHER], temperature=0
+    )
+
+    stored = client.chat.completions.retrieve(answer.id)
+    assert stored.choices[0].message.tool_calls == answer.choices[0].message.tool_calls
+    assert stored.choices[0].finish_reason == "tool_calls"
+
+
+def test_what_cannot_be_honoured_is_refused_by_name(client):
+    for fields, param in (
+        ({"tool_choice": named("nobody"), "tools": [WEATHER]}, "tool_choice"),
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"tools": [tool("f", strict=True, x={"type": "string", "format": "unheard-of"})]},
+         "tools"),
+        ({"extra_body": {"chat_template_kwargs": {"messages": []}}},
+         "chat_template_kwargs.messages"),
+    ):  # fmt: skip
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model="builtin", messages=HELLO, **fields)
+        assert caught.value.param == param
+
+
+def test_switches_of_the_template_are_passed_on(client):
+    answer = client.chat.completions.create(
+        model="builtin", messages=HELLO, max_tokens=4, reasoning_effort="none",
+        extra_body={"chat_template_kwargs": {"enable_thinking": False}},
+    )  # fmt: skip
+
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 0
