@@ -3,10 +3,11 @@
 import itertools
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.errors import EngineDown, EngineRefused
+from llm_backend.engine.guest import Guest
 from llm_backend.engine.link import Call, Link, Request
 from llm_backend.engine.messages import (
     Accepted,
@@ -25,7 +26,8 @@ from llm_backend.engine.messages import (
     Tokenize,
     Tokenized,
 )
-from llm_backend.engine.supervisor import EngineState, Supervisor
+from llm_backend.engine.presence import EngineState, Presence
+from llm_backend.engine.supervisor import Supervisor
 from llm_backend.engine.timing import Timing
 
 __all__ = ["Engine", "Generation"]
@@ -41,10 +43,15 @@ class Engine:
     is not there.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, presence: Presence | None = None) -> None:
         self.config = config
-        self._supervisor = Supervisor(config)
+        self._presence = presence or Supervisor(config)
         self._numbers = itertools.count()
+
+    @classmethod
+    def of_another(cls, config: EngineConfig) -> Self:
+        """The engine that another process runs, and which lets guests in at `config.door`."""
+        return cls(config, Guest(config))
 
     async def __aenter__(self) -> "Engine":
         self.start()
@@ -60,30 +67,30 @@ class Engine:
 
     def start(self) -> None:
         """Begin to load the model, without waiting for it."""
-        self._supervisor.start()
+        self._presence.start()
 
     async def close(self) -> None:
-        """End the process; what is under way gets `EngineDown`."""
-        await self._supervisor.close()
+        """End the process, or leave that of another; what is under way gets `EngineDown`."""
+        await self._presence.close()
 
     @property
     def state(self) -> EngineState:
         """Where the engine is in its life."""
-        return self._supervisor.state
+        return self._presence.state
 
     @property
     def info(self) -> ModelInfo | None:
         """What the model says of itself; None before it was ready for the first time."""
-        return self._supervisor.info
+        return self._presence.info
 
     @property
     def pid(self) -> int | None:
         """The number of the engine process while there is one."""
-        return self._supervisor.pid
+        return self._presence.pid
 
     async def ready(self) -> ModelInfo:
         """Wait for the model; raises `EngineStartError` with the reason if it cannot be served."""
-        return await self._supervisor.ready()
+        return await self._presence.ready()
 
     async def generate(self, request: Generate) -> "Generation":
         """Submit; returns when the request has got its slot. The caller closes what it gets.
@@ -96,7 +103,7 @@ class Engine:
             link.hang_up(call)
             raise
         timing.placed()
-        return Generation(self._supervisor, link, call, accepted, timing)
+        return Generation(self._presence, link, call, accepted, timing)
 
     async def embed(self, inputs: list[str | list[int]]) -> Embedded:
         """One vector for each input."""
@@ -126,13 +133,13 @@ class Engine:
             event = await call.next()
         finally:
             link.hang_up(call)
-        self._supervisor.suspects.clear(command)
+        self._presence.suspects.clear(command)
         return event
 
     def _call(self, command: Request) -> tuple[Link, Call]:
-        link = self._supervisor.link()
+        link = self._presence.link()
         try:
-            if self._supervisor.suspects.is_convicted(command):
+            if self._presence.suspects.is_convicted(command):
                 raise EngineRefused(
                     Failure.CRASHED,
                     "This same request has ended the engine process before; it is not tried again.",
@@ -154,11 +161,11 @@ class Generation:
     """
 
     def __init__(
-        self, supervisor: Supervisor, link: Link, call: Call, accepted: Accepted, timing: Timing
+        self, presence: Presence, link: Link, call: Call, accepted: Accepted, timing: Timing
     ) -> None:
         self.accepted = accepted
         self.timing = timing
-        self._supervisor = supervisor
+        self._presence = presence
         self._link = link
         self._call = call
         command = call.command
@@ -179,7 +186,7 @@ class Generation:
         if delta.finish_reason is not None:
             self._unfinished -= 1
             if not self._unfinished:
-                self._supervisor.suspects.clear(self._call.command)
+                self._presence.suspects.clear(self._call.command)
         return delta
 
     async def __aenter__(self) -> "Generation":

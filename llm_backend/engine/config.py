@@ -24,7 +24,8 @@ class EngineConfig:
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
     ended and started again.
     `is_embedding_model` None believes the file. `command` replaces the worker's command line; the
-    number of its socket's file descriptor is appended.
+    number of its socket's file descriptor is appended. `door` is where the Unix socket is made at
+    which at most `guests_limit` other processes may use the same worker; None lets nobody in.
     """
 
     model_path: Path
@@ -58,6 +59,8 @@ class EngineConfig:
     suspects_limit: int = 1024
     crashes_limit: int = 2
     log_level: str = "WARNING"
+    door: Path | None = None
+    guests_limit: int = 64
     command: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """The worker's side of its connections: frames in, frames out, no thread, no work at rest."""
 
 import contextlib
+import itertools
 import selectors
 import socket
 from collections.abc import Iterable
@@ -20,6 +21,13 @@ class Received:
 
     connection: int
     command: Command | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Door:
+    socket: socket.socket
+    greeting: Event
+    limit: int
 
 
 class _Connection:
@@ -66,19 +74,31 @@ class Hub:
         self.outbox_bytes = 1 << 20
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, _Connection] = {}
+        self._numbers = itertools.count(1)
+        self._door: _Door | None = None
 
     def add(self, sock: socket.socket) -> int:
         """Serve a connection; gives its number."""
-        connection = _Connection(max(self._connections, default=0) + 1, sock)
+        connection = _Connection(next(self._numbers), sock)
         self._connections[connection.number] = connection
         self._selector.register(sock, selectors.EVENT_READ, connection)
         return connection.number
+
+    def listen(self, sock: socket.socket, *, greeting: Event, limit: int) -> None:
+        """Serve whoever connects to `sock`, told `greeting` first; beyond `limit` connections they
+        are turned away."""
+        sock.setblocking(False)
+        self._door = _Door(socket=sock, greeting=greeting, limit=limit)
+        self._selector.register(sock, selectors.EVENT_READ, None)
 
     def poll(self, timeout_s: float | None) -> list[Received]:
         """What has come in; waits for it up to `timeout_s`, for ever if None."""
         received: list[Received] = []
         for key, ready in self._selector.select(timeout_s):
-            connection: _Connection = key.data
+            connection: _Connection | None = key.data
+            if connection is None:
+                self._let_in()
+                continue
             if ready & selectors.EVENT_WRITE:
                 connection.flush()
                 self._watch(connection)
@@ -111,6 +131,17 @@ class Hub:
         if connection is not None:
             self._selector.unregister(connection.socket)
             connection.socket.close()
+
+    def _let_in(self) -> None:
+        assert self._door is not None, "only a door is registered without a connection"
+        try:
+            sock, _ = self._door.socket.accept()
+        except OSError:  # it has gone again, or there is no descriptor left at the moment
+            return
+        if len(self._connections) > self._door.limit:  # the owner's is one of them
+            sock.close()
+            return
+        self.send(self.add(sock), [self._door.greeting])
 
     def _watch(self, connection: _Connection) -> None:
         wanted = selectors.EVENT_READ

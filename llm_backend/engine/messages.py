@@ -145,6 +145,7 @@ class Start(_Message, frozen=True, kw_only=True):
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`.
     `cells` None gives every slot cells for a whole context. `is_embedding_model` None believes the
     file. `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs.
+    `door` is the inherited descriptor of the socket at which guests are let in.
     """
 
     model_path: str
@@ -168,6 +169,8 @@ class Start(_Message, frozen=True, kw_only=True):
     inputs_limit: int
     grammars: GrammarLimits
     outbox_bytes: int
+    door: int | None
+    guests_limit: int
     log_level: int
 
 
@@ -267,9 +270,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(_Message, frozen=True, kw_only=True):
-    """The model is loaded and has computed a forward pass."""
+    """The model is loaded and has computed a forward pass, in the process `pid`."""
 
     info: ModelInfo
+    pid: int
 
 
 class NotReady(_Message, frozen=True, kw_only=True):

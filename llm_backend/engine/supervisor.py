@@ -9,31 +9,20 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from enum import StrEnum
 
 from llm_backend.engine.config import EngineConfig
-from llm_backend.engine.errors import EngineDown, EngineStartError
+from llm_backend.engine.door import close_door, open_door
 from llm_backend.engine.link import Link
-from llm_backend.engine.messages import ModelInfo, NotReady, Shutdown, Start
-from llm_backend.engine.suspects import Suspects
+from llm_backend.engine.messages import NotReady, Shutdown, Start
+from llm_backend.engine.presence import EngineState, Presence
 from llm_backend.engine.watchdog import hung
 from llm_backend.engine.worker_log import log_lines
 
-__all__ = ["EngineState", "Supervisor"]
+__all__ = ["Supervisor"]
 
 _log = logging.getLogger(__name__)
 
 _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may hold it open
-
-
-class EngineState(StrEnum):
-    """Where an engine is in its life."""
-
-    STARTING = "starting"
-    READY = "ready"
-    RESTARTING = "restarting"
-    FAILED = "failed"
-    CLOSED = "closed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,32 +38,26 @@ class _Death:
     must_be_killed: bool = False
 
 
-class Supervisor:
+class Supervisor(Presence):
     """Keeps one worker alive between `start` and `close`."""
 
     def __init__(self, config: EngineConfig) -> None:
-        self._config = config
+        super().__init__(config)
         self._extra_buffers = config.use_extra_buffers
-        self._link: Link | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._is_decided = asyncio.Event()  # ready, failed or closed
-        self._reason = "The engine has not been started."
-        self._start_s = 1.0  # how long the last start took
-        self._delay_s = 0.0
-        self.state = EngineState.STARTING
-        self.info: ModelInfo | None = None
-        self.pid: int | None = None
-        self.suspects = Suspects(limit=config.suspects_limit, crashes=config.crashes_limit)
+        self._door: socket.socket | None = None
 
     def start(self) -> None:
-        """Begin; does not wait."""
+        """Begin; does not wait. Raises `OSError` if guests cannot be let in."""
         if self._task is None:
+            if self._config.door is not None:
+                self._door = open_door(self._config.door)
             self._reason = "The engine is loading its model."
             self._task = asyncio.create_task(self._keep_alive(), name="engine-supervisor")
 
     async def close(self) -> None:
         """Stop the worker, gently at first."""
         self._become(EngineState.CLOSED, "The engine is closed.")
+        self._close_door()
         if self._link is not None:
             self._link.send(Shutdown())
         if self._task is None:
@@ -84,19 +67,6 @@ class Supervisor:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-
-    async def ready(self) -> ModelInfo:
-        """What was loaded, once it is; raises `EngineStartError` if it never will be."""
-        await self._is_decided.wait()
-        if self.state is EngineState.READY and self.info is not None:
-            return self.info
-        raise EngineStartError(self._reason)
-
-    def link(self) -> Link:
-        """The connection to a worker that is ready, or `EngineDown`."""
-        if self.state is EngineState.READY and self._link is not None:
-            return self._link
-        raise self._down()
 
     async def _keep_alive(self) -> None:
         quick_deaths = 0
@@ -111,6 +81,7 @@ class Supervisor:
             if quick_deaths > self._config.restart_limit or (death.is_final and self.info is None):
                 _log.error("engine_given_up", extra={"reason": death.reason})
                 self._become(EngineState.FAILED, death.reason)
+                self._close_door()
                 return
             _log.error("engine_died", extra={"reason": death.reason, "restarts": quick_deaths})
             self._delay_s = min(
@@ -118,6 +89,11 @@ class Supervisor:
                 self._config.restart_delay_limit_s,
             )
             await asyncio.sleep(self._delay_s)
+
+    def _close_door(self) -> None:
+        if self._door is not None:
+            close_door(self._door)
+            self._door = None
 
     def _can_do_without_extra_buffers(self, death: _Death) -> bool:
         """Native code that repacks weights dies at its first product on some processors."""
@@ -193,7 +169,7 @@ class Supervisor:
     async def _runs_until_gone(self, link: Link) -> bool:
         """Deal out events until the worker is gone; False if it is there and hangs."""
         running = asyncio.create_task(link.run())
-        watching = asyncio.create_task(hung(link, self._config.hang_timeout_s))
+        watching = asyncio.create_task(hung(link, self._config.hang_timeout_s, self._has_work))
         try:
             await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
             return running.done()
@@ -202,8 +178,12 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(running, watching, return_exceptions=True)
 
+    def _has_work(self, link: Link) -> bool:
+        return link.is_busy or self._door is not None  # guests may have some
+
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, Link]:
         ours, theirs = socket.socketpair()
+        inherited = [theirs, *([self._door] if self._door else [])]
         command = self._config.command or (sys.executable, "-m", "llm_backend.engine.worker")
         with contextlib.ExitStack() as on_failure, theirs:
             on_failure.enter_context(ours)
@@ -212,7 +192,7 @@ class Supervisor:
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[one.fileno() for one in inherited],
             )
             on_failure.pop_all()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
@@ -242,20 +222,10 @@ class Supervisor:
             inputs_limit=config.inputs_limit,
             grammars=config.grammars,
             outbox_bytes=config.outbox_bytes,
+            door=self._door.fileno() if self._door else None,
+            guests_limit=config.guests_limit,
             log_level=logging.getLevelNamesMapping()[config.log_level],
         )
-
-    def _become(self, state: EngineState, reason: str) -> None:
-        self.state, self._reason = state, reason
-        if state in (EngineState.STARTING, EngineState.RESTARTING):
-            self._is_decided.clear()
-        else:
-            self._is_decided.set()
-
-    def _down(self) -> EngineDown:
-        if self.state in (EngineState.FAILED, EngineState.CLOSED):
-            return EngineDown(self._reason, None)
-        return EngineDown(self._reason, max(1.0, self._start_s + self._delay_s))
 
 
 def _cores() -> int:

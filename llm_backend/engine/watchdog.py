@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Callable
 
 from llm_backend.engine.link import Link
 from llm_backend.engine.messages import Probe
@@ -11,12 +12,12 @@ __all__ = ["hung"]
 _LOOKS = 4  # looks within the patience, so that a hang is noticed at most a quarter later
 
 
-async def hung(link: Link, patience_s: float) -> None:
-    """Returns once the worker, with commands under way, has left a probe unanswered for
-    `patience_s`. An idle worker is not woken."""
+async def hung(link: Link, patience_s: float, has_work: Callable[[Link], bool]) -> None:
+    """Returns once the worker has left a probe unanswered for `patience_s`. One that has no work is
+    not woken."""
     for number in itertools.count():
         await asyncio.sleep(patience_s / _LOOKS)
-        if not link.is_busy:
+        if not has_work(link):
             continue
         call = link.call(Probe(id=f"watchdog-{number}"))
         try:

@@ -5,9 +5,9 @@ that owns it. It ends when that socket is closed, and on Linux also when its par
 middle of a long pass.
 """
 
-import ctypes
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -39,13 +39,12 @@ from llm_backend.engine.messages import (
     Tokenized,
 )
 from llm_backend.engine.model import DecodeError, LoadError, Model
+from llm_backend.engine.parent import die_with_parent
 from llm_backend.engine.worker_log import FORMAT
 
 __all__ = ["Worker", "main"]
 
 _log = logging.getLogger("llm_backend.engine.worker")
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Worker:
@@ -109,10 +108,10 @@ class Worker:
                 self._publish(address, self._detokenized(command))
             case Probe():
                 self._publish(address, self._engine.status(command.id))
-            case Shutdown():
-                self._is_over = address.connection == self._owner
-            case Start():
-                _log.warning("engine.started_already")
+            case Shutdown() if address.connection == self._owner:
+                self._is_over = True
+            case Shutdown() | Start():
+                _log.warning("engine.command_refused", extra={"command": type(command).__name__})
 
     def _tokenized(self, command: Tokenize) -> Tokenized:
         tokens = self._model.vocabulary.prompt_tokens(
@@ -151,7 +150,7 @@ class Worker:
 
 def main() -> None:
     """Load what the owner's `Start` says, prove it with a forward pass, then serve."""
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the owner, which shuts us down
     hub = Hub()
     owner = hub.add(socket.socket(fileno=int(sys.argv[-1])))
@@ -168,7 +167,10 @@ def main() -> None:
         hub.send(owner, [NotReady(message=str(error))])
         return
     gc.freeze()
-    hub.send(owner, [Ready(info=model.info())])
+    ready = Ready(info=model.info(), pid=os.getpid())
+    hub.send(owner, [ready])
+    if start.door is not None:
+        hub.listen(socket.socket(fileno=start.door), greeting=ready, limit=start.guests_limit)
     Worker(hub, owner, model, start).run()
 
 
@@ -178,11 +180,6 @@ def _first_command(hub: Hub) -> Start | None:
         for received in hub.poll(None):
             if received.command is None or isinstance(received.command, Start):
                 return received.command
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""A process that uses the worker of another one: it connects, and connects again after a death."""
+
+import asyncio
+import contextlib
+import time
+
+from llm_backend.engine.config import EngineConfig
+from llm_backend.engine.link import Link, Request
+from llm_backend.engine.messages import Ready
+from llm_backend.engine.presence import EngineState, Presence
+
+__all__ = ["Guest"]
+
+_CLOSED_DOOR = (ConnectionRefusedError, FileNotFoundError)
+
+
+class Guest(Presence):
+    """Keeps a connection to the worker behind `config.door` between `start` and `close`.
+
+    The worker's owner restarts it; a guest only waits for the next one, and gives up when the owner
+    has, which has closed the door then.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        assert config.door is not None, "a guest needs a door"
+        super().__init__(config)
+        self._door = config.door
+        self._blamed: list[Request] = []  # for the end of the last connection
+
+    def start(self) -> None:
+        """Begin; does not wait."""
+        if self._task is None:
+            self._reason = "The engine is loading its model."
+            self._task = asyncio.create_task(self._keep_connected(), name="engine-guest")
+
+    async def close(self) -> None:
+        """Leave; the worker forgets what this process had under way."""
+        self._become(EngineState.CLOSED, "The engine is closed.")
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _keep_connected(self) -> None:
+        failures = 0
+        while True:
+            try:
+                was_ready = await self._visit()
+            except _CLOSED_DOOR:
+                reason = "The engine was given up; the log of the process that owns it says why."
+                self._become(EngineState.FAILED, reason)
+                return
+            except OSError:  # too many wait, or no descriptor is left at the moment
+                was_ready = False
+            failures = 0 if was_ready else failures + 1
+            limit_s = self._config.restart_delay_limit_s
+            self._delay_s = min(self._config.restart_delay_s * 2**failures, limit_s)
+            await asyncio.sleep(self._delay_s)
+
+    async def _visit(self) -> bool:
+        """One connection from its start to its end; whether the worker was ready in it."""
+        came_at = time.monotonic()
+        link = Link(*await asyncio.open_unix_connection(self._door))
+        try:
+            first = await link.first()
+            if not isinstance(first, Ready):
+                return False
+            self._start_s = time.monotonic() - came_at
+            self._welcome(first, link)
+            await link.run()
+            return True
+        finally:
+            self._link = None
+            if self.state is EngineState.READY:
+                self._blamed = link.suspects()
+                self.suspects.blame(self._blamed)
+                self._become(EngineState.RESTARTING, "The engine died and is being restarted.")
+            link.lose(self._down())
+
+    def _welcome(self, ready: Ready, link: Link) -> None:
+        if ready.pid == self.pid:  # only the connection had ended
+            for command in self._blamed:
+                self.suspects.clear(command)
+        self._blamed = []
+        self.info, self.pid = ready.info, ready.pid
+        self._link = link
+        self._become(EngineState.READY, "")

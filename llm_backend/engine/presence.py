@@ -1,0 +1,79 @@
+"""Whether a worker is there: what the process that owns it and its guests both tell."""
+
+import asyncio
+from enum import StrEnum
+
+from llm_backend.engine.config import EngineConfig
+from llm_backend.engine.errors import EngineDown, EngineStartError
+from llm_backend.engine.link import Link
+from llm_backend.engine.messages import ModelInfo
+from llm_backend.engine.suspects import SharedSuspects, Suspects
+
+__all__ = ["EngineState", "Presence"]
+
+
+class EngineState(StrEnum):
+    """Where an engine is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class Presence:
+    """An engine's state, and the connection to its worker while there is one."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._link: Link | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_decided = asyncio.Event()  # ready, failed or closed
+        self._reason = "The engine has not been started."
+        self._start_s = 1.0  # how long the last start took
+        self._delay_s = 0.0
+        self.state = EngineState.STARTING
+        self.info: ModelInfo | None = None
+        self.pid: int | None = None
+        self.suspects = _suspects(config)
+
+    def start(self) -> None:
+        """Begin; does not wait."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """End; what is under way is lost."""
+        raise NotImplementedError
+
+    async def ready(self) -> ModelInfo:
+        """What was loaded, once it is; raises `EngineStartError` if it never will be."""
+        await self._is_decided.wait()
+        if self.state is EngineState.READY and self.info is not None:
+            return self.info
+        raise EngineStartError(self._reason)
+
+    def link(self) -> Link:
+        """The connection to a worker that is ready, or `EngineDown`."""
+        if self.state is EngineState.READY and self._link is not None:
+            return self._link
+        raise self._down()
+
+    def _become(self, state: EngineState, reason: str) -> None:
+        self.state, self._reason = state, reason
+        if state in (EngineState.STARTING, EngineState.RESTARTING):
+            self._is_decided.clear()
+        else:
+            self._is_decided.set()
+
+    def _down(self) -> EngineDown:
+        if self.state in (EngineState.FAILED, EngineState.CLOSED):
+            return EngineDown(self._reason, None)
+        return EngineDown(self._reason, max(1.0, self._start_s + self._delay_s))
+
+
+def _suspects(config: EngineConfig) -> Suspects:
+    limits = {"limit": config.suspects_limit, "crashes": config.crashes_limit}
+    if config.door is None:
+        return Suspects(**limits)
+    return SharedSuspects(config.door.with_suffix(".suspects"), **limits)

@@ -1,0 +1,212 @@
+"""Several processes use one worker: its owner, and guests that come through a door."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError
+from llm_backend.engine.link import Link
+from llm_backend.engine.messages import (
+    Delta,
+    Detokenize,
+    Failure,
+    Generate,
+    Ready,
+    Sampling,
+    Shutdown,
+)
+from tests.engine.conftest import answer, config, eventually
+
+PROMPT = "the cat and the dog went to the house"
+
+
+def request(prompt: str = PROMPT, *, name: str = "r", **fields: object) -> Generate:
+    defaults = {"max_tokens": 8, "sampling": Sampling(temperature=0), "ignore_eos": True}
+    return Generate(id=name, prompt=prompt, **{**defaults, **fields})
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+@pytest.fixture
+def door(tmp_path) -> Path:
+    return tmp_path / "door"
+
+
+@pytest.fixture
+def settings(tiny_llama, door):
+    return config(tiny_llama, door=door)
+
+
+@pytest_asyncio.fixture
+async def owner(settings):
+    async with Engine(settings) as engine:
+        yield engine
+
+
+@pytest_asyncio.fixture
+async def guest(owner, settings):
+    async with Engine.of_another(settings) as engine:
+        yield engine
+
+
+async def test_a_guest_waits_for_the_model_and_gets_the_same_answers(owner, guest):
+    with pytest.raises(EngineDown, match="loading"):
+        await guest.generate(request())
+    assert await guest.ready() == await owner.ready()
+
+    ours, theirs = await answer(owner, request()), await answer(guest, request())
+
+    assert text(ours) == text(theirs)
+    assert theirs[-1].cached_tokens > 0  # one cache for all
+    assert guest.pid == owner.pid
+
+
+async def test_the_same_ids_in_two_processes_are_two_requests(owner, guest):
+    await guest.ready()
+    await owner.ready()
+
+    one, other = await asyncio.gather(
+        answer(owner, request("the cat", max_tokens=30)),
+        answer(guest, request("a house", max_tokens=30)),
+    )
+
+    assert text(one) == text(await answer(owner, request("the cat", max_tokens=30)))
+    assert text(other) == text(await answer(owner, request("a house", max_tokens=30)))
+
+
+async def test_a_guest_that_goes_away_frees_what_it_held(owner, settings):
+    await owner.ready()
+    async with Engine.of_another(settings) as guest:
+        await guest.ready()
+        held = [
+            await guest.generate(request(name=str(number), max_tokens=None)) for number in range(4)
+        ]
+        assert (await owner.status()).running == 4
+
+    with pytest.raises(EngineDown, match="closed"):
+        async for _ in held[0]:
+            pass
+    while (status := await owner.status()).running:
+        pass
+    assert status.passes < 200  # each of them would have been at it for longer
+
+
+async def test_after_a_death_guests_are_back_with_the_next_worker(owner, guest):
+    await guest.ready()
+    generation = await guest.generate(request(max_tokens=None))
+    await anext(generation)
+    os.kill(owner.pid, signal.SIGKILL)
+
+    with pytest.raises(EngineDown, match="restarted") as caught:
+        async for _ in generation:
+            pass
+
+    assert caught.value.retry_after_s >= 1
+    assert guest.state == "restarting"
+    assert await guest.ready()
+    assert await answer(guest, request())
+
+
+async def test_a_guest_of_an_engine_that_is_given_up_gives_up(tiny_llama, door):
+    command = (sys.executable, "-m", "tests.engine.crashing_worker", "always")
+    settings = config(tiny_llama, door=door, command=command, restart_limit=0)
+    async with Engine(settings) as owner, Engine.of_another(settings) as guest:
+        with pytest.raises(EngineStartError, match="SIGSEGV"):
+            await owner.ready()
+        with pytest.raises(EngineStartError, match="given up"):
+            await guest.ready()
+
+        assert guest.state == "failed"
+    assert not door.exists()
+
+
+async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, door):
+    settings = config(tiny_llama, door=door, hang_timeout_s=0.4)
+    async with Engine(settings) as owner, Engine.of_another(settings) as guest:
+        await guest.ready()
+        generation = await guest.generate(request(max_tokens=None))
+        os.kill(owner.pid, signal.SIGSTOP)
+
+        with pytest.raises(EngineDown):
+            async for _ in generation:
+                pass
+        await guest.ready()
+        assert await answer(guest, request())
+
+
+async def test_no_guest_ends_the_worker(owner, door):
+    await owner.ready()
+    link = Link(*await asyncio.open_unix_connection(door))
+    assert isinstance(await link.first(), Ready)
+    link.send(Shutdown())
+    call = link.call(Detokenize(id="1", tokens=[1]))
+    running = asyncio.create_task(link.run())
+
+    assert await call.next()
+    assert owner.state == "ready"
+    link.lose(EngineDown("closed"))
+    await running
+
+
+async def test_the_door_is_shut_when_the_engine_is_closed(owner, guest, door):
+    await guest.ready()
+    await owner.close()
+
+    await eventually(lambda: guest.state == "failed")
+    assert not door.exists()
+
+
+async def test_a_door_that_cannot_be_is_an_error_at_start(tiny_llama, tmp_path):
+    engine = Engine(config(tiny_llama, door=tmp_path / ("long" * 30)))
+
+    with pytest.raises(OSError, match="too long"):
+        engine.start()
+
+
+async def test_guests_beyond_the_limit_are_turned_away_until_one_leaves(tiny_llama, door):
+    async with Engine(config(tiny_llama, door=door, guests_limit=1)) as owner:
+        await owner.ready()
+        _, first = await come(door)
+        greeting, turned_away = await come(door)
+        first.close()
+        await first.wait_closed()
+        await owner.tokenize("the worker has taken note")
+        another, last = await come(door)
+
+    assert not greeting
+    assert another
+    for writer in (turned_away, last):
+        writer.close()
+
+
+async def come(door: Path) -> tuple[bytes, asyncio.StreamWriter]:
+    """What a new guest is told."""
+    reader, writer = await asyncio.open_unix_connection(door)
+    return await reader.read(1), writer
+
+
+async def test_what_has_killed_the_worker_twice_is_refused_to_everybody(tiny_llama, door):
+    command = (sys.executable, "-m", "tests.engine.crashing_worker", "word")
+    settings = config(tiny_llama, door=door, command=command)
+    async with (
+        Engine(settings),
+        Engine.of_another(settings) as one,
+        Engine.of_another(settings) as other,
+    ):
+        for guest, name in ((one, "first"), (other, "second")):
+            await guest.ready()
+            with pytest.raises(EngineDown):
+                await guest.generate(request("a deadly prompt", name=name))
+
+        for guest in (one, other):
+            await guest.ready()
+            with pytest.raises(EngineRefused) as caught:
+                await guest.generate(request("a deadly prompt", name="third"))
+            assert caught.value.failure is Failure.CRASHED
