@@ -306,6 +306,8 @@ def _engine_config(settings: Settings, path: Path) -> EngineConfig:
         flash_attention=settings.flash_attention,
         slots=settings.slots,
         batch_tokens=settings.batch_tokens,
+        speculation=settings.speculation,
+        draft_tokens=settings.draft_tokens,
         threads=settings.threads,
         gpu_layers=None if settings.gpu_layers == -1 else settings.gpu_layers,
         hang_timeout_s=settings.hang_timeout_s,

@@ -101,6 +101,13 @@ class Settings(BaseSettings):
     )
     slots: int = Field(8, ge=1, le=256, description="Sequences a model runs at once.")
     batch_tokens: int = Field(512, ge=8, description="Tokens one forward pass computes at most.")
+    speculation: bool = Field(
+        True,
+        description="Compute ahead where a text repeats something; changes no answer.",
+    )
+    draft_tokens: int = Field(
+        16, ge=1, le=256, description="Tokens computed ahead of one sequence at most."
+    )
     threads: int | None = Field(None, ge=1, description="Threads per model; all cores where unset.")
     gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
     hang_timeout_s: float = Field(

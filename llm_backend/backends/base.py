@@ -51,7 +51,8 @@ class Chat:
     """Messages to be answered. `tools` are the document's function tools; empty where the caller
     forbade them. An answer calls one of `callable_names` (None: any), and `must_call` if so. With
     `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it to
-    the model; `template_switches` are further variables of its chat template.
+    the model; `template_switches` are further variables of its chat template. `prediction` is what
+    the answer may repeat.
     """
 
     messages: Sequence[Message]
@@ -61,6 +62,7 @@ class Chat:
     parallel_tool_calls: bool = True
     reasoning_effort: str | None = None
     template_switches: Mapping[str, Any] = field(default_factory=dict)
+    prediction: str | None = None
     limits: Limits = Limits()
     sampling: Sampling = NEUTRAL
     priority: Priority = Priority.INTERACTIVE
@@ -84,6 +86,9 @@ class Usage:
     """Tokens and seconds of one request; `completion_tokens` sums all choices, reasoning
     included.
 
+    `drafted_tokens` were computed ahead and `accepted_tokens` of them used. Of the prediction's
+    tokens, for each choice, those that came are right ones and the others wrong.
+
     `queue_s` lasts until it got its slot, `prompt_s` from there to its first delta, `generation_s`
     from there to its last.
     """
@@ -92,6 +97,10 @@ class Usage:
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    right_prediction_tokens: int = 0
+    wrong_prediction_tokens: int = 0
     queue_s: float = 0.0
     prompt_s: float = 0.0
     generation_s: float = 0.0

@@ -68,6 +68,7 @@ class LocalModel:
             request.sampling,
             add_bos=prompt.add_bos,
             priority=request.priority,
+            prediction=request.prediction,
             grammar=prompt.grammar,
             shown_tokens=prompt.shown_tokens,
             prompt_field="messages",
@@ -110,6 +111,7 @@ class LocalModel:
         echo: bool = False,
         suffix: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
+        prediction: str | None = None,
         grammar: str | None = None,
         shown_tokens: Sequence[int] = (),
         prompt_field: str = "prompt",
@@ -130,6 +132,7 @@ class LocalModel:
             ignore_eos=limits.ignore_eos,
             echo=echo,
             priority=priority,
+            prediction=prediction,
             grammar=grammar,
             shown_tokens=list(shown_tokens),
             sampling=sampling,
@@ -173,17 +176,22 @@ class Answer:
         self._observe = observe
         self._parser = parser
         self._choices: Sequence[ChatChoice] = ()
-        self._completion_tokens: dict[int, int] = {}
-        self._cached_tokens = 0
+        self._last: dict[int, Delta] = {}  # of each choice
 
     @property
     def usage(self) -> Usage:
         """The tokens and seconds so far."""
-        timing = self._generation.timing
+        timing, last = self._generation.timing, self._last.values()
+        predicted = self._generation.accepted.prediction_tokens
+        right = [min(delta.predicted_tokens, predicted) for delta in last]
         return Usage(
             prompt_tokens=self._generation.accepted.prompt_tokens,
-            completion_tokens=sum(self._completion_tokens.values()),
-            cached_tokens=self._cached_tokens,
+            completion_tokens=sum(delta.completion_tokens for delta in last),
+            cached_tokens=max((delta.cached_tokens for delta in last), default=0),
+            drafted_tokens=sum(delta.drafted_tokens for delta in last),
+            accepted_tokens=sum(delta.accepted_tokens for delta in last),
+            right_prediction_tokens=sum(right),
+            wrong_prediction_tokens=sum(max(0, predicted - count) for count in right),
             queue_s=timing.queue_s,
             prompt_s=timing.prompt_s,
             generation_s=timing.generation_s,
@@ -227,8 +235,7 @@ class Answer:
     async def _deltas(self) -> AsyncIterator[Delta]:
         with _translated():
             async for delta in self._generation:
-                self._completion_tokens[delta.index] = delta.completion_tokens
-                self._cached_tokens = max(self._cached_tokens, delta.cached_tokens)
+                self._last[delta.index] = delta
                 yield delta
 
 

@@ -30,7 +30,7 @@ WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
 CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
     "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
-    "chat_template_kwargs",
+    "chat_template_kwargs", "prediction",
     "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
 }  # fmt: skip
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
@@ -70,6 +70,7 @@ def chat_from(body: Body, *, choices_limit: int) -> Chat:
         parallel_tool_calls=body.get("parallel_tool_calls") is not False,
         reasoning_effort=body.get("reasoning_effort"),
         template_switches=_switches(body),
+        prediction=_prediction(body),
         limits=Limits(
             choices=_choices(body, choices_limit),
             max_tokens=_positive(max_name, _whole(body, max_name)),
@@ -134,6 +135,14 @@ def refuse_others(body: Body, honoured: Collection[str]) -> None:
             "Streams of local models are not obfuscated; leave `include_obfuscation` out.",
             param="stream_options.include_obfuscation",
         )
+
+
+def _prediction(body: Body) -> str | None:
+    """What the answer is expected to repeat; its parts are pieces of one text."""
+    prediction = body.get("prediction")
+    if prediction is None or isinstance(prediction["content"], str):
+        return prediction and prediction["content"]
+    return "".join(part["text"] for part in prediction["content"])
 
 
 def _sampling(body: Body, logprobs: int | None) -> Sampling:

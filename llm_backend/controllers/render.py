@@ -108,8 +108,8 @@ def usage_object(usage: Usage) -> Json:
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning_tokens,
             "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
+            "accepted_prediction_tokens": usage.right_prediction_tokens,
+            "rejected_prediction_tokens": usage.wrong_prediction_tokens,
         },
         "timings": {
             "queue_s": round(usage.queue_s, 6),

@@ -12,15 +12,18 @@ from llm_backend.engine.sampling.bounds import check_sampling
 __all__ = ["Bounds", "Prompt", "Refused", "answers_wanted", "check_tokens"]
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
+_TOKEN_CHARACTERS = 8  # more than a token has on average in any language
 _CUT_TOKENS = 64  # more than a cut through a token makes of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """An admitted prompt and the length in tokens at which every answer to it ends."""
+    """An admitted prompt, the length in tokens at which every answer to it ends, and what an answer
+    is expected to repeat."""
 
     tokens: list[int]
     limit: int
+    prediction: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,16 @@ class Bounds:
         if room < (0 if command.max_tokens == 0 else 1):
             raise self._too_long(str(len(tokens)))
         wanted = room if command.max_tokens is None else min(room, command.max_tokens)
-        return Prompt(tokens=tokens, limit=len(tokens) + wanted)
+        return Prompt(
+            tokens=tokens,
+            limit=len(tokens) + wanted,
+            prediction=self._predicted(command.prediction or "", vocabulary),
+        )
+
+    def _predicted(self, text: str, vocabulary: Vocabulary) -> list[int]:
+        """The tokens of a prediction; no more of it than any answer could hold."""
+        text = text[: self.context_tokens * _TOKEN_CHARACTERS]
+        return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
 
     def _check_length(self, text: str, parse_special: bool, vocabulary: Vocabulary) -> None:
         """Refuse a text that is far too long before all of it is tokenized, which would keep every

@@ -1,5 +1,6 @@
 """One answer in the making: chosen tokens in, deltas out, and why it ended."""
 
+from collections.abc import Sequence as Rows
 from itertools import takewhile
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.admission import answers_wanted
 from llm_backend.engine.constraint import Constraint
+from llm_backend.engine.guesser import Chances, Guesser
 from llm_backend.engine.messages import Delta, FinishReason, Generate, TokenLogprob, joined
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
@@ -20,8 +22,15 @@ class Answer:
     """Choice `sequence.index` of a command. Gives deltas one by one, or folds them into `held` when
     the best of several answers is wanted."""
 
-    def __init__(self, command: Generate, sequence: Sequence, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        command: Generate,
+        sequence: Sequence,
+        vocabulary: Vocabulary,
+        prediction: Rows[int] = (),
+    ) -> None:
         self.sequence = sequence
+        self.prediction = prediction
         self._command = command
         self._vocabulary = vocabulary
         self._is_held = answers_wanted(command) > command.n
@@ -42,6 +51,10 @@ class Answer:
             wants_logprobs=self._is_held,
         )
         self.constraint: Constraint | None = None
+        self._guesser: Guesser | None = None
+        self._draft: list[int] = []  # guesses computed ahead, the next one last
+        self._drafted_tokens = 0
+        self._accepted_tokens = 0
         self._prompt_logprobs: list[TokenLogprob] = []
         self._echo_is_due = command.echo
         self._logprob_sum = 0.0
@@ -63,6 +76,31 @@ class Answer:
         token = self.sequence.tokens[position + 1]
         choice = log_probabilities(row, token, self._command.sampling.logprobs or 0)
         self._prompt_logprobs.append(self._logprob(choice))
+
+    def guess(self, chances: Chances) -> Guesser:
+        """What guesses its next tokens, made at the first call."""
+        if self._guesser is None:
+            prompt = self.sequence.prompt_tokens
+            self._guesser = Guesser(self.sequence.tokens[:prompt], chances, self.prediction)
+            for token in self.sequence.tokens[prompt:]:
+                self._guesser.push(token)
+        return self._guesser
+
+    def follow(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
+        """Choose the next tokens, given the logits of the last token and of each of `draft`: one
+        more than draft tokens turn out to come next. Every token is chosen as it would be without
+        a draft. Gives what that sets free, and how many of `draft` came next.
+        """
+        place, accepted = len(self.sequence.tokens), self._accepted_tokens
+        self._draft = list(reversed(draft))
+        self._drafted_tokens += len(draft)
+        delta = self.advance(rows[0])
+        while not self.is_finished:
+            taken = len(self.sequence.tokens) - place
+            if taken != self._accepted_tokens - accepted:
+                break
+            delta = _after(delta, self.advance(rows[taken]))
+        return delta, self._accepted_tokens - accepted
 
     def advance(self, row: Row) -> Delta | None:
         """Choose the next token by its logits; gives what that sets free."""
@@ -101,6 +139,7 @@ class Answer:
     def _take(self, choice: Choice) -> Released:
         """Continue with a token; gives what that sets free."""
         self.sequence.append(choice.token)
+        self._compare(choice.token)
         if self.constraint is not None:
             self.constraint.accept(choice.token)
         self._logprob_sum += choice.logprob or 0.0
@@ -112,6 +151,16 @@ class Answer:
     def _piece(self, token: int) -> bytes:
         is_shown = token in self._command.shown_tokens
         return self._vocabulary.label(token) if is_shown else self._vocabulary.piece(token)
+
+    def _compare(self, token: int) -> None:
+        """Hold a chosen token against what was guessed."""
+        if self._draft and self._draft[-1] == token:
+            self._draft.pop()
+            self._accepted_tokens += 1
+        else:
+            self._draft = []
+        if self._guesser is not None:
+            self._guesser.push(token)
 
     def _forced(self) -> list[int]:
         """The tokens that the grammar leaves no choice about: their logits need not be known."""
@@ -144,6 +193,9 @@ class Answer:
             text=text,
             completion_tokens=self.sequence.generated,
             cached_tokens=self.sequence.cached_tokens,
+            drafted_tokens=self._drafted_tokens,
+            accepted_tokens=self._accepted_tokens,
+            predicted_tokens=0 if self._guesser is None else self._guesser.predicted_right,
             logprobs=logprobs,
             finish_reason=reason,
             stop_sequence=released.stop,
@@ -175,6 +227,10 @@ class Answer:
                 for top in choice.top
             ],
         )
+
+
+def _after(earlier: Delta | None, later: Delta | None) -> Delta | None:
+    return joined(earlier, later) if earlier and later else later or earlier
 
 
 def _both(first: Released, last: Released) -> Released:

@@ -23,6 +23,8 @@ class EngineConfig:
     the native code decide (it rounds to half precision, and quantized cells need it).
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
     ended and started again.
+    `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where
+    that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`.
     `is_embedding_model` None believes the file. `command` replaces the worker's command line; the
     number of its socket's file descriptor is appended. `door` is where the Unix socket is made at
     which at most `guests_limit` other processes may use the same worker; None lets nobody in.
@@ -34,6 +36,8 @@ class EngineConfig:
     slots: int = 8
     batch_tokens: int = 512
     logit_rows: int = 32
+    speculation: bool = True
+    draft_tokens: int = 16
     threads: int | None = None
     gpu_layers: int | None = 0
     use_extra_buffers: bool = True
@@ -64,7 +68,14 @@ class EngineConfig:
     command: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("slots", "batch_tokens", "logit_rows", "choices_limit", "inputs_limit"):
+        for name in (
+            "slots",
+            "batch_tokens",
+            "logit_rows",
+            "draft_tokens",
+            "choices_limit",
+            "inputs_limit",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.cache_type not in CACHE_TYPES:

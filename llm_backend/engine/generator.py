@@ -26,6 +26,7 @@ from llm_backend.engine.model import Model, NoRoom
 from llm_backend.engine.sampling import NoChoice, Row
 from llm_backend.engine.scheduler import Admitted, Scheduler, Work
 from llm_backend.engine.sequence import Sequence
+from llm_backend.engine.speculation import Speculation
 from llm_backend.engine.statistics import Statistics
 
 __all__ = ["Generator"]
@@ -73,6 +74,9 @@ class Generator:
         self._scheduler = Scheduler(
             cache=cache, batch_tokens=model.batch_tokens, logit_rows=start.logit_rows
         )
+        self._draft_tokens = start.draft_tokens if model.can_roll_back else 0
+        self._speculation = Speculation(start.draft_tokens)
+        self._has_room = True  # cells have not just run out
         self._grammars = Grammars(model.vocabulary, start.grammars)
         self._compiling: dict[_Request, Future[CompiledGrammar]] = {}
         self._requests: dict[Address, _Request] = {}
@@ -125,15 +129,18 @@ class Generator:
         self._expire(now)
         for admitted in self._scheduler.admit() or self._scheduler.compact():
             self._place(admitted)
-        work = self._scheduler.plan()
+        work = self._with_drafts(self._scheduler.plan())
         if not work:
             return
         try:
             rows = self._forward(work)
         except NoRoom:
-            self._make_room()
+            self._without_room(work)
             return
-        self.statistics.count(sequences=len(work), tokens=sum(item.count for item in work))
+        self._has_room = True
+        self.statistics.count(
+            sequences=len(work), tokens=sum(item.count + len(item.draft) for item in work)
+        )
         self._settle(work, list(rows))
 
     def abort(self, message: str) -> None:
@@ -161,7 +168,8 @@ class Generator:
             )
             for index in range(answers_wanted(command))
         ]
-        return [Answer(command, sequence, self._model.vocabulary) for sequence in sequences]
+        vocabulary = self._model.vocabulary
+        return [Answer(command, one, vocabulary, prompt.prediction) for one in sequences]
 
     def _take_compiled(self) -> None:
         """Queue the requests whose grammar is ready, and refuse those whose grammar is none."""
@@ -221,9 +229,32 @@ class Generator:
         if request.is_accepted:
             return
         request.is_accepted = True
-        prompt_tokens = request.answers[0].sequence.prompt_tokens
-        event = Accepted(id=request.address.id, prompt_tokens=prompt_tokens)
+        first = request.answers[0]
+        event = Accepted(
+            id=request.address.id,
+            prompt_tokens=first.sequence.prompt_tokens,
+            prediction_tokens=len(first.prediction),
+        )
         self._publish(request.address, event)
+
+    def _with_drafts(self, work: list[Work]) -> list[Work]:
+        """Let those who talk guess ahead, where that is worth it."""
+        self._speculation.measured(self.statistics)
+        guessers = {}
+        for item in work:
+            if item.sequence.behind == 1:
+                answer = self._answers[item.sequence]
+                if self._draft_tokens or answer.prediction:
+                    guessers[item.sequence] = answer.guess(self._speculation.chances)
+        if not self._draft_tokens or not self._has_room:
+            return work
+        return self._speculation.with_drafts(work, guessers, self._scheduler.room(work))
+
+    def _without_room(self, work: list[Work]) -> None:
+        """The cells do not hold what this pass computes: draft nothing next time, or make room."""
+        self._has_room = False
+        if not any(item.draft for item in work):
+            self._make_room()
 
     def _make_room(self) -> None:
         slot = self._scheduler.make_room()
@@ -247,35 +278,59 @@ class Generator:
 
     def _settle(self, work: list[Work], rows: list[Row]) -> None:
         """Hand each row of logits to whom it belongs, in the order of the pass."""
-        last_rows: dict[Sequence, Row] = {}
+        last_rows: dict[Sequence, list[Row]] = {item.sequence: [] for item in work}
         remaining = iter(rows)
         for item in work:
             for position in item.output_positions:
-                if position == len(item.sequence.tokens) - 1:
-                    last_rows[item.sequence] = next(remaining)
+                if position >= len(item.sequence.tokens) - 1:
+                    last_rows[item.sequence].append(next(remaining))
                 else:
                     self._answers[item.sequence].read_prompt(next(remaining), position)
+        drafts = {item.sequence: (item.sequence.slot, item.draft) for item in work}
         for sequence in self._scheduler.settle(work):
+            slot, draft = drafts[sequence]
+            length, kept = len(sequence.tokens), 0
             if sequence in self._answers:  # its request may just have failed
-                self._advance(self._answers[sequence], last_rows[sequence])
+                kept = self._advance(self._answers[sequence], last_rows[sequence], draft)
+            if slot is not None and kept < len(draft):
+                self._cut(sequence, slot, length + kept)
 
-    def _advance(self, answer: Answer, row: Row) -> None:
-        request = self._requests[answer.sequence.request]
+    def _advance(self, answer: Answer, rows: list[Row], draft: tuple[int, ...]) -> int:
+        """Go on with an answer; gives how many tokens of its draft came next."""
+        request, kept = self._requests[answer.sequence.request], 0
         try:
-            delta = answer.end_at_prompt() if answer.sequence.is_full else answer.advance(row)
+            if answer.sequence.is_full:
+                delta = answer.end_at_prompt()
+            else:
+                delta, kept = answer.follow(rows, draft)
         except NoChoice as error:
             self._fail(request, Failure.INTERNAL, str(error))
-            return
+            return 0
         except GrammarError as error:
             self._fail(request, Failure.INVALID, str(error), "grammar")
-            return
+            return 0
+        self._scheduler.keep(answer.sequence, draft[:kept])
         self._show(request, delta)
-        if not answer.is_finished:
-            return
+        if answer.is_finished:
+            self._retire(request, answer)
+        return kept
+
+    def _retire(self, request: _Request, answer: Answer) -> None:
         del self._answers[answer.sequence]
         self._scheduler.remove(answer.sequence)
         if request.is_finished:
             self._close(request)
+
+    def _cut(self, sequence: Sequence, slot: int, length: int) -> None:
+        """Forget the cells of a draft that did not come next."""
+        if self._model.truncate(slot, length):
+            return
+        self._draft_tokens = 0  # it was believed that this state can be cut
+        self._model.truncate(slot, 0)
+        if sequence.slot is None:
+            self._scheduler.forget(slot)
+        else:
+            self._scheduler.recompute(sequence)
 
     def _show(self, request: _Request, delta: Delta | None) -> None:
         if delta is not None:

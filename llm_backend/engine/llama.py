@@ -365,7 +365,7 @@ def _chunk(work: Work) -> Chunk:
     return Chunk(
         slot=sequence.slot,
         position=start,
-        tokens=sequence.tokens[start : start + work.count],
+        tokens=work.tokens,
         outputs=[position - start for position in work.output_positions],
     )
 

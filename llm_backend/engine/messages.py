@@ -144,7 +144,8 @@ class Start(_Message, frozen=True, kw_only=True):
 
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`.
     `cells` None gives every slot cells for a whole context. `is_embedding_model` None believes the
-    file. `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs.
+    file. `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs and for
+    drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
     `door` is the inherited descriptor of the socket at which guests are let in.
     """
 
@@ -154,6 +155,7 @@ class Start(_Message, frozen=True, kw_only=True):
     slots: int
     batch_tokens: int
     logit_rows: int
+    draft_tokens: int
     threads: int
     gpu_layers: int
     use_extra_buffers: bool
@@ -182,7 +184,8 @@ class Generate(_Message, frozen=True, kw_only=True):
     gives the `n` with the best mean logprob (deltas then come only at the end). `suffix` is the
     text that follows what is generated, for models that have tokens for a text with a hole.
     `stop_token_ids` end an answer as an end token does; before `min_tokens` nothing ends it but its
-    grammar. `grammar` is what every answer must follow, in llguidance's Lark: it may hold JSON
+    grammar. `prediction` is text that the answer may repeat; it makes it come faster and changes
+    nothing. `grammar` is what every answer must follow, in llguidance's Lark: it may hold JSON
     schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends where
     nothing can follow.
     """
@@ -202,6 +205,7 @@ class Generate(_Message, frozen=True, kw_only=True):
     echo: bool = False
     grammar: str | None = None
     shown_tokens: list[int] = []  # control tokens whose name is text in the answer
+    prediction: str | None = None
     priority: Priority = Priority.INTERACTIVE
     sampling: Sampling = Sampling()
 
@@ -283,10 +287,13 @@ class NotReady(_Message, frozen=True, kw_only=True):
 
 
 class Accepted(_Message, frozen=True, kw_only=True):
-    """The command passed admission; deltas follow. Always the first event of a `Generate`."""
+    """The command passed admission; deltas follow. Always the first event of a `Generate`.
+    `prediction_tokens` are those of its prediction, as many as an answer could hold.
+    """
 
     id: str
     prompt_tokens: int
+    prediction_tokens: int = 0
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
@@ -305,7 +312,9 @@ class Delta(_Message, frozen=True, kw_only=True):
     """What one turn added to choice `index`. `text` is whole characters, cut before a stop string.
     `completion_tokens` counts this choice's generated tokens so far. The last delta of a choice has
     `finish_reason`; `stop_sequence` names the stop string that matched, if one did.
-    `cached_tokens` is how much of the prompt was taken from shared cells.
+    `cached_tokens` is how much of the prompt was taken from shared cells. So far `drafted_tokens`
+    were computed ahead for this choice, of which `accepted_tokens` came next indeed;
+    `predicted_tokens` of its tokens were as the request's prediction said.
     """
 
     id: str
@@ -313,6 +322,9 @@ class Delta(_Message, frozen=True, kw_only=True):
     text: str
     completion_tokens: int
     cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    predicted_tokens: int = 0
     logprobs: list[TokenLogprob] = []
     finish_reason: FinishReason | None = None
     stop_sequence: str | None = None
@@ -380,6 +392,9 @@ def joined(earlier: Delta, later: Delta) -> Delta:
         text=earlier.text + later.text,
         completion_tokens=later.completion_tokens,
         cached_tokens=later.cached_tokens,
+        drafted_tokens=later.drafted_tokens,
+        accepted_tokens=later.accepted_tokens,
+        predicted_tokens=later.predicted_tokens,
         logprobs=[*earlier.logprobs, *later.logprobs],
         finish_reason=later.finish_reason,
         stop_sequence=later.stop_sequence,

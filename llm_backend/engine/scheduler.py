@@ -27,21 +27,34 @@ _BATCH_SHARE = 64  # tokens that a batch sequence goes on by before it may have 
 
 @dataclass(frozen=True)
 class Work:
-    """Compute the next `count` tokens of `sequence`."""
+    """Compute the next `count` tokens of `sequence`, and after its last one `draft`, which may turn
+    out to come next."""
 
     sequence: Sequence
     count: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> list[int]:
+        """What is computed."""
+        start = self.sequence.computed
+        return [*self.sequence.tokens[start : start + self.count], *self.draft]
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether the sequence is due for a next token then."""
+        return self.count == self.sequence.behind
 
     @property
     def output_positions(self) -> list[int]:
         """The positions whose logits are wanted: those that predict a prompt token when asked for,
-        and the last one when the sequence has caught up."""
+        and the last one and the draft when the sequence has caught up."""
         sequence, end = self.sequence, self.sequence.computed + self.count
         positions = []
         if sequence.needs_prompt_logits:
             positions = list(range(sequence.computed, min(end, sequence.prompt_tokens - 1)))
-        if end == len(sequence.tokens):
-            positions.append(end - 1)
+        if self.catches_up:
+            positions += range(end - 1, end + len(self.draft))
         return positions
 
 
@@ -57,7 +70,7 @@ class Scheduler:
     """Owns the sequences from `add` to `remove`, and the slots of `cache`.
 
     `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` bounds how many
-    prompt positions of a pass have logits.
+    positions of a pass have logits besides the last one of each sequence: those of prompts, drafts.
     """
 
     def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:
@@ -159,6 +172,12 @@ class Scheduler:
         work += self._shares(readers, self._batch_tokens - len(talkers))
         return sorted(work, key=lambda item: item.sequence.slot or 0)
 
+    def room(self, work: list[Work]) -> int:
+        """How many drafted tokens a pass has room for besides `work`."""
+        tokens = sum(item.count for item in work)
+        rows = sum(len(item.output_positions) - item.catches_up for item in work)
+        return min(self._batch_tokens - tokens, self._logit_rows - rows)
+
     def settle(self, work: list[Work]) -> list[Sequence]:
         """The pass was computed; gives the sequences that have caught up, due for a next token."""
         for item in work:
@@ -167,6 +186,12 @@ class Scheduler:
             if sequence.slot is not None:
                 self._cache.extend(sequence.slot, sequence.tokens[start : sequence.computed])
         return [item.sequence for item in work if not item.sequence.behind]
+
+    def keep(self, sequence: Sequence, draft: tuple[int, ...]) -> None:
+        """These drafted tokens came next indeed: they are computed."""
+        sequence.computed += len(draft)
+        if sequence.slot is not None:
+            self._cache.extend(sequence.slot, draft)
 
     def recompute(self, sequence: Sequence) -> None:
         """The cells of a running sequence are lost: it starts over in its slot."""

@@ -207,6 +207,7 @@ class Supervisor(Presence):
             slots=config.slots,
             batch_tokens=config.batch_tokens,
             logit_rows=config.logit_rows,
+            draft_tokens=config.draft_tokens if config.speculation else 0,
             threads=config.threads or _cores(),
             gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
             use_extra_buffers=self._extra_buffers,

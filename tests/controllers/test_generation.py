@@ -66,7 +66,6 @@ def test_stop_may_be_a_string_or_a_list():
         ("response_format", {"type": "json_object"}, "response_format"),
         ("modalities", ["text", "audio"], "modalities"),
         ("web_search_options", {}, "web_search_options"),
-        ("prediction", {"type": "content", "content": "x"}, "prediction"),
         ("functions", [{"name": "f"}], "functions"),
         ("something_new", 1, "something_new"),
         ("tools", [{"type": "custom", "custom": {"name": "c"}}], "tools[0].type"),
@@ -232,6 +231,15 @@ def test_all_samplers_are_taken_over():
     assert {name: getattr(asked.sampling, name) for name in wishes} == wishes
     assert asked.sampling.dry_sequence_breakers == ("a",)
     assert (asked.limits.min_tokens, asked.limits.stop_token_ids) == (2, (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("a b", "a b"), ([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}], "a b")],
+)
+def test_a_prediction_is_text_whole_or_in_parts(content, expected):
+    assert chat(prediction={"type": "content", "content": content}).prediction == expected
+    assert chat(prediction=None).prediction is None
 
 
 def test_a_window_of_minus_one_is_everything():

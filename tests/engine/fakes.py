@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from llm_backend.engine.address import Address
 from llm_backend.engine.messages import Event, Generate, GrammarLimits, Sampling, Start
 from llm_backend.engine.model import NoRoom
+from llm_backend.engine.sampling import Sampler
 from llm_backend.engine.scheduler import Work
 
 END = 0
@@ -41,7 +42,8 @@ class FakeVocabulary:
 
 class FakeModel:
     """Logits are a function of the cells before them, so that any mistake with cells shows in the
-    answer. `cells` None is room for everybody; `can_roll_back` False refuses to cut a state."""
+    answer. `cells` None is room for everybody; `can_roll_back` False refuses to cut a state. With a
+    `memory` the logits follow from that many last tokens alone, so that it soon repeats itself."""
 
     is_embedding_model = False
 
@@ -53,7 +55,9 @@ class FakeModel:
         batch_tokens: int = 16,
         cells: int | None = None,
         can_roll_back: bool = True,
+        memory: int | None = None,
     ) -> None:
+        self.memory = memory
         self.slots = slots
         self.context_tokens = context_tokens
         self.batch_tokens = batch_tokens
@@ -69,7 +73,7 @@ class FakeModel:
         if self.broken:
             self.broken = False
             raise RuntimeError("the pass went wrong")
-        total = sum(item.count for item in work)
+        total = sum(len(item.tokens) for item in work)
         if self._cells is not None and sum(map(len, self.held)) + total > self._cells:
             raise NoRoom
         assert [item.sequence.slot for item in work] == sorted(item.sequence.slot for item in work)
@@ -99,10 +103,11 @@ class FakeModel:
         assert item.count > 0
         rows = []
         wanted = set(item.output_positions)
-        for position in range(sequence.computed, sequence.computed + item.count):
-            cells.append(sequence.tokens[position])
+        assert not item.draft or item.catches_up
+        for position, token in enumerate(item.tokens, start=sequence.computed):
+            cells.append(token)
             if position in wanted:
-                rows.append(logits_after(cells))
+                rows.append(logits_after(cells[-self.memory :] if self.memory else cells))
         assert len(cells) <= self.context_tokens
         return rows
 
@@ -113,12 +118,26 @@ def logits_after(tokens: list[int]) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(len(LETTERS)).astype(np.float32) * 2
 
 
-def greedy(prompt: str, max_tokens: int) -> str:
+def greedy(prompt: str, max_tokens: int, memory: int | None = None) -> str:
     """What the fake model says, computed alone."""
     tokens = [LETTERS.index(letter) for letter in prompt]
     text = ""
     for _ in range(max_tokens):
-        token = int(logits_after(tokens).argmax())
+        token = int(logits_after(tokens[-memory:] if memory else tokens).argmax())
+        if token == END:
+            break
+        tokens.append(token)
+        text += LETTERS[token]
+    return text
+
+
+def spoken(command: Generate, index: int, memory: int | None = None) -> str:
+    """Answer `index` to a command, chosen token by token and computed alone."""
+    tokens = [LETTERS.index(letter) for letter in command.prompt]
+    sampler = Sampler(command.sampling, index=index, prompt=tokens, label=bytes)
+    text = ""
+    for _ in range(command.max_tokens):
+        token = sampler.choose(logits_after(tokens[-memory:] if memory else tokens)).token
         if token == END:
             break
         tokens.append(token)
@@ -151,6 +170,7 @@ def start(**fields: object) -> Start:
         "slots": 4,
         "batch_tokens": 16,
         "logit_rows": 4,
+        "draft_tokens": 0,
         "threads": 1,
         "gpu_layers": 0,
         "use_extra_buffers": True,
@@ -166,6 +186,8 @@ def start(**fields: object) -> Start:
         "inputs_limit": 16,
         "grammars": GrammarLimits(),
         "outbox_bytes": 1 << 20,
+        "door": None,
+        "guests_limit": 4,
         "log_level": logging.WARNING,
     }
     return Start(**{**defaults, **fields})

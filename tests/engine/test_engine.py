@@ -389,3 +389,40 @@ async def test_a_control_token_is_text_only_if_it_is_asked_for(engine):
 
     assert text(hidden) == "a"
     assert text(shown) == "<|im_start|>a"
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0),
+        Sampling(temperature=0.7, top_p=0.9, seed=11),
+        Sampling(temperature=0.7, top_k=20, seed=11, repeat_penalty=1.1),
+    ],
+)
+async def test_computing_ahead_changes_no_answer_alone_or_among_others(tiny_llama, sampling):
+    prompts = ["the cat in the hat", "say it again, say it again", "one two three one two"]
+    letters = dict.fromkeys(range(64, 90), 20.0)  # text that reads as the same tokens again
+    sampling = msgspec.structs.replace(sampling, logit_bias=letters)
+    async with (
+        Engine(config(tiny_llama)) as ahead,
+        Engine(config(tiny_llama, speculation=False)) as plain,
+    ):
+        await asyncio.gather(ahead.ready(), plain.ready())
+
+        def asked(prompt: str, prediction: str | None = None) -> Generate:
+            return request(prompt, sampling=sampling, max_tokens=60, prediction=prediction)
+
+        expected = [text(await answer(plain, asked(prompt))) for prompt in prompts]
+        pairs = list(zip(prompts, expected, strict=True))
+        alone = [await answer(ahead, asked(prompt)) for prompt in prompts]
+        told = [await answer(ahead, asked(*pair)) for pair in pairs]
+        among = await asyncio.gather(
+            *(answer(ahead, asked(*pair)) for pair in pairs),
+            *(answer(ahead, asked(prompt)) for prompt in prompts),
+        )
+
+        assert [text(deltas) for deltas in alone] == expected
+        assert [text(deltas) for deltas in told] == expected
+        assert [text(deltas) for deltas in among] == expected * 2
+        assert sum(deltas[-1].accepted_tokens for deltas in told) > 60
+        assert all(deltas[-1].predicted_tokens > 50 for deltas in told)

@@ -6,8 +6,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.generator import Generator
-from llm_backend.engine.messages import Accepted, Delta, Generate, Priority
-from tests.engine.fakes import FakeModel, Outbox, generate, greedy, start
+from llm_backend.engine.messages import Accepted, Delta, Generate, Priority, Sampling
+from tests.engine.fakes import FakeModel, Outbox, generate, spoken, start
 
 PROMPTS = st.builds(
     lambda prefix, length, rest: (prefix * 90)[:length] + rest,
@@ -16,6 +16,8 @@ PROMPTS = st.builds(
     st.text("abc", min_size=1, max_size=4),
 )
 
+SAMPLINGS = (Sampling(temperature=0), Sampling(seed=7, frequency_penalty=0.1, top_p=0.8))
+
 
 class EngineMachine(RuleBasedStateMachine):
     """Requests come and go over `turn`s; at the end everything must be as at the beginning."""
@@ -23,14 +25,21 @@ class EngineMachine(RuleBasedStateMachine):
     requests = Bundle("requests")
     can_roll_back = True
     cells: int | None = None
+    memory: int | None = None
+    draft_tokens = 0
 
     def __init__(self) -> None:
         super().__init__()
         self.model = FakeModel(
-            slots=3, context_tokens=128, cells=self.cells, can_roll_back=self.can_roll_back
+            slots=3,
+            context_tokens=128,
+            cells=self.cells,
+            can_roll_back=self.can_roll_back,
+            memory=self.memory,
         )
         self.outbox = Outbox()
-        self.generator = Generator(self.model, start(), self.outbox)
+        bounds = start(draft_tokens=self.draft_tokens)
+        self.generator = Generator(self.model, bounds, self.outbox)
         self.commands: dict[str, Generate] = {}
         self.cancelled: dict[str, int] = {}
 
@@ -40,10 +49,10 @@ class EngineMachine(RuleBasedStateMachine):
         n=st.integers(1, 4),
         max_tokens=st.integers(0, 12),
         priority=st.sampled_from(Priority),
+        sampling=st.sampled_from(SAMPLINGS),
     )
-    def submit(self, prompt: str, n: int, max_tokens: int, priority: Priority) -> str:
-        name = str(len(self.commands))
-        command = generate(prompt, id=name, n=n, max_tokens=max_tokens, priority=priority)
+    def submit(self, **fields: object) -> str:
+        command = generate(id=str(len(self.commands)), **fields)
         self.commands[command.id] = command
         self.generator.submit(Address(1, command.id), command, 0)
         return command.id
@@ -64,6 +73,11 @@ class EngineMachine(RuleBasedStateMachine):
         assert len({sequence.slot for sequence in running}) == len(running)
         assert self.generator._scheduler.free_slots == self.model.slots - len(running)
 
+    @invariant()
+    def cells_hold_what_is_believed(self) -> None:
+        for slot in self.generator._scheduler._cache._slots:
+            assert self.model.held[slot.number] == slot.tokens
+
     def teardown(self) -> None:
         for _ in range(len(self.commands) * 200):
             if self.generator.is_idle:
@@ -78,15 +92,14 @@ class EngineMachine(RuleBasedStateMachine):
             if name in self.cancelled:
                 assert len(events) == self.cancelled[name], "a cancelled request goes on"
             else:
-                check(command, events)
+                check(command, events, self.memory)
 
 
-def check(command: Generate, events: list) -> None:
+def check(command: Generate, events: list, memory: int | None) -> None:
     """Accepted first, each answer right, each ended exactly once."""
     assert isinstance(events[0], Accepted)
-    assert isinstance(command.prompt, str)
-    expected = greedy(command.prompt, command.max_tokens or 0)
     for index in range(command.n):
+        expected = spoken(command, index, memory)
         deltas = [event for event in events if isinstance(event, Delta) and event.index == index]
         assert "".join(delta.text for delta in deltas) == expected
         assert [delta.finish_reason is not None for delta in deltas].count(True) == 1
@@ -101,7 +114,28 @@ class UncuttableMachine(EngineMachine):
     can_roll_back = False
 
 
-for machine in (EngineMachine, CrowdedMachine, UncuttableMachine):
+class GuessingMachine(EngineMachine):
+    memory = 2
+    draft_tokens = 3
+
+
+class CrowdedGuessingMachine(GuessingMachine):
+    cells = 130
+
+
+class UncuttableGuessingMachine(GuessingMachine):
+    can_roll_back = False
+
+
+MACHINES = (
+    EngineMachine,
+    CrowdedMachine,
+    UncuttableMachine,
+    GuessingMachine,
+    CrowdedGuessingMachine,
+    UncuttableGuessingMachine,
+)
+for machine in MACHINES:
     machine.TestCase.settings = settings(
         max_examples=40, stateful_step_count=40, deadline=None, print_blob=True
     )
@@ -109,3 +143,6 @@ for machine in (EngineMachine, CrowdedMachine, UncuttableMachine):
 TestEngine = EngineMachine.TestCase
 TestEngineThatRunsOutOfCells = CrowdedMachine.TestCase
 TestEngineWhoseStateCannotBeCut = UncuttableMachine.TestCase
+TestEngineThatGuesses = GuessingMachine.TestCase
+TestEngineThatGuessesAndRunsOutOfCells = CrowdedGuessingMachine.TestCase
+TestEngineThatGuessesAndCannotBeCut = UncuttableGuessingMachine.TestCase

@@ -212,6 +212,24 @@ def test_every_sampler_can_be_asked_for_and_a_seed_repeats_the_answer(client):
     assert texts() == texts()
 
 
+def test_a_prediction_changes_no_answer_and_what_came_of_it_is_counted(client):
+    asked = {"model": "builtin", "messages": HELLO, "temperature": 0, "max_tokens": 40}
+    plain = client.chat.completions.create(**asked)
+    said = plain.choices[0].message.content
+    right = client.chat.completions.create(**asked, prediction={"type": "content", "content": said})
+    parts = [{"type": "text", "text": "Something "}, {"type": "text", "text": "else altogether"}]
+    wrong = client.chat.completions.create(
+        **asked, prediction={"type": "content", "content": parts}
+    )
+
+    assert [right.choices[0].message.content, wrong.choices[0].message.content] == [said, said]
+    details = [answer.usage.completion_tokens_details for answer in (plain, right, wrong)]
+    assert details[0].accepted_prediction_tokens == details[0].rejected_prediction_tokens == 0
+    assert details[1].accepted_prediction_tokens > details[1].rejected_prediction_tokens
+    assert details[2].accepted_prediction_tokens < details[2].rejected_prediction_tokens
+    assert right.usage.completion_tokens == plain.usage.completion_tokens
+
+
 def test_a_suffix_that_the_model_cannot_write_towards_is_refused(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model="builtin", prompt="Hello", suffix=" world")

@@ -1,0 +1,134 @@
+"""Guesses, their chances, and how many of them are worth computing."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.engine.guesser import Chances, Guesser
+from llm_backend.engine.pass_costs import PassCosts
+from llm_backend.engine.speculation import drafts_worth
+
+CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).map(
+    lambda found: list(itertools.accumulate(found, lambda left, right: left * right))
+)
+
+
+def guesser(prompt: list[int], prediction: tuple[int, ...] = ()) -> Guesser:
+    return Guesser(prompt, Chances(), prediction)
+
+
+def test_what_the_prompt_said_is_guessed():
+    guesses = guesser([1, 2, 3, 4, 5, 9, 2, 3])
+
+    assert guesses.guess(3) == [4, 5, 9]
+    guesses.push(4)
+    assert guesses.guess(2) == [5, 9]
+    guesses.push(7)
+    assert guesses.guess(2) == []
+
+
+def test_guesses_that_were_right_are_trusted_and_others_are_not():
+    right, wrong = guesser([1, 2, 3] * 4), guesser([1, 2, 3] * 4)
+    before = right.chances(1)[0]
+    for token in [1, 2, 3] * 10:
+        right.push(token)
+    for other in range(10, 30):
+        for token in (1, 2, other):
+            wrong.push(token)
+    for token in (1, 2):
+        wrong.push(token)
+
+    assert right.chances(1)[0] > before
+    assert right.chances(8)[7] > 0.5
+    assert wrong.chances(1)[0] < before
+
+
+def test_what_one_text_taught_is_known_of_the_next():
+    chances = Chances()
+    first = Guesser([1, 2, 3], chances, ())
+    for other in range(10, 30):
+        for token in (1, 2, other):
+            first.push(token)
+
+    assert (
+        Guesser([1, 2, 3, 1, 2], chances, ()).chances(1)[0] < guesser([1, 2, 3, 1, 2]).chances(1)[0]
+    )
+
+
+def test_tokens_of_a_prediction_that_came_are_counted():
+    guesses = guesser([1, 1], prediction=(5, 6, 7, 8))
+    assert guesses.guess(9) == [5, 6, 7, 8]
+    for token in (5, 6, 9, 5, 6, 7, 8):
+        guesses.push(token)
+
+    assert guesses.predicted_right == 4  # 5 6, and 7 8 once the place was found again
+
+
+def linear(base: float, each: float):
+    return lambda tokens: base + each * tokens
+
+
+@given(
+    chances=st.lists(CHANCES, max_size=4),
+    readers=st.integers(0, 20),
+    room=st.integers(0, 12),
+    base=st.sampled_from([0.0, 1.0, 10.0]),
+    each=st.sampled_from([0.1, 1.0]),
+)
+def test_no_other_number_of_guesses_is_expected_to_be_faster(chances, readers, room, base, each):
+    talkers, cost = len(chances) + 1, linear(base, each)
+    counts = drafts_worth(chances, talkers=talkers, tokens=talkers + readers, room=room, cost=cost)
+
+    def speed(numbers: tuple[int, ...]) -> float:
+        expected = sum(sum(each[:count]) for each, count in zip(chances, numbers, strict=True))
+        return (talkers + expected) / cost(talkers + readers + sum(numbers))
+
+    assert sum(counts) <= room
+    every = itertools.product(*(range(len(each) + 1) for each in chances))
+    possible = [numbers for numbers in every if sum(numbers) <= room]
+    assert speed(tuple(counts)) * 1.05 + 1e-9 >= max(map(speed, possible))
+
+
+def test_where_every_token_costs_the_same_nothing_is_guessed():
+    assert drafts_worth([[0.9, 0.8]], talkers=1, tokens=1, room=9, cost=linear(0, 1)) == [0]
+
+
+def test_where_more_tokens_cost_nothing_all_are_guessed():
+    assert drafts_worth([[0.2, 0.1]], talkers=1, tokens=1, room=9, cost=linear(1, 0)) == [2]
+
+
+def test_costs_are_those_measured_and_straight_lines_between():
+    costs = PassCosts()
+    costs.measured(1, 1.0)
+    costs.measured(9, 5.0)
+
+    assert [costs.of(tokens) for tokens in (1, 5, 9)] == [1.0, 3.0, 5.0]
+
+
+def test_costs_that_are_not_known_are_small():
+    costs = PassCosts()
+    assert costs.of(5) < 2 * costs.of(1)
+    costs.measured(1, 0.01)
+
+    assert costs.of(1) < costs.of(5) < 2 * costs.of(1)
+
+
+def test_one_slow_pass_is_not_believed():
+    costs = PassCosts()
+    for _ in range(10):
+        costs.measured(1, 1.0)
+    costs.measured(1, 1000.0)
+
+    assert costs.of(1) == pytest.approx(1.2)
+
+
+def test_costs_of_long_ago_are_tried_again():
+    costs = PassCosts()
+    costs.measured(1, 1.0)
+    costs.measured(8, 100.0)
+    for _ in range(1001):
+        costs.measured(1, 1.0)
+
+    assert costs.of(8) < 2
