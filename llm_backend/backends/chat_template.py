@@ -15,6 +15,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llm_backend.backends.base import Message
+from llm_backend.backends.guard import Guard
 from llm_backend.backends.shown_messages import PROBE, MessageStyle
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -95,19 +96,23 @@ class ChatTemplate:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
         switches: Mapping[str, Any] | None = None,
+        guard: Guard | None = None,
     ) -> str:
         """The prompt up to where the assistant speaks; raises `InvalidRequest` if it cannot be.
-        `switches` are variables that the template may look at. A template that shows no tools is
-        given none: to tell a model of tools in words that it was never trained on would only
-        pretend that it can call them.
+
+        `switches` are variables that the template may look at; `guard` signs all that people wrote.
+        A template that shows no tools is given none: to tell a model of tools in words that it was
+        never trained on would only pretend that it can call them.
         """
         if tools and not self.renders_tools:
             raise UnsupportedField(
                 "This model's chat template knows no tools; load a model that was trained on them.",
                 param="tools",
             )
+        if guard is not None:
+            tools, switches = guard.signed(tools), guard.signed(switches or {})
         try:
-            return self._text(self._style.shown(messages, tools), tools, switches or {})
+            return self._text(self._style.shown(messages, tools, guard), tools, switches)
         except _Refusal as refusal:
             raise InvalidRequest(
                 f"The model's chat template refused the messages: {refusal}", param="messages"

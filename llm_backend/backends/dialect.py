@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_backend.backends.base import Chat
 from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.guard import Guard
 from llm_backend.backends.markup import Markup, MarkupParser, markup_of
 from llm_backend.backends.markup.grammar import Function, calls_grammar
 from llm_backend.engine import Engine
@@ -20,11 +21,13 @@ _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # for models that
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A chat as the engine takes it, and how its answers are to be read. `shown_tokens` are the
-    control tokens that must come as text; `is_plain`: the answers hold no markup.
+    """A chat as the engine takes it, and how its answers are to be read. No token reaches across
+    `cuts`; `shown_tokens` are the control tokens that must come as text; `is_plain`: the answers
+    hold no markup.
     """
 
     text: str
+    cuts: Sequence[int]
     add_bos: bool
     grammar: str | None
     shown_tokens: Sequence[int]
@@ -44,18 +47,23 @@ class Prompt:
 
 
 class Dialect:
-    """A model's template and markup. `tokens` are the marks that are tokens of their own,
-    `controls` those of them that the engine shows only if asked to.
+    """A model's template and markup; with tools it may have another template. `tokens` are the
+    marks that are tokens of their own, `controls` all control tokens, which the engine shows only
+    if asked to.
     """
 
     def __init__(
         self,
         template: ChatTemplate,
+        tool_template: ChatTemplate,
         markup: Markup,
         tokens: Mapping[str, int],
         controls: frozenset[str],
     ) -> None:
         self._template = template
+        self._tool_template = tool_template
+        # Harmony's heads are no control tokens to llama.cpp, but they say who speaks
+        self._guard = Guard([*controls, *(tokens if markup.messages else ())])
         self._markup = markup
         self._tokens = tokens
         self._controls = controls
@@ -65,18 +73,15 @@ class Dialect:
         """The dialect of an engine's model, its calls as `tool_format` says, or as the template
         shows. Raises what the engine raises."""
         info = await engine.ready()
-        template = ChatTemplate(
-            info.chat_template, bos_token=info.bos_token, eos_token=info.eos_token
+        template, tool_template = (
+            ChatTemplate(source, bos_token=info.bos_token, eos_token=info.eos_token)
+            for source in (info.chat_template, info.tool_template or info.chat_template)
         )
-        markup = markup_of(template.source, tool_format)
+        markup = markup_of(tool_template.source, tool_format)
         marks = list(dict.fromkeys(markup.markers))
         split = await asyncio.gather(*(engine.tokenize(mark) for mark in marks))
         tokens = {mark: ids[0] for mark, ids in zip(marks, split, strict=True) if len(ids) == 1}
-        shown = await asyncio.gather(*(engine.detokenize([token]) for token in tokens.values()))
-        controls = frozenset(
-            mark for mark, text in zip(tokens, shown, strict=True) if not text.strip()
-        )
-        return cls(template, markup, tokens, controls)
+        return cls(template, tool_template, markup, tokens, frozenset(info.control_tokens))
 
     def prompt(self, chat: Chat) -> Prompt:
         """The chat rendered, and the grammar that it asks for; raises `InvalidRequest`."""
@@ -84,9 +89,11 @@ class Dialect:
             tool["function"]["name"]: tool["function"].get("parameters") or {}
             for tool in chat.tools
         }
-        text = self._template.render(
-            chat.messages, [_shown(tool) for tool in chat.tools], self._switches(chat)
+        template = self._tool_template if tools else self._template
+        signed = template.render(
+            chat.messages, [_shown(tool) for tool in chat.tools], self._switches(chat), self._guard
         )
+        text, cuts = self._guard.lifted(signed)
         markup = self._markup
         is_thinking = markup.is_open_in(text)
         grammar = self._grammar(chat, is_thinking=is_thinking)
@@ -95,7 +102,8 @@ class Dialect:
         marks = markup.markers_for(bool(tools))
         return Prompt(
             text=text,
-            add_bos=not self._template.wrote_begin(text),
+            cuts=cuts,
+            add_bos=not template.wrote_begin(text),
             grammar=grammar,
             shown_tokens=[self._tokens[mark] for mark in marks if mark in self._controls],
             is_plain=not tools and not markup.reasons,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.backends.base import Message
+from llm_backend.backends.guard import Guard
 
 __all__ = ["PROBE", "MessageStyle"]
 
@@ -58,10 +59,13 @@ class MessageStyle:
         )
 
     def shown(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        guard: Guard | None = None,
     ) -> list[dict[str, Any]]:
         """The messages: a content string each, calls and their results under the same ids, results
-        with the name of what was called."""
+        with the name of what was called; no text in them is a control token for `guard`."""
         names: dict[str, str] = {}
         ids: dict[str, str] = {}
         shown = []
@@ -69,7 +73,8 @@ class MessageStyle:
             for call in message.get("tool_calls") or ():
                 ids[call["id"]] = self._id(call, len(ids))
                 names[call["id"]] = call["function"]["name"]
-            shown.append(self._message(message, ids, names))
+            made = self._message(message, ids, names)
+            shown.append(guard.signed(made) if guard is not None else made)
         if tools and self.tools_in_system:
             shown = _with_tools(shown, tools)
         return shown

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
+from itertools import pairwise
 
 from llm_backend.engine.messages import Failure, Generate, Start
 from llm_backend.engine.model import Vocabulary
@@ -145,14 +146,23 @@ def _tokens(command: Generate, vocabulary: Vocabulary) -> list[int]:
     if command.suffix is not None:
         return _with_hole(command, command.suffix, vocabulary)
     if isinstance(command.prompt, str):
-        tokens = vocabulary.prompt_tokens(
-            command.prompt, parse_special=command.parse_special, add_bos=command.add_bos
-        )
+        tokens = _text_tokens(command.prompt, command, vocabulary)
     else:
         tokens = list(command.prompt)
         check_tokens(tokens, vocabulary.size, "prompt")
     if not tokens:
         raise Refused(Failure.INVALID, "The prompt has no tokens.", "prompt")
+    return tokens
+
+
+def _text_tokens(text: str, command: Generate, vocabulary: Vocabulary) -> list[int]:
+    """The tokens of each piece between two cuts, after the begin token if it is wanted."""
+    first, *others = [text[start:end] for start, end in pairwise([0, *command.cuts, len(text)])]
+    tokens = vocabulary.prompt_tokens(
+        first, parse_special=command.parse_special, add_bos=command.add_bos
+    )
+    for piece in others:
+        tokens += vocabulary.tokenize(piece, parse_special=command.parse_special)
     return tokens
 
 

@@ -78,6 +78,16 @@ class _Vocabulary:
         is_end = native.llama_vocab_is_eog
         return frozenset(token for token in range(self.size) if is_end(self._handle, token))
 
+    @property
+    def control_names(self) -> list[str]:
+        """How control tokens are written."""
+        control = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
+        return [
+            self.name(token)
+            for token in range(self.size)
+            if native.llama_token_get_attr(self._handle, token) & control
+        ]
+
     @cached_property
     def markers(self) -> frozenset[int]:
         """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
@@ -239,7 +249,6 @@ class LlamaModel:
 
     def info(self) -> ModelInfo:
         """What the model says of itself."""
-        template = native.llama_model_chat_template(self._model, None)
         return ModelInfo(
             architecture=self._architecture,
             name=self._metadata("general.name"),
@@ -251,13 +260,19 @@ class LlamaModel:
             trained_context_tokens=native.llama_model_n_ctx_train(self._model),
             context_tokens=self.context_tokens,
             slots=self.slots,
-            chat_template=template.decode(errors="replace") if template else None,
+            chat_template=self._chat_template(None),
+            tool_template=self._chat_template(b"tool_use"),
             bos_token=self.vocabulary.bos_token if self._metadata(_BOS_KEY) else "",
             eos_token=self.vocabulary.eos_token,
+            control_tokens=self.vocabulary.control_names,
             is_embedding_model=self.is_embedding_model,
             can_infill=self.vocabulary.infill is not None,
             extra_buffers=self._start.use_extra_buffers,
         )
+
+    def _chat_template(self, name: bytes | None) -> str | None:
+        template = native.llama_model_chat_template(self._model, name)
+        return template.decode(errors="replace") if template else None
 
     def _load(self) -> _Handle:
         params = native.llama_model_default_params()

@@ -204,6 +204,7 @@ class Generate(_Message, frozen=True, kw_only=True):
     ignore_eos: bool = False
     echo: bool = False
     grammar: str | None = None
+    cuts: list[int] = []  # places in a text prompt that no token reaches across
     shown_tokens: list[int] = []  # control tokens whose name is text in the answer
     prediction: str | None = None
     priority: Priority = Priority.INTERACTIVE
@@ -266,8 +267,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int  # what one sequence can hold here
     slots: int  # how many sequences run at once
     chat_template: str | None
+    tool_template: str | None  # the one for chats with tools, where the file has two
     bos_token: str
     eos_token: str
+    control_tokens: list[str]  # their names
     is_embedding_model: bool  # answers Embed, not Generate
     can_infill: bool
     extra_buffers: bool  # False after a restart without weight repacking

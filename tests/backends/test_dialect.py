@@ -22,7 +22,8 @@ def tool(name: str, **more: object) -> dict:
 
 def dialect(source: str, family: str = "hermes", **tokens: int) -> Dialect:
     controls = frozenset(tokens)
-    return Dialect(ChatTemplate(source), markup_of(source, family), tokens, controls)
+    template = ChatTemplate(source)
+    return Dialect(template, template, markup_of(source, family), tokens, controls)
 
 
 def test_an_answer_is_free_unless_a_call_is_wanted():

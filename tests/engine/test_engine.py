@@ -426,3 +426,17 @@ async def test_computing_ahead_changes_no_answer_alone_or_among_others(tiny_llam
         assert [text(deltas) for deltas in among] == expected * 2
         assert sum(deltas[-1].accepted_tokens for deltas in told) > 60
         assert all(deltas[-1].predicted_tokens > 50 for deltas in told)
+
+
+async def test_no_token_reaches_across_a_cut(engine):
+    text = "the<|im_end|>"
+    whole = await engine.tokenize(text)
+
+    parted = await engine.generate(request(text, cuts=[4], max_tokens=1))
+    await parted.aclose()
+    marked = await engine.generate(request(text, max_tokens=1))
+    await marked.aclose()
+
+    assert marked.accepted.prompt_tokens == len(whole)
+    assert parted.accepted.prompt_tokens > len(whole)
+    assert "<|im_end|>" in (await engine.ready()).control_tokens

@@ -259,3 +259,14 @@ def test_a_web_page_of_another_host_cannot_use_an_open_server(server):
 
     assert response.status_code == 403
     assert "evil.example" in response.json()["error"]["message"]
+
+
+def test_a_message_that_looks_like_control_tokens_is_text(client):
+    counts = [
+        client.chat.completions.create(
+            model="builtin", max_tokens=1, messages=[{"role": "user", "content": "Hi" + more}]
+        ).usage.prompt_tokens
+        for more in ("", "<|im_end|>" * 10)
+    ]
+
+    assert counts[1] - counts[0] > 20

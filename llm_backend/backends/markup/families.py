@@ -26,7 +26,7 @@ from llm_backend.backends.markup.named_calls import (
     tagged_json_calls,
 )
 from llm_backend.backends.markup.reader import Reader, Steps
-from llm_backend.backends.markup.tag_calls import function_calls, tool_call_tags
+from llm_backend.backends.markup.tag_calls import function_calls, tag_calls
 
 __all__ = ["FAMILIES", "Family", "markup_of"]
 
@@ -42,6 +42,7 @@ class Family:
 
 _OBJECT = '{"name": "{name}", "arguments": {arguments}}'
 _TAG, _TAG_END = "<tool_call>", "</tool_call>"
+_tool_call_tags = tag_calls(_TAG_END)
 _TAGS = Spelling(
     begin=f"{_TAG}\n",
     call=_OBJECT,
@@ -70,7 +71,7 @@ def _llama_calls(reader: Reader, opening: str, tools: Tools) -> Steps[None]:
 
 def _qwen_coder_calls(reader: Reader, opening: str, tools: Tools) -> Steps[None]:
     """Its models now and then forget the tag around the function."""
-    body = function_calls if opening == "<function=" else tool_call_tags
+    body = function_calls if opening == "<function=" else _tool_call_tags
     yield from body(reader, opening, tools)
 
 
@@ -247,7 +248,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "lfm2": Family(
-        signs=(("<|tool_call_start|>",),),
+        signs=(("<|tool_call_start|>",), ("<|tool_list_start|>",)),
         calls=CallMarkup(
             openings=("<|tool_call_start|>",),
             markers=("<|tool_call_start|>", "<|tool_call_end|>"),
@@ -274,12 +275,27 @@ FAMILIES: Mapping[str, Family] = {
             ),
         ),
     ),
+    "seed": Family(
+        signs=(("<seed:tool_call>",),),
+        calls=CallMarkup(
+            openings=("<seed:tool_call>",),
+            markers=("<seed:tool_call>", "</seed:tool_call>"),
+            body=tag_calls("</seed:tool_call>"),
+            spelling=Spelling(
+                begin="<seed:tool_call>\n",
+                call="<function={name}>\n{arguments}</function>",
+                between="\n</seed:tool_call>\n<seed:tool_call>\n",
+                end="\n</seed:tool_call>",
+                arguments=Arguments.PARAMETER_TAGS,
+            ),
+        ),
+    ),
     "glm": Family(
         signs=(("<arg_key>", "<arg_value>"),),
         calls=CallMarkup(
             openings=("<tool_call>",),
             markers=(_TAG, _TAG_END, "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
-            body=tool_call_tags,
+            body=_tool_call_tags,
             spelling=Spelling(
                 begin=_TAG,
                 call="{name}\n{arguments}",
@@ -294,7 +310,7 @@ FAMILIES: Mapping[str, Family] = {
         calls=CallMarkup(
             openings=("<tool_call>",),
             markers=(_TAG, _TAG_END),
-            body=tool_call_tags,
+            body=_tool_call_tags,
             spelling=_TAGS,
         ),
     ),
@@ -305,6 +321,15 @@ FAMILIES: Mapping[str, Family] = {
             markers=("<TOOLCALL>", "</TOOLCALL>"),
             body=json_calls("</TOOLCALL>"),
             spelling=_list_of("<TOOLCALL>[", "]</TOOLCALL>"),
+        ),
+    ),
+    "apriel": Family(
+        signs=(("<tool_calls>[",),),
+        calls=CallMarkup(
+            openings=("<tool_calls>",),
+            markers=("<tool_calls>", "</tool_calls>"),
+            body=json_calls("</tool_calls>"),
+            spelling=_list_of("<tool_calls>[", "]</tool_calls>"),
         ),
     ),
     "gemma": Family(
@@ -335,11 +360,16 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "llama": Family(
-        signs=(("<|python_tag|>",), ("<|start_header_id|>", '"parameters"'), ("<|eom_id|>",)),
+        signs=(
+            ("<|python_tag|>",),
+            ("<|start_header_id|>", '"parameters"'),
+            ("<|eom_id|>",),
+            ("<|header_start|>", '"parameters"'),
+        ),
         calls=CallMarkup(
-            openings=("<|python_tag|>",),
+            openings=("<|python_tag|>", "<|python_start|>"),
             is_bare=True,
-            markers=("<|python_tag|>",),
+            markers=("<|python_tag|>", "<|python_start|>", "<|python_end|>"),
             body=_llama_calls,
             spelling=Spelling(call='{"name": "{name}", "parameters": {arguments}}', between="; "),
         ),

@@ -17,6 +17,7 @@ __all__ = ["Function", "calls_grammar"]
 
 _SLOT = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
+_CALLS = 64  # in a row; a weak model would never stop
 _ANY = r"/(?s:.*)/"
 _SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
 _NO_PARAMETERS: Mapping[str, Any] = {
@@ -98,7 +99,7 @@ class _Rules:
         begin = self._written(spelling.begin.removeprefix(skip))
         more = ""
         if is_parallel and spelling.between is not None:
-            more = f"({self._written(spelling.between)} call)*"
+            more = f"({self._written(spelling.between)} call){{0,{_CALLS - 1}}}"
         return " ".join(filter(None, (begin, "call", more, self._written(spelling.end))))
 
     def answer(self, opening: str, *, is_bare: bool, is_parallel: bool) -> None:

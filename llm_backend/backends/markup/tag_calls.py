@@ -15,28 +15,32 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llm_backend.backends.markup.family import Tools
+from llm_backend.backends.markup.family import Body, Tools
 from llm_backend.backends.markup.json_calls import json_calls
 from llm_backend.backends.markup.json_text import whole_json
 from llm_backend.backends.markup.reader import NoCall, Reader, Steps
 
-__all__ = ["function_calls", "tool_call_tags"]
-
-_JSON_TAG = json_calls("</tool_call>")
+__all__ = ["function_calls", "tag_calls"]
 
 
-def tool_call_tags(reader: Reader, opening: str, tools: Tools) -> Steps[None]:
-    """What stands in `<tool_call>`: JSON, `<function=...>`, or a name and `<arg_key>`s."""
-    yield from reader.skip_space()
-    if reader.here and reader.here in "{[":
-        yield from _JSON_TAG(reader, opening, tools)
-        return
-    if reader.here == "<":
-        yield from reader.expect("<function=")
-        yield from function_calls(reader, opening, tools)
-    else:
-        yield from _key_and_value(reader, tools)
-    yield from reader.maybe("</tool_call>")
+def tag_calls(closing: str) -> Body:
+    """What stands in a tag that ends with `closing`: JSON, `<function=...>`, or a name and
+    `<arg_key>`s."""
+    read_json = json_calls(closing)
+
+    def body(reader: Reader, opening: str, tools: Tools) -> Steps[None]:
+        yield from reader.skip_space()
+        if reader.here and reader.here in "{[":
+            yield from read_json(reader, opening, tools)
+            return
+        if reader.here == "<":
+            yield from reader.expect("<function=")
+            yield from function_calls(reader, opening, tools)
+        else:
+            yield from _key_and_value(reader, tools)
+        yield from reader.maybe(closing)
+
+    return body
 
 
 def function_calls(reader: Reader, opening: str, tools: Tools) -> Steps[None]:

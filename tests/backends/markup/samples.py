@@ -57,6 +57,11 @@ ONE = {
     "phi-4": f'<|tool_call|>[{{"name": "get_weather", "arguments": {_JSON}}}]<|/tool_call|>',
     "functools": f'functools[{{"name": "get_weather", "arguments": {_JSON}}}]',
     "lfm2": '<|tool_call_start|>[get_weather(city="Pa\\"ris", days=2)]<|tool_call_end|>',
+    "apriel": f'<tool_calls>[{{"name": "get_weather", "arguments": {_JSON}}}]</tool_calls>',
+    "seed": (
+        '<seed:tool_call>\n<function=get_weather>\n<parameter=city>\nPa"ris\n</parameter>\n'
+        "<parameter=days>\n2\n</parameter>\n</function>\n</seed:tool_call>"
+    ),
     "nemotron": f'<TOOLCALL>[{{"name": "get_weather", "arguments": {_JSON}}}]</TOOLCALL>',
     "command": (
         '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "get_weather", '
@@ -153,6 +158,7 @@ TWO = {
 """ROME, then PING; the families that are missing call one function at a time."""
 
 SLIPS = [
+    ("llama", '<|python_start|>{"name": "get_weather", "parameters": ' + _JSON + "}"),
     ("hermes", '<tool_call>{"arguments": {"city": "Pa\\"ris", "days": 2}, "name": "get_weather"}'),
     ("hermes", '<tool_call>{"name": "get_weather", "arguments": "{\\"city\\": \\"Pa\\\\\\"ris\\", '
                '\\"days\\": 2}"}</tool_call>'),

@@ -24,6 +24,8 @@ TEMPLATES = {
     "granite": "<|tool_call|>{{ calls | tojson }}",
     "phi-4": "<|tool|>{{ tools }}<|/tool|>",
     "functools": "functools[{{ calls }}]",
+    "apriel": "<tool_calls>[{{ calls }}]</tool_calls>",
+    "seed": "<seed:tool_call><function={{ name }}>",
     "lfm2": "<|tool_call_start|>",
     "nemotron": "<TOOLCALL>[{{ calls }}]</TOOLCALL>",
     "command": "<|START_THINKING|><|START_ACTION|>[]<|END_ACTION|>",
