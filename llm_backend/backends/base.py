@@ -13,6 +13,8 @@ __all__ = [
     "Chat",
     "ChatDelta",
     "FinishReason",
+    "Grammar",
+    "JsonContent",
     "Limits",
     "Message",
     "ModelCard",
@@ -47,6 +49,23 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grammar:
+    """What every answer must follow, as the engine takes it, and the client's name for it."""
+
+    text: str
+    field: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonContent:
+    """The schema that the content of every answer must follow, what is thought before it apart, and
+    the client's name for it."""
+
+    schema: Mapping[str, Any]
+    field: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chat:
     """Messages to be answered. `tools` are the document's function tools; empty where the caller
     forbade them. An answer calls one of `callable_names` (None: any), and `must_call` if so. With
@@ -60,6 +79,7 @@ class Chat:
     must_call: bool = False
     callable_names: frozenset[str] | None = None
     parallel_tool_calls: bool = True
+    grammar: Grammar | JsonContent | None = None
     reasoning_effort: str | None = None
     template_switches: Mapping[str, Any] = field(default_factory=dict)
     prediction: str | None = None
@@ -77,6 +97,7 @@ class TextPrompt:
     prompt: str | Sequence[int]
     suffix: str | None = None
     echo: bool = False
+    grammar: Grammar | None = None
     limits: Limits = Limits()
     sampling: Sampling = NEUTRAL
 

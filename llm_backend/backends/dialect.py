@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm_backend.backends.base import Chat
+from llm_backend.backends.base import Chat, Grammar, JsonContent
 from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.guard import Guard
 from llm_backend.backends.markup import Markup, MarkupParser, markup_of
-from llm_backend.backends.markup.grammar import Function, calls_grammar
+from llm_backend.backends.markup.grammar import Function, calls_grammar, content_grammar
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -114,7 +114,13 @@ class Dialect:
         )
 
     def _grammar(self, chat: Chat, *, is_thinking: bool) -> str | None:
-        """What holds the answer to the calls that are wanted; None where it is free."""
+        """What holds the answer to the calls or the content that is wanted; None where it is free.
+        A client's own grammar is for all that the model writes."""
+        if isinstance(chat.grammar, Grammar):
+            return _alone(chat.grammar, is_thinking=is_thinking)
+        if isinstance(chat.grammar, JsonContent):
+            schema = chat.grammar.schema
+            return content_grammar(self._markup, schema, self._tokens, is_thinking=is_thinking)
         is_strict = any(tool["function"].get("strict") for tool in chat.tools)
         if not (chat.must_call or chat.callable_names is not None or is_strict):
             return None
@@ -153,6 +159,16 @@ class Dialect:
         is_on = effort != "none"
         level = {"reasoning_effort": _EFFORTS.get(effort, effort)} if is_on else {}
         return {"enable_thinking": is_on, "thinking": is_on, **level}
+
+
+def _alone(grammar: Grammar, *, is_thinking: bool) -> str:
+    if is_thinking:
+        raise InvalidRequest(
+            "The prompt of this model begins its reasoning, which a grammar leaves no place for: "
+            "ask for `reasoning_effort: none`, or for a `response_format`.",
+            param=grammar.field,
+        )
+    return grammar.text
 
 
 def _function(function: Mapping[str, Any]) -> Function:

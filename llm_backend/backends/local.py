@@ -3,7 +3,7 @@
 import functools
 import logging
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -71,6 +71,7 @@ class LocalModel:
             priority=request.priority,
             prediction=request.prediction,
             grammar=prompt.grammar,
+            grammar_field=request.grammar.field if request.grammar else "tools",
             shown_tokens=prompt.shown_tokens,
             prompt_field="messages",
             parser=prompt.parser,
@@ -91,6 +92,7 @@ class LocalModel:
             add_bos=not begin,
             echo=request.echo,
             suffix=request.suffix,
+            grammar=request.grammar.text if request.grammar else None,
         )
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
@@ -115,6 +117,7 @@ class LocalModel:
         priority: Priority = Priority.INTERACTIVE,
         prediction: str | None = None,
         grammar: str | None = None,
+        grammar_field: str = "grammar",
         shown_tokens: Sequence[int] = (),
         prompt_field: str = "prompt",
         parser: Callable[[], MarkupParser | None] = lambda: None,
@@ -140,10 +143,11 @@ class LocalModel:
             shown_tokens=list(shown_tokens),
             sampling=sampling,
         )
-        with _translated(prompt=prompt_field, grammar="tools"):
+        names = {"prompt": prompt_field, "grammar": grammar_field}
+        with _translated(**names):
             await self.engine.ready()
             generation = await self.engine.generate(command)
-        return Answer(generation, functools.partial(self._observe, self.card.id), parser)
+        return Answer(generation, functools.partial(self._observe, self.card.id), parser, names)
 
     async def _begin_token(self) -> str:
         with _translated():
@@ -174,8 +178,10 @@ class Answer:
         generation: Generation,
         observe: Callable[[Usage], None],
         parser: Callable[[], MarkupParser | None],
+        names: Mapping[str, str],
     ) -> None:
         self._generation = generation
+        self._names = names  # the client's, of fields that the engine names otherwise
         self._observe = observe
         self._parser = parser
         self._choices: Sequence[ChatChoice] = ()
@@ -236,7 +242,7 @@ class Answer:
                 return
 
     async def _deltas(self) -> AsyncIterator[Delta]:
-        with _translated():
+        with _translated(**self._names):
             async for delta in self._generation:
                 self._last[delta.index] = delta
                 yield delta

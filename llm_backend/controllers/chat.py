@@ -9,10 +9,11 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from llm_backend.backends.base import Chat, Priority
+from llm_backend.backends.base import Chat, ChatDelta, Priority
 from llm_backend.backends.local import Answer
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
+from llm_backend.controllers.answer_schema import AnswerSchema, checked
 from llm_backend.controllers.chat_deltas import ChatEvents, Transcript
 from llm_backend.controllers.fold import fold
 from llm_backend.controllers.generation import chat_from
@@ -20,6 +21,7 @@ from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relayed_chat import relay_chat
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
+from llm_backend.controllers.structured import structure_from
 from llm_backend.sse import encode
 
 __all__ = ["create_chat_completion"]
@@ -33,9 +35,9 @@ async def create_chat_completion(services: Services, request: Request) -> Respon
     model = services.registry.for_model(body["model"])
     if model is None:
         return await relay_chat(services, request)
-    chat = chat_from(body, choices_limit=services.settings.choices_limit)
-    remembers = services.memory.wants(body)
-    turn = _Turn(services, body, chat, remembers=remembers)
+    structure = await structure_from(body)
+    chat = chat_from(body, choices_limit=services.settings.choices_limit, grammar=structure.grammar)
+    turn = _Turn(services, body, chat, structure.schema)
     answer = await unless_gone(request, model.chat(chat))
     if body.get("stream"):
         return await event_stream(turn.events(answer))
@@ -45,11 +47,14 @@ async def create_chat_completion(services: Services, request: Request) -> Respon
 class _Turn:
     """One chat being answered: as events or whole, and remembered either way."""
 
-    def __init__(self, services: Services, body: Json, chat: Chat, *, remembers: bool) -> None:
+    def __init__(
+        self, services: Services, body: Json, chat: Chat, schema: AnswerSchema | None
+    ) -> None:
         self._memory = services.memory
         self._body = body
         self._chat = chat
-        self._remembers = remembers
+        self._schema = schema
+        self._remembers = services.memory.wants(body)
         self._tells_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._head = render.Head(
             id=f"chatcmpl-{uuid.uuid4().hex}",
@@ -65,7 +70,7 @@ class _Turn:
         """The answer's events; at their end, or when their reader leaves, the chat is stored."""
         events = ChatEvents(self._head)
         async with self._remembering(answer):
-            async with answer, aclosing(answer.chat(self._chat)) as deltas:
+            async with answer, aclosing(self._deltas(answer)) as deltas:
                 for chunk in self._role_chunks():
                     yield encode(orjson.dumps(chunk))
                 async for delta in deltas:
@@ -77,9 +82,16 @@ class _Turn:
     async def completion(self, answer: Answer) -> Json:
         """The whole answer, remembered before it is given."""
         async with self._remembering(answer), answer:
-            async for delta in answer.chat(self._chat):
+            async for delta in self._deltas(answer):
                 self._transcript.add(delta)
         return self._completion(answer)
+
+    def _deltas(self, answer: Answer) -> AsyncGenerator[ChatDelta, None]:
+        """What is said; checked, unless a stop may have cut it."""
+        deltas, limits = answer.chat(self._chat), self._chat.limits
+        if self._schema is None or limits.stop or limits.stop_token_ids:
+            return deltas
+        return checked(deltas, self._schema)
 
     @asynccontextmanager
     async def _remembering(self, answer: Answer) -> AsyncIterator[None]:

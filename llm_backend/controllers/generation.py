@@ -7,7 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm_backend.backends.base import Chat, Limits, Priority, Sampling, TextPrompt
+from llm_backend.backends.base import (
+    Chat,
+    Grammar,
+    JsonContent,
+    Limits,
+    Priority,
+    Sampling,
+    TextPrompt,
+)
 from llm_backend.controllers.messages import flatten_messages
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -23,12 +31,12 @@ SAMPLING_FIELDS = {
 }  # fmt: skip
 SHARED_FIELDS = SAMPLING_FIELDS | {
     "model", "n", "stop", "stop_token_ids", "stream", "stream_options", "max_tokens", "min_tokens",
-    "logprobs", "ignore_eos",
+    "logprobs", "ignore_eos", "grammar",
     "user",  # who asks; changes no answer
 }  # fmt: skip
 WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
 CHAT_FIELDS = SHARED_FIELDS | {
-    "messages", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
+    "messages", "response_format", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
     "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
     "chat_template_kwargs", "prediction",
     "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
@@ -45,7 +53,6 @@ RESERVED_SWITCHES = {
 }  # fmt: skip
 
 NEUTRAL: Mapping[str, Collection[Any]] = {
-    "response_format": [{"type": "text"}],
     "modalities": [["text"]],
     "verbosity": ["medium"],
     "prompt_cache_retention": ["in_memory"],
@@ -53,8 +60,11 @@ NEUTRAL: Mapping[str, Collection[Any]] = {
 """Values of fields not honoured yet that ask for what happens anyway."""
 
 
-def chat_from(body: Body, *, choices_limit: int) -> Chat:
-    """The chat that this body asks for; raises `InvalidRequest` naming the field."""
+def chat_from(
+    body: Body, *, choices_limit: int, grammar: Grammar | JsonContent | None = None
+) -> Chat:
+    """The chat that this body asks for, its answers held to `grammar`; raises `InvalidRequest`
+    naming the field."""
     refuse_others(body, CHAT_FIELDS)
     choice = _tool_choice(body)
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
@@ -71,6 +81,7 @@ def chat_from(body: Body, *, choices_limit: int) -> Chat:
         reasoning_effort=body.get("reasoning_effort"),
         template_switches=_switches(body),
         prediction=_prediction(body),
+        grammar=grammar,
         limits=Limits(
             choices=_choices(body, choices_limit),
             max_tokens=_positive(max_name, _whole(body, max_name)),
@@ -100,6 +111,7 @@ def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[
         ignore_eos=bool(body.get("ignore_eos")),
     )
     sampling = _sampling(body, _whole(body, "logprobs"))
+    grammar = body.get("grammar")
     prompts = _prompts(body.get("prompt"))
     if len(prompts) > prompts_limit:
         raise InvalidRequest(
@@ -111,6 +123,7 @@ def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[
             prompt=prompt,
             suffix=body.get("suffix") or None,
             echo=bool(body.get("echo")),
+            grammar=None if grammar is None else Grammar(text=grammar, field="grammar"),
             limits=limits,
             sampling=sampling,
         )

@@ -63,7 +63,6 @@ def test_stop_may_be_a_string_or_a_list():
 @pytest.mark.parametrize(
     ("field", "value", "param"),
     [
-        ("response_format", {"type": "json_object"}, "response_format"),
         ("modalities", ["text", "audio"], "modalities"),
         ("web_search_options", {}, "web_search_options"),
         ("functions", [{"name": "f"}], "functions"),

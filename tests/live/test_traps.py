@@ -62,7 +62,7 @@ def test_usage_comes_in_a_chunk_of_its_own_only_when_asked(server):
         ({"model": "nobody"}, 404),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400),
         ({"temperature": 3}, 400),
-        ({"response_format": {"type": "json_object"}}, 400),
+        ({"grammar": "start: nothing"}, 400),
     ],
 )
 def test_what_fails_before_the_first_byte_has_a_status_even_when_streamed(server, fields, status):
@@ -193,16 +193,14 @@ def test_deleting_without_an_id_deletes_nothing(server):
 
 
 def test_a_schema_is_refused_before_native_code_sees_it(server):
-    nested: dict[str, object] = {"type": "object"}
-    for _ in range(20):
-        nested = {"type": "object", "properties": {"a": nested}}
+    wide = {"type": "object", "properties": {f"p{number}": {} for number in range(1001)}}
     response = chat(
         server,
-        response_format={"type": "json_schema", "json_schema": {"name": "deep", "schema": nested}},
+        response_format={"type": "json_schema", "json_schema": {"name": "wide", "schema": wide}},
     )
 
     assert response.status_code == 400
-    assert response.json()["error"]["param"] == "response_format"
+    assert response.json()["error"]["param"] == "response_format.json_schema.schema"
 
 
 def test_one_request_that_fails_fails_alone(server):

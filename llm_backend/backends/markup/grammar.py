@@ -13,13 +13,14 @@ from typing import Any
 
 from llm_backend.backends.markup.family import Arguments, Markup, Spelling, Thinking
 
-__all__ = ["Function", "calls_grammar"]
+__all__ = ["Function", "calls_grammar", "content_grammar"]
 
 _SLOT = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
 _CALLS = 64  # in a row; a weak model would never stop
 _ANY = r"/(?s:.*)/"
 _SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
+_COMPACT = {"whitespace_flexible": False}  # who asks for JSON reads it with a parser
 _NO_PARAMETERS: Mapping[str, Any] = {
     "type": "object",
     "properties": {},
@@ -65,6 +66,22 @@ def calls_grammar(
             rules.messages()
         else:
             rules.answer(opening, is_bare=is_bare, is_parallel=is_parallel)
+    return rules.text()
+
+
+def content_grammar(
+    markup: Markup,
+    schema: Mapping[str, Any],
+    tokens: Mapping[str, int],
+    *,
+    is_thinking: bool = False,
+) -> str:
+    """The grammar of an answer whose content is JSON by this schema; what it thinks is free."""
+    assert markup.calls is not None, "every family has calls"
+    rules = _Rules(markup.calls.spelling, tokens)
+    begin = rules.content() if markup.messages is not None else ""
+    rules.add("start", f"{rules.thought(markup, is_thinking)} {begin} content".strip())
+    rules.add("content", "%json " + json.dumps({**schema, "x-guidance": _COMPACT}))
     return rules.text()
 
 
@@ -122,10 +139,13 @@ class _Rules:
     def messages(self) -> None:
         """`answer`: Harmony's last message, or a call, which may be announced in one of its own."""
         call = self.calls(False, skip="")
-        final = self._written("<|channel|>final<|message|>")
         announced = self._written("<|channel|>commentary<|message|>")
         between = self._written("<|end|><|start|>assistant")
-        self.add("answer", f"{final} MESSAGE | ({announced} MESSAGE {between})? {call}")
+        self.add("answer", f"{self.content()} MESSAGE | ({announced} MESSAGE {between})? {call}")
+
+    def content(self) -> str:
+        """What Harmony puts before an answer's content."""
+        return self._written("<|channel|>final<|message|>")
 
     def thought(self, markup: Markup, is_thinking: bool) -> str:
         """The reasoning before the answer, which may be missing unless it has begun already."""

@@ -10,7 +10,7 @@ import llguidance
 import pytest
 
 from llm_backend.backends.markup import FAMILIES, markup_of
-from llm_backend.backends.markup.grammar import Function, calls_grammar
+from llm_backend.backends.markup.grammar import Function, calls_grammar, content_grammar
 from tests.backends.markup.reading import read
 from tests.backends.markup.samples import CITY, ONE, PARIS, TOOLS, TWO
 
@@ -49,7 +49,14 @@ class Follower:
     ) -> bool | None:
         """Whether the text may be an answer; None if it may only be the beginning of one."""
         options = {"is_required": True, "is_parallel": True, **options}
-        grammar = calls_grammar(self.markup, functions, self.tokens, **options)
+        return self._follow(text, calls_grammar(self.markup, functions, self.tokens, **options))
+
+    def content(self, text: str, *, is_thinking: bool = False) -> bool | None:
+        """The same for an answer that says a city."""
+        grammar = content_grammar(self.markup, CITY, self.tokens, is_thinking=is_thinking)
+        return self._follow(text, grammar)
+
+    def _follow(self, text: str, grammar: str) -> bool | None:
         source = json.dumps({"grammars": [{"lark_grammar": grammar}]})
         tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(Bytes(self.marks)))
         matcher = llguidance.LLMatcher(tokenizer, source, log_level=0)
@@ -165,3 +172,32 @@ def test_every_schema_becomes_a_grammar(family):
     function = Function(name="f", parameters=schema)
 
     assert Follower(family).follow("no call", [function]) is False
+
+
+@either_spelling
+def test_content_follows_its_schema(has_tokens):
+    model = follower("hermes", has_tokens=has_tokens)
+
+    assert model.content('{"city":"Paris"}')
+    assert model.content('{"city": "Paris"}') is False
+    assert model.content("Paris") is False
+
+
+@either_spelling
+def test_what_is_thought_before_content_is_free(has_tokens):
+    model = follower("hermes", THINKS, has_tokens=has_tokens)
+
+    assert model.content('<think>\nWhere?\n</think>\n\n{"city":"Paris"}')
+    assert model.content('{"city":"Paris"}')
+    assert model.content('Where?\n</think>\n\n{"city":"Paris"}', is_thinking=True)
+    assert model.content('{"city":"Paris"}', is_thinking=True) is None
+    assert model.content("Where?\n</think>\n\nParis", is_thinking=True) is False
+
+
+def test_content_of_harmony_is_its_final_message():
+    model = follower("gpt-oss")
+    final = '<|channel|>final<|message|>{"city":"Paris"}'
+
+    assert model.content(final)
+    assert model.content(f"<|channel|>analysis<|message|>Where?<|end|><|start|>assistant{final}")
+    assert model.content('{"city":"Paris"}') is False

@@ -1,0 +1,180 @@
+"""Answers that follow a schema or a grammar, through OpenAI's own client."""
+
+import asyncio
+import json
+from typing import Literal
+
+import httpx
+import openai
+import pytest
+from pydantic import BaseModel, Field
+
+MODEL = "gpt-3.5-turbo"
+ASK = [{"role": "user", "content": "Who are you?"}]
+
+
+class Part(BaseModel):
+    kind: Literal["text", "number"]
+    score: int = Field(ge=0, le=10)
+
+
+class Summary(BaseModel):
+    title: str = Field(max_length=20)
+    parts: list[Part] = Field(min_length=1, max_length=3)
+    note: str | None = Field(None, max_length=10)
+
+
+def schema_format(schema: object) -> dict[str, object]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+SMALL = schema_format(
+    {
+        "type": "object",
+        "properties": {"word": {"type": "string", "maxLength": 12}, "yes": {"type": "boolean"}},
+        "required": ["word", "yes"],
+        "additionalProperties": False,
+    }
+)
+
+
+def refusal(client: openai.OpenAI, **fields: object) -> openai.BadRequestError:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=MODEL, messages=ASK, **fields)
+    return caught.value
+
+
+def test_an_answer_is_parsed_into_a_model_of_pydantic(client):
+    completion = client.chat.completions.parse(
+        model=MODEL, messages=ASK, response_format=Summary, max_tokens=400
+    )
+
+    assert isinstance(completion.choices[0].message.parsed, Summary)
+    assert completion.choices[0].finish_reason == "stop"
+
+
+def test_every_choice_follows_the_schema(client):
+    completion = client.chat.completions.create(
+        model=MODEL, messages=ASK, response_format=SMALL, n=3, temperature=2, max_tokens=200
+    )
+
+    answers = [json.loads(choice.message.content) for choice in completion.choices]
+    assert [set(answer) for answer in answers] == [{"word", "yes"}] * 3
+
+
+def test_a_json_object_is_an_object_or_cut(client):
+    choice = client.chat.completions.create(
+        model=MODEL, messages=ASK, response_format={"type": "json_object"}, max_tokens=100
+    ).choices[0]
+
+    assert choice.message.content.startswith("{")
+    if choice.finish_reason == "stop":
+        assert isinstance(json.loads(choice.message.content), dict)
+
+
+def test_a_streamed_answer_is_the_whole_one(client):
+    asked = {"model": MODEL, "messages": ASK, "response_format": SMALL, "temperature": 0}
+    whole = client.chat.completions.create(**asked).choices[0]
+    chunks = list(client.chat.completions.create(**asked, stream=True))
+
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert streamed == whole.message.content
+    assert chunks[-1].choices[0].finish_reason == whole.finish_reason == "stop"
+
+
+def test_an_answer_cut_by_its_length_says_so(client):
+    choice = client.chat.completions.create(
+        model=MODEL, messages=ASK, response_format=SMALL, max_tokens=2
+    ).choices[0]
+
+    assert choice.finish_reason == "length"
+
+
+def test_logprobs_come_with_a_schema(client):
+    choice = client.chat.completions.create(
+        model=MODEL, messages=ASK, response_format=SMALL, logprobs=True, top_logprobs=2
+    ).choices[0]
+
+    assert "".join(entry.token for entry in choice.logprobs.content) == choice.message.content
+
+
+@pytest.mark.parametrize(
+    ("grammar", "answers"),
+    [
+        ('start: "yes" | "no"', {"yes", "no"}),
+        ('root ::= "red" | "green"', {"red", "green"}),
+    ],
+)
+def test_a_chat_follows_a_grammar(client, grammar, answers):
+    choice = client.chat.completions.create(
+        model=MODEL, messages=ASK, extra_body={"grammar": grammar}
+    ).choices[0]
+
+    assert choice.message.content in answers
+    assert choice.finish_reason == "stop"
+
+
+def test_a_completion_follows_a_grammar(client):
+    choices = client.completions.create(
+        model=MODEL, prompt="A number:", n=2, extra_body={"grammar": "start: /[0-9]{3}/"}
+    ).choices
+
+    assert all(len(choice.text) == 3 and choice.text.isdigit() for choice in choices)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        (
+            {"response_format": schema_format({"properties": {"a": {"not": {}}}})},
+            "response_format.json_schema.schema.properties.a.not",
+        ),
+        (
+            {"response_format": schema_format({"type": "integer", "minimum": 3, "maximum": 2})},
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"response_format": schema_format({"$ref": "#"})},
+            "response_format.json_schema.schema",
+        ),
+        ({"extra_body": {"grammar": "start: ("}}, "grammar"),
+        ({"extra_body": {"grammar": "x" * 200_000}}, "grammar"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_followed_is_refused_by_its_place(client, fields, param, stream):
+    error = refusal(client, stream=stream, **fields)
+
+    assert error.body["param"] == param
+    assert "\n" not in error.body["message"]
+
+
+def test_a_schema_without_a_schema_is_refused(client):
+    error = refusal(
+        client, response_format={"type": "json_schema", "json_schema": {"name": "nothing"}}
+    )
+
+    assert error.body["param"] == "response_format.json_schema.schema"
+
+
+async def test_who_follows_nothing_is_not_changed_by_who_does(async_client):
+    free = {"model": MODEL, "messages": ASK, "temperature": 0, "max_tokens": 24}
+    alone = await async_client.chat.completions.create(**free)
+    together = await asyncio.gather(
+        *(async_client.chat.completions.create(**free) for _ in range(2)),
+        *(async_client.chat.completions.create(**free | {"response_format": SMALL,
+            "max_tokens": 200}) for _ in range(3)),
+    )  # fmt: skip
+
+    texts = [completion.choices[0].message.content for completion in together]
+    assert texts[:2] == [alone.choices[0].message.content] * 2
+    assert all(set(json.loads(text)) == {"word", "yes"} for text in texts[2:])
+
+
+def test_a_stored_chat_keeps_what_followed_the_schema(client, server):
+    completion = client.chat.completions.create(
+        model=MODEL, messages=ASK, response_format=SMALL, store=True
+    )
+    stored = httpx.get(f"{server.base_url}/chat/completions/{completion.id}").json()
+
+    assert stored["choices"][0]["message"]["content"] == completion.choices[0].message.content
