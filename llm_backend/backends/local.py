@@ -24,12 +24,14 @@ from llm_backend.backends.chat_choice import ChatChoice
 from llm_backend.backends.dialect import Dialect
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
-from llm_backend.engine.messages import Delta, Embedded, Failure, Generate
+from llm_backend.engine.messages import Delta, Embedded, Failure, Generate, ModelKind, Ranked
 
 __all__ = ["Answer", "LocalModel"]
 
 log = logging.getLogger(__name__)
 
+
+_PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking documents"}
 
 Observe = Callable[[str, Usage], None]
 """Is told the model and the usage of every answer that has ended."""
@@ -103,6 +105,12 @@ class LocalModel:
                 [one if isinstance(one, str) else list(one) for one in inputs]
             )
 
+    async def rank(self, query: str, documents: Sequence[str]) -> Ranked:
+        """How relevant each document is to the query, from 0 to 1."""
+        with _translated():
+            await self.engine.ready()
+            return await self.engine.rank(query, list(documents))
+
     async def _generate(
         self,
         prompt: str | list[int],
@@ -158,9 +166,9 @@ class LocalModel:
         if self._dialect is None:
             with _translated():
                 info = await self.engine.ready()
-                if info.is_embedding_model:
+                if info.kind is not ModelKind.CHAT:
                     raise errors.InvalidRequest(
-                        f"The model `{self.card.id}` makes embeddings and cannot chat.",
+                        f"`{self.card.id}` is a model for {_PURPOSES[info.kind]}; it cannot chat.",
                         param="model",
                     )
                 self._dialect = await Dialect.of(self.engine, self._tool_format)

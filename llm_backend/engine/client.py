@@ -22,6 +22,8 @@ from llm_backend.engine.messages import (
     Generate,
     ModelInfo,
     Probe,
+    Rank,
+    Ranked,
     Status,
     Tokenize,
     Tokenized,
@@ -32,7 +34,7 @@ from llm_backend.engine.timing import Timing
 
 __all__ = ["Engine", "Generation"]
 
-_Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, Status, Tokenized)
+_Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, Ranked, Status, Tokenized)
 
 
 class Engine:
@@ -108,6 +110,11 @@ class Engine:
     async def embed(self, inputs: list[str | list[int]]) -> Embedded:
         """One vector for each input."""
         return _answer(await self._ask(Embed(id=self._next_id(), inputs=inputs)), Embedded)
+
+    async def rank(self, query: str, documents: list[str]) -> Ranked:
+        """How relevant each document is to the query."""
+        command = Rank(id=self._next_id(), query=query, documents=documents)
+        return _answer(await self._ask(command), Ranked)
 
     async def tokenize(
         self, text: str, *, parse_special: bool = True, add_bos: bool = False

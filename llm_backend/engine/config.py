@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llm_backend.engine.messages import GrammarLimits
+from llm_backend.engine.messages import GrammarLimits, ModelKind
 
 __all__ = ["CACHE_TYPES", "EngineConfig"]
 
@@ -25,9 +25,9 @@ class EngineConfig:
     ended and started again.
     `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where
     that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`.
-    `is_embedding_model` None believes the file. `command` replaces the worker's command line; the
-    number of its socket's file descriptor is appended. `door` is where the Unix socket is made at
-    which at most `guests_limit` other processes may use the same worker; None lets nobody in.
+    `kind` None believes the file. `command` replaces the worker's command line; the number of its
+    socket's file descriptor is appended. `door` is where the Unix socket is made at which at most
+    `guests_limit` other processes may use the same worker; None lets nobody in.
     """
 
     model_path: Path
@@ -45,7 +45,7 @@ class EngineConfig:
     cells: int | None = None
     cache_type: str = "f16"
     flash_attention: bool | None = None
-    is_embedding_model: bool | None = None
+    kind: ModelKind | None = None
     queue_limit: int = 256
     queue_deadline_s: float = 60
     choices_limit: int = 128

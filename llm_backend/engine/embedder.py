@@ -1,7 +1,11 @@
-"""Embeddings: `Embed` commands in, vectors out; inputs of all requests share the passes."""
+"""Embeddings and relevance: `Embed` or `Rank` commands in, vectors or scores out; the inputs of all
+requests share the passes."""
 
 from collections import deque
 from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llm_backend.engine.address import Address, Publish
 from llm_backend.engine.admission import Refused, check_tokens
@@ -11,28 +15,36 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    ModelKind,
+    Rank,
+    Ranked,
     Start,
     Status,
 )
 from llm_backend.engine.model import Model
+from llm_backend.engine.pairs import PairTokenizer
+from llm_backend.engine.refusal import unsupported
 from llm_backend.engine.statistics import Statistics
 
 __all__ = ["Embedder"]
 
 
+_Results = NDArray[np.float32] | NDArray[np.float64]
+
+
 class _Request:
-    """A command: its inputs as tokens, and the vectors of those that are computed."""
+    """A command: its inputs as tokens, and the results of those that are computed."""
 
     def __init__(self, address: Address, inputs: list[list[int]], arrived_at: float) -> None:
         self.address = address
         self.inputs = inputs
         self.arrived_at = arrived_at
         self.started = 0  # how many inputs were put into a pass
-        self.vectors: list[bytes] = []
+        self.results: list[_Results] = []
 
     @property
     def is_finished(self) -> bool:
-        return len(self.vectors) == len(self.inputs)
+        return len(self.results) == len(self.inputs)
 
 
 class Embedder:
@@ -45,6 +57,7 @@ class Embedder:
         self._publish = publish
         self._requests: dict[Address, _Request] = {}
         self._turns: deque[_Request] = deque()
+        self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
         self.statistics = Statistics()
 
     @property
@@ -63,13 +76,9 @@ class Embedder:
             **asdict(self.statistics),
         )
 
-    def submit(self, address: Address, command: Generate | Embed, now: float) -> None:
+    def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
         """Queue a command, or raise `Refused`."""
-        if isinstance(command, Generate):
-            raise Refused(Failure.UNSUPPORTED, "This model embeds; it cannot generate text.")
-        if not 1 <= len(command.inputs) <= self._start.inputs_limit:
-            raise Refused(Failure.INVALID, f"There must be 1 to {self._start.inputs_limit} inputs.")
-        inputs = [self._tokens(value) for value in command.inputs]
+        inputs = self._inputs(command)
         if len(self._requests) >= self._start.queue_limit + self._model.slots:
             raise Refused(
                 Failure.QUEUE_FULL,
@@ -96,12 +105,12 @@ class Embedder:
         pass_ = self._plan()
         if not pass_:
             return
-        vectors = self._model.embed([tokens for _, tokens in pass_])
+        results = self._compute([tokens for _, tokens in pass_])
         self.statistics.count(sequences=len(pass_), tokens=sum(len(tokens) for _, tokens in pass_))
-        for (request, _), vector in zip(pass_, vectors, strict=True):
-            request.vectors.append(vector.astype("<f4").tobytes())
+        for (request, _), result in zip(pass_, results, strict=True):
+            request.results.append(result)
             if request.is_finished:
-                self._close(request, vector.size)
+                self._close(request)
 
     def abort(self, message: str) -> None:
         """A turn failed, and with it the requests that had begun."""
@@ -109,9 +118,43 @@ class Embedder:
         for request in begun or list(self._requests.values()):
             self._fail(request, Failure.INTERNAL, message)
 
+    def _inputs(self, command: Generate | Embed | Rank) -> list[list[int]]:
+        match command:
+            case Embed() if self._model.kind is ModelKind.EMBEDDING:
+                self._check_count(len(command.inputs), "inputs")
+                return [self._tokens(value) for value in command.inputs]
+            case Rank() if self._model.kind is ModelKind.RERANK:
+                self._check_count(len(command.documents), "documents")
+                return [self._pair(command, place) for place in range(len(command.documents))]
+        raise unsupported(self._model.kind, command)
+
+    def _check_count(self, count: int, field: str) -> None:
+        limit = self._start.inputs_limit
+        if not 1 <= count <= limit:
+            raise Refused(Failure.INVALID, f"There must be 1 to {limit} {field}.", field)
+
+    @property
+    def _room(self) -> int:
+        """How many tokens an input may have."""
+        return min(self._model.context_tokens, self._model.batch_tokens)
+
+    def _pair(self, command: Rank, place: int) -> list[int]:
+        tokens = self._pairs.tokens(command.query, command.documents[place])
+        field = f"documents[{place}]"
+        if not tokens:
+            raise Refused(Failure.INVALID, f"The query and {field} have no tokens.", field)
+        if len(tokens) > self._room:
+            raise Refused(
+                Failure.CONTEXT_LENGTH,
+                f"This model takes {self._room} tokens; the query and {field} together have "
+                f"{len(tokens)}. Shorten them.",
+                field,
+            )
+        return tokens
+
     def _tokens(self, value: str | list[int]) -> list[int]:
         vocabulary = self._model.vocabulary
-        room = min(self._model.context_tokens, self._model.batch_tokens)
+        room = self._room
         if isinstance(value, str):
             tokens = vocabulary.tokenize(value, parse_special=False, add_special=True)
         else:
@@ -151,15 +194,26 @@ class Embedder:
                 message = f"No pass had room within {deadline_s:g} seconds; try later."
                 self._fail(request, Failure.QUEUE_DEADLINE, message)
 
-    def _close(self, request: _Request, size: int) -> None:
+    def _compute(self, inputs: list[list[int]]) -> _Results:
+        if self._model.kind is ModelKind.RERANK:
+            return self._model.rank(inputs)
+        return self._model.embed(inputs)
+
+    def _close(self, request: _Request) -> None:
         del self._requests[request.address]
-        event = Embedded(
-            id=request.address.id,
-            vectors=b"".join(request.vectors),
-            embedding_size=size,
-            prompt_tokens=sum(map(len, request.inputs)),
+        self._publish(request.address, self._answer(request))
+
+    def _answer(self, request: _Request) -> Embedded | Ranked:
+        name, tokens = request.address.id, sum(map(len, request.inputs))
+        results = np.stack(request.results)
+        if self._model.kind is ModelKind.RERANK:
+            return Ranked(id=name, scores=results.tolist(), prompt_tokens=tokens)
+        return Embedded(
+            id=name,
+            vectors=results.astype("<f4").tobytes(),
+            embedding_size=results.shape[1],
+            prompt_tokens=tokens,
         )
-        self._publish(request.address, event)
 
     def _fail(self, request: _Request, failure: Failure, message: str) -> None:
         self.cancel(request.address)

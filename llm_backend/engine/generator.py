@@ -19,10 +19,13 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    ModelKind,
+    Rank,
     Start,
     Status,
 )
 from llm_backend.engine.model import Model, NoRoom
+from llm_backend.engine.refusal import unsupported
 from llm_backend.engine.sampling import NoChoice, Row
 from llm_backend.engine.scheduler import Admitted, Scheduler, Work
 from llm_backend.engine.sequence import Sequence
@@ -97,10 +100,10 @@ class Generator:
             **asdict(self.statistics),
         )
 
-    def submit(self, address: Address, command: Generate | Embed, now: float) -> None:
+    def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
         """Admit a command to the queue, or raise `Refused`."""
-        if isinstance(command, Embed):
-            raise Refused(Failure.UNSUPPORTED, "This model generates text; it cannot embed.")
+        if not isinstance(command, Generate):
+            raise unsupported(ModelKind.CHAT, command)
         request = _Request(address, command, self._answers_to(address, command, now))
         if command.grammar is None:
             self._enqueue(request)

@@ -14,6 +14,7 @@ from llm_backend.engine.messages import (
     Generate,
     NotReady,
     Probe,
+    Rank,
     Ready,
     Tokenize,
     joined,
@@ -22,7 +23,7 @@ from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame
 
 __all__ = ["Call", "Link", "Request"]
 
-Request = Generate | Embed | Tokenize | Detokenize | Probe
+Request = Generate | Embed | Rank | Tokenize | Detokenize | Probe
 
 _RECEIVE_BYTES = 1 << 18
 

@@ -6,15 +6,15 @@ import logging
 from collections import deque
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import llama_cpp as native
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.batch import BatchArrays, Chunk
-from llm_backend.engine.messages import ModelInfo, Start
-from llm_backend.engine.model import DecodeError, LoadError, NoRoom
+from llm_backend.engine.messages import ModelInfo, ModelKind, Start
+from llm_backend.engine.model import DecodeError, LoadError, NoRoom, PairFrame
 from llm_backend.engine.scheduler import Work
 
 __all__ = ["LlamaModel", "NativeLog", "capture_log"]
@@ -28,6 +28,9 @@ _ENCODERS = frozenset(  # architectures that embed, whatever else the file says
     {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
     | {"modern-bert", "eurobert", "t5encoder", "gemma-embedding"}
 )
+_YES_OR_NO = frozenset({"qwen3", "qwen3vl"})  # whose heads give the probabilities of two labels
+_HEAD, _ONE_LAYER_HEADS = b"cls.output.weight", {"jina-bert-v2": b"cls.weight"}
+_NO_POOLING = frozenset({"", "0"})  # a file's pooling type that says nothing
 _FLASH_ATTENTION = {
     None: native.LLAMA_FLASH_ATTN_TYPE_AUTO,
     True: native.LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -92,6 +95,22 @@ class _Vocabulary:
     def markers(self) -> frozenset[int]:
         """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
         return frozenset(token for token in range(self.size) if self._is_marker(token))
+
+    @cached_property
+    def pair_frame(self) -> PairFrame:
+        """How a pair of texts is framed: begin, query, end, separator, document, end; without an
+        end token a separator ends the document too, as it ends any text of such models."""
+        separator: int = native.llama_vocab_sep(self._handle)
+        end: int = native.llama_vocab_eos(self._handle)
+        ends = (
+            [end if end >= 0 else separator] if native.llama_vocab_get_add_eos(self._handle) else []
+        )
+        separators = [separator] if native.llama_vocab_get_add_sep(self._handle) else []
+        return PairFrame(
+            before=_existing([self._bos] if self._adds_bos else []),
+            between=_existing([*ends, *separators]),
+            after=_existing(ends or separators),
+        )
 
     @cached_property
     def infill(self) -> tuple[int, int, int] | None:
@@ -181,13 +200,14 @@ class LlamaModel:
         self._model = self._load()
         self.vocabulary = _Vocabulary(native.llama_model_get_vocab(self._model))
         self._architecture = self._metadata("general.architecture")
-        self.is_embedding_model = self._is_embedding_model()
+        self.kind = self._kind()
+        self.rerank_template = self._rerank_template()
         self.context_tokens = self._context_size()
         self.slots = start.slots
-        if self.is_embedding_model:
+        if self.kind is not ModelKind.CHAT:
             self.slots = max(start.slots, _EMBEDDED_AT_ONCE)
         self.batch_tokens = max(start.batch_tokens, self.slots)
-        if self.is_embedding_model:
+        if self.kind is not ModelKind.CHAT:
             self.batch_tokens = max(start.batch_tokens, self.context_tokens)
         self._context = self._open_context()
         self._memory = native.llama_get_memory(self._context)
@@ -199,8 +219,8 @@ class LlamaModel:
         does not suit; find out whether the state can be cut."""
         token = next(iter(self.vocabulary.end_tokens), 0)
         length = min(_PROOF_TOKENS, self.context_tokens - 1, self.batch_tokens)
-        if self.is_embedding_model:
-            self.embed([[token] * length])
+        if self.kind is not ModelKind.CHAT:
+            self._pool([[token] * length], 1)
             return
         first, last = [token] * length, [token]
         self._decode([Chunk(slot=0, position=0, tokens=first, outputs=[length - 1])])
@@ -225,6 +245,22 @@ class LlamaModel:
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         """One L2-normalised vector for each input; all inputs together fit one pass."""
+        vectors = self._pool(inputs, native.llama_model_n_embd_out(self._model))
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.where(norms > 0, norms, 1)
+        return vectors
+
+    def rank(self, inputs: list[list[int]]) -> NDArray[np.float64]:
+        """The relevance, from 0 to 1, of each input: a query and a document. All inputs together
+        fit one pass. It is what a head of two labels says of the first, and otherwise the logistic
+        function of what the head says."""
+        scores = self._pool(inputs, 1)[:, 0].astype(np.float64)
+        if self._architecture in _YES_OR_NO:
+            return scores
+        return np.exp(-np.logaddexp(0, -scores))
+
+    def _pool(self, inputs: list[list[int]], size: int) -> NDArray[np.float32]:
+        """The first `size` numbers that the model gives for each input."""
         self._batch.fill(
             [
                 Chunk(slot=slot, position=0, tokens=tokens, outputs=list(range(len(tokens))))
@@ -237,15 +273,14 @@ class LlamaModel:
         compute = native.llama_encode if encodes else native.llama_decode
         status = compute(self._context, self._batch.native)
         if status:
-            raise DecodeError(f"the model could not embed: status {status}; {self._reason()}")
-        size = native.llama_model_n_embd_out(self._model)
-        vectors = np.empty((len(inputs), size), dtype=np.float32)
+            raise DecodeError(
+                f"the model could not read its inputs: status {status}; {self._reason()}"
+            )
+        results = np.empty((len(inputs), size), dtype=np.float32)
         for slot in range(len(inputs)):
             pointer = native.llama_get_embeddings_seq(self._context, slot)
-            vectors[slot] = np.ctypeslib.as_array(pointer, shape=(size,))
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors /= np.where(norms > 0, norms, 1)
-        return vectors
+            results[slot] = np.ctypeslib.as_array(pointer, shape=(size,))
+        return results
 
     def info(self) -> ModelInfo:
         """What the model says of itself."""
@@ -265,7 +300,7 @@ class LlamaModel:
             bos_token=self.vocabulary.bos_token if self._metadata(_BOS_KEY) else "",
             eos_token=self.vocabulary.eos_token,
             control_tokens=self.vocabulary.control_names,
-            is_embedding_model=self.is_embedding_model,
+            kind=self.kind,
             can_infill=self.vocabulary.infill is not None,
             extra_buffers=self._start.use_extra_buffers,
         )
@@ -290,7 +325,7 @@ class LlamaModel:
         params.n_threads = params.n_threads_batch = start.threads
         params.flash_attn_type = _FLASH_ATTENTION[start.flash_attention]
         params.no_perf = True
-        if self.is_embedding_model:
+        if self.kind is not ModelKind.CHAT:
             params.embeddings, params.kv_unified = True, True
             params.n_ctx = self.batch_tokens
             params.pooling_type = self._pooling()
@@ -312,19 +347,50 @@ class LlamaModel:
         start, trained = self._start, int(native.llama_model_n_ctx_train(self._model))
         if start.context_tokens is None:
             return min(trained, start.default_context_tokens)
-        if self.is_embedding_model:  # its positions are a table that ends there
+        if self.kind is not ModelKind.CHAT:  # its positions may be a table that ends there
             return min(trained, start.context_tokens)
         return start.context_tokens
 
-    def _is_embedding_model(self) -> bool:
-        if self._start.is_embedding_model is not None:
-            return self._start.is_embedding_model
-        pools = self._metadata(f"{self._architecture}.pooling_type") not in ("", "0")
-        return pools or self._architecture in _ENCODERS
+    def _kind(self) -> ModelKind:
+        """What the file says it pools; where it says nothing, an encoder with a classification head
+        of one label ranks, as few rerank models say what they are."""
+        if self._start.kind is not None:
+            return self._start.kind
+        pooling = self._metadata(f"{self._architecture}.pooling_type")
+        if pooling == str(native.LLAMA_POOLING_TYPE_RANK):
+            return ModelKind.RERANK
+        if pooling not in _NO_POOLING:
+            return ModelKind.EMBEDDING
+        if self._architecture not in _ENCODERS:
+            return ModelKind.CHAT
+        has_one_label = native.llama_model_n_cls_out(self._model) == 1
+        return ModelKind.RERANK if has_one_label and self._has_head() else ModelKind.EMBEDDING
+
+    def _has_head(self) -> bool:
+        head = _ONE_LAYER_HEADS.get(self._architecture, _HEAD)
+        return _has_tensor(self._start.model_path, head)
+
+    def _rerank_template(self) -> str | None:
+        """What a rerank model reads a pair in, if the file brings it; raises `LoadError` for a
+        model whose scores would mean nothing."""
+        if self.kind is not ModelKind.RERANK:
+            return None
+        path, labels = self._start.model_path, native.llama_model_n_cls_out(self._model)
+        if not self._has_head():
+            raise LoadError(f"{path} has no classification head, so it cannot rank documents")
+        if labels != (wanted := 2 if self._architecture in _YES_OR_NO else 1):
+            raise LoadError(f"{path} has a head of {labels} labels; to rank it would have {wanted}")
+        template = self._chat_template(b"rerank")
+        if template is not None and not ("{query}" in template and "{document}" in template):
+            raise LoadError(f"{path} has a rerank template without {{query}} and {{document}}")
+        return template
 
     def _pooling(self) -> int:
         """The file's own pooling; where it has none, the last token's or the mean."""
-        if self._metadata(f"{self._architecture}.pooling_type") not in ("", "0"):
+        rank = int(native.LLAMA_POOLING_TYPE_RANK)
+        if self.kind is ModelKind.RERANK:
+            return rank
+        if self._metadata(f"{self._architecture}.pooling_type") not in {*_NO_POOLING, str(rank)}:
             return int(native.LLAMA_POOLING_TYPE_UNSPECIFIED)
         causal = self._metadata(f"{self._architecture}.attention.causal") != "false"
         if causal and self._architecture not in _ENCODERS:
@@ -393,6 +459,33 @@ def _check_file(path: Path) -> None:
         raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
     if magic != b"GGUF":
         raise LoadError(f"{path} is not a GGUF file")
+
+
+class _GgufParams(ctypes.Structure):
+    """`gguf_init_params`, which the bindings lack."""
+
+    _fields_: ClassVar = [("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p)]
+
+
+def _has_tensor(path: str, name: bytes) -> bool:
+    """Whether the file has this tensor, which a loaded model does not tell."""
+    library = native.llama_cpp._lib
+    library.gguf_init_from_file.argtypes = [ctypes.c_char_p, _GgufParams]
+    library.gguf_init_from_file.restype = ctypes.c_void_p
+    library.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    library.gguf_find_tensor.restype = ctypes.c_int64
+    library.gguf_free.argtypes = [ctypes.c_void_p]
+    header = library.gguf_init_from_file(path.encode(), _GgufParams(True, None))
+    if not header:
+        raise LoadError(f"the header of {path} cannot be read")
+    place: int = library.gguf_find_tensor(header, name)
+    library.gguf_free(header)
+    return place >= 0
+
+
+def _existing(tokens: list[int]) -> list[int]:
+    """Without those that the vocabulary does not have."""
+    return [token for token in tokens if token >= 0]
 
 
 def _text(function: Any, *arguments: Any) -> str:  # Any: functions of the bindings are untyped

@@ -1,9 +1,10 @@
 """What travels between the API process and the engine process: frozen values, framed as msgpack.
 
-Commands go down (`Start` first, then `Generate`, `Embed`, `Tokenize`, `Detokenize`, `Probe`,
-`Cancel`, `Shutdown`), events come up (`Ready` or `NotReady` first, then `Accepted`, `Delta`,
-`Embedded`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the first names the
-command it answers by `id`. The engine speaks tokens and text; what a chat is, it does not know.
+Commands go down (`Start` first, then `Generate`, `Embed`, `Rank`, `Tokenize`, `Detokenize`,
+`Probe`, `Cancel`, `Shutdown`), events come up (`Ready` or `NotReady` first, then `Accepted`,
+`Delta`, `Embedded`, `Ranked`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the
+first names the command it answers by `id`. The engine speaks tokens and text; what a chat is, it
+does not know.
 """
 
 from enum import StrEnum
@@ -26,9 +27,12 @@ __all__ = [
     "Generate",
     "GrammarLimits",
     "ModelInfo",
+    "ModelKind",
     "NotReady",
     "Priority",
     "Probe",
+    "Rank",
+    "Ranked",
     "Ready",
     "Sampling",
     "Shutdown",
@@ -57,6 +61,14 @@ class Priority(StrEnum):
 
     INTERACTIVE = "interactive"  # somebody waits for the answer
     BATCH = "batch"  # takes what interactive requests leave; may be set aside for one
+
+
+class ModelKind(StrEnum):
+    """What a model is for, and so which command it answers."""
+
+    CHAT = "chat"  # Generate
+    EMBEDDING = "embedding"  # Embed
+    RERANK = "rerank"  # Rank
 
 
 class Failure(StrEnum):
@@ -143,8 +155,8 @@ class Start(_Message, frozen=True, kw_only=True):
     """Load a model; always the first command. Every bound that the worker keeps is in here.
 
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`.
-    `cells` None gives every slot cells for a whole context. `is_embedding_model` None believes the
-    file. `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs and for
+    `cells` None gives every slot cells for a whole context. `kind` None believes the file.
+    `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs and for
     drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
     `door` is the inherited descriptor of the socket at which guests are let in.
     """
@@ -163,7 +175,7 @@ class Start(_Message, frozen=True, kw_only=True):
     cells: int | None
     cache_type: str
     flash_attention: bool | None
-    is_embedding_model: bool | None
+    kind: ModelKind | None
     queue_limit: int
     queue_deadline_s: float
     choices_limit: int
@@ -218,6 +230,14 @@ class Embed(_Message, frozen=True, kw_only=True):
     inputs: list[str | list[int]]
 
 
+class Rank(_Message, frozen=True, kw_only=True):
+    """How relevant each of `documents` is to `query`."""
+
+    id: str
+    query: str
+    documents: list[str]
+
+
 class Tokenize(_Message, frozen=True, kw_only=True):
     """The tokens of a text."""
 
@@ -250,7 +270,7 @@ class Shutdown(_Message, frozen=True, kw_only=True):
     """Finish the turn and exit."""
 
 
-Command = Start | Generate | Embed | Tokenize | Detokenize | Probe | Cancel | Shutdown
+Command = Start | Generate | Embed | Rank | Tokenize | Detokenize | Probe | Cancel | Shutdown
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,7 +291,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     bos_token: str
     eos_token: str
     control_tokens: list[str]  # their names
-    is_embedding_model: bool  # answers Embed, not Generate
+    kind: ModelKind
     can_infill: bool
     extra_buffers: bool  # False after a restart without weight repacking
 
@@ -342,6 +362,14 @@ class Embedded(_Message, frozen=True, kw_only=True):
     prompt_tokens: int
 
 
+class Ranked(_Message, frozen=True, kw_only=True):
+    """Relevances from 0 to 1, in the order of documents."""
+
+    id: str
+    scores: list[float]
+    prompt_tokens: int
+
+
 class Tokenized(_Message, frozen=True, kw_only=True):
     """The answer to `Tokenize`."""
 
@@ -384,7 +412,18 @@ class Failed(_Message, frozen=True, kw_only=True):
     field: str | None = None
 
 
-Event = Ready | NotReady | Accepted | Delta | Embedded | Tokenized | Detokenized | Status | Failed
+Event = (
+    Ready
+    | NotReady
+    | Accepted
+    | Delta
+    | Embedded
+    | Ranked
+    | Tokenized
+    | Detokenized
+    | Status
+    | Failed
+)
 
 
 def joined(earlier: Delta, later: Delta) -> Delta:

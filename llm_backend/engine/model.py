@@ -1,13 +1,15 @@
 """What the engine asks of a model: the seam between what decides and what computes."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.messages import ModelKind
 from llm_backend.engine.scheduler import Work
 
-__all__ = ["DecodeError", "LoadError", "Model", "NoRoom", "Vocabulary"]
+__all__ = ["DecodeError", "LoadError", "Model", "NoRoom", "PairFrame", "Vocabulary"]
 
 
 class LoadError(Exception):
@@ -22,6 +24,15 @@ class DecodeError(Exception):
     """The native code gave up on a pass; the cells that it touched are in an unknown state."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairFrame:
+    """The tokens before, between and after two texts that a model reads as a pair."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+
+
 class Vocabulary(Protocol):
     """Text to tokens and back."""
 
@@ -33,6 +44,10 @@ class Vocabulary(Protocol):
     def infill(self) -> tuple[int, int, int] | None:
         """The tokens before a prefix, before a suffix and before what goes between them; None if
         there are none."""
+
+    @property
+    def pair_frame(self) -> PairFrame:
+        """How a pair of texts is framed."""
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -65,7 +80,8 @@ class Model(Protocol):
     context_tokens: int
     batch_tokens: int
     can_roll_back: bool
-    is_embedding_model: bool
+    kind: ModelKind
+    rerank_template: str | None  # `{query}` and `{document}` stand for the texts
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -84,3 +100,7 @@ class Model(Protocol):
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         """One L2-normalised vector for each input; all inputs together fit one pass."""
+
+    def rank(self, inputs: list[list[int]]) -> NDArray[np.float64]:
+        """The relevance, from 0 to 1, of each input: a query and a document. All inputs together
+        fit one pass."""

@@ -1,8 +1,15 @@
 """Why a command is not taken."""
 
-from llm_backend.engine.messages import Failure
+from llm_backend.engine.messages import Embed, Failure, Generate, ModelKind, Rank
 
-__all__ = ["Refused"]
+__all__ = ["Refused", "unsupported"]
+
+_DOES = {
+    ModelKind.CHAT: "generates text",
+    ModelKind.EMBEDDING: "makes embeddings",
+    ModelKind.RERANK: "ranks documents",
+}
+_VERBS = {Generate: "generate text", Embed: "embed", Rank: "rank documents"}
 
 
 class Refused(Exception):
@@ -14,3 +21,9 @@ class Refused(Exception):
         super().__init__(message)
         self.failure = failure
         self.field = field
+
+
+def unsupported(kind: ModelKind, command: Generate | Embed | Rank) -> Refused:
+    """A model of this kind does not answer such commands."""
+    message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."
+    return Refused(Failure.UNSUPPORTED, message)

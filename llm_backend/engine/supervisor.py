@@ -215,7 +215,7 @@ class Supervisor(Presence):
             cells=config.cells,
             cache_type=config.cache_type,
             flash_attention=config.flash_attention,
-            is_embedding_model=config.is_embedding_model,
+            kind=config.kind,
             queue_limit=config.queue_limit,
             queue_deadline_s=config.queue_deadline_s,
             choices_limit=config.choices_limit,

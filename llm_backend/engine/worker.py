@@ -30,8 +30,10 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    ModelKind,
     NotReady,
     Probe,
+    Rank,
     Ready,
     Shutdown,
     Start,
@@ -55,8 +57,8 @@ class Worker:
         self._hub = hub
         self._owner = owner
         self._model = model
-        kind = Embedder if model.is_embedding_model else Generator
-        self._engine: Embedder | Generator = kind(model, start, self._publish)
+        engine = Generator if model.kind is ModelKind.CHAT else Embedder
+        self._engine: Embedder | Generator = engine(model, start, self._publish)
         self._outgoing: defaultdict[int, list[Event]] = defaultdict(list)
         self._inbox: deque[Received] = deque()
         self._handled: Address | None = None  # whose command is being taken
@@ -98,7 +100,7 @@ class Worker:
 
     def _obey(self, address: Address, command: Command) -> None:
         match command:
-            case Generate() | Embed():
+            case Generate() | Embed() | Rank():
                 self._engine.submit(address, command, time.monotonic())
             case Cancel():
                 self._engine.cancel(address)

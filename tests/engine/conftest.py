@@ -22,6 +22,12 @@ def tiny_bert(tmp_path_factory) -> Path:
     return write_bert(tmp_path_factory.mktemp("models") / "bert.gguf")
 
 
+@pytest.fixture(scope="session")
+def tiny_reranker(tmp_path_factory) -> Path:
+    """A float32 BERT of random weights that ranks; like most of its kind, it does not say so."""
+    return write_bert(tmp_path_factory.mktemp("models") / "ranks.gguf", pooling=None, labels=1)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tiny_llama):
     """A running engine with four slots, shared by the tests of a module."""

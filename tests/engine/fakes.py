@@ -7,8 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.address import Address
-from llm_backend.engine.messages import Event, Generate, GrammarLimits, Sampling, Start
-from llm_backend.engine.model import NoRoom
+from llm_backend.engine.messages import (
+    Event,
+    Generate,
+    GrammarLimits,
+    ModelKind,
+    Sampling,
+    Start,
+)
+from llm_backend.engine.model import NoRoom, PairFrame
 from llm_backend.engine.sampling import Sampler
 from llm_backend.engine.scheduler import Work
 
@@ -23,6 +30,7 @@ class FakeVocabulary:
     end_tokens = frozenset({END})
     markers = frozenset({END})
     infill = None
+    pair_frame = PairFrame(before=[END], between=[END, END], after=[END])
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         return [LETTERS.index(letter) for letter in text]
@@ -45,7 +53,7 @@ class FakeModel:
     answer. `cells` None is room for everybody; `can_roll_back` False refuses to cut a state. With a
     `memory` the logits follow from that many last tokens alone, so that it soon repeats itself."""
 
-    is_embedding_model = False
+    rerank_template = None
 
     def __init__(
         self,
@@ -56,8 +64,10 @@ class FakeModel:
         cells: int | None = None,
         can_roll_back: bool = True,
         memory: int | None = None,
+        kind: ModelKind = ModelKind.CHAT,
     ) -> None:
         self.memory = memory
+        self.kind = kind
         self.slots = slots
         self.context_tokens = context_tokens
         self.batch_tokens = batch_tokens
@@ -94,6 +104,10 @@ class FakeModel:
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         self.largest_pass = max(self.largest_pass, sum(map(len, inputs)))
         return np.array([[sum(tokens), len(tokens)] for tokens in inputs], dtype=np.float32)
+
+    def rank(self, inputs: list[list[int]]) -> NDArray[np.float64]:
+        self.largest_pass = max(self.largest_pass, sum(map(len, inputs)))
+        return np.array([1 / len(tokens) for tokens in inputs])
 
     def _compute(self, item: Work) -> list[NDArray[np.float32]]:
         sequence = item.sequence
@@ -178,7 +192,7 @@ def start(**fields: object) -> Start:
         "cache_type": "f32",
         "flash_attention": False,
         "cells": None,
-        "is_embedding_model": None,
+        "kind": None,
         "queue_limit": 1000,
         "queue_deadline_s": 60,
         "choices_limit": 8,

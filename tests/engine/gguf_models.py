@@ -18,44 +18,49 @@ def byte_characters() -> list[str]:
     return [chr(byte if byte in printable else next(spare)) for byte in range(256)]
 
 
+RERANK_TEMPLATE = "<|im_start|>Query: {query}\nDocument: {document}<|im_end|>\n"
+
+
 def write_llama(
-    path: Path, *, seed: int = 0, layers: int = 2, size: int = 64, can_infill: bool = False
+    path: Path,
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    size: int = 64,
+    can_infill: bool = False,
+    can_rank: bool = False,
 ) -> Path:
     """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text.
-    With `can_infill` three tokens more, for texts with a hole."""
-    writer = GGUFWriter(str(path), "llama")
-    infill = INFILL if can_infill else []
-    tokens = [*byte_characters(), *MERGED, *CONTROL, *USER_DEFINED, *infill]
-    kinds = [TokenType.NORMAL] * (256 + len(MERGED))
-    kinds += [TokenType.CONTROL] * len(CONTROL) + [TokenType.USER_DEFINED] * len(USER_DEFINED)
-    kinds += [TokenType.CONTROL] * len(infill)
+    With `can_infill` three tokens more, for texts with a hole. With `can_rank` it is a qwen3 that
+    says yes or no to a query and a document in its own template."""
+    writer = GGUFWriter(str(path), "qwen3" if can_rank else "llama")
     writer.add_name("tiny random")
     _shape(writer, layers=layers, size=size)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(size // 4)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(_merges())
-    writer.add_eos_token_id(tokens.index("<|im_end|>"))
-    writer.add_add_bos_token(False)
+    tokens = _add_gpt2_vocabulary(writer, INFILL if can_infill else [])
     writer.add_chat_template("{% for m in messages %}{{ m.content }}{% endfor %}")
-    writer.add_vocab_size(len(tokens))
+    if can_rank:
+        writer.add_pooling_type(PoolingType.RANK)
+        writer.add_classifier_output_labels(["yes", "no"])
+        writer.add_chat_template([{"name": "rerank", "template": RERANK_TEMPLATE}])
     rng = np.random.default_rng(seed)
 
     def tensor(name: str, *shape: int, scale: float = 0.2) -> None:
         writer.add_tensor(name, rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))
 
-    def ones(name: str) -> None:
-        writer.add_tensor(name, np.ones(size, dtype=np.float32))
+    def ones(name: str, length: int = size) -> None:
+        writer.add_tensor(name, np.ones(length, dtype=np.float32))
 
-    tensor("token_embd.weight", len(tokens), size, scale=0.5)
+    tensor("token_embd.weight", tokens, size, scale=0.5)
     for layer in range(layers):
         block = f"blk.{layer}."
         ones(block + "attn_norm.weight")
         ones(block + "ffn_norm.weight")
+        if can_rank:
+            ones(block + "attn_q_norm.weight", size // 4)
+            ones(block + "attn_k_norm.weight", size // 4)
         tensor(block + "attn_q.weight", size, size)
         tensor(block + "attn_k.weight", size // 2, size)
         tensor(block + "attn_v.weight", size // 2, size)
@@ -64,32 +69,50 @@ def write_llama(
         tensor(block + "ffn_up.weight", 2 * size, size)
         tensor(block + "ffn_down.weight", size, 2 * size)
     ones("output_norm.weight")
-    tensor("output.weight", len(tokens), size, scale=0.5)
+    tensor("output.weight", tokens, size, scale=0.5)
+    if can_rank:
+        tensor("cls.output.weight", 2, size)
     return _written(writer, path)
 
 
-def write_bert(path: Path, *, seed: int = 0, size: int = 32) -> Path:
-    """A float32 BERT with mean pooling over a vocabulary of words and letters."""
-    writer = GGUFWriter(str(path), "bert")
+def bert_tokens() -> list[str]:
+    """The vocabulary of the tiny BERT: markup, words, and letters that continue a word."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     words = ["the", "cat", "sat", "dog", "ran"]
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokens += ["\u2581" + word for word in [*words, *letters]] + letters
-    kinds = [TokenType.CONTROL] * 5 + [TokenType.NORMAL] * (len(tokens) - 5)
+    markup = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return [*markup, *("\u2581" + word for word in [*words, *letters]), *letters]
+
+
+def bert_pair(query: str, document: str) -> list[int]:
+    """What the tiny BERT reads of two texts made of whole words of its own."""
+    place = bert_tokens().index
+    begin, separator = [place("[CLS]")], [place("[SEP]")]
+    first, second = (
+        [place("\u2581" + word) for word in text.split()] for text in (query, document)
+    )
+    return begin + first + separator + second + separator
+
+
+def write_bert(
+    path: Path,
+    *,
+    seed: int = 0,
+    size: int = 32,
+    pooling: PoolingType | None = PoolingType.MEAN,
+    labels: int = 0,
+) -> Path:
+    """A float32 BERT over a vocabulary of words and letters. With `labels` it has a classification
+    head that gives a number for each."""
+    writer = GGUFWriter(str(path), "bert")
     writer.add_name("tiny bert")
     _shape(writer, layers=1, size=size)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
-    writer.add_pooling_type(PoolingType.MEAN)
-    writer.add_tokenizer_model("bert")
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_type_count(2)
-    writer.add_unk_token_id(1)
-    writer.add_bos_token_id(2)
-    writer.add_sep_token_id(3)
-    writer.add_pad_token_id(0)
-    writer.add_mask_token_id(4)
+    if pooling is not None:
+        writer.add_pooling_type(pooling)
+    if labels:
+        writer.add_classifier_output_labels([f"LABEL_{label}" for label in range(labels)])
+    tokens = _add_bert_vocabulary(writer)
     rng = np.random.default_rng(seed)
 
     def tensor(name: str, *shape: int) -> None:
@@ -99,7 +122,7 @@ def write_bert(path: Path, *, seed: int = 0, size: int = 32) -> Path:
         writer.add_tensor(name + ".weight", np.ones(size, dtype=np.float32))
         writer.add_tensor(name + ".bias", np.zeros(size, dtype=np.float32))
 
-    tensor("token_embd.weight", len(tokens), size)
+    tensor("token_embd.weight", tokens, size)
     tensor("position_embd.weight", 512, size)
     tensor("token_types.weight", 2, size)
     norm("token_embd_norm")
@@ -113,7 +136,45 @@ def write_bert(path: Path, *, seed: int = 0, size: int = 32) -> Path:
     tensor(block + "ffn_down.weight", size, 2 * size)
     tensor(block + "ffn_down.bias", size)
     norm(block + "layer_output_norm")
+    if labels:
+        tensor("cls.weight", size, size)
+        tensor("cls.bias", size)
+        tensor("cls.output.weight", labels, size)
+        tensor("cls.output.bias", labels)
     return _written(writer, path)
+
+
+def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str]) -> int:
+    """Gives the number of its tokens."""
+    tokens = [*byte_characters(), *MERGED, *CONTROL, *USER_DEFINED, *infill]
+    kinds = [TokenType.NORMAL] * (256 + len(MERGED))
+    kinds += [TokenType.CONTROL] * len(CONTROL) + [TokenType.USER_DEFINED] * len(USER_DEFINED)
+    kinds += [TokenType.CONTROL] * len(infill)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges(_merges())
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_add_bos_token(False)
+    writer.add_vocab_size(len(tokens))
+    return len(tokens)
+
+
+def _add_bert_vocabulary(writer: GGUFWriter) -> int:
+    """Gives the number of its tokens."""
+    tokens = bert_tokens()
+    kinds = [TokenType.CONTROL] * 5 + [TokenType.NORMAL] * (len(tokens) - 5)
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_type_count(2)
+    writer.add_unk_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_sep_token_id(3)
+    writer.add_pad_token_id(0)
+    writer.add_mask_token_id(4)
+    return len(tokens)
 
 
 def _shape(writer: GGUFWriter, *, layers: int, size: int) -> None:

@@ -4,17 +4,23 @@ import pytest
 from llm_backend.engine.address import Address
 from llm_backend.engine.admission import Refused
 from llm_backend.engine.embedder import Embedder
-from llm_backend.engine.messages import Embed, Embedded, Failed, Failure
+from llm_backend.engine.messages import Embed, Embedded, Failed, Failure, ModelKind, Rank, Ranked
 from tests.engine.fakes import FakeModel, Outbox, generate, start
 
 
-def embedder(**bounds: object) -> tuple[Embedder, FakeModel, Outbox]:
-    model, outbox = FakeModel(), Outbox()
+def embedder(
+    kind: ModelKind = ModelKind.EMBEDDING, **bounds: object
+) -> tuple[Embedder, FakeModel, Outbox]:
+    model, outbox = FakeModel(kind=kind), Outbox()
     return Embedder(model, start(**bounds), outbox), model, outbox
 
 
 def submit(engine: Embedder, name: str, inputs: list, now: float = 0) -> None:
     engine.submit(Address(1, name), Embed(id=name, inputs=inputs), now)
+
+
+def rank(*documents: str, name: str = "1") -> Rank:
+    return Rank(id=name, query="q", documents=list(documents))
 
 
 def run(engine: Embedder) -> None:
@@ -65,13 +71,64 @@ def test_what_cannot_be_embedded_is_refused(inputs, failure):
     assert engine.is_idle
 
 
-def test_a_model_that_embeds_does_not_generate():
-    engine, _, _ = embedder()
+@pytest.mark.parametrize(
+    ("kind", "command", "words"),
+    [
+        (ModelKind.EMBEDDING, generate(), "makes embeddings; it cannot generate text"),
+        (ModelKind.EMBEDDING, rank("a"), "makes embeddings; it cannot rank documents"),
+        (ModelKind.RERANK, generate(), "ranks documents; it cannot generate text"),
+        (ModelKind.RERANK, Embed(id="1", inputs=["a"]), "ranks documents; it cannot embed"),
+    ],
+)
+def test_a_model_says_what_it_is_not_for(kind, command, words):
+    engine, _, _ = embedder(kind)
 
-    with pytest.raises(Refused) as caught:
-        engine.submit(Address(1, "1"), generate(), 0)
+    with pytest.raises(Refused, match=words) as caught:
+        engine.submit(Address(1, "1"), command, 0)
 
     assert caught.value.failure is Failure.UNSUPPORTED
+
+
+def test_scores_come_in_the_order_of_the_documents():
+    engine, _, outbox = embedder(ModelKind.RERANK)
+    engine.submit(Address(1, "1"), rank("ab", "cdef"), 0)
+    run(engine)
+
+    assert outbox.events["1"] == [Ranked(id="1", scores=[1 / 7, 1 / 9], prompt_tokens=16)]
+
+
+def test_documents_of_all_requests_share_a_pass_within_its_budget():
+    engine, model, outbox = embedder(ModelKind.RERANK)
+    engine.submit(Address(1, "long"), rank(*["abc"] * 10, name="long"), 0)
+    engine.submit(Address(1, "short"), rank("ab", name="short"), 0)
+    engine.turn(0)
+
+    assert "short" in outbox.events
+    run(engine)
+    assert model.largest_pass <= model.batch_tokens
+    assert "long" in outbox.events
+
+
+def test_a_pair_that_is_too_long_is_named():
+    engine, _, _ = embedder(ModelKind.RERANK)
+
+    with pytest.raises(Refused, match=r"takes 16 tokens; .* together have 17") as caught:
+        engine.submit(Address(1, "1"), rank("a", "a" * 12), 0)
+
+    assert (caught.value.failure, caught.value.field) == (
+        Failure.CONTEXT_LENGTH,
+        "documents[1]",
+    )
+
+
+@pytest.mark.parametrize("count", [0, 17])
+def test_a_request_has_as_many_documents_as_allowed(count):
+    engine, _, _ = embedder(ModelKind.RERANK)
+
+    with pytest.raises(Refused, match="1 to 16 documents") as caught:
+        engine.submit(Address(1, "1"), rank(*["a"] * count), 0)
+
+    assert caught.value.failure is Failure.INVALID
 
 
 def test_a_cancelled_request_and_one_that_waited_too_long_are_gone():

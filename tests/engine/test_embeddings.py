@@ -1,10 +1,14 @@
 """Embeddings with a real model."""
 
+import asyncio
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from llm_backend.engine import Engine, EngineRefused
-from llm_backend.engine.messages import Embedded, Failure, Generate
+from llm_backend.engine.messages import Embedded, Failure, Generate, ModelKind
 from tests.engine.conftest import config
 
 
@@ -20,7 +24,7 @@ async def test_texts_become_unit_vectors_that_know_alike_from_other(tiny_bert):
         alone = vectors(await engine.embed(["the dog ran"]))
 
         found = vectors(together)
-        assert info.is_embedding_model
+        assert info.kind is ModelKind.EMBEDDING
         assert together.prompt_tokens == 15
         assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
         assert found[0] == pytest.approx(found[2], abs=1e-5)
@@ -51,12 +55,36 @@ async def test_what_cannot_be_embedded_is_refused(tiny_bert):
             assert caught.value.failure is failure
         with pytest.raises(EngineRefused, match="cannot generate"):
             await engine.generate(Generate(id="1", prompt="a"))
+        with pytest.raises(EngineRefused, match="cannot rank"):
+            await engine.rank("cat", ["dog"])
 
 
 async def test_a_model_that_generates_can_be_made_to_embed(tiny_llama):
-    async with Engine(config(tiny_llama, is_embedding_model=True)) as engine:
+    async with Engine(config(tiny_llama, kind=ModelKind.EMBEDDING)) as engine:
         await engine.ready()
         found = vectors(await engine.embed(["the cat", "a hat", "the cat"]))
 
         assert found[0] == pytest.approx(found[2], abs=1e-5)
         assert np.linalg.norm(found[1]) == pytest.approx(1, abs=1e-5)
+
+
+async def test_memory_stays_flat_over_ten_thousand_short_texts(tiny_bert):
+    async with Engine(config(tiny_bert)) as engine:
+        await engine.ready()
+        await embed_texts(engine, 2_000)
+        warm = resident_bytes(engine)
+        await embed_texts(engine, 10_000)
+
+        assert resident_bytes(engine) <= 1.02 * warm
+
+
+async def embed_texts(engine: Engine, count: int, *, requests: int = 8, inputs: int = 25) -> None:
+    """Embed `count` texts of one to six words, several requests at a time."""
+    texts = [f"the {chr(97 + number % 26)} cat" * (1 + number % 2) for number in range(inputs)]
+    for _ in range(count // (requests * inputs)):
+        await asyncio.gather(*(engine.embed(texts) for _ in range(requests)))
+
+
+def resident_bytes(engine: Engine) -> int:
+    pages = int(Path(f"/proc/{engine.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

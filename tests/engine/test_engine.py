@@ -14,7 +14,14 @@ import pytest
 
 import llm_backend.builtin
 from llm_backend.engine import Engine, EngineRefused
-from llm_backend.engine.messages import Delta, Failure, FinishReason, Generate, Sampling
+from llm_backend.engine.messages import (
+    Delta,
+    Failure,
+    FinishReason,
+    Generate,
+    ModelKind,
+    Sampling,
+)
 from tests.engine.conftest import answer, config, eventually
 from tests.engine.gguf_models import write_llama
 
@@ -81,7 +88,7 @@ async def test_the_model_says_what_it_is(engine):
     assert engine.state == "ready"
     assert (info.architecture, info.name) == ("llama", "tiny random")
     assert (info.context_tokens, info.slots, info.vocabulary_size) == (512, 4, 274)
-    assert (info.eos_token, info.is_embedding_model) == ("<|im_end|>", False)
+    assert (info.eos_token, info.kind) == ("<|im_end|>", ModelKind.CHAT)
 
 
 async def test_greedy_tokens_are_those_of_the_bindings_own_class(say, reference):

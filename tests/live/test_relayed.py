@@ -109,6 +109,17 @@ def test_embeddings_and_completions_of_other_models_are_relayed(pair):
     assert answer.model == "far"
 
 
+def test_documents_for_other_models_are_ranked_upstream(pair):
+    response = httpx.post(
+        f"{pair.gateway.base_url}/rerank",
+        json={"model": "far", "query": "cat", "documents": ["dog"]},
+        headers={"authorization": "Bearer sk-client"},
+    )
+
+    assert response.status_code == 400
+    assert "cannot rank documents" in response.json()["error"]["message"]  # the upstream's words
+
+
 def test_fields_that_the_document_does_not_know_reach_the_upstream(pair):
     response = httpx.post(
         f"{pair.gateway.base_url}/chat/completions",

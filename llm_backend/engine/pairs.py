@@ -1,0 +1,59 @@
+"""A query and a document as one input, in the form that a rerank model was trained on."""
+
+import re
+
+from llm_backend.engine.model import Vocabulary
+
+__all__ = ["PairTokenizer"]
+
+_PLACES = re.compile(r"\{query\}|\{document\}")
+
+
+class PairTokenizer:
+    """Tokenizes pairs: framed by the model's special tokens, or within its own template, in which
+    `{query}` and `{document}` stand for the texts. Special tokens are recognised in a template;
+    text in a text is text, even where it looks like one.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, template: str | None) -> None:
+        self._vocabulary = vocabulary
+        self._template = None if template is None else _parts(template, vocabulary)
+
+    def tokens(self, query: str, document: str) -> list[int]:
+        """The tokens of one pair."""
+        if self._template is None:
+            return self._framed(query, document)
+        texts = {"{query}": query, "{document}": document}
+        tokens: list[int] = []
+        for part in self._template:
+            if isinstance(part, int):
+                tokens.append(part)
+            else:
+                tokens += self._text(_PLACES.sub(lambda place: texts[place[0]], part))
+        return tokens
+
+    def _framed(self, query: str, document: str) -> list[int]:
+        frame = self._vocabulary.pair_frame
+        return [
+            *frame.before,
+            *self._text(query),
+            *frame.between,
+            *self._text(document),
+            *frame.after,
+        ]
+
+    def _text(self, text: str) -> list[int]:
+        return self._vocabulary.tokenize(text, parse_special=False)
+
+
+def _parts(template: str, vocabulary: Vocabulary) -> list[int | str]:
+    """The template cut at its special tokens, between which text is tokenized by itself anyway."""
+    labels = {
+        vocabulary.label(token).decode(errors="replace"): token for token in vocabulary.markers
+    }
+    found = sorted((label for label in labels if label and label in template), key=len)
+    if not found:
+        return [template]
+    longest_first = "|".join(map(re.escape, reversed(found)))
+    pieces = re.split(f"({longest_first})", template)
+    return [labels.get(piece, piece) for piece in pieces if piece]
