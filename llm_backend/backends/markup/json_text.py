@@ -13,6 +13,7 @@ _ESCAPED = '"\\/bfnrt'
 _HEX = "0123456789abcdefABCDEF"
 _SCALAR = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|true|false|null", re.ASCII)
 _SCALAR_CHARACTER = re.compile(r"[-+.0-9A-Za-z]", re.ASCII)
+_PLAIN = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]+')  # what means nothing but itself in a string
 _FOREIGN = {"True": "true", "False": "false", "None": "null"}  # models slip into Python
 
 
@@ -77,6 +78,17 @@ class JsonText:
         elif self._state in ("value", "scalar") and (not self._stack or self._stack[-1] == "{"):
             text = "null"
         return text + "".join(_OPEN[bracket] for bracket in reversed(self._stack))
+
+    def take_run(self, text: str, start: int) -> int:
+        """Take what stands in `text` from `start` on as far as it only goes on with a string; gives
+        where that ends, 0 if there is nothing of the kind."""
+        if self._state != "string" or self._held:
+            return 0
+        run = _PLAIN.match(text, start)
+        if run is None:
+            return 0
+        self._certain.append(run[0])
+        return run.end()
 
     def end_scalar(self) -> None:
         """Nothing more comes: a number or a word that may end here has ended."""

@@ -42,8 +42,8 @@ class MarkupParser:
 
     def feed(self, text: str) -> list[Part]:
         """The parts that these characters make certain."""
-        for char in text:
-            self._steps.send(char)
+        if text:  # none would be the end
+            self._steps.send(text)
         return self._drain()
 
     def finish(self, *, is_cut: bool = False) -> list[Part]:

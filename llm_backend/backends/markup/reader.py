@@ -1,13 +1,14 @@
 """A text that is still coming, read by parsers that are generators, and what they make of it.
 
-A parser asks for characters with `yield from`; whoever feeds it sends them one at a time, so that
-nothing can depend on how the text was cut. It looks at `reader.here`, moves on with `advance`, and
-raises `NoCall` where the text is not what it expects: what it took since the last `settle` is then
-read again, as text.
+A parser asks for characters with `yield from`, and gets them one at a time, so that nothing depends
+on how the text was cut. It looks at `reader.here`, moves on with `advance`, and raises `NoCall`
+where the text is not what it expects: what it took since the last `settle` is then read again, as
+text. Where nothing can happen, in plain text and in strings, it goes over many at once.
 """
 
-from collections import deque
+import re
 from collections.abc import Callable, Generator, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from llm_backend.backends.markup.json_text import JsonText
@@ -45,7 +46,8 @@ class Reader:
         self.calls = 0  # begun so far
         self._hidden = sorted(hidden, key=len, reverse=True)
         self._taken: list[str] = []
-        self._again: deque[str] = deque()  # to be read once more
+        self._text = ""  # what has come and was not read before; `here` is its character at `_at`
+        self._at = 0
         self._is_over = False
         self._call: JsonText | None = None
         self._space: str | None = ""  # white space that is text only if text follows it
@@ -74,9 +76,9 @@ class Reader:
 
     def read_again(self) -> None:
         """Go back to where all that came before had been understood."""
-        self._again.extendleft(reversed([*self._taken, *self.here]))
-        self._taken = []
-        self.here = self._again.popleft() if self._again else ""
+        self._text = "".join(self._taken) + self._text[self._at :]
+        self._at, self._taken = 0, []
+        self.here = self._text[:1]
 
     def skip_space(self) -> Steps[None]:
         """Move over white space."""
@@ -99,7 +101,13 @@ class Reader:
         """Move over text up to one of these marks or the end of all; gives the mark. `write` gets
         the text as soon as no mark can still claim it. The text before must be settled."""
         held = ""
+        plain = _plain(tuple(marks))
         while self.here:
+            if not held and (run := plain.match(self._text, self._at)):
+                write(run[0])
+                self._at = run.end() - 1
+                yield from self._move()
+                continue
             held += self.here
             mark = next((mark for mark in marks if held.endswith(mark)), "")
             certain = len(held) - (len(mark) or max((_overlap(held, m) for m in marks), default=0))
@@ -116,13 +124,11 @@ class Reader:
         return ""
 
     def _move(self) -> Steps[None]:
-        if self._again:
-            self.here = self._again.popleft()
-        elif not self._is_over:
-            self.here = yield
-            self._is_over = not self.here
-        else:
-            self.here = ""
+        self._at += 1
+        if self._at >= len(self._text) and not self._is_over:
+            self._text, self._at = (yield), 0
+            self._is_over = not self._text
+        self.here = self._text[self._at : self._at + 1]
 
     def expect(self, text: str) -> Steps[None]:
         """Move over exactly this."""
@@ -208,6 +214,11 @@ class Reader:
         while not call.is_complete:
             if not self.here:
                 raise NoCall
+            if end := call.take_run(self._text, self._at):
+                self.parts.append(Arguments(call.drain()))
+                self._at = end - 1
+                yield from self._move()
+                continue
             self.argue(self.here)
             if call.is_complete:
                 self.end_call()
@@ -236,6 +247,13 @@ class Reader:
         self.parts.append(Arguments(self._call.drain() + self._call.closing()))
         self._call = None
         self.parts.append(CallEnd())
+
+
+@lru_cache(maxsize=256)
+def _plain(marks: tuple[str, ...]) -> re.Pattern[str]:
+    """Text in which none of these marks can begin."""
+    firsts = re.escape("".join(mark[0] for mark in marks))
+    return re.compile(f"[^{firsts}]+" if firsts else r"(?s:.+)")
 
 
 def _overlap(text: str, mark: str) -> int:
