@@ -5,8 +5,8 @@ import functools
 import importlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from llm_backend.settings import BUILTIN, Settings, SettingsError, load_settings
 from llm_backend.store import Chats, Database, StoreError, StoreUnavailable, migrate
 from llm_backend.telemetry import Metrics, configure_logging
 
-__all__ = ["App", "CannotStart", "create_app", "migrate_database"]
+__all__ = ["App", "CannotStart", "create_app", "migrate_database", "opened_engines"]
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +47,21 @@ class CannotStart(Exception):
 
 def create_app() -> "App":
     """For ASGI servers of your own: `uvicorn --factory llm_backend.app:create_app`."""
-    return App(load_settings())
+    settings = load_settings()
+    if settings.processes > 1:
+        raise SettingsError("`processes` is for `llm-backend serve`; unset it for other servers.")
+    return App(settings)
 
 
 class App:
-    """The ASGI application. Answers while it is open: by `opened`, or by a server's lifespan."""
+    """The ASGI application. Answers while it is open: by `opened`, or by a server's lifespan.
 
-    def __init__(self, settings: Settings) -> None:
+    `shared` is the folder where another process has opened engines, for one of several processes.
+    """
+
+    def __init__(self, settings: Settings, shared: Path | None = None) -> None:
         self._settings = settings
+        self._shared = shared
         self._answer: ASGIApp | None = None
 
     @asynccontextmanager
@@ -63,12 +70,13 @@ class App:
 
         Raises `CannotStart`, one sentence for the person who must act.
         """
-        configure_logging(self._settings.log_level, self._settings.log_format)
+        settings, shared = self._settings, self._shared
+        configure_logging(
+            settings.log_level, settings.log_format, tells_process=settings.processes > 1
+        )
         async with AsyncExitStack() as stack:
-            try:
-                self._answer = await stack.enter_async_context(_answering(self._settings))
-            except (SettingsError, StoreError, ContractMissing, OSError) as error:
-                raise CannotStart(_sentence(error)) from error
+            with _start_translated():
+                self._answer = await stack.enter_async_context(_answering(settings, shared))
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,6 +99,37 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+@asynccontextmanager
+async def opened_engines(settings: Settings, shared: Path) -> AsyncIterator[None]:
+    """What several API processes need: engines with their doors in the folder `shared`, and a
+    database with this version's tables. Raises `CannotStart`.
+    """
+    async with AsyncExitStack() as stack:
+        with _start_translated():
+            await _migrate_for_others(settings)
+            for number, path in enumerate(_cards(settings).values()):
+                config = _engine_config(settings, path, _door(shared, number))
+                await stack.enter_async_context(Engine(config))
+        yield
+
+
+async def _migrate_for_others(settings: Settings) -> None:
+    try:
+        await migrate_database(settings)
+    except StoreUnavailable as error:
+        if not settings.has_database_server:
+            raise
+        log.warning("database_unavailable", extra={"reason": str(error)})  # they try again
+
+
+@contextmanager
+def _start_translated() -> Iterator[None]:
+    try:
+        yield
+    except (SettingsError, StoreError, ContractMissing, OSError) as error:
+        raise CannotStart(_sentence(error)) from error
+
+
 async def migrate_database(settings: Settings) -> None:
     """Brings the database's tables to this version."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -99,7 +138,7 @@ async def migrate_database(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _answering(settings: Settings) -> AsyncIterator[ASGIApp]:
+async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators; they are closed in the reverse order."""
     cards = _cards(settings)
     aliases = _aliases(settings, [card.id for card in cards])
@@ -110,15 +149,15 @@ async def _answering(settings: Settings) -> AsyncIterator[ASGIApp]:
         database = await stack.enter_async_context(Database.open(settings.database))
         await _migrate(database, settings, stack)
         upstream = await _upstream(settings, stack)
-        metrics = Metrics()
+        metrics = Metrics(shared)
         local = [
             LocalModel(
                 card,
-                await stack.enter_async_context(Engine(_engine_config(settings, path))),
+                await stack.enter_async_context(_engine(settings, path, shared, number)),
                 functools.partial(_count, metrics),
                 tool_format=formats.get(card.id),
             )
-            for card, path in cards.items()
+            for number, (card, path) in enumerate(cards.items())
         ]
         memory = ChatMemory(Chats(database), settings.store_chats)
         stack.push_async_callback(memory.settle)
@@ -298,9 +337,21 @@ def _tool_formats(settings: Settings, models: list[str]) -> Mapping[str, str]:
     return formats
 
 
-def _engine_config(settings: Settings, path: Path) -> EngineConfig:
+def _engine(settings: Settings, path: Path, shared: Path | None, number: int) -> Engine:
+    """An engine of this process's own, or the one that another has opened in `shared`."""
+    if shared is None:
+        return Engine(_engine_config(settings, path))
+    return Engine.of_another(_engine_config(settings, path, _door(shared, number)))
+
+
+def _door(shared: Path, number: int) -> Path:
+    return shared / f"{number}.door"
+
+
+def _engine_config(settings: Settings, path: Path, door: Path | None = None) -> EngineConfig:
     return EngineConfig(
         model_path=path,
+        door=door,
         context_tokens=settings.context_tokens,
         cache_type=settings.cache_type,
         flash_attention=settings.flash_attention,

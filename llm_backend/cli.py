@@ -76,6 +76,9 @@ def serve(
     log_prompts: Annotated[
         bool | None, typer.Option("--log-prompts", help="Log JSON request bodies.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="API processes that share the models.")
+    ] = None,
     allow_open: Annotated[
         bool | None, typer.Option("--allow-open", help="Listen beyond loopback without a key.")
     ] = None,
@@ -94,6 +97,7 @@ def serve(
         "response_validation": response_validation,
         "log_level": log_level,
         "log_prompts": log_prompts,
+        "processes": processes,
         "allow_open": allow_open,
     }
     settings = load_settings(given, config)

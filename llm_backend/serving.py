@@ -1,23 +1,21 @@
-"""Serves the application from this process, and says in one sentence why it cannot."""
+"""Listens and serves, with one process or several, and says in one sentence why it cannot."""
 
 import asyncio
 import contextlib
 import errno
-import signal
 import socket
 from collections.abc import Callable, Iterator
 
-import uvicorn
+from uvicorn.loops.auto import auto_loop_factory
 
+from llm_backend.api_server import ApiServer
 from llm_backend.app import App, CannotStart
-from llm_backend.http_protocol import HttpProtocol
+from llm_backend.processes import serve_together
 from llm_backend.settings import Settings
 
 __all__ = ["CannotServe", "serve"]
 
-
 BACKLOG = 2048
-ENDING_S = 5.0
 
 
 class CannotServe(Exception):
@@ -29,50 +27,21 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Raises `CannotServe`.
     """
-    app = App(settings)
-    config = uvicorn.Config(
-        app,
-        http=HttpProtocol,
-        lifespan="off",  # `_serve` opens and closes the application around the server
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        date_header=False,  # ours are dated by the envelope, relayed ones by their upstream
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
-    )
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
             try:
-                runner.run(_serve(app, config, listener, lambda: announce(address)))
+                runner.run(_serve(settings, listener, lambda: announce(address)))
             except CannotStart as error:
                 raise CannotServe(str(error)) from error
 
 
-async def _serve(
-    app: App, config: uvicorn.Config, listener: socket.socket, on_open: Callable[[], None]
-) -> None:
-    # The server takes these signals while it runs and raises them again when it has stopped: then
-    # there is still something to close.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    async with app.opened():
-        on_open()
-        server = uvicorn.Server(config)
-        await server.serve(sockets=[listener])
-        await _ended(server)
-
-
-async def _ended(server: uvicorn.Server) -> None:
-    """Waits until what was still running when the grace period was over has ended."""
-    tasks = set(server.server_state.tasks)
-    if server.force_exit:  # otherwise they have been cancelled
-        for task in tasks:
-            task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=ENDING_S)
+async def _serve(settings: Settings, listener: socket.socket, on_open: Callable[[], None]) -> None:
+    if settings.processes > 1:
+        await serve_together(settings, listener, on_open)
+    else:
+        await ApiServer(App(settings), settings).serve(listener, on_open)
 
 
 @contextlib.contextmanager

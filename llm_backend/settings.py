@@ -4,6 +4,7 @@ The only reader of the environment and of the config file. A value that cannot b
 start with one sentence (`SettingsError`), never with a silent default.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -20,7 +21,16 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-__all__ = ["BUILTIN", "Settings", "SettingsError", "configuration_markdown", "load_settings"]
+__all__ = [
+    "BUILTIN",
+    "Settings",
+    "SettingsError",
+    "configuration_markdown",
+    "environment_with",
+    "load_settings",
+    "settings_as_json",
+    "settings_from_json",
+]
 
 BUILTIN = "builtin"
 PREFIX = "LLM_BACKEND_"
@@ -159,6 +169,12 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="Form of log lines.")
     log_prompts: bool = Field(False, description="Log JSON request bodies; never keys.")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="API processes; they share the engines, which are one per model.",
+    )
     shutdown_grace_s: int = Field(20, ge=0, description="Seconds running streams get to finish.")
 
     @field_validator(
@@ -244,6 +260,34 @@ def load_settings(
         raise SettingsError(_sentence(error)) from error
 
 
+def settings_as_json(settings: Settings) -> str:
+    """All of them, keys included, for another process of this server."""
+    return json.dumps(settings.model_dump(), default=_plain)
+
+
+def settings_from_json(text: str) -> Settings:
+    """What `settings_as_json` gave; neither environment nor file is read again."""
+
+    class Given(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    return Given(**json.loads(text))
+
+
+def environment_with(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment and `more`, for a process that it starts."""
+    return {**os.environ, **more}
+
+
 def configuration_markdown() -> str:
     """The text of `docs/configuration.md`: every setting, its names, default and meaning."""
     lines = [
@@ -264,6 +308,10 @@ def configuration_markdown() -> str:
         shown = ", ".join(f"`{one}`" for one in names)
         lines.append(f"| `{name}` | {shown} | {_shown(field.default)} | {field.description} |")
     return "\n".join(lines) + "\n"
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _shown(default: object) -> str:

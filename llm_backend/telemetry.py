@@ -5,24 +5,38 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-__all__ = ["EngineMetrics", "Metrics", "configure_logging"]
+__all__ = [
+    "METRICS_FOLDER_NAME",
+    "EngineMetrics",
+    "Metrics",
+    "configure_logging",
+    "forget_process",
+]
+
+METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
 
 # what every record has anyway; the rest was given as `extra`
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def configure_logging(level: str, form: Literal["text", "json"]) -> None:
-    """Log lines to standard error, in one of two forms."""
+def configure_logging(
+    level: str, form: Literal["text", "json"], *, tells_process: bool = False
+) -> None:
+    """Log lines to standard error, in one of two forms, with the number of the process if there are
+    several."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
+    lines = _JsonLines if form == "json" else _TextLines
+    handler.setFormatter(lines(tells_process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("connexion", "asyncio", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
@@ -44,12 +58,21 @@ _ENGINE_COUNTERS = {
 
 
 class Metrics:
-    """The server's metrics, in a registry of its own."""
+    """The server's metrics, in registries of its own.
+
+    Where several processes serve, each keeps its values in files in the folder `shared`, and any of
+    them tells the sums. That values live in files is decided when the library is imported, by
+    `METRICS_FOLDER_NAME` in the environment.
+    """
 
     media_type = CONTENT_TYPE_LATEST
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Path | None = None) -> None:
         self._registry = CollectorRegistry()
+        self._told = self._registry
+        if shared is not None:
+            self._told = CollectorRegistry()
+            MultiProcessCollector(self._told, str(shared))  # type: ignore[no-untyped-call] # its library's
         self.requests = Counter(
             "llm_backend_requests",
             "Answered requests.",
@@ -63,7 +86,10 @@ class Metrics:
             registry=self._registry,
         )
         self.in_flight = Gauge(
-            "llm_backend_requests_in_flight", "Requests being answered.", registry=self._registry
+            "llm_backend_requests_in_flight",
+            "Requests being answered.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
         )
 
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.")
@@ -77,7 +103,7 @@ class Metrics:
             "tokens_per_second", "Speed of one answer after its first token.", _SPEEDS
         )
         self.engines = EngineMetrics()
-        self._registry.register(self.engines)
+        self._told.register(self.engines)
 
     def answered(
         self,
@@ -112,7 +138,12 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text format of Prometheus."""
-        return generate_latest(self._registry)
+        return generate_latest(self._told)
+
+
+def forget_process(shared: Path, pid: int) -> None:
+    """A process has ended: what it counted stays, what it was doing does not."""
+    mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call] # its library's
 
 
 class EngineMetrics(Collector):
@@ -148,15 +179,22 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
-class _TextLines(logging.Formatter):
+class _Lines(logging.Formatter):
+    def __init__(self, tells_process: bool) -> None:
+        super().__init__()
+        self._tells_process = tells_process
+
+
+class _TextLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
         extra = "".join(f" {name}={value}" for name, value in _extra(record).items())
-        line = f"{stamp} {record.levelname.lower():7} {record.getMessage()}{extra}"
+        process = f"[{record.process}] " if self._tells_process else ""
+        line = f"{stamp} {record.levelname.lower():7} {process}{record.getMessage()}{extra}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-class _JsonLines(logging.Formatter):
+class _JsonLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         event = {
             "at": round(record.created, 3),
@@ -165,6 +203,8 @@ class _JsonLines(logging.Formatter):
             "event": record.getMessage(),
             **_extra(record),
         }
+        if self._tells_process:
+            event["process"] = record.process
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
         return json.dumps(event, default=str)

@@ -33,11 +33,18 @@ class Served:
 
     def workers(self) -> list[int]:
         """The process ids of its engine processes."""
+        return self._children(b"llm_backend.engine")
+
+    def api_processes(self) -> list[int]:
+        """The process ids of its API processes, where there are several."""
+        return self._children(b"llm_backend.api_process")
+
+    def _children(self, name: bytes) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [
             int(pid)
             for pid in children.read_text().split()
-            if b"llm_backend.engine" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if name in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
 
     def wait_ready(self) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 
-from llm_backend.app import _migrate_later
+import pytest
+
+from llm_backend.app import _migrate_later, create_app
+from llm_backend.settings import SettingsError
 from llm_backend.store import UnknownSchema
 
 
@@ -23,3 +26,10 @@ async def test_a_database_that_came_up_and_cannot_be_migrated_is_told_to_a_perso
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == ("CRITICAL", "database_not_migrated")
     assert "9999" in record.reason
+
+
+def test_an_application_for_another_server_is_one_process(monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_PROCESSES", "2")
+
+    with pytest.raises(SettingsError, match="`processes` is for `llm-backend serve`"):
+        create_app()

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.settings import Settings, SettingsError, load_settings
+from llm_backend.settings import (
+    Settings,
+    SettingsError,
+    environment_with,
+    load_settings,
+    settings_as_json,
+    settings_from_json,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +118,27 @@ def test_the_data_folder_is_absolute_and_holds_the_database(tmp_path):
 
     assert settings.database == f"sqlite:///{tmp_path}/llm-backend.sqlite3"
     assert Settings.model_fields["data_dir"].default == Path("~/.local/share/llm-backend")
+
+
+def test_another_process_gets_the_same_settings_whatever_its_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_API_KEYS", "sk-one,sk-two")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@db/chats")
+    given = {"data_dir": tmp_path, "slots": 3, "aliases": ("a", "b=c"), "openai_api_key": None}
+    settings = load_settings(given)
+    text = settings_as_json(settings)
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("LLM_BACKEND_SLOTS", "5")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    found = settings_from_json(text)
+
+    assert found.model_dump() == settings.model_dump()
+    assert found.database == "postgresql://me:secret@db/chats"
+    assert found.openai_api_key is None
+
+
+def test_a_child_gets_this_environment_and_more(monkeypatch):
+    monkeypatch.setenv("SOME_NAME", "here")
+
+    found = environment_with({"ANOTHER_NAME": "there"})
+
+    assert (found["SOME_NAME"], found["ANOTHER_NAME"]) == ("here", "there")

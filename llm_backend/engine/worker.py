@@ -153,7 +153,8 @@ class Worker:
 def main() -> None:
     """Load what the owner's `Start` says, prove it with a forward pass, then serve."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the owner, which shuts us down
+    for number in (signal.SIGINT, signal.SIGTERM):  # a group's reach the owner, which shuts us down
+        signal.signal(number, signal.SIG_IGN)
     hub = Hub()
     owner = hub.add(socket.socket(fileno=int(sys.argv[-1])))
     start = _first_command(hub)

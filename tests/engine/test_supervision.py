@@ -162,6 +162,17 @@ async def test_a_bug_in_a_turn_fails_that_turns_requests_only(tiny_llama):
         assert engine.pid == pid
 
 
+async def test_a_worker_leaves_the_end_that_a_group_is_told_to_its_owner(tiny_llama):
+    async with Engine(config(tiny_llama)) as engine:
+        await engine.ready()
+        generation = await engine.generate(request(max_tokens=100))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(engine.pid, number)
+
+        assert len([delta async for delta in generation]) > 0
+        assert engine.state == "ready"
+
+
 async def test_the_worker_ends_when_its_owner_dies(tiny_llama):
     program = (
         "import asyncio, os, sys\n"

@@ -23,7 +23,7 @@ from llm_backend.store import (
 from llm_backend.store import sqlite as sqlite_engine
 from llm_backend.store.translation import translated
 
-from .chat_values import a_chat
+from .chat_values import a_chat, every_chat
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,18 @@ async def test_a_database_that_another_process_holds_is_locked(sqlite_url, monke
         assert not (await chats.list()).items
         other.close()
         await chats.add(a_chat(), [])
+
+
+async def test_processes_that_write_at_once_wait_for_each_other(database_url):
+    async with Database.open(database_url) as one, Database.open(database_url) as other:
+        await asyncio.gather(migrate(one), migrate(other))
+        chats = [a_chat(id=f"chat-{number}") for number in range(200)]
+        await asyncio.gather(
+            *(Chats((one, other)[number % 2]).add(chat, []) for number, chat in enumerate(chats))
+        )
+
+        stored = {chat.id async for chat in every_chat(Chats(one))}
+    assert stored == {chat.id for chat in chats}
 
 
 async def test_readers_do_not_wait_for_a_writer(sqlite_url):

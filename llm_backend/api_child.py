@@ -1,0 +1,90 @@
+"""The parent's hold on one API process: started, listened to, told to end."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Self
+
+from llm_backend.settings import Settings, environment_with, settings_as_json
+from llm_backend.telemetry import METRICS_FOLDER_NAME
+
+__all__ = ["ApiChild"]
+
+_WORD_BYTES = 1 << 20  # a sentence
+
+
+class ApiChild:
+    """A process that runs `llm_backend.api_process`."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def begin(cls, settings: Settings, listener: socket.socket, shared: Path) -> Self:
+        """Start one. A session of its own keeps the terminal's Ctrl-C from it: its parent ends it.
+
+        Raises `OSError` if there is no room for another process.
+        """
+        ours, theirs = socket.socketpair()
+        inherited = [listener.fileno(), theirs.fileno()]
+        with contextlib.ExitStack() as on_failure, theirs:
+            on_failure.enter_context(ours)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "llm_backend.api_process", *map(str, inherited)),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=inherited,
+                start_new_session=True,
+                env=environment_with({METRICS_FOLDER_NAME: str(shared)}),
+            )
+            on_failure.pop_all()
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_WORD_BYTES)
+        told = {"settings": settings_as_json(settings), "shared": str(shared)}
+        writer.write(json.dumps(told).encode() + b"\n")
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    async def cannot_serve(self) -> str | None:
+        """Why it cannot serve; None once it does."""
+        try:
+            line = await self._reader.readline()
+        except OSError:
+            line = b""
+        if line:
+            reason: str | None = json.loads(line)
+            return reason
+        return f"An API process {await self.ended()} before it served."
+
+    async def ended(self) -> str:
+        """How it has ended, once it has."""
+        status = await self._process.wait()
+        self._writer.close()
+        if status >= 0:
+            return f"ended with status {status}"
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-status).name}"
+        return f"was ended by signal {-status}"
+
+    def stop(self) -> None:
+        """Ask it to end when its running answers have ended, or their grace period."""
+        with contextlib.suppress(OSError):  # it has gone
+            self._writer.write_eof()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)

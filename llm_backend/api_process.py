@@ -1,0 +1,63 @@
+"""One of several API processes: `python -m llm_backend.api_process LISTENER CONTROL`, both of them
+inherited file descriptors.
+
+Over CONTROL its parent tells it one line: the settings and the folder that is shared. It answers
+with one line: `null` when it serves, or why it cannot. When its parent closes CONTROL, it stops.
+"""
+
+import asyncio
+import json
+import socket
+import sys
+from pathlib import Path
+
+from uvicorn.loops.auto import auto_loop_factory
+
+from llm_backend.api_server import ApiServer
+from llm_backend.app import App, CannotStart
+from llm_backend.engine.parent import die_with_parent
+from llm_backend.settings import settings_from_json
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve until told to stop; exit status 1 if that is not possible."""
+    die_with_parent()
+    listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[-2:])
+    with control.makefile("rb") as file:
+        line = file.readline()
+    if not line:  # the parent has gone already
+        return
+    told = json.loads(line)
+    settings = settings_from_json(told["settings"])
+    server = ApiServer(App(settings, shared=Path(told["shared"])), settings)
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(_serve(server, listener, control))
+
+
+async def _serve(server: ApiServer, listener: socket.socket, control: socket.socket) -> None:
+    reader, writer = await asyncio.open_unix_connection(sock=control)
+    watching = asyncio.create_task(_stop_at_end(reader, server))
+    try:
+        await server.serve(listener, lambda: _tell(writer, None))
+    except CannotStart as error:
+        _tell(writer, str(error))
+        await writer.drain()
+        raise SystemExit(1) from error
+    finally:
+        watching.cancel()
+        writer.close()
+
+
+def _tell(writer: asyncio.StreamWriter, reason: str | None) -> None:
+    writer.write(json.dumps(reason).encode() + b"\n")
+
+
+async def _stop_at_end(reader: asyncio.StreamReader, server: ApiServer) -> None:
+    await reader.read()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The application behind uvicorn, in this process."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from llm_backend.app import App
+from llm_backend.http_protocol import HttpProtocol
+from llm_backend.settings import Settings
+
+__all__ = ["ENDING_S", "ApiServer"]
+
+ENDING_S = 5.0  # for what was still running when the grace period was over
+
+
+class ApiServer:
+    """Answers what comes to a listening socket until `stop`, SIGINT or SIGTERM."""
+
+    def __init__(self, app: App, settings: Settings) -> None:
+        self._app = app
+        config = uvicorn.Config(
+            app,
+            http=HttpProtocol,
+            lifespan="off",  # `_serve` opens and closes the application around the server
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,  # ours are dated by the envelope, relayed ones by their upstream
+            timeout_graceful_shutdown=settings.shutdown_grace_s,
+        )
+        self._server = uvicorn.Server(config)
+
+    def stop(self) -> None:
+        """Take no more connections; running answers get their grace period."""
+        self._server.should_exit = True
+
+    async def serve(self, listener: socket.socket, on_open: Callable[[], None]) -> None:
+        """Returns when it has been stopped and everything is closed. Raises `CannotStart`."""
+        # The server takes these signals while it runs and raises them again when it has stopped:
+        # then there is still something to close.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self.stop())
+        async with self._app.opened():
+            on_open()
+            await self._server.serve(sockets=[listener])
+            await self._ended()
+
+    async def _ended(self) -> None:
+        """Waits until what was still running when the grace period was over has ended."""
+        tasks = set(self._server.server_state.tasks)
+        if self._server.force_exit:  # otherwise they have been cancelled
+            for task in tasks:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=ENDING_S)

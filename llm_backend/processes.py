@@ -1,0 +1,170 @@
+"""Several API processes behind one listening socket, over engines that all of them share.
+
+This process serves nobody: it owns the engines, keeps the API processes alive and ends them. So the
+death of any process that reads what strangers send costs only what that process was answering.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from llm_backend.api_child import ApiChild
+from llm_backend.api_server import ENDING_S
+from llm_backend.app import CannotStart, opened_engines
+from llm_backend.settings import Settings
+from llm_backend.telemetry import configure_logging, forget_process
+
+__all__ = ["serve_together"]
+
+log = logging.getLogger(__name__)
+
+RESTART_DELAY_S = 0.25  # doubled with every quick death in a row
+RESTART_DELAY_LIMIT_S = 30.0
+QUICK_DEATH_S = 30.0  # who lived longer has not died of how it started
+FOLDER_BYTES = 80  # of its path at most: the address of a Unix socket in it has room for 103
+
+
+async def serve_together(
+    settings: Settings, listener: socket.socket, on_open: Callable[[], None]
+) -> None:
+    """Serve with `settings.processes` processes until SIGINT or SIGTERM; `on_open` is called when
+    all of them answer. Closes `listener`. Raises `CannotStart`.
+    """
+    configure_logging(settings.log_level, settings.log_format, tells_process=True)
+    with _private_folder() as shared:
+        async with opened_engines(settings, shared):
+            await _Processes(settings, listener, shared).run(on_open)
+
+
+class _Processes:
+    def __init__(self, settings: Settings, listener: socket.socket, shared: Path) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._shared = shared
+        self._children: set[ApiChild] = set()
+        self._starting = settings.processes
+        self._is_open = asyncio.Event()
+        self._is_ending = asyncio.Event()
+
+    async def run(self, on_open: Callable[[], None]) -> None:
+        """From the first process's start to the last one's end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number)
+        keepers = [asyncio.create_task(self._keep_alive()) for _ in range(self._settings.processes)]
+        try:
+            if await self._have_opened(keepers):
+                on_open()
+            await _happened(self._is_ending, keepers)
+        finally:
+            await self._end(keepers)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if self._is_ending.is_set() and number is signal.SIGINT:  # somebody does not want to wait
+            for child in self._children:
+                child.signal(number)
+        self._is_ending.set()
+
+    async def _have_opened(self, keepers: Sequence[asyncio.Task[None]]) -> bool:
+        opening = asyncio.create_task(_happened(self._is_open, keepers))
+        ending = asyncio.create_task(self._is_ending.wait())
+        try:
+            await asyncio.wait({opening, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+            return self._is_open.is_set()
+        finally:
+            for task in (opening, ending):
+                task.cancel()
+
+    async def _keep_alive(self) -> None:
+        quick_deaths = 0
+        while not self._is_ending.is_set():
+            began_s = time.monotonic()
+            reason = await self._live()
+            if self._is_ending.is_set():
+                return
+            if not self._is_open.is_set():
+                raise CannotStart(reason)
+            is_quick = time.monotonic() - began_s < QUICK_DEATH_S
+            quick_deaths = quick_deaths + 1 if is_quick else 1
+            delay_s = min(RESTART_DELAY_S * 2 ** (quick_deaths - 1), RESTART_DELAY_LIMIT_S)
+            log.error("api_process_ended", extra={"reason": reason, "restart_in_s": delay_s})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_ending.wait(), delay_s)
+
+    async def _live(self) -> str:
+        """One process from its start to its end, and how that was."""
+        try:
+            child = await ApiChild.begin(self._settings, self._listener, self._shared)
+        except OSError as error:
+            return f"An API process cannot be started: {error}."
+        self._children.add(child)
+        if self._is_ending.is_set():
+            child.stop()
+        try:
+            reason = await child.cannot_serve()
+            if reason is None:
+                self._opened(child)
+                reason = f"The API process {child.pid} {await child.ended()}."
+            await child.ended()
+            return reason
+        finally:
+            self._children.discard(child)
+            forget_process(self._shared, child.pid)
+
+    def _opened(self, child: ApiChild) -> None:
+        log.info("api_process_serves", extra={"api_process": child.pid})
+        self._starting -= 1
+        if self._starting == 0:
+            self._is_open.set()
+
+    async def _end(self, keepers: Sequence[asyncio.Task[None]]) -> None:
+        self._is_ending.set()
+        self._listener.close()
+        for child in self._children:
+            child.stop()
+        patience_s = self._settings.shutdown_grace_s + 2 * ENDING_S
+        _, late = await asyncio.wait(keepers, timeout=patience_s)
+        for child in self._children:
+            log.error("api_process_killed", extra={"api_process": child.pid})
+            child.signal(signal.SIGKILL)
+        if late:
+            await asyncio.wait(late)
+
+
+async def _happened(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for an event, or raise what a keeper raises before."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        done, _ = await asyncio.wait({waiting, *keepers}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        waiting.cancel()
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder that only this user can enter, short enough for Unix sockets; gone at the end."""
+    try:
+        folder = tempfile.mkdtemp(prefix="llm-backend-")
+        if len(os.fsencode(folder)) > FOLDER_BYTES:
+            os.rmdir(folder)
+            folder = tempfile.mkdtemp(prefix="llm-backend-", dir="/tmp")
+    except OSError as error:
+        raise CannotStart(
+            f"Several processes need a folder for their sockets: {error}; set TMPDIR to one."
+        ) from error
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

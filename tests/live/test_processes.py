@@ -1,0 +1,193 @@
+"""Several API processes over the engines of one server."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving import Served, serve
+
+CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]}
+ONE_THREAD = {"LLM_BACKEND_THREADS": "1"}  # the cores are busy with the processes
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[Served]:
+    with serve(
+        tmp_path_factory.mktemp("server"), "--processes", "2", environment=ONE_THREAD
+    ) as one:
+        yield one
+
+
+def chat(served: Served, **fields: object) -> httpx.Response:
+    """Over a connection of its own, so that any process may take it."""
+    return httpx.post(f"{served.base_url}/chat/completions", json={**CHAT, **fields}, timeout=60)
+
+
+def answered_by(served: Served, status: int = 200) -> list[int]:
+    """Which process has answered each chat with `status` so far."""
+    lines = re.findall(
+        rf"\[(\d+)\] answered operation=createChatCompletion status={status}",
+        served.log.read_text(),
+    )
+    return [int(pid) for pid in lines]
+
+
+def eventually(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def answered_by_both(served: Served) -> None:
+    """Asks until each of the processes has answered a chat."""
+    before = len(answered_by(served))
+
+    def asked() -> bool:
+        assert chat(served, max_tokens=1).status_code == 200
+        return set(answered_by(served)[before:]) >= set(served.api_processes())
+
+    eventually(asked)
+
+
+def test_both_processes_answer_and_every_chat_is_stored(served):
+    before = len(answered_by(served))
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: chat(served, max_tokens=1, seed=1), range(40)))
+    ids = [answer.json()["id"] for answer in answers]
+    found = [httpx.get(f"{served.base_url}/chat/completions/{one}").status_code for one in ids]
+
+    assert len(set(ids)) == 40
+    assert set(answered_by(served)[before:]) == set(served.api_processes())
+    assert set(found) == {200}
+    assert "chat_not_stored" not in served.log.read_text()
+
+
+def test_the_processes_share_one_cache(served):
+    before = len(answered_by(served))
+    question = {"role": "user", "content": "What has one process computed that another one knows?"}
+    cached = []
+    while len(set(answered_by(served)[before:])) < 2:
+        answer = chat(served, messages=[question], max_tokens=1).json()
+        cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+    assert cached[0] < cached[-1]  # the last was the second process's first
+
+
+def test_metrics_are_those_of_all_processes(served):
+    answered_by_both(served)
+    count = len(answered_by(served))
+    samples = [httpx.get(f"{served.address}/metrics").text for _ in range(6)]
+
+    for text in samples:
+        assert f'{{operation="createChatCompletion",status="200"}} {count}.0' in text
+        assert 'llm_backend_engine_running{model="builtin"} 0.0' in text
+        assert "\nllm_backend_requests_in_flight 1.0\n" in text
+
+
+def test_a_killed_process_is_replaced_while_the_others_go_on(served):
+    (worker,), (killed, other) = served.workers(), served.api_processes()
+    counted = len(answered_by(served))
+    os.kill(killed, signal.SIGKILL)
+    statuses = [chat(served, max_tokens=1).status_code for _ in range(5)]
+    eventually(lambda: len(served.api_processes()) == 2)
+    answered_by_both(served)
+    text = httpx.get(f"{served.address}/metrics").text
+
+    assert statuses == [200] * 5
+    assert other in served.api_processes()
+    assert killed not in served.api_processes()
+    assert served.workers() == [worker]
+    assert re.search(rf"api_process_ended .*{killed} was ended by SIGKILL", served.log.read_text())
+    assert f'status="200"}} {len(answered_by(served))}.0' in text  # what it counted is not lost
+    assert len(answered_by(served)) > counted
+
+
+def test_a_killed_engine_costs_what_it_was_answering_in_every_process(served):
+    before = len(answered_by(served, 503))
+    (worker,) = served.workers()
+    os.kill(worker, signal.SIGSTOP)
+    with ThreadPoolExecutor(24) as threads:
+        asked = [threads.submit(chat, served) for _ in range(24)]
+        eventually(lambda: in_flight(served) == 24)
+        os.kill(worker, signal.SIGKILL)
+        failed = [one.result() for one in asked]
+    answered_by_both(served)
+
+    assert {answer.status_code for answer in failed} == {503}
+    assert all(answer.headers["retry-after"] for answer in failed)
+    assert set(answered_by(served, 503)[before:]) == set(served.api_processes())
+
+
+def in_flight(served: Served) -> int:
+    """Requests being answered, besides this one."""
+    text = httpx.get(f"{served.address}/metrics").text
+    return int(float(re.search(r"\nllm_backend_requests_in_flight (\S+)", text)[1])) - 1
+
+
+def test_streams_are_finished_before_the_end_and_nothing_is_left(tmp_path):
+    environment = {"TMPDIR": str(tmp_path), "LLM_BACKEND_SHUTDOWN_GRACE_S": "60", **ONE_THREAD}
+    with serve(tmp_path, "--processes", "2", environment=environment) as served:
+        everybody = [served.process.pid, *served.workers(), *served.api_processes()]
+        with contextlib.ExitStack() as stack:
+            streams = [stack.enter_context(stream(served)) for _ in range(6)]
+            begun = [next(lines) for lines in streams]
+            served.process.send_signal(signal.SIGTERM)
+            ends = [list(lines)[-1] for lines in streams]
+        status = served.process.wait(30)
+
+    assert all(begun)
+    assert ends == ["data: [DONE]"] * 6
+    assert status == 0
+    assert not any(map(is_alive, everybody))
+    assert not list(tmp_path.glob("llm-backend-*"))
+    assert "error" not in served.log.read_text()
+
+
+@contextlib.contextmanager
+def stream(served: Served) -> Iterator[Iterator[str]]:
+    body = {**CHAT, "ignore_eos": True, "max_tokens": 200, "stream": True}
+    with httpx.stream(
+        "POST", f"{served.base_url}/chat/completions", json=body, timeout=60
+    ) as response:
+        yield (line for line in response.iter_lines() if line)
+
+
+def test_nothing_outlives_the_process_that_was_started(tmp_path):
+    environment = {"TMPDIR": str(tmp_path)}  # what a killed process cannot remove lies in there
+    with serve(tmp_path, "--processes", "2", environment=environment) as served:
+        others = [*served.workers(), *served.api_processes()]
+        served.process.kill()
+        served.process.wait()
+
+        eventually(lambda: not any(map(is_alive, others)))
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{served.address}/healthz")
+    assert len(others) == 3
+
+
+def test_what_prevents_the_start_is_one_sentence(tmp_path):
+    (tmp_path / "llm-backend.sqlite3").mkdir()
+
+    with pytest.raises(AssertionError) as caught, serve(tmp_path, "--processes", "2"):
+        pass
+    said = json.dumps(str(caught.value))
+    assert "Cannot open the database" in said
+    assert "Traceback" not in said
