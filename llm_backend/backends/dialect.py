@@ -98,7 +98,7 @@ class Dialect:
         is_thinking = markup.is_open_in(text)
         grammar = self._grammar(chat, is_thinking=is_thinking)
         if grammar is not None:
-            markup = markup.without_slips()
+            markup = markup.without_slips(is_leading=chat.grammar is not None)
         marks = markup.markers_for(bool(tools))
         return Prompt(
             text=text,
@@ -118,11 +118,18 @@ class Dialect:
         A client's own grammar is for all that the model writes."""
         if isinstance(chat.grammar, Grammar):
             return _alone(chat.grammar, is_thinking=is_thinking)
-        if isinstance(chat.grammar, JsonContent):
-            schema = chat.grammar.schema
-            return content_grammar(self._markup, schema, self._tokens, is_thinking=is_thinking)
+        content = chat.grammar.schema if isinstance(chat.grammar, JsonContent) else None
+        if content is not None and not chat.tools:
+            return content_grammar(self._markup, content, self._tokens, is_thinking=is_thinking)
+        if chat.grammar is not None and self._markup.is_bare and not chat.must_call:
+            raise UnsupportedField(
+                "This model's calls and JSON content begin alike: give `tools` or a "
+                "`response_format`, not both.",
+                param=chat.grammar.field,
+            )
         is_strict = any(tool["function"].get("strict") for tool in chat.tools)
-        if not (chat.must_call or chat.callable_names is not None or is_strict):
+        is_held = chat.must_call or chat.callable_names is not None or content is not None
+        if not is_held and not is_strict:
             return None
         functions = [
             _function(tool["function"])
@@ -136,6 +143,7 @@ class Dialect:
             is_required=chat.must_call,
             is_parallel=chat.parallel_tool_calls,
             is_thinking=is_thinking,
+            content=content,
         )
 
     def _switches(self, chat: Chat) -> Mapping[str, Any]:

@@ -71,12 +71,12 @@ def _refuse_two(body: Mapping[str, Json]) -> None:
             "`grammar` and `response_format` each say what the answer is; give one of them.",
             param="grammar",
         )
-    if body.get("tools") and body.get("tool_choice") != "none":
-        field = "grammar" if is_text else "response_format"
+    has_tools = body.get("tools") and body.get("tool_choice") != "none"
+    if body.get("grammar") is not None and has_tools:
         raise UnsupportedField(
-            f"Answers of local models follow `tools` or `{field}`, not both; leave one out, or "
+            "Answers of local models follow `tools` or a `grammar`, not both; leave one out, or "
             "forbid calls with `tool_choice: none`.",
-            param=field,
+            param="grammar",
         )
 
 

@@ -137,24 +137,18 @@ async def test_what_makes_no_sense_is_refused_by_name(body, param):
     assert (await refusal(body)).param == param
 
 
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"grammar": 'start: "a"'}, "grammar"),
-    ],
-)
-async def test_calls_and_formats_exclude_each_other(body, param):
-    error = await refusal(body | {"tools": [{"type": "function", "function": {"name": "f"}}]})
+async def test_calls_and_a_grammar_exclude_each_other():
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    error = await refusal({"grammar": 'start: "a"', "tools": tools})
 
     assert isinstance(error, UnsupportedField)
-    assert error.param == param
+    assert error.param == "grammar"
 
 
-async def test_tools_that_may_not_be_called_leave_the_format():
+async def test_tools_that_may_not_be_called_leave_the_grammar():
     tools = [{"type": "function", "function": {"name": "f"}}]
     structure = await structure_from(
-        {"response_format": {"type": "json_object"}, "tools": tools, "tool_choice": "none"}
+        {"grammar": 'start: "a"', "tools": tools, "tool_choice": "none"}
     )
 
     assert structure.grammar is not None

@@ -155,3 +155,16 @@ def test_switches_of_the_template_are_passed_on(client):
     )  # fmt: skip
 
     assert answer.usage.completion_tokens_details.reasoning_tokens == 0
+
+
+def test_an_answer_is_a_call_or_what_the_response_format_says(client):
+    asked = {"model": "builtin", "tools": [WEATHER], "temperature": 0,
+             "response_format": {"type": "json_schema", "json_schema": {"name": "mood", "schema": {
+                 "type": "object", "properties": {"mood": {"enum": ["good", "bad"]}},
+                 "required": ["mood"], "additionalProperties": False}}}}  # fmt: skip
+    called = client.chat.completions.create(messages=QUESTION, **asked).choices[0]
+    told = client.chat.completions.create(messages=HELLO, **asked).choices[0]
+
+    assert called.message.tool_calls or json.loads(called.message.content)["mood"]
+    assert told.message.tool_calls or json.loads(told.message.content)["mood"]
+    assert called.finish_reason in ("tool_calls", "stop")

@@ -49,12 +49,14 @@ class CallMarkup:
     """How calls are written.
 
     `openings` lead from text into calls; the first is the family's own, the others are slips that
-    its models make. `is_bare`: the answer itself may be calls, without a mark. `markers` are all
-    the marks that may be tokens of their own.
+    its models make. `is_bare`: the answer itself may be calls, without a mark. `is_leading`: an
+    answer that does not begin with calls has none. `markers` are all the marks that may be tokens
+    of their own.
     """
 
     openings: tuple[str, ...] = ()
     is_bare: bool = False
+    is_leading: bool = False
     markers: tuple[str, ...] = ()
     body: Body
     spelling: Spelling
@@ -95,6 +97,11 @@ class Markup:
         """Whether there is reasoning to be set apart."""
         return self.thinking is not None or self.messages is not None
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether calls and an answer in JSON begin alike."""
+        return self.calls is not None and self.calls.is_bare
+
     def markers_for(self, has_tools: bool) -> tuple[str, ...]:
         """The marks that matter in an answer with or without tools."""
         thinking = (self.thinking.opening, self.thinking.closing) if self.thinking else ()
@@ -105,8 +112,10 @@ class Markup:
         """Whether the prompt ends within the reasoning, so that the answer begins there."""
         return self.thinking is not None and prompt.rstrip().endswith(self.thinking.opening)
 
-    def without_slips(self) -> "Markup":
-        """The same where a grammar holds the model to the family's own spelling."""
+    def without_slips(self, *, is_leading: bool = False) -> "Markup":
+        """The same where a grammar holds the model to the family's own spelling, and maybe to
+        calling at once or not at all."""
         if self.calls is None:
             return self
-        return replace(self, calls=replace(self.calls, openings=self.calls.openings[:1]))
+        openings = self.calls.openings[:1]
+        return replace(self, calls=replace(self.calls, openings=openings, is_leading=is_leading))

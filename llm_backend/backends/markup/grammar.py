@@ -18,6 +18,7 @@ __all__ = ["Function", "calls_grammar", "content_grammar"]
 _SLOT = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
 _CALLS = 64  # in a row; a weak model would never stop
+_FINAL = "<|channel|>final<|message|>"  # how Harmony heads the answer itself
 _ANY = r"/(?s:.*)/"
 _SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
 _COMPACT = {"whitespace_flexible": False}  # who asks for JSON reads it with a parser
@@ -46,17 +47,22 @@ def calls_grammar(
     is_required: bool,
     is_parallel: bool,
     is_thinking: bool = False,
+    content: Mapping[str, Any] | None = None,
 ) -> str:
     """The grammar of an answer that calls these functions. Not `is_required`: text without any call
-    is an answer too. Not `is_parallel`: there is one call. `is_thinking`: the prompt has opened
-    the reasoning. `tokens` are the marks that are tokens of their own.
+    is an answer too, or where there is a schema for `content`, JSON by that instead of a call. Not
+    `is_parallel`: there is one call. `is_thinking`: the prompt has opened the reasoning. `tokens`
+    are the marks that are tokens of their own.
     """
     assert markup.calls is not None, "every family has calls"
     rules = _Rules(markup.calls.spelling, tokens)
     rules.functions(functions)
     thought = rules.thought(markup, is_thinking)
-    if is_required:
+    if is_required or content is not None:
         calls = rules.calls(is_parallel, skip="")
+        if content is not None and not is_required:
+            rules.content(markup, content)
+            calls = f"({calls} | content)"
         rules.add("start", f"{thought} {calls}".strip())
     else:
         opening = next(iter(markup.calls.openings), "")
@@ -79,9 +85,8 @@ def content_grammar(
     """The grammar of an answer whose content is JSON by this schema; what it thinks is free."""
     assert markup.calls is not None, "every family has calls"
     rules = _Rules(markup.calls.spelling, tokens)
-    begin = rules.content() if markup.messages is not None else ""
-    rules.add("start", f"{rules.thought(markup, is_thinking)} {begin} content".strip())
-    rules.add("content", "%json " + json.dumps({**schema, "x-guidance": _COMPACT}))
+    rules.add("start", f"{rules.thought(markup, is_thinking)} content".strip())
+    rules.content(markup, schema)
     return rules.text()
 
 
@@ -141,11 +146,15 @@ class _Rules:
         call = self.calls(False, skip="")
         announced = self._written("<|channel|>commentary<|message|>")
         between = self._written("<|end|><|start|>assistant")
-        self.add("answer", f"{self.content()} MESSAGE | ({announced} MESSAGE {between})? {call}")
+        self.add(
+            "answer", f"{self._written(_FINAL)} MESSAGE | ({announced} MESSAGE {between})? {call}"
+        )
 
-    def content(self) -> str:
-        """What Harmony puts before an answer's content."""
-        return self._written("<|channel|>final<|message|>")
+    def content(self, markup: Markup, schema: Mapping[str, Any]) -> None:
+        """`content`: JSON by this schema, in Harmony under a head of its own."""
+        begin = self._written(_FINAL) if markup.messages else ""
+        self.add("content", f"{begin} json_content".strip())
+        self.add("json_content", "%json " + json.dumps({**schema, "x-guidance": _COMPACT}))
 
     def thought(self, markup: Markup, is_thinking: bool) -> str:
         """The reasoning before the answer, which may be missing unless it has begun already."""

@@ -91,6 +91,11 @@ class MarkupParser:
         if calls is not None and calls.is_bare:
             yield from self._bare(calls)
         openings = calls.openings if calls is not None else ()
+        if calls is not None and calls.is_leading:
+            found = yield from reader.maybe(*openings)
+            openings = openings if found else ()
+            if found:
+                yield from self._attempt(calls.body, found)
         while reader.here:
             found = yield from reader.text_until((*openings, *self._hidden), reader.content)
             if calls is not None and found in openings:

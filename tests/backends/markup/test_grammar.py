@@ -201,3 +201,19 @@ def test_content_of_harmony_is_its_final_message():
     assert model.content(final)
     assert model.content(f"<|channel|>analysis<|message|>Where?<|end|><|start|>assistant{final}")
     assert model.content('{"city":"Paris"}') is False
+
+
+@pytest.mark.parametrize(
+    "family", sorted(name for name in FAMILIES if not markup_of("", name).is_bare)
+)
+def test_an_answer_may_be_calls_or_json_by_a_schema(family):
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    held = {"content": schema, "is_required": False}
+    head = "<|channel|>final<|message|>" if family == "gpt-oss" else ""
+    one = Follower(family)
+
+    assert one.follow(ONE[family], **held)
+    assert one.follow(head + '{"a":1}', **held)
+    assert not one.follow(head + '{"a":"1"}', **held)
+    assert not one.follow(head + "Hello!", **held)
+    assert not one.follow(head + '{"a":1}', content=schema, is_required=True)

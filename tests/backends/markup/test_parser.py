@@ -248,3 +248,11 @@ def test_control_tokens_are_never_shown():
     made = read(["<|tool_call|>oops <|/tool_call|>!"], markup, hidden=hidden)
 
     assert made.content == "oops !"
+
+
+def test_where_calls_must_lead_a_text_that_quotes_one_has_none():
+    markup = HERMES.without_slips(is_leading=True)
+    quoted = '{"a": "<tool_call>{}</tool_call>"}'
+
+    assert read([quoted], markup).content == quoted
+    assert read([TWO["hermes"]], markup).parsed() == [ROME, PING]
