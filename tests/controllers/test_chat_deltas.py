@@ -1,5 +1,7 @@
 """Deltas as events, made quickly or slowly; and kept, joined."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -53,13 +55,16 @@ def test_only_events_like_an_earlier_one_of_their_choice_are_marked_so():
 
 
 def test_a_transcript_folds_to_what_its_deltas_fold_to():
+    more = ToolCall(index=0, arguments="{}")
     deltas = [
-        ChatDelta(choice=0, content="a"),
+        ChatDelta(choice=0, reasoning="h"),
+        ChatDelta(choice=0, reasoning="m", content="a"),
         ChatDelta(choice=1, content="x"),
         ChatDelta(choice=0, content="b"),
         ChatDelta(choice=0, content="c", logprobs=[LOGPROB]),
         ChatDelta(choice=0, content="d"),
-        ChatDelta(choice=0, tool_calls=[CALL]),
+        ChatDelta(choice=0, tool_calls=[replace(CALL, arguments="")]),
+        ChatDelta(choice=0, tool_calls=[more]),
         ChatDelta(choice=1, content="y", logprobs=[]),
         ChatDelta(choice=0, finish_reason="tool_calls"),
     ]
@@ -72,7 +77,10 @@ def test_a_transcript_folds_to_what_its_deltas_fold_to():
     chunks, joined = (
         [render.chat_chunk(HEAD, delta) for delta in several] for several in (deltas, kept)
     )
+    message = fold(chunks)["choices"][0]["message"]
     assert fold(joined) == fold(chunks)
+    assert (message["reasoning_content"], message["content"]) == ("hm", "abcd")
+    assert message["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
     assert len(kept) < len(deltas)
 
 

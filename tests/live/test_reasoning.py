@@ -1,0 +1,95 @@
+"""Reasoning, from a model whose template knows it to the official client and the store.
+
+The built-in model does not reason. Here it carries a template that does, and a grammar makes it
+write what a reasoning model would.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from llm_backend.builtin import BUILTIN_PATH
+from tests.serving import serve
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}"
+    "{{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking %}<think>\n{% endif %}"
+)
+HELLO = {"role": "user", "content": "Hello!"}
+THINKS = {"grammar": 'start: "<think>\\nHm, easy.\\n</think>\\n\\nHello, " /[a-z]{3}/'}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
+    folder = tmp_path_factory.mktemp("reasoning")
+    model = folder / "thinker.gguf"
+    command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", "--chat-template", TEMPLATE]
+    subprocess.run([*command, str(BUILTIN_PATH), str(model)], check=True, capture_output=True)
+    with (
+        serve(folder, "--model", str(model)) as served,
+        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as one,
+    ):
+        yield one
+
+
+def test_reasoning_is_apart_from_the_answer_and_counted(client):
+    answer = client.chat.completions.create(
+        model="thinker", messages=[HELLO], temperature=0, extra_body=THINKS
+    )
+
+    message = answer.choices[0].message
+    thought = answer.usage.completion_tokens_details.reasoning_tokens
+    assert message.reasoning_content == "Hm, easy."
+    assert message.content.startswith("Hello, ")
+    assert 0 < thought < answer.usage.completion_tokens
+    stored = client.chat.completions.retrieve(answer.id)
+    assert stored.choices[0].message.to_dict()["reasoning_content"] == "Hm, easy."
+
+
+def test_reasoning_is_streamed_as_it_is_answered(client):
+    with client.chat.completions.create(
+        model="thinker", messages=[HELLO], temperature=0, stream=True, extra_body=THINKS,
+        logprobs=True,
+    ) as stream:  # fmt: skip
+        deltas = [chunk.choices[0].delta.to_dict() for chunk in stream]
+
+    thought = [delta["reasoning_content"] for delta in deltas if "reasoning_content" in delta]
+    said = [delta["content"] for delta in deltas if delta.get("content")]
+    assert "".join(thought) == "Hm, easy."
+    assert "".join(said).startswith("Hello, ")
+    assert len(thought) > 2
+
+
+def test_what_was_thought_goes_back_to_the_template(client):
+    spoken = {"role": "assistant", "content": "Hi."}
+    counts = [
+        client.chat.completions.create(
+            model="thinker", messages=[HELLO, {**spoken, **thought}, HELLO], max_tokens=1
+        ).usage.prompt_tokens
+        for thought in ({}, {"reasoning_content": "Easy."})
+    ]
+
+    assert counts[1] > counts[0]
+
+
+def test_an_answer_that_begins_in_reasoning_is_reasoning(client):
+    answer = client.chat.completions.create(
+        model="thinker", messages=[HELLO], max_tokens=6, temperature=0, reasoning_effort="high"
+    )
+
+    message, usage = answer.choices[0].message, answer.usage
+    assert message.reasoning_content
+    assert not message.content
+    assert usage.completion_tokens_details.reasoning_tokens == usage.completion_tokens
+
+
+def test_tools_of_a_template_that_knows_none_are_refused(client):
+    tool = {"type": "function", "function": {"name": "f"}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="thinker", messages=[HELLO], tools=[tool])
+    assert caught.value.param == "tools"
