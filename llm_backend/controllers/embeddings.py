@@ -1,10 +1,12 @@
 """Embeddings of text or tokens."""
 
-import math
-import struct
-from collections.abc import Mapping
+import asyncio
+import base64
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
+import orjson
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
@@ -14,6 +16,7 @@ from llm_backend.controllers.relay import relay
 from llm_backend.controllers.render import embeddings
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import unless_gone
+from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
 
 __all__ = ["create_embedding"]
@@ -30,20 +33,9 @@ async def create_embedding(services: Services, request: Request) -> Response:
     refuse_others(body, FIELDS)
     inputs = inputs_of(body, limit=services.settings.inputs_limit)
     answer = await unless_gone(request, model.embed(inputs))
-    row_bytes = 4 * answer.embedding_size
-    rows = [
-        answer.vectors[start : start + row_bytes]
-        for start in range(0, len(answer.vectors), row_bytes)
-    ]
-    if (size := body.get("dimensions")) is not None:
-        if size > answer.embedding_size:
-            raise InvalidRequest(
-                f"`dimensions` is {size}; this model's vectors have {answer.embedding_size}.",
-                param="dimensions",
-            )
-        rows = [shortened(row, int(size)) for row in rows]
-    encoding = body.get("encoding_format") or "float"
-    return JsonResponse(embeddings(rows, body["model"], answer.prompt_tokens, encoding))
+    size = _dimensions(body, answer.embedding_size)
+    rows = await _rows(answer, size, body.get("encoding_format") or "float")
+    return JsonResponse(embeddings(rows, body["model"], answer.prompt_tokens))
 
 
 def inputs_of(body: Mapping[str, Any], *, limit: int) -> list[str | list[int]]:
@@ -65,8 +57,31 @@ def inputs_of(body: Mapping[str, Any], *, limit: int) -> list[str | list[int]]:
     ]
 
 
-def shortened(row: bytes, size: int) -> bytes:
-    """The first `size` numbers of a vector of little-endian float32, of length 1 again."""
-    numbers = struct.unpack_from(f"<{size}f", row)
-    norm = math.sqrt(sum(number * number for number in numbers)) or 1.0
-    return struct.pack(f"<{size}f", *(number / norm for number in numbers))
+def _dimensions(body: Mapping[str, Any], size: int) -> int:
+    """How many numbers of each vector are wanted."""
+    wanted = size if body.get("dimensions") is None else int(body["dimensions"])
+    if wanted > size:
+        raise InvalidRequest(
+            f"`dimensions` is {wanted}; this model's vectors have {size}.", param="dimensions"
+        )
+    return wanted
+
+
+async def _rows(answer: Embedded, size: int, encoding: str) -> Sequence[str | orjson.Fragment]:
+    """The vectors, cut to `size`, as the JSON answer holds them."""
+    if encoding == "base64" and size == answer.embedding_size:
+        return _as_base64(answer.vectors, size)
+    await asyncio.to_thread(import_module, "numpy")  # takes its time at the first request
+    from llm_backend.controllers import vectors
+
+    numbers = answer.vectors
+    if size < answer.embedding_size:
+        numbers = vectors.shortened(numbers, answer.embedding_size, size)
+    if encoding == "base64":
+        return _as_base64(numbers, size)
+    return await vectors.as_numbers(numbers, size)
+
+
+def _as_base64(vectors: bytes, size: int) -> list[str]:
+    starts = range(0, len(vectors), 4 * size)
+    return [base64.b64encode(vectors[start : start + 4 * size]).decode() for start in starts]

@@ -4,11 +4,11 @@ A chat is rendered as chunks in either case; `fold` makes the whole completion o
 streamed and whole answers cannot differ.
 """
 
-import base64
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from orjson import Fragment
 
 from llm_backend.backends.base import (
     ChatDelta,
@@ -145,23 +145,17 @@ def model_object(card: ModelCard) -> Json:
     }
 
 
-def embeddings(rows: Sequence[bytes], model: str, prompt_tokens: int, encoding: str) -> Json:
-    """The document's list of embeddings; a row is little-endian float32."""
+def embeddings(rows: Sequence[str | Fragment], model: str, prompt_tokens: int) -> Json:
+    """The document's list of embeddings; a row is base64, or its numbers as JSON."""
     return {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": index, "embedding": _embedding(row, encoding)}
+            {"object": "embedding", "index": index, "embedding": row}
             for index, row in enumerate(rows)
         ],
         "model": model,
         "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
     }
-
-
-def _embedding(row: bytes, encoding: str) -> str | list[float]:
-    if encoding == "base64":
-        return base64.b64encode(row).decode()
-    return list(struct.unpack(f"<{len(row) // 4}f", row))
 
 
 def _chat_choice(

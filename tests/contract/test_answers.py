@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from llm_backend.contract.answers import AnswerChecks
+from llm_backend.contract.answers import LOGGED_BYTES, AnswerChecks
 from llm_backend.contract.request import Request
 from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.sse import Alike
@@ -60,6 +60,19 @@ def streaming(*events: Any) -> Any:
 def test_an_answer_that_breaks_the_document_is_a_500_when_enforced(client_for, response: Response):
     with client_for(answering(response), answers=AnswerChecks.ENFORCE) as client:
         assert client.get("/v1/models").status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"), [(AnswerChecks.LOG, 200), (AnswerChecks.ENFORCE, 500)]
+)
+def test_the_body_of_a_very_long_answer_is_checked_only_where_checks_are_enforced(
+    client_for, caplog, answers, status
+):
+    handler = answering(JSONResponse({"object": "list", "more": "x" * LOGGED_BYTES}))
+    with client_for(handler, answers=answers) as client:
+        assert client.get("/v1/models").status_code == status
+
+    assert ("answer_breaks_contract" in logged(caplog)) is (status == 500)
 
 
 def test_an_answer_that_breaks_the_document_is_logged(client_for, caplog):
