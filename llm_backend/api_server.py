@@ -1,6 +1,7 @@
 """The application behind uvicorn, in this process."""
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class ApiServer:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.stop())
         async with self._app.opened():
+            gc.freeze()  # what stands now stays: the collector need not look through it again
             on_open()
             await self._server.serve(sockets=[listener])
             await self._ended()

@@ -22,6 +22,7 @@ __all__ = ["Supervisor"]
 
 _log = logging.getLogger(__name__)
 
+_SPINS = "3000"  # about 50 microseconds: more than a balanced pass waits, less than a time slice
 _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may hold it open
 
 
@@ -192,6 +193,7 @@ class Supervisor(Presence):
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
+                env=_environment(),
                 pass_fds=[one.fileno() for one in inherited],
             )
             on_failure.pop_all()
@@ -227,6 +229,15 @@ class Supervisor(Presence):
             guests_limit=config.guests_limit,
             log_level=logging.getLevelNamesMapping()[config.log_level],
         )
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, and how often the worker's threads look whether the others have
+    come before they sleep: without a bound they would hold cores that somebody else wants, for
+    longer than the pass takes. What a person has set stays.
+    """
+    inherited = dict(os.environ)  # noqa: TID251 # handed on, not read for a setting
+    return inherited if "OMP_WAIT_POLICY" in inherited else {"GOMP_SPINCOUNT": _SPINS, **inherited}
 
 
 def _cores() -> int:

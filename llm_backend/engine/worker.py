@@ -48,6 +48,8 @@ __all__ = ["Worker", "main"]
 
 _log = logging.getLogger("llm_backend.engine.worker")
 
+_HOLD_S = 0.0003  # events are not held longer while a turn goes on: about 4 of 16 chosen tokens
+
 
 class Worker:
     """The loop around one model. `owner` is the connection without which there is no reason to go
@@ -60,6 +62,7 @@ class Worker:
         engine = Generator if model.kind is ModelKind.CHAT else Embedder
         self._engine: Embedder | Generator = engine(model, start, self._publish)
         self._outgoing: defaultdict[int, list[Event]] = defaultdict(list)
+        self._held_since = 0.0  # when the oldest of `outgoing` was made
         self._inbox: deque[Received] = deque()
         self._handled: Address | None = None  # whose command is being taken
         self._is_over = False
@@ -141,10 +144,16 @@ class Worker:
         self._publish(address, event)
 
     def _publish(self, address: Address, event: Event) -> None:
+        """Sends with what else the turn makes, unless that takes long: then the other process is at
+        work on the first events while this one chooses the tokens of the others."""
+        if not self._outgoing:
+            self._held_since = time.monotonic()
         self._outgoing[address.connection].append(event)
+        if time.monotonic() - self._held_since > _HOLD_S:
+            self._send()
 
     def _send(self) -> None:
-        """All events of the turn, one frame for each connection."""
+        """All events held, one frame for each connection."""
         for connection, events in self._outgoing.items():
             self._hub.send(connection, events)
         self._outgoing.clear()

@@ -235,3 +235,27 @@ async def test_what_native_code_says_at_its_end_is_in_our_log(tiny_llama, caplog
 
     assert "GGML_ASSERT(everything) failed" in caplog.text
     assert ("llm_backend.engine.worker", logging.ERROR, "engine.example") in caplog.record_tuples
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("name", "value", "seen"),
+    [
+        ("UNRELATED", "1", b"GOMP_SPINCOUNT=3000"),
+        ("GOMP_SPINCOUNT", "7", b"GOMP_SPINCOUNT=7"),
+        ("OMP_WAIT_POLICY", "active", None),
+    ],
+)
+async def test_a_workers_threads_do_not_spin_for_long_unless_told_to(
+    tiny_llama, monkeypatch, name, value, seen
+):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv(name, value)
+    async with Engine(config(tiny_llama)) as engine:
+        await engine.ready()
+        pid = engine.pid
+        given = await asyncio.to_thread(Path(f"/proc/{pid}/environ").read_bytes)
+
+    spins = [line for line in given.split(b"\0") if line.startswith(b"GOMP_SPINCOUNT=")]
+    assert spins == ([] if seen is None else [seen])
