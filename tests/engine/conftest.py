@@ -17,6 +17,12 @@ def tiny_llama(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_spm(tmp_path_factory) -> Path:
+    """The same with SentencePiece's vocabulary."""
+    return write_llama(tmp_path_factory.mktemp("models") / "spm.gguf", has_spm=True)
+
+
+@pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory) -> Path:
     """A float32 BERT of random weights."""
     return write_bert(tmp_path_factory.mktemp("models") / "bert.gguf")

@@ -29,17 +29,22 @@ def write_llama(
     size: int = 64,
     can_infill: bool = False,
     can_rank: bool = False,
+    has_spm: bool = False,
 ) -> Path:
     """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text.
     With `can_infill` three tokens more, for texts with a hole. With `can_rank` it is a qwen3 that
-    says yes or no to a query and a document in its own template."""
+    says yes or no to a query and a document in its own template. `has_spm`: its vocabulary is
+    SentencePiece's instead."""
     writer = GGUFWriter(str(path), "qwen3" if can_rank else "llama")
     writer.add_name("tiny random")
     _shape(writer, layers=layers, size=size)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(size // 4)
-    tokens = _add_gpt2_vocabulary(writer, INFILL if can_infill else [])
+    if has_spm:
+        tokens = _add_spm_vocabulary(writer)
+    else:
+        tokens = _add_gpt2_vocabulary(writer, INFILL if can_infill else [])
     writer.add_chat_template("{% for m in messages %}{{ m.content }}{% endfor %}")
     if can_rank:
         writer.add_pooling_type(PoolingType.RANK)
@@ -159,6 +164,25 @@ def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str]) -> int:
     writer.add_add_bos_token(False)
     writer.add_vocab_size(len(tokens))
     return len(tokens)
+
+
+def _add_spm_vocabulary(writer: GGUFWriter) -> int:
+    """Bytes, letters and words, the space a letter of its own that is written before every text.
+    Gives the number of its tokens."""
+    words = ["\u2581the", "the", "he", "\u2581a", "name", "age", '":', '{"', "true", "12"]
+    letters = ["\u2581", *map(chr, range(33, 127)), "é"]
+    markup = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    kinds = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL] + [TokenType.BYTE] * 256
+    pieces = [*words, *letters]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([*markup, *pieces])
+    writer.add_token_types([*kinds, *[TokenType.NORMAL] * len(pieces)])
+    writer.add_token_scores([0.0] * len(markup) + [float(-place) for place in range(len(pieces))])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_vocab_size(len(markup) + len(pieces))
+    return len(markup) + len(pieces)
 
 
 def _add_bert_vocabulary(writer: GGUFWriter) -> int:

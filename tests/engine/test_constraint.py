@@ -1,16 +1,20 @@
 """Answers that must follow a grammar, from a real model of random weights."""
 
+import asyncio
 import itertools
 import json
+import time
 
 import pytest
+import pytest_asyncio
 
-from llm_backend.engine import EngineRefused
+from llm_backend.engine import Engine, EngineRefused
 from llm_backend.engine.messages import Failure, FinishReason, Generate, Sampling
-from tests.engine.conftest import answer
+from tests.engine.conftest import answer, config, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+GREEDY = Sampling(temperature=0)
 NUMBERS = itertools.count()
 PERSON = {
     "type": "object",
@@ -21,10 +25,11 @@ PERSON = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
+SLOW = "start: A\nA: " + " & ".join(f"/(.*{number}){{3,9}}/" for number in range(10))
 
 
-def request(grammar: str, prompt: str = "the cat in the hat", **fields: object) -> Generate:
-    defaults = {"max_tokens": 200, "sampling": Sampling(temperature=0)}
+def request(grammar: str | None, prompt: str = "the cat in the hat", **fields: object) -> Generate:
+    defaults = {"max_tokens": 200, "sampling": GREEDY}
     return Generate(
         id=f"g{next(NUMBERS)}", prompt=prompt, grammar=grammar, **{**defaults, **fields}
     )
@@ -37,6 +42,17 @@ def schema(value: object) -> str:
 
 def text(deltas, index: int = 0) -> str:
     return "".join(delta.text for delta in deltas if delta.index == index)
+
+
+def last(deltas, index: int = 0):
+    return [delta for delta in deltas if delta.index == index][-1]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def spm(tiny_spm):
+    async with Engine(config(tiny_spm)) as engine:
+        await engine.ready()
+        yield engine
 
 
 async def test_an_answer_follows_its_grammar(say):
@@ -52,6 +68,26 @@ async def test_an_answer_follows_its_schema(say):
     assert set(json.loads(text(deltas))) == {"name", "age"}
 
 
+async def test_an_answer_follows_gbnf(say):
+    deltas = await say(request('root ::= item "!"\nitem ::= [0-9]{4}'))
+
+    assert text(deltas)[:4].isdigit()
+    assert text(deltas)[4:] == "!"
+
+
+async def test_a_vocabulary_that_begins_texts_with_a_space_follows_its_schema(spm):
+    deltas = await answer(spm, request(schema(PERSON)))
+
+    assert set(json.loads(text(deltas))) == {"name", "age"}
+
+
+async def test_a_vocabulary_that_begins_texts_with_a_space_writes_fixed_text_as_it_is(spm):
+    deltas = await answer(spm, request('start: "the name" " a é\\n" "<s>" "</s>the"'))
+
+    assert text(deltas) == "the name a é\n<s></s>the"
+    assert last(deltas).completion_tokens < len("the name a é\n<s></s>the")
+
+
 async def test_sampled_answers_follow_their_grammar_each(say):
     deltas = await say(request("start: /[ab]{5}/", n=4, sampling=Sampling(seed=1)))
 
@@ -60,8 +96,25 @@ async def test_sampled_answers_follow_their_grammar_each(say):
     assert len(set(texts)) > 1
 
 
+async def test_the_best_of_several_follows_the_grammar(say):
+    deltas = await say(request("start: /[ab]{5}/", n=2, best_of=4, sampling=Sampling(seed=1)))
+
+    assert all(len(text(deltas, index)) == 5 for index in range(2))
+
+
 @pytest.mark.parametrize(
-    "grammar", ['start: "a" (', "start: nothing", "", 'start: %json {"$ref": "#"}']
+    "grammar",
+    [
+        'start: "a" (',
+        "start: nothing",
+        "",
+        'start: %json {"$ref": "#"}',
+        'start: %json {"type": "integer", "multipleOf": 999983}',
+        "root ::= [",
+        '{"grammars": [{"json_schema": {}}]}',
+        "start: " + " | ".join(f'"{number}"' for number in range(2000)),
+        "start: aa\n" + "".join(f"r{n}: r{n + 1}\n" for n in range(9000)) + 'r9000: "a"',
+    ],
 )
 async def test_a_grammar_that_is_none_is_refused(engine, grammar):
     with pytest.raises(EngineRefused) as caught:
@@ -70,3 +123,157 @@ async def test_a_grammar_that_is_none_is_refused(engine, grammar):
     assert caught.value.failure is Failure.INVALID
     assert caught.value.field == "grammar"
     assert "\n" not in str(caught.value)
+
+
+async def test_rules_may_be_nested_deeply(say):
+    grammar = "start: r0\n" + "".join(f"r{n:x}: r{n + 1:x}\n" for n in range(9000))
+
+    assert text(await say(request(grammar + f'r{9000:x}: "a"'))) == "a"
+
+
+async def test_a_grammar_that_leads_nowhere_fails_its_request_alone(engine):
+    grammar = 'start: "a" X\nX: /x/ & /y/'
+    free = asyncio.create_task(answer(engine, request(None, max_tokens=60, ignore_eos=True)))
+    with pytest.raises(EngineRefused) as caught:
+        await answer(engine, request(grammar))
+
+    assert caught.value.failure is Failure.INVALID
+    assert len(text(await free)) > 0
+
+
+async def test_fixed_text_takes_no_choice_and_is_what_choosing_gives(say):
+    grammar = 'start: "then the hat " /[ab]{3}/ " in the end"'
+    forced = await say(request(grammar))
+    chosen = await say(request(grammar, sampling=Sampling(temperature=0, logprobs=0)))
+
+    assert text(forced) == text(chosen)
+    assert last(forced).completion_tokens == last(chosen).completion_tokens
+    assert len(forced) < len(chosen)
+
+
+async def test_logprobs_are_the_models_own(say):
+    free = await say(request(None, max_tokens=1, sampling=Sampling(temperature=0, logprobs=5)))
+    held = await say(request("start: /[ab]/", sampling=Sampling(temperature=0, logprobs=5)))
+
+    (own,), (entry,) = free[0].logprobs, held[0].logprobs
+    assert [top.token for top in entry.top] == [top.token for top in own.top]
+    assert entry.bytes in (b"a", b"b")
+    assert entry.logprob <= own.logprob
+
+
+async def test_an_answer_cut_by_its_length_says_so(say):
+    deltas = await say(request("start: /[ab]{50}/", max_tokens=7))
+
+    assert last(deltas).finish_reason is FinishReason.LENGTH
+    assert last(deltas).completion_tokens == 7
+
+
+async def test_fixed_text_is_cut_by_the_length_too(say):
+    deltas = await say(request('start: "abcdefghijklmnopqrstuvwxyz"', max_tokens=7))
+
+    assert last(deltas).finish_reason is FinishReason.LENGTH
+    assert last(deltas).completion_tokens == 7
+
+
+async def test_an_answer_ends_at_a_stop_string_within_fixed_text(say):
+    deltas = await say(request('start: "one two three"', stop=["tw"]))
+
+    assert text(deltas) == "one "
+    assert last(deltas).stop_sequence == "tw"
+
+
+async def test_end_tokens_that_are_ignored_end_no_answer_that_can_go_on(say):
+    deltas = await say(request('start: "a"*', ignore_eos=True, max_tokens=20))
+
+    assert text(deltas) == "a" * 20
+
+
+async def test_an_answer_that_can_only_end_ends_although_end_tokens_are_ignored(say):
+    deltas = await say(request('start: "a"{1,3}', ignore_eos=True))
+
+    assert text(deltas) == "aaa"
+    assert last(deltas).finish_reason is FinishReason.STOP
+
+
+async def test_a_grammar_may_end_an_answer_with_an_end_token(say):
+    deltas = await say(request('start: "a" <|im_end|>'))
+
+    assert text(deltas) == "a"
+    assert last(deltas).finish_reason is FinishReason.STOP
+
+
+async def test_a_grammar_names_markers_and_text_is_never_one(say):
+    named = await say(request("start: <tool_call> <[273]>", sampling=Sampling(logprobs=0)))
+    written = await say(request('start: "<tool_call>"', sampling=Sampling(logprobs=0)))
+
+    tokens = [[item.token for delta in deltas for item in delta.logprobs]
+              for deltas in (named, written)]  # fmt: skip
+    assert tokens[0] == [272, 273]
+    assert 272 not in tokens[1]
+    assert text(written) == "<tool_call>"
+
+
+async def test_who_follows_nothing_is_not_changed_by_who_does(engine):
+    prompts = [f"{letter} the hat" for letter in "abc"]
+    free = [request(None, prompt, max_tokens=40, ignore_eos=True) for prompt in prompts]
+    alone = [text(await answer(engine, one)) for one in free]
+    together = await asyncio.gather(
+        *(answer(engine, request(None, prompt, max_tokens=40, ignore_eos=True))
+          for prompt in prompts),
+        *(answer(engine, request(schema(PERSON))) for _ in prompts),
+    )  # fmt: skip
+
+    assert [text(deltas) for deltas in together[:3]] == alone
+    assert len({text(deltas) for deltas in together[3:]}) == 1
+
+
+async def test_answers_are_the_same_when_cells_run_out(tiny_llama):
+    grammar = schema({"type": "string", "pattern": "^[a-z ]{60}$"})
+    prompts = [f"{letter} the hat and the cat" for letter in "abcd"]
+    async with Engine(config(tiny_llama, unified_cells=True, cells=160)) as crowded:
+        await crowded.ready()
+        alone = [text(await answer(crowded, request(grammar, prompt))) for prompt in prompts]
+        together = await asyncio.gather(
+            *(answer(crowded, request(grammar, prompt)) for prompt in prompts)
+        )
+
+    assert [text(deltas) for deltas in together] == alone
+
+
+async def test_others_talk_on_while_a_grammar_is_compiled(engine):
+    talking = request(None, max_tokens=400, ignore_eos=True)
+    async with await engine.generate(talking) as generation:
+        await anext(generation)
+        compiling = asyncio.create_task(answer(engine, request(SLOW)))
+        gaps, begun = [], time.monotonic()
+        async for _ in generation:
+            now = time.monotonic()
+            gaps.append(now - begun)
+            begun = now
+    await asyncio.gather(compiling, return_exceptions=True)
+
+    assert max(gaps) < 0.5
+
+
+async def test_a_request_can_be_given_up_while_its_grammar_is_compiled(engine):
+    waiting = asyncio.create_task(engine.generate(request(SLOW.replace("3,9", "3,8"))))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    await eventually(waiting.done)
+    assert text(await answer(engine, request('start: "b"'))) == "b"
+
+
+async def test_many_grammars_are_more_than_are_kept(say):
+    texts = [text(await say(request(f'start: "{number}"'))) for number in range(40)]
+
+    assert texts == [str(number) for number in range(40)]
+
+
+async def test_a_grammar_with_a_prompt_that_wants_no_answer_is_checked_all_the_same(engine):
+    with pytest.raises(EngineRefused):
+        await answer(engine, request("start: (", max_tokens=0, echo=True))
+
+    deltas = await answer(engine, request('start: "a"', max_tokens=0, echo=True))
+    assert text(deltas) == "the cat in the hat"
