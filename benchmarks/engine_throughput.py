@@ -14,6 +14,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,8 +102,12 @@ def resident_mib(pid: int | None) -> float:
 SIZE, LAYERS, HEADS, KEY_HEADS, FEED_FORWARD, VOCABULARY = 576, 30, 9, 3, 1536, 49152
 
 
-def write_model(path: Path) -> None:
-    """A llama of random Q8_0 weights with 135 million parameters."""
+def write_model(
+    path: Path,
+    tokens: Sequence[str] = tuple(f"<{number}>" for number in range(VOCABULARY)),
+    merges: Sequence[str] = ("< 0",),
+) -> None:
+    """A llama of random Q8_0 weights, 135 million parameters; the first token ends an answer."""
     writer = GGUFWriter(str(path), "llama")
     writer.add_context_length(8192)
     writer.add_embedding_length(SIZE)
@@ -114,9 +119,9 @@ def write_model(path: Path) -> None:
     writer.add_rope_dimension_count(SIZE // HEADS)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([f"<{number}>" for number in range(VOCABULARY)])
+    writer.add_token_list(tokens)
     writer.add_token_types([1] * VOCABULARY)
-    writer.add_token_merges(["< 0"])
+    writer.add_token_merges(merges)
     writer.add_eos_token_id(0)
     writer.add_vocab_size(VOCABULARY)
     add_tensors(writer)
