@@ -29,6 +29,7 @@ class ApiChild:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._serves = False
 
     @classmethod
     async def begin(cls, settings: Settings, listener: socket.socket, shared: Path) -> Self:
@@ -66,6 +67,7 @@ class ApiChild:
             line = b""
         if line:
             reason: str | None = json.loads(line)
+            self._serves = reason is None
             return reason
         return f"An API process {await self.ended()} before it served."
 
@@ -81,6 +83,8 @@ class ApiChild:
 
     def stop(self) -> None:
         """Ask it to end when its running answers have ended, or their grace period."""
+        if not self._serves:  # nor does it listen yet
+            self.signal(signal.SIGTERM)
         with contextlib.suppress(OSError):  # it has gone
             self._writer.write_eof()
 

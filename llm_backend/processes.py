@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 RESTART_DELAY_S = 0.25  # doubled with every quick death in a row
 RESTART_DELAY_LIMIT_S = 30.0
 QUICK_DEATH_S = 30.0  # who lived longer has not died of how it started
-FOLDER_BYTES = 80  # of its path at most: the address of a Unix socket in it has room for 103
+FOLDER_BYTES = 90  # of its path at most: the address of a Unix socket in it has room for 103
 
 
 async def serve_together(
@@ -39,27 +39,29 @@ async def serve_together(
     all of them answer. Closes `listener`. Raises `CannotStart`.
     """
     configure_logging(settings.log_level, settings.log_format, tells_process=True)
+    processes = _Processes(settings, listener)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, processes.stop, number)
     with _private_folder() as shared:
         async with opened_engines(settings, shared):
-            await _Processes(settings, listener, shared).run(on_open)
+            await processes.run(shared, on_open)
 
 
 class _Processes:
-    def __init__(self, settings: Settings, listener: socket.socket, shared: Path) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings = settings
         self._listener = listener
-        self._shared = shared
         self._children: set[ApiChild] = set()
         self._starting = settings.processes
         self._is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
 
-    async def run(self, on_open: Callable[[], None]) -> None:
+    async def run(self, shared: Path, on_open: Callable[[], None]) -> None:
         """From the first process's start to the last one's end."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, number)
-        keepers = [asyncio.create_task(self._keep_alive()) for _ in range(self._settings.processes)]
+        keepers = [
+            asyncio.create_task(self._keep_alive(shared)) for _ in range(self._settings.processes)
+        ]
         try:
             if await self._have_opened(keepers):
                 on_open()
@@ -67,8 +69,9 @@ class _Processes:
         finally:
             await self._end(keepers)
 
-    def _stop(self, number: signal.Signals) -> None:
-        if self._is_ending.is_set() and number is signal.SIGINT:  # somebody does not want to wait
+    def stop(self, number: signal.Signals) -> None:
+        """End them all, gently; at a second SIGINT without patience."""
+        if self._is_ending.is_set() and number is signal.SIGINT:
             for child in self._children:
                 child.signal(number)
         self._is_ending.set()
@@ -85,11 +88,11 @@ class _Processes:
             for task in (opening, ending):
                 task.cancel()
 
-    async def _keep_alive(self) -> None:
+    async def _keep_alive(self, shared: Path) -> None:
         quick_deaths = 0
         while not self._is_ending.is_set():
             began_s = time.monotonic()
-            reason = await self._live()
+            reason = await self._live(shared)
             if self._is_ending.is_set():
                 return
             if not self._is_open.is_set():
@@ -101,10 +104,10 @@ class _Processes:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_ending.wait(), delay_s)
 
-    async def _live(self) -> str:
+    async def _live(self, shared: Path) -> str:
         """One process from its start to its end, and how that was."""
         try:
-            child = await ApiChild.begin(self._settings, self._listener, self._shared)
+            child = await ApiChild.begin(self._settings, self._listener, shared)
         except OSError as error:
             return f"An API process cannot be started: {error}."
         self._children.add(child)
@@ -119,7 +122,7 @@ class _Processes:
             return reason
         finally:
             self._children.discard(child)
-            forget_process(self._shared, child.pid)
+            forget_process(shared, child.pid)
 
     def _opened(self, child: ApiChild) -> None:
         log.info("api_process_serves", extra={"api_process": child.pid})

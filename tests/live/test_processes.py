@@ -5,6 +5,9 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,10 +145,18 @@ def in_flight(served: Served) -> int:
     return int(float(re.search(r"\nllm_backend_requests_in_flight (\S+)", text)[1])) - 1
 
 
-def test_streams_are_finished_before_the_end_and_nothing_is_left(tmp_path):
-    environment = {"TMPDIR": str(tmp_path), "LLM_BACKEND_SHUTDOWN_GRACE_S": "60", **ONE_THREAD}
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder with a path that leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_streams_are_finished_before_the_end_and_nothing_is_left(tmp_path, temporary):
+    environment = {"TMPDIR": str(temporary), "LLM_BACKEND_SHUTDOWN_GRACE_S": "60", **ONE_THREAD}
     with serve(tmp_path, "--processes", "2", environment=environment) as served:
         everybody = [served.process.pid, *served.workers(), *served.api_processes()]
+        (folder,) = temporary.iterdir()
         with contextlib.ExitStack() as stack:
             streams = [stack.enter_context(stream(served)) for _ in range(6)]
             begun = [next(lines) for lines in streams]
@@ -157,7 +168,7 @@ def test_streams_are_finished_before_the_end_and_nothing_is_left(tmp_path):
     assert ends == ["data: [DONE]"] * 6
     assert status == 0
     assert not any(map(is_alive, everybody))
-    assert not list(tmp_path.glob("llm-backend-*"))
+    assert not folder.exists()
     assert "error" not in served.log.read_text()
 
 
@@ -170,8 +181,8 @@ def stream(served: Served) -> Iterator[Iterator[str]]:
         yield (line for line in response.iter_lines() if line)
 
 
-def test_nothing_outlives_the_process_that_was_started(tmp_path):
-    environment = {"TMPDIR": str(tmp_path)}  # what a killed process cannot remove lies in there
+def test_nothing_outlives_the_process_that_was_started(tmp_path, temporary):
+    environment = {"TMPDIR": str(temporary)}  # what a killed process cannot remove lies in there
     with serve(tmp_path, "--processes", "2", environment=environment) as served:
         others = [*served.workers(), *served.api_processes()]
         served.process.kill()
@@ -191,3 +202,22 @@ def test_what_prevents_the_start_is_one_sentence(tmp_path):
     said = json.dumps(str(caught.value))
     assert "Cannot open the database" in said
     assert "Traceback" not in said
+
+
+def test_told_to_end_while_it_starts_it_ends(tmp_path, temporary):
+    command = [sys.executable, "-m", "llm_backend", "serve", "--port", "0", "--processes", "2",
+               "--data-dir", str(tmp_path)]  # fmt: skip
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        served = Served(address="", process=process, log=tmp_path)
+        eventually(lambda: len(served.api_processes()) == 2)
+        others = [*served.workers(), *served.api_processes()]
+        process.send_signal(signal.SIGTERM)
+        said, logged = process.communicate(timeout=30)
+
+    assert (process.returncode, said) == (0, "")
+    assert "error" not in logged
+    assert not any(map(is_alive, others))
+    assert not list(temporary.iterdir())
