@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.backends.base import Chat
+from llm_backend.backends.base import Chat, JsonContent
 from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.dialect import Dialect
 from llm_backend.backends.markup import CallBegin, markup_of
@@ -63,6 +63,24 @@ def test_marks_that_are_control_tokens_are_shown_where_they_matter():
     assert prompt.shown_tokens == [7, 8]
     assert "<[7]>" in prompt.grammar
     assert one.prompt(Chat(messages=ASK)).shown_tokens == []
+
+
+def test_a_file_may_have_a_template_of_its_own_for_tools():
+    plain, with_tools = ChatTemplate("plain"), ChatTemplate("{{ tools[0].function.name }}")
+    one = Dialect(plain, with_tools, markup_of("<tool_call>"), {}, frozenset())
+
+    assert one.prompt(Chat(messages=ASK)).text == "plain"
+    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).text == "f"
+
+
+def test_json_and_calls_that_begin_alike_exclude_each_other():
+    content = JsonContent(schema={"type": "object"}, field="response_format")
+    asked = Chat(messages=ASK, tools=[tool("f")], grammar=content)
+
+    with pytest.raises(InvalidRequest) as caught:
+        dialect("{{ tools }}", "llama").prompt(asked)
+    assert caught.value.param == "response_format"
+    assert "json_content" in dialect("{{ tools }}").prompt(asked).grammar
 
 
 def test_effort_and_switches_reach_the_template():

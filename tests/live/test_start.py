@@ -54,6 +54,13 @@ def test_an_alias_of_nothing_is_one_sentence(tmp_path):
     assert "`nobody`" in refusal("--alias", "x=nobody", "--data-dir", str(tmp_path))
 
 
+def test_a_tool_format_that_nobody_knows_or_of_nothing_is_one_sentence(tmp_path):
+    data = ("--data-dir", str(tmp_path))
+
+    assert "hermes" in refusal("--tool-format", "klingon", *data)
+    assert "nobody=hermes" in refusal("--tool-format", "nobody=hermes", *data)
+
+
 def test_a_data_folder_that_cannot_be_is_one_sentence(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

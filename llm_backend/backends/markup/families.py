@@ -391,6 +391,12 @@ THINKING = (
     Thinking(opening="<|channel>thought", closing="<channel|>", sign="<|channel>thought"),
     Thinking(opening="[THINK]", closing="[/THINK]", sign="[THINK]"),
     Thinking(opening="<seed:think>", closing="</seed:think>", sign="<seed:think>"),
+    Thinking(
+        opening="<think>",
+        closing="</think>",
+        sign="<response>",
+        answer=("<response>", "</response>"),
+    ),
     Thinking(opening="<think>", closing="</think>", sign="</think>"),
     Thinking(
         opening="Here is my thought process:",

@@ -72,11 +72,12 @@ Messages = Callable[[Reader, Attempt, Tools], Steps[None]]
 @dataclass(frozen=True, kw_only=True)
 class Thinking:
     """How reasoning is set apart from the answer that follows it; `sign` stands in the templates of
-    models that do."""
+    models that do. Some have marks around the answer, too."""
 
     opening: str
     closing: str
     sign: str
+    answer: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ class MarkupParser:
     ) -> None:
         self._markup = markup
         self._tools = tools or {}
-        self._hidden = hidden
+        self._dropped = tuple(hidden)  # marks that are not shown wherever they stand
         self._reader = Reader(hidden)
         self._steps = self._answer(is_thinking)
         self._is_cut = False
@@ -83,6 +83,8 @@ class MarkupParser:
         reader.settle()
         yield from reader.text_until((thinking.closing,), reader.reasoning)
         reader.is_reasoning = False
+        if thinking.answer is not None and (yield from reader.maybe(thinking.answer[0])):
+            self._dropped = (*self._dropped, thinking.answer[1])
         yield from reader.skip_space()
         reader.settle()
 
@@ -97,7 +99,7 @@ class MarkupParser:
             if found:
                 yield from self._attempt(calls.body, found)
         while reader.here:
-            found = yield from reader.text_until((*openings, *self._hidden), reader.content)
+            found = yield from reader.text_until((*openings, *self._dropped), reader.content)
             if calls is not None and found in openings:
                 yield from self._attempt(calls.body, found)
 

@@ -256,3 +256,11 @@ def test_where_calls_must_lead_a_text_that_quotes_one_has_none():
 
     assert read([quoted], markup).content == quoted
     assert read([TWO["hermes"]], markup).parsed() == [ROME, PING]
+
+
+def test_marks_around_the_answer_are_not_part_of_it():
+    text = "<think>Well.</think>\n<response>Hello <b>.</response>"
+
+    made = read([text], markup_of("<think><response></think>", "granite"))
+
+    assert (made.reasoning, made.content) == ("Well.", "Hello <b>.")
