@@ -10,7 +10,7 @@ from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.refusal import Refused
 from llm_backend.engine.sampling.bounds import check_sampling
 
-__all__ = ["Bounds", "Prompt", "Refused", "answers_wanted", "check_tokens"]
+__all__ = ["Bounds", "Prompt", "Refused", "answers_wanted", "check_tokens", "tokens_beyond"]
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
 _TOKEN_CHARACTERS = 8  # more than a token has on average in any language
@@ -70,18 +70,9 @@ class Bounds:
         return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
 
     def _check_length(self, text: str, parse_special: bool, vocabulary: Vocabulary) -> None:
-        """Refuse a text that is far too long before all of it is tokenized, which would keep every
-        other request waiting: the native code's time grows with the square of its special tokens.
-
-        The parts of a text have as many tokens as the whole, but for some at each cut.
-        """
-        counted = 0
-        for start in range(0, len(text) - _PART, _PART):
-            part = text[start : start + _PART]
-            tokens = vocabulary.prompt_tokens(part, parse_special=parse_special, add_bos=False)
-            counted += max(0, len(tokens) - _CUT_TOKENS)
-            if counted > self.context_tokens:
-                raise self._too_long(f"more than {counted}")
+        least = tokens_beyond(self.context_tokens, text, vocabulary, parse_special=parse_special)
+        if least is not None:
+            raise self._too_long(f"more than {least}")
 
     def _too_long(self, tokens: str) -> Refused:
         return Refused(
@@ -119,6 +110,25 @@ class Bounds:
 def answers_wanted(command: Generate) -> int:
     """How many answers are generated, of which the best `n` are given."""
     return max(command.n, command.best_of or 0)
+
+
+def tokens_beyond(
+    limit: int, text: str, vocabulary: Vocabulary, *, parse_special: bool
+) -> int | None:
+    """How many tokens a text has at least, where that is more than `limit` and the text far too
+    long: it is found out before all of it is tokenized, which would keep every other request
+    waiting, as the native code's time grows with the square of a text's special tokens.
+
+    The parts of a text have as many tokens as the whole, but for some at each cut.
+    """
+    counted = 0
+    for start in range(0, len(text) - _PART, _PART):
+        part = text[start : start + _PART]
+        tokens = vocabulary.prompt_tokens(part, parse_special=parse_special, add_bos=False)
+        counted += max(0, len(tokens) - _CUT_TOKENS)
+        if counted > limit:
+            return counted
+    return None
 
 
 def check_tokens(tokens: Tokens[int], size: int, field: str) -> None:

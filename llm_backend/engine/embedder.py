@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.address import Address, Publish
-from llm_backend.engine.admission import Refused, check_tokens
+from llm_backend.engine.admission import Refused, check_tokens, tokens_beyond
 from llm_backend.engine.messages import (
     Embed,
     Embedded,
@@ -125,7 +125,7 @@ class Embedder:
                 return [self._tokens(value) for value in command.inputs]
             case Rank() if self._model.kind is ModelKind.RERANK:
                 self._check_count(len(command.documents), "documents")
-                return [self._pair(command, place) for place in range(len(command.documents))]
+                return self._paired(command)
         raise unsupported(self._model.kind, command)
 
     def _check_count(self, count: int, field: str) -> None:
@@ -133,14 +133,29 @@ class Embedder:
         if not 1 <= count <= limit:
             raise Refused(Failure.INVALID, f"There must be 1 to {limit} {field}.", field)
 
+    def _check_length(self, text: str, field: str) -> None:
+        """Refuse a text that is far too long before all of it is tokenized."""
+        least = tokens_beyond(self._room, text, self._model.vocabulary, parse_special=False)
+        if least is not None:
+            message = f"This model takes {self._room} tokens; {field} has more than {least}."
+            raise Refused(Failure.CONTEXT_LENGTH, message, field)
+
     @property
     def _room(self) -> int:
         """How many tokens an input may have."""
         return min(self._model.context_tokens, self._model.batch_tokens)
 
-    def _pair(self, command: Rank, place: int) -> list[int]:
-        tokens = self._pairs.tokens(command.query, command.documents[place])
-        field = f"documents[{place}]"
+    def _paired(self, command: Rank) -> list[list[int]]:
+        self._check_length(command.query, "query")
+        for place, document in enumerate(command.documents):
+            self._check_length(document, f"documents[{place}]")
+        pairs: list[list[int]] = []
+        for tokens in self._pairs.tokens(command.query, command.documents):
+            self._check_pair(tokens, f"documents[{len(pairs)}]")
+            pairs.append(tokens)
+        return pairs
+
+    def _check_pair(self, tokens: list[int], field: str) -> None:
         if not tokens:
             raise Refused(Failure.INVALID, f"The query and {field} have no tokens.", field)
         if len(tokens) > self._room:
@@ -150,12 +165,12 @@ class Embedder:
                 f"{len(tokens)}. Shorten them.",
                 field,
             )
-        return tokens
 
     def _tokens(self, value: str | list[int]) -> list[int]:
         vocabulary = self._model.vocabulary
         room = self._room
         if isinstance(value, str):
+            self._check_length(value, "inputs")
             tokens = vocabulary.tokenize(value, parse_special=False, add_special=True)
         else:
             tokens = list(value)

@@ -1,6 +1,7 @@
 """A query and a document as one input, in the form that a rerank model was trained on."""
 
 import re
+from collections.abc import Iterable, Iterator
 
 from llm_backend.engine.model import Vocabulary
 
@@ -19,28 +20,27 @@ class PairTokenizer:
         self._vocabulary = vocabulary
         self._template = None if template is None else _parts(template, vocabulary)
 
-    def tokens(self, query: str, document: str) -> list[int]:
-        """The tokens of one pair."""
+    def tokens(self, query: str, documents: Iterable[str]) -> Iterator[list[int]]:
+        """The tokens of the query with each document."""
         if self._template is None:
-            return self._framed(query, document)
+            return self._framed(query, documents)
+        return (self._filled(self._template, query, document) for document in documents)
+
+    def _framed(self, query: str, documents: Iterable[str]) -> Iterator[list[int]]:
+        frame = self._vocabulary.pair_frame
+        head = [*frame.before, *self._text(query), *frame.between]
+        for document in documents:
+            yield [*head, *self._text(document), *frame.after]
+
+    def _filled(self, template: list[int | str], query: str, document: str) -> list[int]:
         texts = {"{query}": query, "{document}": document}
         tokens: list[int] = []
-        for part in self._template:
+        for part in template:
             if isinstance(part, int):
                 tokens.append(part)
             else:
                 tokens += self._text(_PLACES.sub(lambda place: texts[place[0]], part))
         return tokens
-
-    def _framed(self, query: str, document: str) -> list[int]:
-        frame = self._vocabulary.pair_frame
-        return [
-            *frame.before,
-            *self._text(query),
-            *frame.between,
-            *self._text(document),
-            *frame.after,
-        ]
 
     def _text(self, text: str) -> list[int]:
         return self._vocabulary.tokenize(text, parse_special=False)

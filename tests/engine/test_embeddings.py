@@ -68,6 +68,16 @@ async def test_a_model_that_generates_can_be_made_to_embed(tiny_llama):
         assert np.linalg.norm(found[1]) == pytest.approx(1, abs=1e-5)
 
 
+async def test_a_text_that_is_far_too_long_is_refused_at_once(tiny_llama):
+    async with Engine(config(tiny_llama, kind=ModelKind.EMBEDDING)) as engine:
+        await engine.ready()
+        async with asyncio.timeout(10):  # to tokenize it takes minutes
+            with pytest.raises(EngineRefused) as caught:
+                await engine.embed(["<tool_call>" * 300_000])
+
+    assert caught.value.failure is Failure.CONTEXT_LENGTH
+
+
 async def test_memory_stays_flat_over_ten_thousand_short_texts(tiny_bert):
     async with Engine(config(tiny_bert)) as engine:
         await engine.ready()

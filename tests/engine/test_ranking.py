@@ -1,5 +1,7 @@
 """Relevance with real models."""
 
+import asyncio
+
 import pytest
 from gguf import PoolingType
 
@@ -51,6 +53,24 @@ async def test_what_cannot_be_ranked_is_refused(tiny_reranker):
             await engine.embed(["a"])
         with pytest.raises(EngineRefused, match="cannot generate"):
             await engine.generate(Generate(id="1", prompt="a"))
+
+
+@pytest.mark.parametrize(
+    ("query", "documents", "field"),
+    [
+        ("a", ["b", "<tool_call>" * 300_000], "documents[1]"),
+        ("x" * 8_000_000, ["b"], "query"),
+    ],
+)
+async def test_a_text_that_is_far_too_long_is_refused_at_once(tmp_path, query, documents, field):
+    file = write_llama(tmp_path / "yes-or-no.gguf", can_rank=True)
+    async with Engine(config(file)) as engine:
+        await engine.ready()
+        async with asyncio.timeout(10):  # to tokenize them takes minutes
+            with pytest.raises(EngineRefused) as caught:
+                await engine.rank(query, documents)
+
+    assert (caught.value.failure, caught.value.field) == (Failure.CONTEXT_LENGTH, field)
 
 
 async def test_a_model_that_generates_does_not_rank(tiny_llama):
