@@ -1,10 +1,17 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
 from llm_backend.engine.grammar_bounds import GrammarError, check_grammar
 from llm_backend.engine.messages import GrammarLimits
 
+UNUSED = """
+import sys
+import llm_backend.engine.worker
+sys.exit("llguidance" in sys.modules)
+"""
 LIMITS = GrammarLimits(
     literals=4, literal=20, meet=2, nesting=6, properties=3, choices=3, multiple=100
 )
@@ -58,3 +65,7 @@ def test_a_grammar_within_bounds_passes(grammar):
 def test_a_grammar_beyond_bounds_is_refused(grammar, complaint):
     with pytest.raises(GrammarError, match=complaint.replace("(", r"\(")):
         check_grammar(grammar, LIMITS)
+
+
+def test_who_sends_no_grammar_does_not_pay_for_them():
+    subprocess.run([sys.executable, "-c", UNUSED], check=True)
