@@ -136,12 +136,11 @@ class _Processes:
         for child in self._children:
             child.stop()
         patience_s = self._settings.shutdown_grace_s + 2 * ENDING_S
-        _, late = await asyncio.wait(keepers, timeout=patience_s)
+        await asyncio.wait(keepers, timeout=patience_s)
         for child in self._children:
             log.error("api_process_killed", extra={"api_process": child.pid})
             child.signal(signal.SIGKILL)
-        if late:
-            await asyncio.wait(late)
+        await asyncio.gather(*keepers, return_exceptions=True)  # the first error is on its way
 
 
 async def _happened(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]]) -> None:

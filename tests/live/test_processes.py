@@ -1,7 +1,6 @@
 """Several API processes over the engines of one server."""
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.live.test_start import refusal
 from tests.serving import Served, serve
 
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}]}
@@ -194,14 +194,10 @@ def test_nothing_outlives_the_process_that_was_started(tmp_path, temporary):
     assert len(others) == 3
 
 
-def test_what_prevents_the_start_is_one_sentence(tmp_path):
-    (tmp_path / "llm-backend.sqlite3").mkdir()
+def test_what_prevents_the_start_of_every_process_is_one_sentence(tmp_path):
+    said = refusal("--processes", "2", "--alias", "x=nobody", "--data-dir", str(tmp_path))
 
-    with pytest.raises(AssertionError) as caught, serve(tmp_path, "--processes", "2"):
-        pass
-    said = json.dumps(str(caught.value))
-    assert "Cannot open the database" in said
-    assert "Traceback" not in said
+    assert "`nobody`" in said
 
 
 def test_told_to_end_while_it_starts_it_ends(tmp_path, temporary):
