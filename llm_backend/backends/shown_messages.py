@@ -8,7 +8,7 @@ does not say which: it is read, and tried.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +40,15 @@ does, with `'probe_key'` in it."""
 class MessageStyle:
     """What a template wants of messages. `arguments_are_text`: JSON, where most want a mapping.
     `short_ids`: nine letters and digits (Mistral). `numbered_ids`: `functions.name:0` (Kimi).
-    `tools_in_system`: the tools as JSON in the system message (Phi-4).
+    `tools_in_system`: the tools as JSON in the system message (Phi-4). `single_calls`: one call a
+    message (Llama).
     """
 
     arguments_are_text: bool = False
     short_ids: bool = False
     numbered_ids: bool = False
     tools_in_system: bool = False
+    single_calls: bool = False
 
     @classmethod
     def of(cls, source: str, *, arguments_are_text: bool) -> "MessageStyle":
@@ -56,6 +58,7 @@ class MessageStyle:
             short_ids=_NINE.search(source) is not None,
             numbered_ids="<|tool_call_argument_begin|>" in source,
             tools_in_system="message['tools']" in source or "message.tools" in source,
+            single_calls="single tool-call" in source,
         )
 
     def shown(
@@ -69,7 +72,7 @@ class MessageStyle:
         names: dict[str, str] = {}
         ids: dict[str, str] = {}
         shown = []
-        for message in messages:
+        for message in _apart(messages) if self.single_calls else messages:
             for call in message.get("tool_calls") or ():
                 ids[call["id"]] = self._id(call, len(ids))
                 names[call["id"]] = call["function"]["name"]
@@ -106,6 +109,25 @@ class MessageStyle:
         if self.short_ids and not (len(given) == 9 and given.isascii() and given.isalnum()):
             return hashlib.sha256(given.encode("utf-8", errors="replace")).hexdigest()[:9]
         return given
+
+
+def _apart(messages: Sequence[Message]) -> Iterator[Message]:
+    """Each call in a message of its own, with its result right after it."""
+    rest = list(messages)
+    while rest:
+        message = rest.pop(0)
+        calls = message.get("tool_calls") or ()
+        if len(calls) < 2:
+            yield message
+            continue
+        count = next((at for at, one in enumerate(rest) if one["role"] != "tool"), len(rest))
+        results, rest = rest[:count], rest[count:]
+        for place, call in enumerate(calls):
+            said = message if place == 0 else {"role": message["role"], "content": None}
+            yield {**said, "tool_calls": [call]}
+            yield from (one for one in results if one.get("tool_call_id") == call["id"])
+        known = {call["id"] for call in calls}
+        yield from (one for one in results if one.get("tool_call_id") not in known)
 
 
 def _parsed(arguments: str) -> Any:

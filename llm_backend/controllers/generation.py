@@ -299,6 +299,12 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]
                 f"Local models call tools of type `function`, not `{tool['type']}`.",
                 param=f"tools[{position}].type",
             )
+        kind = (tool["function"].get("parameters") or {}).get("type", "object")
+        if kind != "object":
+            raise InvalidRequest(
+                "The parameters of a function are an object's: their `type` is `object`.",
+                param=f"tools[{position}].function.parameters.type",
+            )
     names = [tool["function"]["name"] for tool in tools]
     for position, name in enumerate(names):
         if name in names[:position]:

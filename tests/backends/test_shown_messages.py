@@ -101,3 +101,16 @@ def test_tools_may_belong_to_the_system_message():
 
     assert alone == json.dumps([TOOL["function"]]) + "Hi"
     assert with_system == "Be" + json.dumps([TOOL["function"]]) + "Hi"
+
+
+def test_calls_in_a_row_are_taken_apart_where_a_message_may_hold_one():
+    source = (
+        "{% for m in messages %}{% if m.tool_calls and m.tool_calls | length > 1 %}"
+        "{{ raise_exception('only single tool-calls at once!') }}{% endif %}{{ m.content }}"
+        "{{ m.tool_calls[0].id if m.tool_calls }}{{ m.tool_call_id }};{% endfor %}"
+    )
+    calls = [{**CALL, "id": name} for name in ("a", "b")]
+    results = [{"role": "tool", "tool_call_id": name, "content": "R"} for name in ("b", "a", "c")]
+    turns = [{"role": "assistant", "content": "I", "tool_calls": calls}, *results, TURNS[0]]
+
+    assert ChatTemplate(source).render(turns) == "Ia;Ra;b;Rb;Rc;Weather?;"

@@ -89,6 +89,14 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(field, value, param):
         ({"tool_choice": "auto"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+        (
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}
+                ]
+            },
+            "tools[0].function.parameters.type",
+        ),
         ({"tools": [named_tool("no name")]}, "tools[0].function.name"),
         ({"tools": [TOOL], "tool_choice": named_tool("g")}, "tool_choice"),
         (

@@ -371,7 +371,7 @@ FAMILIES: Mapping[str, Family] = {
             is_bare=True,
             markers=("<|python_tag|>", "<|python_start|>", "<|python_end|>"),
             body=_llama_calls,
-            spelling=Spelling(call='{"name": "{name}", "parameters": {arguments}}', between="; "),
+            spelling=Spelling(call='{"name": "{name}", "parameters": {arguments}}', between=None),
         ),
     ),
     "json": Family(

@@ -140,6 +140,15 @@ TWO = {
         '{"name": "ping", "arguments": {}}]'
     ),
     "lfm2": '<|tool_call_start|>[get_weather(city="Rome", unit="C"), ping()]<|tool_call_end|>',
+    "apriel": (
+        f'<tool_calls>[{{"name": "get_weather", "arguments": {_ROME}}}, '
+        '{"name": "ping", "arguments": {}}]</tool_calls>'
+    ),
+    "seed": (
+        "<seed:tool_call>\n<function=get_weather>\n<parameter=city>\nRome\n</parameter>\n"
+        "<parameter=unit>\nC\n</parameter>\n</function>\n</seed:tool_call>\n"
+        "<seed:tool_call>\n<function=ping>\n</function>\n</seed:tool_call>"
+    ),
     "nemotron": (
         f'<TOOLCALL>[{{"name": "get_weather", "arguments": {_ROME}}}, '
         '{"name": "ping", "arguments": {}}]</TOOLCALL>'
