@@ -14,7 +14,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,14 +100,26 @@ def resident_mib(pid: int | None) -> float:
 
 
 SIZE, LAYERS, HEADS, KEY_HEADS, FEED_FORWARD, VOCABULARY = 576, 30, 9, 3, 1536, 49152
+LAYER_SHAPES = {
+    "attn_q": (SIZE, SIZE),
+    "attn_k": (SIZE // HEADS * KEY_HEADS, SIZE),
+    "attn_v": (SIZE // HEADS * KEY_HEADS, SIZE),
+    "attn_output": (SIZE, SIZE),
+    "ffn_gate": (FEED_FORWARD, SIZE),
+    "ffn_up": (FEED_FORWARD, SIZE),
+    "ffn_down": (SIZE, FEED_FORWARD),
+}
 
 
 def write_model(
     path: Path,
     tokens: Sequence[str] = tuple(f"<{number}>" for number in range(VOCABULARY)),
     merges: Sequence[str] = ("< 0",),
+    *,
+    tensors: Iterable[tuple[str, np.ndarray]] | None = None,
 ) -> None:
-    """A llama of random Q8_0 weights, 135 million parameters; the first token ends an answer."""
+    """A llama of Q8_0 weights, random ones unless given, with 135 million parameters and norms of
+    one; the first token ends an answer."""
     writer = GGUFWriter(str(path), "llama")
     writer.add_context_length(8192)
     writer.add_embedding_length(SIZE)
@@ -124,36 +136,26 @@ def write_model(
     writer.add_token_merges(merges)
     writer.add_eos_token_id(0)
     writer.add_vocab_size(VOCABULARY)
-    add_tensors(writer)
+    kind = GGMLQuantizationType.Q8_0
+    for name, values in tensors or random_tensors():
+        writer.add_tensor(f"{name}.weight", quants.quantize(values, kind), raw_dtype=kind)
+    norms = [f"blk.{layer}.{part}_norm" for layer in range(LAYERS) for part in ("attn", "ffn")]
+    for name in (*norms, "output_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(SIZE, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def add_tensors(writer: GGUFWriter) -> None:
-    """Random weights; norms of one."""
-    rng, kind = np.random.default_rng(0), GGMLQuantizationType.Q8_0
-    key_size = SIZE // HEADS * KEY_HEADS
-    shapes = {
-        "attn_q": (SIZE, SIZE),
-        "attn_k": (key_size, SIZE),
-        "attn_v": (key_size, SIZE),
-        "attn_output": (SIZE, SIZE),
-        "ffn_gate": (FEED_FORWARD, SIZE),
-        "ffn_up": (FEED_FORWARD, SIZE),
-        "ffn_down": (SIZE, FEED_FORWARD),
-    }
-    tensors = {"token_embd": (VOCABULARY, SIZE)}
-    tensors |= {
-        f"blk.{layer}.{name}": shape for layer in range(LAYERS) for name, shape in shapes.items()
-    }
-    for name, shape in tensors.items():
-        values = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-        writer.add_tensor(f"{name}.weight", quants.quantize(values, kind), raw_dtype=kind)
-    norms = [f"blk.{layer}.{part}_norm" for layer in range(LAYERS) for part in ("attn", "ffn")]
-    for name in (*norms, "output_norm"):
-        writer.add_tensor(f"{name}.weight", np.ones(SIZE, dtype=np.float32))
+def random_tensors() -> Iterator[tuple[str, np.ndarray]]:
+    """Embeddings and layers by chance."""
+    rng = np.random.default_rng(0)
+    shapes = {"token_embd": (VOCABULARY, SIZE)}
+    for layer in range(LAYERS):
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in LAYER_SHAPES.items()}
+    for name, shape in shapes.items():
+        yield name, rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
 
 
 async def run(arguments: argparse.Namespace, model: Path) -> None:

@@ -179,7 +179,9 @@ class Answer:
 
     def _finish(self, released: Released, reason: FinishReason) -> Delta | None:
         self.is_finished = True
-        return self._delta(released, reason)
+        delta = self._delta(released, reason)
+        self._guesser = None  # it is large, and the request's other answers may go on for long
+        return delta
 
     def _delta(self, released: Released, reason: FinishReason | None = None) -> Delta | None:
         text, logprobs = released.text, released.logprobs

@@ -24,7 +24,8 @@ class EngineConfig:
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
     ended and started again.
     `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where
-    that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`.
+    that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`, which
+    are as many as `draft_tokens` at least.
     `kind` None believes the file. `command` replaces the worker's command line; the number of its
     socket's file descriptor is appended. `door` is where the Unix socket is made at which at most
     `guests_limit` other processes may use the same worker; None lets nobody in.

@@ -14,6 +14,7 @@ __all__ = ["Chances", "Guesser"]
 _LENGTHS = (3, 4, 6, 9, 17)  # of repetitions: where another estimate begins
 _AT_FIRST = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # the chance of a guess before any was made
 _WEIGHT = 6.0  # guesses that a more general estimate is worth
+_HOPELESS = 0.02  # a chance that no processor makes worth a token
 _FORGETTING = 0.97  # a guess counts half after about 23 more of its kind
 
 
@@ -70,13 +71,16 @@ class Guesser:
         self._match = (place + 1, length + 1)
 
     def chances(self, count: int) -> list[float]:
-        """For up to `count` tokens ahead the chance that all up to there are guessed right."""
+        """For up to `count` tokens ahead the chance that all up to there are guessed right, as far
+        as there is one."""
         if self._match is None:
             return []
         place, length = self._match
         found, chance = [], 1.0
         for ahead in range(len(self._lookup.continuation(place, count))):
             chance *= self._chances.of(length + ahead)
+            if chance < _HOPELESS:
+                break
             found.append(chance)
         return found
 

@@ -202,14 +202,15 @@ class Supervisor(Presence):
 
     def _start_command(self) -> Start:
         config = self._config
+        draft_tokens = config.draft_tokens if config.speculation else 0
         return Start(
             model_path=str(config.model_path),
             context_tokens=config.context_tokens,
             default_context_tokens=config.default_context_tokens,
             slots=config.slots,
             batch_tokens=config.batch_tokens,
-            logit_rows=config.logit_rows,
-            draft_tokens=config.draft_tokens if config.speculation else 0,
+            logit_rows=max(config.logit_rows, draft_tokens),
+            draft_tokens=draft_tokens,
             threads=config.threads or _cores(),
             gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
             use_extra_buffers=self._extra_buffers,

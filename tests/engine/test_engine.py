@@ -447,3 +447,23 @@ async def test_no_token_reaches_across_a_cut(engine):
     assert marked.accepted.prompt_tokens == len(whole)
     assert parted.accepted.prompt_tokens > len(whole)
     assert "<|im_end|>" in (await engine.ready()).control_tokens
+
+
+async def test_computing_ahead_keeps_to_a_grammar(tiny_llama):
+    held = {"grammar": 'start: ("tick " | "tock ")+ "boom"', "max_tokens": 80, "ignore_eos": False}
+    sampling = Sampling(temperature=1.0, seed=3, logprobs=0)  # no token is forced: all are chosen
+    prompt = "tick tock tick tock boom, tick tock"
+    async with (
+        Engine(config(tiny_llama)) as ahead,
+        Engine(config(tiny_llama, speculation=False)) as plain,
+    ):
+        await asyncio.gather(ahead.ready(), plain.ready())
+        expected = await answer(plain, request(prompt, sampling=sampling, **held))
+        prediction = text(expected) + "boom, and more than the grammar allows"
+        chosen = request(prompt, sampling=sampling, prediction=prediction, **held)
+        forced = request(prompt, prediction=prediction, **held)
+        unforced = await answer(ahead, chosen)
+
+        assert text(unforced) == text(expected)
+        assert unforced[-1].accepted_tokens > 5
+        assert text(await answer(ahead, forced)) == text(await answer(plain, forced))

@@ -84,13 +84,13 @@ def test_mirostat(sampler, seed, version):
     arguments = (14, 3, 1.5, 0.3, 100) if version == 1 else (3, 1.5, 0.3)
     theirs = sampler("mirostat" if version == 1 else "mirostat_v2", *arguments)
     ours = Mirostat(Sampling(mirostat=version, mirostat_tau=1.5, mirostat_eta=0.3))
-    for step in range(15):
+    for step in range(6):
         logits = some_logits(seed * 100 + step, size=14) / 2
         weights = np.exp(logits - logits.max())
         candidates = Candidates(logits)
         kept = candidates.after(theirs)
         outcomes = {}
-        for fraction in np.linspace(0, 1, 4000, endpoint=False):
+        for fraction in np.linspace(0, 1, 1500, endpoint=False):
             next_ours = copy.copy(ours)
             outcomes[next_ours.draw(weights, fraction)] = next_ours
 
