@@ -205,3 +205,27 @@ def test_logits_that_leave_no_choice_are_an_error(value, temperature):
 
     with pytest.raises(NoChoice, match="no token"):
         sampler(temperature=temperature).choose(logits)
+
+
+@pytest.mark.parametrize("allowed", [[0, 2], [1, 2], [2]])
+def test_of_those_allowed_temperature_zero_takes_the_likeliest(allowed):
+    mask = np.isin(np.arange(3), allowed)
+    logits = row(0.5, 0.3, 0.2)
+
+    assert sampler(temperature=0).choose(logits, mask).token == allowed[0]
+    assert (logits == row(0.5, 0.3, 0.2)).all()
+
+
+@pytest.mark.parametrize("fields", [{}, {"top_k": 2}, {"top_p": 0.99}, {"min_p": 0.01}])
+def test_those_allowed_are_drawn_as_often_as_they_are_likely_among_them(fields):
+    chooser, mask = sampler(seed=1, **fields), np.array([False, True, True, False])
+    logits = row(0.6, 0.2, 0.1, 0.1)
+    counts = Counter(chooser.choose(logits, mask).token for _ in range(4000))
+
+    assert counts[1] / 4000 == pytest.approx(2 / 3, abs=0.03)
+    assert counts[1] + counts[2] == 4000
+
+
+def test_nothing_allowed_is_no_choice():
+    with pytest.raises(NoChoice):
+        sampler(temperature=0).choose(row(0.5, 0.5), np.array([False, False]))

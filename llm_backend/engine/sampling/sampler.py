@@ -70,7 +70,7 @@ class Sampler:
     def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
         """The next token, given its logits, of those `allowed`. `row` is left as it is."""
         changed = self._adjusted(row)
-        if allowed is not None:
+        if allowed is not None and not (self._is_greedy and allowed[changed.argmax()]):
             changed = np.where(allowed, changed, _FORBIDDEN)
         token = int(changed.argmax()) if self._is_greedy else self._draw(changed)
         if not np.isfinite(changed[token]):
