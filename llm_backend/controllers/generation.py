@@ -299,12 +299,8 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]
                 f"Local models call tools of type `function`, not `{tool['type']}`.",
                 param=f"tools[{position}].type",
             )
-        kind = (tool["function"].get("parameters") or {}).get("type", "object")
-        if kind != "object":
-            raise InvalidRequest(
-                "The parameters of a function are an object's: their `type` is `object`.",
-                param=f"tools[{position}].function.parameters.type",
-            )
+        where = f"tools[{position}].function.parameters"
+        _check_parameters(tool["function"].get("parameters") or {}, where)
     names = [tool["function"]["name"] for tool in tools]
     for position, name in enumerate(names):
         if name in names[:position]:
@@ -319,6 +315,20 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]
                 param=f"tools[{position}].function.name",
             )
     return tools
+
+
+def _check_parameters(schema: Mapping[str, Any], where: str) -> None:
+    if schema.get("type", "object") != "object":
+        raise InvalidRequest(
+            "The parameters of a function are an object's: their `type` is `object`.",
+            param=f"{where}.type",
+        )
+    for name, kind in (("properties", dict), ("required", list)):
+        if not isinstance(schema.get(name, kind()), kind):
+            raise InvalidRequest(
+                f"`{name}` is no JSON Schema: it is {'an object' if kind is dict else 'a list'}.",
+                param=f"{where}.{name}",
+            )
 
 
 def _named(

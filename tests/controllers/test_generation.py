@@ -9,6 +9,8 @@ from llm_backend.errors import InvalidRequest, UnsupportedField
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
+FUNCTION, BROKEN = TOOL["function"], {"properties": []}
+
 
 def named_tool(name):
     return {"type": "function", "function": {"name": name}}
@@ -96,6 +98,10 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(field, value, param):
                 ]
             },
             "tools[0].function.parameters.type",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {**FUNCTION, "parameters": BROKEN}}]},
+            "tools[0].function.parameters.properties",
         ),
         ({"tools": [named_tool("no name")]}, "tools[0].function.name"),
         ({"tools": [TOOL], "tool_choice": named_tool("g")}, "tool_choice"),

@@ -210,7 +210,7 @@ class _Rules:
             f"{rule}_{place}": (name, value)
             for place, (name, value) in enumerate((schema.get("properties") or {}).items())
         }
-        required = set(schema.get("required") or ())
+        required = {name for name in schema.get("required") or () if isinstance(name, str)}
         for key, (name, value) in properties.items():
             self._argument(key, name, _with_definitions(value, schema), function.is_strict)
         present = [(key, name in required) for key, (name, _) in properties.items()]
@@ -254,7 +254,7 @@ class _Rules:
             self.add(f"{rule}_value", _json(schema, is_strict))
             return f"{rule}_value {self._written(end)}".strip()
         quote = self._written(self._spelling.quote) if kind is Arguments.GEMMA else ""
-        if words and all(isinstance(word, str) for word in words):
+        if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
             choice = " | ".join(json.dumps(word, ensure_ascii=False) for word in words)
             return " ".join(filter(None, (quote, f"({choice})", quote, self._written(end))))
         ending = self._spelling.quote or end

@@ -115,9 +115,9 @@ def _is_text(schema: object) -> bool:
     """Whether a property is a string and nothing else; one that is unknown is a text too."""
     if not isinstance(schema, dict) or not schema:
         return True
-    return schema.get("type") == "string" or (
-        "type" not in schema and all(isinstance(one, str) for one in schema.get("enum") or [0])
-    )
+    words = schema.get("enum")
+    is_words = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    return schema.get("type") == "string" or ("type" not in schema and bool(words) and is_words)
 
 
 def _json(text: str) -> str:
