@@ -51,9 +51,18 @@ def normal(shares: dict[int, float]) -> dict[int, float]:
 
 def left(logits: list[int], wishes: dict[str, float]) -> set[int]:
     weights = np.exp(np.array(logits, dtype=np.float32) / 8 - max(logits) / 8)
-    candidates = Filtered.by_likelihood(np.arange(len(weights)), weights)
-    candidates.filter(Sampling(xtc_probability=1, **wishes), np.random.default_rng(0))
-    return set(candidates.tokens.tolist())
+    sampling = Sampling(xtc_probability=1, **wishes)
+    order = np.argsort(-weights)
+    found = []
+    for candidates in (
+        Filtered.of(weights, sampling),
+        Filtered.of_likeliest(order, weights[order], sampling),
+    ):
+        if sampling.xtc_threshold <= 0.5:
+            candidates.drop_strong(sampling.xtc_threshold)
+        found.append(set(candidates.tokens.tolist()))
+    assert found[0] == found[1]
+    return found[0]
 
 
 def nudged(wishes: dict[str, float], by: float) -> dict[str, float]:
@@ -106,3 +115,27 @@ def test_a_temperature_of_zero_takes_the_likeliest_whatever_else_is_asked():
     wishes = {"xtc_probability": 1.0, "xtc_threshold": 0.1, "typical_p": 0.1, "mirostat": 2}
 
     assert shares_of(times=50, temperature=0, **wishes) == {0: 1.0}
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"typical_p": 0.2},
+        {"typical_p": 0.95},
+        {"typical_p": 0.9, "top_p": 0.5},
+        {"top_p": 0.3, "xtc_probability": 1.0, "xtc_threshold": 0.001},
+        {"min_p": 0.01, "xtc_probability": 1.0, "xtc_threshold": 0.001},
+    ],
+)
+@pytest.mark.parametrize("spread", [0.1, 3.0])
+def test_a_large_vocabulary_is_filtered_like_a_small_one(wishes, spread):
+    logits = np.random.default_rng(1).standard_normal(20_000) * spread
+    weights = np.exp(logits - logits.max()).astype(np.float32)
+    whole = {"typical_p": 1.0, "top_p": 1.0, "min_p": 0.0, "xtc_threshold": 1.0} | wishes
+    shares = normal(dict(enumerate(weights.astype(np.float64).tolist())))
+    candidates = Filtered.of(weights, Sampling(**wishes))
+    if "xtc_threshold" in wishes:
+        candidates.drop_strong(wishes["xtc_threshold"])
+
+    found, expected = set(candidates.tokens.tolist()), plain(shares, whole)
+    assert len(found ^ expected) <= 1 + len(expected) // 1000  # rounding moves a border a little

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.draw import Filtered
+from llm_backend.engine.sampling.draw import Filtered, without_strong
 from llm_backend.engine.sampling.dry import Dry
 from llm_backend.engine.sampling.mirostat import Mirostat
 
@@ -54,8 +54,12 @@ def some_logits(seed: int, size: int = 60) -> np.ndarray:
 
 
 def left(logits: np.ndarray, **wishes: float) -> set[int]:
-    candidates = Filtered.by_likelihood(np.arange(len(logits)), np.exp(logits - logits.max()))
-    candidates.filter(Sampling(**wishes), np.random.default_rng(0))
+    weights = np.exp(logits - logits.max())
+    candidates = Filtered.of(weights, Sampling(**wishes))
+    if "xtc_threshold" in wishes:
+        candidates.drop_strong(wishes["xtc_threshold"])
+        alone = without_strong(weights, wishes["xtc_threshold"])
+        assert set(np.flatnonzero(alone)) == set(candidates.tokens.tolist())
     return set(candidates.tokens.tolist())
 
 
@@ -74,7 +78,7 @@ def test_xtc(sampler, seed, threshold):
     logits = some_logits(seed)
 
     theirs = Candidates(logits).after(sampler("xtc", 1.0, threshold, 1, 7))
-    assert left(logits, xtc_probability=1, xtc_threshold=threshold) == set(theirs)
+    assert left(logits, xtc_threshold=threshold) == set(theirs)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,12 +1,11 @@
 """From weights to one place: by chance, within what the filters leave."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llm_backend.engine.messages import Sampling
-from llm_backend.engine.sampling.likeliest import Places, Row, likeliest
+from llm_backend.engine.sampling.likeliest import Places, Row, largest_until
 
-__all__ = ["Filtered", "draw_nucleus"]
+__all__ = ["Filtered", "applies_xtc", "draw_any", "draw_nucleus", "typical", "without_strong"]
 
 _DRAWS = 8  # rejected draws before the likely tokens are partitioned off
 _BLOCK = 512  # width of the coarse level of the two-level search in a cumulated distribution
@@ -31,56 +30,99 @@ def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> 
     return None
 
 
+def draw_any(weights: Row, rng: np.random.Generator) -> int:
+    """A place drawn from all."""
+    return _Distribution(weights).at(rng.random())
+
+
+def without_strong(weights: Row, threshold: float) -> Row:
+    """XTC: of several that are at least so likely only the least likely is left."""
+    strong = np.flatnonzero(weights >= threshold * weights.sum(dtype=np.float64))
+    if len(strong) < 2:
+        return weights
+    least = strong[weights[strong].argmin()]
+    weights = weights.copy()
+    weights[strong[strong != least]] = 0
+    return weights
+
+
+def applies_xtc(sampling: Sampling, rng: np.random.Generator) -> bool:
+    """Whether this token is one of those at which XTC leaves out strong ones."""
+    wants_xtc = sampling.xtc_probability > 0 and sampling.xtc_threshold <= _LARGEST_XTC
+    return wants_xtc and rng.random() <= sampling.xtc_probability
+
+
+def typical(weights: Row, mass: float) -> Places:
+    """The places whose surprise is nearest to the mean surprise, until they reach `mass`."""
+    possible = np.flatnonzero(weights)
+    shares = weights[possible] / weights.sum(dtype=np.float64)
+    surprise = -np.log(shares)
+    nearness = -np.abs(surprise - shares @ surprise)
+    nearest = largest_until(nearness, lambda places: float(shares[places].sum()) > mass)
+    reached = int(np.searchsorted(np.cumsum(shares[nearest]), mass, "right")) + 1
+    return possible[nearest[:reached]]
+
+
 class Filtered:
     """Candidates from the likeliest down, of which each filter leaves some."""
 
     def __init__(self, tokens: Places, weights: Row) -> None:
         self.tokens = tokens
         self.weights = weights
+        self._total = float(weights.sum(dtype=np.float64))
 
     @classmethod
-    def by_likelihood(cls, tokens: Places, weights: Row) -> "Filtered":
-        """All of `tokens`, which are in any order."""
-        order = likeliest(weights, len(weights))
-        return cls(tokens[order], weights[order])
-
-    def filter(self, sampling: Sampling, rng: np.random.Generator) -> None:
-        """Typical-p, then top-p and min-p, then XTC."""
+    def of(cls, weights: Row, sampling: Sampling) -> "Filtered":
+        """What typical-p, top-p and min-p leave of a whole vocabulary."""
+        tokens = np.arange(len(weights))
         if sampling.typical_p < 1:
-            self._keep_typical(sampling.typical_p)
-        self._keep_likely(sampling.top_p, sampling.min_p)
-        wants_xtc = sampling.xtc_probability > 0 and sampling.xtc_threshold <= _LARGEST_XTC
-        if wants_xtc and rng.random() <= sampling.xtc_probability:
-            self._drop_strong(sampling.xtc_threshold)
+            tokens = typical(weights, sampling.typical_p)
+            weights = weights[tokens]
+        total, peak = float(weights.sum(dtype=np.float64)), float(weights.max())
 
-    def draw(self, fraction: float) -> int:
-        """The token at a `fraction` in [0, 1) of what is left."""
+        def decides(places: Places) -> bool:
+            found = weights[places]
+            mass = float(found.sum(dtype=np.float64))
+            return mass >= sampling.top_p * total or bool(found[-1] < sampling.min_p * peak)
+
+        likely = largest_until(weights, decides)
+        candidates = cls(tokens[likely], weights[likely])
+        candidates._total = total
+        candidates.keep_likely(sampling)
+        return candidates
+
+    @classmethod
+    def of_likeliest(cls, tokens: Places, weights: Row, sampling: Sampling) -> "Filtered":
+        """What typical-p, top-p and min-p leave of `tokens`, which are in order already."""
+        if sampling.typical_p < 1:
+            kept = np.sort(typical(weights, sampling.typical_p))
+            tokens, weights = tokens[kept], weights[kept]
+        candidates = cls(tokens, weights)
+        candidates.keep_likely(sampling)
+        return candidates
+
+    def draw(self, sampling: Sampling, rng: np.random.Generator) -> int:
+        """One of them, after XTC."""
+        if applies_xtc(sampling, rng):
+            self.drop_strong(sampling.xtc_threshold)
         cumulated = np.cumsum(self.weights, dtype=np.float64)
-        place = int(np.searchsorted(cumulated, fraction * cumulated[-1], "right"))
+        place = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], "right"))
         return int(self.tokens[min(place, len(self.tokens) - 1)])
 
-    def _keep_typical(self, mass: float) -> None:
-        """Those whose surprise is nearest to the mean surprise, until they reach `mass`."""
-        possible = int(np.count_nonzero(self.weights))
-        shares = self.weights[:possible] / self.weights.sum(dtype=np.float64)
-        surprise = -np.log(shares)
-        order = np.argsort(np.abs(surprise - shares @ surprise), kind="stable")
-        reached = int(np.searchsorted(np.cumsum(shares[order]), mass, "right")) + 1
-        self._keep(np.sort(order[:reached]))
-
-    def _keep_likely(self, top_p: float, min_p: float) -> None:
+    def keep_likely(self, sampling: Sampling) -> None:
+        """Top-p and min-p."""
         cumulated = np.cumsum(self.weights, dtype=np.float64)
-        inside = int(np.searchsorted(cumulated, top_p * cumulated[-1])) + 1
-        strong = int(np.count_nonzero(self.weights >= min_p * self.weights[0]))
+        inside = int(np.searchsorted(cumulated, sampling.top_p * self._total)) + 1
+        strong = int(np.count_nonzero(self.weights >= sampling.min_p * self.weights[0]))
         self._keep(slice(0, max(1, min(inside, strong))))
 
-    def _drop_strong(self, threshold: float) -> None:
-        """Of several that are at least so likely only the least likely is left."""
+    def drop_strong(self, threshold: float) -> None:
+        """XTC, as `without_strong`."""
         least = threshold * self.weights.sum(dtype=np.float64)
         strong = int(np.count_nonzero(self.weights >= least))
         self._keep(slice(max(0, strong - 1), None))
 
-    def _keep(self, places: NDArray[np.intp] | slice) -> None:
+    def _keep(self, places: slice) -> None:
         self.tokens, self.weights = self.tokens[places], self.weights[places]
 
 

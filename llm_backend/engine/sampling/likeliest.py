@@ -1,13 +1,16 @@
 """The largest values of a row, found without sorting it."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Places", "Row", "likeliest"]
+__all__ = ["Places", "Row", "largest_until", "likeliest"]
 
 Row = NDArray[np.float32]
 Places = NDArray[np.intp]
 
+_AT_FIRST = 1024  # values looked at before more are: a nucleus is rarely larger
 _GROUP = 64  # size of the groups whose peaks say where the largest values are
 
 
@@ -25,6 +28,17 @@ def likeliest(values: Row, count: int) -> Places:
     members = (np.sort(best) + groups * np.arange(_GROUP)[:, None]).ravel()
     places = np.concatenate((members, np.arange(groups * _GROUP, len(values))))
     return _partitioned(values, places, count)
+
+
+def largest_until(values: Row, is_enough: Callable[[Places], bool]) -> Places:
+    """The places of the largest values, largest first, as many as are enough, and maybe more."""
+    count = _AT_FIRST
+    while count < len(values):
+        places = likeliest(values, count)
+        if is_enough(places):
+            return places
+        count *= 8
+    return likeliest(values, len(values))
 
 
 def _partitioned(values: Row, places: Places, count: int) -> Places:

@@ -25,7 +25,13 @@ from numpy.typing import NDArray
 
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.choice import Choice, NoChoice, log_probabilities
-from llm_backend.engine.sampling.draw import Filtered, draw_nucleus
+from llm_backend.engine.sampling.draw import (
+    Filtered,
+    applies_xtc,
+    draw_any,
+    draw_nucleus,
+    without_strong,
+)
 from llm_backend.engine.sampling.dry import Dry
 from llm_backend.engine.sampling.likeliest import Row, likeliest
 from llm_backend.engine.sampling.mirostat import Mirostat
@@ -64,6 +70,12 @@ class Sampler:
         self._delayed_for = min_tokens
         self._is_greedy = sampling.temperature < _GREEDY_BELOW
         self._mirostat = Mirostat(sampling) if sampling.mirostat else None
+        self._is_xtc_alone = (
+            sampling.xtc_probability > 0
+            and sampling.typical_p >= 1
+            and sampling.top_p >= 1
+            and sampling.min_p <= 0
+        )
         self._needs_candidates = sampling.typical_p < 1 or sampling.xtc_probability > 0
         self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
 
@@ -107,17 +119,18 @@ class Sampler:
             return self._mirostat.draw(self._weights(row, peak), self._rng.random())
         if 0 < sampling.top_k < len(row):
             likely = likeliest(row, sampling.top_k)
-            return self._draw_filtered(Filtered(likely, self._weights(row[likely], peak)))
+            weights = self._weights(row[likely], peak)
+            return Filtered.of_likeliest(likely, weights, sampling).draw(sampling, self._rng)
         weights = self._weights(row, peak)
         if not self._needs_candidates:
             token = draw_nucleus(weights, sampling, self._rng)
             if token is not None:
                 return token
-        return self._draw_filtered(Filtered.by_likelihood(np.arange(len(row)), weights))
-
-    def _draw_filtered(self, candidates: Filtered) -> int:
-        candidates.filter(self._sampling, self._rng)
-        return candidates.draw(self._rng.random())
+        if self._is_xtc_alone:
+            if applies_xtc(sampling, self._rng):
+                weights = without_strong(weights, sampling.xtc_threshold)
+            return draw_any(weights, self._rng)
+        return Filtered.of(weights, sampling).draw(sampling, self._rng)
 
     def _weights(self, logits: Row, peak: np.float32) -> Row:
         """Unnormalised probabilities, 1 for the likeliest token."""
