@@ -30,7 +30,17 @@ from llm_backend.controllers.services import Services
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.guards import AccessLog, CutOff, HostGuard
 from llm_backend.settings import BUILTIN, Settings, SettingsError, load_settings
-from llm_backend.store import Chats, Database, StoreError, StoreUnavailable, migrate
+from llm_backend.store import (
+    Blobs,
+    Bucket,
+    Chats,
+    Database,
+    Files,
+    StoreError,
+    StoreUnavailable,
+    migrate,
+    sweep_forever,
+)
 from llm_backend.telemetry import Metrics, configure_logging
 
 __all__ = ["App", "CannotStart", "create_app", "migrate_database", "opened_engines"]
@@ -161,11 +171,13 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         ]
         memory = ChatMemory(Chats(database), settings.store_chats)
         stack.push_async_callback(memory.settle)
+        files = _files(settings, database, stack)
         services = Services(
             settings=settings,
             registry=Registry(local, aliases, upstream),
             database=database,
             memory=memory,
+            files=files,
             metrics=metrics,
             document=document.text,
             upstream=upstream,
@@ -175,6 +187,19 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, warmed))
         stack.callback(warming.cancel)
         yield _guarded(_contracted(document, validators, services), services)
+
+
+def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> Files:
+    if settings.files == "upstream" and settings.openai_api_key is None:
+        raise SettingsError(
+            "The setting `files` is `upstream`, and there is none: set a key for it."
+        )
+    blobs = Blobs(database, Bucket(settings.object_store))
+    stack.push_async_callback(blobs.settle)
+    files = Files(database, blobs)
+    sweeping = asyncio.create_task(sweep_forever(files))
+    stack.callback(sweeping.cancel)
+    return files
 
 
 def _count(metrics: Metrics, model: str, usage: Usage) -> None:

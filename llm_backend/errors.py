@@ -12,6 +12,7 @@
     |- Conflict                     409  invalid_request_error   conflict
     |- TooLarge                     413  invalid_request_error   request_too_large
     |- UnsupportedMediaType         415  invalid_request_error   unsupported_media_type
+    |- RangeNotSatisfiable          416  invalid_request_error   range_not_satisfiable
     |- RateLimited                  429  rate_limit_error        rate_limit_exceeded
     |- ClientGone                   499  server_error            client_gone (nobody reads it)
     |- Internal                     500  server_error            internal_error
@@ -40,6 +41,7 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "Overloaded",
+    "RangeNotSatisfiable",
     "RateLimited",
     "TooLarge",
     "Unauthorized",
@@ -88,6 +90,13 @@ class ApiError(Exception):
         self.param = param
         self.code = code or self.default_code
         self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to the answer."""
+        if self.retry_after_s is None:
+            return {}
+        return {"Retry-After": str(max(1, round(self.retry_after_s)))}
 
 
 class InvalidRequest(ApiError):
@@ -166,6 +175,22 @@ class UnsupportedMediaType(InvalidRequest):
 
     status = 415
     default_code = "unsupported_media_type"
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    """The range begins behind the last byte."""
+
+    status = 416
+    default_code = "range_not_satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"The range holds none of the {size_bytes} bytes.", param="Range")
+        self.size_bytes = size_bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How many bytes there are."""
+        return {"Content-Range": f"bytes */{self.size_bytes}"}
 
 
 class RateLimited(ApiError):

@@ -149,6 +149,17 @@ class Settings(BaseSettings):
     store_chats: Literal["always", "on-request", "never"] = Field(
         "always", description="Which chats are stored: all but `store: false`, only `store: true`."
     )
+    files: Literal["local", "upstream"] = Field(
+        "local",
+        description="Where new files and uploads are kept, and listed; ids that are not known here "
+        "are asked of the upstream, if there is one.",
+    )
+    object_store_url: str | None = Field(
+        None,
+        description="Where the bytes of files are: `s3://BUCKET/PREFIX`, with credentials and "
+        "endpoint from AWS's own variables, or `file:///FOLDER`; a folder in the data folder where "
+        "none is given. Servers on one database share it.",
+    )
     response_validation: Literal["off", "log", "enforce"] = Field(
         "log", description="What happens to an answer of ours that breaks the document."
     )
@@ -156,7 +167,9 @@ class Settings(BaseSettings):
         32 * 1024 * 1024, ge=1024, description="Size of a JSON request body at most."
     )
     upload_limit_bytes: int = Field(
-        512 * 1024 * 1024, ge=1024, description="Size of any other request body at most."
+        512 * 1024 * 1024,
+        ge=1024,
+        description="Size of any other request body, and of a file in one, at most.",
     )
     json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
     choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
@@ -228,6 +241,11 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'llm-backend.sqlite3'}"
+
+    @property
+    def object_store(self) -> str:
+        """The object store's URL: the one given, else a folder in the data folder."""
+        return self.object_store_url or (self.data_dir / "files").as_uri()
 
 
 def load_settings(

@@ -38,7 +38,7 @@ def configure_logging(
     lines = _JsonLines if form == "json" else _TextLines
     handler.setFormatter(lines(tells_process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("connexion", "asyncio", "alembic"):
+    for chatty in ("connexion", "asyncio", "alembic", "python_multipart"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 

@@ -1,10 +1,11 @@
-"""What the whole suite shares: options, and the PostgreSQL server."""
+"""What the whole suite shares: options, and the servers beside ours."""
 
 import pytest
 
 from tests.postgresql import postgresql_server
+from tests.s3 import s3_server
 
-__all__ = ["postgresql_server"]  # a fixture: importing it is declaring it
+__all__ = ["postgresql_server", "s3_server"]  # fixtures: importing them is declaring them
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

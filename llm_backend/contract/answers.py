@@ -59,7 +59,7 @@ class Answers:
         described = self._validators.media_types(name, status)
         if described is None:
             raise ContractViolation(f"{name}: status {status} is not described.")
-        if described and media_type not in described:
+        if described and not described & {media_type, "*/*"}:
             raise ContractViolation(f"{name}: {media_type!r} is not one of {sorted(described)}.")
         if isinstance(response, StreamingResponse):
             if media_type == "text/event-stream":

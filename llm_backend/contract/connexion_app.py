@@ -27,6 +27,7 @@ from llm_backend.contract.answers import AnswerChecks, Answers
 from llm_backend.contract.body import Limits
 from llm_backend.contract.document import Document
 from llm_backend.contract.envelope import Envelope
+from llm_backend.contract.form import Form
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.placeholders import held_back
 from llm_backend.contract.problems import add_error_handlers
@@ -176,15 +177,17 @@ class Dispatcher:
             raise NotFound(message, code="unknown_url")
         state = scope["state"]
         checked: Checked = state["checked"]
+        http = HttpRequest(scope, receive)
         request = Request(
             operation=operation,
-            http=HttpRequest(scope, receive),
+            http=http,
             request_id=state["request_id"],
             caller=state.get("caller"),
             path=scope["path_params"],
             query=checked.query,
             body=checked.body,
             raw_body=checked.raw_body,
+            form=Form(http, checked.form) if checked.form else None,
         )
         if self._logs_bodies and checked.raw_body:
             _log_body(request)

@@ -1,4 +1,4 @@
-"""Query strings as typed values, as the document describes them."""
+"""Query strings and form fields as typed values, as the document describes them."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ import orjson
 from llm_backend.contract.complaint import field_name
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["QueryParameter", "query_parameters", "read_query"]
+__all__ = ["QueryParameter", "form_parameters", "query_parameters", "read_pairs", "read_query"]
 
 Json: TypeAlias = Any  # a schema or a typed value: any JSON value
 
@@ -23,7 +23,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueryParameter:
-    """One parameter of a query: its name, the types it may have, those of its items or values."""
+    """One parameter: its name, the types it may have, those of its items or values."""
 
     name: str
     types: frozenset[str]
@@ -34,14 +34,15 @@ def query_parameters(
     operation: Mapping[str, Json], component: Callable[[str], bytes]
 ) -> dict[str, QueryParameter]:
     """The parameters of an operation's query by name; `component` gives a schema's JSON text."""
-    found = {}
-    for parameter in operation.get("parameters", ()):
-        if parameter["in"] == "query":
-            types, inner = _types(parameter["schema"], component)
-            item_types = frozenset().union(*(_types(one, component)[0] for one in inner))
-            name = parameter["name"]
-            found[name] = QueryParameter(name=name, types=types, item_types=item_types)
-    return found
+    given = [one for one in operation.get("parameters", ()) if one["in"] == "query"]
+    return {one["name"]: _parameter(one["name"], one["schema"], component) for one in given}
+
+
+def form_parameters(
+    properties: Mapping[str, Json], component: Callable[[str], bytes]
+) -> dict[str, QueryParameter]:
+    """The same for the fields of a form, given the properties of its schema."""
+    return {name: _parameter(name, schema, component) for name, schema in properties.items()}
 
 
 def read_query(
@@ -52,12 +53,19 @@ def read_query(
     Arrays are `name=a&name=b` or `name[]=a`, objects `name[key]=value`. A value that is not of its
     type stays a string, for the validator to refuse. Raises `InvalidRequest`.
     """
+    return read_pairs(_pairs(query_string), parameters, is_open=is_open)
+
+
+def read_pairs(
+    pairs: Iterable[tuple[str, str]], parameters: Mapping[str, QueryParameter], *, is_open: bool
+) -> dict[str, Json]:
+    """The same for names and values that are decoded already."""
     values: dict[str, Json] = {}
-    for given, text in _pairs(query_string):
+    for given, text in pairs:
         name, key = _split(given, parameters)
         parameter = parameters.get(name)
         if "\x00" in given or "\x00" in text:
-            raise _invalid(given, "Query parameters cannot hold NUL characters.")
+            raise _invalid(given, "Parameters cannot hold NUL characters.")
         if parameter is not None:
             _put(values, parameter, key, text, is_open)
         elif not is_open:
@@ -65,6 +73,14 @@ def read_query(
             message = f"Unknown parameter: '{shown}'."
             raise InvalidRequest(message, param=shown, code="unknown_parameter")
     return values
+
+
+def _parameter(
+    name: str, schema: Mapping[str, Json], component: Callable[[str], bytes]
+) -> QueryParameter:
+    types, inner = _types(schema, component)
+    item_types = frozenset().union(*(_types(one, component)[0] for one in inner))
+    return QueryParameter(name=name, types=types, item_types=item_types)
 
 
 def _types(

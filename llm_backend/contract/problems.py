@@ -67,7 +67,7 @@ def _rendered(request_id: str, error: Exception) -> Any:
         status_code=told.status,
         mimetype="application/json",
         body=orjson.dumps(error_body(told)),
-        headers=_retry_after(told),
+        headers=told.headers,
     )
 
 
@@ -79,9 +79,3 @@ def _allowed(operations: Operations, path: str) -> str:
         if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", operation.path), path)
     }
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
-
-
-def _retry_after(error: ApiError) -> dict[str, str]:
-    if error.retry_after_s is None:
-        return {}
-    return {"Retry-After": str(max(1, round(error.retry_after_s)))}

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from llm_backend.contract.form import Form
 from llm_backend.contract.operations import Operation
 
 __all__ = ["Handler", "Request"]
@@ -19,9 +20,10 @@ class Request:
     """One checked request.
 
     `body` is the parsed JSON body, None where there is none or it is not JSON; `raw_body` holds
-    its bytes as they came. Other bodies (uploads) have not been read: take them from
-    `http.stream()`. `query` holds typed values and only what the client sent; `path` is decoded.
-    `caller` is what `authenticate` returned, None for operations that ask for no key.
+    its bytes as they came. Other bodies (uploads) have not been read: take them from `form`, which
+    operations answered here have where they take a form, or from `http.stream()`. `query` holds
+    typed values and only what the client sent; `path` is decoded. `caller` is what `authenticate`
+    returned, None for operations that ask for no key.
     """
 
     operation: Operation
@@ -32,6 +34,7 @@ class Request:
     query: Mapping[str, Json]
     body: Json
     raw_body: bytes
+    form: Form | None = None
 
 
 Handler: TypeAlias = Callable[[Any, Request], Awaitable[Response]]

@@ -23,8 +23,14 @@ from llm_backend.contract.body import (
 )
 from llm_backend.contract.complaint import shown
 from llm_backend.contract.document import Document
+from llm_backend.contract.form import FRAMING_BYTES, FormCheck
 from llm_backend.contract.operations import Operation
-from llm_backend.contract.parameters import QueryParameter, query_parameters, read_query
+from llm_backend.contract.parameters import (
+    QueryParameter,
+    form_parameters,
+    query_parameters,
+    read_query,
+)
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
 
@@ -40,6 +46,7 @@ class Checked:
     query: Mapping[str, Json] = field(default_factory=dict)
     body: Json = None
     raw_body: bytes = b""
+    form: FormCheck | None = None
 
 
 class Checks:
@@ -53,6 +60,7 @@ class Checks:
         self.limits = limits
         self._check_relayed = check_relayed
         self.query_parameters = lru_cache(maxsize=None)(self._query_parameters)
+        self.form = lru_cache(maxsize=None)(self._form)
         self._media_types = lru_cache(maxsize=None)(self._described_media_types)
 
     def are_for(self, operation: Operation) -> bool:
@@ -69,6 +77,18 @@ class Checks:
             f"The content type {shown(_media_type(given))} is not taken here;"
             f" send {' or '.join(described)}."
         )
+
+    def _form(self, operation_id: str) -> FormCheck | None:
+        """What forms are checked with that this server reads itself; None for all else."""
+        if self.document.operations[operation_id].answered != "local":
+            return None
+        check = self.validators.form(operation_id)
+        if check is None:
+            return None
+        parameters = form_parameters(
+            check.schema["properties"], lambda name: self.document.component("schemas", name)
+        )
+        return FormCheck(check=check, parameters=parameters)
 
     def _described_media_types(self, operation_id: str) -> tuple[str, ...]:
         body = self.document.operation(operation_id).get("requestBody", {})
@@ -119,13 +139,17 @@ class BodyCheck:
         operation = operation_of(scope, checks.document)
         assert operation is not None, "validators are called for operations only"
         headers = Headers(scope=scope)
+        checked: Checked = scope["state"]["checked"]
+        checked.form = checks.form(operation.operation_id)
         if _media_type(headers.get("content-type", "application/json")) != "application/json":
-            check_length(headers, checks.limits.upload_bytes)
-            return counted(receive, checks.limits.upload_bytes), scope
+            limit_bytes = checks.limits.upload_bytes + (FRAMING_BYTES if checked.form else 0)
+            check_length(headers, limit_bytes)
+            return counted(receive, limit_bytes), scope
+        if checked.form:
+            raise UnsupportedMediaType("This operation takes a form; send multipart/form-data.")
         check_length(headers, checks.limits.json_bytes)
         check_encoding(headers)
         raw = await read_body(counted(receive, checks.limits.json_bytes))
-        checked: Checked = scope["state"]["checked"]
         checked.raw_body = raw
         if raw:
             checked.body = parse_json(raw, checks.limits)

@@ -76,6 +76,17 @@ class Validators:
 
         return self._check((operation_id, "body"), schema, is_open=is_relayed)
 
+    def form(self, operation_id: str) -> Check | None:
+        """For the fields of a multipart body as one object; files in it are strings."""
+
+        def schema(operation: Mapping[str, Json]) -> Json:
+            content = operation.get("requestBody", {}).get("content", {})
+            found = content.get("multipart/form-data", {}).get("schema", {})
+            name = found.get("$ref", "").removeprefix(_PREFIX)
+            return orjson.loads(self._document.component("schemas", name)) if name else found
+
+        return self._check((operation_id, "form"), schema)
+
     def query(self, operation_id: str) -> Check | None:
         """For the query's parameters as one object of typed values."""
 
@@ -128,6 +139,7 @@ class Validators:
         for operation_id in operation_ids:
             self.query(operation_id)
             self.body(operation_id)
+            self.form(operation_id)
 
     def _described_media_types(self, operation_id: str, status: int) -> frozenset[str] | None:
         """The media types that an answer may have; None for a status that is not described."""

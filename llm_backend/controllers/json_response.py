@@ -5,7 +5,9 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-__all__ = ["JsonResponse"]
+from llm_backend.store import Page
+
+__all__ = ["JsonResponse", "list_object"]
 
 
 class JsonResponse(Response):
@@ -15,3 +17,14 @@ class JsonResponse(Response):
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content)
+
+
+def list_object(page: Page[Any], data: list[dict[str, Any]]) -> dict[str, Any]:
+    """One page of a list as the document has it."""
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": page.first_id or "",  # the document wants a string on an empty page too
+        "last_id": page.last_id or "",
+        "has_more": page.has_more,
+    }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.settings import Settings
-from llm_backend.store import Database
+from llm_backend.store import Database, Files
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
@@ -24,6 +24,7 @@ class Services:
     registry: Registry
     database: Database
     memory: ChatMemory
+    files: Files
     metrics: Metrics
     document: Callable[[], bytes]
     upstream: "Upstream | None" = None

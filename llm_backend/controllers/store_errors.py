@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 from llm_backend import errors
 from llm_backend.store import (
+    BlobGone,
     Missing,
+    ObjectsUnavailable,
     OldSchema,
     StoreUnavailable,
     UnknownCursor,
@@ -38,6 +40,15 @@ def store_errors_translated(
         raise errors.InvalidRequest(str(error), param="after") from error
     except Unstorable as error:
         raise errors.InvalidRequest(str(error)) from error
+    except BlobGone as error:
+        raise errors.Overloaded(
+            "The bytes came too slowly and were given up; send them again.", retry_after_s=0
+        ) from error
+    except ObjectsUnavailable as error:
+        log.error("object_store_unavailable", extra={**told, "reason": str(error)})
+        raise errors.Overloaded(
+            "The object store cannot be used now; try again later.", retry_after_s=RETRY_AFTER_S
+        ) from error
     except (StoreUnavailable, UnknownSchema, OldSchema) as error:
         log.error(event, extra={**told, "reason": str(error)})
         raise errors.Overloaded(

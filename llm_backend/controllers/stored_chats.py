@@ -5,10 +5,10 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.store import Page, StoredChat, StoredMessage
+from llm_backend.store import StoredChat, StoredMessage
 
 __all__ = [
     "delete_chat_completion",
@@ -34,7 +34,7 @@ async def list_chat_completions(services: Services, request: Request) -> Respons
             limit=query.get("limit", DEFAULT_LIMIT),
             order=query.get("order", "asc"),
         )
-    return JsonResponse(_list(page, [_completion(chat) for chat in page.items]))
+    return JsonResponse(list_object(page, [_completion(chat) for chat in page.items]))
 
 
 async def get_chat_completion(services: Services, request: Request) -> Response:
@@ -54,7 +54,7 @@ async def get_chat_completion_messages(services: Services, request: Request) -> 
             limit=query.get("limit", DEFAULT_LIMIT),
             order=query.get("order", "asc"),
         )
-    return JsonResponse(_list(page, [_message(message) for message in page.items]))
+    return JsonResponse(list_object(page, [_message(message) for message in page.items]))
 
 
 async def update_chat_completion(services: Services, request: Request) -> Response:
@@ -88,14 +88,4 @@ def _message(stored: StoredMessage) -> Json:
         "id": stored.id,
         "content": None if parts is not None else content,
         "content_parts": parts,
-    }
-
-
-def _list(page: Page[Any], data: list[Json]) -> Json:
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": page.first_id or "",  # the document wants a string on an empty page too
-        "last_id": page.last_id or "",
-        "has_more": page.has_more,
     }

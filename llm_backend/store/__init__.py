@@ -3,9 +3,11 @@
 from llm_backend.store.chats import Chats
 from llm_backend.store.database import Database
 from llm_backend.store.errors import (
+    BlobGone,
     CannotOpen,
     Duplicate,
     Missing,
+    ObjectsUnavailable,
     OldSchema,
     StoreDeadlock,
     StoreError,
@@ -16,17 +18,27 @@ from llm_backend.store.errors import (
     UnknownSchema,
     Unstorable,
 )
+from llm_backend.store.files import Files
+from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.pages import Order, Page
 from llm_backend.store.schema import check_schema, migrate
 from llm_backend.store.stored_chat import ChatStatus, StoredChat, StoredMessage
+from llm_backend.store.stored_file import StoredFile
+from llm_backend.store.sweeping import sweep_forever
 
 __all__ = [
+    "Blob",
+    "BlobGone",
+    "Blobs",
+    "Bucket",
     "CannotOpen",
     "ChatStatus",
     "Chats",
     "Database",
     "Duplicate",
+    "Files",
     "Missing",
+    "ObjectsUnavailable",
     "OldSchema",
     "Order",
     "Page",
@@ -36,10 +48,12 @@ __all__ = [
     "StoreLocked",
     "StoreUnavailable",
     "StoredChat",
+    "StoredFile",
     "StoredMessage",
     "UnknownCursor",
     "UnknownSchema",
     "Unstorable",
     "check_schema",
     "migrate",
+    "sweep_forever",
 ]

@@ -4,13 +4,15 @@
     |- StoreUnavailable   the database cannot be used now; asking again later may help
     |  |- StoreLocked     another process or transaction held a lock for too long
     |  |  `- StoreDeadlock   two transactions waited for each other; this one was given up
-    |  `- StoreFull       no room left on the disk
+    |  |- StoreFull       no room left on the disk
+    |  `- ObjectsUnavailable   the object store cannot be used now
     |- CannotOpen         this database can never be used as things stand; a person must act
     |  |- UnknownSchema   written by a newer program, or by another one
     |  `- OldSchema       written by an older program, and not migrated yet
     |- Missing            no such object
     |- UnknownCursor      `after` names no object
     |- Duplicate          the id is taken
+    |- BlobGone           written too slowly: its bytes have been given up meanwhile
     `- Unstorable         a value that no column can hold
 
 Whoever answers a client translates them: a full or locked database is load (503), a missing object
@@ -18,9 +20,11 @@ is 404, an unknown cursor is 400.
 """
 
 __all__ = [
+    "BlobGone",
     "CannotOpen",
     "Duplicate",
     "Missing",
+    "ObjectsUnavailable",
     "OldSchema",
     "StoreDeadlock",
     "StoreError",
@@ -51,6 +55,10 @@ class StoreDeadlock(StoreLocked):
 
 class StoreFull(StoreUnavailable):
     """The disk has no room; nothing of this work was written."""
+
+
+class ObjectsUnavailable(StoreUnavailable):
+    """The object store cannot be reached, or does not hold what it should."""
 
 
 class CannotOpen(StoreError):
@@ -87,6 +95,14 @@ class Duplicate(StoreError):
     def __init__(self, id: str) -> None:
         super().__init__(f"An object with the id `{id}` is stored already.")
         self.id = id
+
+
+class BlobGone(StoreError):
+    """Nobody took these bytes up in time, and they have been given up."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The bytes written as `{key}` were not taken up in time.")
+        self.key = key
 
 
 class Unstorable(StoreError):

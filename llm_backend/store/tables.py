@@ -16,9 +16,12 @@ keys, and what was answered has to come back as it was answered. What is searche
 or a table of its own.
 """
 
+from typing import Any  # a column may hold anything
+
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -45,7 +48,7 @@ metadata = MetaData(
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 
-def stored_object(name: str, *parts: Column[str] | Column[object] | CheckConstraint) -> Table:
+def stored_object(name: str, *parts: Column[Any] | CheckConstraint) -> Table:
     """A table of objects that clients list by time: the common columns, `parts`, the time index."""
     return Table(
         name,
@@ -92,4 +95,23 @@ chat_metadata = Table(
     Column("value", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index(None, "key", "value", "created_at", "chat_seq"),
+)
+
+files = stored_object(
+    "files",
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),  # the client's name for it, and nobody else's
+    Column("media_type", Text, nullable=False),
+    Column("expires_at", BigInteger, index=True),
+    Column("content", JSON, nullable=False),  # the blobs that hold its bytes
+)
+Index(None, files.c.purpose, files.c.created_at, files.c.seq)
+
+# Blobs in the object store that belong to no row: being written, or to be removed.
+loose_blobs = Table(
+    "loose_blobs",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("due_at", BigInteger, nullable=False),
+    Column("is_doomed", Boolean, nullable=False),
 )

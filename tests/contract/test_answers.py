@@ -94,7 +94,7 @@ def test_an_answer_that_keeps_the_document_passes(client_for, caplog, setting: A
 def test_answers_of_the_upstream_are_its_own(client_for):
     handler = answering(JSONResponse({"anything": 1}))
     with client_for(handler, answers=AnswerChecks.ENFORCE) as client:
-        assert client.get("/v1/files").json() == {"anything": 1}
+        assert client.get("/v1/evals").json() == {"anything": 1}
 
 
 def test_a_stream_that_keeps_the_document_passes(client_for):
@@ -155,4 +155,4 @@ def test_warming_compiles_ahead(document):
 
     validators.warm(["createChatCompletion"])
 
-    assert len(validators._checks) == 2
+    assert len(validators._checks) == 3

@@ -162,8 +162,8 @@ def test_a_chunked_body_is_read_to_its_end(client: TestClient):
     assert response.json()["raw_bytes"] == len(GOOD)
 
 
-def test_uploads_pass_unread(client: TestClient):
-    response = client.post("/v1/files", files={"file": b"x" * 250_000}, data={"purpose": "batch"})
+def test_forms_that_are_relayed_pass_unread(client: TestClient):
+    response = client.post("/v1/images/variations", files={"image": b"x" * 250_000})
 
     assert response.json()["raw_bytes"] == 0
     assert response.json()["rest_bytes"] > 250_000
@@ -174,7 +174,9 @@ def test_uploads_have_a_limit_of_their_own(client: TestClient, is_announced: boo
     content = b"x" * 500_000 if is_announced else iter([b"x" * 250_000] * 2)
 
     response = client.post(
-        "/v1/files", content=content, headers={"content-type": "multipart/form-data; boundary=x"}
+        "/v1/images/variations",
+        content=content,
+        headers={"content-type": "multipart/form-data; boundary=x"},
     )
 
     assert response.status_code == 413

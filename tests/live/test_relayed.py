@@ -146,3 +146,40 @@ def test_an_upstream_that_is_down_hides_only_its_own(tmp_path):
     assert far.status_code == 502
     assert far.json()["error"]["code"] == "upstream_failed"
     assert "127.0.0.1" not in json.dumps(far.json())
+
+
+def test_a_file_of_the_upstream_is_reached_by_its_id(pair):
+    there = openai.OpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream", max_retries=0)
+    with there, pair.client() as client:
+        made = there.files.create(file=("a.jsonl", b"far"), purpose="batch")
+        own = client.files.create(file=("b.jsonl", b"near"), purpose="batch")
+        found = client.files.retrieve(made.id)
+        text = client.files.content(made.id).content
+        listed = client.files.list().data
+        client.files.delete(made.id)
+        is_gone = made not in there.files.list().data
+
+    assert found == made
+    assert text == b"far"
+    assert listed == [own]
+    assert is_gone
+
+
+def test_files_can_be_the_upstreams(pair, tmp_path):
+    environment = {
+        "OPENAI_API_KEY": "sk-upstream",
+        "OPENAI_BASE_URL": pair.upstream.base_url,
+        "LLM_BACKEND_FILES": "upstream",
+    }
+    with (
+        serve(tmp_path, "--model", "none", environment=environment) as served,
+        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        openai.OpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream") as there,
+    ):
+        made = client.files.create(file=("a.jsonl", b"far"), purpose="fine-tune")
+        listed = client.files.list(purpose="fine-tune").data
+        text = there.files.content(made.id).content
+
+    assert listed == [made]
+    assert text == b"far"
+    assert not (tmp_path / "files").exists()

@@ -173,15 +173,15 @@ def test_an_image_url_is_never_fetched(server):
             trap.accept()
 
 
-def test_an_upload_without_an_upstream_touches_no_file(server):
+def test_the_name_of_an_upload_reaches_no_file(server):
     response = httpx.post(
         f"{server.base_url}/files",
         files={"file": ("../../evil", b"data")},
         data={"purpose": "batch"},
     )
 
-    assert response.status_code == 501
-    assert not list(server.log.parent.rglob("evil"))
+    assert response.json()["filename"] == "../../evil"
+    assert not list(server.log.parent.parent.rglob("*evil*"))
 
 
 def test_deleting_without_an_id_deletes_nothing(server):

@@ -1,0 +1,37 @@
+"""Which bytes a `Range` asks for (RFC 9110, 14); pure."""
+
+import re
+from dataclasses import dataclass
+
+from llm_backend.errors import RangeNotSatisfiable
+
+__all__ = ["ByteRange", "byte_range"]
+
+_ONE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByteRange:
+    """The bytes from `start` until before `end`."""
+
+    start: int
+    end: int
+
+
+def byte_range(header: str | None, size_bytes: int) -> ByteRange | None:
+    """The range asked for; None for the whole: no range, several, or one that cannot be read.
+
+    Raises `RangeNotSatisfiable` for one that begins behind the last byte.
+    """
+    found = _ONE.fullmatch(header or "")
+    if found is None or found[1] == found[2] == "":
+        return None
+    if found[1] == "":
+        start, end = max(0, size_bytes - int(found[2])), size_bytes
+    else:
+        start, end = int(found[1]), min(int(found[2] or size_bytes) + 1, size_bytes)
+        if found[2] and int(found[2]) < start:
+            return None
+    if start >= size_bytes:
+        raise RangeNotSatisfiable(size_bytes)
+    return ByteRange(start=start, end=end)

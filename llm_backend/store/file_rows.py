@@ -1,0 +1,117 @@
+"""Stored files as rows: the statements, each function one unit of work on a connection.
+
+A file whose time is over is missing from that second on, whenever its row is removed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, insert, select
+from sqlalchemy import delete as delete_from
+
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import Missing, UnknownCursor
+from llm_backend.store.objects import loose
+from llm_backend.store.objects.blob import from_json, to_json
+from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.stored_file import StoredFile
+from llm_backend.store.tables import files
+
+__all__ = ["add", "delete", "expire", "find", "get", "insert_file"]
+
+_EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
+
+
+def add(connection: Connection, file: StoredFile) -> None:
+    """Insert the file, which takes its blobs up. Raises `BlobGone`."""
+    loose.claim(connection, file.content)
+    insert_file(connection, file)
+
+
+def insert_file(connection: Connection, file: StoredFile) -> None:
+    """Insert the file over blobs that are its already."""
+    row = {
+        "id": file.id,
+        "created_at": file.created_at,
+        "owner": file.owner,
+        "purpose": file.purpose,
+        "filename": file.filename,
+        "media_type": file.media_type,
+        "expires_at": file.expires_at,
+        "content": to_json(file.content),
+    }
+    connection.execute(insert(files), row)
+
+
+def get(connection: Connection, id: str, now: int) -> StoredFile:
+    """The file with this id. Raises `Missing`."""
+    return _file(_row(connection, id, now))
+
+
+def find(
+    connection: Connection, request: PageRequest, purpose: str | None, now: int
+) -> Page[StoredFile]:
+    """A page of the files for `purpose`. Raises `UnknownCursor`."""
+    end = None if request.after is None else _end(connection, request.after, now)
+    if not is_text(purpose or ""):
+        return Page(items=(), has_more=False)
+    listing = select(files).where(_is_there(now))
+    if purpose is not None:
+        listing = listing.where(files.c.purpose == purpose)
+    keys = (files.c.created_at, files.c.seq)
+    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    return Page(items=[_file(row) for row in rows], has_more=has_more)
+
+
+def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
+    """Delete the file; the keys of its blobs, which are to be removed. Raises `Missing`."""
+    return _delete(connection, [_row(connection, id, now, is_held=True)])
+
+
+def expire(connection: Connection, now: int) -> bool:
+    """Delete some of the files whose time is over; whether there may be more of them."""
+    over = select(files).where(files.c.expires_at <= now).order_by(files.c.expires_at)
+    some = over.limit(_EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
+    rows = connection.execute(some).all()
+    _delete(connection, rows)
+    return len(rows) == _EXPIRED_AT_ONCE
+
+
+def _delete(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[str]:
+    connection.execute(delete_from(files).where(files.c.seq.in_([row.seq for row in rows])))
+    return loose.let_go(connection, [blob for row in rows for blob in from_json(row.content)])
+
+
+def _row(connection: Connection, id: str, now: int, *, is_held: bool = False) -> Row[Any]:
+    this = select(files).where(files.c.id == id, _is_there(now))
+    if is_held:  # until the end of the transaction nobody else changes the file
+        this = this.with_for_update()
+    row = connection.execute(this).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    return row
+
+
+def _end(connection: Connection, after: str, now: int) -> tuple[int, int]:
+    try:
+        row = _row(connection, after, now)
+    except Missing as error:
+        raise UnknownCursor(after) from error
+    return row.created_at, row.seq
+
+
+def _is_there(now: int) -> ColumnElement[bool]:
+    return files.c.expires_at.is_(None) | (files.c.expires_at > now)
+
+
+def _file(row: Row[Any]) -> StoredFile:
+    return StoredFile(
+        id=row.id,
+        created_at=row.created_at,
+        purpose=row.purpose,
+        filename=row.filename,
+        media_type=row.media_type,
+        content=from_json(row.content),
+        expires_at=row.expires_at,
+        owner=row.owner,
+    )

@@ -1,0 +1,68 @@
+"""Stored files: what clients uploaded, under ids; their bytes are in the object store."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+from llm_backend.store import file_rows
+from llm_backend.store.database import Database
+from llm_backend.store.objects import Blobs
+from llm_backend.store.pages import Order, Page, PageRequest
+from llm_backend.store.stored_chat import check_texts
+from llm_backend.store.stored_file import StoredFile
+
+__all__ = ["Files"]
+
+
+class Files:
+    """The stored files of a database, and `blobs` that their bytes are written to."""
+
+    def __init__(
+        self, database: Database, blobs: Blobs, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.blobs = blobs
+        self._database = database
+        self._clock = clock
+
+    async def add(self, file: StoredFile) -> None:
+        """Store a file over blobs that have been written for it; durable on return.
+
+        Raises `BlobGone`, and `Unstorable` for a text that no column can hold.
+        """
+        check_texts(file.id, file.purpose, file.filename, file.media_type, file.owner or "")
+        await self._database.write(partial(file_rows.add, file=file))
+
+    async def get(self, id: str) -> StoredFile:
+        """The file with this id. Raises `Missing`, also for one whose time is over."""
+        return await self._database.read(partial(file_rows.get, id=id, now=self._now()))
+
+    async def list(
+        self,
+        *,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int = 20,
+        order: Order = "asc",
+    ) -> Page[StoredFile]:
+        """A page of the files for `purpose`, by time of creation. Raises `UnknownCursor`."""
+        request = PageRequest(after=after, limit=limit, order=order)
+        return await self._database.read(
+            partial(file_rows.find, request=request, purpose=purpose, now=self._now())
+        )
+
+    def read(self, file: StoredFile, start: int, end: int) -> AsyncIterator[bytes]:
+        """Its bytes from `start` until before `end`. Raises `ObjectsUnavailable`."""
+        return self.blobs.read(file.content, start, end)
+
+    async def delete(self, id: str) -> None:
+        """Forget the file and its bytes. Raises `Missing`."""
+        keys = await self._database.write(partial(file_rows.delete, id=id, now=self._now()))
+        await self.blobs.remove(keys)
+
+    async def expire(self) -> None:
+        """Forget the files whose time is over; their bytes go with the next sweep of the blobs."""
+        while await self._database.write(partial(file_rows.expire, now=self._now())):
+            pass
+
+    def _now(self) -> int:
+        return int(self._clock())

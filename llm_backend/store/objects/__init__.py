@@ -1,0 +1,7 @@
+"""Bytes too large for a row: written once into an object store, read by range, never changed."""
+
+from llm_backend.store.objects.blob import Blob, Content, size_of
+from llm_backend.store.objects.blobs import Blobs
+from llm_backend.store.objects.bucket import Bucket
+
+__all__ = ["Blob", "Blobs", "Bucket", "Content", "size_of"]

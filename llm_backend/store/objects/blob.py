@@ -1,0 +1,60 @@
+"""Where bytes are: a value that rows hold."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+__all__ = ["Blob", "Content", "Slice", "from_json", "size_of", "slices", "to_json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blob:
+    """Bytes in numbered blocks of one size, `KEY/0`, `KEY/1`, ...; the last holds the rest."""
+
+    key: str
+    size_bytes: int
+    block_bytes: int
+
+
+Content: TypeAlias = tuple[Blob, ...]
+"""What a file holds: the bytes of its blobs, one after the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """Some bytes of one block."""
+
+    name: str
+    start: int
+    length: int
+
+
+def size_of(content: Iterable[Blob]) -> int:
+    """How many bytes."""
+    return sum(blob.size_bytes for blob in content)
+
+
+def slices(content: Iterable[Blob], start: int, end: int) -> Iterator[Slice]:
+    """The parts of blocks that hold the bytes from `start` until before `end`."""
+    for blob in content:
+        if start < blob.size_bytes and end > 0:
+            yield from _slices(blob, max(start, 0), min(end, blob.size_bytes))
+        start, end = start - blob.size_bytes, end - blob.size_bytes
+
+
+def _slices(blob: Blob, start: int, end: int) -> Iterator[Slice]:
+    while start < end:
+        number, offset = divmod(start, blob.block_bytes)
+        length = min(blob.block_bytes - offset, end - start)
+        yield Slice(name=f"{blob.key}/{number}", start=offset, length=length)
+        start += length
+
+
+def to_json(content: Iterable[Blob]) -> list[dict[str, Any]]:
+    """As a row holds it."""
+    return [asdict(blob) for blob in content]
+
+
+def from_json(rows: Sequence[dict[str, Any]]) -> Content:
+    """What `to_json` was given."""
+    return tuple(Blob(**row) for row in rows)

@@ -1,0 +1,98 @@
+"""The object store: a folder, or a bucket of S3's kind. The only module that imports obstore.
+
+It is imported when the first object is asked for: a server that keeps no files does without its
+8 MB. Credentials, region and endpoint of S3 come from AWS's own variables, which obstore reads
+itself (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, ...).
+
+On a folder obstore renames what it wrote into place but flushes nothing, and it neither lists nor
+deletes what a killed process left half-written; both are done here.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from llm_backend.store.errors import CannotOpen, ObjectsUnavailable
+
+__all__ = ["Bucket"]
+
+_RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
+
+class Bucket:
+    """Named objects at `url`, `file:///FOLDER` or `s3://BUCKET/PREFIX`; nothing is asked yet.
+
+    Raises `CannotOpen` for another kind of URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        if not is_folder and not (parts.scheme == "s3" and parts.netloc):
+            raise CannotOpen("The object store's URL is neither file:///FOLDER nor s3://BUCKET.")
+        self._url = url
+        self._folder = Path(unquote(parts.path)) if is_folder else None
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Stores an object whole; durable on return. Raises `ObjectsUnavailable`."""
+        with _translating():
+            await self._store.put_async(name, data, use_multipart=False)
+            if self._folder:
+                await asyncio.to_thread(_flush, self._folder, self._folder / name)
+
+    async def get(self, name: str, start: int, length: int) -> bytes:
+        """Some bytes of an object. Raises `ObjectsUnavailable`, also where it is missing."""
+        with _translating():
+            found = await self._store.get_range_async(name, start=start, length=length)
+            return bytes(found)
+
+    async def remove(self, prefix: str) -> None:
+        """Forgets every object whose name begins with `prefix` and a slash; there may be none."""
+        with _translating():
+            if self._folder:
+                await asyncio.to_thread(_remove_tree, self._folder / prefix)
+                return
+            async for some in self._store.list(prefix):
+                await self._store.delete_async([one["path"] for one in some])
+
+    @cached_property
+    def _store(self) -> Any:  # Any: obstore is imported here only
+        from obstore.store import LocalStore, S3Store
+
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return LocalStore(self._folder)
+        return S3Store.from_url(self._url, retry_config=_RETRIES)
+
+
+def _flush(root: Path, path: Path) -> None:
+    """Makes a file and its name survive a power cut."""
+    for one in (path, path.parent, root):
+        descriptor = os.open(one, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove_tree(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ObjectsUnavailable(f"The object store cannot be used: {said[0]}") from error

@@ -1,0 +1,235 @@
+"""Bytes in the object store: a folder and a bucket, written in blocks, read by range, swept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llm_backend.store import BlobGone, Blobs, Bucket, CannotOpen, Database, ObjectsUnavailable
+from llm_backend.store.objects import loose
+from llm_backend.store.objects.blob import Blob, size_of, slices
+from llm_backend.store.objects.blobs import GRACE_S
+
+TEXT = b"It was a bright cold day in April"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> str:
+    if request.param == "folder":
+        return (tmp_path / "some files").as_uri()
+    server = request.getfixturevalue("s3_server")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return server.new_bucket()
+
+
+@pytest.fixture
+def bucket(url: str) -> Bucket:
+    return Bucket(url)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def blobs(database: Database, tmp_path: Path, clock: Clock) -> Blobs:
+    return Blobs(database, Bucket((tmp_path / "files").as_uri()), clock=clock, block_bytes=10)
+
+
+async def in_pieces(data: bytes, size: int = 7) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def written(blobs: Blobs, database: Database, data: bytes = TEXT) -> Blob:
+    async with blobs.writing(in_pieces(data)) as blob:
+        await database.write(lambda connection: loose.claim(connection, [blob]))
+    return blob
+
+
+async def all_of(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
+
+
+async def test_an_object_is_read_by_range(bucket):
+    await bucket.put("one/0", TEXT)
+
+    assert await bucket.get("one/0", 0, len(TEXT)) == TEXT
+    assert await bucket.get("one/0", 3, 5) == TEXT[3:8]
+
+
+async def test_an_object_that_is_missing_is_told(bucket):
+    with pytest.raises(ObjectsUnavailable, match="object store"):
+        await bucket.get("none/0", 0, 1)
+
+
+async def test_removing_takes_what_is_under_the_name_and_nothing_else(bucket):
+    for name in ("one/0", "one/1", "oneself/0"):
+        await bucket.put(name, TEXT)
+
+    await bucket.remove("one")
+    await bucket.remove("none")
+
+    assert await bucket.get("oneself/0", 0, 2) == TEXT[:2]
+    for name in ("one/0", "one/1"):
+        with pytest.raises(ObjectsUnavailable):
+            await bucket.get(name, 0, 1)
+
+
+async def test_removing_takes_what_a_killed_process_left_half_written(tmp_path):
+    bucket = Bucket(tmp_path.as_uri())
+    await bucket.put("one/0", TEXT)
+    (tmp_path / "one" / "1#1").write_bytes(TEXT)
+
+    await bucket.remove("one")
+
+    assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize("url", ["folder", "file://host/x", "http://host/x", "s3:///x", ""])
+def test_a_url_of_another_kind_is_refused(url):
+    with pytest.raises(CannotOpen, match="file:///FOLDER nor s3://BUCKET"):
+        Bucket(url)
+
+
+async def test_a_bucket_that_is_down_is_unavailable(monkeypatch, s3_server):
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(ObjectsUnavailable):
+        await Bucket("s3://no-such-bucket/x").put("one/0", TEXT)
+
+
+async def test_what_is_written_is_read_by_any_range(blobs, database):
+    first, second = await written(blobs, database), await written(blobs, database, b"and")
+    content, whole = (first, second), TEXT + b"and"
+
+    assert size_of(content) == len(whole)
+    for start in range(0, len(whole), 3):
+        for end in range(start, len(whole) + 1, 4):
+            assert await all_of(blobs.read(content, start, end)) == whole[start:end]
+
+
+def test_slices_of_nothing_are_none():
+    assert list(slices((), 0, 10)) == []
+    blob = Blob(key="k", size_bytes=0, block_bytes=10)
+    assert list(slices((blob,), 0, 10)) == []
+
+
+async def test_what_fails_half_way_leaves_nothing(blobs, tmp_path):
+    async def breaking() -> AsyncIterator[bytes]:
+        yield TEXT
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        async with blobs.writing(breaking()):
+            pass
+    await blobs.settle()
+
+    assert kept(tmp_path) == []
+
+
+async def test_what_is_cancelled_leaves_nothing(blobs, tmp_path):
+    has_begun = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield TEXT
+        has_begun.set()
+        await asyncio.Event().wait()
+
+    async def write() -> None:
+        async with blobs.writing(endless()):
+            pass
+
+    task = asyncio.create_task(write())
+    await has_begun.wait()
+    had_begun = kept(tmp_path) != []
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await blobs.settle()
+
+    assert had_begun
+    assert kept(tmp_path) == []
+
+
+async def test_what_was_taken_up_stays_when_the_caller_fails_afterwards(blobs, database, tmp_path):
+    async def fail_afterwards() -> None:
+        async with blobs.writing(in_pieces(TEXT)) as blob:
+            taken_up.append(blob)
+            await database.write(lambda connection: loose.claim(connection, [blob]))
+            raise ZeroDivisionError
+
+    taken_up: list[Blob] = []
+    with pytest.raises(ZeroDivisionError):
+        await fail_afterwards()
+    await blobs.settle()
+
+    assert await all_of(blobs.read(tuple(taken_up), 0, len(TEXT))) == TEXT
+
+
+async def test_what_nobody_takes_up_is_swept_when_its_time_is_over(blobs, clock, tmp_path):
+    async with blobs.writing(in_pieces(TEXT)):
+        pass
+
+    await blobs.sweep()
+    is_there_within_its_time = kept(tmp_path) != []
+    clock.now += GRACE_S + 1
+    await blobs.sweep()
+
+    assert is_there_within_its_time
+    assert kept(tmp_path) == []
+
+
+async def test_what_was_swept_cannot_be_taken_up(blobs, clock, database):
+    async with blobs.writing(in_pieces(TEXT)) as blob:
+        clock.now += GRACE_S + 1
+        await blobs.sweep()
+
+    with pytest.raises(BlobGone):
+        await database.write(lambda connection: loose.claim(connection, [blob]))
+
+
+async def test_who_goes_on_writing_is_not_swept(blobs, clock, database):
+    async def slowly() -> AsyncIterator[bytes]:
+        for start in range(0, len(TEXT), 4):
+            clock.now += GRACE_S / 2
+            await blobs.sweep()
+            yield TEXT[start : start + 4]
+
+    async with blobs.writing(slowly()) as blob:
+        await database.write(lambda connection: loose.claim(connection, [blob]))
+
+    assert await all_of(blobs.read((blob,), 0, len(TEXT))) == TEXT
+
+
+async def test_what_cannot_be_removed_now_is_removed_by_a_later_sweep(blobs, database, tmp_path):
+    blob = await written(blobs, database)
+    keys = await database.write(lambda connection: loose.let_go(connection, [blob]))
+    folder, aside = tmp_path / "files" / blob.key, tmp_path / "aside"
+    folder.rename(aside)
+    folder.write_text("no folder")
+
+    await blobs.remove(keys)
+    folder.unlink()
+    aside.rename(folder)
+    await blobs.sweep()
+
+    assert kept(tmp_path) == []

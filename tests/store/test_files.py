@@ -1,0 +1,152 @@
+"""Stored files: kept, found, listed page by page, deleted, forgotten when their time is over."""
+
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_backend.store import (
+    Blobs,
+    Bucket,
+    Database,
+    Files,
+    Missing,
+    StoredFile,
+    UnknownCursor,
+    Unstorable,
+)
+
+_numbers = count(1)
+NOW = 1_700_000_000
+
+
+class Clock:
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def files(database: Database, tmp_path: Path, clock: Clock) -> Files:
+    bucket = Bucket((tmp_path / "files").as_uri())
+    return Files(database, Blobs(database, bucket, clock=clock), clock=clock)
+
+
+async def stored(files: Files, **changes: Any) -> StoredFile:
+    """A file that was uploaded."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"hello"
+
+    async with files.blobs.writing(pieces()) as blob:
+        plain: dict[str, Any] = {
+            "id": f"file-{next(_numbers)}",
+            "created_at": NOW,
+            "purpose": "batch",
+            "filename": "ünï.jsonl",
+            "media_type": "text/plain",
+        }
+        file = StoredFile(content=(blob,), **(plain | changes))
+        await files.add(file)
+    return file
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
+
+
+async def ids(files: Files, **filters: Any) -> list[str]:
+    return [file.id for file in (await files.list(**filters)).items]
+
+
+async def test_a_file_comes_back_as_it_was_stored(files):
+    file = await stored(files, expires_at=NOW + 10)
+
+    found = await files.get(file.id)
+
+    assert found == file
+    assert found.size_bytes == 5
+    assert [piece async for piece in files.read(found, 1, 3)] == [b"el"]
+
+
+@pytest.mark.parametrize("id", ["none", "", "a\x00b", "\ud800"])
+async def test_an_unknown_file_is_missing(files, id):
+    with pytest.raises(Missing):
+        await files.get(id)
+    with pytest.raises(Missing):
+        await files.delete(id)
+    with pytest.raises(UnknownCursor):
+        await files.list(after=id)
+
+
+async def test_a_name_that_no_column_can_hold_is_refused_and_its_bytes_go(files, tmp_path):
+    with pytest.raises(Unstorable):
+        await stored(files, filename="a\x00b")
+    await files.blobs.settle()
+
+    assert kept(tmp_path) == []
+
+
+async def test_a_deleted_file_is_gone_with_its_bytes(files, tmp_path):
+    file, other = await stored(files), await stored(files)
+
+    await files.delete(file.id)
+
+    assert await ids(files) == [other.id]
+    assert len(kept(tmp_path)) == 1
+    with pytest.raises(Missing):
+        await files.get(file.id)
+
+
+async def test_pages_hold_each_file_once_in_either_order(files):
+    made = [(await stored(files, created_at=NOW + position // 2)).id for position in range(5)]
+
+    first = await files.list(limit=2, order="desc")
+    second = await files.list(limit=9, order="desc", after=first.last_id)
+
+    assert [file.id for file in (*first.items, *second.items)] == made[::-1]
+    assert first.has_more
+    assert not second.has_more
+    assert await ids(files) == made
+
+
+async def test_a_list_can_be_of_one_purpose(files):
+    await stored(files)
+    vision = await stored(files, purpose="vision")
+
+    assert await ids(files, purpose="vision") == [vision.id]
+    assert await ids(files, purpose="none") == []
+    assert await ids(files, purpose="a\x00b") == []
+
+
+async def test_a_file_is_gone_the_second_its_time_is_over(files, clock):
+    file = await stored(files, expires_at=NOW + 10)
+    clock.now = NOW + 9
+    before = await ids(files)
+    clock.now = NOW + 10
+
+    assert before == [file.id]
+    assert await ids(files) == []
+    with pytest.raises(Missing):
+        await files.get(file.id)
+
+
+async def test_files_whose_time_is_over_are_removed_and_no_others(files, clock, tmp_path):
+    for _ in range(3):
+        await stored(files, expires_at=NOW + 10)
+    others = [(await stored(files)).id, (await stored(files, expires_at=NOW + 99)).id]
+    clock.now = NOW + 11
+
+    await files.expire()
+    await files.blobs.sweep()
+
+    assert await ids(files) == others
+    assert len(kept(tmp_path)) == 2
