@@ -25,6 +25,7 @@ from llm_backend.contract.connexion_app import build_app
 from llm_backend.contract.request import Handler
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.response_memory import ResponseMemory
 from llm_backend.controllers.security import Authenticator
 from llm_backend.controllers.services import Services
 from llm_backend.engine import Engine, EngineConfig
@@ -34,8 +35,10 @@ from llm_backend.store import (
     Blobs,
     Bucket,
     Chats,
+    Conversations,
     Database,
     Files,
+    Responses,
     StoreError,
     StoreUnavailable,
     migrate,
@@ -172,12 +175,15 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         memory = ChatMemory(Chats(database), settings.store_chats)
         stack.push_async_callback(memory.settle)
         files = _files(settings, database, stack)
+        responses = ResponseMemory(Responses(database), Conversations(database))
+        stack.push_async_callback(responses.settle)
         services = Services(
             settings=settings,
             registry=Registry(local, aliases, upstream),
             database=database,
             memory=memory,
             files=files,
+            responses=responses,
             metrics=metrics,
             document=document.text,
             upstream=upstream,

@@ -79,6 +79,12 @@ class LocalModel:
             parser=prompt.parser,
         )
 
+    async def prompt_tokens(self, request: Chat) -> int:
+        """How many tokens a chat's prompt has."""
+        prompt = (await self._spoken()).prompt(request)
+        with _translated(prompt="messages"):
+            return len(await self.engine.tokenize(prompt.text, add_bos=prompt.add_bos))
+
     async def complete(self, request: TextPrompt) -> "Answer":
         """Admits a prompt; text in it is text, even where it looks like a special token. An empty
         one begins a new text, as the model's begin token says.

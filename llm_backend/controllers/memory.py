@@ -1,11 +1,11 @@
 """Which chats are remembered, and how what was said becomes what is stored."""
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from llm_backend import errors
+from llm_backend.controllers.behind import Behind
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.store import Chats, ChatStatus, Duplicate, StoredChat, StoreError
 
@@ -27,7 +27,7 @@ class ChatMemory:
     def __init__(self, chats: Chats, policy: Policy) -> None:
         self.chats = chats
         self._policy = policy
-        self._behind: set[asyncio.Task[None]] = set()
+        self._behind = Behind()
 
     def wants(self, body: Body) -> bool:
         """Whether this request's chat is to be stored; raises where it asks for what cannot be."""
@@ -75,14 +75,11 @@ class ChatMemory:
 
     def remember_behind(self, body: Body, completion: Body) -> None:
         """Stores a chat whose client has left; a failure is logged, nobody is there to be told."""
-        task = asyncio.create_task(self._remember_quietly(body, completion))
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
+        self._behind.start(self._remember_quietly(body, completion))
 
     async def settle(self) -> None:
         """Waits until all that is being stored behind is stored."""
-        while self._behind:
-            await asyncio.wait(self._behind)
+        await self._behind.settle()
 
     async def _remember_quietly(self, body: Body, completion: Body) -> None:
         try:

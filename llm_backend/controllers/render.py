@@ -26,6 +26,7 @@ __all__ = [
     "model_object",
     "role_chunk",
     "text_chunk",
+    "token_object",
     "usage_chunk",
     "usage_object",
 ]
@@ -179,13 +180,14 @@ def _chat_choice(
 
 def _chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
     content = [
-        {**_token(entry), "top_logprobs": [_token(other) for other in entry.top]}
+        {**token_object(entry), "top_logprobs": [token_object(other) for other in entry.top]}
         for entry in logprobs
     ]
     return {"content": content, "refusal": None}
 
 
-def _token(entry: TokenLogprob) -> Json:
+def token_object(entry: TokenLogprob) -> Json:
+    """The document's token with its log probability."""
     return {
         "token": _shown(entry),
         "logprob": _finite(entry.logprob),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.response_memory import ResponseMemory
 from llm_backend.settings import Settings
 from llm_backend.store import Database, Files
 from llm_backend.telemetry import Metrics
@@ -25,6 +26,7 @@ class Services:
     database: Database
     memory: ChatMemory
     files: Files
+    responses: ResponseMemory
     metrics: Metrics
     document: Callable[[], bytes]
     upstream: "Upstream | None" = None

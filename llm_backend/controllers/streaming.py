@@ -24,8 +24,10 @@ Chunk = Mapping[str, Any] | bytes
 """What one event says, or the event itself, encoded already."""
 
 
-async def event_stream(chunks: AsyncGenerator[Chunk, None]) -> StreamingResponse:
-    """The chunks as events, then `[DONE]`.
+async def event_stream(
+    chunks: AsyncGenerator[Chunk, None], *, ending: bytes = DONE
+) -> StreamingResponse:
+    """The chunks as events, then `ending`.
 
     What fails before the first chunk is raised and gets a status code; later there is none, and a
     stream that fails ends with an error event. The first chunk is awaited here so that `chunks` has
@@ -33,13 +35,15 @@ async def event_stream(chunks: AsyncGenerator[Chunk, None]) -> StreamingResponse
     """
     first = await anext(chunks)
     return StreamingResponse(
-        _events(first, chunks),
+        _events(first, chunks, ending),
         media_type="text/event-stream",
         headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
     )
 
 
-async def _events(first: Chunk, chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[bytes, None]:
+async def _events(
+    first: Chunk, chunks: AsyncGenerator[Chunk, None], ending: bytes
+) -> AsyncGenerator[bytes, None]:
     async with aclosing(chunks):
         try:
             yield _encoded(first)
@@ -54,7 +58,7 @@ async def _events(first: Chunk, chunks: AsyncGenerator[Chunk, None]) -> AsyncGen
             failure = Internal("The server failed in the middle of the answer; its log says why.")
             yield encode(orjson.dumps(error_body(failure)))
             return
-    yield DONE
+    yield ending
 
 
 def _encoded(chunk: Chunk) -> bytes:

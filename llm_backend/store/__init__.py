@@ -1,6 +1,7 @@
 """What is remembered: one SQL model, on SQLite or PostgreSQL, spoken to in values of our own."""
 
 from llm_backend.store.chats import Chats
+from llm_backend.store.conversations import Conversations
 from llm_backend.store.database import Database
 from llm_backend.store.errors import (
     BlobGone,
@@ -21,9 +22,11 @@ from llm_backend.store.errors import (
 from llm_backend.store.files import Files
 from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.pages import Order, Page
+from llm_backend.store.responses import Responses
 from llm_backend.store.schema import check_schema, migrate
 from llm_backend.store.stored_chat import ChatStatus, StoredChat, StoredMessage
 from llm_backend.store.stored_file import StoredFile
+from llm_backend.store.stored_response import StoredConversation, StoredItem, StoredResponse
 from llm_backend.store.sweeping import sweep_forever
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "CannotOpen",
     "ChatStatus",
     "Chats",
+    "Conversations",
     "Database",
     "Duplicate",
     "Files",
@@ -42,14 +46,18 @@ __all__ = [
     "OldSchema",
     "Order",
     "Page",
+    "Responses",
     "StoreDeadlock",
     "StoreError",
     "StoreFull",
     "StoreLocked",
     "StoreUnavailable",
     "StoredChat",
+    "StoredConversation",
     "StoredFile",
+    "StoredItem",
     "StoredMessage",
+    "StoredResponse",
     "UnknownCursor",
     "UnknownSchema",
     "Unstorable",

@@ -32,7 +32,20 @@ from sqlalchemy import (
     Text,
 )
 
-__all__ = ["chat_messages", "chat_metadata", "chats", "metadata", "stored_object"]
+__all__ = [
+    "chat_messages",
+    "chat_metadata",
+    "chats",
+    "conversation_items",
+    "conversations",
+    "files",
+    "items",
+    "loose_blobs",
+    "metadata",
+    "response_items",
+    "responses",
+    "stored_object",
+]
 
 metadata = MetaData(
     naming_convention={
@@ -114,4 +127,49 @@ loose_blobs = Table(
     Column("key", Text, primary_key=True),
     Column("due_at", BigInteger, nullable=False),
     Column("is_doomed", Boolean, nullable=False),
+)
+
+# What is said, in any direction, is an item. Items are told apart by id alone, as clients refer to
+# them without saying where; conversations and responses hold them in order, and one that nobody
+# holds any more is deleted with its last holder.
+items = Table(
+    "items",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("item", JSON, nullable=False),
+)
+
+conversations = stored_object("conversations", Column("metadata", JSON, nullable=False))
+
+
+def _held_item() -> Column[int]:
+    return Column("item_seq", _Sequence, ForeignKey(items.c.seq), nullable=False, index=True)
+
+
+conversation_items = Table(
+    "conversation_items",
+    metadata,
+    _part_of(conversations, "conversation_seq"),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    _held_item(),
+)
+
+# `previous_id` and `conversation_id` are names and not references: what they name may be deleted.
+responses = stored_object(
+    "responses",
+    Column("model", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("body", JSON, nullable=False),  # the response object as it was answered
+    Column("previous_id", Text),
+    Column("conversation_id", Text),
+)
+
+response_items = Table(
+    "response_items",
+    metadata,
+    _part_of(responses, "response_seq"),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    _held_item(),
+    Column("is_output", Boolean, nullable=False),
 )

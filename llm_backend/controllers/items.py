@@ -1,0 +1,201 @@
+"""The document's items: as clients send them -> as they are kept and shown -> as chat messages.
+
+A conversation and a response consist of items. Whatever a client sends in short gets here the form
+in which it is listed later: an id, a status, content in parts. Pure but for the ids it makes up.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from llm_backend.errors import UnsupportedField
+from llm_backend.store import Page, StoredItem
+
+__all__ = ["is_reference", "item_list", "kept_item", "messages_from", "new_id", "shown_item"]
+
+Json = dict[str, Any]
+Item = Mapping[str, Any]
+
+# The prefixes of ids by type of item; clients tell items apart by them.
+PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+    "file_search_call": "fs",
+    "web_search_call": "ws",
+    "computer_call": "cu",
+    "computer_call_output": "cuo",
+    "image_generation_call": "ig",
+    "code_interpreter_call": "ci",
+    "local_shell_call": "lsh",
+    "local_shell_call_output": "lsho",
+    "shell_call": "sh",
+    "shell_call_output": "sho",
+    "apply_patch_call": "apc",
+    "apply_patch_call_output": "apco",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "mcp_approval_request": "mcpr",
+    "mcp_approval_response": "mcpa",
+    "compaction": "cmp",
+    "tool_search_call": "tsc",
+    "tool_search_output": "tso",
+    "additional_tools": "at",
+    "program": "prg",
+    "program_output": "prgo",
+}
+
+# What the document requires of a listed item of this type and lets a sent one leave out.
+_COMPLETED: Json = {"status": "completed"}
+_DEFAULTS: Mapping[str, Json] = {
+    "message": _COMPLETED,
+    "function_call": _COMPLETED,
+    "function_call_output": _COMPLETED | {"call_id": ""},
+    "custom_tool_call": _COMPLETED,
+    "custom_tool_call_output": _COMPLETED,
+    "computer_call_output": _COMPLETED,
+    "tool_search_call": _COMPLETED | {"call_id": None, "execution": "server"},
+    "tool_search_output": _COMPLETED | {"call_id": None, "execution": "server"},
+    "shell_call": _COMPLETED | {"environment": None},
+    "shell_call_output": _COMPLETED | {"max_output_length": None},
+    "mcp_approval_response": {"request_id": ""},
+}
+
+
+def new_id(kind: str) -> str:
+    """A new id for an item of this type."""
+    return f"{PREFIXES.get(kind, 'item')}_{uuid.uuid4().hex}"
+
+
+def is_reference(given: Item) -> bool:
+    """Whether the item only names one that is kept already: it need not say so by its type."""
+    kind = given.get("type")
+    says_nothing = not ("role" in given and "content" in given)
+    return kind == "item_reference" or (kind is None and says_nothing)
+
+
+def kept_item(given: Item) -> Json:
+    """The item as it is kept and listed."""
+    kind = given.get("type") or "message"
+    item = {name: value for name, value in given.items() if value is not None}
+    item["type"] = kind
+    item["id"] = given.get("id") or new_id(kind)
+    if kind == "message":
+        item["content"] = _parts(given["content"], is_answer=given["role"] == "assistant")
+    return {**_DEFAULTS.get(kind, {}), **item}
+
+
+def shown_item(item: Item, include: Sequence[str] = ()) -> Json:
+    """The item without what the document shows only to those who ask for it by `include`."""
+    shown = dict(item)
+    if "file_search_call.results" not in include and item["type"] == "file_search_call":
+        shown["results"] = None
+    if "code_interpreter_call.outputs" not in include and item["type"] == "code_interpreter_call":
+        shown["outputs"] = None
+    if "reasoning.encrypted_content" not in include:
+        shown.pop("encrypted_content", None) if item["type"] == "reasoning" else None
+    return shown
+
+
+def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> Json:
+    """The document's list of items."""
+    return {
+        "object": "list",
+        "data": [shown_item(stored.item, include) for stored in page.items],
+        "first_id": page.first_id or "",  # the document wants a string on an empty page too
+        "last_id": page.last_id or "",
+        "has_more": page.has_more,
+    }
+
+
+def messages_from(items: Iterable[Item]) -> list[Json]:
+    """The chat messages that say what the items say.
+
+    Calls that follow each other, and the reasoning and the text before them, are one message of the
+    assistant. Raises `UnsupportedField` for an item that no local model can read.
+    """
+    messages: list[Json] = []
+    for message in _messages(items):
+        if messages and _continues(messages[-1], message):
+            _join(messages[-1], message)
+        else:
+            messages.append(message)
+    return messages
+
+
+def _parts(content: Any, *, is_answer: bool) -> list[Json]:
+    kind = "output_text" if is_answer else "input_text"
+    parts = [{"type": kind, "text": content}] if isinstance(content, str) else content
+    return [_part(part, is_answer=is_answer) for part in parts]
+
+
+def _part(part: Item, *, is_answer: bool) -> Json:
+    if is_answer and part["type"] in ("input_text", "output_text"):
+        return {"annotations": [], "logprobs": [], **part, "type": "output_text"}
+    return dict(part)
+
+
+def _messages(items: Iterable[Item]) -> Iterator[Json]:
+    for place, item in enumerate(items):
+        match item["type"]:
+            case "message":
+                content = _text(item["content"], f"input[{place}].content")
+                yield {"role": item["role"], "content": content}
+            case "function_call":
+                yield _call(item, item["name"], item["arguments"])
+            case "function_call_output" | "custom_tool_call_output":
+                output = item["output"]
+                where = f"input[{place}].output"
+                text = output if isinstance(output, str) else _text(output, where)
+                yield {"role": "tool", "tool_call_id": item["call_id"], "content": text}
+            case "reasoning":
+                yield {"role": "assistant", "reasoning_content": _reasoning(item)}
+            case kind:
+                raise UnsupportedField(
+                    f"Local models cannot read an item of type `{kind}`; leave it out.",
+                    param=f"input[{place}].type",
+                )
+
+
+def _text(parts: Sequence[Item], where: str) -> str:
+    return "\n".join(_readable(part, f"{where}[{place}]") for place, part in enumerate(parts))
+
+
+def _readable(part: Item, where: str) -> str:
+    if part["type"] == "refusal":
+        return str(part["refusal"])
+    if "text" in part:
+        return str(part["text"])
+    raise UnsupportedField(
+        f"Local models read text; a part of type `{part['type']}` cannot be shown to them.",
+        param=f"{where}.type",
+    )
+
+
+def _call(item: Item, name: str, arguments: str) -> Json:
+    function = {"name": name, "arguments": arguments}
+    call = {"id": item["call_id"], "type": "function", "function": function}
+    return {"role": "assistant", "tool_calls": [call]}
+
+
+def _reasoning(item: Item) -> str:
+    parts = item.get("content") or item.get("summary") or ()
+    return "\n".join(str(part["text"]) for part in parts)
+
+
+def _continues(message: Item, next_one: Item) -> bool:
+    """Whether the second is what the assistant goes on with in the same turn: nothing is said
+    again once a call has been made."""
+    if message["role"] != "assistant" or next_one["role"] != "assistant":
+        return False
+    return "tool_calls" in next_one or ("content" not in message and "tool_calls" not in message)
+
+
+def _join(message: Json, next_one: Json) -> None:
+    calls = [*message.get("tool_calls", ()), *next_one.pop("tool_calls", ())]
+    message.update(next_one)
+    if calls:
+        message["tool_calls"] = calls

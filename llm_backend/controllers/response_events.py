@@ -1,0 +1,211 @@
+"""Deltas -> the document's response events, and the response that they add up to. Pure but for the
+ids it makes up.
+
+An answer is a row of output items, open one after the other: reasoning, a message, calls. Every
+event comes out of the one state that the response itself is read from, so a stream and a whole
+answer cannot differ.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
+from llm_backend.controllers.items import new_id
+from llm_backend.controllers.render import token_object
+
+__all__ = ["ResponseState"]
+
+Json = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class _Open:
+    """The output item that is being said, as it will be shown, and its text so far."""
+
+    item: Json
+    pieces: list[str] = field(default_factory=list)
+    logprobs: list[Json] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+class ResponseState:
+    """One response in the making. `head` holds what does not change: id, creation, what was asked.
+
+    Each method gives the events of what happened, in order; `response` is the object as it stands.
+    """
+
+    def __init__(self, head: Mapping[str, Any]) -> None:
+        self._head = head
+        self._status = "in_progress"
+        self._output: list[Json] = []
+        self._open: _Open | None = None
+        self._end: Json = {}
+        self._number = 0
+
+    @property
+    def response(self) -> Json:
+        """The response object; an item that is still being said is not in it."""
+        return {
+            **self._head,
+            "status": self._status,
+            "completed_at": None,
+            "error": None,
+            "incomplete_details": None,
+            **self._end,
+            "output": list(self._output),
+        }
+
+    def start(self) -> list[Json]:
+        """It exists."""
+        return [
+            self._event("response.created", response=self.response),
+            self._event("response.in_progress", response=self.response),
+        ]
+
+    def take(self, delta: ChatDelta) -> list[Json]:
+        """What the model said next. Its end is told by `finish`, not here."""
+        events: list[Json] = []
+        if delta.reasoning:
+            events += self._say("reasoning", delta.reasoning, ())
+        if delta.content or (delta.logprobs and not delta.tool_calls):
+            events += self._say("message", delta.content, delta.logprobs)
+        for call in delta.tool_calls:
+            events += self._call(call)
+        return events
+
+    def finish(self, reason: str, usage: Json, completed_at: int) -> list[Json]:
+        """The model has ended, for this reason."""
+        is_cut = reason == "length"
+        events = self._close("incomplete" if is_cut else "completed")
+        self._status = "incomplete" if is_cut else "completed"
+        self._end = {"usage": usage}
+        if is_cut:
+            self._end["incomplete_details"] = {"reason": "max_output_tokens"}
+        else:
+            self._end["completed_at"] = completed_at
+        return [*events, self._event(f"response.{self._status}", response=self.response)]
+
+    def fail(self, message: str) -> list[Json]:
+        """The answer cannot go on."""
+        events = self._close("incomplete")
+        self._status = "failed"
+        self._end = {"error": {"code": "server_error", "message": message}}
+        return [*events, self._event("response.failed", response=self.response)]
+
+    def leave(self) -> None:
+        """The client has left: what was said until now is all there will be."""
+        self._close("incomplete")
+        self._status = "cancelled"
+
+    def _say(self, kind: str, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Json]:
+        if self._open is None or self._open.item["type"] != kind:
+            yield from self._close("completed")
+            yield from self._begin(kind)
+        opened = self._open
+        assert opened is not None, "it has just been opened"
+        shown = [_log_prob(entry) for entry in logprobs]
+        opened.pieces.append(text)
+        opened.logprobs += shown
+        if kind == "reasoning":
+            yield self._of_item("response.reasoning_text.delta", content_index=0, delta=text)
+        else:
+            yield self._of_item(
+                "response.output_text.delta",
+                content_index=0,
+                delta=text,
+                logprobs=[_response_log_prob(entry) for entry in shown],
+            )
+
+    def _begin(self, kind: str) -> Iterator[Json]:
+        item: Json = {"id": new_id(kind), "type": kind, "status": "in_progress", "content": []}
+        name, value = ("role", "assistant") if kind == "message" else ("summary", [])
+        item[name] = value
+        yield self._add(item)
+        part = _part(kind, "", [])
+        yield self._of_item("response.content_part.added", content_index=0, part=part)
+
+    def _call(self, call: ToolCall) -> Iterator[Json]:
+        if call.id is not None:
+            yield from self._close("completed")
+            yield self._add(
+                {
+                    "id": new_id("function_call"),
+                    "type": "function_call",
+                    "status": "in_progress",
+                    "call_id": call.id,
+                    "name": call.name,
+                    "arguments": "",
+                }
+            )
+        if call.arguments:
+            assert self._open is not None, "a call begins with its id"
+            self._open.pieces.append(call.arguments)
+            yield self._of_item("response.function_call_arguments.delta", delta=call.arguments)
+
+    def _add(self, item: Json) -> Json:
+        self._open = _Open(item=item)
+        return self._of_output("response.output_item.added", item=dict(item))
+
+    def _close(self, status: str) -> list[Json]:
+        """The open item, if there is one, is said to its end."""
+        opened = self._open
+        if opened is None:
+            return []
+        kind, text = opened.item["type"], opened.text
+        if kind == "function_call":
+            name = opened.item["name"]
+            done = "response.function_call_arguments.done"
+            events = [self._of_item(done, name=name, arguments=text)]
+            opened.item["arguments"] = text
+        else:
+            events = self._end_of_text(opened, kind, text)
+        opened.item["status"] = status
+        events.append(self._of_output("response.output_item.done", item=dict(opened.item)))
+        self._output.append(opened.item)
+        self._open = None
+        return events
+
+    def _end_of_text(self, opened: _Open, kind: str, text: str) -> list[Json]:
+        part = _part(kind, text, opened.logprobs)
+        opened.item["content"] = [part]
+        if kind == "reasoning":
+            done = self._of_item("response.reasoning_text.done", content_index=0, text=text)
+        else:
+            logprobs = [_response_log_prob(entry) for entry in opened.logprobs]
+            done = self._of_item(
+                "response.output_text.done", content_index=0, text=text, logprobs=logprobs
+            )
+        return [done, self._of_item("response.content_part.done", content_index=0, part=part)]
+
+    def _of_item(self, kind: str, **fields: Any) -> Json:
+        assert self._open is not None, "an item is open"
+        return self._of_output(kind, item_id=self._open.item["id"], **fields)
+
+    def _of_output(self, kind: str, **fields: Any) -> Json:
+        return self._event(kind, output_index=len(self._output), **fields)
+
+    def _event(self, kind: str, **fields: Any) -> Json:
+        event = {"type": kind, "sequence_number": self._number, **fields}
+        self._number += 1
+        return event
+
+
+def _part(kind: str, text: str, logprobs: list[Json]) -> Json:
+    if kind == "reasoning":
+        return {"type": "reasoning_text", "text": text}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+
+
+def _log_prob(entry: TokenLogprob) -> Json:
+    top = [token_object(other) for other in entry.top]
+    return {**token_object(entry), "top_logprobs": top}
+
+
+def _response_log_prob(entry: Json) -> Json:
+    """The same without bytes, as events have it."""
+    top = [{"token": one["token"], "logprob": one["logprob"]} for one in entry["top_logprobs"]]
+    return {"token": entry["token"], "logprob": entry["logprob"], "top_logprobs": top}

@@ -1,0 +1,130 @@
+"""What responses go on from, and how they are kept."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_backend import errors
+from llm_backend.controllers.behind import Behind
+from llm_backend.controllers.items import is_reference, kept_item
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.store import (
+    Conversations,
+    Responses,
+    StoredItem,
+    StoredResponse,
+    StoreError,
+)
+
+__all__ = ["ResponseMemory", "stored_items"]
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+
+def stored_items(items: Sequence[Json]) -> list[StoredItem]:
+    """Items in the form in which the store takes them."""
+    return [StoredItem(id=item["id"], item=item) for item in items]
+
+
+class ResponseMemory:
+    """The stored responses and conversations. A response is durable before its client sees its end;
+    one whose client left half-way is stored behind it."""
+
+    def __init__(self, responses: Responses, conversations: Conversations) -> None:
+        self.responses = responses
+        self.conversations = conversations
+        self._behind = Behind()
+
+    async def said_before(self, body: Body) -> list[Json]:
+        """The items that this request goes on from. Raises `InvalidRequest` for an id that names
+        nothing here."""
+        previous_id, conversation_id = body.get("previous_response_id"), conversation_of(body)
+        if previous_id is not None and conversation_id is not None:
+            raise errors.InvalidRequest(
+                "A response goes on from `previous_response_id` or from `conversation`, not both.",
+                param="conversation",
+            )
+        try:
+            with store_errors_translated():
+                items = await self.responses.said_before(
+                    previous_id=previous_id, conversation_id=conversation_id
+                )
+        except errors.NotFound as error:
+            is_conversation = previous_id is None
+            kind = "conversation" if is_conversation else "previous_response"
+            raise errors.InvalidRequest(
+                f"No {kind.replace('_', ' ')} is stored under this id: {error.message}",
+                param="conversation" if is_conversation else "previous_response_id",
+                code=f"{kind}_not_found",
+            ) from error
+        return [dict(stored.item) for stored in items]
+
+    async def input_items(self, given: str | Sequence[Body] | None) -> list[Json]:
+        """The items of a request's `input`, those that are only named too."""
+        if given is None or isinstance(given, str):
+            messages = [] if given is None else [{"role": "user", "content": given}]
+            return [kept_item(message) for message in messages]
+        return [await self._item(item, f"input[{place}]") for place, item in enumerate(given)]
+
+    async def remember(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+        """Store a response, `items` being its input; durable on return.
+
+        Raises `ApiError` if that cannot be.
+        """
+        stored = StoredResponse(
+            id=response["id"],
+            created_at=response["created_at"],
+            model=response["model"],
+            status=response["status"],
+            body=response,
+            input=stored_items(items),
+            output=stored_items(response["output"]),
+            previous_id=body.get("previous_response_id"),
+            conversation_id=conversation_of(body),
+        )
+        with store_errors_translated("conversation", event="response_not_stored"):
+            await self.responses.add(stored)
+
+    async def append(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+        """Append what was said to the conversation, of a response that is not stored itself."""
+        conversation_id = conversation_of(body)
+        if conversation_id is None:
+            return
+        said = stored_items([*items, *response["output"]])
+        with store_errors_translated("conversation", event="response_not_stored"):
+            await self.conversations.add_items(conversation_id, said)
+
+    def remember_behind(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+        """Store a response whose client has left; a failure is logged."""
+        self._behind.start(self._remember_quietly(body, response, items))
+
+    async def settle(self) -> None:
+        """Waits until all that is being stored behind is stored."""
+        await self._behind.settle()
+
+    async def _remember_quietly(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+        try:
+            await self.remember(body, response, items)
+        except (errors.ApiError, StoreError) as error:
+            told = {"response_id": response["id"], "reason": str(error)}
+            log.error("response_not_stored", extra=told)
+
+    async def _item(self, given: Body, where: str) -> Json:
+        if not is_reference(given):
+            return kept_item(given)
+        try:
+            with store_errors_translated():
+                return dict((await self.responses.item(given["id"])).item)
+        except errors.NotFound as error:
+            raise errors.InvalidRequest(
+                f"No item is stored under the id `{given['id']}`.", param=f"{where}.id"
+            ) from error
+
+
+def conversation_of(body: Body) -> str | None:
+    """The conversation's id, in whichever of the document's two forms it was given."""
+    given = body.get("conversation")
+    return given["id"] if isinstance(given, Mapping) else given

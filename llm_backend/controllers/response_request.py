@@ -1,0 +1,192 @@
+"""The body of a response -> the body of the chat that answers it, and the fields that the response
+repeats. The one place where the names of the two differ. Pure.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from llm_backend.controllers.items import messages_from
+from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
+
+__all__ = ["chat_body", "named_as_sent", "repeated_fields"]
+
+Body = Mapping[str, Any]
+Json = dict[str, Any]
+
+# Fields that are a chat's under the same name.
+SAME = (
+    "model", "temperature", "top_p", "parallel_tool_calls", "service_tier", "user",
+    "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+)  # fmt: skip
+HONOURED = {
+    *SAME, "input", "instructions", "previous_response_id", "conversation", "tools", "tool_choice",
+    "text", "reasoning", "max_output_tokens", "top_logprobs", "include", "store", "metadata",
+    "stream", "stream_options", "truncation",
+    "max_tool_calls",  # bounds calls of the server's own tools, of which there are none
+}  # fmt: skip
+LOGPROBS = "message.output_text.logprobs"
+
+# A chat's field, where a mistake is found -> the response's, where the client made it.
+_NAMES = (
+    (r"messages\b", "input"),
+    (r"max_completion_tokens\b", "max_output_tokens"),
+    (r"reasoning_effort\b", "reasoning.effort"),
+    (r"response_format\.json_schema\b", "text.format"),
+    (r"response_format\b", "text.format"),
+    (r"tools\[(\d+)\]\.function\b", r"tools[\1]"),
+    (r"tool_choice\.function\b", "tool_choice"),
+    (r"tool_choice\.allowed_tools\b", "tool_choice"),
+    (r"verbosity\b", "text.verbosity"),
+)
+
+
+def chat_body(body: Body, items: Sequence[Body]) -> Json:
+    """The chat that answers this response; `items` is all that is said before the answer.
+
+    Raises `UnsupportedField` for what local models cannot honour.
+    """
+    _refuse_others(body)
+    messages = messages_from(items)
+    if body.get("instructions"):
+        messages.insert(0, {"role": "system", "content": body["instructions"]})
+    if not messages:
+        raise InvalidRequest("There is nothing to answer: `input` is missing.", param="input")
+    chat: Json = {name: body[name] for name in SAME if body.get(name) is not None}
+    chat |= {"messages": messages, **_limits(body), **_format(body), **_tools(body)}
+    effort = (body.get("reasoning") or {}).get("effort")
+    if effort is not None:
+        chat["reasoning_effort"] = effort
+    return chat
+
+
+def repeated_fields(body: Body) -> Json:
+    """What a response object tells of its request, with the document's defaults."""
+    text = body.get("text") or {}
+    reasoning = body.get("reasoning") or {}
+    return {
+        "instructions": body.get("instructions"),
+        "max_output_tokens": body.get("max_output_tokens"),
+        "max_tool_calls": body.get("max_tool_calls"),
+        "metadata": body.get("metadata") or {},
+        "model": body["model"],
+        "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
+        "previous_response_id": body.get("previous_response_id"),
+        "prompt_cache_key": body.get("prompt_cache_key"),
+        "reasoning": {"effort": reasoning.get("effort"), "summary": None},
+        "safety_identifier": body.get("safety_identifier"),
+        "service_tier": "flex" if body.get("service_tier") == "flex" else "default",
+        "store": body.get("store") is not False,
+        "temperature": 1.0 if body.get("temperature") is None else body["temperature"],
+        "text": {"format": {"type": "text"}, **text},
+        "tool_choice": body.get("tool_choice") or "auto",
+        "tools": [_shown_tool(tool) for tool in body.get("tools") or ()],
+        "top_logprobs": body.get("top_logprobs") or 0,
+        "top_p": 1.0 if body.get("top_p") is None else body["top_p"],
+        "truncation": body.get("truncation") or "disabled",
+    }
+
+
+@contextmanager
+def named_as_sent() -> Iterator[None]:
+    """Mistakes found in the chat's body are told by the names of the response's."""
+    try:
+        yield
+    except ApiError as error:
+        if error.param is not None:
+            for pattern, name in _NAMES:
+                error.param, count = re.subn(rf"^{pattern}", name, error.param)
+                if count:
+                    break
+        raise
+
+
+def _refuse_others(body: Body) -> None:
+    for name, value in body.items():
+        if name not in HONOURED and value not in (None, False, [], {}):
+            raise UnsupportedField(
+                f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
+                param=name,
+            )
+    if body.get("truncation") == "auto":
+        raise UnsupportedField(
+            "What does not fit the context is not left out for you: `truncation` is `disabled`.",
+            param="truncation",
+        )
+    if (body.get("stream_options") or {}).get("include_obfuscation"):
+        raise UnsupportedField(
+            "Streams of local models are not obfuscated; leave `include_obfuscation` out.",
+            param="stream_options.include_obfuscation",
+        )
+
+
+def _limits(body: Body) -> Json:
+    limits: Json = {}
+    if body.get("max_output_tokens") is not None:
+        limits["max_completion_tokens"] = body["max_output_tokens"]
+    if body.get("top_logprobs") or LOGPROBS in (body.get("include") or ()):
+        limits |= {"logprobs": True, "top_logprobs": body.get("top_logprobs") or 0}
+    return limits
+
+
+def _format(body: Body) -> Json:
+    text = body.get("text") or {}
+    shown: Json = {}
+    if text.get("verbosity"):
+        shown["verbosity"] = text["verbosity"]
+    form = text.get("format") or {}
+    if form.get("type") == "json_schema":
+        schema = {name: value for name, value in form.items() if name != "type"}
+        shown["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif form:
+        shown["response_format"] = form
+    return shown
+
+
+def _tools(body: Body) -> Json:
+    tools = [_chat_tool(tool, place) for place, tool in enumerate(body.get("tools") or ())]
+    if not tools:
+        return {}
+    choice = body.get("tool_choice")
+    return {"tools": tools} if choice is None else {"tools": tools, "tool_choice": _choice(choice)}
+
+
+def _chat_tool(tool: Body, place: int) -> Json:
+    if tool["type"] != "function":
+        raise UnsupportedField(
+            f"Local models call tools of type `function`; `{tool['type']}` is OpenAI's own.",
+            param=f"tools[{place}].type",
+        )
+    function = {
+        name: tool[name]
+        for name in ("name", "description", "parameters", "strict")
+        if tool.get(name) is not None
+    }
+    return {"type": "function", "function": function}
+
+
+def _shown_tool(tool: Body) -> Json:
+    if tool["type"] != "function":
+        return dict(tool)
+    return {"strict": False, "parameters": None, **tool}
+
+
+def _choice(choice: Any) -> Any:
+    if isinstance(choice, str):
+        return choice
+    if choice["type"] == "function":
+        return {"type": "function", "function": {"name": choice["name"]}}
+    if choice["type"] == "allowed_tools":
+        tools = [
+            {"type": "function", "function": {"name": tool.get("name", "")}}
+            for tool in choice["tools"]
+        ]
+        return {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": choice["mode"], "tools": tools},
+        }
+    raise UnsupportedField(
+        f"`tool_choice` of type `{choice['type']}` is for OpenAI's own tools.",
+        param="tool_choice.type",
+    )

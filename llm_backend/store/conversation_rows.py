@@ -1,0 +1,163 @@
+"""Conversations as rows: the statements, each function one unit of work on a connection."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
+
+from llm_backend.store import item_rows
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import Missing, UnknownCursor
+from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.stored_response import StoredConversation, StoredItem
+from llm_backend.store.tables import conversation_items, conversations, items
+
+__all__ = [
+    "add",
+    "add_items",
+    "all_items",
+    "delete_item",
+    "find_items",
+    "forget",
+    "get",
+    "get_item",
+    "update_metadata",
+]
+
+_HELD = select(conversations.c.seq)
+_LOCKED = _HELD.with_for_update()  # until the end of the transaction nobody else appends
+
+
+def add(
+    connection: Connection, conversation: StoredConversation, first: Sequence[StoredItem]
+) -> None:
+    """Insert the conversation with its first items."""
+    row = {
+        "id": conversation.id,
+        "created_at": conversation.created_at,
+        "owner": conversation.owner,
+        "metadata": dict(conversation.metadata),
+    }
+    statement = insert(conversations).returning(conversations.c.seq)
+    seq = connection.execute(statement, row).scalar_one()
+    _append(connection, seq, first)
+
+
+def get(connection: Connection, id: str) -> StoredConversation:
+    """The conversation with this id. Raises `Missing`."""
+    found = select(conversations).where(conversations.c.id == id)
+    row = connection.execute(found).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    return StoredConversation(
+        id=row.id, created_at=row.created_at, metadata=row.metadata, owner=row.owner
+    )
+
+
+def update_metadata(
+    connection: Connection, id: str, metadata: Mapping[str, str]
+) -> StoredConversation:
+    """Put `metadata` in place of the conversation's. Raises `Missing`."""
+    seq = _seq(connection, id, _LOCKED)
+    this = conversations.c.seq == seq
+    connection.execute(update(conversations).where(this).values(metadata=dict(metadata)))
+    return get(connection, id)
+
+
+def forget(connection: Connection, id: str) -> None:
+    """Delete the conversation; items that nothing else holds go with it. Raises `Missing`."""
+    seq = _seq(connection, id, _LOCKED)
+    held = select(conversation_items.c.item_seq).where(conversation_items.c.conversation_seq == seq)
+    seqs = list(connection.execute(held).scalars())
+    connection.execute(delete(conversations).where(conversations.c.seq == seq))
+    item_rows.forget_unheld(connection, seqs)
+
+
+def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> list[StoredItem]:
+    """Append items; as they are kept. Raises `Missing`."""
+    seqs = _append(connection, _seq(connection, id, _LOCKED), added)
+    found = connection.execute(select(items).where(items.c.seq.in_(seqs)))
+    rows = {row.seq: row for row in found}
+    return [item_rows.item_of(rows[seq]) for seq in seqs]
+
+
+def find_items(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
+    """A page of the items. Raises `Missing`, `UnknownCursor`."""
+    seq = _seq(connection, id)
+    end = None if request.after is None else (_position(connection, seq, request.after),)
+    keys = (conversation_items.c.position,)
+    rows, has_more = fetch(connection, _items_of(seq), request, keys=keys, end=end)
+    return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
+
+
+def all_items(connection: Connection, id: str) -> list[StoredItem]:
+    """Everything that was said, in order. Raises `Missing`."""
+    seq = _seq(connection, id)
+    rows = connection.execute(_items_of(seq).order_by(conversation_items.c.position))
+    return [item_rows.item_of(row) for row in rows]
+
+
+def get_item(connection: Connection, id: str, item_id: str) -> StoredItem:
+    """One item of the conversation. Raises `Missing` for either id."""
+    seq = _seq(connection, id)
+    found = _items_of(seq).where(items.c.id == item_id)
+    row = connection.execute(found).first() if is_text(item_id) else None
+    if row is None:
+        raise Missing(item_id)
+    return item_rows.item_of(row)
+
+
+def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversation:
+    """Take an item out; the conversation as it is then. Raises `Missing` for either id."""
+    seq = _seq(connection, id, _LOCKED)
+    get_item(connection, id, item_id)
+    item_seq = connection.execute(select(items.c.seq).where(items.c.id == item_id)).scalar_one()
+    connection.execute(
+        delete(conversation_items).where(
+            conversation_items.c.conversation_seq == seq, conversation_items.c.item_seq == item_seq
+        )
+    )
+    item_rows.forget_unheld(connection, [item_seq])
+    return get(connection, id)
+
+
+def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> list[int]:
+    item_seqs = item_rows.add(connection, added)
+    if not item_seqs:
+        return []
+    of_this = conversation_items.c.conversation_seq == seq
+    last = connection.scalar(select(func.max(conversation_items.c.position)).where(of_this))
+    start = 0 if last is None else last + 1
+    rows = [
+        {"conversation_seq": seq, "position": start + place, "item_seq": item_seq}
+        for place, item_seq in enumerate(item_seqs)
+    ]
+    connection.execute(insert(conversation_items), rows)
+    return item_seqs
+
+
+def _seq(connection: Connection, id: str, held: Select[tuple[int]] = _HELD) -> int:
+    found = held.where(conversations.c.id == id)
+    row = connection.execute(found).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    return int(row.seq)
+
+
+def _items_of(seq: int) -> Select[tuple[str, object]]:
+    return (
+        select(items.c.id, items.c.item)
+        .join(conversation_items, conversation_items.c.item_seq == items.c.seq)
+        .where(conversation_items.c.conversation_seq == seq)
+    )
+
+
+def _position(connection: Connection, seq: int, item_id: str) -> int:
+    found = (
+        select(conversation_items.c.position)
+        .join(items, items.c.seq == conversation_items.c.item_seq)
+        .where(conversation_items.c.conversation_seq == seq, items.c.id == item_id)
+    )
+    position = connection.execute(found).scalar() if is_text(item_id) else None
+    if position is None:
+        raise UnknownCursor(item_id)
+    return int(position)

@@ -1,0 +1,154 @@
+"""Responses as rows: the statements, each function one unit of work on a connection."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Select, delete, insert, literal, select
+from sqlalchemy.exc import IntegrityError
+
+from llm_backend.store import conversation_rows, item_rows
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import Duplicate, Missing, UnknownCursor
+from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.stored_chat import Body
+from llm_backend.store.stored_response import StoredItem, StoredResponse
+from llm_backend.store.tables import items, response_items, responses
+from llm_backend.store.translation import is_taken
+
+__all__ = ["add", "context", "find_input", "forget", "get_body"]
+
+
+def add(connection: Connection, response: StoredResponse) -> None:
+    """Insert the response with its items, and append those to its conversation if it has one.
+
+    Raises `Duplicate`, and `Missing` if the conversation has been deleted meanwhile.
+    """
+    row = {
+        "id": response.id,
+        "created_at": response.created_at,
+        "owner": response.owner,
+        "model": response.model,
+        "status": response.status,
+        "body": dict(response.body),
+        "previous_id": response.previous_id,
+        "conversation_id": response.conversation_id,
+    }
+    try:
+        statement = insert(responses).returning(responses.c.seq)
+        seq = connection.execute(statement, row).scalar_one()
+    except IntegrityError as error:
+        if is_taken(error):
+            raise Duplicate(response.id) from error
+        raise
+    _hold(connection, seq, response)
+    if response.conversation_id is not None:
+        added = [*response.input, *response.output]
+        conversation_rows.add_items(connection, response.conversation_id, added)
+
+
+def get_body(connection: Connection, id: str) -> Body:
+    """The response object as it was answered. Raises `Missing`."""
+    found = select(responses.c.body).where(responses.c.id == id)
+    row = connection.execute(found).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    body: Body = row.body
+    return body
+
+
+def forget(connection: Connection, id: str) -> None:
+    """Delete the response; items that nothing else holds go with it. Raises `Missing`."""
+    seq = _seq(connection, id)
+    held = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
+    seqs = list(connection.execute(held).scalars())
+    connection.execute(delete(responses).where(responses.c.seq == seq))
+    item_rows.forget_unheld(connection, seqs)
+
+
+def context(connection: Connection, id: str) -> list[StoredItem]:
+    """All items up to the end of this response: those of the responses that it goes on from, or of
+    its conversation, and its own. Raises `Missing` for it or one of those."""
+    first = select(
+        responses.c.seq,
+        responses.c.previous_id,
+        responses.c.conversation_id,
+        literal(0).label("age"),
+    ).where(responses.c.id == id)
+    chain = first.cte("chain", recursive=True)
+    chain = chain.union_all(
+        select(
+            responses.c.seq,
+            responses.c.previous_id,
+            responses.c.conversation_id,
+            (chain.c.age + 1).label("age"),
+        ).where(responses.c.id == chain.c.previous_id)
+    )
+    links = connection.execute(select(chain)).all() if is_text(id) else []
+    if not links:
+        raise Missing(id)
+    oldest = max(links, key=lambda link: link.age)
+    if oldest.previous_id is not None:
+        raise Missing(oldest.previous_id)
+    spoken: list[StoredItem] = []
+    if oldest.conversation_id is not None:  # which holds that response's own items, too
+        spoken = conversation_rows.all_items(connection, oldest.conversation_id)
+    held = (
+        select(items.c.id, items.c.item)
+        .join(response_items, response_items.c.item_seq == items.c.seq)
+        .join(chain, chain.c.seq == response_items.c.response_seq)
+        .where(chain.c.conversation_id.is_(None))
+        .order_by(chain.c.age.desc(), response_items.c.position)
+    )
+    return spoken + [item_rows.item_of(row) for row in connection.execute(held)]
+
+
+def find_input(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
+    """A page of the input items. Raises `Missing`, `UnknownCursor`."""
+    seq = _seq(connection, id)
+    listing = _input_of(seq)
+    end = None if request.after is None else (_position(connection, seq, request.after),)
+    keys = (response_items.c.position,)
+    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
+
+
+def _hold(connection: Connection, seq: int, response: StoredResponse) -> None:
+    held: Sequence[StoredItem] = [*response.input, *response.output]
+    rows = [
+        {
+            "response_seq": seq,
+            "position": position,
+            "item_seq": item_seq,
+            "is_output": position >= len(response.input),
+        }
+        for position, item_seq in enumerate(item_rows.add(connection, held))
+    ]
+    if rows:
+        connection.execute(insert(response_items), rows)
+
+
+def _seq(connection: Connection, id: str) -> int:
+    found = select(responses.c.seq).where(responses.c.id == id)
+    row = connection.execute(found).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    return int(row.seq)
+
+
+def _input_of(seq: int) -> Select[tuple[str, object]]:
+    return (
+        select(items.c.id, items.c.item)
+        .join(response_items, response_items.c.item_seq == items.c.seq)
+        .where(response_items.c.response_seq == seq, ~response_items.c.is_output)
+    )
+
+
+def _position(connection: Connection, seq: int, item_id: str) -> int:
+    found = (
+        select(response_items.c.position)
+        .join(items, items.c.seq == response_items.c.item_seq)
+        .where(response_items.c.response_seq == seq, items.c.id == item_id)
+    )
+    position = connection.execute(found).scalar() if is_text(item_id) else None
+    if position is None:
+        raise UnknownCursor(item_id)
+    return int(position)

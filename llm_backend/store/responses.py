@@ -1,0 +1,59 @@
+"""Responses: what was answered, and what the next one goes on from."""
+
+from llm_backend.store import conversation_rows, item_rows, response_rows
+from llm_backend.store.database import Database
+from llm_backend.store.pages import Order, Page, PageRequest
+from llm_backend.store.stored_chat import Body, check_texts
+from llm_backend.store.stored_response import StoredItem, StoredResponse
+
+__all__ = ["Responses"]
+
+
+class Responses:
+    """The responses of a database. Every method but `add` raises `Missing` for an unknown id."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, response: StoredResponse) -> None:
+        """Store a response with its items, in its conversation too; durable on return.
+
+        Raises `Duplicate`, `Unstorable`, and `Missing` if its conversation is gone.
+        """
+        check_texts(response.id, response.model, *(item.id for item in response.input))
+        await self._database.write(lambda connection: response_rows.add(connection, response))
+
+    async def get(self, id: str) -> Body:
+        """The response object as it was answered."""
+        return await self._database.read(lambda connection: response_rows.get_body(connection, id))
+
+    async def delete(self, id: str) -> None:
+        """Forget the response, and the items that nothing else holds."""
+        await self._database.write(lambda connection: response_rows.forget(connection, id))
+
+    async def input(
+        self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "desc"
+    ) -> Page[StoredItem]:
+        """A page of its input items. Raises `UnknownCursor`."""
+        request = PageRequest(after=after, limit=limit, order=order)
+        return await self._database.read(
+            lambda connection: response_rows.find_input(connection, request, id)
+        )
+
+    async def said_before(
+        self, *, previous_id: str | None = None, conversation_id: str | None = None
+    ) -> list[StoredItem]:
+        """All items that a new response goes on from, in order."""
+        if conversation_id is not None:
+            return await self._database.read(
+                lambda connection: conversation_rows.all_items(connection, conversation_id)
+            )
+        if previous_id is not None:
+            return await self._database.read(
+                lambda connection: response_rows.context(connection, previous_id)
+            )
+        return []
+
+    async def item(self, id: str) -> StoredItem:
+        """An item, whoever holds it."""
+        return await self._database.read(lambda connection: item_rows.get(connection, id))

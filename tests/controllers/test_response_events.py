@@ -1,0 +1,109 @@
+"""Response events come in legal order and add up to the response, whatever the model says."""
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
+from llm_backend.contract import load_document
+from llm_backend.contract.validation import Validators
+from llm_backend.controllers.response_events import ResponseState
+from llm_backend.controllers.response_request import repeated_fields
+
+HEAD = {
+    "id": "resp_1", "object": "response", "created_at": 1, "background": False,
+    "conversation": None, **repeated_fields({"model": "m"}),
+}  # fmt: skip
+USAGE = {
+    "input_tokens": 1, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 1, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2,
+}  # fmt: skip
+LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5, top=[])
+
+calls = st.integers(0, 3).flatmap(
+    lambda index: st.sampled_from(
+        [
+            (ToolCall(index=index, id=f"call_{index}", name="f"),),
+            (ToolCall(index=index, id=f"call_{index}", name="f", arguments="{}"),),
+        ]
+    )
+)
+deltas = st.lists(
+    st.one_of(
+        st.builds(ChatDelta, choice=st.just(0), content=st.text("abc ", min_size=1, max_size=3)),
+        st.builds(ChatDelta, choice=st.just(0), reasoning=st.text("xyz", min_size=1, max_size=3)),
+        st.builds(ChatDelta, choice=st.just(0), tool_calls=calls),
+        st.just(ChatDelta(choice=0, content="a", logprobs=[LOGPROB])),
+    ),
+    max_size=12,
+)
+validate = Validators(load_document()).event_validator("createResponse")
+
+
+def told(said, reason="stop"):
+    state = ResponseState(HEAD)
+    events = state.start()
+    for delta in said:
+        events += state.take(delta)
+    events += state.finish(reason, USAGE, 2)
+    return events, state.response
+
+
+@given(deltas)
+def test_every_event_is_one_of_the_document(said):
+    events, _ = told(said)
+
+    for event in events:
+        validate(orjson.dumps(event))
+
+
+@given(deltas)
+def test_numbers_are_contiguous_and_items_open_one_after_the_other(said):
+    events, response = told(said)
+    added = [event for event in events if event["type"] == "response.output_item.added"]
+    done = [event for event in events if event["type"] == "response.output_item.done"]
+
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert [event["output_index"] for event in added] == list(range(len(response["output"])))
+    assert [event["item"]["id"] for event in added] == [event["item"]["id"] for event in done]
+    assert [event["item"] for event in done] == response["output"]
+
+
+@given(deltas)
+def test_the_pieces_of_a_text_add_up_to_it(said):
+    events, response = told(said)
+    texts: dict[str, str] = {}
+    for event in events:
+        if event["type"].endswith(".delta"):
+            texts[event["item_id"]] = texts.get(event["item_id"], "") + event["delta"]
+
+    for item in response["output"]:
+        whole = item["arguments"] if "arguments" in item else item["content"][0]["text"]
+        assert texts.get(item["id"], "") == whole
+
+
+def test_an_answer_that_was_cut_is_incomplete():
+    events, response = told([ChatDelta(choice=0, content="so")], "length")
+
+    assert events[-1]["type"] == "response.incomplete"
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert response["output"][0]["status"] == "incomplete"
+
+
+def test_an_answer_that_fails_keeps_what_was_said():
+    state = ResponseState(HEAD)
+    state.start()
+    state.take(ChatDelta(choice=0, content="so"))
+    *_, last = state.fail("It broke.")
+
+    assert last["type"] == "response.failed"
+    assert state.response["error"] == {"code": "server_error", "message": "It broke."}
+    assert state.response["output"][0]["content"][0]["text"] == "so"
+
+
+def test_logprobs_are_in_the_events_and_in_the_text():
+    events, response = told([ChatDelta(choice=0, content="a", logprobs=[LOGPROB])])
+    (delta,) = [event for event in events if event["type"] == "response.output_text.delta"]
+
+    assert delta["logprobs"] == [{"token": "a", "logprob": -0.5, "top_logprobs": []}]
+    assert response["output"][0]["content"][0]["logprobs"][0]["bytes"] == [97]

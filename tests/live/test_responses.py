@@ -1,0 +1,173 @@
+"""Responses and conversations, driven by the official client."""
+
+import json
+
+import httpx
+import openai
+import pytest
+
+from tests.serving import Served, serve
+
+WEATHER = {
+    "type": "function",
+    "name": "get_weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+
+
+def answer(client, asked, **fields):
+    return client.responses.create(model="builtin", input=asked, temperature=0, **fields)
+
+
+def test_a_response_is_answered_kept_and_forgotten(client):
+    said = answer(client, "Hello!", metadata={"topic": "greeting"})
+    kept = client.responses.retrieve(said.id)
+    (asked,) = client.responses.input_items.list(said.id)
+    client.responses.delete(said.id)
+
+    assert said.status == "completed"
+    assert said.output_text
+    assert said.usage.total_tokens == said.usage.input_tokens + said.usage.output_tokens
+    assert kept == said
+    assert asked.content[0].text == "Hello!"
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(said.id)
+
+
+def test_a_streamed_response_says_what_the_whole_one_says(client):
+    whole = answer(client, "Hello!")
+    with answer(client, "Hello!", stream=True) as stream:
+        events = list(stream)
+
+    text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert text == whole.output_text == events[-1].response.output_text
+    assert events[-1].type == "response.completed"
+    assert client.responses.retrieve(events[-1].response.id).output_text == text
+
+
+def test_events_have_their_name_in_the_stream(server):
+    body = {"model": "builtin", "input": "Hello!", "stream": True, "max_output_tokens": 16}
+    text = httpx.post(f"{server.base_url}/responses", json=body, timeout=60).text
+    events = [event.split("\n") for event in text.strip().split("\n\n")]
+
+    assert "[DONE]" not in text
+    for name, data in events:
+        assert name == "event: " + json.loads(data.removeprefix("data: "))["type"]
+    assert events[-1][0] == "event: response.incomplete"
+
+
+def test_a_response_goes_on_from_the_one_before(client):
+    first = answer(client, "Hello!")
+    alone = answer(client, "What is 2 + 3?")
+    second = answer(client, "What is 2 + 3?", previous_response_id=first.id)
+
+    assert second.previous_response_id == first.id
+    assert second.usage.input_tokens > alone.usage.input_tokens + first.usage.output_tokens
+
+
+def test_a_conversation_remembers_what_was_said(client):
+    conversation = client.conversations.create(
+        items=[{"role": "user", "content": "Hi"}], metadata={"a": "b"}
+    )
+    said = answer(client, "What is 2 + 3?", conversation=conversation.id)
+    items = list(client.conversations.items.list(conversation.id, order="asc"))
+    client.conversations.items.delete(items[0].id, conversation_id=conversation.id)
+    left = list(client.conversations.items.list(conversation.id))
+    client.conversations.delete(conversation.id)
+
+    assert [item.content[0].text for item in items] == ["Hi", "What is 2 + 3?", said.output_text]
+    assert len(left) == 2
+    with pytest.raises(openai.NotFoundError):
+        client.conversations.retrieve(conversation.id)
+
+
+def test_a_tool_is_called_and_its_output_answered(client):
+    called = answer(client, "What is the weather in Oslo?", tools=[WEATHER], tool_choice="required")
+    (call,) = called.output
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    said = answer(client, [output], previous_response_id=called.id, tools=[WEATHER])
+
+    assert call.type == "function_call"
+    assert isinstance(json.loads(call.arguments)["city"], str)
+    assert said.output_text
+
+
+def test_a_text_format_is_kept(client):
+    schema = {
+        "type": "object",
+        "properties": {"sum": {"type": "integer"}},
+        "required": ["sum"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "name": "sum", "schema": schema}
+    said = answer(client, "What is 2 + 3?", text={"format": form}, max_output_tokens=200)
+
+    assert said.text.format.name == "sum"
+    if said.status == "completed":
+        assert isinstance(json.loads(said.output_text)["sum"], int)
+
+
+def test_items_can_be_named_instead_of_sent(client):
+    first = answer(client, "Hello!")
+    (asked,) = client.responses.input_items.list(first.id)
+    again = answer(client, [{"type": "item_reference", "id": asked.id}])
+
+    assert again.output_text == first.output_text
+
+
+def test_input_tokens_are_counted_without_answering(client):
+    said = answer(client, "Hello!")
+    counted = client.responses.input_tokens.count(model="builtin", input="Hello!")
+
+    assert counted.input_tokens == said.usage.input_tokens
+
+
+@pytest.mark.parametrize("item", [{"id": "x"}, {"id": "x", "type": None, "content": "hi"}])
+def test_an_item_that_only_names_another_must_name_one(client, item):
+    with pytest.raises(openai.BadRequestError) as refused:
+        answer(client, [item])
+
+    assert refused.value.param == "input[0].id"
+
+
+def test_items_are_an_object_of_their_own(client, server):
+    conversation = client.conversations.create()
+    address = f"{server.base_url}/conversations/{conversation.id}/items"
+    refused = httpx.post(address, content=b"null", headers={"content-type": "application/json"})
+
+    assert refused.status_code == 400
+
+
+def test_the_beta_is_not_offered(server):
+    refused = httpx.post(f"{server.base_url}/responses?beta=true", content=b"5")
+
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "beta"
+
+
+def test_what_is_not_stored_cannot_be_gone_on_from(client):
+    said = answer(client, "Hello!", store=False)
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        answer(client, "And?", previous_response_id=said.id)
+    assert refused.value.code == "previous_response_not_found"
+    assert refused.value.param == "previous_response_id"
+
+
+def test_responses_outlive_the_server(tmp_path):
+    with serve(tmp_path) as served, connected(served) as client:
+        first = answer(client, "Hello!")
+    with serve(tmp_path) as served, connected(served) as client:
+        second = answer(client, "What is 2 + 3?", previous_response_id=first.id)
+
+    assert second.usage.input_tokens > first.usage.total_tokens
+
+
+def connected(served: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)

@@ -1,0 +1,149 @@
+"""Responses and conversations share items; what came before is found from either."""
+
+import pytest
+
+from llm_backend.store import (
+    Conversations,
+    Database,
+    Missing,
+    Responses,
+    StoredConversation,
+    StoredItem,
+    StoredResponse,
+    UnknownCursor,
+    Unstorable,
+)
+
+
+@pytest.fixture
+def responses(database: Database) -> Responses:
+    return Responses(database)
+
+
+@pytest.fixture
+def conversations(database: Database) -> Conversations:
+    return Conversations(database)
+
+
+def item(id: str, text: str = "") -> StoredItem:
+    return StoredItem(id=id, item={"id": id, "type": "message", "text": text})
+
+
+def response(id: str, *, said: str = "", **fields) -> StoredResponse:
+    """A response with one item in and one out, named after it."""
+    return StoredResponse(
+        id=id, created_at=1, model="m", status="completed", body={"id": id},
+        input=[item(f"{id}_in", said)], output=[item(f"{id}_out")], **fields,
+    )  # fmt: skip
+
+
+async def ids(responses: Responses, **before) -> list[str]:
+    return [one.id for one in await responses.said_before(**before)]
+
+
+async def test_a_response_comes_back_and_is_forgotten(responses):
+    await responses.add(response("r"))
+
+    assert await responses.get("r") == {"id": "r"}
+    await responses.delete("r")
+    with pytest.raises(Missing):
+        await responses.get("r")
+    with pytest.raises(Missing):
+        await responses.item("r_in")
+
+
+async def test_a_response_goes_on_from_all_that_came_before(responses):
+    await responses.add(response("a"))
+    await responses.add(response("b", previous_id="a"))
+    await responses.add(response("c", previous_id="b"))
+
+    assert await ids(responses, previous_id="c") == [
+        "a_in", "a_out", "b_in", "b_out", "c_in", "c_out"
+    ]  # fmt: skip
+
+
+async def test_a_chain_with_a_link_missing_cannot_be_gone_on_from(responses):
+    await responses.add(response("a"))
+    await responses.add(response("b", previous_id="a"))
+    await responses.delete("a")
+
+    with pytest.raises(Missing) as missing:
+        await responses.said_before(previous_id="b")
+    assert missing.value.id == "a"
+
+
+async def test_a_conversation_grows_by_its_responses(responses, conversations):
+    await conversations.add(StoredConversation(id="conv", created_at=1), [item("first")])
+    await responses.add(response("a", conversation_id="conv"))
+
+    assert await ids(responses, conversation_id="conv") == ["first", "a_in", "a_out"]
+
+
+async def test_a_response_in_a_conversation_that_is_gone_is_not_stored(responses):
+    with pytest.raises(Missing):
+        await responses.add(response("a", conversation_id="conv"))
+    with pytest.raises(Missing):
+        await responses.get("a")
+
+
+async def test_an_item_lives_as_long_as_somebody_holds_it(responses, conversations):
+    await conversations.add(StoredConversation(id="conv", created_at=1), [])
+    await responses.add(response("a", conversation_id="conv"))
+    await responses.delete("a")
+    kept = await responses.item("a_in")
+    await conversations.delete("conv")
+
+    assert kept.id == "a_in"
+    with pytest.raises(Missing):
+        await responses.item("a_in")
+
+
+async def test_what_is_sent_again_is_the_same_item_unless_it_differs(conversations):
+    await conversations.add(StoredConversation(id="conv", created_at=1), [item("x", "as it was")])
+    (same,) = await conversations.add_items("conv", [item("x", "as it was")])
+    (other,) = await conversations.add_items("conv", [item("x", "changed")])
+
+    assert same.id == "x"
+    assert other.id != "x"
+    assert other.item["id"] == other.id
+    assert other.item["text"] == "changed"
+
+
+async def test_items_come_in_pages_both_ways(conversations):
+    said = [item(f"i{place}") for place in range(5)]
+    await conversations.add(StoredConversation(id="conv", created_at=1), said)
+    first = await conversations.items("conv", limit=2, order="asc")
+    rest = await conversations.items("conv", after="i1", limit=9, order="asc")
+    newest = await conversations.items("conv", limit=2)
+
+    assert ([one.id for one in first.items], first.has_more) == (["i0", "i1"], True)
+    assert ([one.id for one in rest.items], rest.has_more) == (["i2", "i3", "i4"], False)
+    assert [one.id for one in newest.items] == ["i4", "i3"]
+    with pytest.raises(UnknownCursor):
+        await conversations.items("conv", after="elsewhere")
+
+
+async def test_an_item_is_taken_out_of_its_conversation(conversations):
+    said = [item("x"), item("y")]
+    await conversations.add(StoredConversation(id="conv", created_at=1), said)
+    await conversations.delete_item("conv", "x")
+
+    assert [one.id for one in (await conversations.items("conv")).items] == ["y"]
+    with pytest.raises(Missing):
+        await conversations.item("conv", "x")
+
+
+async def test_metadata_is_replaced_and_bounded(conversations):
+    await conversations.add(StoredConversation(id="conv", created_at=1, metadata={"a": "1"}), [])
+    changed = await conversations.update_metadata("conv", {"b": "2"})
+
+    assert changed.metadata == {"b": "2"}
+    with pytest.raises(Unstorable):
+        await conversations.update_metadata("conv", {"b": "2" * 513})
+
+
+async def test_ids_that_no_column_holds_are_refused(conversations):
+    with pytest.raises(Unstorable):
+        await conversations.add(StoredConversation(id="conv", created_at=1), [item("\0")])
+    with pytest.raises(Missing):
+        await conversations.get("\ud800")
