@@ -41,6 +41,7 @@ from llm_backend.store import (
     Responses,
     StoreError,
     StoreUnavailable,
+    Uploads,
     migrate,
     sweep_forever,
 )
@@ -174,7 +175,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         ]
         memory = ChatMemory(Chats(database), settings.store_chats)
         stack.push_async_callback(memory.settle)
-        files = _files(settings, database, stack)
+        files, uploads = _files(settings, database, stack)
         responses = ResponseMemory(Responses(database), Conversations(database))
         stack.push_async_callback(responses.settle)
         services = Services(
@@ -184,6 +185,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             memory=memory,
             files=files,
             responses=responses,
+            uploads=uploads,
             metrics=metrics,
             document=document.text,
             upstream=upstream,
@@ -195,17 +197,17 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         yield _guarded(_contracted(document, validators, services), services)
 
 
-def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> Files:
+def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tuple[Files, Uploads]:
     if settings.files == "upstream" and settings.openai_api_key is None:
         raise SettingsError(
             "The setting `files` is `upstream`, and there is none: set a key for it."
         )
     blobs = Blobs(database, Bucket(settings.object_store))
     stack.push_async_callback(blobs.settle)
-    files = Files(database, blobs)
-    sweeping = asyncio.create_task(sweep_forever(files))
+    files, uploads = Files(database, blobs), Uploads(database, blobs)
+    sweeping = asyncio.create_task(sweep_forever(files, uploads))
     stack.callback(sweeping.cancel)
-    return files
+    return files, uploads
 
 
 def _count(metrics: Metrics, model: str, usage: Usage) -> None:

@@ -171,6 +171,15 @@ class Settings(BaseSettings):
         ge=1024,
         description="Size of any other request body, and of a file in one, at most.",
     )
+    part_limit_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Size of one part of an upload at most."
+    )
+    parts_limit: int = Field(1000, ge=1, le=10_000, description="Parts of an upload at most.")
+    parted_upload_limit_bytes: int = Field(
+        8 * 1024 * 1024 * 1024,
+        ge=1024,
+        description="Size of a file that comes in parts, and of all its parts, at most.",
+    )
     json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
     choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
     prompts_limit: int = Field(64, ge=1, description="Prompts of one completions request at most.")

@@ -8,7 +8,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.response_memory import ResponseMemory
 from llm_backend.settings import Settings
-from llm_backend.store import Database, Files
+from llm_backend.store import Database, Files, Uploads
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
@@ -27,6 +27,7 @@ class Services:
     memory: ChatMemory
     files: Files
     responses: ResponseMemory
+    uploads: Uploads
     metrics: Metrics
     document: Callable[[], bytes]
     upstream: "Upstream | None" = None

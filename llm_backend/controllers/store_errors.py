@@ -1,19 +1,24 @@
 """The store's errors as errors that a client can read: the one seam between the two."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from llm_backend import errors
 from llm_backend.store import (
+    BadParts,
     BlobGone,
     Missing,
     ObjectsUnavailable,
     OldSchema,
+    StoreError,
     StoreUnavailable,
     UnknownCursor,
     UnknownSchema,
     Unstorable,
+    UploadClosed,
+    UploadFull,
+    WrongDigest,
 )
 
 __all__ = ["store_errors_translated"]
@@ -21,6 +26,13 @@ __all__ = ["store_errors_translated"]
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5.0
+
+# Which field is wrong, where only one can be.
+_FIELDS: Mapping[type[StoreError], str] = {
+    UnknownCursor: "after",
+    BadParts: "part_ids",
+    WrongDigest: "md5",
+}
 
 
 @contextmanager
@@ -36,10 +48,12 @@ def store_errors_translated(
         yield
     except Missing as error:
         raise errors.NotFound(f"No {thing} has the id `{error.id}`.") from error
-    except UnknownCursor as error:
-        raise errors.InvalidRequest(str(error), param="after") from error
-    except Unstorable as error:
-        raise errors.InvalidRequest(str(error)) from error
+    except (UnknownCursor, Unstorable, BadParts, WrongDigest) as error:
+        raise errors.InvalidRequest(str(error), param=_FIELDS.get(type(error))) from error
+    except UploadClosed as error:
+        raise errors.Conflict(str(error)) from error
+    except UploadFull as error:
+        raise errors.TooLarge(str(error), param="data") from error
     except BlobGone as error:
         raise errors.Overloaded(
             "The bytes came too slowly and were given up; send them again.", retry_after_s=0

@@ -4,6 +4,7 @@ from llm_backend.store.chats import Chats
 from llm_backend.store.conversations import Conversations
 from llm_backend.store.database import Database
 from llm_backend.store.errors import (
+    BadParts,
     BlobGone,
     CannotOpen,
     Duplicate,
@@ -18,6 +19,9 @@ from llm_backend.store.errors import (
     UnknownCursor,
     UnknownSchema,
     Unstorable,
+    UploadClosed,
+    UploadFull,
+    WrongDigest,
 )
 from llm_backend.store.files import Files
 from llm_backend.store.objects import Blob, Blobs, Bucket
@@ -27,9 +31,12 @@ from llm_backend.store.schema import check_schema, migrate
 from llm_backend.store.stored_chat import ChatStatus, StoredChat, StoredMessage
 from llm_backend.store.stored_file import StoredFile
 from llm_backend.store.stored_response import StoredConversation, StoredItem, StoredResponse
+from llm_backend.store.stored_upload import PartLimits, StoredPart, StoredUpload, UploadStatus
 from llm_backend.store.sweeping import sweep_forever
+from llm_backend.store.uploads import Uploads
 
 __all__ = [
+    "BadParts",
     "Blob",
     "BlobGone",
     "Blobs",
@@ -46,6 +53,7 @@ __all__ = [
     "OldSchema",
     "Order",
     "Page",
+    "PartLimits",
     "Responses",
     "StoreDeadlock",
     "StoreError",
@@ -57,10 +65,17 @@ __all__ = [
     "StoredFile",
     "StoredItem",
     "StoredMessage",
+    "StoredPart",
     "StoredResponse",
+    "StoredUpload",
     "UnknownCursor",
     "UnknownSchema",
     "Unstorable",
+    "UploadClosed",
+    "UploadFull",
+    "UploadStatus",
+    "Uploads",
+    "WrongDigest",
     "check_schema",
     "migrate",
     "sweep_forever",

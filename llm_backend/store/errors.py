@@ -12,6 +12,10 @@
     |- Missing            no such object
     |- UnknownCursor      `after` names no object
     |- Duplicate          the id is taken
+    |- UploadClosed       the upload is completed, cancelled or expired
+    |- UploadFull         it has as many parts or bytes as it may
+    |- BadParts           these parts do not make the upload
+    |- WrongDigest        the bytes are not those that the client means
     |- BlobGone           written too slowly: its bytes have been given up meanwhile
     `- Unstorable         a value that no column can hold
 
@@ -20,6 +24,7 @@ is 404, an unknown cursor is 400.
 """
 
 __all__ = [
+    "BadParts",
     "BlobGone",
     "CannotOpen",
     "Duplicate",
@@ -34,6 +39,9 @@ __all__ = [
     "UnknownCursor",
     "UnknownSchema",
     "Unstorable",
+    "UploadClosed",
+    "UploadFull",
+    "WrongDigest",
 ]
 
 
@@ -95,6 +103,26 @@ class Duplicate(StoreError):
     def __init__(self, id: str) -> None:
         super().__init__(f"An object with the id `{id}` is stored already.")
         self.id = id
+
+
+class UploadClosed(StoreError):
+    """The upload has come to its end, in the state `status`."""
+
+    def __init__(self, id: str, status: str) -> None:
+        super().__init__(f"The upload `{id}` is {status}.")
+        self.status = status
+
+
+class UploadFull(StoreError):
+    """One more part would be over a bound."""
+
+
+class BadParts(StoreError):
+    """A part that the upload does not have, or sizes that do not add up."""
+
+
+class WrongDigest(StoreError):
+    """The bytes are not those that the client means."""
 
 
 class BlobGone(StoreError):

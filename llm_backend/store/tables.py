@@ -120,6 +120,34 @@ files = stored_object(
 )
 Index(None, files.c.purpose, files.c.created_at, files.c.seq)
 
+uploads = stored_object(
+    "uploads",
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),  # of the file that is to be
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("file_lifetime_s", BigInteger),
+    Column("status", Text, nullable=False),
+    CheckConstraint("status IN ('pending', 'completed', 'cancelled', 'expired')", name="status"),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column(
+        "upload_seq",
+        _Sequence,
+        ForeignKey(uploads.c.seq, ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("created_at", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("content", JSON, nullable=False),  # the blob that holds its bytes
+)
+
 # Blobs in the object store that belong to no row: being written, or to be removed.
 loose_blobs = Table(
     "loose_blobs",

@@ -183,3 +183,16 @@ def test_files_can_be_the_upstreams(pair, tmp_path):
     assert listed == [made]
     assert text == b"far"
     assert not (tmp_path / "files").exists()
+
+
+def test_an_upload_of_the_upstream_is_reached_by_its_id(pair):
+    there = openai.OpenAI(base_url=pair.upstream.base_url, api_key="sk-upstream", max_retries=0)
+    with there, pair.client() as client:
+        upload = there.uploads.create(
+            bytes=5, filename="a", mime_type="text/plain", purpose="batch"
+        )
+        part = client.uploads.parts.create(upload.id, data=b"hello")
+        done = client.uploads.complete(upload.id, part_ids=[part.id])
+        text = there.files.content(done.file.id).content
+
+    assert text == b"hello"

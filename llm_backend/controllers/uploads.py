@@ -1,0 +1,130 @@
+"""Uploads: files in parts. One that is not known here is the upstream's, where there is one."""
+
+import time
+import uuid
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.files import file_object, new_file_id
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.relay import relay
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.errors import InvalidRequest
+from llm_backend.store import (
+    Missing,
+    PartLimits,
+    StoredFile,
+    StoredPart,
+    StoredUpload,
+)
+
+__all__ = ["add_upload_part", "cancel_upload", "complete_upload", "create_upload"]
+
+LIFETIME_S = 3600  # the document's
+
+
+async def create_upload(services: Services, request: Request) -> Response:
+    """`POST /uploads`"""
+    settings, body = services.settings, request.body
+    if settings.files == "upstream":
+        return await relay(services, request)
+    if body["bytes"] > settings.parted_upload_limit_bytes:
+        limit_bytes = settings.parted_upload_limit_bytes
+        message = f"Invalid 'bytes': an upload has at most {limit_bytes} bytes on this server."
+        raise InvalidRequest(message, param="bytes")
+    created_at, expiry = int(time.time()), body.get("expires_after")
+    upload = StoredUpload(
+        id=f"upload_{uuid.uuid4().hex}",
+        created_at=created_at,
+        purpose=body["purpose"],
+        filename=body["filename"],
+        media_type=body["mime_type"].partition(";")[0].strip().lower(),
+        size_bytes=int(body["bytes"]),  # JSON may say 3.0
+        expires_at=created_at + LIFETIME_S,
+        file_lifetime_s=int(expiry["seconds"]) if expiry else None,
+    )
+    with store_errors_translated("upload"):
+        await services.uploads.add(upload)
+    return JsonResponse(_upload_object(upload))
+
+
+async def add_upload_part(services: Services, request: Request) -> Response:
+    """`POST /uploads/{upload_id}/parts`: the bytes go to the object store as they come."""
+    settings, upload_id = services.settings, request.path["upload_id"]
+    with store_errors_translated("upload"):
+        if await _is_elsewhere(services, upload_id):
+            return await relay(services, request)
+        assert request.form is not None, "the operation takes a form"
+        data = await request.form.file("data", limit_bytes=settings.part_limit_bytes)
+        async with services.uploads.blobs.writing(data.pieces) as blob:
+            await request.form.fields()
+            part = StoredPart(
+                id=f"part_{uuid.uuid4().hex}",
+                created_at=int(time.time()),
+                upload_id=upload_id,
+                blob=blob,
+            )
+            limits = PartLimits(
+                parts=settings.parts_limit, total_bytes=settings.parted_upload_limit_bytes
+            )
+            await services.uploads.add_part(part, limits)
+    return JsonResponse(_part_object(part))
+
+
+async def complete_upload(services: Services, request: Request) -> Response:
+    """`POST /uploads/{upload_id}/complete`: the parts, in the order that is said, are a file."""
+    upload_id, body = request.path["upload_id"], request.body
+    with store_errors_translated("upload"):
+        if await _is_elsewhere(services, upload_id):
+            return await relay(services, request)
+        upload, file = await services.uploads.complete(
+            upload_id, body["part_ids"], file_id=new_file_id(), md5=body.get("md5")
+        )
+    return JsonResponse(_upload_object(upload, file))
+
+
+async def cancel_upload(services: Services, request: Request) -> Response:
+    """`POST /uploads/{upload_id}/cancel`"""
+    upload_id = request.path["upload_id"]
+    with store_errors_translated("upload"):
+        if await _is_elsewhere(services, upload_id):
+            return await relay(services, request)
+        upload = await services.uploads.cancel(upload_id)
+    return JsonResponse(_upload_object(upload))
+
+
+async def _is_elsewhere(services: Services, upload_id: str) -> bool:
+    """Whether the upstream is to be asked; raises for an upload that is closed, or nowhere."""
+    try:
+        await services.uploads.check(upload_id)
+    except Missing:
+        if services.upstream is None:
+            raise
+        return True
+    return False
+
+
+def _upload_object(upload: StoredUpload, file: StoredFile | None = None) -> dict[str, Any]:
+    return {
+        "id": upload.id,
+        "object": "upload",
+        "bytes": upload.size_bytes,
+        "created_at": upload.created_at,
+        "filename": upload.filename,
+        "purpose": upload.purpose,
+        "status": upload.status.value,
+        "expires_at": upload.expires_at,
+        "file": None if file is None else file_object(file),
+    }
+
+
+def _part_object(part: StoredPart) -> dict[str, Any]:
+    return {
+        "id": part.id,
+        "object": "upload.part",
+        "created_at": part.created_at,
+        "upload_id": part.upload_id,
+    }

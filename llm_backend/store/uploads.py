@@ -1,0 +1,94 @@
+"""Uploads: files that come in parts, in any order and at the same time, joined without a copy."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from llm_backend.store import upload_rows
+from llm_backend.store.database import Database
+from llm_backend.store.errors import WrongDigest
+from llm_backend.store.objects import Blobs, Content, size_of
+from llm_backend.store.stored_chat import check_texts
+from llm_backend.store.stored_file import StoredFile
+from llm_backend.store.stored_upload import PartLimits, StoredPart, StoredUpload
+
+__all__ = ["Uploads"]
+
+_REMEMBERED_S = 24 * 3600  # how long an upload that ended still says how
+
+
+class Uploads:
+    """The uploads of a database, and `blobs` that their parts are written to."""
+
+    def __init__(
+        self, database: Database, blobs: Blobs, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.blobs = blobs
+        self._database = database
+        self._clock = clock
+
+    async def add(self, upload: StoredUpload) -> None:
+        """Begin an upload. Raises `Unstorable`."""
+        check_texts(upload.id, upload.purpose, upload.filename, upload.media_type)
+        await self._database.write(partial(upload_rows.add, upload=upload))
+
+    async def check(self, id: str) -> None:
+        """Raise `Missing` or `UploadClosed` unless parts can be added."""
+        await self._database.read(partial(upload_rows.check, id=id, now=self._now()))
+
+    async def add_part(self, part: StoredPart, limits: PartLimits) -> None:
+        """Add a part that has been written; durable on return.
+
+        Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`.
+        """
+        await self._database.write(
+            partial(upload_rows.add_part, part=part, limits=limits, now=self._now())
+        )
+
+    async def complete(
+        self, id: str, part_ids: Sequence[str], *, file_id: str, md5: str | None = None
+    ) -> tuple[StoredUpload, StoredFile]:
+        """Make a file of the parts, in their order; parts that are not named are forgotten.
+
+        Raises `Missing`, `UploadClosed`, `BadParts`, and `WrongDigest` unless `md5` is theirs.
+        """
+        if md5 is not None:
+            content = await self._database.read(
+                partial(upload_rows.content_of, id=id, part_ids=part_ids, now=self._now())
+            )
+            found = await self._md5(content)
+            if found != md5.lower():
+                raise WrongDigest(f"The MD5 of the parts is {found}, not {md5[:64]}.")
+        upload, file, keys = await self._database.write(
+            partial(
+                upload_rows.complete, id=id, part_ids=part_ids, file_id=file_id, now=self._now()
+            )
+        )
+        await self.blobs.remove(keys)
+        return upload, file
+
+    async def cancel(self, id: str) -> StoredUpload:
+        """Give an upload up, with its parts. Raises `Missing`, `UploadClosed`."""
+        upload, keys = await self._database.write(
+            partial(upload_rows.cancel, id=id, now=self._now())
+        )
+        await self.blobs.remove(keys)
+        return upload
+
+    async def expire(self) -> None:
+        """Give up what is over; its bytes go with the next sweep of the blobs."""
+        while await self._database.write(partial(upload_rows.expire, now=self._now())):
+            pass
+        before = self._now() - _REMEMBERED_S
+        await self._database.write(partial(upload_rows.forget, before=before))
+
+    async def _md5(self, content: Content) -> str:
+        digest = hashlib.md5(usedforsecurity=False)
+        async for piece in self.blobs.read(content, 0, size_of(content)):
+            await asyncio.to_thread(digest.update, piece)
+        return digest.hexdigest()
+
+    def _now(self) -> int:
+        return int(self._clock())
