@@ -1,0 +1,135 @@
+"""What a model's file says of itself, and what the model is for."""
+
+import ctypes
+from pathlib import Path
+from typing import Any, ClassVar
+
+import llama_cpp as native
+
+from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.engine.messages import ModelKind
+from llm_backend.engine.model import LoadError
+
+__all__ = ["Header", "check_file", "native_text"]
+
+_ENCODERS = frozenset(  # architectures that embed, whatever else the file says
+    {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
+    | {"modern-bert", "eurobert", "t5encoder", "gemma-embedding"}
+)
+_YES_OR_NO = frozenset({"qwen3", "qwen3vl"})  # whose heads give the probabilities of two labels
+_HEAD, _ONE_LAYER_HEADS = b"cls.output.weight", {"jina-bert-v2": b"cls.weight"}
+_NO_POOLING = frozenset({"", "0"})  # a file's pooling type that says nothing
+
+
+class Header:
+    """The header of a model that is loaded from `path`. `kind` None believes what the file says."""
+
+    def __init__(self, model: Handle, path: str, kind: ModelKind | None) -> None:
+        self._model = model
+        self._path = path
+        self.architecture = self.text("general.architecture")
+        self.kind = kind or self._kind()
+
+    def text(self, key: str) -> str:
+        """The value under a key of the file; empty where there is none."""
+        return native_text(native.llama_model_meta_val_str, self._model, key.encode())
+
+    def chat_template(self, name: bytes | None = None) -> str | None:
+        """The file's chat template of this name, or the one without a name."""
+        template = native.llama_model_chat_template(self._model, name)
+        return template.decode(errors="replace") if template else None
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the classification head gives probabilities, of two labels."""
+        return self.architecture in _YES_OR_NO
+
+    def rerank_template(self) -> str | None:
+        """What a rerank model reads a pair in, if the file brings it; raises `LoadError` for a
+        model whose scores would mean nothing."""
+        if self.kind is not ModelKind.RERANK:
+            return None
+        path, labels = self._path, native.llama_model_n_cls_out(self._model)
+        if not self._has_head():
+            raise LoadError(f"{path} has no classification head, so it cannot rank documents")
+        if labels != (wanted := 2 if self.gives_probabilities else 1):
+            raise LoadError(f"{path} has a head of {labels} labels; to rank it would have {wanted}")
+        template = self.chat_template(b"rerank")
+        if template is not None and not ("{query}" in template and "{document}" in template):
+            raise LoadError(f"{path} has a rerank template without {{query}} and {{document}}")
+        return template
+
+    def pooling(self) -> int:
+        """The file's own pooling; where it has none, the last token's or the mean."""
+        rank = int(native.LLAMA_POOLING_TYPE_RANK)
+        if self.kind is ModelKind.RERANK:
+            return rank
+        if self.text(f"{self.architecture}.pooling_type") not in {*_NO_POOLING, str(rank)}:
+            return int(native.LLAMA_POOLING_TYPE_UNSPECIFIED)
+        causal = self.text(f"{self.architecture}.attention.causal") != "false"
+        if causal and self.architecture not in _ENCODERS:
+            return int(native.LLAMA_POOLING_TYPE_LAST)
+        return int(native.LLAMA_POOLING_TYPE_MEAN)
+
+    def _kind(self) -> ModelKind:
+        """What the file says it pools; where it says nothing, an encoder with a classification head
+        of one label ranks, as few rerank models say what they are."""
+        pooling = self.text(f"{self.architecture}.pooling_type")
+        if pooling == str(native.LLAMA_POOLING_TYPE_RANK):
+            return ModelKind.RERANK
+        if pooling not in _NO_POOLING:
+            return ModelKind.EMBEDDING
+        if self.architecture not in _ENCODERS:
+            return ModelKind.CHAT
+        has_one_label = native.llama_model_n_cls_out(self._model) == 1
+        return ModelKind.RERANK if has_one_label and self._has_head() else ModelKind.EMBEDDING
+
+    def _has_head(self) -> bool:
+        head = _ONE_LAYER_HEADS.get(self.architecture, _HEAD)
+        return _has_tensor(self._path, head)
+
+
+def check_file(path: Path) -> None:
+    """Raise `LoadError` for a file that cannot be read or is no GGUF."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
+    if magic != b"GGUF":
+        raise LoadError(f"{path} is not a GGUF file")
+
+
+class _GgufParams(ctypes.Structure):
+    """`gguf_init_params`, which the bindings lack."""
+
+    _fields_: ClassVar = [("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p)]
+
+
+def _has_tensor(path: str, name: bytes) -> bool:
+    """Whether the file has this tensor, which a loaded model does not tell."""
+    library = native.llama_cpp._lib
+    library.gguf_init_from_file.argtypes = [ctypes.c_char_p, _GgufParams]
+    library.gguf_init_from_file.restype = ctypes.c_void_p
+    library.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    library.gguf_find_tensor.restype = ctypes.c_int64
+    library.gguf_free.argtypes = [ctypes.c_void_p]
+    header = library.gguf_init_from_file(path.encode(), _GgufParams(True, None))
+    if not header:
+        raise LoadError(f"the header of {path} cannot be read")
+    place: int = library.gguf_find_tensor(header, name)
+    library.gguf_free(header)
+    return place >= 0
+
+
+def native_text(
+    function: Any, *arguments: Any
+) -> str:  # Any: functions of the bindings are untyped
+    """What a function writes into a buffer of ours, however long it is."""
+    room = 256
+    while True:
+        buffer = ctypes.create_string_buffer(room)
+        count = int(function(*arguments, buffer, room))
+        if count < room:
+            return buffer.value.decode(errors="replace") if count > 0 else ""
+        room = count + 1

@@ -1,0 +1,239 @@
+"""A loaded model and its context: forward passes, cells, vectors."""
+
+import ctypes
+from pathlib import Path
+
+import llama_cpp as native
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.batch import BatchArrays, Chunk
+from llm_backend.engine.llama.header import Header, check_file, native_text
+from llm_backend.engine.llama.log import NativeLog
+from llm_backend.engine.llama.vocabulary import Handle, Vocabulary
+from llm_backend.engine.messages import ModelInfo, ModelKind, Start
+from llm_backend.engine.model import DecodeError, LoadError, NoRoom
+from llm_backend.engine.scheduler import Work
+
+__all__ = ["LlamaModel"]
+
+_FLASH_ATTENTION = {
+    None: native.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    True: native.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    False: native.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+_EMBEDDED_AT_ONCE = 32  # inputs of one pass of an embedding model, at least
+_BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code makes one up
+_PROOF_TOKENS = 32  # enough for the matrix kernels that a single token does not use
+
+
+class LlamaModel:
+    """A loaded model and its one context, set up as `Start` says.
+
+    A slot is a sequence id. `forward` computes and gives logits, `embed` gives vectors.
+    """
+
+    def __init__(self, start: Start, log: NativeLog) -> None:
+        self._start = start
+        self._log = log
+        check_file(Path(start.model_path))
+        native.llama_backend_init()
+        self._model = self._load()
+        self.vocabulary = Vocabulary(native.llama_model_get_vocab(self._model))
+        self._header = Header(self._model, start.model_path, start.kind)
+        self.kind = self._header.kind
+        self.rerank_template = self._header.rerank_template()
+        self.context_tokens = self._context_size()
+        self.slots = start.slots
+        if self.kind is not ModelKind.CHAT:
+            self.slots = max(start.slots, _EMBEDDED_AT_ONCE)
+        self.batch_tokens = max(start.batch_tokens, self.slots)
+        if self.kind is not ModelKind.CHAT:
+            self.batch_tokens = max(start.batch_tokens, self.context_tokens)
+        self._context = self._open_context()
+        self._memory = native.llama_get_memory(self._context)
+        self._batch = _Batch(self.batch_tokens)
+        self.can_roll_back = True
+
+    def prove(self) -> None:
+        """Compute a pass, as the first one is what kills a process on a processor that the build
+        does not suit; find out whether the state can be cut."""
+        token = next(iter(self.vocabulary.end_tokens), 0)
+        length = min(_PROOF_TOKENS, self.context_tokens - 1, self.batch_tokens)
+        if self.kind is not ModelKind.CHAT:
+            self._pool([[token] * length], 1)
+            return
+        first, last = [token] * length, [token]
+        self._decode([Chunk(slot=0, position=0, tokens=first, outputs=[length - 1])])
+        self._decode([Chunk(slot=0, position=length, tokens=last, outputs=[0])])
+        self.can_roll_back = self.truncate(0, length)
+        self.truncate(0, 0)
+
+    def forward(self, work: list[Work]) -> NDArray[np.float32]:
+        """Compute `work`, in the order of slots; one row of logits for each output position. The
+        rows are a view that the next pass overwrites."""
+        return self._decode([_chunk(item) for item in work])
+
+    def copy(self, source: int, target: int) -> None:
+        """Give `target` all cells that `source` has, instead of its own."""
+        self.truncate(target, 0)
+        native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def truncate(self, slot: int, length: int) -> bool:
+        """Keep the first `length` tokens of a slot. False: this state cannot be cut, it is as it
+        was. To empty a slot never fails."""
+        return bool(native.llama_memory_seq_rm(self._memory, slot, length, -1))
+
+    def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
+        """One L2-normalised vector for each input; all inputs together fit one pass."""
+        vectors = self._pool(inputs, native.llama_model_n_embd_out(self._model))
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.where(norms > 0, norms, 1)
+        return vectors
+
+    def rank(self, inputs: list[list[int]]) -> NDArray[np.float64]:
+        """The relevance, from 0 to 1, of each input: a query and a document. All inputs together
+        fit one pass. It is what a head of two labels says of the first, and otherwise the logistic
+        function of what the head says."""
+        scores = self._pool(inputs, 1)[:, 0].astype(np.float64)
+        if self._header.gives_probabilities:
+            return scores
+        return np.exp(-np.logaddexp(0, -scores))
+
+    def _pool(self, inputs: list[list[int]], size: int) -> NDArray[np.float32]:
+        """The first `size` numbers that the model gives for each input."""
+        self._batch.fill(
+            [
+                Chunk(slot=slot, position=0, tokens=tokens, outputs=list(range(len(tokens))))
+                for slot, tokens in enumerate(inputs)
+            ]
+        )
+        if self._memory:
+            native.llama_memory_clear(self._memory, False)
+        encodes = not native.llama_model_has_decoder(self._model) or not self._memory
+        compute = native.llama_encode if encodes else native.llama_decode
+        status = compute(self._context, self._batch.native)
+        if status:
+            raise DecodeError(
+                f"the model could not read its inputs: status {status}; {self._reason()}"
+            )
+        results = np.empty((len(inputs), size), dtype=np.float32)
+        for slot in range(len(inputs)):
+            pointer = native.llama_get_embeddings_seq(self._context, slot)
+            results[slot] = np.ctypeslib.as_array(pointer, shape=(size,))
+        return results
+
+    def info(self) -> ModelInfo:
+        """What the model says of itself."""
+        return ModelInfo(
+            architecture=self._header.architecture,
+            name=self._header.text("general.name"),
+            description=native_text(native.llama_model_desc, self._model),
+            parameters=native.llama_model_n_params(self._model),
+            size_bytes=native.llama_model_size(self._model),
+            vocabulary_size=self.vocabulary.size,
+            embedding_size=native.llama_model_n_embd_out(self._model),
+            trained_context_tokens=native.llama_model_n_ctx_train(self._model),
+            context_tokens=self.context_tokens,
+            slots=self.slots,
+            chat_template=self._header.chat_template(),
+            tool_template=self._header.chat_template(b"tool_use"),
+            bos_token=self.vocabulary.bos_token if self._header.text(_BOS_KEY) else "",
+            eos_token=self.vocabulary.eos_token,
+            control_tokens=self.vocabulary.control_names,
+            kind=self.kind,
+            can_infill=self.vocabulary.infill is not None,
+            extra_buffers=self._start.use_extra_buffers,
+        )
+
+    def _load(self) -> Handle:
+        params = native.llama_model_default_params()
+        params.n_gpu_layers = self._start.gpu_layers
+        params.use_extra_bufts = self._start.use_extra_buffers
+        model = native.llama_model_load_from_file(self._start.model_path.encode(), params)
+        if not model:
+            raise LoadError(f"{self._start.model_path} cannot be loaded: {self._reason()}")
+        return model
+
+    def _open_context(self) -> Handle:
+        start, params = self._start, native.llama_context_default_params()
+        params.n_seq_max = self.slots
+        params.n_batch = params.n_ubatch = self.batch_tokens
+        params.n_threads = params.n_threads_batch = start.threads
+        params.flash_attn_type = _FLASH_ATTENTION[start.flash_attention]
+        params.no_perf = True
+        if self.kind is not ModelKind.CHAT:
+            params.embeddings, params.kv_unified = True, True
+            params.n_ctx = self.batch_tokens
+            params.pooling_type = self._header.pooling()
+        else:
+            params.kv_unified = start.unified_cells
+            params.type_k = params.type_v = getattr(native, f"GGML_TYPE_{start.cache_type.upper()}")
+            params.n_ctx = start.cells or self.slots * self.context_tokens
+            params.n_outputs_max = self.slots + start.logit_rows
+            params.n_outputs_max_per_seq = params.n_outputs_max
+        context = native.llama_init_from_model(self._model, params)
+        if not context:
+            raise LoadError(
+                f"there is no room for {self.slots} slots of {self.context_tokens} tokens: "
+                f"{self._reason()}"
+            )
+        return context
+
+    def _context_size(self) -> int:
+        start, trained = self._start, int(native.llama_model_n_ctx_train(self._model))
+        if start.context_tokens is None:
+            return min(trained, start.default_context_tokens)
+        if self.kind is not ModelKind.CHAT:  # its positions may be a table that ends there
+            return min(trained, start.context_tokens)
+        return start.context_tokens
+
+    def _decode(self, chunks: list[Chunk]) -> NDArray[np.float32]:
+        outputs = self._batch.fill(chunks)
+        status = native.llama_decode(self._context, self._batch.native)
+        if status == 1:
+            raise NoRoom
+        if status:
+            raise DecodeError(f"the forward pass failed: status {status}; {self._reason()}")
+        shape = (outputs, self.vocabulary.size)
+        if not outputs:
+            native.llama_synchronize(self._context)
+            return np.empty(shape, dtype=np.float32)
+        return np.ctypeslib.as_array(native.llama_get_logits(self._context), shape=shape)
+
+    def _reason(self) -> str:
+        return self._log.errors[-1] if self._log.errors else "the native code gives no reason"
+
+
+class _Batch:
+    """A native batch over arrays of ours."""
+
+    def __init__(self, capacity: int) -> None:
+        self.arrays = BatchArrays(capacity)
+        self.native = native.llama_batch()
+        kinds = dict(native.llama_batch._fields_)
+        for name, array in (
+            ("token", self.arrays.tokens),
+            ("pos", self.arrays.positions),
+            ("n_seq_id", self.arrays.slot_counts),
+            ("seq_id", self.arrays.slot_addresses),
+            ("logits", self.arrays.outputs),
+        ):
+            setattr(self.native, name, ctypes.cast(array.ctypes.data, kinds[name]))
+
+    def fill(self, chunks: list[Chunk]) -> int:
+        """Put `chunks` in; gives the number of outputs."""
+        self.arrays.fill(chunks)
+        self.native.n_tokens = self.arrays.length
+        return self.arrays.wanted
+
+
+def _chunk(work: Work) -> Chunk:
+    sequence, start = work.sequence, work.sequence.computed
+    assert sequence.slot is not None, "who is planned has a slot"
+    return Chunk(
+        slot=sequence.slot,
+        position=start,
+        tokens=work.tokens,
+        outputs=[position - start for position in work.output_positions],
+    )
