@@ -46,7 +46,7 @@ lock: dev ## pin the newest versions that fit, with hashes (needs uv)
 	sh scripts/lock.sh $(ARGS)
 
 clean: ## remove what the commands above made in this folder
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis llm_backend/contract/compiled*
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled*
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -52,7 +52,9 @@ def main() -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the database.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the database and of files.")
+    ] = None,
     config: Config = None,
     model: Annotated[
         list[str] | None,

@@ -147,7 +147,9 @@ class Settings(BaseSettings):
 
     # what is remembered and checked
     store_chats: Literal["always", "on-request", "never"] = Field(
-        "always", description="Which chats are stored: all but `store: false`, only `store: true`."
+        "always",
+        description="Which chats and responses are stored: all but `store: false`, or only "
+        "`store: true`, or none.",
     )
     files: Literal["local", "upstream"] = Field(
         "local",
@@ -183,7 +185,9 @@ class Settings(BaseSettings):
     json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
     choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
     prompts_limit: int = Field(64, ge=1, description="Prompts of one completions request at most.")
-    inputs_limit: int = Field(2048, ge=1, description="Inputs of one embeddings request at most.")
+    inputs_limit: int = Field(
+        2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
+    )
 
     # what is told
     log_level: Literal["debug", "info", "warning", "error"] = Field(

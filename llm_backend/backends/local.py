@@ -210,7 +210,7 @@ class Answer:
         return Usage(
             prompt_tokens=self._generation.accepted.prompt_tokens,
             completion_tokens=sum(delta.completion_tokens for delta in last),
-            cached_tokens=max((delta.cached_tokens for delta in last), default=0),
+            cached_tokens=min((delta.cached_tokens for delta in last), default=0),
             drafted_tokens=sum(delta.drafted_tokens for delta in last),
             accepted_tokens=sum(delta.accepted_tokens for delta in last),
             right_prediction_tokens=sum(right),

@@ -111,14 +111,16 @@ def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> Json:
     }
 
 
-def messages_from(items: Iterable[Item]) -> list[Json]:
-    """The chat messages that say what the items say.
+def messages_from(before: Sequence[Item], own: Sequence[Item]) -> list[Json]:
+    """The chat messages that say what the items say: `own` are those of the request's input,
+    `before` those that it goes on from.
 
     Calls that follow each other, and the reasoning and the text before them, are one message of the
     assistant. Raises `UnsupportedField` for an item that no local model can read.
     """
     messages: list[Json] = []
-    for message in _messages(items):
+    placed = [*(("input", item) for item in before), *_placed(own)]
+    for message in _messages(placed):
         if messages and _continues(messages[-1], message):
             _join(messages[-1], message)
         else:
@@ -138,25 +140,28 @@ def _part(part: Item, *, is_answer: bool) -> Json:
     return dict(part)
 
 
-def _messages(items: Iterable[Item]) -> Iterator[Json]:
-    for place, item in enumerate(items):
+def _placed(own: Sequence[Item]) -> Iterator[tuple[str, Item]]:
+    for place, item in enumerate(own):
+        yield f"input[{place}]", item
+
+
+def _messages(placed: Iterable[tuple[str, Item]]) -> Iterator[Json]:
+    for where, item in placed:
         match item["type"]:
             case "message":
-                content = _text(item["content"], f"input[{place}].content")
-                yield {"role": item["role"], "content": content}
+                yield {"role": item["role"], "content": _text(item["content"], f"{where}.content")}
             case "function_call":
                 yield _call(item, item["name"], item["arguments"])
             case "function_call_output" | "custom_tool_call_output":
                 output = item["output"]
-                where = f"input[{place}].output"
-                text = output if isinstance(output, str) else _text(output, where)
+                text = output if isinstance(output, str) else _text(output, f"{where}.output")
                 yield {"role": "tool", "tool_call_id": item["call_id"], "content": text}
             case "reasoning":
                 yield {"role": "assistant", "reasoning_content": _reasoning(item)}
             case kind:
                 raise UnsupportedField(
                     f"Local models cannot read an item of type `{kind}`; leave it out.",
-                    param=f"input[{place}].type",
+                    param=f"{where}.type",
                 )
 
 

@@ -4,6 +4,7 @@ A chat is rendered as chunks in either case; `fold` makes the whole completion o
 streamed and whole answers cannot differ.
 """
 
+import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -197,10 +198,11 @@ def token_object(entry: TokenLogprob) -> Json:
 
 def _text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> Json:
     tokens, offsets, tops = [], [], []
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for entry in logprobs:
         tokens.append(_shown(entry))
         offsets.append(offset)
-        offset += len(entry.bytes.decode(errors="ignore"))
+        offset += len(decoder.decode(entry.bytes))  # a character may be spread over tokens
         tops.append(_top(entry))
     return {
         "tokens": tokens,

@@ -35,7 +35,8 @@ class _Open:
 class ResponseState:
     """One response in the making. `head` holds what does not change: id, creation, what was asked.
 
-    Each method gives the events of what happened, in order; `response` is the object as it stands.
+    Each method gives the events of what happened, in order, to be sent before the next is called;
+    `response` is the object as it stands.
     """
 
     def __init__(self, head: Mapping[str, Any]) -> None:
@@ -71,14 +72,14 @@ class ResponseState:
         events: list[Json] = []
         if delta.reasoning:
             events += self._say("reasoning", delta.reasoning, ())
-        if delta.content or (delta.logprobs and not delta.tool_calls):
+        if delta.content:
             events += self._say("message", delta.content, delta.logprobs)
         for call in delta.tool_calls:
             events += self._call(call)
         return events
 
     def finish(self, reason: str, usage: Json, completed_at: int) -> list[Json]:
-        """The model has ended, for this reason."""
+        """The model has ended, for this reason. What is still to tell is `end`."""
         is_cut = reason == "length"
         events = self._close("incomplete" if is_cut else "completed")
         self._status = "incomplete" if is_cut else "completed"
@@ -87,14 +88,22 @@ class ResponseState:
             self._end["incomplete_details"] = {"reason": "max_output_tokens"}
         else:
             self._end["completed_at"] = completed_at
-        return [*events, self._event(f"response.{self._status}", response=self.response)]
+        return events
 
     def fail(self, message: str) -> list[Json]:
-        """The answer cannot go on."""
+        """The answer cannot go on, or not be kept. What is still to tell is `end`."""
         events = self._close("incomplete")
         self._status = "failed"
         self._end = {"error": {"code": "server_error", "message": message}}
-        return [*events, self._event("response.failed", response=self.response)]
+        return events
+
+    def end(self) -> Json:
+        """The last event: the response as it ended."""
+        return self._event(f"response.{self._status}", response=self.response)
+
+    def error(self, code: str, message: str, param: str | None) -> Json:
+        """The stream breaks off, as the server failed."""
+        return self._event("error", code=code, message=message, param=param)
 
     def leave(self) -> None:
         """The client has left: what was said until now is all there will be."""

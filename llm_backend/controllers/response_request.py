@@ -42,13 +42,14 @@ _NAMES = (
 )
 
 
-def chat_body(body: Body, items: Sequence[Body]) -> Json:
-    """The chat that answers this response; `items` is all that is said before the answer.
+def chat_body(body: Body, before: Sequence[Body], own: Sequence[Body]) -> Json:
+    """The chat that answers this response: `own` are the items of its input, `before` those that it
+    goes on from.
 
     Raises `UnsupportedField` for what local models cannot honour.
     """
     _refuse_others(body)
-    messages = messages_from(items)
+    messages = messages_from(before, own)
     if body.get("instructions"):
         messages.insert(0, {"role": "system", "content": body["instructions"]})
     if not messages:
@@ -61,7 +62,7 @@ def chat_body(body: Body, items: Sequence[Body]) -> Json:
     return chat
 
 
-def repeated_fields(body: Body) -> Json:
+def repeated_fields(body: Body, *, is_stored: bool = True) -> Json:
     """What a response object tells of its request, with the document's defaults."""
     text = body.get("text") or {}
     reasoning = body.get("reasoning") or {}
@@ -77,7 +78,7 @@ def repeated_fields(body: Body) -> Json:
         "reasoning": {"effort": reasoning.get("effort"), "summary": None},
         "safety_identifier": body.get("safety_identifier"),
         "service_tier": "flex" if body.get("service_tier") == "flex" else "default",
-        "store": body.get("store") is not False,
+        "store": is_stored,
         "temperature": 1.0 if body.get("temperature") is None else body["temperature"],
         "text": {"format": {"type": "text"}, **text},
         "tool_choice": body.get("tool_choice") or "auto",
@@ -109,6 +110,11 @@ def _refuse_others(body: Body) -> None:
                 f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
                 param=name,
             )
+    if (body.get("reasoning") or {}).get("summary") not in (None, "auto"):
+        raise UnsupportedField(
+            "Reasoning is given as it is and not summed up; `summary` is `auto` or left out.",
+            param="reasoning.summary",
+        )
     if body.get("truncation") == "auto":
         raise UnsupportedField(
             "What does not fit the context is not left out for you: `truncation` is `disabled`.",

@@ -2,8 +2,8 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -29,6 +29,7 @@ from llm_backend.controllers.structured import structure_from
 from llm_backend.sse import Alike, encode
 
 __all__ = [
+    "ResponseTurn",
     "cancel_response",
     "create_response",
     "delete_response",
@@ -52,7 +53,7 @@ async def create_response(services: Services, request: Request) -> Response:
     turn = await _begin(services, body)
     answer = await unless_gone(request, model.chat(turn.chat))
     if body.get("stream"):
-        return await event_stream(turn.events(answer), ending=b"")
+        return await event_stream(turn.events(answer), ending=b"", failure=turn.error_event)
     return JsonResponse(await unless_gone(request, turn.response(answer)))
 
 
@@ -125,18 +126,18 @@ def _model(services: Services, request: Request) -> LocalModel | None:
     return None
 
 
-async def _begin(services: Services, body: Json) -> "_Turn":
+async def _begin(services: Services, body: Json) -> "ResponseTurn":
     before = await services.responses.said_before(body)
     own = await services.responses.input_items(body.get("input"))
     with named_as_sent():
-        asked = chat_body(body, [*before, *own])
+        asked = chat_body(body, before, own)
         structure = await structure_from(asked)
         choices_limit = services.settings.choices_limit
         chat = chat_from(asked, choices_limit=choices_limit, grammar=structure.grammar)
-    return _Turn(services, body, own, chat, structure.schema)
+    return ResponseTurn(services, body, own, chat, structure.schema)
 
 
-class _Turn:
+class ResponseTurn:
     """One response being answered: as events or whole, and kept either way. `own` are the items of
     its input."""
 
@@ -154,6 +155,7 @@ class _Turn:
         self.chat = chat
         self._schema = schema
         self._remembers = services.memory.wants(body)
+        self._is_kept = False
         self._latest: tuple[str, str | None] | None = None  # type and item of the latest piece
         conversation_id = conversation_of(body)
         self._state = ResponseState(
@@ -163,55 +165,71 @@ class _Turn:
                 "created_at": int(time.time()),
                 "background": False,
                 "conversation": None if conversation_id is None else {"id": conversation_id},
-                **repeated_fields(body),
+                **repeated_fields(body, is_stored=self._remembers),
             }
         )
 
     async def events(self, answer: Answer) -> AsyncGenerator[bytes, None]:
-        """The answer's events; at their end, or when their reader leaves, the response is kept."""
-        is_over = False
-        try:
+        """The answer's events; before the last, or when their reader leaves, the response is
+        kept."""
+        async with self._ending(), answer:
             for event in self._state.start():
                 yield _encoded(event)
-            async with answer, aclosing(self._deltas(answer)) as deltas:
+            try:
                 reason = "stop"
-                async for delta in deltas:
-                    for event in self._state.take(delta):
-                        yield self._alike(event)
-                    reason = delta.finish_reason or reason
-            ending = self._ending(answer, reason)
-            await self._keep()
-            is_over = True
-            for event in ending:
-                yield _encoded(event)
-        except errors.ApiError as error:
-            is_over = True
-            for event in self._state.fail(error.message):
-                yield _encoded(event)
-        finally:
-            if not is_over:
-                self._state.leave()
+                async with aclosing(self._deltas(answer)) as deltas:
+                    async for delta in deltas:
+                        for event in self._state.take(delta):
+                            yield self._alike(event)
+                        reason = delta.finish_reason or reason
+                for event in self._state.finish(reason, _usage(answer.usage), int(time.time())):
+                    yield _encoded(event)
+                await self._keep()
+            except errors.ApiError as error:
+                for event in self._state.fail(error.message):
+                    yield _encoded(event)
                 self._keep_behind()
+            yield _encoded(self._state.end())
 
     async def response(self, answer: Answer) -> Json:
         """The whole answer, kept before it is given."""
-        transcript, reason = Transcript(), "stop"
-        is_over = False
+        async with self._ending():
+            try:
+                reason = await self._read(answer)
+                self._state.finish(reason, _usage(answer.usage), int(time.time()))
+                await self._keep()
+            except errors.ApiError as error:
+                self._state.fail(error.message)
+                self._keep_behind()
+                raise
+        return self._state.response
+
+    def error_event(self, error: errors.ApiError) -> bytes:
+        """What a stream ends with that a mistake of the server broke."""
+        return _encoded(self._state.error(error.code, error.message, error.param))
+
+    @asynccontextmanager
+    async def _ending(self) -> AsyncIterator[None]:
+        """Whatever happens within, the response is kept as far as it came."""
         try:
-            async with answer:
-                async for delta in self._deltas(answer):
-                    transcript.add(delta)
-                    reason = delta.finish_reason or reason
-            for delta in transcript.deltas():
-                self._state.take(delta)
-            self._ending(answer, reason)
-            is_over = True
+            yield
         finally:
-            if not is_over:
+            if not self._is_kept:
                 self._state.leave()
                 self._keep_behind()
-        await self._keep()
-        return self._state.response
+
+    async def _read(self, answer: Answer) -> str:
+        """Take all that is said; gives why it ended."""
+        transcript, reason = Transcript(), "stop"
+        try:
+            async with answer, aclosing(self._deltas(answer)) as deltas:
+                async for delta in deltas:
+                    transcript.add(delta)
+                    reason = delta.finish_reason or reason
+        finally:
+            for delta in transcript.deltas():
+                self._state.take(delta)
+        return reason
 
     def _deltas(self, answer: Answer) -> AsyncGenerator[ChatDelta, None]:
         deltas = answer.chat(self.chat)
@@ -227,17 +245,16 @@ class _Turn:
             self._latest = kind
         return encoded
 
-    def _ending(self, answer: Answer, reason: str) -> list[Json]:
-        return self._state.finish(reason, _usage(answer.usage), int(time.time()))
-
     async def _keep(self) -> None:
         memory, response = self._services.responses, self._state.response
         if self._remembers:
             await memory.remember(self._body, response, self._own)
         else:
             await memory.append(self._body, response, self._own)
+        self._is_kept = True
 
     def _keep_behind(self) -> None:
+        self._is_kept = True
         if self._remembers:
             self._services.responses.remember_behind(self._body, self._state.response, self._own)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
@@ -24,25 +24,36 @@ Chunk = Mapping[str, Any] | bytes
 """What one event says, or the event itself, encoded already."""
 
 
+def _error_event(error: ApiError) -> bytes:
+    return encode(orjson.dumps(error_body(error)))
+
+
 async def event_stream(
-    chunks: AsyncGenerator[Chunk, None], *, ending: bytes = DONE
+    chunks: AsyncGenerator[Chunk, None],
+    *,
+    ending: bytes = DONE,
+    failure: Callable[[ApiError], bytes] = _error_event,
 ) -> StreamingResponse:
     """The chunks as events, then `ending`.
 
     What fails before the first chunk is raised and gets a status code; later there is none, and a
-    stream that fails ends with an error event. The first chunk is awaited here so that `chunks` has
-    begun and frees what it holds, even if the client leaves before anything was sent.
+    stream that fails ends with the event that `failure` makes of it. The first chunk is awaited
+    here so that `chunks` has begun and frees what it holds, even if the client leaves before
+    anything was sent.
     """
     first = await anext(chunks)
     return StreamingResponse(
-        _events(first, chunks, ending),
+        _events(first, chunks, ending, failure),
         media_type="text/event-stream",
         headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
     )
 
 
 async def _events(
-    first: Chunk, chunks: AsyncGenerator[Chunk, None], ending: bytes
+    first: Chunk,
+    chunks: AsyncGenerator[Chunk, None],
+    ending: bytes,
+    failure: Callable[[ApiError], bytes],
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(chunks):
         try:
@@ -51,12 +62,12 @@ async def _events(
                 yield _encoded(chunk)
         except ApiError as error:
             log.warning("stream_failed", extra={"code": error.code, "status": error.status})
-            yield encode(orjson.dumps(error_body(error)))
+            yield failure(error)
             return
         except Exception:  # the error renderer of streams: a bug must not look like an end
             log.exception("stream_failed")
-            failure = Internal("The server failed in the middle of the answer; its log says why.")
-            yield encode(orjson.dumps(error_body(failure)))
+            message = "The server failed in the middle of the answer; its log says why."
+            yield failure(Internal(message))
             return
     yield ending
 

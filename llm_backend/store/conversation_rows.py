@@ -20,6 +20,7 @@ __all__ = [
     "forget",
     "get",
     "get_item",
+    "items_until",
     "update_metadata",
 ]
 
@@ -93,6 +94,21 @@ def all_items(connection: Connection, id: str) -> list[StoredItem]:
     """Everything that was said, in order. Raises `Missing`."""
     seq = _seq(connection, id)
     rows = connection.execute(_items_of(seq).order_by(conversation_items.c.position))
+    return [item_rows.item_of(row) for row in rows]
+
+
+def items_until(connection: Connection, id: str, last: Select[tuple[int]]) -> list[StoredItem]:
+    """What was said up to the last of the items that `last` selects by number; nothing if none of
+    them is there any more. Raises `Missing`."""
+    seq = _seq(connection, id)
+    position = conversation_items.c.position
+    of_these = conversation_items.c.item_seq.in_(last)
+    end = (
+        select(func.max(position))
+        .where(conversation_items.c.conversation_seq == seq, of_these)
+        .scalar_subquery()
+    )
+    rows = connection.execute(_items_of(seq).where(position <= end).order_by(position))
     return [item_rows.item_of(row) for row in rows]
 
 

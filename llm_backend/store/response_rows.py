@@ -90,7 +90,7 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
         raise Missing(oldest.previous_id)
     spoken: list[StoredItem] = []
     if oldest.conversation_id is not None:  # which holds that response's own items, too
-        spoken = conversation_rows.all_items(connection, oldest.conversation_id)
+        spoken = _spoken_until(connection, oldest.conversation_id, oldest.seq)
     held = (
         select(items.c.id, items.c.item)
         .join(response_items, response_items.c.item_seq == items.c.seq)
@@ -99,6 +99,12 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
         .order_by(chain.c.age.desc(), response_items.c.position)
     )
     return spoken + [item_rows.item_of(row) for row in connection.execute(held)]
+
+
+def _spoken_until(connection: Connection, conversation_id: str, seq: int) -> list[StoredItem]:
+    """What was said in a conversation up to the last item of a response, that is still there."""
+    own = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
+    return conversation_rows.items_until(connection, conversation_id, own)
 
 
 def find_input(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:

@@ -15,7 +15,7 @@ THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [],
 
 
 def messages(*given):
-    return messages_from([kept_item(one) for one in given])
+    return messages_from([], [kept_item(one) for one in given])
 
 
 def test_a_message_in_short_is_kept_in_full():
@@ -90,3 +90,12 @@ def test_results_are_shown_only_to_those_who_ask():
 
     assert shown_item(item)["results"] is None
     assert shown_item(item, ["file_search_call.results"])["results"] == [1]
+
+
+def test_places_are_those_of_the_requests_own_input():
+    image = {"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}
+    before = [kept_item(QUESTION), kept_item(ANSWER)]
+
+    with pytest.raises(UnsupportedField) as refused:
+        messages_from(before, [kept_item(image)])
+    assert refused.value.param == "input[0].content[0].type"

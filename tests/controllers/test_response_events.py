@@ -34,6 +34,8 @@ deltas = st.lists(
         st.builds(ChatDelta, choice=st.just(0), reasoning=st.text("xyz", min_size=1, max_size=3)),
         st.builds(ChatDelta, choice=st.just(0), tool_calls=calls),
         st.just(ChatDelta(choice=0, content="a", logprobs=[LOGPROB])),
+        st.just(ChatDelta(choice=0, reasoning="x", logprobs=[LOGPROB])),
+        st.just(ChatDelta(choice=0, logprobs=[LOGPROB])),
     ),
     max_size=12,
 )
@@ -45,7 +47,7 @@ def told(said, reason="stop"):
     events = state.start()
     for delta in said:
         events += state.take(delta)
-    events += state.finish(reason, USAGE, 2)
+    events += [*state.finish(reason, USAGE, 2), state.end()]
     return events, state.response
 
 
@@ -94,11 +96,27 @@ def test_an_answer_that_fails_keeps_what_was_said():
     state = ResponseState(HEAD)
     state.start()
     state.take(ChatDelta(choice=0, content="so"))
-    *_, last = state.fail("It broke.")
+    state.fail("It broke.")
 
-    assert last["type"] == "response.failed"
+    assert state.end()["type"] == "response.failed"
     assert state.response["error"] == {"code": "server_error", "message": "It broke."}
     assert state.response["output"][0]["content"][0]["text"] == "so"
+
+
+def test_the_logprobs_of_reasoning_open_no_message():
+    thought = ChatDelta(choice=0, reasoning="a", logprobs=[LOGPROB])
+    _, response = told([thought, thought, ChatDelta(choice=0, content="so")])
+
+    assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
+
+
+def test_a_response_that_could_not_be_kept_is_failed_with_contiguous_numbers():
+    state = ResponseState(HEAD)
+    events = [*state.start(), *state.take(ChatDelta(choice=0, content="so"))]
+    events += [*state.finish("stop", USAGE, 2), *state.fail("It was not stored."), state.end()]
+
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[-1]["type"] == "response.failed"
 
 
 def test_logprobs_are_in_the_events_and_in_the_text():

@@ -13,7 +13,7 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 
 def chat(items=HELLO, **fields):
     with named_as_sent():
-        return chat_from(chat_body({"model": "m", **fields}, items), choices_limit=1)
+        return chat_from(chat_body({"model": "m", **fields}, [], items), choices_limit=1)
 
 
 def test_instructions_come_first():
@@ -49,6 +49,7 @@ def test_logprobs_are_asked_for_by_number_or_by_name():
         ({"background": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"truncation": "auto"}, "truncation"),
+        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{**TOOL, "name": "no name"}]}, "tools[0].name"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
@@ -77,3 +78,7 @@ def test_a_response_tells_what_was_asked_with_defaults():
     assert told["temperature"] == 1.0
     assert told["tools"] == [{"strict": False, **TOOL}]
     assert told["text"] == {"format": {"type": "text"}}
+
+
+def test_a_response_says_whether_it_is_stored():
+    assert repeated_fields({"model": "m", "store": True}, is_stored=False)["store"] is False

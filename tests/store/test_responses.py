@@ -79,6 +79,17 @@ async def test_a_conversation_grows_by_its_responses(responses, conversations):
     assert await ids(responses, conversation_id="conv") == ["first", "a_in", "a_out"]
 
 
+async def test_to_go_on_from_within_a_conversation_leaves_out_what_came_later(
+    responses, conversations
+):
+    await conversations.add(StoredConversation(id="conv", created_at=1), [item("first")])
+    await responses.add(response("a", conversation_id="conv"))
+    await responses.add(response("b", conversation_id="conv"))
+    await responses.add(response("c", previous_id="a"))
+
+    assert await ids(responses, previous_id="c") == ["first", "a_in", "a_out", "c_in", "c_out"]
+
+
 async def test_a_response_in_a_conversation_that_is_gone_is_not_stored(responses):
     with pytest.raises(Missing):
         await responses.add(response("a", conversation_id="conv"))

@@ -36,9 +36,6 @@ def mistral_calls(reader: Reader, opening: str, tools: Tools) -> Steps[None]:
     yield from arguments_of(reader, name)
 
 
-_ENDS = ("<｜tool▁call▁end｜>",)
-
-
 def deepseek_calls(reader: Reader, opening: str, tools: Tools) -> Steps[None]:
     """A name, a mark, and the arguments; before V3.1 the mark stood between kind and name, and the
     arguments were fenced as JSON."""

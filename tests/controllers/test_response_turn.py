@@ -1,0 +1,120 @@
+"""A response's turn frees what it holds and keeps what was said, however it ends."""
+
+import types
+
+import pytest
+
+from llm_backend.backends.base import ChatDelta, Usage
+from llm_backend.controllers.generation import chat_from
+from llm_backend.controllers.responses import ResponseTurn
+from llm_backend.errors import Overloaded
+
+BODY = {"model": "m", "input": "Hello"}
+CHAT = chat_from(
+    {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}, choices_limit=1
+)
+
+
+class Answer:
+    """Says two words, or fails after the first."""
+
+    usage = Usage(prompt_tokens=1, completion_tokens=2)
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.was_closed = False
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self.was_closed = True
+
+    async def chat(self, _chat):
+        yield ChatDelta(choice=0, content="so ")
+        if self.failure is not None:
+            raise self.failure
+        yield ChatDelta(choice=0, content="it is", finish_reason="stop")
+
+
+class Memory:
+    """Remembers what it was given, and how."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.kept, self.kept_behind = [], []
+
+    def wants(self, body):
+        return True
+
+    async def remember(self, body, response, items):
+        if self.failure is not None:
+            raise self.failure
+        self.kept.append(response)
+
+    def remember_behind(self, body, response, items):
+        self.kept_behind.append(response)
+
+
+def turn(memory: Memory) -> ResponseTurn:
+    services = types.SimpleNamespace(memory=memory, responses=memory)
+    return ResponseTurn(services, BODY, [], CHAT, None)
+
+
+async def read(events) -> list[str]:
+    return [event.split(b"\n")[0].decode().removeprefix("event: ") async for event in events]
+
+
+async def test_a_response_is_kept_before_its_last_event():
+    memory = Memory()
+    told = await read(turn(memory).events(Answer()))
+
+    assert told[-1] == "response.completed"
+    assert [response["status"] for response in memory.kept] == ["completed"]
+    assert memory.kept_behind == []
+
+
+@pytest.mark.parametrize("read_events", [1, 2, 5])
+async def test_a_reader_who_leaves_at_any_event_frees_the_answer(read_events):
+    memory, answer = Memory(), Answer()
+    events = turn(memory).events(answer)
+    for _ in range(read_events):
+        await anext(events)
+    await events.aclose()
+
+    assert answer.was_closed
+    assert [response["status"] for response in memory.kept_behind] == ["cancelled"]
+
+
+async def test_a_response_that_fails_says_so_and_is_kept_as_failed():
+    memory = Memory()
+    told = await read(turn(memory).events(Answer(Overloaded("The engine is gone."))))
+
+    assert told[-1] == "response.failed"
+    assert memory.kept_behind[0]["error"]["message"] == "The engine is gone."
+
+
+async def test_a_whole_response_that_fails_is_kept_as_failed_too():
+    memory = Memory()
+    with pytest.raises(Overloaded):
+        await turn(memory).response(Answer(Overloaded("The engine is gone.")))
+
+    (kept,) = memory.kept_behind
+    assert kept["status"] == "failed"
+    assert kept["output"][0]["content"][0]["text"] == "so "
+
+
+async def test_a_response_that_cannot_be_kept_ends_failed():
+    memory = Memory(Overloaded("The database cannot be used now."))
+    told = await read(turn(memory).events(Answer()))
+
+    assert told[-1] == "response.failed"
+    assert "response.completed" not in told
+
+
+async def test_a_whole_response_that_cannot_be_kept_is_an_error():
+    memory = Memory(Overloaded("The database cannot be used now."))
+    with pytest.raises(Overloaded):
+        await turn(memory).response(Answer())
+
+    assert [response["status"] for response in memory.kept_behind] == ["failed"]
