@@ -38,8 +38,10 @@ def configure_logging(
     lines = _JsonLines if form == "json" else _TextLines
     handler.setFormatter(lines(tells_process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("connexion", "asyncio", "alembic", "python_multipart"):
+    for chatty in ("connexion", "asyncio", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    # It warns of every form that is none, and such a request is told as refused anyway.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 _SPEEDS = (1, 2, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)  # tokens per second

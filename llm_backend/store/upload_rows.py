@@ -97,7 +97,7 @@ def complete(
         owner=upload.owner,
     )
     file_rows.insert_file(connection, file)
-    unused = [blob for part_id, blobs in parts.items() for blob in blobs if part_id not in part_ids]
+    unused = [blob for id in parts.keys() - set(part_ids) for blob in parts[id]]
     keys = loose.let_go(connection, unused)
     return _closed(connection, upload, UploadStatus.COMPLETED), file, keys
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -110,6 +111,38 @@ def test_a_file_over_the_limit_is_refused_and_leaves_nothing(tmp_path):
 
     assert over.value.status_code == 413
     assert objects_in(tmp_path) == []
+
+
+def test_a_large_file_is_never_held(tmp_path):
+    piece, pieces = b"x" * 1_000_000, 150
+
+    def form() -> Iterator[bytes]:
+        yield b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\n'
+        yield b'content-disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        yield from [piece] * pieces
+        yield b"\r\n--b--\r\n"
+
+    with serve(tmp_path, *NO_MODEL) as served, client_of(served) as client:
+        client.files.create(file=b"x", purpose="batch")
+        before = largest_bytes(served)
+        made = httpx.post(
+            f"{served.base_url}/files",
+            content=form(),
+            headers={"content-type": "multipart/form-data; boundary=b"},
+            timeout=60,
+        ).json()
+        with client.files.with_streaming_response.content(made["id"]) as response:
+            size = sum(map(len, response.iter_bytes()))
+        after = largest_bytes(served)
+
+    assert made["bytes"] == size == len(piece) * pieces
+    assert after - before < 60_000_000
+
+
+def largest_bytes(served: Served) -> int:
+    """The most that the process has held so far."""
+    status = Path(f"/proc/{served.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
 def test_files_outlive_a_restart(tmp_path):

@@ -16,9 +16,10 @@ def refusal(*flags: str, **environment: str) -> str:
     """The sentence of a server that does not start."""
     import os
 
+    inherited = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
     done = subprocess.run(
         [sys.executable, "-m", "llm_backend", "serve", "--port", "0", *flags],
-        capture_output=True, text=True, timeout=60, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=60, env={**inherited, **environment},
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -38,6 +39,14 @@ def test_a_port_in_use_is_one_sentence(tmp_path):
 def test_a_bad_setting_is_one_sentence(tmp_path):
     assert "`slots`" in refusal("--slots", "0", "--data-dir", str(tmp_path))
     assert "store_chats" in refusal("--data-dir", str(tmp_path), LLM_BACKEND_STORE_CHATS="maybe")
+
+
+def test_files_that_cannot_be_kept_are_one_sentence(tmp_path):
+    at = ("--data-dir", str(tmp_path))
+
+    assert "file:///FOLDER" in refusal(*at, LLM_BACKEND_OBJECT_STORE_URL="ftp://files")
+    assert "`files`" in refusal(*at, LLM_BACKEND_FILES="upstream")
+    assert "`files`" in refusal(*at, LLM_BACKEND_FILES="nowhere")
 
 
 def test_a_model_that_is_not_there_or_no_model_is_one_sentence(tmp_path):
