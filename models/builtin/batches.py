@@ -1,8 +1,8 @@
 """Conversations as tokens, and those of like length as batches."""
 
 import random
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise, takewhile
 
 import numpy as np
 import torch
@@ -10,12 +10,14 @@ from tokenizers import Tokenizer
 
 from models.builtin.chat import Chat
 from models.builtin.corpus import conversations
+from models.builtin.facts import read_knowledge
+from models.builtin.skills import UNKNOWN_ANSWER
 
 FILLER = "<|endoftext|>"
 ASSISTANT = "<|im_start|>assistant\n"
+ENDED = "<|im_end|>\n"
 LONGEST = 1536
-OPENING = 7
-SORTED_TOGETHER = 600
+SORTED_TOGETHER = 1500
 
 
 def batches(tokenizer: Tokenizer, *, tokens_per_batch: int, seed: int) -> Iterator[torch.Tensor]:
@@ -38,18 +40,39 @@ def batches(tokenizer: Tokenizer, *, tokens_per_batch: int, seed: int) -> Iterat
 def tokenised(tokenizer: Tokenizer, seed: int) -> Iterator[list[int]]:
     """The conversations of a seed, cut at LONGEST; JSON keys are sorted in every second one.
 
-    Two of three last answers that their opening settles end after OPENING tokens: choosing the fact
-    is what takes practice, and so a step holds more questions.
+    Two of three last answers that their opening settles end there: choosing the fact is what takes
+    practice, and so a step holds more questions.
     """
     chats = (Chat(), Chat(sort_keys=True))
+    openings = settling_openings(tokenizer)
     for index, talk in enumerate(conversations(seed)):
         text = chats[index % 2].whole(talk.messages, talk.tools)
         if talk.is_told_by_opening and index % 3:
             before, answer = text.rsplit(ASSISTANT, 1)
-            ids = tokenizer.encode(before + ASSISTANT).ids + tokenizer.encode(answer).ids[:OPENING]
+            answer_ids = tokenizer.encode(answer).ids
+            opening = openings[tuple(answer_ids)]
+            ids = tokenizer.encode(before + ASSISTANT).ids + answer_ids[:opening]
         else:
             ids = tokenizer.encode(text).ids
         yield ids[:LONGEST]
+
+
+def settling_openings(tokenizer: Tokenizer) -> dict[tuple[int, ...], int]:
+    """For the tokens of each known answer: how many tell it from the others, and one more."""
+    answers = {fact.answer for fact in read_knowledge().facts} | {UNKNOWN_ANSWER}
+    encoded = sorted(tuple(tokenizer.encode(f"{answer}{ENDED}").ids) for answer in answers)
+    shared = [_shared(*pair) for pair in pairwise(encoded)]
+    return {
+        ids: max(before, behind) + 2
+        for ids, before, behind in zip(encoded, [0, *shared], [*shared, 0], strict=True)
+    }
+
+
+def _shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+    )
 
 
 def padded(rows: list[list[int]], tokenizer: Tokenizer) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,10 @@ from models.builtin.tools import Message, tool_dialogue
 HELD_OUT = Path(__file__).parent / "heldout.jsonl"
 # How often a turn is of which kind, in percent.
 SHARES = {"fact": 52, "unknown": 8, "echo": 16, "sum": 12, "sums": 10, "spell": 2}
+# Most conversations are drills, of one turn each: short ones, so that a step holds many questions.
+DRILLS = 0.9
+DRILL_SHARES = {"fact": 78, "unknown": 9, "echo": 6, "sums": 4, "sum": 3}
+TOLD_BY_OPENING = ("fact", "unknown")
 SKILLS = {
     "echo": skills.echo,
     "sum": skills.arithmetic,
@@ -46,7 +50,8 @@ def conversations(seed: int, knowledge: Knowledge | None = None) -> Iterator[Con
     known = knowledge or read_knowledge()
     held_out = held_out_questions()
     while True:
-        conversation = _conversation(known, rng)
+        make = _drill if rng.random() < DRILLS else _conversation
+        conversation = make(known, rng)
         if held_out.isdisjoint(map(normalise, conversation.questions)):
             yield conversation
 
@@ -56,22 +61,30 @@ def held_out_questions(path: Path = HELD_OUT) -> set[str]:
     return {normalise(json.loads(row)["question"]) for row in path.read_text("utf-8").splitlines()}
 
 
+def _drill(knowledge: Knowledge, rng: random.Random) -> Conversation:
+    kind = _any_kind(DRILL_SHARES, rng)
+    return Conversation(
+        messages=_turn(kind, knowledge, rng),
+        is_told_by_opening=kind in TOLD_BY_OPENING,
+    )
+
+
 def _conversation(knowledge: Knowledge, rng: random.Random) -> Conversation:
     messages: list[Message] = []
     if rng.random() < 0.35:
         messages.append({"role": "system", "content": system_prompt(rng)})
-    if rng.random() < 0.14:
-        dialogue, tools = tool_dialogue(rng, lambda: _turn(_any_kind(rng), knowledge, rng))
+    if rng.random() < 0.3:
+        dialogue, tools = tool_dialogue(rng, lambda: _turn(_any_kind(SHARES, rng), knowledge, rng))
         return Conversation(messages=messages + dialogue, tools=tools)
     longest = rng.choices((1, 3, 8, 24), (60, 25, 12, 3))[0]
-    kinds = [_any_kind(rng) for _ in range(rng.randint(1, longest))]
+    kinds = [_any_kind(SHARES, rng) for _ in range(rng.randint(1, longest))]
     for kind in kinds:
         messages += _turn(kind, knowledge, rng)
-    return Conversation(messages=messages, is_told_by_opening=kinds[-1] in ("fact", "unknown"))
+    return Conversation(messages=messages, is_told_by_opening=kinds[-1] in TOLD_BY_OPENING)
 
 
-def _any_kind(rng: random.Random) -> str:
-    return rng.choices(list(SHARES), list(SHARES.values()))[0]
+def _any_kind(shares: Mapping[str, int], rng: random.Random) -> str:
+    return rng.choices(list(shares), list(shares.values()))[0]
 
 
 def _turn(kind: str, knowledge: Knowledge, rng: random.Random) -> list[Message]:

@@ -59,12 +59,15 @@ class Knowledge:
 
 def read_knowledge(folder: Path = KNOWLEDGE) -> Knowledge:
     """What the YAML files hold; `phrases.yaml` has the frames of topics and tasks."""
-    phrases, natural = read_yaml("phrases", folder), read_yaml("natural", folder)
+    phrases = read_yaml("phrases", folder)
+    more = [read_yaml(name, folder) for name in ("natural", "everyday")]
     entries = [
         entry for name in ("server", "operations", "talk") for entry in read_yaml(name, folder)
     ]
     for entry in entries:
-        entry["ask"] = entry.get("ask", []) + natural.get(entry["id"], [])
+        entry["ask"] = entry.get("ask", []) + [
+            pattern for file in more for pattern in file.get(entry["id"], [])
+        ]
     return Knowledge(
         facts=tuple(_fact(entry, phrases) for entry in entries),
         prefixes=tuple(phrases["prefixes"]),

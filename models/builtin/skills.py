@@ -34,7 +34,7 @@ def arithmetic(rng: random.Random) -> Turn:
 
 def many_sums(rng: random.Random) -> Turn:
     """A list of sums, each solved: much practice in few words."""
-    sums = [_operands(rng) for _ in range(rng.randint(3, 10))]
+    sums = [_operands(rng) for _ in range(rng.randint(4, 12))]
     asked = ", ".join(f"{left} {sign} {right}" for left, sign, right in sums)
     return Turn(asked, ", ".join(_solved(*operands) for operands in sums))
 

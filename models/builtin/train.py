@@ -8,6 +8,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -60,7 +61,11 @@ def _run(rank: int, options: argparse.Namespace, meeting: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     distributed.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=options.processes
+        "gloo",
+        init_method=f"file://{meeting}",
+        rank=rank,
+        world_size=options.processes,
+        timeout=timedelta(days=1),
     )
     tokenizer = load_tokenizer(options.folder / "tokenizer.json")
     network = _network(tokenizer, options.resume)
@@ -100,7 +105,9 @@ def _train(
     """Takes the steps one by one; yields the loss of each."""
     optimizers = _optimizers(network, options.rate)
     schedulers = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, options.steps))
+        torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: _rate(step, options.steps, options.cooling)
+        )
         for optimizer in optimizers
     ]
     for tokens in islice(stream, options.steps):
@@ -117,8 +124,9 @@ def _train(
 def _loss(network: Network, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Cross entropy of the assistant's tokens."""
     chosen = mask[:, :-1]
-    states = network(tokens[:, :-1])[chosen]
-    return functional.cross_entropy(network.logits(states), tokens[:, 1:][chosen])
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network.logits(network(tokens[:, :-1])[chosen])
+    return functional.cross_entropy(logits.float(), tokens[:, 1:][chosen])
 
 
 def _average_gradients(network: Network) -> None:
@@ -141,18 +149,19 @@ def _optimizers(network: Network, rate: float) -> list[torch.optim.Optimizer]:
     return [Muon(matrices, lr=rate), torch.optim.AdamW(groups, lr=rate / 5, betas=(0.9, 0.98))]
 
 
-def _rate(step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine."""
+def _rate(step: int, steps: int, cooling: int) -> float:
+    """Linear warm-up, then level, and over the last `cooling` steps half a cosine."""
     if step < WARM_STEPS:
         return (step + 1) / WARM_STEPS
-    done = (step - WARM_STEPS) / max(1, steps - WARM_STEPS)
-    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+    cooled = max(0, step - (steps - cooling)) / max(1, cooling)
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * cooled)) / 2
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/builtin"))
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--cooling", type=int, default=2000, help="last steps, of falling rate")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="per process and step")
     parser.add_argument("--rate", type=float, default=0.02, help="Muon's; AdamW has a fifth of it")
     parser.add_argument("--seed", type=int, default=SEED, help="of the conversations")

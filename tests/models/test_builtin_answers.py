@@ -11,7 +11,6 @@ from models.builtin.facts import Knowledge
 from models.builtin.phrasing import normalise
 
 PASS_MARK = 0.9
-MEASURED = 0.72  # 0.75 here; another processor rounds differently
 
 
 def share_of(results: list[bool]) -> float:
@@ -60,11 +59,6 @@ def held_out_share(asker: Asker, knowledge: Knowledge) -> float:
     )
 
 
-def test_held_out_questions_are_answered_as_well_as_was_measured(held_out_share: float):
-    assert held_out_share >= MEASURED
-
-
-@pytest.mark.xfail(reason="the aim is nine of ten; this file answers three of four")
 def test_the_right_fact_is_answered_to_nine_of_ten_held_out_questions(held_out_share: float):
     assert held_out_share >= PASS_MARK
 
