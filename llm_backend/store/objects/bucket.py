@@ -45,7 +45,8 @@ class Bucket:
         with _translating():
             await self._store.put_async(name, data, use_multipart=False)
             if self._folder:
-                await asyncio.to_thread(_flush, self._folder, self._folder / name)
+                path = self._folder / name
+                await asyncio.to_thread(_flush, path, path.parent, self._folder)
 
     async def get(self, name: str, start: int, length: int) -> bytes:
         """Some bytes of an object. Raises `ObjectsUnavailable`, also where it is missing."""
@@ -68,13 +69,14 @@ class Bucket:
 
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _flush(self._folder.parent)
             return LocalStore(self._folder)
         return S3Store.from_url(self._url, retry_config=_RETRIES)
 
 
-def _flush(root: Path, path: Path) -> None:
-    """Makes a file and its name survive a power cut."""
-    for one in (path, path.parent, root):
+def _flush(*paths: Path) -> None:
+    """Makes files, and the names in folders, survive a power cut."""
+    for one in paths:
         descriptor = os.open(one, os.O_RDONLY)
         try:
             os.fsync(descriptor)
