@@ -153,7 +153,8 @@ def _rate(step: int, steps: int, cooling: int) -> float:
     """Linear warm-up, then level, and over the last `cooling` steps half a cosine."""
     if step < WARM_STEPS:
         return (step + 1) / WARM_STEPS
-    cooled = max(0, step - (steps - cooling)) / max(1, cooling)
+    level = max(WARM_STEPS, steps - cooling)
+    cooled = max(0, step - level) / max(1, steps - level)
     return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * cooled)) / 2
 
 
