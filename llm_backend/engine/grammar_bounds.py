@@ -73,7 +73,7 @@ def _check_schema(grammar: str, place: int, limits: GrammarLimits) -> int:
             case "patternProperties", dict():
                 patterns += len(value)
                 _check("a pattern's characters", max(map(len, value), default=0), limits.literal)
-            case "multipleOf", int() | float():
+            case "multipleOf", int() | float() if not isinstance(value, bool):
                 multiple = math.lcm(multiple, _digits(value))
     _check("a schema's properties", properties, limits.properties)
     _check("a schema's patterns under `allOf` and the like", patterns * meets, limits.meet)
@@ -103,9 +103,10 @@ def _joins(name: str, value: Any) -> bool:  # Any: JSON
 
 def _digits(number: float) -> int:
     """A number's digits without its point and the zeros at its end: 0.0250 has 25."""
-    if not number or not math.isfinite(number):
+    if not number or (isinstance(number, float) and not math.isfinite(number)):
         return 1  # which the native code refuses
-    return abs(int("".join(map(str, Decimal(str(number)).normalize().as_tuple().digits))))
+    digits = "".join(map(str, Decimal(str(number)).as_tuple().digits))
+    return int(digits.rstrip("0"))
 
 
 def _check(what: str, count: int, limit: int) -> None:

@@ -1,5 +1,7 @@
 """What passes cost by their number of tokens, learnt from those before. Pure: times are told."""
 
+from bisect import bisect_left, bisect_right, insort
+
 __all__ = ["PassCosts"]
 
 _LARGEST = 256  # tokens of a pass whose cost is remembered; guesses do not matter beside more
@@ -15,34 +17,47 @@ class PassCosts:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
-        self._measured_at: dict[int, int] = {}
+        self._measured_at: dict[int, int] = {}  # the one measured longest ago first
+        self._sizes: list[int] = []  # those measured, rising
         self._passes = 0
 
     def measured(self, tokens: int, seconds: float) -> None:
         """A pass of so many tokens took so long."""
         self._passes += 1
+        self._forget_stale()
         if tokens > _LARGEST or seconds <= 0:
             return
+        if tokens not in self._seconds:
+            insort(self._sizes, tokens)
         known = self._seconds.get(tokens, seconds)
-        if self._passes - self._measured_at.get(tokens, self._passes) > _STALE:
-            known = seconds
         seconds = min(max(seconds, known / _OUTLIER), known * _OUTLIER)
         self._seconds[tokens] = known + _SHARE * (seconds - known)
+        self._measured_at.pop(tokens, None)
         self._measured_at[tokens] = self._passes
 
     def of(self, tokens: int) -> float:
         """What a pass of so many tokens costs, in a unit that only compares."""
-        known = [count for count, at in self._measured_at.items() if self._passes - at <= _STALE]
-        below = max((count for count in known if count <= tokens), default=None)
-        above = min((count for count in known if count >= tokens), default=None)
-        if below is None:
-            return self._unmeasured(above, tokens)
-        if above is None or above == below:
-            return self._unmeasured(below, tokens)
+        if tokens in self._seconds:
+            return self._seconds[tokens]
+        place = bisect_right(self._sizes, tokens)
+        if not 0 < place < len(self._sizes):
+            return self._unmeasured(tokens)
+        below, above = self._sizes[place - 1], self._sizes[place]
         low, high = self._seconds[below], max(self._seconds[above], self._seconds[below])
         return low + (high - low) * (tokens - below) / (above - below)
 
-    def _unmeasured(self, nearest: int | None, tokens: int) -> float:
-        nearest_cost = 1.0 if nearest is None else self._seconds[nearest]
-        nearest = 1 if nearest is None else nearest
+    def _unmeasured(self, tokens: int) -> float:
+        """Smaller or larger than any that is known: by the nearest one."""
+        nearest, nearest_cost = 1, 1.0
+        if self._sizes:
+            nearest = self._sizes[0] if tokens < self._sizes[0] else self._sizes[-1]
+            nearest_cost = self._seconds[nearest]
         return nearest_cost * (1 + _OPTIMISTIC * (tokens - 1)) / (1 + _OPTIMISTIC * (nearest - 1))
+
+    def _forget_stale(self) -> None:
+        while self._measured_at:
+            tokens, measured_at = next(iter(self._measured_at.items()))
+            if self._passes - measured_at <= _STALE:
+                return
+            del self._measured_at[tokens], self._seconds[tokens]
+            del self._sizes[bisect_left(self._sizes, tokens)]

@@ -81,8 +81,10 @@ def drafts_worth(
         speed = expected / cost(tokens + count)
         if speed > best:
             best, least = speed, chance
-    counts, left = [], sum(chance >= least for chance in ranked)
-    for each in chances:
-        counts.append(min(sum(chance >= least for chance in each), left))
-        left -= counts[-1]
+    counts = [sum(chance > least for chance in each) for each in chances]
+    left = sum(chance >= least for chance in ranked) - sum(counts)
+    for place, each in enumerate(chances):  # of those that are equal only as many as were counted
+        equal = min(each.count(least), left)
+        counts[place] += equal
+        left -= equal
     return counts

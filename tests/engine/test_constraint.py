@@ -151,6 +151,14 @@ async def test_fixed_text_takes_no_choice_and_is_what_choosing_gives(say):
     assert len(forced) < len(chosen)
 
 
+async def test_a_seed_gives_the_same_text_whether_logprobs_are_asked_for_or_not(say):
+    grammar = 'start: "then the hat " /[a-z]{20}/ " in the end " /[a-z]{20}/'
+    without = await say(request(grammar, sampling=Sampling(seed=5)))
+    asked = await say(request(grammar, sampling=Sampling(seed=5, logprobs=0)))
+
+    assert text(without) == text(asked)
+
+
 async def test_logprobs_are_the_models_own(say):
     free = await say(request(None, max_tokens=1, sampling=Sampling(temperature=0, logprobs=5)))
     held = await say(request("start: /[ab]/", sampling=Sampling(temperature=0, logprobs=5)))

@@ -33,6 +33,8 @@ def schema(value: object) -> str:
         schema({"const": "a text that is longer than an expression may be"}),
         schema({"multipleOf": 0.25}),
         schema({"multipleOf": 5000}),
+        schema({"multipleOf": True}),  # which is no number: the native code says so
+        schema({"multipleOf": 10**400}),
         schema({"properties": {name: {"pattern": name} for name in "abc"}}),
         schema({"allOf": [{"pattern": "a"}, {"pattern": "b"}]}),
         schema(True),
@@ -53,6 +55,7 @@ def test_a_grammar_within_bounds_passes(grammar):
         (schema({"items": {"pattern": "a" * 21}}), "a pattern's characters"),
         (schema({"patternProperties": {"a" * 21: {}}}), "a pattern's characters"),
         (schema({"multipleOf": 101}), "multipleOf"),
+        (schema({"multipleOf": 10**400 + 1}), "multipleOf"),
         (schema({"allOf": [{"multipleOf": 11}, {"multipleOf": 13}]}), "multipleOf"),
         (schema({"const": [[[[[[{"b": 1}]]]]]]}), "nesting"),
         (schema({"allOf": [{"pattern": one} for one in "abc"]}), "patterns under `allOf`"),

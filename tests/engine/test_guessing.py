@@ -1,6 +1,7 @@
 """Guesses, their chances, and how many of them are worth computing."""
 
 import itertools
+import timeit
 
 import pytest
 from hypothesis import given
@@ -91,6 +92,13 @@ def test_no_other_number_of_guesses_is_expected_to_be_faster(chances, readers, r
     assert speed(tuple(counts)) * 1.05 + 1e-9 >= max(map(speed, possible))
 
 
+def test_guesses_that_are_less_likely_do_not_displace_others():
+    chances = [[0.1], [0.1], [0.8, 0.6, 0.5, 0.4]]
+    counts = drafts_worth(chances, talkers=4, tokens=4, room=5, cost=linear(10, 0.1))
+
+    assert counts == [1, 0, 4]
+
+
 def test_where_every_token_costs_the_same_nothing_is_guessed():
     assert drafts_worth([[0.9, 0.8]], talkers=1, tokens=1, room=9, cost=linear(0, 1)) == [0]
 
@@ -132,3 +140,43 @@ def test_costs_of_long_ago_are_tried_again():
         costs.measured(1, 1.0)
 
     assert costs.of(8) < 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 30), st.sampled_from([0.5, 1.0, 3.0]), st.sampled_from([1, 600])),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(1, 40),
+)
+def test_costs_are_between_those_of_the_nearest_known_sizes(passes, asked):
+    costs, known, number = PassCosts(), {}, 0
+    for tokens, seconds, times in passes:
+        for _ in range(times):
+            costs.measured(tokens, seconds)
+        number += times
+        known[tokens] = number
+    fresh = [tokens for tokens, at in known.items() if number - at <= 1000]
+    below = max((tokens for tokens in fresh if tokens <= asked), default=None)
+    above = min((tokens for tokens in fresh if tokens >= asked), default=None)
+
+    if below is not None and above is not None:
+        least, most = costs.of(below), max(costs.of(below), costs.of(above))
+        assert least - 1e-9 <= costs.of(asked) <= most + 1e-9
+    assert costs.of(asked) > 0
+
+
+def test_a_cost_is_found_as_fast_among_many_sizes_as_among_few():
+    few, many = PassCosts(), PassCosts()
+    for tokens in (1, 200):
+        few.measured(tokens, 1.0)
+    for tokens in range(1, 200):
+        many.measured(tokens, 1.0)
+
+    assert fastest(lambda: many.of(100)) < 5 * fastest(lambda: few.of(100))
+
+
+def fastest(act) -> float:
+    """The least time of several: what else the machine does only ever adds to it."""
+    return min(timeit.repeat(act, number=50, repeat=40))

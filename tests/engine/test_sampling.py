@@ -229,3 +229,27 @@ def test_those_allowed_are_drawn_as_often_as_they_are_likely_among_them(fields):
 def test_nothing_allowed_is_no_choice():
     with pytest.raises(NoChoice):
         sampler(temperature=0).choose(row(0.5, 0.5), np.array([False, False]))
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {},
+        {"top_k": 3},
+        {"top_p": 0.8, "typical_p": 0.9},
+        {"xtc_probability": 0.5},
+        {"mirostat": 2},
+    ],
+)
+def test_a_token_that_is_the_only_one_allowed_costs_no_draw(wishes):
+    chosen, accepted = (sampler(seed=9, **wishes) for _ in range(2))
+    logits = np.random.default_rng(0).standard_normal(50).astype(np.float32)
+    only = np.arange(50) == 7
+    texts: list[list[int]] = [[], []]
+    for _ in range(20):
+        assert chosen.choose(logits, only).token == 7
+        accepted.accept(7)
+        for text, chooser in zip(texts, (chosen, accepted), strict=True):
+            text.append(chooser.choose(logits).token)
+
+    assert texts[0] == texts[1]

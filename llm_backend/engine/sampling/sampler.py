@@ -47,7 +47,8 @@ class Sampler:
     """Chooses the tokens of one sequence; remembers what penalties and its seed need.
 
     `suppressed` can never be chosen, `delayed` not among the first `min_tokens` tokens. `label`
-    gives the bytes by which a token is shown. The same seed, index and logits give the same tokens.
+    gives the bytes by which a token is shown. The same seed, index and logits give the same tokens,
+    also where some of them were not chosen but accepted, as the only ones allowed.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class Sampler:
         changed = self._adjusted(row)
         if allowed is not None and not (self._is_greedy and allowed[changed.argmax()]):
             changed = np.where(allowed, changed, _FORBIDDEN)
-        token = int(changed.argmax()) if self._is_greedy else self._draw(changed)
+        is_settled = self._is_greedy or (allowed is not None and np.count_nonzero(allowed) == 1)
+        token = int(changed.argmax()) if is_settled else self._draw(changed)
         if not np.isfinite(changed[token]):
             raise NoChoice(f"no token can be chosen: the best has the logit {changed[token]}")
         self.accept(token)
