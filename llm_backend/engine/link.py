@@ -129,15 +129,16 @@ class Link:
             self.send(Cancel(id=call.command.id))
 
     async def first(self) -> Ready | NotReady | None:
-        """The worker's first event; None if it is gone without one."""
-        while True:
-            data = await self._receive()
-            for body in self._frames.feed(data):
-                for event in events_in(body):
-                    if isinstance(event, Ready | NotReady):
-                        return event
-            if not data:
+        """The worker's first event; None if it is gone without one, or says what is no event."""
+        while data := await self._receive():
+            try:
+                for body in self._frames.feed(data):
+                    for event in events_in(body):
+                        if isinstance(event, Ready | NotReady):
+                            return event
+            except FrameError:
                 return None
+        return None
 
     async def run(self) -> None:
         """Deal out events until the worker is gone."""

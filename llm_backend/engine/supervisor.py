@@ -126,10 +126,12 @@ class Supervisor(Presence):
                 self.suspects.blame(link.suspects())
             link.lose(self._down())
             grace_s = 0 if death.must_be_killed else self._config.stop_timeout_s
-            status = await _end(process, grace_s)
-            await asyncio.wait([logging_lines], timeout=_LAST_LINES_S)
-            logging_lines.cancel()
-            self.pid = None
+            try:
+                status = await _end(process, grace_s)
+                await asyncio.wait([logging_lines], timeout=_LAST_LINES_S)
+            finally:
+                logging_lines.cancel()
+                self.pid = None
         if death.is_final:
             return death
         reason = f"The engine process {_how(status)}"
@@ -248,14 +250,18 @@ def _cores() -> int:
 
 
 async def _end(process: asyncio.subprocess.Process, grace_s: float) -> int:
-    """The exit status, once it has ended: by itself, or killed if it does not in time."""
+    """The exit status, once it has ended: by itself, or killed if it does not in time, or if
+    nobody waits any longer."""
     try:
-        async with asyncio.timeout(grace_s):
-            return await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        return await process.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        status = await process.wait()
+    return status
 
 
 def _how(status: int) -> str:

@@ -73,6 +73,8 @@ def main() -> None:
         case "hangs":
             time.sleep(60)
     worker.main()
+    if sys.argv[1] == "stays":
+        time.sleep(60)
 
 
 if __name__ == "__main__":

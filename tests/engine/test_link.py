@@ -64,6 +64,16 @@ async def test_what_came_before_a_death_is_read_before_the_death():
         await call.next()
 
 
+async def test_a_first_frame_that_is_none_is_the_end():
+    ours, theirs = socket.socketpair()
+    link = Link(*await asyncio.open_unix_connection(sock=ours))
+    theirs.sendall(b"HTTP/1.1 400 Bad Request")
+
+    assert await link.first() is None
+    link.lose(EngineDown("closed"))
+    theirs.close()
+
+
 async def test_hanging_up_cancels_only_what_has_not_finished():
     link, hub = await connected()
     left = link.call(generate(id="left"))

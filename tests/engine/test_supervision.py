@@ -87,6 +87,17 @@ async def test_it_can_be_closed_while_it_loads(tiny_llama):
     assert not is_alive(pid)
 
 
+async def test_who_hangs_while_it_exits_is_killed(tiny_llama):
+    engine = crashing(tiny_llama, "stays", stop_timeout_s=0.3)
+    engine.start()
+    await engine.ready()
+    pid = engine.pid
+    await engine.close()
+
+    assert not is_alive(pid)
+    assert engine.pid is None
+
+
 async def test_dying_at_the_first_pass_it_comes_back_without_extra_buffers(tiny_llama, caplog):
     with caplog.at_level(logging.WARNING):
         async with crashing(tiny_llama, "extra-buffers") as engine:
