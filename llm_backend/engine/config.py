@@ -26,6 +26,8 @@ class EngineConfig:
     `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where
     that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`, which
     are as many as `draft_tokens` at least.
+    A command that has ended the worker `crashes_limit` times is refused until `suspects_age_s` have
+    gone by since the last time; `suspects_limit` commands are remembered.
     `kind` None believes the file. `command` replaces the worker's command line; the number of its
     socket's file descriptor is appended. `door` is where the Unix socket is made at which at most
     `guests_limit` other processes may use the same worker; None lets nobody in.
@@ -63,6 +65,7 @@ class EngineConfig:
     quick_death_s: float = 30
     suspects_limit: int = 1024
     crashes_limit: int = 2
+    suspects_age_s: float = 3600
     log_level: str = "WARNING"
     door: Path | None = None
     guests_limit: int = 64

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from llm_backend.engine.address import Address, Publish
 from llm_backend.engine.admission import Refused, check_tokens, tokens_beyond
 from llm_backend.engine.messages import (
+    Accepted,
     Embed,
     Embedded,
     Failed,
@@ -41,6 +42,10 @@ class _Request:
         self.arrived_at = arrived_at
         self.started = 0  # how many inputs were put into a pass
         self.results: list[_Results] = []
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.inputs))
 
     @property
     def is_finished(self) -> bool:
@@ -194,12 +199,18 @@ class Embedder:
             if len(tokens) > room:
                 break
             room -= len(tokens)
+            if not request.started:
+                self._accept(request)
             request.started += 1
             planned.append((request, tokens))
             self._turns.popleft()
             if request.started < len(request.inputs):
                 self._turns.append(request)
         return planned
+
+    def _accept(self, request: _Request) -> None:
+        event = Accepted(id=request.address.id, prompt_tokens=request.tokens)
+        self._publish(request.address, event)
 
     def _expire(self, now: float) -> None:
         deadline_s = self._start.queue_deadline_s
@@ -219,7 +230,7 @@ class Embedder:
         self._publish(request.address, self._answer(request))
 
     def _answer(self, request: _Request) -> Embedded | Ranked:
-        name, tokens = request.address.id, sum(map(len, request.inputs))
+        name, tokens = request.address.id, request.tokens
         results = np.stack(request.results)
         if self._model.kind is ModelKind.RERANK:
             return Ranked(id=name, scores=results.tolist(), prompt_tokens=tokens)

@@ -5,7 +5,7 @@ import contextlib
 import time
 
 from llm_backend.engine.config import EngineConfig
-from llm_backend.engine.link import Link, Request
+from llm_backend.engine.link import Link, Suspicion
 from llm_backend.engine.messages import Ready
 from llm_backend.engine.presence import EngineState, Presence
 
@@ -25,7 +25,7 @@ class Guest(Presence):
         assert config.door is not None, "a guest needs a door"
         super().__init__(config)
         self._door = config.door
-        self._blamed: list[Request] = []  # for the end of the last connection
+        self._blamed: list[Suspicion] = []  # for the end of the last connection
 
     def start(self) -> None:
         """Begin; does not wait."""
@@ -80,8 +80,8 @@ class Guest(Presence):
 
     def _welcome(self, ready: Ready, link: Link) -> None:
         if ready.pid == self.pid:  # only the connection had ended
-            for command in self._blamed:
-                self.suspects.clear(command)
+            for suspicion in self._blamed:
+                self.suspects.clear(suspicion.command)
         self._blamed = []
         self.info, self.pid = ready.info, ready.pid
         self._link = link

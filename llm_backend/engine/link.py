@@ -1,9 +1,12 @@
 """The API process's end of one connection to a worker: commands out, each one's events in."""
 
 import asyncio
+from dataclasses import dataclass
+from enum import Enum, auto
 
 from llm_backend.engine.errors import EngineDown
 from llm_backend.engine.messages import (
+    Accepted,
     Cancel,
     Command,
     Delta,
@@ -14,6 +17,7 @@ from llm_backend.engine.messages import (
     Generate,
     NotReady,
     Probe,
+    Queued,
     Rank,
     Ready,
     Tokenize,
@@ -21,11 +25,27 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame
 
-__all__ = ["Call", "Link", "Request"]
+__all__ = ["Call", "Link", "Request", "Suspicion"]
 
 Request = Generate | Embed | Rank | Tokenize | Detokenize | Probe
 
 _RECEIVE_BYTES = 1 << 18
+_LIKELY, _POSSIBLE = 1.0, 0.5
+
+
+class _Stage(Enum):
+    SENT = auto()
+    QUEUED = auto()  # taken by the worker
+    RUNNING = auto()  # computed by it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspicion:
+    """A command that may have ended the worker; `weight` is how much of that death it answers for:
+    1, or less where others are more likely to have done it."""
+
+    command: Request
+    weight: float
 
 
 class Call:
@@ -39,6 +59,7 @@ class Call:
         self.command = command
         self.is_complete = False  # its last event has come
         self.has_shown = False  # a delta has come
+        self.stage = _Stage.SENT
         self._unfinished = command.n if isinstance(command, Generate) else 1
         self._events: dict[int | str, Event] = {}  # by choice, or by kind; in order of arrival
         self._lost: EngineDown | None = None
@@ -46,6 +67,10 @@ class Call:
 
     def put(self, event: Event) -> None:
         """Take an event that came in."""
+        if isinstance(event, Queued | Accepted):
+            self.stage = _Stage.QUEUED if isinstance(event, Queued) else _Stage.RUNNING
+            if not (isinstance(event, Accepted) and isinstance(self.command, Generate)):
+                return  # nobody waits for it
         key: int | str = event.index if isinstance(event, Delta) else type(event).__name__
         earlier = self._events.get(key)
         if isinstance(event, Delta) and isinstance(earlier, Delta):
@@ -96,12 +121,27 @@ class Link:
         """Whether there are commands under way."""
         return bool(self._calls)
 
-    def suspects(self) -> list[Request]:
-        """The commands that may have ended the worker: those under way that have shown nothing yet,
-        as what is wrong with a command shows early; all that are under way if there are none."""
+    def suspects(self) -> list[Suspicion]:
+        """The commands that may have ended the worker.
+
+        The likely ones are those it computed that have shown nothing yet, as what is wrong with a
+        command shows early, and the one that it was to take next. Others that it computed, and
+        those whose grammar it may have compiled, are possible. All others have only waited, and
+        the first of them is asked for if there is nobody else.
+        """
         calls = [call for call in self._calls.values() if not isinstance(call.command, Probe)]
-        silent = [call.command for call in calls if not call.has_shown]
-        return silent or [call.command for call in calls]
+        untaken = [call for call in calls if call.stage is _Stage.SENT]
+        running = [call for call in calls if call.stage is _Stage.RUNNING]
+        queued = [call for call in calls if call.stage is _Stage.QUEUED]
+        likely = [*(call for call in running if not call.has_shown), *untaken[:1]]
+        possible = [call for call in running if call.has_shown]
+        possible += [call for call in queued if _has_grammar(call.command)]
+        if not likely:
+            likely, possible = possible or queued[:1], []
+        return [
+            *(Suspicion(command=call.command, weight=_LIKELY) for call in likely),
+            *(Suspicion(command=call.command, weight=_POSSIBLE) for call in possible),
+        ]
 
     def send(self, command: Command) -> None:
         """Send a command that nobody waits for."""
@@ -173,3 +213,7 @@ class Link:
         call.put(event)
         if call.is_complete:
             del self._calls[event.id]
+
+
+def _has_grammar(command: Request) -> bool:
+    return isinstance(command, Generate) and command.grammar is not None

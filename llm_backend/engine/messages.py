@@ -1,10 +1,10 @@
 """What travels between the API process and the engine process: frozen values, framed as msgpack.
 
 Commands go down (`Start` first, then `Generate`, `Embed`, `Rank`, `Tokenize`, `Detokenize`,
-`Probe`, `Cancel`, `Shutdown`), events come up (`Ready` or `NotReady` first, then `Accepted`,
-`Delta`, `Embedded`, `Ranked`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every event but the
-first names the command it answers by `id`. The engine speaks tokens and text; what a chat is, it
-does not know.
+`Probe`, `Cancel`, `Shutdown`), events come up (`Ready` or `NotReady` first, then `Queued`,
+`Accepted`, `Delta`, `Embedded`, `Ranked`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every
+event but the first names the command it answers by `id`. The engine speaks tokens and text; what a
+chat is, it does not know.
 """
 
 from enum import StrEnum
@@ -31,6 +31,7 @@ __all__ = [
     "NotReady",
     "Priority",
     "Probe",
+    "Queued",
     "Rank",
     "Ranked",
     "Ready",
@@ -309,9 +310,18 @@ class NotReady(_Message, frozen=True, kw_only=True):
     message: str
 
 
+class Queued(_Message, frozen=True, kw_only=True):
+    """The command has been taken: it is one that can be answered, and waits for its place. Sent
+    before anything else is done, as `Accepted` is, so that it is known at whose command the engine
+    was if it dies.
+    """
+
+    id: str
+
+
 class Accepted(_Message, frozen=True, kw_only=True):
-    """The command passed admission; deltas follow. Always the first event of a `Generate`.
-    `prediction_tokens` are those of its prediction, as many as an answer could hold.
+    """A `Generate`, `Embed` or `Rank` has got its place and is computed from now on; its answer
+    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold.
     """
 
     id: str
@@ -415,6 +425,7 @@ class Failed(_Message, frozen=True, kw_only=True):
 Event = (
     Ready
     | NotReady
+    | Queued
     | Accepted
     | Delta
     | Embedded

@@ -73,7 +73,8 @@ class Presence:
 
 
 def _suspects(config: EngineConfig) -> Suspects:
-    limits = {"limit": config.suspects_limit, "crashes": config.crashes_limit}
+    limit, crashes, age_s = config.suspects_limit, config.crashes_limit, config.suspects_age_s
     if config.door is None:
-        return Suspects(**limits)
-    return SharedSuspects(config.door.with_suffix(".suspects"), **limits)
+        return Suspects(limit=limit, crashes=crashes, age_s=age_s)
+    path = config.door.with_suffix(".suspects")
+    return SharedSuspects(path, limit=limit, crashes=crashes, age_s=age_s)

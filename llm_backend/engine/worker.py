@@ -21,6 +21,7 @@ from llm_backend.engine.generator import Generator
 from llm_backend.engine.hub import Hub, Received
 from llm_backend.engine.llama import LlamaModel, capture_log
 from llm_backend.engine.messages import (
+    Accepted,
     Cancel,
     Command,
     Detokenize,
@@ -33,6 +34,7 @@ from llm_backend.engine.messages import (
     ModelKind,
     NotReady,
     Probe,
+    Queued,
     Rank,
     Ready,
     Shutdown,
@@ -105,6 +107,7 @@ class Worker:
         match command:
             case Generate() | Embed() | Rank():
                 self._engine.submit(address, command, time.monotonic())
+                self._publish(address, Queued(id=command.id))
             case Cancel():
                 self._engine.cancel(address)
             case Tokenize():
@@ -145,11 +148,13 @@ class Worker:
 
     def _publish(self, address: Address, event: Event) -> None:
         """Sends with what else the turn makes, unless that takes long: then the other process is at
-        work on the first events while this one chooses the tokens of the others."""
+        work on the first events while this one chooses the tokens of the others. What is worked on
+        next is told before."""
         if not self._outgoing:
             self._held_since = time.monotonic()
         self._outgoing[address.connection].append(event)
-        if time.monotonic() - self._held_since > _HOLD_S:
+        is_next = isinstance(event, Queued | Accepted)
+        if is_next or time.monotonic() - self._held_since > _HOLD_S:
             self._send()
 
     def _send(self) -> None:

@@ -37,6 +37,14 @@ class DiesOfWord(Generator):
         super().submit(address, command, now)
 
 
+class DiesComputingWord(Generator):
+    def _forward(self, work):
+        for item in work:
+            if "deadly" in str(self._requests[item.sequence.request].command.prompt):
+                die()
+        return super()._forward(work)
+
+
 class FailsOfWord(Generator):
     def submit(self, address, command, now) -> None:
         if "broken" in str(command.prompt):
@@ -66,6 +74,8 @@ def main() -> None:
             worker.LlamaModel = DiesAlways
         case "word":
             worker.Generator = DiesOfWord
+        case "computing":
+            worker.Generator = DiesComputingWord
         case "fails":
             worker.Generator = FailsOfWord
         case "says-why":

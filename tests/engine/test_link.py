@@ -8,7 +8,15 @@ import pytest
 from llm_backend.engine.errors import EngineDown
 from llm_backend.engine.hub import Hub
 from llm_backend.engine.link import Call, Link
-from llm_backend.engine.messages import Accepted, Cancel, Delta, FinishReason, Tokenized
+from llm_backend.engine.messages import (
+    Accepted,
+    Cancel,
+    Delta,
+    Embed,
+    FinishReason,
+    Queued,
+    Tokenized,
+)
 from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame
 from tests.engine.fakes import generate
 
@@ -84,6 +92,57 @@ async def test_hanging_up_cancels_only_what_has_not_finished():
     assert [item.command for item in hub.poll(1)] == [left.command, Cancel(id="left")]
     link.lose(EngineDown("closed"))
     hub.drop(1)
+
+
+async def blamed(
+    *sent: str, queued: str = "", accepted: str = "", shown: str = "", held: str = ""
+) -> dict[str, float]:
+    """Whom the death of a worker is laid to, of requests that have come so far; those `held` follow
+    a grammar."""
+    link, hub = await connected()
+    for name in sent:
+        link.call(generate(id=name, grammar="start: /a/" if name in held else None))
+    events = [Queued(id=name) for name in queued + accepted + shown]
+    events += [Accepted(id=name, prompt_tokens=1) for name in accepted + shown]
+    events += [Delta(id=name, index=0, text="a", completion_tokens=1) for name in shown]
+    hub.send(1, events)
+    hub.drop(1)
+    await link.run()
+    suspicions = link.suspects()
+    link.lose(EngineDown("dead"))
+    return {one.command.id: one.weight for one in suspicions}
+
+
+async def test_who_only_waited_is_not_blamed_for_a_death():
+    assert await blamed(*"abcd", queued="cd", accepted="ab") == {"a": 1, "b": 1}
+
+
+async def test_who_has_shown_something_is_blamed_less_while_others_have_not():
+    assert await blamed(*"abc", queued="c", accepted="b", shown="a") == {"a": 0.5, "b": 1}
+    assert await blamed(*"abc", queued="c", shown="ab") == {"a": 1, "b": 1}
+
+
+async def test_of_those_that_were_not_taken_only_the_next_is_blamed():
+    assert await blamed(*"abcd", shown="a", queued="b") == {"a": 0.5, "c": 1}
+
+
+async def test_who_waits_for_its_grammar_may_be_to_blame():
+    assert await blamed(*"abc", queued="bc", accepted="a", held="c") == {"a": 1, "c": 0.5}
+
+
+async def test_where_all_have_waited_the_first_is_blamed():
+    assert await blamed(*"ab", queued="ab") == {"a": 1}
+
+
+async def test_nobody_reads_how_far_an_embedding_is():
+    call = Call(Embed(id="1", inputs=["a"]))
+    for event in (Queued(id="1"), Accepted(id="1", prompt_tokens=1)):
+        call.put(event)
+    assert not call.is_complete
+
+    call.put(Tokenized(id="1", tokens=[]))
+
+    assert isinstance(await call.next(), Tokenized)
 
 
 async def test_a_peer_that_does_not_read_is_cut_off():

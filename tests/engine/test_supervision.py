@@ -76,6 +76,23 @@ async def test_a_bystander_of_two_deaths_is_not_refused(tiny_llama):
         assert await answer(engine, request("bystander", max_tokens=None))
 
 
+async def test_who_waited_for_a_slot_at_two_deaths_is_not_refused(tiny_llama):
+    async with crashing(tiny_llama, "computing", slots=1) as engine:
+        for _ in range(2):
+            await engine.ready()
+            prompts = ("a deadly prompt", "the cat", "a house")
+            asked = [engine.generate(request(prompt, name=prompt)) for prompt in prompts]
+            lost = await asyncio.gather(*asked, return_exceptions=True)
+            assert any(isinstance(error, EngineDown) for error in lost)
+        await engine.ready()
+
+        for prompt in prompts[1:]:
+            assert await answer(engine, request(prompt))
+        with pytest.raises(EngineRefused) as caught:
+            await engine.generate(request("a deadly prompt"))
+        assert caught.value.failure is Failure.CRASHED
+
+
 async def test_it_can_be_closed_while_it_loads(tiny_llama):
     engine = crashing(tiny_llama, "hangs")
     engine.start()

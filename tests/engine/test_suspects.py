@@ -1,30 +1,95 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llm_backend.engine.link import Suspicion
 from llm_backend.engine.messages import Generate
-from llm_backend.engine.suspects import Suspects
+from llm_backend.engine.suspects import SharedSuspects, Suspects
+
+LIMITS = {"limit": 10, "crashes": 2, "age_s": 60}
 
 
 def command(prompt: str, name: str = "1") -> Generate:
     return Generate(id=name, prompt=prompt)
 
 
-def test_the_same_content_is_convicted_whatever_its_name():
-    suspects = Suspects(limit=10, crashes=2)
-    suspects.blame([command("a", "1")])
-    suspects.blame([command("a", "2"), command("b")])
+def suspicion(prompt: str, name: str = "1", weight: float = 1) -> Suspicion:
+    return Suspicion(command=command(prompt, name), weight=weight)
+
+
+@pytest.fixture(params=["of one process", "of several"])
+def suspects_of(request, tmp_path) -> Callable[..., Suspects]:
+    """Makes suspects of either kind."""
+    if request.param == "of one process":
+        return lambda **fields: Suspects(**{**LIMITS, **fields})
+    return lambda **fields: SharedSuspects(tmp_path / "suspects", **{**LIMITS, **fields})
+
+
+def test_the_same_content_is_convicted_whatever_its_name(suspects_of):
+    suspects = suspects_of()
+    suspects.blame([suspicion("a", "1")])
+    suspects.blame([suspicion("a", "2"), suspicion("b")])
 
     assert suspects.is_convicted(command("a", "3"))
     assert not suspects.is_convicted(command("b"))
 
 
-def test_an_answer_clears_a_suspect():
-    suspects = Suspects(limit=10, crashes=1)
-    suspects.blame([command("a")])
+def test_an_answer_clears_a_suspect(suspects_of):
+    suspects = suspects_of(crashes=1)
+    suspects.blame([suspicion("a")])
     suspects.clear(command("a"))
 
     assert not suspects.is_convicted(command("a"))
 
 
-def test_only_so_many_are_remembered():
-    suspects = Suspects(limit=2, crashes=1)
-    suspects.blame([command("a"), command("b"), command("c")])
+def test_only_so_many_are_remembered(suspects_of):
+    suspects = suspects_of(limit=2, crashes=1)
+    suspects.blame([suspicion("a"), suspicion("b"), suspicion("c")])
 
     assert [suspects.is_convicted(command(prompt)) for prompt in "abc"] == [False, True, True]
+
+
+def test_who_is_less_likely_to_blame_is_convicted_later(suspects_of):
+    suspects = suspects_of()
+    convictions = []
+    for _ in range(4):
+        suspects.blame([suspicion("a", weight=0.5)])
+        convictions.append(suspects.is_convicted(command("a")))
+
+    assert convictions == [False, False, False, True]
+
+
+def test_a_death_is_forgotten_with_time(suspects_of):
+    now = 0.0
+    suspects = suspects_of(clock=lambda: now)
+    suspects.blame([suspicion("a"), suspicion("b")])
+    now = 50.0
+    suspects.blame([suspicion("a")])
+    now = 100.0
+    suspects.blame([suspicion("b")])
+
+    assert suspects.is_convicted(command("a"))
+    assert not suspects.is_convicted(command("b"))
+    now = 111.0
+    assert not suspects.is_convicted(command("a"))
+
+
+def test_several_processes_convict_together(tmp_path):
+    one, other = (SharedSuspects(tmp_path / "suspects", **LIMITS) for _ in range(2))
+    for suspects in (one, other):
+        suspects.blame([suspicion("a")])
+
+    assert one.is_convicted(command("a"))
+
+
+def test_a_file_that_is_half_written_counts_as_empty(tmp_path):
+    path: Path = tmp_path / "suspects"
+    suspects = SharedSuspects(path, **LIMITS)
+    suspects.blame([suspicion("a"), suspicion("b")])
+    path.write_bytes(path.read_bytes()[:-5])
+
+    assert not suspects.is_convicted(command("a"))
+    for _ in range(2):
+        suspects.blame([suspicion("a")])
+    assert suspects.is_convicted(command("a"))
