@@ -21,7 +21,7 @@ from llm_backend.backends.base import (
     Usage,
 )
 from llm_backend.backends.chat_choice import ChatChoice
-from llm_backend.backends.dialect import Dialect
+from llm_backend.backends.dialect import Dialect, Prompt
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
 from llm_backend.engine.messages import Delta, Embedded, Failure, Generate, ModelKind, Ranked
@@ -62,8 +62,7 @@ class LocalModel:
 
     async def chat(self, request: Chat) -> "Answer":
         """Admits a chat."""
-        dialect = await self._spoken()
-        prompt = dialect.prompt(request)
+        prompt = await self._prompt(request)
         return await self._generate(
             prompt.text,
             request.limits,
@@ -81,7 +80,7 @@ class LocalModel:
 
     async def prompt_tokens(self, request: Chat) -> int:
         """How many tokens a chat's prompt has."""
-        prompt = (await self._spoken()).prompt(request)
+        prompt = await self._prompt(request)
         with _translated(prompt="messages"):
             return len(await self.engine.tokenize(prompt.text, add_bos=prompt.add_bos))
 
@@ -167,6 +166,20 @@ class LocalModel:
         with _translated():
             info = await self.engine.ready()
         return info.bos_token or info.eos_token
+
+    async def _prompt(self, request: Chat) -> Prompt:
+        """The chat as this model reads it; raises `ContextLengthExceeded` before the work of
+        rendering if there are more messages than the context has tokens."""
+        dialect = await self._spoken()
+        info = self.engine.info
+        assert info is not None, "a model that is spoken to was ready"
+        if len(request.messages) > info.context_tokens:
+            raise errors.ContextLengthExceeded(
+                f"{len(request.messages)} messages cannot fit a context of {info.context_tokens} "
+                "tokens. Leave out the oldest.",
+                param="messages",
+            )
+        return dialect.prompt(request)
 
     async def _spoken(self) -> Dialect:
         if self._dialect is None:
