@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     )
     queue_limit: int = Field(256, ge=1, description="Requests that wait for a model at most.")
     queue_deadline_s: float = Field(60, gt=0, description="Seconds a request waits at most.")
+    batch_queue_limit: int = Field(
+        256, ge=1, description="Requests of `service_tier: flex` that wait besides, at most."
+    )
+    batch_queue_deadline_s: float = Field(
+        3600, gt=0, description="Seconds a request of `service_tier: flex` waits at most."
+    )
 
     # upstream
     openai_api_key: SecretStr | None = Field(

@@ -28,6 +28,8 @@ class EngineConfig:
     are as many as `draft_tokens` at least.
     A command that has ended the worker `crashes_limit` times is refused until `suspects_age_s` have
     gone by since the last time; `suspects_limit` commands are remembered.
+    At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch requests have
+    bounds of their own, so that they neither keep others out nor end before these have gone.
     `kind` None believes the file. `command` replaces the worker's command line; the number of its
     socket's file descriptor is appended. `door` is where the Unix socket is made at which at most
     `guests_limit` other processes may use the same worker; None lets nobody in.
@@ -51,6 +53,8 @@ class EngineConfig:
     kind: ModelKind | None = None
     queue_limit: int = 256
     queue_deadline_s: float = 60
+    batch_queue_limit: int = 256
+    batch_queue_deadline_s: float = 3600
     choices_limit: int = 128
     stops_limit: int = 64
     inputs_limit: int = 2048

@@ -7,6 +7,7 @@ pass runs. Both threads leave Python alone while they work.
 """
 
 import json
+import logging
 import re
 import threading
 from collections import OrderedDict
@@ -26,7 +27,9 @@ from llm_backend.engine.model import Vocabulary
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-__all__ = ["CompiledGrammar", "Constraint", "GrammarError", "Grammars"]
+__all__ = ["CompiledGrammar", "CompilerError", "Constraint", "GrammarError", "Grammars"]
+
+_log = logging.getLogger("llm_backend.engine.constraint")
 
 _STACK_BYTES = 1 << 10  # of the compiler's stack a byte of grammar: rules in rules make it recurse
 _GBNF = re.compile(r"^\s*[\w-]+\s*::=", re.MULTILINE)
@@ -35,6 +38,10 @@ _GBNF_RULES = 500  # converting them takes the square of their number
 _WORD_BITS = 32
 _MESSAGE_LENGTH = 300  # characters of the native code's complaint that are passed on
 _CONTROL = "\x02"  # a character that no token has beside others
+
+
+class CompilerError(Exception):
+    """The compiler went wrong over a grammar, which may be a good one."""
 
 
 class Constraint:
@@ -107,14 +114,20 @@ class Grammars:
         self._looker = ThreadPoolExecutor(1, "grammar-looker")
 
     def compile(self, grammar: str) -> "Future[CompiledGrammar]":
-        """The grammar, once it is ready; it fails with `GrammarError` if it is none."""
+        """The grammar, once it is ready; it fails with `GrammarError` if it is none, and with
+        `CompilerError` if that could not be found out, which is tried anew the next time."""
         known = self._kept.get(grammar)
-        if known is None:
+        if known is None or _went_wrong(known):
             known = self._kept[grammar] = self._submit(grammar)
             if len(self._kept) > self._limits.kept:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(grammar)
         return known
+
+    def give_up(self, grammar: str, compiled: "Future[CompiledGrammar]") -> None:
+        """Nobody waits for what `compile` gave: it is not begun, unless it has been already."""
+        if compiled.cancel() and self._kept.get(grammar) is compiled:
+            del self._kept[grammar]
 
     def look_ahead(self, constraints: Sequence[Constraint]) -> "Future[None]":
         """Find out what each allows next, beside whatever the caller does until it is done."""
@@ -128,9 +141,20 @@ class Grammars:
     def _submit(self, grammar: str) -> "Future[CompiledGrammar]":
         before = threading.stack_size(self._limits.bytes * _STACK_BYTES)
         try:
-            return self._compiler.submit(self._compiled, grammar)
+            return self._compiler.submit(self._compile, grammar)
         finally:
             threading.stack_size(before)
+
+    def _compile(self, grammar: str) -> CompiledGrammar:
+        """In the compiler's thread: whatever happens there ends one grammar, never the worker."""
+        try:
+            return self._compiled(grammar)
+        except GrammarError:
+            raise
+        except BaseException as error:  # a panic of native code is not even an `Exception`
+            _log.exception("engine.grammar_failed")
+            message = f"The grammar could not be compiled: {type(error).__name__}."
+            raise CompilerError(message) from error
 
     def _compiled(self, grammar: str) -> CompiledGrammar:
         from llguidance import LLMatcher
@@ -233,6 +257,10 @@ class _Tokens:
     @cached_property
     def _longest(self) -> int:
         return max(map(len, self._plain), default=0)
+
+
+def _went_wrong(compiled: "Future[CompiledGrammar]") -> bool:
+    return compiled.done() and isinstance(compiled.exception(), CompilerError)
 
 
 def _lark(gbnf: str) -> str:

@@ -104,6 +104,9 @@ class Embedder:
         for address in [address for address in self._requests if address.connection == connection]:
             self.cancel(address)
 
+    def rest(self) -> None:
+        """Nothing is made beside the passes, so there is nothing to wait for."""
+
     def turn(self, now: float) -> None:
         """Fill a pass, compute, publish."""
         self._expire(now)

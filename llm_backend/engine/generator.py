@@ -1,9 +1,7 @@
 """Text generation: `Generate` commands in, deltas out, one forward pass for all of them a turn."""
 
-from concurrent.futures import Future, wait
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +9,8 @@ from llm_backend.engine.address import Address, Publish
 from llm_backend.engine.admission import Bounds, Refused, answers_wanted
 from llm_backend.engine.answer import Answer
 from llm_backend.engine.cache import Cache
-from llm_backend.engine.constraint import CompiledGrammar, GrammarError, Grammars
+from llm_backend.engine.compiling import Compiling
+from llm_backend.engine.constraint import CompilerError, GrammarError, Grammars
 from llm_backend.engine.messages import (
     Accepted,
     Delta,
@@ -20,12 +19,14 @@ from llm_backend.engine.messages import (
     Failure,
     Generate,
     ModelKind,
+    Priority,
     Rank,
     Start,
     Status,
 )
 from llm_backend.engine.model import Model, NoRoom
 from llm_backend.engine.refusal import unsupported
+from llm_backend.engine.request import Request
 from llm_backend.engine.sampling import NoChoice, Row
 from llm_backend.engine.scheduler import Admitted, Scheduler, Work
 from llm_backend.engine.sequence import Sequence
@@ -34,28 +35,16 @@ from llm_backend.engine.statistics import Statistics
 
 __all__ = ["Generator"]
 
-_COMPILING_S = 0.002  # how long to wait for a grammar before looking for commands again
+_REST_S = 0.002  # how long to wait for a grammar before looking for commands again
 _COPY_SHARE = 128  # copying a slot costs about as much as computing this part of a context
 
 
-class _Request:
-    """A command and its answers."""
+@dataclass(frozen=True, kw_only=True)
+class _Queue:
+    """How many requests of a priority may wait, and how long each."""
 
-    def __init__(self, address: Address, command: Generate, answers: list[Answer]) -> None:
-        self.address = address
-        self.command = command
-        self.answers = answers
-        self.is_accepted = False
-
-    @property
-    def is_finished(self) -> bool:
-        return all(answer.is_finished for answer in self.answers)
-
-    def best(self) -> list[Delta]:
-        """The answers that were held back: the best `n`, best first, numbered anew."""
-        ranked = sorted(self.answers, key=lambda answer: -answer.quality)
-        deltas = [answer.held for answer in ranked[: self.command.n] if answer.held is not None]
-        return [msgspec.structs.replace(delta, index=index) for index, delta in enumerate(deltas)]
+    limit: int
+    deadline_s: float
 
 
 class Generator:
@@ -64,8 +53,14 @@ class Generator:
     def __init__(self, model: Model, start: Start, publish: Publish) -> None:
         self._model = model
         self._bounds = Bounds.of(start, model.context_tokens)
-        self._queue_limit = start.queue_limit
-        self._queue_deadline_s = start.queue_deadline_s
+        self._queues = {
+            Priority.INTERACTIVE: _Queue(
+                limit=start.queue_limit, deadline_s=start.queue_deadline_s
+            ),
+            Priority.BATCH: _Queue(
+                limit=start.batch_queue_limit, deadline_s=start.batch_queue_deadline_s
+            ),
+        }
         self._publish = publish
         self.statistics = Statistics()
         cache = Cache(
@@ -81,21 +76,21 @@ class Generator:
         self._speculation = Speculation(start.draft_tokens)
         self._has_room = True  # cells have not just run out
         self._grammars = Grammars(model.vocabulary, start.grammars)
-        self._compiling: dict[_Request, Future[CompiledGrammar]] = {}
-        self._requests: dict[Address, _Request] = {}
+        self._compiling = Compiling(self._grammars)
+        self._requests: dict[Address, Request] = {}
         self._answers: dict[Sequence, Answer] = {}  # those not finished
 
     @property
     def is_idle(self) -> bool:
         """Whether a turn would have nothing to do."""
-        return self._scheduler.is_idle and not self._compiling
+        return self._scheduler.is_idle and self._compiling.is_empty
 
     def status(self, name: str) -> Status:
         """What is going on, as the answer to the probe `name`."""
         return Status(
             id=name,
             running=len(self._scheduler.running),
-            waiting=self._scheduler.queue_length,
+            waiting=len(self._waiting()),
             held_tokens=self._scheduler.held_tokens,
             **asdict(self.statistics),
         )
@@ -104,19 +99,21 @@ class Generator:
         """Admit a command to the queue, or raise `Refused`."""
         if not isinstance(command, Generate):
             raise unsupported(ModelKind.CHAT, command)
-        request = _Request(address, command, self._answers_to(address, command, now))
+        request = Request(address, command, self._answers_to(address, command, now), now)
+        if command.grammar is not None or request.needs_slot:
+            self._check_queue(request.priority)
+        self._requests[address] = request
         if command.grammar is None:
             self._enqueue(request)
-            return
-        self._requests[address] = request
-        self._compiling[request] = self._grammars.compile(command.grammar)
+        else:
+            self._compiling.add(request, command.grammar)
 
     def cancel(self, address: Address) -> None:
         """Forget a request; its slots are free at once."""
         request = self._requests.pop(address, None)
         if request is None:
             return
-        self._compiling.pop(request, None)
+        self._compiling.remove(request)
         for answer in request.answers:
             if self._answers.pop(answer.sequence, None) is not None:
                 self._scheduler.remove(answer.sequence)
@@ -125,6 +122,11 @@ class Generator:
         """Forget all requests of a connection that is gone."""
         for address in [address for address in self._requests if address.connection == connection]:
             self.cancel(address)
+
+    def rest(self) -> None:
+        """Wait a moment if there is nothing to do before a grammar is ready."""
+        if self._scheduler.is_idle and not self._compiling.is_empty:
+            self._compiling.rest(_REST_S)
 
     def turn(self, now: float) -> None:
         """Admit, plan, compute, choose, publish."""
@@ -174,39 +176,41 @@ class Generator:
         vocabulary = self._model.vocabulary
         return [Answer(command, one, vocabulary, prompt.prediction) for one in sequences]
 
+    def _waiting(self) -> list[Request]:
+        """Those that no slot was given to yet, whether their grammar is ready or not."""
+        return [request for request in self._requests.values() if not request.is_accepted]
+
+    def _check_queue(self, priority: Priority) -> None:
+        """Raise `Refused` if no more of a priority may wait."""
+        limit = self._queues[priority].limit
+        waiting = sum(request.priority is priority for request in self._waiting())
+        if waiting >= limit + self._scheduler.free_slots:
+            raise Refused(Failure.QUEUE_FULL, f"{limit} requests are waiting already; try later.")
+
     def _take_compiled(self) -> None:
-        """Queue the requests whose grammar is ready, and refuse those whose grammar is none."""
-        if self._compiling and self._scheduler.is_idle:
-            wait(self._compiling.values(), _COMPILING_S, "FIRST_COMPLETED")
-        ready = [request for request, grammar in self._compiling.items() if grammar.done()]
-        for request in ready:
-            grammar = self._compiling.pop(request)
+        """Queue the requests whose grammar is ready, and fail those whose grammar is none."""
+        for request, grammar in self._compiling.take_ready():
             try:
                 compiled = grammar.result()
-                self._enqueue(request)
             except GrammarError as error:
                 self._fail(request, Failure.INVALID, str(error), "grammar")
-            except Refused as refusal:
-                self._fail(request, refusal.failure, str(refusal), refusal.field)
-            else:
-                for answer in request.answers:
-                    answer.constraint = compiled.constraint()
+                continue
+            except CompilerError as error:
+                self._fail(request, Failure.INTERNAL, str(error))
+                continue
+            for answer in request.answers:
+                answer.constraint = compiled.constraint()
+            self._enqueue(request)
 
-    def _enqueue(self, request: _Request) -> None:
-        """Let a request wait for its slot, or raise `Refused`."""
-        first = request.answers[0].sequence
-        if first.is_full and not first.needs_prompt_logits:
+    def _enqueue(self, request: Request) -> None:
+        """Let a request wait for its slot, if it needs one."""
+        if not request.needs_slot:
             self._answer_at_once(request)
             return
-        if self._scheduler.queue_length >= self._queue_limit + self._scheduler.free_slots:
-            raise Refused(
-                Failure.QUEUE_FULL, f"{self._queue_limit} requests are waiting already; try later."
-            )
-        self._requests[request.address] = request
         self._answers.update({answer.sequence: answer for answer in request.answers})
         self._scheduler.add(*(answer.sequence for answer in request.answers))
 
-    def _answer_at_once(self, request: _Request) -> None:
+    def _answer_at_once(self, request: Request) -> None:
         """No token is wanted, and nothing must be computed."""
         self._accept(request)
         for answer in request.answers:
@@ -214,10 +218,16 @@ class Generator:
         self._close(request)
 
     def _expire(self, now: float) -> None:
-        overdue = self._scheduler.overdue(now - self._queue_deadline_s)
-        message = f"No slot became free within {self._queue_deadline_s:g} seconds; try later."
-        for address in {sequence.request for sequence in overdue}:
-            self._fail(self._requests[address], Failure.QUEUE_DEADLINE, message)
+        for request in self._waiting():
+            deadline_s = self._queues[request.priority].deadline_s
+            if now - request.arrived_at > deadline_s:
+                late = (
+                    "Its grammar was not ready"
+                    if request in self._compiling
+                    else "No slot became free"
+                )
+                message = f"{late} within {deadline_s:g} seconds; try later."
+                self._fail(request, Failure.QUEUE_DEADLINE, message)
 
     def _place(self, admitted: Admitted) -> None:
         sequence, placement = admitted.sequence, admitted.placement
@@ -228,7 +238,7 @@ class Generator:
             self._scheduler.recompute(sequence)
         self._accept(self._requests[sequence.request])
 
-    def _accept(self, request: _Request) -> None:
+    def _accept(self, request: Request) -> None:
         if request.is_accepted:
             return
         request.is_accepted = True
@@ -318,7 +328,7 @@ class Generator:
             self._retire(request, answer)
         return kept
 
-    def _retire(self, request: _Request, answer: Answer) -> None:
+    def _retire(self, request: Request, answer: Answer) -> None:
         del self._answers[answer.sequence]
         self._scheduler.remove(answer.sequence)
         if request.is_finished:
@@ -335,17 +345,17 @@ class Generator:
         else:
             self._scheduler.recompute(sequence)
 
-    def _show(self, request: _Request, delta: Delta | None) -> None:
+    def _show(self, request: Request, delta: Delta | None) -> None:
         if delta is not None:
             self._publish(request.address, delta)
 
-    def _close(self, request: _Request) -> None:
+    def _close(self, request: Request) -> None:
         self._requests.pop(request.address, None)
         for delta in request.best():
             self._show(request, delta)
 
     def _fail(
-        self, request: _Request, failure: Failure, message: str, field: str | None = None
+        self, request: Request, failure: Failure, message: str, field: str | None = None
     ) -> None:
         self.cancel(request.address)
         event = Failed(id=request.address.id, failure=failure, message=message, field=field)

@@ -179,6 +179,8 @@ class Start(_Message, frozen=True, kw_only=True):
     kind: ModelKind | None
     queue_limit: int
     queue_deadline_s: float
+    batch_queue_limit: int
+    batch_queue_deadline_s: float
     choices_limit: int
     stops_limit: int
     inputs_limit: int
@@ -398,12 +400,12 @@ class Status(_Message, frozen=True, kw_only=True):
     """The answer to `Probe`: what is going on, and sums since the worker was started.
 
     `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
-    of a batch. `busy_s` is the time spent in turns.
+    of a batch. `busy_s` is the time spent in turns, without rests.
     """
 
     id: str
     running: int  # sequences or inputs that have their place
-    waiting: int  # requests in the queue
+    waiting: int  # requests that have had no slot yet: in the queue, or their grammar is compiled
     held_tokens: int  # in KV cells, of running and of finished sequences
     passes: int
     sequences: int

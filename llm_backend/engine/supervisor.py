@@ -223,6 +223,8 @@ class Supervisor(Presence):
             kind=config.kind,
             queue_limit=config.queue_limit,
             queue_deadline_s=config.queue_deadline_s,
+            batch_queue_limit=config.batch_queue_limit,
+            batch_queue_deadline_s=config.batch_queue_deadline_s,
             choices_limit=config.choices_limit,
             stops_limit=config.stops_limit,
             inputs_limit=config.inputs_limit,

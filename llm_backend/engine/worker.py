@@ -85,7 +85,8 @@ class Worker:
         self._inbox.extend(self._hub.poll(None if is_idle else 0))
         while self._inbox:
             self._take(self._inbox.popleft())
-        started_at = time.monotonic()
+        self._engine.rest()
+        started_at = time.monotonic()  # a rest is not work: what passes cost is learnt from this
         self._engine.turn(started_at)
         self._engine.statistics.busy_s += time.monotonic() - started_at
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,20 @@ class FakeVocabulary:
 
     def text(self, tokens: list[int]) -> str:
         return b"".join(map(self.piece, tokens)).decode()
+
+
+class SlowVocabulary(FakeVocabulary):
+    """Grammars for it are not compiled before `gate` is set, and none while it `is_broken`."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.is_broken = False
+
+    def label(self, token: int) -> bytes:
+        assert self.gate.wait(30), "nobody opened the gate"
+        if self.is_broken:
+            raise RuntimeError("no token has a label")
+        return super().label(token)
 
 
 class FakeModel:
@@ -195,6 +210,8 @@ def start(**fields: object) -> Start:
         "kind": None,
         "queue_limit": 1000,
         "queue_deadline_s": 60,
+        "batch_queue_limit": 1000,
+        "batch_queue_deadline_s": 3600,
         "choices_limit": 8,
         "stops_limit": 4,
         "inputs_limit": 16,

@@ -1,10 +1,28 @@
+from collections.abc import Iterator
+
 import pytest
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.admission import Refused
 from llm_backend.engine.generator import Generator
-from llm_backend.engine.messages import Accepted, Delta, Embed, Failed, Failure, Sampling
-from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, start
+from llm_backend.engine.messages import (
+    Accepted,
+    Delta,
+    Embed,
+    Failed,
+    Failure,
+    Priority,
+    Sampling,
+)
+from tests.engine.fakes import (
+    LETTERS,
+    FakeModel,
+    Outbox,
+    SlowVocabulary,
+    generate,
+    greedy,
+    start,
+)
 
 
 class Bench:
@@ -19,11 +37,12 @@ class Bench:
         for command in commands:
             self.generator.submit(Address(1, command.id), command, now)
 
-    def run(self, turns: int = 1000) -> None:
+    def run(self, turns: int = 1000, now: float = 0) -> None:
         for _ in range(turns):
             if self.generator.is_idle:
                 return
-            self.generator.turn(0)
+            self.generator.rest()
+            self.generator.turn(now)
         raise AssertionError("it does not come to an end")
 
     def answer(self, command) -> list[Delta]:
@@ -37,6 +56,23 @@ class Bench:
 
     def text(self, name: str, index: int = 0) -> str:
         return "".join(delta.text for delta in self.deltas(name, index))
+
+    def failures(self, name: str) -> list[Failure]:
+        events = self.outbox.events.get(name, [])
+        return [event.failure for event in events if isinstance(event, Failed)]
+
+    def compiled(self) -> list:
+        """The grammars that were asked for, and what became of them."""
+        return list(self.generator._grammars._kept.items())
+
+
+@pytest.fixture
+def slow() -> Iterator[Bench]:
+    """A bench with one slot for which no grammar is compiled before its gate is opened."""
+    model = FakeModel(slots=1)
+    model.vocabulary = SlowVocabulary()
+    yield Bench(model, queue_limit=2, queue_deadline_s=10)
+    model.vocabulary.gate.set()
 
 
 def refusal(bench: Bench, command) -> Refused:
@@ -342,6 +378,113 @@ def test_who_waits_too_long_is_told_and_was_never_accepted():
     assert event.failure is Failure.QUEUE_DEADLINE
     bench.run()
     assert bench.text("a") == greedy("abc", 8)
+
+
+def test_a_request_that_talks_is_never_late_however_long_its_other_answers_wait():
+    bench = Bench(FakeModel(slots=1), queue_deadline_s=10)
+    bench.submit(generate("abc", n=3))
+    bench.generator.turn(5)
+    bench.run(now=100)
+
+    assert [bench.text("1", index) for index in range(3)] == [greedy("abc", 8)] * 3
+    assert not bench.failures("1")
+
+
+def test_who_waits_for_a_second_slot_only_is_not_in_the_queue():
+    bench = Bench(FakeModel(slots=1))
+    bench.submit(generate("abc", id="a", n=3), generate("abc", id="b"))
+    bench.generator.turn(0)
+
+    assert bench.generator.status("s").waiting == 1
+
+
+def test_batch_requests_wait_longer_than_others_but_not_for_ever():
+    bench = Bench(FakeModel(slots=1), queue_deadline_s=10, batch_queue_deadline_s=100)
+    bench.submit(
+        generate("abc", id="talks", max_tokens=None, ignore_eos=True),
+        generate("abc", id="person"),
+        generate("abc", id="job", priority=Priority.BATCH),
+    )
+    bench.generator.turn(0)
+    bench.generator.turn(99)
+    early = bench.failures("person"), bench.failures("job")
+    bench.generator.turn(101)
+
+    assert early == ([Failure.QUEUE_DEADLINE], [])
+    assert bench.failures("job") == [Failure.QUEUE_DEADLINE]
+
+
+def test_batch_requests_keep_nobody_else_out_of_the_queue():
+    bench = Bench(FakeModel(slots=1), queue_limit=1, batch_queue_limit=2)
+    bench.submit(*(generate("abc", id=name, priority=Priority.BATCH) for name in "abc"))
+    refused = refusal(bench, generate("abc", id="d", priority=Priority.BATCH))
+    bench.submit(generate("xyz", id="person"))
+    bench.run()
+
+    assert refused.failure is Failure.QUEUE_FULL
+    assert bench.text("person") == greedy("xyz", 8)
+
+
+def test_requests_whose_grammar_is_compiled_are_in_the_queue(slow):
+    slow.submit(*(generate(id=name, grammar=f'start: "{name}"') for name in "abc"))
+
+    assert slow.generator.status("s").waiting == 3
+    assert refusal(slow, generate(id="d", grammar='start: "d"')).failure is Failure.QUEUE_FULL
+    assert refusal(slow, generate(id="e")).failure is Failure.QUEUE_FULL
+
+
+def test_who_waits_too_long_for_a_grammar_is_told(slow):
+    slow.submit(generate(grammar='start: "a"'))
+    slow.generator.turn(9)
+    early = slow.failures("1")
+    slow.generator.turn(11)
+
+    assert early == []
+    assert slow.failures("1") == [Failure.QUEUE_DEADLINE]
+    assert slow.generator.is_idle
+
+
+def test_a_grammar_that_nobody_waits_for_is_not_compiled(slow):
+    slow.submit(
+        generate(id="first", grammar='start: "a"'),
+        *(generate(id=name, grammar='start: "b"') for name in ("second", "third")),
+    )
+    (left,) = {future for grammar, future in slow.compiled() if '"b"' in grammar}
+    slow.generator.cancel(Address(1, "second"))
+    shared = left.cancelled()
+    slow.generator.cancel(Address(1, "third"))
+
+    assert not shared
+    assert left.cancelled()
+    slow.submit(generate(id="fourth", grammar='start: "b"'))
+    slow.model.vocabulary.gate.set()
+    slow.run()
+    assert slow.text("fourth") == "b"
+
+
+def test_a_compiler_that_goes_wrong_fails_one_request_and_is_asked_again(slow):
+    slow.model.vocabulary.is_broken = True
+    slow.model.vocabulary.gate.set()
+    slow.submit(generate(id="a", grammar='start: "a"'), generate("abc", id="b"))
+    slow.run()
+    slow.model.vocabulary.is_broken = False
+    slow.submit(generate(id="c", grammar='start: "a"'))
+    slow.run()
+
+    assert slow.failures("a") == [Failure.INTERNAL]
+    assert slow.text("b") == greedy("abc", 8)
+    assert slow.text("c") == "a"
+
+
+def test_a_grammar_that_is_none_fails_one_request_by_its_field():
+    bench = Bench()
+    grammar = 'start: %json {"multipleOf": true}'
+    bench.submit(generate(id="a", grammar=grammar), generate("abc", id="b"))
+    bench.run()
+
+    (failed,) = bench.outbox.events["a"]
+    assert (failed.failure, failed.field) == (Failure.INVALID, "grammar")
+    assert bench.text("b") == greedy("abc", 8)
 
 
 def test_a_cancelled_request_frees_its_slot_and_says_nothing_more():
