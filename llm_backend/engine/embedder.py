@@ -26,6 +26,7 @@ from llm_backend.engine.model import Model
 from llm_backend.engine.pairs import PairTokenizer
 from llm_backend.engine.refusal import unsupported
 from llm_backend.engine.statistics import Statistics
+from llm_backend.engine.wire import MESSAGE_BYTES
 
 __all__ = ["Embedder"]
 
@@ -64,6 +65,7 @@ class Embedder:
         self._turns: deque[_Request] = deque()
         self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
         self.statistics = Statistics()
+        self.answer_bytes = MESSAGE_BYTES
 
     @property
     def is_idle(self) -> bool:
@@ -229,8 +231,13 @@ class Embedder:
         return self._model.embed(inputs)
 
     def _close(self, request: _Request) -> None:
+        answer = self._answer(request)
+        if isinstance(answer, Embedded) and len(answer.vectors) > self.answer_bytes:
+            message = f"The vectors of {len(request.inputs)} inputs are too much for one answer."
+            self._fail(request, Failure.INVALID, f"{message} Send fewer.", "inputs")
+            return
         del self._requests[request.address]
-        self._publish(request.address, self._answer(request))
+        self._publish(request.address, answer)
 
     def _answer(self, request: _Request) -> Embedded | Ranked:
         name, tokens = request.address.id, request.tokens
@@ -244,7 +251,9 @@ class Embedder:
             prompt_tokens=tokens,
         )
 
-    def _fail(self, request: _Request, failure: Failure, message: str) -> None:
+    def _fail(
+        self, request: _Request, failure: Failure, message: str, field: str | None = None
+    ) -> None:
         self.cancel(request.address)
-        event = Failed(id=request.address.id, failure=failure, message=message)
+        event = Failed(id=request.address.id, failure=failure, message=message, field=field)
         self._publish(request.address, event)

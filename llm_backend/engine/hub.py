@@ -4,15 +4,20 @@ import contextlib
 import itertools
 import selectors
 import socket
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llm_backend.engine.messages import Command, Event
-from llm_backend.engine.wire import FrameError, FrameReader, commands_in, frame
+from llm_backend.engine.wire import FrameError, FrameReader, commands_in, frames
 
 __all__ = ["Hub", "Received"]
 
 _RECEIVE_BYTES = 1 << 20
+_STALL_S = (
+    30.0  # a process that has not read for so long, though it was to, will not; a collection,
+)
+# a swapped machine or a debugger's short stop is over by then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +36,12 @@ class _Door:
 
 
 class _Connection:
-    def __init__(self, number: int, sock: socket.socket) -> None:
+    def __init__(self, number: int, sock: socket.socket, *, is_guest: bool) -> None:
         sock.setblocking(False)
         self.number = number
         self.socket = sock
+        self.is_guest = is_guest
+        self.stalled_since: float | None = None  # when the peer first took nothing of the outbox
         self.reader = FrameReader()
         self.outbox = bytearray()
 
@@ -56,22 +63,30 @@ class _Connection:
 
     def flush(self) -> None:
         """Send what the peer takes now. That the peer is gone shows when it is read next."""
+        waiting = len(self.outbox)
         while self.outbox:
             try:
                 sent = self.socket.send(self.outbox)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError:
                 self.outbox.clear()
-                return
+                break
             del self.outbox[:sent]
+        if len(self.outbox) < waiting or not waiting:
+            self.stalled_since = None
+        elif self.stalled_since is None:
+            self.stalled_since = time.monotonic()
 
 
 class Hub:
-    """Any number of connections. A peer that lets more than `outbox_bytes` pile up is cut off."""
+    """Any number of connections. A guest that lets more than `outbox_bytes` pile up, and reads none
+    of them for `stall_s`, is cut off; who is there without the door is what the worker is for.
+    """
 
     def __init__(self) -> None:
         self.outbox_bytes = 1 << 20
+        self.stall_s = _STALL_S
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, _Connection] = {}
         self._numbers = itertools.count(1)
@@ -79,10 +94,7 @@ class Hub:
 
     def add(self, sock: socket.socket) -> int:
         """Serve a connection; gives its number."""
-        connection = _Connection(next(self._numbers), sock)
-        self._connections[connection.number] = connection
-        self._selector.register(sock, selectors.EVENT_READ, connection)
-        return connection.number
+        return self._added(sock, is_guest=False)
 
     def listen(self, sock: socket.socket, *, greeting: Event, limit: int) -> None:
         """Serve whoever connects to `sock`, told `greeting` first; beyond `limit` connections they
@@ -113,16 +125,17 @@ class Hub:
         return received
 
     def send(self, number: int, events: Iterable[Event]) -> None:
-        """One frame with all of `events`, as soon as the peer takes it."""
+        """All of `events`, as soon as the peer takes them; in one frame, unless that is large."""
         connection = self._connections.get(number)
         if connection is None:
             return
-        connection.outbox += frame(list(events))
+        connection.flush()  # so that what it has read meanwhile is seen
+        if self._has_given_up(connection):
+            self._cut_off(connection)
+            return
+        for data in frames(list(events)):
+            connection.outbox += data
         connection.flush()
-        if len(connection.outbox) > self.outbox_bytes:
-            with contextlib.suppress(OSError):  # the next poll sees it closed
-                connection.socket.shutdown(socket.SHUT_RDWR)
-            connection.outbox.clear()
         self._watch(connection)
 
     def drop(self, number: int) -> None:
@@ -131,6 +144,27 @@ class Hub:
         if connection is not None:
             self._selector.unregister(connection.socket)
             connection.socket.close()
+
+    def _added(self, sock: socket.socket, *, is_guest: bool) -> int:
+        connection = _Connection(next(self._numbers), sock, is_guest=is_guest)
+        self._connections[connection.number] = connection
+        self._selector.register(sock, selectors.EVENT_READ, connection)
+        return connection.number
+
+    def _has_given_up(self, connection: _Connection) -> bool:
+        since = connection.stalled_since
+        return (
+            connection.is_guest
+            and len(connection.outbox) > self.outbox_bytes
+            and since is not None
+            and time.monotonic() - since > self.stall_s
+        )
+
+    def _cut_off(self, connection: _Connection) -> None:
+        with contextlib.suppress(OSError):  # the next poll sees it closed
+            connection.socket.shutdown(socket.SHUT_RDWR)
+        connection.outbox.clear()
+        self._watch(connection)
 
     def _let_in(self) -> None:
         assert self._door is not None, "only a door is registered without a connection"
@@ -141,7 +175,7 @@ class Hub:
         if len(self._connections) > self._door.limit:  # the owner's is one of them
             sock.close()
             return
-        self.send(self.add(sock), [self._door.greeting])
+        self.send(self._added(sock, is_guest=True), [self._door.greeting])
 
     def _watch(self, connection: _Connection) -> None:
         wanted = selectors.EVENT_READ

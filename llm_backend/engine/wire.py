@@ -8,11 +8,15 @@ import msgspec
 
 from llm_backend.engine.messages import Command, Event
 
-__all__ = ["FrameError", "FrameReader", "commands_in", "events_in", "frame"]
+__all__ = [
+    "MESSAGE_BYTES", "FrameError", "FrameReader", "commands_in", "events_in", "frame", "frames",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 _LENGTH = struct.Struct("<I")
 _LIMIT = 1 << 28  # bytes; a longer frame is a peer that speaks something else
+MESSAGE_BYTES = _LIMIT - (1 << 10)  # what one message may carry: the rest of it is small
+_ENOUGH = 1 << 24  # bytes of a frame beyond which further messages have one of their own
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(list[Command])
@@ -27,6 +31,17 @@ def frame(messages: Sequence[Command] | Sequence[Event]) -> bytes:
     """One frame that carries all of `messages`."""
     body = _encoder.encode(messages)
     return _LENGTH.pack(len(body)) + body
+
+
+def frames(messages: Sequence[Event]) -> Iterator[bytes]:
+    """The same as few frames, none of which is larger than it must be."""
+    data = frame(messages)
+    if len(data) <= _ENOUGH or len(messages) == 1:
+        yield data
+        return
+    middle = len(messages) // 2
+    yield from frames(messages[:middle])
+    yield from frames(messages[middle:])
 
 
 def commands_in(body: bytes) -> list[Command]:

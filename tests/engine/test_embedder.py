@@ -53,6 +53,18 @@ def test_vectors_come_in_the_order_of_the_inputs():
     assert (event.embedding_size, event.prompt_tokens) == (2, 6)
 
 
+def test_vectors_that_no_frame_holds_are_refused():
+    engine, _, outbox = embedder()
+    engine.answer_bytes = 20
+    submit(engine, "large", ["a", "b", "c"])
+    submit(engine, "small", ["a", "b"])
+    run(engine)
+
+    refused = outbox.events["large"][-1]
+    assert (refused.failure, refused.field) == (Failure.INVALID, "inputs")
+    assert is_answered(outbox, "small")
+
+
 def test_inputs_of_all_requests_share_a_pass_within_its_budget():
     engine, model, outbox = embedder()
     submit(engine, "long", ["abcdef"] * 10)

@@ -1,10 +1,14 @@
 """The two ends of a connection, without processes."""
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from llm_backend.engine.door import open_door
 from llm_backend.engine.errors import EngineDown
 from llm_backend.engine.hub import Hub
 from llm_backend.engine.link import Call, Link
@@ -13,11 +17,13 @@ from llm_backend.engine.messages import (
     Cancel,
     Delta,
     Embed,
+    Embedded,
     FinishReason,
+    NotReady,
     Queued,
     Tokenized,
 )
-from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame
+from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame, frames
 from tests.engine.fakes import generate
 
 
@@ -145,15 +151,73 @@ async def test_nobody_reads_how_far_an_embedding_is():
     assert isinstance(await call.next(), Tokenized)
 
 
-async def test_a_peer_that_does_not_read_is_cut_off():
-    link, hub = await connected()
-    hub.outbox_bytes = 1000
-    for _ in range(100):
-        hub.send(1, [Tokenized(id="1", tokens=list(range(10_000)))])
+@contextlib.contextmanager
+def visited(folder: Path) -> Iterator[tuple[Hub, socket.socket]]:
+    """A hub, and a guest that has not read anything yet."""
+    hub = Hub()
+    guest = socket.socket(socket.AF_UNIX)
+    with open_door(folder / "door") as door, guest:
+        hub.listen(door, greeting=NotReady(message="Welcome!"), limit=1)
+        guest.connect(str(folder / "door"))
+        hub.poll(1)
+        yield hub, guest
+        hub.drop(1)
 
-    assert [item.command for item in hub.poll(1)] == [None]
-    hub.send(1, [delta("nobody is there")])
+
+LARGE = [Tokenized(id="1", tokens=[1_000_000] * 100_000)]
+
+
+def test_a_guest_that_does_not_read_is_cut_off(tmp_path):
+    with visited(tmp_path) as (hub, _):
+        hub.outbox_bytes, hub.stall_s = 1000, 0
+        for _ in range(4):
+            hub.send(1, LARGE)
+
+        assert [item.command for item in hub.poll(1)] == [None]
+        hub.send(1, [delta("nobody is there")])
+
+
+def test_a_guest_that_reads_slowly_is_not(tmp_path):
+    with visited(tmp_path) as (hub, guest):
+        hub.outbox_bytes, hub.stall_s = 1000, 0
+        for _ in range(50):
+            hub.send(1, LARGE)
+            guest.recv(1 << 20)
+
+        assert hub.poll(0) == []
+
+
+def test_a_guest_has_time_to_read_what_is_large(tmp_path):
+    with visited(tmp_path) as (hub, _):
+        hub.outbox_bytes = 1000
+        for _ in range(4):
+            hub.send(1, LARGE)
+
+        assert hub.poll(0) == []
+
+
+async def test_the_owner_is_never_cut_off():
+    link, hub = await connected()
+    hub.outbox_bytes, hub.stall_s = 1000, 0
+    for _ in range(4):
+        hub.send(1, LARGE)
+
+    assert hub.poll(0) == []
     link.lose(EngineDown("closed"))
+    hub.drop(1)
+
+
+def test_what_is_large_comes_in_several_frames():
+    answers = [
+        Embedded(id=str(number), vectors=bytes(9 << 20), embedding_size=1, prompt_tokens=1)
+        for number in range(5)
+    ]
+    reader = FrameReader()
+    bodies = [body for data in frames(answers) for body in reader.feed(data)]
+
+    assert [event for body in bodies for event in events_in(body)] == answers
+    assert len(bodies) == 5
+    assert len(list(frames([delta("a")] * 100))) == 1
 
 
 async def test_what_does_not_fit_now_is_sent_later():
