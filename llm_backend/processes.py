@@ -7,11 +7,8 @@ death of any process that reads what strangers send costs only what that process
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +16,7 @@ from pathlib import Path
 from llm_backend.api_child import ApiChild
 from llm_backend.api_server import ENDING_S
 from llm_backend.app import CannotStart, opened_engines
+from llm_backend.private_folder import private_folder
 from llm_backend.settings import Settings
 from llm_backend.telemetry import configure_logging, forget_process
 
@@ -28,8 +26,8 @@ log = logging.getLogger(__name__)
 
 RESTART_DELAY_S = 0.25  # doubled with every quick death in a row
 RESTART_DELAY_LIMIT_S = 30.0
+SAME_SIGNAL_S = 0.5  # who signals a process and its group, as `timeout` does, means one
 QUICK_DEATH_S = 30.0  # who lived longer has not died of how it started
-FOLDER_BYTES = 90  # of its path at most: the address of a Unix socket in it has room for 103
 
 
 async def serve_together(
@@ -42,8 +40,8 @@ async def serve_together(
     processes = _Processes(settings, listener)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, processes.stop, number)
-    with _private_folder() as shared:
+        loop.add_signal_handler(number, processes.stop)
+    with _shared_folder() as shared:
         async with opened_engines(settings, shared):
             await processes.run(shared, on_open)
 
@@ -56,6 +54,7 @@ class _Processes:
         self._starting = settings.processes
         self._is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
+        self._stopped_at = 0.0  # by the first signal
 
     async def run(self, shared: Path, on_open: Callable[[], None]) -> None:
         """From the first process's start to the last one's end."""
@@ -69,11 +68,14 @@ class _Processes:
         finally:
             await self._end(keepers)
 
-    def stop(self, number: signal.Signals) -> None:
-        """End them all, gently; at a second SIGINT without patience."""
-        if self._is_ending.is_set() and number is signal.SIGINT:
+    def stop(self) -> None:
+        """End them all, gently; at a second signal without patience."""
+        now = time.monotonic()
+        if not self._is_ending.is_set():
+            self._stopped_at = now
+        elif now - self._stopped_at > SAME_SIGNAL_S:
             for child in self._children:
-                child.signal(number)
+                child.signal(signal.SIGINT)  # which hurries who is ending already
         self._is_ending.set()
 
     async def _have_opened(self, keepers: Sequence[asyncio.Task[None]]) -> bool:
@@ -155,18 +157,12 @@ async def _happened(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]])
 
 
 @contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A folder that only this user can enter, short enough for Unix sockets; gone at the end."""
-    try:
-        folder = tempfile.mkdtemp(prefix="llm-backend-")
-        if len(os.fsencode(folder)) > FOLDER_BYTES:
-            os.rmdir(folder)
-            folder = tempfile.mkdtemp(prefix="llm-backend-", dir="/tmp")
-    except OSError as error:
-        raise CannotStart(
-            f"Several processes need a folder for their sockets: {error}; set TMPDIR to one."
-        ) from error
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _shared_folder() -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(private_folder())
+        except OSError as error:
+            raise CannotStart(
+                f"Several processes need a folder for their sockets: {error}; set TMPDIR to one."
+            ) from error
+        yield folder

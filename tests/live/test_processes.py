@@ -172,9 +172,28 @@ def test_streams_are_finished_before_the_end_and_nothing_is_left(tmp_path, tempo
     assert "error" not in served.log.read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_streams_at_once(tmp_path, temporary, number):
+    environment = {"TMPDIR": str(temporary), "LLM_BACKEND_SHUTDOWN_GRACE_S": "60", **ONE_THREAD}
+    with (
+        serve(tmp_path, "--processes", "2", environment=environment) as served,
+        stream(served, max_tokens=2000) as lines,
+    ):
+        next(lines)
+        (worker,) = served.workers()
+        os.kill(worker, signal.SIGSTOP)  # its answer never ends
+        served.process.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            served.process.wait(1)
+        served.process.send_signal(number)
+        served.process.wait(20)
+
+    assert not is_alive(worker)
+
+
 @contextlib.contextmanager
-def stream(served: Served) -> Iterator[Iterator[str]]:
-    body = {**CHAT, "ignore_eos": True, "max_tokens": 200, "stream": True}
+def stream(served: Served, max_tokens: int = 200) -> Iterator[Iterator[str]]:
+    body = {**CHAT, "ignore_eos": True, "max_tokens": max_tokens, "stream": True}
     with httpx.stream(
         "POST", f"{served.base_url}/chat/completions", json=body, timeout=60
     ) as response:

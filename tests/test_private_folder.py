@@ -1,0 +1,73 @@
+"""The folder that several processes share, and what is left of those that were killed."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llm_backend.private_folder import private_folder
+
+KILLED = (
+    "import os, signal\n"
+    "from llm_backend.private_folder import private_folder\n"
+    "with private_folder() as folder:\n"
+    "    (folder / 'left').touch()\n"
+    "    os.kill(os.getpid(), signal.SIGKILL)\n"
+)
+
+
+@pytest.fixture
+def temporary(monkeypatch) -> Iterator[Path]:
+    """Where folders are made; its path is short."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        monkeypatch.setenv("TMPDIR", name)
+        yield Path(name)
+
+
+def test_it_is_for_this_user_only_and_gone_at_the_end(temporary):
+    with private_folder() as folder:
+        mode = folder.stat().st_mode & 0o777
+        assert list(temporary.iterdir()) == [folder]
+
+    assert mode == 0o700
+    assert not list(temporary.iterdir())
+
+
+def test_a_folder_whose_owner_was_killed_is_swept_at_the_next_start(temporary):
+    killed = subprocess.run([sys.executable, "-c", KILLED], check=False)
+    (left,) = temporary.iterdir()
+    with private_folder() as folder:
+        found = list(temporary.iterdir())
+
+    assert killed.returncode < 0
+    assert left != folder
+    assert found == [folder]
+
+
+def test_what_is_in_use_and_what_is_no_such_folder_stays(temporary):
+    (temporary / "llm-backend-of-somebody").mkdir()
+    elsewhere = temporary / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "owner.lock").touch()
+    os.symlink(elsewhere, temporary / "llm-backend-link")
+    with private_folder() as one, private_folder() as other:
+        assert one.is_dir()
+        assert other.is_dir()
+
+    assert (elsewhere / "owner.lock").exists()
+    assert (temporary / "llm-backend-of-somebody").is_dir()
+
+
+def test_a_path_that_is_too_long_for_sockets_is_not_taken(temporary, monkeypatch):
+    long = temporary / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+
+    with private_folder() as folder:
+        assert folder.parent == Path("/tmp")
+    assert not list(long.iterdir())
