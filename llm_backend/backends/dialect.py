@@ -11,6 +11,7 @@ from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.guard import Guard
 from llm_backend.backends.markup import Markup, MarkupParser, markup_of
 from llm_backend.backends.markup.grammar import Function, calls_grammar, content_grammar
+from llm_backend.backends.markup.parameters import check_strict, resolved
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -86,7 +87,7 @@ class Dialect:
     def prompt(self, chat: Chat) -> Prompt:
         """The chat rendered, and the grammar that it asks for; raises `InvalidRequest`."""
         tools = {
-            tool["function"]["name"]: tool["function"].get("parameters") or {}
+            tool["function"]["name"]: resolved(tool["function"].get("parameters") or {})
             for tool in chat.tools
         }
         template = self._tool_template if tools else self._template
@@ -132,8 +133,8 @@ class Dialect:
         if not is_held and not is_strict:
             return None
         functions = [
-            _function(tool["function"])
-            for tool in chat.tools
+            self._function(tool["function"], f"tools[{place}].function")
+            for place, tool in enumerate(chat.tools)
             if chat.callable_names is None or tool["function"]["name"] in chat.callable_names
         ]
         return calls_grammar(
@@ -145,6 +146,16 @@ class Dialect:
             is_thinking=is_thinking,
             content=content,
         )
+
+    def _function(self, function: Mapping[str, Any], where: str) -> Function:
+        assert self._markup.calls is not None, "every family has calls"
+        parameters, is_strict = function.get("parameters"), bool(function.get("strict"))
+        if parameters is not None:
+            parameters = resolved(parameters)
+        if parameters is not None and is_strict:
+            arguments = self._markup.calls.spelling.arguments
+            check_strict(parameters, arguments, f"{where}.parameters")
+        return Function(name=function["name"], parameters=parameters, is_strict=is_strict)
 
     def _switches(self, chat: Chat) -> Mapping[str, Any]:
         """The variables that a template looks at beside messages and tools."""
@@ -177,14 +188,6 @@ def _alone(grammar: Grammar, *, is_thinking: bool) -> str:
             param=grammar.field,
         )
     return grammar.text
-
-
-def _function(function: Mapping[str, Any]) -> Function:
-    return Function(
-        name=function["name"],
-        parameters=function.get("parameters"),
-        is_strict=bool(function.get("strict")),
-    )
 
 
 def _shown(tool: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -55,6 +55,31 @@ def test_a_strict_tool_is_held_to_its_schema_and_the_model_is_not_told():
     assert "strict" not in prompt.text
 
 
+def test_a_strict_tool_that_the_family_cannot_be_held_to_is_refused_by_its_place():
+    code = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^[A-Z]$"}}}
+    tools = [tool("f"), tool("g", strict=True, parameters=code)]
+
+    with pytest.raises(InvalidRequest) as caught:
+        dialect("{{ tools }}", "qwen3-coder").prompt(Chat(messages=ASK, tools=tools))
+    assert caught.value.param == "tools[1].function.parameters.properties.code.pattern"
+    assert (
+        "[A-Z]" in dialect("{{ tools }}", "hermes").prompt(Chat(messages=ASK, tools=tools)).grammar
+    )
+
+
+def test_parameters_by_reference_are_held_to_and_read():
+    schema = {
+        "$ref": "#/$defs/f",
+        "$defs": {"f": {"type": "object", "properties": {"days": {"type": "integer"}}}},
+    }
+    asked = Chat(messages=ASK, tools=[tool("f", strict=True, parameters=schema)])
+
+    prompt = dialect("{{ tools }}", "qwen3-coder").prompt(asked)
+
+    assert "<parameter=days>" in prompt.grammar
+    assert prompt.tools["f"]["properties"] == {"days": {"type": "integer"}}
+
+
 def test_marks_that_are_control_tokens_are_shown_where_they_matter():
     one = dialect("{{ tools }}", **{"<tool_call>": 7, "</tool_call>": 8})
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.backends.markup.family import Arguments, Markup, Spelling, Thinking
+from llm_backend.backends.markup.parameters import is_text
 
 __all__ = ["Function", "calls_grammar", "content_grammar"]
 
@@ -248,13 +249,11 @@ class _Rules:
     def _value(self, rule: str, schema: Any, end: str, is_strict: bool) -> str:
         """A value and what ends it."""
         kind = self._spelling.arguments
-        words = schema.get("enum") if isinstance(schema, dict) else None
-        is_text = isinstance(schema, dict) and schema.get("type") == "string"
-        if not is_text or kind is Arguments.KEYWORDS:
+        if not is_text(schema) or kind is Arguments.KEYWORDS:
             self.add(f"{rule}_value", _json(schema, is_strict))
             return f"{rule}_value {self._written(end)}".strip()
         quote = self._written(self._spelling.quote) if kind is Arguments.GEMMA else ""
-        if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+        if words := _words(schema):
             choice = " | ".join(json.dumps(word, ensure_ascii=False) for word in words)
             return " ".join(filter(None, (quote, f"({choice})", quote, self._written(end))))
         ending = self._spelling.quote or end
@@ -286,6 +285,14 @@ def _json(schema: Any, is_strict: bool) -> str:
         schema = {"not": {}} if schema is False else {}
     options = _SPACE if is_strict else {**_SPACE, "lenient": True}
     return "%json " + json.dumps({**schema, "x-guidance": options})
+
+
+def _words(schema: Mapping[str, Any]) -> list[str]:
+    """The only texts that a string may be; none if it is free."""
+    words = schema["enum"] if isinstance(schema.get("enum"), list) else []
+    if "const" in schema:
+        words = [schema["const"]]
+    return [word for word in words if isinstance(word, str)]
 
 
 def _with_definitions(schema: Any, whole: Mapping[str, Any]) -> Any:

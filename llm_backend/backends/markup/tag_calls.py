@@ -18,6 +18,7 @@ from typing import Any
 from llm_backend.backends.markup.family import Body, Tools
 from llm_backend.backends.markup.json_calls import json_calls
 from llm_backend.backends.markup.json_text import whole_json
+from llm_backend.backends.markup.parameters import is_text
 from llm_backend.backends.markup.reader import NoCall, Reader, Steps
 
 __all__ = ["function_calls", "tag_calls"]
@@ -93,7 +94,8 @@ class _Call:
             yield from reader.advance()
         reader.settle()
         marks = ("\n" + closing, closing)
-        if _is_text(self._properties.get(key)):
+        schema = self._properties.get(key)
+        if not isinstance(schema, dict) or not schema or is_text(schema):  # unknown ones are texts
             reader.argue('"')
             yield from reader.text_until(marks, self._write)
             reader.argue('"')
@@ -109,15 +111,6 @@ class _Call:
 
     def _write(self, text: str) -> None:
         self._reader.argue(json.dumps(text, ensure_ascii=False)[1:-1])
-
-
-def _is_text(schema: object) -> bool:
-    """Whether a property is a string and nothing else; one that is unknown is a text too."""
-    if not isinstance(schema, dict) or not schema:
-        return True
-    words = schema.get("enum")
-    is_words = isinstance(words, list) and all(isinstance(word, str) for word in words)
-    return schema.get("type") == "string" or ("type" not in schema and bool(words) and is_words)
 
 
 def _json(text: str) -> str:

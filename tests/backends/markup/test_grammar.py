@@ -175,6 +175,22 @@ def test_every_schema_becomes_a_grammar(family):
     assert Follower(family).follow("no call", [function]) is False
 
 
+@each_family
+@pytest.mark.parametrize("schema", [{"type": "string", "const": "Paris"}, {"enum": ["Paris"]}])
+def test_the_only_texts_are_held_to_and_read_as_texts(family, schema):
+    parameters = {**CITY, "properties": {**CITY["properties"], "city": schema}}
+    function = Function(name="get_weather", parameters=parameters, is_strict=True)
+    is_escaped = '\\"' in ONE[family]
+    right = ONE[family].replace('Pa\\"ris' if is_escaped else 'Pa"ris', "Paris")
+    one = Follower(family)
+
+    assert one.follow(right, [function])
+    assert not one.follow(ONE[family], [function])
+    tools = {"get_weather": parameters}
+    called = read([right], one.markup.without_slips(), tools=tools).parsed()
+    assert called == [("get_weather", {"city": "Paris", "days": 2})]
+
+
 @either_spelling
 def test_content_follows_its_schema(has_tokens):
     model = follower("hermes", has_tokens=has_tokens)

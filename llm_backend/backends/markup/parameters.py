@@ -1,0 +1,123 @@
+"""The parameters of functions as grammars take them: references followed, and where a model must be
+held to what its family's markup cannot say, refused."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from llm_backend.backends.markup.family import Arguments
+from llm_backend.errors import UnsupportedField
+
+__all__ = ["check_strict", "is_text", "resolved"]
+
+Json = Any  # a schema, or a part of one: any JSON value
+
+_DEFINITIONS = ("$defs", "definitions")
+_NOTES = {
+    "$anchor", "$comment", "$id", "$schema", "default", "deprecated", "description", "examples",
+    "readOnly", "title", "writeOnly", *_DEFINITIONS,
+}  # fmt: skip
+_COMBINED = ("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+_OF_TEXT = (*_COMBINED, "pattern", "format", "minLength", "maxLength")
+_OF_OBJECTS = (
+    *_COMBINED, "enum", "const", "patternProperties", "propertyNames", "minProperties",
+    "maxProperties", "dependentRequired", "dependentSchemas", "dependencies",
+)  # fmt: skip
+_IDLE: Mapping[str, Json] = {
+    "minLength": 0, "minProperties": 0, "patternProperties": {}, "dependentRequired": {},
+    "dependentSchemas": {}, "dependencies": {},
+}  # fmt: skip
+"""What asks for nothing."""
+
+
+def resolved(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The same with its own reference, and those that are a property, followed within the schema.
+    One that says more beside, or leads nowhere, stays as it is."""
+    schema: Mapping[str, Json] = _followed(parameters, parameters)
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return schema
+    followed = {name: _followed(one, parameters) for name, one in properties.items()}
+    return {**schema, "properties": followed}
+
+
+def is_text(schema: Json) -> bool:
+    """Whether a parameter is a string and nothing else."""
+    if not isinstance(schema, dict):
+        return False
+    if "type" in schema:
+        return bool(schema["type"] == "string")
+    words = [schema["const"]] if "const" in schema else schema.get("enum")
+    return isinstance(words, list) and bool(words) and all(isinstance(one, str) for one in words)
+
+
+def check_strict(parameters: Mapping[str, Json], arguments: Arguments, where: str) -> None:
+    """Raises `UnsupportedField` for the first place below `where` at which these parameters, whose
+    references are followed, ask for what such arguments are not held to."""
+    if arguments is Arguments.JSON:
+        return  # the whole schema is the grammar's
+    _refuse(parameters, _OF_OBJECTS, where)
+    properties = parameters.get("properties") or {}
+    is_free = "properties" not in parameters and parameters.get("additionalProperties") is not False
+    if is_free and parameters.keys() - _NOTES:
+        raise UnsupportedField(
+            "This model is held to parameters that are named: give them as `properties`, or none "
+            "with `additionalProperties: false`.",
+            param=where,
+        )
+    for name in parameters.get("required") or ():
+        if name not in properties:
+            raise UnsupportedField(
+                f"This model is held to parameters that are named: `{str(name)[:64]}` is required, "
+                "and not among the `properties`.",
+                param=f"{where}.required",
+            )
+    if arguments is not Arguments.KEYWORDS:  # there, texts are JSON too
+        for name, schema in properties.items():
+            if is_text(schema):
+                _refuse(schema, _OF_TEXT, f"{where}.properties.{name[:64]}")
+
+
+def _refuse(schema: Mapping[str, Json], keywords: tuple[str, ...], where: str) -> None:
+    for keyword in keywords:
+        if keyword in schema and (keyword not in _IDLE or schema[keyword] != _IDLE[keyword]):
+            raise UnsupportedField(
+                f"This model is not held to `{keyword}` here, as it does not write its calls in "
+                "JSON; leave it out, or do without `strict`.",
+                param=f"{where}.{keyword}",
+            )
+
+
+def _followed(schema: Json, whole: Mapping[str, Json]) -> Json:
+    """What a schema refers to, with its own notes."""
+    seen: set[str] = set()
+    target = schema
+    while isinstance(target, dict) and "$ref" in target:
+        reference = target["$ref"]
+        if (
+            not isinstance(reference, str)
+            or reference in seen
+            or target.keys() - _NOTES != {"$ref"}
+        ):
+            return schema
+        seen.add(reference)
+        target = _at(reference, whole)
+    if not isinstance(target, dict) or not seen:
+        return schema
+    notes = {name: value for name, value in schema.items() if name != "$ref"}
+    return {**target, **notes}
+
+
+def _at(reference: str, whole: Mapping[str, Json]) -> Json:
+    """The place in the schema; None where there is none."""
+    pointer, place = unquote(reference), whole
+    if pointer == "#":
+        return whole
+    if not pointer.startswith("#/"):
+        return None
+    for part in pointer[2:].split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        if not isinstance(place, dict) or name not in place:
+            return None
+        place = place[name]
+    return place
