@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 _LENGTH = struct.Struct("<I")
 _LIMIT = 1 << 28  # bytes; a longer frame is a peer that speaks something else
 MESSAGE_BYTES = _LIMIT - (1 << 10)  # what one message may carry: the rest of it is small
-_ENOUGH = 1 << 24  # bytes of a frame beyond which further messages have one of their own
+_ENOUGH = 1 << 24  # bytes of a frame beyond which each message has one of its own
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(list[Command])
@@ -34,14 +34,12 @@ def frame(messages: Sequence[Command] | Sequence[Event]) -> bytes:
 
 
 def frames(messages: Sequence[Event]) -> Iterator[bytes]:
-    """The same as few frames, none of which is larger than it must be."""
+    """The same as one frame, or where that would be large, as one for each message."""
     data = frame(messages)
-    if len(data) <= _ENOUGH or len(messages) == 1:
+    if len(data) <= _ENOUGH:
         yield data
-        return
-    middle = len(messages) // 2
-    yield from frames(messages[:middle])
-    yield from frames(messages[middle:])
+    else:
+        yield from (frame([message]) for message in messages)
 
 
 def commands_in(body: bytes) -> list[Command]:
