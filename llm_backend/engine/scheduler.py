@@ -2,26 +2,21 @@
 
 Each pass has one budget of tokens. Sequences one token behind get theirs first, so that a long
 prompt never stalls those already talking; what remains goes to those who catch up with a prompt,
-interactive ones and short ones first, a quarter of it kept for the one who waits longest. A
-newcomer whose prefix is just being computed by another sequence waits for that and then takes the
-cells over.
+interactive ones and short ones first, a quarter of it kept for the one who waits longest.
 
-Interactive requests go before batch ones: to a slot, even one that a batch sequence has to leave
-once it has had a share of computing, and to the budget. Every eighth slot goes to whoever waits
-longest, so that nobody starves.
+Who waits for a slot stands in the line. If the next one is interactive, a batch sequence has to
+leave its slot for it once it has had a share of computing.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
-from llm_backend.engine.address import Address
-from llm_backend.engine.cache import Cache, Placement, common_prefix
+from llm_backend.engine.cache import Cache, Placement
+from llm_backend.engine.line import Line
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.sequence import Sequence
 
 __all__ = ["Admitted", "Scheduler", "Work"]
 
-_FAIR_EVERY = 8  # of so many slots given away, one goes by age alone
 _BATCH_SHARE = 64  # tokens that a batch sequence goes on by before it may have to leave its slot
 
 
@@ -78,26 +73,19 @@ class Scheduler:
         self._batch_tokens = max(batch_tokens, cache.free)
         self._logit_rows = logit_rows
         self._worth_moving = cache.worth_copying
-        self._waiting: list[Sequence] = []
+        self._line = Line(cache)
         self._running: list[Sequence] = []
-        self._joining: dict[Sequence, tuple[Sequence, int]] = {}  # follower -> leader, how far
-        self._admissions = 0
         self._is_crowded = False  # cells ran out: nobody is admitted until one of these has ended
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to compute."""
-        return not self._waiting and not self._running
+        return self._line.is_empty and not self._running
 
     @property
     def running(self) -> tuple[Sequence, ...]:
         """Who has a slot."""
         return tuple(self._running)
-
-    @property
-    def queue_length(self) -> int:
-        """How many requests wait for their first slot."""
-        return len({sequence.request for sequence in self._waiting if not sequence.has_started})
 
     @property
     def held_tokens(self) -> int:
@@ -111,43 +99,24 @@ class Scheduler:
 
     def add(self, *sequences: Sequence) -> None:
         """Queue them, in order of arrival."""
-        self._waiting.extend(sequences)
+        self._line.add(*sequences)
 
     def remove(self, sequence: Sequence) -> None:
         """The sequence has ended: finished, failed or cancelled, wherever it was."""
-        self._joining.pop(sequence, None)
         if sequence.slot is None:
-            self._waiting.remove(sequence)
+            self._line.remove(sequence)
             return
         self._cache.release(sequence.slot)
         self._running.remove(sequence)
         self._is_crowded = False
         sequence.slot = None
 
-    def overdue(self, arrived_before: float) -> list[Sequence]:
-        """Those of requests that wait since before a time and have not got any slot yet."""
-        started = self._requests_running()
-        return [
-            sequence
-            for sequence in self._waiting
-            if sequence.arrived_at < arrived_before
-            and not sequence.has_started
-            and not started[sequence.request]
-        ]
-
     def admit(self) -> list[Admitted]:
-        """Give slots to those who wait, by priority, requests with the fewest running sequences
-        first."""
+        """Give slots to those who are next in the line."""
         admitted: list[Admitted] = []
-        while self._waiting and not self._is_crowded and self._has_slot():
-            sequence = self._next_in_line()
-            if sequence is None:
-                break
-            placement = self._cache.place(self._reusable(sequence))
-            if placement is None:
-                break
-            self._waiting.remove(sequence)
-            self._joining.pop(sequence, None)
+        while sequence := self._next():
+            placement = self._cache.place(sequence.reusable)
+            assert placement is not None, "a slot is free for who is next"
             self._start(sequence, placement)
             admitted.append(Admitted(sequence=sequence, placement=placement))
         return admitted
@@ -219,20 +188,19 @@ class Scheduler:
         self._is_crowded = True
         return slot
 
-    def _has_slot(self) -> bool:
-        """Whether a slot is free, or made free by a batch sequence that has had its share."""
+    def _next(self) -> Sequence | None:
+        """Who gets a slot that is free, or that a batch sequence leaves."""
+        if self._line.is_empty or self._is_crowded:
+            return None
         if self._cache.free:
-            return True
-        sated = [
-            sequence
-            for sequence in self._running
-            if sequence.priority is Priority.BATCH
-            and sequence.computed - sequence.reached >= _share(sequence)
-        ]
-        if not sated or all(waiting.priority is Priority.BATCH for waiting in self._waiting):
-            return False
-        self._set_aside(max(sated, key=lambda sequence: sequence.arrived_at))
-        return True
+            return self._line.take_next(self._running)
+        sated = [sequence for sequence in self._running if _is_sated(sequence)]
+        if not sated:
+            return None
+        sequence = self._line.take_next_interactive(self._running)
+        if sequence is not None:
+            self._set_aside(max(sated, key=lambda one: one.arrived_at))
+        return sequence
 
     def _set_aside(self, victim: Sequence) -> int:
         """A running sequence leaves its slot, which is given, and waits for another one."""
@@ -241,55 +209,13 @@ class Scheduler:
         self.remove(victim)
         victim.reached = max(victim.reached, victim.computed)
         victim.computed = 0
-        self._waiting.insert(0, victim)
+        self._line.put_back(victim)
         return slot
-
-    def _next_in_line(self) -> Sequence | None:
-        for sequence in self._line():
-            if not self._must_wait(sequence):
-                return sequence
-        return None
-
-    def _line(self) -> list[Sequence]:
-        """Those who wait, the next one first."""
-        if self._admissions % _FAIR_EVERY == _FAIR_EVERY - 1:
-            return sorted(self._waiting, key=lambda waiting: waiting.arrived_at)
-        running = self._requests_running()
-        return sorted(
-            self._waiting,
-            key=lambda waiting: (waiting.priority is Priority.BATCH, running[waiting.request]),
-        )
-
-    def _must_wait(self, sequence: Sequence) -> bool:
-        """Whether another sequence is computing a longer prefix of this one than any slot holds."""
-        leader, length = self._joining.get(sequence, (None, 0))
-        if leader is not None and leader.slot is not None and leader.computed < length:
-            return True
-        return self._join(sequence)
-
-    def _join(self, sequence: Sequence) -> bool:
-        self._joining.pop(sequence, None)
-        if not self._cache.can_roll_back or not self._running:
-            return False
-        tokens = self._reusable(sequence)
-        shared = {leader: common_prefix(leader.tokens, tokens) for leader in self._running}
-        leader = max(self._running, key=lambda running: shared[running])
-        if leader.computed >= shared[leader]:
-            return False
-        if shared[leader] - self._cache.best(tokens) < self._cache.worth_copying:
-            return False
-        self._joining[sequence] = (leader, shared[leader])
-        return True
-
-    def _reusable(self, sequence: Sequence) -> list[int]:
-        """The tokens that may come from the cache: all but the last, whose logits are needed."""
-        return [] if sequence.needs_prompt_logits else sequence.tokens[:-1]
 
     def _start(self, sequence: Sequence, placement: Placement) -> None:
         sequence.slot = placement.slot
         sequence.computed = placement.keep
         sequence.reached = max(sequence.reached, placement.keep)
-        self._admissions += 1
         if not sequence.has_started:
             sequence.cached_tokens = min(placement.keep, sequence.prompt_tokens)
         sequence.has_started = True
@@ -317,8 +243,11 @@ class Scheduler:
     def _wanted(self, sequence: Sequence, rows: int) -> int:
         return min(sequence.behind, rows) if sequence.needs_prompt_logits else sequence.behind
 
-    def _requests_running(self) -> Counter[Address]:
-        return Counter(sequence.request for sequence in self._running)
+
+def _is_sated(sequence: Sequence) -> bool:
+    """Whether it is batch work that has had its share of this stay."""
+    has_had = sequence.computed - sequence.reached
+    return sequence.priority is Priority.BATCH and has_had >= _share(sequence)
 
 
 def _share(sequence: Sequence) -> int:

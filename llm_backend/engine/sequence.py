@@ -52,6 +52,11 @@ class Sequence:
         """Whether prompt positions are still to be computed with their logits."""
         return self.wants_prompt_logits and self.computed < self.prompt_tokens - 1
 
+    @property
+    def reusable(self) -> list[int]:
+        """The tokens that may come from the cache: all but the last, whose logits are needed."""
+        return [] if self.needs_prompt_logits else self.tokens[:-1]
+
     def append(self, token: int) -> None:
         """Continue with `token`."""
         self.tokens.append(token)

@@ -6,7 +6,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.generator import Generator
-from llm_backend.engine.messages import Accepted, Delta, Generate, Priority, Sampling
+from llm_backend.engine.messages import (
+    Accepted,
+    Delta,
+    Failed,
+    Failure,
+    Generate,
+    Priority,
+    Sampling,
+)
 from tests.engine.fakes import FakeModel, Outbox, generate, spoken, start
 
 PROMPTS = st.builds(
@@ -16,6 +24,7 @@ PROMPTS = st.builds(
     st.text("abc", min_size=1, max_size=4),
 )
 
+DEADLINES_S = {Priority.INTERACTIVE: 20, Priority.BATCH: 200}
 SAMPLINGS = (Sampling(temperature=0), Sampling(seed=7, frequency_penalty=0.1, top_p=0.8))
 
 
@@ -38,10 +47,16 @@ class EngineMachine(RuleBasedStateMachine):
             memory=self.memory,
         )
         self.outbox = Outbox()
-        bounds = start(draft_tokens=self.draft_tokens)
+        bounds = start(
+            draft_tokens=self.draft_tokens,
+            queue_deadline_s=DEADLINES_S[Priority.INTERACTIVE],
+            batch_queue_deadline_s=DEADLINES_S[Priority.BATCH],
+        )
         self.generator = Generator(self.model, bounds, self.outbox)
         self.commands: dict[str, Generate] = {}
+        self.arrivals: dict[str, int] = {}
         self.cancelled: dict[str, int] = {}
+        self.now = 0
 
     @rule(
         target=requests,
@@ -54,7 +69,8 @@ class EngineMachine(RuleBasedStateMachine):
     def submit(self, **fields: object) -> str:
         command = generate(id=str(len(self.commands)), **fields)
         self.commands[command.id] = command
-        self.generator.submit(Address(1, command.id), command, 0)
+        self.arrivals[command.id] = self.now
+        self.generator.submit(Address(1, command.id), command, self.now)
         return command.id
 
     @rule(name=consumes(requests))
@@ -65,7 +81,21 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 5))
     def turn(self, count: int) -> None:
         for _ in range(count):
-            self.generator.turn(0)
+            self.generator.turn(self.now)
+
+    @rule(seconds=st.sampled_from([1, 15, 60]))
+    def time_goes_by(self, seconds: int) -> None:
+        self.now += seconds
+
+    @invariant()
+    def nobody_interactive_waits_for_what_batch_work_computes(self) -> None:
+        for follower, (leader, _) in self.generator._scheduler._line._joining.items():
+            assert (follower.priority, leader.priority) != (Priority.INTERACTIVE, Priority.BATCH)
+
+    @invariant()
+    def only_who_was_never_accepted_is_in_the_queue(self) -> None:
+        ended = set(self.outbox.events) | set(self.cancelled)
+        assert self.generator.status("s").waiting == len(set(self.commands) - ended)
 
     @invariant()
     def slots_are_those_of_the_running(self) -> None:
@@ -82,7 +112,7 @@ class EngineMachine(RuleBasedStateMachine):
         for _ in range(len(self.commands) * 200):
             if self.generator.is_idle:
                 break
-            self.generator.turn(0)
+            self.generator.turn(self.now)
         assert self.generator.is_idle, "somebody starves"
         assert self.generator._scheduler.free_slots == self.model.slots, "a slot leaks"
         assert not self.generator._requests
@@ -91,8 +121,11 @@ class EngineMachine(RuleBasedStateMachine):
             events = self.outbox.events.get(name, [])
             if name in self.cancelled:
                 assert len(events) == self.cancelled[name], "a cancelled request goes on"
-            else:
+            elif not isinstance(events[0], Failed):
                 check(command, events, self.memory)
+            else:
+                assert [event.failure for event in events] == [Failure.QUEUE_DEADLINE]
+                assert self.now - self.arrivals[name] > DEADLINES_S[command.priority]
 
 
 def check(command: Generate, events: list, memory: int | None) -> None:

@@ -114,17 +114,6 @@ def test_others_pass_a_newcomer_that_waits_for_a_prefix():
     assert [admitted.sequence for admitted in loop.admit()] == [leader, other]
 
 
-def test_only_those_who_never_got_a_slot_are_overdue():
-    loop = scheduler(slots=1)
-    running, waiting = sequence(3, arrived_at=1), sequence(3, arrived_at=1)
-    sibling = sequence(3, of=running.request.id, arrived_at=1)
-    loop.add(running, waiting, sibling)
-    loop.admit()
-
-    assert loop.overdue(arrived_before=1) == []
-    assert loop.overdue(arrived_before=2) == [waiting]
-
-
 def test_prompt_logits_are_bounded_in_each_pass():
     loop = scheduler(slots=2, batch_tokens=64, logit_rows=4)
     scored = [sequence(30, wants_prompt_logits=True) for _ in range(2)]
@@ -206,7 +195,7 @@ def test_batch_work_leaves_its_slot_to_a_person_once_it_has_had_its_share():
     assert job.slot is None
 
 
-def test_batch_work_that_left_its_slot_comes_back_and_is_never_overdue():
+def test_batch_work_that_left_its_slot_comes_back():
     loop = scheduler(slots=2)
     job, *people = batch(3), *(sequence(3, arrived_at=1) for _ in range(2))
     caught_up(loop, job, people[0])
@@ -217,7 +206,6 @@ def test_batch_work_that_left_its_slot_comes_back_and_is_never_overdue():
     (back,) = loop.admit()
 
     assert back.sequence is job
-    assert not loop.overdue(100)
 
 
 def test_batch_work_does_not_give_way_to_batch_work():
@@ -261,3 +249,56 @@ def test_batch_work_gets_further_every_time_however_long_its_prompt():
     stays = sorted(set(lengths))
     assert len(stays) > 2
     assert all(later - earlier >= 64 for earlier, later in itertools.pairwise(stays[1:]))
+
+
+def test_a_person_does_not_wait_for_a_prefix_that_batch_work_is_computing():
+    loop = scheduler(slots=2, batch_tokens=8)
+    job, person = batch(40, first=1), sequence(40, first=1, arrived_at=1)
+    loop.add(job)
+    loop.admit()
+    loop.settle(loop.plan())
+    loop.add(person)
+    (admitted,) = loop.admit()
+
+    assert admitted.sequence is person
+    assert person.cached_tokens == 8
+
+
+def test_batch_work_waits_for_a_prefix_that_a_person_is_computing():
+    loop = scheduler(slots=2, batch_tokens=8)
+    person, job = sequence(20, first=1), batch(20, first=1, arrived_at=1)
+    loop.add(person, job)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [person]
+
+
+def test_batch_work_keeps_its_slot_while_nobody_can_take_it():
+    loop = scheduler(slots=2, batch_tokens=80)
+    job, leader = batch(3), sequence(4000, first=1, arrived_at=1)
+    caught_up(loop, job)
+    computed(loop, passes=64)
+    loop.add(leader)
+    loop.admit()
+    computed(loop, passes=1)
+    loop.add(sequence(4000, first=1, arrived_at=2), batch(3, arrived_at=3))
+
+    assert loop.admit() == []
+    assert job.slot is not None
+
+
+def test_those_who_take_the_slots_of_batch_work_do_not_use_up_the_turn_of_the_oldest():
+    loop = scheduler(slots=2)
+    jobs = [batch(3, arrived_at=place) for place in range(3)]
+    loop.add(*jobs)
+    for arrival in range(10, 1000):
+        person = sequence(3, arrived_at=arrival)
+        loop.add(person)
+        while person.slot is None:
+            loop.admit()
+            computed(loop, passes=1)
+            for job in [job for job in jobs if job.is_full]:
+                loop.remove(job)
+                jobs.remove(job)
+        loop.remove(person)
+
+    assert not jobs
