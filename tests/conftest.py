@@ -1,11 +1,17 @@
 """What the whole suite shares: options, and the servers beside ours."""
 
+import hypothesis
 import pytest
 
 from tests.postgresql import postgresql_server
 from tests.s3 import s3_server
 
 __all__ = ["postgresql_server", "s3_server"]  # fixtures: importing them is declaring them
+
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

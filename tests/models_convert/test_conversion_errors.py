@@ -1,5 +1,6 @@
 """What cannot be converted is refused in one sentence, and leaves nothing behind."""
 
+import contextlib
 import json
 import os
 import resource
@@ -19,13 +20,16 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "model")
 
 
-@pytest.fixture
-def full_disk(folder: Path) -> Iterator[Path]:
-    """The model's folder, beside which a file's first 20 KiB are taken and the rest refused."""
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """A file's first 20 KiB are taken and the rest refused: any file's, so that nothing else may be
+    written within, such as what the tests say."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20 * 1024, hard))
-    yield folder
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def refusal(folder: Path) -> str:
@@ -198,19 +202,22 @@ def test_an_existing_target_is_kept(folder: Path, tmp_path: Path):
     assert target.read_bytes() == b"precious"
 
 
-def test_a_full_disk(full_disk: Path):
-    assert "could not be written" in refusal(full_disk)
+def test_a_full_disk(folder: Path):
+    with full_disk():
+        message = refusal(folder)
+
+    assert "could not be written" in message
 
 
-def test_a_full_disk_keeps_the_old_file(full_disk: Path, tmp_path: Path):
+def test_a_full_disk_keeps_the_old_file(folder: Path, tmp_path: Path):
     target = tmp_path / "out.gguf"
     target.write_bytes(b"precious")
 
-    with pytest.raises(ConversionError, match="could not be written"):
-        convert(full_disk, target, force=True)
+    with full_disk(), pytest.raises(ConversionError, match="could not be written"):
+        convert(folder, target, force=True)
 
     assert target.read_bytes() == b"precious"
-    assert sorted(tmp_path.iterdir()) == [full_disk, target]
+    assert sorted(tmp_path.iterdir()) == [folder, target]
 
 
 def test_a_target_in_no_folder(folder: Path, tmp_path: Path):
