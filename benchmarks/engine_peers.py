@@ -23,6 +23,7 @@ from rich.table import Table
 
 from benchmarks.peers import build
 from benchmarks.peers.limits import limits
+from benchmarks.peers.machine import family, use, wait_until_quiet
 from benchmarks.peers.models import SHAPES, written
 from benchmarks.peers.runs import measured
 from benchmarks.peers.servers import SERVERS, Setup, running
@@ -64,6 +65,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--context-tokens", type=int, default=2048)
     parser.add_argument("--no-limit", action="store_true", help="without llama-batched-bench")
+    parser.add_argument(
+        "--wait", type=float, default=0, help="seconds to wait for a quiet machine, each run"
+    )
     parser.add_argument("--out", type=Path, default=build.ROOT / "build" / "engine_peers.json")
     return parser.parse_args()
 
@@ -81,7 +85,7 @@ def _round(number: int, setup: Setup, servers: list[str], options: argparse.Name
     workloads = options.workloads.split(",")
     first = number % len(servers) if servers else 0
     for name in servers[first:] + servers[:first]:
-        rows += _served(name, setup, workloads, number)
+        rows += _served(name, setup, workloads, number, options.wait)
     prompts = [row["prompt_tokens"] / row["requests"] for row in rows if row["workload"] == "W1"]
     if not options.no_limit and build.BATCHED_BENCH.exists():
         streams = [int(work[1:]) for work in workloads if work.startswith("W")]
@@ -97,15 +101,20 @@ def _round(number: int, setup: Setup, servers: list[str], options: argparse.Name
     return rows
 
 
-def _served(name: str, setup: Setup, workloads: list[str], number: int) -> list[Row]:
-    """One fresh server through all workloads."""
+def _served(name: str, setup: Setup, workloads: list[str], number: int, wait_s: float) -> list[Row]:
+    """One fresh server through all workloads; `others` is the share that others had of the machine
+    meanwhile."""
     rows: list[Row] = []
     with running(name, setup) as server:
         uvloop.run(measured("W2", server.port, "warm"))
+        members = family(server.pid)
         for work in workloads:
             time.sleep(PAUSE_S)
+            wait_until_quiet(wait_s)
+            before = use(*members)
             figures = uvloop.run(measured(work, server.port, f"{number}"))
-            rows.append({"server": name, "workload": work, **figures})
+            others = round(use(*members).others_since(before), 2)
+            rows.append({"server": name, "workload": work, "others": others, **figures})
             print(json.dumps(rows[-1]), flush=True)
         for row in rows:
             row |= {"peak_mib": round(server.peak_mib()), "ready_s": round(server.ready_s, 2)}
@@ -127,6 +136,7 @@ SHOWN = {
     "itl_p95_ms": "next p95",
     "failed": "failed",
     "peak_mib": "peak MiB",
+    "others": "others",
 }
 
 
@@ -141,9 +151,9 @@ def _show(model: str, rows: list[Row]) -> None:
             values = [median(rows, server, work, column) for column in SHOWN]
             theirs = values[0]
             ratio = ours / theirs if ours is not None and theirs else None
-            cells = ["" if value is None else f"{value:.1f}" for value in values]
+            cells = ["" if value is None else f"{value:.4g}" for value in values]
             table.add_row(work, server, *cells, "" if ratio is None else f"{ratio:.2f}")
-    Console(width=160).print(table)
+    Console(width=170).print(table)
 
 
 def median(rows: list[Row], server: str, workload: str, column: str) -> float | None:

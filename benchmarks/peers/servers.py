@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers import build
+from benchmarks.peers.machine import family
 
-__all__ = ["SERVERS", "Running", "Setup", "running"]
+__all__ = ["SERVERS", "Running", "Setup", "answers", "free_port", "running"]
 
 READY_S = 180
 
@@ -41,7 +42,7 @@ class Running:
 
     def peak_mib(self) -> float:
         """Peak resident memory of its processes together."""
-        return sum(_peak_kib(pid) for pid in _family(self.pid)) / 1024
+        return sum(_peak_kib(pid) for pid in family(self.pid)) / 1024
 
 
 Command = Callable[[Setup, int, Path], list[str]]
@@ -118,7 +119,7 @@ def running(name: str, setup: Setup) -> Iterator[Running]:
     were built for the peers, where those are there.
     """
     command, _ = SERVERS[name]
-    port = _free_port()
+    port = free_port()
     environment = dict(os.environ)
     environment.pop("OPENAI_API_KEY", None)
     environment["LLM_BACKEND_THREADS"] = str(setup.threads)
@@ -145,13 +146,14 @@ def running(name: str, setup: Setup) -> Iterator[Running]:
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, started_at: float, log: str) -> None:
     """Until a completion of one token is answered: the same meaning of ready for every server."""
-    while not _answers(port):
+    while not answers(port):
         if process.poll() is not None or time.perf_counter() - started_at > READY_S:
             raise SystemExit(f"The server did not start:\n{Path(log).read_text()[-2000:]}")
         time.sleep(0.02)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether a chat of one token is answered on this port."""
     asked = {
         "model": "bench",
         "messages": [{"role": "user", "content": "Hi"}],
@@ -179,22 +181,10 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry.name))
-    family = [pid]
-    for member in family:
-        family += children.get(member, [])
-    return family
 
 
 def _peak_kib(pid: int) -> int:

@@ -1,0 +1,192 @@
+"""What the API process spends on a streamed token: its processor time per event, over a stand-in
+for the engine process that sends frames of deltas at a steady pace.
+
+    python -m benchmarks.event_cost [--streams 1,16] [--tokens 300]
+
+All the rest is real: the served application, HTTP, the checks, the store. What this process
+computes it takes from the model's threads, so it is a part of the engine's speed.
+"""
+
+import argparse
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import uvloop
+
+from benchmarks.peers.client import ask
+from benchmarks.peers.machine import spent_s
+from benchmarks.peers.servers import answers, free_port
+from benchmarks.peers.workloads import body
+from llm_backend import app
+from llm_backend.engine.hub import Hub
+from llm_backend.engine.messages import (
+    Accepted,
+    Cancel,
+    Delta,
+    FinishReason,
+    Generate,
+    ModelInfo,
+    ModelKind,
+    Probe,
+    Ready,
+    Shutdown,
+    Start,
+    Status,
+)
+from llm_backend.serving import serve
+from llm_backend.settings import load_settings
+
+PACE_S = 0.02  # between two tokens of a stream, about a small model's
+INFO = ModelInfo(
+    architecture="llama",
+    name="stand-in",
+    description="",
+    parameters=1,
+    size_bytes=1,
+    vocabulary_size=1000,
+    embedding_size=8,
+    trained_context_tokens=4096,
+    context_tokens=4096,
+    slots=64,
+    chat_template=None,
+    tool_template=None,
+    bos_token="",
+    eos_token="",
+    control_tokens=[],
+    kind=ModelKind.CHAT,
+    can_infill=False,
+    extra_buffers=True,
+)
+
+
+def main() -> None:
+    """Measure; or be one of the two processes that are needed for it."""
+    if sys.argv[1:2] == ["--serve"]:
+        run_server(int(sys.argv[2]), Path(sys.argv[3]))
+        return
+    if sys.argv[1:2] == ["--stand-in"]:
+        StandIn(int(sys.argv[2])).run()
+        return
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--streams", default="1,16")
+    parser.add_argument("--tokens", type=int, default=300)
+    options = parser.parse_args()
+    measure([int(number) for number in options.streams.split(",")], options.tokens)
+
+
+def measure(streams: list[int], tokens: int) -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.event_cost", "--serve", str(port), folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while not answers(port):
+                assert process.poll() is None, "the server did not start"
+                time.sleep(0.05)
+            uvloop.run(talk(port, 4, 50))  # what happens once has happened
+            print("| streams | events | microseconds of processor time an event |")
+            print("|---|---|---|")
+            for number in streams:
+                before_s = spent_s(process.pid)
+                events = uvloop.run(talk(port, number, tokens))
+                each = (spent_s(process.pid) - before_s) / events
+                print(f"| {number} | {events} | {each * 1e6:.0f} |", flush=True)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+async def talk(port: int, streams: int, tokens: int) -> int:
+    """So many chats at once; gives the number of events with text."""
+    hello = [{"role": "user", "content": "hello"}]
+    seen = await asyncio.gather(
+        *(ask(port, body(hello, tokens, Random(0))) for _ in range(streams))
+    )
+    assert not any(one.error for one in seen), seen[0].error
+    return sum(len(one.arrivals) for one in seen)
+
+
+def run_server(port: int, folder: Path) -> None:
+    """The server with the stand-in for its engine process, over a file that only looks right."""
+    model = folder / "bench.gguf"
+    model.write_bytes(b"GGUF")
+    command = (sys.executable, "-m", "benchmarks.event_cost", "--stand-in")
+    configured = app._engine_config
+    # no setting names the engine process, and none should
+    app._engine_config = lambda *given: replace(configured(*given), command=command)
+    given = {"models": [str(model)], "port": port, "data_dir": str(folder)}
+    serve(load_settings(given, None), print)
+
+
+class StandIn:
+    """Answers as an engine process does, every stream with one word at each beat."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._hub = Hub()
+        self._owner = self._hub.add(socket.socket(fileno=descriptor))
+        self._hub.outbox_bytes = 1 << 26
+        self._streams: dict[str, tuple[int, int]] = {}  # tokens made, and wanted
+        self._beat_at = 0.0
+        self._is_over = False
+
+    def run(self) -> None:
+        """Until the owner says so, or is gone."""
+        while not self._is_over:
+            rest_s = max(0.0, self._beat_at - time.perf_counter()) if self._streams else None
+            for received in self._hub.poll(rest_s):
+                self._take(received.command)
+            if self._streams and time.perf_counter() >= self._beat_at:
+                self._beat_at = max(self._beat_at + PACE_S, time.perf_counter())
+                self._hub.send(self._owner, [self._delta(name) for name in list(self._streams)])
+
+    def _take(self, command: object) -> None:
+        match command:
+            case Start():
+                self._hub.send(self._owner, [Ready(info=INFO, pid=os.getpid())])
+            case Generate():
+                self._hub.send(self._owner, [Accepted(id=command.id, prompt_tokens=10)])
+                if not self._streams:
+                    self._beat_at = time.perf_counter() + PACE_S
+                self._streams[command.id] = (0, command.max_tokens or 1)
+            case Cancel():
+                self._streams.pop(command.id, None)
+            case Probe():
+                self._hub.send(self._owner, [idle(command.id)])
+            case Shutdown() | None:
+                self._is_over = True
+
+    def _delta(self, name: str) -> Delta:
+        made, wanted = self._streams[name]
+        made += 1
+        self._streams[name] = made, wanted
+        if made == wanted:
+            del self._streams[name]
+        reason = FinishReason.LENGTH if made == wanted else None
+        return Delta(id=name, index=0, text=" word", completion_tokens=made, finish_reason=reason)
+
+
+def idle(name: str) -> Status:
+    """The answer to a probe."""
+    return Status(
+        id=name,
+        running=0,
+        waiting=0,
+        held_tokens=0,
+        passes=0,
+        sequences=0,
+        computed_tokens=0,
+        busy_s=0.0,
+    )
+
+
+if __name__ == "__main__":
+    main()
