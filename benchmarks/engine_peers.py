@@ -12,7 +12,9 @@ speed depends on what it was asked before.
 import argparse
 import json
 import os
+import signal
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ PAUSE_S = 0.5  # between two runs, for what the last one left behind
 def main() -> None:
     """Measure what is asked for, show it, keep it."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended too
     servers = [name for name in options.servers.split(",") if _is_built(name)]
     if not build.VOCABULARIES.exists():
         print("The models need a vocabulary: build the peers first (benchmarks.peers.build).")
@@ -90,9 +93,12 @@ def _round(number: int, setup: Setup, servers: list[str], options: argparse.Name
     if not options.no_limit and build.BATCHED_BENCH.exists():
         streams = [int(work[1:]) for work in workloads if work.startswith("W")]
         tokens = round(max(prompts, default=75))
+        wait_until_quiet(options.wait)
+        before = use()
         found = limits(setup, streams, tokens)
+        others = round(use().others_since(before), 2)
         rows += [
-            {"server": LIMIT, "workload": work, **figures}
+            {"server": LIMIT, "workload": work, "others": others, **figures}
             for work, figures in found.items()
             if work in workloads
         ]

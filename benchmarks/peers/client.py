@@ -49,7 +49,7 @@ class _Connection(asyncio.Protocol):
             self.closed.set_result(error)
 
 
-async def ask(port: int, body: Body, timeout_s: float = 180) -> Seen:
+async def ask(port: int, body: Body, timeout_s: float = 90) -> Seen:
     """One streamed chat completion."""
     data = json.dumps(body).encode()
     head = (

@@ -29,10 +29,12 @@ class Use:
 
 
 def use(*pids: int) -> Use:
-    """The use up to now; those who take part are the given processes and this one."""
+    """The use up to now; those who take part are the given processes, this one, and its
+    children that have ended."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
     idle = fields[3] + fields[4]
-    ours = sum(map(spent_s, {os.getpid(), *pids}))
+    ended = os.times()  # children that have ended, and were waited for
+    ours = sum(map(spent_s, {os.getpid(), *pids})) + ended.children_user + ended.children_system
     return Use(at_s=time.monotonic(), all_s=(sum(fields) - idle) / _TICKS, ours_s=ours)
 
 

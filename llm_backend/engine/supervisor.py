@@ -22,7 +22,7 @@ __all__ = ["Supervisor"]
 
 _log = logging.getLogger(__name__)
 
-_SPINS = "3000"  # about 50 microseconds: more than a balanced pass waits, less than a time slice
+_SPINS = "10000"  # more than threads wait in a pass and between two, far less than a time slice
 _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may hold it open
 
 
