@@ -117,13 +117,14 @@ def write_model(
     merges: Sequence[str] = ("< 0",),
     *,
     tensors: Iterable[tuple[str, np.ndarray]] | None = None,
+    layers: int = LAYERS,
 ) -> None:
     """A llama of Q8_0 weights, random ones unless given, with 135 million parameters and norms of
     one; the first token ends an answer."""
     writer = GGUFWriter(str(path), "llama")
     writer.add_context_length(8192)
     writer.add_embedding_length(SIZE)
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(layers)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KEY_HEADS)
@@ -139,7 +140,7 @@ def write_model(
     kind = GGMLQuantizationType.Q8_0
     for name, values in tensors or random_tensors():
         writer.add_tensor(f"{name}.weight", quants.quantize(values, kind), raw_dtype=kind)
-    norms = [f"blk.{layer}.{part}_norm" for layer in range(LAYERS) for part in ("attn", "ffn")]
+    norms = [f"blk.{layer}.{part}_norm" for layer in range(layers) for part in ("attn", "ffn")]
     for name in (*norms, "output_norm"):
         writer.add_tensor(f"{name}.weight", np.ones(SIZE, dtype=np.float32))
     writer.write_header_to_file()

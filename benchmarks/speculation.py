@@ -1,10 +1,11 @@
 """What computing ahead brings: tokens per second with and without it, in turns, where everything is
 copied, where nothing can be, and where repetitions mislead.
 
-    python -m benchmarks.speculation [--repeat 2] [--streams 1,4] [--tokens 96]
+    python -m benchmarks.speculation [--repeat 2] [--streams 1,4] [--tokens 96] [--draft]
 
 The model has the shape of one with 135 million parameters (Q8_0) and its speed, but weights by
 which every token has one successor: a prompt that is a circle of successors is repeated for ever.
+With `--draft` a model of two such layers, which knows the successors too, writes ahead.
 """
 
 import argparse
@@ -31,6 +32,7 @@ FIRST = 8  # tokens below it are left alone: one of them ends a generation
 CIRCLE = 200  # tokens of one circle
 CIRCLES = 64  # of the vocabulary; all other tokens follow each other in one line
 SHARPNESS = 0.05  # of the successor over all other tokens: some 20 nats
+DRAFT_LAYERS = 2
 FEW = 40  # tokens that mislead: each pair comes again soon, and goes on differently
 
 
@@ -88,7 +90,7 @@ def successors() -> np.ndarray:
     return following
 
 
-def tensors() -> Iterator[tuple[str, np.ndarray]]:
+def tensors(layers: int) -> Iterator[tuple[str, np.ndarray]]:
     """Random weights, but nothing leaves a layer and the output knows the successors."""
     rng = np.random.default_rng(0)
     embedding = rng.standard_normal((VOCABULARY, SIZE), dtype=np.float32)
@@ -96,7 +98,7 @@ def tensors() -> Iterator[tuple[str, np.ndarray]]:
     output[successors()] = np.float32(SHARPNESS) * embedding
     yield "token_embd", embedding
     yield "output", output
-    for layer, (name, shape) in itertools.product(range(LAYERS), LAYER_SHAPES.items()):
+    for layer, (name, shape) in itertools.product(range(layers), LAYER_SHAPES.items()):
         scale = 0 if name in ("attn_output", "ffn_down") else 0.02
         values = rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
         yield f"blk.{layer}.{name}", values
@@ -145,7 +147,7 @@ async def stream(engine: Engine, task: Task, prompt: list[int], tokens: int):
     return begun_at, time.perf_counter(), deltas[-1], text
 
 
-async def compare(arguments: argparse.Namespace, model: Path) -> None:
+async def compare(arguments: argparse.Namespace, model: Path, draft: Path | None) -> None:
     """Run every task with and without, in turns, and print the medians."""
     streams = [int(number) for number in arguments.streams.split(",")]
     settings = {"slots": max(streams), "context_tokens": 1024, "threads": arguments.threads}
@@ -154,7 +156,7 @@ async def compare(arguments: argparse.Namespace, model: Path) -> None:
         table.add_column(name, justify="left" if name == "task" else "right")
     async with (
         Engine(EngineConfig(model_path=model, speculation=False, **settings)) as plain,
-        Engine(EngineConfig(model_path=model, **settings)) as ahead,
+        Engine(EngineConfig(model_path=model, draft_model_path=draft, **settings)) as ahead,
     ):
         await plain.ready()
         await ahead.ready()
@@ -186,6 +188,7 @@ def main() -> None:
     """Read the command line, write the model, compare."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--model", type=Path, help="as this program wrote it; kept if given")
+    parser.add_argument("--draft", action="store_true", help="with a draft model")
     parser.add_argument("--streams", default="1,4")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--repeat", type=int, default=2)
@@ -194,8 +197,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or Path(folder) / "successors-135m.gguf"
         if not model.exists():
-            write_model(model, tensors=tensors())
-        asyncio.run(compare(arguments, model))
+            write_model(model, tensors=tensors(LAYERS))
+        draft = Path(folder) / "draft.gguf" if arguments.draft else None
+        if draft is not None:
+            write_model(draft, tensors=tensors(DRAFT_LAYERS), layers=DRAFT_LAYERS)
+        asyncio.run(compare(arguments, model, draft))
 
 
 if __name__ == "__main__":

@@ -121,8 +121,10 @@ async def opened_engines(settings: Settings, shared: Path) -> AsyncIterator[None
     async with AsyncExitStack() as stack:
         with _start_translated():
             await _migrate_for_others(settings)
-            for number, path in enumerate(_cards(settings).values()):
-                config = _engine_config(settings, path, _door(shared, number))
+            cards = _cards(settings)
+            drafts = _draft_models(settings, [card.id for card in cards])
+            for number, (card, path) in enumerate(cards.items()):
+                config = _engine_config(settings, path, drafts.get(card.id), _door(shared, number))
                 await stack.enter_async_context(Engine(config))
         yield
 
@@ -157,6 +159,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
     cards = _cards(settings)
     aliases = _aliases(settings, [card.id for card in cards])
     formats = _tool_formats(settings, [card.id for card in cards])
+    drafts = _draft_models(settings, [card.id for card in cards])
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     document = load_document()
     async with AsyncExitStack() as stack:
@@ -167,7 +170,9 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         local = [
             LocalModel(
                 card,
-                await stack.enter_async_context(_engine(settings, path, shared, number)),
+                await stack.enter_async_context(
+                    _engine(settings, path, drafts.get(card.id), shared, number)
+                ),
                 functools.partial(_count, metrics),
                 tool_format=formats.get(card.id),
             )
@@ -370,20 +375,42 @@ def _tool_formats(settings: Settings, models: list[str]) -> Mapping[str, str]:
     return formats
 
 
-def _engine(settings: Settings, path: Path, shared: Path | None, number: int) -> Engine:
+def _draft_models(settings: Settings, models: list[str]) -> Mapping[str, Path]:
+    """The files of draft models, by the model that they draft for."""
+    drafts: dict[str, Path] = {}
+    for given in settings.draft_models:
+        model, _, file = given.rpartition("=")
+        model = model or next(iter(models), "")
+        if model not in models:
+            raise SettingsError(f"The draft model `{given}` is for a model that is not served.")
+        if model in drafts:
+            raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
+        if not settings.speculation:
+            raise SettingsError(f"The draft model `{given}` needs `speculation`, which is off.")
+        drafts[model] = Path(file).expanduser()
+        _check_model_file(drafts[model])
+    return drafts
+
+
+def _engine(
+    settings: Settings, path: Path, draft: Path | None, shared: Path | None, number: int
+) -> Engine:
     """An engine of this process's own, or the one that another has opened in `shared`."""
     if shared is None:
-        return Engine(_engine_config(settings, path))
-    return Engine.of_another(_engine_config(settings, path, _door(shared, number)))
+        return Engine(_engine_config(settings, path, draft))
+    return Engine.of_another(_engine_config(settings, path, draft, _door(shared, number)))
 
 
 def _door(shared: Path, number: int) -> Path:
     return shared / f"{number}.door"
 
 
-def _engine_config(settings: Settings, path: Path, door: Path | None = None) -> EngineConfig:
+def _engine_config(
+    settings: Settings, path: Path, draft: Path | None, door: Path | None = None
+) -> EngineConfig:
     return EngineConfig(
         model_path=path,
+        draft_model_path=draft,
         door=door,
         context_tokens=settings.context_tokens,
         cache_type=settings.cache_type,

@@ -70,6 +70,12 @@ def serve(
             help="How tool calls are written, `FORMAT` or `MODEL=FORMAT`; may be repeated."
         ),
     ] = None,
+    draft_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Smaller GGUF file that writes ahead, `FILE` or `MODEL=FILE`; may be repeated."
+        ),
+    ] = None,
     context_tokens: Annotated[int | None, typer.Option(help="Tokens one sequence holds.")] = None,
     slots: Annotated[int | None, typer.Option(help="Sequences a model runs at once.")] = None,
     store_chats: Annotated[str | None, typer.Option(help="always, on-request or never.")] = None,
@@ -93,6 +99,7 @@ def serve(
         "models": None if model is None else [name for name in model if name != "none"],
         "aliases": alias,
         "tool_formats": tool_format,
+        "draft_models": draft_model,
         "context_tokens": context_tokens,
         "slots": slots,
         "store_chats": store_chats,

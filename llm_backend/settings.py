@@ -118,6 +118,12 @@ class Settings(BaseSettings):
     draft_tokens: int = Field(
         16, ge=1, le=256, description="Tokens computed ahead of one sequence at most."
     )
+    draft_models: Names = Field(
+        (),
+        description="Smaller GGUF files that write ahead where that is faster, `FILE` for the "
+        "first model or `MODEL=FILE`. A draft model has its model's vocabulary, and KV cells of "
+        "its own for as many slots and tokens; it changes no answer.",
+    )
     threads: int | None = Field(None, ge=1, description="Threads per model; all cores where unset.")
     gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
     hang_timeout_s: float = Field(
@@ -213,6 +219,7 @@ class Settings(BaseSettings):
         "models",
         "aliases",
         "tool_formats",
+        "draft_models",
         "allowed_hosts",
         "cors_origins",
         "api_keys",

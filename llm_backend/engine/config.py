@@ -25,7 +25,8 @@ class EngineConfig:
     ended and started again.
     `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where
     that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`, which
-    are as many as `draft_tokens` at least.
+    are as many as `draft_tokens` at least. `draft_model_path` is a smaller model with the same
+    vocabulary, in the same process, that writes ahead where nothing repeats and that is faster.
     A command that has ended the worker `crashes_limit` times is refused until `suspects_age_s` have
     gone by since the last time; `suspects_limit` commands are remembered.
     At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch requests have
@@ -43,6 +44,7 @@ class EngineConfig:
     logit_rows: int = 32
     speculation: bool = True
     draft_tokens: int = 16
+    draft_model_path: Path | None = None
     threads: int | None = None
     gpu_layers: int | None = 0
     use_extra_buffers: bool = True
@@ -86,6 +88,8 @@ class EngineConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.draft_model_path is not None and not self.speculation:
+            raise ValueError("draft_model_path needs speculation")
         if self.cache_type not in CACHE_TYPES:
             raise ValueError(f"cache_type must be one of {CACHE_TYPES}, not {self.cache_type!r}")
         if self.cells is not None and not self.unified_cells:

@@ -11,6 +11,7 @@ from llm_backend.engine.answer import Answer
 from llm_backend.engine.cache import Cache
 from llm_backend.engine.compiling import Compiling
 from llm_backend.engine.constraint import CompilerError, GrammarError, Grammars
+from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.messages import (
     Accepted,
     Delta,
@@ -50,8 +51,11 @@ class _Queue:
 class Generator:
     """Owns all requests between `submit` and their last event."""
 
-    def __init__(self, model: Model, start: Start, publish: Publish) -> None:
+    def __init__(
+        self, model: Model, start: Start, publish: Publish, drafter: Drafter | None = None
+    ) -> None:
         self._model = model
+        self._drafter = drafter
         self._bounds = Bounds.of(start, model.context_tokens)
         self._queues = {
             Priority.INTERACTIVE: _Queue(
@@ -73,7 +77,7 @@ class Generator:
             cache=cache, batch_tokens=model.batch_tokens, logit_rows=start.logit_rows
         )
         self._draft_tokens = start.draft_tokens if model.can_roll_back else 0
-        self._speculation = Speculation(start.draft_tokens)
+        self._speculation = Speculation(start.draft_tokens, drafter)
         self._has_room = True  # cells have not just run out
         self._grammars = Grammars(model.vocabulary, start.grammars)
         self._compiling = Compiling(self._grammars)
@@ -158,6 +162,8 @@ class Generator:
         for slot in slots:
             self._model.truncate(slot, 0)
             self._scheduler.forget(slot)
+            if self._drafter is not None:
+                self._drafter.forget(slot)
 
     def _answers_to(self, address: Address, command: Generate, now: float) -> list[Answer]:
         prompt = self._bounds.admit(command, self._model.vocabulary)
@@ -233,6 +239,8 @@ class Generator:
         sequence, placement = admitted.sequence, admitted.placement
         for copy in placement.copies:
             self._model.copy(copy.source, copy.target)
+            if self._drafter is not None:
+                self._drafter.copy(copy.source, copy.target)
         if not self._model.truncate(placement.slot, placement.keep):
             self._model.truncate(placement.slot, 0)
             self._scheduler.recompute(sequence)

@@ -8,39 +8,29 @@ from bisect import bisect_right
 from collections.abc import Sequence as Tokens
 
 from llm_backend.engine.lookup import Lookup
+from llm_backend.engine.rate import Rate
 
 __all__ = ["Chances", "Guesser"]
 
 _LENGTHS = (3, 4, 6, 9, 17)  # of repetitions: where another estimate begins
 _AT_FIRST = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # the chance of a guess before any was made
-_WEIGHT = 6.0  # guesses that a more general estimate is worth
 _HOPELESS = 0.02  # a chance that no processor makes worth a token
-_FORGETTING = 0.97  # a guess counts half after about 23 more of its kind
 
 
 class Chances:
     """How often guesses are right, by the length of the repetition they continue."""
 
     def __init__(self, general: "Chances | None" = None) -> None:
-        self._general = general
-        self._right = [0.0] * len(_AT_FIRST)
-        self._made = [0.0] * len(_AT_FIRST)
+        before = _AT_FIRST if general is None else general._rates
+        self._rates: list[Rate] = [Rate(rate) for rate in before]
 
     def count(self, length: int, is_right: bool) -> None:
         """A guess was right or wrong."""
-        kind = bisect_right(_LENGTHS, length)
-        self._right[kind] = self._right[kind] * _FORGETTING + is_right
-        self._made[kind] = self._made[kind] * _FORGETTING + 1
-        if self._general is not None:
-            self._general.count(length, is_right)
+        self._rates[bisect_right(_LENGTHS, length)].count(is_right)
 
     def of(self, length: int) -> float:
         """The chance of a guess."""
-        return self._of(bisect_right(_LENGTHS, length))
-
-    def _of(self, kind: int) -> float:
-        general = _AT_FIRST[kind] if self._general is None else self._general._of(kind)
-        return (self._right[kind] + _WEIGHT * general) / (self._made[kind] + _WEIGHT)
+        return self._rates[bisect_right(_LENGTHS, length)].value
 
 
 class Guesser:

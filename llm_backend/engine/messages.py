@@ -159,6 +159,7 @@ class Start(_Message, frozen=True, kw_only=True):
     `cells` None gives every slot cells for a whole context. `kind` None believes the file.
     `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs and for
     drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
+    `draft_model_path` is a second, smaller model that writes drafts.
     `door` is the inherited descriptor of the socket at which guests are let in.
     """
 
@@ -169,6 +170,7 @@ class Start(_Message, frozen=True, kw_only=True):
     batch_tokens: int
     logit_rows: int
     draft_tokens: int
+    draft_model_path: str | None
     threads: int
     gpu_layers: int
     use_extra_buffers: bool

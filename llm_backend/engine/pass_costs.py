@@ -21,6 +21,11 @@ class PassCosts:
         self._sizes: list[int] = []  # those measured, rising
         self._passes = 0
 
+    @property
+    def least(self) -> int | None:
+        """The fewest tokens of a pass that was measured."""
+        return self._sizes[0] if self._sizes else None
+
     def measured(self, tokens: int, seconds: float) -> None:
         """A pass of so many tokens took so long."""
         self._passes += 1

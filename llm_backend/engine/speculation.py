@@ -1,15 +1,18 @@
-"""How many tokens to compute ahead of what is chosen. Pure: no clock is read, times are told.
+"""How many tokens to compute ahead of what is chosen. No clock is read: times are told.
 
 Guessed tokens are computed in the same pass as the token they follow. Those that turn out to be
 what would have been chosen anyway are tokens for less than a pass each; the others were computed
 for nothing. Both sides are estimated, and guesses are made while they bring more tokens in less
-time: many where a text is copied, none where nothing repeats or the processor is busy as it is.
+time: many where a text is copied, none where nothing repeats or the processor is busy as it is. A
+draft model's tokens take the place of guesses where that is faster still.
 """
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Texts
 from dataclasses import replace
 
+from llm_backend.engine.drafter import Drafter
+from llm_backend.engine.drafting import Costs, Talker, drafts_to_write
 from llm_backend.engine.guesser import Chances, Guesser
 from llm_backend.engine.pass_costs import PassCosts
 from llm_backend.engine.scheduler import Work
@@ -19,45 +22,99 @@ from llm_backend.engine.statistics import Statistics
 __all__ = ["Speculation", "drafts_worth"]
 
 _MARGIN = 1.05  # by how much a pass with guesses must be better: both sides are estimates
+_AHEAD = 64  # tokens thought to come, until more have come already
 
 
 class Speculation:
-    """What one worker has learnt; at most `draft_tokens` are guessed ahead of one sequence."""
+    """What one worker has learnt; at most `draft_tokens` are guessed ahead of one sequence, or
+    written by `drafter`."""
 
-    def __init__(self, draft_tokens: int) -> None:
+    def __init__(self, draft_tokens: int, drafter: Drafter | None = None) -> None:
         self._draft_tokens = draft_tokens
+        self._drafter = drafter
         self.chances = Chances()
         self._costs = PassCosts()
         self._seen = Statistics()
+        self._seen_drafting_s = 0.0
 
     def measured(self, statistics: Statistics) -> None:
         """Learn what the last pass cost."""
         seen, self._seen = self._seen, replace(statistics)
+        before_s = self._seen_drafting_s
+        if self._drafter is not None:
+            self._seen_drafting_s = self._drafter.busy_s
         if statistics.passes == seen.passes + 1:
             tokens = statistics.computed_tokens - seen.computed_tokens
-            self._costs.measured(tokens, statistics.busy_s - seen.busy_s)
+            drafting_s = self._seen_drafting_s - before_s
+            self._costs.measured(tokens, statistics.busy_s - seen.busy_s - drafting_s)
 
     def with_drafts(
         self, work: list[Work], guessers: Mapping[Sequence, Guesser], room: int
     ) -> list[Work]:
-        """`work` with the guesses that are worth computing, at most `room` of them."""
+        """`work` with the guesses or drafts that are worth computing, at most `room` of them."""
+        if room < 1:
+            return work
         chances = [
             guessers[item.sequence].chances(self._most(item)) if item.sequence in guessers else []
             for item in work
         ]
-        if room < 1 or not any(chances):
-            return work
-        counts = drafts_worth(
+        counts = self._guesses_worth(work, chances, room) if any(chances) else [0] * len(work)
+        written = self._written(work, chances, counts, room)
+        return [
+            replace(item, draft=written[item.sequence])
+            if item.sequence in written
+            else replace(item, draft=tuple(guessers[item.sequence].guess(count)))
+            if count
+            else item
+            for item, count in zip(work, counts, strict=True)
+        ]
+
+    def _guesses_worth(self, work: list[Work], chances: list[list[float]], room: int) -> list[int]:
+        return drafts_worth(
             chances,
             talkers=sum(item.catches_up for item in work),
             tokens=sum(item.count for item in work),
             room=room,
             cost=self._costs.of,
         )
-        return [
-            replace(item, draft=tuple(guessers[item.sequence].guess(count))) if count else item
-            for item, count in zip(work, counts, strict=True)
-        ]
+
+    def _written(
+        self, work: list[Work], chances: list[list[float]], counts: list[int], room: int
+    ) -> dict[Sequence, tuple[int, ...]]:
+        """What the draft model writes ahead, where that is faster than so many guesses; nothing
+        yet where it has to read first."""
+        drafter = self._drafter
+        if drafter is None:
+            return {}
+        talkers = {
+            item.sequence: self._talker(drafter, item, found[:count])
+            for item, found, count in zip(work, chances, counts, strict=True)
+            if item.sequence.behind == 1
+        }
+        lengths = drafts_to_write(
+            list(talkers.values()),
+            tokens=sum(item.count for item in work),
+            room=room,
+            costs=Costs(model=self._costs.of, draft=drafter.cost),
+        )
+        wanted = {talker: length for talker, length in zip(talkers, lengths, strict=True) if length}
+        if not wanted:
+            drafter.rest()
+            return {}
+        return drafter.write(wanted)
+
+    def _talker(self, drafter: Drafter, item: Work, chances: list[float]) -> Talker:
+        sequence = item.sequence
+        chance, unread = drafter.look(sequence)
+        return Talker(
+            chance=chance,
+            unread=unread,
+            most=min(self._most(item), drafter.most(sequence)),
+            ahead=min(sequence.limit - len(sequence.tokens), max(_AHEAD, sequence.generated)),
+            guesses=len(chances),
+            expected=sum(chances),
+            guess_chance=chances[0] if chances else 0.0,
+        )
 
     def _most(self, item: Work) -> int:
         """No more than can be used: the last token of an answer is never computed."""

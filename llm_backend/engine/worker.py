@@ -16,10 +16,11 @@ from collections import defaultdict, deque
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.admission import Refused, check_tokens
+from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.hub import Hub, Received
-from llm_backend.engine.llama import LlamaModel, capture_log
+from llm_backend.engine.llama import LlamaModel, NativeLog, capture_log, draft_model
 from llm_backend.engine.messages import (
     Accepted,
     Cancel,
@@ -57,12 +58,17 @@ class Worker:
     """The loop around one model. `owner` is the connection without which there is no reason to go
     on."""
 
-    def __init__(self, hub: Hub, owner: int, model: Model, start: Start) -> None:
+    def __init__(
+        self, hub: Hub, owner: int, model: Model, start: Start, drafter: Drafter | None = None
+    ) -> None:
         self._hub = hub
         self._owner = owner
         self._model = model
-        engine = Generator if model.kind is ModelKind.CHAT else Embedder
-        self._engine: Embedder | Generator = engine(model, start, self._publish)
+        self._engine: Embedder | Generator = (
+            Generator(model, start, self._publish, drafter)
+            if model.kind is ModelKind.CHAT
+            else Embedder(model, start, self._publish)
+        )
         self._outgoing: defaultdict[int, list[Event]] = defaultdict(list)
         self._held_since = 0.0  # when the oldest of `outgoing` was made
         self._inbox: deque[Received] = deque()
@@ -181,6 +187,7 @@ def main() -> None:
     try:
         model = LlamaModel(start, log)
         model.prove()
+        drafter = _drafter(model, start, log)
     except (LoadError, DecodeError) as error:
         hub.send(owner, [NotReady(message=str(error))])
         return
@@ -189,7 +196,14 @@ def main() -> None:
     hub.send(owner, [ready])
     if start.door is not None:
         hub.listen(socket.socket(fileno=start.door), greeting=ready, limit=start.guests_limit)
-    Worker(hub, owner, model, start).run()
+    Worker(hub, owner, model, start, drafter).run()
+
+
+def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
+    """What writes ahead of the model, if anything is to."""
+    if start.draft_model_path is None:
+        return None
+    return Drafter(draft_model(model, start, log), model.vocabulary.size)
 
 
 def _first_command(hub: Hub) -> Start | None:

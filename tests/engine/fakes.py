@@ -200,6 +200,7 @@ def start(**fields: object) -> Start:
         "batch_tokens": 16,
         "logit_rows": 4,
         "draft_tokens": 0,
+        "draft_model_path": None,
         "threads": 1,
         "gpu_layers": 0,
         "use_extra_buffers": True,

@@ -4,6 +4,7 @@ import pytest
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.admission import Refused
+from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
     Accepted,
@@ -28,10 +29,12 @@ from tests.engine.fakes import (
 class Bench:
     """A generator over a fake model, and what it published."""
 
-    def __init__(self, model: FakeModel | None = None, **bounds: object) -> None:
+    def __init__(
+        self, model: FakeModel | None = None, drafter: Drafter | None = None, **bounds: object
+    ) -> None:
         self.model = model or FakeModel()
         self.outbox = Outbox()
-        self.generator = Generator(self.model, start(**bounds), self.outbox)
+        self.generator = Generator(self.model, start(**bounds), self.outbox, drafter)
 
     def submit(self, *commands, now: float = 0) -> None:
         for command in commands:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from llm_backend.engine.address import Address
+from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
     Accepted,
@@ -36,6 +37,7 @@ class EngineMachine(RuleBasedStateMachine):
     cells: int | None = None
     memory: int | None = None
     draft_tokens = 0
+    draft_memory: int | None = None  # what its draft model goes by; None has none
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +54,9 @@ class EngineMachine(RuleBasedStateMachine):
             queue_deadline_s=DEADLINES_S[Priority.INTERACTIVE],
             batch_queue_deadline_s=DEADLINES_S[Priority.BATCH],
         )
-        self.generator = Generator(self.model, bounds, self.outbox)
+        self.draft = FakeModel(slots=3, context_tokens=100, memory=self.draft_memory)
+        drafter = Drafter(self.draft, self.draft.vocabulary.size) if self.draft_memory else None
+        self.generator = Generator(self.model, bounds, self.outbox, drafter)
         self.commands: dict[str, Generate] = {}
         self.arrivals: dict[str, int] = {}
         self.cancelled: dict[str, int] = {}
@@ -160,6 +164,16 @@ class UncuttableGuessingMachine(GuessingMachine):
     can_roll_back = False
 
 
+class DraftedMachine(GuessingMachine):
+    """Its draft model is right at times."""
+
+    draft_memory = 1
+
+
+class CrowdedDraftedMachine(DraftedMachine):
+    cells = 130
+
+
 MACHINES = (
     EngineMachine,
     CrowdedMachine,
@@ -167,6 +181,8 @@ MACHINES = (
     GuessingMachine,
     CrowdedGuessingMachine,
     UncuttableGuessingMachine,
+    DraftedMachine,
+    CrowdedDraftedMachine,
 )
 for machine in MACHINES:
     machine.TestCase.settings = settings(
@@ -179,3 +195,5 @@ TestEngineWhoseStateCannotBeCut = UncuttableMachine.TestCase
 TestEngineThatGuesses = GuessingMachine.TestCase
 TestEngineThatGuessesAndRunsOutOfCells = CrowdedGuessingMachine.TestCase
 TestEngineThatGuessesAndCannotBeCut = UncuttableGuessingMachine.TestCase
+TestEngineWithADraftModel = DraftedMachine.TestCase
+TestEngineWithADraftModelThatRunsOutOfCells = CrowdedDraftedMachine.TestCase

@@ -70,6 +70,16 @@ def test_a_tool_format_that_nobody_knows_or_of_nothing_is_one_sentence(tmp_path)
     assert "nobody=hermes" in refusal("--tool-format", "nobody=hermes", *data)
 
 
+def test_a_draft_model_of_nothing_or_that_is_none_is_one_sentence(tmp_path):
+    data = ("--data-dir", str(tmp_path))
+    fake = tmp_path / "fake.gguf"
+    fake.write_bytes(b"nonsense")
+
+    assert "nobody=x.gguf" in refusal("--draft-model", "nobody=x.gguf", *data)
+    assert "x.gguf" in refusal("--draft-model", "x.gguf", *data)
+    assert "fake.gguf" in refusal("--draft-model", str(fake), *data)
+
+
 def test_a_data_folder_that_cannot_be_is_one_sentence(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

@@ -10,6 +10,8 @@ from llm_backend.engine.model import PairFrame
 
 __all__ = ["Handle", "Vocabulary"]
 
+_SPARE = 128  # tokens that sizes may differ by: files of one family are padded differently
+
 Handle = Any  # handles of the bindings are untyped: what crosses this edge is Any
 
 
@@ -22,6 +24,21 @@ class Vocabulary:
         self.size: int = native.llama_vocab_n_tokens(handle)
         self._bos: int = native.llama_vocab_bos(handle)
         self._adds_bos: bool = native.llama_vocab_get_add_bos(handle)
+
+    def difference(self, other: "Vocabulary") -> str | None:
+        """How the tokens of another vocabulary differ, in a few words; None if a token of one is
+        the same one of the other. A few tokens more at the end are none that count."""
+        if native.llama_vocab_type(self._handle) != native.llama_vocab_type(other._handle):
+            return "the tokens are of another kind"
+        if abs(self.size - other.size) > _SPARE:
+            return f"there are {other.size:,} tokens, not {self.size:,}"
+        if (self._bos, self.eos) != (other._bos, other.eos):
+            return "a text begins or ends with another token"
+        for token in range(min(self.size, other.size)):
+            ours, theirs = self.written(token), other.written(token)
+            if ours != theirs:
+                return f"token {token} is {theirs!r}, not {ours!r}"
+        return None
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:
@@ -106,6 +123,17 @@ class Vocabulary:
     def name(self, token: int) -> str:
         """How a token is written, control tokens too; empty for one that does not exist."""
         return self._render(token, special=True).decode(errors="replace") if token >= 0 else ""
+
+    @property
+    def eos(self) -> int:
+        """The end token; below zero if there is none."""
+        end: int = native.llama_vocab_eos(self._handle)
+        return end
+
+    def written(self, token: int) -> str:
+        """How the file writes a token that exists."""
+        text: bytes = native.llama_vocab_get_text(self._handle, token)
+        return text.decode(errors="replace")
 
     @property
     def bos_token(self) -> str:

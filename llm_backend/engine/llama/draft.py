@@ -1,0 +1,44 @@
+"""The second model, which writes ahead of the first one."""
+
+from msgspec.structs import replace
+
+from llm_backend.engine.llama.log import NativeLog
+from llm_backend.engine.llama.model import LlamaModel
+from llm_backend.engine.messages import ModelKind, Start
+from llm_backend.engine.model import LoadError
+
+__all__ = ["draft_model"]
+
+
+def draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
+    """The model of `start.draft_model_path`, set up like `model` and proven: as many slots of as
+    many tokens, if it was trained for so many. Raises `LoadError` where it cannot write for it.
+    """
+    path = start.draft_model_path
+    assert path is not None, "a draft model is wanted"
+    if model.kind is not ModelKind.CHAT:
+        raise LoadError(f"{start.model_path} generates nothing, so {path} cannot draft for it")
+    if not model.can_roll_back:
+        raise LoadError(
+            f"{start.model_path} keeps a state that cannot be cut, so {path} cannot draft for it"
+        )
+    own = replace(
+        start,
+        model_path=path,
+        context_tokens=None,
+        default_context_tokens=model.context_tokens,
+        cells=None,
+        kind=None,
+    )
+    draft = LlamaModel(own, log)
+    if draft.kind is not ModelKind.CHAT:
+        raise LoadError(f"{path} generates nothing, so it cannot draft")
+    difference = model.vocabulary.difference(draft.vocabulary)
+    if difference is not None:
+        raise LoadError(
+            f"{path} cannot draft for {start.model_path}, as its vocabulary differs: {difference}"
+        )
+    draft.prove()
+    if not draft.can_roll_back:
+        raise LoadError(f"{path} keeps a state that cannot be cut, so it cannot draft")
+    return draft

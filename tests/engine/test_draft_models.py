@@ -1,0 +1,122 @@
+"""A real draft model beside a real model: the same answers, and what cannot be a draft model."""
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import pytest
+
+from llm_backend.engine import Engine, EngineStartError
+from llm_backend.engine.drafter import Drafter
+from llm_backend.engine.llama import LlamaModel, NativeLog, draft_model
+from llm_backend.engine.messages import Generate, Sampling
+from llm_backend.engine.model import LoadError
+from tests.engine.conftest import answer, config
+from tests.engine.fakes import start
+from tests.engine.gguf_models import MERGED, write_llama
+from tests.engine.test_generator import Bench
+
+NUMBERS = itertools.count()
+SAMPLINGS = (Sampling(temperature=0), Sampling(seed=4, temperature=0.4, top_p=0.9))
+PROMPTS = ("the cat in the hat", "one two three", "an other thing that is said", "the")
+
+
+def request(prompt: str = PROMPTS[0], **fields: object) -> Generate:
+    defaults = {"max_tokens": 80, "sampling": Sampling(temperature=0), "ignore_eos": True}
+    return Generate(id=f"d{next(NUMBERS)}", prompt=prompt, **{**defaults, **fields})
+
+
+def drafted(path: Path, draft: Path | None) -> Bench:
+    """An engine in this process whose passes seem to cost nothing: it drafts whenever it can."""
+    log = NativeLog()
+    draft_path = None if draft is None else str(draft)
+    command = start(
+        model_path=str(path),
+        draft_model_path=draft_path,
+        batch_tokens=64,
+        draft_tokens=4,
+        logit_rows=16,
+    )
+    model = LlamaModel(command, log)
+    drafter = None
+    if draft is not None:
+        second = draft_model(model, command, log)
+        drafter = Drafter(second, model.vocabulary.size, clock=lambda: 0.0)
+    return Bench(model, drafter, draft_tokens=4, logit_rows=16)
+
+
+def said(bench: Bench, *commands: Generate) -> list[str]:
+    bench.submit(*commands)
+    bench.run()
+    return [bench.text(command.id) for command in commands]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_model_that_drafts_for_itself_is_right_and_changes_nothing(tiny_llama, sampling):
+    plain, twin = drafted(tiny_llama, None), drafted(tiny_llama, tiny_llama)
+    expected = said(plain, *(request(prompt, sampling=sampling) for prompt in PROMPTS))
+    commands = [request(prompt, sampling=sampling) for prompt in PROMPTS]
+
+    assert said(twin, *commands) == expected
+    ends = [twin.deltas(command.id)[-1] for command in commands]
+    right = sum(end.accepted_tokens for end in ends) / sum(end.drafted_tokens for end in ends)
+    assert right > (0.85 if sampling.temperature == 0 else 0.2)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_draft_model_that_knows_nothing_changes_nothing(tmp_path, tiny_llama, sampling):
+    stranger = write_llama(tmp_path / "stranger.gguf", seed=7, layers=1, size=32)
+    commands = [request(prompt, sampling=sampling) for prompt in PROMPTS]
+    plain, bench = drafted(tiny_llama, None), drafted(tiny_llama, stranger)
+
+    assert said(bench, *commands) == said(plain, *commands)
+    assert bench.deltas(commands[0].id)[-1].drafted_tokens > 0
+
+
+@pytest.mark.asyncio
+async def test_a_served_engine_drafts_and_says_the_same(tmp_path, tiny_llama):
+    draft = write_llama(tmp_path / "draft.gguf", seed=7, layers=1)
+    async with (
+        Engine(config(tiny_llama, draft_model_path=draft)) as ahead,
+        Engine(config(tiny_llama, speculation=False)) as plain,
+    ):
+        await asyncio.gather(ahead.ready(), plain.ready())
+        told, expected = [
+            await asyncio.gather(*(answer(engine, request(prompt)) for prompt in PROMPTS))
+            for engine in (ahead, plain)
+        ]
+
+    assert ["".join(delta.text for delta in deltas) for deltas in told] == [
+        "".join(delta.text for delta in deltas) for deltas in expected
+    ]
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_draft_for_a_model_ends_the_start_in_a_sentence(
+    tmp_path, tiny_llama, tiny_spm, tiny_bert
+):
+    infill = write_llama(tmp_path / "infill.gguf", can_infill=True)
+    for model, draft, reason in (
+        (tiny_llama, tiny_spm, "vocabulary differs: the tokens are of another kind"),
+        (tiny_llama, tiny_bert, "generates nothing, so it cannot draft"),
+        (tiny_bert, tiny_llama, "generates nothing, so .* cannot draft for it"),
+        (tiny_llama, tmp_path / "missing.gguf", "No such file"),
+    ):
+        async with Engine(config(model, draft_model_path=draft)) as engine:
+            with pytest.raises(EngineStartError, match=reason):
+                await engine.ready()
+    async with Engine(config(tiny_llama, draft_model_path=infill)) as engine:
+        assert await engine.ready()  # three tokens more at the end
+
+
+def test_a_token_that_is_another_one_is_named(tmp_path, tiny_llama, monkeypatch):
+    monkeypatch.setattr("tests.engine.gguf_models.MERGED", [*MERGED[:-1], "ou"])
+    other = write_llama(tmp_path / "other.gguf")
+
+    with pytest.raises(LoadError, match="token 268 is 'ou', not 'es'"):
+        drafted(tiny_llama, other)
+
+
+def test_a_draft_model_needs_speculation(tiny_llama):
+    with pytest.raises(ValueError, match="needs speculation"):
+        config(tiny_llama, draft_model_path=tiny_llama, speculation=False)
