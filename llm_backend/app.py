@@ -53,6 +53,11 @@ log = logging.getLogger(__name__)
 
 GGUF_MAGIC = b"GGUF"
 DATABASE_RETRY_S = 2.0
+WARMED = (
+    "createChatCompletion",
+    "createCompletion",
+    "createEmbedding",
+)  # others at first use: 10 MB
 
 
 class CannotStart(Exception):
@@ -196,8 +201,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             upstream=upstream,
         )
         validators = Validators(document)
-        warmed = [one.operation_id for one in document.operations.values() if one.controller]
-        warming = asyncio.create_task(asyncio.to_thread(validators.warm, warmed))
+        warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARMED))
         stack.callback(warming.cancel)
         yield _guarded(_contracted(document, validators, services), services)
 
