@@ -4,8 +4,7 @@ import asyncio
 import functools
 import importlib
 import logging
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from typing import Any
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.backends.base import ModelCard, Usage
+from llm_backend import served_models
+from llm_backend.backends.base import Usage
 from llm_backend.backends.local import LocalModel
-from llm_backend.backends.markup import FAMILIES
 from llm_backend.backends.registry import Registry
-from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.contract import ContractMissing, Document, Operation, load_document
 from llm_backend.contract.answers import AnswerChecks
 from llm_backend.contract.body import Limits
@@ -30,7 +28,7 @@ from llm_backend.controllers.security import Authenticator
 from llm_backend.controllers.services import Services
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.guards import AccessLog, CutOff, HostGuard
-from llm_backend.settings import BUILTIN, Settings, SettingsError, load_settings
+from llm_backend.settings import Settings, SettingsError, load_settings
 from llm_backend.store import (
     Blobs,
     Bucket,
@@ -51,7 +49,6 @@ __all__ = ["App", "CannotStart", "create_app", "migrate_database", "opened_engin
 
 log = logging.getLogger(__name__)
 
-GGUF_MAGIC = b"GGUF"
 DATABASE_RETRY_S = 2.0
 WARMED = (
     "createChatCompletion",
@@ -126,8 +123,8 @@ async def opened_engines(settings: Settings, shared: Path) -> AsyncIterator[None
     async with AsyncExitStack() as stack:
         with _start_translated():
             await _migrate_for_others(settings)
-            cards = _cards(settings)
-            drafts = _draft_models(settings, [card.id for card in cards])
+            cards = served_models.model_cards(settings)
+            drafts = served_models.draft_models(settings, [card.id for card in cards])
             for number, (card, path) in enumerate(cards.items()):
                 config = _engine_config(settings, path, drafts.get(card.id), _door(shared, number))
                 await stack.enter_async_context(Engine(config))
@@ -161,10 +158,10 @@ async def migrate_database(settings: Settings) -> None:
 @asynccontextmanager
 async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators; they are closed in the reverse order."""
-    cards = _cards(settings)
-    aliases = _aliases(settings, [card.id for card in cards])
-    formats = _tool_formats(settings, [card.id for card in cards])
-    drafts = _draft_models(settings, [card.id for card in cards])
+    cards = served_models.model_cards(settings)
+    aliases = served_models.aliases(settings, [card.id for card in cards])
+    formats = served_models.tool_formats(settings, [card.id for card in cards])
+    drafts = served_models.draft_models(settings, [card.id for card in cards])
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     document = load_document()
     async with AsyncExitStack() as stack:
@@ -316,84 +313,6 @@ async def _upstream(settings: Settings, stack: AsyncExitStack) -> Any:  # Any: i
     except ValueError as error:
         raise SettingsError(f"The setting `openai_base_url` cannot be used: {error}") from error
     return await stack.enter_async_context(upstream)
-
-
-def _cards(settings: Settings) -> dict[ModelCard, Path]:
-    """The local models and their files; raises `SettingsError` for a file that is none."""
-    cards: dict[ModelCard, Path] = {}
-    for given in settings.models:
-        is_builtin = given == BUILTIN
-        path = BUILTIN_PATH if is_builtin else Path(given).expanduser()
-        name = BUILTIN_ID if is_builtin else path.stem
-        if name in {card.id for card in cards}:
-            raise SettingsError(f"Two models are named `{name}`; rename one of their files.")
-        _check_model_file(path)
-        cards[_card(name, path, BUILTIN_DESCRIPTION if is_builtin else None)] = path
-    return cards
-
-
-def _card(name: str, path: Path, description: str | None) -> ModelCard:
-    created_at = int(min(path.stat().st_mtime, time.time()))
-    more = (("description", description),) if description else ()
-    return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
-
-
-def _check_model_file(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(GGUF_MAGIC))
-    except OSError as error:
-        raise SettingsError(f"Cannot read the model {path}: {error.strerror}.") from error
-    if magic != GGUF_MAGIC:
-        raise SettingsError(f"{path} is not a GGUF file; convert the model or name another.")
-
-
-def _aliases(settings: Settings, models: list[str]) -> Mapping[str, str]:
-    aliases: dict[str, str] = {}
-    for given in settings.aliases:
-        name, _, model = given.partition("=")
-        model = model or next(iter(models), "")
-        if model not in models:
-            raise SettingsError(
-                f"The alias `{name}` is for `{model}`, which is not served; "
-                f"there is {', '.join(models) or 'no local model'}."
-            )
-        if name in models or name in aliases:
-            raise SettingsError(f"The alias `{name}` is taken; every name is one model's.")
-        aliases[name] = model
-    return aliases
-
-
-def _tool_formats(settings: Settings, models: list[str]) -> Mapping[str, str]:
-    """The formats of tool calls that are named, by model."""
-    formats: dict[str, str] = {}
-    for given in settings.tool_formats:
-        model, _, name = given.rpartition("=")
-        if model and model not in models:
-            raise SettingsError(f"The tool format `{given}` is for a model that is not served.")
-        if name not in FAMILIES:
-            raise SettingsError(
-                f"The tool format `{name}` is not known; there are {', '.join(FAMILIES)}."
-            )
-        formats |= dict.fromkeys([model] if model else models, name)
-    return formats
-
-
-def _draft_models(settings: Settings, models: list[str]) -> Mapping[str, Path]:
-    """The files of draft models, by the model that they draft for."""
-    drafts: dict[str, Path] = {}
-    for given in settings.draft_models:
-        model, _, file = given.rpartition("=")
-        model = model or next(iter(models), "")
-        if model not in models:
-            raise SettingsError(f"The draft model `{given}` is for a model that is not served.")
-        if model in drafts:
-            raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
-        if not settings.speculation:
-            raise SettingsError(f"The draft model `{given}` needs `speculation`, which is off.")
-        drafts[model] = Path(file).expanduser()
-        _check_model_file(drafts[model])
-    return drafts
 
 
 def _engine(
