@@ -23,7 +23,7 @@ from llm_backend.contract.connexion_app import build_app
 from llm_backend.contract.request import Handler
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.memory import ChatMemory
-from llm_backend.controllers.response_memory import ResponseMemory
+from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.security import Authenticator
 from llm_backend.controllers.services import Services
 from llm_backend.engine import Engine, EngineConfig

@@ -7,11 +7,11 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
-from llm_backend.controllers.items import item_list, shown_item
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.relay import relay
-from llm_backend.controllers.response_memory import stored_items
+from llm_backend.controllers.responses.items import item_list, shown_item
+from llm_backend.controllers.responses.memory import stored_items
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.store import Page, StoredConversation

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
-from llm_backend.controllers.response_memory import ResponseMemory
+from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.settings import Settings
 from llm_backend.store import Database, Files, Uploads
 from llm_backend.telemetry import Metrics

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from llm_backend.controllers.items import messages_from
+from llm_backend.controllers.responses.items import messages_from
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 
 __all__ = ["chat_body", "named_as_sent", "repeated_fields"]

@@ -1,4 +1,4 @@
-"""Responses: answered by a local model, kept, and gone on from; or relayed."""
+"""One response being answered by a local model: as events or whole, kept either way."""
 
 import time
 import uuid
@@ -7,126 +7,29 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import orjson
-from starlette.responses import Response
 
 from llm_backend import errors
 from llm_backend.backends.base import Chat, ChatDelta, Usage
-from llm_backend.backends.local import Answer, LocalModel
-from llm_backend.contract.request import Request
+from llm_backend.backends.local import Answer
 from llm_backend.controllers.answer_schema import AnswerSchema, checked
 from llm_backend.controllers.chat_deltas import Transcript
 from llm_backend.controllers.generation import chat_from
-from llm_backend.controllers.items import item_list, shown_item
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.kept_here import kept_here
-from llm_backend.controllers.relay import relay
-from llm_backend.controllers.response_events import ResponseState
-from llm_backend.controllers.response_memory import conversation_of
-from llm_backend.controllers.response_request import chat_body, named_as_sent, repeated_fields
+from llm_backend.controllers.responses.events import ResponseState
+from llm_backend.controllers.responses.memory import conversation_of
+from llm_backend.controllers.responses.request import chat_body, named_as_sent, repeated_fields
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import event_stream, unless_gone
 from llm_backend.controllers.structured import structure_from
 from llm_backend.sse import Alike, encode
 
-__all__ = [
-    "ResponseTurn",
-    "cancel_response",
-    "create_response",
-    "delete_response",
-    "get_response",
-    "getinputtokencounts",
-    "list_input_items",
-]
+__all__ = ["ResponseTurn", "begin"]
 
 Json = dict[str, Any]
 
-DEFAULT_LIMIT = 20  # the document's
 PIECES = ("response.output_text.delta", "response.reasoning_text.delta")
 
 
-async def create_response(services: Services, request: Request) -> Response:
-    """`POST /responses`"""
-    body = request.body
-    model = _model(services, request)
-    if model is None:
-        return await relay(services, request)
-    turn = await _begin(services, body)
-    answer = await unless_gone(request, model.chat(turn.chat))
-    if body.get("stream"):
-        return await event_stream(turn.events(answer), ending=b"", failure=turn.error_event)
-    return JsonResponse(await unless_gone(request, turn.response(answer)))
-
-
-@kept_here("response", "response_id")
-async def get_response(services: Services, request: Request) -> Response:
-    """`GET /responses/{response_id}`"""
-    body = await services.responses.responses.get(request.path["response_id"])
-    if request.query.get("stream"):
-        raise errors.UnsupportedField(
-            "Only responses that were created with `background` and `stream` are streamed again.",
-            param="stream",
-        )
-    include = request.query.get("include") or ()
-    return JsonResponse({**body, "output": [shown_item(one, include) for one in body["output"]]})
-
-
-@kept_here("response", "response_id")
-async def delete_response(services: Services, request: Request) -> Response:
-    """`DELETE /responses/{response_id}`"""
-    response_id = request.path["response_id"]
-    await services.responses.responses.delete(response_id)
-    return JsonResponse({"id": response_id, "object": "response", "deleted": True})
-
-
-@kept_here("response", "response_id")
-async def cancel_response(services: Services, request: Request) -> Response:
-    """`POST /responses/{response_id}/cancel`"""
-    response_id = request.path["response_id"]
-    await services.responses.responses.get(response_id)
-    raise errors.InvalidRequest(
-        f"`{response_id}` was not created with `background`, so it cannot be cancelled."
-    )
-
-
-@kept_here("response", "response_id")
-async def list_input_items(services: Services, request: Request) -> Response:
-    """`GET /responses/{response_id}/input_items`"""
-    query = request.query
-    page = await services.responses.responses.input(
-        request.path["response_id"],
-        after=query.get("after"),
-        limit=query.get("limit", DEFAULT_LIMIT),
-        order=query.get("order", "desc"),
-    )
-    return JsonResponse(item_list(page, query.get("include") or ()))
-
-
-async def getinputtokencounts(services: Services, request: Request) -> Response:
-    """`POST /responses/input_tokens`: how many tokens a response's input would have."""
-    body = request.body or {}
-    model = _model(services, request)
-    if model is None:
-        return await relay(services, request)
-    turn = await _begin(services, body)
-    count = await model.prompt_tokens(turn.chat)
-    return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
-
-
-def _model(services: Services, request: Request) -> LocalModel | None:
-    """The local model that answers; None where the upstream does, whose beta is its own matter."""
-    if request.query.get("beta"):
-        if services.upstream is None:
-            raise errors.UnsupportedField("OpenAI's beta is not offered here.", param="beta")
-        return None
-    name = (request.body or {}).get("model")
-    if name is not None:
-        return services.registry.for_model(name)
-    if services.upstream is None:
-        raise errors.InvalidRequest("`model` is missing: see GET /v1/models.", param="model")
-    return None
-
-
-async def _begin(services: Services, body: Json) -> "ResponseTurn":
+async def begin(services: Services, body: Json) -> "ResponseTurn":
+    """The turn that this body asks for; what it goes on from and refers to has been read."""
     before = await services.responses.said_before(body)
     own = await services.responses.input_items(body.get("input"))
     with named_as_sent():

@@ -6,7 +6,7 @@ import pytest
 
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.controllers.generation import chat_from
-from llm_backend.controllers.responses import ResponseTurn
+from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import Overloaded
 
 BODY = {"model": "m", "input": "Hello"}

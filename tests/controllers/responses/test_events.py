@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.response_events import ResponseState
-from llm_backend.controllers.response_request import repeated_fields
+from llm_backend.controllers.responses.events import ResponseState
+from llm_backend.controllers.responses.request import repeated_fields
 
 HEAD = {
     "id": "resp_1", "object": "response", "created_at": 1, "background": False,

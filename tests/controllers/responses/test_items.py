@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_backend.controllers.items import kept_item, messages_from, shown_item
+from llm_backend.controllers.responses.items import kept_item, messages_from, shown_item
 from llm_backend.errors import UnsupportedField
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
-from llm_backend.controllers.items import new_id
 from llm_backend.controllers.render import token_object
+from llm_backend.controllers.responses.items import new_id
 
 __all__ = ["ResponseState"]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from llm_backend.controllers.generation import chat_from
-from llm_backend.controllers.items import kept_item
-from llm_backend.controllers.response_request import chat_body, named_as_sent, repeated_fields
+from llm_backend.controllers.responses.items import kept_item
+from llm_backend.controllers.responses.request import chat_body, named_as_sent, repeated_fields
 from llm_backend.errors import ApiError, InvalidRequest
 
 HELLO = [kept_item({"role": "user", "content": "Hello"})]

@@ -6,7 +6,7 @@ from typing import Any
 
 from llm_backend import errors
 from llm_backend.controllers.behind import Behind
-from llm_backend.controllers.items import is_reference, kept_item
+from llm_backend.controllers.responses.items import is_reference, kept_item
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.store import (
     Conversations,

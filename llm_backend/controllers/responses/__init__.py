@@ -1,0 +1,1 @@
+"""Responses: answered by a local model, kept, and gone on from; or relayed."""

@@ -1,0 +1,52 @@
+"""Responses, answered by a local model or relayed; and how long their input would be."""
+
+from starlette.responses import Response
+
+from llm_backend import errors
+from llm_backend.backends.local import LocalModel
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.relay import relay
+from llm_backend.controllers.responses.turn import begin
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.streaming import event_stream, unless_gone
+
+__all__ = ["create_response", "getinputtokencounts"]
+
+
+async def create_response(services: Services, request: Request) -> Response:
+    """`POST /responses`"""
+    body = request.body
+    model = _model(services, request)
+    if model is None:
+        return await relay(services, request)
+    turn = await begin(services, body)
+    answer = await unless_gone(request, model.chat(turn.chat))
+    if body.get("stream"):
+        return await event_stream(turn.events(answer), ending=b"", failure=turn.error_event)
+    return JsonResponse(await unless_gone(request, turn.response(answer)))
+
+
+async def getinputtokencounts(services: Services, request: Request) -> Response:
+    """`POST /responses/input_tokens`: how many tokens a response's input would have."""
+    body = request.body or {}
+    model = _model(services, request)
+    if model is None:
+        return await relay(services, request)
+    turn = await begin(services, body)
+    count = await model.prompt_tokens(turn.chat)
+    return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
+
+
+def _model(services: Services, request: Request) -> LocalModel | None:
+    """The local model that answers; None where the upstream does, whose beta is its own matter."""
+    if request.query.get("beta"):
+        if services.upstream is None:
+            raise errors.UnsupportedField("OpenAI's beta is not offered here.", param="beta")
+        return None
+    name = (request.body or {}).get("model")
+    if name is not None:
+        return services.registry.for_model(name)
+    if services.upstream is None:
+        raise errors.InvalidRequest("`model` is missing: see GET /v1/models.", param="model")
+    return None
