@@ -1,0 +1,48 @@
+"""`llm-backend operations`: who answers what."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from llm_backend.cli.failing import fail
+
+__all__ = ["operations"]
+
+
+def operations(
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="As docs/coverage.md.")] = False,
+) -> None:
+    """Print every operation of the document and who answers it."""
+    from llm_backend.contract import ContractMissing, coverage_markdown, load_document
+    from llm_backend.contract import as_json as records_of
+
+    try:
+        table = load_document().operations
+    except ContractMissing as error:
+        fail(str(error))
+    if as_json:
+        print(json.dumps(records_of(table), indent=2))
+    elif as_markdown:
+        print(coverage_markdown(table), end="")
+    else:
+        _print_operations(records_of(table))
+
+
+def _print_operations(records: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("operation", "method", "path", "answered", "controller")
+    colour = {"local": "green", "upstream": "cyan", "unsupported": "yellow"}
+    for record in records:
+        answered = record["answered"]
+        table.add_row(
+            record["operationId"],
+            record["method"],
+            record["path"],
+            f"[{colour[answered]}]{answered}[/]",
+            record["controller"],
+        )
+    Console().print(table)
