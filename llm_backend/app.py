@@ -160,6 +160,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
     """The application over open collaborators; they are closed in the reverse order."""
     cards = served_models.model_cards(settings)
     aliases = served_models.aliases(settings, [card.id for card in cards])
+    served_models.check_moderation_model(settings, {card.id for card in cards} | set(aliases))
     formats = served_models.tool_formats(settings, [card.id for card in cards])
     drafts = served_models.draft_models(settings, [card.id for card in cards])
     settings.data_dir.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ Every function raises `SettingsError`, one sentence, for what cannot be served.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from llm_backend.backends.base import ModelCard
@@ -12,7 +12,7 @@ from llm_backend.backends.markup import FAMILIES
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 
-__all__ = ["aliases", "draft_models", "model_cards", "tool_formats"]
+__all__ = ["aliases", "check_moderation_model", "draft_models", "model_cards", "tool_formats"]
 
 GGUF_MAGIC = b"GGUF"
 
@@ -94,3 +94,10 @@ def draft_models(settings: Settings, models: list[str]) -> Mapping[str, Path]:
         drafts[model] = Path(file).expanduser()
         _check_model_file(drafts[model])
     return drafts
+
+
+def check_moderation_model(settings: Settings, names: Collection[str]) -> None:
+    """Raises for a moderation model whose name or alias is none of `names`."""
+    name = settings.moderation_model
+    if name is not None and name not in names:
+        raise SettingsError(f"The moderation model `{name}` is not served.")

@@ -141,6 +141,12 @@ class Settings(BaseSettings):
         3600, gt=0, description="Seconds a request of `service_tier: flex` waits at most."
     )
 
+    moderation_model: str | None = Field(
+        None,
+        description="Name or alias of the served chat model that answers `/v1/moderations` for "
+        "OpenAI's names of moderation models; the upstream does where unset.",
+    )
+
     # upstream
     openai_api_key: SecretStr | None = Field(
         None,
@@ -196,7 +202,9 @@ class Settings(BaseSettings):
     )
     json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
     choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
-    prompts_limit: int = Field(64, ge=1, description="Prompts of one completions request at most.")
+    prompts_limit: int = Field(
+        64, ge=1, description="Prompts of one completion, or inputs of one moderation, at most."
+    )
     inputs_limit: int = Field(
         2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
     )

@@ -87,7 +87,8 @@ class Failure(StrEnum):
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen; the defaults change nothing of the model's distribution.
 
-    `logprobs` is None for none, else how many alternatives (0 to 20) accompany each token.
+    `logprobs` is None for none, else how many alternatives (0 to 20) accompany each token;
+    with `constrained_logprobs` they are probabilities among the tokens that a grammar allows.
     `frequency_penalty` and `presence_penalty` are additive as OpenAI's and count generated tokens;
     `repeat_penalty` is llama.cpp's factor, on the last `repeat_last_n` tokens (None: on all), and
     so are Mirostat (0: off, or its version), XTC, typical-p and DRY. What they mean, and in which
@@ -116,6 +117,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     logit_bias: dict[int, float] = {}
     seed: int | None = None
     logprobs: int | None = None
+    constrained_logprobs: bool = False
 
 
 class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):

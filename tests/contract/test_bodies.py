@@ -190,8 +190,8 @@ def test_a_body_within_the_limit_to_the_byte_is_taken(client_for):
 
 def test_relayed_bodies_are_checked_unless_the_setting_says_no(client_for):
     with client_for(check_relayed=True) as checking, client_for(check_relayed=False) as trusting:
-        assert checking.post("/v1/moderations", json={"model": 5}).status_code == 400
-        assert trusting.post("/v1/moderations", json={"model": 5}).status_code == 200
+        assert checking.post("/v1/images/generations", json={"prompt": 5}).status_code == 400
+        assert trusting.post("/v1/images/generations", json={"prompt": 5}).status_code == 200
         assert trusting.post(CHAT, json={"model": 5}).status_code == 400
 
 

@@ -11,7 +11,11 @@ from tests.serving import Served, serve
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("server"), "--alias", "gpt-3.5-turbo") as served:
+    folder, settings = (
+        tmp_path_factory.mktemp("server"),
+        {"LLM_BACKEND_MODERATION_MODEL": "builtin"},
+    )
+    with serve(folder, "--alias", "gpt-3.5-turbo", environment=settings) as served:
         yield served
 
 

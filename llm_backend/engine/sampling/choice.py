@@ -31,12 +31,17 @@ class Choice:
 
 
 def log_probabilities(row: Row, token: int, top: int) -> Choice:
-    """What the model thinks of `token`, and its `top` most likely tokens, best first."""
+    """What the model thinks of `token`, and its `top` most likely tokens, best first, as far as
+    they are possible at all."""
     peak = float(row.max())
     total = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
     best = likeliest(row, top) if top else np.empty(0, dtype=np.intp)
     return Choice(
         token=token,
         logprob=float(row[token]) - total,
-        top=[Alternative(token=int(id_), logprob=float(row[id_]) - total) for id_ in best],
+        top=[
+            Alternative(token=int(id_), logprob=float(row[id_]) - total)
+            for id_ in best
+            if row[id_] > -np.inf
+        ],
     )

@@ -92,6 +92,8 @@ class Sampler:
         self.accept(token)
         if not self._wants_logprobs:
             return Choice(token=token)
+        if allowed is not None and self._sampling.constrained_logprobs:
+            row = np.where(allowed, row, _FORBIDDEN)
         return log_probabilities(row, token, self._sampling.logprobs or 0)
 
     def accept(self, token: int) -> None:

@@ -1,0 +1,155 @@
+"""Judges whether inputs are harmful, by asking a local model about each kind of harm."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.backends.base import Priority
+from llm_backend.backends.local import LocalModel
+from llm_backend.backends.yes_no import probability_of_yes
+from llm_backend.contract.request import Request
+from llm_backend.controllers.generation import refuse_others
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.moderation_kinds import KINDS, question
+from llm_backend.controllers.relay import relay
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.streaming import unless_gone
+from llm_backend.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    Unsupported,
+    UnsupportedField,
+)
+
+__all__ = ["create_moderation", "moderation", "moderator"]
+
+Json = Mapping[str, Any]
+
+FIELDS = {"input", "model"}
+OPENAIS_MODELS = (
+    "omni-moderation-latest",  # the document's default
+    "omni-moderation-2024-09-26",
+    "text-moderation-latest",
+    "text-moderation-stable",
+)
+FLAGGED_FROM = 0.5  # where a yes becomes likelier than a no
+ASKED_AT_ONCE = 16  # questions of one request: they fill passes, and leave the queue to others
+
+
+async def create_moderation(services: Services, request: Request) -> Response:
+    """`POST /moderations`"""
+    model = moderator(services, request.body)
+    if model is None:
+        return await relay(services, request)
+    limit = services.settings.prompts_limit
+    return JsonResponse(
+        await unless_gone(request, moderation(model, request.body, inputs_limit=limit))
+    )
+
+
+def moderator(services: Services, body: Json) -> LocalModel | None:
+    """The local model that judges; None where the upstream does.
+
+    OpenAI's own names mean the setting `moderation_model`. Raises `Unsupported` where it is not
+    set and there is no upstream, `ModelNotFound` for a name that nobody has.
+    """
+    name = body.get("model") or OPENAIS_MODELS[0]
+    is_openais = name in OPENAIS_MODELS
+    try:
+        model = services.registry.for_model(name)
+    except ModelNotFound:
+        if not is_openais:
+            raise
+        model = None
+    if model is not None or not is_openais:
+        return model
+    if services.settings.moderation_model is not None:
+        return services.registry.for_model(services.settings.moderation_model)
+    if services.upstream is None:
+        raise Unsupported(
+            "No model is configured for moderation: set `moderation_model` "
+            "(LLM_BACKEND_MODERATION_MODEL) to the name of a chat model that is served here, or "
+            "OPENAI_API_KEY to have it relayed.",
+            param="model",
+        )
+    return None
+
+
+async def moderation(
+    model: LocalModel,
+    body: Json,
+    *,
+    inputs_limit: int,
+    priority: Priority = Priority.INTERACTIVE,
+) -> dict[str, Any]:
+    """The document's answer to a moderation request, by this model."""
+    refuse_others({"model": model.card.id, **body}, FIELDS)
+    inputs = _inputs(body["input"], inputs_limit)
+    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def score(field: str, text: str, kind: str) -> float:
+        async with turns:
+            return await _score(model, question(text, kind), field, priority)
+
+    try:
+        async with asyncio.TaskGroup() as asking:
+            scores = [
+                {kind: asking.create_task(score(field, text, kind)) for kind in KINDS}
+                for field, text in inputs.items()
+            ]
+    except ExceptionGroup as failed:  # the others were cancelled at the first failure
+        raise failed.exceptions[0] from None
+    return {
+        "id": f"modr-{uuid.uuid4().hex}",
+        "model": model.card.id,
+        "results": [_result({kind: one.result() for kind, one in each.items()}) for each in scores],
+    }
+
+
+def _inputs(given: Any, limit: int) -> dict[str, str]:
+    """What is judged, by its name in the request: one text, each text of a list, or a list of parts
+    as one text."""
+    if isinstance(given, str):
+        return {"input": given}
+    if not 1 <= len(given) <= limit:
+        raise InvalidRequest(
+            f"`input` holds {len(given)} inputs; it must hold 1 to {limit}.", param="input"
+        )
+    if isinstance(given[0], str):
+        return {f"input[{place}]": text for place, text in enumerate(given)}
+    for place, part in enumerate(given):
+        if part["type"] == "image_url":
+            raise UnsupportedField(
+                "The local model that judges sees no images; send text only.",
+                param=f"input[{place}].image_url",
+            )
+    return {"input": "\n".join(part["text"] for part in given)}
+
+
+async def _score(model: LocalModel, asked: str, field: str, priority: Priority) -> float:
+    try:
+        return await probability_of_yes(model, asked, priority)
+    except ContextLengthExceeded as error:
+        raise ContextLengthExceeded(error.message, param=field) from error
+    except InvalidRequest as error:
+        if error.param != "reasoning_effort":
+            raise
+        raise InvalidRequest(
+            f"`{model.card.id}` always thinks before it answers, and so cannot be asked for a yes "
+            "or no: have another model judge.",
+            param="model",
+        ) from error
+
+
+def _result(scores: Mapping[str, float]) -> dict[str, Any]:
+    flags = {kind: score >= FLAGGED_FROM for kind, score in scores.items()}
+    return {
+        "flagged": any(flags.values()),
+        "categories": flags,
+        "category_scores": dict(scores),
+        "category_applied_input_types": {kind: ["text"] for kind in scores},
+    }

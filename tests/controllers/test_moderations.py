@@ -1,0 +1,185 @@
+"""Who judges an input, what of it is judged, and how answers become a verdict."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+
+from llm_backend.backends.base import Chat, Priority, TextDelta, TokenLogprob
+from llm_backend.controllers.moderation_kinds import KINDS
+from llm_backend.controllers.moderations import ASKED_AT_ONCE, moderation, moderator
+from llm_backend.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    Unsupported,
+)
+
+
+class Judge:
+    """Finds harm where a text holds the name of its kind; remembers how it was asked."""
+
+    card = SimpleNamespace(id="judge")
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.asked: list[Chat] = []
+        self.busy = self.most_busy = 0
+
+    async def chat(self, chat: Chat) -> "Verdict":
+        self.asked.append(chat)
+        if self.failure is not None:
+            raise self.failure
+        question = chat.messages[0]["content"]
+        text = question.split("<text>\n")[1].split("\n</text>")[0]
+        kind = question.rsplit('"', 2)[1]
+        return Verdict(self, kind in text.split())
+
+
+class Verdict:
+    """Nine parts of ten for what is right."""
+
+    def __init__(self, judge: Judge, is_yes: bool) -> None:
+        self.judge, self.is_yes = judge, is_yes
+
+    async def __aenter__(self) -> Self:
+        self.judge.busy += 1
+        self.judge.most_busy = max(self.judge.most_busy, self.judge.busy)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.judge.busy -= 1
+
+    async def text(self):
+        await asyncio.sleep(0)
+        right, wrong = (b"Yes", b"No") if self.is_yes else (b"No", b"Yes")
+        top = [
+            TokenLogprob(token=1, bytes=right, logprob=-0.1053605),
+            TokenLogprob(token=2, bytes=wrong, logprob=-2.3025851),
+        ]
+        yield TextDelta(choice=0, logprobs=[TokenLogprob(token=1, bytes=right, logprob=0, top=top)])
+
+
+class Models:
+    """Knows one model, by two names."""
+
+    def __init__(self, has_upstream: bool) -> None:
+        self.has_upstream = has_upstream
+
+    def for_model(self, name: str) -> str | None:
+        if name in ("judge", "text-moderation-stable"):
+            return "judge"
+        if self.has_upstream:
+            return None
+        raise ModelNotFound(name)
+
+
+def services(configured: str | None = None, has_upstream: bool = False) -> Any:
+    return SimpleNamespace(
+        settings=SimpleNamespace(moderation_model=configured),
+        registry=Models(has_upstream),
+        upstream=object() if has_upstream else None,
+    )
+
+
+async def judged(given: object, judge: Judge | None = None) -> dict[str, Any]:
+    return await moderation(judge or Judge(), {"input": given}, inputs_limit=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "configured", "has_upstream", "who"),
+    [
+        ("judge", None, False, "judge"),
+        (None, "judge", False, "judge"),
+        ("omni-moderation-latest", "judge", True, "judge"),
+        ("text-moderation-stable", None, False, "judge"),
+        (None, None, True, None),
+        ("another", "judge", True, None),
+    ],
+)
+def test_openais_names_mean_the_configured_model(name, configured, has_upstream, who):
+    assert moderator(services(configured, has_upstream), {"model": name}) == who
+
+
+def test_where_nobody_judges_it_is_said_how_to_have_it(request):
+    with pytest.raises(Unsupported, match="moderation_model"):
+        moderator(services(), {})
+    with pytest.raises(ModelNotFound):
+        moderator(services("judge"), {"model": "another"})
+
+
+async def test_every_kind_is_judged_of_every_text():
+    answer = await judged(["hello", "violence hate/threatening"])
+
+    kind, harmful = answer["results"]
+    assert answer["model"] == "judge"
+    assert answer["id"].startswith("modr-")
+    assert (kind["flagged"], harmful["flagged"]) == (False, True)
+    assert not any(kind["categories"].values())
+    found = {name for name, is_found in harmful["categories"].items() if is_found}
+    assert found == {"violence", "hate/threatening"}
+    assert harmful["category_scores"]["violence"] == pytest.approx(0.9, abs=1e-6)
+    assert harmful["category_scores"]["sexual"] == pytest.approx(0.1, abs=1e-6)
+    assert harmful["category_applied_input_types"] == {name: ["text"] for name in KINDS}
+
+
+async def test_parts_are_judged_as_one_text():
+    parts = [{"type": "text", "text": "violence"}, {"type": "text", "text": "sexual"}]
+    (result,) = (await judged(parts))["results"]
+
+    assert result["categories"]["violence"]
+    assert result["categories"]["sexual"]
+
+
+async def test_questions_begin_alike_so_that_what_they_share_is_computed_once():
+    judge = Judge()
+    await judged("some text", judge)
+    questions = [chat.messages[0]["content"] for chat in judge.asked]
+
+    beginning = questions[0].partition("</text>")[0]
+    assert len(questions) == len(set(questions)) == len(KINDS)
+    assert all(question.startswith(beginning) for question in questions)
+
+
+async def test_a_request_asks_a_bounded_number_of_questions_at_once():
+    judge = Judge()
+    await moderation(judge, {"input": ["a"] * 4}, inputs_limit=4, priority=Priority.BATCH)
+
+    assert judge.most_busy <= ASKED_AT_ONCE
+    assert {chat.priority for chat in judge.asked} == {Priority.BATCH}
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ([], "input"),
+        (["a"] * 5, "input"),
+        (
+            [
+                {"type": "text", "text": "a"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+            ],
+            "input[1].image_url",
+        ),
+    ],
+)
+async def test_what_cannot_be_judged_is_refused_by_name(given, param):
+    with pytest.raises(InvalidRequest) as caught:
+        await judged(given)
+
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+async def test_a_text_that_is_too_long_is_named():
+    judge = Judge(ContextLengthExceeded("Too long.", param="messages"))
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await judged(["a", "b"], judge)
+
+    assert caught.value.param == "input[0]"
+
+
+async def test_the_first_failure_is_the_answer():
+    with pytest.raises(Overloaded, match="The queue is full"):
+        await judged("a", Judge(Overloaded("The queue is full.")))
