@@ -17,9 +17,9 @@ COPY scripts/build_llama.py scripts/
 RUN python -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r requirements/build.lock
 RUN PATH=/opt/build/bin:$PATH python scripts/build_llama.py --portable --wheel-dir /wheels
 
-COPY requirements/postgresql.lock requirements/
+COPY requirements/deploy.lock requirements/
 RUN python -m venv /opt/llm-backend \
-    && /opt/llm-backend/bin/pip install --require-hashes -r requirements/postgresql.lock \
+    && /opt/llm-backend/bin/pip install --require-hashes -r requirements/deploy.lock \
     && /opt/llm-backend/bin/pip install --no-deps --no-index /wheels/llama_cpp_python-*.whl
 
 # The package last; openapi/ is compiled into it and is not needed afterwards.

@@ -7,12 +7,12 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend import served_models
+from llm_backend import __version__, served_models
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import Registry
@@ -44,6 +44,9 @@ from llm_backend.store import (
     sweep_forever,
 )
 from llm_backend.telemetry import Metrics, configure_logging
+
+if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
+    from llm_backend.tracing import Tracing
 
 __all__ = ["App", "CannotStart", "create_app", "migrate_database", "opened_engines"]
 
@@ -170,13 +173,15 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         await _migrate(database, settings, stack)
         upstream = await _upstream(settings, stack)
         metrics = Metrics(shared)
+        tracing = await _tracing(settings, stack)
+        count = functools.partial(_count, metrics, tracing)
         local = [
             LocalModel(
                 card,
                 await stack.enter_async_context(
                     _engine(settings, path, drafts.get(card.id), shared, number)
                 ),
-                functools.partial(_count, metrics),
+                count,
                 tool_format=formats.get(card.id),
             )
             for number, (card, path) in enumerate(cards.items())
@@ -201,7 +206,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         validators = Validators(document)
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARMED))
         stack.callback(warming.cancel)
-        yield _guarded(_contracted(document, validators, services), services)
+        yield _guarded(_contracted(document, validators, services), services, tracing)
 
 
 def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tuple[Files, Uploads]:
@@ -217,7 +222,9 @@ def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tup
     return files, uploads
 
 
-def _count(metrics: Metrics, model: str, usage: Usage) -> None:
+def _count(metrics: Metrics, tracing: "Tracing | None", model: str, usage: Usage) -> None:
+    if tracing is not None:
+        tracing.answered(model, usage)
     metrics.answered(
         model,
         prompt_tokens=usage.prompt_tokens,
@@ -283,7 +290,7 @@ def _handler_of(operation: Operation) -> Handler:
     return handler
 
 
-def _guarded(app: ASGIApp, services: Services) -> ASGIApp:
+def _guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
     """The application behind its guards, the outermost last."""
     settings = services.settings
     if settings.hosts:
@@ -296,7 +303,24 @@ def _guarded(app: ASGIApp, services: Services) -> ASGIApp:
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    return AccessLog(CutOff(app), services.metrics)
+    app = AccessLog(CutOff(app), services.metrics)
+    if tracing is None:
+        return app
+    from llm_backend.tracing import Traced
+
+    return Traced(app, tracing)
+
+
+async def _tracing(settings: Settings, stack: AsyncExitStack) -> "Tracing | None":
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from llm_backend.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "The setting `otlp_endpoint` needs OpenTelemetry: pip install 'llm-backend[tracing]'."
+        ) from error
+    return await stack.enter_async_context(Tracing(settings.otlp_endpoint, __version__))
 
 
 async def _upstream(settings: Settings, stack: AsyncExitStack) -> Any:  # Any: imported only if used

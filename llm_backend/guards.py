@@ -108,13 +108,14 @@ class AccessLog:
             self._tell(scope, status, time.perf_counter() - began_s)
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
-        operation = scope.get("state", {}).get("operation_id") or "none"
+        state = scope.get("state", {})
+        operation = state.get("operation_id") or "none"
         self._metrics.requests.labels(operation, str(status)).inc()
         self._metrics.seconds.labels(operation).observe(seconds)
         level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
         if log.isEnabledFor(level):
             told = {"operation": operation, "status": status, "ms": round(seconds * 1e3, 1)}
-            log.log(level, "answered", extra=told)
+            log.log(level, "answered", extra={**told, "request_id": state.get("request_id")})
 
 
 def _host(scope: Scope) -> str:

@@ -214,6 +214,13 @@ class Settings(BaseSettings):
         "info", validation_alias=_also("log_level", "LOG_LEVEL"), description="Least level logged."
     )
     log_format: Literal["text", "json"] = Field("text", description="Form of log lines.")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="^https?://.+",
+        validation_alias=_also("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Base URL of a collector that takes traces (OTLP over HTTP); none are made"
+        " where none is given.",
+    )
     log_prompts: bool = Field(False, description="Log JSON request bodies; never keys.")
     processes: int = Field(
         1,

@@ -1,0 +1,133 @@
+"""Traces by OpenTelemetry, where an endpoint is set: a span for every request, and below it one for
+each answer of a local model, with the moments of its slot and of its first token.
+
+What was said is in no span. Sampling, headers and resource attributes are the SDK's own variables
+(`OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`, ...). Spans are
+sent behind the answers; what a collector that is down cannot take is dropped, never waited for.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Protocol
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagate import extract
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Answered", "Traced", "Tracing"]
+
+NS = 1_000_000_000
+
+
+class Answered(Protocol):
+    """What an answer of a local model has cost; seconds and tokens."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def queue_s(self) -> float: ...
+    @property
+    def prompt_s(self) -> float: ...
+    @property
+    def generation_s(self) -> float: ...
+
+
+class Tracing(AbstractAsyncContextManager["Tracing"]):
+    """Spans go to `endpoint`, the base URL of a collector that speaks OTLP over HTTP; what is left
+    is sent at the end."""
+
+    def __init__(self, endpoint: str, version: str) -> None:
+        resource = Resource.create({"service.name": "llm-backend", "service.version": version})
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self.tracer = self._provider.get_tracer("llm_backend", version)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self._provider.shutdown)  # it waits for the collector
+
+    def answered(self, model: str, usage: Answered) -> None:
+        """A local model has just ended an answer, within the span of its request."""
+        ended = time.time_ns()
+        first_token = ended - int(usage.generation_s * NS)
+        slot = first_token - int(usage.prompt_s * NS)
+        span = self.tracer.start_span(
+            f"generate {model}",
+            start_time=slot - int(usage.queue_s * NS),
+            attributes={
+                "gen_ai.provider.name": "llm_backend",
+                "gen_ai.request.model": model,
+                "gen_ai.usage.input_tokens": usage.prompt_tokens,
+                "gen_ai.usage.output_tokens": usage.completion_tokens,
+                "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
+            },
+        )
+        span.add_event("slot", timestamp=slot)
+        if usage.completion_tokens:
+            span.add_event("first token", timestamp=first_token)
+        span.end(end_time=ended)
+
+
+class Traced:
+    """A span around every request, below its sender's where it names one (`traceparent`)."""
+
+    def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
+        self._app = app
+        self._tracer = tracing.tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with self._tracer.start_as_current_span(
+            scope["method"],
+            context=extract(_headers(scope)),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": scope["method"], "url.path": scope["path"]},
+            record_exception=False,  # its text may hold what was said
+        ) as span:
+            try:
+                await self._app(scope, receive, watch)
+            finally:
+                _tell(span, scope.get("state", {}), status)
+
+
+def _tell(span: Span, state: Mapping[str, object], status: int) -> None:
+    if operation := state.get("operation_id"):
+        span.update_name(str(operation))
+    span.set_attribute("http.response.status_code", status)
+    span.set_attribute("llm_backend.request_id", str(state.get("request_id", "")))
+    if status >= 500 or not status:
+        span.set_status(StatusCode.ERROR)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in (b"traceparent", b"tracestate")
+    }
