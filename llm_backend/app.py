@@ -4,7 +4,7 @@ import asyncio
 import functools
 import importlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ from llm_backend.store import (
     Conversations,
     Database,
     Files,
+    JobKind,
+    Jobs,
     Responses,
     StoreError,
     StoreUnavailable,
@@ -199,6 +201,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             files=files,
             responses=responses,
             uploads=uploads,
+            jobs=Jobs(database, lease_s=settings.job_lease_s),
             metrics=metrics,
             document=document.text,
             upstream=upstream,
@@ -206,6 +209,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         validators = Validators(document)
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARMED))
         stack.callback(warming.cancel)
+        await stack.enter_async_context(services.jobs.running(_job_kinds(services)))
         yield _guarded(_contracted(document, validators, services), services, tracing)
 
 
@@ -220,6 +224,11 @@ def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tup
     sweeping = asyncio.create_task(sweep_forever(files, uploads))
     stack.callback(sweeping.cancel)
     return files, uploads
+
+
+def _job_kinds(services: Services) -> Sequence[JobKind]:
+    """What is done besides requests, and by whom."""
+    return ()
 
 
 def _count(metrics: Metrics, tracing: "Tracing | None", model: str, usage: Usage) -> None:

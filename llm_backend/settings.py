@@ -180,6 +180,12 @@ class Settings(BaseSettings):
         "endpoint from AWS's own variables, or `file:///FOLDER`; a folder in the data folder where "
         "none is given. Servers on one database share it.",
     )
+    job_lease_s: float = Field(
+        30,
+        gt=0,
+        description="Seconds after which work that a dead server was at is taken up by another; at "
+        "once where the database is a file.",
+    )
     response_validation: Literal["off", "log", "enforce"] = Field(
         "log", description="What happens to an answer of ours that breaks the document."
     )

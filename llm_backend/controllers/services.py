@@ -8,7 +8,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.settings import Settings
-from llm_backend.store import Database, Files, Uploads
+from llm_backend.store import Database, Files, Jobs, Uploads
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
@@ -28,6 +28,7 @@ class Services:
     files: Files
     responses: ResponseMemory
     uploads: Uploads
+    jobs: Jobs
     metrics: Metrics
     document: Callable[[], bytes]
     upstream: "Upstream | None" = None

@@ -8,6 +8,7 @@ from llm_backend.store.errors import (
     BlobGone,
     CannotOpen,
     Duplicate,
+    LeaseLost,
     Missing,
     ObjectsUnavailable,
     OldSchema,
@@ -24,6 +25,7 @@ from llm_backend.store.errors import (
     WrongDigest,
 )
 from llm_backend.store.files import Files
+from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob
 from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.pages import Order, Page
 from llm_backend.store.responses import Responses
@@ -48,7 +50,13 @@ __all__ = [
     "Database",
     "Duplicate",
     "Files",
+    "Job",
+    "JobKind",
+    "JobWorker",
+    "Jobs",
+    "LeaseLost",
     "Missing",
+    "NewJob",
     "ObjectsUnavailable",
     "OldSchema",
     "Order",

@@ -11,6 +11,7 @@ and with whom, is the engine's business: the same function serves SQLite and Pos
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from sqlalchemy import URL, Connection, make_url, text
@@ -29,6 +30,8 @@ _CHECK_TIMEOUT_S = 3.0
 
 
 class _Engine(Protocol):
+    @property
+    def path(self) -> Path | None: ...
     async def open(self) -> None: ...
     async def read(self, work: Work[T]) -> T: ...
     async def write(self, work: Work[T]) -> T: ...
@@ -56,6 +59,11 @@ class Database:
             yield cls(engine)
         finally:
             await engine.close()
+
+    @property
+    def path(self) -> Path | None:
+        """The database's file; None where it is a server."""
+        return self._engine.path
 
     async def read(self, work: Work[T]) -> T:
         """What `work` returns from one consistent view of the database; it writes nothing."""

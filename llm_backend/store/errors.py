@@ -16,6 +16,7 @@
     |- UploadFull         it has as many parts or bytes as it may
     |- BadParts           these parts do not make the upload
     |- WrongDigest        the bytes are not those that the client means
+    |- LeaseLost          somebody else has taken the job up, or it has been removed
     |- BlobGone           written too slowly: its bytes have been given up meanwhile
     `- Unstorable         a value that no column can hold
 
@@ -28,6 +29,7 @@ __all__ = [
     "BlobGone",
     "CannotOpen",
     "Duplicate",
+    "LeaseLost",
     "Missing",
     "ObjectsUnavailable",
     "OldSchema",
@@ -123,6 +125,14 @@ class BadParts(StoreError):
 
 class WrongDigest(StoreError):
     """The bytes are not those that the client means."""
+
+
+class LeaseLost(StoreError):
+    """Whoever asks does not hold the job about `subject`: another has it, or it is removed."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"The job about `{subject}` is not held any more.")
+        self.subject = subject
 
 
 class BlobGone(StoreError):

@@ -34,6 +34,8 @@ _OPTIONS: dict[str, Any] = {
 class PostgresqlEngine:
     """Runs works on one server."""
 
+    path = None
+
     def __init__(self, url: str) -> None:
         # Imported here: a server on SQLite does without this driver and SQLAlchemy's async half.
         try:

@@ -13,7 +13,13 @@ from llm_backend.store.tables import metadata
 
 __all__ = ["HEAD", "REVISIONS", "check_schema", "migrate", "revision"]
 
-REVISIONS = ("0001", "0002", "0003", "0004")  # every file of migrations/versions, oldest first
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+)  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 
 _LOCK = 0x6C6C6D62  # "llmb": held by whoever migrates, on PostgreSQL

@@ -39,8 +39,8 @@ class SqliteEngine:
     """Runs works on one database file."""
 
     def __init__(self, url: URL) -> None:
-        self._path = _path_of(url)
-        self._engine = _engine_of(self._path)
+        self.path = _path_of(url)
+        self._engine = _engine_of(self.path)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
         self._queue: WriteQueue | None = None
@@ -98,9 +98,9 @@ class SqliteEngine:
 
     def _prepare(self) -> None:
         try:
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
-            raise CannotOpen(f"Cannot open the database {self._path}: {error.strerror}.") from error
+            raise CannotOpen(f"Cannot open the database {self.path}: {error.strerror}.") from error
         with translating(), self._engine.connect() as connection:
             _driver_of(connection).execute("PRAGMA journal_mode = WAL")
 

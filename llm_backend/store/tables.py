@@ -24,6 +24,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -40,6 +41,7 @@ __all__ = [
     "conversations",
     "files",
     "items",
+    "jobs",
     "loose_blobs",
     "metadata",
     "response_items",
@@ -155,6 +157,22 @@ loose_blobs = Table(
     Column("key", Text, primary_key=True),
     Column("due_at", BigInteger, nullable=False),
     Column("is_doomed", Boolean, nullable=False),
+)
+
+# Work that outlives the request that asked for it. A lease is a `due_at` that lies ahead: a job is
+# anybody's when it is due, whether nobody has had it yet or whoever had it has died.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),  # the id of what it is about
+    Column("details", JSON, nullable=False),
+    Column("due_at", Double, nullable=False),  # unix seconds
+    Column("attempts", Integer, nullable=False),  # since it last got on
+    Column("lease", Text, index=True),  # of whoever has it: one for each time it is claimed
+    Index(None, "kind", "due_at", "seq"),
+    Index(None, "kind", "subject"),
 )
 
 # What is said, in any direction, is an item. Items are told apart by id alone, as clients refer to

@@ -1,0 +1,53 @@
+"""Jobs as values, and what does them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = ["Job", "JobKind", "JobWorker", "NewJob"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """Something to do: which kind of work, the id of what it is about, and JSON for its worker."""
+
+    kind: str
+    subject: str
+    details: Mapping[str, Any] = field(default_factory=dict)  # JSON
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """A job that has been claimed, by who holds `lease`."""
+
+    seq: int
+    kind: str
+    subject: str
+    details: Mapping[str, Any]  # JSON
+    attempt: int  # 1 for the first since it last got on
+    lease: str
+
+
+class JobWorker(Protocol):
+    """Does the jobs of one kind; each may be begun again after any point that it was left at."""
+
+    async def work(self, job: Job) -> None:
+        """Do it. The job is over when this returns, if it has not been finished before in a
+        transaction of its own; an exception means to try again after a while.
+
+        Cancelled when the lease is lost, when the job is removed, and when the server ends.
+        """
+
+    async def give_up(self, job: Job) -> None:
+        """It was tried too often: say so where its client looks. The job is over afterwards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobKind:
+    """Jobs of this name are done by `worker`, so many at once in one process."""
+
+    name: str
+    worker: JobWorker
+    at_once: int
+    attempts: int = 5  # that came to nothing, in a row, before it is given up

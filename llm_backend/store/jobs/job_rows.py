@@ -1,0 +1,156 @@
+"""Jobs as rows: the statements, each function part of a unit of work on a connection.
+
+On PostgreSQL those who claim pass over rows that others are claiming (`SKIP LOCKED`); on SQLite
+there is one writer at a time.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from sqlalchemy import delete as delete_from
+
+from llm_backend.store.errors import LeaseLost
+from llm_backend.store.jobs.job import Job, NewJob
+from llm_backend.store.tables import jobs
+
+__all__ = [
+    "add",
+    "are_any",
+    "claim",
+    "finish",
+    "free",
+    "give_back",
+    "hold",
+    "is_about",
+    "leases",
+    "outlook",
+    "progress",
+    "remove",
+    "remove_waiting",
+    "renew",
+]
+
+_SOME = 500  # rows in one statement
+
+
+def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
+    """Insert jobs; they are claimed in this order once the transaction is committed."""
+    rows = [
+        {
+            "kind": job.kind,
+            "subject": job.subject,
+            "details": dict(job.details),
+            "due_at": now + job.delay_s,
+            "attempts": 0,
+        }
+        for job in added
+    ]
+    for start in range(0, len(rows), _SOME):
+        connection.execute(insert(jobs), rows[start : start + _SOME])
+
+
+def claim(
+    connection: Connection, kind: str, leases: Sequence[str], *, now: float, until: float
+) -> Sequence[Job]:
+    """Take up to one job a lease, those first that have been due for longest."""
+    due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now)
+    first = due.order_by(jobs.c.due_at, jobs.c.seq).limit(len(leases))
+    rows = connection.execute(first.with_for_update(skip_locked=True)).all()
+    claimed = []
+    for row, lease in zip(rows, leases, strict=False):
+        values = {"lease": lease, "due_at": until, "attempts": row.attempts + 1}
+        connection.execute(update(jobs).where(jobs.c.seq == row.seq).values(values))
+        claimed.append(
+            Job(
+                seq=row.seq,
+                kind=row.kind,
+                subject=row.subject,
+                details=row.details,
+                attempt=row.attempts + 1,
+                lease=lease,
+            )
+        )
+    return claimed
+
+
+def renew(connection: Connection, leases: Collection[str], until: float) -> None:
+    """Hold these for longer, as far as they are held."""
+    connection.execute(update(jobs).where(jobs.c.lease.in_(leases)).values(due_at=until))
+
+
+def hold(connection: Connection, job: Job) -> None:
+    """Nobody else has this job until the end of the transaction. Raises `LeaseLost`."""
+    this = select(jobs.c.seq).where(_is(job)).with_for_update()
+    if connection.execute(this).first() is None:
+        raise LeaseLost(job.subject)
+
+
+def progress(connection: Connection, job: Job) -> None:
+    """Hold it, and count its attempts anew: something has come of this one. Raises `LeaseLost`."""
+    if connection.execute(update(jobs).where(_is(job)).values(attempts=1)).rowcount != 1:
+        raise LeaseLost(job.subject)
+
+
+def finish(connection: Connection, job: Job) -> None:
+    """It is done. Raises `LeaseLost`."""
+    if connection.execute(delete_from(jobs).where(_is(job))).rowcount != 1:
+        raise LeaseLost(job.subject)
+
+
+def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) -> None:
+    """Let another have it from `due_at` on; whether the attempt `counts`. No matter if lost."""
+    attempts = jobs.c.attempts if counts else jobs.c.attempts - 1
+    values = {"lease": None, "due_at": due_at, "attempts": attempts}
+    connection.execute(update(jobs).where(_is(job)).values(values))
+
+
+def remove(connection: Connection, kind: str, subject: str) -> None:
+    """Delete the jobs about this, also those being done: whoever does one loses it."""
+    connection.execute(delete_from(jobs).where(is_about(kind, subject)))
+
+
+def remove_waiting(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
+    """Delete the jobs about this that nobody is doing; whether others are being done."""
+    waiting = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
+    connection.execute(delete_from(jobs).where(waiting))
+    return are_any(connection, kind, subject)
+
+
+def are_any(connection: Connection, kind: str, subject: str) -> bool:
+    """Whether there are jobs about this."""
+    some = select(jobs.c.seq).where(is_about(kind, subject)).limit(1)
+    return connection.execute(some).first() is not None
+
+
+def outlook(
+    connection: Connection, kinds: Collection[str], leases: Collection[str]
+) -> tuple[dict[str, float], set[str]]:
+    """When the first job of each kind is due, where there is one; and which leases are held."""
+    due_at: dict[str, float] = {}
+    for kind in kinds:
+        first = connection.scalar(select(func.min(jobs.c.due_at)).where(jobs.c.kind == kind))
+        if first is not None:
+            due_at[kind] = first
+    held = select(jobs.c.lease).where(jobs.c.lease.in_(leases))
+    return due_at, {str(lease) for lease in connection.scalars(held)} if leases else set()
+
+
+def leases(connection: Connection) -> Sequence[str]:
+    """All that are held or were."""
+    held = select(jobs.c.lease).where(jobs.c.lease.is_not(None))
+    return [lease for lease in connection.scalars(held) if lease is not None]
+
+
+def free(connection: Connection, leases: Collection[str], *, now: float) -> None:
+    """These leases are dead people's: their jobs are due. The attempts count."""
+    held = jobs.c.lease.in_(leases)
+    connection.execute(update(jobs).where(held).values(lease=None, due_at=now))
+
+
+def is_about(kind: str, subject: str) -> ColumnElement[bool]:
+    """The jobs of a kind about one thing."""
+    return and_(jobs.c.kind == kind, jobs.c.subject == subject)
+
+
+def _is(job: Job) -> ColumnElement[bool]:
+    return and_(jobs.c.seq == job.seq, jobs.c.lease == job.lease)

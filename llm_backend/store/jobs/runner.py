@@ -1,0 +1,116 @@
+"""Claims jobs and has them done, in one process: sleeps until there is news or something is due."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from llm_backend.store.errors import LeaseLost, StoreError
+from llm_backend.store.jobs.job import Job, JobKind
+
+if TYPE_CHECKING:
+    from llm_backend.store.jobs.jobs import Jobs
+
+__all__ = ["JobRunner"]
+
+POLL_S = 5.0  # for what other processes have added
+RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # doubled with every attempt that came to nothing
+
+log = logging.getLogger(__name__)
+
+
+class JobRunner:
+    """Runs up to `at_once` jobs of each kind."""
+
+    def __init__(self, jobs: "Jobs", kinds: Sequence[JobKind], *, lease_s: float) -> None:
+        self._jobs = jobs
+        self._kinds = kinds
+        self._renew_every_s = lease_s / 3
+        self._renewed_at_s = 0.0
+        self._is_failing = False
+        self._running: dict[Job, asyncio.Task[None]] = {}
+
+    async def run(self) -> NoReturn:
+        """Until it is cancelled; then jobs in work are stopped and given back."""
+        try:
+            while True:
+                await self._jobs.news(await self._turn_or_failure())
+        finally:
+            await self._end()
+
+    async def _turn_or_failure(self) -> float:
+        try:
+            wait_s = await self._turn()
+        except StoreError as error:  # the database is down, say: it may come up
+            if not self._is_failing:
+                log.warning("jobs_not_claimed", extra={"reason": str(error)})
+            self._is_failing = True
+            return POLL_S
+        self._is_failing = False
+        return wait_s
+
+    async def _turn(self) -> float:
+        """One revolution: let go of what is lost, claim what is due; when to come again."""
+        if self._running and time.monotonic() - self._renewed_at_s >= self._renew_every_s:
+            self._renewed_at_s = time.monotonic()
+            await self._jobs.renew(self._running)
+        await self._jobs.free_dead()
+        free = {kind.name: kind.at_once - self._number_of(kind) for kind in self._kinds}
+        hungry = [name for name, room in free.items() if room > 0]
+        due_in_s, held = await self._jobs.outlook(hungry, list(self._running))
+        for job, task in self._running.items():
+            if job not in held:
+                task.cancel()
+        for kind in self._kinds:
+            if due_in_s.get(kind.name, 1.0) <= 0:
+                for job in await self._jobs.claim(kind.name, free[kind.name]):
+                    self._begin(kind, job)
+        later = [wait_s for wait_s in due_in_s.values() if wait_s > 0]
+        return min(POLL_S, *later, self._renew_every_s if self._running else POLL_S)
+
+    def _number_of(self, kind: JobKind) -> int:
+        return sum(job.kind == kind.name for job in self._running)
+
+    def _begin(self, kind: JobKind, job: Job) -> None:
+        log.info("job_begun", extra=_told(job))
+        task = asyncio.create_task(self._do(kind, job))
+        self._running[job] = task
+        task.add_done_callback(lambda _: self._ended(job))
+
+    def _ended(self, job: Job) -> None:
+        del self._running[job]
+        self._jobs.wake()  # there is room
+
+    async def _do(self, kind: JobKind, job: Job) -> None:
+        """Does one, and sees to it that it is over or tried again."""
+        is_too_often = job.attempt > kind.attempts
+        doing = kind.worker.give_up(job) if is_too_often else kind.worker.work(job)
+        error = await _failure(doing) or await _failure(self._jobs.finish(job))
+        if error is None or isinstance(error, LeaseLost):
+            return
+        log.error("job_failed", extra=_told(job), exc_info=error)
+        delay_s = min(RETRY_S * 2 ** (job.attempt - 1), RETRY_LIMIT_S)
+        unsaid = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=True))
+        if unsaid is not None:  # its lease runs out
+            log.warning("job_not_given_back", extra={**_told(job), "reason": str(unsaid)})
+
+    async def _end(self) -> None:
+        """Stops all and gives them back, as if they had not been begun."""
+        jobs, tasks = list(self._running), list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for job in jobs:
+            error = await _failure(self._jobs.give_back(job, counts=False))
+            if error is not None:
+                log.warning("job_not_given_back", extra={**_told(job), "reason": str(error)})
+
+
+async def _failure(doing: Coroutine[None, None, None]) -> BaseException | None:
+    (outcome,) = await asyncio.gather(doing, return_exceptions=True)
+    return outcome
+
+
+def _told(job: Job) -> dict[str, object]:
+    return {"kind": job.kind, "subject": job.subject, "attempt": job.attempt}

@@ -1,0 +1,271 @@
+"""Jobs: each is claimed by one at a time, tried again, and taken over from whoever died."""
+
+import asyncio
+import contextlib
+import logging
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from llm_backend.store import Database, Job, JobKind, Jobs, LeaseLost, NewJob, StoreUnavailable
+from llm_backend.store.jobs import job_rows
+
+NOW = 1_700_000_000.0
+PROGRAM = Path(__file__).with_name("holding.py")
+
+
+class Clock:
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Worker:
+    """Notes what it is given; `does` says how it goes."""
+
+    def __init__(self, does: Callable[[Job], object] | None = None) -> None:
+        self.done: list[str] = []
+        self.given_up: list[str] = []
+        self.begun = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+        self._does = does
+
+    async def work(self, job: Job) -> None:
+        self.begun.set()
+        await self.may_end.wait()
+        if self._does:
+            self._does(job)
+        self.done.append(job.subject)
+
+    async def give_up(self, job: Job) -> None:
+        self.given_up.append(job.subject)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def jobs(database: Database, clock: Clock) -> Jobs:
+    return Jobs(database, lease_s=30, clock=clock)
+
+
+def running(jobs: Jobs, worker: Worker, **changes: int) -> contextlib.AbstractAsyncContextManager:
+    return jobs.running([JobKind(name="k", worker=worker, **{"at_once": 2, **changes})])
+
+
+def new(*subjects: str, delay_s: float = 0.0) -> list[NewJob]:
+    return [NewJob(kind="k", subject=subject, delay_s=delay_s) for subject in subjects]
+
+
+async def until(claim: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not claim():  # noqa: ASYNC110 (any claim can be waited for)
+            await asyncio.sleep(0.005)
+
+
+async def waiting(database: Database) -> bool:
+    return await database.read(partial(job_rows.are_any, kind="k", subject="a"))
+
+
+async def test_jobs_are_done_once_and_are_gone(database, jobs):
+    worker = Worker()
+    async with running(jobs, worker):
+        await jobs.add(*new("a", "b", "c"))
+        await until(lambda: len(worker.done) == 3)
+    async with running(jobs, again := Worker()):
+        await jobs.news(0.05)
+
+    assert sorted(worker.done) == ["a", "b", "c"]
+    assert again.done == []
+    assert not await waiting(database)
+
+
+async def test_no_more_are_done_at_once_than_is_said(jobs):
+    worker = Worker()
+    worker.may_end.clear()
+    await jobs.add(*new("a", "b", "c"))
+    async with running(jobs, worker):
+        await worker.begun.wait()
+        others = await jobs.claim("k", 5)
+
+    assert [job.subject for job in others] == ["c"]
+
+
+async def test_two_who_claim_at_once_never_get_the_same_job(database, jobs):
+    other = Jobs(database, lease_s=30, clock=Clock())
+    subjects = [str(number) for number in range(40)]
+    await jobs.add(*new(*subjects))
+
+    claimed = await asyncio.gather(*(one.claim("k", 5) for one in (jobs, other) * 4))
+
+    assert sorted(job.subject for some in claimed for job in some) == sorted(subjects)
+
+
+async def test_jobs_are_claimed_in_their_order_and_not_before_they_are_due(jobs, clock):
+    await jobs.add(*new("late", delay_s=10), *new("a", "b"))
+    first = await jobs.claim("k", 5)
+    clock.now += 10
+    second = await jobs.claim("k", 5)
+
+    assert [job.subject for job in first] == ["a", "b"]
+    assert [job.subject for job in second] == ["late"]
+
+
+async def test_a_lease_that_ran_out_is_anothers_and_its_holder_is_told(database, jobs, clock):
+    await jobs.add(*new("a"))
+    (lost,) = await jobs.claim("k", 1)
+    clock.now += 29
+    too_early = await jobs.claim("k", 1)
+    clock.now += 1
+    (job,) = await jobs.claim("k", 1)
+
+    assert too_early == []
+    assert (lost.attempt, job.attempt) == (1, 2)
+    for attempt in (job_rows.hold, job_rows.progress, job_rows.finish):
+        with pytest.raises(LeaseLost):
+            await database.write(partial(attempt, job=lost))
+    await database.write(partial(job_rows.hold, job=job))
+
+
+async def test_a_lease_that_is_renewed_does_not_run_out(jobs, clock):
+    await jobs.add(*new("a"))
+    held = await jobs.claim("k", 1)
+    clock.now += 20
+    await jobs.renew(held)
+    clock.now += 20
+
+    assert await jobs.claim("k", 1) == []
+
+
+async def test_who_gets_on_has_all_attempts_again(database, jobs):
+    await jobs.add(*new("a"))
+    for _ in range(3):
+        (job,) = await jobs.claim("k", 1)
+        await database.write(partial(job_rows.progress, job=job))
+        await jobs.give_back(job, counts=True)
+
+    assert job.attempt == 2
+
+
+async def test_what_fails_is_tried_again_and_given_up_in_the_end(jobs, clock, caplog):
+    caplog.set_level(logging.CRITICAL)
+
+    def fail(job: Job) -> None:
+        raise RuntimeError("no")
+
+    def is_given_up() -> bool:
+        clock.now += 1  # past the pause before the next attempt
+        jobs.wake()
+        return bool(worker.given_up)
+
+    worker = Worker(fail)
+    async with running(jobs, worker, attempts=3):
+        await jobs.add(*new("a"))
+        await until(is_given_up)
+        await jobs.news(0.05)
+
+    assert worker.given_up == ["a"]
+    assert await jobs.claim("k", 1) == []
+
+
+async def test_who_is_stopped_gives_back_what_it_was_at(jobs):
+    worker = Worker()
+    worker.may_end.clear()
+    await jobs.add(*new("a"))
+    async with running(jobs, worker):
+        await worker.begun.wait()
+    (job,) = await jobs.claim("k", 1)
+
+    assert job.attempt == 1
+    assert worker.done == []
+
+
+async def test_a_job_that_is_removed_is_stopped(jobs):
+    worker = Worker()
+    worker.may_end.clear()
+    async with running(jobs, worker, at_once=1):
+        await jobs.add(*new("a", "b"))
+        await worker.begun.wait()
+        worker.begun.clear()
+        await jobs.remove("k", "a")
+        await worker.begun.wait()  # there is room
+        worker.may_end.set()
+        await until(lambda: worker.done)
+
+    assert worker.done == ["b"]
+
+
+async def test_only_what_nobody_is_doing_can_be_removed_without_stopping_anyone(database, jobs):
+    await jobs.add(*new("a", "a"), *new("a", delay_s=10))
+    (held,) = await jobs.claim("k", 1)
+    are_some = await database.write(
+        partial(job_rows.remove_waiting, kind="k", subject="a", now=NOW)
+    )
+    await jobs.finish(held)
+
+    assert are_some
+    assert not await waiting(database)
+
+
+async def test_what_is_added_with_something_else_is_added_with_it_or_not_at_all(database, jobs):
+    def fail(connection) -> None:
+        job_rows.add(connection, new("a"), now=NOW)
+        raise LeaseLost("anything")
+
+    with pytest.raises(LeaseLost):
+        await database.write(fail)
+
+    assert not await waiting(database)
+
+
+async def test_a_database_that_is_down_for_a_while_ends_no_runner(jobs, monkeypatch):
+    worker = Worker()
+    outlook, failures = jobs.outlook, [StoreUnavailable("down")]
+
+    async def failing(*arguments):
+        if failures:
+            raise failures.pop()
+        return await outlook(*arguments)
+
+    monkeypatch.setattr(jobs, "outlook", failing)
+    async with running(jobs, worker):
+        await until(lambda: not failures)
+        await jobs.add(*new("a"))
+        await until(lambda: worker.done)
+
+    assert worker.done == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_the_leases_of_a_killed_process_are_free_at_once_where_its_death_can_be_told(
+    database, sqlite_url, jobs
+):
+    await jobs.add(*new("a", "b"))
+    with holding(sqlite_url, 1):
+        await jobs.free_dead()
+        held = await jobs.claim("k", 5)
+    await jobs.free_dead()
+    taken_over = await jobs.claim("k", 5)
+
+    assert [job.subject for job in held] == ["b"]
+    assert [(job.subject, job.attempt) for job in taken_over] == [("a", 2)]
+
+
+@contextlib.contextmanager
+def holding(url: str, number: int) -> AsyncIterator[None]:
+    """A process that holds so many jobs; killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, PROGRAM, url, str(number)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield
+        process.kill()
