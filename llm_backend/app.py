@@ -27,6 +27,7 @@ from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.security import Authenticator
 from llm_backend.controllers.services import Services
 from llm_backend.engine import Engine, EngineConfig
+from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.guards import AccessLog, CutOff, HostGuard
 from llm_backend.settings import Settings, SettingsError, load_settings
 from llm_backend.store import (
@@ -199,6 +200,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             database=database,
             memory=memory,
             files=files,
+            extractor=_extractor(settings),
             responses=responses,
             uploads=uploads,
             jobs=Jobs(database, lease_s=settings.job_lease_s),
@@ -229,6 +231,16 @@ def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tup
 def _job_kinds(services: Services) -> Sequence[JobKind]:
     """What is done besides requests, and by whom."""
     return ()
+
+
+def _extractor(settings: Settings) -> Extractor:
+    return Extractor(
+        ExtractionLimits(
+            timeout_s=settings.extraction_timeout_s,
+            memory_bytes=settings.extraction_memory_bytes,
+            text_bytes=settings.text_limit_bytes,
+        )
+    )
 
 
 def _count(metrics: Metrics, tracing: "Tracing | None", model: str, usage: Usage) -> None:

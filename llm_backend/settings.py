@@ -186,6 +186,17 @@ class Settings(BaseSettings):
         description="Seconds after which work that a dead server was at is taken up by another; at "
         "once where the database is a file.",
     )
+    extraction_timeout_s: float = Field(
+        60, gt=0, description="Seconds that reading the text of one file may take."
+    )
+    extraction_memory_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=128 * 1024 * 1024,
+        description="Memory that reading the text of one file may take.",
+    )
+    text_limit_bytes: int = Field(
+        20 * 1024 * 1024, ge=1024, description="Text that one file may hold to be read."
+    )
     response_validation: Literal["off", "log", "enforce"] = Field(
         "log", description="What happens to an answer of ours that breaks the document."
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.memory import ResponseMemory
+from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
 from llm_backend.store import Database, Files, Jobs, Uploads
 from llm_backend.telemetry import Metrics
@@ -26,6 +27,7 @@ class Services:
     database: Database
     memory: ChatMemory
     files: Files
+    extractor: Extractor
     responses: ResponseMemory
     uploads: Uploads
     jobs: Jobs

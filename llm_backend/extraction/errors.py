@@ -1,0 +1,27 @@
+"""Why there is no text.
+
+    ExtractionError
+    |- UnsupportedFile    it is of a kind that is not read here
+    `- UnreadableFile     it is of a kind that is, but damaged, locked or without text
+       `- TooMuchWork     reading it takes more time, memory or text than it may
+
+A message says what is wrong with the file, in one sentence without its name.
+"""
+
+__all__ = ["ExtractionError", "TooMuchWork", "UnreadableFile", "UnsupportedFile"]
+
+
+class ExtractionError(Exception):
+    """A file's text cannot be had."""
+
+
+class UnsupportedFile(ExtractionError):
+    """The file is of a kind that is not read here."""
+
+
+class UnreadableFile(ExtractionError):
+    """The file is damaged, locked by a password, or holds no text."""
+
+
+class TooMuchWork(UnreadableFile):
+    """Reading the file takes more than it may."""

@@ -1,0 +1,85 @@
+"""What kind of file it is: by its first bytes, else by what its client says of it (pure)."""
+
+from enum import Enum
+from pathlib import PurePosixPath
+
+from llm_backend.extraction.errors import UnsupportedFile
+
+__all__ = ["HEAD_BYTES", "Format", "format_of"]
+
+HEAD_BYTES = 1024  # in which a PDF has to show its name
+
+_ZIP = b"PK\x03\x04"
+_OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what .doc, .xls and .ppt were before 2007
+_BY_SUFFIX = {
+    ".csv": "TABLE",
+    ".tsv": "TABLE",
+    ".htm": "HTML",
+    ".html": "HTML",
+    ".xhtml": "HTML",
+    ".markdown": "MARKDOWN",
+    ".md": "MARKDOWN",
+    ".docx": "DOCX",
+}
+_WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+_BY_MEDIA_TYPE = {
+    "text/csv": "TABLE",
+    "text/tab-separated-values": "TABLE",
+    "text/html": "HTML",
+    "application/xhtml+xml": "HTML",
+    "text/markdown": "MARKDOWN",
+    _WORD: "DOCX",
+}
+_READ_HERE = "Text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV are read."
+
+
+class Format(Enum):
+    """The kinds of files. `MARKDOWN`, `TABLE` and `TEXT` are also what extracted text is."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    TABLE = "table"
+    HTML = "html"
+    PDF = "pdf"
+    DOCX = "docx"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the file is text as it is."""
+        return self in (Format.TEXT, Format.MARKDOWN, Format.TABLE)
+
+
+def format_of(head: bytes, filename: str, media_type: str) -> Format:
+    """The format of a file that begins with `head`. Raises `UnsupportedFile` for an archive that is
+    no DOCX; what seems to be text may still turn out to be none."""
+    if b"%PDF-" in head[:HEAD_BYTES]:
+        return Format.PDF
+    said = _said(filename, media_type)
+    if head.startswith(_ZIP):
+        if said is not Format.DOCX:
+            raise UnsupportedFile(f"The file is an archive and not a DOCX document. {_READ_HERE}")
+        return Format.DOCX
+    if head.startswith(_OLE):
+        raise UnsupportedFile(
+            "The file is an Office document of the kind before 2007; save it as DOCX or PDF."
+        )
+    if said is Format.DOCX:
+        raise UnsupportedFile("The file is named a DOCX document and is none.")
+    if said is Format.TEXT and _looks_like_html(head):
+        return Format.HTML
+    return said
+
+
+def _said(filename: str, media_type: str) -> Format:
+    suffix = PurePosixPath(filename).suffix.lower()
+    name = _BY_SUFFIX.get(suffix) or _BY_MEDIA_TYPE.get(media_type) or "TEXT"
+    return Format[name]
+
+
+def _looks_like_html(head: bytes) -> bool:
+    return (
+        head.removeprefix(b"\xef\xbb\xbf")
+        .lstrip()[:15]
+        .lower()
+        .startswith((b"<!doctype html", b"<html"))
+    )

@@ -1,0 +1,28 @@
+"""Bytes that are text as they are (pure)."""
+
+import codecs
+
+from llm_backend.extraction.errors import UnsupportedFile
+
+__all__ = ["decoded"]
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def decoded(data: bytes) -> str:
+    """The text of UTF-8, or of UTF-16 that says so by its first two bytes, with line ends as in
+    Unix. Raises `UnsupportedFile` for anything else, which binary files are."""
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UnsupportedFile(
+            f"The file is not text in UTF-8 or UTF-16, from byte {error.start} on."
+        ) from error
+    if "\0" in text:
+        raise UnsupportedFile("The file is not text: it holds NUL bytes.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,134 @@
+"""The child process that reads one file which may be anything: on its standard input, as a file.
+
+    python -m llm_backend.extraction.reader FORMAT CPU_SECONDS MEMORY_BYTES TEXT_BYTES < file > text
+
+It ends with one of the codes below and, unless it is `TEXT`, with a sentence instead of the text.
+The libraries are imported under the limits, so that they too are bounded by them.
+"""
+
+import io
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from typing import IO
+
+__all__ = ["READ", "TOO_MUCH", "UNREADABLE", "main"]
+
+READ, UNREADABLE, TOO_MUCH = 0, 3, 4
+
+NESTING = 10_000  # calls within calls: pages of some thousand levels are real
+UNPACKED_BYTES = 256 * 1024 * 1024  # of an archive: a document of 10,000 pages has less
+
+
+class _Unreadable(Exception):
+    """The file is damaged or locked."""
+
+
+class _TooMuch(Exception):
+    """The file holds more than is read."""
+
+
+def main(arguments: list[str]) -> int:
+    """Reads the file; the exit code."""
+    name, cpu_s, memory_bytes, text_bytes = arguments[0], *map(int, arguments[1:])
+    os.nice(10)  # what answers requests goes first
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setrecursionlimit(NESTING)
+    code, text = _outcome(_READERS[name], text_bytes)
+    sys.stdout.buffer.write(text)
+    return code
+
+
+def _outcome(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tuple[int, bytes]:
+    text = bytearray()
+    try:
+        for piece in read(sys.stdin.buffer):
+            text += piece.replace("\r\n", "\n").encode("utf-8", "replace")
+            if len(text) > text_bytes:
+                raise _TooMuch(f"The file holds more than {text_bytes} bytes of text.")
+    except _Unreadable as error:
+        return UNREADABLE, str(error).encode()
+    except _TooMuch as error:
+        return TOO_MUCH, str(error).encode()
+    except MemoryError:
+        return TOO_MUCH, b"Reading the file takes more memory than it may."
+    except RecursionError:
+        return TOO_MUCH, b"The file is nested too deeply to be read."
+    return READ, bytes(text)
+
+
+def _pdf(file: IO[bytes]) -> Iterator[str]:
+    import pypdfium2
+
+    try:
+        document = pypdfium2.PdfDocument(file)
+    except pypdfium2.PdfiumError as error:
+        is_locked = "assword" in str(error)
+        reason = "The PDF is locked by a password." if is_locked else "The PDF is damaged."
+        raise _Unreadable(reason) from error
+    for number in range(len(document)):
+        try:
+            page = document[number]
+            text = page.get_textpage().get_text_range()
+        except pypdfium2.PdfiumError as error:
+            raise _Unreadable(f"Page {number + 1} of the PDF is damaged.") from error
+        page.close()
+        yield f"{text.strip()}\n\n"
+
+
+def _html(file: IO[bytes]) -> Iterator[str]:
+    yield _markdown(file.read())
+
+
+def _markdown(html: bytes | str) -> str:
+    from bs4 import BeautifulSoup
+    from markdownify import MarkdownConverter
+
+    soup = BeautifulSoup(html, "html.parser")
+    for unseen in soup(["script", "style", "template", "noscript", "svg", "img"]):
+        unseen.decompose()
+    converter = MarkdownConverter(heading_style="ATX", bullets="-")
+    text: str = converter.convert_soup(soup)
+    return text.strip() + "\n"
+
+
+def _docx(file: IO[bytes]) -> Iterator[str]:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked_bytes = sum(one.file_size for one in archive.infolist())
+            has_text = "word/document.xml" in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise _Unreadable("The DOCX document is damaged.") from error
+    if not has_text:
+        raise _Unreadable("The archive is no DOCX document: it holds no word/document.xml.")
+    if unpacked_bytes > UNPACKED_BYTES:
+        raise _TooMuch(f"The document unpacks to {unpacked_bytes} bytes; {UNPACKED_BYTES} may be.")
+    file.seek(0)
+    yield _markdown(_docx_as_html(file))
+
+
+def _docx_as_html(file: IO[bytes]) -> str:
+    import zipfile
+    import zlib
+    from xml.parsers.expat import ExpatError
+
+    import mammoth
+
+    try:
+        converted = mammoth.convert_to_html(file, convert_image=lambda image: [])
+    except (zipfile.BadZipFile, zlib.error, ExpatError, KeyError, ValueError, EOFError) as error:
+        raise _Unreadable("The DOCX document is damaged.") from error
+    return str(converted.value)
+
+
+_READERS = {"pdf": _pdf, "html": _html, "docx": _docx}
+
+
+if __name__ == "__main__":
+    assert isinstance(sys.stdin.buffer, io.BufferedReader), "the file is standard input"
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,142 @@
+"""Files to text: every format, and files that are broken or meant to harm."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from llm_backend.extraction import (
+    Extracted,
+    ExtractionLimits,
+    Extractor,
+    Format,
+    TooMuchWork,
+    UnreadableFile,
+    UnsupportedFile,
+)
+from tests.extraction.documents import archive, docx, pdf
+
+
+async def extracted(data: bytes, filename: str, media_type: str = "", **limits: float) -> Extracted:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield data[:100]
+        yield data[100:]
+
+    extractor = Extractor(ExtractionLimits(**limits))  # type: ignore[arg-type]
+    return await extractor.extract(pieces(), filename=filename, media_type=media_type)
+
+
+@pytest.mark.parametrize(
+    ("data", "filename", "text", "format"),
+    [
+        (b"Plain words.\r\nMore.", "a.txt", "Plain words.\nMore.", Format.TEXT),
+        ("\ufeffGrüße".encode("utf-16"), "a", "Grüße", Format.TEXT),
+        (b"def f():\n    return 1\n", "a.py", "def f():\n    return 1\n", Format.TEXT),
+        (b'{"a": 1}', "a.json", '{"a": 1}', Format.TEXT),
+        (b"# Head\n\ntext", "a.md", "# Head\n\ntext", Format.MARKDOWN),
+        (b"name,age\nAda,36\n", "a.csv", "name,age\nAda,36\n", Format.TABLE),
+    ],
+)
+async def test_text_is_taken_as_it_is(
+    data: bytes, filename: str, text: str, format: Format
+) -> None:
+    found = await extracted(data, filename)
+
+    assert found.text.removeprefix("\ufeff") == text
+    assert found.format is format
+
+
+async def test_pages_of_a_pdf_follow_each_other() -> None:
+    found = await extracted(pdf("The first page.", "The second page."), "report.bin")
+
+    assert found == Extracted(text="The first page.\n\nThe second page.\n\n", format=Format.TEXT)
+
+
+async def test_a_document_keeps_its_headings() -> None:
+    found = await extracted(docx("One.", "Two.", heading="Title"), "letter.docx")
+
+    assert found == Extracted(text="# Title\n\nOne.\n\nTwo.\n", format=Format.MARKDOWN)
+
+
+async def test_a_page_becomes_markdown_without_its_scripts() -> None:
+    page = (
+        b"<!DOCTYPE html><title>T</title><style>p {}</style><h2>Head</h2><p>Some <b>bold</b> words."
+        b"<script>alert(1)</script><ul><li>one<li>two</ul><table><tr><th>a</th></tr>"
+        b"<tr><td>1</td></tr></table>"
+    )
+
+    found = await extracted(page, "page", "text/plain")
+
+    assert found.format is Format.MARKDOWN
+    assert "## Head" in found.text
+    assert "Some **bold** words." in found.text
+    assert "- one" in found.text
+    assert "| 1 |" in found.text
+    assert "alert" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("data", "filename", "reason"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0", "a.png", "not text in UTF-8 or UTF-16, from byte 0"),
+        (b"a\0b", "a.txt", "NUL bytes"),
+        (archive({"a.txt": "a"}), "a.zip", "archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.doc", "before 2007"),
+        (b"just text", "a.docx", "is none"),
+    ],
+)
+async def test_other_kinds_are_refused(data: bytes, filename: str, reason: str) -> None:
+    with pytest.raises(UnsupportedFile, match=reason):
+        await extracted(data, filename)
+
+
+@pytest.mark.parametrize(
+    ("data", "filename", "reason"),
+    [
+        (b"   \n", "a.txt", "no text"),
+        (b"%PDF-1.4\ngarbage", "a.pdf", "PDF is damaged"),
+        (pdf(""), "a.pdf", "pictures"),
+        (docx("One.")[:200], "a.docx", "damaged"),
+        (archive({"a.txt": "a"}), "a.docx", "no word/document.xml"),
+        (archive({"word/document.xml": "<not xml"}), "a.docx", "damaged"),
+    ],
+)
+async def test_what_is_damaged_says_so(data: bytes, filename: str, reason: str) -> None:
+    with pytest.raises(UnreadableFile, match=reason):
+        await extracted(data, filename)
+
+
+async def test_a_zip_bomb_is_told_from_its_table_of_contents() -> None:
+    bomb = archive({"word/document.xml": "x" * 300_000_000})
+
+    with pytest.raises(TooMuchWork, match="unpacks to 300000000 bytes"):
+        await extracted(bomb, "a.docx")
+
+
+async def test_a_document_that_wants_too_much_memory_is_given_up() -> None:
+    paragraphs = docx(*["word"] * 200_000)
+
+    with pytest.raises(UnreadableFile, match="more"):
+        await extracted(paragraphs, "a.docx", memory_bytes=150_000_000)
+
+
+async def test_deep_nesting_is_given_up() -> None:
+    with pytest.raises(TooMuchWork, match="nested too deeply"):
+        await extracted(b"<html>" + b"<div>" * 20_000 + b"text", "a.html")
+
+
+async def test_reading_that_does_not_end_is_ended() -> None:
+    endless = docx(*["word"] * 100_000)
+    began = time.monotonic()
+
+    with pytest.raises(TooMuchWork, match=r"longer than 0\.5 s"):
+        await extracted(endless, "a.docx", timeout_s=0.5)
+
+    assert time.monotonic() - began < 2
+
+
+async def test_more_text_than_may_be_is_refused() -> None:
+    with pytest.raises(TooMuchWork, match="more than 10 bytes of text"):
+        await extracted(b"x" * 11, "a.txt", text_bytes=10)
+    with pytest.raises(TooMuchWork, match="more than 10 bytes of text"):
+        await extracted(pdf("A longer line."), "a.pdf", text_bytes=10)
