@@ -24,6 +24,7 @@ from llm_backend.contract.request import Handler
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.memory import ResponseMemory
+from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.security import Authenticator
 from llm_backend.controllers.services import Services
 from llm_backend.engine import Engine, EngineConfig
@@ -204,6 +205,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             responses=responses,
             uploads=uploads,
             jobs=Jobs(database, lease_s=settings.job_lease_s),
+            server_tools=ServerTools(),
             metrics=metrics,
             document=document.text,
             upstream=upstream,

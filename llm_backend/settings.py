@@ -225,6 +225,12 @@ class Settings(BaseSettings):
     inputs_limit: int = Field(
         2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
     )
+    tool_calls_limit: int = Field(
+        32,
+        ge=0,
+        description="Calls of tools that the server runs, in one response at most; a request's "
+        "`max_tool_calls` may lower it.",
+    )
 
     # what is told
     log_level: Literal["debug", "info", "warning", "error"] = Field(

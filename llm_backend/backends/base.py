@@ -4,7 +4,7 @@ OpenAI's names stop at the controllers; the engine's tokens start below the back
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
@@ -125,6 +125,13 @@ class Usage:
     queue_s: float = 0.0
     prompt_s: float = 0.0
     generation_s: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """That of both requests, one after the other."""
+        sums = {
+            one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
+        }
+        return Usage(**sums)
 
     @property
     def tokens_per_second(self) -> float:

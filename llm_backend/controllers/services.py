@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.memory import ResponseMemory
+from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
 from llm_backend.store import Database, Files, Jobs, Uploads
@@ -31,6 +32,7 @@ class Services:
     responses: ResponseMemory
     uploads: Uploads
     jobs: Jobs
+    server_tools: ServerTools
     metrics: Metrics
     document: Callable[[], bytes]
     upstream: "Upstream | None" = None

@@ -7,7 +7,9 @@ from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import relay
-from llm_backend.controllers.responses.turn import begin
+from llm_backend.controllers.responses.question import asked
+from llm_backend.controllers.responses.request import named_as_sent
+from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
 
@@ -20,11 +22,10 @@ async def create_response(services: Services, request: Request) -> Response:
     model = _model(services, request)
     if model is None:
         return await relay(services, request)
-    turn = await begin(services, body)
-    answer = await unless_gone(request, model.chat(turn.chat))
+    turn = await unless_gone(request, ResponseTurn.begin(services, model, body))
     if body.get("stream"):
-        return await event_stream(turn.events(answer), ending=b"", failure=turn.error_event)
-    return JsonResponse(await unless_gone(request, turn.response(answer)))
+        return await event_stream(turn.events(), ending=b"", failure=turn.error_event)
+    return JsonResponse(await unless_gone(request, turn.response()))
 
 
 async def getinputtokencounts(services: Services, request: Request) -> Response:
@@ -33,8 +34,9 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
     model = _model(services, request)
     if model is None:
         return await relay(services, request)
-    turn = await begin(services, body)
-    count = await model.prompt_tokens(turn.chat)
+    async with asked(services, body) as question:
+        with named_as_sent():
+            count = await model.prompt_tokens(question.chat)
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
 
 

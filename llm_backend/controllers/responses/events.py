@@ -6,17 +6,24 @@ event comes out of the one state that the response itself is read from, so a str
 answer cannot differ.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
 from llm_backend.controllers.render import token_object
-from llm_backend.controllers.responses.items import new_id
+from llm_backend.controllers.responses.items import new_id, shown_item
+from llm_backend.controllers.responses.server_tools import Begun, Ended, Step, Told
 
 __all__ = ["ResponseState"]
 
 Json = dict[str, Any]
+Annotate = Callable[[str], Sequence[Json]]
+"""The annotations of a message's text."""
+
+
+def _unannotated(text: str) -> Sequence[Json]:
+    return ()
 
 
 @dataclass(kw_only=True)
@@ -39,8 +46,16 @@ class ResponseState:
     `response` is the object as it stands.
     """
 
-    def __init__(self, head: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        head: Mapping[str, Any],
+        *,
+        include: Sequence[str] = (),
+        annotate: Annotate = _unannotated,
+    ) -> None:
         self._head = head
+        self._include = include
+        self._annotate = annotate
         self._status = "in_progress"
         self._output: list[Json] = []
         self._open: _Open | None = None
@@ -48,8 +63,18 @@ class ResponseState:
         self._number = 0
 
     @property
+    def output(self) -> Sequence[Json]:
+        """The items that have been said to their end, as they are kept."""
+        return self._output
+
+    @property
+    def shown(self) -> Json:
+        """The response object as clients see it: `include` says what of its items."""
+        return {**self.response, "output": [self._visible(item) for item in self._output]}
+
+    @property
     def response(self) -> Json:
-        """The response object; an item that is still being said is not in it."""
+        """The response object as it is kept; an item that is still being said is not in it."""
         return {
             **self._head,
             "status": self._status,
@@ -63,8 +88,8 @@ class ResponseState:
     def start(self) -> list[Json]:
         """It exists."""
         return [
-            self._event("response.created", response=self.response),
-            self._event("response.in_progress", response=self.response),
+            self._event("response.created", response=self.shown),
+            self._event("response.in_progress", response=self.shown),
         ]
 
     def take(self, delta: ChatDelta) -> list[Json]:
@@ -77,6 +102,22 @@ class ResponseState:
         for call in delta.tool_calls:
             events += self._call(call)
         return events
+
+    def tell(self, step: Step) -> list[Json]:
+        """What a tool of the server does next."""
+        match step:
+            case Begun(item=item):
+                return [*self.pause(), self._add(dict(item))]
+            case Told(kind=kind, fields=fields):
+                return [self._of_item(kind, **fields)]
+            case Ended(item=item):
+                assert self._open is not None, "an item begins before it ends"
+                self._open.item = dict(item)
+                return self._put_out(self._open)
+
+    def pause(self) -> list[Json]:
+        """What is being said has come to its end, the response has not."""
+        return self._close("completed")
 
     def finish(self, reason: str, usage: Json, completed_at: int) -> list[Json]:
         """The model has ended, for this reason. What is still to tell is `end`."""
@@ -99,7 +140,7 @@ class ResponseState:
 
     def end(self) -> Json:
         """The last event: the response as it ended."""
-        return self._event(f"response.{self._status}", response=self.response)
+        return self._event(f"response.{self._status}", response=self.shown)
 
     def error(self, code: str, message: str, param: str | None) -> Json:
         """The stream breaks off, as the server failed."""
@@ -157,7 +198,7 @@ class ResponseState:
 
     def _add(self, item: Json) -> Json:
         self._open = _Open(item=item)
-        return self._of_output("response.output_item.added", item=dict(item))
+        return self._of_output("response.output_item.added", item=self._visible(item))
 
     def _close(self, status: str) -> list[Json]:
         """The open item, if there is one, is said to its end."""
@@ -170,25 +211,49 @@ class ResponseState:
             done = "response.function_call_arguments.done"
             events = [self._of_item(done, name=name, arguments=text)]
             opened.item["arguments"] = text
-        else:
+        elif kind in ("message", "reasoning"):
             events = self._end_of_text(opened, kind, text)
-        opened.item["status"] = status
-        events.append(self._of_output("response.output_item.done", item=dict(opened.item)))
+        else:
+            events = []
+        if "status" in opened.item:
+            opened.item["status"] = status
+        return events + self._put_out(opened)
+
+    def _put_out(self, opened: _Open) -> list[Json]:
+        item = self._visible(opened.item)
+        events = [self._of_output("response.output_item.done", item=item)]
         self._output.append(opened.item)
         self._open = None
         return events
 
+    def _visible(self, item: Json) -> Json:
+        return shown_item(item, self._include)
+
     def _end_of_text(self, opened: _Open, kind: str, text: str) -> list[Json]:
         part = _part(kind, text, opened.logprobs)
         opened.item["content"] = [part]
+        events = []
         if kind == "reasoning":
-            done = self._of_item("response.reasoning_text.done", content_index=0, text=text)
+            events += [self._of_item("response.reasoning_text.done", content_index=0, text=text)]
         else:
             logprobs = [_response_log_prob(entry) for entry in opened.logprobs]
-            done = self._of_item(
-                "response.output_text.done", content_index=0, text=text, logprobs=logprobs
-            )
-        return [done, self._of_item("response.content_part.done", content_index=0, part=part)]
+            part["annotations"] = list(self._annotate(text))
+            events += [
+                self._of_item(
+                    "response.output_text.annotation.added",
+                    content_index=0,
+                    annotation_index=place,
+                    annotation=annotation,
+                )
+                for place, annotation in enumerate(part["annotations"])
+            ]
+            events += [
+                self._of_item(
+                    "response.output_text.done", content_index=0, text=text, logprobs=logprobs
+                )
+            ]
+        done = self._of_item("response.content_part.done", content_index=0, part=part)
+        return [*events, done]
 
     def _of_item(self, kind: str, **fields: Any) -> Json:
         assert self._open is not None, "an item is open"

@@ -5,7 +5,7 @@ in which it is listed later: an id, a status, content in parts. Pure but for the
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llm_backend.errors import UnsupportedField
@@ -15,6 +15,10 @@ __all__ = ["is_reference", "item_list", "kept_item", "messages_from", "new_id", 
 
 Json = dict[str, Any]
 Item = Mapping[str, Any]
+Readers = Mapping[str, Callable[[Item], Sequence[Json]]]
+"""What makes chat messages of items, by their type."""
+
+NO_READERS: Readers = {}
 
 # The prefixes of ids by type of item; clients tell items apart by them.
 PREFIXES = {
@@ -111,16 +115,18 @@ def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> Json:
     }
 
 
-def messages_from(before: Sequence[Item], own: Sequence[Item]) -> list[Json]:
+def messages_from(
+    before: Sequence[Item], own: Sequence[Item], readers: Readers = NO_READERS
+) -> list[Json]:
     """The chat messages that say what the items say: `own` are those of the request's input,
-    `before` those that it goes on from.
+    `before` those that it goes on from; `readers` are for types that only some know, by type.
 
     Calls that follow each other, and the reasoning and the text before them, are one message of the
     assistant. Raises `UnsupportedField` for an item that no local model can read.
     """
     messages: list[Json] = []
     placed = [*(("input", item) for item in before), *_placed(own)]
-    for message in _messages(placed):
+    for message in _messages(placed, readers):
         if messages and _continues(messages[-1], message):
             _join(messages[-1], message)
         else:
@@ -145,7 +151,7 @@ def _placed(own: Sequence[Item]) -> Iterator[tuple[str, Item]]:
         yield f"input[{place}]", item
 
 
-def _messages(placed: Iterable[tuple[str, Item]]) -> Iterator[Json]:
+def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[Json]:
     for where, item in placed:
         match item["type"]:
             case "message":
@@ -158,6 +164,8 @@ def _messages(placed: Iterable[tuple[str, Item]]) -> Iterator[Json]:
                 yield {"role": "tool", "tool_call_id": item["call_id"], "content": text}
             case "reasoning":
                 yield {"role": "assistant", "reasoning_content": _reasoning(item)}
+            case kind if kind in readers:
+                yield from (dict(message) for message in readers[kind](item))
             case kind:
                 raise UnsupportedField(
                     f"Local models cannot read an item of type `{kind}`; leave it out.",

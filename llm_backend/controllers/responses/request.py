@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from llm_backend.controllers.responses.items import messages_from
+from llm_backend.controllers.responses.items import NO_READERS, Readers, messages_from
+from llm_backend.controllers.responses.tools import shown_tool
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
 
-__all__ = ["chat_body", "named_as_sent", "repeated_fields"]
+__all__ = ["chat_body", "chat_messages", "named_as_sent", "refuse_others", "repeated_fields"]
 
 Body = Mapping[str, Any]
 Json = dict[str, Any]
@@ -24,7 +25,7 @@ HONOURED = {
     *SAME, "input", "instructions", "previous_response_id", "conversation", "tools", "tool_choice",
     "text", "reasoning", "max_output_tokens", "top_logprobs", "include", "store", "metadata",
     "stream", "stream_options", "truncation",
-    "max_tool_calls",  # bounds calls of the server's own tools, of which there are none
+    "max_tool_calls",
 }  # fmt: skip
 LOGPROBS = "message.output_text.logprobs"
 
@@ -35,27 +36,30 @@ _NAMES = (
     (r"reasoning_effort\b", "reasoning.effort"),
     (r"response_format\.json_schema\b", "text.format"),
     (r"response_format\b", "text.format"),
-    (r"tools\[(\d+)\]\.function\b", r"tools[\1]"),
     (r"tool_choice\.function\b", "tool_choice"),
     (r"tool_choice\.allowed_tools\b", "tool_choice"),
     (r"verbosity\b", "text.verbosity"),
 )
+_TOOL = re.compile(r"tools\[(\d+)\](\.function\b)?")
 
 
-def chat_body(body: Body, before: Sequence[Body], own: Sequence[Body]) -> Json:
-    """The chat that answers this response: `own` are the items of its input, `before` those that it
-    goes on from.
-
-    Raises `UnsupportedField` for what local models cannot honour.
-    """
-    _refuse_others(body)
-    messages = messages_from(before, own)
+def chat_messages(
+    body: Body, before: Sequence[Body], own: Sequence[Body], readers: Readers = NO_READERS
+) -> list[Json]:
+    """The messages of the chat that answers this response: `own` are the items of its input,
+    `before` those that it goes on from, `readers` are for those that only some know."""
+    messages = messages_from(before, own, readers)
     if body.get("instructions"):
         messages.insert(0, {"role": "system", "content": body["instructions"]})
     if not messages:
         raise InvalidRequest("There is nothing to answer: `input` is missing.", param="input")
+    return messages
+
+
+def chat_body(body: Body, messages: Sequence[Body], tools: Body) -> Json:
+    """The chat with these messages and these fields about tools that answers this response."""
     chat: Json = {name: body[name] for name in SAME if body.get(name) is not None}
-    chat |= {"messages": messages, **_limits(body), **_format(body), **_tools(body)}
+    chat |= {"messages": messages, **_limits(body), **_format(body), **tools}
     effort = (body.get("reasoning") or {}).get("effort")
     if effort is not None:
         chat["reasoning_effort"] = effort
@@ -82,28 +86,15 @@ def repeated_fields(body: Body, *, is_stored: bool = True) -> Json:
         "temperature": 1.0 if body.get("temperature") is None else body["temperature"],
         "text": {"format": {"type": "text"}, **text},
         "tool_choice": body.get("tool_choice") or "auto",
-        "tools": [_shown_tool(tool) for tool in body.get("tools") or ()],
+        "tools": [shown_tool(tool) for tool in body.get("tools") or ()],
         "top_logprobs": body.get("top_logprobs") or 0,
         "top_p": 1.0 if body.get("top_p") is None else body["top_p"],
         "truncation": body.get("truncation") or "disabled",
     }
 
 
-@contextmanager
-def named_as_sent() -> Iterator[None]:
-    """Mistakes found in the chat's body are told by the names of the response's."""
-    try:
-        yield
-    except ApiError as error:
-        if error.param is not None:
-            for pattern, name in _NAMES:
-                error.param, count = re.subn(rf"^{pattern}", name, error.param)
-                if count:
-                    break
-        raise
-
-
-def _refuse_others(body: Body) -> None:
+def refuse_others(body: Body) -> None:
+    """Raises `UnsupportedField` for what local models cannot honour."""
     for name, value in body.items():
         if name not in HONOURED and value not in (None, False, [], {}):
             raise UnsupportedField(
@@ -127,6 +118,28 @@ def _refuse_others(body: Body) -> None:
         )
 
 
+@contextmanager
+def named_as_sent(places: Sequence[int] = ()) -> Iterator[None]:
+    """Mistakes found in the chat's body are told by the names of the response's; `places` are those
+    of its tools there."""
+    try:
+        yield
+    except ApiError as error:
+        if error.param is not None:
+            error.param = _name(error.param, places)
+        raise
+
+
+def _name(param: str, places: Sequence[int]) -> str:
+    if tool := _TOOL.match(param):
+        return f"tools[{places[int(tool[1])]}]{param[tool.end() :]}"
+    for pattern, name in _NAMES:
+        renamed, count = re.subn(rf"^{pattern}", name, param)
+        if count:
+            return renamed
+    return param
+
+
 def _limits(body: Body) -> Json:
     limits: Json = {}
     if body.get("max_output_tokens") is not None:
@@ -148,51 +161,3 @@ def _format(body: Body) -> Json:
     elif form:
         shown["response_format"] = form
     return shown
-
-
-def _tools(body: Body) -> Json:
-    tools = [_chat_tool(tool, place) for place, tool in enumerate(body.get("tools") or ())]
-    if not tools:
-        return {}
-    choice = body.get("tool_choice")
-    return {"tools": tools} if choice is None else {"tools": tools, "tool_choice": _choice(choice)}
-
-
-def _chat_tool(tool: Body, place: int) -> Json:
-    if tool["type"] != "function":
-        raise UnsupportedField(
-            f"Local models call tools of type `function`; `{tool['type']}` is OpenAI's own.",
-            param=f"tools[{place}].type",
-        )
-    function = {
-        name: tool[name]
-        for name in ("name", "description", "parameters", "strict")
-        if tool.get(name) is not None
-    }
-    return {"type": "function", "function": function}
-
-
-def _shown_tool(tool: Body) -> Json:
-    if tool["type"] != "function":
-        return dict(tool)
-    return {"strict": False, "parameters": None, **tool}
-
-
-def _choice(choice: Any) -> Any:
-    if isinstance(choice, str):
-        return choice
-    if choice["type"] == "function":
-        return {"type": "function", "function": {"name": choice["name"]}}
-    if choice["type"] == "allowed_tools":
-        tools = [
-            {"type": "function", "function": {"name": tool.get("name", "")}}
-            for tool in choice["tools"]
-        ]
-        return {
-            "type": "allowed_tools",
-            "allowed_tools": {"mode": choice["mode"], "tools": tools},
-        }
-    raise UnsupportedField(
-        f"`tool_choice` of type `{choice['type']}` is for OpenAI's own tools.",
-        param="tool_choice.type",
-    )

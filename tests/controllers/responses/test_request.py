@@ -4,7 +4,15 @@ import pytest
 
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.responses.items import kept_item
-from llm_backend.controllers.responses.request import chat_body, named_as_sent, repeated_fields
+from llm_backend.controllers.responses.request import (
+    chat_body,
+    chat_messages,
+    named_as_sent,
+    refuse_others,
+    repeated_fields,
+)
+from llm_backend.controllers.responses.server_tools import OpenTools
+from llm_backend.controllers.responses.tools import chat_tools
 from llm_backend.errors import ApiError, InvalidRequest
 
 HELLO = [kept_item({"role": "user", "content": "Hello"})]
@@ -12,8 +20,12 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 
 
 def chat(items=HELLO, **fields):
-    with named_as_sent():
-        return chat_from(chat_body({"model": "m", **fields}, [], items), choices_limit=1)
+    body = {"model": "m", **fields}
+    refuse_others(body)
+    tools, places = chat_tools(body, OpenTools({}, {}))
+    with named_as_sent(places):
+        chat = chat_body(body, chat_messages(body, [], items), tools)
+        return chat_from(chat, choices_limit=1)
 
 
 def test_instructions_come_first():

@@ -5,14 +5,13 @@ import types
 import pytest
 
 from llm_backend.backends.base import ChatDelta, Usage
-from llm_backend.controllers.generation import chat_from
+from llm_backend.controllers.responses.items import kept_item
+from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import Overloaded
 
 BODY = {"model": "m", "input": "Hello"}
-CHAT = chat_from(
-    {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}, choices_limit=1
-)
+SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32)
 
 
 class Answer:
@@ -37,6 +36,18 @@ class Answer:
         yield ChatDelta(choice=0, content="it is", finish_reason="stop")
 
 
+class Model:
+    """Answers with what it was given, once each."""
+
+    def __init__(self, *answers) -> None:
+        self.answers = list(answers)
+        self.asked = []
+
+    async def chat(self, chat):
+        self.asked.append(chat)
+        return self.answers.pop(0)
+
+
 class Memory:
     """Remembers what it was given, and how."""
 
@@ -47,6 +58,12 @@ class Memory:
     def wants(self, body):
         return True
 
+    async def said_before(self, body):
+        return []
+
+    async def input_items(self, given):
+        return [kept_item({"role": "user", "content": given})]
+
     async def remember(self, body, response, items):
         if self.failure is not None:
             raise self.failure
@@ -56,9 +73,11 @@ class Memory:
         self.kept_behind.append(response)
 
 
-def turn(memory: Memory) -> ResponseTurn:
-    services = types.SimpleNamespace(memory=memory, responses=memory)
-    return ResponseTurn(services, BODY, [], CHAT, None)
+async def turn(memory: Memory, *answers, tools=(), settings=SETTINGS, **fields) -> ResponseTurn:
+    services = types.SimpleNamespace(
+        memory=memory, responses=memory, settings=settings, server_tools=ServerTools(tools)
+    )
+    return await ResponseTurn.begin(services, Model(*answers), {**BODY, **fields})
 
 
 async def read(events) -> list[str]:
@@ -67,7 +86,7 @@ async def read(events) -> list[str]:
 
 async def test_a_response_is_kept_before_its_last_event():
     memory = Memory()
-    told = await read(turn(memory).events(Answer()))
+    told = await read((await turn(memory, Answer())).events())
 
     assert told[-1] == "response.completed"
     assert [response["status"] for response in memory.kept] == ["completed"]
@@ -77,7 +96,7 @@ async def test_a_response_is_kept_before_its_last_event():
 @pytest.mark.parametrize("read_events", [1, 2, 5])
 async def test_a_reader_who_leaves_at_any_event_frees_the_answer(read_events):
     memory, answer = Memory(), Answer()
-    events = turn(memory).events(answer)
+    events = (await turn(memory, answer)).events()
     for _ in range(read_events):
         await anext(events)
     await events.aclose()
@@ -88,7 +107,7 @@ async def test_a_reader_who_leaves_at_any_event_frees_the_answer(read_events):
 
 async def test_a_response_that_fails_says_so_and_is_kept_as_failed():
     memory = Memory()
-    told = await read(turn(memory).events(Answer(Overloaded("The engine is gone."))))
+    told = await read((await turn(memory, Answer(Overloaded("The engine is gone.")))).events())
 
     assert told[-1] == "response.failed"
     assert memory.kept_behind[0]["error"]["message"] == "The engine is gone."
@@ -97,7 +116,7 @@ async def test_a_response_that_fails_says_so_and_is_kept_as_failed():
 async def test_a_whole_response_that_fails_is_kept_as_failed_too():
     memory = Memory()
     with pytest.raises(Overloaded):
-        await turn(memory).response(Answer(Overloaded("The engine is gone.")))
+        await (await turn(memory, Answer(Overloaded("The engine is gone.")))).response()
 
     (kept,) = memory.kept_behind
     assert kept["status"] == "failed"
@@ -106,7 +125,7 @@ async def test_a_whole_response_that_fails_is_kept_as_failed_too():
 
 async def test_a_response_that_cannot_be_kept_ends_failed():
     memory = Memory(Overloaded("The database cannot be used now."))
-    told = await read(turn(memory).events(Answer()))
+    told = await read((await turn(memory, Answer())).events())
 
     assert told[-1] == "response.failed"
     assert "response.completed" not in told
@@ -115,6 +134,6 @@ async def test_a_response_that_cannot_be_kept_ends_failed():
 async def test_a_whole_response_that_cannot_be_kept_is_an_error():
     memory = Memory(Overloaded("The database cannot be used now."))
     with pytest.raises(Overloaded):
-        await turn(memory).response(Answer())
+        await (await turn(memory, Answer())).response()
 
     assert [response["status"] for response in memory.kept_behind] == ["failed"]

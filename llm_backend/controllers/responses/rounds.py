@@ -1,0 +1,178 @@
+"""The rounds of one response: the model is asked, the calls that it made of the server's tools are
+run, and it is asked again, until it calls none of them or may call no more.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
+from llm_backend.backends.local import Answer
+from llm_backend.controllers.answer_schema import checked
+from llm_backend.controllers.responses.question import Question
+from llm_backend.controllers.responses.server_tools import Ended, OpenTools, ServerCall, Step
+
+__all__ = ["Happening", "Model", "RoundOver", "Rounds"]
+
+Json = dict[str, Any]
+
+
+class Model(Protocol):
+    """What the rounds need of a model."""
+
+    async def chat(self, request: Chat) -> Answer: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundOver:
+    """The model has said all of this round; whatever it says next is another item."""
+
+
+Happening = ChatDelta | Step | RoundOver
+
+
+class Rounds:
+    """What happens in one response, as `said` in order. `usage` sums all rounds, and `reason` says
+    why the last one ended. At most `calls_limit` calls of the server's tools are run; a model that
+    has made so many is asked a last time without them. Leaving its `async with` frees what it holds
+    in the engine.
+    """
+
+    def __init__(self, model: Model, question: Question, *, calls_limit: int) -> None:
+        self._model = model
+        self._question = question
+        self._tools: OpenTools = question.tools
+        self._chat = question.chat
+        self._calls_left = calls_limit
+        self._answer: Answer | None = None
+        self._usage = Usage()  # of the rounds before
+        self.reason = "stop"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens and seconds so far."""
+        return self._usage if self._answer is None else self._usage + self._answer.usage
+
+    async def admit(self) -> None:
+        """Have the model take the first question, unless calls are to be run before. Raises what
+        it refuses."""
+        if not self._tools.due():
+            self._answer = await self._model.chat(self._chat)
+
+    async def said(self, output: Callable[[], Sequence[Json]]) -> AsyncGenerator[Happening, None]:
+        """All that happens, to be taken as it comes; `output` gives the items that it has made so
+        far, from which the model learns what the tools found."""
+        for step in self._tools.told_first():
+            yield step
+        is_clients_turn, due = False, self._tools.due()
+        while True:
+            if not due:
+                calls = _Calls(self._tools)
+                async with aclosing(self._asked()) as deltas:
+                    async for delta in deltas:
+                        yield calls.take(delta)
+                if self.reason == "length" or not calls.made:
+                    return
+                due, is_clients_turn = calls.made, calls.has_clients
+                yield RoundOver()
+            async with aclosing(self._run(due)) as steps:
+                async for step in steps:
+                    yield step
+                    is_clients_turn |= isinstance(step, Ended) and step.awaits_client
+            if is_clients_turn or not self._goes_on(output()):
+                return
+            due = []
+
+    async def _asked(self) -> AsyncGenerator[ChatDelta, None]:
+        if self._answer is None:
+            self._answer = await self._model.chat(self._chat)
+        deltas, schema = self._answer.chat(self._chat), self._question.schema
+        try:
+            async with aclosing(deltas if schema is None else checked(deltas, schema)) as said:
+                async for delta in said:
+                    self.reason = delta.finish_reason or self.reason
+                    yield delta
+        finally:
+            await self._close()
+
+    async def _run(self, calls: Sequence[ServerCall]) -> AsyncGenerator[Step, None]:
+        for call in calls[: self._calls_left]:
+            self._calls_left -= 1
+            async with aclosing(self._tools.run(call)) as steps:
+                async for step in steps:
+                    yield step
+
+    def _goes_on(self, output: Sequence[Json]) -> bool:
+        """Whether there is room for another round; its chat is made."""
+        chat, limits = self._question.chat, self._question.chat.limits
+        if limits.max_tokens is not None:
+            left = limits.max_tokens - self.usage.completion_tokens
+            if left < 1:
+                self.reason = "length"
+                return False
+            limits = replace(limits, max_tokens=left)
+        chat = replace(chat, messages=self._question.messages(output), limits=limits)
+        self._chat = self._with_free_choice(chat)
+        return True
+
+    def _with_free_choice(self, chat: Chat) -> Chat:
+        """A call that was demanded has been made; tools that may not be called again are hidden."""
+        names, tools = self._question.allowed_names, chat.tools
+        if self._calls_left < 1:
+            tools = [tool for tool in tools if not self._tools.runs(tool["function"]["name"])]
+        if names is not None and not any(tool["function"]["name"] in names for tool in tools):
+            tools, names = (), None
+        return replace(chat, must_call=False, callable_names=names, tools=tools)
+
+    async def _close(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            async with answer:
+                self._usage += answer.usage
+
+
+class _Calls:
+    """The calls of one round: those of the server's tools are kept back, the others passed on."""
+
+    def __init__(self, tools: OpenTools) -> None:
+        self._tools = tools
+        self._kept: dict[int, tuple[str, list[str]]] = {}  # by the call's index: name, arguments
+        self.has_clients = False
+
+    @property
+    def made(self) -> list[ServerCall]:
+        """The calls of the server's tools."""
+        return [
+            ServerCall(name=name, arguments="".join(arguments) or "{}")
+            for name, arguments in self._kept.values()
+        ]
+
+    def take(self, delta: ChatDelta) -> ChatDelta:
+        """The delta without what the client does not see."""
+        if not delta.tool_calls:
+            return delta
+        return replace(
+            delta, tool_calls=[call for call in delta.tool_calls if self._is_shown(call)]
+        )
+
+    def _is_shown(self, call: ToolCall) -> bool:
+        if call.name is not None and self._tools.runs(call.name):
+            self._kept[call.index] = (call.name, [])
+        if call.index in self._kept:
+            self._kept[call.index][1].append(call.arguments)
+            return False
+        self.has_clients = True
+        return True
