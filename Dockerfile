@@ -1,6 +1,7 @@
 # The compiler stays behind in `build`; what runs is Debian slim, Python and one virtual environment.
 #
-#   docker build -t llm-backend .
+#   docker build -t llm-backend .                            # for any x86-64-v3 or ARM processor
+#   docker build -t llm-backend:0.1.0-cuda --target cuda .   # for NVIDIA's GPUs: docker run --gpus all
 #   docker run --read-only --tmpfs /tmp -p 8000:8000 -v llm-data:/data -e LLM_BACKEND_API_KEYS=sk-mine llm-backend
 
 FROM python:3.11-slim-bookworm AS build
@@ -51,6 +52,35 @@ sys.exit(server.getresponse().status != 200)"]
 USER 10001:10001
 ENTRYPOINT ["llm-backend"]
 CMD ["serve", "--host", "0.0.0.0", "--data-dir", "/data"]
+
+
+# llama.cpp with CUDA. This release's C library is older than that of `base`, so what is built here runs there.
+FROM nvidia/cuda:12.8.1-devel-ubuntu22.04 AS build-cuda
+# hadolint ignore=DL3008  # as above
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3.11-venv \
+    && rm -rf /var/lib/apt/lists/*
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+COPY requirements/build.lock requirements/llama.lock requirements/
+COPY scripts/build_llama.py scripts/
+RUN python3.11 -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r requirements/build.lock
+# The driver itself is the host's: here is only its stub to link with.
+RUN PATH=/opt/build/bin:$PATH CMAKE_ARGS=-DGGML_CUDA=ON LIBRARY_PATH=/usr/local/cuda/lib64/stubs \
+    python scripts/build_llama.py --portable --wheel-dir /wheels
+
+
+FROM base AS cuda
+USER 0:0
+COPY --from=build-cuda \
+    /usr/local/cuda/lib64/libcudart.so.12 \
+    /usr/local/cuda/lib64/libcublas.so.12 \
+    /usr/local/cuda/lib64/libcublasLt.so.12 \
+    /usr/local/lib/
+RUN --mount=type=bind,from=build-cuda,source=/wheels,target=/wheels ldconfig \
+    && /opt/llm-backend/bin/pip install --no-deps --no-index --force-reinstall /wheels/llama_cpp_python-*.whl
+ENV LLM_BACKEND_GPU_LAYERS=-1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
 
 
 # For Tilt: the package may be written to, and the server starts anew when it was.

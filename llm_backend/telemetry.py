@@ -104,6 +104,11 @@ class Metrics:
         self.tokens_per_second = self._histogram(
             "tokens_per_second", "Speed of one answer after its first token.", _SPEEDS
         )
+        self.write_seconds = Histogram(
+            "llm_backend_store_write_seconds",
+            "From a write to the database to its being durable.",
+            registry=self._registry,
+        )
         self.engines = EngineMetrics()
         self._told.register(self.engines)
 

@@ -9,7 +9,8 @@ and with whom, is the engine's business: the same function serves SQLite and Pos
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -42,21 +43,25 @@ class _Engine(Protocol):
 class Database:
     """Where state lives; made by `Database.open`."""
 
-    def __init__(self, engine: _Engine) -> None:
+    def __init__(self, engine: _Engine, on_written: Callable[[float], None]) -> None:
         self._engine = engine
+        self._on_written = on_written
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[Self]:
+    async def open(
+        cls, url: str, on_written: Callable[[float], None] = lambda _: None
+    ) -> AsyncIterator[Self]:
         """The database at `url`, `sqlite:///FILE` or `postgresql://...`; closed at the end.
 
+        `on_written` is told how many seconds each write took until it was durable.
         Raises `CannotOpen` for what only a person can mend. A PostgreSQL server that is not there
         is met by the first work, as `StoreUnavailable`: it may come up later.
         """
         engine = _engine_for(url)
         try:
             await engine.open()
-            yield cls(engine)
+            yield cls(engine, on_written)
         finally:
             await engine.close()
 
@@ -76,7 +81,10 @@ class Database:
         changes nothing but the database; it fails alone. A caller that is cancelled does not
         withdraw it.
         """
-        return await self._engine.write(work)
+        began_s = time.perf_counter()
+        result = await self._engine.write(work)
+        self._on_written(time.perf_counter() - began_s)
+        return result
 
     async def alter(self, work: Work[T]) -> T:
         """What `work` returns; it changes tables, alone in its transaction, for as long as needed.

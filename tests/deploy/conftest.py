@@ -1,6 +1,7 @@
 """What is deployed, read once: the rendered manifests and the stages of the image."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,38 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture(scope="session", params=["base", "overlays/dev"])
+@pytest.fixture(scope="session", params=["base", "overlays/cuda", "overlays/dev"])
 def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
-    """Everything that a cluster is given: one kustomization and chatbot-ui beside it."""
+    """Everything that a cluster is given, of each kustomization."""
+    return deployed(request.param)
+
+
+@pytest.fixture(scope="session")
+def development() -> list[Manifest]:
+    """What Tilt deploys."""
+    return deployed("overlays/dev")
+
+
+@pytest.fixture(scope="session")
+def production() -> list[Manifest]:
+    """Several servers and the stores that they share."""
+    return deployed("overlays/prod")
+
+
+@cache
+def deployed_alone(folder: str) -> list[Manifest]:
+    """One kustomization."""
     try:
-        server = render(ROOT / "k8s" / request.param)
+        return render(ROOT / "k8s" / folder)
     except Missing as missing:
         if os.environ.get("CI"):
             pytest.fail(str(missing))
         pytest.skip(str(missing))
+
+
+def deployed(folder: str) -> list[Manifest]:
+    """One kustomization, and chatbot-ui beside it."""
+    server = deployed_alone(folder)
     front_end = yaml.safe_load_all((ROOT / "k8s" / "chatbot-ui.yaml").read_text(encoding="utf-8"))
     return [*server, *front_end]
 

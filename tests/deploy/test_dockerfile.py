@@ -22,9 +22,12 @@ def test_the_last_stage_is_what_a_plain_build_makes(image):
 
 
 def test_base_images_are_pinned_to_a_release(image):
+    python = r"python:3\.\d+(\.\d+)?-slim-[a-z]+"
+    cuda = r"nvidia/cuda:\d+\.\d+\.\d+-devel-ubuntu\d+\.\d+"
+
     for stage in image.values():
         if not stage.parent:
-            assert re.fullmatch(r"python:3\.\d+(\.\d+)?-slim-[a-z]+", stage.image)
+            assert re.fullmatch(f"{python}|{cuda}", stage.image)
 
 
 def test_builder_and_server_have_the_same_python(image):
@@ -47,7 +50,7 @@ def test_paths_into_the_environment_name_its_python(image):
     assert image["base"].image.startswith(f"python:{versions.pop()}-")
 
 
-@pytest.mark.parametrize("stage", ["runtime", "dev"])
+@pytest.mark.parametrize("stage", ["runtime", "cuda", "dev"])
 def test_the_server_is_not_root(image, stage):
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", image[stage].last("USER").text)
 
@@ -88,6 +91,25 @@ def test_stages_copy_from_stages_that_come_before(image):
                 assert source in names[:position]
 
 
+def test_llama_is_built_by_the_python_that_runs_it(image):
+    version = image["base"].image.removeprefix("python:").partition("-")[0]
+
+    assert any(f"python{version} -m venv" in one.text for one in image["build-cuda"].all("RUN"))
+
+
+def test_the_image_for_gpus_has_the_libraries_that_its_kernels_link_to(image):
+    (copied,) = [one for one in image["cuda"].all("COPY") if one.flags.get("from") == "build-cuda"]
+
+    *libraries, folder = copied.words
+    assert {library.rpartition("/")[2].partition(".so")[0] for library in libraries} == {
+        "libcudart",
+        "libcublas",
+        "libcublasLt",
+    }
+    assert folder == "/usr/local/lib/"
+    assert any("ldconfig" in one.text for one in image["cuda"].all("RUN"))
+
+
 def test_packages_of_the_distribution_leave_no_lists_and_no_recommendations(image):
     for stage in image.values():
         for instruction in stage.all("RUN"):
@@ -96,8 +118,9 @@ def test_packages_of_the_distribution_leave_no_lists_and_no_recommendations(imag
                 assert "rm -rf /var/lib/apt/lists/*" in instruction.text
 
 
-def test_the_compiler_stays_behind(image):
-    shipped = " ".join(instruction.text for instruction in image["runtime"].all("RUN"))
+@pytest.mark.parametrize("stage", ["runtime", "cuda"])
+def test_the_compiler_stays_behind(image, stage):
+    shipped = " ".join(instruction.text for instruction in image[stage].all("RUN"))
 
     assert "build-essential" not in shipped
     assert "libgomp1" in shipped

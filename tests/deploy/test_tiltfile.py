@@ -16,10 +16,10 @@ def test_it_fits_on_a_page(root):
     assert len((root / "Tiltfile").read_text(encoding="utf-8").splitlines()) <= 60
 
 
-def test_it_builds_the_image_that_the_manifests_name(asked, manifests, image):
+def test_it_builds_the_image_that_the_manifests_name(asked, development, image):
     (build,) = asked.images
 
-    assert build["ref"] == container(manifests, "llm-backend")["image"].partition(":")[0]
+    assert build["ref"] == container(development, "llm-backend")["image"].partition(":")[0]
     assert build["context"] == "."
     assert build["target"] in image
 
@@ -40,18 +40,18 @@ def test_the_manifests_that_it_applies_exist(asked, root):
         assert (root / path).exists()
 
 
-def test_it_forwards_the_server_and_the_front_end(asked, manifests):
+def test_it_forwards_the_server_and_the_front_end(asked, development):
     forwards = {name: options["port_forwards"] for name, options in asked.resources.items()}
 
     assert forwards == {"llm-backend": "8000:8000", "chatbot-ui": "3000:3000"}
     for name, forward in forwards.items():
-        (port,) = container(manifests, name)["ports"]
+        (port,) = container(development, name)["ports"]
         assert forward.endswith(f":{port['containerPort']}")
 
 
-def test_the_front_end_waits_for_the_server(asked, manifests):
+def test_the_front_end_waits_for_the_server(asked, development):
     assert asked.resources["chatbot-ui"]["resource_deps"] == ["llm-backend"]
-    assert asked.resources.keys() == pods(manifests).keys()
+    assert asked.resources.keys() == pods(development).keys()
 
 
 def test_without_an_upstream_key_only_the_secret_of_the_server_is_made(asked):
@@ -72,7 +72,7 @@ def test_keys_go_from_the_environment_into_secrets(root):
     }
 
 
-def test_the_secrets_are_those_that_the_pods_read(root, manifests):
+def test_the_secrets_are_those_that_the_pods_read(root, development):
     asked = run(root / "Tiltfile", {"OPENAI_API_KEY": "sk-upstream"})
     made = {
         (secret["metadata"]["name"], key)
@@ -81,8 +81,8 @@ def test_the_secrets_are_those_that_the_pods_read(root, manifests):
     }
 
     assert made == {
-        keys for name in pods(manifests) for keys in secret_keys(container(manifests, name))
+        keys for name in pods(development) for keys in secret_keys(container(development, name))
     }
     for secret in asked.objects:
         assert secret["kind"] == "Secret"
-        assert secret["metadata"]["namespace"] in objects(manifests, "Namespace")
+        assert secret["metadata"]["namespace"] in objects(development, "Namespace")

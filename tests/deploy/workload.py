@@ -5,7 +5,17 @@ from typing import Any
 
 from .kustomize import Manifest
 
-__all__ = ["container", "environment", "objects", "one", "pod", "pods", "resolve", "secret_keys"]
+__all__ = [
+    "container",
+    "environment",
+    "objects",
+    "one",
+    "pod",
+    "pods",
+    "resolve",
+    "secret_keys",
+    "workloads",
+]
 
 SECRET_VALUE = "sk-from-a-secret"
 
@@ -20,27 +30,30 @@ def one(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     return objects(manifests, kind)[name]
 
 
+def workloads(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Everything that serves, by name: deployments and stateful sets."""
+    return objects(manifests, "Deployment") | objects(manifests, "StatefulSet")
+
+
 def pods(manifests: list[Manifest]) -> dict[str, Any]:
-    """The pod specification of every deployment, by the deployment's name."""
-    deployments = objects(manifests, "Deployment")
-    return {
-        name: deployment["spec"]["template"]["spec"] for name, deployment in deployments.items()
-    }
+    """The pod specification of everything that runs, jobs too, by the workload's name."""
+    running = workloads(manifests) | objects(manifests, "Job")
+    return {name: workload["spec"]["template"]["spec"] for name, workload in running.items()}
 
 
 def pod(manifests: list[Manifest], name: str) -> Any:
-    """The pod specification of the deployment of that name."""
+    """The pod specification of the workload of that name."""
     return pods(manifests)[name]
 
 
 def container(manifests: list[Manifest], name: str) -> Any:
-    """The only container of the deployment of that name."""
+    """The only container of the workload of that name."""
     (only,) = pod(manifests, name)["containers"]
     return only
 
 
 def environment(manifests: list[Manifest], name: str) -> dict[str, str]:
-    """What the container of the deployment `name` finds in its environment."""
+    """What the container of the workload `name` finds in its environment."""
     its = container(manifests, name)
     found: dict[str, str] = {}
     for source in its.get("envFrom", []):

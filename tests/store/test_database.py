@@ -228,3 +228,16 @@ async def test_closing_leaves_no_connection_behind(postgresql_server):
         await asyncio.sleep(0.02)
     else:
         pytest.fail("connections are still open")
+
+
+async def test_it_tells_how_long_a_write_took_and_nothing_of_one_that_failed(tmp_path):
+    told: list[float] = []
+
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}", told.append) as database:
+        await migrate(database)
+        await Chats(database).add(a_chat(), [])
+        with pytest.raises(ZeroDivisionError):
+            await database.write(lambda _: 1 // 0)
+
+    (seconds,) = told
+    assert 0 < seconds < 60

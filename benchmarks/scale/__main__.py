@@ -1,0 +1,111 @@
+"""Writes the tables of docs/scale.md between their marks, and its picture."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.scale.capacity import gigabytes_a_day, limits
+from benchmarks.scale.figures import CHAT, MEASURED
+from benchmarks.scale.simulation import Burst, Outcome, Policy, simulate
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
+SIZES = (1, 10, 1_000)
+BURST = Burst(calm=0.5, times=4.0)
+CALM = Burst(calm=0.8, times=1.0)
+SEEDS = range(1, 9)
+SERVERS = 10
+POLICIES = {
+    "any server": (SERVERS, Policy(balance="any")),
+    "the one with the fewest": (SERVERS, Policy()),
+    "the same, and an upstream for the rest": (SERVERS, Policy(falls_back=True, line=4)),
+    "twice as many servers": (2 * SERVERS, Policy()),
+}
+
+
+def main() -> None:
+    """Both tables, then the picture."""
+    burst, calm = simulated(BURST), simulated(CALM)
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_tables(page, burst, calm), encoding="utf-8")
+    from benchmarks.scale.pictures import draw  # what tests need of this module draws nothing
+
+    draw(BURST, burst)
+
+
+def simulated(burst: Burst) -> dict[str, Outcome]:
+    """What becomes of the same chats under each policy, of several runs together."""
+    return {
+        name: together(
+            simulate(
+                MEASURED,
+                CHAT,
+                servers=servers,
+                policy=policy,
+                # the same chats for any number of servers
+                burst=replace(burst, calm=burst.calm * SERVERS / servers),
+                seed=seed,
+            )
+            for seed in SEEDS
+        )
+        for name, (servers, policy) in POLICIES.items()
+    }
+
+
+def together(runs: Iterable[Outcome]) -> Outcome:
+    """Several outcomes as one."""
+    whole = Outcome()
+    for run in runs:
+        whole.waits += run.waits
+        whole.refused += run.refused
+        whole.upstream += run.upstream
+    return whole
+
+
+def with_tables(page: str, burst: dict[str, Outcome], calm: dict[str, Outcome]) -> str:
+    """The page with its tables as they are now."""
+    for name, table in (("capacity", capacity_table()), ("burst", burst_table(burst, calm))):
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page = marks.sub(lambda found, table=table: found[1] + table + found[2], page)
+    return page
+
+
+def capacity_table() -> str:
+    """What so many servers bear, and which part is full first and next."""
+    lines = [
+        "| servers | chats/s | people talking | tokens/s | stored a day | full first | full next |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for servers in SIZES:
+        first, second = sorted(limits(MEASURED, CHAT, servers), key=lambda one: one.chats_s)[:2]
+        bears = first.chats_s
+        lines.append(
+            f"| {servers:,} | {bears:,.1f} | {bears * CHAT.every_s:,.0f} "
+            f"| {bears * CHAT.answer_tokens:,.0f} | {gigabytes_a_day(CHAT, bears):,.1f} GB "
+            f"| {first.part} | {second.part}, at {second.chats_s:,.0f} chats/s |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def burst_table(burst: dict[str, Outcome], calm: dict[str, Outcome]) -> str:
+    """What each policy does to those who ask."""
+    lines = [
+        "| who gets a chat | no burst, 80 % full: wait for a slot p95 / longest, s "
+        "| burst: p95 / longest, s | refused | to the upstream |",
+        "|---|---|---|---|---|",
+    ]
+    for name, outcome in burst.items():
+        lines.append(
+            f"| {name} | {waits(calm[name])} | {waits(outcome)} "
+            f"| {outcome.refused / outcome.chats:.1%} | {outcome.upstream / outcome.chats:.1%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def waits(outcome: Outcome) -> str:
+    """The waits that one in twenty exceeded, and that nobody did."""
+    return f"{outcome.wait_s(0.95):.1f} / {outcome.wait_s(1.0):.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""A burst of chats and the servers that answer them, moment by moment (pure, and reproducible).
+
+Every server has slots, whose speed depends on how many are in use as it was measured, and a bounded
+line with a deadline. A balancer gives a chat to the server with the fewest unanswered ones, or to
+any; what no server takes or answers in time is refused, or goes to an upstream.
+"""
+
+import heapq
+import itertools
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from benchmarks.scale.capacity import speed
+from benchmarks.scale.figures import Chat, Measured
+
+__all__ = ["Burst", "Outcome", "Policy", "simulate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Burst:
+    """Chats arrive at random: `calm` of what the servers bear, and `times` that for a while."""
+
+    calm: float = 0.5
+    times: float = 4.0
+    begins_s: float = 120.0
+    lasts_s: float = 60.0
+    ends_s: float = 480.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Who gets a chat, how many may wait at one server and how long, and where the rest goes."""
+
+    balance: Literal["any", "least"] = "least"
+    falls_back: bool = False
+    line: int = 64
+    deadline_s: float = 30.0
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What became of the chats; `waits` are seconds in line of those answered here, by arrival."""
+
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    refused: int = 0
+    upstream: int = 0
+
+    @property
+    def chats(self) -> int:
+        """All that came."""
+        return len(self.waits) + self.refused + self.upstream
+
+    def wait_s(self, share: float) -> float:
+        """The wait that this share of the chats answered here did not exceed."""
+        waits = sorted(wait for _, wait in self.waits)
+        return waits[min(len(waits) - 1, int(share * len(waits)))]
+
+
+@dataclass(kw_only=True, eq=False)
+class _Server:
+    left: list[float] = field(default_factory=list)  # tokens of each running answer
+    line: deque[float] = field(default_factory=deque)  # when those who wait came
+    at_s: float = 0.0
+    version: int = 0  # of what is planned for it; older plans are void
+
+    @property
+    def unanswered(self) -> int:
+        return len(self.left) + len(self.line)
+
+
+class _Run:
+    def __init__(
+        self, measured: Measured, chat: Chat, servers: int, burst: Burst, policy: Policy, seed: int
+    ) -> None:
+        self.measured, self.chat, self.burst, self.policy = measured, chat, burst, policy
+        self.servers = [_Server() for _ in range(servers)]
+        self.random = random.Random(seed)
+        self.outcome = Outcome()
+        self.planned: list[tuple[float, int, _Server, int]] = []
+        self.order = itertools.count()
+
+    def run(self) -> Outcome:
+        for now in self.arrivals():
+            self.until(now)
+            self.arrive(now)
+        self.until(float("inf"))
+        return self.outcome
+
+    def arrivals(self) -> list[float]:
+        """When chats come: at random, at a rate that is higher in the burst."""
+        bears = len(self.servers) * speed(self.measured, self.measured.slots)
+        calm_s = self.burst.calm * bears / self.chat.answer_tokens
+        peak_s, now, arrived = calm_s * self.burst.times, 0.0, []
+        while (now := now + self.random.expovariate(peak_s)) < self.burst.ends_s:
+            in_burst = 0 <= now - self.burst.begins_s < self.burst.lasts_s
+            if in_burst or self.random.random() < 1 / self.burst.times:
+                arrived.append(now)
+        return arrived
+
+    def arrive(self, now: float) -> None:
+        server = self.chosen()
+        if len(server.left) >= self.measured.slots and len(server.line) >= self.policy.line:
+            self.turned_away()
+            return
+        server.line.append(now)
+        self.go_on(server, now)
+
+    def chosen(self) -> _Server:
+        if self.policy.balance == "any":
+            return self.random.choice(self.servers)
+        return min(self.servers, key=lambda server: server.unanswered)
+
+    def turned_away(self) -> None:
+        if self.policy.falls_back:
+            self.outcome.upstream += 1
+        else:
+            self.outcome.refused += 1
+
+    def until(self, now: float) -> None:
+        """Let everything planned before `now` happen."""
+        while self.planned and self.planned[0][0] <= now:
+            at_s, _, server, version = heapq.heappop(self.planned)
+            if version == server.version:
+                self.go_on(server, at_s)
+
+    def go_on(self, server: _Server, now: float) -> None:
+        """Bring a server to `now`: answers grow, some end, those in line come in."""
+        done = self.pace(server) * (now - server.at_s)
+        server.left = [left - done for left in server.left if left - done > 1e-6]
+        server.at_s = now
+        while server.line and now - server.line[0] >= self.policy.deadline_s:
+            server.line.popleft()
+            self.turned_away()
+        while server.line and len(server.left) < self.measured.slots:
+            came = server.line.popleft()
+            self.outcome.waits.append((came, now - came))
+            server.left.append(self.random.expovariate(1 / self.chat.answer_tokens) + 1)
+        self.plan(server)
+
+    def plan(self, server: _Server) -> None:
+        server.version += 1
+        if not server.left:
+            return
+        next_s = server.at_s + max(min(server.left) / self.pace(server), 1e-6)
+        heapq.heappush(self.planned, (next_s, next(self.order), server, server.version))
+
+    def pace(self, server: _Server) -> float:
+        """Tokens a second of each of its answers."""
+        streams = len(server.left)
+        return speed(self.measured, streams) / streams if streams else 0.0
+
+
+def simulate(
+    measured: Measured,
+    chat: Chat,
+    *,
+    servers: int,
+    burst: Burst,
+    policy: Policy,
+    seed: int = 1,
+) -> Outcome:
+    """What becomes of every chat; the same seed gives the same."""
+    return _Run(measured, chat, servers, burst, policy, seed).run()
