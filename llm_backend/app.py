@@ -23,6 +23,7 @@ from llm_backend.contract.connexion_app import build_app
 from llm_backend.contract.request import Handler
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.responses.mcp import McpKind
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.security import Authenticator
@@ -207,7 +208,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             responses=responses,
             uploads=uploads,
             jobs=Jobs(database, lease_s=settings.job_lease_s),
-            server_tools=ServerTools(),
+            server_tools=_server_tools(settings),
             metrics=metrics,
             document=document.text,
             upstream=upstream,
@@ -245,6 +246,11 @@ def _extractor(settings: Settings) -> Extractor:
             text_bytes=settings.text_limit_bytes,
         )
     )
+
+
+def _server_tools(settings: Settings) -> ServerTools:
+    """The tools that are run here while a response is answered."""
+    return ServerTools([McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)])
 
 
 def _count(metrics: Metrics, tracing: "Tracing | None", model: str, usage: Usage) -> None:

@@ -232,6 +232,15 @@ class Settings(BaseSettings):
         "`max_tool_calls` may lower it.",
     )
 
+    mcp_servers: Names = Field(
+        (),
+        description="URLs of the MCP servers that responses with `mcp` tools may use; others are "
+        "refused.",
+    )
+    mcp_timeout_s: float = Field(
+        60, gt=0, description="Seconds that an MCP server gets for an answer."
+    )
+
     # what is told
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias=_also("log_level", "LOG_LEVEL"), description="Least level logged."
@@ -261,6 +270,7 @@ class Settings(BaseSettings):
         "allowed_hosts",
         "cors_origins",
         "api_keys",
+        "mcp_servers",
         mode="before",
     )
     @classmethod
@@ -273,6 +283,14 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("mcp_servers")
+    @classmethod
+    def _web(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url} is no http or https URL")
+        return value
 
     @field_validator("data_dir")
     @classmethod

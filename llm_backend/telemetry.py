@@ -38,7 +38,7 @@ def configure_logging(
     lines = _JsonLines if form == "json" else _TextLines
     handler.setFormatter(lines(tells_process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("connexion", "asyncio", "alembic"):
+    for chatty in ("connexion", "asyncio", "alembic", "httpx2", "mcp"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     # It warns of every form that is none, and such a request is told as refused anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

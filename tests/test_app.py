@@ -1,6 +1,8 @@
 """The composition root, where no server is needed to see what it does."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +35,10 @@ def test_an_application_for_another_server_is_one_process(monkeypatch):
 
     with pytest.raises(SettingsError, match="`processes` is for `llm-backend serve`"):
         create_app()
+
+
+def test_what_few_requests_need_is_not_imported_at_start():
+    code = "import sys, llm_backend.app; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert not {"mcp", "llguidance", "aiohttp"} & set(told.stdout.split())

@@ -65,7 +65,6 @@ _DEFAULTS: Mapping[str, Json] = {
     "tool_search_output": _COMPLETED | {"call_id": None, "execution": "server"},
     "shell_call": _COMPLETED | {"environment": None},
     "shell_call_output": _COMPLETED | {"max_output_length": None},
-    "mcp_approval_response": {"request_id": ""},
 }
 
 

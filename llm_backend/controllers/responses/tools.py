@@ -36,7 +36,10 @@ def allowed_names(body: Body, opened: OpenTools) -> frozenset[str] | None:
 
 
 def shown_tool(tool: Body) -> Json:
-    """The tool as a response repeats it."""
+    """The tool as a response repeats it, without what is secret of it."""
+    if tool["type"] == "mcp":
+        shown = {name: value for name, value in tool.items() if name != "authorization"}
+        return shown | {"headers": dict.fromkeys(tool.get("headers") or {}, "<redacted>") or None}
     if tool["type"] != "function":
         return dict(tool)
     return {"strict": False, "parameters": None, **tool}

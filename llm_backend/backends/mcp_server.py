@@ -1,0 +1,238 @@
+"""An MCP server over streamable HTTP: which tools it has, and calls of them.
+
+The only module that imports `mcp`, which takes half a second and 55 MB: import it where it is
+needed, not at start.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import mcp
+import orjson
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CONNECTION_CLOSED
+
+__all__ = ["McpFailed", "McpServer", "McpTool", "ToolRefused"]
+
+MESSAGE_BYTES = 1 << 20  # of one answer of a server: far more than a model can read
+TOOLS = 128  # as many functions as a chat may have
+CLOSE_S = 2.0  # a server that does not take its leave in this time is left
+
+
+@dataclass(frozen=True, kw_only=True)
+class McpTool:
+    """One tool of a server. `annotations` are what the server says of it beside its description."""
+
+    name: str
+    description: str | None
+    input_schema: Mapping[str, Any]
+    annotations: Mapping[str, Any] | None
+
+
+class McpFailed(Exception):
+    """The server could not be reached, or said that it cannot do this. `status` is that of the HTTP
+    answer, if that was what refused; `code` the one of the protocol."""
+
+    def __init__(self, message: str, *, code: int, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class ToolRefused(Exception):
+    """The tool was run and says that it failed, in words for the model."""
+
+
+class McpServer:
+    """A connection to one server, made when it is first needed and given up at the end of the
+    `async with`. No request takes longer than `timeout_s`."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], *, timeout_s: float) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._transport = _Bounded()
+        self._headers = dict(headers)
+        self._keeping: asyncio.Task[BaseException | None] | None = None
+        self._client: asyncio.Future[mcp.Client] | None = None
+        self._is_over = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._keeping is None:
+            return
+        self._is_over.set()
+        if self._client is not None and self._client.done():  # otherwise nobody listens
+            await asyncio.wait([self._keeping], timeout=CLOSE_S)
+        self._keeping.cancel()
+        await asyncio.gather(self._keeping, return_exceptions=True)
+
+    async def tools(self) -> Sequence[McpTool]:
+        """All tools of the server. Raises `McpFailed`."""
+        tools: list[McpTool] = []
+        async with self._asked() as client:
+            cursor: str | None = None
+            while True:
+                page = await client.list_tools(cursor=cursor)
+                tools += [_tool(one) for one in page.tools]
+                if len(tools) > TOOLS:
+                    raise McpFailed(f"The server has more than {TOOLS} tools.", code=_INVALID)
+                cursor = page.next_cursor
+                if cursor is None:
+                    return tools
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """What a tool says. Raises `McpFailed`, and `ToolRefused` for a tool that failed."""
+        async with self._asked() as client:
+            result = await client.call_tool(name, dict(arguments))
+        text = "\n".join(_text(block) for block in result.content)
+        if not result.content and result.structured_content is not None:
+            text = orjson.dumps(result.structured_content).decode()
+        if result.is_error:
+            raise ToolRefused(text)
+        return text
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[mcp.Client]:
+        """The client, for one request that is bounded and whose failures are `McpFailed`."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield await self._connected()
+        except TimeoutError as error:
+            message = f"The server did not answer within {self._timeout_s:g} seconds."
+            raise McpFailed(message, code=_INTERNAL) from error
+        except (mcp.MCPError, *_BROKEN) as error:
+            raise await self._failure(_first(error)) from error
+
+    async def _failure(self, error: BaseException) -> McpFailed:
+        """What went wrong, in the words of whoever knows best."""
+        if isinstance(error, mcp.MCPError) and error.code == CONNECTION_CLOSED:
+            error = await self._breakage() or error
+        status = self._transport.refusal
+        if status is not None:
+            return McpFailed(f"The server answered {status}.", code=_INTERNAL, status=status)
+        code = error.code if isinstance(error, mcp.MCPError) else _INTERNAL
+        message = error.message if isinstance(error, mcp.MCPError) else str(error)
+        return McpFailed(message or type(error).__name__, code=code)
+
+    async def _breakage(self) -> BaseException | None:
+        """Why the connection, which is closed, was closed."""
+        assert self._keeping is not None, "there was a connection"
+        await asyncio.wait([self._keeping], timeout=CLOSE_S)
+        return self._keeping.result() if self._keeping.done() else None
+
+    async def _connected(self) -> mcp.Client:
+        if self._client is None or self._keeping is None or self._keeping.done():
+            self._client = asyncio.get_running_loop().create_future()
+            self._transport = _Bounded()
+            # a task of its own: the library leaves a connection where it was entered only
+            self._keeping = asyncio.create_task(self._keep(self._client))
+        return await asyncio.shield(self._client)
+
+    async def _keep(self, opened: "asyncio.Future[mcp.Client]") -> BaseException | None:
+        """Holds a connection until all is over; gives why it ended if it ended before."""
+        try:
+            async with (
+                httpx2.AsyncClient(
+                    transport=self._transport,
+                    headers={**self._headers, "accept-encoding": "identity"},
+                    timeout=None,  # requests have theirs; what the server tells beside has none
+                    trust_env=False,
+                ) as http,
+                mcp.Client(streamable_http_client(self._url, http_client=http)) as client,
+            ):
+                opened.set_result(client)
+                await self._is_over.wait()
+        except (mcp.MCPError, *_BROKEN) as error:
+            if not opened.done():
+                opened.set_exception(error)
+            return _first(error)
+        return None
+
+
+# What the library lets through when a server is gone or says what makes no sense.
+_BROKEN = (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RuntimeError, ExceptionGroup)
+_INVALID, _INTERNAL = -32600, -32603  # JSON-RPC's codes
+
+
+class _Bounded(httpx2.AsyncBaseTransport):
+    """HTTP whose answers end with an error where they become too long. `refusal` is the status of
+    the last answer, if it was one that is no answer to a question."""
+
+    def __init__(self) -> None:
+        self._http = httpx2.AsyncHTTPTransport()
+        self.refusal: int | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._http.handle_async_request(request)
+        if request.method == "POST":
+            is_refusal = response.status_code >= 400 and not _is_json(response)
+            self.refusal = response.status_code if is_refusal else None
+        if response.headers.get("content-encoding", "identity") != "identity":
+            await response.aclose()
+            raise httpx2.DecodingError("The server compressed an answer unasked.")
+        assert isinstance(response.stream, httpx2.AsyncByteStream), "it was asked for like this"
+        response.stream = _BoundedStream(response.stream)
+        return response
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = MESSAGE_BYTES
+        async for piece in self._stream:
+            left -= len(piece)
+            if left < 0:
+                raise httpx2.ReadError(f"The server said more than {MESSAGE_BYTES} bytes.")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _is_json(response: httpx2.Response) -> bool:
+    return str(response.headers.get("content-type", "")).lower().startswith("application/json")
+
+
+def _tool(tool: Any) -> McpTool:
+    said = tool.annotations
+    return McpTool(
+        name=tool.name,
+        description=tool.description,
+        input_schema=tool.input_schema,
+        annotations=said.model_dump(by_alias=True, exclude_none=True) if said else None,
+    )
+
+
+def _text(block: Any) -> str:
+    """A piece of a tool's answer as a model can read it; of what is no text, that it was there."""
+    if block.type == "text":
+        return str(block.text)
+    if block.type == "resource_link":
+        return str(block.uri)
+    if block.type == "resource" and getattr(block.resource, "text", None) is not None:
+        return str(block.resource.text)
+    return f"[{block.type} that cannot be shown here]"
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first of the failures that an error holds."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
