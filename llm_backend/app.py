@@ -49,6 +49,7 @@ from llm_backend.store import (
     sweep_forever,
 )
 from llm_backend.telemetry import Metrics, configure_logging
+from llm_backend.web import WebPages
 
 if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
     from llm_backend.tracing import Tracing
@@ -324,6 +325,8 @@ def _handler_of(operation: Operation) -> Handler:
 def _guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
     """The application behind its guards, the outermost last."""
     settings = services.settings
+    if settings.web:
+        app = WebPages(app)
     if settings.hosts:
         app = HostGuard(app, settings.hosts)
     if settings.cors_origins:

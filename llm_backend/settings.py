@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     )
     cors_origins: Names = Field((), description="Origins that browsers may call from.")
 
+    web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
+
     # local models
     models: Names = Field(
         (BUILTIN,),

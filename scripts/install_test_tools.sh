@@ -4,6 +4,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install_postgresql.sh
+if ! command -v chromium >/dev/null && command -v apt-get >/dev/null; then
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends chromium fonts-liberation >/dev/null
+fi
 if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null && command -v apt-get >/dev/null; then
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo

@@ -1,0 +1,279 @@
+// The page: which view is shown, and what happens when somebody writes, stops, or goes elsewhere.
+
+import { Refused } from "./api.js";
+import { Chats } from "./chats.js";
+import { Conversation, opened, openedStored } from "./conversation.js";
+import { byId, changeIcon, make } from "./dom.js";
+import { Options } from "./options.js";
+import { Transcript } from "./transcript.js";
+
+const STARTERS = ["How do I load a real model?", "How do I use you from Python?", "What is 12 plus 30?"];
+
+class App {
+  #conversation = new Conversation();
+  #answering = null; // the AbortController of the answer that is being written
+  #transcript = new Transcript();
+  #options = new Options({ onKey: () => this.#begin() });
+  #chats = new Chats({
+    onDeleted: () => this.startAnew(),
+    onFailed: (error) => this.#complain(error),
+  });
+
+  constructor() {
+    this.#wire();
+    this.#begin();
+    this.#route();
+  }
+
+  /** An empty conversation. */
+  startAnew() {
+    if (location.hash !== "#/") location.hash = "#/";
+    else this.#route();
+    byId("prompt").focus();
+  }
+
+  // -- what the server has
+
+  async #begin() {
+    this.#quiet();
+    try {
+      await this.#options.loadModels();
+      await this.#chats.load();
+      this.#greet();
+    } catch (error) {
+      this.#complain(error);
+    }
+  }
+
+  // -- where one is
+
+  async #route() {
+    const [, page = "", id = ""] = /^#\/([a-z]*)\/?(.*)$/.exec(location.hash) ?? [];
+    this.#showPage("chat");
+    this.#closeSidebar();
+    this.#chats.mark(location.hash);
+    if (page === "chat" && id === this.#conversation.id) return;
+    this.stop();
+    if (page === "chat" || page === "stored") await this.#open(page, decodeURIComponent(id));
+    else this.#show(new Conversation());
+  }
+
+  async #open(page, id) {
+    try {
+      const conversation = await (page === "chat" ? opened(id) : openedStored(id));
+      if (conversation === null) throw new Refused(404, "This chat is not stored any more.");
+      this.#options.choose(conversation.model);
+      this.#options.system = conversation.system;
+      this.#show(conversation);
+    } catch (error) {
+      this.#show(new Conversation());
+      this.#complain(error);
+    }
+  }
+
+  #show(conversation) {
+    this.#conversation = conversation;
+    this.#quiet();
+    byId("speed").textContent = "";
+    this.#transcript.show(conversation.messages, { onAgain: () => this.#again() });
+    this.#title();
+    this.#greet();
+  }
+
+  #showPage(name) {
+    for (const page of ["chat", "status", "operations"]) byId(`${page}-view`).hidden = page !== name;
+  }
+
+  #title() {
+    byId("heading").textContent = this.#conversation.title || "New chat";
+    document.title = this.#conversation.title ? `${this.#conversation.title} – llm-backend` : "llm-backend";
+  }
+
+  #greet() {
+    byId("greeting").hidden = this.#conversation.messages.length > 0;
+    byId("greeting-model").textContent = this.#options.model ? `${this.#options.model} is listening, on a server of your own.` : "";
+  }
+
+  // -- who speaks
+
+  async send() {
+    const field = byId("prompt"), text = field.value.trim();
+    if (!text || this.#answering) return;
+    field.value = "";
+    grow(field);
+    this.#conversation.add(text);
+    this.#transcript.addQuestion(text);
+    await this.#answer();
+  }
+
+  /** Ends the answer that is being written, if there is one. */
+  stop() {
+    this.#answering?.abort();
+  }
+
+  async #again() {
+    if (this.#answering) return;
+    this.#conversation.takeBack();
+    this.#transcript.removeLastAnswer();
+    await this.#answer();
+  }
+
+  async #answer() {
+    const conversation = this.#conversation, view = this.#transcript.addAnswer();
+    conversation.system = this.#options.system;
+    this.#setAnswering(new AbortController());
+    let answer = { content: "", reasoning: "", isCut: true };
+    try {
+      answer = await this.#listen(conversation, view, answer);
+    } catch (error) {
+      answer = conversation.messages.at(-1);
+      if (error.name !== "AbortError") this.#complain(error);
+    }
+    this.#end(conversation, view, answer);
+  }
+
+  async #listen(conversation, view, answer) {
+    const { model, temperature } = this.#options, began = performance.now();
+    for await (answer of conversation.answer({ model, temperature, signal: this.#answering.signal })) {
+      if (location.hash !== conversation.path) history.replaceState(null, "", conversation.path);
+      view.grow(answer);
+    }
+    this.#tellSpeed(answer.usage, (performance.now() - began) / 1000);
+    return answer;
+  }
+
+  async #end(conversation, view, answer) {
+    this.#setAnswering(null);
+    view.end(answer);
+    view.announce();
+    if (!answer.content && !answer.reasoning) {
+      view.element.remove();
+      conversation.messages.pop();
+    }
+    if (conversation !== this.#conversation) return;
+    this.#transcript.offerAgain(() => this.#again());
+    this.#title();
+    await this.#relist(conversation);
+  }
+
+  async #relist(conversation) {
+    try {
+      await this.#chats.load();
+      this.#chats.mark(conversation.path);
+    } catch (error) {
+      this.#complain(error);
+    }
+  }
+
+  #setAnswering(controller) {
+    this.#answering = controller;
+    const button = byId("send");
+    changeIcon(button, controller ? "stop" : "up");
+    button.setAttribute("aria-label", controller ? "Stop" : "Send");
+    button.classList.toggle("is-stop", controller !== null);
+    byId("announcer").replaceChildren(...(controller ? [make("p", {}, "The model is answering.")] : []));
+    if (controller) {
+      this.#quiet();
+      byId("speed").textContent = "";
+      byId("greeting").hidden = true;
+    }
+  }
+
+  #tellSpeed(usage, seconds) {
+    if (!usage) return;
+    const speed = usage.timings?.tokens_per_second ?? usage.completion_tokens / seconds;
+    const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
+    byId("speed").textContent = `${usage.completion_tokens} tokens, ${speed.toFixed(0)} a second; ${cached} of ${usage.prompt_tokens} read before.`;
+  }
+
+  // -- what went wrong
+
+  #complain(error) {
+    if (error.status === 401) this.#options.askForKey();
+    const notice = byId("notice");
+    notice.textContent = error.status === undefined ? `The page failed: ${error.message}` : error.message;
+    notice.hidden = false;
+    if (error.status === undefined) throw error; // ours: the console has to have it
+  }
+
+  #quiet() {
+    byId("notice").hidden = true;
+  }
+
+  // -- hands
+
+  #wire() {
+    const field = byId("prompt");
+    byId("composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (this.#answering) this.stop();
+      else this.send();
+    });
+    field.addEventListener("input", () => grow(field));
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.send();
+    });
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.stop();
+      if (event.altKey && event.code === "KeyN") {
+        event.preventDefault();
+        this.startAnew();
+      }
+    });
+    window.addEventListener("hashchange", () => this.#route());
+    byId("model").addEventListener("change", () => this.#greet());
+    byId("new-chat").addEventListener("click", () => this.startAnew());
+    byId("skip").addEventListener("click", (event) => {
+      event.preventDefault();
+      field.focus();
+    });
+    byId("open-sidebar").addEventListener("click", () => this.#openSidebar());
+    byId("close-sidebar").addEventListener("click", () => this.#closeSidebar());
+    byId("scrim").addEventListener("click", () => this.#closeSidebar());
+    wireTheme();
+    byId("starters").append(...STARTERS.map((text) => make("button", { type: "button", onclick: () => this.#say(text) }, text)));
+  }
+
+  #say(text) {
+    byId("prompt").value = text;
+    this.send();
+  }
+
+  #openSidebar() {
+    document.body.classList.add("has-sidebar");
+    byId("open-sidebar").setAttribute("aria-expanded", "true");
+    byId("close-sidebar").focus();
+  }
+
+  #closeSidebar() {
+    document.body.classList.remove("has-sidebar");
+    byId("open-sidebar").setAttribute("aria-expanded", "false");
+  }
+}
+
+/** As high as its text, up to what the style sheet allows. */
+function grow(field) {
+  field.style.height = "auto";
+  field.style.height = `${field.scrollHeight}px`;
+}
+
+function wireTheme() {
+  const root = document.documentElement, button = byId("theme");
+  const isDark = () =>
+    root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  const tell = () => {
+    changeIcon(button, isDark() ? "sun" : "moon");
+    button.querySelector("span").textContent = isDark() ? "Light mode" : "Dark mode";
+  };
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+    tell();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  tell();
+}
+
+new App();

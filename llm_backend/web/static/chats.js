@@ -1,0 +1,141 @@
+// The stored chats in the sidebar: opened, given other titles, deleted.
+
+import { forgetChat, listed, rename, titleOf } from "./conversation.js";
+import { byId, iconButton, make } from "./dom.js";
+
+const DAY_MS = 86_400_000;
+
+export class Chats {
+  #place = byId("chats");
+  #isOthersToo = byId("all-chats");
+  #current = "";
+  #onDeleted;
+  #onFailed;
+
+  constructor({ onDeleted, onFailed }) {
+    this.#onDeleted = onDeleted;
+    this.#onFailed = onFailed;
+    this.#isOthersToo.addEventListener("change", () => this.load());
+  }
+
+  /** Lists them anew. */
+  async load() {
+    const isOthersToo = this.#isOthersToo.checked;
+    const { chats, next } = await listed({ isOthersToo });
+    this.#place.replaceChildren();
+    if (!chats.length) this.#place.append(make("p", { className: "hint" }, "Chats are kept by the server and listed here."));
+    this.#add(chats, next);
+  }
+
+  /** Marks the one that is open, by its path. */
+  mark(path) {
+    this.#current = path;
+    for (const link of this.#place.querySelectorAll("a")) {
+      if (link.hash === path) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
+  #add(chats, next) {
+    const seen = new Set(Array.from(this.#place.querySelectorAll("a"), (link) => link.hash));
+    for (const chat of chats) {
+      const path = pathOf(chat);
+      if (seen.has(path)) continue; // an earlier state of it, whose answer was stopped
+      seen.add(path);
+      this.#group(chat.created).append(this.#item(chat, path));
+    }
+    this.mark(this.#current);
+    if (next === null) return;
+    const more = make("button", { type: "button", className: "quiet more", onclick: () => this.#more(more, next) }, "Older chats");
+    this.#place.append(more);
+  }
+
+  async #more(button, after) {
+    button.disabled = true;
+    const { chats, next } = await listed({ after, isOthersToo: this.#isOthersToo.checked });
+    button.remove();
+    this.#add(chats, next);
+  }
+
+  /** The list of the day's chats, the last group or a new one: they come newest first. */
+  #group(created) {
+    const name = dayOf(created * 1000);
+    const last = this.#place.querySelector("section:last-of-type");
+    if (last?.dataset.day === name) return last.querySelector("ul");
+    const list = make("ul", {});
+    this.#place.append(make("section", { "data-day": name, "aria-label": name }, make("h2", {}, name), list));
+    return list;
+  }
+
+  #item(chat, path) {
+    const link = make("a", { href: path, title: titleOf(chat) }, titleOf(chat));
+    const item = make("li", {}, link,
+      iconButton("pen", `Rename ${titleOf(chat)}`, () => this.#edit(chat, item, link)),
+      iconButton("bin", `Delete ${titleOf(chat)}`, () => this.#delete(chat, path, item)));
+    return item;
+  }
+
+  #edit(chat, item, link) {
+    const field = make("input", { type: "text", value: titleOf(chat), maxLength: 200, "aria-label": "Title" });
+    let isDone = false;
+    const close = async (isKept) => {
+      if (isDone) return;
+      isDone = true;
+      const title = field.value.trim();
+      field.replaceWith(link);
+      if (isKept && title && title !== titleOf(chat)) await this.#rename(chat, item, title);
+      item.querySelector("a").focus();
+    };
+    field.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") close(true);
+      if (event.key === "Escape") close(false);
+      event.stopPropagation();
+    });
+    field.addEventListener("blur", () => close(true));
+    link.replaceWith(field);
+    field.select();
+  }
+
+  async #rename(chat, item, title) {
+    try {
+      const renamed = await rename(chat, title);
+      item.replaceWith(this.#item(renamed, pathOf(renamed)));
+      this.mark(this.#current);
+    } catch (error) {
+      this.#onFailed(error);
+    }
+  }
+
+  async #delete(chat, path, item) {
+    if (!(await isConfirmed(`Delete “${titleOf(chat)}”? It cannot be brought back.`))) return;
+    try {
+      await forgetChat(chat);
+    } catch (error) {
+      this.#onFailed(error);
+      return;
+    }
+    const group = item.closest("section");
+    item.remove();
+    if (!group.querySelector("li")) group.remove();
+    if (path === this.#current) this.#onDeleted();
+  }
+}
+
+const pathOf = ({ id, metadata }) =>
+  metadata?.conversation ? `#/chat/${encodeURIComponent(metadata.conversation)}` : `#/stored/${encodeURIComponent(id)}`;
+
+function dayOf(when) {
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  if (when >= midnight) return "Today";
+  if (when >= midnight - DAY_MS) return "Yesterday";
+  if (when >= midnight - 7 * DAY_MS) return "This week";
+  return new Intl.DateTimeFormat("en", { month: "long", year: "numeric" }).format(when);
+}
+
+function isConfirmed(question) {
+  const dialog = byId("confirm");
+  byId("confirm-text").textContent = question;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}

@@ -1,0 +1,162 @@
+// A conversation, and how the server keeps it.
+//
+// The server stores chat completions, each with all messages before it. So the latest one holds the
+// whole conversation: it is stored under the conversation's own id in its metadata, and those before
+// it are deleted once it is there as a whole.
+
+import { ask, events } from "./api.js";
+
+const PATH = "v1/chat/completions";
+const CLIENT = "web";
+const TITLE_CHARACTERS = 80;
+
+export class Conversation {
+  id = newId();
+  storedId = null;
+  title = "";
+  system = "";
+  metadata = {};
+  /** Each with `role` and `content`; what the model said may have `reasoning` and `isCut`, too. */
+  messages = [];
+
+  get path() {
+    return this.isOthers ? `#/stored/${this.storedId}` : `#/chat/${this.id}`;
+  }
+
+  /** Whether another client has stored it: what is said here then begins one of this page's. */
+  get isOthers() {
+    return this.storedId !== null && this.metadata.client !== CLIENT;
+  }
+
+  /** Adds what the user says. */
+  add(content) {
+    this.messages.push({ role: "user", content });
+    this.title ||= content.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
+  }
+
+  /** Takes the last answer back, so that there is a question to answer again. */
+  takeBack() {
+    while (this.messages.at(-1)?.role === "assistant") this.messages.pop();
+  }
+
+  /** Asks the model; yields the answer each time it has grown, its `usage` at the end. */
+  async *answer({ model, temperature, signal }) {
+    const metadata = { client: CLIENT, conversation: this.id, title: this.title };
+    const answer = { role: "assistant", content: "", reasoning: "", isCut: true };
+    const body = {
+      model, messages: this.#asked(), stream: true, stream_options: { include_usage: true },
+      store: true, metadata, ...(temperature === null ? {} : { temperature }),
+    };
+    this.messages.push(answer);
+    for await (const chunk of events(PATH, { method: "POST", body, signal })) {
+      this.storedId = chunk.id;
+      this.metadata = metadata;
+      if (chunk.usage) answer.usage = chunk.usage;
+      for (const choice of chunk.choices) take(answer, choice);
+      yield answer;
+    }
+    await forgetAllOf(this.id, this.storedId);
+  }
+
+  #asked() {
+    const said = this.messages.map(({ role, content }) => ({ role, content }));
+    return this.system ? [{ role: "system", content: this.system }, ...said] : said;
+  }
+}
+
+function take(answer, { delta, finish_reason: reason }) {
+  answer.content += delta.content ?? "";
+  answer.reasoning += delta.reasoning_content ?? "";
+  if (reason) answer.isCut = reason === "length";
+}
+
+/** The conversations that are stored, newest first: one page, and what to ask for the next. */
+export async function listed({ after, isOthersToo }) {
+  const query = new URLSearchParams({ order: "desc", limit: "40" });
+  if (after) query.set("after", after);
+  if (!isOthersToo) query.set("metadata[client]", CLIENT);
+  const page = await ask(`${PATH}?${query}`);
+  return { chats: page.data, next: page.has_more ? page.last_id : null };
+}
+
+/** The conversation of an id; null where none is stored. */
+export async function opened(id) {
+  const query = new URLSearchParams({ order: "desc", limit: "1", "metadata[conversation]": id });
+  const { data } = await ask(`${PATH}?${query}`);
+  return data.length ? restored(data[0]) : null;
+}
+
+/** The conversation that a stored completion of any client holds. */
+export async function openedStored(storedId) {
+  return restored(await ask(`${PATH}/${encodeURIComponent(storedId)}`));
+}
+
+async function restored(completion) {
+  const conversation = new Conversation();
+  const asked = await messagesOf(completion.id);
+  const [{ message }] = completion.choices;
+  conversation.id = completion.metadata?.conversation ?? conversation.id;
+  conversation.storedId = completion.id;
+  conversation.metadata = completion.metadata ?? {};
+  conversation.model = completion.model;
+  conversation.title = titleOf(completion);
+  conversation.system = asked.find(({ role }) => role === "system")?.content ?? "";
+  conversation.messages = asked
+    .filter(({ role }) => role === "user" || role === "assistant")
+    .map(({ role, content, content_parts: parts }) => ({ role, content: content ?? textOf(parts) }));
+  conversation.messages.push({
+    role: "assistant",
+    content: message.content ?? "",
+    reasoning: message.reasoning_content ?? "",
+    isCut: completion.status === "incomplete" || completion.choices[0].finish_reason === "length",
+  });
+  return conversation;
+}
+
+async function messagesOf(storedId) {
+  const messages = [];
+  let after = "";
+  for (;;) {
+    const query = new URLSearchParams({ limit: "100", ...(after ? { after } : {}) });
+    const page = await ask(`${PATH}/${encodeURIComponent(storedId)}/messages?${query}`);
+    messages.push(...page.data);
+    if (!page.has_more) return messages;
+    after = page.last_id;
+  }
+}
+
+const textOf = (parts) => (parts ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
+
+/** What a stored completion is called. */
+export const titleOf = (completion) => completion.metadata?.title || "Untitled chat";
+
+/** Gives a stored completion another title; its other metadata stays. */
+export const rename = (completion, title) =>
+  ask(`${PATH}/${encodeURIComponent(completion.id)}`, {
+    method: "POST",
+    body: { metadata: { ...completion.metadata, title } },
+  });
+
+/** Deletes a stored chat: a conversation of this page with all that is stored of it. */
+export const forgetChat = ({ id, metadata }) =>
+  metadata?.conversation ? forgetAllOf(metadata.conversation) : forget(id);
+
+async function forgetAllOf(conversation, except = null) {
+  const query = new URLSearchParams({ order: "desc", limit: "100", "metadata[conversation]": conversation });
+  const { data } = await ask(`${PATH}?${query}`);
+  await Promise.all(data.filter(({ id }) => id !== except).map(({ id }) => forget(id)));
+}
+
+/** Deletes a stored completion; one that is gone already is no mistake. */
+async function forget(storedId) {
+  try {
+    await ask(`${PATH}/${encodeURIComponent(storedId)}`, { method: "DELETE" });
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
+}
+
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,15 @@
+// Swagger UI over this server's own document.
+"use strict";
+const { SwaggerUIBundle } = window;
+window.ui = SwaggerUIBundle({
+  url: "v1/openapi.json",
+  domNode: document.getElementById("swagger"),
+  deepLinking: true,
+  docExpansion: "none", // some three hundred operations: their tags first
+  defaultModelsExpandDepth: -1, // and fourteen hundred schemas: not below them
+  filter: true,
+  persistAuthorization: false,
+  tryItOutEnabled: true,
+  validatorUrl: null, // asks nobody else what they think of the document
+  onComplete: () => document.documentElement.setAttribute("data-ready", ""),
+});

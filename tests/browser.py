@@ -1,0 +1,52 @@
+"""A real Chromium, the distribution's, for tests of what people see.
+
+Where the environment says `CI`, not having it is a failure: there nothing may go untested.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+PICTURES = Path(__file__).parents[1] / "build" / "screenshots"
+PATIENCE_MS = 15_000
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without a window; the test is skipped where Chromium is not installed."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        missing = "Chromium is not installed; scripts/install_test_tools.sh does it"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        # its sandbox wants a user that is not root, whom containers and build machines have not
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def tab(browser: Browser, address: str, complains_of: str = "nothing") -> Iterator[Page]:
+    """A tab of a browser that knows nothing yet; complaints but the expected fail the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=address)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    yield page
+    context.close()
+    assert [one for one in complaints if complains_of not in one] == []
+
+
+def picture(page: Page, name: str) -> None:
+    """Leaves a screenshot among the tests' artefacts, in `build/screenshots`."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")

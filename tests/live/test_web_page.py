@@ -1,0 +1,221 @@
+"""The chat page in a real browser, over the served built-in model."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from llm_backend.contract import load_document
+from tests.browser import chromium, picture, tab
+from tests.serving import Served, serve
+
+EVIL = (
+    "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\n\n"
+    "[a](javascript:document.title='owned') ![b](https://example.org/seen.png)\n\n"
+    "<iframe srcdoc='<script>parent.document.title=1</script>'></iframe>\n\n**bold**"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture
+def page(browser: Browser, server: Served) -> Iterator[Page]:
+    with tab(browser, server.address) as one:
+        one.goto("/")
+        expect(one.locator("#model")).to_have_value("builtin")
+        yield one
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_label("Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def wait_answered(page: Page, count: int = 1) -> None:
+    expect(page.locator("article.answer:not(.is-growing)")).to_have_count(count)
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+
+
+def test_a_chat_streams_and_is_there_again_after_a_reload(page):
+    say(page, "How do I load a real model?")
+    wait_answered(page)
+    say(page, "Hello!")
+    wait_answered(page, 2)
+
+    said = page.locator("#transcript").inner_text()
+    expect(page.locator("#chats a")).to_have_count(1)
+    expect(page.locator("#speed")).to_contain_text("tokens")
+    expect(page.locator("#announcer")).to_contain_text("built-in")  # what a screen reader is told
+    picture(page, "chat")
+    page.reload()
+    expect(page.locator("article.answer")).to_have_count(2)
+    assert page.locator("#transcript").inner_text() == said
+    expect(page.locator("#chats a[aria-current]")).to_have_text("How do I load a real model?")
+
+
+def test_an_answer_is_shown_while_it_is_written_and_stop_stops_it(page):
+    page.route("**/v1/chat/completions", without_end)
+    say(page, "Hello!")
+    growing = page.locator("article.answer.is-growing .prose")
+    expect(growing).not_to_be_empty()
+    page.get_by_role("button", name="Stop").click()
+
+    wait_answered(page)
+    expect(page.get_by_text("Cut short")).to_be_visible()
+    wait_idle(page)
+
+
+def without_end(route: Route) -> None:
+    """The page's own request, to a model that may not stop by itself."""
+    body = route.request.post_data_json
+    if route.request.method == "POST":
+        body |= {"ignore_eos": True, "max_tokens": 3000}
+        route.continue_(post_data=body)
+    else:
+        route.continue_()
+
+
+def wait_idle(page: Page) -> None:
+    """Returns once no sequence is running any more."""
+    for _ in range(50):
+        told = page.request.get("/metrics").text()
+        if 'llm_backend_engine_running{model="builtin"} 0.0' in told:
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("a stopped answer still has its slot")
+
+
+def test_an_answer_is_asked_for_again(page):
+    say(page, "Hello!")
+    wait_answered(page)
+    with page.expect_request(lambda one: one.method == "POST") as asked:
+        page.get_by_role("button", name="Answer again").click()
+    wait_answered(page)
+
+    assert [one["role"] for one in asked.value.post_data_json["messages"]] == ["user"]
+    expect(page.locator("#chats a[aria-current]")).to_have_count(1)
+
+
+def test_what_is_chosen_is_asked_for(page):
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("System prompt").fill("You speak of trains.")
+    page.get_by_label("Temperature").fill("0.3")
+    page.get_by_label("Model", exact=True).select_option("gpt-3.5-turbo")
+    with page.expect_request(lambda one: one.method == "POST") as asked:
+        say(page, "Hello!")
+    wait_answered(page)
+
+    body = asked.value.post_data_json
+    assert body["model"] == "gpt-3.5-turbo"
+    assert body["temperature"] == 0.3
+    assert body["store"] is True
+    assert body["messages"][0] == {"role": "system", "content": "You speak of trains."}
+
+
+def test_a_stored_chat_gets_another_title_and_is_deleted(page):
+    say(page, "Hello there!")
+    wait_answered(page)
+    item = page.locator("#chats li", has_text="Hello there!")
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.get_by_label("Title").fill("Greetings <b>")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chats a", has_text="Greetings <b>")).to_be_visible()
+    page.reload()
+    item = page.locator("#chats li", has_text="Greetings <b>")
+    item.hover()
+    item.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+
+    expect(item).to_have_count(0)
+    expect(page.get_by_role("heading", name="What is on your mind?")).to_be_visible()
+
+
+def test_what_somebody_writes_to_act_stays_text(page, client, server):
+    asked = [
+        {"role": "user", "content": EVIL},
+        {"role": "assistant", "content": EVIL},
+        {"role": "user", "content": "Hello!"},
+    ]
+    stored = client.chat.completions.create(
+        model="builtin", messages=asked, max_tokens=2, metadata={"title": EVIL[:200]}
+    )
+    foreign = []
+    page.on("request", lambda one: one.url.startswith(server.address) or foreign.append(one.url))
+    page.goto(f"/#/stored/{stored.id}")
+
+    expect(page.locator("article.question p").first).to_have_text(EVIL)
+    answer = page.locator("article.answer").first
+    expect(answer).to_contain_text("<img src=x onerror=")
+    expect(answer).to_contain_text("<iframe srcdoc=")
+    expect(answer.locator("strong")).to_have_text("bold")
+    assert answer.locator("img, script, iframe, [onerror]").count() == 0
+    assert answer.locator("a[href^='javascript']").count() == 0
+    assert page.title() != "owned"
+    expect(page.locator("#announcer")).to_be_empty()  # a chat that is opened is not read out
+    assert foreign == []
+
+
+def test_the_keyboard_is_enough(page):
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the message field")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.type("Hello!")
+    page.keyboard.press("Enter")
+    wait_answered(page)
+    page.keyboard.press("Alt+KeyN")
+
+    expect(page.get_by_label("Message")).to_be_focused()
+    expect(page.locator("article")).to_have_count(0)
+
+
+def test_the_page_is_dark_by_the_system_or_by_choice_and_fits_a_phone(page):
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(colour)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(colour)
+    page.get_by_role("button", name="Light mode").click()
+    page.set_viewport_size({"width": 375, "height": 700})
+
+    assert light != dark
+    assert page.evaluate(colour) == light
+    page.reload()
+    assert page.evaluate(colour) == light
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    page.get_by_role("button", name="Open the menu").click()
+    page.get_by_role("button", name="Dark mode").click()
+    picture(page, "phone")
+
+
+def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, tmp_path):
+    keys = {"LLM_BACKEND_API_KEYS": "sk-right", "LLM_BACKEND_MODELS": ""}
+    with (
+        serve(tmp_path, environment=keys) as server,
+        tab(browser, server.address, complains_of="401") as page,
+    ):
+        page.goto("/")
+        expect(page.get_by_role("alert")).to_contain_text("wants an API key")
+        field = page.get_by_label("API key")
+        expect(field).to_be_focused()
+        field.fill("sk-right")
+        field.press("Enter")
+
+        expect(page.locator("#notice")).to_be_hidden()
+        expect(page.get_by_text("Chats are kept by the server")).to_be_visible()
+        assert page.evaluate("sessionStorage.getItem('api-key')") == "sk-right"
+        assert page.evaluate("localStorage.getItem('api-key')") is None
+
+
+def test_swagger_ui_shows_every_operation(browser, server):
+    with tab(browser, server.address) as page:
+        page.goto("/docs")
+        expect(page.locator(".opblock-tag", has_text="Embeddings")).to_be_visible()
+        shown = page.evaluate("window.ui.specSelectors.operations().size")
+        page.locator(".opblock-tag", has_text="Embeddings").click()
+
+        expect(page.get_by_text("Turn texts into vectors")).to_be_visible()
+        assert shown == len(load_document().operations)

@@ -1,0 +1,117 @@
+"""The pages' files: what is served, under which headers; what others made is as they made it."""
+
+import hashlib
+import json
+import re
+from importlib.resources import files
+
+import httpx
+import pytest
+import swagger_ui_bundle
+from starlette.responses import PlainTextResponse
+
+from llm_backend.web import WebPages
+
+STATIC = files("llm_backend.web") / "static"
+VENDORED = json.loads((STATIC / "vendor/vendored.json").read_text())
+SWAGGER_UI_SHA256 = {  # of swagger-ui-dist 5.31.0, which the package says it carries
+    "swagger-ui-bundle.js": "93b7b0862a80e2786f85b560be7693c2344354ffa7e7e224f850a54349724c31",
+    "swagger-ui.css": "9e576f8322132c76949da47f9bb53c891373c303ea3a761ff548ffc9de50a98c",
+}
+
+
+@pytest.fixture
+def pages() -> httpx.AsyncClient:
+    app = WebPages(PlainTextResponse("the application's"))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/docs", "text/html; charset=utf-8"),
+        ("/web/app.js", "text/javascript; charset=utf-8"),
+        ("/web/vendor/purify.es.mjs", "text/javascript; charset=utf-8"),
+        ("/web/vendor/geist.woff2", "font/woff2"),
+        ("/web/style.css", "text/css; charset=utf-8"),
+        ("/docs/swagger-ui.css", "text/css; charset=utf-8"),
+    ],
+)
+async def test_a_file_comes_with_its_type_and_a_tag(pages, path, media_type):
+    answer = await pages.get(path)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == media_type
+    assert re.fullmatch(r'"[0-9a-f]{32}"', answer.headers["etag"])
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_file_that_the_browser_has_is_not_sent_again(pages):
+    tag = (await pages.get("/web/app.js")).headers["etag"]
+
+    answer = await pages.get("/web/app.js", headers={"if-none-match": f'W/"other", {tag}'})
+
+    assert (answer.status_code, answer.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/web/", "/web", "/web/nothing.js", "/web/../pages.py", "/web/%2e%2e/pages.py",
+     "/web//etc/passwd", "/docs/index.html", "/docs/../__init__.py", "/v1/models", "/chat"],
+)  # fmt: skip
+async def test_every_other_path_is_the_applications(pages, path):
+    answer = await pages.get(path)
+
+    assert answer.text == "the application's"
+
+
+async def test_a_page_is_only_got(pages):
+    assert (await pages.post("/")).text == "the application's"
+    assert (await pages.head("/")).headers["content-type"] == "text/html; charset=utf-8"
+
+
+async def test_the_page_may_load_from_here_alone_and_has_no_scripts_in_its_markup(pages):
+    answer = await pages.get("/")
+
+    policy = dict(
+        part.strip().partition(" ")[::2]
+        for part in answer.headers["content-security-policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    kinds = ("script", "style", "img", "font", "connect")
+    assert {policy[f"{kind}-src"] for kind in kinds} == {"'self'"}
+    assert policy["require-trusted-types-for"] == "'script'"
+    assert not re.search(r"\son[a-z]+=|\sstyle=|<style|<script(?![^>]*\ssrc=)", answer.text)
+
+
+def test_no_file_of_ours_names_another_server():
+    for file in STATIC.iterdir():
+        if file.is_file() and file.name != "icon.svg":
+            addresses = re.findall(r"https?://[^\s\"')]+", file.read_text())
+            assert set(addresses) <= {"http://www.w3.org/2000/svg"}, file.name
+
+
+def test_every_file_that_others_made_is_as_they_made_it():
+    folder = STATIC / "vendor"
+    there = {file.name for file in folder.iterdir() if file.is_file()} - {"vendored.json"}
+
+    assert there == set(VENDORED)
+    for name, facts in VENDORED.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == facts["sha256"], name
+        assert (folder / facts["licence_file"]).read_text(), name
+        assert {"package", "version", "path", "licence", "purpose"} <= set(facts)
+
+
+def test_swagger_ui_is_as_its_makers_released_it():
+    for name, digest in SWAGGER_UI_SHA256.items():
+        content = (swagger_ui_bundle.swagger_ui_path / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == digest, name
+
+
+def test_every_module_that_is_imported_is_there():
+    for file in STATIC.iterdir():
+        if file.name.endswith(".js"):
+            for name in re.findall(r'from "\./([^"]+)"', file.read_text()):
+                assert (STATIC / name).is_file(), f"{file.name} imports {name}"
