@@ -6,15 +6,16 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend import __version__, served_models
+from llm_backend import __version__
 from llm_backend.backends.base import Usage
-from llm_backend.backends.local import LocalModel
+from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
 from llm_backend.contract import ContractMissing, Document, Operation, load_document
 from llm_backend.contract.answers import AnswerChecks
@@ -31,6 +32,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.guards import AccessLog, CutOff, HostGuard
+from llm_backend.served_models import ServedModel, check_moderation_model, served_models
 from llm_backend.settings import Settings, SettingsError, load_settings
 from llm_backend.store import (
     Blobs,
@@ -132,10 +134,8 @@ async def opened_engines(settings: Settings, shared: Path) -> AsyncIterator[None
     async with AsyncExitStack() as stack:
         with _start_translated():
             await _migrate_for_others(settings)
-            cards = served_models.model_cards(settings)
-            drafts = served_models.draft_models(settings, [card.id for card in cards])
-            for number, (card, path) in enumerate(cards.items()):
-                config = _engine_config(settings, path, drafts.get(card.id), _door(shared, number))
+            for number, model in enumerate(served_models(settings)):
+                config = replace(model.engine, door=_door(shared, number))
                 await stack.enter_async_context(Engine(config))
         yield
 
@@ -167,11 +167,8 @@ async def migrate_database(settings: Settings) -> None:
 @asynccontextmanager
 async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators; they are closed in the reverse order."""
-    cards = served_models.model_cards(settings)
-    aliases = served_models.aliases(settings, [card.id for card in cards])
-    served_models.check_moderation_model(settings, {card.id for card in cards} | set(aliases))
-    formats = served_models.tool_formats(settings, [card.id for card in cards])
-    drafts = served_models.draft_models(settings, [card.id for card in cards])
+    served = served_models(settings)
+    check_moderation_model(settings, served)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     document = load_document()
     async with AsyncExitStack() as stack:
@@ -184,16 +181,14 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         tracing = await _tracing(settings, stack)
         count = functools.partial(_count, metrics, tracing)
         local = [
-            LocalModel(
-                card,
-                await stack.enter_async_context(
-                    _engine(settings, path, drafts.get(card.id), shared, number)
-                ),
+            _local_model(
+                model,
+                await stack.enter_async_context(_engine(model.engine, shared, number)),
                 count,
-                tool_format=formats.get(card.id),
             )
-            for number, (card, path) in enumerate(cards.items())
+            for number, model in enumerate(served)
         ]
+        aliases = {alias: model.card.id for model in served for alias in model.aliases}
         memory = ChatMemory(Chats(database), settings.store_chats)
         stack.push_async_callback(memory.settle)
         files, uploads = _files(settings, database, stack)
@@ -252,6 +247,19 @@ def _extractor(settings: Settings) -> Extractor:
 def _server_tools(settings: Settings) -> ServerTools:
     """The tools that are run here while a response is answered."""
     return ServerTools([McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)])
+
+
+def _local_model(model: ServedModel, engine: Engine, count: Observe) -> LocalModel:
+    return LocalModel(
+        model.card,
+        engine,
+        count,
+        tool_format=model.tool_format,
+        chat_format=model.chat_format,
+        personalities=model.personalities,
+        personality=model.personality,
+        defaults=model.defaults,
+    )
 
 
 def _count(metrics: Metrics, tracing: "Tracing | None", model: str, usage: Usage) -> None:
@@ -374,44 +382,15 @@ async def _upstream(settings: Settings, stack: AsyncExitStack) -> Any:  # Any: i
     return await stack.enter_async_context(upstream)
 
 
-def _engine(
-    settings: Settings, path: Path, draft: Path | None, shared: Path | None, number: int
-) -> Engine:
+def _engine(config: EngineConfig, shared: Path | None, number: int) -> Engine:
     """An engine of this process's own, or the one that another has opened in `shared`."""
     if shared is None:
-        return Engine(_engine_config(settings, path, draft))
-    return Engine.of_another(_engine_config(settings, path, draft, _door(shared, number)))
+        return Engine(config)
+    return Engine.of_another(replace(config, door=_door(shared, number)))
 
 
 def _door(shared: Path, number: int) -> Path:
     return shared / f"{number}.door"
-
-
-def _engine_config(
-    settings: Settings, path: Path, draft: Path | None, door: Path | None = None
-) -> EngineConfig:
-    return EngineConfig(
-        model_path=path,
-        draft_model_path=draft,
-        door=door,
-        context_tokens=settings.context_tokens,
-        cache_type=settings.cache_type,
-        flash_attention=settings.flash_attention,
-        slots=settings.slots,
-        batch_tokens=settings.batch_tokens,
-        speculation=settings.speculation,
-        draft_tokens=settings.draft_tokens,
-        threads=settings.threads,
-        gpu_layers=None if settings.gpu_layers == -1 else settings.gpu_layers,
-        hang_timeout_s=settings.hang_timeout_s,
-        queue_limit=settings.queue_limit,
-        queue_deadline_s=settings.queue_deadline_s,
-        batch_queue_limit=settings.batch_queue_limit,
-        batch_queue_deadline_s=settings.batch_queue_deadline_s,
-        choices_limit=settings.choices_limit,
-        inputs_limit=settings.inputs_limit,
-        log_level=settings.log_level.upper(),
-    )
 
 
 def _sentence(error: Exception) -> str:

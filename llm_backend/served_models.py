@@ -1,39 +1,122 @@
-"""Which local models the settings ask for: their files, names, drafts and tool formats.
+"""Which local models the settings ask for: their files, names, templates, engines.
 
 Every function raises `SettingsError`, one sentence, for what cannot be served.
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from llm_backend.backends.base import ModelCard
+from llm_backend.backends.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
+from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.markup import FAMILIES
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
+from llm_backend.engine import EngineConfig
+from llm_backend.engine.messages import ModelKind
+from llm_backend.errors import InvalidRequest
+from llm_backend.model_file import ModelFileMissing, find_model_file
+from llm_backend.model_settings import ModelSettings, TurnsOfChat
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 
-__all__ = ["aliases", "check_moderation_model", "draft_models", "model_cards", "tool_formats"]
+__all__ = ["ServedModel", "check_moderation_model", "served_models"]
 
 GGUF_MAGIC = b"GGUF"
+_KINDS = {
+    "chat": ModelKind.CHAT,
+    "embeddings": ModelKind.EMBEDDING,
+    "rerank": ModelKind.RERANK,
+}
+
+_T = TypeVar("_T")
 
 
-def model_cards(settings: Settings) -> dict[ModelCard, Path]:
-    """The local models and their files; raises `SettingsError` for a file that is none."""
-    cards: dict[ModelCard, Path] = {}
-    for given in settings.models:
-        is_builtin = given == BUILTIN
-        path = BUILTIN_PATH if is_builtin else Path(given).expanduser()
-        name = BUILTIN_ID if is_builtin else path.stem
-        if name in {card.id for card in cards}:
-            raise SettingsError(f"Two models are named `{name}`; rename one of their files.")
-        _check_model_file(path)
-        cards[_card(name, path, BUILTIN_DESCRIPTION if is_builtin else None)] = path
-    return cards
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """One local model: how it is named, spoken to and computed. `personality` is the name of the
+    one among `personalities` that requests for the plain name get; `defaults` are fields of
+    requests."""
+
+    card: ModelCard
+    aliases: tuple[str, ...]
+    tool_format: str | None
+    chat_format: ChatFormat | None
+    personalities: Mapping[str, str]
+    personality: str | None
+    defaults: Mapping[str, Any]
+    engine: EngineConfig
+
+    @property
+    def names(self) -> Mapping[str, tuple[str, str | None]]:
+        """All names that it answers to, each with the plain name and the personality in it."""
+        plain = (self.card.id, *self.aliases)
+        chosen = {f"{name}:{one}": (name, one) for name in plain for one in self.personalities}
+        return {**{name: (name, None) for name in plain}, **chosen}
 
 
-def _card(name: str, path: Path, description: str | None) -> ModelCard:
+def served_models(settings: Settings) -> list[ServedModel]:
+    """The local models in the order of the settings, each of its names its own."""
+    entries = [_entry(given) for given in settings.models]
+    files = [_model_file(settings, entry.path) for entry in entries]
+    ids = [_id(entry, path) for entry, path in zip(entries, files, strict=True)]
+    for place, name in enumerate(ids):
+        if name in ids[:place]:
+            raise SettingsError(f"Two models are named `{name}`; give one of them another `id`.")
+    aliases = _aliases(settings, ids)
+    formats = _tool_formats(settings, ids)
+    drafts = _draft_models(settings, ids)
+    served = [
+        ServedModel(
+            card=_card(name, path, entry),
+            aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
+            tool_format=_known_tool_format(entry.tool_format) or formats.get(name),
+            chat_format=_chat_format(name, entry.chat_template),
+            personalities=dict(entry.personalities),
+            personality=_personality(name, entry),
+            defaults=entry.defaults.fields(),
+            engine=_engine(settings, entry, path, drafts.get(name)),
+        )
+        for name, path, entry in zip(ids, files, entries, strict=True)
+    ]
+    _check_names(served)
+    return served
+
+
+def check_moderation_model(settings: Settings, served: Sequence[ServedModel]) -> None:
+    """Raises for a moderation model whose name is none of theirs."""
+    name = settings.moderation_model
+    if name is not None and not any(name in model.names for model in served):
+        raise SettingsError(f"The moderation model `{name}` is not served.")
+
+
+def _entry(given: str | ModelSettings) -> ModelSettings:
+    return ModelSettings.model_validate({"path": given}) if isinstance(given, str) else given
+
+
+def _id(entry: ModelSettings, path: Path) -> str:
+    return entry.id or (BUILTIN_ID if entry.path == BUILTIN else path.stem)
+
+
+def _model_file(settings: Settings, given: str) -> Path:
+    if given == BUILTIN:
+        return BUILTIN_PATH
+    try:
+        path = find_model_file(given, settings.models_folder)
+    except ModelFileMissing as error:
+        raise SettingsError(str(error)) from error
+    _check_model_file(path)
+    return path
+
+
+def _card(name: str, path: Path, entry: ModelSettings) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
-    more = (("description", description),) if description else ()
+    more: tuple[tuple[str, Any], ...] = ()
+    if entry.path == BUILTIN:
+        more = (("description", BUILTIN_DESCRIPTION),)
+    if entry.personalities:
+        more = (*more, ("personalities", list(entry.personalities)))
     return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
 
 
@@ -47,7 +130,7 @@ def _check_model_file(path: Path) -> None:
         raise SettingsError(f"{path} is not a GGUF file; convert the model or name another.")
 
 
-def aliases(settings: Settings, models: list[str]) -> Mapping[str, str]:
+def _aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
     """The further names of models, each with the model that it is of."""
     named: dict[str, str] = {}
     for given in settings.aliases:
@@ -64,22 +147,39 @@ def aliases(settings: Settings, models: list[str]) -> Mapping[str, str]:
     return named
 
 
-def tool_formats(settings: Settings, models: list[str]) -> Mapping[str, str]:
+def _check_names(served: Sequence[ServedModel]) -> None:
+    taken: dict[str, str] = {}
+    for model in served:
+        for name in (model.card.id, *model.aliases, *list(model.names)[1 + len(model.aliases) :]):
+            if name in taken:
+                raise SettingsError(
+                    f"The name `{name}` of the model `{model.card.id}` is taken by "
+                    f"`{taken[name]}`; every name is one model's."
+                )
+            taken[name] = model.card.id
+
+
+def _known_tool_format(name: str | None) -> str | None:
+    if name is not None and name not in FAMILIES:
+        raise SettingsError(
+            f"The tool format `{name}` is not known; there are {', '.join(FAMILIES)}."
+        )
+    return name
+
+
+def _tool_formats(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
     """The formats of tool calls that are named, by model."""
     formats: dict[str, str] = {}
     for given in settings.tool_formats:
         model, _, name = given.rpartition("=")
         if model and model not in models:
             raise SettingsError(f"The tool format `{given}` is for a model that is not served.")
-        if name not in FAMILIES:
-            raise SettingsError(
-                f"The tool format `{name}` is not known; there are {', '.join(FAMILIES)}."
-            )
+        _known_tool_format(name)
         formats |= dict.fromkeys([model] if model else models, name)
     return formats
 
 
-def draft_models(settings: Settings, models: list[str]) -> Mapping[str, Path]:
+def _draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path]:
     """The files of draft models, by the model that they draft for."""
     drafts: dict[str, Path] = {}
     for given in settings.draft_models:
@@ -89,15 +189,86 @@ def draft_models(settings: Settings, models: list[str]) -> Mapping[str, Path]:
             raise SettingsError(f"The draft model `{given}` is for a model that is not served.")
         if model in drafts:
             raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
-        if not settings.speculation:
-            raise SettingsError(f"The draft model `{given}` needs `speculation`, which is off.")
         drafts[model] = Path(file).expanduser()
-        _check_model_file(drafts[model])
     return drafts
 
 
-def check_moderation_model(settings: Settings, names: Collection[str]) -> None:
-    """Raises for a moderation model whose name or alias is none of `names`."""
-    name = settings.moderation_model
-    if name is not None and name not in names:
-        raise SettingsError(f"The moderation model `{name}` is not served.")
+def _personality(name: str, entry: ModelSettings) -> str | None:
+    chosen = entry.personality
+    if chosen is not None and chosen not in entry.personalities:
+        raise SettingsError(
+            f"The model `{name}` has no personality `{chosen}`; "
+            f"there is {', '.join(entry.personalities) or 'none'}."
+        )
+    return chosen
+
+
+def _chat_format(name: str, given: str | TurnsOfChat | None) -> ChatFormat | None:
+    """The chat template that is set, tried; None for the model's own."""
+    if given is None:
+        return None
+    chosen = _given_format(name, given)
+    try:
+        ChatTemplate(chosen.source)
+    except InvalidRequest as error:
+        raise SettingsError(
+            f"The chat template of the model `{name}` cannot be used: {error.__cause__}."
+        ) from error
+    return chosen
+
+
+def _given_format(name: str, given: str | TurnsOfChat) -> ChatFormat:
+    if isinstance(given, TurnsOfChat):
+        return format_of_turns(**given.model_dump())
+    if given in CHAT_FORMATS:
+        return CHAT_FORMATS[given]
+    if "{{" in given or "{%" in given:
+        return ChatFormat(source=given)
+    try:
+        return ChatFormat(source=Path(given).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"The chat template `{given}` of the model `{name}` is no file that can be read, no "
+            f"Jinja text and no known name; there are {', '.join(CHAT_FORMATS)}."
+        ) from error
+
+
+def _engine(
+    settings: Settings, entry: ModelSettings, path: Path, flat_draft: Path | None
+) -> EngineConfig:
+    speculation = _chosen(entry.speculation, settings.speculation)
+    draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
+    if draft is not None:
+        if not speculation:
+            raise SettingsError(f"The draft model `{draft}` needs `speculation`, which is off.")
+        _check_model_file(draft)
+    gpu_layers = _chosen(entry.gpu_layers, settings.gpu_layers)
+    return EngineConfig(
+        model_path=path,
+        draft_model_path=draft,
+        kind=_KINDS[entry.role] if entry.role else None,
+        context_tokens=_chosen(entry.context_tokens, settings.context_tokens),
+        cache_type=_chosen(entry.cache_type, settings.cache_type),
+        flash_attention=_chosen(entry.flash_attention, settings.flash_attention),
+        mmap=_chosen(entry.mmap, settings.mmap),
+        mlock=_chosen(entry.mlock, settings.mlock),
+        slots=_chosen(entry.slots, settings.slots),
+        batch_tokens=_chosen(entry.batch_tokens, settings.batch_tokens),
+        speculation=speculation,
+        draft_tokens=_chosen(entry.draft_tokens, settings.draft_tokens),
+        threads=_chosen(entry.threads, settings.threads),
+        gpu_layers=None if gpu_layers == -1 else gpu_layers,
+        hang_timeout_s=settings.hang_timeout_s,
+        queue_limit=settings.queue_limit,
+        queue_deadline_s=settings.queue_deadline_s,
+        batch_queue_limit=settings.batch_queue_limit,
+        batch_queue_deadline_s=settings.batch_queue_deadline_s,
+        choices_limit=settings.choices_limit,
+        inputs_limit=settings.inputs_limit,
+        log_level=settings.log_level.upper(),
+    )
+
+
+def _chosen(own: _T | None, flat: _T) -> _T:
+    """What a model's entry says, or else what is said for all."""
+    return flat if own is None else own

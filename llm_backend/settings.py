@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -20,6 +28,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from llm_backend.model_settings import CacheType, ModelSettings, RequestDefaults
 
 __all__ = [
     "BUILTIN",
@@ -37,6 +47,18 @@ PREFIX = "LLM_BACKEND_"
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list that the environment gives as comma-separated words."""
+
+Models = Annotated[
+    tuple[
+        Annotated[
+            Annotated[str, Tag("")] | Annotated[ModelSettings, Tag("entry")],
+            Discriminator(lambda given: "" if isinstance(given, str) else "entry"),
+        ],
+        ...,
+    ],
+    NoDecode,
+]
+"""Models by the paths of their files, or by all that is set for them."""
 
 
 class SettingsError(Exception):
@@ -86,10 +108,16 @@ class Settings(BaseSettings):
     web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
 
     # local models
-    models: Names = Field(
+    models: Models = Field(
         (BUILTIN,),
         validation_alias=_also("models", "LLAMA_MODEL_FILE"),
-        description="GGUF files to serve; `builtin` is the built-in model, empty serves none.",
+        description="GGUF files to serve; `builtin` is the built-in model, empty serves none. In "
+        "the file an entry may also say all that the next table lists.",
+    )
+    models_dir: Path | None = Field(
+        None,
+        description="Folder of model files that `llm-backend models` keeps; `models` in the data "
+        "folder where unset.",
     )
     aliases: Names = Field(
         (), description="Further names, `NAME` for the first model or `NAME=MODEL`."
@@ -105,7 +133,7 @@ class Settings(BaseSettings):
         validation_alias=_also("context_tokens", "LLAMA_CONTEXT_SIZE"),
         description="Tokens one sequence can hold; the model's own, at most 4096, where unset.",
     )
-    cache_type: Literal["f32", "f16", "q8_0", "q4_0"] = Field(
+    cache_type: CacheType = Field(
         "f16", description="Type of the numbers in KV cells; `q8_0` takes half of the memory."
     )
     flash_attention: bool | None = Field(
@@ -128,6 +156,11 @@ class Settings(BaseSettings):
     )
     threads: int | None = Field(None, ge=1, description="Threads per model; all cores where unset.")
     gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
+    mmap: bool | None = Field(
+        None,
+        description="Map model files into memory, or read them; whatever suits where unset.",
+    )
+    mlock: bool = Field(False, description="Keep models from being swapped out.")
     hang_timeout_s: float = Field(
         180,
         gt=0,
@@ -294,10 +327,10 @@ class Settings(BaseSettings):
                 raise ValueError(f"{url} is no http or https URL")
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "models_dir")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
 
     @property
     def is_loopback(self) -> bool:
@@ -325,6 +358,11 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'llm-backend.sqlite3'}"
+
+    @property
+    def models_folder(self) -> Path:
+        """Where pulled models are."""
+        return self.models_dir or self.data_dir / "models"
 
     @property
     def object_store(self) -> str:
@@ -409,7 +447,27 @@ def configuration_markdown() -> str:
         names = alias.choices if isinstance(alias, AliasChoices) else [PREFIX + name.upper()]
         shown = ", ".join(f"`{one}`" for one in names)
         lines.append(f"| `{name}` | {shown} | {_shown(field.default)} | {field.description} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_models_markdown()]) + "\n"
+
+
+def _models_markdown() -> list[str]:
+    """What an entry under `models` may say."""
+    lines = [
+        "",
+        "## One model",
+        "",
+        "An entry under `models` in the file is a path, or a mapping of these; what it leaves out",
+        "is what the settings above say.",
+        "",
+        "| key | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in ModelSettings.model_fields.items():
+        has_value = not field.is_required() and field.default_factory is None
+        default = _shown(field.default) if has_value else ""
+        lines.append(f"| `{name}` | {default} | {field.description} |")
+    names = ", ".join(f"`{name}`" for name in RequestDefaults.model_fields)
+    return [*lines, "", f"`defaults` knows {names}."]
 
 
 def _plain(value: object) -> str:
@@ -417,7 +475,7 @@ def _plain(value: object) -> str:
 
 
 def _shown(default: object) -> str:
-    if default is None or default == ():
+    if default is None or default == () or isinstance(default, Mapping):
         return ""
     if isinstance(default, tuple):
         return f"`{', '.join(default)}`"
@@ -449,8 +507,20 @@ def _refuse_unknown_environment() -> None:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else "settings"
-    name = name.removeprefix(PREFIX).lower()
+    name = _place(first["loc"]) if first["loc"] else "settings"
+    if first["type"] == "extra_forbidden":
+        return f"The setting `{name}` is not known."
     secret = "key" in name or "url" in name
     value = "" if secret else f" (given: {first['input']!r})"
     return f"The setting `{name}` cannot be used: {first['msg']}{value}."
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """`models[0].slots`, without the names of kinds that a value may be of."""
+    name = str(location[0]).removeprefix(PREFIX).lower()
+    for step in location[1:]:
+        if isinstance(step, int):
+            name += f"[{step}]"
+        elif step not in ("", "entry", "str", "TurnsOfChat"):
+            name += f".{step}"
+    return name

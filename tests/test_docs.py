@@ -46,10 +46,12 @@ def test_every_command_that_the_readme_names_exists():
         assert flag in CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "200"}).output
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/models.md"]
+)
 def test_every_file_that_a_document_links_to_exists(name):
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
-        assert (ROOT / target).exists(), target
+        assert (ROOT / name).parent.joinpath(target).exists(), target
 
 
 def test_every_module_that_the_architecture_draws_exists():

@@ -1,14 +1,155 @@
-"""Which models the settings ask for; what cannot be served is one sentence."""
+"""What the settings ask for becomes models, or one sentence that says why not."""
+
+from pathlib import Path
 
 import pytest
+import yaml
 
-from llm_backend.served_models import check_moderation_model
-from llm_backend.settings import SettingsError, load_settings
+from llm_backend.backends.chat_formats import CHAT_FORMATS
+from llm_backend.engine.messages import ModelKind
+from llm_backend.served_models import ServedModel, check_moderation_model, served_models
+from llm_backend.settings import Settings, SettingsError, load_settings
 
 
-def test_a_moderation_model_is_one_that_is_served():
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """Something that begins like a model."""
+    path = tmp_path / "small.gguf"
+    path.write_bytes(b"GGUF")
+    return path
+
+
+def loaded(tmp_path: Path, *models: object, **more: object) -> Settings:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"models": list(models), **more}))
+    return load_settings({"data_dir": tmp_path / "data"}, config)
+
+
+def served(tmp_path: Path, *models: object, **more: object) -> list[ServedModel]:
+    return served_models(loaded(tmp_path, *models, **more))
+
+
+def test_an_entry_says_how_one_model_is_served(tmp_path, file):
+    entry = {
+        "path": str(file), "id": "talker", "aliases": ["gpt-4"], "role": "chat",
+        "chat_template": "zephyr", "personalities": {"pirate": "Arr."}, "personality": "pirate",
+        "defaults": {"temperature": 0.2, "stop": "END"}, "context_tokens": 128, "slots": 2,
+        "batch_tokens": 64, "threads": 1, "gpu_layers": -1, "cache_type": "q8_0", "mmap": False,
+        "mlock": True, "flash_attention": True,
+    }  # fmt: skip
+    (model,) = served(tmp_path, entry)
+
+    assert list(model.names) == ["talker", "gpt-4", "talker:pirate", "gpt-4:pirate"]
+    assert model.chat_format is CHAT_FORMATS["zephyr"]
+    assert (model.personality, model.personalities) == ("pirate", {"pirate": "Arr."})
+    assert model.defaults == {"temperature": 0.2, "stop": ["END"]}
+    engine = model.engine
+    assert (engine.kind, engine.gpu_layers, engine.cache_type) == (ModelKind.CHAT, None, "q8_0")
+    assert (engine.mmap, engine.mlock, engine.slots, engine.context_tokens) == (False, True, 2, 128)
+
+
+def test_what_an_entry_leaves_out_is_what_the_flat_settings_say(tmp_path, file):
+    builtin, small = served(
+        tmp_path, "builtin", {"path": str(file), "slots": 3},
+        slots=5, context_tokens=99, aliases=["gpt-4"], draft_models=[f"small={file}"],
+        tool_formats=["hermes"],
+    )  # fmt: skip
+
+    assert (builtin.engine.slots, small.engine.slots) == (5, 3)
+    assert small.engine.context_tokens == 99
+    assert builtin.aliases == ("gpt-4",)
+    assert small.engine.draft_model_path == file
+    assert small.tool_format == "hermes"
+
+
+def test_a_template_is_a_name_a_file_a_text_or_the_frames_of_turns(tmp_path, file):
+    template = tmp_path / "own.jinja"
+    template.write_text("{{ messages[0].content }}")
+    turns = {"user": "U {{ text }}", "assistant": "A {{ text }}", "opening": "A", "stop": ["U"]}
+    given = ["chatml", str(template), "{% if true %}x{% endif %}", turns]
+    models = served(
+        tmp_path,
+        *(
+            {"path": str(file), "id": str(number), "chat_template": one}
+            for number, one in enumerate(given)
+        ),
+    )
+
+    sources = [model.chat_format.source for model in models if model.chat_format]
+    assert sources[0] == CHAT_FORMATS["chatml"].source
+    assert sources[1:3] == ["{{ messages[0].content }}", "{% if true %}x{% endif %}"]
+    assert models[3].chat_format is not None
+    assert models[3].chat_format.stop == ("U",)
+
+
+def test_a_model_may_be_named_as_the_hub_or_the_models_folder_knows_it(tmp_path, file):
+    folder = tmp_path / "data/models/owner/name"
+    folder.mkdir(parents=True)
+    for name in ("m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m.gguf", "m-BF16-00002-of-00002.gguf"):
+        (folder / name).write_bytes(b"GGUF")
+    models = served(tmp_path, "owner/name:q8_0", "owner/name/m-Q4_K_M.gguf", str(file))
+
+    assert [model.card.id for model in models] == ["m-Q8_0", "m-Q4_K_M", "small"]
+    with pytest.raises(SettingsError, match=r"may be m-Q4_K_M.gguf, m-Q8_0.gguf: say which"):
+        served(tmp_path, "owner/name")
+    with pytest.raises(SettingsError, match="`llm-backend models pull other/one` brings it"):
+        served(tmp_path, "other/one")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"contxt": 1}, "`models[0].contxt` is not known"),
+        ({"slots": 0}, "`models[0].slots` cannot be used"),
+        ({"role": "painter"}, "`models[0].role` cannot be used"),
+        ({"defaults": {"temperature": 3}}, "`models[0].defaults.temperature` cannot be used"),
+        ({"defaults": {"stop": [""]}}, "`models[0].defaults.stop[0]` cannot be used"),
+        ({"personalities": {"a": ""}}, "`models[0].personalities.a` cannot be used"),
+        ({"personality": "b"}, "no personality `b`"),
+        ({"chat_template": "zephir"}, "no known name; there are llama-2-chat"),
+        ({"chat_template": "{% if %}"}, "chat template of the model `small` cannot be used"),
+        ({"tool_format": "x"}, "tool format `x` is not known"),
+        ({"draft_model": "none.gguf"}, "Cannot read the model none.gguf"),
+        ({"aliases": ["small"]}, "`small` of the model `small` is taken"),
+        ({"path": "none.gguf"}, "Cannot read the model none.gguf"),
+    ],
+)
+def test_a_bad_entry_is_one_sentence(tmp_path, file, more, sentence):
+    with pytest.raises(SettingsError) as caught:
+        served(tmp_path, {"path": str(file), **more})
+
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_name_is_one_models(tmp_path, file):
+    with pytest.raises(SettingsError, match=r"`a:b` of the model `two` is taken by `one`"):
+        served(
+            tmp_path,
+            {"path": str(file), "id": "one", "aliases": ["a"], "personalities": {"b": "B"}},
+            {"path": str(file), "id": "two", "aliases": ["a:b"]},
+        )
+    with pytest.raises(SettingsError, match="Two models are named `small`"):
+        served(tmp_path, str(file), str(file))
+
+
+def test_the_page_on_models_names_every_format_and_its_example_is_one(tmp_path, file):
+    page = (Path(__file__).parents[1] / "docs/models.md").read_text()
+    example = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["models"]
+    models = served(
+        tmp_path,
+        *(one if one == "builtin" else {**one, "path": str(file), "id": str(place)}
+          for place, one in enumerate(example)),
+    )  # fmt: skip
+
+    assert all(f"`{name}`" in page for name in CHAT_FORMATS)
+    assert models[1].personality == "editor"
+
+
+def test_a_moderation_model_is_one_that_is_served(tmp_path):
     settings = load_settings({"moderation_model": "guard"})
-    check_moderation_model(settings, {"builtin", "guard"})
+    (guard,) = served(tmp_path, {"path": "builtin", "aliases": ["guard"]})
+    check_moderation_model(settings, [guard])
 
     with pytest.raises(SettingsError, match="`guard` is not served"):
-        check_moderation_model(settings, {"builtin"})
+        check_moderation_model(settings, served(tmp_path, "builtin"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.backends.base import Chat, Grammar, JsonContent
+from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.guard import Guard
 from llm_backend.backends.markup import Markup, MarkupParser, markup_of
@@ -70,13 +71,18 @@ class Dialect:
         self._controls = controls
 
     @classmethod
-    async def of(cls, engine: Engine, tool_format: str | None) -> "Dialect":
-        """The dialect of an engine's model, its calls as `tool_format` says, or as the template
-        shows. Raises what the engine raises."""
+    async def of(
+        cls, engine: Engine, tool_format: str | None, chat_format: ChatFormat | None = None
+    ) -> "Dialect":
+        """The dialect of an engine's model: its template, or `chat_format`'s; its calls as
+        `tool_format` says, or as the template shows. Raises what the engine raises."""
         info = await engine.ready()
+        sources = (info.chat_template, info.tool_template or info.chat_template)
+        if chat_format is not None:
+            sources = (chat_format.source, chat_format.source)
         template, tool_template = (
             ChatTemplate(source, bos_token=info.bos_token, eos_token=info.eos_token)
-            for source in (info.chat_template, info.tool_template or info.chat_template)
+            for source in sources
         )
         markup = markup_of(tool_template.source, tool_format)
         marks = list(dict.fromkeys(markup.markers))

@@ -1,12 +1,14 @@
 """A local model: chats and prompts in, deltas out, over one engine."""
 
+import copy
 import functools
 import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from llm_backend import errors
 from llm_backend.backends.base import (
@@ -21,12 +23,13 @@ from llm_backend.backends.base import (
     Usage,
 )
 from llm_backend.backends.chat_choice import ChatChoice
+from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.dialect import Dialect, Prompt
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
 from llm_backend.engine.messages import Delta, Embedded, Failure, Generate, ModelKind, Ranked
 
-__all__ = ["Answer", "LocalModel"]
+__all__ = ["Answer", "LocalModel", "Observe"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,10 @@ def _unobserved(model: str, usage: Usage) -> None:
 class LocalModel:
     """One model in one engine. Every method may raise an `ApiError`, and does so before the first
     delta where that is possible: an unusable template, a full queue, a prompt that cannot fit.
+
+    `chat_format` stands for the model's own template. `personalities` are system prompts, and
+    `personality` names the one that a chat without a system message gets. `defaults` are fields of
+    requests.
     """
 
     def __init__(
@@ -53,19 +60,37 @@ class LocalModel:
         observe: Observe = _unobserved,
         *,
         tool_format: str | None = None,
+        chat_format: ChatFormat | None = None,
+        personalities: Mapping[str, str] | None = None,
+        personality: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.card = card
         self.engine = engine
+        self.personalities = dict(personalities or {})
         self._observe = observe
         self._tool_format = tool_format
+        self._chat_format = chat_format
+        self._personality = personality
+        self._defaults = dict(defaults or {})
         self._dialect: Dialect | None = None
+
+    def as_personality(self, name: str) -> Self:
+        """The same model with another of its personalities."""
+        other = copy.copy(self)
+        other._personality = name
+        return other
+
+    def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A request's body, with this model's defaults for what it does not say."""
+        return self._defaults | {name: value for name, value in body.items() if value is not None}
 
     async def chat(self, request: Chat) -> "Answer":
         """Admits a chat."""
         prompt = await self._prompt(request)
         return await self._generate(
             prompt.text,
-            request.limits,
+            self._with_format_stops(request.limits),
             request.sampling,
             cuts=prompt.cuts,
             add_bos=prompt.add_bos,
@@ -179,7 +204,19 @@ class LocalModel:
                 "tokens. Leave out the oldest.",
                 param="messages",
             )
-        return dialect.prompt(request)
+        return dialect.prompt(self._with_personality(request))
+
+    def _with_personality(self, request: Chat) -> Chat:
+        if self._personality is None or any(one["role"] == "system" for one in request.messages):
+            return request
+        system = {"role": "system", "content": self.personalities[self._personality]}
+        return replace(request, messages=[system, *request.messages])
+
+    def _with_format_stops(self, limits: Limits) -> Limits:
+        """The texts that end an answer of this chat format end it besides those of the request."""
+        if self._chat_format is None:
+            return limits
+        return replace(limits, stop=(*limits.stop, *self._chat_format.stop))
 
     async def _spoken(self) -> Dialect:
         if self._dialect is None:
@@ -190,7 +227,7 @@ class LocalModel:
                         f"`{self.card.id}` is a model for {_PURPOSES[info.kind]}; it cannot chat.",
                         param="model",
                     )
-                self._dialect = await Dialect.of(self.engine, self._tool_format)
+                self._dialect = await Dialect.of(self.engine, self._tool_format, self._chat_format)
         return self._dialect
 
 

@@ -9,6 +9,7 @@ import typer
 
 from llm_backend.cli.failing import fail
 from llm_backend.cli.options import Config
+from llm_backend.model_settings import ModelSettings
 from llm_backend.settings import BUILTIN, Settings, load_settings
 
 __all__ = ["serve"]
@@ -87,15 +88,19 @@ def serve(
 
 def _announce(address: str, settings: Settings) -> None:
     base_url = f"{address}/v1"
-    model = next(iter(settings.models), None)
+    model = next((_name(given) for given in settings.models), None)
     print(f"Serving on {address}  (base URL for clients: {base_url})")
     print(f"Data lies in {settings.data_dir}")
     if model is not None:
-        name = model if model == BUILTIN else Path(model).stem
         question = {"role": "user", "content": "Who are you?"}
-        body = json.dumps({"model": name, "messages": [question]})
+        body = json.dumps({"model": model, "messages": [question]})
         print(f"Try: curl {base_url}/chat/completions \\")
         if settings.api_keys:
             print("       -H 'authorization: Bearer YOUR_KEY' \\")
         print(f"       -H 'content-type: application/json' -d '{body}'")
     sys.stdout.flush()
+
+
+def _name(given: str | ModelSettings) -> str:
+    entry = ModelSettings.model_validate({"path": given}) if isinstance(given, str) else given
+    return entry.id or (BUILTIN if entry.path == BUILTIN else Path(entry.path).stem)

@@ -36,7 +36,8 @@ async def create_chat_completion(services: Services, request: Request) -> Respon
     if model is None:
         return await relay_chat(services, request)
     structure = await structure_from(body)
-    chat = chat_from(body, choices_limit=services.settings.choices_limit, grammar=structure.grammar)
+    limit = services.settings.choices_limit
+    chat = chat_from(model.filled(body), choices_limit=limit, grammar=structure.grammar)
     turn = _Turn(services, body, chat, structure.schema)
     answer = await unless_gone(request, model.chat(chat))
     if body.get("stream"):

@@ -31,7 +31,7 @@ async def create_completion(services: Services, request: Request) -> Response:
     if model is None:
         return await relay(services, request)
     prompts = prompts_from(
-        body,
+        model.filled(body),
         choices_limit=services.settings.choices_limit,
         prompts_limit=services.settings.prompts_limit,
     )

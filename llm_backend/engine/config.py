@@ -20,7 +20,8 @@ class EngineConfig:
     this processor. `unified_cells` lets all sequences share one pool of `cells` (None: a whole
     context for each slot), which suits GPUs; apart from each other they are faster on CPUs.
     `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None lets
-    the native code decide (it rounds to half precision, and quantized cells need it).
+    the native code decide (it rounds to half precision, and quantized cells need it). `mmap` maps
+    the file instead of reading it (None: as suits the devices), `mlock` keeps it from swapping.
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
     ended and started again.
     `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where
@@ -52,6 +53,8 @@ class EngineConfig:
     cells: int | None = None
     cache_type: str = "f16"
     flash_attention: bool | None = None
+    mmap: bool | None = None
+    mlock: bool = False
     kind: ModelKind | None = None
     queue_limit: int = 256
     queue_deadline_s: float = 60

@@ -180,6 +180,8 @@ class Start(_Message, frozen=True, kw_only=True):
     cells: int | None
     cache_type: str
     flash_attention: bool | None
+    mmap: bool | None
+    mlock: bool
     kind: ModelKind | None
     queue_limit: int
     queue_deadline_s: float

@@ -221,6 +221,8 @@ class Supervisor(Presence):
             cells=config.cells,
             cache_type=config.cache_type,
             flash_attention=config.flash_attention,
+            mmap=config.mmap,
+            mlock=config.mlock,
             kind=config.kind,
             queue_limit=config.queue_limit,
             queue_deadline_s=config.queue_deadline_s,

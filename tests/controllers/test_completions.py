@@ -70,7 +70,9 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_slot():
         return {"type": "http.disconnect"}
 
     services = SimpleNamespace(
-        registry=SimpleNamespace(for_model=lambda _name: SimpleNamespace(complete=complete)),
+        registry=SimpleNamespace(
+            for_model=lambda _name: SimpleNamespace(complete=complete, filled=dict)
+        ),
         settings=SimpleNamespace(choices_limit=1, prompts_limit=1),
     )
     body = {"model": "m", "prompt": "p", "stream": True}

@@ -207,6 +207,8 @@ def start(**fields: object) -> Start:
         "unified_cells": False,
         "cache_type": "f32",
         "flash_attention": False,
+        "mmap": None,
+        "mlock": False,
         "cells": None,
         "kind": None,
         "queue_limit": 1000,

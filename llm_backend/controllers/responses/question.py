@@ -50,11 +50,13 @@ async def asked(services: Services, body: Mapping[str, Any]) -> AsyncIterator[Qu
     refuse_others(body)
     before = await services.responses.said_before(body)
     own = await services.responses.input_items(body.get("input"))
+    model = services.registry.for_model(body["model"])
     async with services.server_tools.opened(body, [*before, *own]) as tools:
         fields, places = chat_tools(body, tools)
         with named_as_sent(places):
             messages = chat_messages(body, before, own, tools.readers)
             asked = chat_body(body, messages, fields)
+            asked = asked if model is None else model.filled(asked)
             structure = await structure_from(asked)
             choices_limit = services.settings.choices_limit
             chat = chat_from(asked, choices_limit=choices_limit, grammar=structure.grammar)

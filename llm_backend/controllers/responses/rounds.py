@@ -100,6 +100,7 @@ class Rounds:
         if self._answer is None:
             self._answer = await self._model.chat(self._chat)
         deltas, schema = self._answer.chat(self._chat), self._question.schema
+        schema = None if self._chat.limits.stop else schema  # a stop of the model's may have cut it
         try:
             async with aclosing(deltas if schema is None else checked(deltas, schema)) as said:
                 async for delta in said:

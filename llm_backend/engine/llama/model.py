@@ -150,6 +150,7 @@ class LlamaModel:
         params = native.llama_model_default_params()
         params.n_gpu_layers = self._start.gpu_layers
         params.use_extra_bufts = self._start.use_extra_buffers
+        params.load_mode = _load_mode(params.load_mode, self._start)
         model = native.llama_model_load_from_file(self._start.model_path.encode(), params)
         if not model:
             raise LoadError(f"{self._start.model_path} cannot be loaded: {self._reason()}")
@@ -203,6 +204,16 @@ class LlamaModel:
 
     def _reason(self) -> str:
         return self._log.errors[-1] if self._log.errors else "the native code gives no reason"
+
+
+def _load_mode(default: int, start: Start) -> int:
+    """How the weights come into memory."""
+    if not start.mlock and start.mmap is None:
+        return default
+    maps = start.mmap is not False
+    if start.mlock:
+        return int(native.LLAMA_LOAD_MODE_MMAP_MLOCK if maps else native.LLAMA_LOAD_MODE_MLOCK)
+    return int(native.LLAMA_LOAD_MODE_MMAP if maps else native.LLAMA_LOAD_MODE_NONE)
 
 
 class _Batch:

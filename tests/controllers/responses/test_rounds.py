@@ -157,7 +157,11 @@ async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
     memory = memory or Memory()
     settings = types.SimpleNamespace(choices_limit=1, tool_calls_limit=limit)
     services = types.SimpleNamespace(
-        memory=memory, responses=memory, settings=settings, server_tools=ServerTools([kind])
+        registry=types.SimpleNamespace(for_model=lambda _name: None),
+        memory=memory,
+        responses=memory,
+        settings=settings,
+        server_tools=ServerTools([kind]),
     )
     body = {"model": "m", "input": "What is it?", "tools": list(tools), **fields}
     return await ResponseTurn.begin(services, model, body)

@@ -75,7 +75,11 @@ class Memory:
 
 async def turn(memory: Memory, *answers, tools=(), settings=SETTINGS, **fields) -> ResponseTurn:
     services = types.SimpleNamespace(
-        memory=memory, responses=memory, settings=settings, server_tools=ServerTools(tools)
+        registry=types.SimpleNamespace(for_model=lambda _name: None),
+        memory=memory,
+        responses=memory,
+        settings=settings,
+        server_tools=ServerTools(tools),
     )
     return await ResponseTurn.begin(services, Model(*answers), {**BODY, **fields})
 

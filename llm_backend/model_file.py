@@ -1,0 +1,46 @@
+"""Where the file of a model is: a path, a name in the models folder, or `OWNER/NAME[:QUANT]`.
+
+A model of the hub lies at `OWNER/NAME/` in the models folder, each of its files under its own name.
+"""
+
+import re
+from pathlib import Path
+
+__all__ = ["HUB_NAME", "ModelFileMissing", "find_model_file"]
+
+HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
+_NO_MODEL = re.compile(r"(^mmproj.*|-(?!00001)\d{5}-of-\d{5}\.gguf$)")
+"""Projectors of pictures, and the later parts of a model in several."""
+
+
+class ModelFileMissing(Exception):
+    """There is no such file; the message is one sentence that says what to do."""
+
+
+def find_model_file(given: str, folder: Path) -> Path:
+    """The GGUF file that `given` names; of a model in several parts the first.
+
+    Raises `ModelFileMissing` where there is none, or where several could be meant.
+    """
+    path = Path(given).expanduser()
+    if path.exists():
+        return path
+    if not path.is_absolute() and (folder / path).is_file():
+        return folder / path
+    hub = HUB_NAME.fullmatch(given)
+    if hub is None or given.endswith(".gguf"):
+        raise ModelFileMissing(f"Cannot read the model {path}: No such file or directory.")
+    return _pulled(given, folder / hub[1] / hub[2], hub[3])
+
+
+def _pulled(given: str, folder: Path, quant: str | None) -> Path:
+    files = [file for file in sorted(folder.rglob("*.gguf")) if not _NO_MODEL.search(file.name)]
+    meant = [file for file in files if quant is None or quant.lower() in file.name.lower()]
+    if not meant:
+        raise ModelFileMissing(
+            f"The model `{given}` is not in {folder}: `llm-backend models pull {given}` brings it."
+        )
+    if len(meant) > 1:
+        names = ", ".join(file.name for file in meant)
+        raise ModelFileMissing(f"`{given}` may be {names}: say which with `:QUANT`.")
+    return meant[0]

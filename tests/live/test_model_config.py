@@ -1,0 +1,98 @@
+"""What the config file says of a model reaches its answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+import yaml
+
+from tests.serving import Served, serve
+
+CONFIG = {
+    "models": [
+        {
+            "path": "builtin",
+            "id": "small",
+            "aliases": ["gpt-4"],
+            "personalities": {"pirate": "You are a pirate and say so in every sentence."},
+            "defaults": {"max_tokens": 3, "temperature": 0, "stop": ["!"]},
+            "context_tokens": 256,
+            "slots": 2,
+            "mmap": False,
+        },
+        {"path": "builtin", "id": "framed", "chat_template": "vicuna-1.1-chat", "slots": 2},
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("configured")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    with serve(folder / "data", "--config", str(folder / "config.yaml")) as served:
+        yield served
+
+
+@pytest.fixture
+def ask(configured) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=configured.base_url, api_key="none", max_retries=0) as one:
+        yield one
+
+
+def test_every_name_is_listed(ask):
+    listed = {model.id: model.model_extra or {} for model in ask.models.list()}
+
+    assert set(listed) == {"small", "gpt-4", "small:pirate", "framed"}
+    assert listed["small:pirate"]["personality_of"] == "small"
+    assert listed["gpt-4"]["personalities"] == ["pirate"]
+
+
+def test_a_personality_is_a_system_message_where_the_request_has_none(ask):
+    def tokens(model: str, *roles: str) -> int:
+        messages = [{"role": role, "content": "Hi"} for role in roles]
+        answer = ask.chat.completions.create(model=model, messages=messages, max_tokens=1)
+        assert answer.model == model
+        return answer.usage.prompt_tokens
+
+    plain, own = tokens("small", "user"), tokens("small", "system", "user")
+
+    assert tokens("small:pirate", "user") > plain
+    assert tokens("gpt-4:pirate", "user") == tokens("small:pirate", "user")
+    assert tokens("small:pirate", "system", "user") == own
+    assert tokens("small:pirate", "developer", "user") == own
+
+
+def test_defaults_are_used_where_the_request_says_nothing(ask):
+    def answer(**more: object) -> tuple[int, str]:
+        done = ask.chat.completions.create(
+            model="small", messages=[{"role": "user", "content": "How many models are there?"}],
+            **more,
+        )  # fmt: skip
+        return done.usage.completion_tokens, done.choices[0].finish_reason
+
+    assert answer() == (3, "length")
+    assert answer(max_tokens=2) == (2, "length")
+    assert answer(max_completion_tokens=5) == (5, "length")
+    done = ask.completions.create(model="small", prompt="What is")
+    assert done.usage.completion_tokens <= 3
+    response = ask.responses.create(model="small", input="How many models are there?")
+    assert response.usage.output_tokens == 3
+    assert (response.status, response.incomplete_details.reason) == (
+        "incomplete",
+        "max_output_tokens",
+    )
+
+
+def test_a_named_chat_template_stands_for_the_models_own(ask):
+    def tokens(model: str) -> int:
+        counted = ask.responses.input_tokens.count(model=model, input="Hi")
+        return counted.input_tokens
+
+    assert tokens("framed") != tokens("small")
+    with pytest.raises(openai.BadRequestError, match="knows no tools"):
+        ask.chat.completions.create(
+            model="framed",
+            messages=[{"role": "user", "content": "Hi"}],
+            tools=[{"type": "function", "function": {"name": "f"}}],
+        )
