@@ -41,7 +41,7 @@ import asyncio
 async def handler(services, request):
     return starlette.responses.Response(b"{}", media_type="application/json")
 
-async def authenticate(headers):
+async def authenticate(headers, operation):
     return None
 
 validators = Validators(document)

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import importlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend import __version__
+from llm_backend.access import Caller, Keyring
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
@@ -27,7 +28,6 @@ from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.mcp import McpKind
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
-from llm_backend.controllers.security import Authenticator
 from llm_backend.controllers.services import Services
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.extraction import ExtractionLimits, Extractor
@@ -50,13 +50,21 @@ from llm_backend.store import (
     migrate,
     sweep_forever,
 )
+from llm_backend.store.administration import Administration
 from llm_backend.telemetry import Metrics, configure_logging
 from llm_backend.web import WebPages
 
 if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
     from llm_backend.tracing import Tracing
 
-__all__ = ["App", "CannotStart", "create_app", "migrate_database", "opened_engines"]
+__all__ = [
+    "App",
+    "CannotStart",
+    "create_app",
+    "migrate_database",
+    "opened_administration",
+    "opened_engines",
+]
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +173,15 @@ async def migrate_database(settings: Settings) -> None:
 
 
 @asynccontextmanager
+async def opened_administration(settings: Settings) -> AsyncIterator[Administration]:
+    """What is administered, for the shell: over a database with this version's tables."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    async with Database.open(settings.database) as database:
+        await migrate(database)
+        yield Administration(database)
+
+
+@asynccontextmanager
 async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators; they are closed in the reverse order."""
     served = served_models(settings)
@@ -177,6 +194,8 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             Database.open(settings.database, metrics.write_seconds.observe)
         )
         await _migrate(database, settings, stack)
+        administration = Administration(database)
+        keyring = await _keyring(settings, administration, stack)
         upstream = await _upstream(settings, stack)
         tracing = await _tracing(settings, stack)
         count = functools.partial(_count, metrics, tracing)
@@ -206,6 +225,8 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             jobs=Jobs(database, lease_s=settings.job_lease_s),
             server_tools=_server_tools(settings),
             metrics=metrics,
+            administration=administration,
+            keyring=keyring,
             document=document.text,
             upstream=upstream,
         )
@@ -214,6 +235,31 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         stack.callback(warming.cancel)
         await stack.enter_async_context(services.jobs.running(_job_kinds(services)))
         yield _guarded(_contracted(document, validators, services), services, tracing)
+
+
+async def _keyring(
+    settings: Settings, administration: Administration, stack: AsyncExitStack
+) -> Keyring:
+    keyring = Keyring(
+        administration,
+        [key.get_secret_value() for key in settings.api_keys],
+        may_be_open=settings.is_loopback or settings.allow_open,
+    )
+    await keyring.open()
+    is_shut = keyring.is_known and not keyring.has_keys
+    if is_shut and not (settings.is_loopback or settings.allow_open):
+        raise SettingsError(
+            f"Anybody who reaches {settings.host} could use this server, because there is no key: "
+            "set LLM_BACKEND_API_KEYS, make one with `llm-backend keys create`, or say "
+            "--allow-open if that is meant."
+        )
+    refreshing = asyncio.create_task(keyring.refresh_forever(settings.keys_refresh_s))
+    stack.callback(refreshing.cancel)
+    return keyring
+
+
+async def _caller(keyring: Keyring, headers: Mapping[str, str], operation: Operation) -> Caller:
+    return keyring.caller(headers, administers=operation.administers)
 
 
 def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tuple[Files, Uploads]:
@@ -310,7 +356,7 @@ def _contracted(document: Document, validators: Validators, services: Services) 
         validators,
         services,
         handler_of=_handler_of,
-        authenticate=Authenticator([key.get_secret_value() for key in settings.api_keys]),
+        authenticate=functools.partial(_caller, services.keyring),
         limits=Limits(
             json_bytes=settings.body_limit_bytes,
             upload_bytes=settings.upload_limit_bytes,

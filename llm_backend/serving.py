@@ -46,11 +46,6 @@ async def _serve(settings: Settings, listener: socket.socket, on_open: Callable[
 
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
-    if not settings.is_loopback and not settings.api_keys and not settings.allow_open:
-        raise CannotServe(
-            f"Anybody who reaches {settings.host} could use this server, because no key is "
-            "configured: set LLM_BACKEND_API_KEYS, or say --allow-open if that is meant."
-        )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # the protocol is named so that every event loop turns Nagle's algorithm off
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:

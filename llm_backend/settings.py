@@ -93,11 +93,27 @@ class Settings(BaseSettings):
         description="PostgreSQL or SQLite URL; SQLite in the data folder where none is given.",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Keys that clients must send as bearer token; open on loopback where none."
+        (),
+        description="Keys for everything: they administer, and call models within the default "
+        "project. Further ones are made by `llm-backend keys create`; open on loopback where there "
+        "is none.",
     )
-    allow_open: bool = Field(
-        False, description="Listen beyond loopback although no key is configured."
+    keys_refresh_s: float = Field(
+        2,
+        gt=0,
+        description="Seconds after which what another process changes at keys and projects is "
+        "known at the latest.",
     )
+    requests_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description="Requests a minute of a project to one model, where the project has no rate "
+        "limit of its own for it; no limit where unset.",
+    )
+    tokens_per_minute: int | None = Field(
+        None, ge=1, description="Tokens a minute of a project with one model, likewise."
+    )
+    allow_open: bool = Field(False, description="Listen beyond loopback although there is no key.")
     allowed_hosts: Names = Field(
         (),
         description="Names that requests may call this server by; without a key on loopback only "

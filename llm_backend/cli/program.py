@@ -3,7 +3,7 @@
 import typer
 
 from llm_backend import __version__
-from llm_backend.cli import contract, db, models
+from llm_backend.cli import contract, db, keys, models
 from llm_backend.cli.failing import fail
 from llm_backend.cli.operations import operations
 from llm_backend.cli.serve import serve
@@ -45,4 +45,5 @@ app.command()(operations)
 app.command()(configuration)
 app.add_typer(contract.commands, name="contract")
 app.add_typer(db.commands, name="db")
+app.add_typer(keys.commands, name="keys")
 app.command()(version)

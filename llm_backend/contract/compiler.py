@@ -112,6 +112,9 @@ def _operations(document: Mapping[str, Json], answers: Mapping[str, Json]) -> li
                 "answered": "local" if is_local else answer,
                 "controller": answer["local"] if is_local else None,
                 "is_open": operation.get("security") == [],
+                "administers": any(
+                    "AdminApiKeyAuth" in one for one in operation.get("security", ())
+                ),
             }
         )
     named = [row["operation_id"] for row in rows]

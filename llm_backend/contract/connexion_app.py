@@ -49,8 +49,8 @@ with (
 
 __all__ = ["Authenticate", "build_app"]
 
-Authenticate: TypeAlias = Callable[[Mapping[str, str]], Awaitable[Any]]
-"""Headers in, caller out; raises `Unauthorized` or `Forbidden`."""
+Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
+"""Headers and operation in, caller out; raises `Unauthorized` or `Forbidden`."""
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +151,8 @@ class Authentication:
             if operation is not None:
                 scope["state"]["operation_id"] = operation.operation_id
                 if not operation.is_open:
-                    scope["state"]["caller"] = await self._authenticate(Headers(scope=scope))
+                    headers = Headers(scope=scope)
+                    scope["state"]["caller"] = await self._authenticate(headers, operation)
         await self._app(scope, receive, send)
 
 

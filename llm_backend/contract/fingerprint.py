@@ -5,7 +5,7 @@ from pathlib import Path
 
 __all__ = ["FORMAT", "SOURCES", "digest_of"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the meaning of the compiled files changes."""
 
 SOURCES = ("openapi.yaml", "overlay.yaml", "extensions.yaml", "operations.yaml")

@@ -15,7 +15,7 @@ class Operation:
     """One operation of the contract; `path` is the document's, to which `/v1` may be prefixed.
 
     `controller` is the module under `llm_backend.controllers` that answers a local operation.
-    `is_open` operations ask for no key.
+    `is_open` operations ask for no key; those that `administers` is true of, for an admin key.
     """
 
     operation_id: str
@@ -26,6 +26,7 @@ class Operation:
     answered: Answered
     controller: str | None
     is_open: bool
+    administers: bool
 
     @property
     def function(self) -> str:

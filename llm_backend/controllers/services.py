@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llm_backend.access import Keyring
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.memory import ResponseMemory
@@ -11,6 +12,7 @@ from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
 from llm_backend.store import Database, Files, Jobs, Uploads
+from llm_backend.store.administration import Administration
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
@@ -34,5 +36,7 @@ class Services:
     jobs: Jobs
     server_tools: ServerTools
     metrics: Metrics
+    administration: Administration
+    keyring: Keyring
     document: Callable[[], bytes]
     upstream: "Upstream | None" = None

@@ -40,7 +40,7 @@ async def echo(_services: Any, request: Request) -> Response:
     )
 
 
-async def nobody(_headers: Any) -> None:
+async def nobody(_headers: Any, _operation: Any) -> None:
     return None
 
 

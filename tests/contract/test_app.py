@@ -107,7 +107,7 @@ def test_bodies_are_logged_only_where_that_was_asked_for(client_for, caplog, log
 
 
 def test_callers_are_asked_for_before_anything_is_read(client_for, document: Document):
-    async def refuse(_headers: Any) -> None:
+    async def refuse(_headers: Any, _operation: Any) -> None:
         raise Unauthorized("Who are you?")
 
     with client_for(authenticate=refuse) as client:
@@ -119,7 +119,7 @@ def test_callers_are_asked_for_before_anything_is_read(client_for, document: Doc
 
 
 def test_the_caller_reaches_the_handler(client_for):
-    async def authenticate(headers: Any) -> str:
+    async def authenticate(headers: Any, _operation: Any) -> str:
         return headers["authorization"]
 
     async def tell(_services: Any, request: Request) -> Response:

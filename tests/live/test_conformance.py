@@ -21,14 +21,18 @@ CHECKS = (
     "response_headers_conformance", "response_schema_conformance", "unsupported_method",
     "use_after_free",
 )  # fmt: skip
+KEY = "sk-fuzz"
 WORDS = ("Selected", "Tested")
 NOT_FUZZED = {"getOpenapiDocument"}  # schemathesis leaves out the address that it read itself
 
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory):
-    """A server of its own, whose answers stay short."""
-    with serve(tmp_path_factory.mktemp("fuzzed"), "--context-tokens", "64") as served:
+    """A server of its own, whose answers stay short. It wants a key: an open one would want one,
+    too, from the first on that is made in it."""
+    key = {"LLM_BACKEND_API_KEYS": KEY}
+    folder = tmp_path_factory.mktemp("fuzzed")
+    with serve(folder, "--context-tokens", "64", environment=key) as served:
         yield served
 
 
@@ -52,6 +56,7 @@ def fuzz(served: Served, examples: int, folder: Path) -> subprocess.CompletedPro
             "--config-file", str(Path(__file__).with_name("schemathesis.toml")),
             "run", f"{served.base_url}/openapi.json",
             "--url", served.base_url,
+            "--header", f"Authorization: Bearer {KEY}",
             "--phases", "coverage,fuzzing,stateful",
             "--max-examples", str(examples),
             "--checks", ",".join(CHECKS),

@@ -1,0 +1,28 @@
+"""Who asks."""
+
+from dataclasses import dataclass
+
+from llm_backend.access.policy import DEFAULT_PROJECT, Project
+
+__all__ = ["DEFAULT_PROJECT", "Caller"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who asks, and within which project; the same value for every request with one key.
+
+    `key_id` is None where the server is open. An admin key has no project: it administers, and
+    calls no model. A key of the settings, and whoever asks an open server, may do both.
+    """
+
+    key_id: str | None = None
+    project: Project | None = None
+    user_id: str | None = None
+    service_account_id: str | None = None
+    email: str | None = None
+    may_administer: bool = False
+
+    @property
+    def project_id(self) -> str:
+        """The project that what is done counts for."""
+        return self.project.id if self.project else DEFAULT_PROJECT

@@ -1,0 +1,40 @@
+"""The kinds of administered objects, by which the store finds them."""
+
+__all__ = [
+    "DATA_RETENTION",
+    "DECIDING",
+    "HOSTED_TOOLS",
+    "INVITE",
+    "MEMBER",
+    "MODEL_PERMISSIONS",
+    "PROJECT",
+    "RATE_LIMIT",
+    "SERVICE_ACCOUNT",
+    "SPEND_ALERT",
+    "SPEND_LIMIT",
+    "USER",
+]
+
+PROJECT = "project"
+SERVICE_ACCOUNT = "service_account"
+USER = "user"
+MEMBER = "project_user"
+INVITE = "invite"
+RATE_LIMIT = "rate_limit"
+MODEL_PERMISSIONS = "model_permissions"
+HOSTED_TOOLS = "hosted_tool_permissions"
+SPEND_LIMIT = "spend_limit"
+SPEND_ALERT = "spend_alert"
+DATA_RETENTION = "data_retention"
+
+DECIDING = (
+    PROJECT,
+    USER,
+    RATE_LIMIT,
+    MODEL_PERMISSIONS,
+    HOSTED_TOOLS,
+    SPEND_LIMIT,
+    SPEND_ALERT,
+    DATA_RETENTION,
+)
+"""The kinds that decide about requests, which every process keeps in memory."""

@@ -1,0 +1,55 @@
+"""Admin API keys: they administer, and call no model."""
+
+from starlette.responses import Response
+
+from llm_backend.access import new_key
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, reading
+from llm_backend.controllers.administration.keys import admin_key_object
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+
+__all__ = [
+    "admin_api_keys_create",
+    "admin_api_keys_delete",
+    "admin_api_keys_get",
+    "admin_api_keys_list",
+]
+
+THING = "admin API key"
+
+
+async def admin_api_keys_list(services: Services, request: Request) -> Response:
+    """`GET /organization/admin_api_keys`"""
+    with reading(THING):
+        page = await listed(request.query, services.administration.keys)
+    data = [admin_key_object(key) for key in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+async def admin_api_keys_create(services: Services, request: Request) -> Response:
+    """`POST /organization/admin_api_keys`: the answer shows the key, once."""
+    body = request.body
+    key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
+    made = change(request, "api_key.created", key.stored.id, data={"scopes": []})
+    async with changing(services, THING):
+        await services.administration.add_key(made, key.stored)
+    return JsonResponse({**admin_key_object(key.stored), "value": key.value})
+
+
+async def admin_api_keys_get(services: Services, request: Request) -> Response:
+    """`GET /organization/admin_api_keys/{key_id}`"""
+    with reading(THING):
+        key = await services.administration.key(request.path["key_id"])
+    return JsonResponse(admin_key_object(key))
+
+
+async def admin_api_keys_delete(services: Services, request: Request) -> Response:
+    """`DELETE /organization/admin_api_keys/{key_id}`"""
+    id = request.path["key_id"]
+    async with changing(services, THING):
+        await services.administration.key(id)
+        await services.administration.remove_key(change(request, "api_key.deleted", id), id)
+    deleted = {"id": id, "object": "organization.admin_api_key.deleted", "deleted": True}
+    return JsonResponse(deleted)

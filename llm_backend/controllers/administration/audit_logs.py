@@ -1,0 +1,73 @@
+"""The audit log: every change that was made here, by whom."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import reading
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.store.administration import AuditEntry, AuditFilter
+
+__all__ = ["list_audit_logs"]
+
+Json = dict[str, Any]
+
+
+async def list_audit_logs(services: Services, request: Request) -> Response:
+    """`GET /organization/audit_logs`: the newest first. There are no tenants here, so those of one
+    only are none."""
+    query = request.query
+    if query.get("tenant_only"):
+        return JsonResponse(list_object([], has_more=False))
+    wanted = _filter(query)
+    with reading("audit log entry"):
+        page = await listed(
+            query,
+            lambda page: services.administration.audit_entries(wanted, page),
+            order="desc",
+        )
+    names = {id: project.name for id, project in services.keyring.policy.projects.items()}
+    data = [_entry_object(entry, names) for entry in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+def _filter(query: Mapping[str, Any]) -> AuditFilter:
+    times = query.get("effective_at", {})
+    return AuditFilter(
+        types=query.get("event_types[]"),
+        project_ids=query.get("project_ids[]"),
+        actor_ids=query.get("actor_ids[]"),
+        actor_emails=query.get("actor_emails[]"),
+        resource_ids=query.get("resource_ids[]"),
+        after_s=times.get("gt"),
+        since_s=times.get("gte"),
+        before_s=times.get("lt"),
+        until_s=times.get("lte"),
+    )
+
+
+def _entry_object(entry: AuditEntry, names: Mapping[str, str]) -> Json:
+    shown: Json = {
+        "id": entry.id,
+        "type": entry.type,
+        "effective_at": entry.created_at,
+        "actor": None if entry.actor_id is None else _actor(entry),
+        entry.type: entry.body,
+    }
+    if entry.project_id is not None:
+        shown["project"] = {
+            "id": entry.project_id,
+            "name": names.get(entry.project_id, entry.project_id),
+        }
+    return shown
+
+
+def _actor(entry: AuditEntry) -> Json:
+    key: Json = {"id": entry.actor_id, "type": "service_account"}
+    if entry.actor_email is not None:
+        key = {"id": entry.actor_id, "type": "user", "user": {"email": entry.actor_email}}
+    return {"type": "api_key", "api_key": key}

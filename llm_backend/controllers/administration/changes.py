@@ -1,0 +1,75 @@
+"""What every change has in common: who made it, that this process knows it at once, and what an
+unknown id is told."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from llm_backend.access import Caller, kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.errors import Conflict, InvalidRequest
+from llm_backend.store import Duplicate
+from llm_backend.store.administration import Change, Record
+
+__all__ = ["change", "changing", "project_of", "reading", "unique_id"]
+
+
+def change(
+    request: Request,
+    type: str,
+    resource_id: str,
+    *,
+    project_id: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    requested: Mapping[str, Any] | None = None,
+) -> Change:
+    """The entry of the audit log: what was made (`data`), or what was asked to be otherwise."""
+    body: dict[str, Any] = {"id": resource_id}
+    if data is not None:
+        body["data"] = dict(data)
+    if requested is not None:
+        body["changes_requested"] = dict(requested)
+    caller: Caller = request.caller
+    return Change(
+        type=type,
+        resource_id=resource_id,
+        project_id=project_id,
+        body=body,
+        actor_id=caller.key_id,
+        actor_email=caller.email,
+    )
+
+
+@contextmanager
+def reading(thing: str) -> Iterator[None]:
+    """Translates what the store says of a `thing`."""
+    with store_errors_translated(thing):
+        yield
+
+
+@asynccontextmanager
+async def changing(services: Services, thing: str) -> AsyncIterator[None]:
+    """The same around a change, which this process knows when it is done."""
+    with store_errors_translated(thing):
+        try:
+            yield
+        except Duplicate as error:
+            raise Conflict(f"There is such a {thing} already.") from error
+    await services.keyring.refresh()
+
+
+async def project_of(services: Services, request: Request, *, is_changed: bool = False) -> Record:
+    """The project that the path names; to be changed, it must not be archived. Raises
+    `NotFound`."""
+    with store_errors_translated("project"):
+        project = await services.administration.get(kinds.PROJECT, request.path["project_id"])
+    if is_changed and project.body.get("archived_at") is not None:
+        raise InvalidRequest(f"The project `{project.id}` is archived.", param="project_id")
+    return project
+
+
+def unique_id(id: str, project_id: str) -> str:
+    """An id among all, of what has an id of its own only within a project."""
+    return f"{id}@{project_id}"

@@ -1,0 +1,67 @@
+"""What may be kept of what is said: with a retention of zero, a project's chats and responses are
+not stored, whatever a request says.
+"""
+
+from starlette.responses import Response
+
+from llm_backend.access import kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import project_of
+from llm_backend.controllers.administration.own_settings import put_setting, setting_of
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+
+__all__ = [
+    "retrieve_organization_data_retention",
+    "retrieve_project_data_retention",
+    "update_organization_data_retention",
+    "update_project_data_retention",
+]
+
+
+async def retrieve_organization_data_retention(services: Services, request: Request) -> Response:
+    """`GET /organization/data_retention`"""
+    own = await setting_of(services, kinds.DATA_RETENTION)
+    return JsonResponse(
+        {
+            "object": "organization.data_retention",
+            "type": own["type"] if own else _by_settings(services),
+        }
+    )
+
+
+async def update_organization_data_retention(services: Services, request: Request) -> Response:
+    """`POST /organization/data_retention`"""
+    own = {"type": request.body["retention_type"]}
+    put = await put_setting(
+        services, request, kinds.DATA_RETENTION, own, type="organization.updated"
+    )
+    return JsonResponse({"object": "organization.data_retention", **put})
+
+
+async def retrieve_project_data_retention(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/data_retention`"""
+    project = await project_of(services, request)
+    own = await setting_of(services, kinds.DATA_RETENTION, project.id)
+    type = own["type"] if own else "organization_default"
+    return JsonResponse({"object": "project.data_retention", "type": type})
+
+
+async def update_project_data_retention(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/data_retention`"""
+    project = await project_of(services, request, is_changed=True)
+    put = await put_setting(
+        services,
+        request,
+        kinds.DATA_RETENTION,
+        {"type": request.body["retention_type"]},
+        type="project.updated",
+        project_id=project.id,
+    )
+    return JsonResponse({"object": "project.data_retention", **put})
+
+
+def _by_settings(services: Services) -> str:
+    """What the settings amount to, in the document's words; nobody watches for abuse here."""
+    keeps_nothing = services.settings.store_chats == "never"
+    return "zero_data_retention" if keeps_nothing else "modified_abuse_monitoring"

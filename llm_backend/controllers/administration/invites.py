@@ -1,0 +1,99 @@
+"""Invites: who may become a user. No mail is sent; an invite is accepted when the operator makes a
+key for its address (`llm-backend keys create --user MAIL`) and hands it over.
+"""
+
+import time
+import uuid
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access import kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, reading
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import Conflict, InvalidRequest
+from llm_backend.store.administration import Record
+
+__all__ = ["delete_invite", "invite_user", "list_invites", "retrieve_invite"]
+
+Json = dict[str, Any]
+
+THING = "invite"
+LIFETIME_S = 7 * 24 * 60 * 60  # OpenAI's
+
+
+async def list_invites(services: Services, request: Request) -> Response:
+    """`GET /organization/invites`"""
+    with reading(THING):
+        page = await listed(
+            request.query, lambda page: services.administration.find(kinds.INVITE, page)
+        )
+    data = [_invite_object(invite) for invite in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+async def invite_user(services: Services, request: Request) -> Response:
+    """`POST /organization/invites`"""
+    email, role = request.body["email"], request.body["role"]
+    if "@" not in email:
+        raise InvalidRequest(f"`email` is {email[:64]!r}, which is no address.", param="email")
+    now = int(time.time())
+    projects = request.body.get("projects") or []
+    await _check_projects(services, projects)
+    invite = Record(
+        id=f"invite-{uuid.uuid4().hex[:24]}",
+        kind=kinds.INVITE,
+        created_at=now,
+        body={
+            "email": email,
+            "role": role,
+            "projects": projects,
+            "expires_at": now + LIFETIME_S,
+            "accepted_at": None,
+        },
+    )
+    made = change(request, "invite.sent", invite.id, data={"email": email, "role": role})
+    async with changing(services, THING):
+        await services.administration.add(made, invite)
+    return JsonResponse(_invite_object(invite))
+
+
+async def retrieve_invite(services: Services, request: Request) -> Response:
+    """`GET /organization/invites/{invite_id}`"""
+    with reading(THING):
+        invite = await services.administration.get(kinds.INVITE, request.path["invite_id"])
+    return JsonResponse(_invite_object(invite))
+
+
+async def delete_invite(services: Services, request: Request) -> Response:
+    """`DELETE /organization/invites/{invite_id}`: one that has not been accepted."""
+    id = request.path["invite_id"]
+    async with changing(services, THING):
+        invite = await services.administration.get(kinds.INVITE, id)
+        if invite.body["accepted_at"] is not None:
+            raise Conflict(f"The invite `{id}` has been accepted: delete the user.")
+        made = change(request, "invite.deleted", id)
+        await services.administration.remove(made, kinds.INVITE, id)
+    return JsonResponse({"object": "organization.invite.deleted", "id": id, "deleted": True})
+
+
+async def _check_projects(services: Services, projects: list[Json]) -> None:
+    with reading("project"):
+        for project in projects:
+            await services.administration.get(kinds.PROJECT, project["id"])
+
+
+def _invite_object(invite: Record) -> Json:
+    body = invite.body
+    is_over = body["expires_at"] <= time.time()
+    status = "accepted" if body["accepted_at"] else "expired" if is_over else "pending"
+    return {
+        "object": "organization.invite",
+        "id": invite.id,
+        "status": status,
+        "created_at": invite.created_at,
+        **body,
+    }

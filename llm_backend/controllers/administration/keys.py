@@ -1,0 +1,96 @@
+"""Keys as the document has them: an admin's, a project's, one that has just been made."""
+
+from typing import Any
+
+from llm_backend.access import NewKey, kinds
+from llm_backend.controllers.services import Services
+from llm_backend.store import Missing
+from llm_backend.store.administration import Record, StoredKey
+
+__all__ = ["admin_key_object", "new_service_account_key", "project_key_object"]
+
+Json = dict[str, Any]
+
+
+def admin_key_object(key: StoredKey) -> Json:
+    """An admin key; it is the organization's, which has no person to name."""
+    return {
+        "object": "organization.admin_api_key",
+        "id": key.id,
+        "name": key.name,
+        "redacted_value": key.shown,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "last_used_at": key.last_used_at,
+        "owner": {
+            "type": "service_account",
+            "object": "organization.service_account",
+            "id": key.id,
+            "name": key.name,
+            "created_at": key.created_at,
+            "role": "owner",
+        },
+    }
+
+
+async def project_key_object(services: Services, key: StoredKey) -> Json:
+    """A project's key, with whom it belongs to."""
+    return {
+        "object": "organization.project.api_key",
+        "id": key.id,
+        "name": key.name,
+        "redacted_value": key.shown,
+        "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
+        "owner_project_access": "active",  # who loses the project loses its keys
+        "owner": await _owner(services, key),
+    }
+
+
+def new_service_account_key(key: NewKey) -> Json:
+    """A key of a service account, with its value: the only time that it is shown."""
+    return {
+        "object": "organization.project.service_account.api_key",
+        "value": key.value,
+        "name": key.stored.name,
+        "created_at": key.stored.created_at,
+        "id": key.stored.id,
+    }
+
+
+async def _owner(services: Services, key: StoredKey) -> Json:
+    if key.user_id is not None:
+        user = await _record(services, kinds.USER, key.user_id)
+        return {"type": "user", "user": _person(user, key)}
+    account = await _record(services, kinds.SERVICE_ACCOUNT, key.service_account_id)
+    return {"type": "service_account", "service_account": _account(account, key)}
+
+
+async def _record(services: Services, kind: str, id: str | None) -> Record | None:
+    if id is None:
+        return None
+    try:
+        return await services.administration.get(kind, id)
+    except Missing:  # deleted between two looks
+        return None
+
+
+def _person(user: Record | None, key: StoredKey) -> Json:
+    body = user.body if user else {}
+    return {
+        "id": key.user_id,
+        "email": body.get("email", ""),
+        "name": body.get("name") or "",
+        "created_at": user.created_at if user else key.created_at,
+        "role": body.get("role", "reader"),
+    }
+
+
+def _account(account: Record | None, key: StoredKey) -> Json:
+    """The service account; a key that was made in the shell for nobody is its own."""
+    return {
+        "id": account.id if account else key.id,
+        "name": account.body["name"] if account else key.name,
+        "created_at": account.created_at if account else key.created_at,
+        "role": account.body["role"] if account else "member",
+    }

@@ -1,0 +1,75 @@
+"""One page of anything that is administered, as the document's lists have it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from llm_backend.errors import InvalidRequest
+from llm_backend.store.pages import Identified, Order, Page, PageRequest
+
+__all__ = ["list_object", "listed"]
+
+T = TypeVar("T", bound=Identified)
+Json = dict[str, Any]
+
+LIMIT = 20  # the document's, where it names none
+LIMIT_MOST = 1000  # of what is put into one answer
+AT_ONCE = 200  # looked through at once, where some are left out
+
+
+async def listed(
+    query: Mapping[str, Any],
+    find: Callable[[PageRequest], Awaitable[Page[T]]],
+    *,
+    limit: int = LIMIT,
+    order: Order = "asc",
+    id_of: Callable[[str], str] = lambda id: id,
+    wanted: Callable[[T], bool] | None = None,
+) -> Page[T]:
+    """The page that a query with `limit`, `order`, `after` or `before` asks for.
+
+    `id_of` makes the store's id of a client's; `wanted` says which are left in.
+    """
+    size = int(query.get("limit", limit))
+    if not 0 <= size <= LIMIT_MOST:
+        raise InvalidRequest(f"`limit` is {size}; it must be 0 to {LIMIT_MOST}.", param="limit")
+    order = query.get("order", order)
+    after, before = query.get("after"), query.get("before")
+    if after is not None and before is not None:
+        raise InvalidRequest("Only one of `after` and `before` can be given.", param="before")
+    turned: Order = "desc" if order == "asc" else "asc"
+    cursor = after if before is None else before
+    request = PageRequest(
+        after=None if cursor is None else id_of(cursor),
+        limit=max(1, size),
+        order=order if before is None else turned,
+    )
+    page = await (find(request) if wanted is None else _chosen(find, request, wanted))
+    if size == 0:
+        return Page(items=(), has_more=bool(page.items))
+    return page if before is None else Page(items=page.items[::-1], has_more=page.has_more)
+
+
+def list_object(data: list[Json], *, has_more: bool) -> Json:
+    """A list as the document has it; an empty one has no first and no last."""
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": has_more,
+    }
+
+
+async def _chosen(
+    find: Callable[[PageRequest], Awaitable[Page[T]]],
+    request: PageRequest,
+    wanted: Callable[[T], bool],
+) -> Page[T]:
+    """As many as are asked for of those that are wanted."""
+    chosen: list[T] = []
+    after, has_more = request.after, True
+    while has_more and len(chosen) <= request.limit:
+        page = await find(PageRequest(after=after, limit=AT_ONCE, order=request.order))
+        chosen += [one for one in page.items if wanted(one)]
+        after, has_more = page.last_id, page.has_more
+    return Page(items=chosen[: request.limit], has_more=len(chosen) > request.limit)

@@ -1,0 +1,72 @@
+"""What a project, or the organization, has one of: permissions, retention, a spend limit."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, reading, unique_id
+from llm_backend.controllers.services import Services
+from llm_backend.store import Missing
+from llm_backend.store.administration import Record
+
+__all__ = ["put_setting", "remove_setting", "setting_of"]
+
+Json = dict[str, Any]
+
+ORGANIZATION = "organization"
+
+
+async def setting_of(
+    services: Services, kind: str, project_id: str | None = None
+) -> Mapping[str, Any] | None:
+    """What is set for a project, or for the organization; None where nothing is."""
+    with reading(kind):
+        try:
+            found = await services.administration.get(kind, _id(kind, project_id))
+        except Missing:
+            return None
+    return found.body
+
+
+async def put_setting(
+    services: Services,
+    request: Request,
+    kind: str,
+    body: Json,
+    *,
+    type: str,
+    project_id: str | None = None,
+) -> Json:
+    """Sets it, with an entry of `type` in the audit log; gives the body."""
+    record = Record(
+        id=_id(kind, project_id),
+        kind=kind,
+        created_at=int(time.time()),
+        project_id=project_id,
+        body=body,
+    )
+    made = change(
+        request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: body}
+    )
+    async with changing(services, kind):
+        await services.administration.put(made, record)
+    return body
+
+
+async def remove_setting(
+    services: Services, request: Request, kind: str, *, type: str, project_id: str | None = None
+) -> bool:
+    """Takes it away; whether anything was set."""
+    if await setting_of(services, kind, project_id) is None:
+        return False
+    made = change(
+        request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: None}
+    )
+    async with changing(services, kind):
+        await services.administration.remove(made, kind, _id(kind, project_id))
+    return True
+
+
+def _id(kind: str, project_id: str | None) -> str:
+    return unique_id(kind, project_id or ORGANIZATION)

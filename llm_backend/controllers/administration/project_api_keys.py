@@ -1,0 +1,47 @@
+"""The API keys of a project: they call models, and see what the project stores."""
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, project_of, reading
+from llm_backend.controllers.administration.keys import project_key_object
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+
+__all__ = ["delete_project_api_key", "list_project_api_keys", "retrieve_project_api_key"]
+
+THING = "API key"
+
+
+async def list_project_api_keys(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/api_keys`"""
+    project = await project_of(services, request)
+    shows = request.query.get("owner_project_access", "any") != "inactive"
+    with reading(THING):
+        page = await listed(
+            request.query,
+            lambda page: services.administration.keys(page, project_id=project.id),
+            wanted=lambda _: shows,  # an owner without access has no keys
+        )
+        data = [await project_key_object(services, key) for key in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+async def retrieve_project_api_key(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/api_keys/{api_key_id}`"""
+    project = await project_of(services, request)
+    with reading(THING):
+        key = await services.administration.key(request.path["api_key_id"], project_id=project.id)
+        return JsonResponse(await project_key_object(services, key))
+
+
+async def delete_project_api_key(services: Services, request: Request) -> Response:
+    """`DELETE /organization/projects/{project_id}/api_keys/{api_key_id}`"""
+    id, project = request.path["api_key_id"], await project_of(services, request)
+    made = change(request, "api_key.deleted", id, project_id=project.id)
+    async with changing(services, THING):
+        await services.administration.key(id, project_id=project.id)
+        await services.administration.remove_key(made, id)
+    deleted = {"object": "organization.project.api_key.deleted", "id": id, "deleted": True}
+    return JsonResponse(deleted)

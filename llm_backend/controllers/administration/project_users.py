@@ -1,0 +1,147 @@
+"""The users of a project: whoever leaves it loses the keys in it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access import kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import (
+    change,
+    changing,
+    project_of,
+    reading,
+    unique_id,
+)
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.store import Missing
+from llm_backend.store.administration import Record
+
+__all__ = [
+    "create_project_user",
+    "delete_project_user",
+    "list_project_users",
+    "modify_project_user",
+    "retrieve_project_user",
+]
+
+Json = dict[str, Any]
+
+THING = "user"
+ROLES = ("owner", "member")
+
+
+async def list_project_users(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/users`"""
+    project = await project_of(services, request)
+    with reading(THING):
+        page = await listed(
+            request.query,
+            lambda page: services.administration.find(kinds.MEMBER, page, project_id=project.id),
+            id_of=lambda id: unique_id(id, project.id),
+        )
+        data = [await _member_object(services, member) for member in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+async def create_project_user(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/users`: a user of the organization joins."""
+    project = await project_of(services, request, is_changed=True)
+    role, user_id = _role(request.body["role"]), await _user_id(services, request.body)
+    member = Record(
+        id=unique_id(user_id, project.id),
+        kind=kinds.MEMBER,
+        created_at=int(time.time()),
+        project_id=project.id,
+        body={"user_id": user_id, "role": role},
+    )
+    made = change(request, "user.added", user_id, project_id=project.id, data={"role": role})
+    async with changing(services, "user of the project"):
+        await services.administration.add(made, member)
+        return JsonResponse(await _member_object(services, member))
+
+
+async def retrieve_project_user(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/users/{user_id}`"""
+    return JsonResponse(await _member_object(services, await _member(services, request)))
+
+
+async def modify_project_user(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/users/{user_id}`: another role."""
+    member, role = await _member(services, request), request.body.get("role")
+    if role is None:
+        return JsonResponse(await _member_object(services, member))
+    body = {**member.body, "role": _role(role)}
+    made = change(
+        request,
+        "user.updated",
+        member.body["user_id"],
+        project_id=member.project_id,
+        requested={"role": role},
+    )
+    async with changing(services, THING):
+        member = await services.administration.alter(
+            made, kinds.MEMBER, member.id, lambda member: replace(member, body=body)
+        )
+    return JsonResponse(await _member_object(services, member))
+
+
+async def delete_project_user(services: Services, request: Request) -> Response:
+    """`DELETE /organization/projects/{project_id}/users/{user_id}`"""
+    member, id = await _member(services, request), request.path["user_id"]
+    project_id = request.path["project_id"]
+    made = change(request, "user.deleted", id, project_id=project_id)
+    async with changing(services, THING):
+        await services.administration.remove(
+            made, kinds.MEMBER, member.id, project_id=project_id, user_id=id
+        )
+    deleted = {"object": "organization.project.user.deleted", "id": id, "deleted": True}
+    return JsonResponse(deleted)
+
+
+async def _member(services: Services, request: Request) -> Record:
+    project, id = await project_of(services, request), request.path["user_id"]
+    with reading(THING):
+        try:
+            return await services.administration.get(kinds.MEMBER, unique_id(id, project.id))
+        except Missing as error:
+            raise NotFound(f"No user of the project has the id `{id}`.") from error
+
+
+async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
+    """The user whom the body names, by id or by e-mail address."""
+    id, email = body.get("user_id"), body.get("email")
+    with reading(THING):
+        if id is not None:
+            return (await services.administration.get(kinds.USER, id)).id
+        known = await services.administration.known((kinds.USER,))
+    for user in known.records:
+        if email is not None and user.body["email"] == email:
+            return user.id
+    if email is None:
+        raise InvalidRequest("Name the user by `user_id` or `email`.", param="user_id")
+    raise NotFound(f"No user has the address `{email}`: invite them first.", param="email")
+
+
+async def _member_object(services: Services, member: Record) -> Json:
+    user = await services.administration.get(kinds.USER, member.body["user_id"])
+    return {
+        "object": "organization.project.user",
+        "id": user.id,
+        "name": user.body["name"],
+        "email": user.body["email"],
+        "role": member.body["role"],
+        "added_at": member.created_at,
+    }
+
+
+def _role(role: str) -> str:
+    if role not in ROLES:
+        raise InvalidRequest(f"`role` is {role[:64]!r}; it is `owner` or `member`.", param="role")
+    return role

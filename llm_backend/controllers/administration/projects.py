@@ -1,0 +1,127 @@
+"""Projects: what keys belong to, and limits, usage and stored objects with them."""
+
+import time
+import uuid
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access import DEFAULT_PROJECT, kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, project_of, reading
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.store.administration import Record
+
+__all__ = [
+    "archive_project",
+    "create_project",
+    "list_projects",
+    "modify_project",
+    "retrieve_project",
+]
+
+Json = dict[str, Any]
+
+
+async def list_projects(services: Services, request: Request) -> Response:
+    """`GET /organization/projects`"""
+    with_archived = request.query.get("include_archived", False)
+    with reading("project"):
+        page = await listed(
+            request.query,
+            lambda page: services.administration.find(kinds.PROJECT, page),
+            wanted=lambda project: with_archived or project.body.get("archived_at") is None,
+        )
+    data = [project_object(project) for project in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+async def create_project(services: Services, request: Request) -> Response:
+    """`POST /organization/projects`"""
+    body = request.body
+    _refuse_unhonoured(body)
+    project = Record(
+        id=f"proj_{uuid.uuid4().hex[:24]}",
+        kind=kinds.PROJECT,
+        created_at=int(time.time()),
+        body={"name": _name(body["name"]), "archived_at": None},
+    )
+    made = change(
+        request, "project.created", project.id, project_id=project.id, data={"name": body["name"]}
+    )
+    async with changing(services, "project"):
+        await services.administration.add(made, project)
+    return JsonResponse(project_object(project))
+
+
+async def retrieve_project(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}`"""
+    return JsonResponse(project_object(await project_of(services, request)))
+
+
+async def modify_project(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}`"""
+    _refuse_unhonoured(request.body)
+    project = await project_of(services, request, is_changed=True)
+    name = request.body.get("name")
+    if name is None:
+        return JsonResponse(project_object(project))
+    return await _altered(services, request, "project.updated", name=_name(name))
+
+
+async def archive_project(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/archive`: its keys are not let in any more."""
+    if request.path["project_id"] == DEFAULT_PROJECT:
+        raise InvalidRequest("The default project cannot be archived.", param="project_id")
+    await project_of(services, request, is_changed=True)
+    return await _altered(services, request, "project.archived", archived_at=int(time.time()))
+
+
+def project_object(project: Record) -> Json:
+    """A project as the document has it."""
+    archived_at = project.body.get("archived_at")
+    return {
+        "id": project.id,
+        "object": "organization.project",
+        "name": project.body["name"],
+        "created_at": project.created_at,
+        "archived_at": archived_at,
+        "status": "active" if archived_at is None else "archived",
+        "external_key_id": None,
+        "residency": "GLOBAL",
+    }
+
+
+async def _altered(services: Services, request: Request, type: str, **values: Any) -> Response:
+    id = request.path["project_id"]
+    requested = {"title": values["name"]} if "name" in values else None
+    made = change(request, type, id, project_id=id, requested=requested)
+
+    def altered(project: Record) -> Record:
+        return Record(**{**vars(project), "body": {**project.body, **values}})
+
+    async with changing(services, "project"):
+        project = await services.administration.alter(made, kinds.PROJECT, id, altered)
+    return JsonResponse(project_object(project))
+
+
+def _name(name: str) -> str:
+    if not name.strip():
+        raise InvalidRequest("`name` must not be empty.", param="name")
+    return name
+
+
+def _refuse_unhonoured(body: Json) -> None:
+    if body.get("residency") not in (None, "GLOBAL"):
+        raise UnsupportedField(
+            "Where data lies is the operator's to decide: leave `residency` out.",
+            param="residency",
+        )
+    if body.get("external_key_id") is not None:
+        raise UnsupportedField(
+            "This server uses no external keys: leave `external_key_id` out.",
+            param="external_key_id",
+        )

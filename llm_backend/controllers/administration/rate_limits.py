@@ -1,0 +1,115 @@
+"""A project's rate limits, one for each model: requests and tokens a minute, requests a day.
+
+Where a project has none of its own for a model, those of the settings hold. What is not limited is
+told as a number that nobody reaches, because the document knows no other way.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access import kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, project_of, unique_id
+from llm_backend.controllers.administration.listing import LIMIT_MOST, list_object
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
+from llm_backend.store.administration import Record
+
+__all__ = ["list_project_rate_limits", "update_project_rate_limits"]
+
+Json = dict[str, Any]
+
+LIMIT = 100  # of a page; the document's
+UNLIMITED = 1_000_000_000
+HONOURED = ("max_requests_per_1_minute", "max_tokens_per_1_minute", "max_requests_per_1_day")
+
+
+async def list_project_rate_limits(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/rate_limits`: by model."""
+    project = await project_of(services, request)
+    own = _own(services, project.id)
+    models = await _models(services, own)
+    page, has_more = _page(models, request.query)
+    data = [_limit_object(services, model, own.get(model, {})) for model in page]
+    return JsonResponse(list_object(data, has_more=has_more))
+
+
+async def update_project_rate_limits(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/rate_limits/{rate_limit_id}`"""
+    project = await project_of(services, request, is_changed=True)
+    id = request.path["rate_limit_id"]
+    own = _own(services, project.id)
+    model = id.removeprefix("rl-")
+    if model == id or model not in await _models(services, own):
+        raise NotFound(f"No rate limit has the id `{id}`.")
+    given = _given(request.body)
+    limits = {**own.get(model, {}), **given}
+    record = Record(
+        id=unique_id(id, project.id),
+        kind=kinds.RATE_LIMIT,
+        created_at=int(time.time()),
+        project_id=project.id,
+        body={"model": model, "limits": limits},
+    )
+    made = change(request, "rate_limit.updated", id, project_id=project.id, requested=given)
+    async with changing(services, "rate limit"):
+        await services.administration.put(made, record)
+    return JsonResponse(_limit_object(services, model, limits))
+
+
+def _own(services: Services, project_id: str) -> Mapping[str, Mapping[str, int]]:
+    project = services.keyring.policy.projects.get(project_id)
+    return project.rate_limits if project else {}
+
+
+async def _models(services: Services, own: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """All models that there are, and those that have limits."""
+    local = [card.id for card in services.registry.local_cards()]
+    others = [str(model["id"]) for model in await services.registry.upstream_models()]
+    return list(dict.fromkeys([*local, *others, *own]))
+
+
+def _page(models: list[str], query: Mapping[str, Any]) -> tuple[list[str], bool]:
+    limit = query.get("limit", LIMIT)
+    if not 0 <= limit <= LIMIT_MOST:
+        raise InvalidRequest(f"`limit` is {limit}; it must be 0 to {LIMIT_MOST}.", param="limit")
+    first = _place(models, query, "after") + 1 if "after" in query else 0
+    if "before" in query:
+        end = _place(models, query, "before")
+        return models[max(first, end - limit) : end], end - limit > first
+    return models[first : first + limit], len(models) > first + limit
+
+
+def _place(models: list[str], query: Mapping[str, Any], name: str) -> int:
+    model = query[name].removeprefix("rl-")
+    if model not in models:
+        raise InvalidRequest(f"`{name}` names `{query[name]}`, which does not exist.", param=name)
+    return models.index(model)
+
+
+def _given(body: Mapping[str, Any]) -> dict[str, int]:
+    for name, value in body.items():
+        if name not in HONOURED:
+            raise UnsupportedField(f"`{name}` is not limited by this server.", param=name)
+        if value < 0:
+            raise InvalidRequest(f"`{name}` is {value}; it must not be negative.", param=name)
+    return dict(body)
+
+
+def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> Json:
+    settings = services.settings
+    usual = {
+        "max_requests_per_1_minute": settings.requests_per_minute or UNLIMITED,
+        "max_tokens_per_1_minute": settings.tokens_per_minute or UNLIMITED,
+    }
+    return {
+        "object": "project.rate_limit",
+        "id": f"rl-{model}",
+        "model": model,
+        **usual,
+        **own,
+    }

@@ -1,0 +1,164 @@
+"""Service accounts: programs in a project, and the keys that are made for them."""
+
+import time
+import uuid
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access import kinds, new_key
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, project_of, reading
+from llm_backend.controllers.administration.keys import new_service_account_key
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import UnsupportedField
+from llm_backend.store import Missing
+from llm_backend.store.administration import Record
+
+__all__ = [
+    "create_project_service_account",
+    "createan_apikeyforaserviceaccount",
+    "delete_project_service_account",
+    "list_project_service_accounts",
+    "retrieve_project_service_account",
+    "update_project_service_account",
+]
+
+Json = dict[str, Any]
+
+THING = "service account"
+
+
+async def list_project_service_accounts(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/service_accounts`"""
+    project = await project_of(services, request)
+    with reading(THING):
+        page = await listed(
+            request.query,
+            lambda page: services.administration.find(
+                kinds.SERVICE_ACCOUNT, page, project_id=project.id
+            ),
+        )
+    data = [_account_object(account) for account in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+async def create_project_service_account(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/service_accounts`: with a key, which the answer
+    shows once, unless `create_service_account_only` is set."""
+    project = await project_of(services, request, is_changed=True)
+    body = request.body
+    account = Record(
+        id=f"svc_acct_{uuid.uuid4().hex[:24]}",
+        kind=kinds.SERVICE_ACCOUNT,
+        created_at=int(time.time()),
+        project_id=project.id,
+        body={"name": body["name"], "role": "member"},
+    )
+    key = None
+    if not body.get("create_service_account_only"):
+        key = new_key("Secret Key", project_id=project.id, service_account_id=account.id)
+    made = change(
+        request,
+        "service_account.created",
+        account.id,
+        project_id=project.id,
+        data={"role": "member"},
+    )
+    async with changing(services, THING):
+        await services.administration.add(made, account, *([key.stored] if key else []))
+    shown = None if key is None else new_service_account_key(key)
+    return JsonResponse({**_account_object(account), "api_key": shown})
+
+
+async def retrieve_project_service_account(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/service_accounts/{service_account_id}`"""
+    return JsonResponse(_account_object(await _account(services, request)))
+
+
+async def update_project_service_account(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/service_accounts/{service_account_id}`"""
+    account = await _account(services, request)
+    values = {name: request.body[name] for name in ("name", "role") if name in request.body}
+    made = change(
+        request,
+        "service_account.updated",
+        account.id,
+        project_id=account.project_id,
+        requested={name: value for name, value in values.items() if name == "role"},
+    )
+
+    def altered(account: Record) -> Record:
+        return Record(**{**vars(account), "body": {**account.body, **values}})
+
+    async with changing(services, THING):
+        account = await services.administration.alter(
+            made, kinds.SERVICE_ACCOUNT, account.id, altered
+        )
+    return JsonResponse(_account_object(account))
+
+
+async def delete_project_service_account(services: Services, request: Request) -> Response:
+    """`DELETE /organization/projects/{project_id}/service_accounts/{service_account_id}`: with its
+    keys."""
+    account = await _account(services, request)
+    made = change(request, "service_account.deleted", account.id, project_id=account.project_id)
+    async with changing(services, THING):
+        await services.administration.remove(
+            made, kinds.SERVICE_ACCOUNT, account.id, service_account_id=account.id
+        )
+    deleted = {
+        "object": "organization.project.service_account.deleted",
+        "id": account.id,
+        "deleted": True,
+    }
+    return JsonResponse(deleted)
+
+
+async def createan_apikeyforaserviceaccount(services: Services, request: Request) -> Response:
+    """`POST .../service_accounts/{service_account_id}/api_keys`: the answer shows the key, once."""
+    await project_of(services, request, is_changed=True)
+    account = await _account(services, request)
+    body = request.body or {}
+    if body.get("scopes"):
+        raise UnsupportedField(
+            "Keys have no scopes here: what a key may do is its project's to say.", param="scopes"
+        )
+    key = new_key(
+        body.get("name") or "Secret Key",
+        project_id=account.project_id,
+        service_account_id=account.id,
+    )
+    made = change(
+        request,
+        "api_key.created",
+        key.stored.id,
+        project_id=account.project_id,
+        data={"scopes": []},
+    )
+    async with changing(services, "API key"):
+        await services.administration.add_key(made, key.stored)
+    return JsonResponse(new_service_account_key(key))
+
+
+async def _account(services: Services, request: Request) -> Record:
+    """The service account that the path names, in the project that it names."""
+    project = await project_of(services, request)
+    id = request.path["service_account_id"]
+    with reading(THING):
+        account = await services.administration.get(kinds.SERVICE_ACCOUNT, id)
+        if account.project_id != project.id:
+            raise Missing(id)
+    return account
+
+
+def _account_object(account: Record) -> Json:
+    return {
+        "object": "organization.project.service_account",
+        "id": account.id,
+        "name": account.body["name"],
+        "role": account.body["role"],
+        "created_at": account.created_at,
+    }

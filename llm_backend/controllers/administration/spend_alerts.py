@@ -1,0 +1,158 @@
+"""Spend alerts of the organization and of projects: each is told in the log once a month, when
+what was used has cost as much. No mail is sent: the recipients are told to whoever reads the log.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access import kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, project_of, reading
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.store import Missing
+from llm_backend.store.administration import Record
+
+__all__ = [
+    "create_organization_spend_alert",
+    "create_project_spend_alert",
+    "delete_organization_spend_alert",
+    "delete_project_spend_alert",
+    "list_organization_spend_alerts",
+    "list_project_spend_alerts",
+    "retrieve_organization_spend_alert",
+    "retrieve_project_spend_alert",
+    "update_organization_spend_alert",
+    "update_project_spend_alert",
+]
+
+THING = "spend alert"
+CHANGED = "tenant.billing.alerts.updated"
+FIELDS = ("threshold_amount", "currency", "interval", "notification_channel")
+
+
+async def list_organization_spend_alerts(services: Services, request: Request) -> Response:
+    """`GET /organization/spend_alerts`"""
+    return await _list(services, request, None)
+
+
+async def create_organization_spend_alert(services: Services, request: Request) -> Response:
+    """`POST /organization/spend_alerts`"""
+    return await _create(services, request, None)
+
+
+async def retrieve_organization_spend_alert(services: Services, request: Request) -> Response:
+    """`GET /organization/spend_alerts/{alert_id}`"""
+    return JsonResponse(_alert_object(await _alert(services, request, None)))
+
+
+async def update_organization_spend_alert(services: Services, request: Request) -> Response:
+    """`POST /organization/spend_alerts/{alert_id}`"""
+    return await _update(services, request, None)
+
+
+async def delete_organization_spend_alert(services: Services, request: Request) -> Response:
+    """`DELETE /organization/spend_alerts/{alert_id}`"""
+    return await _delete(services, request, None)
+
+
+async def list_project_spend_alerts(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/spend_alerts`"""
+    return await _list(services, request, (await project_of(services, request)).id)
+
+
+async def create_project_spend_alert(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/spend_alerts`"""
+    project = await project_of(services, request, is_changed=True)
+    return await _create(services, request, project.id)
+
+
+async def retrieve_project_spend_alert(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/spend_alerts/{alert_id}`"""
+    project = await project_of(services, request)
+    return JsonResponse(_alert_object(await _alert(services, request, project.id)))
+
+
+async def update_project_spend_alert(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/spend_alerts/{alert_id}`"""
+    project = await project_of(services, request, is_changed=True)
+    return await _update(services, request, project.id)
+
+
+async def delete_project_spend_alert(services: Services, request: Request) -> Response:
+    """`DELETE /organization/projects/{project_id}/spend_alerts/{alert_id}`"""
+    return await _delete(services, request, (await project_of(services, request)).id)
+
+
+async def _list(services: Services, request: Request, project_id: str | None) -> Response:
+    with reading(THING):
+        page = await listed(
+            request.query,
+            lambda page: services.administration.find(
+                kinds.SPEND_ALERT, page, project_id=project_id
+            ),
+        )
+    data = [_alert_object(alert) for alert in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+async def _create(services: Services, request: Request, project_id: str | None) -> Response:
+    alert = Record(
+        id=f"alert_{uuid.uuid4().hex[:24]}",
+        kind=kinds.SPEND_ALERT,
+        created_at=int(time.time()),
+        project_id=project_id,
+        body=_given(request.body),
+    )
+    made = change(request, CHANGED, alert.id, project_id=project_id, data=alert.body)
+    async with changing(services, THING):
+        await services.administration.add(made, alert)
+    return JsonResponse(_alert_object(alert))
+
+
+async def _update(services: Services, request: Request, project_id: str | None) -> Response:
+    alert = await _alert(services, request, project_id)
+    body = _given(request.body)
+    made = change(request, CHANGED, alert.id, project_id=project_id, requested=body)
+    async with changing(services, THING):
+        alert = await services.administration.alter(
+            made, kinds.SPEND_ALERT, alert.id, lambda alert: replace(alert, body=body)
+        )
+    return JsonResponse(_alert_object(alert))
+
+
+async def _delete(services: Services, request: Request, project_id: str | None) -> Response:
+    alert = await _alert(services, request, project_id)
+    made = change(request, CHANGED, alert.id, project_id=project_id)
+    async with changing(services, THING):
+        await services.administration.remove(made, kinds.SPEND_ALERT, alert.id)
+    deleted = f"{_object(alert)}.deleted"
+    return JsonResponse({"id": alert.id, "object": deleted, "deleted": True})
+
+
+async def _alert(services: Services, request: Request, project_id: str | None) -> Record:
+    id = request.path["alert_id"]
+    with reading(THING):
+        alert = await services.administration.get(kinds.SPEND_ALERT, id)
+        if alert.project_id != project_id:
+            raise Missing(id)
+    return alert
+
+
+def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: body[name] for name in FIELDS}
+
+
+def _alert_object(alert: Record) -> dict[str, Any]:
+    return {"id": alert.id, "object": _object(alert), **alert.body}
+
+
+def _object(alert: Record) -> str:
+    owner = "organization" if alert.project_id is None else "project"
+    return f"{owner}.spend_alert"

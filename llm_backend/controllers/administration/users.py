@@ -1,0 +1,83 @@
+"""Users: people whom keys belong to. One is made when the shell makes a first key for a person's
+address (`llm-backend keys create --user MAIL`), which accepts an invite if there is one.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access import kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import change, changing, reading, unique_id
+from llm_backend.controllers.administration.listing import list_object, listed
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.store.administration import Record
+
+__all__ = ["delete_user", "list_users", "modify_user", "retrieve_user"]
+
+THING = "user"
+ROLES = ("owner", "reader")
+UNHONOURED = ("role_id", "technical_level", "developer_persona")
+
+
+async def list_users(services: Services, request: Request) -> Response:
+    """`GET /organization/users`"""
+    emails = request.query.get("emails")
+    with reading(THING):
+        page = await listed(
+            request.query,
+            lambda page: services.administration.find(kinds.USER, page),
+            wanted=lambda user: emails is None or user.body["email"] in emails,
+        )
+    data = [_user_object(user) for user in page.items]
+    return JsonResponse(list_object(data, has_more=page.has_more))
+
+
+async def retrieve_user(services: Services, request: Request) -> Response:
+    """`GET /organization/users/{user_id}`"""
+    with reading(THING):
+        user = await services.administration.get(kinds.USER, request.path["user_id"])
+    return JsonResponse(_user_object(user))
+
+
+async def modify_user(services: Services, request: Request) -> Response:
+    """`POST /organization/users/{user_id}`: another role."""
+    id, role = request.path["user_id"], request.body.get("role")
+    for name in UNHONOURED:
+        if request.body.get(name) is not None:
+            raise UnsupportedField(f"`{name}` means nothing here: leave it out.", param=name)
+    if role is None:
+        return await retrieve_user(services, request)
+    if role not in ROLES:
+        raise InvalidRequest(f"`role` is {role[:64]!r}; it is `owner` or `reader`.", param="role")
+    made = change(request, "user.updated", id, requested={"role": role})
+    async with changing(services, THING):
+        user = await services.administration.alter(
+            made, kinds.USER, id, lambda user: replace(user, body={**user.body, "role": role})
+        )
+    return JsonResponse(_user_object(user))
+
+
+async def delete_user(services: Services, request: Request) -> Response:
+    """`DELETE /organization/users/{user_id}`: with the user's keys, and from all projects."""
+    id = request.path["user_id"]
+    made = change(request, "user.deleted", id)
+    async with changing(services, THING):
+        await services.administration.remove(
+            made, kinds.USER, id, and_all_named=unique_id(id, ""), user_id=id
+        )
+    return JsonResponse({"id": id, "object": "organization.user.deleted", "deleted": True})
+
+
+def _user_object(user: Record) -> dict[str, Any]:
+    return {
+        "object": "organization.user",
+        "id": user.id,
+        "name": user.body["name"],
+        "email": user.body["email"],
+        "role": user.body["role"],
+        "added_at": user.created_at,
+    }

@@ -1,0 +1,21 @@
+"""Who may use the server, and how much: keys, projects and what belongs to them, and the log of
+every change to them."""
+
+from llm_backend.store.administration.administration import Administration, Change
+from llm_backend.store.administration.values import (
+    AuditEntry,
+    AuditFilter,
+    Known,
+    Record,
+    StoredKey,
+)
+
+__all__ = [
+    "Administration",
+    "AuditEntry",
+    "AuditFilter",
+    "Change",
+    "Known",
+    "Record",
+    "StoredKey",
+]

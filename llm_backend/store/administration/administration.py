@@ -1,0 +1,168 @@
+"""What is administered: read, and changed with an entry in the audit log, in one transaction."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from llm_backend.store.administration import rows
+from llm_backend.store.administration.values import (
+    AuditEntry,
+    AuditFilter,
+    Known,
+    Record,
+    StoredKey,
+)
+from llm_backend.store.database import Database
+from llm_backend.store.errors import Missing
+from llm_backend.store.pages import Page, PageRequest
+from llm_backend.store.stored_chat import check_texts
+from llm_backend.store.writing import Work
+
+__all__ = ["Administration", "Change"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What the audit log says of a change, and who makes it."""
+
+    type: str
+    resource_id: str
+    project_id: str | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
+    actor_id: str | None = None
+    actor_email: str | None = None
+
+
+class Administration:
+    """The administered objects of a database.
+
+    What changes something takes the `Change` that the audit log tells; it is durable on return.
+    Whoever is asked for an unknown id raises `Missing`, for an unknown cursor `UnknownCursor`.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def version(self) -> int:
+        """The number of changes so far: what was read at the same number is still true."""
+        return await self._database.read(rows.version)
+
+    async def known(self, kinds: Sequence[str]) -> Known:
+        """All keys, and all records of these kinds."""
+        return await self._database.read(partial(rows.known, kinds=kinds))
+
+    async def get(self, kind: str, id: str) -> Record:
+        """One record."""
+        return await self._database.read(partial(rows.get_record, kind=kind, id=id))
+
+    async def has(self, kind: str, id: str) -> bool:
+        """Whether there is such a record."""
+        try:
+            await self.get(kind, id)
+        except Missing:
+            return False
+        return True
+
+    async def find(
+        self, kind: str, request: PageRequest, *, project_id: str | None = None
+    ) -> Page[Record]:
+        """A page of the records of a kind, in a project or the organization, by creation."""
+        return await self._database.read(
+            partial(rows.find_records, kind=kind, project_id=project_id, request=request)
+        )
+
+    async def add(self, change: Change, record: Record, *keys: StoredKey) -> None:
+        """Store a record, and keys with it. Raises `Duplicate`, `Unstorable`."""
+        check_texts(record.id)
+
+        def work(connection: Connection) -> None:
+            rows.add_record(connection, record)
+            for key in keys:
+                rows.add_key(connection, key)
+
+        await self._do(change, work)
+
+    async def alter(
+        self, change: Change, kind: str, id: str, altered: Callable[[Record], Record]
+    ) -> Record:
+        """Put `altered` of a record in its place, and give it."""
+
+        def work(connection: Connection) -> Record:
+            record = altered(rows.get_record(connection, kind, id))
+            rows.replace_record(connection, record)
+            return record
+
+        return await self._do(change, work)
+
+    async def put(self, change: Change, record: Record) -> None:
+        """Store a record in the place of the one with its id, if there is one."""
+        check_texts(record.id)
+
+        def work(connection: Connection) -> None:
+            rows.put_record(connection, record)
+
+        await self._do(change, work)
+
+    async def remove(
+        self, change: Change, kind: str, id: str, *, and_all_named: str = "", **keys_of: str
+    ) -> None:
+        """Forget a record, all whose ids begin with `and_all_named`, and the keys of whom
+        `keys_of` names."""
+
+        def work(connection: Connection) -> None:
+            rows.delete_record(connection, kind, id)
+            if and_all_named:
+                rows.delete_named(connection, and_all_named)
+            if keys_of:
+                rows.delete_keys_of(connection, **keys_of)
+
+        await self._do(change, work)
+
+    async def key(self, id: str, *, project_id: str | None = None) -> StoredKey:
+        """A key of a project; without one, an admin key."""
+        return await self._database.read(partial(rows.get_key, id=id, project_id=project_id))
+
+    async def keys(self, request: PageRequest, *, project_id: str | None = None) -> Page[StoredKey]:
+        """A page of a project's keys; without one, of the admin keys."""
+        return await self._database.read(
+            partial(rows.find_keys, project_id=project_id, request=request)
+        )
+
+    async def add_key(self, change: Change, key: StoredKey) -> None:
+        """Store a key. Raises `Unstorable`."""
+        check_texts(key.name)
+        await self._do(change, partial(rows.add_key, key=key))
+
+    async def remove_key(self, change: Change, id: str) -> None:
+        """Forget a key, whosever it is."""
+        await self._do(change, partial(rows.delete_key, id=id))
+
+    async def used(self, times: Mapping[str, int]) -> None:
+        """Notes when keys were used last (unix seconds), by id; this is no change."""
+        await self._database.write(partial(rows.used_keys, times=dict(times)))
+
+    async def audit_entries(self, wanted: AuditFilter, request: PageRequest) -> Page[AuditEntry]:
+        """A page of the audit log."""
+        return await self._database.read(
+            partial(rows.find_audit_entries, wanted=wanted, request=request)
+        )
+
+    async def _do(self, change: Change, work: Work[T]) -> T:
+        entry = AuditEntry(
+            id=f"audit_log-{uuid.uuid4().hex}", created_at=int(self._clock()), **vars(change)
+        )
+
+        def with_entry(connection: Connection) -> T:
+            done = work(connection)
+            rows.add_audit_entry(connection, entry)
+            return done
+
+        return await self._database.write(with_entry)

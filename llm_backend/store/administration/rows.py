@@ -1,0 +1,272 @@
+"""What is administered, as rows: each function one unit of work on a connection."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, insert, select, update
+from sqlalchemy import delete as delete_from
+from sqlalchemy.exc import IntegrityError
+
+from llm_backend.store.administration.tables import (
+    administered,
+    api_keys,
+    audit_logs,
+    counters,
+)
+from llm_backend.store.administration.values import (
+    AuditEntry,
+    AuditFilter,
+    Known,
+    Record,
+    StoredKey,
+)
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import Duplicate, Missing, UnknownCursor
+from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.translation import is_taken
+from llm_backend.store.upsert import add_up
+
+__all__ = [
+    "add_audit_entry",
+    "add_key",
+    "add_record",
+    "delete_key",
+    "delete_keys_of",
+    "delete_named",
+    "delete_record",
+    "find_audit_entries",
+    "find_keys",
+    "find_records",
+    "get_key",
+    "get_record",
+    "known",
+    "put_record",
+    "replace_record",
+    "used_keys",
+    "version",
+]
+
+VERSION = "administration"
+
+
+def version(connection: Connection) -> int:
+    """The number of changes so far."""
+    this = select(counters.c.value).where(counters.c.name == VERSION)
+    return connection.execute(this).scalar_one_or_none() or 0
+
+
+def known(connection: Connection, kinds: Sequence[str]) -> Known:
+    """All keys, and all records of these kinds."""
+    records = select(administered).where(administered.c.kind.in_(kinds))
+    return Known(
+        version=version(connection),
+        records=[_record(row) for row in connection.execute(records)],
+        keys=[_key(row) for row in connection.execute(select(api_keys))],
+    )
+
+
+def add_record(connection: Connection, record: Record) -> None:
+    """Insert it. Raises `Duplicate`."""
+    row = {
+        "id": record.id,
+        "kind": record.kind,
+        "created_at": record.created_at,
+        "project_id": record.project_id,
+        "body": record.body,
+    }
+    try:
+        connection.execute(insert(administered), row)
+    except IntegrityError as error:
+        if is_taken(error):
+            raise Duplicate(record.id) from error
+        raise
+
+
+def get_record(connection: Connection, kind: str, id: str) -> Record:
+    """The record of this kind and id. Raises `Missing`."""
+    return _record(_one(connection, administered, id, administered.c.kind == kind))
+
+
+def replace_record(connection: Connection, record: Record) -> None:
+    """Give the record of its kind and id a new body. Raises `Missing`."""
+    get_record(connection, record.kind, record.id)
+    this = update(administered).where(administered.c.id == record.id)
+    connection.execute(this.values(body=record.body))
+
+
+def put_record(connection: Connection, record: Record) -> None:
+    """Insert it, or give the one of its id a new body."""
+    this = update(administered).where(administered.c.id == record.id)
+    if not connection.execute(this.values(body=record.body)).rowcount:
+        add_record(connection, record)
+
+
+def delete_record(connection: Connection, kind: str, id: str) -> None:
+    """Delete the record of this kind and id. Raises `Missing`."""
+    get_record(connection, kind, id)
+    connection.execute(delete_from(administered).where(administered.c.id == id))
+
+
+def delete_named(connection: Connection, beginning: str) -> None:
+    """Delete the records whose ids begin so."""
+    these = administered.c.id.startswith(beginning, autoescape=True)
+    connection.execute(delete_from(administered).where(these))
+
+
+def find_records(
+    connection: Connection, kind: str, project_id: str | None, request: PageRequest
+) -> Page[Record]:
+    """A page of the records of a kind, in a project or the organization. Raises `UnknownCursor`."""
+    mine = administered.c.project_id.is_not_distinct_from(project_id)
+    listing = select(administered).where(administered.c.kind == kind, mine)
+    rows, has_more = _page(connection, administered, listing, request)
+    return Page(items=[_record(row) for row in rows], has_more=has_more)
+
+
+def add_key(connection: Connection, key: StoredKey) -> None:
+    """Insert it."""
+    connection.execute(insert(api_keys), vars(key))
+
+
+def get_key(connection: Connection, id: str, project_id: str | None) -> StoredKey:
+    """The key of this id in a project; without one, the admin key. Raises `Missing`."""
+    mine = api_keys.c.project_id.is_not_distinct_from(project_id)
+    return _key(_one(connection, api_keys, id, mine))
+
+
+def find_keys(
+    connection: Connection, project_id: str | None, request: PageRequest
+) -> Page[StoredKey]:
+    """A page of a project's keys; without one, of the admin keys. Raises `UnknownCursor`."""
+    listing = select(api_keys).where(api_keys.c.project_id.is_not_distinct_from(project_id))
+    rows, has_more = _page(connection, api_keys, listing, request)
+    return Page(items=[_key(row) for row in rows], has_more=has_more)
+
+
+def delete_key(connection: Connection, id: str) -> None:
+    """Delete the key of this id, whose ever it is. Raises `Missing`."""
+    _one(connection, api_keys, id)
+    connection.execute(delete_from(api_keys).where(api_keys.c.id == id))
+
+
+def delete_keys_of(
+    connection: Connection,
+    *,
+    project_id: str | None = None,
+    service_account_id: str | None = None,
+    user_id: str | None = None,
+) -> None:
+    """Delete the keys of whom all of these that are given name."""
+    given = {
+        api_keys.c.project_id: project_id,
+        api_keys.c.service_account_id: service_account_id,
+        api_keys.c.user_id: user_id,
+    }
+    conditions = [column == value for column, value in given.items() if value is not None]
+    assert conditions, "nobody means to delete all keys"
+    connection.execute(delete_from(api_keys).where(*conditions))
+
+
+def used_keys(connection: Connection, times: dict[str, int]) -> None:
+    """Note when keys were used last, by their ids; one that is gone is passed over."""
+    for id, used_at in sorted(times.items()):
+        this = update(api_keys).where(api_keys.c.id == id)
+        connection.execute(this.values(last_used_at=used_at))
+
+
+def add_audit_entry(connection: Connection, entry: AuditEntry) -> None:
+    """Insert the entry, and count the change that it tells of."""
+    connection.execute(insert(audit_logs), vars(entry))
+    add_up(connection, counters, [{"name": VERSION, "value": 1}])
+
+
+def find_audit_entries(
+    connection: Connection, wanted: AuditFilter, request: PageRequest
+) -> Page[AuditEntry]:
+    """A page of the entries that are wanted. Raises `UnknownCursor`."""
+    listing = select(audit_logs).where(*_conditions(wanted))
+    rows, has_more = _page(connection, audit_logs, listing, request)
+    return Page(items=[_entry(row) for row in rows], has_more=has_more)
+
+
+def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
+    columns = audit_logs.c
+    among = {
+        columns.type: wanted.types,
+        columns.project_id: wanted.project_ids,
+        columns.actor_id: wanted.actor_ids,
+        columns.actor_email: wanted.actor_emails,
+        columns.resource_id: wanted.resource_ids,
+    }
+    conditions: list[ColumnElement[bool]] = [
+        column.in_(values) for column, values in among.items() if values is not None
+    ]
+    if wanted.after_s is not None:
+        conditions.append(columns.created_at > wanted.after_s)
+    if wanted.since_s is not None:
+        conditions.append(columns.created_at >= wanted.since_s)
+    if wanted.before_s is not None:
+        conditions.append(columns.created_at < wanted.before_s)
+    if wanted.until_s is not None:
+        conditions.append(columns.created_at <= wanted.until_s)
+    return conditions
+
+
+def _one(connection: Connection, table: Table, id: str, *more: ColumnElement[bool]) -> Row[Any]:
+    this = select(table).where(table.c.id == id, *more)
+    row = connection.execute(this).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    return row
+
+
+def _page(
+    connection: Connection, table: Table, listing: Any, request: PageRequest
+) -> tuple[Sequence[Row[Any]], bool]:
+    end = None
+    if request.after is not None:
+        try:
+            row = _one(connection, table, request.after)
+        except Missing as error:
+            raise UnknownCursor(request.after) from error
+        end = (row.created_at, row.seq)
+    keys = (table.c.created_at, table.c.seq)
+    return fetch(connection, listing, request, keys=keys, end=end)
+
+
+def _record(row: Row[Any]) -> Record:
+    return Record(
+        id=row.id,
+        kind=row.kind,
+        created_at=row.created_at,
+        project_id=row.project_id,
+        body=row.body,
+    )
+
+
+def _key(row: Row[Any]) -> StoredKey:
+    return StoredKey(
+        id=row.id,
+        created_at=row.created_at,
+        hash=row.hash,
+        name=row.name,
+        shown=row.shown,
+        project_id=row.project_id,
+        service_account_id=row.service_account_id,
+        user_id=row.user_id,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def _entry(row: Row[Any]) -> AuditEntry:
+    return AuditEntry(
+        id=row.id,
+        type=row.type,
+        created_at=row.created_at,
+        resource_id=row.resource_id,
+        body=row.body,
+        project_id=row.project_id,
+        actor_id=row.actor_id,
+        actor_email=row.actor_email,
+    )

@@ -1,0 +1,90 @@
+"""The tables of whoever may use the server, and how much: keys, what is administered, its log.
+
+What clients of the administration operations create is an *administered* object: its body as the
+document has it, found by kind and project. Only what is searched for otherwise has a table of its
+own: keys, by their hashes, and the audit log, by its filters.
+"""
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Table, Text
+
+from llm_backend.store.tables import metadata, stored_object
+
+__all__ = ["administered", "api_keys", "audit_logs", "counters", "grants", "usage"]
+
+# `id` names the object among all: an id that is one's own only within a project (a member's) has
+# the project's added by who stores it.
+administered = stored_object(
+    "administered",
+    Column("kind", Text, nullable=False),
+    Column("project_id", Text),  # None: the organization's
+    Column("body", JSON, nullable=False),
+)
+Index(
+    None,
+    administered.c.kind,
+    administered.c.project_id,
+    administered.c.created_at,
+    administered.c.seq,
+)
+
+api_keys = stored_object(
+    "api_keys",
+    Column("hash", Text, nullable=False, unique=True),  # SHA-256 of the key, in hexadecimal digits
+    Column("name", Text, nullable=False),
+    Column("shown", Text, nullable=False),  # what is told of the key: its ends
+    Column("project_id", Text),  # None: an admin key
+    Column("service_account_id", Text),
+    Column("user_id", Text),
+    Column("expires_at", BigInteger),
+    Column("last_used_at", BigInteger),
+)
+Index(None, api_keys.c.project_id, api_keys.c.created_at, api_keys.c.seq)
+
+audit_logs = stored_object(
+    "audit_logs",
+    Column("type", Text, nullable=False),
+    Column("project_id", Text),
+    Column("actor_id", Text),  # of the key that asked; None: the shell, or nobody needs a key
+    Column("actor_email", Text),
+    Column("resource_id", Text, nullable=False),
+    Column("body", JSON, nullable=False),  # the entry as it is shown
+)
+
+# Numbers that count up: `administration` with every change of the tables above.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+# What was used, added up by the minute. Texts are empty where there is nothing to say: a key's
+# columns cannot be null.
+usage = Table(
+    "usage",
+    metadata,
+    Column("minute_at", BigInteger, primary_key=True, autoincrement=False),  # unix seconds
+    Column("kind", Text, primary_key=True),
+    Column("project_id", Text, primary_key=True),
+    Column("api_key_id", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("service_tier", Text, primary_key=True),
+    Column("is_batch", Boolean, primary_key=True),
+    Column("detail", Text, primary_key=True),  # what else the kind is told apart by
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False),  # what is counted other than tokens
+)
+
+# How much of a limit has been given out to servers that share it, by window.
+grants = Table(
+    "grants",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("window_at", BigInteger, primary_key=True, autoincrement=False),  # unix seconds
+    Column("granted", BigInteger, nullable=False),
+    Index(None, "window_at"),
+)

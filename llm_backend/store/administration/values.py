@@ -1,0 +1,77 @@
+"""What is administered, as values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+__all__ = ["AuditEntry", "AuditFilter", "Known", "Record", "StoredKey"]
+
+Body: TypeAlias = Mapping[str, Any]  # a JSON object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One administered object; `id` names it among all, `body` is what else is known of it."""
+
+    id: str
+    kind: str
+    created_at: int  # unix seconds
+    body: Body
+    project_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredKey:
+    """A key without the key: its hash, its ends to recognise it by, and whose it is.
+
+    One without a project is an admin key.
+    """
+
+    id: str
+    created_at: int  # unix seconds
+    hash: str
+    name: str
+    shown: str
+    project_id: str | None = None
+    service_account_id: str | None = None
+    user_id: str | None = None
+    expires_at: int | None = None
+    last_used_at: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    """Who changed what; `body` is the part of the shown entry that the kind of change has."""
+
+    id: str
+    type: str
+    created_at: int  # unix seconds
+    resource_id: str
+    body: Body
+    project_id: str | None = None
+    actor_id: str | None = None
+    actor_email: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditFilter:
+    """Which entries are wanted; None: any. Times are unix seconds."""
+
+    types: Sequence[str] | None = None
+    project_ids: Sequence[str] | None = None
+    actor_ids: Sequence[str] | None = None
+    actor_emails: Sequence[str] | None = None
+    resource_ids: Sequence[str] | None = None
+    after_s: int | None = None  # later than
+    since_s: int | None = None  # or at
+    before_s: int | None = None  # earlier than
+    until_s: int | None = None  # or at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """All that decides who may do what, as it was at `version`."""
+
+    version: int
+    records: Sequence[Record]
+    keys: Sequence[StoredKey]

@@ -1,0 +1,26 @@
+"""Insert a row or change the one that is there: one statement, in either dialect."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+__all__ = ["add_up"]
+
+
+def add_up(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows; numbers outside the key are added to those of a row that is there.
+
+    Rows are locked in the order given: give them sorted where others may do the same.
+    """
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(table)
+    key = [column.name for column in table.primary_key]
+    sums = {
+        name: table.c[name] + insert.excluded[name]
+        for name in table.c.keys()  # noqa: SIM118 # a collection of columns, not a mapping
+        if name not in key
+    }
+    for row in rows:
+        connection.execute(insert.on_conflict_do_update(index_elements=key, set_=sums), row)

@@ -1,0 +1,174 @@
+"""Who asks, by the key that is sent: from memory, whatever becomes of the database."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llm_backend.access import Keyring, new_key
+from llm_backend.access.shell import create_key, revoke_key
+from llm_backend.errors import Forbidden, Overloaded, Unauthorized
+from llm_backend.store import Database, StoreUnavailable, migrate
+from llm_backend.store.administration import Administration, Change
+
+CHANGE = Change(type="api_key.created", resource_id="x")
+
+
+class Unreachable(Administration):
+    """A database that may be down."""
+
+    is_down = False
+
+    async def version(self) -> int:
+        if self.is_down:
+            raise StoreUnavailable("The database is down.")
+        return await super().version()
+
+
+@pytest.fixture
+async def administration(tmp_path: Path) -> AsyncIterator[Unreachable]:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        yield Unreachable(database)
+
+
+@pytest.fixture
+async def keyring(administration: Administration) -> Keyring:
+    ring = Keyring(administration, ["sk-two", "sk-one"])
+    await ring.open()
+    return ring
+
+
+def bearing(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+async def test_without_keys_everybody_is_let_in(administration):
+    keyring = Keyring(administration)
+    await keyring.open()
+
+    caller = keyring.caller({})
+
+    assert (caller.key_id, caller.project_id, caller.may_administer) == (
+        None, "proj_default", True,
+    )  # fmt: skip
+
+
+async def test_a_server_that_must_not_be_open_lets_nobody_in_without_keys(administration):
+    keyring = Keyring(administration, may_be_open=False)
+    await keyring.open()
+
+    with pytest.raises(Unauthorized):
+        keyring.caller({})
+
+
+@pytest.mark.parametrize("value", ["Bearer sk-one", "bearer sk-one", "Bearer  sk-one "])
+def test_a_key_of_the_settings_may_do_everything_and_never_shows(keyring, value):
+    caller = keyring.caller({"authorization": value})
+
+    assert caller.key_id
+    assert caller.project_id == "proj_default"
+    assert keyring.caller({"authorization": value}, administers=True) is caller
+    assert "sk-one" not in repr(caller)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer sk-on"},
+        {"authorization": "Bearer sk-onee"},
+        {"authorization": "Basic sk-one"},
+        {"authorization": "sk-one"},
+        {"authorization": "Bearer \udcff"},
+    ],
+)
+def test_anything_else_is_kept_out(keyring, headers):
+    with pytest.raises(Unauthorized) as caught:
+        keyring.caller(headers)
+    assert caught.value.status == 401
+
+
+async def test_once_there_is_a_key_nobody_is_let_in_without(administration):
+    keyring = Keyring(administration)
+    await keyring.open()
+    key = await create_key(administration, "first")
+    await keyring.refresh()
+
+    assert keyring.caller(bearing(key.value)).key_id == key.stored.id
+    with pytest.raises(Unauthorized):
+        keyring.caller({})
+
+
+async def test_what_another_process_changes_is_known_after_the_next_look(administration, keyring):
+    key = await create_key(administration, "new")
+    with pytest.raises(Unauthorized):
+        keyring.caller(bearing(key.value))
+
+    await keyring.refresh()
+    assert keyring.caller(bearing(key.value)).project_id == "proj_default"
+    await revoke_key(administration, key.stored.id)
+    await keyring.refresh()
+    with pytest.raises(Unauthorized):
+        keyring.caller(bearing(key.value))
+
+
+async def test_keys_outlive_an_outage_and_unknown_ones_are_not_called_wrong(
+    administration, keyring
+):
+    key = await create_key(administration, "app")
+    await keyring.refresh()
+    administration.is_down = True
+    await keyring.refresh()
+
+    assert keyring.caller(bearing(key.value)).key_id == key.stored.id
+    with pytest.raises(Overloaded) as caught:
+        keyring.caller(bearing("sk-made-meanwhile"))
+    assert caught.value.retry_after_s
+
+
+async def test_before_the_first_look_a_server_without_keys_is_not_open(administration):
+    keyring = Keyring(administration)
+    administration.is_down = True
+    await keyring.open()
+
+    with pytest.raises(Overloaded):
+        keyring.caller({})
+    with pytest.raises(Overloaded):
+        keyring.caller(bearing("sk-one"))
+
+
+async def test_a_key_is_good_until_its_time_is_over(administration):
+    now = [1000.0]
+    keyring = Keyring(administration, clock=lambda: now[0])
+    key = new_key("short", project_id="proj_default", lifetime_s=60)
+    now[0] = float(key.stored.created_at)
+    await administration.add_key(CHANGE, key.stored)
+    await keyring.open()
+
+    assert keyring.caller(bearing(key.value))
+    now[0] += 60
+    with pytest.raises(Unauthorized, match="expired"):
+        keyring.caller(bearing(key.value))
+
+
+async def test_an_admin_key_is_for_administering_only(administration, keyring):
+    key = await create_key(administration, "ops", is_admin=True)
+    await keyring.refresh()
+
+    assert keyring.caller(bearing(key.value), administers=True).may_administer
+    with pytest.raises(Forbidden):
+        keyring.caller(bearing(key.value))
+
+
+async def test_when_a_key_was_used_is_told_behind(administration, keyring):
+    key = await create_key(administration, "app")
+    await keyring.refresh()
+    keyring.caller(bearing(key.value))
+    await keyring.refresh()
+
+    stored = await administration.key(key.stored.id, project_id="proj_default")
+    assert stored.last_used_at is not None
+    assert stored.hash != key.value

@@ -1,0 +1,104 @@
+"""Users, invites and the users of projects."""
+
+from pathlib import Path
+
+import openai
+import pytest
+
+from llm_backend.access.shell import create_key
+from llm_backend.store import Database
+from llm_backend.store.administration import Administration
+from tests.controllers.administration.conftest import Client
+
+
+async def key_for(folder: Path, email: str) -> str:
+    """A key as the shell makes it, beside the server."""
+    async with Database.open(f"sqlite:///{folder / 'llm-backend.sqlite3'}") as database:
+        key = await create_key(Administration(database), "laptop", email=email)
+    return key.value
+
+
+async def test_an_invite_is_accepted_by_the_first_key_for_its_address(client: Client, tmp_path):
+    organization = client().admin.organization
+    project = await organization.projects.create(name="Search")
+    invite = await organization.invites.create(
+        email="ada@example.org",
+        role="owner",
+        projects=[{"id": project.id, "role": "owner"}],
+    )
+    await key_for(tmp_path, "ada@example.org")
+    (user,) = (await organization.users.list(emails=["ada@example.org"])).data
+
+    assert invite.status == "pending"
+    assert (await organization.invites.retrieve(invite.id)).status == "accepted"
+    assert user.role == "owner"
+    (member,) = (await organization.projects.users.list(project.id)).data
+    assert (member.id, member.role) == (user.id, "owner")
+    with pytest.raises(openai.ConflictError):
+        await organization.invites.delete(invite.id)
+
+
+async def test_a_user_who_goes_takes_keys_and_memberships_along(client: Client, tmp_path):
+    organization = client().admin.organization
+    project = await organization.projects.create(name="Search")
+    await key_for(tmp_path, "ada@example.org")
+    (user,) = (await organization.users.list()).data
+    await organization.projects.users.create(project.id, user_id=user.id, role="member")
+    deleted = await organization.users.delete(user.id)
+
+    assert deleted.deleted
+    assert (await organization.projects.users.list(project.id)).data == []
+    assert (await organization.projects.api_keys.list("proj_default")).data == []
+
+
+async def test_a_users_roles_are_changed(client: Client, tmp_path):
+    organization = client().admin.organization
+    await key_for(tmp_path, "ada@example.org")
+    (user,) = (await organization.users.list()).data
+    changed = await organization.users.update(user.id, role="owner")
+    member = await organization.projects.users.update(
+        user.id, project_id="proj_default", role="owner"
+    )
+
+    assert changed.role == member.role == "owner"
+    (key,) = (await organization.projects.api_keys.list("proj_default")).data
+    assert key.owner.user.email == "ada@example.org"
+    with pytest.raises(openai.BadRequestError) as refused:
+        await organization.users.update(user.id, role="king")
+    assert refused.value.param == "role"
+
+
+async def test_who_leaves_a_project_loses_its_keys(client: Client, tmp_path):
+    organization = client().admin.organization
+    value = await key_for(tmp_path, "ada@example.org")
+    (user,) = (await organization.users.list()).data
+    await organization.projects.users.delete(user.id, project_id="proj_default")
+
+    with pytest.raises(openai.AuthenticationError):
+        await client(value).models.list()
+    assert (await organization.users.retrieve(user.id)).email == "ada@example.org"
+
+
+async def test_a_user_joins_a_project_once(client: Client, tmp_path):
+    organization = client().admin.organization
+    await key_for(tmp_path, "ada@example.org")
+    users = organization.projects.users
+
+    with pytest.raises(openai.ConflictError):
+        await users.create("proj_default", email="ada@example.org", role="member")
+    with pytest.raises(openai.NotFoundError) as refused:
+        await users.create("proj_default", email="bob@example.org", role="member")
+    assert refused.value.param == "email"
+    with pytest.raises(openai.NotFoundError, match="user-none"):
+        await users.retrieve("user-none", project_id="proj_default")
+
+
+async def test_an_invite_that_is_not_accepted_can_be_taken_back(client: Client):
+    invites = client().admin.organization.invites
+    invite = await invites.create(email="ada@example.org", role="reader")
+    await invites.delete(invite.id)
+
+    assert (await invites.list()).data == []
+    with pytest.raises(openai.BadRequestError) as refused:
+        await invites.create(email="nobody", role="reader")
+    assert refused.value.param == "email"
