@@ -25,6 +25,8 @@ from llm_backend.contract.connexion_app import build_app
 from llm_backend.contract.request import Handler
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.responses.background_worker import ResponseWorker
+from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.mcp import McpKind
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
@@ -35,6 +37,7 @@ from llm_backend.guards import AccessLog, CutOff, HostGuard
 from llm_backend.served_models import ServedModel, check_moderation_model, served_models
 from llm_backend.settings import Settings, SettingsError, load_settings
 from llm_backend.store import (
+    Background,
     Blobs,
     Bucket,
     Chats,
@@ -69,6 +72,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 DATABASE_RETRY_S = 2.0
+RESPONSE_ATTEMPTS = 3  # of servers that ended each time: it may be what ends them
 WARMED = (
     "createChatCompletion",
     "createCompletion",
@@ -213,6 +217,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         files, uploads = _files(settings, database, stack)
         responses = ResponseMemory(Responses(database), Conversations(database))
         stack.push_async_callback(responses.settle)
+        jobs = Jobs(database, lease_s=settings.job_lease_s)
         services = Services(
             settings=settings,
             registry=Registry(local, aliases, upstream),
@@ -222,8 +227,9 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             extractor=_extractor(settings),
             responses=responses,
             uploads=uploads,
-            jobs=Jobs(database, lease_s=settings.job_lease_s),
             server_tools=_server_tools(settings),
+            jobs=jobs,
+            background=BackgroundResponses(Background(database, jobs)),
             metrics=metrics,
             administration=administration,
             keyring=keyring,
@@ -277,7 +283,15 @@ def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tup
 
 def _job_kinds(services: Services) -> Sequence[JobKind]:
     """What is done besides requests, and by whom."""
-    return ()
+    if not services.registry.local:
+        return ()
+    responses = JobKind(
+        name=Background.JOB,
+        worker=ResponseWorker(services),
+        at_once=services.settings.background_limit,
+        attempts=RESPONSE_ATTEMPTS,
+    )
+    return [responses]
 
 
 def _extractor(settings: Settings) -> Extractor:

@@ -276,6 +276,9 @@ class Settings(BaseSettings):
     inputs_limit: int = Field(
         2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
     )
+    background_limit: int = Field(
+        8, ge=1, description="Responses in the background that one process answers at once."
+    )
     tool_calls_limit: int = Field(
         32,
         ge=0,

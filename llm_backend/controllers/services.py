@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llm_backend.access import Keyring
 from llm_backend.backends.registry import Registry
 from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.extraction import Extractor
@@ -32,6 +33,7 @@ class Services:
     files: Files
     extractor: Extractor
     responses: ResponseMemory
+    background: BackgroundResponses
     uploads: Uploads
     jobs: Jobs
     server_tools: ServerTools

@@ -13,6 +13,7 @@ from llm_backend.store import (
     OldSchema,
     StoreError,
     StoreUnavailable,
+    Unfinished,
     UnknownCursor,
     UnknownSchema,
     Unstorable,
@@ -50,7 +51,7 @@ def store_errors_translated(
         raise errors.NotFound(f"No {thing} has the id `{error.id}`.") from error
     except (UnknownCursor, Unstorable, BadParts, WrongDigest) as error:
         raise errors.InvalidRequest(str(error), param=_FIELDS.get(type(error))) from error
-    except UploadClosed as error:
+    except (UploadClosed, Unfinished) as error:
         raise errors.Conflict(str(error)) from error
     except UploadFull as error:
         raise errors.TooLarge(str(error), param="data") from error

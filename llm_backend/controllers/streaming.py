@@ -41,7 +41,7 @@ async def event_stream(
     here so that `chunks` has begun and frees what it holds, even if the client leaves before
     anything was sent.
     """
-    first = await anext(chunks)
+    first = await anext(chunks, None)
     return StreamingResponse(
         _events(first, chunks, ending, failure),
         media_type="text/event-stream",
@@ -50,14 +50,15 @@ async def event_stream(
 
 
 async def _events(
-    first: Chunk,
+    first: Chunk | None,
     chunks: AsyncGenerator[Chunk, None],
     ending: bytes,
     failure: Callable[[ApiError], bytes],
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(chunks):
         try:
-            yield _encoded(first)
+            if first is not None:
+                yield _encoded(first)
             async for chunk in chunks:
                 yield _encoded(chunk)
         except ApiError as error:

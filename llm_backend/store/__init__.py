@@ -1,5 +1,6 @@
 """What is remembered: one SQL model, on SQLite or PostgreSQL, spoken to in values of our own."""
 
+from llm_backend.store.background import Background
 from llm_backend.store.chats import Chats
 from llm_backend.store.conversations import Conversations
 from llm_backend.store.database import Database
@@ -17,6 +18,7 @@ from llm_backend.store.errors import (
     StoreFull,
     StoreLocked,
     StoreUnavailable,
+    Unfinished,
     UnknownCursor,
     UnknownSchema,
     Unstorable,
@@ -32,12 +34,19 @@ from llm_backend.store.responses import Responses
 from llm_backend.store.schema import check_schema, migrate
 from llm_backend.store.stored_chat import ChatStatus, StoredChat, StoredMessage
 from llm_backend.store.stored_file import StoredFile
-from llm_backend.store.stored_response import StoredConversation, StoredItem, StoredResponse
+from llm_backend.store.stored_response import (
+    Events,
+    Standing,
+    StoredConversation,
+    StoredItem,
+    StoredResponse,
+)
 from llm_backend.store.stored_upload import PartLimits, StoredPart, StoredUpload, UploadStatus
 from llm_backend.store.sweeping import sweep_forever
 from llm_backend.store.uploads import Uploads
 
 __all__ = [
+    "Background",
     "BadParts",
     "Blob",
     "BlobGone",
@@ -49,6 +58,7 @@ __all__ = [
     "Conversations",
     "Database",
     "Duplicate",
+    "Events",
     "Files",
     "Job",
     "JobKind",
@@ -63,6 +73,7 @@ __all__ = [
     "Page",
     "PartLimits",
     "Responses",
+    "Standing",
     "StoreDeadlock",
     "StoreError",
     "StoreFull",
@@ -76,6 +87,7 @@ __all__ = [
     "StoredPart",
     "StoredResponse",
     "StoredUpload",
+    "Unfinished",
     "UnknownCursor",
     "UnknownSchema",
     "Unstorable",

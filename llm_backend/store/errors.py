@@ -16,6 +16,7 @@
     |- UploadFull         it has as many parts or bytes as it may
     |- BadParts           these parts do not make the upload
     |- WrongDigest        the bytes are not those that the client means
+    |- Unfinished         the response has not ended yet
     |- LeaseLost          somebody else has taken the job up, or it has been removed
     |- BlobGone           written too slowly: its bytes have been given up meanwhile
     `- Unstorable         a value that no column can hold
@@ -38,6 +39,7 @@ __all__ = [
     "StoreFull",
     "StoreLocked",
     "StoreUnavailable",
+    "Unfinished",
     "UnknownCursor",
     "UnknownSchema",
     "Unstorable",
@@ -125,6 +127,14 @@ class BadParts(StoreError):
 
 class WrongDigest(StoreError):
     """The bytes are not those that the client means."""
+
+
+class Unfinished(StoreError):
+    """The response is queued or in progress: nothing can go on from it yet."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"The response `{id}` has not ended yet.")
+        self.id = id
 
 
 class LeaseLost(StoreError):

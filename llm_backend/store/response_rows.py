@@ -7,18 +7,31 @@ from sqlalchemy.exc import IntegrityError
 
 from llm_backend.store import conversation_rows, item_rows
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Duplicate, Missing, UnknownCursor
+from llm_backend.store.errors import Duplicate, Missing, Unfinished, UnknownCursor
 from llm_backend.store.pages import Page, PageRequest, fetch
 from llm_backend.store.stored_chat import Body
 from llm_backend.store.stored_response import StoredItem, StoredResponse
 from llm_backend.store.tables import items, response_items, responses
 from llm_backend.store.translation import is_taken
 
-__all__ = ["add", "context", "find_input", "forget", "get_body"]
+__all__ = [
+    "ACTIVE",
+    "add",
+    "context",
+    "find_input",
+    "forget",
+    "get_body",
+    "hold_items",
+    "input_items",
+]
 
 
-def add(connection: Connection, response: StoredResponse) -> None:
-    """Insert the response with its items, and append those to its conversation if it has one.
+ACTIVE = ("queued", "in_progress")
+
+
+def add(connection: Connection, response: StoredResponse) -> int:
+    """Insert the response with its items, and append those to its conversation if it has one and
+    they are complete; its sequence number.
 
     Raises `Duplicate`, and `Missing` if the conversation has been deleted meanwhile.
     """
@@ -39,10 +52,40 @@ def add(connection: Connection, response: StoredResponse) -> None:
         if is_taken(error):
             raise Duplicate(response.id) from error
         raise
-    _hold(connection, seq, response)
-    if response.conversation_id is not None:
+    hold_items(connection, seq, response.input, is_output=False)
+    hold_items(connection, seq, response.output, start=len(response.input))
+    if response.conversation_id is not None and response.status not in ACTIVE:
         added = [*response.input, *response.output]
         conversation_rows.add_items(connection, response.conversation_id, added)
+    return int(seq)
+
+
+def hold_items(
+    connection: Connection,
+    seq: int,
+    held: Sequence[StoredItem],
+    *,
+    start: int = 0,
+    is_output: bool = True,
+) -> None:
+    """These are items of the response, from position `start` on."""
+    rows = [
+        {
+            "response_seq": seq,
+            "position": position,
+            "item_seq": item_seq,
+            "is_output": is_output,
+        }
+        for position, item_seq in enumerate(item_rows.add(connection, held), start)
+    ]
+    if rows:
+        connection.execute(insert(response_items), rows)
+
+
+def input_items(connection: Connection, seq: int) -> list[StoredItem]:
+    """All input items of a response, in order."""
+    held = _input_of(seq).order_by(response_items.c.position)
+    return [item_rows.item_of(row) for row in connection.execute(held)]
 
 
 def get_body(connection: Connection, id: str) -> Body:
@@ -66,8 +109,10 @@ def forget(connection: Connection, id: str) -> None:
 
 def context(connection: Connection, id: str) -> list[StoredItem]:
     """All items up to the end of this response: those of the responses that it goes on from, or of
-    its conversation, and its own. Raises `Missing` for it or one of those."""
+    its conversation, and its own. Raises `Missing` for it or one of those, and `Unfinished`."""
     first = select(
+        responses.c.id,
+        responses.c.status,
         responses.c.seq,
         responses.c.previous_id,
         responses.c.conversation_id,
@@ -76,6 +121,8 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
     chain = first.cte("chain", recursive=True)
     chain = chain.union_all(
         select(
+            responses.c.id,
+            responses.c.status,
             responses.c.seq,
             responses.c.previous_id,
             responses.c.conversation_id,
@@ -85,6 +132,9 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
     links = connection.execute(select(chain)).all() if is_text(id) else []
     if not links:
         raise Missing(id)
+    for link in links:
+        if link.status in ACTIVE:
+            raise Unfinished(link.id)
     oldest = max(links, key=lambda link: link.age)
     if oldest.previous_id is not None:
         raise Missing(oldest.previous_id)
@@ -115,21 +165,6 @@ def find_input(connection: Connection, request: PageRequest, id: str) -> Page[St
     keys = (response_items.c.position,)
     rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
     return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
-
-
-def _hold(connection: Connection, seq: int, response: StoredResponse) -> None:
-    held: Sequence[StoredItem] = [*response.input, *response.output]
-    rows = [
-        {
-            "response_seq": seq,
-            "position": position,
-            "item_seq": item_seq,
-            "is_output": position >= len(response.input),
-        }
-        for position, item_seq in enumerate(item_rows.add(connection, held))
-    ]
-    if rows:
-        connection.execute(insert(response_items), rows)
 
 
 def _seq(connection: Connection, id: str) -> int:

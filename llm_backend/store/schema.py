@@ -21,6 +21,7 @@ REVISIONS = (
     "0004",
     "0005",
     "0006",
+    "0007",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from llm_backend.store.stored_chat import Body
 
-__all__ = ["StoredConversation", "StoredItem", "StoredResponse"]
+__all__ = ["Events", "Standing", "StoredConversation", "StoredItem", "StoredResponse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +43,21 @@ class StoredResponse:
     previous_id: str | None = None
     conversation_id: str | None = None
     owner: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """Events of a response, each as one line of JSON, in order; and the number of the last one."""
+
+    lines: Sequence[str] = ()
+    last_number: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A response that is being answered in the background: the object as it was, its input, and the
+    number of the last event that was told of it, None where no events are kept."""
+
+    body: Body
+    input: Sequence[StoredItem]
+    last_number: int | None

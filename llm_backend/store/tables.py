@@ -44,6 +44,7 @@ __all__ = [
     "jobs",
     "loose_blobs",
     "metadata",
+    "response_events",
     "response_items",
     "responses",
     "stored_object",
@@ -218,4 +219,13 @@ response_items = Table(
     Column("position", Integer, primary_key=True, autoincrement=False),
     _held_item(),
     Column("is_output", Boolean, nullable=False),
+)
+
+# What was told of a response that is answered in the background, some events in each row.
+response_events = Table(
+    "response_events",
+    metadata,
+    _part_of(responses, "response_seq"),
+    Column("last_number", Integer, primary_key=True, autoincrement=False),
+    Column("events", Text, nullable=False),  # one a line, as JSON
 )

@@ -1,5 +1,7 @@
 """Responses, answered by a local model or relayed; and how long their input would be."""
 
+from typing import Any
+
 from starlette.responses import Response
 
 from llm_backend import errors
@@ -7,6 +9,11 @@ from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import relay
+from llm_backend.controllers.responses.background import (
+    FROM_THE_START,
+    begin_in_background,
+    failure_event,
+)
 from llm_backend.controllers.responses.question import asked
 from llm_backend.controllers.responses.request import named_as_sent
 from llm_backend.controllers.responses.turn import ResponseTurn
@@ -15,6 +22,8 @@ from llm_backend.controllers.streaming import event_stream, unless_gone
 
 __all__ = ["create_response", "getinputtokencounts"]
 
+Json = dict[str, Any]
+
 
 async def create_response(services: Services, request: Request) -> Response:
     """`POST /responses`"""
@@ -22,6 +31,8 @@ async def create_response(services: Services, request: Request) -> Response:
     model = _model(services, request)
     if model is None:
         return await relay(services, request)
+    if body.get("background"):
+        return await _in_background(services, body)
     turn = await unless_gone(request, ResponseTurn.begin(services, model, body))
     if body.get("stream"):
         return await event_stream(turn.events(), ending=b"", failure=turn.error_event)
@@ -38,6 +49,14 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
         with named_as_sent():
             count = await model.prompt_tokens(question.chat)
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
+
+
+async def _in_background(services: Services, body: Json) -> Response:
+    response = await begin_in_background(services, body)
+    if not body.get("stream"):
+        return JsonResponse(response)
+    events = services.background.events(response["id"], FROM_THE_START)
+    return await event_stream(events, ending=b"", failure=failure_event)
 
 
 def _model(services: Services, request: Request) -> LocalModel | None:

@@ -14,6 +14,7 @@ from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
 from llm_backend.controllers.render import token_object
 from llm_backend.controllers.responses.items import new_id, shown_item
 from llm_backend.controllers.responses.server_tools import Begun, Ended, Step, Told
+from llm_backend.errors import ApiError, InvalidRequest
 
 __all__ = ["ResponseState"]
 
@@ -40,7 +41,9 @@ class _Open:
 
 
 class ResponseState:
-    """One response in the making. `head` holds what does not change: id, creation, what was asked.
+    """One response in the making. `head` holds what does not change: id, creation, what was asked;
+    `include` says what of its items clients see, `annotate` what belongs to a message's text, and
+    `number` how many events of it have been told before.
 
     Each method gives the events of what happened, in order, to be sent before the next is called;
     `response` is the object as it stands.
@@ -52,6 +55,7 @@ class ResponseState:
         *,
         include: Sequence[str] = (),
         annotate: Annotate = _unannotated,
+        number: int = 0,
     ) -> None:
         self._head = head
         self._include = include
@@ -60,7 +64,7 @@ class ResponseState:
         self._output: list[Json] = []
         self._open: _Open | None = None
         self._end: Json = {}
-        self._number = 0
+        self._number = number
 
     @property
     def output(self) -> Sequence[Json]:
@@ -86,11 +90,21 @@ class ResponseState:
         }
 
     def start(self) -> list[Json]:
-        """It exists."""
+        """It exists, and is being answered."""
+        return [self._event("response.created", response=self.shown), self.proceed()]
+
+    def queue(self) -> list[Json]:
+        """It exists, and will be answered."""
+        self._status = "queued"
         return [
             self._event("response.created", response=self.shown),
-            self._event("response.in_progress", response=self.shown),
+            self._event("response.queued", response=self.shown),
         ]
+
+    def proceed(self) -> Json:
+        """It is being answered."""
+        self._status = "in_progress"
+        return self._event("response.in_progress", response=self.shown)
 
     def take(self, delta: ChatDelta) -> list[Json]:
         """What the model said next. Its end is told by `finish`, not here."""
@@ -131,23 +145,26 @@ class ResponseState:
             self._end["completed_at"] = completed_at
         return events
 
-    def fail(self, message: str) -> list[Json]:
+    def fail(self, error: ApiError) -> list[Json]:
         """The answer cannot go on, or not be kept. What is still to tell is `end`."""
         events = self._close("incomplete")
         self._status = "failed"
-        self._end = {"error": {"code": "server_error", "message": message}}
+        code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+        self._end = {"error": {"code": code, "message": error.message}}
         return events
 
     def end(self) -> Json:
-        """The last event: the response as it ended."""
-        return self._event(f"response.{self._status}", response=self.shown)
+        """The last event: the response as it ended. Its number is not used up, so that it can be
+        taken back as long as it has not been told."""
+        kind = f"response.{self._status}"
+        return {"type": kind, "sequence_number": self._number, "response": self.shown}
 
     def error(self, code: str, message: str, param: str | None) -> Json:
         """The stream breaks off, as the server failed."""
         return self._event("error", code=code, message=message, param=param)
 
     def leave(self) -> None:
-        """The client has left: what was said until now is all there will be."""
+        """Nobody wants it any more: what was said until now is all there will be."""
         self._close("incomplete")
         self._status = "cancelled"
 

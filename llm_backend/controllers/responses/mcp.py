@@ -52,6 +52,7 @@ class McpKind(ToolKind):
 
     type = "mcp"
     items = ("mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response")
+    may_be_repeated = False  # what the call of a foreign tool does is not known
 
     def __init__(self, urls: Collection[str], *, timeout_s: float) -> None:
         self._urls = {url.rstrip("/") for url in urls}

@@ -52,6 +52,8 @@ class ResponseMemory:
                 items = await self.responses.said_before(
                     previous_id=previous_id, conversation_id=conversation_id
                 )
+        except errors.Conflict as error:
+            raise errors.InvalidRequest(error.message, param="previous_response_id") from error
         except errors.NotFound as error:
             is_conversation = previous_id is None
             kind = "conversation" if is_conversation else "previous_response"

@@ -45,11 +45,15 @@ class Question:
 
 
 @asynccontextmanager
-async def asked(services: Services, body: Mapping[str, Any]) -> AsyncIterator[Question]:
-    """The question that this body asks, its tools open. Raises `ApiError` that names the field."""
+async def asked(
+    services: Services, body: Mapping[str, Any], own: Sequence[Json] | None = None
+) -> AsyncIterator[Question]:
+    """The question that this body asks, its tools open; `own` are the items of its input where they
+    are known. Raises `ApiError` that names the field."""
     refuse_others(body)
     before = await services.responses.said_before(body)
-    own = await services.responses.input_items(body.get("input"))
+    if own is None:
+        own = await services.responses.input_items(body.get("input"))
     model = services.registry.for_model(body["model"])
     async with services.server_tools.opened(body, [*before, *own]) as tools:
         fields, places = chat_tools(body, tools)

@@ -25,7 +25,7 @@ HONOURED = {
     *SAME, "input", "instructions", "previous_response_id", "conversation", "tools", "tool_choice",
     "text", "reasoning", "max_output_tokens", "top_logprobs", "include", "store", "metadata",
     "stream", "stream_options", "truncation",
-    "max_tool_calls",
+    "max_tool_calls", "background",
 }  # fmt: skip
 LOGPROBS = "message.output_text.logprobs"
 

@@ -139,6 +139,9 @@ class ToolKind(ABC):
     items: Collection[str] = ()
     """The types of items that it makes or is sent, and alone can read."""
 
+    may_be_repeated: bool = True
+    """Whether a call may be run again by a server that takes up what another had begun."""
+
     @abstractmethod
     def open(self, asked: Asked) -> AbstractAsyncContextManager[ServerTool]:
         """The tool for one response, while that is being answered. The context may be left in
@@ -193,6 +196,11 @@ class ServerTools:
     def __init__(self, kinds: Sequence[ToolKind] = ()) -> None:
         self._kinds = {kind.type: kind for kind in kinds}
         self._readers = {type: kind.messages for kind in kinds for type in kind.items}
+
+    def may_be_repeated(self, body: Item) -> bool:
+        """Whether a request may be answered again when nobody knows which calls have been run."""
+        kinds = [self._kinds.get(tool["type"]) for tool in body.get("tools") or ()]
+        return all(kind is None or kind.may_be_repeated for kind in kinds)
 
     @asynccontextmanager
     async def opened(self, body: Item, items: Sequence[Item]) -> AsyncIterator[OpenTools]:

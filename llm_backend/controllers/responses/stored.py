@@ -1,13 +1,18 @@
 """Responses that are kept: shown again, listed from, forgotten, cancelled."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from starlette.responses import Response
 
 from llm_backend import errors
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.responses.background import FROM_THE_START, failure_event
 from llm_backend.controllers.responses.items import item_list, shown_item
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.streaming import event_stream
 
 __all__ = ["cancel_response", "delete_response", "get_response", "list_input_items"]
 
@@ -16,33 +21,32 @@ DEFAULT_LIMIT = 20  # the document's
 
 @kept_here("response", "response_id")
 async def get_response(services: Services, request: Request) -> Response:
-    """`GET /responses/{response_id}`"""
-    body = await services.responses.responses.get(request.path["response_id"])
-    if request.query.get("stream"):
-        raise errors.UnsupportedField(
-            "Only responses that were created with `background` and `stream` are streamed again.",
-            param="stream",
-        )
-    include = request.query.get("include") or ()
-    return JsonResponse({**body, "output": [shown_item(one, include) for one in body["output"]]})
+    """`GET /responses/{response_id}`: as it stands, or its events, told again from any of them."""
+    response_id, query = request.path["response_id"], request.query
+    if query.get("stream"):
+        return await _told_again(services, response_id, query)
+    body = await services.responses.responses.get(response_id)
+    return JsonResponse(_shown(body, query.get("include") or ()))
 
 
 @kept_here("response", "response_id")
 async def delete_response(services: Services, request: Request) -> Response:
-    """`DELETE /responses/{response_id}`"""
+    """`DELETE /responses/{response_id}`: one that is still being answered is stopped, too."""
     response_id = request.path["response_id"]
-    await services.responses.responses.delete(response_id)
+    await services.background.delete(response_id)
     return JsonResponse({"id": response_id, "object": "response", "deleted": True})
 
 
 @kept_here("response", "response_id")
 async def cancel_response(services: Services, request: Request) -> Response:
-    """`POST /responses/{response_id}/cancel`"""
+    """`POST /responses/{response_id}/cancel`: as it is then, also if it had ended before."""
     response_id = request.path["response_id"]
-    await services.responses.responses.get(response_id)
-    raise errors.InvalidRequest(
-        f"`{response_id}` was not created with `background`, so it cannot be cancelled."
-    )
+    body = await services.background.cancel(response_id)
+    if not body.get("background"):
+        raise errors.InvalidRequest(
+            f"`{response_id}` was not created with `background`, so it cannot be cancelled."
+        )
+    return JsonResponse(_shown(body))
 
 
 @kept_here("response", "response_id")
@@ -56,3 +60,28 @@ async def list_input_items(services: Services, request: Request) -> Response:
         order=query.get("order", "desc"),
     )
     return JsonResponse(item_list(page, query.get("include") or ()))
+
+
+async def _told_again(services: Services, response_id: str, query: Mapping[str, Any]) -> Response:
+    if query.get("include_obfuscation"):
+        raise errors.UnsupportedField(
+            "Streams of local models are not obfuscated; leave `include_obfuscation` out.",
+            param="include_obfuscation",
+        )
+    if query.get("include"):
+        raise errors.UnsupportedField(
+            "Events are told again as they were: `include` belongs to the request that made them.",
+            param="include",
+        )
+    if not await services.background.tells(response_id):
+        raise errors.InvalidRequest(
+            "Only responses that were created with `background` and `stream` are streamed again.",
+            param="stream",
+        )
+    after = query.get("starting_after")
+    events = services.background.events(response_id, FROM_THE_START if after is None else after)
+    return await event_stream(events, ending=b"", failure=failure_event)
+
+
+def _shown(body: Mapping[str, Any], include: Sequence[str] = ()) -> Mapping[str, Any]:
+    return {**body, "output": [shown_item(one, include) for one in body["output"]]}

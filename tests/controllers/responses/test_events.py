@@ -9,6 +9,7 @@ from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.request import repeated_fields
+from llm_backend.errors import Internal, Overloaded
 
 HEAD = {
     "id": "resp_1", "object": "response", "created_at": 1, "background": False,
@@ -96,7 +97,7 @@ def test_an_answer_that_fails_keeps_what_was_said():
     state = ResponseState(HEAD)
     state.start()
     state.take(ChatDelta(choice=0, content="so"))
-    state.fail("It broke.")
+    state.fail(Internal("It broke."))
 
     assert state.end()["type"] == "response.failed"
     assert state.response["error"] == {"code": "server_error", "message": "It broke."}
@@ -113,7 +114,11 @@ def test_the_logprobs_of_reasoning_open_no_message():
 def test_a_response_that_could_not_be_kept_is_failed_with_contiguous_numbers():
     state = ResponseState(HEAD)
     events = [*state.start(), *state.take(ChatDelta(choice=0, content="so"))]
-    events += [*state.finish("stop", USAGE, 2), *state.fail("It was not stored."), state.end()]
+    events += [
+        *state.finish("stop", USAGE, 2),
+        *state.fail(Overloaded("It was not stored.")),
+        state.end(),
+    ]
 
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert events[-1]["type"] == "response.failed"

@@ -58,7 +58,6 @@ def test_logprobs_are_asked_for_by_number_or_by_name():
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"background": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"truncation": "auto"}, "truncation"),
         ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),

@@ -21,6 +21,7 @@ from llm_backend.controllers.responses.server_tools import (
 )
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import InvalidRequest, Overloaded
+from tests.controllers.responses.scripted import Answer, Model, saying
 
 validate = Validators(load_document()).event_validator("createResponse")
 CLIENTS = {"type": "function", "name": "mine", "parameters": {"type": "object"}, "strict": False}
@@ -87,36 +88,6 @@ class LookupKind(ToolKind):
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 
 
-class Answer:
-    """Says what it was given."""
-
-    def __init__(self, *deltas, tokens=5) -> None:
-        self._deltas = deltas
-        self.usage = Usage(prompt_tokens=10, completion_tokens=tokens)
-        self.closed = 0
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        self.closed += 1
-
-    async def chat(self, _chat):
-        for delta in self._deltas:
-            yield delta
-
-
-class Model:
-    """Answers once with each."""
-
-    def __init__(self, *answers) -> None:
-        self.answers, self.asked = list(answers), []
-
-    async def chat(self, chat):
-        self.asked.append(chat)
-        return self.answers[len(self.asked) - 1]
-
-
 class Memory:
     def __init__(self) -> None:
         self.kept = []
@@ -147,10 +118,6 @@ def calling(*names):
         *(ChatDelta(choice=0, tool_calls=[call]) for call in calls),
         ChatDelta(choice=0, finish_reason="tool_calls"),
     )
-
-
-def saying(text="It is 42."):
-    return Answer(ChatDelta(choice=0, content=text), ChatDelta(choice=0, finish_reason="stop"))
 
 
 async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):

@@ -1,0 +1,128 @@
+"""A question that a model has taken, and the response that its answer makes."""
+
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from llm_backend.backends.base import ChatDelta, Usage
+from llm_backend.controllers.chat_deltas import Transcript
+from llm_backend.controllers.responses.events import ResponseState
+from llm_backend.controllers.responses.memory import conversation_of
+from llm_backend.controllers.responses.question import Question
+from llm_backend.controllers.responses.request import named_as_sent, repeated_fields
+from llm_backend.controllers.responses.rounds import Happening, Model, RoundOver, Rounds
+from llm_backend.controllers.services import Services
+
+__all__ = ["Answering", "answered", "new_head"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+
+def new_head(body: Body, *, is_stored: bool) -> Json:
+    """What does not change of a new response."""
+    conversation_id = conversation_of(body)
+    return {
+        "id": f"resp_{uuid.uuid4().hex}",
+        "object": "response",
+        "created_at": int(time.time()),
+        "background": bool(body.get("background")),
+        "conversation": None if conversation_id is None else {"id": conversation_id},
+        **repeated_fields(body, is_stored=is_stored),
+    }
+
+
+@asynccontextmanager
+async def answered(
+    services: Services, model: Model, question: Question, head: Body, *, number: int = 0
+) -> AsyncIterator["Answering"]:
+    """The answer to a question, admitted by the model; of which so many events have been told.
+    Leaving this frees what it holds in the engine."""
+    limit = _calls_limit(services, question.body)
+    state = ResponseState(
+        head,
+        include=question.body.get("include") or (),
+        annotate=question.tools.annotations,
+        number=number,
+    )
+    async with Rounds(model, question, calls_limit=limit) as rounds:
+        with named_as_sent():
+            await rounds.admit()
+        yield Answering(question, rounds, state)
+
+
+class Answering:
+    """What happens in the rounds of a response, taken by its state: as events, or at once."""
+
+    def __init__(self, question: Question, rounds: Rounds, state: ResponseState) -> None:
+        self.question = question
+        self.state = state
+        self._rounds = rounds
+
+    async def events(self) -> AsyncGenerator[Json, None]:
+        """All events but the last, which is the state's `end`."""
+        async with aclosing(self._rounds.said(self._output)) as said:
+            async for happening in said:
+                for event in self._take(happening):
+                    yield event
+        for event in self._finish():
+            yield event
+
+    async def whole(self) -> None:
+        """Take all that happens. What the model says is joined first: its pieces are of no use
+        where nobody reads them."""
+        transcript = Transcript()
+
+        def said_until_now() -> Sequence[Json]:
+            nonlocal transcript
+            for delta in transcript.deltas():
+                self.state.take(delta)
+            transcript = Transcript()
+            return self._output()
+
+        try:
+            async with aclosing(self._rounds.said(said_until_now)) as said:
+                async for happening in said:
+                    if isinstance(happening, ChatDelta):
+                        transcript.add(happening)
+                    else:
+                        said_until_now()
+                        self._take(happening)
+        finally:
+            said_until_now()
+        self._finish()
+
+    def _output(self) -> Sequence[Json]:
+        return self.state.output
+
+    def _take(self, happening: Happening) -> list[Json]:
+        match happening:
+            case ChatDelta():
+                return self.state.take(happening)
+            case RoundOver():
+                return self.state.pause()
+            case _:
+                return self.state.tell(happening)
+
+    def _finish(self) -> list[Json]:
+        usage = _usage(self._rounds.usage)
+        return self.state.finish(self._rounds.reason, usage, int(time.time()))
+
+
+def _calls_limit(services: Services, body: Body) -> int:
+    """How many calls of the server's tools may be run."""
+    limit = services.settings.tool_calls_limit
+    wanted = body.get("max_tool_calls")
+    return limit if wanted is None else min(limit, int(wanted))
+
+
+def _usage(usage: Usage) -> Json:
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }

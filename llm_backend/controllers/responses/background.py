@@ -1,0 +1,71 @@
+"""Responses in the background: taken down and queued, to be answered by whoever claims them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from llm_backend import errors
+from llm_backend.controllers.responses.answering import new_head
+from llm_backend.controllers.responses.event_log import as_lines
+from llm_backend.controllers.responses.events import ResponseState
+from llm_backend.controllers.responses.memory import conversation_of, stored_items
+from llm_backend.controllers.responses.question import asked
+from llm_backend.controllers.services import Services
+from llm_backend.sse import encode
+from llm_backend.store import Events, StoredResponse
+
+__all__ = ["FROM_THE_START", "begin_in_background", "failure_event"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+FROM_THE_START = -1  # the number before the first event's
+
+
+async def begin_in_background(services: Services, body: Json) -> Json:
+    """Take the response down, to be answered; the response as it stands. What is wrong with the
+    request is said now."""
+    _check_kept(services, body)
+    async with asked(services, body) as question:
+        own = question.own
+    state = ResponseState(new_head(body, is_stored=True), include=body.get("include") or ())
+    events = state.queue()
+    told = as_lines(events) if body.get("stream") else Events()
+    response = state.response
+    stored = StoredResponse(
+        id=response["id"],
+        created_at=response["created_at"],
+        model=response["model"],
+        status=response["status"],
+        body=response,
+        input=stored_items(own),
+        previous_id=body.get("previous_response_id"),
+        conversation_id=conversation_of(body),
+    )
+    details = {name: value for name, value in body.items() if name != "input"}  # which is stored
+    await services.background.add(stored, details, told)
+    return response
+
+
+def failure_event(error: errors.ApiError) -> bytes:
+    """What a stream of events told again ends with if it breaks. It has a number of its own: the
+    next event is still to be told."""
+    event = {
+        "type": "error",
+        "sequence_number": 0,
+        "code": error.code,
+        "message": error.message,
+        "param": error.param,
+    }
+    return encode(orjson.dumps(event), "error")
+
+
+def _check_kept(services: Services, body: Body) -> None:
+    """Only what is kept can be answered in the background."""
+    if body.get("store") is False:
+        raise errors.InvalidRequest(
+            "A response in the background is kept until its client asks for it: leave `store` out.",
+            param="store",
+        )
+    services.memory.wants({**body, "store": True})  # raises where nothing is kept

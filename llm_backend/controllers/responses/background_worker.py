@@ -1,0 +1,179 @@
+"""Answers the responses that are queued in the background.
+
+A response that nobody streams may be answered again after a crash, as nothing of it has been told.
+One whose events have been told cannot be told otherwise: it ends `failed`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any
+
+from llm_backend import errors
+from llm_backend.backends.local import LocalModel
+from llm_backend.controllers.responses.answering import Answering, answered
+from llm_backend.controllers.responses.event_log import EventLog, as_lines
+from llm_backend.controllers.responses.events import ResponseState
+from llm_backend.controllers.responses.memory import stored_items
+from llm_backend.controllers.responses.question import Question, asked
+from llm_backend.controllers.services import Services
+from llm_backend.store import Events, Job, Missing, Standing, StoreError, StoreUnavailable
+
+__all__ = ["ResponseWorker"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+QUEUED, IN_PROGRESS = 1, 2  # the numbers of these events
+PATIENCE_S = 600.0  # with a model that is overloaded or cannot be loaded
+ELSEWHERE_S = 6.0  # until a model that is not here is asked for again: others look every five
+RETRY_S = 2.0  # while the database cannot be used
+
+log = logging.getLogger(__name__)
+
+
+class ResponseWorker:
+    """The worker of response jobs; their details are the request's body without its input."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def work(self, job: Job) -> None:
+        """Answer one, from the start. A neighbour may have the model that is not here; if none has,
+        the job is given up after some attempts."""
+        model = self._local(job.details["model"])
+        if model is None:
+            await self._services.jobs.give_back(job, delay_s=ELSEWHERE_S, counts=True)
+        elif standing := await self._services.background.begin(job):
+            await _Answer(self._services, job, standing).give(model)
+
+    async def give_up(self, job: Job) -> None:
+        """It was begun too often."""
+        is_here = self._local(job.details["model"]) is not None
+        why = "The server has ended each time while it answered this; ask for less."
+        gone = f"The model `{job.details['model']}` is not served any more."
+        if standing := await self._services.background.begin(job):
+            answer = _Answer(self._services, job, standing)
+            await answer.fail(errors.Internal(why if is_here else gone))
+
+    def _local(self, name: str) -> LocalModel | None:
+        try:
+            return self._services.registry.for_model(name)
+        except errors.ModelNotFound:
+            return None
+
+
+class _Answer:
+    """One response being answered, and told as far as it is to be streamed."""
+
+    def __init__(self, services: Services, job: Job, standing: Standing) -> None:
+        self._services = services
+        self._background = services.background
+        self._job = job
+        self._head = standing.body
+        self._own = [dict(stored.item) for stored in standing.input]
+        self._last_number = standing.last_number
+        self._is_streamed = standing.last_number is not None
+        self._number = 0 if standing.last_number is None else standing.last_number + 1
+
+    async def give(self, model: LocalModel) -> None:
+        """Answer it; it has ended, and the job with it, on return."""
+        async with EventLog(self._append) as told:
+            state = await self._answered(model, told)
+            await self._end(state, await told.rest())
+
+    async def fail(self, error: errors.ApiError) -> None:
+        """It has failed before it could be answered."""
+        state = ResponseState(self._head, number=self._number)
+        state.fail(error)
+        await self._end(state, ())
+
+    async def _answered(self, model: LocalModel, told: EventLog) -> ResponseState:
+        """The response as it ended; all its events but the last are in the log."""
+        state, body = ResponseState(self._head, number=self._number), self._job.details
+        try:
+            self._check_repeatable()
+            async with (
+                asked(self._services, body, self._own) as question,
+                self._admitted(model, question) as answering,
+            ):
+                state = answering.state
+                await (self._tell(answering, told) if self._is_streamed else answering.whole())
+        except errors.ApiError as error:
+            events = state.fail(error)
+            told.add(events if self._is_streamed else ())
+        except asyncio.CancelledError:
+            await self._leave(state)
+            raise
+        return state
+
+    def _check_repeatable(self) -> None:
+        """Raises `Internal` where it was begun before, and cannot be begun again."""
+        was_told = self._number > IN_PROGRESS + 1
+        was_begun = self._head["status"] == "in_progress"
+        may_repeat = self._services.server_tools.may_be_repeated(self._job.details)
+        if was_told or (was_begun and not may_repeat):
+            raise errors.Internal("The server ended while it answered this; ask again.")
+
+    @asynccontextmanager
+    async def _admitted(self, model: LocalModel, question: Question) -> AsyncIterator[Answering]:
+        """The answer, once the model takes the question."""
+        until = time.monotonic() + PATIENCE_S
+        async with AsyncExitStack() as stack:
+            while True:
+                taking = answered(self._services, model, question, self._head, number=self._number)
+                try:
+                    answering = await stack.enter_async_context(taking)
+                    break
+                except errors.Overloaded as error:
+                    if time.monotonic() > until:
+                        raise
+                    await asyncio.sleep(error.retry_after_s or RETRY_S)
+            yield answering
+
+    async def _tell(self, answering: Answering, told: EventLog) -> None:
+        if self._last_number == QUEUED:
+            told.add([answering.state.proceed()])
+        async with aclosing(answering.events()) as events:
+            async for event in events:
+                told.add([event])
+
+    async def _append(self, told: Events) -> None:
+        await _durably(lambda: self._background.append(self._job, told))
+
+    async def _end(self, state: ResponseState, rest: Sequence[Body]) -> None:
+        """Store how it has ended. One that was deleted meanwhile is gone; one whose conversation
+        was, has failed."""
+        try:
+            await self._put(state, rest)
+        except Missing as missing:
+            if missing.id == self._job.subject:
+                return
+            state.fail(errors.NotFound(f"The conversation `{missing.id}` has been deleted."))
+            await self._put(state, rest)
+
+    async def _put(self, state: ResponseState, rest: Sequence[Body]) -> None:
+        last = as_lines([*rest, state.end()]) if self._is_streamed else Events()
+        body, output = state.response, stored_items(state.output)
+        await _durably(lambda: self._background.finish(self._job, body, output, last))
+
+    async def _leave(self, state: ResponseState) -> None:
+        """What was said is kept, if the response was cancelled and not the server ends."""
+        state.leave()
+        try:
+            await self._background.keep_output(self._job.subject, stored_items(state.output))
+        except StoreError as error:
+            told = {"response_id": self._job.subject, "reason": str(error)}
+            log.error("response_not_stored", extra=told)
+
+
+async def _durably(write: Callable[[], Awaitable[None]]) -> None:
+    """Write, however long the database cannot be used: the lease is lost to another if too long."""
+    while True:
+        try:
+            return await write()
+        except StoreUnavailable as error:
+            log.warning("response_not_stored_yet", extra={"reason": str(error)})
+            await asyncio.sleep(RETRY_S)

@@ -1,0 +1,104 @@
+"""The background responses as clients follow them, in whichever process: events once durable."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.sse import encode
+from llm_backend.store import Background, Events, Job, Standing, StoredItem, StoredResponse
+
+__all__ = ["BackgroundResponses"]
+
+POLL_S = 0.2  # for events of a response that another process answers
+
+
+class BackgroundResponses:
+    """The stored background responses; who follows one in the process that answers it hears at once
+    of news, in others a little later."""
+
+    def __init__(self, kept: Background) -> None:
+        self._kept = kept
+        self._bells: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    async def add(self, response: StoredResponse, details: Mapping[str, Any], told: Events) -> None:
+        """Have it answered."""
+        with store_errors_translated(event="response_not_stored"):
+            await self._kept.add(response, details, told)
+
+    async def begin(self, job: Job) -> Standing | None:
+        """It is being answered. None for a response that has ended or is gone."""
+        return await self._kept.begin(job)
+
+    async def append(self, job: Job, told: Events) -> None:
+        """Tell what has happened in it. Raises `LeaseLost`, `Missing`."""
+        await self._kept.append(job, told)
+        self._ring(job.subject)
+
+    async def finish(
+        self, job: Job, body: Mapping[str, Any], output: Sequence[StoredItem], told: Events
+    ) -> None:
+        """It has ended. Raises `LeaseLost`, `Missing`."""
+        await self._kept.finish(job, body, output, told)
+        self._ring(job.subject)
+
+    async def keep_output(self, id: str, output: Sequence[StoredItem]) -> None:
+        """What it had said when it was cancelled."""
+        await self._kept.keep_output(id, output)
+
+    async def cancel(self, id: str) -> Mapping[str, Any]:
+        """End it, unless it has ended; the response. Raises `Missing`."""
+        body = await self._kept.cancel(id)
+        self._ring(id)
+        return body
+
+    async def delete(self, id: str) -> None:
+        """Forget it. Raises `Missing`."""
+        await self._kept.delete(id)
+        self._ring(id)
+
+    async def tells(self, id: str) -> bool:
+        """Whether it has events that can be told again. Raises `Missing`."""
+        return await self._kept.tells(id)
+
+    async def events(self, id: str, after: int) -> AsyncGenerator[bytes, None]:
+        """Its events behind this number, as they come, until it has ended."""
+        with self._bell(id) as bell:
+            while True:
+                bell.clear()
+                with store_errors_translated("response"):
+                    told = await self._kept.events(id, after)
+                if told is None:
+                    return
+                for line in told.lines:
+                    yield encode(line.encode(), orjson.loads(line)["type"])
+                after = told.last_number
+                if not told.lines:
+                    await _rung(bell)
+
+    @contextmanager
+    def _bell(self, id: str) -> Iterator[asyncio.Event]:
+        bell = asyncio.Event()
+        self._bells[id].add(bell)
+        try:
+            yield bell
+        finally:
+            self._bells[id].discard(bell)
+            if not self._bells[id]:
+                del self._bells[id]
+
+    def _ring(self, id: str) -> None:
+        for bell in self._bells.get(id, ()):
+            bell.set()
+
+
+async def _rung(bell: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(POLL_S):
+            await bell.wait()
+    except TimeoutError:
+        return

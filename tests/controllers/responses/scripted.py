@@ -1,0 +1,55 @@
+"""A model that says what a test wrote down."""
+
+import asyncio
+
+from llm_backend.backends.base import ChatDelta, Usage
+
+
+class Answer:
+    """Says what it was given."""
+
+    def __init__(self, *deltas, tokens=5, before_the_last=None) -> None:
+        self._deltas = deltas
+        self._before_the_last = before_the_last or asyncio.sleep
+        self.usage = Usage(prompt_tokens=10, completion_tokens=tokens)
+        self.closed = 0
+        self.began = asyncio.Event()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self.closed += 1
+
+    async def chat(self, _chat):
+        for delta in self._deltas[:-1]:
+            yield delta
+        self.began.set()
+        await self._before_the_last(0)
+        yield self._deltas[-1]
+
+
+class Model:
+    """Answers once with each."""
+
+    def __init__(self, *answers) -> None:
+        self.answers, self.asked = list(answers), []
+
+    def filled(self, body):
+        return body
+
+    async def chat(self, chat):
+        self.asked.append(chat)
+        answer = self.answers[len(self.asked) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def saying(text="It is 42."):
+    return Answer(ChatDelta(choice=0, content=text), ChatDelta(choice=0, finish_reason="stop"))
+
+
+async def forever(_seconds) -> None:
+    """Never returns."""
+    await asyncio.Event().wait()

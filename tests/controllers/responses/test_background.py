@@ -1,0 +1,282 @@
+"""Responses in the background: queued, answered, followed, cancelled, and never lost."""
+
+import asyncio
+import types
+from contextlib import asynccontextmanager
+
+import orjson
+import pytest
+
+from llm_backend.backends.base import ChatDelta
+from llm_backend.contract import load_document
+from llm_backend.contract.validation import Validators
+from llm_backend.controllers.responses.background import begin_in_background
+from llm_backend.controllers.responses.background_worker import ResponseWorker
+from llm_backend.controllers.responses.followed import BackgroundResponses
+from llm_backend.controllers.responses.memory import ResponseMemory
+from llm_backend.controllers.responses.server_tools import ServerTools
+from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.store import (
+    Background,
+    Conversations,
+    Database,
+    JobKind,
+    Jobs,
+    Responses,
+    StoredConversation,
+    migrate,
+)
+from tests.controllers.responses.scripted import Answer, Model, forever, saying
+
+validate = Validators(load_document()).event_validator("createResponse")
+BODY = {"model": "m", "input": "Hello", "background": True}
+SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32)
+
+
+class Server:
+    """One process on the database: what it answers with, and what it has stored."""
+
+    def __init__(self, database, *answers) -> None:
+        self.jobs = Jobs(database)
+        self.model = Model(*answers)
+        self.services = types.SimpleNamespace(
+            settings=SETTINGS,
+            memory=types.SimpleNamespace(wants=lambda body: True),
+            responses=ResponseMemory(Responses(database), Conversations(database)),
+            background=BackgroundResponses(Background(database, self.jobs)),
+            jobs=self.jobs,
+            server_tools=ServerTools(),
+            registry=types.SimpleNamespace(for_model=lambda name: self.model),
+        )
+
+    @asynccontextmanager
+    async def running(self):
+        worker = ResponseWorker(self.services)
+        async with self.jobs.running([JobKind(name="response", worker=worker, at_once=2)]):
+            yield self
+
+    async def ask(self, **fields):
+        return await begin_in_background(self.services, {**BODY, **fields})
+
+    async def response(self, id):
+        return await self.services.responses.responses.get(id)
+
+    async def ended(self, id):
+        async with asyncio.timeout(5):
+            while True:
+                response = await self.response(id)
+                if response["status"] not in ("queued", "in_progress"):
+                    return response
+                await asyncio.sleep(0.01)
+
+    async def told(self, id, after=-1):
+        async with asyncio.timeout(5):
+            return [
+                orjson.loads(event.partition(b"data: ")[2])
+                async for event in self.services.background.events(id, after)
+            ]
+
+
+@pytest.fixture
+async def database(tmp_path):
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        yield database
+
+
+def kinds(events):
+    return [event["type"].removeprefix("response.") for event in events]
+
+
+async def test_a_response_is_queued_answered_and_kept(database):
+    async with Server(database, saying("Hi.")).running() as server:
+        queued = await server.ask()
+        ended = await server.ended(queued["id"])
+
+    assert (queued["status"], queued["background"], queued["output"]) == ("queued", True, [])
+    assert ended["status"] == "completed"
+    assert ended["output"][0]["content"][0]["text"] == "Hi."
+    assert ended["created_at"] == queued["created_at"]
+    assert not await database.read(lambda c: c.exec_driver_sql("SELECT * FROM jobs").all())
+
+
+async def test_its_events_are_told_as_they_come_and_again_from_any(database):
+    async with Server(database, saying("Hi.")).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        live = await server.told(id)
+        again = await server.told(id)
+        rest = await server.told(id, after=4)
+        none = await server.told(id, after=live[-1]["sequence_number"])
+
+    for event in live:
+        validate(orjson.dumps(event))
+    assert kinds(live)[:3] == ["created", "queued", "in_progress"]
+    assert kinds(live)[-1] == "completed"
+    assert [event["sequence_number"] for event in live] == list(range(len(live)))
+    assert again == live
+    assert rest == live[5:]
+    assert none == []
+
+
+async def test_what_nobody_streams_has_no_events(database):
+    async with Server(database, saying()).running() as server:
+        id = (await server.ask())["id"]
+        await server.ended(id)
+
+        assert not await server.services.background.tells(id)
+
+
+async def test_a_follower_in_another_process_hears_all(database):
+    async with Server(database, saying()).running() as one:
+        other = Server(database)
+        id = (await one.ask(stream=True))["id"]
+
+        assert await other.told(id) == await one.told(id)
+
+
+async def test_one_that_is_cancelled_keeps_what_it_had_said(database):
+    said = ChatDelta(choice=0, content="So")
+    answer = Answer(said, ChatDelta(choice=0), before_the_last=forever)
+    async with Server(database, answer).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        follower = asyncio.create_task(server.told(id))
+        await answer.began.wait()
+        cancelled = await server.services.background.cancel(id)
+        again = await server.services.background.cancel(id)
+        events = await follower
+    kept = await server.response(id)
+
+    assert cancelled["status"] == again["status"] == kept["status"] == "cancelled"
+    assert kinds(events)[:3] == ["created", "queued", "in_progress"]
+    assert kept["output"][0]["content"][0]["text"] == "So"
+
+
+async def test_one_that_is_cancelled_in_the_queue_is_never_begun(database):
+    server = Server(database, saying())
+    id = (await server.ask(stream=True))["id"]
+    await server.services.background.cancel(id)
+    async with server.running():
+        events = await server.told(id)
+
+    assert kinds(events) == ["created", "queued"]
+    assert server.model.asked == []
+
+
+async def test_what_a_stopped_server_had_begun_is_answered_by_the_next(database):
+    answer = Answer(ChatDelta(choice=0), before_the_last=forever)
+    async with Server(database, answer).running() as first:
+        id = (await first.ask())["id"]
+        await answer.began.wait()
+    async with Server(database, saying("Hi.")).running() as second:
+        ended = await second.ended(id)
+
+    assert ended["status"] == "completed"
+    assert ended["output"][0]["content"][0]["text"] == "Hi."
+
+
+async def test_what_was_told_half_is_not_told_otherwise(database):
+    said = ChatDelta(choice=0, content="So")
+    answer = Answer(said, ChatDelta(choice=0), before_the_last=forever)
+    async with Server(database, answer).running() as first:
+        id = (await first.ask(stream=True))["id"]
+        events = first.services.background.events(id, 4)
+        await anext(events)  # it is stored, and so may have been read
+        await events.aclose()
+    async with Server(database, saying("Hi.")).running() as second:
+        ended = await second.ended(id)
+        events = await second.told(id)
+
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "server_error")
+    assert kinds(events)[-2:] == ["output_text.delta", "failed"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+
+
+async def test_a_model_that_is_overloaded_is_waited_for(database):
+    busy = Overloaded("The queue is full.", retry_after_s=0.01)
+    async with Server(database, busy, saying()).running() as server:
+        ended = await server.ended((await server.ask(stream=True))["id"])
+
+    assert ended["status"] == "completed"
+
+
+async def test_what_the_model_refuses_is_a_failed_response(database):
+    refused = InvalidRequest("The prompt is too long.")
+    async with Server(database, refused).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        events = await server.told(id)
+
+    assert kinds(events) == ["created", "queued", "failed"]
+    assert events[-1]["response"]["error"] == {
+        "code": "invalid_prompt", "message": "The prompt is too long.",
+    }  # fmt: skip
+
+
+async def test_what_the_model_refuses_and_nobody_streams_is_a_failed_response(database):
+    async with Server(database, InvalidRequest("The prompt is too long.")).running() as server:
+        response = await server.ended((await server.ask())["id"])
+
+    assert response["status"] == "failed"
+
+
+async def test_what_is_begun_too_often_fails(database):
+    server = Server(database)
+    id = (await server.ask(stream=True))["id"]
+    (job,) = await server.jobs.claim("response", 1)
+    await ResponseWorker(server.services).give_up(job)
+
+    assert (await server.response(id))["status"] == "failed"
+    assert kinds(await server.told(id)) == ["created", "queued", "failed"]
+
+
+async def test_it_is_said_in_its_conversation_once_it_has_ended(database):
+    async with Server(database, saying("Hi.")).running() as server:
+        conversations = server.services.responses.conversations
+        await conversations.add(StoredConversation(id="conv_1", created_at=1), [])
+        id = (await server.ask(conversation="conv_1"))["id"]
+        before = await conversations.items("conv_1")
+        await server.ended(id)
+        after = await conversations.items("conv_1", order="asc")
+
+    assert before.items == []
+    assert [item.item["content"][0]["text"] for item in after.items] == ["Hello", "Hi."]
+
+
+async def test_one_whose_conversation_is_deleted_meanwhile_fails(database):
+    server = Server(database, saying())
+    conversations = server.services.responses.conversations
+    await conversations.add(StoredConversation(id="conv_1", created_at=1), [])
+    id = (await server.ask(conversation="conv_1", stream=True))["id"]
+    await conversations.delete("conv_1")
+    async with server.running():
+        events = await server.told(id)
+
+    assert kinds(events)[-1] == "failed"
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+
+
+async def test_nothing_goes_on_from_one_that_has_not_ended(database):
+    server = Server(database)
+    id = (await server.ask())["id"]
+    with pytest.raises(InvalidRequest) as refused:
+        await server.ask(previous_response_id=id)
+
+    assert refused.value.param == "previous_response_id"
+
+
+async def test_one_that_is_deleted_is_gone_with_its_job(database):
+    server = Server(database, saying())
+    id = (await server.ask(stream=True))["id"]
+    await server.services.background.delete(id)
+
+    assert not await database.read(lambda c: c.exec_driver_sql("SELECT * FROM jobs").all())
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"store": False}, "store"), ({"tools": [{"type": "x"}]}, "tools[0].type")],
+)
+async def test_what_is_wrong_with_it_is_said_at_once(database, fields, param):
+    with pytest.raises(InvalidRequest) as refused:
+        await Server(database).ask(**fields)
+
+    assert refused.value.param == param
