@@ -25,7 +25,9 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.backends.upstream import Upstream
+from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.backends.upstreams.pool import Upstreams
+from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.controllers.fold import ChatObserver
 from llm_backend.controllers.relay import relay
 from llm_backend.sse import DONE
@@ -108,15 +110,19 @@ def bare(base_url: str) -> ASGIApp:
 def ours(base_url: str, *, observed: bool = False) -> ASGIApp:
     """The relay's controller in the same frame."""
     services = SimpleNamespace(upstream=None)
+    operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with Upstream(base_url=base_url, api_key="key") as services.upstream:
+        upstream = Upstream(UpstreamConfig(base_url=base_url, api_key="key"))
+        async with Upstreams([upstream]) as services.upstream:
             yield
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         http = Request(scope, receive)
-        request = SimpleNamespace(operation=None, raw_body=await http.body(), http=http)
+        request = SimpleNamespace(
+            operation=operation, body=None, raw_body=await http.body(), http=http
+        )
         observer = ChatObserver() if observed else None
         response = await relay(services, request, observe=observer and observer.feed)
         await response(scope, receive, send)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend import __version__
+from llm_backend import __version__, served_upstreams
 from llm_backend.access import Caller, Keyring
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.upstreams.config import UpstreamConfig
 from llm_backend.contract import ContractMissing, Document, Operation, load_document
 from llm_backend.contract.answers import AnswerChecks
 from llm_backend.contract.body import Limits
@@ -200,7 +201,10 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         await _migrate(database, settings, stack)
         administration = Administration(database)
         keyring = await _keyring(settings, administration, stack)
-        upstream = await _upstream(settings, stack)
+        configs = served_upstreams.upstream_configs(settings)
+        local_names = {name for model in served for name in model.names}
+        routes = served_upstreams.routes(settings, local_names, configs)
+        upstream = await _upstreams(settings, configs, document, stack)
         tracing = await _tracing(settings, stack)
         count = functools.partial(_count, metrics, tracing)
         local = [
@@ -220,7 +224,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         jobs = Jobs(database, lease_s=settings.job_lease_s)
         services = Services(
             settings=settings,
-            registry=Registry(local, aliases, upstream),
+            registry=Registry(local, aliases, upstream, routes),
             database=database,
             memory=memory,
             files=files,
@@ -269,7 +273,7 @@ async def _caller(keyring: Keyring, headers: Mapping[str, str], operation: Opera
 
 
 def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tuple[Files, Uploads]:
-    if settings.files == "upstream" and settings.openai_api_key is None:
+    if settings.files == "upstream" and not settings.has_upstream:
         raise SettingsError(
             "The setting `files` is `upstream`, and there is none: set a key for it."
         )
@@ -425,21 +429,20 @@ async def _tracing(settings: Settings, stack: AsyncExitStack) -> "Tracing | None
     return await stack.enter_async_context(Tracing(settings.otlp_endpoint, __version__))
 
 
-async def _upstream(settings: Settings, stack: AsyncExitStack) -> Any:  # Any: imported only if used
-    if settings.openai_api_key is None:
+async def _upstreams(
+    settings: Settings,
+    configs: Sequence[UpstreamConfig],
+    document: Document,
+    stack: AsyncExitStack,
+) -> Any:  # Any: imported only if used
+    operations = served_upstreams.operations(settings, configs, document.operations.values())
+    if not configs:
         return None
-    from llm_backend.backends.upstream import Upstream
+    from llm_backend.backends.upstreams.pool import Upstreams
+    from llm_backend.backends.upstreams.upstream import Upstream
 
-    try:
-        upstream = Upstream(
-            base_url=settings.openai_base_url,
-            api_key=settings.openai_api_key.get_secret_value(),
-            connect_timeout_s=settings.upstream_connect_timeout_s,
-            idle_timeout_s=settings.upstream_idle_timeout_s,
-        )
-    except ValueError as error:
-        raise SettingsError(f"The setting `openai_base_url` cannot be used: {error}") from error
-    return await stack.enter_async_context(upstream)
+    upstreams = Upstreams([Upstream(config) for config in configs], operations)
+    return await stack.enter_async_context(upstreams)
 
 
 def _engine(config: EngineConfig, shared: Path | None, number: int) -> Engine:

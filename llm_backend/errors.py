@@ -17,10 +17,11 @@
     |- ClientGone                   499  server_error            client_gone (nobody reads it)
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
-    |- UpstreamFailed               502  server_error            upstream_failed
     |- Overloaded                   503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
-    `- UpstreamTimeout              504  server_error            upstream_timeout
+    `- UpstreamError                502  server_error            upstream_failed
+       |- UpstreamFailed            502  server_error            upstream_failed
+       `- UpstreamTimeout           504  server_error            upstream_timeout
 
 A message is for the person who must act: what happened, the value, what to do.
 """
@@ -48,6 +49,7 @@ __all__ = [
     "Unsupported",
     "UnsupportedField",
     "UnsupportedMediaType",
+    "UpstreamError",
     "UpstreamFailed",
     "UpstreamTimeout",
     "error_body",
@@ -222,13 +224,6 @@ class Unsupported(ApiError):
     default_code = "unsupported_operation"
 
 
-class UpstreamFailed(ApiError):
-    """The upstream could not be reached, or what it said is not an answer."""
-
-    status = 502
-    default_code = "upstream_failed"
-
-
 class Overloaded(ApiError):
     """Everybody asks too much; `Retry-After` says when to come back."""
 
@@ -242,7 +237,19 @@ class EngineUnavailable(Overloaded):
     default_code = "engine_unavailable"
 
 
-class UpstreamTimeout(ApiError):
+class UpstreamError(ApiError):
+    """An upstream gave no answer; `was_sent` where it may have got the request."""
+
+    status = 502
+    default_code = "upstream_failed"
+    was_sent = True
+
+
+class UpstreamFailed(UpstreamError):
+    """The upstream could not be reached, or what it said is not an answer."""
+
+
+class UpstreamTimeout(UpstreamError):
     """The upstream did not answer within the deadline."""
 
     status = 504

@@ -131,11 +131,13 @@ def _check_model_file(path: Path) -> None:
 
 
 def _aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
-    """The further names of models, each with the model that it is of."""
+    """The further names of local models, each with the model that it is of."""
     named: dict[str, str] = {}
     for given in settings.aliases:
         name, _, model = given.partition("=")
         model = model or next(iter(models), "")
+        if model and model not in models and settings.has_upstream:
+            continue  # a route to the upstream
         if model not in models:
             raise SettingsError(
                 f"The alias `{name}` is for `{model}`, which is not served; "

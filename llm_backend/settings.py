@@ -28,7 +28,9 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
+from llm_backend.backend_settings import BackendSettings
 from llm_backend.model_settings import CacheType, ModelSettings, RequestDefaults
 
 __all__ = [
@@ -213,6 +215,21 @@ class Settings(BaseSettings):
     upstream_idle_timeout_s: float = Field(
         600, gt=0, description="Seconds between two pieces of an upstream's answer."
     )
+    backends: tuple[BackendSettings, ...] = Field(
+        (),
+        description="Upstreams, any number; the settings of each are below. `openai_api_key` adds "
+        "one more, named `openai`, that serves all models.",
+    )
+    routes: dict[str, Names] = Field(
+        {},
+        description="Further model names, each with who answers for it, in turn, where those "
+        "before cannot: `NAME: MODEL, MODEL@BACKEND, ...`.",
+    )
+    operations: dict[str, str] = Field(
+        {},
+        description="Which backend answers what no model decides, by operationId or tag: "
+        "`Images: NAME`.",
+    )
 
     # what is remembered and checked
     store_chats: Literal["always", "on-request", "never"] = Field(
@@ -333,6 +350,20 @@ class Settings(BaseSettings):
             return value
         return tuple(word.strip() for word in value.split(",") if word.strip())
 
+    @field_validator("routes", mode="before")
+    @classmethod
+    def _split_each(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: cls._split(steps) for name, steps in value.items()}
+
+    @field_validator("backends", mode="before")
+    @classmethod
+    def _with_keys(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        return [_with_key(one) if isinstance(one, dict) else one for one in value]
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -363,6 +394,11 @@ class Settings(BaseSettings):
     def has_database_server(self) -> bool:
         """Whether the database is a server, which may be down for a while, and not a file."""
         return self.database.startswith("postgres")
+
+    @property
+    def has_upstream(self) -> bool:
+        """Whether there is another server that what is not local can be asked of."""
+        return bool(self.backends) or self.openai_api_key is not None
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -417,6 +453,9 @@ def load_settings(
         return WithFile(**given)
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from error
+    except UnreadableVariable as error:
+        name = str(error).split('"')[1]
+        raise SettingsError(f"The variable of the setting `{name}` holds no JSON.") from error
 
 
 def settings_as_json(settings: Settings) -> str:
@@ -466,7 +505,7 @@ def configuration_markdown() -> str:
         names = alias.choices if isinstance(alias, AliasChoices) else [PREFIX + name.upper()]
         shown = ", ".join(f"`{one}`" for one in names)
         lines.append(f"| `{name}` | {shown} | {_shown(field.default)} | {field.description} |")
-    return "\n".join([*lines, *_models_markdown()]) + "\n"
+    return "\n".join([*lines, *_models_markdown(), *_backends_markdown()]) + "\n"
 
 
 def _models_markdown() -> list[str]:
@@ -487,6 +526,42 @@ def _models_markdown() -> list[str]:
         lines.append(f"| `{name}` | {default} | {field.description} |")
     names = ", ".join(f"`{name}`" for name in RequestDefaults.model_fields)
     return [*lines, "", f"`defaults` knows {names}."]
+
+
+def _backends_markdown() -> list[str]:
+    """What an entry under `backends` may say."""
+    lines = [
+        "",
+        "## One backend",
+        "",
+        "An entry under `backends` in the file, or in the JSON list of its variable, is a mapping",
+        "of these; [routing.md](routing.md) has examples.",
+        "",
+        "| key | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in BackendSettings.model_fields.items():
+        default = "" if field.is_required() else _shown(field.default)
+        lines.append(f"| `{name}` | {default} | {field.description} |")
+    return lines
+
+
+def _with_key(backend: dict[str, Any]) -> dict[str, Any]:
+    """The entry with its key in place of where the key is."""
+    given = {**backend}
+    variable, file = given.pop("api_key_env", None), given.pop("api_key_file", None)
+    if sum(one is not None for one in (variable, file, given.get("api_key"))) > 1:
+        raise ValueError("a backend's key is given once: api_key, api_key_env or api_key_file")
+    if variable is not None:
+        if not os.environ.get(str(variable)):
+            raise ValueError(f"the variable {variable}, which holds a backend's key, is not set")
+        given["api_key"] = os.environ[str(variable)]
+    if file is not None:
+        try:
+            given["api_key"] = Path(str(file)).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"the file {file}, which holds a backend's key, is unread") from error
+    return given
 
 
 def _plain(value: object) -> str:
@@ -530,6 +605,14 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"The setting `{name}` is not known."
     secret = "key" in name or "url" in name
+
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    name = name.removeprefix(PREFIX).lower()
+    for step in first["loc"][1:]:
+        name += f"[{step}]" if isinstance(step, int) else f".{step}"
+    secret = first["type"] == "value_error" or any(
+        word in name for word in ("key", "url", "headers")
+    )
     value = "" if secret else f" (given: {first['input']!r})"
     return f"The setting `{name}` cannot be used: {first['msg']}{value}."
 

@@ -13,7 +13,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.backends.upstream import Upstream
+from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.backends.upstreams.pool import Upstreams
+from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.controllers.relay import relay
 from llm_backend.errors import ApiError, ClientGone, error_body
 
@@ -200,7 +202,7 @@ def post(body: bytes = b"{}", *, path: str = "/v1/chat/completions", more: bytes
 
 
 @contextlib.asynccontextmanager
-async def relaying(upstream: Upstream | None, *, observes: bool = False) -> AsyncIterator[Relay]:
+async def relaying(upstream: Upstreams | None, *, observes: bool = False) -> AsyncIterator[Relay]:
     """The relay's controller under uvicorn, with as little around it as it needs."""
     state = Relay(observed=bytearray() if observes else None)
     services = SimpleNamespace(upstream=upstream)
@@ -209,7 +211,8 @@ async def relaying(upstream: Upstream | None, *, observes: bool = False) -> Asyn
         http = HttpRequest(scope, receive)
         is_json = http.headers.get("content-type") == "application/json"
         request = SimpleNamespace(
-            operation=SimpleNamespace(operation_id="createChatCompletion"),
+            operation=SimpleNamespace(operation_id="createChatCompletion", tag="Chat"),
+            body=None,
             raw_body=await http.body() if is_json else b"",
             http=http,
         )
@@ -253,11 +256,12 @@ async def relayed_to(
     """A served relay in front of this fake upstream."""
     async with (
         fake,
-        upstream_of(fake, **settings) as upstream,
+        Upstreams([upstream_of(fake, **settings)]) as upstream,
         relaying(upstream, observes=observes) as served,
     ):
         yield served
 
 
 def upstream_of(fake: FakeUpstream, **settings: Any) -> Upstream:
-    return Upstream(base_url=fake.base_url, api_key="server-key", **settings)
+    config = {"base_url": fake.base_url, "api_key": "server-key", **settings}
+    return Upstream(UpstreamConfig(**config))

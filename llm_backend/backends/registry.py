@@ -1,56 +1,90 @@
-"""Model name or alias -> who answers for it."""
+"""Model name, alias or route -> who answers for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local import LocalModel
-from llm_backend.errors import ApiError, ModelNotFound
+from llm_backend.errors import ModelNotFound
 
-__all__ = ["ModelSource", "Registry"]
+__all__ = ["ModelSource", "Registry", "Step", "UpstreamModel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamModel:
+    """A model of one upstream, or of whichever serves it."""
+
+    model: str
+    upstream: str | None = None
+
+
+Step = LocalModel | UpstreamModel
+"""One of those that answer for a name, in the order in which they are asked."""
 
 
 class ModelSource(Protocol):
-    """What the registry needs of an upstream."""
+    """What the registry needs of the upstreams."""
+
+    def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
+        """Whether one of them can be asked for a model."""
+        ...
 
     async def models(self) -> Sequence[Mapping[str, Any]]:
-        """The upstream's model objects, as it sends them."""
+        """Their model objects, as they send them; those of one that is down are missing."""
         ...
 
 
 class Registry:
-    """Local models by name, alias and personality (`NAME:PERSONALITY`); every other name is the
-    upstream's, if there is one."""
+    """Routes first, then local models by name, alias and personality (`NAME:PERSONALITY`); every
+    other name is the upstreams' whose settings cover it."""
 
     def __init__(
         self,
         local: Sequence[LocalModel],
         aliases: Mapping[str, str] | None = None,
-        upstream: ModelSource | None = None,
+        upstreams: ModelSource | None = None,
+        routes: Mapping[str, Sequence[UpstreamModel | str]] | None = None,
     ) -> None:
+        """The steps of `routes` that are strings are local models."""
         self._local = {model.card.id: model for model in local}
         self._aliases = dict(aliases or {})
-        self._upstream = upstream
+        self._upstreams = upstreams
         self._named = dict(self._names())
+        self._routes: dict[str, list[Step]] = {
+            name: [self._named[step] if isinstance(step, str) else step for step in steps]
+            for name, steps in (routes or {}).items()
+        }
 
     @property
     def local(self) -> Sequence[LocalModel]:
         """All local models, in the order of the settings."""
         return list(self._local.values())
 
-    def for_model(self, name: str) -> LocalModel | None:
-        """The local model of this name or alias; None where the upstream answers for it.
+    def steps(self, name: str, operation: Sequence[str] = ()) -> Sequence[Step]:
+        """Those that answer for a name, the next one where one cannot; at least one.
+
+        `operation` is the id and tag of what is asked. Raises `ModelNotFound` where nobody does.
+        """
+        if name in self._routes:
+            return self._routes[name]
+        if name in self._named:
+            return (self._named[name],)
+        if self._upstreams is None or not self._upstreams.serves(name, operation):
+            raise ModelNotFound(name)
+        return (UpstreamModel(model=name),)
+
+    def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
+        """The local model that is the first to answer for a name; None where an upstream is.
 
         Raises `ModelNotFound` where nobody does.
         """
-        model = self._named.get(name)
-        if model is None and self._upstream is None:
-            raise ModelNotFound(name)
-        return model
+        first = self.steps(name, operation)[0]
+        return first if isinstance(first, LocalModel) else None
 
     def local_cards(self) -> list[ModelCard]:
-        """Local models, their personalities and aliases, each as a model of its own name."""
+        """Local models, their personalities and aliases, and routes, each as a model of its own
+        name."""
         cards = [model.card for model in self.local]
         personalities = [
             _also(model.card, f"{model.card.id}:{name}", ("personality_of", model.card.id))
@@ -61,17 +95,19 @@ class Registry:
             _also(self._local[name].card, alias, ("alias_of", name))
             for alias, name in self._aliases.items()
         ]
-        return [*cards, *personalities, *aliases]
+        routes = [
+            ModelCard(id=route, created_at=0, owned_by="llm-backend")
+            for route in self._routes
+            if route not in self._named
+        ]
+        return [*cards, *personalities, *aliases, *routes]
 
     async def upstream_models(self) -> list[Mapping[str, Any]]:
-        """The upstream's models that no local name hides; none while it cannot be reached."""
-        if self._upstream is None:
+        """The upstreams' models that no name of this server hides."""
+        if self._upstreams is None:
             return []
-        try:
-            models = await self._upstream.models()
-        except ApiError:  # logged where it happened; an upstream that is down hides only its own
-            return []
-        return [model for model in models if model.get("id") not in self._named]
+        own = {*self._named, *self._routes}
+        return [model for model in await self._upstreams.models() if model.get("id") not in own]
 
     def _names(self) -> Iterator[tuple[str, LocalModel]]:
         plain = {name: name for name in self._local} | self._aliases

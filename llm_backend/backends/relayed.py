@@ -3,7 +3,7 @@
 import logging
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -78,16 +78,17 @@ class Relayed:
 
 
 def request_headers(
-    headers: Headers, *, authorization: str | None, length: int | None
+    headers: Headers, *, own: Sequence[tuple[str, str]] = (), length: int | None
 ) -> list[tuple[str, str]]:
-    """The client's headers as the upstream gets them: its own key and length in place.
+    """The client's headers as the upstream gets them: in place of its key and of any that are named
+    alike, this server's `own`, whose names are in lower case; and the length.
 
     Raises `InvalidRequest` for a value that is not UTF-8, which the HTTP client cannot send.
     """
-    kept = [pair for pair in _end_to_end(headers) if pair[0] not in _NOT_SENT_ON]
+    dropped = _NOT_SENT_ON | {name.encode() for name, _ in own}
+    kept = [pair for pair in _end_to_end(headers) if pair[0] not in dropped]
     sent = [(name.decode("latin-1"), _text(name, value)) for name, value in kept]
-    if authorization is not None:
-        sent.append(("authorization", authorization))
+    sent += own
     if length is not None:
         sent.append(("content-length", str(length)))
     return sent

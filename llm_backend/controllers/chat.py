@@ -10,7 +10,7 @@ import orjson
 from starlette.responses import Response
 
 from llm_backend.backends.base import Chat, ChatDelta, Priority
-from llm_backend.backends.local import Answer
+from llm_backend.backends.local import Answer, LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
 from llm_backend.controllers.answer_schema import AnswerSchema, checked
@@ -19,6 +19,7 @@ from llm_backend.controllers.fold import fold
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relayed_chat import relay_chat
+from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
 from llm_backend.controllers.structured import structure_from
@@ -31,10 +32,11 @@ Json = dict[str, Any]
 
 async def create_chat_completion(services: Services, request: Request) -> Response:
     """`POST /chat/completions`"""
+    return await routed(services, request, here=_answered, there=relay_chat)
+
+
+async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
-    model = services.registry.for_model(body["model"])
-    if model is None:
-        return await relay_chat(services, request)
     structure = await structure_from(body)
     limit = services.settings.choices_limit
     chat = chat_from(model.filled(body), choices_limit=limit, grammar=structure.grammar)

@@ -15,7 +15,7 @@ from llm_backend.contract.request import Request
 from llm_backend.controllers import render
 from llm_backend.controllers.generation import prompts_from
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.relay import relay
+from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
 
@@ -26,10 +26,11 @@ Json = dict[str, Any]
 
 async def create_completion(services: Services, request: Request) -> Response:
     """`POST /completions`"""
+    return await routed(services, request, here=_answered)
+
+
+async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
-    model = services.registry.for_model(body["model"])
-    if model is None:
-        return await relay(services, request)
     prompts = prompts_from(
         model.filled(body),
         choices_limit=services.settings.choices_limit,

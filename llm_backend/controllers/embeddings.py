@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import refuse_others, tokens_from
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.relay import relay
 from llm_backend.controllers.render import embeddings
+from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import unless_gone
 from llm_backend.engine.messages import Embedded
@@ -26,10 +27,11 @@ FIELDS = {"input", "model", "encoding_format", "dimensions", "user"}
 
 async def create_embedding(services: Services, request: Request) -> Response:
     """`POST /embeddings`"""
+    return await routed(services, request, here=_answered)
+
+
+async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
-    model = services.registry.for_model(body["model"])
-    if model is None:
-        return await relay(services, request)
     refuse_others(body, FIELDS)
     inputs = inputs_of(body, limit=services.settings.inputs_limit)
     answer = await unless_gone(request, model.embed(inputs))

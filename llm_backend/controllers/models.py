@@ -1,10 +1,10 @@
-"""Models: the local ones, their aliases, and the upstream's, in one list."""
+"""Models: the local ones, aliases, routes, and the upstreams', in one list."""
 
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.relay import relay
+from llm_backend.controllers.relay import Destination, relay
 from llm_backend.controllers.render import model_object
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Forbidden
@@ -26,16 +26,17 @@ async def retrieve_model(services: Services, request: Request) -> Response:
         if card.id == name:
             return JsonResponse(model_object(card))
     services.registry.for_model(name)  # raises where nobody answers to the name
-    return await relay(services, request)
+    return await relay(services, request, to=Destination(model=name))
 
 
 async def delete_model(services: Services, request: Request) -> Response:
     """`DELETE /models/{model}`: the upstream's own; a local model is the operator's to remove."""
     name = request.path["model"]
-    if services.registry.for_model(name) is not None:
+    services.registry.for_model(name)  # raises where nobody answers to the name
+    if any(card.id == name for card in services.registry.local_cards()):
         raise Forbidden(
             f"The model `{name}` is part of this server's settings and cannot be deleted here; "
-            "take it out of `--model` or `--alias` and start again.",
+            "take it out of `--model`, `--alias` or `routes` and start again.",
             param="model",
         )
-    return await relay(services, request)
+    return await relay(services, request, to=Destination(model=name))

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
@@ -20,9 +21,11 @@ from llm_backend.backends.relayed import (
     observable_headers,
     plain,
 )
+from llm_backend.backends.upstreams.asked import Asked
+from llm_backend.backends.upstreams.renaming import renamed
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 
-__all__ = ["Exchanger", "RelayRequest", "RelayServices", "relay", "relay_operation"]
+__all__ = ["Destination", "Exchanger", "RelayRequest", "RelayServices", "relay", "relay_operation"]
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +36,22 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _DOT_SEGMENTS = frozenset({b".", b".."})
 
 
-class Exchanger(Protocol):
-    """What relaying needs of an upstream."""
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where a request goes: the model's name there, and the upstream where a route names one.
 
-    async def exchange(
-        self,
-        *,
-        method: str,
-        path: str,
-        query: bytes,
-        headers: Headers,
-        body: bytes | AsyncIterator[bytes],
-    ) -> Relayed: ...
+    With `has_other`, an answer that says no more than that the upstream cannot answer is raised.
+    """
+
+    model: str
+    upstream: str | None = None
+    has_other: bool = False
+
+
+class Exchanger(Protocol):
+    """What relaying needs of the upstreams."""
+
+    async def exchange(self, asked: Asked) -> Relayed: ...
 
 
 class RelayServices(Protocol):
@@ -57,13 +64,18 @@ class RelayServices(Protocol):
 class _Operation(Protocol):
     @property
     def operation_id(self) -> str: ...
+    @property
+    def tag(self) -> str: ...
 
 
 class RelayRequest(Protocol):
-    """What relaying needs of a request: `raw_body` holds a JSON body, others are still to come."""
+    """What relaying needs of a request: `raw_body` holds a JSON body, which `body` is, parsed;
+    others are still to come."""
 
     @property
     def operation(self) -> _Operation: ...
+    @property
+    def body(self) -> Any: ...  # Any: parsed JSON
     @property
     def raw_body(self) -> bytes: ...
     @property
@@ -79,10 +91,13 @@ async def relay(
     services: RelayServices,
     request: RelayRequest,
     *,
+    to: Destination | None = None,
     observe: Observe | None = None,
     finish: Finish | None = None,
 ) -> Response:
     """Sends the request on and returns the upstream's answer as soon as its headers are there.
+
+    Without `to` it goes to whoever serves the model that its body names, or the operation.
 
     `observe` sees the bytes of a 2xx answer before they go out, without their content coding.
     `finish` is awaited once for an answer that began, where it can be known before the bytes that
@@ -102,20 +117,30 @@ async def relay(
     if observe is not None:
         headers = observable_headers(headers)
     client = _WhileConnected(http.receive, upload)
+    relayed: Relayed | None = None
     try:
         async with client:
             relayed = await services.upstream.exchange(
-                method=http.method,
-                path=_upstream_path(http.scope),
-                query=_ascii(http.scope["query_string"]).encode(),
-                headers=headers,
-                body=_body(request, upload),
+                Asked(
+                    method=http.method,
+                    path=_upstream_path(http.scope),
+                    query=_ascii(http.scope["query_string"]).encode(),
+                    headers=headers,
+                    body=_body(request, upload, to),
+                    operation=(request.operation.operation_id, request.operation.tag),
+                    model=to.model if to else _model(request),
+                    upstream=to.upstream if to else None,
+                    has_other=to.has_other if to else False,
+                )
             )
     except ApiError:
         if not client.has_left:
             raise
     if client.has_left:
+        if relayed is not None:
+            await relayed.aclose()
         raise ClientGone
+    assert relayed is not None, "an exchange gives an answer or an error"
     return _RelayedResponse(relayed, upload, observe=observe, finish=finish)
 
 
@@ -256,12 +281,24 @@ class _WhileConnected:
         self._task.cancel()
 
 
-def _body(request: RelayRequest, upload: _Upload) -> bytes | AsyncIterator[bytes]:
+def _body(
+    request: RelayRequest, upload: _Upload, to: Destination | None
+) -> bytes | AsyncIterator[bytes]:
     headers = request.http.headers
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     is_held = request.raw_body or media_type == "application/json"
     is_announced = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-    return request.raw_body if is_held or not is_announced else upload.begin()
+    if not is_held and is_announced:
+        return upload.begin()
+    if to is None or to.model == _model(request):
+        return request.raw_body
+    return renamed(request.raw_body, to.model)
+
+
+def _model(request: RelayRequest) -> str | None:
+    """The model that a JSON body names."""
+    named = request.body.get("model") if isinstance(request.body, dict) else None
+    return named if isinstance(named, str) else None
 
 
 def _upstream_path(scope: Scope) -> str:

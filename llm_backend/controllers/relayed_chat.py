@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import Request
 from llm_backend.controllers.fold import ChatObserver
-from llm_backend.controllers.relay import relay
+from llm_backend.controllers.relay import Destination, relay
 from llm_backend.controllers.services import Services
 
 __all__ = ["relay_chat"]
@@ -16,10 +16,10 @@ __all__ = ["relay_chat"]
 log = logging.getLogger(__name__)
 
 
-async def relay_chat(services: Services, request: Request) -> Response:
+async def relay_chat(services: Services, request: Request, *, to: Destination) -> Response:
     """Relays `POST /chat/completions`; a complete answer is stored before its last bytes go out."""
     if not services.memory.wants_relayed(request.body):
-        return await relay(services, request)
+        return await relay(services, request, to=to)
     observer = ChatObserver()
 
     async def remember() -> None:
@@ -37,4 +37,4 @@ async def relay_chat(services: Services, request: Request) -> Response:
         }
         await services.memory.remember(request.body, named, complete=observer.is_complete)
 
-    return await relay(services, request, observe=observer.feed, finish=remember)
+    return await relay(services, request, to=to, observe=observer.feed, finish=remember)

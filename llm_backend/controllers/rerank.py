@@ -6,10 +6,11 @@ from typing import Any
 
 from starlette.responses import Response
 
+from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import refuse_others
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.relay import relay
+from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import unless_gone
 from llm_backend.engine.messages import Ranked
@@ -24,10 +25,11 @@ Document = str | Mapping[str, Any]
 
 async def create_rerank(services: Services, request: Request) -> Response:
     """`POST /rerank`"""
+    return await routed(services, request, here=_answered)
+
+
+async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
-    model = services.registry.for_model(body["model"])
-    if model is None:
-        return await relay(services, request)
     refuse_others(body, FIELDS)
     documents: Sequence[Document] = body["documents"]
     if len(documents) > (limit := services.settings.inputs_limit):

@@ -17,7 +17,7 @@ from llm_backend.store.administration import Administration
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
-    from llm_backend.backends.upstream import Upstream
+    from llm_backend.backends.upstreams.pool import Upstreams
 
 __all__ = ["Services"]
 
@@ -41,4 +41,4 @@ class Services:
     administration: Administration
     keyring: Keyring
     document: Callable[[], bytes]
-    upstream: "Upstream | None" = None
+    upstream: "Upstreams | None" = None

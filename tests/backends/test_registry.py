@@ -4,9 +4,9 @@ import pytest
 
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local import LocalModel
-from llm_backend.backends.registry import Registry
+from llm_backend.backends.registry import Registry, UpstreamModel
 from llm_backend.engine import Engine, EngineConfig
-from llm_backend.errors import ModelNotFound, UpstreamFailed
+from llm_backend.errors import ModelNotFound
 
 
 def local(name: str, tmp_path) -> LocalModel:
@@ -15,14 +15,15 @@ def local(name: str, tmp_path) -> LocalModel:
 
 
 class Far:
-    """An upstream with these models, or one that is down."""
+    """Upstreams with these models."""
 
-    def __init__(self, *names: str, is_down: bool = False) -> None:
-        self._names, self._is_down = names, is_down
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def serves(self, model, operation=()):
+        return model in self._names
 
     async def models(self):
-        if self._is_down:
-            raise UpstreamFailed("down")
         return [{"id": name, "object": "model"} for name in self._names]
 
 
@@ -38,6 +39,8 @@ def test_a_name_and_its_aliases_are_one_model(tmp_path):
 def test_other_names_are_the_upstreams_or_nobodys(tmp_path):
     with pytest.raises(ModelNotFound):
         Registry([local("a", tmp_path)]).for_model("b")
+    with pytest.raises(ModelNotFound):
+        Registry([], {}, Far("b")).for_model("c")
     assert Registry([], {}, Far("b")).for_model("b") is None
 
 
@@ -47,8 +50,11 @@ async def test_local_names_hide_the_upstreams(tmp_path):
     assert [model["id"] for model in await registry.upstream_models()] == ["b"]
 
 
-async def test_an_upstream_that_is_down_hides_only_its_own(tmp_path):
-    registry = Registry([local("a", tmp_path)], {}, Far(is_down=True))
+async def test_a_route_is_asked_step_by_step_and_hides_what_is_named_like_it(tmp_path):
+    model, far = local("a", tmp_path), UpstreamModel(model="b", upstream="x")
+    registry = Registry([model], {}, Far("b", "fast"), {"fast": ["a", far], "a": ["a", far]})
 
-    assert await registry.upstream_models() == []
-    assert [card.id for card in registry.local_cards()] == ["a"]
+    assert registry.steps("fast") == registry.steps("a") == [model, far]
+    assert registry.steps("b") == (UpstreamModel(model="b"),)
+    assert [card.id for card in registry.local_cards()] == ["a", "fast"]
+    assert [model["id"] for model in await registry.upstream_models()] == ["b"]

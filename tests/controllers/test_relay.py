@@ -5,10 +5,12 @@ import gzip
 import json
 import time
 import zlib
+from types import SimpleNamespace
 
 import pytest
 from starlette.requests import Request as HttpRequest
 
+from llm_backend.backends.upstreams.pool import Upstreams
 from llm_backend.controllers.relay import _upstream_path, relay_operation
 from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
 from tests.upstream import (
@@ -371,7 +373,8 @@ async def test_a_server_that_ends_cancels_what_it_relays():
     upstream = Scripted()
 
     class Request:
-        operation = None
+        operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
+        body = None
         raw_body = b"{}"
         http = HttpRequest(
             {
@@ -384,7 +387,7 @@ async def test_a_server_that_ends_cancels_what_it_relays():
     class Services:
         pass
 
-    async with upstream.fake, upstream_of(upstream.fake) as Services.upstream:
+    async with upstream.fake, Upstreams([upstream_of(upstream.fake)]) as Services.upstream:
         task = asyncio.create_task(relay_operation(Services(), Request()))
         there = await upstream.connection()
         task.cancel()

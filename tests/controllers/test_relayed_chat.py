@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request as HttpRequest
 
 from llm_backend.backends.relayed import Relayed
+from llm_backend.controllers.relay import Destination
 from llm_backend.controllers.relayed_chat import relay_chat
 
 MIB = b" " * (1024 * 1024)
@@ -32,7 +33,7 @@ async def test_a_whole_answer_is_stored_or_the_log_says_that_it_is_too_long(
     async def remember(*what: object, complete: bool) -> None:
         remembered.append(what)
 
-    async def exchange(**_request: object) -> Relayed:
+    async def exchange(_asked: object) -> Relayed:
         return Relayed(
             status=200,
             headers=((b"content-type", b"application/json"),),
@@ -56,11 +57,12 @@ async def test_a_whole_answer_is_stored_or_the_log_says_that_it_is_too_long(
         body={"model": "far", "messages": []},
         raw_body=b"{}",
         request_id="req_1",
+        operation=SimpleNamespace(operation_id="createChatCompletion", tag="Chat"),
         http=HttpRequest(scope, receive),
     )
 
     with caplog.at_level(logging.WARNING):
-        response = await relay_chat(services, request)
+        response = await relay_chat(services, request, to=Destination(model="far"))
         await response(scope, receive, send)
 
     assert len(remembered) == stored

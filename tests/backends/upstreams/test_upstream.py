@@ -8,7 +8,8 @@ import ssl
 import pytest
 
 from llm_backend.backends.relayed import answer_headers, request_headers
-from llm_backend.backends.upstream import Upstream
+from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.errors import ApiError, InvalidRequest, UpstreamFailed, UpstreamTimeout
 from tests.logged import logged
 from tests.upstream import Connection, FakeUpstream, Message, upstream_of
@@ -54,7 +55,10 @@ async def test_no_header_is_invented():
 
 
 async def test_without_a_key_none_is_sent():
-    async with FakeUpstream() as fake, Upstream(base_url=fake.base_url, api_key=None) as upstream:
+    async with (
+        FakeUpstream() as fake,
+        Upstream(UpstreamConfig(base_url=fake.base_url, api_key=None)) as upstream,
+    ):
         await ask(upstream, headers=[(b"authorization", b"Bearer client-key")])
 
     assert fake.requests[0].values(b"authorization") == []
@@ -100,7 +104,9 @@ async def test_a_refused_connection_is_502_with_the_name_in_the_log_only(caplog)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     caplog.set_level(logging.INFO)
-    async with Upstream(base_url=f"http://127.0.0.1:{port}/v1", api_key="secret") as upstream:
+    async with Upstream(
+        UpstreamConfig(base_url=f"http://127.0.0.1:{port}/v1", api_key="secret")
+    ) as upstream:
         with pytest.raises(UpstreamFailed) as failed:
             await ask(upstream, query=b"user=private")
 
@@ -112,7 +118,9 @@ async def test_a_refused_connection_is_502_with_the_name_in_the_log_only(caplog)
 
 
 async def test_a_name_that_does_not_resolve_is_502():
-    async with Upstream(base_url="http://upstream.invalid/v1", api_key="k") as upstream:
+    async with Upstream(
+        UpstreamConfig(base_url="http://upstream.invalid/v1", api_key="k")
+    ) as upstream:
         with pytest.raises(UpstreamFailed) as failed:
             await ask(upstream)
 
@@ -126,7 +134,10 @@ async def test_a_server_without_tls_is_502_over_https():
 
     server = await asyncio.start_server(plain, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, Upstream(base_url=f"https://127.0.0.1:{port}/v1", api_key="k") as upstream:
+    async with (
+        server,
+        Upstream(UpstreamConfig(base_url=f"https://127.0.0.1:{port}/v1", api_key="k")) as upstream,
+    ):
         with pytest.raises(UpstreamFailed) as failed:
             await ask(upstream)
 
@@ -219,7 +230,7 @@ async def test_a_client_that_sends_slowly_is_no_silence_of_the_upstream():
 async def test_a_full_pool_is_504():
     async with (
         FakeUpstream(answer=silence) as fake,
-        upstream_of(fake, connection_limit=1, connect_timeout_s=0.1) as upstream,
+        upstream_of(fake, concurrency=1, connect_timeout_s=0.1) as upstream,
     ):
         first = asyncio.create_task(ask(upstream))
         await asyncio.sleep(0.05)
@@ -282,12 +293,12 @@ async def test_one_who_stops_waiting_for_models_leaves_the_others_theirs():
 @pytest.mark.parametrize("url", ["", "localhost:8000/v1", "ftp://host/", "http://user:pw@host/v1"])
 def test_a_base_url_that_is_none_is_refused(url: str):
     with pytest.raises(ValueError, match="base URL"):
-        Upstream(base_url=url, api_key="k")
+        Upstream(UpstreamConfig(base_url=url, api_key="k"))
 
 
 def test_a_header_that_cannot_be_sent_is_refused_by_name():
     with pytest.raises(InvalidRequest, match="x-latin"):
-        request_headers([(b"X-Latin", b"caf\xe9")], authorization=None, length=None)
+        request_headers([(b"X-Latin", b"caf\xe9")], length=None)
 
 
 def test_what_concerns_one_connection_stays_on_it():
@@ -304,7 +315,7 @@ def test_what_concerns_one_connection_stays_on_it():
     kept = ((b"x-kept", b"1"), (b"x-kept", b"2"))
 
     assert answer_headers(pairs, status=200) == kept
-    assert request_headers(pairs, authorization=None, length=None) == [
+    assert request_headers(pairs, length=None) == [
         ("x-kept", "1"), ("x-kept", "2")
     ]  # fmt: skip
 

@@ -5,18 +5,22 @@ The only module that imports the HTTP client; it is imported only where an upstr
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
 from yarl import URL
 
 from llm_backend.backends.relayed import Headers, Relayed, answer_headers, request_headers
-from llm_backend.errors import UpstreamFailed, UpstreamTimeout
+from llm_backend.backends.upstreams.azure import azure_path, azure_query
+from llm_backend.backends.upstreams.config import Kind, UpstreamConfig
+from llm_backend.backends.upstreams.health import Health
+from llm_backend.backends.upstreams.retry import DOWN
+from llm_backend.errors import UpstreamError, UpstreamFailed, UpstreamTimeout
 
 __all__ = ["Upstream"]
 
@@ -30,6 +34,7 @@ _HEADER_COUNT = 256
 _PIECE_BYTES = 256 * 1024
 _WHOLE_BYTES = 1024 * 1024  # larger bodies go out in pieces, so that the loop is never held up
 _LIST_BYTES = 16 * 1024 * 1024
+_LIST_TIMEOUT_S = 5.0  # who lists models waits for the slowest upstream
 _FAILURE_KEPT_S = 2.0
 # Below the 5 s after which uvicorn and Node close an idle connection: a request never meets one
 # that is being closed.
@@ -40,41 +45,49 @@ class Upstream:
     """A connection pool to one base URL with one key; `async with` opens and closes it.
 
     Sends each request once, but for one case: a GET, PUT or DELETE whose kept connection was
-    closed under it goes out again on a new one (RFC 9110, 9.2.2).
+    closed under it goes out again on a new one (RFC 9110, 9.2.2). Knows how busy it is and, by
+    `health`, how its latest requests ended.
     """
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        api_key: str | None,
-        connect_timeout_s: float = 10,
-        idle_timeout_s: float = 600,
-        connection_limit: int = 1000,
-        models_ttl_s: float = 30,
-    ) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
-            raise ValueError("An upstream's base URL must be http(s)://HOST[:PORT][/PATH].")
-        self.name = parts.netloc
-        self._scheme = parts.scheme
+    def __init__(self, config: UpstreamConfig) -> None:
+        parts = urlsplit(config.base_url)
+        self.config = config
+        self.health = Health()
+        self.outstanding = 0
+        self._scheme, self._authority = parts.scheme, parts.netloc
         self._base_path = parts.path.rstrip("/")
-        self._authorization = f"Bearer {api_key}" if api_key else None
-        self._connect_timeout_s = connect_timeout_s
-        self._idle_timeout_s = idle_timeout_s
-        self._connection_limit = connection_limit
-        self._models_ttl_s = models_ttl_s
+        self._own_headers = _own_headers(config)
+        self._idle_timeout_s = config.idle_timeout_s
+        self._first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
         self._models: asyncio.Task[list[dict[str, Any]]] | None = None
         self._models_until = 0.0
         self._session: aiohttp.ClientSession
 
+    @property
+    def name(self) -> str:
+        """Its name in the settings."""
+        return self.config.name
+
+    @property
+    def weight(self) -> float:
+        """How many requests it is worth."""
+        return self.config.weight
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request may be sent to it."""
+        return self.outstanding < self.config.concurrency
+
     async def __aenter__(self) -> Self:
+        config = self.config
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._connection_limit, keepalive_timeout=_KEEPALIVE_S
+                limit=config.concurrency, keepalive_timeout=_KEEPALIVE_S
             ),
             timeout=aiohttp.ClientTimeout(
-                total=None, connect=self._connect_timeout_s, sock_read=self._idle_timeout_s
+                total=config.total_timeout_s,
+                connect=config.connect_timeout_s,
+                sock_read=self._first_byte_timeout_s,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -97,35 +110,69 @@ class Upstream:
         await self._session.close()
 
     async def exchange(
-        self, *, method: str, path: str, query: bytes, headers: Headers, body: Body
+        self,
+        *,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Headers,
+        body: Body,
+        model: str | None = None,
     ) -> Relayed:
         """Sends one request and returns the answer as soon as its headers are there.
 
         `path` is percent-encoded and relative to the base URL, `query` the raw query string; a
-        streamed body keeps the `Content-Length` among `headers`, or goes out chunked. Raises
-        `UpstreamFailed`, `UpstreamTimeout`, or `InvalidRequest` for a header that cannot be sent.
+        streamed body keeps the `Content-Length` among `headers`, or goes out chunked; `model` is
+        what Azure calls a deployment. Raises `UpstreamFailed`, `UpstreamTimeout`, or
+        `InvalidRequest` for a header that cannot be sent.
         """
         pairs = list(headers)
-        sent = request_headers(
-            pairs, authorization=self._authorization, length=_length_of(body, pairs)
-        )
-        url = URL.build(
-            scheme=self._scheme,
-            authority=self.name,
-            path=self._base_path + path,
-            query_string=query.decode("latin-1"),
-            encoded=True,
-        )
+        sent = request_headers(pairs, own=self._own_headers, length=_length_of(body, pairs))
+        url = self._url(path, query.decode("latin-1"), model)
+        self.outstanding += 1
+        self.health.begin()
+        try:
+            answer = await self._answer(method, url, sent, body)
+            return self._relayed(answer)
+        except UpstreamError:
+            self._failed()
+            self.outstanding -= 1
+            raise
+        except BaseException:
+            self.health.left()
+            self.outstanding -= 1
+            raise
+
+    async def _answer(
+        self, method: str, url: URL, headers: list[tuple[str, str]], body: Body
+    ) -> aiohttp.ClientResponse:
+        timeout_s = self._first_byte_timeout_s
         with self._translated():
-            async with asyncio.timeout(self._idle_timeout_s) as deadline:
+            async with asyncio.timeout(timeout_s) as deadline:
                 answer = await self._session.request(
                     method,
                     url,
-                    headers=sent,
-                    data=_data(body, _Patience(deadline, self._idle_timeout_s)),
+                    headers=headers,
+                    data=_data(body, _Patience(deadline, timeout_s)),
                     allow_redirects=False,
                 )
-        return self._relayed(answer)
+        if timeout_s != self._idle_timeout_s and answer.connection is not None:
+            protocol = answer.connection.protocol
+            if protocol is not None:  # the answer may be whole already
+                protocol.read_timeout = self._idle_timeout_s
+        return answer
+
+    def _url(self, path: str, query: str, model: str | None) -> URL:
+        if self.config.kind is Kind.AZURE:
+            path = azure_path(path, None if model is None else quote(model, safe=""))
+            query = azure_query(query, self.config.api_version)
+        return URL.build(
+            scheme=self._scheme,
+            authority=self._authority,
+            path=self._base_path + path,
+            query_string=query,
+            encoded=True,
+        )
 
     async def models(self) -> list[dict[str, Any]]:
         """The upstream's models, at most `models_ttl_s` old; one request however many ask.
@@ -145,17 +192,35 @@ class Upstream:
         except UpstreamFailed:
             _cut(answer)
             raise
+        if answer.status in DOWN:
+            self._failed()
+        else:
+            self.health.succeeded()
         return Relayed(
             status=answer.status,
             headers=headers,
             body=self._body(answer),
-            close=lambda: _cut(answer),
+            close=_once(lambda: self._close(answer)),
         )
 
+    def _close(self, answer: aiohttp.ClientResponse) -> None:
+        self.outstanding -= 1
+        _cut(answer)
+
+    def _failed(self) -> None:
+        was_ejected = self.health.is_ejected
+        self.health.failed(asyncio.get_running_loop().time())
+        if self.health.is_ejected and not was_ejected:
+            log.error("upstream_ejected", extra={"upstream": self.name})
+
     async def _body(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        with self._translated():
-            async for piece in answer.content.iter_any():
-                yield piece
+        try:
+            with self._translated():
+                async for piece in answer.content.iter_any():
+                    yield piece
+        except UpstreamError:
+            self._failed()
+            raise
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -163,43 +228,50 @@ class Upstream:
         try:
             yield
         except TimeoutError as error:
-            self._log("upstream_timeout", error)
-            raise UpstreamTimeout("The upstream did not answer in time.") from error
+            raise self._late(error) from error
         except (aiohttp.ClientError, OSError) as error:
             self._log("upstream_failed", error)
             reached = not isinstance(error, aiohttp.ClientConnectorError)
             said = "broke off or gave no valid answer" if reached else "could not be reached"
-            raise UpstreamFailed(f"The upstream {said}.") from error
+            failed = UpstreamFailed(f"The upstream {said}.")
+            failed.was_sent = reached
+            raise failed from error
         except UpstreamFailed as error:
             self._log("upstream_failed", error)
             raise
 
+    def _late(self, error: TimeoutError) -> UpstreamTimeout:
+        self._log("upstream_timeout", error)
+        late = UpstreamTimeout("The upstream did not answer in time.")
+        late.was_sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
+        return late
+
     def _log(self, event: str, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:300]  # may hold bytes that the upstream sent
-        log.error(event, extra={"upstream": self.name, "reason": repr(reason)})
+        told = {"upstream": self.name, "address": self._authority, "reason": repr(reason)}
+        log.error(event, extra=told)
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
-        answer = await self.exchange(
-            method="GET",
-            path="/models",
-            query=b"",
-            headers=[(b"accept", b"application/json")],
-            body=b"",
-        )
-        held = bytearray()
         try:
-            async for piece in answer.body:
-                held += piece
-                if len(held) > _LIST_BYTES:
-                    break
-        finally:
-            await answer.aclose()
+            async with asyncio.timeout(_LIST_TIMEOUT_S):
+                answer = await self.exchange(
+                    method="GET",
+                    path="/models",
+                    query=b"",
+                    headers=[(b"accept", b"application/json")],
+                    body=b"",
+                )
+                held = await _held(answer)
+        except TimeoutError as error:
+            raise self._late(error) from error
         with self._translated():
-            return _listed(answer.status, bytes(held))
+            return _listed(answer.status, held)
 
     def _keep_models(self, fetched: asyncio.Task[list[dict[str, Any]]]) -> None:
         failed = fetched.cancelled() or fetched.exception() is not None
-        kept_s = min(_FAILURE_KEPT_S, self._models_ttl_s) if failed else self._models_ttl_s
+        kept_s = (
+            min(_FAILURE_KEPT_S, self.config.models_ttl_s) if failed else self.config.models_ttl_s
+        )
         self._models_until = fetched.get_loop().time() + kept_s
 
 
@@ -224,6 +296,15 @@ class _Patience:
             self._deadline.reschedule(None if seconds is None else now + seconds)
 
 
+def _own_headers(config: UpstreamConfig) -> list[tuple[str, str]]:
+    own = [(name.lower(), value) for name, value in config.headers]
+    if config.api_key is None:
+        return own
+    if config.kind is Kind.AZURE:
+        return [*own, ("api-key", config.api_key)]
+    return [*own, ("authorization", f"Bearer {config.api_key}")]
+
+
 def _length_of(body: Body, headers: Headers) -> int | None:
     if isinstance(body, bytes):
         return len(body) if body else None
@@ -240,6 +321,30 @@ def _data(body: Body, patience: _Patience) -> bytes | AsyncIterator[bytes] | Non
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), _PIECE_BYTES):
         yield body[start : start + _PIECE_BYTES]
+
+
+async def _held(answer: Relayed) -> bytes:
+    held = bytearray()
+    try:
+        async for piece in answer.body:
+            held += piece
+            if len(held) > _LIST_BYTES:
+                break
+    finally:
+        await answer.aclose()
+    return bytes(held)
+
+
+def _once(close: Callable[[], None]) -> Callable[[], None]:
+    is_closed = False
+
+    def close_once() -> None:
+        nonlocal is_closed
+        if not is_closed:
+            is_closed = True
+            close()
+
+    return close_once
 
 
 def _cut(answer: aiohttp.ClientResponse) -> None:

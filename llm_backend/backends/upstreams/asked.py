@@ -1,0 +1,28 @@
+"""What is asked of the upstreams."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from llm_backend.backends.relayed import Headers
+
+__all__ = ["Asked", "Body"]
+
+Body = bytes | AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One request on its way to an upstream: `operation` is its id and tag, `model` what the
+    upstream is to hear, `upstream` the one that a route names. `has_other` where somebody else
+    answers if nobody here can.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Headers
+    body: Body
+    operation: Sequence[str] = ()
+    model: str | None = None
+    upstream: str | None = None
+    has_other: bool = False

@@ -1,0 +1,29 @@
+"""Azure's way to be asked: deployments in the path, an API version in the query (pure)."""
+
+__all__ = ["azure_path", "azure_query"]
+
+# Operations that run a model; Azure finds it by the path and not by the body.
+_DEPLOYED = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/audio/",
+    "/images/generations",
+    "/images/edits",
+)
+
+
+def azure_path(path: str, deployment: str | None) -> str:
+    """OpenAI's path, percent-encoded and without `/v1`, as Azure's."""
+    is_deployed = any(path == one or (one[-1] == "/" and path.startswith(one)) for one in _DEPLOYED)
+    if not is_deployed or deployment is None:
+        return f"/openai{path}"
+    return f"/openai/deployments/{deployment}{path}"
+
+
+def azure_query(query: str, api_version: str | None) -> str:
+    """The query with the API version, unless the client has chosen one."""
+    given = [word for word in query.split("&") if word]
+    if api_version and not any(word.startswith("api-version=") for word in given):
+        given.append(f"api-version={api_version}")
+    return "&".join(given)

@@ -1,0 +1,81 @@
+"""What is known of one upstream before it is asked anything (pure)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+__all__ = ["Kind", "UpstreamConfig", "Wire"]
+
+_PATTERN = frozenset("*?[")
+
+
+class Kind(StrEnum):
+    """How an upstream wants to be addressed: OpenAI's paths and bearer token, or Azure's."""
+
+    OPENAI = "openai"
+    AZURE = "azure"
+
+
+class Wire(StrEnum):
+    """By which operation an upstream's models talk."""
+
+    CHAT = "chat"
+    RESPONSES = "responses"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamConfig:
+    """One upstream. `models` are names or shell patterns; without any it serves every name.
+
+    `connect_timeout_s` is for a connection, `first_byte_timeout_s` (`idle_timeout_s` where None)
+    from then to the answer's headers, `idle_timeout_s` between two pieces of the answer, and
+    `total_timeout_s`, if given, for all of it. `concurrency` requests are out at most. Raises
+    `ValueError`, one sentence, for a base URL that is none.
+    """
+
+    name: str = "upstream"
+    base_url: str
+    api_key: str | None = None
+    headers: Sequence[tuple[str, str]] = ()
+    kind: Kind = Kind.OPENAI
+    api_version: str | None = None
+    wire: Wire = Wire.BOTH
+    models: Sequence[str] = ()
+    weight: float = 1
+    concurrency: int = 1000
+    connect_timeout_s: float = 10
+    first_byte_timeout_s: float | None = None
+    idle_timeout_s: float = 600
+    total_timeout_s: float | None = None
+    models_ttl_s: float = 30
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+            raise ValueError("An upstream's base URL must be http(s)://HOST[:PORT][/PATH].")
+
+    @property
+    def serves_any(self) -> bool:
+        """Whether it is asked for every model that no other upstream names."""
+        return not self.models
+
+    @property
+    def lists_models(self) -> bool:
+        """Whether it can be asked which models it has; Azure lists what could be deployed."""
+        return self.kind is Kind.OPENAI
+
+    @property
+    def named_models(self) -> list[str]:
+        """The models that are named in full, not by a pattern."""
+        return [model for model in self.models if not _PATTERN & set(model)]
+
+    def names(self, model: str) -> bool:
+        """Whether the settings give it this model, by name or pattern."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    def may_list(self, model: str) -> bool:
+        """Whether a model of its own list is offered to clients."""
+        return self.serves_any or self.names(model)

@@ -1,0 +1,55 @@
+"""Whether an upstream is asked, told from how its latest requests ended (pure)."""
+
+__all__ = ["Health"]
+
+FAILURES = 3  # in a row: one may be the request's fault, three are not
+EJECTION_S = 5.0
+LONGEST_EJECTION_S = 60.0
+
+
+class Health:
+    """Ejects an upstream that fails again and again, then lets one request at a time probe it.
+
+    Each probe that fails doubles the time until the next, up to a minute; one that succeeds ends
+    the ejection. Every request that `begin` has admitted ends with one of the three verdicts.
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._ejected_until = 0.0
+        self._ejection_s = EJECTION_S
+        self._is_probed = False
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether it has failed too often and not answered since."""
+        return self._failures >= FAILURES
+
+    def admits(self, now_s: float) -> bool:
+        """Whether a request may be sent: it is well, or it is time for a probe."""
+        return not self.is_ejected or (not self._is_probed and now_s >= self._ejected_until)
+
+    def begin(self) -> None:
+        """A request is sent; while the upstream is ejected, it is the probe."""
+        self._is_probed = self.is_ejected
+
+    def succeeded(self) -> None:
+        """An answer came."""
+        self._failures = 0
+        self._ejection_s = EJECTION_S
+        self._is_probed = False
+
+    def failed(self, now_s: float) -> None:
+        """None came, or one that says that the upstream is down."""
+        was_ejected = self.is_ejected
+        self._failures += 1
+        self._is_probed = False
+        if not self.is_ejected or now_s < self._ejected_until:
+            return  # requests that were out when it was ejected say nothing new
+        if was_ejected:
+            self._ejection_s = min(2 * self._ejection_s, LONGEST_EJECTION_S)
+        self._ejected_until = now_s + self._ejection_s
+
+    def left(self) -> None:
+        """The client left before it could be told."""
+        self._is_probed = False

@@ -1,0 +1,120 @@
+"""Which upstreams the settings ask for, and who answers for which names and operations.
+
+Every function raises `SettingsError`, one sentence, for what cannot be served.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from llm_backend.backend_settings import BackendSettings
+from llm_backend.backends.registry import UpstreamModel
+from llm_backend.backends.upstreams.choice import Choices
+from llm_backend.backends.upstreams.config import Kind, UpstreamConfig, Wire
+from llm_backend.contract import Operation
+from llm_backend.settings import Settings, SettingsError
+
+__all__ = ["operations", "routes", "upstream_configs"]
+
+SHORT_FORM = "openai"
+
+
+def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
+    """Every upstream, that of the short form last."""
+    configs = [_config(one) for one in settings.backends]
+    if settings.openai_api_key is not None:
+        configs.append(_short_form(settings, settings.openai_api_key.get_secret_value()))
+    names = [one.name for one in configs]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"Two backends are named `{name}`; rename one of them.")
+    return configs
+
+
+def _config(given: BackendSettings) -> UpstreamConfig:
+    try:
+        return UpstreamConfig(
+            name=given.name,
+            base_url=given.base_url,
+            api_key=given.api_key.get_secret_value() if given.api_key else None,
+            headers=[(name, value.get_secret_value()) for name, value in given.headers.items()],
+            kind=Kind(given.kind),
+            api_version=given.api_version,
+            wire=Wire(given.wire),
+            models=given.models,
+            weight=given.weight,
+            concurrency=given.concurrency,
+            connect_timeout_s=given.connect_timeout_s,
+            first_byte_timeout_s=given.first_byte_timeout_s,
+            idle_timeout_s=given.idle_timeout_s,
+            total_timeout_s=given.total_timeout_s,
+        )
+    except ValueError as error:
+        raise SettingsError(f"The backend `{given.name}` cannot be used: {error}") from error
+
+
+def _short_form(settings: Settings, api_key: str) -> UpstreamConfig:
+    try:
+        return UpstreamConfig(
+            name=SHORT_FORM,
+            base_url=settings.openai_base_url,
+            api_key=api_key,
+            connect_timeout_s=settings.upstream_connect_timeout_s,
+            idle_timeout_s=settings.upstream_idle_timeout_s,
+        )
+    except ValueError as error:
+        raise SettingsError(f"The setting `openai_base_url` cannot be used: {error}") from error
+
+
+def operations(
+    settings: Settings, upstreams: Sequence[UpstreamConfig], known: Collection[Operation]
+) -> Mapping[str, str]:
+    """The operations and tags that have an upstream of their own."""
+    names = {one.name for one in upstreams}
+    words = {word.lower() for one in known for word in (one.operation_id, one.tag)}
+    for operation, upstream in settings.operations.items():
+        if operation.lower() not in words:
+            raise SettingsError(
+                f"The setting `operations` names `{operation}`, which is no operationId and no tag "
+                "of the document; see `llm-backend operations`."
+            )
+        if upstream not in names:
+            raise SettingsError(
+                f"The setting `operations` gives `{operation}` to `{upstream}`, "
+                f"which is no backend; there is {', '.join(sorted(names)) or 'none'}."
+            )
+    return settings.operations
+
+
+def routes(
+    settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
+) -> Mapping[str, Sequence[UpstreamModel | str]]:
+    """Names with those who answer for them in turn; a string is a local model."""
+    choices = Choices(upstreams)
+    names = {one.name for one in upstreams}
+    asked = {**dict(_upstream_aliases(settings, local)), **settings.routes}
+    found: dict[str, Sequence[UpstreamModel | str]] = {}
+    for name, steps in asked.items():
+        if not steps:
+            raise SettingsError(f"The route `{name}` leads nowhere; name a model.")
+        found[name] = [_step(name, step, local, names, choices) for step in steps]
+    return found
+
+
+def _step(
+    route: str, step: str, local: Collection[str], names: Collection[str], choices: Choices
+) -> UpstreamModel | str:
+    model, at, upstream = step.rpartition("@")
+    if at and upstream in names and model:
+        return UpstreamModel(model=model, upstream=upstream)
+    if step in local:
+        return step
+    if not choices.serves(step):
+        raise SettingsError(f"The route `{route}` leads to `{step}`, which nobody serves.")
+    return UpstreamModel(model=step)
+
+
+def _upstream_aliases(
+    settings: Settings, local: Collection[str]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """The aliases of models that are not local."""
+    pairs = [given.partition("=") for given in settings.aliases]
+    return [(name, (model,)) for name, _, model in pairs if model and model not in local]

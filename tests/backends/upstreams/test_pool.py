@@ -1,0 +1,188 @@
+"""Several upstreams: who is asked, who is given up, and what goes out twice."""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from llm_backend.backends.relayed import Relayed
+from llm_backend.backends.upstreams.asked import Asked
+from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.backends.upstreams.pool import Upstreams
+from llm_backend.backends.upstreams.retry import pause_s
+from llm_backend.backends.upstreams.upstream import Upstream
+from llm_backend.errors import Overloaded, UpstreamFailed
+from tests.upstream import Connection, FakeUpstream, Message
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+BUSY = b"HTTP/1.1 429 X\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
+BROKEN = b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n"
+DOWN = b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"
+
+
+@asynccontextmanager
+async def pool(*fakes: FakeUpstream | None, **settings: object):
+    """Upstreams of these fakes, named by their number; None is one where nobody listens."""
+    async with AsyncExitStack() as stack:
+        upstreams = []
+        for number, fake in enumerate(fakes):
+            base_url = f"http://127.0.0.1:{closed_port()}/v1"
+            if fake is not None:
+                base_url = (await stack.enter_async_context(fake)).base_url
+            config = UpstreamConfig(name=str(number), base_url=base_url, **settings)
+            upstreams.append(Upstream(config))
+        yield await stack.enter_async_context(Upstreams(upstreams))
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def asked(method: str = "POST", **more: object) -> Asked:
+    values = {"path": "/x", "query": b"", "headers": [], "body": b"{}", "model": "m", **more}
+    return Asked(method=method, **values)
+
+
+async def ask(upstreams: Upstreams, request: Asked | None = None) -> int:
+    relayed: Relayed = await upstreams.exchange(request or asked())
+    try:
+        async for _ in relayed.body:
+            pass
+        return relayed.status
+    finally:
+        await relayed.aclose()
+
+
+async def silence(_: Message, __: Connection) -> None:
+    await asyncio.Event().wait()
+
+
+async def cut(_: Message, connection: Connection) -> None:
+    connection.cut()
+
+
+async def test_requests_in_turn_are_shared_out():
+    fakes = FakeUpstream(answer=OK), FakeUpstream(answer=OK)
+    async with pool(*fakes) as upstreams:
+        for _ in range(4):
+            assert await ask(upstreams) == 200
+
+    assert [len(fake.requests) for fake in fakes] == [2, 2]
+
+
+async def test_one_that_cannot_be_reached_is_passed_over_and_left_alone_after_a_while():
+    fake = FakeUpstream(answer=OK)
+    async with pool(None, fake) as upstreams:
+        for _ in range(10):
+            assert await ask(upstreams) == 200
+        ill = upstreams._upstreams["0"]
+
+        assert ill.health.is_ejected
+    assert len(fake.requests) == 10
+
+
+@pytest.mark.parametrize("answer", [BUSY, DOWN])
+async def test_an_answer_that_says_that_nothing_was_done_is_asked_elsewhere(answer: bytes):
+    fakes = FakeUpstream(answer=answer), FakeUpstream(answer=OK)
+    async with pool(*fakes) as upstreams:
+        assert [await ask(upstreams) for _ in range(2)] == [200, 200]
+
+
+async def test_where_there_is_nobody_else_the_refusal_is_the_answer():
+    fake = FakeUpstream(answer=BUSY)
+    async with pool(fake) as upstreams:
+        assert await ask(upstreams) == 429
+
+    assert len(fake.requests) == 1
+
+
+async def test_what_may_have_been_done_is_not_sent_twice():
+    fakes = FakeUpstream(answer=cut), FakeUpstream(answer=cut)
+    async with pool(*fakes) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams)
+
+    assert sum(len(fake.requests) for fake in fakes) == 1
+
+
+@pytest.mark.parametrize(
+    "request_", [asked("GET", body=b""), asked(headers=[(b"Idempotency-Key", b"1")])]
+)
+async def test_what_does_no_harm_twice_is(request_: Asked):
+    fakes = FakeUpstream(answer=cut), FakeUpstream(answer=OK)
+    async with pool(*fakes) as upstreams:
+        assert [await ask(upstreams, request_) for _ in range(2)] == [200, 200]
+
+
+async def test_a_body_that_comes_in_pieces_is_kept_for_the_one_that_can_be_reached():
+    async def body():
+        yield b"abc"
+
+    fake = FakeUpstream(answer=OK)
+    async with pool(None, fake) as upstreams:
+        assert await ask(upstreams, asked(body=body())) == 200
+
+    assert fake.requests[0].body == b"abc"
+
+
+@pytest.mark.parametrize("answer", [BUSY, DOWN, BROKEN])
+async def test_where_somebody_else_can_answer_a_failure_is_raised(answer: bytes):
+    async with pool(FakeUpstream(answer=answer)) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams, asked(has_other=True))
+
+
+async def test_an_ejected_upstream_is_asked_all_the_same_where_nobody_else_can_answer():
+    fake = FakeUpstream(answer=DOWN)
+    async with pool(fake) as upstreams:
+        for _ in range(5):
+            await ask(upstreams)
+        with pytest.raises(Overloaded):
+            await ask(upstreams, asked(has_other=True))
+
+    assert len(fake.requests) == 5
+
+
+async def test_only_so_many_are_out_at_once():
+    fake = FakeUpstream(answer=silence)
+    async with pool(fake, concurrency=1, connect_timeout_s=0.05) as upstreams:
+        first = asyncio.create_task(ask(upstreams))
+        while not fake.requests:  # noqa: ASYNC110 - the fake has no event for it
+            await asyncio.sleep(0.005)
+        with pytest.raises(Overloaded) as refused:
+            await ask(upstreams)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        fake.answer = OK
+
+        assert await ask(upstreams) == 200
+    assert refused.value.headers == {"Retry-After": "1"}
+    assert len(fake.requests) == 2
+
+
+async def test_who_waits_for_room_gets_it():
+    fake = FakeUpstream(answer=OK)
+    async with pool(fake, concurrency=2) as upstreams:
+        assert await asyncio.gather(*(ask(upstreams) for _ in range(12))) == [200] * 12
+
+
+async def test_every_request_gives_its_place_back():
+    fakes = FakeUpstream(answer=OK), FakeUpstream(answer=cut), None
+    async with pool(*fakes) as upstreams:
+        await asyncio.gather(*(ask(upstreams) for _ in range(20)), return_exceptions=True)
+
+        assert [one.outstanding for one in upstreams._upstreams.values()] == [0, 0, 0]
+
+
+async def test_the_models_of_all_are_one_list_and_one_that_is_down_hides_its_own():
+    listed = b'{"object":"list","data":[{"id":"a"},{"id":"b"}]}'
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(listed), listed)
+    async with pool(FakeUpstream(answer=answer), None, models=["a*"]) as upstreams:
+        assert [model["id"] for model in await upstreams.models()] == ["a"]
+
+
+def test_pauses_grow_and_are_left_half_to_chance():
+    assert [pause_s(attempt, 1.0) for attempt in (1, 2, 3, 10)] == [0.05, 0.1, 0.2, 1.0]
+    assert pause_s(1, 0.0) == 0.025

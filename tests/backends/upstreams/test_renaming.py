@@ -1,0 +1,40 @@
+"""A model's name is exchanged in a body; every other byte stays."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.backends.upstreams.renaming import renamed
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"model":"a"}', b'{"model":"b"}'),
+        (b'{ "x" : 1.50,\n"model" :\t"a" , "y":[] }', b'{ "x" : 1.50,\n"model" :\t"b" , "y":[] }'),
+        (b'{"model":"a","model":"c"}', b'{"model":"b","model":"b"}'),
+        (b'{"mod\\u0065l":"a"}', b'{"mod\\u0065l":"b"}'),
+        (b'{"x":{"model":"a"},"model":"a"}', b'{"x":{"model":"a"},"model":"b"}'),
+        (b'{"x":"model","y":["model","a"]}', b'{"x":"model","y":["model","a"]}'),
+        (b'{"x":"\\"model\\":\\"a\\"","model":"a"}', b'{"x":"\\"model\\":\\"a\\"","model":"b"}'),
+        (b"", b""),
+    ],
+)
+def test_only_the_name_at_the_top_changes(body: bytes, expected: bytes):
+    assert renamed(body, "b") == expected
+
+
+@given(st.dictionaries(st.text(max_size=8), json_values, max_size=4), st.text(max_size=10))
+def test_whatever_the_body_holds_it_means_the_same(more, name):
+    body = {**more, "model": "old", "last": more}
+
+    assert orjson.loads(renamed(orjson.dumps(body), name)) == {**body, "model": name}

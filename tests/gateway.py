@@ -1,0 +1,24 @@
+"""The whole application in front of fake upstreams, in this process and without a local model."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from llm_backend.app import App
+from llm_backend.settings import load_settings
+from tests.upstream import FakeUpstream, Relay, serving
+
+
+@contextlib.asynccontextmanager
+async def gateway(data_dir: Path, **settings: Any) -> AsyncIterator[Relay]:
+    """Served on a free port; `store_chats` is off unless asked for."""
+    given = {"models": (), "store_chats": "never", "allowed_hosts": ("relay",), **settings}
+    app = App(load_settings({"data_dir": data_dir, **given}))
+    async with app.opened(), serving(app) as port:
+        yield Relay(port=port)
+
+
+def backend(fake: FakeUpstream, name: str, *models: str, **more: Any) -> dict[str, Any]:
+    """An entry of the setting `backends`; the fake must have been opened."""
+    return {"name": name, "base_url": fake.base_url, "models": models, "api_key": "k", **more}
