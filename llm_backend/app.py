@@ -25,6 +25,7 @@ from llm_backend.contract.body import Limits
 from llm_backend.contract.connexion_app import build_app
 from llm_backend.contract.request import Handler
 from llm_backend.contract.validation import Validators
+from llm_backend.controllers.batches import batch_jobs
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.background_worker import ResponseWorker
 from llm_backend.controllers.responses.followed import BackgroundResponses
@@ -39,6 +40,7 @@ from llm_backend.served_models import ServedModel, check_moderation_model, serve
 from llm_backend.settings import Settings, SettingsError, load_settings
 from llm_backend.store import (
     Background,
+    Batches,
     Blobs,
     Bucket,
     Chats,
@@ -218,10 +220,15 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         aliases = {alias: model.card.id for model in served for alias in model.aliases}
         memory = ChatMemory(Chats(database), settings.store_chats)
         stack.push_async_callback(memory.settle)
-        files, uploads = _files(settings, database, stack)
+        jobs = Jobs(database, lease_s=settings.job_lease_s)
+        batches = Batches(database, jobs)
+        files, uploads = _files(settings, database)
+        stack.push_async_callback(files.blobs.settle)
+        sweeps = (files.expire, uploads.expire, batches.expire, files.blobs.sweep)
+        sweeping = asyncio.create_task(sweep_forever(*sweeps))
+        stack.callback(sweeping.cancel)
         responses = ResponseMemory(Responses(database), Conversations(database))
         stack.push_async_callback(responses.settle)
-        jobs = Jobs(database, lease_s=settings.job_lease_s)
         services = Services(
             settings=settings,
             registry=Registry(local, aliases, upstream, routes),
@@ -233,6 +240,7 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             uploads=uploads,
             server_tools=_server_tools(settings),
             jobs=jobs,
+            batches=batches,
             background=BackgroundResponses(Background(database, jobs)),
             metrics=metrics,
             administration=administration,
@@ -243,8 +251,10 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         validators = Validators(document)
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARMED))
         stack.callback(warming.cancel)
-        await stack.enter_async_context(services.jobs.running(_job_kinds(services)))
-        yield _guarded(_contracted(document, validators, services), services, tracing)
+        contracted = _contracted(document, validators, services)
+        kinds = _job_kinds(services, AccessLog(contracted, metrics))
+        await stack.enter_async_context(jobs.running(kinds))
+        yield _guarded(contracted, services, tracing)
 
 
 async def _keyring(
@@ -272,30 +282,27 @@ async def _caller(keyring: Keyring, headers: Mapping[str, str], operation: Opera
     return keyring.caller(headers, administers=operation.administers)
 
 
-def _files(settings: Settings, database: Database, stack: AsyncExitStack) -> tuple[Files, Uploads]:
+def _files(settings: Settings, database: Database) -> tuple[Files, Uploads]:
     if settings.files == "upstream" and not settings.has_upstream:
         raise SettingsError(
             "The setting `files` is `upstream`, and there is none: set a key for it."
         )
     blobs = Blobs(database, Bucket(settings.object_store))
-    stack.push_async_callback(blobs.settle)
-    files, uploads = Files(database, blobs), Uploads(database, blobs)
-    sweeping = asyncio.create_task(sweep_forever(files, uploads))
-    stack.callback(sweeping.cancel)
-    return files, uploads
+    return Files(database, blobs), Uploads(database, blobs)
 
 
-def _job_kinds(services: Services) -> Sequence[JobKind]:
-    """What is done besides requests, and by whom."""
+def _job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
+    """What is done besides requests, and by whom; `app` answers the lines of batches."""
+    batches = batch_jobs(services, app)
     if not services.registry.local:
-        return ()
+        return batches
     responses = JobKind(
         name=Background.JOB,
         worker=ResponseWorker(services),
         at_once=services.settings.background_limit,
         attempts=RESPONSE_ATTEMPTS,
     )
-    return [responses]
+    return [*batches, responses]
 
 
 def _extractor(settings: Settings) -> Extractor:

@@ -285,6 +285,13 @@ class Settings(BaseSettings):
         ge=1024,
         description="Size of a file that comes in parts, and of all its parts, at most.",
     )
+    batch_lines_limit: int = Field(50_000, ge=1, description="Lines of a batch at most.")
+    batch_line_limit_bytes: int = Field(
+        8 * 1024 * 1024, ge=1024, description="Size of a line of a batch at most."
+    )
+    batch_concurrency: int = Field(
+        16, ge=1, description="Lines of batches that a process has answered at the same time."
+    )
     json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
     choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
     prompts_limit: int = Field(

@@ -155,6 +155,22 @@ class Keyring:
             self._used[caller.key_id] = int(now)
         return caller
 
+    def caller_of(self, key_id: str | None) -> Caller:
+        """The caller who asked with this key before, for work that goes on without him.
+
+        Raises `Unauthorized` where the key has been revoked since, has expired, or is of a project
+        that is archived.
+        """
+        if key_id is None:
+            return self._anonymous
+        entry = self._by_id.get(key_id)
+        if entry is None:
+            raise Unauthorized("The API key that this was asked with has been revoked.")
+        if entry.expires_at is not None and entry.expires_at <= self._clock():
+            raise Unauthorized("The API key that this was asked with has expired.")
+        _check_kind(entry.caller, administers=False)
+        return entry.caller
+
     async def open(self) -> None:
         """The first look, which makes the default project; a database that cannot be used now is
         looked at again by `refresh`."""
@@ -204,6 +220,7 @@ class Keyring:
         self._stored = frozenset(key.id for key in known.keys)
         entries = [*_static_entries(self._static_keys, project), *_entries(known, self.policy)]
         self._entries = {entry.hash: entry for entry in entries}
+        self._by_id = {entry.caller.key_id: entry for entry in entries}
 
     def _is_open(self) -> bool:
         """Whether everybody may come in, now that no key is known."""

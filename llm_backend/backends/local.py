@@ -26,6 +26,7 @@ from llm_backend.backends.chat_choice import ChatChoice
 from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.dialect import Dialect, Prompt
 from llm_backend.backends.markup import MarkupParser
+from llm_backend.backends.urgency import priority_of
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
 from llm_backend.engine.messages import Delta, Embedded, Failure, Generate, ModelKind, Ranked
 
@@ -175,7 +176,7 @@ class LocalModel:
             stop_token_ids=list(limits.stop_token_ids),
             ignore_eos=limits.ignore_eos,
             echo=echo,
-            priority=priority,
+            priority=priority_of(priority),
             prediction=prediction,
             grammar=grammar,
             shown_tokens=list(shown_tokens),

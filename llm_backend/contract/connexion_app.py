@@ -143,14 +143,16 @@ class Authentication:
         self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Leaves operation and caller in the state; open operations and unknown paths have none."""
+        """Leaves operation and caller in the state; open operations and unknown paths have none.
+        A caller who is there already was put there by this server, which asks in his name.
+        """
         if scope["type"] == "http":
             if _CONTROL.search(scope["path"]):
                 raise InvalidRequest("The path holds control characters.")
             operation = operation_of(scope, self._document)
             if operation is not None:
                 scope["state"]["operation_id"] = operation.operation_id
-                if not operation.is_open:
+                if not operation.is_open and "caller" not in scope["state"]:
                     headers = Headers(scope=scope)
                     scope["state"]["caller"] = await self._authenticate(headers, operation)
         await self._app(scope, receive, send)

@@ -12,7 +12,7 @@ from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
-from llm_backend.store import Database, Files, Jobs, Uploads
+from llm_backend.store import Batches, Database, Files, Jobs, Uploads
 from llm_backend.store.administration import Administration
 from llm_backend.telemetry import Metrics
 
@@ -36,6 +36,7 @@ class Services:
     background: BackgroundResponses
     uploads: Uploads
     jobs: Jobs
+    batches: Batches
     server_tools: ServerTools
     metrics: Metrics
     administration: Administration

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from llm_backend import errors
 from llm_backend.store import (
     BadParts,
+    BatchEnded,
     BlobGone,
+    FileInUse,
     Missing,
     ObjectsUnavailable,
     OldSchema,
@@ -51,7 +53,7 @@ def store_errors_translated(
         raise errors.NotFound(f"No {thing} has the id `{error.id}`.") from error
     except (UnknownCursor, Unstorable, BadParts, WrongDigest) as error:
         raise errors.InvalidRequest(str(error), param=_FIELDS.get(type(error))) from error
-    except (UploadClosed, Unfinished) as error:
+    except (UploadClosed, Unfinished, BatchEnded, FileInUse) as error:
         raise errors.Conflict(str(error)) from error
     except UploadFull as error:
         raise errors.TooLarge(str(error), param="data") from error

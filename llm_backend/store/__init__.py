@@ -1,14 +1,27 @@
 """What is remembered: one SQL model, on SQLite or PostgreSQL, spoken to in values of our own."""
 
 from llm_backend.store.background import Background
+from llm_backend.store.batches import (
+    BATCH,
+    BATCH_LINES,
+    BatchEnd,
+    Batches,
+    BatchStatus,
+    LineResult,
+    Lines,
+    StoredBatch,
+    TokenCounts,
+)
 from llm_backend.store.chats import Chats
 from llm_backend.store.conversations import Conversations
 from llm_backend.store.database import Database
 from llm_backend.store.errors import (
     BadParts,
+    BatchEnded,
     BlobGone,
     CannotOpen,
     Duplicate,
+    FileInUse,
     LeaseLost,
     Missing,
     ObjectsUnavailable,
@@ -46,8 +59,14 @@ from llm_backend.store.sweeping import sweep_forever
 from llm_backend.store.uploads import Uploads
 
 __all__ = [
+    "BATCH",
+    "BATCH_LINES",
     "Background",
     "BadParts",
+    "BatchEnd",
+    "BatchEnded",
+    "BatchStatus",
+    "Batches",
     "Blob",
     "BlobGone",
     "Blobs",
@@ -59,12 +78,15 @@ __all__ = [
     "Database",
     "Duplicate",
     "Events",
+    "FileInUse",
     "Files",
     "Job",
     "JobKind",
     "JobWorker",
     "Jobs",
     "LeaseLost",
+    "LineResult",
+    "Lines",
     "Missing",
     "NewJob",
     "ObjectsUnavailable",
@@ -79,6 +101,7 @@ __all__ = [
     "StoreFull",
     "StoreLocked",
     "StoreUnavailable",
+    "StoredBatch",
     "StoredChat",
     "StoredConversation",
     "StoredFile",
@@ -87,6 +110,7 @@ __all__ = [
     "StoredPart",
     "StoredResponse",
     "StoredUpload",
+    "TokenCounts",
     "Unfinished",
     "UnknownCursor",
     "UnknownSchema",

@@ -17,6 +17,8 @@
     |- BadParts           these parts do not make the upload
     |- WrongDigest        the bytes are not those that the client means
     |- Unfinished         the response has not ended yet
+    |- BatchEnded         the batch has come to its end
+    |- FileInUse          a batch that has not ended reads the file
     |- LeaseLost          somebody else has taken the job up, or it has been removed
     |- BlobGone           written too slowly: its bytes have been given up meanwhile
     `- Unstorable         a value that no column can hold
@@ -27,9 +29,11 @@ is 404, an unknown cursor is 400.
 
 __all__ = [
     "BadParts",
+    "BatchEnded",
     "BlobGone",
     "CannotOpen",
     "Duplicate",
+    "FileInUse",
     "LeaseLost",
     "Missing",
     "ObjectsUnavailable",
@@ -135,6 +139,24 @@ class Unfinished(StoreError):
     def __init__(self, id: str) -> None:
         super().__init__(f"The response `{id}` has not ended yet.")
         self.id = id
+
+
+class BatchEnded(StoreError):
+    """The batch has come to its end, in the state `status`."""
+
+    def __init__(self, id: str, status: str) -> None:
+        super().__init__(f"The batch `{id}` is {status}.")
+        self.status = status
+
+
+class FileInUse(StoreError):
+    """A batch that has not ended reads this file."""
+
+    def __init__(self, id: str, batch_id: str) -> None:
+        super().__init__(
+            f"The file `{id}` is the input of the batch `{batch_id}`, which has not ended: "
+            "cancel it first, or wait."
+        )
 
 
 class LeaseLost(StoreError):

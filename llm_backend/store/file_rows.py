@@ -10,16 +10,17 @@ from sqlalchemy import ColumnElement, Connection, Row, insert, select
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Missing, UnknownCursor
+from llm_backend.store.errors import FileInUse, Missing, UnknownCursor
 from llm_backend.store.objects import loose
-from llm_backend.store.objects.blob import from_json, to_json
+from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.pages import Page, PageRequest, fetch
 from llm_backend.store.stored_file import StoredFile
-from llm_backend.store.tables import files
+from llm_backend.store.tables import batches, files
 
-__all__ = ["add", "delete", "expire", "find", "get", "insert_file"]
+__all__ = ["add", "content", "delete", "expire", "find", "get", "hold", "insert_file"]
 
 _EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
+_ENDS = ("failed", "completed", "expired", "cancelled")  # of batches
 
 
 def add(connection: Connection, file: StoredFile) -> None:
@@ -48,6 +49,19 @@ def get(connection: Connection, id: str, now: int) -> StoredFile:
     return _file(_row(connection, id, now))
 
 
+def hold(connection: Connection, id: str, now: int) -> None:
+    """Nobody deletes the file until the end of the transaction. Raises `Missing`."""
+    _row(connection, id, now, is_held=True)
+
+
+def content(connection: Connection, id: str) -> Content:
+    """The bytes of a file, also of one whose time is over. Raises `Missing`."""
+    found = connection.scalar(select(files.c.content).where(files.c.id == id))
+    if found is None:
+        raise Missing(id)
+    return from_json(found)
+
+
 def find(
     connection: Connection, request: PageRequest, purpose: str | None, now: int
 ) -> Page[StoredFile]:
@@ -64,13 +78,21 @@ def find(
 
 
 def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
-    """Delete the file; the keys of its blobs, which are to be removed. Raises `Missing`."""
-    return _delete(connection, [_row(connection, id, now, is_held=True)])
+    """Delete the file; the keys of its blobs, which are to be removed.
+
+    Raises `Missing`, `FileInUse`.
+    """
+    row = _row(connection, id, now, is_held=True)
+    reader = connection.scalar(select(batches.c.id).where(_reads(id)).limit(1))
+    if reader is not None:
+        raise FileInUse(id, reader)
+    return _delete(connection, [row])
 
 
 def expire(connection: Connection, now: int) -> bool:
     """Delete some of the files whose time is over; whether there may be more of them."""
-    over = select(files).where(files.c.expires_at <= now).order_by(files.c.expires_at)
+    is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
+    over = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
     some = over.limit(_EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
     rows = connection.execute(some).all()
     _delete(connection, rows)
@@ -98,6 +120,11 @@ def _end(connection: Connection, after: str, now: int) -> tuple[int, int]:
     except Missing as error:
         raise UnknownCursor(after) from error
     return row.created_at, row.seq
+
+
+def _reads(id: str | ColumnElement[str]) -> ColumnElement[bool]:
+    """Batches that have not ended, and whose input this is."""
+    return (batches.c.input_file_id == id) & batches.c.status.not_in(_ENDS)
 
 
 def _is_there(now: int) -> ColumnElement[bool]:

@@ -22,6 +22,7 @@ REVISIONS = (
     "0005",
     "0006",
     "0007",
+    "0008",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from llm_backend.store.errors import StoreError
-from llm_backend.store.files import Files
-from llm_backend.store.uploads import Uploads
 
 __all__ = ["sweep_forever"]
 
@@ -17,19 +16,16 @@ log = logging.getLogger(__name__)
 
 
 async def sweep_forever(
-    files: Files,
-    uploads: Uploads,
-    *,
+    *sweeps: Callable[[], Awaitable[None]],
     first_after_s: float = FIRST_AFTER_S,
     every_s: float = EVERY_S,
 ) -> NoReturn:
-    """Forgets files and uploads whose time is over, and bytes that nobody took up or gave back."""
+    """Does each of these in turn: forgets whose time is over, and what nobody took up."""
     await asyncio.sleep(first_after_s)
     while True:
-        try:
-            await files.expire()
-            await uploads.expire()
-            await files.blobs.sweep()
-        except StoreError as error:  # the next one does its work
-            log.warning("not_swept", extra={"reason": str(error)})
+        for sweep in sweeps:
+            try:
+                await sweep()
+            except StoreError as error:  # the next one does its work
+                log.warning("not_swept", extra={"reason": str(error)})
         await asyncio.sleep(every_s)

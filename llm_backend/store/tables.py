@@ -34,6 +34,8 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "batch_lines",
+    "batches",
     "chat_messages",
     "chat_metadata",
     "chats",
@@ -174,6 +176,48 @@ jobs = Table(
     Column("lease", Text, index=True),  # of whoever has it: one for each time it is claimed
     Index(None, "kind", "due_at", "seq"),
     Index(None, "kind", "subject"),
+)
+
+# `input_file_id` and the other files are names and not references: what they name may be deleted.
+batches = stored_object(
+    "batches",
+    Column("endpoint", Text, nullable=False),
+    Column("input_file_id", Text, nullable=False, index=True),
+    Column("completion_window", Text, nullable=False),
+    Column("metadata", JSON),
+    Column("output_lifetime_s", BigInteger),
+    Column("status", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("times", JSON, nullable=False),  # when it came to which state, by the document's names
+    Column("errors", JSON, nullable=False),  # why its input cannot be used
+    Column("model", Text),  # of all its lines
+    Column("total", Integer, nullable=False),  # lines; below, once it has ended
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("usage", JSON),
+    Column("output_file_id", Text),
+    Column("error_file_id", Text),
+    CheckConstraint(
+        "status IN ('validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', "
+        "'cancelling', 'cancelled')",
+        name="status",
+    ),
+)
+Index(None, batches.c.status, batches.c.expires_at)
+
+# Answers of a batch that has not ended: a line that has one is never asked again.
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    _part_of(batches, "batch_seq"),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("is_error", Boolean, nullable=False),
+    Column("text", Text, nullable=False),  # as the output file or the error file holds it
+    Column("input_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("reasoning_tokens", Integer, nullable=False),
+    Index(None, "batch_seq", "is_error", "line"),
 )
 
 # What is said, in any direction, is an item. Items are told apart by id alone, as clients refer to

@@ -172,3 +172,19 @@ async def test_when_a_key_was_used_is_told_behind(administration, keyring):
     stored = await administration.key(key.stored.id, project_id="proj_default")
     assert stored.last_used_at is not None
     assert stored.hash != key.value
+
+
+async def test_work_that_goes_on_without_its_caller_goes_on_as_long_as_his_key_is_good(
+    administration,
+):
+    keyring = Keyring(administration)
+    await keyring.open()
+    made = new_key("k", project_id="proj_default")
+    await administration.add_key(CHANGE, made.stored)
+    await keyring.refresh()
+    caller = keyring.caller(bearing(made.value))
+
+    assert keyring.caller_of(caller.key_id) is caller
+    assert keyring.caller_of(None).key_id is None
+    with pytest.raises(Unauthorized, match="revoked"):
+        keyring.caller_of("key_of_the_past")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from llm_backend.store.errors import LeaseLost, StoreError
+from llm_backend.store.errors import LeaseLost, StoreError, StoreUnavailable
 from llm_backend.store.jobs.job import Job, JobKind
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ class JobRunner:
             return
         log.error("job_failed", extra=_told(job), exc_info=error)
         delay_s = min(RETRY_S * 2 ** (job.attempt - 1), RETRY_LIMIT_S)
-        unsaid = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=True))
+        counts = not isinstance(error, StoreUnavailable)  # which says nothing about the job
+        unsaid = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=counts))
         if unsaid is not None:  # its lease runs out
             log.warning("job_not_given_back", extra={**_told(job), "reason": str(unsaid)})
 

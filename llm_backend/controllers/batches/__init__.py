@@ -1,0 +1,25 @@
+"""Batches: requests in a file, run here if the file is kept here."""
+
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp
+
+from llm_backend.controllers.batches.batch_worker import BatchWorker
+from llm_backend.controllers.batches.dispatch import Dispatch
+from llm_backend.controllers.batches.lines_worker import CHUNKS_AT_ONCE, LinesWorker
+from llm_backend.controllers.services import Services
+from llm_backend.store import BATCH, BATCH_LINES, JobKind
+
+__all__ = ["batch_jobs"]
+
+READ_AT_ONCE = 2  # inputs, or outputs that are written
+
+
+def batch_jobs(services: Services, app: ASGIApp) -> Sequence[JobKind]:
+    """What moves batches on; `app` answers their lines."""
+    batches, files, settings = services.batches, services.files, services.settings
+    lines = LinesWorker(batches, files, Dispatch(app), services.keyring.caller_of, settings)
+    return (
+        JobKind(name=BATCH, worker=BatchWorker(batches, files, settings), at_once=READ_AT_ONCE),
+        JobKind(name=BATCH_LINES, worker=lines, at_once=CHUNKS_AT_ONCE),
+    )

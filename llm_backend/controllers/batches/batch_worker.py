@@ -1,0 +1,196 @@
+"""Reads a batch's input when it comes, and writes its files when its lines are done."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+from llm_backend.controllers.batches.input import InputCheck, LineSplitter, RawLine, read_line
+from llm_backend.controllers.batches.output import error_line
+from llm_backend.controllers.files import new_file_id
+from llm_backend.settings import Settings
+from llm_backend.store import (
+    BatchEnd,
+    Batches,
+    BatchStatus,
+    Files,
+    Job,
+    LineResult,
+    Missing,
+    StoredBatch,
+    StoredFile,
+)
+from llm_backend.store.objects import Content, size_of
+
+__all__ = ["BatchWorker"]
+
+_OVER = {
+    BatchStatus.EXPIRED: (
+        "batch_expired",
+        "The batch's time was over before this request was made.",
+    ),
+    BatchStatus.CANCELLED: (
+        "batch_cancelled",
+        "The batch was cancelled before this request was made.",
+    ),
+}
+_ASKED_AT_ONCE = 500  # lines whose answers are looked for together
+
+
+class BatchWorker:
+    """Does jobs of `BATCH`: what there is to do is told by the state of the batch."""
+
+    def __init__(self, batches: Batches, files: Files, settings: Settings) -> None:
+        self._batches = batches
+        self._files = files
+        self._settings = settings
+
+    async def work(self, job: Job) -> None:
+        """From `validating` to `in_progress` or `failed`, or from the last line to the end."""
+        try:
+            batch, content = await self._batches.work(job.subject)
+        except Missing as missing:
+            if missing.id == job.subject:  # it has been forgotten
+                return
+            raise
+        if batch.status is BatchStatus.VALIDATING:
+            await self._read(job, batch, content)
+            batch = await self._batches.get(batch.id)
+        if batch.status in (BatchStatus.FINALIZING, BatchStatus.CANCELLING):
+            await self._write(job, batch, content)
+            batch = await self._batches.get(batch.id)
+        if batch.status.is_end:
+            await self._batches.forget_lines(batch.id)
+
+    async def give_up(self, job: Job) -> None:
+        """Its input cannot be read, or its output cannot be written."""
+        try:
+            batch = await self._batches.get(job.subject)
+        except Missing:
+            return
+        error = {
+            "code": "server_error",
+            "message": "The server failed at this batch again and again; its log says why.",
+            "param": None,
+            "line": None,
+        }
+        if not batch.status.is_end:
+            await self._batches.fail(job, [error])
+        await self._batches.forget_lines(batch.id)
+
+    async def _read(self, job: Job, batch: StoredBatch, content: Content) -> None:
+        check = InputCheck(
+            batch.endpoint,
+            lines_limit=self._settings.batch_lines_limit,
+            line_limit_bytes=self._settings.batch_line_limit_bytes,
+        )
+        async for piece in self._pieces(content):
+            await asyncio.to_thread(check.feed, piece)
+            if check.is_hopeless:
+                break
+        else:
+            check.finish()
+        if check.errors:
+            await self._batches.fail(job, check.errors)
+            return
+        await self._batches.begin(job, check.chunks, total=check.total, model=check.model)
+
+    async def _write(self, job: Job, batch: StoredBatch, content: Content) -> None:
+        unasked = batch.total - batch.completed - batch.failed
+        status = BatchStatus.COMPLETED
+        if batch.status is BatchStatus.CANCELLING:
+            status = BatchStatus.CANCELLED
+        elif unasked:
+            status = BatchStatus.EXPIRED
+        async with AsyncExitStack() as stack:
+            output = error = None
+            if batch.completed:
+                lines = self._answers(batch, is_error=False)
+                output = await self._written(stack, batch, "output", lines)
+            if batch.failed or unasked:
+                lines = self._errors(batch, content, status)
+                error = await self._written(stack, batch, "error", lines)
+            ended = BatchEnd(
+                status=status,
+                completed=batch.completed,
+                failed=batch.failed,
+                output=output,
+                error=error,
+            )
+            await self._batches.end(job, ended)
+
+    async def _written(
+        self, stack: AsyncExitStack, batch: StoredBatch, what: str, lines: AsyncIterator[bytes]
+    ) -> StoredFile:
+        """A file of these lines, whose bytes are given up if `stack` is left by an exception."""
+        blob = await stack.enter_async_context(self._files.blobs.writing(lines))
+        created_at = int(time.time())
+        lifetime_s = batch.output_lifetime_s
+        return StoredFile(
+            id=new_file_id(),
+            created_at=created_at,
+            purpose="batch_output",
+            filename=f"{batch.id}_{what}.jsonl",
+            media_type="application/jsonl",
+            content=(blob,),
+            expires_at=None if lifetime_s is None else created_at + lifetime_s,
+            owner=batch.owner,
+        )
+
+    async def _answers(self, batch: StoredBatch, *, is_error: bool) -> AsyncIterator[bytes]:
+        async for _, text in self._batches.lines(batch.id, is_error=is_error):
+            yield text.encode() + b"\n"
+
+    async def _errors(
+        self, batch: StoredBatch, content: Content, status: BatchStatus
+    ) -> AsyncIterator[bytes]:
+        """What failed, then what was not asked because the batch was over."""
+        async for line in self._answers(batch, is_error=True):
+            yield line
+        if status in _OVER:
+            async for result in self._unasked(batch, content, *_OVER[status]):
+                yield result.text.encode() + b"\n"
+
+    async def _unasked(
+        self, batch: StoredBatch, content: Content, code: str, message: str
+    ) -> AsyncIterator[LineResult]:
+        held: dict[int, str] = {}
+        async for number, custom_id in self._custom_ids(batch, content):
+            held[number] = custom_id
+            if len(held) == _ASKED_AT_ONCE:
+                async for result in self._without_answer(batch, held, code, message):
+                    yield result
+                held.clear()
+        async for result in self._without_answer(batch, held, code, message):
+            yield result
+
+    async def _without_answer(
+        self, batch: StoredBatch, held: dict[int, str], code: str, message: str
+    ) -> AsyncIterator[LineResult]:
+        if not held:
+            return
+        answered = await self._batches.answered(batch.id, min(held), max(held))
+        for number, custom_id in held.items():
+            if number not in answered:
+                yield error_line(number, custom_id, code, message)
+
+    async def _custom_ids(
+        self, batch: StoredBatch, content: Content
+    ) -> AsyncIterator[tuple[int, str]]:
+        splitter = LineSplitter(self._settings.batch_line_limit_bytes)
+
+        def found(lines: Iterator[RawLine]) -> list[tuple[int, str]]:
+            return [
+                (line.number, read_line(line.text, batch.endpoint).custom_id)
+                for line in lines
+                if line.text is not None
+            ]
+
+        async for piece in self._pieces(content):
+            for one in await asyncio.to_thread(found, splitter.feed(piece)):
+                yield one
+        for one in found(splitter.finish()):
+            yield one
+
+    def _pieces(self, content: Content) -> AsyncIterator[bytes]:
+        return self._files.blobs.read(content, 0, size_of(content))

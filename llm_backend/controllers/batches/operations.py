@@ -1,0 +1,114 @@
+"""Batches: created, listed, looked at, cancelled. One whose input file is kept here is run here."""
+
+import time
+import uuid
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse, list_object
+from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.relay import relay
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.store import Missing, StoredBatch, TokenCounts
+
+__all__ = ["cancel_batch", "create_batch", "list_batches", "retrieve_batch"]
+
+PURPOSE = "batch"
+WINDOWS_S = {"24h": 24 * 3600}  # the document's
+DEFAULT_LIMIT = 20  # the document's
+
+
+async def create_batch(services: Services, request: Request) -> Response:
+    """`POST /batches`: what its lines hold is found out later, and told by its status."""
+    body = request.body
+    file_id = body["input_file_id"]
+    with store_errors_translated("batch"):
+        try:
+            file = await services.files.get(file_id)
+        except Missing as missing:
+            if services.upstream is None:
+                message = f"No file has the id `{file_id}`."
+                raise NotFound(message, param="input_file_id") from missing
+            return await relay(services, request)
+        if file.purpose != PURPOSE:
+            message = f"The file `{file_id}` is for `{file.purpose}`; it must be for `{PURPOSE}`."
+            raise InvalidRequest(message, param="input_file_id")
+        created_at, expiry = int(time.time()), body.get("output_expires_after")
+        batch = StoredBatch(
+            id=f"batch_{uuid.uuid4().hex}",
+            created_at=created_at,
+            endpoint=body["endpoint"],
+            input_file_id=file_id,
+            completion_window=body["completion_window"],
+            expires_at=created_at + WINDOWS_S[body["completion_window"]],
+            metadata=body.get("metadata"),
+            owner=request.caller.key_id,
+            output_lifetime_s=int(expiry["seconds"]) if expiry else None,
+        )
+        await services.batches.add(batch)
+    return JsonResponse(_batch_object(batch))
+
+
+async def list_batches(services: Services, request: Request) -> Response:
+    """`GET /batches`: newest first; the upstream's where files are kept there."""
+    if services.settings.files == "upstream":
+        return await relay(services, request)
+    query = request.query
+    with store_errors_translated("batch"):
+        page = await services.batches.list(
+            after=query.get("after"), limit=query.get("limit", DEFAULT_LIMIT)
+        )
+    return JsonResponse(list_object(page, [_batch_object(batch) for batch in page.items]))
+
+
+@kept_here("batch", "batch_id")
+async def retrieve_batch(services: Services, request: Request) -> Response:
+    """`GET /batches/{batch_id}`"""
+    return JsonResponse(_batch_object(await services.batches.get(request.path["batch_id"])))
+
+
+@kept_here("batch", "batch_id")
+async def cancel_batch(services: Services, request: Request) -> Response:
+    """`POST /batches/{batch_id}/cancel`: lines in work are finished, and what is finished kept."""
+    return JsonResponse(_batch_object(await services.batches.stop(request.path["batch_id"])))
+
+
+def _batch_object(batch: StoredBatch) -> dict[str, Any]:
+    """A batch as the document has it; what it does not have yet is left out."""
+    told = {
+        "id": batch.id,
+        "object": "batch",
+        "endpoint": batch.endpoint,
+        "model": batch.model,
+        "errors": {"object": "list", "data": list(batch.errors)} if batch.errors else None,
+        "input_file_id": batch.input_file_id,
+        "completion_window": batch.completion_window,
+        "status": batch.status.value,
+        "output_file_id": batch.output_file_id,
+        "error_file_id": batch.error_file_id,
+        "created_at": batch.created_at,
+        "expires_at": batch.expires_at,
+        **batch.times,
+        "request_counts": {
+            "total": batch.total,
+            "completed": batch.completed,
+            "failed": batch.failed,
+        },
+        "usage": None if batch.usage is None else _usage(batch.usage),
+        "metadata": batch.metadata,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _usage(tokens: TokenCounts) -> dict[str, Any]:
+    return {
+        "input_tokens": tokens.input_tokens,
+        "input_tokens_details": {"cached_tokens": tokens.cached_tokens},
+        "output_tokens": tokens.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": tokens.reasoning_tokens},
+        "total_tokens": tokens.input_tokens + tokens.output_tokens,
+    }

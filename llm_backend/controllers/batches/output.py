@@ -1,0 +1,76 @@
+"""Answers as lines of an output file or an error file. Pure."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from llm_backend.controllers.batches.dispatch import Answered
+from llm_backend.errors import UpstreamFailed, error_body
+from llm_backend.store import LineResult, TokenCounts
+
+__all__ = ["answer_line", "error_line"]
+
+
+def answer_line(line: int, custom_id: str, answered: Answered) -> LineResult:
+    """What was answered, well or not."""
+    body = _parsed(answered.body)
+    is_error = not 200 <= answered.status < 300
+    if not isinstance(body, dict):  # a proxy's page, say, before or instead of the upstream
+        body = error_body(UpstreamFailed("The upstream's answer is not a JSON object."))
+        is_error = True
+    response = {
+        "status_code": answered.status,
+        "request_id": answered.request_id,
+        "body": body,
+    }
+    return LineResult(
+        line=line,
+        is_error=is_error,
+        text=_text(custom_id, response, None),
+        tokens=TokenCounts() if is_error else _tokens(body.get("usage")),
+    )
+
+
+def error_line(line: int, custom_id: str, code: str, message: str) -> LineResult:
+    """It was not asked, or its asking failed in a way that is not an answer."""
+    error = {"code": code, "message": message}
+    return LineResult(line=line, is_error=True, text=_text(custom_id, None, error))
+
+
+def _text(
+    custom_id: str, response: Mapping[str, Any] | None, error: Mapping[str, str] | None
+) -> str:
+    line = {
+        "id": f"batch_req_{uuid.uuid4().hex}",
+        "custom_id": custom_id,
+        "response": response,
+        "error": error,
+    }
+    return orjson.dumps(line).decode()
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _tokens(usage: Any) -> TokenCounts:
+    """Usage in the words of chats and embeddings, or of responses."""
+    if not isinstance(usage, dict):
+        return TokenCounts()
+    in_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    out_details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    return TokenCounts(
+        input_tokens=_number(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        cached_tokens=_number(in_details.get("cached_tokens")),
+        output_tokens=_number(usage.get("completion_tokens", usage.get("output_tokens"))),
+        reasoning_tokens=_number(out_details.get("reasoning_tokens")),
+    )
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,275 @@
+"""Batches as rows: the statements, each function one unit of work on a connection.
+
+Whoever moves a batch on holds its row until the end of the transaction, and jobs after it: of two
+who finish the last lines one comes second, and sees that there are no others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from llm_backend.store import file_rows
+from llm_backend.store.batches import line_rows
+from llm_backend.store.batches.stored_batch import (
+    BATCH,
+    BATCH_LINES,
+    BatchEnd,
+    BatchStatus,
+    LineResult,
+    Lines,
+    StoredBatch,
+    TokenCounts,
+)
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import BatchEnded, Missing, UnknownCursor
+from llm_backend.store.jobs import Job, NewJob, job_rows
+from llm_backend.store.objects import Content
+from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.tables import batches
+
+__all__ = [
+    "add",
+    "begin",
+    "end",
+    "expire",
+    "fail",
+    "find",
+    "finish_lines",
+    "forget_lines",
+    "get",
+    "line_page",
+    "numbers",
+    "record",
+    "stop",
+    "work",
+]
+
+_EXPIRED_AT_ONCE = 100
+
+
+def add(connection: Connection, batch: StoredBatch, now: float) -> None:
+    """Insert the batch, and the job that reads its input. Raises `Missing` for the file."""
+    file_rows.hold(connection, batch.input_file_id, int(now))
+    row = {
+        "id": batch.id,
+        "created_at": batch.created_at,
+        "owner": batch.owner,
+        "endpoint": batch.endpoint,
+        "input_file_id": batch.input_file_id,
+        "completion_window": batch.completion_window,
+        "metadata": None if batch.metadata is None else dict(batch.metadata),
+        "output_lifetime_s": batch.output_lifetime_s,
+        "status": batch.status.value,
+        "expires_at": batch.expires_at,
+        "times": {},
+        "errors": [],
+        "total": 0,
+        "completed": 0,
+        "failed": 0,
+    }
+    connection.execute(insert(batches), row)
+    job_rows.add(connection, [NewJob(kind=BATCH, subject=batch.id)], now=now)
+
+
+def get(connection: Connection, id: str) -> StoredBatch:
+    """The batch with this id, as far as it is. Raises `Missing`."""
+    return _batch(connection, _row(connection, id))
+
+
+def find(connection: Connection, request: PageRequest) -> Page[StoredBatch]:
+    """A page of all batches. Raises `UnknownCursor`."""
+    end = None if request.after is None else _end(connection, request.after)
+    keys = (batches.c.created_at, batches.c.seq)
+    rows, has_more = fetch(connection, select(batches), request, keys=keys, end=end)
+    return Page(items=[_batch(connection, row) for row in rows], has_more=has_more)
+
+
+def work(connection: Connection, id: str) -> tuple[StoredBatch, Content]:
+    """The batch and the bytes of its input, also of a file whose time is over. Raises `Missing`,
+    for the file where that is what is missing.
+    """
+    row = _row(connection, id)
+    return _batch(connection, row), file_rows.content(connection, row.input_file_id)
+
+
+def begin(
+    connection: Connection,
+    job: Job,
+    chunks: Sequence[Lines],
+    *,
+    total: int,
+    model: str | None,
+    now: float,
+) -> None:
+    """Its input can be used: what is to be done. Raises `LeaseLost`."""
+    row = _held(connection, job.subject)
+    job_rows.hold(connection, job)
+    if row.status != BatchStatus.VALIDATING.value:  # cancelled meanwhile
+        return
+    _move(connection, row, BatchStatus.IN_PROGRESS, now, total=total, model=model)
+    added = [
+        NewJob(kind=BATCH_LINES, subject=job.subject, details=asdict(chunk)) for chunk in chunks
+    ]
+    job_rows.add(connection, added, now=now)
+
+
+def fail(
+    connection: Connection, job: Job, errors: Sequence[Mapping[str, Any]], *, now: float
+) -> None:
+    """Its input cannot be used. Raises `LeaseLost`."""
+    row = _held(connection, job.subject)
+    job_rows.finish(connection, job)
+    _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
+
+
+def record(connection: Connection, id: str, results: Sequence[LineResult]) -> BatchStatus:
+    """Keep answers; how far the batch is. Raises `Missing`."""
+    row = connection.execute(
+        select(batches.c.seq, batches.c.status).where(batches.c.id == id)
+    ).first()
+    if row is None:
+        raise Missing(id)
+    status = BatchStatus(row.status)
+    if not status.is_end:
+        line_rows.add(connection, row.seq, results)
+    return status
+
+
+def numbers(connection: Connection, id: str, first: int, last: int) -> set[int]:
+    """Which of these lines have an answer. Raises `Missing`."""
+    return line_rows.numbers(connection, _row(connection, id).seq, first, last)
+
+
+def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
+    """All that is to be done of some lines is done; were they the last, the batch is to be ended.
+
+    Raises `LeaseLost`.
+    """
+    row = _held(connection, job.subject)
+    job_rows.finish(connection, job)
+    _end_if_nobody_is_at_it(connection, row, now)
+
+
+def stop(connection: Connection, id: str, *, now: float) -> StoredBatch:
+    """Begin no more lines. Raises `Missing`, `BatchEnded`."""
+    row = _held(connection, id)
+    status = BatchStatus(row.status)
+    if status.is_end:
+        raise BatchEnded(id, status.value)
+    if status is not BatchStatus.CANCELLING:
+        row = _move(connection, row, BatchStatus.CANCELLING, now)
+        job_rows.remove_waiting(connection, BATCH_LINES, id, now=now)
+        if status is BatchStatus.IN_PROGRESS:  # otherwise there is a job that comes to its end
+            _end_if_nobody_is_at_it(connection, row, now)
+    return _batch(connection, row)
+
+
+def expire(connection: Connection, *, now: float) -> None:
+    """Begin no more lines of some batches whose time is over."""
+    over = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (batches.c.expires_at <= now)
+    some = select(batches).where(over).order_by(batches.c.expires_at).limit(_EXPIRED_AT_ONCE)
+    for row in connection.execute(some.with_for_update(skip_locked=True)).all():
+        job_rows.remove_waiting(connection, BATCH_LINES, row.id, now=now)
+        _end_if_nobody_is_at_it(connection, row, now)
+
+
+def line_page(
+    connection: Connection, id: str, *, is_error: bool, after: int, limit: int
+) -> Sequence[tuple[int, str]]:
+    """Number and text of the next answers."""
+    seq = _row(connection, id).seq
+    return line_rows.page(connection, seq, is_error=is_error, after=after, limit=limit)
+
+
+def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> None:
+    """The batch has ended, with these files. Raises `LeaseLost`, `BlobGone`."""
+    row = _held(connection, job.subject)
+    job_rows.hold(connection, job)
+    for file in (ended.output, ended.error):
+        if file is not None:
+            file_rows.add(connection, file)
+    _move(
+        connection,
+        row,
+        ended.status,
+        now,
+        completed=ended.completed,
+        failed=ended.failed,
+        usage=asdict(line_rows.tokens(connection, row.seq)),
+        output_file_id=ended.output and ended.output.id,
+        error_file_id=ended.error and ended.error.id,
+    )
+
+
+def forget_lines(connection: Connection, id: str) -> bool:
+    """Delete some answers of a batch that has ended; whether there may be more."""
+    return line_rows.forget(connection, _row(connection, id).seq)
+
+
+def _end_if_nobody_is_at_it(connection: Connection, row: Row[Any], now: float) -> None:
+    if job_rows.are_any(connection, BATCH_LINES, row.id):
+        return
+    if row.status == BatchStatus.IN_PROGRESS.value:
+        _move(connection, row, BatchStatus.FINALIZING, now)
+    job_rows.add(connection, [NewJob(kind=BATCH, subject=row.id)], now=now)
+
+
+def _move(
+    connection: Connection, row: Row[Any], status: BatchStatus, now: float, **values: Any
+) -> Row[Any]:
+    """The batch in its next state."""
+    values |= {"status": status.value, "times": {**row.times, f"{status.value}_at": int(now)}}
+    this = update(batches).where(batches.c.seq == row.seq).values(**values)
+    return connection.execute(this.returning(*batches.c)).one()
+
+
+def _row(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any]:
+    this = select(batches).where(batches.c.id == id)
+    if is_held:
+        this = this.with_for_update()
+    row = connection.execute(this).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    return row
+
+
+def _held(connection: Connection, id: str) -> Row[Any]:
+    return _row(connection, id, is_held=True)
+
+
+def _end(connection: Connection, after: str) -> tuple[int, int]:
+    try:
+        row = _row(connection, after)
+    except Missing as error:
+        raise UnknownCursor(after) from error
+    return row.created_at, row.seq
+
+
+def _batch(connection: Connection, row: Row[Any]) -> StoredBatch:
+    status = BatchStatus(row.status)
+    completed, failed = row.completed, row.failed
+    if not status.is_end and status is not BatchStatus.VALIDATING:
+        completed, failed = line_rows.counts(connection, row.seq)
+    return StoredBatch(
+        id=row.id,
+        created_at=row.created_at,
+        endpoint=row.endpoint,
+        input_file_id=row.input_file_id,
+        completion_window=row.completion_window,
+        expires_at=row.expires_at,
+        metadata=row.metadata,
+        output_lifetime_s=row.output_lifetime_s,
+        owner=row.owner,
+        status=status,
+        times=row.times,
+        errors=row.errors,
+        model=row.model,
+        total=row.total,
+        completed=completed,
+        failed=failed,
+        usage=None if row.usage is None else TokenCounts(**row.usage),
+        output_file_id=row.output_file_id,
+        error_file_id=row.error_file_id,
+    )

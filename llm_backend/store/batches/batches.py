@@ -1,0 +1,134 @@
+"""The batches of a database."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from llm_backend.store.batches import batch_rows
+from llm_backend.store.batches.stored_batch import (
+    BatchEnd,
+    BatchStatus,
+    LineResult,
+    Lines,
+    StoredBatch,
+)
+from llm_backend.store.database import Database
+from llm_backend.store.jobs import Job, Jobs, job_rows
+from llm_backend.store.objects import Content
+from llm_backend.store.pages import Order, Page, PageRequest
+from llm_backend.store.stored_chat import check_metadata, check_texts
+
+__all__ = ["Batches"]
+
+_PAGE_LINES = 20  # answers held in memory while they are written to a file
+
+
+class Batches:
+    """The batches of a database, whose work is done by `jobs`."""
+
+    def __init__(
+        self, database: Database, jobs: Jobs, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._clock = clock
+
+    async def add(self, batch: StoredBatch) -> None:
+        """Begin a batch; durable on return. Raises `Missing` for its file, and `Unstorable`."""
+        check_metadata(batch.metadata or {})
+        check_texts(batch.id, batch.input_file_id)
+        await self._database.write(partial(batch_rows.add, batch=batch, now=self._clock()))
+        self._jobs.wake()
+
+    async def get(self, id: str) -> StoredBatch:
+        """The batch with this id, as far as it is. Raises `Missing`."""
+        return await self._database.read(partial(batch_rows.get, id=id))
+
+    async def list(
+        self, *, after: str | None = None, limit: int = 20, order: Order = "desc"
+    ) -> Page[StoredBatch]:
+        """A page of the batches, by time of creation. Raises `UnknownCursor`."""
+        request = PageRequest(after=after, limit=limit, order=order)
+        return await self._database.read(partial(batch_rows.find, request=request))
+
+    async def stop(self, id: str) -> StoredBatch:
+        """Begin no more of its lines; those in work are finished.
+
+        Raises `Missing`, `BatchEnded`.
+        """
+        stopped = await self._database.write(partial(batch_rows.stop, id=id, now=self._clock()))
+        self._jobs.wake()
+        return stopped
+
+    async def expire(self) -> None:
+        """Begin no more lines of batches whose time is over."""
+        await self._database.write(partial(batch_rows.expire, now=self._clock()))
+        self._jobs.wake()
+
+    async def work(self, id: str) -> tuple[StoredBatch, Content]:
+        """The batch and the bytes of its input. Raises `Missing`, for whichever is missing."""
+        return await self._database.read(partial(batch_rows.work, id=id))
+
+    async def begin(
+        self, job: Job, chunks: Sequence[Lines], *, total: int, model: str | None
+    ) -> None:
+        """Its input can be used: what is to be done. Raises `LeaseLost`."""
+        await self._database.write(
+            partial(
+                batch_rows.begin,
+                job=job,
+                chunks=chunks,
+                total=total,
+                model=model,
+                now=self._clock(),
+            )
+        )
+        self._jobs.wake()
+
+    async def fail(self, job: Job, errors: Sequence[Mapping[str, Any]]) -> None:
+        """Its input cannot be used. The job is finished. Raises `LeaseLost`."""
+        await self._database.write(
+            partial(batch_rows.fail, job=job, errors=errors, now=self._clock())
+        )
+
+    async def answered(self, id: str, first: int, last: int) -> set[int]:
+        """Which of these lines have an answer. Raises `Missing`."""
+        return await self._database.read(partial(batch_rows.numbers, id=id, first=first, last=last))
+
+    async def record(self, id: str, *results: LineResult) -> BatchStatus:
+        """Keep answers, durable on return; how far the batch is. Raises `Missing`."""
+        return await self._database.write(partial(batch_rows.record, id=id, results=results))
+
+    async def get_on(self, job: Job) -> None:
+        """The job has come to something. Raises `LeaseLost`."""
+        await self._database.write(partial(job_rows.progress, job=job))
+
+    async def finish_lines(self, job: Job) -> None:
+        """These lines are done; the job is finished. Raises `LeaseLost`."""
+        await self._database.write(partial(batch_rows.finish_lines, job=job, now=self._clock()))
+        self._jobs.wake()
+
+    async def lines(self, id: str, *, is_error: bool) -> AsyncIterator[tuple[int, str]]:
+        """Number and text of its answers, in order."""
+        after = 0
+        while True:
+            page = await self._database.read(
+                partial(
+                    batch_rows.line_page, id=id, is_error=is_error, after=after, limit=_PAGE_LINES
+                )
+            )
+            for line in page:
+                yield line
+            if len(page) < _PAGE_LINES:
+                return
+            after = page[-1][0]
+
+    async def end(self, job: Job, ended: BatchEnd) -> None:
+        """The batch has ended. Raises `LeaseLost`, `BlobGone`."""
+        await self._database.write(partial(batch_rows.end, job=job, ended=ended, now=self._clock()))
+
+    async def forget_lines(self, id: str) -> None:
+        """Forget the answers of a batch that has ended, a bounded number at once."""
+        while await self._database.write(partial(batch_rows.forget_lines, id=id)):
+            pass

@@ -1,0 +1,77 @@
+"""Answers to lines as rows: only ever inserted, so that nobody waits for anybody."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy.dialects import postgresql, sqlite
+
+from llm_backend.store.batches.stored_batch import LineResult, TokenCounts
+from llm_backend.store.tables import batch_lines
+
+__all__ = ["add", "counts", "forget", "numbers", "page", "tokens"]
+
+_SOME = 1000  # rows deleted in one transaction
+
+
+def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -> None:
+    """Insert answers; the first that a line was given counts."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(batch_lines).on_conflict_do_nothing()
+    rows = [
+        {
+            "batch_seq": batch_seq,
+            "line": one.line,
+            "is_error": one.is_error,
+            "text": one.text,
+            **asdict(one.tokens),
+        }
+        for one in results
+    ]
+    connection.execute(statement, rows)
+
+
+def numbers(connection: Connection, batch_seq: int, first: int, last: int) -> set[int]:
+    """Which of these lines have an answer."""
+    some = batch_lines.c.line.between(first, last)
+    return set(connection.scalars(select(batch_lines.c.line).where(_of(batch_seq), some)))
+
+
+def page(
+    connection: Connection, batch_seq: int, *, is_error: bool, after: int, limit: int
+) -> Sequence[tuple[int, str]]:
+    """Number and text of the next answers."""
+    rest = _of(batch_seq) & (batch_lines.c.is_error == is_error) & (batch_lines.c.line > after)
+    some = select(batch_lines.c.line, batch_lines.c.text).where(rest)
+    return [
+        (row.line, row.text)
+        for row in connection.execute(some.order_by(batch_lines.c.line).limit(limit))
+    ]
+
+
+def counts(connection: Connection, batch_seq: int) -> tuple[int, int]:
+    """How many lines have been answered, and how many have failed."""
+    kinds = select(batch_lines.c.is_error, func.count()).where(_of(batch_seq))
+    found = {bool(row[0]): row[1] for row in connection.execute(kinds.group_by("is_error"))}
+    return found.get(False, 0), found.get(True, 0)
+
+
+def tokens(connection: Connection, batch_seq: int) -> TokenCounts:
+    """The tokens of all answers."""
+    names = list(TokenCounts.__dataclass_fields__)
+    sums = select(*(func.coalesce(func.sum(batch_lines.c[name]), 0).label(name) for name in names))
+    row: Row[Any] = connection.execute(sums.where(_of(batch_seq))).one()
+    return TokenCounts(**{name: int(getattr(row, name)) for name in names})
+
+
+def forget(connection: Connection, batch_seq: int) -> bool:
+    """Delete some; whether there may be more."""
+    some = select(batch_lines.c.line).where(_of(batch_seq)).limit(_SOME)
+    these = _of(batch_seq) & batch_lines.c.line.in_(some.scalar_subquery())
+    return connection.execute(delete_from(batch_lines).where(these)).rowcount == _SOME
+
+
+def _of(batch_seq: int) -> ColumnElement[bool]:
+    return batch_lines.c.batch_seq == batch_seq

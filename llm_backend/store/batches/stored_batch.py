@@ -1,0 +1,115 @@
+"""A batch as a value, and the answers to its lines."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from llm_backend.store.stored_file import StoredFile
+
+__all__ = [
+    "BATCH",
+    "BATCH_LINES",
+    "BatchEnd",
+    "BatchStatus",
+    "LineResult",
+    "Lines",
+    "StoredBatch",
+    "TokenCounts",
+]
+
+BATCH, BATCH_LINES = "batch", "batch_lines"  # kinds of jobs; their subject is the batch's id
+
+
+class BatchStatus(StrEnum):
+    """How far a batch has come."""
+
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self in _ENDS
+
+
+_ENDS = {
+    BatchStatus.FAILED,
+    BatchStatus.COMPLETED,
+    BatchStatus.EXPIRED,
+    BatchStatus.CANCELLED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCounts:
+    """Tokens of a line's answer, or of all."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0  # of the input
+    output_tokens: int = 0
+    reasoning_tokens: int = 0  # of the output
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredBatch:
+    """One batch. `times` holds when it came to a state, under the document's names for that;
+    `errors` say why its input cannot be used, as the document has them.
+    """
+
+    id: str
+    created_at: int  # unix seconds
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    expires_at: int  # unix seconds
+    metadata: Mapping[str, str] | None = None
+    output_lifetime_s: int | None = None
+    owner: str | None = None
+    status: BatchStatus = BatchStatus.VALIDATING
+    times: Mapping[str, int] = field(default_factory=dict)
+    errors: Sequence[Mapping[str, Any]] = ()
+    model: str | None = None
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    usage: TokenCounts | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Some lines of an input file: which bytes of it, and their numbers."""
+
+    start: int
+    end: int
+    first_line: int
+    last_line: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineResult:
+    """The answer to one line, as one line of the output file or of the error file."""
+
+    line: int
+    is_error: bool
+    text: str
+    tokens: TokenCounts = TokenCounts()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchEnd:
+    """How a batch has ended; files with nothing in them are left out."""
+
+    status: BatchStatus
+    completed: int
+    failed: int
+    output: StoredFile | None
+    error: StoredFile | None

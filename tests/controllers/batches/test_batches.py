@@ -1,0 +1,459 @@
+"""Batches from their input to their files, with an application that answers at once."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from llm_backend.access import Caller
+from llm_backend.backends.urgency import priority_of
+from llm_backend.controllers.batches import lines_worker
+from llm_backend.controllers.batches.batch_worker import BatchWorker
+from llm_backend.controllers.batches.dispatch import Dispatch
+from llm_backend.controllers.batches.lines_worker import LinesWorker
+from llm_backend.engine.messages import Priority
+from llm_backend.errors import Unauthorized
+from llm_backend.settings import Settings
+from llm_backend.store import (
+    BATCH,
+    BATCH_LINES,
+    BatchEnded,
+    Batches,
+    BatchStatus,
+    Blobs,
+    Bucket,
+    Database,
+    FileInUse,
+    Files,
+    JobKind,
+    Jobs,
+    Missing,
+    StoredBatch,
+    StoredFile,
+    migrate,
+)
+from tests.postgresql import PostgresqlServer
+from tests.store.conftest import database, database_url, kind, postgresql_url, sqlite_url
+
+__all__ = ["database", "database_url", "kind", "postgresql_url", "sqlite_url"]  # fixtures
+
+ENDPOINT = "/v1/chat/completions"
+USAGE = {
+    "prompt_tokens": 3,
+    "completion_tokens": 2,
+    "prompt_tokens_details": {"cached_tokens": 1},
+    "completion_tokens_details": {"reasoning_tokens": 1},
+}
+
+
+@dataclass(kw_only=True)
+class Application:
+    """Answers with what it was asked; `answer` may say otherwise, or wait."""
+
+    answer: Callable[[dict[str, Any]], Any] = lambda _body: None
+    asked: list[int] = field(default_factory=list)
+    priorities: set[Priority] = field(default_factory=set)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = json.loads((await receive())["body"])
+        assert (scope["method"], scope["path"]) == ("POST", ENDPOINT)
+        self.asked.append(body["n"])
+        self.priorities.add(priority_of(Priority.INTERACTIVE))
+        answer = self.answer(body)
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        response = answer or JSONResponse({"said": body["n"], "usage": USAGE})
+        response.headers["x-request-id"] = f"req_{body['n']}"
+        await response(scope, receive, send)
+
+
+@dataclass(kw_only=True)
+class Server:
+    """What a process has that works on batches."""
+
+    jobs: Jobs
+    files: Files
+    batches: Batches
+    settings: Settings
+    application: Application = field(default_factory=Application)
+    caller_of: Callable[[str | None], Caller] = lambda key_id: Caller(key_id=key_id)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        dispatch = Dispatch(self.application)
+        lines = LinesWorker(self.batches, self.files, dispatch, self.caller_of, self.settings)
+        whole = BatchWorker(self.batches, self.files, self.settings)
+        async with self.jobs.running(
+            [
+                JobKind(name=BATCH, worker=whole, at_once=2),
+                JobKind(name=BATCH_LINES, worker=lines, at_once=2),
+            ]
+        ):
+            yield
+
+    async def add(self, text: bytes, **changes: Any) -> StoredBatch:
+        file = await self.stored(text)
+        now = int(time.time())
+        batch = StoredBatch(
+            id=f"batch_{file.id}",
+            created_at=now,
+            endpoint=ENDPOINT,
+            input_file_id=file.id,
+            completion_window="24h",
+            expires_at=now + 24 * 3600,
+        )
+        batch = replace(batch, **changes)
+        await self.batches.add(batch)
+        return batch
+
+    async def stored(self, text: bytes, **changes: Any) -> StoredFile:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield text
+
+        async with self.files.blobs.writing(pieces()) as blob:
+            plain: dict[str, Any] = {
+                "id": f"file-{blob.key}",
+                "created_at": int(time.time()),
+                "purpose": "batch",
+                "filename": "in.jsonl",
+                "media_type": "application/jsonl",
+            }
+            file = StoredFile(content=(blob,), **(plain | changes))
+            await self.files.add(file)
+        return file
+
+    async def ended(self, id: str) -> StoredBatch:
+        return await self.come_to(id, lambda batch: batch.status.is_end)
+
+    async def come_to(self, id: str, there: Callable[[StoredBatch], object]) -> StoredBatch:
+        async with asyncio.timeout(10):
+            while not there(batch := await self.batches.get(id)):  # noqa: ASYNC110 # any claim
+                await asyncio.sleep(0.01)
+        return batch
+
+    async def lines_of(self, id: str | None) -> list[dict[str, Any]]:
+        assert id is not None
+        file = await self.files.get(id)
+        text = b"".join([piece async for piece in self.files.read(file, 0, file.size_bytes)])
+        return [json.loads(line) for line in text.splitlines()]
+
+
+def server_on(database: Database, folder: Path, **settings: Any) -> Server:
+    jobs = Jobs(database, lease_s=30)
+    files = Files(database, Blobs(database, Bucket((folder / "files").as_uri())))
+    return Server(
+        jobs=jobs,
+        files=files,
+        batches=Batches(database, jobs),
+        settings=Settings(batch_concurrency=4, **settings),
+    )
+
+
+@pytest.fixture
+def server(database: Database, tmp_path: Path) -> Server:
+    return server_on(database, tmp_path)
+
+
+def lines(numbers: Sequence[int], **body: Any) -> bytes:
+    return b"".join(
+        json.dumps(
+            {
+                "custom_id": f"id {number}",
+                "method": "POST",
+                "url": ENDPOINT,
+                "body": {"model": "m", "n": number, **body},
+            }
+        ).encode()
+        + b"\n"
+        for number in numbers
+    )
+
+
+async def test_every_line_is_answered_once_and_in_order(server):
+    async with server.running():
+        added = await server.add(lines(range(150)))
+        batch = await server.ended(added.id)
+
+    assert (batch.status, batch.model) == (BatchStatus.COMPLETED, "m")
+    assert list(batch.times) == ["in_progress_at", "finalizing_at", "completed_at"]
+    assert (batch.total, batch.completed, batch.failed) == (150, 150, 0)
+    assert batch.usage is not None
+    assert (batch.usage.input_tokens, batch.usage.reasoning_tokens) == (450, 150)
+    assert batch.error_file_id is None
+    output = await server.lines_of(batch.output_file_id)
+    assert [line["custom_id"] for line in output] == [f"id {number}" for number in range(150)]
+    assert output[7]["response"] == {
+        "status_code": 200,
+        "request_id": "req_7",
+        "body": {"said": 7, "usage": USAGE},
+    }
+    assert output[7]["error"] is None
+    assert len({line["id"] for line in output}) == 150
+    assert sorted(server.application.asked) == list(range(150))
+    assert server.application.priorities == {Priority.BATCH}
+
+
+async def test_lines_that_fail_are_in_the_error_file_with_their_answer(server):
+    refusal = {"error": {"message": "no", "type": "t", "param": None, "code": None}}
+
+    def answer(body: dict[str, Any]) -> Response | None:
+        if body["n"] == 1:
+            return JSONResponse(refusal, status_code=400)
+        return Response("<html>", status_code=200) if body["n"] == 2 else None
+
+    server.application.answer = answer
+    async with server.running():
+        added = await server.add(lines(range(4)) + lines([4], stream=True))
+        batch = await server.ended(added.id)
+
+    assert (batch.total, batch.completed, batch.failed) == (5, 2, 3)
+    failed = await server.lines_of(batch.error_file_id)
+    assert [line["custom_id"] for line in failed] == ["id 1", "id 2", "id 4"]
+    assert failed[0]["response"]["body"] == refusal
+    assert failed[1]["response"]["body"]["error"]["code"] == "upstream_failed"
+    assert failed[2]["response"]["body"]["error"]["param"] == "stream"
+    assert 4 not in server.application.asked
+
+
+async def test_an_input_that_cannot_be_used_fails_the_batch_with_its_lines(server):
+    async with server.running():
+        added = await server.add(lines([1]) + b"{\n" + lines([1]))
+        batch = await server.ended(added.id)
+
+    assert batch.status is BatchStatus.FAILED
+    assert [(error["line"], error["code"]) for error in batch.errors] == [
+        (2, "invalid_json_line"),
+        (3, "duplicate_custom_id"),
+    ]
+    assert server.application.asked == []
+    assert batch.output_file_id is batch.error_file_id is None
+
+
+async def test_the_lines_of_a_key_that_is_revoked_are_refused(server):
+    def revoked(key_id: str | None) -> Caller:
+        raise Unauthorized(f"{key_id} is revoked.")
+
+    server.caller_of = revoked
+    async with server.running():
+        added = await server.add(lines([1]), owner="key_1")
+        batch = await server.ended(added.id)
+
+    (line,) = await server.lines_of(batch.error_file_id)
+    assert line["response"]["status_code"] == 401
+    assert line["response"]["body"]["error"]["message"] == "key_1 is revoked."
+
+
+async def test_load_is_waited_for_and_is_not_an_answer(server, monkeypatch):
+    monkeypatch.setattr(lines_worker, "RETRY_S", 0.001)
+    busy = JSONResponse({"error": {}}, status_code=503)
+    server.application.answer = lambda body: (
+        busy if body["n"] == 0 or server.application.asked.count(1) < 3 else None
+    )
+    async with server.running():
+        added = await server.add(lines([0, 1]))
+        batch = await server.ended(added.id)
+
+    assert (batch.completed, batch.failed) == (1, 1)
+    assert server.application.asked.count(1) == 3
+    assert server.application.asked.count(0) == lines_worker.TRIES
+
+
+async def test_what_is_finished_when_a_batch_is_cancelled_is_kept(server):
+    may_go_on = asyncio.Event()
+
+    async def answer(_body: dict[str, Any]) -> None:
+        if len(server.application.asked) > 8:
+            await may_go_on.wait()
+
+    server.application.answer = answer
+    async with server.running():
+        added = await server.add(lines(range(1000)))
+        await server.come_to(added.id, lambda batch: batch.completed == 8)
+        stopped = await server.batches.stop(added.id)
+        again = await server.batches.stop(added.id)
+        may_go_on.set()
+        batch = await server.ended(added.id)
+
+    assert stopped.status is again.status is BatchStatus.CANCELLING
+    assert batch.status is BatchStatus.CANCELLED
+    assert batch.completed == len(server.application.asked) < 20
+    assert len(await server.lines_of(batch.output_file_id)) == batch.completed
+    unasked = await server.lines_of(batch.error_file_id)
+    assert len(unasked) == 1000 - batch.completed
+    assert {line["error"]["code"] for line in unasked} == {"batch_cancelled"}
+    with pytest.raises(BatchEnded):
+        await server.batches.stop(added.id)
+
+
+async def test_a_batch_that_nobody_works_on_can_be_cancelled(server):
+    added = await server.add(lines(range(3)))
+    await server.batches.stop(added.id)
+    async with server.running():
+        batch = await server.ended(added.id)
+
+    assert batch.status is BatchStatus.CANCELLED
+    assert server.application.asked == []
+    assert batch.output_file_id is batch.error_file_id is None
+
+
+async def test_a_batch_whose_time_is_over_keeps_what_is_finished(server):
+    async def answer(_body: dict[str, Any]) -> None:
+        if len(server.application.asked) > 2:
+            await asyncio.sleep(max(0.0, added.expires_at - time.time()))
+
+    server.application.answer = answer
+    added = await server.add(lines(range(200)), expires_at=int(time.time()) + 2)
+    async with server.running():
+        await server.come_to(added.id, lambda _: time.time() > added.expires_at)
+        await server.batches.expire()
+        batch = await server.ended(added.id)
+
+    assert batch.status is BatchStatus.EXPIRED
+    assert 2 <= batch.completed < 20
+    unasked = await server.lines_of(batch.error_file_id)
+    assert len(unasked) == 200 - batch.completed
+    assert {line["error"]["code"] for line in unasked} == {"batch_expired"}
+
+
+async def test_who_comes_after_a_stop_asks_only_lines_without_an_answer(server, database, tmp_path):
+    never = asyncio.Event()
+
+    async def answer(_body: dict[str, Any]) -> None:
+        if len(server.application.asked) > 90:
+            await never.wait()
+
+    server.application.answer = answer
+    async with server.running():
+        added = await server.add(lines(range(150)))
+        await server.come_to(added.id, lambda batch: batch.completed == 90)
+    answered = server.application.asked[:90]
+    after = server_on(database, tmp_path)
+    async with after.running():
+        batch = await after.ended(added.id)
+
+    assert sorted(after.application.asked + answered) == list(range(150))
+    assert len(await after.lines_of(batch.output_file_id)) == 150
+
+
+async def test_what_only_one_process_meets_again_and_again_is_given_up(server):
+    def answer(body: dict[str, Any]) -> None:
+        if body["n"] == 1:
+            raise RuntimeError("a bug")
+
+    server.application.answer = answer
+    added = await server.add(lines([0, 1]))
+    whole = BatchWorker(server.batches, server.files, server.settings)
+    some = LinesWorker(
+        server.batches,
+        server.files,
+        Dispatch(server.application),
+        server.caller_of,
+        server.settings,
+    )
+    (job,) = await server.jobs.claim(BATCH, 1)
+    await whole.work(job)
+    await server.jobs.finish(job)
+    (job,) = await server.jobs.claim(BATCH_LINES, 1)
+    with pytest.raises(RuntimeError):
+        await some.work(job)
+    await some.give_up(job)
+    async with server.running():
+        batch = await server.ended(added.id)
+
+    assert batch.completed + batch.failed == 2
+    codes = [line["error"] for line in await server.lines_of(batch.error_file_id)]
+    assert codes[-1]["code"] == "server_error"
+
+
+async def test_the_input_of_a_batch_that_has_not_ended_is_not_deleted(server):
+    added = await server.add(lines([1]))
+    with pytest.raises(FileInUse, match=added.id):
+        await server.files.delete(added.input_file_id)
+    async with server.running():
+        await server.ended(added.id)
+    await server.files.delete(added.input_file_id)
+
+    with pytest.raises(Missing):
+        await server.files.get(added.input_file_id)
+
+
+async def test_an_input_whose_time_is_over_is_kept_until_the_batch_has_ended(server):
+    file = await server.stored(lines([1]), expires_at=int(time.time()) + 2)
+    now = int(time.time())
+    added = StoredBatch(
+        id="batch_1",
+        created_at=now,
+        endpoint=ENDPOINT,
+        input_file_id=file.id,
+        completion_window="24h",
+        expires_at=now + 100,
+    )
+    await server.batches.add(added)
+    await asyncio.sleep(max(0.0, file.expires_at - time.time()))
+    await server.files.expire()
+    await server.files.blobs.sweep()
+    async with server.running():
+        batch = await server.ended(added.id)
+    await server.files.expire()
+
+    assert batch.completed == 1
+    with pytest.raises(Missing):
+        await server.batches.work(added.id)
+
+
+async def test_a_batch_needs_its_file(server):
+    with pytest.raises(Missing, match="file-none"):
+        await server.add(lines([1]), input_file_id="file-none")
+
+
+async def test_batches_are_listed_newest_first_page_by_page(server):
+    made = [(await server.add(lines([number]))).id for number in range(5)]
+
+    first = await server.batches.list(limit=2)
+    second = await server.batches.list(limit=9, after=first.last_id)
+
+    assert [batch.id for batch in (*first.items, *second.items)] == made[::-1]
+    assert first.has_more
+    assert not second.has_more
+
+
+async def test_answers_are_forgotten_once_they_are_files(server, database):
+    async with server.running():
+        added = await server.add(lines(range(10)))
+        await server.ended(added.id)
+        async with asyncio.timeout(5):
+            while await server.batches.answered(added.id, 1, 10):  # noqa: ASYNC110 # it is behind
+                await asyncio.sleep(0.01)
+
+    assert (await server.batches.get(added.id)).completed == 10
+
+
+async def test_two_processes_share_the_lines_of_one_batch(
+    postgresql_server: PostgresqlServer, tmp_path
+):
+    async def answer(_body: dict[str, Any]) -> None:
+        await asyncio.sleep(0.001)
+
+    url = postgresql_server.new_database()
+    async with Database.open(url) as first, Database.open(url) as second:
+        await migrate(first)
+        one, two = (server_on(each, tmp_path) for each in (first, second))
+        one.application.answer = two.application.answer = answer
+        added = await one.add(lines(range(600)))
+        async with one.running():
+            await one.come_to(added.id, lambda batch: batch.completed)
+            async with two.running():
+                batch = await one.ended(added.id)
+
+    assert sorted(one.application.asked + two.application.asked) == list(range(600))
+    assert one.application.asked
+    assert two.application.asked
+    assert batch.completed == 600
