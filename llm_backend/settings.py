@@ -32,6 +32,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from llm_backend.backend_settings import BackendSettings
 from llm_backend.model_settings import CacheType, ModelSettings, RequestDefaults
+from llm_backend.prompt_settings import PromptSettings
 
 __all__ = [
     "BUILTIN",
@@ -131,6 +132,11 @@ class Settings(BaseSettings):
         validation_alias=_also("models", "LLAMA_MODEL_FILE"),
         description="GGUF files to serve; `builtin` is the built-in model, empty serves none. In "
         "the file an entry may also say all that the next table lists.",
+    )
+    prompts: Mapping[str, PromptSettings] = Field(
+        {},
+        description="Prompts by the ids that a response's `prompt` has; in the file only, as the "
+        "last table lists.",
     )
     models_dir: Path | None = Field(
         None,
@@ -512,7 +518,9 @@ def configuration_markdown() -> str:
         names = alias.choices if isinstance(alias, AliasChoices) else [PREFIX + name.upper()]
         shown = ", ".join(f"`{one}`" for one in names)
         lines.append(f"| `{name}` | {shown} | {_shown(field.default)} | {field.description} |")
-    return "\n".join([*lines, *_models_markdown(), *_backends_markdown()]) + "\n"
+    return (
+        "\n".join([*lines, *_models_markdown(), *_backends_markdown(), *_prompts_markdown()]) + "\n"
+    )
 
 
 def _models_markdown() -> list[str]:
@@ -548,6 +556,15 @@ def _backends_markdown() -> list[str]:
         "|---|---|---|",
     ]
     for name, field in BackendSettings.model_fields.items():
+        default = "" if field.is_required() else _shown(field.default)
+        lines.append(f"| `{name}` | {default} | {field.description} |")
+    return lines
+
+
+def _prompts_markdown() -> list[str]:
+    """What an entry under `prompts` may say."""
+    lines = ["", "## One prompt", "", "| key | default | meaning |", "|---|---|---|"]
+    for name, field in PromptSettings.model_fields.items():
         default = "" if field.is_required() else _shown(field.default)
         lines.append(f"| `{name}` | {default} | {field.description} |")
     return lines

@@ -104,6 +104,13 @@ class LocalModel:
             parser=prompt.parser,
         )
 
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens prompt and answer have together; known once something was asked."""
+        info = self.engine.info
+        assert info is not None, "a model that was asked was ready"
+        return info.context_tokens
+
     async def prompt_tokens(self, request: Chat) -> int:
         """How many tokens a chat's prompt has."""
         prompt = await self._prompt(request)

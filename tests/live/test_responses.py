@@ -160,6 +160,38 @@ def test_what_is_not_stored_cannot_be_gone_on_from(client):
     assert refused.value.param == "previous_response_id"
 
 
+def test_what_does_not_fit_is_refused_or_left_out_as_asked(client):
+    old = [{"role": role, "content": "word " * 900} for role in ("user", "assistant") * 3]
+    asked = [*old, {"role": "user", "content": "What is 2 + 3?"}]
+    fitted = answer(client, asked, truncation="auto", max_output_tokens=50)
+    counted = client.responses.input_tokens.count(model="builtin", input=asked, truncation="auto")
+
+    assert fitted.truncation == "auto"
+    assert fitted.truncated_items == 4
+    assert counted.input_tokens < 1000 * len(asked)
+    with pytest.raises(openai.BadRequestError) as refused:
+        answer(client, asked)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+
+
+def test_prompts_are_those_of_the_settings(client):
+    with pytest.raises(openai.NotFoundError) as refused:
+        answer(client, "Hello!", prompt={"id": "pmpt_none"})
+
+    assert refused.value.param == "prompt.id"
+
+
+def test_every_value_of_include_is_honoured(client):
+    said = answer(client, "Hello!", include=[
+        "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
+        "message.input_image.image_url", "computer_call_output.output.image_url",
+        "code_interpreter_call.outputs", "reasoning.encrypted_content",
+        "message.output_text.logprobs",
+    ])  # fmt: skip
+
+    assert said.output[-1].content[0].logprobs
+
+
 def test_responses_outlive_the_server(tmp_path):
     with serve(tmp_path) as served, connected(served) as client:
         first = answer(client, "Hello!")

@@ -13,6 +13,7 @@ from llm_backend.controllers.responses.memory import conversation_of
 from llm_backend.controllers.responses.question import Question
 from llm_backend.controllers.responses.request import named_as_sent, repeated_fields
 from llm_backend.controllers.responses.rounds import Happening, Model, RoundOver, Rounds
+from llm_backend.controllers.responses.truncation import fitting
 from llm_backend.controllers.services import Services
 
 __all__ = ["Answering", "answered", "new_head"]
@@ -47,6 +48,8 @@ async def answered(
         annotate=question.tools.annotations,
         number=number,
     )
+    with named_as_sent():
+        question = await fitting(model, question)
     async with Rounds(model, question, calls_limit=limit) as rounds:
         with named_as_sent():
             await rounds.admit()
@@ -108,7 +111,8 @@ class Answering:
 
     def _finish(self) -> list[Json]:
         usage = _usage(self._rounds.usage)
-        return self.state.finish(self._rounds.reason, usage, int(time.time()))
+        ended_at, left_out = int(time.time()), self._rounds.left_out
+        return self.state.finish(self._rounds.reason, usage, ended_at, left_out=left_out)
 
 
 def _calls_limit(services: Services, body: Body) -> int:

@@ -16,6 +16,7 @@ from llm_backend.controllers.responses.background import (
 )
 from llm_backend.controllers.responses.question import asked
 from llm_backend.controllers.responses.request import named_as_sent
+from llm_backend.controllers.responses.truncation import fitting
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
@@ -47,7 +48,8 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
         return await relay(services, request)
     async with asked(services, body) as question:
         with named_as_sent():
-            count = await model.prompt_tokens(question.chat)
+            question = await fitting(model, question)
+            count = await model.prompt_tokens(question.chat_after(()))
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
 
 

@@ -133,12 +133,15 @@ class ResponseState:
         """What is being said has come to its end, the response has not."""
         return self._close("completed")
 
-    def finish(self, reason: str, usage: Json, completed_at: int) -> list[Json]:
-        """The model has ended, for this reason. What is still to tell is `end`."""
+    def finish(
+        self, reason: str, usage: Json, completed_at: int, *, left_out: int = 0
+    ) -> list[Json]:
+        """The model has ended, for this reason; so many of the oldest items it was not shown. What
+        is still to tell is `end`."""
         is_cut = reason == "length"
         events = self._close("incomplete" if is_cut else "completed")
         self._status = "incomplete" if is_cut else "completed"
-        self._end = {"usage": usage}
+        self._end = {"usage": usage, **({"truncated_items": left_out} if left_out else {})}
         if is_cut:
             self._end["incomplete_details"] = {"reason": "max_output_tokens"}
         else:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from llm_backend.controllers.responses.sealed import opened, sealed
 from llm_backend.errors import UnsupportedField
 from llm_backend.store import Page, StoredItem
 
@@ -98,8 +99,10 @@ def shown_item(item: Item, include: Sequence[str] = ()) -> Json:
         shown["results"] = None
     if "code_interpreter_call.outputs" not in include and item["type"] == "code_interpreter_call":
         shown["outputs"] = None
-    if "reasoning.encrypted_content" not in include:
-        shown.pop("encrypted_content", None) if item["type"] == "reasoning" else None
+    if item["type"] == "reasoning":
+        shown.pop("encrypted_content", None)
+        if "reasoning.encrypted_content" in include and item.get("content"):
+            shown["encrypted_content"] = item.get("encrypted_content") or sealed(_reasoning(item))
     return shown
 
 
@@ -194,8 +197,11 @@ def _call(item: Item, name: str, arguments: str) -> Json:
 
 
 def _reasoning(item: Item) -> str:
+    """What was thought; of an opaque form that another server made, nothing can be read."""
+    content = item.get("encrypted_content")
+    hidden = opened(content) if content and not item.get("content") else None
     parts = item.get("content") or item.get("summary") or ()
-    return "\n".join(str(part["text"]) for part in parts)
+    return "\n".join(str(part["text"]) for part in parts) if hidden is None else hidden
 
 
 def _continues(message: Item, next_one: Item) -> bool:

@@ -2,18 +2,19 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_backend.backends.base import Chat, Message
+from llm_backend.backends.base import Chat
 from llm_backend.controllers.answer_schema import AnswerSchema
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.messages import flatten_messages
+from llm_backend.controllers.responses.prompts import prompt_messages
+from llm_backend.controllers.responses.refusals import refuse_others
 from llm_backend.controllers.responses.request import (
     chat_body,
     chat_messages,
     named_as_sent,
-    refuse_others,
 )
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.responses.tools import allowed_names, chat_tools
@@ -28,20 +29,33 @@ Json = dict[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """One response's question. `own` are the items of its input, `before` those that it goes on
-    from; `schema` is what a whole answer is held against, `allowed_names` what may be called."""
+    from, of all of which so many of the oldest are `left_out`; `first` are messages before them.
+    `schema` is what a whole answer is held against, `allowed_names` what may be called."""
 
     body: Mapping[str, Any]
+    first: Sequence[Json]
     before: Sequence[Json]
     own: Sequence[Json]
     chat: Chat
     schema: AnswerSchema | None
     tools: OpenTools
     allowed_names: frozenset[str] | None
+    left_out: int = 0
 
-    def messages(self, output: Sequence[Json]) -> Sequence[Message]:
-        """The chat's messages once these items have been put out."""
-        items = [*self.before, *self.own, *output]
-        return flatten_messages(chat_messages(self.body, items, (), self.tools.readers))
+    @property
+    def items(self) -> Sequence[Json]:
+        """All items that are to be answered."""
+        return [*self.before, *self.own]
+
+    def chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
+        """The chat once these items have been put out."""
+        items = [*self.items, *output][self.left_out :]
+        messages = chat_messages(self.body, items, (), first=self.first, readers=self.tools.readers)
+        return replace(self.chat, messages=flatten_messages(messages))
+
+    def leaving_out(self, number: int) -> "Question":
+        """The same without so many of the oldest items."""
+        return replace(self, left_out=number)
 
 
 @asynccontextmanager
@@ -51,6 +65,7 @@ async def asked(
     """The question that this body asks, its tools open; `own` are the items of its input where they
     are known. Raises `ApiError` that names the field."""
     refuse_others(body)
+    first = prompt_messages(body.get("prompt"), services.settings.prompts)
     before = await services.responses.said_before(body)
     if own is None:
         own = await services.responses.input_items(body.get("input"))
@@ -58,7 +73,7 @@ async def asked(
     async with services.server_tools.opened(body, [*before, *own]) as tools:
         fields, places = chat_tools(body, tools)
         with named_as_sent(places):
-            messages = chat_messages(body, before, own, tools.readers)
+            messages = chat_messages(body, before, own, first=first, readers=tools.readers)
             asked = chat_body(body, messages, fields)
             asked = asked if model is None else model.filled(asked)
             structure = await structure_from(asked)
@@ -66,6 +81,7 @@ async def asked(
             chat = chat_from(asked, choices_limit=choices_limit, grammar=structure.grammar)
         yield Question(
             body=body,
+            first=first,
             before=before,
             own=own,
             chat=chat,

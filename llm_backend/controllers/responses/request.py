@@ -9,9 +9,9 @@ from typing import Any
 
 from llm_backend.controllers.responses.items import NO_READERS, Readers, messages_from
 from llm_backend.controllers.responses.tools import shown_tool
-from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField
+from llm_backend.errors import ApiError, InvalidRequest
 
-__all__ = ["chat_body", "chat_messages", "named_as_sent", "refuse_others", "repeated_fields"]
+__all__ = ["chat_body", "chat_messages", "named_as_sent", "repeated_fields"]
 
 Body = Mapping[str, Any]
 Json = dict[str, Any]
@@ -21,12 +21,6 @@ SAME = (
     "model", "temperature", "top_p", "parallel_tool_calls", "service_tier", "user",
     "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
 )  # fmt: skip
-HONOURED = {
-    *SAME, "input", "instructions", "previous_response_id", "conversation", "tools", "tool_choice",
-    "text", "reasoning", "max_output_tokens", "top_logprobs", "include", "store", "metadata",
-    "stream", "stream_options", "truncation",
-    "max_tool_calls", "background",
-}  # fmt: skip
 LOGPROBS = "message.output_text.logprobs"
 
 # A chat's field, where a mistake is found -> the response's, where the client made it.
@@ -44,11 +38,17 @@ _TOOL = re.compile(r"tools\[(\d+)\](\.function\b)?")
 
 
 def chat_messages(
-    body: Body, before: Sequence[Body], own: Sequence[Body], readers: Readers = NO_READERS
+    body: Body,
+    before: Sequence[Body],
+    own: Sequence[Body],
+    *,
+    first: Sequence[Json] = (),
+    readers: Readers = NO_READERS,
 ) -> list[Json]:
     """The messages of the chat that answers this response: `own` are the items of its input,
-    `before` those that it goes on from, `readers` are for those that only some know."""
-    messages = messages_from(before, own, readers)
+    `before` those that it goes on from, `first` what comes before all of them; `readers` are for
+    items that only some know."""
+    messages = [*first, *messages_from(before, own, readers)]
     if body.get("instructions"):
         messages.insert(0, {"role": "system", "content": body["instructions"]})
     if not messages:
@@ -78,7 +78,9 @@ def repeated_fields(body: Body, *, is_stored: bool = True) -> Json:
         "model": body["model"],
         "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
         "previous_response_id": body.get("previous_response_id"),
+        "prompt": body.get("prompt"),
         "prompt_cache_key": body.get("prompt_cache_key"),
+        "prompt_cache_retention": body.get("prompt_cache_retention"),
         "reasoning": {"effort": reasoning.get("effort"), "summary": None},
         "safety_identifier": body.get("safety_identifier"),
         "service_tier": "flex" if body.get("service_tier") == "flex" else "default",
@@ -90,32 +92,8 @@ def repeated_fields(body: Body, *, is_stored: bool = True) -> Json:
         "top_logprobs": body.get("top_logprobs") or 0,
         "top_p": 1.0 if body.get("top_p") is None else body["top_p"],
         "truncation": body.get("truncation") or "disabled",
+        **({} if body.get("user") is None else {"user": body["user"]}),
     }
-
-
-def refuse_others(body: Body) -> None:
-    """Raises `UnsupportedField` for what local models cannot honour."""
-    for name, value in body.items():
-        if name not in HONOURED and value not in (None, False, [], {}):
-            raise UnsupportedField(
-                f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
-                param=name,
-            )
-    if (body.get("reasoning") or {}).get("summary") not in (None, "auto"):
-        raise UnsupportedField(
-            "Reasoning is given as it is and not summed up; `summary` is `auto` or left out.",
-            param="reasoning.summary",
-        )
-    if body.get("truncation") == "auto":
-        raise UnsupportedField(
-            "What does not fit the context is not left out for you: `truncation` is `disabled`.",
-            param="truncation",
-        )
-    if (body.get("stream_options") or {}).get("include_obfuscation"):
-        raise UnsupportedField(
-            "Streams of local models are not obfuscated; leave `include_obfuscation` out.",
-            param="stream_options.include_obfuscation",
-        )
 
 
 @contextmanager

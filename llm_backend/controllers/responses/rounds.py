@@ -13,13 +13,14 @@ from llm_backend.backends.local import Answer
 from llm_backend.controllers.answer_schema import checked
 from llm_backend.controllers.responses.question import Question
 from llm_backend.controllers.responses.server_tools import Ended, OpenTools, ServerCall, Step
+from llm_backend.controllers.responses.truncation import Measure, fitting
 
 __all__ = ["Happening", "Model", "RoundOver", "Rounds"]
 
 Json = dict[str, Any]
 
 
-class Model(Protocol):
+class Model(Measure, Protocol):
     """What the rounds need of a model."""
 
     async def chat(self, request: Chat) -> Answer: ...
@@ -44,8 +45,10 @@ class Rounds:
         self._model = model
         self._question = question
         self._tools: OpenTools = question.tools
-        self._chat = question.chat
         self._calls_left = calls_limit
+        self._chat = question.chat_after(()) if question.left_out else question.chat
+        if calls_limit < 1:
+            self._chat = self._with_free_choice(self._chat)
         self._answer: Answer | None = None
         self._usage = Usage()  # of the rounds before
         self.reason = "stop"
@@ -60,6 +63,11 @@ class Rounds:
         trace: TracebackType | None,
     ) -> None:
         await self._close()
+
+    @property
+    def left_out(self) -> int:
+        """How many of the oldest items the model has not been shown."""
+        return self._question.left_out
 
     @property
     def usage(self) -> Usage:
@@ -92,7 +100,7 @@ class Rounds:
                 async for step in steps:
                     yield step
                     is_clients_turn |= isinstance(step, Ended) and step.awaits_client
-            if is_clients_turn or not self._goes_on(output()):
+            if is_clients_turn or not await self._goes_on(output()):
                 return
             due = []
 
@@ -116,17 +124,17 @@ class Rounds:
                 async for step in steps:
                     yield step
 
-    def _goes_on(self, output: Sequence[Json]) -> bool:
+    async def _goes_on(self, output: Sequence[Json]) -> bool:
         """Whether there is room for another round; its chat is made."""
-        chat, limits = self._question.chat, self._question.chat.limits
+        self._question = await fitting(self._model, self._question, output)
+        chat, limits = self._question.chat_after(output), self._question.chat.limits
         if limits.max_tokens is not None:
             left = limits.max_tokens - self.usage.completion_tokens
             if left < 1:
                 self.reason = "length"
                 return False
             limits = replace(limits, max_tokens=left)
-        chat = replace(chat, messages=self._question.messages(output), limits=limits)
-        self._chat = self._with_free_choice(chat)
+        self._chat = self._with_free_choice(replace(chat, limits=limits))
         return True
 
     def _with_free_choice(self, chat: Chat) -> Chat:

@@ -30,13 +30,18 @@ class Answer:
 
 
 class Model:
-    """Answers once with each."""
+    """Answers once with each. A message is as many tokens as its content has characters."""
+
+    context_tokens = 1000
 
     def __init__(self, *answers) -> None:
         self.answers, self.asked = list(answers), []
 
     def filled(self, body):
         return body
+
+    async def prompt_tokens(self, chat):
+        return sum(len(message["content"] or "") for message in chat.messages)
 
     async def chat(self, chat):
         self.asked.append(chat)

@@ -30,7 +30,7 @@ from tests.controllers.responses.scripted import Answer, Model, forever, saying
 
 validate = Validators(load_document()).event_validator("createResponse")
 BODY = {"model": "m", "input": "Hello", "background": True}
-SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32)
+SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32, prompts={})
 
 
 class Server:

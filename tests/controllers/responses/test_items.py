@@ -99,3 +99,19 @@ def test_places_are_those_of_the_requests_own_input():
     with pytest.raises(UnsupportedField) as refused:
         messages_from(before, [kept_item(image)])
     assert refused.value.param == "input[0].content[0].type"
+
+
+def test_reasoning_is_carried_in_opaque_form_by_who_asks_for_it():
+    shown = shown_item(THOUGHT, ["reasoning.encrypted_content"])
+    carried = {name: value for name, value in shown.items() if name != "content"}
+
+    assert "encrypted_content" not in shown_item(THOUGHT)
+    assert messages_from([], [carried]) == messages_from([], [THOUGHT])
+
+
+@pytest.mark.parametrize("foreign", ["gAAAAB", "llmb1.?", ""])
+def test_an_opaque_form_of_another_server_says_nothing(foreign):
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": foreign}
+    (message,) = messages_from([], [item])
+
+    assert message["reasoning_content"] == ""

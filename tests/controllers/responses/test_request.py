@@ -4,11 +4,11 @@ import pytest
 
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.responses.items import kept_item
+from llm_backend.controllers.responses.refusals import refuse_others
 from llm_backend.controllers.responses.request import (
     chat_body,
     chat_messages,
     named_as_sent,
-    refuse_others,
     repeated_fields,
 )
 from llm_backend.controllers.responses.server_tools import OpenTools
@@ -58,8 +58,12 @@ def test_logprobs_are_asked_for_by_number_or_by_name():
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"truncation": "auto"}, "truncation"),
+        ({"moderation": {"model": "m"}}, "moderation"),
+        ({"reasoning": {"context": "all_turns"}}, "reasoning.context"),
+        ({"prompt_cache_options": {"mode": "explicit"}}, "prompt_cache_options.mode"),
+        ({"prompt_cache_options": {"ttl": "30m"}}, "prompt_cache_options.ttl"),
+        ({"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
+        ({"max_tool_calls": -1}, "max_tool_calls"),
         ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{**TOOL, "name": "no name"}]}, "tools[0].name"),
@@ -93,3 +97,11 @@ def test_a_response_tells_what_was_asked_with_defaults():
 
 def test_a_response_says_whether_it_is_stored():
     assert repeated_fields({"model": "m", "store": True}, is_stored=False)["store"] is False
+
+
+def test_what_identifies_the_client_is_repeated():
+    told = repeated_fields(
+        {"model": "m", "safety_identifier": "s", "prompt_cache_key": "k", "user": "u"}
+    )
+
+    assert (told["safety_identifier"], told["prompt_cache_key"], told["user"]) == ("s", "k", "u")

@@ -122,7 +122,7 @@ def calling(*names):
 
 async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
     memory = memory or Memory()
-    settings = types.SimpleNamespace(choices_limit=1, tool_calls_limit=limit)
+    settings = types.SimpleNamespace(choices_limit=1, tool_calls_limit=limit, prompts={})
     services = types.SimpleNamespace(
         registry=types.SimpleNamespace(for_model=lambda _name: None),
         memory=memory,

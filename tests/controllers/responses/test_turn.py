@@ -11,7 +11,7 @@ from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import Overloaded
 
 BODY = {"model": "m", "input": "Hello"}
-SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32)
+SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32, prompts={})
 
 
 class Answer:

@@ -1,0 +1,52 @@
+"""What a response's body may ask for and local models do not do: refused by name. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["refuse_others"]
+
+Body = Mapping[str, Any]
+
+HONOURED = {
+    "model", "input", "instructions", "prompt", "previous_response_id", "conversation", "tools",
+    "tool_choice", "max_tool_calls", "parallel_tool_calls", "text", "reasoning", "temperature",
+    "top_p", "max_output_tokens", "top_logprobs", "include", "store", "metadata", "background",
+    "stream", "stream_options", "truncation", "service_tier", "user", "safety_identifier",
+    "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+}  # fmt: skip
+# Every value of `include` is honoured: of what no local response holds there is nothing to leave
+# out.
+
+# Fields within fields: what may be said, and why nothing else.
+PARTS: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
+    ("reasoning", "summary"): (("auto",), "Reasoning is given as it is and not summed up"),
+    ("reasoning", "generate_summary"): (("auto",), "Reasoning is given as it is and not summed up"),
+    ("reasoning", "mode"): (("standard",), "Local models reason in one way"),
+    ("reasoning", "context"): (("auto",), "What was reasoned before is the chat template's matter"),
+    ("stream_options", "include_obfuscation"): (
+        (False,), "Streams of local models are not obfuscated",
+    ),
+    ("prompt_cache_options", "mode"): (
+        ("implicit",), "Whatever a prompt has in common with an earlier one is taken from the cache"
+    ),
+    ("prompt_cache_options", "ttl"): ((), "The cache keeps prompts until room is needed"),
+}  # fmt: skip
+
+
+def refuse_others(body: Body) -> None:
+    """Raises `UnsupportedField` for what local models cannot honour, by its name."""
+    for name, value in body.items():
+        if name not in HONOURED and value not in (None, False, [], {}):
+            raise UnsupportedField(
+                f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
+                param=name,
+            )
+    for (name, part), (accepted, why) in PARTS.items():
+        value = (body.get(name) or {}).get(part)
+        if value is not None and value not in accepted:
+            rather = " or ".join([*(f"`{one}`" for one in accepted if one), "left out"])
+            raise UnsupportedField(f"{why}; `{part}` is {rather}.", param=f"{name}.{part}")
+    if (body.get("max_tool_calls") or 0) < 0:
+        raise InvalidRequest("`max_tool_calls` is at least 0.", param="max_tool_calls")
