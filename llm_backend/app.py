@@ -33,6 +33,7 @@ from llm_backend.controllers.responses.mcp import McpKind
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.sockets import Sockets
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.guards import AccessLog, CutOff, HostGuard
@@ -404,6 +405,8 @@ def _handler_of(operation: Operation) -> Handler:
 def _guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
     """The application behind its guards, the outermost last."""
     settings = services.settings
+    keyring = services.keyring
+    app = Sockets(app, services, keyring.caller, origins=settings.cors_origins)
     if settings.web:
         app = WebPages(app)
     if settings.hosts:

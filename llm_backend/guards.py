@@ -34,8 +34,11 @@ class HostGuard:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._is_known(host := _host(scope)):
+        if scope["type"] == "lifespan" or self._is_known(host := _host(scope)):
             await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before it is accepted: a 403
             return
         error = Forbidden(
             f"This server does not answer to the host `{host[:100]}`; "

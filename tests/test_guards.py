@@ -5,6 +5,7 @@ import logging
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from llm_backend.guards import AccessLog, HostGuard
 from llm_backend.settings import load_settings
@@ -56,3 +57,11 @@ def test_an_answer_is_counted_and_logged_without_its_words(caplog):
     assert "llm_backend_requests_in_flight 0.0" in text
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "secret" not in caplog.text
+
+
+def test_a_socket_under_another_name_is_kept_out():
+    with (
+        pytest.raises(WebSocketDisconnect),
+        behind(LOOPBACK).websocket_connect("/", headers={"host": "evil.example"}),
+    ):
+        pass

@@ -231,10 +231,10 @@ async def relaying(upstream: Upstreams | None, *, observes: bool = False) -> Asy
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[int]:
+async def serving(app: Any, *, ws: str = "none") -> AsyncIterator[int]:
     """Any ASGI app under uvicorn on a free port."""
     config = uvicorn.Config(
-        app, lifespan="off", ws="none", log_config=None, server_header=False, date_header=False
+        app, lifespan="off", ws=ws, log_config=None, server_header=False, date_header=False
     )
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))

@@ -25,7 +25,15 @@ from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.renaming import renamed
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 
-__all__ = ["Destination", "Exchanger", "RelayRequest", "RelayServices", "relay", "relay_operation"]
+__all__ = [
+    "Destination",
+    "Exchanger",
+    "RelayRequest",
+    "RelayServices",
+    "relay",
+    "relay_operation",
+    "upstream_path",
+]
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +131,7 @@ async def relay(
             relayed = await services.upstream.exchange(
                 Asked(
                     method=http.method,
-                    path=_upstream_path(http.scope),
+                    path=upstream_path(http.scope),
                     query=_ascii(http.scope["query_string"]).encode(),
                     headers=headers,
                     body=_body(request, upload, to),
@@ -301,7 +309,7 @@ def _model(request: RelayRequest) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def _upstream_path(scope: Scope) -> str:
+def upstream_path(scope: Scope) -> str:
     """The path as the client sent it, without what leads to this API; percent-encoding kept."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     for prefix in (scope.get("root_path", "").encode(), _PREFIX):

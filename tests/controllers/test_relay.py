@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request as HttpRequest
 
 from llm_backend.backends.upstreams.pool import Upstreams
-from llm_backend.controllers.relay import _upstream_path, relay_operation
+from llm_backend.controllers.relay import relay_operation, upstream_path
 from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
 from tests.upstream import (
     Connection,
@@ -409,13 +409,13 @@ async def test_a_server_that_ends_cancels_what_it_relays():
     ],
 )
 def test_the_path_is_what_the_client_sent_without_the_prefix(raw: bytes, root: str, path: str):
-    assert _upstream_path({"raw_path": raw, "path": "", "root_path": root}) == path
+    assert upstream_path({"raw_path": raw, "path": "", "root_path": root}) == path
 
 
 @pytest.mark.parametrize("raw", [b"/v1/models/..", b"/v1/models/%2E%2e/x", b"/v1/m/..%2fx"])
 def test_a_path_never_climbs_out_of_the_base_url(raw: bytes):
     with pytest.raises(InvalidRequest):
-        _upstream_path({"raw_path": raw, "path": ""})
+        upstream_path({"raw_path": raw, "path": ""})
 
 
 def upload_head(size: int) -> bytes:

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from llm_backend.backends.relayed import Relayed
 from llm_backend.backends.upstreams.asked import Asked
@@ -21,12 +21,15 @@ from llm_backend.backends.upstreams.retry import (
     may_repeat,
     pause_s,
 )
+from llm_backend.backends.upstreams.sockets import UpstreamSocket
 from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.errors import ApiError, Overloaded, UpstreamError, UpstreamFailed
 
 __all__ = ["Upstreams"]
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 _RETRY_AFTER_S = 1.0
 _ROOM_CHECKED_S = 0.02  # looking is cheap, and nobody who waits for room is forgotten
@@ -68,19 +71,32 @@ class Upstreams:
         """
         attempt = _Attempts(asked, self._may_answer(asked))
         while True:
+            relayed = await self._sent(attempt, attempt.send)
+            if not attempt.is_refused(relayed):
+                return relayed
+            await relayed.aclose()
+            if not attempt.has_untried:
+                raise UpstreamFailed("The upstream did not answer the request.")
+            await _pause(attempt)
+
+    async def connect(self, asked: Asked, protocols: Sequence[str]) -> UpstreamSocket:
+        """Opens a WebSocket; the subprotocols are those to choose from. Raises as `exchange`, and
+        the error of its status where an upstream refuses."""
+        attempt = _Attempts(asked, self._may_answer(asked))
+        return await self._sent(attempt, lambda upstream: attempt.connect(upstream, protocols))
+
+    async def _sent(
+        self, attempt: "_Attempts", send: Callable[[Upstream], Awaitable[Answer]]
+    ) -> Answer:
+        """What the first upstream answers whose failure does not let another be asked."""
+        while True:
             upstream = await self._next(attempt)
             try:
-                relayed = await attempt.send(upstream)
+                return await send(upstream)
             except UpstreamError as error:
                 if not attempt.may_go_on(error):
                     raise
-            else:
-                if not attempt.is_refused(relayed):
-                    return relayed
-                await relayed.aclose()
-                if not attempt.has_untried:
-                    raise UpstreamFailed("The upstream did not answer the request.")
-            await asyncio.sleep(pause_s(len(attempt.tried), random.random()))
+            await _pause(attempt)
 
     def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
         """Whether one of them can be asked for a model."""
@@ -152,6 +168,17 @@ class _Attempts:
             model=asked.model,
         )
 
+    async def connect(self, upstream: Upstream, protocols: Sequence[str]) -> UpstreamSocket:
+        asked = self.asked
+        self.tried.append(upstream.name)
+        return await upstream.connect(
+            path=asked.path,
+            query=asked.query,
+            headers=asked.headers,
+            protocols=protocols,
+            model=asked.model,
+        )
+
     def may_go_on(self, error: UpstreamError) -> bool:
         """Whether the request may be sent again after this failure."""
         safe = is_safe(self.asked.method, self.asked.headers)
@@ -177,6 +204,10 @@ class _Attempts:
         self._is_body_begun = True
         async for piece in body:
             yield piece
+
+
+async def _pause(attempt: _Attempts) -> None:
+    await asyncio.sleep(pause_s(len(attempt.tried), random.random()))
 
 
 async def _offered(upstream: Upstream) -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ The only module that imports the HTTP client; it is imported only where an upstr
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -20,7 +20,13 @@ from llm_backend.backends.upstreams.azure import azure_path, azure_query
 from llm_backend.backends.upstreams.config import Kind, UpstreamConfig
 from llm_backend.backends.upstreams.health import Health
 from llm_backend.backends.upstreams.retry import DOWN
-from llm_backend.errors import UpstreamError, UpstreamFailed, UpstreamTimeout
+from llm_backend.backends.upstreams.sockets import (
+    Closing,
+    Message,
+    UpstreamSocket,
+    socket_headers,
+)
+from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, UpstreamTimeout, from_status
 
 __all__ = ["Upstream"]
 
@@ -36,6 +42,9 @@ _WHOLE_BYTES = 1024 * 1024  # larger bodies go out in pieces, so that the loop i
 _LIST_BYTES = 16 * 1024 * 1024
 _LIST_TIMEOUT_S = 5.0  # who lists models waits for the slowest upstream
 _FAILURE_KEPT_S = 2.0
+_HEARTBEAT_S = 20.0  # a socket may be silent for long; this is how its death is noticed
+_CLOSING_S = 0.1  # for the upstream's farewell: who has left waits for nothing
+_MESSAGE_BYTES = 64 * 1024 * 1024
 # Below the 5 s after which uvicorn and Node close an idle connection: a request never meets one
 # that is being closed.
 _KEEPALIVE_S = 4.0
@@ -129,11 +138,16 @@ class Upstream:
         pairs = list(headers)
         sent = request_headers(pairs, own=self._own_headers, length=_length_of(body, pairs))
         url = self._url(path, query.decode("latin-1"), model)
+        with self._under_way():
+            return self._relayed(await self._answer(method, url, sent, body))
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """Counts a request that begins; what it returns has to be closed, what fails is told."""
         self.outstanding += 1
         self.health.begin()
         try:
-            answer = await self._answer(method, url, sent, body)
-            return self._relayed(answer)
+            yield
         except UpstreamError:
             self._failed()
             self.outstanding -= 1
@@ -173,6 +187,49 @@ class Upstream:
             query_string=query,
             encoded=True,
         )
+
+    async def connect(
+        self,
+        *,
+        path: str,
+        query: bytes,
+        headers: Headers,
+        protocols: Sequence[str],
+        model: str | None = None,
+    ) -> UpstreamSocket:
+        """Opens a WebSocket; `protocols` are the subprotocols to choose from.
+
+        Raises as `exchange` does, and the error of its status where the upstream refuses.
+        """
+        sent = request_headers(socket_headers(headers), own=self._own_headers, length=None)
+        url = self._url(path, query.decode("latin-1"), model)
+        with self._under_way():
+            with self._translated():
+                async with asyncio.timeout(self._first_byte_timeout_s):
+                    try:
+                        socket = await self._session.ws_connect(
+                            url,
+                            headers=sent,
+                            protocols=protocols,
+                            heartbeat=_HEARTBEAT_S,
+                            timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSING_S),
+                            max_msg_size=_MESSAGE_BYTES,
+                        )
+                    except aiohttp.WSServerHandshakeError as error:
+                        raise self._refused(error) from error
+            self.health.succeeded()
+            return _Socket(socket, self._translated, self._socket_ended)
+
+    def _socket_ended(self) -> None:
+        self.outstanding -= 1
+
+    def _refused(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
+        """The error of a handshake's status; one that is the client's to mend passes through."""
+        if not 400 <= error.status < 500:
+            return UpstreamFailed("The upstream opened no WebSocket.")
+        self.health.succeeded()
+        message = f"The upstream refused the WebSocket with status {error.status}."
+        return from_status(error.status, message)
 
     async def models(self) -> list[dict[str, Any]]:
         """The upstream's models, at most `models_ttl_s` old; one request however many ask.
@@ -273,6 +330,56 @@ class Upstream:
             min(_FAILURE_KEPT_S, self.config.models_ttl_s) if failed else self.config.models_ttl_s
         )
         self._models_until = fetched.get_loop().time() + kept_s
+
+
+class _Socket:
+    """An upstream's WebSocket."""
+
+    def __init__(
+        self,
+        socket: aiohttp.ClientWebSocketResponse[bool],
+        translated: Callable[[], AbstractContextManager[None]],
+        ended: Callable[[], None],
+    ) -> None:
+        self._socket = socket
+        self._translated = translated
+        self._ended = _once(ended)
+        self._reason = ""
+
+    @property
+    def protocol(self) -> str | None:
+        return self._socket.protocol
+
+    async def messages(self) -> AsyncIterator[Message]:
+        with self._translated():
+            while True:
+                message = await self._socket.receive()
+                if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                    self._reason = str(message.extra or "")
+                    break
+                yield message.data
+            if message.type is aiohttp.WSMsgType.ERROR:
+                raise UpstreamFailed("The upstream's WebSocket broke off.")
+
+    @property
+    def closing(self) -> Closing:
+        code = self._socket.close_code
+        if code is None or code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE:
+            return Closing(code=aiohttp.WSCloseCode.BAD_GATEWAY)
+        return Closing(code=code, reason=self._reason)
+
+    async def send(self, message: Message) -> None:
+        with self._translated():
+            if isinstance(message, str):
+                await self._socket.send_str(message)
+            else:
+                await self._socket.send_bytes(message)
+
+    async def close(self, closing: Closing) -> None:
+        try:
+            await self._socket.close(code=closing.code, message=closing.reason.encode())
+        finally:
+            self._ended()
 
 
 class _Patience:

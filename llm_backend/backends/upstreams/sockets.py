@@ -1,0 +1,95 @@
+"""A WebSocket as the two ends of a relay see it, without the library behind it (no I/O)."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import parse_qsl, quote
+
+from llm_backend.backends.relayed import Headers
+
+__all__ = [
+    "Closing",
+    "Message",
+    "UpstreamSocket",
+    "model_of",
+    "sent_protocols",
+    "socket_headers",
+    "with_key",
+    "with_model",
+]
+
+Message = str | bytes
+
+# What a browser, which cannot set headers, sends its key in; it is this server's key.
+_KEY_PREFIX = "openai-insecure-api-key."
+_OF_THE_HANDSHAKE = b"sec-websocket-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closing:
+    """How one end says goodbye: a status code of RFC 6455 and a reason."""
+
+    code: int
+    reason: str = ""
+
+
+class UpstreamSocket(Protocol):
+    """An open socket to an upstream; whoever takes it calls `close`."""
+
+    @property
+    def protocol(self) -> str | None:
+        """The subprotocol that the upstream chose."""
+        ...
+
+    def messages(self) -> AsyncIterator[Message]:
+        """What the upstream sends, text as `str`, until it closes."""
+        ...
+
+    @property
+    def closing(self) -> Closing:
+        """How the upstream ended, once `messages` has."""
+        ...
+
+    async def send(self, message: Message) -> None:
+        """Sends one message; waits while the upstream does not take it."""
+        ...
+
+    async def close(self, closing: Closing) -> None:
+        """Says goodbye and cuts the connection."""
+        ...
+
+
+def socket_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The client's headers without those of its own handshake."""
+    return [pair for pair in headers if not pair[0].lower().startswith(_OF_THE_HANDSHAKE)]
+
+
+def sent_protocols(protocols: Sequence[str]) -> list[str]:
+    """The client's subprotocols without the one that carries its key."""
+    return [one for one in protocols if not one.startswith(_KEY_PREFIX)]
+
+
+def _key_of(protocols: Sequence[str]) -> str | None:
+    """The key among a client's subprotocols."""
+    found = [one.removeprefix(_KEY_PREFIX) for one in protocols if one.startswith(_KEY_PREFIX)]
+    return found[0] if found else None
+
+
+def model_of(query: str) -> str | None:
+    """The model that a query names."""
+    return dict(parse_qsl(query, keep_blank_values=True)).get("model")
+
+
+def with_model(query: str, model: str) -> str:
+    """The query with another `model`, its other words as they were."""
+    words = [word for word in query.split("&") if word]
+    name = f"model={quote(model, safe='')}"
+    return "&".join(name if word.partition("=")[0] == "model" else word for word in words)
+
+
+def with_key(headers: Mapping[str, str], protocols: Sequence[str]) -> Mapping[str, str]:
+    """The headers, names in lower case, with the key that came as a subprotocol."""
+    key = _key_of(protocols)
+    if key is None or "authorization" in headers:
+        return headers
+    return {**headers, "authorization": f"Bearer {key}"}

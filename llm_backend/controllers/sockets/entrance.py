@@ -1,0 +1,102 @@
+"""Where WebSockets come in: who asks, for what, and how they are turned away."""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
+
+from llm_backend.backends.upstreams.sockets import model_of, with_key
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.sockets.client import Client
+from llm_backend.controllers.sockets.relayed import opened, pumped, upstream_steps
+from llm_backend.errors import ApiError, ClientGone, Forbidden, NotFound, error_body
+
+__all__ = ["Sockets"]
+
+log = logging.getLogger(__name__)
+
+CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]
+"""Headers in, caller out; raises `Unauthorized` or `Forbidden`."""
+
+Serve: TypeAlias = Callable[[Services, WebSocket], Awaitable[None]]
+
+_FAILED = 1011  # RFC 6455: an unexpected condition
+
+
+class Sockets:
+    """Answers WebSockets; everything else is the application's.
+
+    Browsers let any page open one, so a page must be this server's own or of one of the `origins`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, services: Services, caller_of: CallerOf, *, origins: Collection[str]
+    ) -> None:
+        self._app = app
+        self._services = services
+        self._caller_of = caller_of
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        socket = WebSocket(scope, receive, send)
+        try:
+            await self._serve(socket)
+        except ClientGone:
+            return
+        except ApiError as error:
+            log.info("socket_failed", extra={"path": scope["path"], "code": error.code})
+            await _refuse(socket, error)
+
+    async def _serve(self, socket: WebSocket) -> None:
+        path = socket.scope["path"].removeprefix("/v1").rstrip("/")
+        serve = _SERVED.get(path)
+        if serve is None:
+            raise NotFound(f"There is no WebSocket at {path[:256]}.", code="unknown_url")
+        self._check_origin(socket.headers)
+        protocols = socket.scope.get("subprotocols") or []
+        self._caller_of(with_key(socket.headers, protocols))
+        await serve(self._services, socket)
+
+    def _check_origin(self, headers: Mapping[str, str]) -> None:
+        origin = headers.get("origin")
+        if origin is None or {"*", origin} & set(self._origins):
+            return
+        if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+            raise Forbidden(
+                f"Pages of {origin[:100]} may not open WebSockets here; name it in the setting "
+                "`cors_origins` if they should.",
+                code="origin_not_allowed",
+            )
+
+
+async def serve_realtime(services: Services, socket: WebSocket) -> None:
+    """`/realtime`: an upstream's; accepted once the upstream has."""
+    steps = upstream_steps(services, model_of(socket.url.query))
+    await socket.receive()  # that it connects
+    async with Client(socket) as client:
+        upstream, _ = await client.unless_gone(opened(services, socket, steps))
+        await socket.accept(upstream.protocol)
+        await pumped(client, upstream)
+
+
+_SERVED: Mapping[str, Serve] = {"/realtime": serve_realtime}
+
+
+async def _refuse(socket: WebSocket, error: ApiError) -> None:
+    """An answer with the error's status; an error event and a goodbye once it was accepted."""
+    if socket.application_state is WebSocketState.CONNECTING:
+        response = JsonResponse(error_body(error), error.status, headers=error.headers)
+        await socket.send_denial_response(response)
+        return
+    if socket.application_state is WebSocketState.CONNECTED:
+        event = {"type": "error", "status": error.status, **error_body(error)}
+        await socket.send_text(orjson.dumps(event).decode())
+        await socket.close(_FAILED)

@@ -1,0 +1,112 @@
+"""WebSockets that an upstream answers: message by message, both ways."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from starlette.websockets import WebSocket
+
+from llm_backend.backends.registry import UpstreamModel
+from llm_backend.backends.upstreams.asked import Asked
+from llm_backend.backends.upstreams.sockets import (
+    Closing,
+    Message,
+    UpstreamSocket,
+    sent_protocols,
+    with_model,
+)
+from llm_backend.controllers.relay import upstream_path
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.sockets.client import Client
+from llm_backend.errors import ClientGone, Overloaded, Unsupported, UpstreamError
+
+__all__ = ["opened", "pumped", "upstream_steps"]
+
+OPERATION = ("realtime", "Realtime")
+
+
+def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel | None]:
+    """The upstreams that may answer, in turn; None stands for whoever has the operation.
+
+    Raises `Unsupported` where there is none, `ModelNotFound` for a name that nobody has.
+    """
+    if services.upstream is None:
+        raise Unsupported(
+            "WebSockets are relayed to an upstream, and there is none: set OPENAI_API_KEY, or "
+            "`backends`."
+        )
+    if model is None:
+        return [None]
+    steps = services.registry.steps(model, OPERATION)
+    far = [step for step in steps if isinstance(step, UpstreamModel)]
+    if not far:
+        raise Unsupported(f"The model `{model}` is local and has no realtime sessions.")
+    return [*far]
+
+
+async def opened(
+    services: Services, socket: WebSocket, steps: list[UpstreamModel | None]
+) -> tuple[UpstreamSocket, UpstreamModel | None]:
+    """The socket of the first step that opens one, and that step."""
+    for step in steps[:-1]:
+        with suppress(UpstreamError, Overloaded):
+            return await _connected(services, socket, step, has_other=True), step
+    return await _connected(services, socket, steps[-1], has_other=False), steps[-1]
+
+
+async def _connected(
+    services: Services, socket: WebSocket, step: UpstreamModel | None, *, has_other: bool
+) -> UpstreamSocket:
+    assert services.upstream is not None, "there are no steps without upstreams"
+    query = socket.url.query
+    asked = Asked(
+        method="GET",
+        path=upstream_path(socket.scope),
+        query=(query if step is None else with_model(query, step.model)).encode(),
+        headers=socket.scope["headers"],
+        body=b"",
+        operation=OPERATION,
+        model=step.model if step else None,
+        upstream=step.upstream if step else None,
+        has_other=has_other,
+    )
+    protocols = sent_protocols(socket.scope.get("subprotocols") or [])
+    return await services.upstream.connect(asked, protocols)
+
+
+async def pumped(
+    client: Client, upstream: UpstreamSocket, mended: Callable[[Message], Message] | None = None
+) -> None:
+    """Passes messages on until either side leaves, and its goodbye with them.
+
+    `mended` makes of each message of the client what the upstream gets.
+    """
+    up = asyncio.create_task(_pump_up(client, upstream, mended))
+    down = asyncio.create_task(_pump_down(upstream, client))
+    farewell = Closing(code=1001)
+    try:
+        await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+        if down.done():
+            await down
+            await client.close(upstream.closing)
+        else:
+            await up
+            farewell = client.closing
+    finally:
+        for task in (up, down):
+            task.cancel()
+        await asyncio.gather(up, down, return_exceptions=True)
+        await upstream.close(farewell)
+
+
+async def _pump_up(
+    client: Client, upstream: UpstreamSocket, mended: Callable[[Message], Message] | None
+) -> None:
+    async for message in client.messages():
+        await upstream.send(mended(message) if mended else message)
+
+
+async def _pump_down(upstream: UpstreamSocket, client: Client) -> None:
+    with suppress(ClientGone):
+        async for message in upstream.messages():
+            await client.send(message)
