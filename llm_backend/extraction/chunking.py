@@ -1,0 +1,203 @@
+"""Text to chunks of so many tokens (pure, but for the counting of tokens).
+
+The text is cut into *segments*: lines, and parts of lines that are long. A segment knows how well a
+chunk may begin with it (`Break`). A chunk takes as many segments as fit, and ends before the best
+break in its second half. The next one begins with as many of its last segments as may overlap.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import accumulate
+
+from llm_backend.extraction.formats import Format
+
+__all__ = ["Chunk", "Chunking", "CountTokens", "chunks_of"]
+
+CountTokens = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
+"""How many tokens each of these texts has."""
+
+_SEGMENT_CHARACTERS = 240  # two or three sentences
+_COUNTED_AT_ONCE = 1000  # segments
+_HEADING = re.compile(r"#{1,6}\s")
+_FENCE = re.compile(r"\s*(```|~~~)")
+_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]»”’]*\s+|[。！？]+\s*")
+_SPACE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunking:
+    """How large chunks are, and how much of one the next begins with, in tokens."""
+
+    max_tokens: int
+    overlap_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A piece of a text. Its first `repeated` characters are in the chunk before it, too: without
+    them, all chunks joined are the text."""
+
+    text: str
+    repeated: int
+    tokens: int
+
+
+class Break(IntEnum):
+    """How well a chunk may begin here."""
+
+    ANYWHERE = 0
+    SENTENCE = 1
+    LINE = 2
+    PARAGRAPH = 3
+    HEADING = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Segment:
+    text: str
+    rank: Break
+    tokens: int = 0
+
+
+async def chunks_of(
+    text: str, format: Format, chunking: Chunking, count: CountTokens
+) -> list[Chunk]:
+    """The chunks of a text that is more than blank. Those of a table begin with its head line."""
+    begin = len(text) - len(text.lstrip())
+    chunks = await _chunks(text[begin:], format, chunking, count)
+    first = chunks[0]
+    chunks[0] = Chunk(text=text[:begin] + first.text, repeated=0, tokens=first.tokens)
+    return chunks
+
+
+async def _chunks(text: str, format: Format, chunking: Chunking, count: CountTokens) -> list[Chunk]:
+    segments = await _counted(list(_segments(text, format)), chunking.max_tokens, count)
+    head = segments[0] if format is Format.TABLE and len(segments) > 1 else None
+    if head is None or head.tokens > chunking.max_tokens // 2:
+        return _joined(segments, chunking)
+    room = Chunking(
+        max_tokens=chunking.max_tokens - head.tokens,
+        overlap_tokens=min(chunking.overlap_tokens, (chunking.max_tokens - head.tokens) // 2),
+    )
+    chunks = _joined(segments[1:], room)
+    return [_under(head, chunk, is_first=not place) for place, chunk in enumerate(chunks)]
+
+
+def _under(head: _Segment, chunk: Chunk, *, is_first: bool) -> Chunk:
+    return Chunk(
+        text=head.text + chunk.text,
+        repeated=0 if is_first else len(head.text) + chunk.repeated,
+        tokens=head.tokens + chunk.tokens,
+    )
+
+
+def _segments(text: str, format: Format) -> Iterator[_Segment]:
+    is_markdown, is_fenced, is_after_blank = format is Format.MARKDOWN, False, True
+    for line in text.splitlines(keepends=True):
+        rank = Break.PARAGRAPH if is_after_blank else Break.LINE
+        if is_fenced:
+            rank = Break.LINE
+        elif is_markdown and _HEADING.match(line):
+            rank = Break.HEADING
+        if is_markdown and _FENCE.match(line):
+            is_fenced = not is_fenced
+        is_after_blank = not line.strip()
+        if len(line) <= _SEGMENT_CHARACTERS:
+            yield _Segment(text=line, rank=rank)
+        else:
+            yield from _parts(line, rank)
+
+
+def _parts(line: str, rank: Break) -> Iterator[_Segment]:
+    """A long line as sentences, and those that are long as some words each."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(line)]
+    begin = 0
+    for end in [*(end for end in ends if end < len(line)), len(line)]:
+        while end - begin > _SEGMENT_CHARACTERS:
+            cut = _word_end(line, begin)
+            yield _Segment(text=line[begin:cut], rank=rank)
+            begin, rank = cut, Break.ANYWHERE
+        if end > begin:
+            yield _Segment(text=line[begin:end], rank=rank)
+        begin, rank = end, Break.SENTENCE
+
+
+def _word_end(line: str, begin: int) -> int:
+    latest = begin + _SEGMENT_CHARACTERS
+    spaces = [match.end() for match in _SPACE.finditer(line, begin, latest)]
+    return spaces[-1] if spaces and spaces[-1] > begin else latest
+
+
+async def _counted(segments: list[_Segment], max_tokens: int, count: CountTokens) -> list[_Segment]:
+    """The segments with their tokens; those that are no quarter of a chunk are halved."""
+    counted: list[_Segment] = []
+    for start in range(0, len(segments), _COUNTED_AT_ONCE):
+        some = segments[start : start + _COUNTED_AT_ONCE]
+        tokens = await count([segment.text for segment in some])
+        for segment, number in zip(some, tokens, strict=True):
+            if number > max_tokens // 4 and len(segment.text) > 1:
+                counted += await _counted(_halves(segment), max_tokens, count)
+            else:  # a blank one has none, and must not be for nothing
+                counted.append(
+                    _Segment(text=segment.text, rank=segment.rank, tokens=max(1, number))
+                )
+    return counted
+
+
+def _halves(segment: _Segment) -> list[_Segment]:
+    middle = len(segment.text) // 2
+    space = _SPACE.search(segment.text, middle)
+    cut = space.end() if space and space.end() < len(segment.text) else middle
+    return [
+        _Segment(text=segment.text[:cut], rank=segment.rank),
+        _Segment(text=segment.text[cut:], rank=Break.ANYWHERE),
+    ]
+
+
+def _joined(segments: Sequence[_Segment], chunking: Chunking) -> list[Chunk]:
+    before = [0, *accumulate(segment.tokens for segment in segments)]
+    chunks: list[Chunk] = []
+    begin = told = 0  # where the chunk begins; how far the text has been told
+    while told < len(segments):
+        end = _end(segments, before, begin, told, chunking.max_tokens)
+        text = "".join(segment.text for segment in segments[begin:end])
+        repeated = sum(len(segment.text) for segment in segments[begin:told])
+        if text.strip():
+            tokens = before[end] - before[begin]
+            chunks.append(Chunk(text=text, repeated=repeated, tokens=tokens))
+        else:  # blank lines at a chunk's end are no chunk
+            chunks[-1] = _with(chunks[-1], text[repeated:])
+        told = end
+        begin = _overlap(before, begin, end, chunking.overlap_tokens)
+    return chunks
+
+
+def _with(chunk: Chunk, blank: str) -> Chunk:
+    return Chunk(text=chunk.text + blank, repeated=chunk.repeated, tokens=chunk.tokens)
+
+
+def _end(
+    segments: Sequence[_Segment], before: Sequence[int], begin: int, told: int, max_tokens: int
+) -> int:
+    """Where a chunk ends: behind `told`, and at the last of the best breaks in its second half."""
+    furthest = told + 1
+    while furthest < len(segments) and before[furthest + 1] - before[begin] <= max_tokens:
+        furthest += 1
+    if furthest == len(segments):
+        return furthest
+    middle = before[begin] + max_tokens // 2
+    ends = range(furthest, told, -1)
+    return max(
+        (end for end in ends if before[end] >= middle or end == furthest),
+        key=lambda end: segments[end].rank,
+    )
+
+
+def _overlap(before: Sequence[int], begin: int, end: int, overlap_tokens: int) -> int:
+    """Where the next chunk begins, behind the beginning of this one."""
+    start = end
+    while start - 1 > begin and before[end] - before[start - 1] <= overlap_tokens:
+        start -= 1
+    return start

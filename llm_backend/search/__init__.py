@@ -1,0 +1,40 @@
+"""What texts are alike: a vector index, embedded or on a server, behind one interface."""
+
+from llm_backend.search.base import (
+    Attribute,
+    Comparison,
+    Condition,
+    Every,
+    Found,
+    IndexBusy,
+    IndexFailure,
+    IndexPoint,
+    IndexUnavailable,
+    Some,
+    Sparse,
+    VectorIndex,
+)
+from llm_backend.search.embedded import EmbeddedIndex
+from llm_backend.search.fusion import Ranked, Weights, fused
+from llm_backend.search.keywords import words_of_query, words_of_text
+
+__all__ = [
+    "Attribute",
+    "Comparison",
+    "Condition",
+    "EmbeddedIndex",
+    "Every",
+    "Found",
+    "IndexBusy",
+    "IndexFailure",
+    "IndexPoint",
+    "IndexUnavailable",
+    "Ranked",
+    "Some",
+    "Sparse",
+    "VectorIndex",
+    "Weights",
+    "fused",
+    "words_of_query",
+    "words_of_text",
+]

@@ -1,0 +1,77 @@
+"""Conditions in Qdrant's words, which its embedded engine and its server's client share (pure).
+
+An attribute's name is kept as the hexadecimal digits of its UTF-8, as Qdrant reads dots, brackets
+and quotes in a name as a path. Numbers are compared as ranges: Qdrant matches only whole ones.
+Truth values are words, and texts begin with a sign so that they are none of these.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_backend.search.base import Attribute, Comparison, Condition, Every
+
+__all__ = ["DOCUMENT", "FilterKit", "filter_of", "payload_of"]
+
+DOCUMENT, ATTRIBUTES = "document", "attributes"
+
+
+class FilterKit:
+    """What filters are built of: a library's own classes."""
+
+    def all_of(self, conditions: Sequence[Any]) -> Any:
+        """Every one holds."""
+        raise NotImplementedError
+
+    def one_of(self, conditions: Sequence[Any]) -> Any:
+        """One holds."""
+        raise NotImplementedError
+
+    def none_of(self, conditions: Sequence[Any]) -> Any:
+        """None holds."""
+        raise NotImplementedError
+
+    def equals(self, key: str, value: str) -> Any:
+        """The field has this value."""
+        raise NotImplementedError
+
+    def within(self, key: str, **bounds: float) -> Any:
+        """The field is within `gt`, `gte`, `lt`, `lte`."""
+        raise NotImplementedError
+
+
+def payload_of(document: str, attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+    """What a point holds beside its vectors."""
+    named = {key.encode().hex(): _kept(value) for key, value in attributes.items()}
+    return {DOCUMENT: document, ATTRIBUTES: named}
+
+
+def filter_of(condition: Condition, kit: FilterKit) -> Any:
+    """The condition as a filter."""
+    if isinstance(condition, Comparison):
+        return _comparison(condition, kit)
+    parts = [filter_of(one, kit) for one in condition.conditions]
+    return kit.all_of(parts) if isinstance(condition, Every) else kit.one_of(parts)
+
+
+def _comparison(comparison: Comparison, kit: FilterKit) -> Any:
+    key = f"{ATTRIBUTES}.{comparison.key.encode().hex()}"
+    value, operator = comparison.value, comparison.operator
+    if operator in ("eq", "ne", "in", "nin"):
+        values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        same = [_same(key, one, kit) for one in values]
+        return kit.none_of(same) if operator in ("ne", "nin") else kit.one_of(same)
+    assert isinstance(value, int | float), "only numbers are greater or less"
+    return kit.all_of([kit.within(key, **{operator: float(value)})])
+
+
+def _same(key: str, value: Attribute, kit: FilterKit) -> Any:
+    kept = _kept(value)
+    if isinstance(kept, str):
+        return kit.equals(key, kept)
+    return kit.within(key, gte=kept, lte=kept)
+
+
+def _kept(value: Attribute) -> str | float:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"={value}" if isinstance(value, str) else float(value)

@@ -1,0 +1,342 @@
+"""All collections of a folder, which belongs to one process: it holds a lock on a file there.
+
+One thread does all that is asked, in turn. A collection that has grown much gets its graph built
+anew, in a copy and by another process: meanwhile the collection goes on being searched and written,
+and what is written is written to the copy too before that takes its place.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import shutil
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar
+
+from llm_backend.search.base import (
+    Attribute,
+    Condition,
+    Found,
+    IndexBusy,
+    IndexPoint,
+    IndexUnavailable,
+    Sparse,
+)
+
+if TYPE_CHECKING:  # 4 MB that only those pay who search
+    from llm_backend.search.embedded.shard import Shard
+
+__all__ = ["EmbeddedIndex"]
+
+T = TypeVar("T")
+Work = Callable[["Shard"], T]
+
+OPEN_COLLECTIONS = 64  # at once, of which each has a thread
+GROWTH = 20_000  # points without a graph: searching them all takes two milliseconds
+GROWTH_SHARE = 0.5  # of those with one
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddedIndex:
+    """The index in `folder`. Nothing is opened before something is asked."""
+
+    def __init__(
+        self, folder: Path, *, growth: int = GROWTH, collections: int = OPEN_COLLECTIONS
+    ) -> None:
+        self._folder = folder
+        self._growth = growth
+        self._collections = collections
+        self._lock: IO[bytes] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
+        self._open: OrderedDict[str, Shard] = OrderedDict()
+        self._unbuilt: dict[str, int] = {}  # points written since the graph was built
+        self._writing: dict[str, asyncio.Lock] = {}
+        self._journals: dict[str, list[Work[None]]] = {}  # of those that are being optimized
+        self._optimizing: dict[str, asyncio.Task[None]] = {}
+
+    async def create(self, collection: str, dimensions: int) -> None:
+        """Make an empty collection unless it exists."""
+        await self._in_thread(self._create, collection, dimensions)
+
+    async def drop(self, collection: str) -> None:
+        """Remove a collection and all that it holds."""
+        task = self._optimizing.pop(collection, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        async with self._lock_of(collection):
+            await self._in_thread(self._drop, collection)
+
+    async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
+        """Insert or replace points."""
+        await self._write(collection, lambda shard: shard.put(points), len(points))
+
+    async def remove(self, collection: str, document: str) -> None:
+        """Remove a document's points."""
+        await self._write(collection, lambda shard: shard.remove(document), 0)
+
+    async def describe(
+        self, collection: str, document: str, attributes: Mapping[str, Attribute]
+    ) -> None:
+        """Give a document's points other attributes."""
+        await self._write(collection, lambda shard: shard.describe(document, attributes), 0)
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
+    ) -> Sequence[Found]:
+        """The most similar points."""
+        return await self._read(collection, lambda shard: shard.nearest(vector, limit, condition))
+
+    async def with_words(
+        self, collection: str, words: Sparse, *, limit: int, condition: Condition | None
+    ) -> Sequence[Found]:
+        """The points with these words."""
+        return await self._read(collection, lambda shard: shard.with_words(words, limit, condition))
+
+    async def check(self) -> None:
+        """Returns if this process has the folder."""
+        await self._in_thread(self._hold)
+
+    async def settle(self) -> None:
+        """Waits until no collection is being optimized."""
+        while self._optimizing:
+            await asyncio.wait(self._optimizing.values())
+
+    async def close(self) -> None:
+        """Lets go of the folder."""
+        for task in list(self._optimizing.values()):
+            task.cancel()
+        if self._optimizing:
+            await asyncio.wait(self._optimizing.values())
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    async def _read(self, collection: str, work: Work[list[Found]]) -> list[Found]:
+        def reading() -> list[Found]:
+            shard = self._shard(collection)
+            return [] if shard is None else work(shard)
+
+        return await self._in_thread(reading)
+
+    async def _write(self, collection: str, work: Work[None], points: int) -> None:
+        def writing() -> None:
+            shard = self._shard(collection)
+            if shard is None:
+                return
+            work(shard)
+            shard.flush()
+            self._unbuilt[collection] = self._unbuilt.get(collection, 0) + points
+
+        async with self._lock_of(collection):
+            await self._in_thread(writing)
+            if collection in self._journals:
+                self._journals[collection].append(work)
+        self._optimize_if_grown(collection)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        def guarded() -> T:
+            self._hold()
+            try:
+                return work(*arguments)
+            except IndexUnavailable:
+                raise
+            except Exception as error:  # Qdrant's are of no other kind
+                raise IndexUnavailable(f"The vector index failed: {error}") from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+
+    def _lock_of(self, collection: str) -> asyncio.Lock:
+        return self._writing.setdefault(collection, asyncio.Lock())
+
+    # in the thread
+
+    def _hold(self) -> None:
+        if self._lock is not None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self._folder / "owner.lock").open("wb")
+        except OSError as error:
+            raise IndexUnavailable(f"The vector index cannot be opened: {error}.") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise IndexBusy(
+                f"Another process has the vector index in {self._folder}. Servers that share "
+                "vector stores need a Qdrant server: set `qdrant_url`."
+            ) from error
+        self._lock = lock
+        for folder in self._folder.iterdir():
+            _mend(folder)
+
+    def _create(self, collection: str, dimensions: int) -> None:
+        if self._shard(collection) is None:
+            self._keep(collection, _new_shard(self._folder / collection, dimensions))
+
+    def _shard(self, collection: str) -> "Shard | None":
+        shard = self._open.get(collection)
+        if shard is not None:
+            self._open.move_to_end(collection)
+            return shard
+        path = self._folder / collection
+        if not path.is_dir():
+            return None
+        shard = _opened_shard(path)
+        self._unbuilt[collection] = max(0, shard.count() - _read_number(_note(path)))
+        self._keep(collection, shard)
+        return shard
+
+    def _keep(self, collection: str, shard: "Shard") -> None:
+        self._open[collection] = shard
+        while len(self._open) > self._collections:
+            _, oldest = self._open.popitem(last=False)
+            oldest.flush()
+            oldest.close()
+
+    def _let_go(self, collection: str) -> None:
+        shard = self._open.pop(collection, None)
+        if shard is not None:
+            shard.flush()
+            shard.close()
+
+    def _drop(self, collection: str) -> None:
+        shard = self._open.pop(collection, None)
+        if shard is not None:
+            shard.close()
+        path = self._folder / collection
+        _remove(path)
+        _note(path).unlink(missing_ok=True)
+        self._unbuilt.pop(collection, None)
+
+    def _close(self) -> None:
+        for collection in list(self._open):
+            self._let_go(collection)
+        if self._lock is not None:
+            self._lock.close()
+
+    # optimizing
+
+    def _optimize_if_grown(self, collection: str) -> None:
+        built = _read_number(_note(self._folder / collection))
+        unbuilt = self._unbuilt.get(collection, 0)
+        if unbuilt < max(self._growth, built * GROWTH_SHARE) or collection in self._optimizing:
+            return
+        task = asyncio.create_task(self._optimize(collection))
+        self._optimizing[collection] = task
+        task.add_done_callback(lambda _: self._optimizing.pop(collection, None))
+
+    async def _optimize(self, collection: str) -> None:
+        path = self._folder / collection
+        copy = path.with_name(f"{collection}.copy")
+        try:
+            async with self._lock_of(collection):
+                await asyncio.to_thread(shutil.copytree, path, copy)
+                self._journals[collection] = []
+                self._unbuilt[collection] = 0
+            await _run_optimizer(copy)
+            async with self._lock_of(collection):
+                await self._in_thread(self._replace, collection, copy)
+            log.info("vectors_optimized", extra={"collection": collection})
+        except (
+            OSError,
+            IndexUnavailable,
+        ) as error:  # it stays as it is, and is tried when it grows
+            log.warning("vectors_not_optimized", extra={"reason": str(error)})
+        finally:
+            self._journals.pop(collection, None)
+            await asyncio.to_thread(_remove, copy)
+
+    def _replace(self, collection: str, copy: Path) -> None:
+        path = self._folder / collection
+        shard = _opened_shard(copy)
+        count = shard.count()
+        for work in self._journals[collection]:
+            work(shard)
+        shard.flush()
+        shard.close()
+        self._let_go(collection)
+        complete = copy.rename(_next(path))
+        path.rename(_old(path))
+        complete.rename(path)
+        _note(path).write_text(str(count))
+        _remove(_old(path))
+
+
+async def _run_optimizer(copy: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "llm_backend.search.embedded.optimizer",
+        str(copy),
+        stdin=asyncio.subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code != 0:
+        raise IndexUnavailable(f"The process that optimizes vectors ended with {code}.")
+
+
+def _mend(folder: Path) -> None:
+    """What a process that died while it replaced a collection has left."""
+    if folder.suffix == ".next":
+        path = folder.with_suffix("")
+        if path.exists():
+            _remove(folder)
+        else:  # it died between two renames
+            folder.rename(path)
+    elif folder.suffix in (".copy", ".old"):
+        _remove(folder)
+
+
+def _next(path: Path) -> Path:
+    return path.with_name(f"{path.name}.next")
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old")
+
+
+def _note(path: Path) -> Path:
+    """A file that says how many points the graph has."""
+    return path.with_name(f"{path.name}.built")
+
+
+def _read_number(note: Path) -> int:
+    try:
+        return int(note.read_text())
+    except (FileNotFoundError, ValueError):  # it was never built, or is to be built again
+        return 0
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _opened_shard(path: Path) -> "Shard":
+    from llm_backend.search.embedded.shard import Shard
+
+    return Shard(path)
+
+
+def _new_shard(path: Path, dimensions: int) -> "Shard":
+    """Made beside its place, so that a collection is there whole or not at all."""
+    from llm_backend.search.embedded.shard import Shard
+
+    copy = path.with_name(f"{path.name}.copy")
+    shard = Shard(copy, dimensions)
+    shard.flush()
+    shard.close()
+    copy.rename(path)
+    return Shard(path)

@@ -1,0 +1,133 @@
+"""One collection in a folder. The only module that imports qdrant_edge.
+
+A shard belongs to one thread at a time. There is no write-ahead log: what is written is durable
+after `flush`, and gone without a trace where the process dies before.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+
+from llm_backend.search.base import Attribute, Condition, Found, IndexPoint, Sparse
+from llm_backend.search.conditions import DOCUMENT, FilterKit, filter_of, payload_of
+
+__all__ = ["Shard"]
+
+VECTOR, WORDS = "vector", "words"
+LINKS, BREADTH = 16, 128  # of the graph; recall 0.99 and better on 100,000 vectors
+SEARCH_BREADTH = 256  # of a search in it: half a millisecond more, for the hard ones
+SCANNED_KB = 10_000  # below which searching all vectors is as fast
+
+
+class _Kit(FilterKit):
+    def all_of(self, conditions: Sequence[Any]) -> edge.Filter:
+        return edge.Filter(must=list(conditions))
+
+    def one_of(self, conditions: Sequence[Any]) -> edge.Filter:
+        if not conditions:  # Qdrant takes no conditions for none
+            return edge.Filter(must=[edge.HasIdCondition(set())])
+        return edge.Filter(should=list(conditions))
+
+    def none_of(self, conditions: Sequence[Any]) -> edge.Filter:
+        return edge.Filter(must_not=list(conditions))
+
+    def equals(self, key: str, value: str) -> edge.FieldCondition:
+        return edge.FieldCondition(key=key, match=edge.MatchValue(value))
+
+    def within(self, key: str, **bounds: float) -> edge.FieldCondition:
+        return edge.FieldCondition(key=key, range=edge.RangeFloat(**bounds))
+
+
+_KIT = _Kit()
+
+
+class Shard:
+    """An open collection. What Qdrant says is wrong comes as its own `Exception`."""
+
+    def __init__(self, path: Path, dimensions: int | None = None) -> None:
+        """Opens the shard at `path`, or makes one for vectors of so many `dimensions` there."""
+        if dimensions is None:
+            self._shard = edge.EdgeShard.load(str(path))
+        else:
+            self._shard = edge.EdgeShard.create(str(path), _config(dimensions))
+
+    def put(self, points: Sequence[IndexPoint]) -> None:
+        """Insert or replace points."""
+        self._shard.update(edge.UpdateOperation.upsert_points([_point(one) for one in points]))
+
+    def remove(self, document: str) -> None:
+        """Remove a document's points."""
+        self._shard.update(edge.UpdateOperation.delete_points_by_filter(_of(document)))
+
+    def describe(self, document: str, attributes: Mapping[str, Attribute]) -> None:
+        """Give a document's points other attributes."""
+        payload = payload_of(document, attributes)
+        self._shard.update(edge.UpdateOperation.set_payload_by_filter(_of(document), payload))
+
+    def nearest(
+        self, vector: Sequence[float], limit: int, condition: Condition | None
+    ) -> list[Found]:
+        """The most similar points."""
+        return self._search(edge.Query.Nearest(list(vector), using=VECTOR), limit, condition)
+
+    def with_words(self, words: Sparse, limit: int, condition: Condition | None) -> list[Found]:
+        """The points with these words."""
+        query = edge.SparseVector(list(words.indices), list(words.values))
+        return self._search(edge.Query.Nearest(query, using=WORDS), limit, condition)
+
+    def count(self) -> int:
+        """How many points there are."""
+        return self._shard.count(edge.CountRequest())
+
+    def optimize(self) -> None:
+        """Build the graph over what has none yet, and forget what was removed. Holds Python's lock
+        for as long as it takes, which may be minutes."""
+        while self._shard.optimize():
+            pass
+
+    def flush(self) -> None:
+        """Makes what was written durable."""
+        self._shard.flush()
+
+    def close(self) -> None:
+        """Lets go of it; what was not flushed may be lost."""
+        with suppress(Exception):  # of a library that has no kinds of them: it is given up anyway
+            self._shard.close()
+
+    def _search(self, query: Any, limit: int, condition: Condition | None) -> list[Found]:
+        request = edge.QueryRequest(
+            limit=limit,
+            query=query,
+            filter=None if condition is None else filter_of(condition, _KIT),
+            params=edge.SearchParams(hnsw_ef=SEARCH_BREADTH),
+        )
+        return [Found(id=str(one.id), score=one.score) for one in self._shard.query(request)]
+
+
+def _config(dimensions: int) -> edge.EdgeConfig:
+    return edge.EdgeConfig(
+        vectors={VECTOR: edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine)},
+        sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        hnsw_config=edge.HnswIndexConfig(
+            m=LINKS, ef_construct=BREADTH, full_scan_threshold=SCANNED_KB, max_indexing_threads=1
+        ),
+        optimizers=edge.EdgeOptimizersConfig(default_segment_number=1),
+        max_search_threads=1,
+        wal_enabled=False,
+    )
+
+
+def _point(point: IndexPoint) -> edge.Point:
+    words = edge.SparseVector(list(point.words.indices), list(point.words.values))
+    return edge.Point(
+        point.id,
+        {VECTOR: list(point.vector), WORDS: words},
+        payload_of(point.document, point.attributes),
+    )
+
+
+def _of(document: str) -> edge.Filter:
+    return edge.Filter(must=[edge.FieldCondition(key=DOCUMENT, match=edge.MatchValue(document))])

@@ -1,0 +1,47 @@
+"""Two rankings as one: reciprocal rank fusion (pure)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm_backend.search.base import Found
+
+__all__ = ["Ranked", "Weights", "fused"]
+
+SMOOTHING = (
+    60  # how little the very first places count more than those behind; as in the literature
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """How much each ranking counts."""
+
+    embedding: float = 1.0
+    text: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """A point; `score` is 1 for the first of both rankings. `similarity` is the cosine, 0 at least,
+    and None for a point that is only there for its words."""
+
+    id: str
+    score: float
+    similarity: float | None
+
+
+def fused(nearest: Sequence[Found], worded: Sequence[Found], weights: Weights) -> list[Ranked]:
+    """Both rankings as one, best first; of equals, the more similar one first."""
+    whole = weights.embedding + weights.text
+    scores: dict[str, float] = {}
+    for ranking, weight in ((nearest, weights.embedding), (worded, weights.text)):
+        for place, found in enumerate(ranking):
+            share = weight / whole * (SMOOTHING + 1) / (SMOOTHING + 1 + place)
+            scores[found.id] = scores.get(found.id, 0.0) + share
+    similarities = {found.id: min(1.0, max(0.0, found.score)) for found in nearest}
+    ranked = [
+        Ranked(id=id, score=min(1.0, score), similarity=similarities.get(id))
+        for id, score in scores.items()
+        if score > 0
+    ]
+    return sorted(ranked, key=lambda one: (-one.score, -(one.similarity or 0.0), one.id))

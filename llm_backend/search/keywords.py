@@ -1,0 +1,69 @@
+"""Texts as the words in them, for BM25 (pure).
+
+A word is a run of letters and digits, whatever its case and accents; Chinese, Japanese, Korean and
+Thai are written without spaces, so there each pair of neighbours is one. The index knows how rare a
+word is; how often a text has it, and how long the text is, are said here.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+
+from llm_backend.search.base import Sparse
+
+__all__ = ["words_of_query", "words_of_text"]
+
+SATURATION, LENGTH_SHARE = 1.2, 0.75  # BM25's k and b, as everybody has them
+USUAL_WORDS = 256  # of a chunk
+
+_RUN = re.compile(r"[^\W_]+")
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
+
+
+def words_of_text(text: str) -> Sparse:
+    """What a text's words tell of it."""
+    counts = Counter(_words(text))
+    share = sum(counts.values()) / USUAL_WORDS
+    longer = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * share)
+    weights = {
+        _number(word): times * (SATURATION + 1) / (times + longer) for word, times in counts.items()
+    }
+    return _sparse(weights)
+
+
+def words_of_query(text: str) -> Sparse:
+    """The words that are looked for, each as much as any other."""
+    return _sparse({_number(word): 1.0 for word in _words(text)})
+
+
+def _words(text: str) -> Iterator[str]:
+    folded = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(one for one in folded if not unicodedata.combining(one))
+    for run in _RUN.findall(unicodedata.normalize("NFC", plain)):
+        begin = 0
+        for match in _UNSPACED.finditer(run):
+            if run[begin : match.start()]:
+                yield run[begin : match.start()]
+            yield from _pairs(match.group())
+            begin = match.end()
+        if run[begin:]:
+            yield run[begin:]
+
+
+def _pairs(run: str) -> Iterator[str]:
+    if len(run) == 1:
+        yield run
+    for place in range(len(run) - 1):
+        yield run[place : place + 2]
+
+
+def _number(word: str) -> int:
+    """A number of 32 bits; two words of a store that share one are as rare as harmless."""
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big")
+
+
+def _sparse(weights: dict[int, float]) -> Sparse:
+    indices = sorted(weights)
+    return Sparse(indices=indices, values=[weights[index] for index in indices])

@@ -1,0 +1,274 @@
+"""The vector index: what both implementations promise, and what only the embedded one has to."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from llm_backend.search import (
+    Comparison,
+    Condition,
+    EmbeddedIndex,
+    Every,
+    IndexBusy,
+    Some,
+    VectorIndex,
+    words_of_query,
+)
+from tests.search.points import DIMENSIONS, axis, point, random_points
+
+
+@pytest_asyncio.fixture
+async def index(tmp_path: Path) -> AsyncIterator[VectorIndex]:
+    one = EmbeddedIndex(tmp_path / "vectors")
+    await one.create("c", DIMENSIONS)
+    yield one
+    await one.close()
+
+
+async def check(folder: Path) -> None:
+    index = EmbeddedIndex(folder)
+    try:
+        await index.check()
+    finally:
+        await index.close()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def nearest(
+    index: VectorIndex, number: int, condition: Condition | None = None, *, limit: int = 10
+) -> list[int]:
+    found = await index.nearest("c", axis(number), limit=limit, condition=condition)
+    return [int(one.id[-4:], 16) for one in found]
+
+
+async def worded(index: VectorIndex, text: str) -> list[int]:
+    found = await index.with_words("c", words_of_query(text), limit=10, condition=None)
+    return [int(one.id[-4:], 16) for one in found]
+
+
+async def test_the_nearest_come_first_with_their_cosine(index: VectorIndex) -> None:
+    await index.put("c", [point(1), point(2), point(3)])
+
+    found = await index.nearest("c", axis(2), limit=2, condition=None)
+
+    assert found[0].id == point(2).id
+    assert found[0].score == pytest.approx(1.0)
+    assert len(found) == 2
+
+
+async def test_rare_words_count_more_than_frequent_ones(index: VectorIndex) -> None:
+    await index.put("c", [point(number, "the common words") for number in range(1, 6)])
+    await index.put("c", [point(6, "the zebra"), point(7, "nothing of it")])
+
+    found = await worded(index, "common zebra")
+
+    assert found[0] == 6
+    assert 7 not in found
+
+
+async def test_points_with_the_same_id_are_replaced(index: VectorIndex) -> None:
+    await index.put("c", [point(1, "before")])
+    await index.put("c", [point(1, "after")])
+
+    assert await worded(index, "before") == []
+    assert await worded(index, "after") == [1]
+
+
+async def test_a_document_is_removed_whole(index: VectorIndex) -> None:
+    await index.put("c", [point(1, document="a"), point(2, document="a"), point(3, document="b")])
+
+    await index.remove("c", "a")
+
+    assert await nearest(index, 1) == [3]
+
+
+async def test_attributes_are_given_anew(index: VectorIndex) -> None:
+    await index.put("c", [point(1, colour="red", size=3)])
+
+    await index.describe("c", "d", {"colour": "blue"})
+
+    assert await nearest(index, 1, Comparison(key="colour", operator="eq", value="blue")) == [1]
+    assert await nearest(index, 1, Comparison(key="colour", operator="eq", value="red")) == []
+    assert await nearest(index, 1, Comparison(key="size", operator="eq", value=3)) == []
+
+
+CONDITIONS: list[tuple[Condition, set[int]]] = [
+    (Comparison(key="a.b[]\"'", operator="eq", value="x"), {1}),
+    (Comparison(key="n", operator="eq", value=3), {2}),
+    (Comparison(key="n", operator="eq", value=3.5), {3}),
+    (Comparison(key="n", operator="ne", value=3), {1, 3, 4}),
+    (Comparison(key="n", operator="gt", value=3), {3}),
+    (Comparison(key="n", operator="gte", value=3), {2, 3}),
+    (Comparison(key="n", operator="lt", value=3.5), {2}),
+    (Comparison(key="n", operator="lte", value=3.5), {2, 3}),
+    (Comparison(key="n", operator="in", value=[3, 3.5, 9]), {2, 3}),
+    (Comparison(key="n", operator="nin", value=[3]), {1, 3, 4}),
+    (Comparison(key="n", operator="in", value=[]), set()),
+    (Comparison(key="n", operator="nin", value=[]), {1, 2, 3, 4}),
+    (Comparison(key="b", operator="eq", value=True), {4}),
+    (Comparison(key="b", operator="eq", value="true"), set()),
+    (Every(conditions=[]), {1, 2, 3, 4}),
+    (Some(conditions=[]), set()),
+    (
+        Some(
+            conditions=[
+                Comparison(key="b", operator="eq", value=True),
+                Every(
+                    conditions=[
+                        Comparison(key="n", operator="gt", value=1),
+                        Comparison(key="n", operator="lt", value=3.2),
+                    ]
+                ),
+            ]
+        ),
+        {2, 4},
+    ),
+]
+
+
+@pytest.mark.parametrize(("condition", "kept"), CONDITIONS)
+async def test_conditions_narrow_a_search(
+    index: VectorIndex, condition: Condition, kept: set[int]
+) -> None:
+    odd = {"a.b[]\"'": "x"}
+    points = [point(1, **odd), point(2, n=3), point(3, n=3.5), point(4, b=True)]
+    await index.put("c", points)
+
+    assert set(await nearest(index, 1, condition)) == kept
+
+
+async def test_a_collection_that_is_not_there_holds_nothing(index: VectorIndex) -> None:
+    await index.put("none", [point(1)])
+
+    assert list(await index.nearest("none", axis(1), limit=1, condition=None)) == []
+
+
+async def test_a_dropped_collection_is_gone(index: VectorIndex) -> None:
+    await index.put("c", [point(1)])
+
+    await index.drop("c")
+
+    assert await nearest(index, 1) == []
+    await index.create("c", DIMENSIONS)
+    assert await nearest(index, 1) == []
+
+
+# the embedded one
+
+
+async def test_an_index_is_found_again(tmp_path: Path) -> None:
+    first = EmbeddedIndex(tmp_path)
+    await first.create("c", DIMENSIONS)
+    await first.put("c", [point(1, "word")])
+    await first.close()
+
+    second = EmbeddedIndex(tmp_path)
+
+    assert await nearest(second, 1) == [1]
+    assert await worded(second, "WÖRD") == [1]
+    await second.close()
+
+
+def test_one_process_has_the_folder(tmp_path: Path) -> None:
+    code = f"""
+import asyncio
+from pathlib import Path
+from llm_backend.search import EmbeddedIndex
+async def main():
+    index = EmbeddedIndex(Path({str(tmp_path)!r}))
+    await index.check()
+    print("held", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+
+        with pytest.raises(IndexBusy, match="qdrant_url"):
+            asyncio.run(check(tmp_path))
+
+        other.kill()
+    asyncio.run(check(tmp_path))
+
+
+async def test_what_was_put_survives_a_kill(tmp_path: Path) -> None:
+    pid = multiprocessing.get_context("spawn").Process(target=_put_and_die, args=(tmp_path,))
+    pid.start()
+    await asyncio.to_thread(pid.join)
+    index = EmbeddedIndex(tmp_path)
+
+    assert await nearest(index, 1) == [1]
+    await index.close()
+
+
+def _put_and_die(folder: Path) -> None:
+    async def put() -> None:
+        index = EmbeddedIndex(folder)
+        await index.create("c", DIMENSIONS)
+        await index.put("c", [point(1)])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(put())
+
+
+async def test_more_collections_than_may_be_open_are_closed_and_opened(tmp_path: Path) -> None:
+    index = EmbeddedIndex(tmp_path, collections=2)
+    for number in range(4):
+        await index.create(f"c{number}", DIMENSIONS)
+        await index.put(f"c{number}", [point(number)])
+
+    found = [
+        await index.nearest(f"c{number}", axis(number), limit=1, condition=None)
+        for number in range(4)
+    ]
+
+    assert [len(one) for one in found] == [1, 1, 1, 1]
+    await index.close()
+
+
+async def test_a_grown_collection_is_written_and_searched_while_it_is_optimized(
+    tmp_path: Path,
+) -> None:
+    index = EmbeddedIndex(tmp_path, growth=1000)
+    await index.create("c", DIMENSIONS)
+    await index.put("c", random_points(1500))
+    while not (tmp_path / "c.copy").exists():
+        await asyncio.sleep(0.005)
+    await index.put("c", [point(0xF001, "meanwhile", document="new")])
+    await index.remove("c", "gone")
+    assert await worded(index, "meanwhile") == [0xF001]
+
+    await index.settle()
+
+    assert await worded(index, "meanwhile") == [0xF001]
+    assert await worded(index, "w1499") == [1499]
+    assert (tmp_path / "c.built").read_text() == "1500"
+    assert names(tmp_path) == ["c", "c.built", "owner.lock"]
+    await index.close()
+
+
+async def test_a_replacement_that_was_broken_off_is_mended(tmp_path: Path) -> None:
+    index = EmbeddedIndex(tmp_path)
+    await index.create("c", DIMENSIONS)
+    await index.put("c", [point(1)])
+    await index.close()
+    (tmp_path / "c").rename(tmp_path / "c.next")
+    (tmp_path / "c.old").mkdir()
+
+    index = EmbeddedIndex(tmp_path)
+
+    assert await nearest(index, 1) == [1]
+    assert names(tmp_path) == ["c", "owner.lock"]
+    await index.close()
