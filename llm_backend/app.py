@@ -34,9 +34,13 @@ from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets import Sockets
+from llm_backend.controllers.vector_stores.embedders import Embedders
+from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
+from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.guards import AccessLog, CutOff, HostGuard
+from llm_backend.search import EmbeddedIndex
 from llm_backend.served_models import ServedModel, check_moderation_model, served_models
 from llm_backend.settings import Settings, SettingsError, load_settings
 from llm_backend.store import (
@@ -54,10 +58,12 @@ from llm_backend.store import (
     StoreError,
     StoreUnavailable,
     Uploads,
+    VectorStores,
     migrate,
     sweep_forever,
 )
 from llm_backend.store.administration import Administration
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST
 from llm_backend.telemetry import Metrics, configure_logging
 from llm_backend.web import WebPages
 
@@ -225,18 +231,21 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
         batches = Batches(database, jobs)
         files, uploads = _files(settings, database)
         stack.push_async_callback(files.blobs.settle)
-        sweeps = (files.expire, uploads.expire, batches.expire, files.blobs.sweep)
-        sweeping = asyncio.create_task(sweep_forever(*sweeps))
+        registry = Registry(local, aliases, upstream, routes)
+        library = _library(settings, database, jobs, registry, stack)
+        expiries = (files.expire, uploads.expire, batches.expire, library.stores.expire)
+        sweeping = asyncio.create_task(sweep_forever(*expiries, files.blobs.sweep))
         stack.callback(sweeping.cancel)
         responses = ResponseMemory(Responses(database), Conversations(database))
         stack.push_async_callback(responses.settle)
         services = Services(
             settings=settings,
-            registry=Registry(local, aliases, upstream, routes),
+            registry=registry,
             database=database,
             memory=memory,
             files=files,
             extractor=_extractor(settings),
+            library=library,
             responses=responses,
             uploads=uploads,
             server_tools=_server_tools(settings),
@@ -292,18 +301,51 @@ def _files(settings: Settings, database: Database) -> tuple[Files, Uploads]:
     return Files(database, blobs), Uploads(database, blobs)
 
 
+def _library(
+    settings: Settings,
+    database: Database,
+    jobs: Jobs,
+    registry: Registry,
+    stack: AsyncExitStack,
+) -> Library:
+    if settings.vector_stores == "upstream" and settings.openai_api_key is None:
+        raise SettingsError(
+            "The setting `vector_stores` is `upstream`, and there is none: set a key for it."
+        )
+    vectors = None
+    if settings.processes == 1:  # the folder belongs to one process
+        vectors = EmbeddedIndex(settings.data_dir / "vectors")
+        stack.push_async_callback(vectors.close)
+    embedders = Embedders(
+        registry, preferred=settings.embedding_model, batch_tokens=settings.batch_tokens
+    )
+    return Library(stores=VectorStores(database, jobs), vectors=vectors, embedders=embedders)
+
+
 def _job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     """What is done besides requests, and by whom; `app` answers the lines of batches."""
-    batches = batch_jobs(services, app)
+    kinds = [*batch_jobs(services, app), *_library_kinds(services)]
     if not services.registry.local:
-        return batches
+        return kinds
     responses = JobKind(
         name=Background.JOB,
         worker=ResponseWorker(services),
         at_once=services.settings.background_limit,
         attempts=RESPONSE_ATTEMPTS,
     )
-    return [*batches, responses]
+    return [*kinds, responses]
+
+
+def _library_kinds(services: Services) -> Sequence[JobKind]:
+    if services.library.vectors is None:
+        return ()
+    ingestion = Ingestion(services.library, services.files, services.extractor)
+    removal = Removal(services.library)
+    return (
+        JobKind(name=INGEST, worker=ingestion, at_once=2),
+        JobKind(name=FORGET, worker=removal, at_once=1),
+        JobKind(name=DROP, worker=removal, at_once=1),
+    )
 
 
 def _extractor(settings: Settings) -> Extractor:

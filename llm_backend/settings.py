@@ -248,6 +248,16 @@ class Settings(BaseSettings):
         description="Where new files and uploads are kept, and listed; ids that are not known here "
         "are asked of the upstream, if there is one.",
     )
+    vector_stores: Literal["local", "upstream"] = Field(
+        "local",
+        description="Where new vector stores are kept, and listed; ids that are not known here are "
+        "asked of the upstream, if there is one.",
+    )
+    embedding_model: str | None = Field(
+        None,
+        description="Name of the local model that makes the vectors of new vector stores; the "
+        "first that is for embeddings where unset.",
+    )
     object_store_url: str | None = Field(
         None,
         description="Where the bytes of files are: `s3://BUCKET/PREFIX`, with credentials and "

@@ -1,5 +1,6 @@
 """A local model: chats and prompts in, deltas out, over one engine."""
 
+import asyncio
 import copy
 import functools
 import logging
@@ -28,7 +29,15 @@ from llm_backend.backends.dialect import Dialect, Prompt
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.backends.urgency import priority_of
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
-from llm_backend.engine.messages import Delta, Embedded, Failure, Generate, ModelKind, Ranked
+from llm_backend.engine.messages import (
+    Delta,
+    Embedded,
+    Failure,
+    Generate,
+    ModelInfo,
+    ModelKind,
+    Ranked,
+)
 
 __all__ = ["Answer", "LocalModel", "Observe"]
 
@@ -142,6 +151,18 @@ class LocalModel:
             return await self.engine.embed(
                 [one if isinstance(one, str) else list(one) for one in inputs]
             )
+
+    async def info(self) -> ModelInfo:
+        """What the model says of itself, once it is loaded."""
+        with _translated():
+            return await self.engine.ready()
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, without those that every input begins or ends with."""
+        with _translated():
+            await self.engine.ready()
+            tokens = [self.engine.tokenize(text, parse_special=False) for text in texts]
+            return [len(one) for one in await asyncio.gather(*tokens)]
 
     async def rank(self, query: str, documents: Sequence[str]) -> Ranked:
         """How relevant each document is to the query, from 0 to 1."""

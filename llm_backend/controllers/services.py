@@ -10,6 +10,7 @@ from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
+from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
 from llm_backend.store import Batches, Database, Files, Jobs, Uploads
@@ -32,6 +33,7 @@ class Services:
     memory: ChatMemory
     files: Files
     extractor: Extractor
+    library: Library
     responses: ResponseMemory
     background: BackgroundResponses
     uploads: Uploads

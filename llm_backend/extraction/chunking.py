@@ -65,16 +65,8 @@ async def chunks_of(
     text: str, format: Format, chunking: Chunking, count: CountTokens
 ) -> list[Chunk]:
     """The chunks of a text that is more than blank. Those of a table begin with its head line."""
-    begin = len(text) - len(text.lstrip())
-    chunks = await _chunks(text[begin:], format, chunking, count)
-    first = chunks[0]
-    chunks[0] = Chunk(text=text[:begin] + first.text, repeated=0, tokens=first.tokens)
-    return chunks
-
-
-async def _chunks(text: str, format: Format, chunking: Chunking, count: CountTokens) -> list[Chunk]:
     segments = await _counted(list(_segments(text, format)), chunking.max_tokens, count)
-    head = segments[0] if format is Format.TABLE and len(segments) > 1 else None
+    head = segments[0] if format is Format.TABLE and _have_text(segments[1:]) else None
     if head is None or head.tokens > chunking.max_tokens // 2:
         return _joined(segments, chunking)
     room = Chunking(
@@ -83,6 +75,10 @@ async def _chunks(text: str, format: Format, chunking: Chunking, count: CountTok
     )
     chunks = _joined(segments[1:], room)
     return [_under(head, chunk, is_first=not place) for place, chunk in enumerate(chunks)]
+
+
+def _have_text(segments: Sequence[_Segment]) -> bool:
+    return any(segment.text.strip() for segment in segments)
 
 
 def _under(head: _Segment, chunk: Chunk, *, is_first: bool) -> Chunk:
@@ -160,14 +156,18 @@ def _joined(segments: Sequence[_Segment], chunking: Chunking) -> list[Chunk]:
     before = [0, *accumulate(segment.tokens for segment in segments)]
     chunks: list[Chunk] = []
     begin = told = 0  # where the chunk begins; how far the text has been told
+    lead = ""  # blank lines before the first chunk
     while told < len(segments):
         end = _end(segments, before, begin, told, chunking.max_tokens)
         text = "".join(segment.text for segment in segments[begin:end])
         repeated = sum(len(segment.text) for segment in segments[begin:told])
         if text.strip():
             tokens = before[end] - before[begin]
-            chunks.append(Chunk(text=text, repeated=repeated, tokens=tokens))
-        else:  # blank lines at a chunk's end are no chunk
+            chunks.append(Chunk(text=lead + text, repeated=repeated, tokens=tokens))
+            lead = ""
+        elif not chunks:
+            lead += text[repeated:]
+        else:  # blank lines are no chunk
             chunks[-1] = _with(chunks[-1], text[repeated:])
         told = end
         begin = _overlap(before, begin, end, chunking.overlap_tokens)

@@ -18,6 +18,7 @@ __all__ = [
     "IndexFailure",
     "IndexPoint",
     "IndexUnavailable",
+    "NoCollection",
     "Some",
     "Sparse",
     "VectorIndex",
@@ -37,6 +38,16 @@ class IndexUnavailable(IndexFailure):
 
 class IndexBusy(IndexUnavailable):
     """Another process has it."""
+
+
+class NoCollection(IndexUnavailable):
+    """There should be a collection of this name, and there is none."""
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(
+            f"The vectors of `{collection}` are not in this vector index. Servers that share a "
+            "database need a Qdrant server: set `qdrant_url`."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +106,7 @@ class Found:
 
 class VectorIndex(Protocol):
     """An index. All methods may raise `IndexUnavailable`; what they have written is durable when
-    they return. A collection that does not exist holds nothing."""
+    they return. A collection that does not exist is a `NoCollection`, but to who removes."""
 
     async def create(self, collection: str, dimensions: int) -> None:
         """Make an empty collection unless it exists."""

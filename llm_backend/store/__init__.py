@@ -57,6 +57,16 @@ from llm_backend.store.stored_response import (
 from llm_backend.store.stored_upload import PartLimits, StoredPart, StoredUpload, UploadStatus
 from llm_backend.store.sweeping import sweep_forever
 from llm_backend.store.uploads import Uploads
+from llm_backend.store.vector_stores import (
+    FileError,
+    FoundChunk,
+    NewVectorFile,
+    StoredChunk,
+    StoredFileBatch,
+    StoredVectorFile,
+    StoredVectorStore,
+    VectorStores,
+)
 
 __all__ = [
     "BATCH",
@@ -78,8 +88,10 @@ __all__ = [
     "Database",
     "Duplicate",
     "Events",
+    "FileError",
     "FileInUse",
     "Files",
+    "FoundChunk",
     "Job",
     "JobKind",
     "JobWorker",
@@ -89,6 +101,7 @@ __all__ = [
     "Lines",
     "Missing",
     "NewJob",
+    "NewVectorFile",
     "ObjectsUnavailable",
     "OldSchema",
     "Order",
@@ -103,13 +116,17 @@ __all__ = [
     "StoreUnavailable",
     "StoredBatch",
     "StoredChat",
+    "StoredChunk",
     "StoredConversation",
     "StoredFile",
+    "StoredFileBatch",
     "StoredItem",
     "StoredMessage",
     "StoredPart",
     "StoredResponse",
     "StoredUpload",
+    "StoredVectorFile",
+    "StoredVectorStore",
     "TokenCounts",
     "Unfinished",
     "UnknownCursor",
@@ -119,6 +136,7 @@ __all__ = [
     "UploadFull",
     "UploadStatus",
     "Uploads",
+    "VectorStores",
     "WrongDigest",
     "check_schema",
     "migrate",

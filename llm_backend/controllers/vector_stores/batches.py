@@ -1,0 +1,82 @@
+"""Files added to a vector store together."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse, list_object
+from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.controllers.vector_stores.adding import new_files
+from llm_backend.controllers.vector_stores.objects import batch_object, file_object
+from llm_backend.controllers.vector_stores.stores import page_of
+from llm_backend.errors import InvalidRequest
+
+__all__ = [
+    "cancel_vector_store_file_batch",
+    "create_vector_store_file_batch",
+    "get_vector_store_file_batch",
+    "list_files_in_vector_store_batch",
+]
+
+STORE, BATCH = "vector store", "file batch of this vector store"
+
+
+@kept_here(STORE, "vector_store_id")
+async def create_vector_store_file_batch(services: Services, request: Request) -> Response:
+    """`POST /vector_stores/{vector_store_id}/file_batches`"""
+    library, store_id = services.library, request.path["vector_store_id"]
+    store = await library.stores.get(store_id)
+    embedder = await library.embedders.named(store.embedding_model)
+    files = await new_files(services, _wanted(request.body), embedder)
+    batch = await library.stores.add_batch(store_id, f"vsfb_{uuid.uuid4().hex}", files)
+    return JsonResponse(batch_object(batch))
+
+
+@kept_here(STORE, "vector_store_id")
+async def get_vector_store_file_batch(services: Services, request: Request) -> Response:
+    """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}`"""
+    stores, path = services.library.stores, request.path
+    await stores.get(path["vector_store_id"])
+    with store_errors_translated(BATCH):
+        batch = await stores.batch(path["vector_store_id"], path["batch_id"])
+    return JsonResponse(batch_object(batch))
+
+
+@kept_here(STORE, "vector_store_id")
+async def cancel_vector_store_file_batch(services: Services, request: Request) -> Response:
+    """`POST /vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel`"""
+    stores, path = services.library.stores, request.path
+    await stores.get(path["vector_store_id"])
+    with store_errors_translated(BATCH):
+        batch = await stores.cancel_batch(path["vector_store_id"], path["batch_id"])
+    return JsonResponse(batch_object(batch))
+
+
+@kept_here(STORE, "vector_store_id")
+async def list_files_in_vector_store_batch(services: Services, request: Request) -> Response:
+    """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}/files`"""
+    stores, path = services.library.stores, request.path
+    await stores.get(path["vector_store_id"])
+    with store_errors_translated(BATCH):
+        page = await stores.files(
+            path["vector_store_id"],
+            **page_of(request),
+            status=request.query.get("filter"),
+            batch_id=path["batch_id"],
+        )
+    return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
+
+
+def _wanted(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    files: Sequence[Mapping[str, Any]] | None = body.get("files")
+    if files is not None and body.get("file_ids") is not None:
+        raise InvalidRequest("Give either `file_ids` or `files`.", param="files")
+    if files is not None:
+        return files
+    common = {key: body.get(key) for key in ("attributes", "chunking_strategy")}
+    return [{"file_id": file_id, **common} for file_id in body["file_ids"]]

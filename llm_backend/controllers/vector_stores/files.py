@@ -1,0 +1,92 @@
+"""Files in vector stores: add, list, get, describe, read, take out."""
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse, list_object
+from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.controllers.vector_stores.adding import new_files
+from llm_backend.controllers.vector_stores.library import index_errors_translated
+from llm_backend.controllers.vector_stores.objects import content_page, file_object
+from llm_backend.controllers.vector_stores.requests import attributes_from
+from llm_backend.controllers.vector_stores.stores import page_of
+
+__all__ = [
+    "create_vector_store_file",
+    "delete_vector_store_file",
+    "get_vector_store_file",
+    "list_vector_store_files",
+    "retrieve_vector_store_file_content",
+    "update_vector_store_file_attributes",
+]
+
+STORE = "vector store"
+
+
+@kept_here(STORE, "vector_store_id")
+async def create_vector_store_file(services: Services, request: Request) -> Response:
+    """`POST /vector_stores/{vector_store_id}/files`"""
+    library, store_id = services.library, request.path["vector_store_id"]
+    store = await library.stores.get(store_id)
+    embedder = await library.embedders.named(store.embedding_model)
+    (file,) = await new_files(services, [request.body], embedder)
+    return JsonResponse(file_object(await library.stores.add_file(store_id, file)))
+
+
+@kept_here(STORE, "vector_store_id")
+async def list_vector_store_files(services: Services, request: Request) -> Response:
+    """`GET /vector_stores/{vector_store_id}/files`"""
+    page = await services.library.stores.files(
+        request.path["vector_store_id"], **page_of(request), status=request.query.get("filter")
+    )
+    return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
+
+
+@kept_here(STORE, "vector_store_id")
+async def get_vector_store_file(services: Services, request: Request) -> Response:
+    """`GET /vector_stores/{vector_store_id}/files/{file_id}`"""
+    stores, path = services.library.stores, request.path
+    await stores.get(path["vector_store_id"])
+    with store_errors_translated("file of this vector store"):
+        file = await stores.file(path["vector_store_id"], path["file_id"])
+    return JsonResponse(file_object(file))
+
+
+@kept_here(STORE, "vector_store_id")
+async def update_vector_store_file_attributes(services: Services, request: Request) -> Response:
+    """`POST /vector_stores/{vector_store_id}/files/{file_id}`: in the index first, so that a search
+    never goes by attributes that nobody has been told of for longer than this takes."""
+    library, path = services.library, request.path
+    await library.stores.get(path["vector_store_id"])
+    attributes = attributes_from(request.body["attributes"])
+    with store_errors_translated("file of this vector store"):
+        file = await library.stores.file(path["vector_store_id"], path["file_id"])
+        if file.status == "completed":
+            with index_errors_translated():
+                await library.index.describe(file.store_id, file.document, attributes)
+        file = await library.stores.describe(path["vector_store_id"], file.id, attributes)
+    return JsonResponse(file_object(file))
+
+
+@kept_here(STORE, "vector_store_id")
+async def delete_vector_store_file(services: Services, request: Request) -> Response:
+    """`DELETE /vector_stores/{vector_store_id}/files/{file_id}`"""
+    stores, path = services.library.stores, request.path
+    await stores.get(path["vector_store_id"])
+    with store_errors_translated("file of this vector store"):
+        await stores.delete_file(path["vector_store_id"], path["file_id"])
+    return JsonResponse(
+        {"id": path["file_id"], "object": "vector_store.file.deleted", "deleted": True}
+    )
+
+
+@kept_here(STORE, "vector_store_id")
+async def retrieve_vector_store_file_content(services: Services, request: Request) -> Response:
+    """`GET /vector_stores/{vector_store_id}/files/{file_id}/content`"""
+    stores, path = services.library.stores, request.path
+    await stores.get(path["vector_store_id"])
+    with store_errors_translated("file of this vector store"):
+        text = await stores.text(path["vector_store_id"], path["file_id"])
+    return JsonResponse(content_page(text))

@@ -1,0 +1,139 @@
+"""Files taken into vector stores, and taken out: the jobs behind the operations.
+
+A file is read, cut, embedded some chunks at a time and put into the vector index; then, in one
+transaction, its chunks are stored and it is `completed`. Whatever a killed server was at is done
+again from the beginning: points have ids of their own, so they are written over and not twice, and
+those that belong to no stored chunk are found by nobody.
+"""
+
+import uuid
+from collections.abc import Sequence
+
+from llm_backend.controllers.vector_stores.embedders import Embedder
+from llm_backend.controllers.vector_stores.library import Library
+from llm_backend.errors import InvalidRequest
+from llm_backend.extraction import ExtractionError, Extractor, UnsupportedFile
+from llm_backend.extraction.chunking import Chunk, Chunking, chunks_of
+from llm_backend.search import IndexPoint, words_of_text
+from llm_backend.store import (
+    FileError,
+    Files,
+    Job,
+    Missing,
+    StoredChunk,
+    StoredVectorFile,
+)
+
+__all__ = ["Ingestion", "Removal"]
+
+_NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # of points
+_PUT_AT_ONCE = 64  # points: the index is held for some milliseconds
+_NUMBER_BYTES = 4
+
+
+class Ingestion:
+    """Takes files in."""
+
+    def __init__(self, library: Library, files: Files, extractor: Extractor) -> None:
+        self._library = library
+        self._files = files
+        self._extractor = extractor
+
+    async def work(self, job: Job) -> None:
+        """Take in the file whose document is the job's subject."""
+        try:
+            file = await self._library.stores.file_of_document(job.subject)
+        except Missing:  # it has been taken out meanwhile
+            return
+        try:
+            await self._take_in(job, file)
+        except UnsupportedFile as error:
+            await self._fail(job, FileError(code="unsupported_file", message=str(error)))
+        except (ExtractionError, InvalidRequest) as error:
+            await self._fail(job, FileError(code="invalid_file", message=str(error)))
+        except Missing:
+            gone = FileError(code="invalid_file", message=f"The file `{file.id}` was deleted.")
+            await self._fail(job, gone)
+
+    async def give_up(self, job: Job) -> None:
+        """It failed for reasons of the server's, several times."""
+        message = "The server could not take the file in; its log says why."
+        await self._fail(job, FileError(code="server_error", message=message))
+
+    async def _take_in(self, job: Job, file: StoredVectorFile) -> None:
+        library, index = self._library, self._library.index
+        store = await library.stores.get(file.store_id)
+        embedder = await library.embedders.named(store.embedding_model)
+        if job.attempt > 1:
+            await index.remove(store.id, file.document)
+        chunks = await self._chunks(file, embedder)
+        size_bytes = 0
+        for start in range(0, len(chunks), _PUT_AT_ONCE):
+            some = chunks[start : start + _PUT_AT_ONCE]
+            vectors = await embedder.embed([chunk.text for chunk in some])
+            if store.dimensions is None and not start:
+                await index.create(store.id, len(vectors[0]))
+                await library.stores.set_dimensions(store.id, len(vectors[0]))
+            await index.put(store.id, _points(file, some, vectors, start))
+            size_bytes += sum(len(chunk.text.encode()) for chunk in some)
+            size_bytes += _NUMBER_BYTES * sum(map(len, vectors))
+        stored = [
+            StoredChunk(
+                point_id=_point_id(file.document, place), text=chunk.text, repeated=chunk.repeated
+            )
+            for place, chunk in enumerate(chunks)
+        ]
+        await library.stores.complete(job, stored, size_bytes)
+
+    async def _chunks(self, file: StoredVectorFile, embedder: Embedder) -> list[Chunk]:
+        stored = await self._files.get(file.id)
+        extracted = await self._extractor.extract(
+            self._files.read(stored, 0, stored.size_bytes),
+            filename=stored.filename,
+            media_type=stored.media_type,
+        )
+        chunking = Chunking(
+            max_tokens=file.chunking.max_tokens, overlap_tokens=file.chunking.overlap_tokens
+        )
+        return await chunks_of(extracted.text, extracted.format, chunking, embedder.count)
+
+    async def _fail(self, job: Job, error: FileError) -> None:
+        await self._library.stores.fail(job, error)
+
+
+class Removal:
+    """Removes what rows that are gone have left in the vector index: the points of a file, or all
+    of a store."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    async def work(self, job: Job) -> None:
+        """Remove it."""
+        store_id = job.details.get("store_id")
+        if store_id is None:
+            await self._library.index.drop(job.subject)
+        else:
+            await self._library.index.remove(store_id, job.subject)
+
+    async def give_up(self, job: Job) -> None:
+        """Leave it: nobody finds it."""
+
+
+def _points(
+    file: StoredVectorFile, chunks: Sequence[Chunk], vectors: Sequence[list[float]], first: int
+) -> list[IndexPoint]:
+    return [
+        IndexPoint(
+            id=_point_id(file.document, first + place),
+            document=file.document,
+            vector=vector,
+            words=words_of_text(chunk.text),
+            attributes=file.attributes,
+        )
+        for place, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
+    ]
+
+
+def _point_id(document: str, place: int) -> str:
+    return str(uuid.uuid5(_NAMES, f"{document}/{place}"))

@@ -1,0 +1,42 @@
+"""Vector stores: search."""
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.streaming import unless_gone
+from llm_backend.controllers.vector_stores.objects import results_page
+from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
+from llm_backend.controllers.vector_stores.searching import Query, search
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["search_vector_store"]
+
+DEFAULT_LIMIT = 10  # the document's
+QUERIES_LIMIT = 16
+
+
+@kept_here("vector store", "vector_store_id")
+async def search_vector_store(services: Services, request: Request) -> Response:
+    """`POST /vector_stores/{vector_store_id}/search`. Queries are looked for as they are, also with
+    `rewrite_query`: `search_query` says which."""
+    body = request.body
+    queries = [body["query"]] if isinstance(body["query"], str) else list(body["query"])
+    if not 1 <= len(queries) <= QUERIES_LIMIT or not all(query.strip() for query in queries):
+        raise InvalidRequest(
+            f"`query` must be 1 to {QUERIES_LIMIT} texts that are not empty.", param="query"
+        )
+    weights, least_score = ranking_from(body.get("ranking_options"))
+    query = Query(
+        texts=queries,
+        limit=int(body.get("max_num_results") or DEFAULT_LIMIT),
+        condition=condition_from(body.get("filters")),
+        weights=weights,
+        least_score=least_score,
+    )
+    hits = await unless_gone(
+        request, search(services.library, [request.path["vector_store_id"]], query)
+    )
+    return JsonResponse(results_page(queries, hits))

@@ -1,0 +1,105 @@
+"""Vector stores searched: by meaning and by words, in one ranking."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llm_backend.controllers.vector_stores.library import Library, index_errors_translated
+from llm_backend.errors import InvalidRequest
+from llm_backend.search import Condition, Found, Ranked, Weights, fused, words_of_query
+from llm_backend.store import StoredVectorStore
+from llm_backend.store.vector_stores import Attribute
+
+__all__ = ["Hit", "Query", "search"]
+
+LEAST_CANDIDATES = 50  # of each ranking: what is far behind in one may be ahead in the other
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is looked for. Without `weights` only the meaning counts, and a score is a cosine."""
+
+    texts: Sequence[str]
+    limit: int
+    condition: Condition | None = None
+    weights: Weights | None = field(default_factory=Weights)
+    least_score: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A chunk that was found. `similarity` is its cosine, None for one found by its words only."""
+
+    file_id: str
+    filename: str
+    attributes: Mapping[str, Attribute]
+    text: str
+    score: float
+    similarity: float | None
+
+
+async def search(library: Library, store_ids: Sequence[str], query: Query) -> list[Hit]:
+    """The best chunks of all these stores, best first. Raises `Missing` for an unknown store."""
+    stores = [await library.stores.get(id) for id in dict.fromkeys(store_ids)]
+    for store in stores:
+        _check(store, library)
+        await library.stores.has_been_used(store)
+    with index_errors_translated():
+        rankings = [await _ranked(library, store, query) for store in stores if store.dimensions]
+    best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
+    texts = {one.point_id: one for one in await library.stores.texts([one.id for one in best])}
+    hits = [
+        Hit(
+            file_id=texts[one.id].file_id,
+            filename=texts[one.id].filename,
+            attributes=texts[one.id].attributes,
+            text=texts[one.id].text,
+            score=one.score,
+            similarity=one.similarity,
+        )
+        for one in best
+        if one.id in texts and one.score >= query.least_score
+    ]
+    return hits[: query.limit]
+
+
+def _check(store: StoredVectorStore, library: Library) -> None:
+    expires_at = store.expires_at
+    if expires_at is not None and expires_at <= library.stores.now:
+        raise InvalidRequest(f"The vector store `{store.id}` has expired.")
+
+
+async def _ranked(library: Library, store: StoredVectorStore, query: Query) -> list[Ranked]:
+    """The best points of a store, for the best of the queries."""
+    embedder = await library.embedders.named(store.embedding_model)
+    vectors = await embedder.embed(query.texts)
+    rankings = await asyncio.gather(
+        *(
+            _ranked_for_one(library, store, query, text, vector)
+            for text, vector in zip(query.texts, vectors, strict=True)
+        )
+    )
+    best: dict[str, Ranked] = {}
+    for one in (one for ranking in rankings for one in ranking):
+        if one.id not in best or best[one.id].score < one.score:
+            best[one.id] = one
+    return list(best.values())
+
+
+async def _ranked_for_one(
+    library: Library, store: StoredVectorStore, query: Query, text: str, vector: Sequence[float]
+) -> list[Ranked]:
+    index, wanted = library.index, max(LEAST_CANDIDATES, 2 * query.limit)
+    nearest = await index.nearest(store.id, vector, limit=wanted, condition=query.condition)
+    if query.weights is None:
+        return [_by_meaning(found) for found in nearest]
+    words = words_of_query(text)
+    worded: Sequence[Found] = ()
+    if words.indices:
+        worded = await index.with_words(store.id, words, limit=wanted, condition=query.condition)
+    return fused(nearest, worded, query.weights)
+
+
+def _by_meaning(found: Found) -> Ranked:
+    similarity = min(1.0, max(0.0, found.score))
+    return Ranked(id=found.id, score=similarity, similarity=similarity)

@@ -1,0 +1,111 @@
+"""Vector stores: create, list, get, change, delete."""
+
+import uuid
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse, list_object
+from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.relay import relay
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.controllers.vector_stores.adding import new_files
+from llm_backend.controllers.vector_stores.objects import store_object
+from llm_backend.controllers.vector_stores.requests import expiry_from
+from llm_backend.errors import InvalidRequest
+from llm_backend.store import StoredVectorStore
+
+__all__ = [
+    "create_vector_store",
+    "delete_vector_store",
+    "get_vector_store",
+    "list_vector_stores",
+    "modify_vector_store",
+    "page_of",
+]
+
+DEFAULT_LIMIT = 20  # the document's
+
+
+async def create_vector_store(services: Services, request: Request) -> Response:
+    """`POST /vector_stores`"""
+    if services.settings.vector_stores == "upstream":
+        return await relay(services, request)
+    body, library = request.body, services.library
+    embedder = await library.embedders.for_new_stores()
+    wanted = [
+        {"file_id": file_id, "chunking_strategy": body.get("chunking_strategy")}
+        for file_id in body.get("file_ids") or ()
+    ]
+    files = await new_files(services, wanted, embedder)
+    store = StoredVectorStore(
+        id=f"vs_{uuid.uuid4().hex}",
+        created_at=library.stores.now,
+        name=body.get("name") or "",
+        description=body.get("description"),
+        metadata=body.get("metadata") or {},
+        expires_after_days=expiry_from(body.get("expires_after")),
+        last_active_at=library.stores.now,
+        embedding_model=embedder.name,
+    )
+    with store_errors_translated("vector store"):
+        await library.stores.add(store, files)
+        return _shown(services, await library.stores.get(store.id))
+
+
+async def list_vector_stores(services: Services, request: Request) -> Response:
+    """`GET /vector_stores`"""
+    if services.settings.vector_stores == "upstream":
+        return await relay(services, request)
+    stores = services.library.stores
+    with store_errors_translated("vector store"):
+        page = await stores.list(**page_of(request))
+    return JsonResponse(list_object(page, [store_object(one, stores.now) for one in page.items]))
+
+
+@kept_here("vector store", "vector_store_id")
+async def get_vector_store(services: Services, request: Request) -> Response:
+    """`GET /vector_stores/{vector_store_id}`"""
+    return _shown(services, await services.library.stores.get(request.path["vector_store_id"]))
+
+
+@kept_here("vector store", "vector_store_id")
+async def modify_vector_store(services: Services, request: Request) -> Response:
+    """`POST /vector_stores/{vector_store_id}`"""
+    body = request.body
+    values: dict[str, Any] = {}
+    if body.get("name") is not None:
+        values["name"] = body["name"]
+    if "metadata" in body:
+        values["metadata"] = body["metadata"] or {}
+    if "expires_after" in body:
+        values["expires_after_days"] = expiry_from(body["expires_after"])
+    changed = await services.library.stores.update(request.path["vector_store_id"], values)
+    return _shown(services, changed)
+
+
+@kept_here("vector store", "vector_store_id")
+async def delete_vector_store(services: Services, request: Request) -> Response:
+    """`DELETE /vector_stores/{vector_store_id}`"""
+    store_id = request.path["vector_store_id"]
+    await services.library.stores.delete(store_id)
+    return JsonResponse({"id": store_id, "object": "vector_store.deleted", "deleted": True})
+
+
+def page_of(request: Request) -> dict[str, Any]:
+    """Which page is wanted. Raises `InvalidRequest` for one on both sides."""
+    query = request.query
+    if query.get("after") is not None and query.get("before") is not None:
+        raise InvalidRequest("A page is either `after` or `before` something.", param="before")
+    return {
+        "after": query.get("after"),
+        "before": query.get("before"),
+        "limit": query.get("limit", DEFAULT_LIMIT),
+        "order": query.get("order", "desc"),
+    }
+
+
+def _shown(services: Services, store: StoredVectorStore) -> Response:
+    return JsonResponse(store_object(store, services.library.stores.now))

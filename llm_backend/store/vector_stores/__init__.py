@@ -1,0 +1,33 @@
+"""Vector stores: what is in them, whose vectors are in the vector index."""
+
+from llm_backend.store.vector_stores.store_rows import DROP, FORGET, INGEST
+from llm_backend.store.vector_stores.values import (
+    Attribute,
+    Chunking,
+    FileCounts,
+    FileError,
+    FoundChunk,
+    NewVectorFile,
+    StoredChunk,
+    StoredFileBatch,
+    StoredVectorFile,
+    StoredVectorStore,
+)
+from llm_backend.store.vector_stores.vector_stores import VectorStores
+
+__all__ = [
+    "DROP",
+    "FORGET",
+    "INGEST",
+    "Attribute",
+    "Chunking",
+    "FileCounts",
+    "FileError",
+    "FoundChunk",
+    "NewVectorFile",
+    "StoredChunk",
+    "StoredFileBatch",
+    "StoredVectorFile",
+    "StoredVectorStore",
+    "VectorStores",
+]

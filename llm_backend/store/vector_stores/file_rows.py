@@ -1,0 +1,327 @@
+"""Files in vector stores as rows: the statements, each function part of a unit of work."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import delete as delete_from
+
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import LeaseLost, Missing, UnknownCursor
+from llm_backend.store.jobs import Job, NewJob, job_rows
+from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.tables import (
+    vector_store_batches,
+    vector_store_chunks,
+    vector_store_files,
+    vector_stores,
+)
+from llm_backend.store.vector_stores.store_rows import (
+    FORGET,
+    INGEST,
+    backwards,
+    counts_of,
+    row_of,
+    touch,
+)
+from llm_backend.store.vector_stores.values import (
+    Attribute,
+    Chunking,
+    FileError,
+    FoundChunk,
+    NewVectorFile,
+    StoredChunk,
+    StoredFileBatch,
+    StoredVectorFile,
+)
+
+__all__ = [
+    "add",
+    "add_batch",
+    "by_document",
+    "cancel_batch",
+    "complete",
+    "delete",
+    "describe",
+    "fail",
+    "find",
+    "forget_files",
+    "get",
+    "get_batch",
+    "text_of",
+    "texts_of",
+]
+
+_SOME = 500  # rows in one statement
+_FILES = vector_store_files.c
+_KEYS = (_FILES.created_at, _FILES.seq)
+
+
+def add(
+    connection: Connection,
+    store_id: str,
+    files: Sequence[NewVectorFile],
+    *,
+    now: float,
+    batch_seq: int | None = None,
+) -> None:
+    """Insert files, each with the job of taking it in; one that is in the store already is taken in
+    anew. Raises `Missing` for the store."""
+    store = row_of(connection, store_id, is_held=True)
+    for start in range(0, len(files), _SOME):
+        some = files[start : start + _SOME]
+        there = select(_FILES.id).where(
+            _FILES.store_seq == store.seq, _FILES.file_id.in_([file.file_id for file in some])
+        )
+        _remove(connection, store.id, connection.scalars(there).all(), now)
+        rows = [_row(file, store.seq, batch_seq, int(now)) for file in some]
+        connection.execute(insert(vector_store_files), rows)
+    jobs = [NewJob(kind=INGEST, subject=file.document) for file in files]
+    job_rows.add(connection, jobs, now=now)
+    touch(connection, store_id, int(now))
+
+
+def get(connection: Connection, store_id: str, file_id: str) -> StoredVectorFile:
+    """A file of the store. Raises `Missing`, for the store or for the file."""
+    row_of(connection, store_id)
+    return _file(_found(connection, store_id, file_id))
+
+
+def by_document(connection: Connection, document: str) -> StoredVectorFile:
+    """The file whose points have this name. Raises `Missing`."""
+    row = connection.execute(_joined().where(_FILES.id == document)).first()
+    if row is None:
+        raise Missing(document)
+    return _file(row)
+
+
+def find(
+    connection: Connection,
+    store_id: str,
+    request: PageRequest,
+    *,
+    before: str | None,
+    status: str | None,
+    batch_id: str | None,
+) -> Page[StoredVectorFile]:
+    """A page of the store's files, or of a batch's. Raises `Missing`, `UnknownCursor`."""
+    listing = _joined().where(_FILES.store_seq == row_of(connection, store_id).seq)
+    if batch_id is not None:
+        listing = listing.where(_FILES.batch_seq == _batch(connection, store_id, batch_id).seq)
+    if status is not None:
+        listing = listing.where(_FILES.status == status)
+    end = None
+    for cursor in (request.after, before):
+        if cursor is not None:
+            end = _end(connection, store_id, cursor)
+    wanted = request if before is None else backwards(request)
+    rows, has_more = fetch(connection, listing, wanted, keys=_KEYS, end=end)
+    if before is not None:
+        rows = rows[::-1]
+    return Page(items=[_file(row) for row in rows], has_more=has_more)
+
+
+def describe(
+    connection: Connection, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
+) -> StoredVectorFile:
+    """Put these attributes in place of the file's. Raises `Missing`."""
+    row = _found(connection, store_id, file_id)
+    this = update(vector_store_files).where(_FILES.seq == row.seq)
+    connection.execute(this.values(attributes=dict(attributes)))
+    return get(connection, store_id, file_id)
+
+
+def delete(connection: Connection, store_id: str, file_id: str, now: float) -> None:
+    """Take a file out of the store. Raises `Missing`."""
+    store = row_of(connection, store_id, is_held=True)
+    row = _found(connection, store_id, file_id)
+    _remove(connection, store.id, [row.id], now)
+    touch(connection, store_id, int(now))
+
+
+def forget_files(connection: Connection, file_ids: Iterable[str], now: float) -> None:
+    """Take these files out of all stores: they are deleted."""
+    listed = list(file_ids)
+    found = _joined().where(_FILES.file_id.in_(listed))
+    for row in connection.execute(found).all():
+        _remove(connection, row.store_id, [row.id], now)
+
+
+def complete(
+    connection: Connection, job: Job, chunks: Sequence[StoredChunk], usage_bytes: int
+) -> None:
+    """The file is taken in, and the job done. Raises `LeaseLost`."""
+    job_rows.finish(connection, job)
+    row = connection.execute(select(vector_store_files).where(_FILES.id == job.subject)).first()
+    if row is None:
+        raise LeaseLost(job.subject)
+    gone = delete_from(vector_store_chunks).where(vector_store_chunks.c.file_seq == row.seq)
+    connection.execute(gone)
+    rows = [
+        {
+            "file_seq": row.seq,
+            "position": position,
+            "point_id": chunk.point_id,
+            "text": chunk.text,
+            "repeated": chunk.repeated,
+        }
+        for position, chunk in enumerate(chunks)
+    ]
+    for start in range(0, len(rows), _SOME):
+        connection.execute(insert(vector_store_chunks), rows[start : start + _SOME])
+    this = update(vector_store_files).where(_FILES.seq == row.seq)
+    connection.execute(this.values(status="completed", usage_bytes=usage_bytes))
+
+
+def fail(connection: Connection, job: Job, error: FileError) -> None:
+    """The file cannot be taken in, and the job is over. Raises `LeaseLost`."""
+    job_rows.finish(connection, job)
+    this = update(vector_store_files).where(_FILES.id == job.subject)
+    connection.execute(this.values(status="failed", error=asdict(error)))
+
+
+def text_of(connection: Connection, store_id: str, file_id: str) -> str:
+    """All that was read from the file; empty before it is taken in. Raises `Missing`."""
+    row_of(connection, store_id)
+    row = _found(connection, store_id, file_id)
+    chunks = vector_store_chunks.c
+    parts = select(chunks.text, chunks.repeated).where(chunks.file_seq == row.seq)
+    found = connection.execute(parts.order_by(chunks.position))
+    return "".join(text[repeated:] for text, repeated in found)
+
+
+def texts_of(connection: Connection, point_ids: Sequence[str]) -> list[FoundChunk]:
+    """The chunks that the vector index knows by these ids, as far as they are there."""
+    chunks = vector_store_chunks.c
+    joined = select(
+        chunks.point_id, chunks.text, _FILES.file_id, _FILES.filename, _FILES.attributes
+    ).join_from(vector_store_chunks, vector_store_files)
+    found: list[FoundChunk] = []
+    for start in range(0, len(point_ids), _SOME):
+        some = joined.where(chunks.point_id.in_(point_ids[start : start + _SOME]))
+        found += [FoundChunk(**row._mapping) for row in connection.execute(some)]
+    return found
+
+
+def add_batch(
+    connection: Connection,
+    store_id: str,
+    batch_id: str,
+    files: Sequence[NewVectorFile],
+    *,
+    now: float,
+) -> None:
+    """Insert a batch and its files. Raises `Missing` for the store."""
+    store = row_of(connection, store_id)
+    row = {
+        "id": batch_id,
+        "created_at": int(now),
+        "owner": store.owner,
+        "store_seq": store.seq,
+        "is_cancelled": False,
+    }
+    statement = insert(vector_store_batches).returning(vector_store_batches.c.seq)
+    seq = connection.execute(statement, row).scalar_one()
+    add(connection, store_id, files, now=now, batch_seq=seq)
+
+
+def get_batch(connection: Connection, store_id: str, batch_id: str) -> StoredFileBatch:
+    """A batch of the store. Raises `Missing`, for the store or for the batch."""
+    row = _batch(connection, store_id, batch_id)
+    counts, _ = counts_of(connection, _FILES.batch_seq, [row.seq])[row.seq]
+    return StoredFileBatch(
+        id=row.id,
+        created_at=row.created_at,
+        store_id=store_id,
+        is_cancelled=row.is_cancelled,
+        files=counts,
+    )
+
+
+def cancel_batch(connection: Connection, store_id: str, batch_id: str) -> StoredFileBatch:
+    """Files of the batch that have not been taken in are not any more. Raises `Missing`."""
+    seq = _batch(connection, store_id, batch_id).seq
+    begun = (_FILES.batch_seq == seq) & (_FILES.status == "in_progress")
+    for document in connection.scalars(select(_FILES.id).where(begun)).all():
+        job_rows.remove(connection, INGEST, document)
+    connection.execute(update(vector_store_files).where(begun).values(status="cancelled"))
+    batches = vector_store_batches.c
+    this = update(vector_store_batches).where(batches.seq == seq)
+    connection.execute(this.values(is_cancelled=True))
+    return get_batch(connection, store_id, batch_id)
+
+
+def _remove(connection: Connection, store_id: str, documents: Sequence[str], now: float) -> None:
+    for document in documents:
+        job_rows.remove(connection, INGEST, document)
+    connection.execute(delete_from(vector_store_files).where(_FILES.id.in_(documents)))
+    jobs = [
+        NewJob(kind=FORGET, subject=document, details={"store_id": store_id})
+        for document in documents
+    ]
+    job_rows.add(connection, jobs, now=now)
+
+
+def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -> dict[str, Any]:
+    return {
+        "id": file.document,
+        "created_at": now,
+        "store_seq": store_seq,
+        "file_id": file.file_id,
+        "batch_seq": batch_seq,
+        "status": "in_progress",
+        "error": None,
+        "filename": file.filename,
+        "usage_bytes": 0,
+        "attributes": dict(file.attributes),
+        "chunking": asdict(file.chunking),
+    }
+
+
+def _joined() -> Select[Any]:
+    store_id = vector_stores.c.id.label("store_id")
+    return select(vector_store_files, store_id).join_from(vector_store_files, vector_stores)
+
+
+def _found(connection: Connection, store_id: str, file_id: str) -> Row[Any]:
+    this = _joined().where(vector_stores.c.id == store_id, _FILES.file_id == file_id)
+    row = connection.execute(this).first() if is_text(store_id + file_id) else None
+    if row is None:
+        raise Missing(file_id)
+    return row
+
+
+def _batch(connection: Connection, store_id: str, batch_id: str) -> Row[Any]:
+    store = row_of(connection, store_id)
+    batches = vector_store_batches.c
+    this = select(vector_store_batches).where(
+        batches.id == batch_id, batches.store_seq == store.seq
+    )
+    row = connection.execute(this).first() if is_text(batch_id) else None
+    if row is None:
+        raise Missing(batch_id)
+    return row
+
+
+def _end(connection: Connection, store_id: str, file_id: str) -> tuple[int, int]:
+    try:
+        row = _found(connection, store_id, file_id)
+    except Missing as error:
+        raise UnknownCursor(file_id) from error
+    return row.created_at, row.seq
+
+
+def _file(row: Row[Any]) -> StoredVectorFile:
+    return StoredVectorFile(
+        id=row.file_id,
+        document=row.id,
+        store_id=row.store_id,
+        created_at=row.created_at,
+        filename=row.filename,
+        status=row.status,
+        chunking=Chunking(**row.chunking),
+        attributes=row.attributes,
+        error=row.error and FileError(**row.error),
+        usage_bytes=row.usage_bytes,
+    )

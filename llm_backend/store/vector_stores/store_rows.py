@@ -1,0 +1,196 @@
+"""Vector stores as rows: the statements, each function part of a unit of work on a connection."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import delete as delete_from
+
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import Missing, UnknownCursor
+from llm_backend.store.jobs import NewJob, job_rows
+from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.tables import vector_store_files, vector_stores
+from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
+
+__all__ = [
+    "DROP",
+    "FORGET",
+    "INGEST",
+    "add",
+    "backwards",
+    "counts_of",
+    "delete",
+    "empty_due",
+    "find",
+    "get",
+    "row_of",
+    "set_dimensions",
+    "store_of",
+    "touch",
+    "update_values",
+]
+
+INGEST, FORGET, DROP = "vector_file", "vector_file_removal", "vector_store_removal"
+"""Kinds of jobs: take a file in, remove its points, remove a store's collection."""
+
+_SOME = 20  # stores that are emptied in one transaction
+_KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
+
+
+def add(connection: Connection, store: StoredVectorStore) -> int:
+    """Insert an empty store; its `seq`."""
+    row = {
+        "id": store.id,
+        "created_at": store.created_at,
+        "owner": store.owner,
+        "name": store.name,
+        "description": store.description,
+        "metadata": dict(store.metadata),
+        "expires_after_days": store.expires_after_days,
+        "last_active_at": store.last_active_at,
+        "expires_at": store.expires_at,
+        "embedding_model": store.embedding_model,
+        "is_emptied": False,
+    }
+    statement = insert(vector_stores).returning(vector_stores.c.seq)
+    seq: int = connection.execute(statement, row).scalar_one()
+    return seq
+
+
+def row_of(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any]:
+    """The store's row; `is_held` until the end of the transaction. Raises `Missing`."""
+    this = select(vector_stores).where(vector_stores.c.id == id)
+    if is_held:
+        this = this.with_for_update()
+    row = connection.execute(this).first() if is_text(id) else None
+    if row is None:
+        raise Missing(id)
+    return row
+
+
+def get(connection: Connection, id: str) -> StoredVectorStore:
+    """The store with this id, and what its files add up to. Raises `Missing`."""
+    row = row_of(connection, id)
+    return _with_files(connection, [row])[0]
+
+
+def find(connection: Connection, request: PageRequest, before: str | None) -> Page[Any]:
+    """A page of the stores: behind `request.after`, or those next before `before`. Raises
+    `UnknownCursor`."""
+    end = None
+    for cursor in (request.after, before):
+        if cursor is not None:
+            end = _end(connection, cursor)
+    wanted = request if before is None else backwards(request)
+    rows, has_more = fetch(connection, select(vector_stores), wanted, keys=_KEYS, end=end)
+    if before is not None:
+        rows = rows[::-1]
+    return Page(items=_with_files(connection, rows), has_more=has_more)
+
+
+def backwards(request: PageRequest) -> PageRequest:
+    """The page before, which is read from its end."""
+    return replace(request, order="desc" if request.order == "asc" else "asc")
+
+
+def update_values(connection: Connection, id: str, values: Mapping[str, Any], now: int) -> None:
+    """Put these in place of what the store had; it has been active. Raises `Missing`."""
+    row = row_of(connection, id, is_held=True)
+    this = vector_stores.c.seq == row.seq
+    if values:
+        connection.execute(update(vector_stores).where(this).values(**values))
+    touch(connection, id, now)
+
+
+def touch(connection: Connection, id: str, now: int) -> None:
+    """It has been active now, unless its time is over."""
+    days = vector_stores.c.expires_after_days
+    still = vector_stores.c.expires_at.is_(None) | (vector_stores.c.expires_at > now)
+    this = update(vector_stores).where(vector_stores.c.id == id)
+    connection.execute(this.where(still).values(last_active_at=now, expires_at=now + days * DAY_S))
+
+
+def set_dimensions(connection: Connection, id: str, dimensions: int) -> None:
+    """The store has a collection in the vector index, for vectors of this size."""
+    this = vector_stores.c.id == id
+    connection.execute(update(vector_stores).where(this).values(dimensions=dimensions))
+
+
+def delete(connection: Connection, id: str, now: float) -> None:
+    """Delete the store; its collection is removed by a job. Raises `Missing`."""
+    row = row_of(connection, id, is_held=True)
+    _stop(connection, row.seq)
+    connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == row.seq))
+    job_rows.add(connection, [NewJob(kind=DROP, subject=id)], now=now)
+
+
+def empty_due(connection: Connection, now: int) -> bool:
+    """Empty some of the stores whose time is over; whether there may be more of them."""
+    due = select(vector_stores).where(
+        vector_stores.c.expires_at <= now, vector_stores.c.is_emptied.is_(False)
+    )
+    rows = connection.execute(due.limit(_SOME).with_for_update(skip_locked=True)).all()
+    for row in rows:
+        _stop(connection, row.seq)
+        files = vector_store_files.c.store_seq == row.seq
+        connection.execute(delete_from(vector_store_files).where(files))
+        this = update(vector_stores).where(vector_stores.c.seq == row.seq)
+        connection.execute(this.values(is_emptied=True, dimensions=None))
+    job_rows.add(connection, [NewJob(kind=DROP, subject=row.id) for row in rows], now=now)
+    return len(rows) == _SOME
+
+
+def store_of(row: Row[Any], files: FileCounts, usage_bytes: int) -> StoredVectorStore:
+    """The row as a value."""
+    return StoredVectorStore(
+        id=row.id,
+        created_at=row.created_at,
+        name=row.name,
+        description=row.description,
+        metadata=row.metadata,
+        expires_after_days=row.expires_after_days,
+        last_active_at=row.last_active_at,
+        embedding_model=row.embedding_model,
+        dimensions=row.dimensions,
+        is_emptied=row.is_emptied,
+        files=files,
+        usage_bytes=usage_bytes,
+        owner=row.owner,
+    )
+
+
+def counts_of(connection: Connection, column: Any, seqs: Collection[int]) -> dict[int, Any]:
+    """By `column`, a store's or a batch's number: the counts of its files, and their bytes."""
+    files = vector_store_files.c
+    counted = select(column, files.status, func.count(), func.sum(files.usage_bytes))
+    counts: dict[int, dict[str, int]] = {seq: {} for seq in seqs}
+    usage_bytes = dict.fromkeys(seqs, 0)
+    rows = connection.execute(counted.where(column.in_(seqs)).group_by(column, files.status))
+    for seq, status, number, size_bytes in rows:
+        counts[seq][status] = number
+        usage_bytes[seq] += int(size_bytes)
+    return {seq: (FileCounts(**counts[seq]), usage_bytes[seq]) for seq in seqs}
+
+
+def _with_files(connection: Connection, rows: Iterable[Row[Any]]) -> list[StoredVectorStore]:
+    rows = list(rows)
+    counts = counts_of(connection, vector_store_files.c.store_seq, [row.seq for row in rows])
+    return [store_of(row, *counts[row.seq]) for row in rows]
+
+
+def _stop(connection: Connection, seq: int) -> None:
+    """No file of the store is taken in any more."""
+    files = vector_store_files.c
+    begun = select(files.id).where(files.store_seq == seq, files.status == "in_progress")
+    for document in connection.scalars(begun).all():
+        job_rows.remove(connection, INGEST, document)
+
+
+def _end(connection: Connection, id: str) -> tuple[int, int]:
+    try:
+        row = row_of(connection, id)
+    except Missing as error:
+        raise UnknownCursor(id) from error
+    return row.created_at, row.seq

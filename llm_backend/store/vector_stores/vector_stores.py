@@ -1,0 +1,210 @@
+"""The vector stores of a database: all but the vectors themselves."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from llm_backend.store.database import Database
+from llm_backend.store.jobs import Job, Jobs
+from llm_backend.store.pages import Order, Page, PageRequest
+from llm_backend.store.stored_chat import check_metadata, check_texts
+from llm_backend.store.vector_stores import file_rows, store_rows
+from llm_backend.store.vector_stores.values import (
+    Attribute,
+    FileError,
+    FoundChunk,
+    NewVectorFile,
+    StoredChunk,
+    StoredFileBatch,
+    StoredVectorFile,
+    StoredVectorStore,
+)
+
+__all__ = ["VectorStores"]
+
+ACTIVE_EVERY_S = 60  # searches note that a store is used no more often than this
+
+
+class VectorStores:
+    """All methods that take an id raise `Missing` for one that is not there. What is to be done in
+    the vector index is left to jobs, which are added in the same transaction."""
+
+    def __init__(
+        self, database: Database, jobs: Jobs, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._clock = clock
+
+    @property
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self._clock())
+
+    async def add(self, store: StoredVectorStore, files: Sequence[NewVectorFile]) -> None:
+        """Store a vector store with its first files; durable on return. Raises `Unstorable`."""
+        check_metadata(store.metadata)
+        check_texts(store.name, store.description or "")
+        _check(files)
+
+        def work(connection: Any) -> None:
+            store_rows.add(connection, store)
+            file_rows.add(connection, store.id, files, now=self._clock())
+
+        await self._database.write(work)
+        self._jobs.wake()
+
+    async def get(self, id: str) -> StoredVectorStore:
+        """The store with this id."""
+        return await self._database.read(partial(store_rows.get, id=id))
+
+    async def list(
+        self, *, after: str | None, before: str | None, limit: int, order: Order
+    ) -> Page[StoredVectorStore]:
+        """A page of the stores. Raises `UnknownCursor`."""
+        request = PageRequest(after=after, limit=limit, order=order)
+        return await self._database.read(partial(store_rows.find, request=request, before=before))
+
+    async def update(self, id: str, values: Mapping[str, Any]) -> StoredVectorStore:
+        """Put `name`, `metadata` or `expires_after_days` in place of what the store has. Raises
+        `Unstorable`."""
+        check_metadata(values.get("metadata") or {})
+        check_texts(values.get("name") or "")
+        await self._database.write(
+            partial(store_rows.update_values, id=id, values=values, now=self.now)
+        )
+        return await self.get(id)
+
+    async def delete(self, id: str) -> None:
+        """Forget the store; what it has in the vector index goes behind."""
+        await self._database.write(partial(store_rows.delete, id=id, now=self._clock()))
+        self._jobs.wake()
+
+    async def expire(self) -> None:
+        """Empty the stores whose time is over."""
+        while await self._database.write(partial(store_rows.empty_due, now=self.now)):
+            pass
+        self._jobs.wake()
+
+    async def has_been_used(self, store: StoredVectorStore) -> None:
+        """Somebody has searched it."""
+        if self.now - store.last_active_at >= ACTIVE_EVERY_S:
+            await self._database.write(partial(store_rows.touch, id=store.id, now=self.now))
+
+    async def set_dimensions(self, id: str, dimensions: int) -> None:
+        """The store has a collection in the vector index."""
+        await self._database.write(partial(store_rows.set_dimensions, id=id, dimensions=dimensions))
+
+    async def add_file(self, store_id: str, file: NewVectorFile) -> StoredVectorFile:
+        """Add a file, which is taken in behind. Raises `Unstorable`."""
+        _check([file])
+        await self._database.write(
+            partial(file_rows.add, store_id=store_id, files=[file], now=self._clock())
+        )
+        self._jobs.wake()
+        return await self.file(store_id, file.file_id)
+
+    async def file(self, store_id: str, file_id: str) -> StoredVectorFile:
+        """A file of the store."""
+        return await self._database.read(partial(file_rows.get, store_id=store_id, file_id=file_id))
+
+    async def file_of_document(self, document: str) -> StoredVectorFile:
+        """The file whose points have this name in the vector index."""
+        return await self._database.read(partial(file_rows.by_document, document=document))
+
+    async def files(
+        self,
+        store_id: str,
+        *,
+        after: str | None,
+        before: str | None,
+        limit: int,
+        order: Order,
+        status: str | None,
+        batch_id: str | None = None,
+    ) -> Page[StoredVectorFile]:
+        """A page of the store's files, or of those of a batch. Raises `UnknownCursor`."""
+        request = PageRequest(after=after, limit=limit, order=order)
+        return await self._database.read(
+            partial(
+                file_rows.find,
+                store_id=store_id,
+                request=request,
+                before=before,
+                status=status,
+                batch_id=batch_id,
+            )
+        )
+
+    async def describe(
+        self, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
+    ) -> StoredVectorFile:
+        """Put these attributes in place of the file's."""
+        return await self._database.write(
+            partial(file_rows.describe, store_id=store_id, file_id=file_id, attributes=attributes)
+        )
+
+    async def delete_file(self, store_id: str, file_id: str) -> None:
+        """Take a file out of the store; its points go behind."""
+        await self._database.write(
+            partial(file_rows.delete, store_id=store_id, file_id=file_id, now=self._clock())
+        )
+        self._jobs.wake()
+
+    async def text(self, store_id: str, file_id: str) -> str:
+        """What was read from the file."""
+        return await self._database.read(
+            partial(file_rows.text_of, store_id=store_id, file_id=file_id)
+        )
+
+    async def texts(self, point_ids: Sequence[str]) -> Sequence[FoundChunk]:
+        """The chunks of these points, those that are still there."""
+        return await self._database.read(partial(file_rows.texts_of, point_ids=point_ids))
+
+    async def add_batch(
+        self, store_id: str, batch_id: str, files: Sequence[NewVectorFile]
+    ) -> StoredFileBatch:
+        """Add files together. Raises `Unstorable`."""
+        _check(files)
+        await self._database.write(
+            partial(
+                file_rows.add_batch,
+                store_id=store_id,
+                batch_id=batch_id,
+                files=files,
+                now=self._clock(),
+            )
+        )
+        self._jobs.wake()
+        return await self.batch(store_id, batch_id)
+
+    async def batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
+        """A batch of the store."""
+        return await self._database.read(
+            partial(file_rows.get_batch, store_id=store_id, batch_id=batch_id)
+        )
+
+    async def cancel_batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
+        """Take in no more files of the batch."""
+        batch = await self._database.write(
+            partial(file_rows.cancel_batch, store_id=store_id, batch_id=batch_id)
+        )
+        self._jobs.wake()
+        return batch
+
+    async def complete(self, job: Job, chunks: Sequence[StoredChunk], usage_bytes: int) -> None:
+        """The job's file is taken in, and the job over. Raises `LeaseLost`."""
+        await self._database.write(
+            partial(file_rows.complete, job=job, chunks=chunks, usage_bytes=usage_bytes)
+        )
+
+    async def fail(self, job: Job, error: FileError) -> None:
+        """The job's file cannot be taken in, and the job is over. Raises `LeaseLost`."""
+        await self._database.write(partial(file_rows.fail, job=job, error=error))
+
+
+def _check(files: Sequence[NewVectorFile]) -> None:
+    for file in files:
+        texts = [one for one in file.attributes.values() if isinstance(one, str)]
+        check_texts(file.file_id, *file.attributes, *texts)

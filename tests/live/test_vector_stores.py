@@ -1,0 +1,439 @@
+"""Vector stores, driven by the official client: files go in, and are found."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.extraction.documents import docx, pdf
+from tests.serving import Served, serve
+
+FACTS = {
+    "penguins.md": "# Penguins\n\nEmperor penguins breed in the Antarctic winter.\n",
+    "engines.txt": "The diesel engine was invented by Rudolf Diesel. Part number XJ-7734-B.\n",
+    "cooking.html": "<html><h1>Bread</h1><p>Knead the dough and let it rise for an hour.</p>",
+    "people.csv": "name,job\nAda,mathematician\nGrace,admiral\n",
+}
+
+
+@pytest.fixture(scope="module")
+def library(library_server: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=library_server.base_url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def facts(library: openai.OpenAI) -> tuple[str, dict[str, str]]:
+    """A store of `FACTS`, and the ids of its files."""
+    ids = {name: upload(library, name, text.encode()) for name, text in FACTS.items()}
+    store = library.vector_stores.create(name="facts")
+    for number, (name, id) in enumerate(ids.items()):
+        library.vector_stores.files.create(
+            vector_store_id=store.id,
+            file_id=id,
+            attributes={"kind": name.partition(".")[2], "number": number, "odd": number % 2 == 1},
+        )
+    wait(library, store.id)
+    return store.id, ids
+
+
+def upload(client: openai.OpenAI, name: str, data: bytes, purpose: str = "assistants") -> str:
+    return client.files.create(file=(name, data), purpose=purpose).id  # type: ignore[arg-type]
+
+
+def wait(client: openai.OpenAI, store_id: str) -> Any:
+    return until(
+        lambda: client.vector_stores.retrieve(store_id),
+        lambda store: store.file_counts.in_progress == 0,
+    )
+
+
+def until(get: Callable[[], Any], is_so: Callable[[Any], bool]) -> Any:
+    deadline = time.monotonic() + 30
+    while not is_so(found := get()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found
+
+
+def names(hits: Any) -> list[str]:
+    return [hit.filename for hit in hits]
+
+
+def test_a_store_tells_of_its_files(library, facts):
+    store = library.vector_stores.retrieve(facts[0])
+
+    assert store.status == "completed"
+    assert store.file_counts.completed == store.file_counts.total == len(FACTS)
+    assert store.usage_bytes > 0
+    assert store.expires_at is None
+
+
+@pytest.mark.parametrize(
+    ("query", "file"),
+    [
+        ("Which birds live at the south pole?", "penguins.md"),
+        ("baking", "cooking.html"),
+        ("XJ-7734-B", "engines.txt"),
+        ("Who is a mathematician?", "people.csv"),
+    ],
+)
+def test_what_is_meant_or_named_comes_first(library, facts, query, file):
+    page = library.vector_stores.search(facts[0], query=query, rewrite_query=True)
+
+    assert names(page.data)[0] == file
+    assert page.search_query == [query]
+    scores = [hit.score for hit in page.data]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < scores[-1] <= scores[0] <= 1
+
+
+def test_without_a_ranker_the_score_is_the_similarity(library, facts):
+    page = library.vector_stores.search(
+        facts[0],
+        query="Emperor penguins breed in the Antarctic winter.",
+        ranking_options={"ranker": "none", "score_threshold": 0.6},
+        max_num_results=3,
+    )
+
+    assert names(page.data) == ["penguins.md"]
+    assert page.data[0].score > 0.8
+
+
+def test_several_queries_are_one_search(library, facts):
+    page = library.vector_stores.search(
+        facts[0], query=["penguins", "bread dough"], max_num_results=2
+    )
+
+    assert set(names(page.data)) == {"penguins.md", "cooking.html"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"type": "eq", "key": "kind", "value": "md"}, {"penguins.md"}),
+        ({"type": "ne", "key": "kind", "value": "md"}, set(FACTS) - {"penguins.md"}),
+        ({"type": "gte", "key": "number", "value": 2}, {"cooking.html", "people.csv"}),
+        ({"type": "lt", "key": "number", "value": 1}, {"penguins.md"}),
+        ({"type": "eq", "key": "odd", "value": True}, {"engines.txt", "people.csv"}),
+        ({"type": "in", "key": "kind", "value": ["md", "csv"]}, {"penguins.md", "people.csv"}),
+        ({"type": "nin", "key": "number", "value": [0, 1, 2]}, {"people.csv"}),
+        (
+            {
+                "type": "or",
+                "filters": [
+                    {"type": "eq", "key": "kind", "value": "txt"},
+                    {
+                        "type": "and",
+                        "filters": [
+                            {"type": "gt", "key": "number", "value": 1},
+                            {"type": "eq", "key": "odd", "value": False},
+                        ],
+                    },
+                ],
+            },
+            {"engines.txt", "cooking.html"},
+        ),
+    ],
+)
+def test_filters_narrow_a_search(library, facts, filters, found):
+    page = library.vector_stores.search(facts[0], query="anything", filters=filters)
+
+    assert set(names(page.data)) == found
+
+
+def test_attributes_are_changed_and_searched_by(library, facts):
+    store_id, ids = facts
+    changed = library.vector_stores.files.update(
+        ids["people.csv"], vector_store_id=store_id, attributes={"kind": "csv", "mark": "new"}
+    )
+    page = library.vector_stores.search(
+        store_id, query="anything", filters={"type": "eq", "key": "mark", "value": "new"}
+    )
+
+    assert changed.attributes == {"kind": "csv", "mark": "new"}
+    assert names(page.data) == ["people.csv"]
+    library.vector_stores.files.update(
+        ids["people.csv"],
+        vector_store_id=store_id,
+        attributes={"kind": "csv", "number": 3, "odd": True},
+    )
+
+
+def test_files_are_listed_in_pages_both_ways(library, facts):
+    store_id, ids = facts
+    order = list(ids.values())
+    first = library.vector_stores.files.list(store_id, limit=3, order="asc")
+    rest = library.vector_stores.files.list(store_id, limit=3, order="asc", after=order[2])
+    before = library.vector_stores.files.list(store_id, limit=2, order="asc", before=order[3])
+
+    assert [file.id for file in first.data] == order[:3]
+    assert [file.id for file in rest.data] == order[3:]
+    assert [file.id for file in before.data] == order[1:3]
+    assert first.has_more
+    assert not rest.has_more
+    assert library.vector_stores.files.list(store_id, filter="failed").data == []
+
+
+def test_stores_are_listed_in_pages(library):
+    ids = [library.vector_stores.create(name=f"list {number}").id for number in range(3)]
+
+    newest = library.vector_stores.list(limit=2)
+    older = library.vector_stores.list(limit=1, after=newest.data[-1].id)
+    newer = library.vector_stores.list(limit=1, before=newest.data[-1].id)
+
+    assert [store.id for store in newest.data] == [ids[2], ids[1]]
+    assert older.data[0].id == ids[0]
+    assert newer.data[0].id == ids[2]
+
+
+def test_the_text_of_a_file_is_shown_once(library, facts):
+    store_id, ids = facts
+
+    content = library.vector_stores.files.content(ids["penguins.md"], vector_store_id=store_id)
+
+    assert [part.text for part in content.data] == [FACTS["penguins.md"]]
+
+
+def test_a_long_file_is_cut_as_it_is_said(library):
+    text = "\n\n".join(f"Paragraph {number} tells of the number {number}." for number in range(200))
+    file_id = upload(library, "long.txt", text.encode())
+    store = library.vector_stores.create()
+
+    file = library.vector_stores.files.create_and_poll(
+        vector_store_id=store.id,
+        file_id=file_id,
+        chunking_strategy={
+            "type": "static",
+            "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 20},
+        },
+        poll_interval_ms=50,
+    )
+
+    assert file.status == "completed"
+    assert file.chunking_strategy.static.max_chunk_size_tokens == 100
+    content = library.vector_stores.files.content(file_id, vector_store_id=store.id)
+    assert content.data[0].text == text
+    page = library.vector_stores.search(store.id, query="Paragraph 137", max_num_results=50)
+    assert "Paragraph 137" in page.data[0].content[0].text
+    assert len(page.data) > 20
+
+
+def test_chunks_larger_than_the_model_reads_at_once_are_searched_too(library):
+    text = "Filler words go here. " * 150 + "The secret ingredient is cardamom."
+    store = library.vector_stores.create()
+
+    file = library.vector_stores.files.create_and_poll(
+        vector_store_id=store.id,
+        file_id=upload(library, "large.txt", text.encode()),
+        chunking_strategy={
+            "type": "static",
+            "static": {"max_chunk_size_tokens": 4096, "chunk_overlap_tokens": 0},
+        },
+        poll_interval_ms=50,
+    )
+
+    assert file.status == "completed"
+    page = library.vector_stores.search(store.id, query="cardamom")
+    assert [hit.content[0].text for hit in page.data] == [text]
+
+
+def test_a_batch_takes_in_what_can_be_read_and_says_why_not(library):
+    good = upload(library, "a.docx", docx("The capital of France is Paris."))
+    page = upload(library, "b.pdf", pdf("The capital of Peru is Lima."))
+    broken = upload(library, "c.pdf", b"%PDF-1.4 but nothing more")
+    picture = upload(library, "d.png", b"\x89PNG\r\n\x1a\n\x00")
+    store = library.vector_stores.create()
+
+    batch = library.vector_stores.file_batches.create_and_poll(
+        store.id, file_ids=[good, page, broken, picture], poll_interval_ms=50
+    )
+
+    assert batch.status == "completed"
+    assert (batch.file_counts.completed, batch.file_counts.failed) == (2, 2)
+    failed = library.vector_stores.file_batches.list_files(
+        batch.id, vector_store_id=store.id, filter="failed", order="asc"
+    )
+    assert [file.last_error.code for file in failed.data] == ["invalid_file", "unsupported_file"]
+    assert failed.data[0].last_error.message == "The PDF is damaged."
+    found = library.vector_stores.search(store.id, query="capital of Peru", max_num_results=1)
+    assert names(found.data) == ["b.pdf"]
+
+
+def test_a_batch_can_say_something_of_each_file(library):
+    ids = [upload(library, f"{number}.txt", b"some text") for number in range(2)]
+    store = library.vector_stores.create()
+
+    library.vector_stores.file_batches.create_and_poll(
+        store.id,
+        files=[{"file_id": id, "attributes": {"place": place}} for place, id in enumerate(ids)],
+        poll_interval_ms=50,
+    )
+
+    found = library.vector_stores.search(
+        store.id, query="text", filters={"type": "eq", "key": "place", "value": 1}
+    )
+    assert [hit.file_id for hit in found.data] == [ids[1]]
+
+
+def test_a_cancelled_batch_takes_in_no_more(library):
+    text = b"Quite some text, so that this takes a moment. " * 4000
+    ids = [upload(library, f"{number}.txt", text) for number in range(3)]
+    store = library.vector_stores.create()
+    batch = library.vector_stores.file_batches.create(store.id, file_ids=ids)
+
+    cancelled = library.vector_stores.file_batches.cancel(batch.id, vector_store_id=store.id)
+
+    assert cancelled.status == "cancelled"
+    assert cancelled.file_counts.in_progress == 0
+    assert cancelled.file_counts.cancelled > 0
+    again = library.vector_stores.file_batches.retrieve(batch.id, vector_store_id=store.id)
+    assert again.file_counts == cancelled.file_counts
+
+
+def test_what_is_taken_out_is_not_found_any_more(library):
+    ids = [upload(library, f"{number}.txt", f"entry {number}".encode()) for number in range(3)]
+    store = library.vector_stores.create(file_ids=ids)
+    wait(library, store.id)
+
+    library.vector_stores.files.delete(ids[0], vector_store_id=store.id)
+    library.files.delete(ids[1])
+
+    assert names(library.vector_stores.search(store.id, query="entry").data) == ["2.txt"]
+    assert [file.id for file in library.vector_stores.files.list(store.id).data] == [ids[2]]
+    assert library.files.retrieve(ids[0]).id == ids[0]
+
+
+def test_a_file_that_is_added_again_is_taken_in_anew(library):
+    id = upload(library, "a.txt", b"some text")
+    store = library.vector_stores.create(file_ids=[id])
+    wait(library, store.id)
+
+    library.vector_stores.files.create_and_poll(
+        vector_store_id=store.id, file_id=id, attributes={"mark": 1}, poll_interval_ms=50
+    )
+
+    assert library.vector_stores.retrieve(store.id).file_counts.total == 1
+    found = library.vector_stores.search(store.id, query="text").data
+    assert [hit.attributes for hit in found] == [{"mark": 1}]
+
+
+def test_a_store_is_changed_and_deleted(library):
+    store = library.vector_stores.create(
+        name="before",
+        metadata={"a": "1"},
+        expires_after={"anchor": "last_active_at", "days": 3},
+    )
+    assert store.expires_at - store.last_active_at == 3 * 86_400
+
+    changed = library.vector_stores.update(
+        store.id, name="after", metadata={"b": "2"}, expires_after=None
+    )
+
+    assert (changed.name, changed.metadata) == ("after", {"b": "2"})
+    assert changed.expires_at is None
+    assert library.vector_stores.delete(store.id).deleted
+    with pytest.raises(openai.NotFoundError, match=store.id):
+        library.vector_stores.retrieve(store.id)
+
+
+def test_what_is_not_there_is_a_404_with_its_name(library, facts):
+    store_id, _ = facts
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("vs_none", lambda: library.vector_stores.retrieve("vs_none")),
+        ("vs_none", lambda: library.vector_stores.search("vs_none", query="a")),
+        ("vs_none", lambda: library.vector_stores.files.list("vs_none")),
+        ("file-none", lambda: library.vector_stores.create(file_ids=["file-none"])),
+        ("file-none", lambda: library.vector_stores.files.create(store_id, file_id="file-none")),
+        (
+            "file-none",
+            lambda: library.vector_stores.files.retrieve("file-none", vector_store_id=store_id),
+        ),
+        (
+            "vsfb_none",
+            lambda: library.vector_stores.file_batches.retrieve(
+                "vsfb_none", vector_store_id=store_id
+            ),
+        ),
+    ]
+
+    for name, call in calls:
+        with pytest.raises(openai.NotFoundError, match=name):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"query": " "}, "query"),
+        ({"query": []}, "query"),
+        ({"filters": {"type": "gt", "key": "a", "value": "b"}}, "filters.value"),
+        ({"filters": {"type": "in", "key": "a", "value": "b"}}, "filters.value"),
+        (
+            {"filters": {"type": "and", "filters": [{"type": "eq", "key": "a", "value": ["b"]}]}},
+            "filters.filters[0].value",
+        ),
+        ({"max_num_results": 51}, "max_num_results"),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_refused_by_its_field(library, facts, fields, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        library.vector_stores.search(facts[0], **{"query": "a", **fields})
+
+    assert refused.value.param == param
+
+
+def test_files_for_other_purposes_and_bad_sizes_are_refused(library, facts):
+    batch = upload(library, "a.jsonl", b"{}", purpose="batch")
+    static = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 51}
+
+    with pytest.raises(openai.BadRequestError, match="for `batch`"):
+        library.vector_stores.files.create(facts[0], file_id=batch)
+    with pytest.raises(openai.BadRequestError, match="0 to 50"):
+        library.vector_stores.files.create(
+            facts[0],
+            file_id=facts[1]["people.csv"],
+            chunking_strategy={"type": "static", "static": static},
+        )
+
+
+def test_a_server_without_a_model_for_embeddings_says_so(client):
+    with pytest.raises(openai.APIStatusError, match="add a GGUF file") as refused:
+        client.vector_stores.create()
+
+    assert refused.value.status_code == 501
+
+
+def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
+    text = "".join(f"Line {number} of a text that is not short.\n" for number in range(400))
+    flags = ("--model", str(minilm_file))
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(serve(tmp_path, *flags))
+        client = openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+        file_id = upload(client, "a.txt", text.encode())
+        store = client.vector_stores.create(
+            file_ids=[file_id],
+            chunking_strategy={
+                "type": "static",
+                "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 10},
+            },
+        )
+        time.sleep(0.2)
+        assert client.vector_stores.retrieve(store.id).status == "in_progress"
+        served.process.kill()
+        served.process.wait()
+        served = stack.enter_context(serve(tmp_path, *flags))
+        client = openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0)
+
+        after = wait(client, store.id)
+
+        assert after.file_counts.completed == 1
+        content = client.vector_stores.files.content(file_id, vector_store_id=store.id)
+        assert content.data[0].text == text
+        found = client.vector_stores.search(store.id, query="Line 377", max_num_results=50).data
+        texts = [hit.content[0].text for hit in found]
+        assert "Line 377 " in texts[0]
+        assert len(texts) == len(set(texts))
