@@ -185,6 +185,9 @@ def idle(name: str) -> Status:
         sequences=0,
         computed_tokens=0,
         busy_s=0.0,
+        placed_tokens=0,
+        cached_tokens=0,
+        generated_tokens=0,
     )
 
 

@@ -33,7 +33,7 @@ class ApiServer:
             date_header=False,  # ours are dated by the envelope, relayed ones by their upstream
             timeout_graceful_shutdown=settings.shutdown_grace_s,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config, app.stop)
 
     def stop(self) -> None:
         """Take no more connections; running answers get their grace period."""
@@ -59,3 +59,16 @@ class ApiServer:
                 task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=ENDING_S)
+
+
+class _Server(uvicorn.Server):
+    """Says that it begins to stop, before it waits for what is still being answered."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, after those who never come to an end by themselves have been told."""
+        self._on_stop()
+        await super().shutdown(sockets)

@@ -27,6 +27,7 @@ from llm_backend.contract.request import Handler
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.batches import batch_jobs
 from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.recent_errors import RecentErrors
 from llm_backend.controllers.responses.background_worker import ResponseWorker
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.mcp import McpKind
@@ -34,6 +35,7 @@ from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets import Sockets
+from llm_backend.controllers.status import StatusBoard
 from llm_backend.controllers.vector_stores.embedders import Embedders
 from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
 from llm_backend.controllers.vector_stores.library import Library
@@ -112,6 +114,11 @@ class App:
         self._settings = settings
         self._shared = shared
         self._answer: ASGIApp | None = None
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """The server begins to stop: what would go on without an end is ended."""
+        self._stopping.set()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -125,7 +132,8 @@ class App:
         )
         async with AsyncExitStack() as stack:
             with _start_translated():
-                self._answer = await stack.enter_async_context(_answering(settings, shared))
+                answering = _answering(settings, shared, self._stopping)
+                self._answer = await stack.enter_async_context(answering)
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,7 +204,9 @@ async def opened_administration(settings: Settings) -> AsyncIterator[Administrat
 
 
 @asynccontextmanager
-async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[ASGIApp]:
+async def _answering(
+    settings: Settings, shared: Path | None, stopping: asyncio.Event
+) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators; they are closed in the reverse order."""
     served = served_models(settings)
     check_moderation_model(settings, served)
@@ -253,16 +263,19 @@ async def _answering(settings: Settings, shared: Path | None) -> AsyncIterator[A
             batches=batches,
             background=BackgroundResponses(Background(database, jobs)),
             metrics=metrics,
+            status=StatusBoard(local, stopping, has_upstream=upstream is not None),
+            recent_errors=RecentErrors(),
             administration=administration,
             keyring=keyring,
             document=document.text,
+            operations=document.operations,
             upstream=upstream,
         )
         validators = Validators(document)
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARMED))
         stack.callback(warming.cancel)
         contracted = _contracted(document, validators, services)
-        kinds = _job_kinds(services, AccessLog(contracted, metrics))
+        kinds = _job_kinds(services, AccessLog(contracted, metrics, services.recent_errors))
         await stack.enter_async_context(jobs.running(kinds))
         yield _guarded(contracted, services, tracing)
 
@@ -461,7 +474,7 @@ def _guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASG
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    app = AccessLog(CutOff(app), services.metrics)
+    app = AccessLog(CutOff(app), services.metrics, services.recent_errors)
     if tracing is None:
         return app
     from llm_backend.tracing import Traced

@@ -5,12 +5,14 @@ a line and a count per answer.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from secrets import token_hex
+from typing import Any
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_backend.controllers.recent_errors import AnsweredError, RecentErrors
 from llm_backend.errors import ApiError, Forbidden, Overloaded, error_body
 from llm_backend.sse import encode
 from llm_backend.telemetry import Metrics
@@ -85,11 +87,13 @@ class CutOff:
 
 
 class AccessLog:
-    """Logs and counts every answer at its end, by operation; never what was said in it."""
+    """Logs and counts every answer at its end, by operation; never what was said in it. Errors are
+    remembered for those who were answered them."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, recent_errors: RecentErrors) -> None:
         self._app = app
         self._metrics = metrics
+        self._recent_errors = recent_errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -115,10 +119,26 @@ class AccessLog:
         operation = state.get("operation_id") or "none"
         self._metrics.requests.labels(operation, str(status)).inc()
         self._metrics.seconds.labels(operation).observe(seconds)
+        if (error := state.get("error")) is not None and "caller" in state:
+            self._remember(state, operation, error)
         level = logging.ERROR if status >= 500 and status != 501 else logging.INFO
         if log.isEnabledFor(level):
             told = {"operation": operation, "status": status, "ms": round(seconds * 1e3, 1)}
             log.log(level, "answered", extra={**told, "request_id": state.get("request_id")})
+
+    def _remember(self, state: Mapping[str, Any], operation: str, error: ApiError) -> None:
+        """An error that a known caller was answered, in the stream too if it had begun."""
+        self._recent_errors.add(
+            AnsweredError(
+                at=int(time.time()),
+                request_id=state["request_id"],
+                operation=operation,
+                status=error.status,
+                code=error.code,
+                message=error.message,
+                key_id=state["caller"].key_id,
+            )
+        )
 
 
 def _host(scope: Scope) -> str:

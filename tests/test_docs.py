@@ -80,7 +80,7 @@ def test_the_operations_command_prints_every_operation_as_json():
 
     assert len(rows) >= 281
     assert all(
-        set(row) == {"operationId", "method", "path", "tag", "answered", "controller"}
+        set(row) == {"operationId", "method", "path", "tag", "summary", "answered", "controller"}
         and row["answered"] in ("local", "upstream", "unsupported")
         for row in rows
     )

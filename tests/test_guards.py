@@ -7,6 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from llm_backend.controllers.recent_errors import RecentErrors
 from llm_backend.guards import AccessLog, HostGuard
 from llm_backend.settings import load_settings
 from llm_backend.telemetry import Metrics
@@ -50,7 +51,7 @@ async def broken(scope, receive, send):
 def test_an_answer_is_counted_and_logged_without_its_words(caplog):
     metrics = Metrics()
     with caplog.at_level(logging.INFO, logger="llm_backend.guards"):
-        TestClient(AccessLog(broken, metrics)).get("/?key=secret")
+        TestClient(AccessLog(broken, metrics, RecentErrors())).get("/?key=secret")
 
     text = metrics.render().decode()
     assert 'llm_backend_requests_total{operation="listModels",status="503"} 1.0' in text

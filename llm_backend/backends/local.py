@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,12 +39,21 @@ from llm_backend.engine.messages import (
     Ranked,
 )
 
-__all__ = ["Answer", "LocalModel", "Observe"]
+__all__ = ["Answer", "LocalModel", "Observe", "Rendered"]
 
 log = logging.getLogger(__name__)
 
 
 _PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking documents"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A chat's prompt, as text and as the tokens that the model reads."""
+
+    text: str
+    tokens: Sequence[int]
+
 
 Observe = Callable[[str, Usage], None]
 """Is told the model and the usage of every answer that has ended."""
@@ -122,9 +131,28 @@ class LocalModel:
 
     async def prompt_tokens(self, request: Chat) -> int:
         """How many tokens a chat's prompt has."""
+        return len((await self.rendered(request)).tokens)
+
+    async def rendered(self, request: Chat) -> Rendered:
+        """A chat as the model reads it."""
         prompt = await self._prompt(request)
         with _translated(prompt="messages"):
-            return len(await self.engine.tokenize(prompt.text, add_bos=prompt.add_bos))
+            tokens = await self.engine.tokenize(
+                prompt.text, cuts=prompt.cuts, add_bos=prompt.add_bos
+            )
+        return Rendered(text=prompt.text, tokens=tokens)
+
+    async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
+        """The tokens of a text; `parse_special` takes names of control tokens for those."""
+        with _translated():
+            await self.engine.ready()
+            return await self.engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens."""
+        with _translated():
+            await self.engine.ready()
+            return await self.engine.detokenize(list(tokens))
 
     async def complete(self, request: TextPrompt) -> "Answer":
         """Admits a prompt; text in it is text, even where it looks like a special token. An empty

@@ -63,15 +63,16 @@ def _extended(document: dict[str, Json], extensions: Mapping[str, Json]) -> dict
     named = {tag["name"] for tag in document["tags"]}
     used = [o["tags"][0] for _, _, o in _each_operation(document)]
     document["tags"] += [{"name": tag} for tag in dict.fromkeys(used) if tag not in named]
-    _join(document["paths"], extensions["paths"])
+    for path, item in extensions["paths"].items():
+        _join(document["paths"].setdefault(path, {}), item, f" of {path}")
     for kind, components in extensions.get("components", {}).items():
         _join(document["components"].setdefault(kind, {}), components)
     return document
 
 
-def _join(ours: dict[str, Json], theirs: Mapping[str, Json]) -> None:
+def _join(ours: dict[str, Json], theirs: Mapping[str, Json], place: str = "") -> None:
     if collisions := ours.keys() & theirs.keys():
-        raise ContractError(f"extensions.yaml redefines {', '.join(sorted(collisions))}.")
+        raise ContractError(f"extensions.yaml redefines {', '.join(sorted(collisions))}{place}.")
     ours.update(theirs)
 
 

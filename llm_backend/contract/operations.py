@@ -59,6 +59,7 @@ def as_json(operations: Operations) -> list[dict[str, str | None]]:
             "method": operation.method,
             "path": operation.path,
             "tag": operation.tag,
+            "summary": operation.summary,
             "answered": operation.answered,
             "controller": operation.controller,
         }

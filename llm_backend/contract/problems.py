@@ -29,7 +29,9 @@ def add_error_handlers(app: Any, operations: Operations) -> None:
     from connexion.exceptions import ProblemException
 
     async def render(request: Any, error: Exception) -> Any:
-        response = _rendered(request.scope["state"]["request_id"], error)
+        state = request.scope["state"]
+        state["error"] = told = api_error_of(error)  # for who stands in front
+        response = _rendered(state["request_id"], error, told)
         if response.status_code == 405:
             methods = _allowed(operations, request.scope["path"])
             response.headers["Allow"] = methods or getattr(error, "headers", {}).get("Allow", "")
@@ -52,10 +54,9 @@ def api_error_of(error: Exception) -> ApiError:
     return Internal("The server met an error of its own; its log has it under the request id.")
 
 
-def _rendered(request_id: str, error: Exception) -> Any:
+def _rendered(request_id: str, error: Exception, told: ApiError) -> Any:
     from connexion.lifecycle import ConnexionResponse
 
-    told = api_error_of(error)
     about = {"request_id": request_id, "status": told.status, "code": told.code}
     if isinstance(told, Internal):
         _log.error("request_failed", exc_info=error, extra=about)

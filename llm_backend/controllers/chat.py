@@ -25,7 +25,7 @@ from llm_backend.controllers.streaming import event_stream, unless_gone
 from llm_backend.controllers.structured import structure_from
 from llm_backend.sse import encode
 
-__all__ = ["create_chat_completion"]
+__all__ = ["complete_chat", "create_chat_completion"]
 
 Json = dict[str, Any]
 
@@ -37,14 +37,27 @@ async def create_chat_completion(services: Services, request: Request) -> Respon
 
 async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
+    turn, answer = await _admitted(services, request, model)
+    if body.get("stream"):
+        return await event_stream(turn.events(answer))
+    return JsonResponse(await unless_gone(request, turn.completion(answer)))
+
+
+async def complete_chat(services: Services, request: Request, model: LocalModel) -> Json:
+    """The whole completion of a chat by a local model."""
+    turn, answer = await _admitted(services, request, model)
+    return await unless_gone(request, turn.completion(answer))
+
+
+async def _admitted(
+    services: Services, request: Request, model: LocalModel
+) -> tuple["_Turn", Answer]:
+    body = request.body
     structure = await structure_from(body)
     limit = services.settings.choices_limit
     chat = chat_from(model.filled(body), choices_limit=limit, grammar=structure.grammar)
     turn = _Turn(services, body, chat, structure.schema)
-    answer = await unless_gone(request, model.chat(chat))
-    if body.get("stream"):
-        return await event_stream(turn.events(answer))
-    return JsonResponse(await unless_gone(request, turn.completion(answer)))
+    return turn, await unless_gone(request, model.chat(chat))
 
 
 class _Turn:

@@ -9,7 +9,7 @@ from llm_backend.controllers.render import model_object
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Forbidden
 
-__all__ = ["delete_model", "list_models", "retrieve_model"]
+__all__ = ["delete_model", "list_models", "post_models", "retrieve_model"]
 
 
 async def list_models(services: Services, request: Request) -> Response:
@@ -17,6 +17,11 @@ async def list_models(services: Services, request: Request) -> Response:
     own = [model_object(card) for card in services.registry.local_cards()]
     others = await services.registry.upstream_models()
     return JsonResponse({"object": "list", "data": [*own, *others]})
+
+
+async def post_models(services: Services, request: Request) -> Response:
+    """`POST /models`: the same, for clients that post whatever they want."""
+    return await list_models(services, request)
 
 
 async def retrieve_model(services: Services, request: Request) -> Response:

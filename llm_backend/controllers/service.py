@@ -1,28 +1,41 @@
 """The server's own operations: health, readiness, metrics, and the document it answers by."""
 
-import asyncio
+from typing import Any
 
-import msgspec
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
+from llm_backend import __version__
 from llm_backend.backends.local import LocalModel
+from llm_backend.contract import as_json
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.services import Services
+from llm_backend.controllers.status import engine_states
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.engine import EngineDown
 from llm_backend.errors import Overloaded
 from llm_backend.store import check_schema
 
-__all__ = ["get_health", "get_metrics", "get_openapi_document", "get_readiness"]
+__all__ = [
+    "get_health",
+    "get_info",
+    "get_metrics",
+    "get_openapi_document",
+    "get_ping",
+    "get_readiness",
+    "list_operations",
+]
 
 RETRY_AFTER_S = 2.0
-ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; scrapers wait ten seconds
 
 
 async def get_health(services: Services, request: Request) -> Response:
     """`GET /healthz`: the process is alive."""
     return JsonResponse({"status": "ok"})
+
+
+async def get_ping(services: Services, request: Request) -> Response:
+    """`GET /ping`: pong."""
+    return PlainTextResponse("pong")
 
 
 async def get_readiness(services: Services, request: Request) -> Response:
@@ -39,8 +52,27 @@ async def get_readiness(services: Services, request: Request) -> Response:
 
 async def get_metrics(services: Services, request: Request) -> Response:
     """`GET /metrics`: in the text format of Prometheus."""
-    services.metrics.engines.tell(await _engine_states(services))
+    services.metrics.engines.tell(await engine_states(services.registry.local))
     return Response(services.metrics.render(), media_type=services.metrics.media_type)
+
+
+async def get_info(services: Services, request: Request) -> Response:
+    """`GET /v1/info`: which server this is, and what it serves."""
+    return JsonResponse(
+        {
+            "object": "info",
+            "name": "llm-backend",
+            "version": __version__,
+            "models": [_model_info(model) for model in services.registry.local],
+            "has_upstream": services.upstream is not None,
+            "stores_chats": services.settings.store_chats,
+        }
+    )
+
+
+async def list_operations(services: Services, request: Request) -> Response:
+    """`GET /v1/operations`: who answers each operation of the document."""
+    return JsonResponse({"object": "list", "data": as_json(services.operations)})
 
 
 async def get_openapi_document(services: Services, request: Request) -> Response:
@@ -48,17 +80,20 @@ async def get_openapi_document(services: Services, request: Request) -> Response
     return Response(services.document(), media_type="application/json")
 
 
-async def _engine_states(services: Services) -> dict[str, dict[str, float]]:
-    """What the engines that answer in time say of themselves, by model."""
-    models = list(services.registry.local)
-    states = await asyncio.gather(*(_engine_state(model) for model in models))
-    return {model.card.id: state for model, state in zip(models, states, strict=True) if state}
-
-
-async def _engine_state(model: LocalModel) -> dict[str, float] | None:
-    try:
-        async with asyncio.timeout(ENGINE_ANSWERS_S):
-            status = await model.engine.status()
-    except (TimeoutError, EngineDown):  # that it is missing tells it
-        return None
-    return {name: value for name, value in msgspec.structs.asdict(status).items() if name != "id"}
+def _model_info(model: LocalModel) -> dict[str, Any]:
+    """What a model's file says; only its name and state before it was loaded."""
+    told = {"id": model.card.id, "state": str(model.engine.state)}
+    info = model.engine.info
+    if info is None:
+        return told
+    return {
+        **told,
+        "kind": info.kind.value,
+        "architecture": info.architecture,
+        "description": info.description,
+        "parameters": info.parameters,
+        "size_bytes": info.size_bytes,
+        "vocabulary_size": info.vocabulary_size,
+        "context_tokens": info.context_tokens,
+        "slots": info.slots,
+    }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llm_backend.access import Keyring
 from llm_backend.backends.registry import Registry
+from llm_backend.contract import Operations
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
@@ -16,6 +17,10 @@ from llm_backend.settings import Settings
 from llm_backend.store import Batches, Database, Files, Jobs, Uploads
 from llm_backend.store.administration import Administration
 from llm_backend.telemetry import Metrics
+
+if TYPE_CHECKING:  # modules of controllers, which import this one
+    from llm_backend.controllers.recent_errors import RecentErrors
+    from llm_backend.controllers.status import StatusBoard
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
     from llm_backend.backends.upstreams.pool import Upstreams
@@ -41,7 +46,10 @@ class Services:
     batches: Batches
     server_tools: ServerTools
     metrics: Metrics
+    status: "StatusBoard"
+    recent_errors: "RecentErrors"
     administration: Administration
     keyring: Keyring
     document: Callable[[], bytes]
+    operations: Operations
     upstream: "Upstreams | None" = None

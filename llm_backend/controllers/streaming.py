@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 import orjson
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from llm_backend.contract.request import Request
 from llm_backend.errors import ApiError, ClientGone, Internal, error_body
@@ -42,35 +43,54 @@ async def event_stream(
     anything was sent.
     """
     first = await anext(chunks, None)
-    return StreamingResponse(
-        _events(first, chunks, ending, failure),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
-    )
+    return _EventStream(first, chunks, ending, failure)
 
 
-async def _events(
-    first: Chunk | None,
-    chunks: AsyncGenerator[Chunk, None],
-    ending: bytes,
-    failure: Callable[[ApiError], bytes],
-) -> AsyncGenerator[bytes, None]:
-    async with aclosing(chunks):
-        try:
-            if first is not None:
-                yield _encoded(first)
-            async for chunk in chunks:
-                yield _encoded(chunk)
-        except ApiError as error:
-            log.warning("stream_failed", extra={"code": error.code, "status": error.status})
-            yield failure(error)
-            return
-        except Exception:  # the error renderer of streams: a bug must not look like an end
-            log.exception("stream_failed")
-            message = "The server failed in the middle of the answer; its log says why."
-            yield failure(Internal(message))
-            return
-    yield ending
+class _EventStream(StreamingResponse):
+    """The events; an error among them is left in the request's state, for who stands in front."""
+
+    def __init__(
+        self,
+        first: Chunk | None,
+        chunks: AsyncGenerator[Chunk, None],
+        ending: bytes,
+        failure: Callable[[ApiError], bytes],
+    ) -> None:
+        super().__init__(
+            self._events(first, chunks, ending),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+        )
+        self._failure = failure
+        self._state: MutableMapping[str, Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._state = scope.setdefault("state", {})
+        await super().__call__(scope, receive, send)
+
+    async def _events(
+        self, first: Chunk | None, chunks: AsyncGenerator[Chunk, None], ending: bytes
+    ) -> AsyncGenerator[bytes, None]:
+        async with aclosing(chunks):
+            try:
+                if first is not None:
+                    yield _encoded(first)
+                async for chunk in chunks:
+                    yield _encoded(chunk)
+            except ApiError as error:
+                log.warning("stream_failed", extra={"code": error.code, "status": error.status})
+                yield self._failed(error)
+                return
+            except Exception:  # the error renderer of streams: a bug must not look like an end
+                log.exception("stream_failed")
+                message = "The server failed in the middle of the answer; its log says why."
+                yield self._failed(Internal(message))
+                return
+        yield ending
+
+    def _failed(self, error: ApiError) -> bytes:
+        self._state["error"] = error
+        return self._failure(error)
 
 
 def _encoded(chunk: Chunk) -> bytes:

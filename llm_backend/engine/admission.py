@@ -5,12 +5,20 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 from itertools import pairwise
 
-from llm_backend.engine.messages import Failure, Generate, Start
+from llm_backend.engine.messages import Failure, Generate, Start, Tokenize
 from llm_backend.engine.model import Vocabulary
 from llm_backend.engine.refusal import Refused
 from llm_backend.engine.sampling.bounds import check_sampling
 
-__all__ = ["Bounds", "Prompt", "Refused", "answers_wanted", "check_tokens", "tokens_beyond"]
+__all__ = [
+    "Bounds",
+    "Prompt",
+    "Refused",
+    "answers_wanted",
+    "check_tokens",
+    "text_tokens",
+    "tokens_beyond",
+]
 
 _PART = 32_768  # characters of a long text whose tokens are counted at once
 _TOKEN_CHARACTERS = 8  # more than a token has on average in any language
@@ -156,7 +164,7 @@ def _tokens(command: Generate, vocabulary: Vocabulary) -> list[int]:
     if command.suffix is not None:
         return _with_hole(command, command.suffix, vocabulary)
     if isinstance(command.prompt, str):
-        tokens = _text_tokens(command.prompt, command, vocabulary)
+        tokens = text_tokens(command.prompt, command, vocabulary)
     else:
         tokens = list(command.prompt)
         check_tokens(tokens, vocabulary.size, "prompt")
@@ -165,7 +173,7 @@ def _tokens(command: Generate, vocabulary: Vocabulary) -> list[int]:
     return tokens
 
 
-def _text_tokens(text: str, command: Generate, vocabulary: Vocabulary) -> list[int]:
+def text_tokens(text: str, command: Generate | Tokenize, vocabulary: Vocabulary) -> list[int]:
     """The tokens of each piece between two cuts, after the begin token if it is wanted."""
     first, *others = [text[start:end] for start, end in pairwise([0, *command.cuts, len(text)])]
     tokens = vocabulary.prompt_tokens(

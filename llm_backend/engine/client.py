@@ -1,7 +1,7 @@
 """The API process's side of an engine: submit and cancel in, deltas out."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -117,11 +117,20 @@ class Engine:
         return _answer(await self._ask(command), Ranked)
 
     async def tokenize(
-        self, text: str, *, parse_special: bool = True, add_bos: bool = False
+        self,
+        text: str,
+        *,
+        cuts: Sequence[int] = (),
+        parse_special: bool = True,
+        add_bos: bool = False,
     ) -> list[int]:
-        """The tokens of a text."""
+        """The tokens of a text, none of them across a cut."""
         command = Tokenize(
-            id=self._next_id(), text=text, parse_special=parse_special, add_bos=add_bos
+            id=self._next_id(),
+            text=text,
+            cuts=list(cuts),
+            parse_special=parse_special,
+            add_bos=add_bos,
         )
         return _answer(await self._ask(command), Tokenized).tokens
 

@@ -237,6 +237,8 @@ class Generator:
 
     def _place(self, admitted: Admitted) -> None:
         sequence, placement = admitted.sequence, admitted.placement
+        self.statistics.placed_tokens += len(sequence.tokens)
+        self.statistics.cached_tokens += placement.keep
         for copy in placement.copies:
             self._model.copy(copy.source, copy.target)
             if self._drafter is not None:
@@ -319,6 +321,7 @@ class Generator:
     def _advance(self, answer: Answer, rows: list[Row], draft: tuple[int, ...]) -> int:
         """Go on with an answer; gives how many tokens of its draft came next."""
         request, kept = self._requests[answer.sequence.request], 0
+        length = len(answer.sequence.tokens)
         try:
             if answer.sequence.is_full:
                 delta = answer.end_at_prompt()
@@ -331,6 +334,7 @@ class Generator:
             self._fail(request, Failure.INVALID, str(error), "grammar")
             return 0
         self._scheduler.keep(answer.sequence, draft[:kept])
+        self.statistics.generated_tokens += len(answer.sequence.tokens) - length
         self._show(request, delta)
         if answer.is_finished:
             self._retire(request, answer)

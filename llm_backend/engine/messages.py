@@ -248,10 +248,11 @@ class Rank(_Message, frozen=True, kw_only=True):
 
 
 class Tokenize(_Message, frozen=True, kw_only=True):
-    """The tokens of a text."""
+    """The tokens of a text; none reaches across `cuts`, as in `Generate`."""
 
     id: str
     text: str
+    cuts: list[int] = []
     parse_special: bool = True
     add_bos: bool = False
 
@@ -406,7 +407,8 @@ class Status(_Message, frozen=True, kw_only=True):
     """The answer to `Probe`: what is going on, and sums since the worker was started.
 
     `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
-    of a batch. `busy_s` is the time spent in turns, without rests.
+    of a batch. `busy_s` is the time spent in turns, without rests. Of `placed_tokens`, those of
+    texts that got a slot, `cached_tokens` were in cells already; `generated_tokens` were chosen.
     """
 
     id: str
@@ -417,6 +419,9 @@ class Status(_Message, frozen=True, kw_only=True):
     sequences: int
     computed_tokens: int
     busy_s: float
+    placed_tokens: int
+    cached_tokens: int
+    generated_tokens: int
 
 
 class Failed(_Message, frozen=True, kw_only=True):

@@ -7,12 +7,19 @@ __all__ = ["Statistics"]
 
 @dataclass(kw_only=True)
 class Statistics:
-    """What was computed since the worker started; `busy_s` is the time spent in turns."""
+    """What was computed since the worker started; `busy_s` is the time spent in turns.
+
+    Of the tokens of texts that got a slot (`placed_tokens`), `cached_tokens` were in cells already;
+    `generated_tokens` were chosen.
+    """
 
     passes: int = 0
     sequences: int = 0
     computed_tokens: int = 0
     busy_s: float = 0.0
+    placed_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
 
     def count(self, *, sequences: int, tokens: int) -> None:
         """A pass worked on so many sequences and tokens."""

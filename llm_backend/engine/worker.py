@@ -15,7 +15,7 @@ import time
 from collections import defaultdict, deque
 
 from llm_backend.engine.address import Address
-from llm_backend.engine.admission import Refused, check_tokens
+from llm_backend.engine.admission import Refused, check_tokens, text_tokens
 from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.embedder import Embedder
 from llm_backend.engine.generator import Generator
@@ -129,9 +129,7 @@ class Worker:
                 _log.warning("engine.command_refused", extra={"command": type(command).__name__})
 
     def _tokenized(self, command: Tokenize) -> Tokenized:
-        tokens = self._model.vocabulary.prompt_tokens(
-            command.text, parse_special=command.parse_special, add_bos=command.add_bos
-        )
+        tokens = text_tokens(command.text, command, self._model.vocabulary)
         return Tokenized(id=command.id, tokens=tokens)
 
     def _detokenized(self, command: Detokenize) -> Detokenized:

@@ -144,7 +144,7 @@ def test_sources_in_step_compile(tmp_path: Path):
         ({"operations": "{}"}, "does not say who answers listThings"),
         ({"operations": "{listThings: upstream, more: upstream}"}, "names more"),
         ({"overlay": "actions: []"}, "no summary for listThings"),
-        ({"extensions": "{tags: [], paths: {/things: {}}}"}, "redefines /things"),
+        ({"extensions": "{tags: [], paths: {/things: {get: {}}}}"}, "redefines get of /things"),
         (
             {"extensions": "{tags: [], paths: {/x: {$ref: '#/components/schemas/No'}}}"},
             "refers to #/components/schemas/No",

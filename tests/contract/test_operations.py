@@ -74,12 +74,13 @@ def test_functions_are_named_like_operations(document: Document):
 def test_the_table_is_told_to_programs(document: Document):
     rows = {row["operationId"]: row for row in as_json(document.operations)}
 
-    assert len(rows) == 286
+    assert len(rows) == 296
     assert rows["createChatCompletion"] == {
         "operationId": "createChatCompletion",
         "method": "POST",
         "path": "/chat/completions",
         "tag": "Chat",
+        "summary": "Create a chat completion",
         "answered": "local",
         "controller": "chat",
     }

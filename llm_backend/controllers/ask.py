@@ -1,0 +1,49 @@
+"""One question by GET, for shells and old clients."""
+
+from dataclasses import replace
+
+from starlette.responses import PlainTextResponse, Response
+
+from llm_backend import errors
+from llm_backend.backends.local import LocalModel
+from llm_backend.contract.request import Request
+from llm_backend.controllers.chat import complete_chat, create_chat_completion
+from llm_backend.controllers.services import Services
+
+__all__ = ["ask_chat"]
+
+
+async def ask_chat(services: Services, request: Request) -> Response:
+    """`GET /chat/ask`: the answer as text, or as the events of a streamed chat."""
+    _refuse_other_sites(request)
+    query = request.query
+    model = _model(services, query.get("model"))
+    body = {
+        "model": query.get("model", model.card.id),
+        "messages": [{"role": "user", "content": query["question"]}],
+        "stream": bool(query.get("stream")),
+    }
+    asked = replace(request, body=body)
+    if body["stream"]:
+        return await create_chat_completion(services, asked)
+    completion = await complete_chat(services, asked, model)
+    return PlainTextResponse(completion["choices"][0]["message"]["content"] or "")
+
+
+def _model(services: Services, name: str | None) -> LocalModel:
+    """The model that was named, or the first; raises for one that is not here."""
+    first = next(iter(services.registry.local), None)
+    model = first if name is None else services.registry.for_model(name)
+    if model is None:
+        raise errors.InvalidRequest(
+            "Only models of this server answer here; ask others by POST /v1/chat/completions.",
+            param="model",
+        )
+    return model
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """A page of somebody else's cannot read what it makes a browser ask, but it costs: browsers say
+    that it is somebody else's."""
+    if request.http.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise errors.Forbidden("Pages of other sites do not ask here; use POST from your own.")

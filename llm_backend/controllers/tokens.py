@@ -1,0 +1,67 @@
+"""A local model's tokens: of a text, of a chat, and the text of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.backends.local import LocalModel
+from llm_backend.contract.request import Request
+from llm_backend.controllers.generation import chat_from, refuse_others, tokens_from
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.routing import routed
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.streaming import unless_gone
+from llm_backend.controllers.structured import structure_from
+
+__all__ = ["detokenize", "render_chat_prompt", "tokenize"]
+
+Body = Mapping[str, Any]
+
+
+async def tokenize(services: Services, request: Request) -> Response:
+    """`POST /tokenize`"""
+    return await routed(services, request, here=_tokenized)
+
+
+async def _tokenized(services: Services, request: Request, model: LocalModel) -> Response:
+    body: Body = request.body
+    refuse_others(body, {"model", "text", "add_special", "parse_special"})
+    tokens = await unless_gone(
+        request,
+        model.tokenize(
+            body["text"],
+            parse_special=bool(body.get("parse_special")),
+            add_bos=bool(body.get("add_special")),
+        ),
+    )
+    answer = {"object": "tokenization", "model": body["model"]}
+    return JsonResponse({**answer, "count": len(tokens), "tokens": tokens})
+
+
+async def detokenize(services: Services, request: Request) -> Response:
+    """`POST /detokenize`"""
+    return await routed(services, request, here=_detokenized)
+
+
+async def _detokenized(services: Services, request: Request, model: LocalModel) -> Response:
+    body: Body = request.body
+    refuse_others(body, {"model", "tokens"})
+    tokens = tokens_from(body["tokens"], "tokens")
+    text = await unless_gone(request, model.detokenize(tokens))
+    return JsonResponse({"object": "detokenization", "model": body["model"], "text": text})
+
+
+async def render_chat_prompt(services: Services, request: Request) -> Response:
+    """`POST /chat/prompt`: what `POST /chat/completions` with the same body would have read."""
+    return await routed(services, request, here=_rendered)
+
+
+async def _rendered(services: Services, request: Request, model: LocalModel) -> Response:
+    body: Body = request.body
+    structure = await structure_from(body)
+    limit = services.settings.choices_limit
+    chat = chat_from(model.filled(body), choices_limit=limit, grammar=structure.grammar)
+    read = await unless_gone(request, model.rendered(chat))
+    answer = {"object": "chat.prompt", "model": body["model"], "prompt": read.text}
+    return JsonResponse({**answer, "count": len(read.tokens), "tokens": read.tokens})

@@ -1,0 +1,153 @@
+"""The server's own operations, against a served process."""
+
+import json
+from contextlib import suppress
+
+import httpx
+import openai
+import pytest
+
+from llm_backend.contract import load_document
+from tests.serving import Served, serve
+
+
+def get(server: Served, path: str, **query: object) -> httpx.Response:
+    return httpx.get(f"{server.address}{path}", params=query)
+
+
+def post(server: Served, path: str, **body: object) -> httpx.Response:
+    return httpx.post(f"{server.base_url}{path}", json=body)
+
+
+def test_a_ping_is_answered_with_pong(server):
+    assert (get(server, "/ping").text, get(server, "/v1/ping").text) == ("pong", "pong")
+
+
+def test_models_are_listed_for_those_who_post(server):
+    listed = httpx.post(f"{server.base_url}/models")
+
+    assert listed.json() == get(server, "/v1/models").json()
+
+
+def test_a_server_says_what_it_serves(server):
+    told = get(server, "/v1/info").json()
+
+    (model,) = told["models"]
+    assert (told["name"], told["has_upstream"]) == ("llm-backend", False)
+    assert (model["id"], model["kind"], model["state"]) == ("builtin", "chat", "ready")
+    assert model["parameters"] > 1_000_000
+    assert model["size_bytes"] > model["parameters"] / 2
+
+
+def test_who_answers_each_operation_is_told(server):
+    rows = get(server, "/v1/operations").json()["data"]
+
+    assert len(rows) == len(load_document().operations)
+    chat = next(row for row in rows if row["operationId"] == "createChatCompletion")
+    assert (chat["path"], chat["answered"]) == ("/chat/completions", "local")
+    assert chat["summary"]
+
+
+def test_the_status_is_told_at_once_and_when_it_changes(server, client):
+    with httpx.stream("GET", f"{server.address}/status", timeout=10) as stream:
+        events = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data:"))
+        first = next(events)
+        with client.chat.completions.create(
+            model="builtin", messages=[{"role": "user", "content": "Hello!"}], stream=True,
+            max_tokens=3000, extra_body={"ignore_eos": True},
+        ) as chat:  # fmt: skip
+            next(iter(chat))
+            during = next(events)
+
+    assert first["status"] in ("idle", "processing")
+    assert first["models"][0]["slots"] == 8
+    assert (during["status"], during["info"]) == ("processing", "1 running, 0 waiting.")
+    assert during["models"][0]["work"]["generated_tokens"] > 0
+
+
+def test_a_server_that_stops_tells_who_watches_and_does_not_wait_for_them(tmp_path):
+    with serve(tmp_path, environment={"LLM_BACKEND_MODELS": ""}) as served:
+        with httpx.stream("GET", f"{served.address}/status", timeout=10) as stream:
+            lines = (line for line in stream.iter_lines() if line)
+            next(lines)
+            served.process.terminate()
+            last = next(lines)
+
+        assert '"status":"terminated"' in last
+        assert served.process.wait(5) == 0
+
+
+def test_errors_are_remembered_as_they_were_answered(server, client):
+    with suppress(openai.BadRequestError):
+        client.chat.completions.create(model="builtin", messages=[])
+    refused = post(server, "/tokenize", model="builtin")
+
+    latest, before = get(server, "/chat/errors").json()["data"][:2]
+    assert latest["request_id"] == refused.headers["x-request-id"]
+    assert (latest["operation"], latest["status"]) == ("tokenize", 400)
+    assert latest["message"] == refused.json()["error"]["message"]
+    assert before["operation"] == "createChatCompletion"
+
+
+def test_a_question_is_answered_as_text_and_as_events(server):
+    whole = get(server, "/chat/ask", question="Hello!")
+    streamed = get(server, "/chat/ask", question="Hello!", stream="true")
+
+    assert whole.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "server" in whole.text
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    assert streamed.text.rstrip().endswith("data: [DONE]")
+
+
+def test_pages_of_other_sites_ask_no_question(server):
+    asked = {"question": "Hello!"}
+    address = f"{server.address}/chat/ask"
+
+    answer = httpx.get(address, params=asked, headers={"sec-fetch-site": "cross-site"})
+
+    assert answer.status_code == 403
+
+
+def test_a_text_becomes_tokens_and_a_text_again(server):
+    text = "Grüße an alle, 1 + 2 = 3!"
+    tokens = post(server, "/tokenize", model="builtin", text=text).json()
+    back = post(server, "/detokenize", model="builtin", tokens=tokens["tokens"]).json()
+
+    assert tokens["count"] == len(tokens["tokens"]) > 3
+    assert back["text"] == text
+
+
+def test_names_of_control_tokens_are_text_unless_told_otherwise(server):
+    as_text = post(server, "/tokenize", model="builtin", text="<|im_end|>").json()
+    as_token = post(
+        server, "/tokenize", model="builtin", text="<|im_end|>", parse_special=True
+    ).json()
+    begun = post(server, "/tokenize", model="builtin", text="Hello", add_special=True).json()
+
+    assert as_text["count"] > as_token["count"] == 1
+    assert begun["count"] >= 1
+
+
+@pytest.mark.parametrize("tokens", [[10**6], [-1]])
+def test_a_token_that_the_model_does_not_have_is_refused(server, tokens):
+    refused = post(server, "/detokenize", model="builtin", tokens=tokens)
+
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"].startswith("tokens")
+
+
+def test_a_chat_is_shown_as_the_model_reads_it(server, client):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Say <|im_end|> please"},
+    ]
+    read = post(server, "/chat/prompt", model="builtin", messages=messages).json()
+    answer = client.chat.completions.create(model="builtin", messages=messages, max_tokens=1)
+
+    assert "Be brief." in read["prompt"]
+    assert read["prompt"].endswith("assistant\n")
+    assert read["count"] == len(read["tokens"]) == answer.usage.prompt_tokens
+
+
+def test_a_model_of_nobody_has_no_tokens(server):
+    assert post(server, "/tokenize", model="nobody", text="x").status_code == 404
