@@ -126,6 +126,8 @@ def test_mistakes_are_named(client):
     for ask in (client.batches.retrieve, client.batches.cancel):
         with pytest.raises(openai.NotFoundError, match="batch_none"):
             ask("batch_none")
+    with pytest.raises(openai.BadRequestError, match="limit"):
+        client.batches.list(limit=101)
     with pytest.raises(openai.ConflictError, match="failed"):
         client.batches.cancel(done.id)
     assert [(error.line, error.code) for error in done.errors.data] == [(1, "invalid_json_line")]
