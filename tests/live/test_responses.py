@@ -1,6 +1,7 @@
 """Responses and conversations, driven by the official client."""
 
 import json
+import re
 
 import httpx
 import openai
@@ -96,6 +97,30 @@ def test_a_tool_is_called_and_its_output_answered(client):
     assert call.type == "function_call"
     assert isinstance(json.loads(call.arguments)["city"], str)
     assert said.output_text
+
+
+def test_a_custom_tools_input_follows_its_format(client):
+    form = {"type": "grammar", "syntax": "regex", "definition": '[a-z]{3} "[0-9]{2}"'}
+    tool = {"type": "custom", "name": "run", "description": "Runs a command.", "format": form}
+    choice = {"type": "custom", "name": "run"}
+    with answer(client, "Run it.", tools=[tool], tool_choice=choice, stream=True) as stream:
+        *_, done, _, last = stream
+    (call,) = last.response.output
+    output = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "It ran."}
+    said = answer(client, [output], previous_response_id=last.response.id, tools=[tool])
+
+    assert done.type == "response.custom_tool_call_input.done"
+    assert re.fullmatch(form["definition"], call.input)
+    assert done.input == call.input
+    assert said.status == "completed"
+
+
+def test_a_hosted_tool_is_refused_by_its_name(client):
+    with pytest.raises(openai.BadRequestError) as refused:
+        answer(client, "Hello!", tools=[{"type": "web_search"}])
+
+    assert refused.value.param == "tools[0].type"
+    assert "web_search" in refused.value.message
 
 
 def test_a_text_format_is_kept(client):

@@ -46,6 +46,7 @@ async def answered(
         head,
         include=question.body.get("include") or (),
         annotate=question.tools.annotations,
+        clients=question.clients,
         number=number,
     )
     with named_as_sent():

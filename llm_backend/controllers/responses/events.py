@@ -12,6 +12,8 @@ from typing import Any
 
 from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
 from llm_backend.controllers.render import token_object
+from llm_backend.controllers.responses.client_tools import ClientTool
+from llm_backend.controllers.responses.custom_input import CustomInput
 from llm_backend.controllers.responses.items import new_id, shown_item
 from llm_backend.controllers.responses.server_tools import Begun, Ended, Step, Told
 from llm_backend.errors import ApiError, InvalidRequest
@@ -22,6 +24,10 @@ Json = dict[str, Any]
 Annotate = Callable[[str], Sequence[Json]]
 """The annotations of a message's text."""
 
+NO_TOOLS: Mapping[str, ClientTool] = {}
+ARGUMENTS, CUSTOM_INPUT = "function_call_arguments", "custom_tool_call_input"  # events about them
+CUSTOM_CALL = "custom_tool_call"
+
 
 def _unannotated(text: str) -> Sequence[Json]:
     return ()
@@ -29,11 +35,13 @@ def _unannotated(text: str) -> Sequence[Json]:
 
 @dataclass(kw_only=True)
 class _Open:
-    """The output item that is being said, as it will be shown, and its text so far."""
+    """The output item that is being said, as it will be shown, and its text so far; `input` reads
+    that of a custom tool's call."""
 
     item: Json
     pieces: list[str] = field(default_factory=list)
     logprobs: list[Json] = field(default_factory=list)
+    input: CustomInput | None = None
 
     @property
     def text(self) -> str:
@@ -42,8 +50,9 @@ class _Open:
 
 class ResponseState:
     """One response in the making. `head` holds what does not change: id, creation, what was asked;
-    `include` says what of its items clients see, `annotate` what belongs to a message's text, and
-    `number` how many events of it have been told before.
+    `include` says what of its items clients see, `annotate` what belongs to a message's text,
+    `clients` which tools are the client's by their names in chats, and `number` how many events of
+    it have been told before.
 
     Each method gives the events of what happened, in order, to be sent before the next is called;
     `response` is the object as it stands.
@@ -55,11 +64,13 @@ class ResponseState:
         *,
         include: Sequence[str] = (),
         annotate: Annotate = _unannotated,
+        clients: Mapping[str, ClientTool] = NO_TOOLS,
         number: int = 0,
     ) -> None:
         self._head = head
         self._include = include
         self._annotate = annotate
+        self._clients = clients
         self._status = "in_progress"
         self._output: list[Json] = []
         self._open: _Open | None = None
@@ -201,20 +212,22 @@ class ResponseState:
     def _call(self, call: ToolCall) -> Iterator[Json]:
         if call.id is not None:
             yield from self._close("completed")
-            yield self._add(
-                {
-                    "id": new_id("function_call"),
-                    "type": "function_call",
-                    "status": "in_progress",
-                    "call_id": call.id,
-                    "name": call.name,
-                    "arguments": "",
-                }
-            )
+            yield self._add(_call_item(call, self._clients.get(call.name or "")))
+            assert self._open is not None, "it has just been opened"
+            if self._open.item["type"] == CUSTOM_CALL:
+                self._open.input = CustomInput()
         if call.arguments:
             assert self._open is not None, "a call begins with its id"
-            self._open.pieces.append(call.arguments)
-            yield self._of_item("response.function_call_arguments.delta", delta=call.arguments)
+            yield from self._argue(self._open, call.arguments)
+
+    def _argue(self, opened: _Open, arguments: str) -> Iterator[Json]:
+        """A piece of a call's arguments; of a custom tool's, the text that it adds to the input."""
+        custom = opened.input
+        piece = arguments if custom is None else custom.feed(arguments)
+        if piece:
+            kind = ARGUMENTS if custom is None else CUSTOM_INPUT
+            opened.pieces.append(piece)
+            yield self._of_item(f"response.{kind}.delta", delta=piece)
 
     def _add(self, item: Json) -> Json:
         self._open = _Open(item=item)
@@ -228,9 +241,10 @@ class ResponseState:
         kind, text = opened.item["type"], opened.text
         if kind == "function_call":
             name = opened.item["name"]
-            done = "response.function_call_arguments.done"
-            events = [self._of_item(done, name=name, arguments=text)]
+            events = [self._of_item(f"response.{ARGUMENTS}.done", name=name, arguments=text)]
             opened.item["arguments"] = text
+        elif opened.input is not None:
+            events = self._end_of_input(opened, opened.input)
         elif kind in ("message", "reasoning"):
             events = self._end_of_text(opened, kind, text)
         else:
@@ -248,6 +262,14 @@ class ResponseState:
 
     def _visible(self, item: Json) -> Json:
         return shown_item(item, self._include)
+
+    def _end_of_input(self, opened: _Open, custom: CustomInput) -> list[Json]:
+        events = []
+        if rest := custom.finish():
+            opened.pieces.append(rest)
+            events = [self._of_item(f"response.{CUSTOM_INPUT}.delta", delta=rest)]
+        opened.item["input"] = opened.text
+        return [*events, self._of_item(f"response.{CUSTOM_INPUT}.done", input=opened.text)]
 
     def _end_of_text(self, opened: _Open, kind: str, text: str) -> list[Json]:
         part = _part(kind, text, opened.logprobs)
@@ -286,6 +308,23 @@ class ResponseState:
         event = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
         return event
+
+
+def _call_item(call: ToolCall, tool: ClientTool | None) -> Json:
+    """The item of a call that begins."""
+    is_custom = tool is not None and tool.is_custom
+    kind, content = (CUSTOM_CALL, "input") if is_custom else ("function_call", "arguments")
+    item = {
+        "id": new_id(kind),
+        "type": kind,
+        "status": "in_progress",
+        "call_id": call.id,
+        "name": call.name if tool is None else tool.name,
+        content: "",
+    }
+    if tool is not None and tool.namespace is not None:
+        item["namespace"] = tool.namespace
+    return item
 
 
 def _part(kind: str, text: str, logprobs: list[Json]) -> Json:

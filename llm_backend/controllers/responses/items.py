@@ -4,10 +4,12 @@ A conversation and a response consist of items. Whatever a client sends in short
 in which it is listed later: an id, a status, content in parts. Pure but for the ids it makes up.
 """
 
+import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from llm_backend.controllers.responses.client_tools import INPUT, chat_name
 from llm_backend.controllers.responses.sealed import opened, sealed
 from llm_backend.errors import UnsupportedField
 from llm_backend.store import Page, StoredItem
@@ -159,7 +161,9 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
             case "message":
                 yield {"role": item["role"], "content": _text(item["content"], f"{where}.content")}
             case "function_call":
-                yield _call(item, item["name"], item["arguments"])
+                yield _call(item, item["arguments"])
+            case "custom_tool_call":
+                yield _call(item, json.dumps({INPUT: item["input"]}))
             case "function_call_output" | "custom_tool_call_output":
                 output = item["output"]
                 text = output if isinstance(output, str) else _text(output, f"{where}.output")
@@ -190,7 +194,8 @@ def _readable(part: Item, where: str) -> str:
     )
 
 
-def _call(item: Item, name: str, arguments: str) -> Json:
+def _call(item: Item, arguments: str) -> Json:
+    name = chat_name(item["name"], item.get("namespace"))
     function = {"name": name, "arguments": arguments}
     call = {"id": item["call_id"], "type": "function", "function": function}
     return {"role": "assistant", "tool_calls": [call]}

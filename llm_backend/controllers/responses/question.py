@@ -9,6 +9,7 @@ from llm_backend.backends.base import Chat
 from llm_backend.controllers.answer_schema import AnswerSchema
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.messages import flatten_messages
+from llm_backend.controllers.responses.client_tools import ClientTool
 from llm_backend.controllers.responses.prompts import prompt_messages
 from llm_backend.controllers.responses.refusals import refuse_others
 from llm_backend.controllers.responses.request import (
@@ -17,7 +18,7 @@ from llm_backend.controllers.responses.request import (
     named_as_sent,
 )
 from llm_backend.controllers.responses.server_tools import OpenTools
-from llm_backend.controllers.responses.tools import allowed_names, chat_tools
+from llm_backend.controllers.responses.tools import chat_tools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.structured import structure_from
 
@@ -30,7 +31,8 @@ Json = dict[str, Any]
 class Question:
     """One response's question. `own` are the items of its input, `before` those that it goes on
     from, of all of which so many of the oldest are `left_out`; `first` are messages before them.
-    `schema` is what a whole answer is held against, `allowed_names` what may be called."""
+    `schema` is what a whole answer is held against, `clients` are the tools that the client runs,
+    `allowed_names` what may be called."""
 
     body: Mapping[str, Any]
     first: Sequence[Json]
@@ -39,6 +41,7 @@ class Question:
     chat: Chat
     schema: AnswerSchema | None
     tools: OpenTools
+    clients: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None
     left_out: int = 0
 
@@ -71,10 +74,10 @@ async def asked(
         own = await services.responses.input_items(body.get("input"))
     model = services.registry.for_model(body["model"])
     async with services.server_tools.opened(body, [*before, *own]) as tools:
-        fields, places = chat_tools(body, tools)
-        with named_as_sent(places):
+        chats = chat_tools(body, tools)
+        with named_as_sent(chats.places):
             messages = chat_messages(body, before, own, first=first, readers=tools.readers)
-            asked = chat_body(body, messages, fields)
+            asked = chat_body(body, messages, chats.fields)
             asked = asked if model is None else model.filled(asked)
             structure = await structure_from(asked)
             choices_limit = services.settings.choices_limit
@@ -87,5 +90,6 @@ async def asked(
             chat=chat,
             schema=structure.schema,
             tools=tools,
-            allowed_names=allowed_names(body, tools),
+            clients=chats.clients,
+            allowed_names=chats.allowed_names,
         )

@@ -35,6 +35,7 @@ _NAMES = (
     (r"verbosity\b", "text.verbosity"),
 )
 _TOOL = re.compile(r"tools\[(\d+)\](\.function\b)?")
+_FORMAT = ".parameters.properties.input.pattern"  # of a custom tool, which has no parameters
 
 
 def chat_messages(
@@ -110,7 +111,8 @@ def named_as_sent(places: Sequence[int] = ()) -> Iterator[None]:
 
 def _name(param: str, places: Sequence[int]) -> str:
     if tool := _TOOL.match(param):
-        return f"tools[{places[int(tool[1])]}]{param[tool.end() :]}"
+        rest = param[tool.end() :].replace(_FORMAT, ".format.definition")
+        return f"tools[{places[int(tool[1])]}]{rest}"
     for pattern, name in _NAMES:
         renamed, count = re.subn(rf"^{pattern}", name, param)
         if count:

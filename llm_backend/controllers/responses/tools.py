@@ -1,38 +1,50 @@
 """A response's `tools` and `tool_choice` -> those of the chat that answers it. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from llm_backend.controllers.responses.client_tools import ClientTool, chat_name, client_tools
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.errors import UnsupportedField
 
-__all__ = ["allowed_names", "chat_tools", "shown_tool"]
+__all__ = ["ChatTools", "chat_tools", "shown_tool"]
 
 Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 
-def chat_tools(body: Body, opened: OpenTools) -> tuple[Json, list[int]]:
-    """The chat's fields, and at which place of the response's `tools` each of the chat's stands."""
+@dataclass(frozen=True, kw_only=True)
+class ChatTools:
+    """The chat's `fields` about tools; at which of the response's `places` each of the chat's tools
+    stands; the `clients` own, by the chat's names; and which names may be called in every round,
+    None for all: one that is to be called is to be called once."""
+
+    fields: Json
+    places: Sequence[int]
+    clients: Mapping[str, ClientTool]
+    allowed_names: frozenset[str] | None = None
+
+
+def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
+    """The tools of a response's body; `opened` are those that this server runs."""
     tools: list[Json] = []
     places: list[int] = []
+    clients: dict[str, ClientTool] = {}
     for place, tool in enumerate(body.get("tools") or ()):
-        functions = _functions(tool, place, opened)
+        functions = _functions(tool, place, opened, clients)
         tools += functions
         places += [place] * len(functions)
     choice = body.get("tool_choice")
     if not tools or choice is None:
-        return ({"tools": tools} if tools else {}), places
-    return {"tools": tools, "tool_choice": _choice(choice, opened)}, places
-
-
-def allowed_names(body: Body, opened: OpenTools) -> frozenset[str] | None:
-    """Which functions may be called in every round; None for all. One that is to be called is to
-    be called once."""
-    choice = body.get("tool_choice")
-    if not isinstance(choice, Mapping) or choice["type"] != "allowed_tools":
-        return None
-    return frozenset(name for entry in choice["tools"] for name in _names(entry, opened))
+        fields: Json = {"tools": tools} if tools else {}
+        return ChatTools(fields=fields, places=places, clients=clients)
+    return ChatTools(
+        fields={"tools": tools, "tool_choice": _choice(choice, opened)},
+        places=places,
+        clients=clients,
+        allowed_names=_allowed_names(choice, opened),
+    )
 
 
 def shown_tool(tool: Body) -> Json:
@@ -45,17 +57,14 @@ def shown_tool(tool: Body) -> Json:
     return {"strict": False, "parameters": None, **tool}
 
 
-def _functions(tool: Body, place: int, opened: OpenTools) -> Sequence[Json]:
+def _functions(
+    tool: Body, place: int, opened: OpenTools, clients: dict[str, ClientTool]
+) -> Sequence[Json]:
     if server_tool := opened.at(place):
         return server_tool.functions
-    if tool["type"] != "function":
-        raise UnsupportedField(
-            f"Local models call tools of type `function`; `{tool['type']}` is OpenAI's own.",
-            param=f"tools[{place}].type",
-        )
-    named = ("name", "description", "parameters", "strict")
-    function = {name: tool[name] for name in named if tool.get(name) is not None}
-    return [{"type": "function", "function": function}]
+    entry = list(client_tools(tool, f"tools[{place}]"))
+    clients |= {one.chat_name: one for one in entry}
+    return [one.function for one in entry]
 
 
 def _choice(choice: Any, opened: OpenTools) -> Any:
@@ -70,15 +79,21 @@ def _choice(choice: Any, opened: OpenTools) -> Any:
             f"`tool_choice` of type `{choice['type']}` means none of the `tools`.",
             param="tool_choice.type",
         )
-    if choice["type"] == "function":
+    if choice["type"] in ("function", "custom"):
         return {"type": "function", "function": {"name": names[0]}}
     return _allowed("required", names)
 
 
+def _allowed_names(choice: Any, opened: OpenTools) -> frozenset[str] | None:
+    if not isinstance(choice, Mapping) or choice["type"] != "allowed_tools":
+        return None
+    return frozenset(name for entry in choice["tools"] for name in _names(entry, opened))
+
+
 def _names(choice: Body, opened: OpenTools) -> Sequence[str]:
     """The names of the functions that an entry means."""
-    if choice.get("type") == "function":
-        return [str(choice.get("name", ""))]
+    if choice.get("type") in ("function", "custom"):
+        return [chat_name(str(choice.get("name", "")), choice.get("namespace"))]
     return opened.chosen(choice) if "type" in choice else []
 
 

@@ -22,9 +22,9 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 def chat(items=HELLO, **fields):
     body = {"model": "m", **fields}
     refuse_others(body)
-    tools, places = chat_tools(body, OpenTools({}, {}))
-    with named_as_sent(places):
-        chat = chat_body(body, chat_messages(body, [], items), tools)
+    tools = chat_tools(body, OpenTools({}, {}))
+    with named_as_sent(tools.places):
+        chat = chat_body(body, chat_messages(body, [], items), tools.fields)
         return chat_from(chat, choices_limit=1)
 
 
