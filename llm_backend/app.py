@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend import __version__, served_upstreams
-from llm_backend.access import Caller, Keyring
+from llm_backend.access import Caller, Gate, Keyring, Ledger, Spending, metered
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
@@ -64,7 +64,7 @@ from llm_backend.store import (
     migrate,
     sweep_forever,
 )
-from llm_backend.store.administration import Administration
+from llm_backend.store.administration import Administration, StoredUsage
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST
 from llm_backend.telemetry import Metrics, configure_logging
 from llm_backend.web import WebPages
@@ -224,6 +224,8 @@ async def _answering(
         local_names = {name for model in served for name in model.names}
         routes = served_upstreams.routes(settings, local_names, configs)
         upstream = await _upstreams(settings, configs, document, stack)
+        usage = StoredUsage(database)
+        ledger = _ledger(usage, stack)
         tracing = await _tracing(settings, stack)
         count = functools.partial(_count, metrics, tracing)
         local = [
@@ -267,6 +269,9 @@ async def _answering(
             recent_errors=RecentErrors(),
             administration=administration,
             keyring=keyring,
+            usage=usage,
+            ledger=ledger,
+            spending=_spending(settings, usage, keyring, stack),
             document=document.text,
             operations=document.operations,
             upstream=upstream,
@@ -299,6 +304,23 @@ async def _keyring(
     refreshing = asyncio.create_task(keyring.refresh_forever(settings.keys_refresh_s))
     stack.callback(refreshing.cancel)
     return keyring
+
+
+def _ledger(usage: StoredUsage, stack: AsyncExitStack) -> Ledger:
+    ledger = Ledger(usage)
+    stack.push_async_callback(ledger.write_or_tell)
+    writing = asyncio.create_task(ledger.write_forever())
+    stack.callback(writing.cancel)
+    return ledger
+
+
+def _spending(
+    settings: Settings, usage: StoredUsage, keyring: Keyring, stack: AsyncExitStack
+) -> Spending:
+    spending = Spending(usage, keyring, settings.prices)
+    looking = asyncio.create_task(spending.refresh_forever())
+    stack.callback(looking.cancel)
+    return spending
 
 
 async def _caller(keyring: Keyring, headers: Mapping[str, str], operation: Operation) -> Caller:
@@ -392,6 +414,11 @@ def _local_model(model: ServedModel, engine: Engine, count: Observe) -> LocalMod
 def _count(metrics: Metrics, tracing: "Tracing | None", model: str, usage: Usage) -> None:
     if tracing is not None:
         tracing.answered(model, usage)
+    metered(
+        input_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.completion_tokens,
+    )
     metrics.answered(
         model,
         prompt_tokens=usage.prompt_tokens,
@@ -438,6 +465,7 @@ def _contracted(document: Document, validators: Validators, services: Services) 
         services,
         handler_of=_handler_of,
         authenticate=functools.partial(_caller, services.keyring),
+        gate=Gate(services.ledger, services.spending),
         limits=Limits(
             json_bytes=settings.body_limit_bytes,
             upload_bytes=settings.upload_limit_bytes,

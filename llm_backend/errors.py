@@ -14,6 +14,7 @@
     |- UnsupportedMediaType         415  invalid_request_error   unsupported_media_type
     |- RangeNotSatisfiable          416  invalid_request_error   range_not_satisfiable
     |- RateLimited                  429  rate_limit_error        rate_limit_exceeded
+    |- QuotaExceeded                429  insufficient_quota      insufficient_quota
     |- ClientGone                   499  server_error            client_gone (nobody reads it)
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
@@ -42,6 +43,7 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "Overloaded",
+    "QuotaExceeded",
     "RangeNotSatisfiable",
     "RateLimited",
     "TooLarge",
@@ -201,6 +203,14 @@ class RateLimited(ApiError):
     status = 429
     type = "rate_limit_error"
     default_code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(ApiError):
+    """What may be spent is spent; asking again does not help before the limit is another."""
+
+    status = 429
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
 
 
 class ClientGone(ApiError):

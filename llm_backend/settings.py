@@ -32,6 +32,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from llm_backend.backend_settings import BackendSettings
 from llm_backend.model_settings import CacheType, ModelSettings, RequestDefaults
+from llm_backend.price_settings import Price
 from llm_backend.prompt_settings import PromptSettings
 
 __all__ = [
@@ -115,6 +116,12 @@ class Settings(BaseSettings):
     )
     tokens_per_minute: int | None = Field(
         None, ge=1, description="Tokens a minute of a project with one model, likewise."
+    )
+    prices: dict[str, Price] = Field(
+        {},
+        description="What models cost, by name, in US dollars for a million tokens: "
+        "`{MODEL: {input: 2.5, cached_input: 1.25, output: 10}}`. Costs and spend limits are "
+        "reckoned with them.",
     )
     allow_open: bool = Field(False, description="Listen beyond loopback although there is no key.")
     allowed_hosts: Names = Field(

@@ -1,16 +1,24 @@
 """Who may use the server, and how much of it: keys, projects, limits, and what is used."""
 
 from llm_backend.access.caller import DEFAULT_PROJECT, Caller
+from llm_backend.access.gate import Gate
 from llm_backend.access.keyring import Keyring, NewKey, new_key
+from llm_backend.access.ledger import Ledger
+from llm_backend.access.meter import metered
 from llm_backend.access.policy import Policy, Project, policy_of
+from llm_backend.access.spending import Spending
 
 __all__ = [
     "DEFAULT_PROJECT",
     "Caller",
+    "Gate",
     "Keyring",
+    "Ledger",
     "NewKey",
     "Policy",
     "Project",
+    "Spending",
+    "metered",
     "new_key",
     "policy_of",
 ]

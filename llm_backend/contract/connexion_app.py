@@ -47,10 +47,16 @@ with (
     from connexion.middleware.routing import RoutingMiddleware
     from connexion.resolver import Resolution, Resolver
 
-__all__ = ["Authenticate", "build_app"]
+__all__ = ["Answer", "Authenticate", "Gate", "build_app"]
 
 Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
 """Headers and operation in, caller out; raises `Unauthorized` or `Forbidden`."""
+
+Answer: TypeAlias = Callable[[Send], Awaitable[None]]
+"""Sends the whole answer to one request."""
+
+Gate: TypeAlias = Callable[[Request, Answer, Send], Awaitable[None]]
+"""Decides whether and when a request is answered, and sees what is sent."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,17 +73,21 @@ def build_app(
     limits: Limits,
     check_relayed: bool,
     answers: AnswerChecks,
+    gate: Gate | None = None,
     logs_bodies: bool = False,
 ) -> ASGIApp:
     """The application over `document`; every handler is resolved here, a missing one raises.
 
     `handler_of` finds an operation's handler, which is called with `services` and a `Request`.
+    `gate` is asked about every request that keeps the contract, with what would answer it.
     `logs_bodies` is for people who look for what a client sends: JSON bodies are in the log then.
     """
     resolver = HandlerResolver(document, services, handler_of)
     checks = Checks(document, validators, limits, check_relayed=check_relayed)
     app = ConnexionMiddleware(
-        Dispatcher(document, resolver, Answers(validators, answers), logs_bodies=logs_bodies),
+        Dispatcher(
+            document, resolver, Answers(validators, answers), gate or _open, logs_bodies=logs_bodies
+        ),
         lifespan=lambda _app: nullcontext(),  # what is opened and closed is the caller's
         middlewares=[
             ExceptionMiddleware,
@@ -162,11 +172,18 @@ class Dispatcher:
     """Calls the handler of the operation that was routed to, and sends what it returns."""
 
     def __init__(
-        self, document: Document, resolver: HandlerResolver, answers: Answers, *, logs_bodies: bool
+        self,
+        document: Document,
+        resolver: HandlerResolver,
+        answers: Answers,
+        gate: Gate,
+        *,
+        logs_bodies: bool,
     ) -> None:
         self._document = document
         self._resolver = resolver
         self._answers = answers
+        self._gate = gate
         self._logs_bodies = logs_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -194,8 +211,16 @@ class Dispatcher:
         )
         if self._logs_bodies and checked.raw_body:
             _log_body(request)
-        response = await self._resolver.handler(operation.operation_id)(request)
-        await self._answers.checked(operation, response)(scope, receive, send)
+
+        async def answer(send: Send) -> None:
+            response = await self._resolver.handler(operation.operation_id)(request)
+            await self._answers.checked(operation, response)(scope, receive, send)
+
+        await self._gate(request, answer, send)
+
+
+async def _open(_request: Request, answer: Answer, send: Send) -> None:
+    await answer(send)
 
 
 def _log_body(request: Request) -> None:

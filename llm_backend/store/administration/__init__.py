@@ -2,6 +2,8 @@
 every change to them."""
 
 from llm_backend.store.administration.administration import Administration, Change
+from llm_backend.store.administration.usage import StoredUsage
+from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
 from llm_backend.store.administration.values import (
     AuditEntry,
     AuditFilter,
@@ -18,4 +20,8 @@ __all__ = [
     "Known",
     "Record",
     "StoredKey",
+    "StoredUsage",
+    "UsageFilter",
+    "UsageKey",
+    "UsageSum",
 ]

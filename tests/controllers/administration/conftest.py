@@ -1,15 +1,20 @@
 """The application without models in this process, and official clients that speak to it."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from llm_backend.app import App
 from llm_backend.settings import Settings
+from tests.upstream import serving
 
 ROOT_KEY = "sk-root"
 
@@ -27,11 +32,11 @@ def settings_for(folder: Path, **more: object) -> Settings:
     return Settings(**{**given, **more})
 
 
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
+@asynccontextmanager
+async def served(folder: Path, **more: object) -> AsyncIterator[Client]:
     """Makes clients of one server: `client(key)`; the key of the settings is the default."""
     async with AsyncExitStack() as stack:
-        app = App(settings_for(tmp_path))
+        app = App(settings_for(folder, **more))
         await stack.enter_async_context(app.opened())
 
         def client(key: str = ROOT_KEY) -> openai.AsyncOpenAI:
@@ -45,4 +50,64 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
                 http_client=httpx.AsyncClient(transport=transport),
             )
 
+        yield client
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    """Clients of a server without models."""
+    async with served(tmp_path) as client:
+        yield client
+
+
+COMPLETION = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-x",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "logprobs": None,
+            "message": {"role": "assistant", "content": '"usage":{"x":1}', "refusal": None},
+        }
+    ],
+    "usage": {
+        "prompt_tokens": 1000,
+        "completion_tokens": 200,
+        "total_tokens": 1200,
+        "prompt_tokens_details": {"cached_tokens": 400},
+    },
+}
+EMBEDDING = {
+    "object": "list",
+    "model": "embed-x",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+    "usage": {"prompt_tokens": 7, "total_tokens": 7},
+}
+
+
+async def answering(request: Request) -> JSONResponse:
+    """An upstream that has an answer to everything."""
+    if request.url.path.endswith("/embeddings"):
+        return JSONResponse(EMBEDDING)
+    if request.url.path.endswith("/models"):
+        return JSONResponse({"object": "list", "data": []})
+    return JSONResponse(COMPLETION)
+
+
+@asynccontextmanager
+async def relaying_client(folder: Path, **more: object) -> AsyncIterator[Client]:
+    """Clients of a server without models, in front of such an upstream."""
+    upstream = Starlette(routes=[Route("/{path:path}", answering, methods=["GET", "POST"])])
+    async with (
+        serving(upstream) as port,
+        served(
+            folder,
+            openai_api_key="sk-up",
+            openai_base_url=f"http://127.0.0.1:{port}/v1",
+            **more,
+        ) as client,
+    ):
         yield client

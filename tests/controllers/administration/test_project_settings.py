@@ -132,3 +132,20 @@ async def test_the_audit_log_is_filtered(client: Client, query, count):
     found = await client().admin.organization.audit_logs.list(**query)
 
     assert len(found.data) == count
+
+
+async def test_spend_limits_are_set_told_and_taken_back(client: Client):
+    organization = client().admin.organization
+    given = {"threshold_amount": 500, "currency": "USD", "interval": "month"}
+    for limits, path in [
+        (organization.spend_limit, {}),
+        (organization.projects.spend_limit, {"project_id": "proj_default"}),
+    ]:
+        with pytest.raises(openai.NotFoundError, match="no spend limit"):
+            await limits.retrieve(**path)
+        put = await limits.update(**path, **given)
+        assert put == await limits.retrieve(**path)
+        assert (put.threshold_amount, put.enforcement.status) == (500, "inactive")
+        assert (await limits.delete(**path)).deleted
+        with pytest.raises(openai.NotFoundError):
+            await limits.delete(**path)

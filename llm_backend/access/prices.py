@@ -1,0 +1,43 @@
+"""What usage costs (pure)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llm_backend.price_settings import Price
+from llm_backend.store.administration import UsageSum
+
+__all__ = ["Cost", "cost_cents", "costs_of"]
+
+TOKENS_PRICED = 1_000_000  # a price is for so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """One line of what a model's usage costs."""
+
+    line_item: str
+    dollars: float
+    tokens: int
+
+
+def costs_of(used: UsageSum, model: str, prices: Mapping[str, Price]) -> list[Cost]:
+    """The lines of what a model has used; none for one without a price."""
+    price = prices.get(model)
+    if price is None:
+        return []
+    cached = price.input if price.cached_input is None else price.cached_input
+    lines = (
+        ("input", price.input, used.input_tokens - used.cached_tokens),
+        ("cached input", cached, used.cached_tokens),
+        ("output", price.output, used.output_tokens),
+    )
+    return [
+        Cost(line_item=f"{model}, {name}", dollars=each * tokens / TOKENS_PRICED, tokens=tokens)
+        for name, each, tokens in lines
+        if tokens
+    ]
+
+
+def cost_cents(used: UsageSum, model: str, prices: Mapping[str, Price]) -> float:
+    """All lines together, in cents."""
+    return 100 * sum(cost.dollars for cost in costs_of(used, model, prices))

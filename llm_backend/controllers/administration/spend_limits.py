@@ -1,0 +1,100 @@
+"""Spend limits of the organization and of projects: once a month's usage has cost as much, by the
+prices of the settings, what asks a model is refused until the month is over.
+"""
+
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access import kinds
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import project_of
+from llm_backend.controllers.administration.own_settings import (
+    put_setting,
+    remove_setting,
+    setting_of,
+)
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import NotFound
+
+__all__ = [
+    "deleteorganizationspendlimit",
+    "deleteprojectspendlimit",
+    "getorganizationspendlimit",
+    "getprojectspendlimit",
+    "updateorganizationspendlimit",
+    "updateprojectspendlimit",
+]
+
+CHANGED = "tenant.billing.overage_limit.updated"
+FIELDS = ("threshold_amount", "currency", "interval")
+
+
+async def getorganizationspendlimit(services: Services, request: Request) -> Response:
+    """`GET /organization/spend_limit`"""
+    return await _get(services, None)
+
+
+async def updateorganizationspendlimit(services: Services, request: Request) -> Response:
+    """`POST /organization/spend_limit`"""
+    return await _update(services, request, None)
+
+
+async def deleteorganizationspendlimit(services: Services, request: Request) -> Response:
+    """`DELETE /organization/spend_limit`"""
+    return await _delete(services, request, None)
+
+
+async def getprojectspendlimit(services: Services, request: Request) -> Response:
+    """`GET /organization/projects/{project_id}/spend_limit`"""
+    return await _get(services, (await project_of(services, request)).id)
+
+
+async def updateprojectspendlimit(services: Services, request: Request) -> Response:
+    """`POST /organization/projects/{project_id}/spend_limit`"""
+    project = await project_of(services, request, is_changed=True)
+    return await _update(services, request, project.id)
+
+
+async def deleteprojectspendlimit(services: Services, request: Request) -> Response:
+    """`DELETE /organization/projects/{project_id}/spend_limit`"""
+    return await _delete(services, request, (await project_of(services, request)).id)
+
+
+async def _get(services: Services, project_id: str | None) -> Response:
+    own = await setting_of(services, kinds.SPEND_LIMIT, project_id)
+    if own is None:
+        raise _none(project_id)
+    return _answer(services, {**own}, project_id)
+
+
+async def _update(services: Services, request: Request, project_id: str | None) -> Response:
+    given = {name: request.body[name] for name in FIELDS}
+    put = await put_setting(
+        services, request, kinds.SPEND_LIMIT, given, type=CHANGED, project_id=project_id
+    )
+    return _answer(services, put, project_id)
+
+
+async def _delete(services: Services, request: Request, project_id: str | None) -> Response:
+    if not await remove_setting(
+        services, request, kinds.SPEND_LIMIT, type=CHANGED, project_id=project_id
+    ):
+        raise _none(project_id)
+    return JsonResponse({"object": f"{_object(project_id)}.deleted", "deleted": True})
+
+
+def _answer(services: Services, own: dict[str, Any], project_id: str | None) -> Response:
+    is_reached = services.spending.cents(project_id) >= own["threshold_amount"]
+    status = "enforcing" if is_reached else "inactive"
+    return JsonResponse({"object": _object(project_id), **own, "enforcement": {"status": status}})
+
+
+def _object(project_id: str | None) -> str:
+    return f"{'organization' if project_id is None else 'project'}.spend_limit"
+
+
+def _none(project_id: str | None) -> NotFound:
+    whose = "organization" if project_id is None else f"project `{project_id}`"
+    return NotFound(f"The {whose} has no spend limit.")

@@ -1,0 +1,223 @@
+"""What was used, in buckets of time: completions, embeddings and the others; and what it costs."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.access.prices import Cost, costs_of
+from llm_backend.access.spending import PRICED
+from llm_backend.contract.request import Request
+from llm_backend.controllers.administration.changes import reading
+from llm_backend.controllers.administration.usage_query import (
+    COSTS_LIMITS,
+    Buckets,
+    buckets_of,
+    filter_of,
+)
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.store.administration import UsageSum
+
+__all__ = [
+    "usage_audio_speeches",
+    "usage_audio_transcriptions",
+    "usage_code_interpreter_sessions",
+    "usage_completions",
+    "usage_costs",
+    "usage_embeddings",
+    "usage_file_search_calls",
+    "usage_images",
+    "usage_moderations",
+    "usage_vector_stores",
+    "usage_web_search_calls",
+]
+
+Json = dict[str, Any]
+
+IMAGES = ("image.generation", "image.edit", "image.variation")
+
+# The document's names of groups -> columns of what is stored.
+COLUMNS = {
+    "project_id": "project_id",
+    "user_id": "user_id",
+    "api_key_id": "api_key_id",
+    "model": "model",
+    "batch": "is_batch",
+    "service_tier": "service_tier",
+    "source": "kind",
+    "size": "detail",
+    "vector_store_id": "detail",
+}
+
+
+async def usage_completions(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/completions`: chats, completions and responses."""
+    return await _usage(services, request, "completions", _completions, ("completions",))
+
+
+async def usage_embeddings(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/embeddings`"""
+    return await _usage(services, request, "embeddings", _input_tokens, ("embeddings",))
+
+
+async def usage_moderations(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/moderations`"""
+    return await _usage(services, request, "moderations", _input_tokens, ("moderations",))
+
+
+async def usage_images(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/images`"""
+    return await _usage(services, request, "images", _units("images"), IMAGES)
+
+
+async def usage_audio_speeches(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/audio_speeches`"""
+    kinds = ("audio_speeches",)
+    return await _usage(services, request, "audio_speeches", _units("characters"), kinds)
+
+
+async def usage_audio_transcriptions(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/audio_transcriptions`: an upstream does not always tell seconds."""
+    kinds = ("audio_transcriptions",)
+    return await _usage(services, request, "audio_transcriptions", _units("seconds"), kinds)
+
+
+async def usage_code_interpreter_sessions(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/code_interpreter_sessions`"""
+    kinds = ("code_interpreter_sessions",)
+    return await _usage(services, request, kinds[0], _requests("num_sessions"), kinds)
+
+
+async def usage_file_search_calls(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/file_search_calls`: searches of vector stores."""
+    kinds = ("file_search_calls",)
+    return await _usage(services, request, "file_searches", _requests("num_requests"), kinds)
+
+
+async def usage_web_search_calls(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/web_search_calls`: none is counted here."""
+    return await _usage(services, request, "web_searches", _requests("num_requests"), ())
+
+
+async def usage_vector_stores(services: Services, request: Request) -> Response:
+    """`GET /organization/usage/vector_stores`: bytes over time, of which none are counted here."""
+    return await _usage(services, request, "vector_stores", _units("usage_bytes"), ())
+
+
+async def usage_costs(services: Services, request: Request) -> Response:
+    """`GET /organization/costs`: by the prices of the settings."""
+    query, prices = request.query, services.settings.prices
+    buckets = buckets_of(query, _now(), limits=COSTS_LIMITS)
+    names = list(dict.fromkeys(query.get("group_by") or ()))
+    columns = [COLUMNS[name] for name in names if name in COLUMNS]
+    used = await _sums(services, query, buckets, PRICED, ["model", *columns])
+    results: dict[int, dict[tuple[Any, ...], tuple[Json, list[Cost]]]] = {}
+    for one in used:
+        for cost in costs_of(one, one.group["model"], prices):
+            groups = {name: one.group.get(name) or None for name in names if name in COLUMNS}
+            if "line_item" in names:
+                groups["line_item"] = cost.line_item
+            bucket = results.setdefault(one.bucket_at, {})
+            bucket.setdefault(tuple(groups.values()), (groups, []))[1].append(cost)
+    told = {
+        start: [_costs(groups, costs) for groups, costs in bucket.values()]
+        for start, bucket in results.items()
+    }
+    return _answer(buckets, told)
+
+
+async def _usage(
+    services: Services,
+    request: Request,
+    name: str,
+    amounts: Callable[[UsageSum], Json],
+    kinds: Sequence[str],
+) -> Response:
+    query = request.query
+    buckets = buckets_of(query, _now())
+    groups = list(dict.fromkeys(query.get("group_by") or ()))
+    columns = [COLUMNS[group] for group in groups if group in COLUMNS]
+    used = await _sums(services, query, buckets, kinds, columns)
+    results: dict[int, list[Json]] = {}
+    for one in used:
+        result = {
+            "object": f"organization.usage.{name}.result",
+            **amounts(one),
+            **{group: _told(one.group[COLUMNS[group]]) for group in groups if group in COLUMNS},
+        }
+        results.setdefault(one.bucket_at, []).append(result)
+    return _answer(buckets, results)
+
+
+async def _sums(
+    services: Services,
+    query: Mapping[str, Any],
+    buckets: Buckets,
+    kinds: Sequence[str],
+    columns: Sequence[str],
+) -> Sequence[UsageSum]:
+    with reading("usage"):
+        await services.ledger.write()  # what this process has not told yet
+        return await services.usage.sums(
+            filter_of(query, buckets, kinds), width_s=buckets.width_s, group_by=columns
+        )
+
+
+def _answer(buckets: Buckets, results: Mapping[int, list[Json]]) -> Response:
+    data = [
+        {
+            "object": "bucket",
+            "start_time": max(start, buckets.start_at),
+            "end_time": min(start + buckets.width_s, buckets.end_at),
+            "results": results.get(start, []),
+        }
+        for start in buckets.starts()
+    ]
+    next_page = buckets.next_page
+    return JsonResponse(
+        {"object": "page", "data": data, "has_more": next_page is not None, "next_page": next_page}
+    )
+
+
+def _costs(groups: Json, costs: Sequence[Cost]) -> Json:
+    told: Json = {
+        "object": "organization.costs.result",
+        "amount": {"value": sum(cost.dollars for cost in costs), "currency": "usd"},
+        **groups,
+    }
+    if "line_item" in groups:
+        told |= {"quantity": sum(cost.tokens for cost in costs), "quantity_unit": "tokens"}
+    return told
+
+
+def _completions(used: UsageSum) -> Json:
+    return {
+        "input_tokens": used.input_tokens,
+        "input_cached_tokens": used.cached_tokens,
+        "input_uncached_tokens": used.input_tokens - used.cached_tokens,
+        "output_tokens": used.output_tokens,
+        "num_model_requests": used.requests,
+    }
+
+
+def _input_tokens(used: UsageSum) -> Json:
+    return {"input_tokens": used.input_tokens, "num_model_requests": used.requests}
+
+
+def _units(name: str) -> Callable[[UsageSum], Json]:
+    return lambda used: {name: used.units, "num_model_requests": used.requests}
+
+
+def _requests(name: str) -> Callable[[UsageSum], Json]:
+    return lambda used: {name: used.requests}
+
+
+def _told(value: Any) -> Any:
+    """A group's value; what was empty is told as null."""
+    return None if value == "" else value
+
+
+def _now() -> int:
+    return int(time.time()) + 1  # `end_time` is exclusive: the minute that runs is told

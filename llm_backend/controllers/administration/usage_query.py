@@ -1,0 +1,103 @@
+"""The query of a usage page: which buckets, of what, by what they are told apart (pure)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.errors import InvalidRequest
+from llm_backend.store.administration import UsageFilter
+
+__all__ = ["Buckets", "buckets_of", "filter_of"]
+
+WIDTHS_S = {"1m": 60, "1h": 3600, "1d": 86_400}
+# How many buckets one page has, and has at most: OpenAI's.
+LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
+COSTS_LIMITS = (7, 180)
+LATEST_S = 1 << 40  # a time that is later is none
+_PAGE = re.compile(r"page_([0-9]{1,12})")
+
+# The document's names of filters -> columns of what is stored.
+FILTERS = {
+    "project_ids": "project_id",
+    "user_ids": "user_id",
+    "api_key_ids": "api_key_id",
+    "models": "model",
+    "sizes": "detail",
+    "vector_store_ids": "detail",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """The buckets of one page: each begins at a multiple of its width; the first and the last may
+    be cut."""
+
+    start_at: int
+    end_at: int
+    width_s: int
+    limit: int
+
+    def starts(self) -> Sequence[int]:
+        """Where the page's buckets begin."""
+        first = self.start_at - self.start_at % self.width_s
+        return range(first, self.end_at, self.width_s)[: self.limit]
+
+    @property
+    def page_end_at(self) -> int:
+        """Where the page ends."""
+        starts = self.starts()
+        return min(self.end_at, starts[-1] + self.width_s) if starts else self.start_at
+
+    @property
+    def next_page(self) -> str | None:
+        """What the next page is asked for with; None on the last."""
+        return f"page_{self.page_end_at}" if self.page_end_at < self.end_at else None
+
+
+def buckets_of(
+    query: Mapping[str, Any], now: int, *, limits: tuple[int, int] | None = None
+) -> Buckets:
+    """The buckets that a query asks for. Raises `InvalidRequest`."""
+    width = query.get("bucket_width", "1d")
+    usual, most = limits or LIMITS[width]
+    limit = query.get("limit", usual)
+    if not 1 <= limit <= most:
+        message = f"`limit` is {limit}; with buckets of {width} it must be 1 to {most}."
+        raise InvalidRequest(message, param="limit")
+    start, end = query["start_time"], query.get("end_time", now)
+    for name, value in (("start_time", start), ("end_time", end)):
+        if not 0 <= value <= LATEST_S:
+            raise InvalidRequest(f"`{name}` is {value}; it is in unix seconds.", param=name)
+    if "end_time" in query and end <= start:
+        raise InvalidRequest("`end_time` must be later than `start_time`.", param="end_time")
+    return Buckets(
+        start_at=_page_start(query, start),
+        end_at=max(start, end),
+        width_s=WIDTHS_S[width],
+        limit=limit,
+    )
+
+
+def filter_of(query: Mapping[str, Any], buckets: Buckets, kinds: Sequence[str]) -> UsageFilter:
+    """What of these kinds the query lets in, within the page."""
+    among = {column: query[name] for name, column in FILTERS.items() if query.get(name)}
+    if "batch" in query:
+        among["is_batch"] = [query["batch"]]
+    return UsageFilter(
+        start_at=buckets.start_at,
+        end_at=buckets.page_end_at,
+        kinds=[kind for kind in kinds if kind in query.get("sources", kinds)],
+        among=among,
+    )
+
+
+def _page_start(query: Mapping[str, Any], start: int) -> int:
+    page = query.get("page")
+    if page is None:
+        return start
+    found = _PAGE.fullmatch(page)
+    if found is None:
+        message = f"`page` is {page[:64]!r}; it is the `next_page` of an answer."
+        raise InvalidRequest(message, param="page")
+    return max(start, int(found[1]))

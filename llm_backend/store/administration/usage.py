@@ -1,0 +1,29 @@
+"""What was used, in a database."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from llm_backend.store.administration import usage_rows
+from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
+from llm_backend.store.database import Database
+
+__all__ = ["StoredUsage"]
+
+
+class StoredUsage:
+    """The usage of all servers on one database, by the minute."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
+        """Adds amounts (requests, input, cached and output tokens, units); durable on return."""
+        await self._database.write(partial(usage_rows.add, amounts=dict(amounts)))
+
+    async def sums(
+        self, wanted: UsageFilter, *, width_s: int, group_by: Sequence[str] = ()
+    ) -> Sequence[UsageSum]:
+        """Sums by bucket of `width_s` and by the columns of `group_by`, in the order of time."""
+        return await self._database.read(
+            partial(usage_rows.sums, wanted=wanted, width_s=width_s, group_by=group_by)
+        )

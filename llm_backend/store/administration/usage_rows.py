@@ -1,0 +1,91 @@
+"""What was used, as rows: added up by the minute, summed up for whoever asks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from llm_backend.store.administration.tables import usage
+from llm_backend.store.upsert import add_up
+
+__all__ = ["AMOUNTS", "UsageFilter", "UsageKey", "UsageSum", "add", "sums"]
+
+AMOUNTS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "units")
+
+
+class UsageKey(NamedTuple):
+    """What usage is told apart by; texts are empty where there is nothing to say.
+
+    A named tuple, because one is made and hashed for every request.
+    """
+
+    minute_at: int  # unix seconds
+    kind: str
+    project_id: str
+    api_key_id: str
+    user_id: str
+    model: str
+    service_tier: str
+    is_batch: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageFilter:
+    """Which usage is wanted, from `start_at` until before `end_at`; values by column."""
+
+    start_at: int
+    end_at: int
+    kinds: Sequence[str]
+    among: Mapping[str, Sequence[Any]]  # a column holds texts or a truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageSum:
+    """What was used in one bucket by one group."""
+
+    bucket_at: int
+    group: Mapping[str, Any]  # a column's value, by its name
+    requests: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    units: int
+
+
+def add(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
+    """Add amounts, in the order of `AMOUNTS`, to what is there already."""
+    rows = [
+        {**key._asdict(), **dict(zip(AMOUNTS, added, strict=True))}
+        for key, added in sorted(amounts.items())
+    ]
+    add_up(connection, usage, rows)
+
+
+def sums(
+    connection: Connection, wanted: UsageFilter, *, width_s: int, group_by: Sequence[str]
+) -> Sequence[UsageSum]:
+    """Sums by bucket and by the columns named in `group_by`, in the order of time."""
+    bucket = (usage.c.minute_at - usage.c.minute_at % width_s).label("bucket_at")
+    groups = [usage.c[name] for name in group_by]
+    added = [func.sum(usage.c[name]).label(name) for name in AMOUNTS]
+    statement = (
+        select(bucket, *groups, *added)
+        .where(
+            usage.c.minute_at >= wanted.start_at,
+            usage.c.minute_at < wanted.end_at,
+            usage.c.kind.in_(wanted.kinds),
+            *(usage.c[name].in_(values) for name, values in wanted.among.items()),
+        )
+        .group_by(bucket, *groups)
+        .order_by(bucket, *groups)
+    )
+    return [
+        UsageSum(
+            bucket_at=row["bucket_at"],
+            group={name: row[name] for name in group_by},
+            **{name: int(row[name]) for name in AMOUNTS},
+        )
+        for row in connection.execute(statement).mappings()
+    ]

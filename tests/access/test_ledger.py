@@ -1,0 +1,85 @@
+"""What is used is added up in memory, and written behind."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llm_backend.access import Ledger
+from llm_backend.store import Database, StoreUnavailable, migrate
+from llm_backend.store.administration import StoredUsage, UsageFilter, UsageKey
+
+ALL = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], among={})
+
+
+class Failing(StoredUsage):
+    """A database that may be down."""
+
+    is_down = False
+
+    async def add(self, amounts) -> None:
+        if self.is_down:
+            raise StoreUnavailable("The database is down.")
+        await super().add(amounts)
+
+
+@pytest.fixture
+async def stored(tmp_path: Path) -> AsyncIterator[Failing]:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        yield Failing(database)
+
+
+def key(minute: int = 0, project: str = "proj_a") -> UsageKey:
+    return UsageKey(minute * 60, "completions", project, "key", "", "m", "default", False, "")
+
+
+async def test_what_several_write_is_added_up_in_the_database(stored):
+    for _ in range(2):
+        ledger = Ledger(stored)
+        for _ in range(3):
+            ledger.add(key(), requests=1, input_tokens=10, cached_tokens=4, output_tokens=2)
+        await ledger.write()
+
+    (told,) = await stored.sums(ALL, width_s=60)
+    assert (told.requests, told.input_tokens, told.cached_tokens, told.output_tokens) == (
+        6, 60, 24, 12,
+    )  # fmt: skip
+
+
+async def test_what_could_not_be_written_is_kept_and_written_later(stored, caplog):
+    ledger = Ledger(stored)
+    ledger.add(key(), requests=1)
+    stored.is_down = True
+    await ledger.write_or_tell()
+    ledger.add(key(), requests=1)
+    stored.is_down = False
+    await ledger.write()
+
+    (told,) = await stored.sums(ALL, width_s=60)
+    assert told.requests == 2
+    assert "usage_not_written" in caplog.text
+
+
+async def test_an_outage_without_end_does_not_fill_the_memory(stored, caplog):
+    ledger = Ledger(stored, entries_most=2)
+    for minute in range(5):
+        ledger.add(key(minute), requests=1)
+    ledger.add(key(0), requests=1)
+    await ledger.write()
+
+    told = await stored.sums(ALL, width_s=60)
+    assert [(one.bucket_at, one.requests) for one in told] == [(0, 2), (60, 1)]
+    assert caplog.text.count("usage_lost") == 1
+
+
+async def test_buckets_are_of_any_width_and_groups_of_any_column(stored):
+    ledger = Ledger(stored)
+    for minute, project in [(0, "proj_a"), (59, "proj_a"), (60, "proj_a"), (60, "proj_b")]:
+        ledger.add(key(minute, project), requests=1)
+    await ledger.write()
+
+    told = await stored.sums(ALL, width_s=3600, group_by=["project_id"])
+    assert [(one.bucket_at, one.group["project_id"], one.requests) for one in told] == [
+        (0, "proj_a", 2), (3600, "proj_a", 1), (3600, "proj_b", 1),
+    ]  # fmt: skip

@@ -1,0 +1,75 @@
+"""How many tokens an upstream tells at the end of its answer."""
+
+import gzip
+import json
+
+import pytest
+
+from llm_backend.access.told_usage import Tail, ToldUsage, told_usage
+
+CHAT = {
+    "prompt_tokens": 10,
+    "completion_tokens": 4,
+    "prompt_tokens_details": {"cached_tokens": 3},
+}
+RESPONSE = {
+    "input_tokens": 10,
+    "output_tokens": 4,
+    "input_tokens_details": {"cached_tokens": 3},
+}
+TOLD = ToldUsage(input_tokens=10, cached_tokens=3, output_tokens=4)
+
+
+@pytest.mark.parametrize("usage", [CHAT, RESPONSE])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_usage_is_read_in_chats_words_and_in_those_of_responses(usage, indent):
+    body = json.dumps({"id": "x", "usage": usage, "model": "m"}, indent=indent).encode()
+
+    assert told_usage(body) == TOLD
+
+
+def test_what_only_looks_like_usage_is_text():
+    said = json.dumps({"usage": {"prompt_tokens": 99}})
+    body = json.dumps({"usage": CHAT, "choices": [{"message": {"content": said}}]}).encode()
+
+    assert told_usage(body) == TOLD
+
+
+def test_the_last_event_that_tells_counts_however_it_is_cut():
+    events = b'data: {"usage":null}\n\n' * 50
+    events += b'data: {"choices":[],"usage":' + json.dumps(CHAT).encode() + b"}\n\ndata: [DONE]\n\n"
+    tail = Tail()
+    for start in range(0, len(events), 60):
+        tail.feed(events[start : start + 60])
+
+    assert tail.usage() == TOLD
+
+
+def test_a_compressed_answer_is_read_too():
+    body = json.dumps({"usage": CHAT}).encode()
+    tail = Tail(b"gzip")
+    tail.feed(gzip.compress(body))
+    unread = Tail(b"br")
+    unread.feed(body)
+
+    assert tail.usage() == TOLD
+    assert unread.usage() is None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"",
+        b"\x00\xff",
+        b'{"usage":null}',
+        b'{"usage":{"prompt_tokens":',
+        b'{"usage":{}}',
+        b'{"usage":{"prompt_tokens":"many"}}',
+        b'{"usage":{"prompt_tokens":-1}}',
+        b'{"usage":{"prompt_tokens":true}}',
+        b'{"usage":' + b'{"a":' * 10_000,
+        b'{"usage":{"prompt_tokens":' + b"1" * 10_000 + b"}}",
+    ],
+)
+def test_an_answer_that_tells_nothing_counts_no_tokens(end):
+    assert told_usage(end) is None

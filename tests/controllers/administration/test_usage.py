@@ -1,0 +1,121 @@
+"""What was used and what it costs, by the official client, of answers that an upstream gave."""
+
+import time
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.controllers.administration.conftest import Client, relaying_client
+
+PRICES = {"gpt-x": {"input": 2, "cached_input": 1, "output": 10}}
+
+
+def ago(seconds: int) -> int:
+    return int(time.time()) - seconds
+
+
+async def chat(client: openai.AsyncOpenAI) -> None:
+    await client.chat.completions.create(
+        model="gpt-x", messages=[{"role": "user", "content": "hi"}]
+    )
+
+
+async def test_what_is_relayed_is_counted_by_project_key_and_model(tmp_path: Path):
+    async with relaying_client(tmp_path, prices=PRICES) as client:
+        organization = client().admin.organization
+        account = await organization.projects.service_accounts.create("proj_default", name="app")
+        for _ in range(2):
+            await chat(client(account.api_key.value))
+        await client().embeddings.create(model="embed-x", input="hi", encoding_format="float")
+        completions = await organization.usage.completions(
+            start_time=ago(3600),
+            bucket_width="1h",
+            group_by=["project_id", "api_key_id", "model", "batch", "service_tier"],
+        )
+        embeddings = await organization.usage.embeddings(start_time=ago(60), models=["embed-x"])
+
+    (result,) = completions.data[-1].results or completions.data[-2].results
+    assert (result.input_tokens, result.input_cached_tokens, result.output_tokens) == (
+        2000, 800, 400,
+    )  # fmt: skip
+    assert (result.num_model_requests, result.model) == (2, "gpt-x")
+    assert (result.project_id, result.api_key_id) == ("proj_default", account.api_key.id)
+    assert (result.batch, result.service_tier) == (False, "default")
+    (embedded,) = [one for bucket in embeddings.data for one in bucket.results]
+    assert (embedded.input_tokens, embedded.num_model_requests, embedded.model) == (7, 1, None)
+
+
+async def test_costs_are_reckoned_with_the_prices_of_the_settings(tmp_path: Path):
+    async with relaying_client(tmp_path, prices=PRICES) as client:
+        await chat(client())
+        costs = client().admin.organization.usage
+        plain = await costs.costs(start_time=ago(60))
+        lines = await costs.costs(start_time=ago(60), group_by=["line_item", "project_id"])
+
+    (total,) = [one for bucket in plain.data for one in bucket.results]
+    assert total.amount.value == pytest.approx((600 * 2 + 400 * 1 + 200 * 10) / 1e6)
+    told = {one.line_item: one.quantity for bucket in lines.data for one in bucket.results}
+    assert told == {"gpt-x, input": 600, "gpt-x, cached input": 400, "gpt-x, output": 200}
+
+
+async def test_an_answer_that_is_an_error_is_not_counted(tmp_path: Path):
+    async with relaying_client(tmp_path) as client:
+        with pytest.raises(openai.BadRequestError):
+            await client().chat.completions.create(model="gpt-x", messages=[])
+        told = await client().admin.organization.usage.completions(start_time=ago(60))
+
+    assert [one for bucket in told.data for one in bucket.results] == []
+
+
+async def test_filters_leave_out_what_is_not_meant(tmp_path: Path):
+    async with relaying_client(tmp_path) as client:
+        await chat(client())
+        usage = client().admin.organization.usage
+        for given in ({"project_ids": ["proj_x"]}, {"models": ["x"]}, {"batch": True}):
+            told = await usage.completions(start_time=ago(60), **given)
+            assert [one for bucket in told.data for one in bucket.results] == [], given
+        told = await usage.completions(start_time=ago(60), batch=False, models=["gpt-x"])
+
+    assert [one.num_model_requests for bucket in told.data for one in bucket.results] == [1]
+
+
+async def test_pages_of_buckets_join_without_a_gap(client: Client):
+    usage = client().admin.organization.usage
+    given = {"start_time": 86_400, "end_time": 4 * 86_400 + 60, "limit": 2}
+    first = await usage.completions(**given)
+    second = await usage.completions(**given, page=first.next_page)
+
+    assert first.has_more
+    assert [(one.start_time, one.end_time) for one in [*first.data, *second.data]] == [
+        (86_400, 172_800), (172_800, 259_200), (259_200, 345_600), (345_600, 345_660),
+    ]  # fmt: skip
+    assert (second.has_more, second.next_page) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ({"start_time": 1, "limit": 32}, "limit"),
+        ({"start_time": 1, "limit": 0}, "limit"),
+        ({"start_time": -1}, "start_time"),
+        ({"start_time": 5, "end_time": 5}, "end_time"),
+        ({"start_time": 1, "page": "next"}, "page"),
+    ],
+)
+async def test_a_page_that_cannot_be_is_refused_by_its_field(client: Client, query, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client().admin.organization.usage.completions(**query)
+
+    assert refused.value.param == param
+
+
+async def test_every_usage_page_is_there(client: Client):
+    usage = client().admin.organization.usage
+    for ask in (
+        usage.audio_speeches, usage.audio_transcriptions, usage.code_interpreter_sessions,
+        usage.images, usage.moderations, usage.vector_stores, usage.file_search_calls,
+        usage.web_search_calls,
+    ):  # fmt: skip
+        told = await ask(start_time=ago(60))
+        assert told.object == "page"
