@@ -46,7 +46,7 @@ class Dispatch:
             "headers": headers,
             "client": None,
             "server": None,
-            "state": {"caller": caller},
+            "state": {"caller": caller, "is_batch": True},
         }
         exchange = _Exchange(body)
         await self._app(scope, exchange.receive, exchange.send)
