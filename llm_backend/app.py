@@ -4,7 +4,7 @@ import asyncio
 import functools
 import importlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend import __version__, served_upstreams
-from llm_backend.access import Caller, Gate, Keyring, Ledger, Spending, metered
+from llm_backend.access import metered
+from llm_backend.access.opened import opened_access
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
@@ -64,7 +65,7 @@ from llm_backend.store import (
     migrate,
     sweep_forever,
 )
-from llm_backend.store.administration import Administration, StoredUsage
+from llm_backend.store.administration import Administration
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST
 from llm_backend.telemetry import Metrics, configure_logging
 from llm_backend.web import WebPages
@@ -218,14 +219,11 @@ async def _answering(
             Database.open(settings.database, metrics.write_seconds.observe)
         )
         await _migrate(database, settings, stack)
-        administration = Administration(database)
-        keyring = await _keyring(settings, administration, stack)
+        access = await stack.enter_async_context(opened_access(settings, database))
         configs = served_upstreams.upstream_configs(settings)
         local_names = {name for model in served for name in model.names}
         routes = served_upstreams.routes(settings, local_names, configs)
         upstream = await _upstreams(settings, configs, document, stack)
-        usage = StoredUsage(database)
-        ledger = _ledger(usage, stack)
         tracing = await _tracing(settings, stack)
         count = functools.partial(_count, metrics, tracing)
         local = [
@@ -267,11 +265,7 @@ async def _answering(
             metrics=metrics,
             status=StatusBoard(local, stopping, has_upstream=upstream is not None),
             recent_errors=RecentErrors(),
-            administration=administration,
-            keyring=keyring,
-            usage=usage,
-            ledger=ledger,
-            spending=_spending(settings, usage, keyring, stack),
+            access=access,
             document=document.text,
             operations=document.operations,
             upstream=upstream,
@@ -283,48 +277,6 @@ async def _answering(
         kinds = _job_kinds(services, AccessLog(contracted, metrics, services.recent_errors))
         await stack.enter_async_context(jobs.running(kinds))
         yield _guarded(contracted, services, tracing)
-
-
-async def _keyring(
-    settings: Settings, administration: Administration, stack: AsyncExitStack
-) -> Keyring:
-    keyring = Keyring(
-        administration,
-        [key.get_secret_value() for key in settings.api_keys],
-        may_be_open=settings.is_loopback or settings.allow_open,
-    )
-    await keyring.open()
-    is_shut = keyring.is_known and not keyring.has_keys
-    if is_shut and not (settings.is_loopback or settings.allow_open):
-        raise SettingsError(
-            f"Anybody who reaches {settings.host} could use this server, because there is no key: "
-            "set LLM_BACKEND_API_KEYS, make one with `llm-backend keys create`, or say "
-            "--allow-open if that is meant."
-        )
-    refreshing = asyncio.create_task(keyring.refresh_forever(settings.keys_refresh_s))
-    stack.callback(refreshing.cancel)
-    return keyring
-
-
-def _ledger(usage: StoredUsage, stack: AsyncExitStack) -> Ledger:
-    ledger = Ledger(usage)
-    stack.push_async_callback(ledger.write_or_tell)
-    writing = asyncio.create_task(ledger.write_forever())
-    stack.callback(writing.cancel)
-    return ledger
-
-
-def _spending(
-    settings: Settings, usage: StoredUsage, keyring: Keyring, stack: AsyncExitStack
-) -> Spending:
-    spending = Spending(usage, keyring, settings.prices)
-    looking = asyncio.create_task(spending.refresh_forever())
-    stack.callback(looking.cancel)
-    return spending
-
-
-async def _caller(keyring: Keyring, headers: Mapping[str, str], operation: Operation) -> Caller:
-    return keyring.caller(headers, administers=operation.administers)
 
 
 def _files(settings: Settings, database: Database) -> tuple[Files, Uploads]:
@@ -464,8 +416,8 @@ def _contracted(document: Document, validators: Validators, services: Services) 
         validators,
         services,
         handler_of=_handler_of,
-        authenticate=functools.partial(_caller, services.keyring),
-        gate=Gate(services.ledger, services.spending),
+        authenticate=services.access.caller,
+        gate=services.access.gate,
         limits=Limits(
             json_bytes=settings.body_limit_bytes,
             upload_bytes=settings.upload_limit_bytes,
@@ -488,7 +440,7 @@ def _handler_of(operation: Operation) -> Handler:
 def _guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
     """The application behind its guards, the outermost last."""
     settings = services.settings
-    keyring = services.keyring
+    keyring = services.access.keyring
     app = Sockets(app, services, keyring.caller, origins=settings.cors_origins)
     if settings.web:
         app = WebPages(app)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_backend.access import Keyring, Ledger, Spending
+from llm_backend.access.opened import Access
 from llm_backend.backends.registry import Registry
 from llm_backend.contract import Operations
 from llm_backend.controllers.memory import ChatMemory
@@ -15,7 +15,6 @@ from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
 from llm_backend.store import Batches, Database, Files, Jobs, Uploads
-from llm_backend.store.administration import Administration, StoredUsage
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # modules of controllers, which import this one
@@ -48,11 +47,7 @@ class Services:
     metrics: Metrics
     status: "StatusBoard"
     recent_errors: "RecentErrors"
-    administration: Administration
-    keyring: Keyring
-    usage: StoredUsage
-    ledger: Ledger
-    spending: Spending
+    access: Access
     document: Callable[[], bytes]
     operations: Operations
     upstream: "Upstreams | None" = None

@@ -23,7 +23,7 @@ THING = "admin API key"
 async def admin_api_keys_list(services: Services, request: Request) -> Response:
     """`GET /organization/admin_api_keys`"""
     with reading(THING):
-        page = await listed(request.query, services.administration.keys)
+        page = await listed(request.query, services.access.administration.keys)
     data = [admin_key_object(key) for key in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
 
@@ -34,14 +34,14 @@ async def admin_api_keys_create(services: Services, request: Request) -> Respons
     key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
     made = change(request, "api_key.created", key.stored.id, data={"scopes": []})
     async with changing(services, THING):
-        await services.administration.add_key(made, key.stored)
+        await services.access.administration.add_key(made, key.stored)
     return JsonResponse({**admin_key_object(key.stored), "value": key.value})
 
 
 async def admin_api_keys_get(services: Services, request: Request) -> Response:
     """`GET /organization/admin_api_keys/{key_id}`"""
     with reading(THING):
-        key = await services.administration.key(request.path["key_id"])
+        key = await services.access.administration.key(request.path["key_id"])
     return JsonResponse(admin_key_object(key))
 
 
@@ -49,7 +49,7 @@ async def admin_api_keys_delete(services: Services, request: Request) -> Respons
     """`DELETE /organization/admin_api_keys/{key_id}`"""
     id = request.path["key_id"]
     async with changing(services, THING):
-        await services.administration.key(id)
-        await services.administration.remove_key(change(request, "api_key.deleted", id), id)
+        await services.access.administration.key(id)
+        await services.access.administration.remove_key(change(request, "api_key.deleted", id), id)
     deleted = {"id": id, "object": "organization.admin_api_key.deleted", "deleted": True}
     return JsonResponse(deleted)

@@ -27,10 +27,10 @@ async def list_audit_logs(services: Services, request: Request) -> Response:
     with reading("audit log entry"):
         page = await listed(
             query,
-            lambda page: services.administration.audit_entries(wanted, page),
+            lambda page: services.access.administration.audit_entries(wanted, page),
             order="desc",
         )
-    names = {id: project.name for id, project in services.keyring.policy.projects.items()}
+    names = {id: project.name for id, project in services.access.keyring.policy.projects.items()}
     data = [_entry_object(entry, names) for entry in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
 

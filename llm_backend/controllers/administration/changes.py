@@ -57,14 +57,16 @@ async def changing(services: Services, thing: str) -> AsyncIterator[None]:
             yield
         except Duplicate as error:
             raise Conflict(f"There is such a {thing} already.") from error
-    await services.keyring.refresh()
+    await services.access.keyring.refresh()
 
 
 async def project_of(services: Services, request: Request, *, is_changed: bool = False) -> Record:
     """The project that the path names; to be changed, it must not be archived. Raises
     `NotFound`."""
     with store_errors_translated("project"):
-        project = await services.administration.get(kinds.PROJECT, request.path["project_id"])
+        project = await services.access.administration.get(
+            kinds.PROJECT, request.path["project_id"]
+        )
     if is_changed and project.body.get("archived_at") is not None:
         raise InvalidRequest(f"The project `{project.id}` is archived.", param="project_id")
     return project

@@ -29,7 +29,7 @@ async def list_invites(services: Services, request: Request) -> Response:
     """`GET /organization/invites`"""
     with reading(THING):
         page = await listed(
-            request.query, lambda page: services.administration.find(kinds.INVITE, page)
+            request.query, lambda page: services.access.administration.find(kinds.INVITE, page)
         )
     data = [_invite_object(invite) for invite in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
@@ -57,14 +57,14 @@ async def invite_user(services: Services, request: Request) -> Response:
     )
     made = change(request, "invite.sent", invite.id, data={"email": email, "role": role})
     async with changing(services, THING):
-        await services.administration.add(made, invite)
+        await services.access.administration.add(made, invite)
     return JsonResponse(_invite_object(invite))
 
 
 async def retrieve_invite(services: Services, request: Request) -> Response:
     """`GET /organization/invites/{invite_id}`"""
     with reading(THING):
-        invite = await services.administration.get(kinds.INVITE, request.path["invite_id"])
+        invite = await services.access.administration.get(kinds.INVITE, request.path["invite_id"])
     return JsonResponse(_invite_object(invite))
 
 
@@ -72,18 +72,18 @@ async def delete_invite(services: Services, request: Request) -> Response:
     """`DELETE /organization/invites/{invite_id}`: one that has not been accepted."""
     id = request.path["invite_id"]
     async with changing(services, THING):
-        invite = await services.administration.get(kinds.INVITE, id)
+        invite = await services.access.administration.get(kinds.INVITE, id)
         if invite.body["accepted_at"] is not None:
             raise Conflict(f"The invite `{id}` has been accepted: delete the user.")
         made = change(request, "invite.deleted", id)
-        await services.administration.remove(made, kinds.INVITE, id)
+        await services.access.administration.remove(made, kinds.INVITE, id)
     return JsonResponse({"object": "organization.invite.deleted", "id": id, "deleted": True})
 
 
 async def _check_projects(services: Services, projects: list[Json]) -> None:
     with reading("project"):
         for project in projects:
-            await services.administration.get(kinds.PROJECT, project["id"])
+            await services.access.administration.get(kinds.PROJECT, project["id"])
 
 
 def _invite_object(invite: Record) -> Json:

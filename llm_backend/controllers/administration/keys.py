@@ -70,7 +70,7 @@ async def _record(services: Services, kind: str, id: str | None) -> Record | Non
     if id is None:
         return None
     try:
-        return await services.administration.get(kind, id)
+        return await services.access.administration.get(kind, id)
     except Missing:  # deleted between two looks
         return None
 

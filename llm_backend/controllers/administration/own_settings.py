@@ -23,7 +23,7 @@ async def setting_of(
     """What is set for a project, or for the organization; None where nothing is."""
     with reading(kind):
         try:
-            found = await services.administration.get(kind, _id(kind, project_id))
+            found = await services.access.administration.get(kind, _id(kind, project_id))
         except Missing:
             return None
     return found.body
@@ -50,7 +50,7 @@ async def put_setting(
         request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: body}
     )
     async with changing(services, kind):
-        await services.administration.put(made, record)
+        await services.access.administration.put(made, record)
     return body
 
 
@@ -64,7 +64,7 @@ async def remove_setting(
         request, type, project_id or ORGANIZATION, project_id=project_id, requested={kind: None}
     )
     async with changing(services, kind):
-        await services.administration.remove(made, kind, _id(kind, project_id))
+        await services.access.administration.remove(made, kind, _id(kind, project_id))
     return True
 
 

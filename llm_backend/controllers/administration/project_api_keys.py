@@ -21,7 +21,7 @@ async def list_project_api_keys(services: Services, request: Request) -> Respons
     with reading(THING):
         page = await listed(
             request.query,
-            lambda page: services.administration.keys(page, project_id=project.id),
+            lambda page: services.access.administration.keys(page, project_id=project.id),
             wanted=lambda _: shows,  # an owner without access has no keys
         )
         data = [await project_key_object(services, key) for key in page.items]
@@ -32,7 +32,9 @@ async def retrieve_project_api_key(services: Services, request: Request) -> Resp
     """`GET /organization/projects/{project_id}/api_keys/{api_key_id}`"""
     project = await project_of(services, request)
     with reading(THING):
-        key = await services.administration.key(request.path["api_key_id"], project_id=project.id)
+        key = await services.access.administration.key(
+            request.path["api_key_id"], project_id=project.id
+        )
         return JsonResponse(await project_key_object(services, key))
 
 
@@ -41,7 +43,7 @@ async def delete_project_api_key(services: Services, request: Request) -> Respon
     id, project = request.path["api_key_id"], await project_of(services, request)
     made = change(request, "api_key.deleted", id, project_id=project.id)
     async with changing(services, THING):
-        await services.administration.key(id, project_id=project.id)
-        await services.administration.remove_key(made, id)
+        await services.access.administration.key(id, project_id=project.id)
+        await services.access.administration.remove_key(made, id)
     deleted = {"object": "organization.project.api_key.deleted", "id": id, "deleted": True}
     return JsonResponse(deleted)

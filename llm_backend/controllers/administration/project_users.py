@@ -43,7 +43,9 @@ async def list_project_users(services: Services, request: Request) -> Response:
     with reading(THING):
         page = await listed(
             request.query,
-            lambda page: services.administration.find(kinds.MEMBER, page, project_id=project.id),
+            lambda page: services.access.administration.find(
+                kinds.MEMBER, page, project_id=project.id
+            ),
             id_of=lambda id: unique_id(id, project.id),
         )
         data = [await _member_object(services, member) for member in page.items]
@@ -63,7 +65,7 @@ async def create_project_user(services: Services, request: Request) -> Response:
     )
     made = change(request, "user.added", user_id, project_id=project.id, data={"role": role})
     async with changing(services, "user of the project"):
-        await services.administration.add(made, member)
+        await services.access.administration.add(made, member)
         return JsonResponse(await _member_object(services, member))
 
 
@@ -86,7 +88,7 @@ async def modify_project_user(services: Services, request: Request) -> Response:
         requested={"role": role},
     )
     async with changing(services, THING):
-        member = await services.administration.alter(
+        member = await services.access.administration.alter(
             made, kinds.MEMBER, member.id, lambda member: replace(member, body=body)
         )
     return JsonResponse(await _member_object(services, member))
@@ -98,7 +100,7 @@ async def delete_project_user(services: Services, request: Request) -> Response:
     project_id = request.path["project_id"]
     made = change(request, "user.deleted", id, project_id=project_id)
     async with changing(services, THING):
-        await services.administration.remove(
+        await services.access.administration.remove(
             made, kinds.MEMBER, member.id, project_id=project_id, user_id=id
         )
     deleted = {"object": "organization.project.user.deleted", "id": id, "deleted": True}
@@ -109,7 +111,7 @@ async def _member(services: Services, request: Request) -> Record:
     project, id = await project_of(services, request), request.path["user_id"]
     with reading(THING):
         try:
-            return await services.administration.get(kinds.MEMBER, unique_id(id, project.id))
+            return await services.access.administration.get(kinds.MEMBER, unique_id(id, project.id))
         except Missing as error:
             raise NotFound(f"No user of the project has the id `{id}`.") from error
 
@@ -119,8 +121,8 @@ async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
     id, email = body.get("user_id"), body.get("email")
     with reading(THING):
         if id is not None:
-            return (await services.administration.get(kinds.USER, id)).id
-        known = await services.administration.known((kinds.USER,))
+            return (await services.access.administration.get(kinds.USER, id)).id
+        known = await services.access.administration.known((kinds.USER,))
     for user in known.records:
         if email is not None and user.body["email"] == email:
             return user.id
@@ -130,7 +132,7 @@ async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
 
 
 async def _member_object(services: Services, member: Record) -> Json:
-    user = await services.administration.get(kinds.USER, member.body["user_id"])
+    user = await services.access.administration.get(kinds.USER, member.body["user_id"])
     return {
         "object": "organization.project.user",
         "id": user.id,

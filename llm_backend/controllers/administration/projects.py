@@ -32,7 +32,7 @@ async def list_projects(services: Services, request: Request) -> Response:
     with reading("project"):
         page = await listed(
             request.query,
-            lambda page: services.administration.find(kinds.PROJECT, page),
+            lambda page: services.access.administration.find(kinds.PROJECT, page),
             wanted=lambda project: with_archived or project.body.get("archived_at") is None,
         )
     data = [project_object(project) for project in page.items]
@@ -53,7 +53,7 @@ async def create_project(services: Services, request: Request) -> Response:
         request, "project.created", project.id, project_id=project.id, data={"name": body["name"]}
     )
     async with changing(services, "project"):
-        await services.administration.add(made, project)
+        await services.access.administration.add(made, project)
     return JsonResponse(project_object(project))
 
 
@@ -104,7 +104,7 @@ async def _altered(services: Services, request: Request, type: str, **values: An
         return Record(**{**vars(project), "body": {**project.body, **values}})
 
     async with changing(services, "project"):
-        project = await services.administration.alter(made, kinds.PROJECT, id, altered)
+        project = await services.access.administration.alter(made, kinds.PROJECT, id, altered)
     return JsonResponse(project_object(project))
 
 

@@ -57,12 +57,12 @@ async def update_project_rate_limits(services: Services, request: Request) -> Re
     )
     made = change(request, "rate_limit.updated", id, project_id=project.id, requested=given)
     async with changing(services, "rate limit"):
-        await services.administration.put(made, record)
+        await services.access.administration.put(made, record)
     return JsonResponse(_limit_object(services, model, limits))
 
 
 def _own(services: Services, project_id: str) -> Mapping[str, Mapping[str, int]]:
-    project = services.keyring.policy.projects.get(project_id)
+    project = services.access.keyring.policy.projects.get(project_id)
     return project.rate_limits if project else {}
 
 

@@ -37,7 +37,7 @@ async def list_project_service_accounts(services: Services, request: Request) ->
     with reading(THING):
         page = await listed(
             request.query,
-            lambda page: services.administration.find(
+            lambda page: services.access.administration.find(
                 kinds.SERVICE_ACCOUNT, page, project_id=project.id
             ),
         )
@@ -68,7 +68,7 @@ async def create_project_service_account(services: Services, request: Request) -
         data={"role": "member"},
     )
     async with changing(services, THING):
-        await services.administration.add(made, account, *([key.stored] if key else []))
+        await services.access.administration.add(made, account, *([key.stored] if key else []))
     shown = None if key is None else new_service_account_key(key)
     return JsonResponse({**_account_object(account), "api_key": shown})
 
@@ -94,7 +94,7 @@ async def update_project_service_account(services: Services, request: Request) -
         return Record(**{**vars(account), "body": {**account.body, **values}})
 
     async with changing(services, THING):
-        account = await services.administration.alter(
+        account = await services.access.administration.alter(
             made, kinds.SERVICE_ACCOUNT, account.id, altered
         )
     return JsonResponse(_account_object(account))
@@ -106,7 +106,7 @@ async def delete_project_service_account(services: Services, request: Request) -
     account = await _account(services, request)
     made = change(request, "service_account.deleted", account.id, project_id=account.project_id)
     async with changing(services, THING):
-        await services.administration.remove(
+        await services.access.administration.remove(
             made, kinds.SERVICE_ACCOUNT, account.id, service_account_id=account.id
         )
     deleted = {
@@ -139,7 +139,7 @@ async def createan_apikeyforaserviceaccount(services: Services, request: Request
         data={"scopes": []},
     )
     async with changing(services, "API key"):
-        await services.administration.add_key(made, key.stored)
+        await services.access.administration.add_key(made, key.stored)
     return JsonResponse(new_service_account_key(key))
 
 
@@ -148,7 +148,7 @@ async def _account(services: Services, request: Request) -> Record:
     project = await project_of(services, request)
     id = request.path["service_account_id"]
     with reading(THING):
-        account = await services.administration.get(kinds.SERVICE_ACCOUNT, id)
+        account = await services.access.administration.get(kinds.SERVICE_ACCOUNT, id)
         if account.project_id != project.id:
             raise Missing(id)
     return account

@@ -94,7 +94,7 @@ async def _list(services: Services, request: Request, project_id: str | None) ->
     with reading(THING):
         page = await listed(
             request.query,
-            lambda page: services.administration.find(
+            lambda page: services.access.administration.find(
                 kinds.SPEND_ALERT, page, project_id=project_id
             ),
         )
@@ -112,7 +112,7 @@ async def _create(services: Services, request: Request, project_id: str | None) 
     )
     made = change(request, CHANGED, alert.id, project_id=project_id, data=alert.body)
     async with changing(services, THING):
-        await services.administration.add(made, alert)
+        await services.access.administration.add(made, alert)
     return JsonResponse(_alert_object(alert))
 
 
@@ -121,7 +121,7 @@ async def _update(services: Services, request: Request, project_id: str | None) 
     body = _given(request.body)
     made = change(request, CHANGED, alert.id, project_id=project_id, requested=body)
     async with changing(services, THING):
-        alert = await services.administration.alter(
+        alert = await services.access.administration.alter(
             made, kinds.SPEND_ALERT, alert.id, lambda alert: replace(alert, body=body)
         )
     return JsonResponse(_alert_object(alert))
@@ -131,7 +131,7 @@ async def _delete(services: Services, request: Request, project_id: str | None) 
     alert = await _alert(services, request, project_id)
     made = change(request, CHANGED, alert.id, project_id=project_id)
     async with changing(services, THING):
-        await services.administration.remove(made, kinds.SPEND_ALERT, alert.id)
+        await services.access.administration.remove(made, kinds.SPEND_ALERT, alert.id)
     deleted = f"{_object(alert)}.deleted"
     return JsonResponse({"id": alert.id, "object": deleted, "deleted": True})
 
@@ -139,7 +139,7 @@ async def _delete(services: Services, request: Request, project_id: str | None) 
 async def _alert(services: Services, request: Request, project_id: str | None) -> Record:
     id = request.path["alert_id"]
     with reading(THING):
-        alert = await services.administration.get(kinds.SPEND_ALERT, id)
+        alert = await services.access.administration.get(kinds.SPEND_ALERT, id)
         if alert.project_id != project_id:
             raise Missing(id)
     return alert

@@ -86,7 +86,7 @@ async def _delete(services: Services, request: Request, project_id: str | None) 
 
 
 def _answer(services: Services, own: dict[str, Any], project_id: str | None) -> Response:
-    is_reached = services.spending.cents(project_id) >= own["threshold_amount"]
+    is_reached = services.access.spending.cents(project_id) >= own["threshold_amount"]
     status = "enforcing" if is_reached else "inactive"
     return JsonResponse({"object": _object(project_id), **own, "enforcement": {"status": status}})
 

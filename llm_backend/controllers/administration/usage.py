@@ -159,8 +159,8 @@ async def _sums(
     columns: Sequence[str],
 ) -> Sequence[UsageSum]:
     with reading("usage"):
-        await services.ledger.write()  # what this process has not told yet
-        return await services.usage.sums(
+        await services.access.ledger.write()  # what this process has not told yet
+        return await services.access.usage.sums(
             filter_of(query, buckets, kinds), width_s=buckets.width_s, group_by=columns
         )
 

@@ -29,7 +29,7 @@ async def list_users(services: Services, request: Request) -> Response:
     with reading(THING):
         page = await listed(
             request.query,
-            lambda page: services.administration.find(kinds.USER, page),
+            lambda page: services.access.administration.find(kinds.USER, page),
             wanted=lambda user: emails is None or user.body["email"] in emails,
         )
     data = [_user_object(user) for user in page.items]
@@ -39,7 +39,7 @@ async def list_users(services: Services, request: Request) -> Response:
 async def retrieve_user(services: Services, request: Request) -> Response:
     """`GET /organization/users/{user_id}`"""
     with reading(THING):
-        user = await services.administration.get(kinds.USER, request.path["user_id"])
+        user = await services.access.administration.get(kinds.USER, request.path["user_id"])
     return JsonResponse(_user_object(user))
 
 
@@ -55,7 +55,7 @@ async def modify_user(services: Services, request: Request) -> Response:
         raise InvalidRequest(f"`role` is {role[:64]!r}; it is `owner` or `reader`.", param="role")
     made = change(request, "user.updated", id, requested={"role": role})
     async with changing(services, THING):
-        user = await services.administration.alter(
+        user = await services.access.administration.alter(
             made, kinds.USER, id, lambda user: replace(user, body={**user.body, "role": role})
         )
     return JsonResponse(_user_object(user))
@@ -66,7 +66,7 @@ async def delete_user(services: Services, request: Request) -> Response:
     id = request.path["user_id"]
     made = change(request, "user.deleted", id)
     async with changing(services, THING):
-        await services.administration.remove(
+        await services.access.administration.remove(
             made, kinds.USER, id, and_all_named=unique_id(id, ""), user_id=id
         )
     return JsonResponse({"id": id, "object": "organization.user.deleted", "deleted": True})

@@ -18,7 +18,7 @@ READ_AT_ONCE = 2  # inputs, or outputs that are written
 def batch_jobs(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     """What moves batches on; `app` answers their lines."""
     batches, files, settings = services.batches, services.files, services.settings
-    lines = LinesWorker(batches, files, Dispatch(app), services.keyring.caller_of, settings)
+    lines = LinesWorker(batches, files, Dispatch(app), services.access.keyring.caller_of, settings)
     return (
         JobKind(name=BATCH, worker=BatchWorker(batches, files, settings), at_once=READ_AT_ONCE),
         JobKind(name=BATCH_LINES, worker=lines, at_once=CHUNKS_AT_ONCE),

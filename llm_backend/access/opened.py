@@ -1,0 +1,81 @@
+"""All that decides who may use the server, opened together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from llm_backend.access.caller import Caller
+from llm_backend.access.gate import Gate
+from llm_backend.access.keyring import Keyring
+from llm_backend.access.ledger import Ledger
+from llm_backend.access.spending import Spending
+from llm_backend.contract.operations import Operation
+from llm_backend.settings import Settings, SettingsError
+from llm_backend.store import Database
+from llm_backend.store.administration import Administration, StoredUsage
+
+__all__ = ["Access", "opened_access"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Keys, usage and limits of one server, and what is administered of them."""
+
+    administration: Administration
+    keyring: Keyring
+    usage: StoredUsage
+    ledger: Ledger
+    spending: Spending
+    gate: Gate
+
+    async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
+        """Who asks for this operation. Raises `Unauthorized`, `Forbidden` or `Overloaded`."""
+        return self.keyring.caller(headers, administers=operation.administers)
+
+
+@asynccontextmanager
+async def opened_access(settings: Settings, database: Database) -> AsyncIterator[Access]:
+    """Follows the database while it is open; at the end, what was used is written.
+
+    Raises `SettingsError` where everybody could come in and nobody has said that this is meant.
+    """
+    async with AsyncExitStack() as stack:
+        administration, usage = Administration(database), StoredUsage(database)
+        keyring = await _keyring(settings, administration, stack)
+        ledger = Ledger(usage)
+        stack.push_async_callback(ledger.write_or_tell)
+        writing = asyncio.create_task(ledger.write_forever())
+        stack.callback(writing.cancel)
+        spending = Spending(usage, keyring, settings.prices)
+        looking = asyncio.create_task(spending.refresh_forever())
+        stack.callback(looking.cancel)
+        yield Access(
+            administration=administration,
+            keyring=keyring,
+            usage=usage,
+            ledger=ledger,
+            spending=spending,
+            gate=Gate(ledger, spending),
+        )
+
+
+async def _keyring(
+    settings: Settings, administration: Administration, stack: AsyncExitStack
+) -> Keyring:
+    may_be_open = settings.is_loopback or settings.allow_open
+    keyring = Keyring(
+        administration,
+        [key.get_secret_value() for key in settings.api_keys],
+        may_be_open=may_be_open,
+    )
+    await keyring.open()
+    if keyring.is_known and not keyring.has_keys and not may_be_open:
+        raise SettingsError(
+            f"Anybody who reaches {settings.host} could use this server, because there is no key: "
+            "set LLM_BACKEND_API_KEYS, make one with `llm-backend keys create`, or say "
+            "--allow-open if that is meant."
+        )
+    refreshing = asyncio.create_task(keyring.refresh_forever(settings.keys_refresh_s))
+    stack.callback(refreshing.cancel)
+    return keyring
