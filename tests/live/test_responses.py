@@ -217,6 +217,29 @@ def test_every_value_of_include_is_honoured(client):
     assert said.output[-1].content[0].logprobs
 
 
+def test_a_compacted_conversation_is_gone_on_from(client):
+    first = answer(client, "Hello!")
+    again = {"role": "user", "content": "How are you?"}
+    compacted = client.responses.compact(
+        model="builtin", input=[again], previous_response_id=first.id
+    )
+    items = [item.to_dict(warnings=False) for item in compacted.output]
+    said = answer(client, [*items, {"role": "user", "content": "What is 2 + 3?"}])
+
+    assert compacted.object == "response.compaction"
+    assert [item["type"] for item in items] == ["message", "message", "compaction"]
+    assert [item["content"][0]["text"] for item in items[:2]] == ["Hello!", "How are you?"]
+    assert compacted.usage.output_tokens > 0
+    assert said.status == "completed"
+
+
+def test_a_compaction_of_another_server_cannot_be_read(client):
+    with pytest.raises(openai.BadRequestError) as refused:
+        answer(client, [{"type": "compaction", "encrypted_content": "gAAAA"}])
+
+    assert refused.value.param == "input[0].encrypted_content"
+
+
 def test_responses_outlive_the_server(tmp_path):
     with serve(tmp_path) as served, connected(served) as client:
         first = answer(client, "Hello!")

@@ -16,7 +16,7 @@ from llm_backend.controllers.responses.rounds import Happening, Model, RoundOver
 from llm_backend.controllers.responses.truncation import fitting
 from llm_backend.controllers.services import Services
 
-__all__ = ["Answering", "answered", "new_head"]
+__all__ = ["Answering", "answered", "new_head", "shown_usage"]
 
 Json = dict[str, Any]
 Body = Mapping[str, Any]
@@ -111,7 +111,7 @@ class Answering:
                 return self.state.tell(happening)
 
     def _finish(self) -> list[Json]:
-        usage = _usage(self._rounds.usage)
+        usage = shown_usage(self._rounds.usage)
         ended_at, left_out = int(time.time()), self._rounds.left_out
         return self.state.finish(self._rounds.reason, usage, ended_at, left_out=left_out)
 
@@ -123,7 +123,8 @@ def _calls_limit(services: Services, body: Body) -> int:
     return limit if wanted is None else min(limit, int(wanted))
 
 
-def _usage(usage: Usage) -> Json:
+def shown_usage(usage: Usage) -> Json:
+    """Tokens as a response tells them."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

@@ -21,7 +21,7 @@ from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
 
-__all__ = ["create_response", "getinputtokencounts"]
+__all__ = ["create_response", "getinputtokencounts", "local_model"]
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 async def create_response(services: Services, request: Request) -> Response:
     """`POST /responses`"""
     body = request.body
-    model = _model(services, request)
+    model = local_model(services, request)
     if model is None:
         return await relay(services, request)
     if body.get("background"):
@@ -43,7 +43,7 @@ async def create_response(services: Services, request: Request) -> Response:
 async def getinputtokencounts(services: Services, request: Request) -> Response:
     """`POST /responses/input_tokens`: how many tokens a response's input would have."""
     body = request.body or {}
-    model = _model(services, request)
+    model = local_model(services, request)
     if model is None:
         return await relay(services, request)
     async with asked(services, body) as question:
@@ -61,7 +61,7 @@ async def _in_background(services: Services, body: Json) -> Response:
     return await event_stream(events, ending=b"", failure=failure_event)
 
 
-def _model(services: Services, request: Request) -> LocalModel | None:
+def local_model(services: Services, request: Request) -> LocalModel | None:
     """The local model that answers; None where the upstream does, whose beta is its own matter."""
     if request.query.get("beta"):
         if services.upstream is None:

@@ -170,6 +170,8 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
                 yield {"role": "tool", "tool_call_id": item["call_id"], "content": text}
             case "reasoning":
                 yield {"role": "assistant", "reasoning_content": _reasoning(item)}
+            case "compaction":
+                yield {"role": "assistant", "content": _summary(item, f"{where}.encrypted_content")}
             case kind if kind in readers:
                 yield from (dict(message) for message in readers[kind](item))
             case kind:
@@ -207,6 +209,13 @@ def _reasoning(item: Item) -> str:
     hidden = opened(content) if content and not item.get("content") else None
     parts = item.get("content") or item.get("summary") or ()
     return "\n".join(str(part["text"]) for part in parts) if hidden is None else hidden
+
+
+def _summary(item: Item, where: str) -> str:
+    summary = opened(item["encrypted_content"])
+    if summary is None:
+        raise UnsupportedField("This compaction is not one of this server's.", param=where)
+    return f"In short, what was said before: {summary}"
 
 
 def _continues(message: Item, next_one: Item) -> bool:

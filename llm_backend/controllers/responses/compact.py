@@ -1,0 +1,92 @@
+"""Compaction: a conversation as what its users said and a summary of the rest.
+
+The summary is the model's own. It stands in a `compaction` item, which any later response reads as
+something that the assistant said.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend import errors
+from llm_backend.backends.base import Chat, Usage
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.relay import relay
+from llm_backend.controllers.responses.answering import shown_usage
+from llm_backend.controllers.responses.create import local_model
+from llm_backend.controllers.responses.items import new_id
+from llm_backend.controllers.responses.question import Question, asked
+from llm_backend.controllers.responses.request import named_as_sent
+from llm_backend.controllers.responses.rounds import Model
+from llm_backend.controllers.responses.sealed import sealed
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.streaming import unless_gone
+
+__all__ = ["compactconversation"]
+
+Json = dict[str, Any]
+
+SUMMARY_TOKENS = 1024  # at most: a page and a half
+ORDER = (
+    "Summarise the conversation above for somebody who goes on with it and has not read it: what "
+    "was asked for, found out, decided and done, with names, numbers and open questions. Write "
+    "nothing else."
+)
+
+
+async def compactconversation(services: Services, request: Request) -> Response:
+    """`POST /responses/compact`"""
+    model = local_model(services, request)
+    if model is None:
+        return await relay(services, request)
+    async with asked(services, _response_body(request.body)) as question:
+        if not question.items:
+            raise errors.InvalidRequest("There is nothing to compact.", param="input")
+        summary, usage = await unless_gone(request, _summarised(model, question))
+    users = [item for item in question.items if item.get("role") == "user"]
+    compaction = {
+        "id": new_id("compaction"),
+        "type": "compaction",
+        "encrypted_content": sealed(summary),
+    }
+    return JsonResponse(
+        {
+            "id": f"resp_{uuid.uuid4().hex}",
+            "object": "response.compaction",
+            "created_at": int(time.time()),
+            "output": [*users, compaction],
+            "usage": shown_usage(usage),
+        }
+    )
+
+
+def _response_body(body: Mapping[str, Any]) -> Json:
+    """The body of a response that goes on from the same."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
+async def _summarised(model: Model, question: Question) -> tuple[str, Usage]:
+    """What the model makes of the conversation. Raises `ApiError`, if it says nothing too."""
+    pieces: list[str] = []
+    chat = _with_order(question.chat)
+    with named_as_sent():
+        answer = await model.chat(chat)
+    async with answer, aclosing(answer.chat(chat)) as deltas:
+        async for delta in deltas:
+            pieces.append(delta.content)
+    summary = "".join(pieces).strip()
+    if not summary:
+        raise errors.Internal("The model made no summary; try again.")
+    return summary, answer.usage
+
+
+def _with_order(chat: Chat) -> Chat:
+    order = {"role": "user", "content": ORDER}
+    limits = replace(chat.limits, max_tokens=SUMMARY_TOKENS)
+    return replace(chat, messages=[*chat.messages, order], limits=limits)
