@@ -219,3 +219,54 @@ def test_swagger_ui_shows_every_operation(browser, server):
 
         expect(page.get_by_text("Turn texts into vectors")).to_be_visible()
         assert shown == len(load_document().operations)
+
+
+def test_the_status_is_shown_live(page, client):
+    page.get_by_role("link", name="Status").click()
+    expect(page.locator(".pill")).to_have_text("Idle")
+    row = page.locator("tbody tr", has_text="builtin")
+    expect(row).to_contain_text("0 of 8")
+    with client.chat.completions.create(
+        model="builtin", messages=[{"role": "user", "content": "Hello!"}], stream=True,
+        max_tokens=3000, extra_body={"ignore_eos": True},
+    ) as chat:  # fmt: skip
+        next(iter(chat))
+        expect(page.locator(".pill")).to_have_text("At work")
+        expect(row).to_contain_text("1 of 8")
+        expect(page.locator(".figures .wide dd")).not_to_have_text("0.0")
+        picture(page, "status")
+
+    expect(page.locator(".pill")).to_have_text("Idle")
+
+
+def test_who_answers_is_found_by_words(page):
+    page.get_by_role("link", name="Operations").click()
+    field = page.get_by_role("searchbox", name="Find an operation")
+    field.fill("create chat completion")
+    picture(page, "operations")
+
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_contain_text("Here")
+    page.get_by_role("link", name="llm-backend").click()
+    expect(page.get_by_label("Message")).to_be_visible()
+
+
+def test_personalities_are_chosen_beside_the_model(browser, tmp_path):
+    config = tmp_path / "models.yaml"
+    config.write_text(
+        "models: [{path: builtin, aliases: [gpt-4], personalities: {poet: You sing.}}]"
+    )
+    with (
+        serve(tmp_path, "--config", str(config)) as server,
+        tab(browser, server.address) as page,
+    ):
+        page.goto("/")
+        page.get_by_label("Model", exact=True).select_option("gpt-4")
+        page.get_by_label("Personality").select_option("poet")
+        with page.expect_request(lambda one: one.method == "POST") as asked:
+            say(page, "Hello!")
+        wait_answered(page)
+        assert asked.value.post_data_json["model"] == "gpt-4:poet"
+        page.reload()
+
+        expect(page.get_by_label("Personality")).to_have_value("poet")

@@ -4,7 +4,9 @@ import { Refused } from "./api.js";
 import { Chats } from "./chats.js";
 import { Conversation, opened, openedStored } from "./conversation.js";
 import { byId, changeIcon, make } from "./dom.js";
+import { OperationsPage } from "./operations.js";
 import { Options } from "./options.js";
+import { StatusPage } from "./status.js";
 import { Transcript } from "./transcript.js";
 
 const STARTERS = ["How do I load a real model?", "How do I use you from Python?", "What is 12 plus 30?"];
@@ -13,6 +15,8 @@ class App {
   #conversation = new Conversation();
   #answering = null; // the AbortController of the answer that is being written
   #transcript = new Transcript();
+  #status = new StatusPage();
+  #operations = new OperationsPage();
   #options = new Options({ onKey: () => this.#begin() });
   #chats = new Chats({
     onDeleted: () => this.startAnew(),
@@ -49,13 +53,29 @@ class App {
 
   async #route() {
     const [, page = "", id = ""] = /^#\/([a-z]*)\/?(.*)$/.exec(location.hash) ?? [];
-    this.#showPage("chat");
     this.#closeSidebar();
     this.#chats.mark(location.hash);
+    this.#status.close();
+    if (page === "status" || page === "operations") {
+      await this.#openPage(page);
+      return;
+    }
+    this.#showPage("chat");
     if (page === "chat" && id === this.#conversation.id) return;
     this.stop();
     if (page === "chat" || page === "stored") await this.#open(page, decodeURIComponent(id));
     else this.#show(new Conversation());
+  }
+
+  /** A page beside the chat, which goes on meanwhile. */
+  async #openPage(page) {
+    this.#showPage(page);
+    try {
+      await (page === "status" ? this.#status : this.#operations).open();
+    } catch (error) {
+      this.#showPage("chat");
+      this.#complain(error);
+    }
   }
 
   async #open(page, id) {
@@ -82,6 +102,12 @@ class App {
 
   #showPage(name) {
     for (const page of ["chat", "status", "operations"]) byId(`${page}-view`).hidden = page !== name;
+    document.body.dataset.page = name;
+    for (const link of document.querySelectorAll("[data-page]")) {
+      if (link.dataset.page === name && link !== document.body) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (name !== "chat") byId(`${name}-view`).focus();
   }
 
   #title() {
@@ -183,7 +209,7 @@ class App {
     if (!usage) return;
     const speed = usage.timings?.tokens_per_second ?? usage.completion_tokens / seconds;
     const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
-    byId("speed").textContent = `${usage.completion_tokens} tokens, ${speed.toFixed(0)} a second; ${cached} of ${usage.prompt_tokens} read before.`;
+    byId("speed").textContent = `${usage.completion_tokens} tokens, ${speed.toFixed(0)} a second; ${cached} of ${usage.prompt_tokens} from the cache.`;
   }
 
   // -- what went wrong

@@ -6,13 +6,16 @@ import { byId, make } from "./dom.js";
 
 export class Options {
   #models = byId("model");
+  #personalities = byId("personality");
+  #listed = [];
   #system = byId("system");
   #temperature = byId("temperature");
 
   constructor({ onKey }) {
     this.#system.value = localStorage.getItem("system") ?? "";
     this.#system.addEventListener("change", () => keep("system", this.#system.value));
-    this.#models.addEventListener("change", () => keep("model", this.#models.value));
+    this.#models.addEventListener("change", () => this.#offerPersonalities());
+    for (const field of [this.#models, this.#personalities]) field.addEventListener("change", () => keep("model", this.model));
     this.#temperature.addEventListener("input", () => this.#setTemperature(this.#temperature.value));
     byId("temperature-default").addEventListener("click", () => this.#setTemperature(""));
     this.#setTemperature(localStorage.getItem("temperature") ?? "");
@@ -20,8 +23,10 @@ export class Options {
     this.#watchKey(onKey);
   }
 
+  /** The model's name, with the personality's behind a colon where one is chosen. */
   get model() {
-    return this.#models.value;
+    const personality = this.#personalities.value;
+    return personality ? `${this.#models.value}:${personality}` : this.#models.value;
   }
 
   get system() {
@@ -50,17 +55,33 @@ export class Options {
     byId("key").focus();
   }
 
-  /** Chooses a model, if there is one of this name. */
-  choose(model) {
-    if (Array.from(this.#models.options, ({ value }) => value).includes(model)) this.#models.value = model;
+  /** Chooses a model, and its personality, if there is one of this name. */
+  choose(name) {
+    const offered = Array.from(this.#models.options, ({ value }) => value);
+    const base = offered.find((one) => one === name) ?? offered.find((one) => name?.startsWith(`${one}:`));
+    if (base === undefined) return;
+    this.#models.value = base;
+    this.#offerPersonalities();
+    if (base !== name) this.#personalities.value = name.slice(base.length + 1);
   }
 
   /** Lists the models that the server has. */
   async loadModels() {
-    const { data } = await ask("v1/models");
-    this.#models.replaceChildren(...data.flatMap(choices));
-    this.#models.disabled = data.length === 0;
+    this.#listed = (await ask("v1/models")).data;
+    const names = this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
+    this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+    this.#models.disabled = names.length === 0;
+    this.#offerPersonalities();
     this.choose(localStorage.getItem("model"));
+  }
+
+  /** The roles that the chosen model has, where the server tells of any. */
+  #offerPersonalities() {
+    const chosen = this.#listed.find(({ id }) => id === this.#models.value);
+    const base = chosen?.alias_of ?? chosen?.id;
+    const names = this.#listed.filter((model) => model.personality_of === base).map(({ id }) => id.slice(base.length + 1));
+    this.#personalities.replaceChildren(make("option", { value: "" }, "As it is"), ...names.map((name) => make("option", { value: name }, name)));
+    this.#personalities.parentElement.hidden = names.length === 0;
   }
 
   #setTemperature(value) {
@@ -87,10 +108,4 @@ export class Options {
 function keep(name, value) {
   if (value === "") localStorage.removeItem(name);
   else localStorage.setItem(name, value);
-}
-
-/** A model, and it in each of its roles, where the server tells of any. */
-function choices(model) {
-  const names = [model.id, ...(model.personalities ?? []).map((name) => `${model.id}:${name}`)];
-  return names.map((name) => make("option", { value: name }, name));
 }
