@@ -431,7 +431,7 @@ def _contracted(document: Document, validators: Validators, services: Services) 
 
 def _handler_of(operation: Operation) -> Handler:
     """The controller's function named after the operation; what is not local is the relay's."""
-    module = f"llm_backend.controllers.{operation.controller or 'relay'}"
+    module = f"llm_backend.controllers.{operation.controller or 'routing'}"
     name = operation.function if operation.controller else "relay_operation"
     handler: Handler = getattr(importlib.import_module(module), name)
     return handler

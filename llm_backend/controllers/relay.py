@@ -30,8 +30,8 @@ __all__ = [
     "Exchanger",
     "RelayRequest",
     "RelayServices",
+    "model_named",
     "relay",
-    "relay_operation",
     "upstream_path",
 ]
 
@@ -90,11 +90,6 @@ class RelayRequest(Protocol):
     def http(self) -> HttpRequest: ...
 
 
-async def relay_operation(services: RelayServices, request: RelayRequest) -> Response:
-    """Any operation that the table gives to the upstream."""
-    return await relay(services, request)
-
-
 async def relay(
     services: RelayServices,
     request: RelayRequest,
@@ -136,7 +131,7 @@ async def relay(
                     headers=headers,
                     body=_body(request, upload, to),
                     operation=(request.operation.operation_id, request.operation.tag),
-                    model=to.model if to else _model(request),
+                    model=to.model if to else model_named(request),
                     upstream=to.upstream if to else None,
                     has_other=to.has_other if to else False,
                 )
@@ -298,12 +293,12 @@ def _body(
     is_announced = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
     if not is_held and is_announced:
         return upload.begin()
-    if to is None or to.model == _model(request):
+    if to is None or to.model == model_named(request):
         return request.raw_body
     return renamed(request.raw_body, to.model)
 
 
-def _model(request: RelayRequest) -> str | None:
+def model_named(request: RelayRequest) -> str | None:
     """The model that a JSON body names."""
     named = request.body.get("model") if isinstance(request.body, dict) else None
     return named if isinstance(named, str) else None

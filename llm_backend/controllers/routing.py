@@ -1,19 +1,21 @@
 """Who answers a request for a model: the steps of its name, each where those before could not."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from starlette.responses import Response
 
 from llm_backend.backends.local import LocalModel
-from llm_backend.backends.registry import Step
+from llm_backend.backends.registry import Step, UpstreamModel
 from llm_backend.contract.request import Request
-from llm_backend.controllers.relay import Destination, relay
+from llm_backend.controllers.relay import Destination, model_named, relay
+from llm_backend.controllers.relayed_form import FormHead, read_form_head, with_form
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Overloaded, RateLimited, UpstreamError
 
-__all__ = ["There", "operation_of", "routed"]
+__all__ = ["There", "operation_of", "relay_operation", "routed"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,45 @@ class There(Protocol):
     ) -> Awaitable[Response]: ...
 
 
+async def relay_operation(services: Services, request: Request) -> Response:
+    """Any operation that the table gives to the upstreams: by the model that it names, if any."""
+    if services.upstream is None:
+        return await relay(services, request)
+    head = await read_form_head(request.http)
+    name = model_named(request) if head is None else head.model
+    steps = _upstream_steps(services, request, name)
+    if head is not None:
+        return await _relay_form(services, request, head, steps)
+    if not steps:
+        return await relay(services, request)
+    return await _first_answer(services, request, steps, here=_nobody_is_here, there=relay)
+
+
+async def _relay_form(
+    services: Services, request: Request, head: FormHead, steps: Sequence[Step]
+) -> Response:
+    """A form passes as it comes, so only the first step can have it."""
+    if not steps:
+        return await relay(services, replace(request, http=with_form(request.http, head, None)))
+    step = steps[0]
+    assert isinstance(step, UpstreamModel), "the others are left out"
+    name = None if step.model == head.model else step.model
+    whole = replace(request, http=with_form(request.http, head, name))
+    return await relay(services, whole, to=Destination(model=step.model, upstream=step.upstream))
+
+
+def _upstream_steps(services: Services, request: Request, name: str | None) -> Sequence[Step]:
+    """The upstreams among a name's steps; none where an upstream must say what it makes of it."""
+    if name is None:
+        return ()
+    steps = services.registry.steps(name, operation_of(request))
+    return [step for step in steps if isinstance(step, UpstreamModel)]
+
+
+async def _nobody_is_here(*_: object) -> Response:
+    raise AssertionError("steps of an operation that is not answered here are upstreams")
+
+
 async def routed(
     services: Services, request: Request, *, here: Here, there: There = relay
 ) -> Response:
@@ -39,13 +80,18 @@ async def routed(
     Falls back on overload and outage before anything of an answer was sent. Raises what the last
     step raises, and `ModelNotFound`.
     """
-    name = request.body["model"]
-    steps = services.registry.steps(name, operation_of(request))
+    steps = services.registry.steps(request.body["model"], operation_of(request))
+    return await _first_answer(services, request, steps, here=here, there=there)
+
+
+async def _first_answer(
+    services: Services, request: Request, steps: Sequence[Step], *, here: Here, there: There
+) -> Response:
     for step in steps[:-1]:
         try:
             return await _taken(services, request, step, here, there, has_other=True)
         except _PASSED_ON as error:
-            told = {"model": name, "code": error.code, "request_id": request.request_id}
+            told = {"model": _name(step), "code": error.code, "request_id": request.request_id}
             log.warning("fell_back", extra=told)
     return await _taken(services, request, steps[-1], here, there, has_other=False)
 
@@ -53,6 +99,10 @@ async def routed(
 def operation_of(request: Request) -> tuple[str, str]:
     """By what names the settings may give an operation to an upstream."""
     return request.operation.operation_id, request.operation.tag
+
+
+def _name(step: Step) -> str:
+    return step.card.id if isinstance(step, LocalModel) else step.model
 
 
 async def _taken(

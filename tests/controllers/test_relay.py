@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request as HttpRequest
 
 from llm_backend.backends.upstreams.pool import Upstreams
-from llm_backend.controllers.relay import relay_operation, upstream_path
+from llm_backend.controllers.relay import relay, upstream_path
 from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
 from tests.upstream import (
     Connection,
@@ -388,7 +388,7 @@ async def test_a_server_that_ends_cancels_what_it_relays():
         pass
 
     async with upstream.fake, Upstreams([upstream_of(upstream.fake)]) as Services.upstream:
-        task = asyncio.create_task(relay_operation(Services(), Request()))
+        task = asyncio.create_task(relay(Services(), Request()))
         there = await upstream.connection()
         task.cancel()
 

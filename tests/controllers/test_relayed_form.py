@@ -1,0 +1,86 @@
+"""Forms go where the model in them leads, byte for byte."""
+
+import pytest
+
+from tests.gateway import backend, gateway
+from tests.upstream import Connection, FakeUpstream, Message
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+MODEL = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
+FILE = (
+    b'--B\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n'
+    b"Content-Type: audio/wav\r\n\r\n%b\r\n"
+)
+PROMPT = b'--B\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nname="model"\r\n'
+END = b"--B--\r\n"
+SOUND = bytes(range(256)) * 4
+
+
+def upload(*pieces: bytes, chunked: bool = False) -> bytes:
+    body = b"".join(pieces)
+    head = (
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: relay\r\n"
+        b"content-type: multipart/form-data; boundary=B\r\n"
+    )
+    if not chunked:
+        return head + b"content-length: %d\r\n\r\n" % len(body) + body
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return head + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    "parts", [[MODEL % b"ears", FILE % SOUND, END], [FILE % SOUND, PROMPT, MODEL % b"ears", END]]
+)
+async def test_a_form_goes_to_the_upstream_of_its_model(tmp_path, parts, chunked: bool):
+    async with FakeUpstream(answer=OK) as a, FakeUpstream(answer=OK) as b:
+        backends = [backend(a, "any"), backend(b, "b", "ears")]
+        async with gateway(tmp_path, backends=backends) as served:
+            answer = await served.ask(upload(*parts, chunked=chunked))
+
+    assert answer.status == 200
+    assert a.requests == []
+    assert b.requests[0].body == b"".join(parts)
+
+
+async def test_a_route_exchanges_the_models_name_in_a_form(tmp_path):
+    async with FakeUpstream(answer=OK) as b:
+        settings = {"backends": [backend(b, "b", "large-ears")], "routes": {"ears": "large-ears"}}
+        async with gateway(tmp_path, **settings) as served:
+            await served.ask(upload(MODEL % b"ears", FILE % SOUND, END))
+
+    sent = b.requests[0]
+    assert sent.body == (MODEL % b"large-ears") + (FILE % SOUND) + END
+    assert sent.values(b"content-length") == [b"%d" % len(sent.body)]
+
+
+async def test_a_model_far_behind_the_file_leaves_the_form_to_the_operations_upstream(tmp_path):
+    big = SOUND * 200
+    async with FakeUpstream(answer=OK) as a, FakeUpstream(answer=OK) as b:
+        settings = {
+            "backends": [backend(a, "a", "x"), backend(b, "b", "y")],
+            "operations": {"Audio": "b"},
+        }
+        async with gateway(tmp_path, **settings) as served:
+            await served.ask(upload(FILE % big, MODEL % b"x", END))
+
+    assert a.requests == []
+    assert b.requests[0].body == (FILE % big) + (MODEL % b"x") + END
+
+
+async def test_a_form_is_passed_on_while_it_comes(tmp_path):
+    async def reads_some(_: Message, connection: Connection) -> None:
+        await connection.reader.readexactly(100)  # the rest is still to come
+        await connection.send(OK)
+
+    raw = upload(MODEL % b"ears", FILE % SOUND, END)
+    fake = FakeUpstream(reads_bodies=False, answer=reads_some)
+    async with (
+        fake,
+        gateway(tmp_path, backends=[backend(fake, "b", "ears")]) as served,
+        served.client() as client,
+    ):
+        await client.send(raw[:-300])
+        head = await client.head()
+
+    assert head.status == 200
