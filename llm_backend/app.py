@@ -37,6 +37,7 @@ from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets import Sockets
 from llm_backend.controllers.status import StatusBoard
+from llm_backend.controllers.unfamiliar import Unfamiliar
 from llm_backend.controllers.vector_stores.embedders import Embedders
 from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
 from llm_backend.controllers.vector_stores.library import Library
@@ -213,6 +214,7 @@ async def _answering(
     check_moderation_model(settings, served)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     document = load_document()
+    validators = Validators(document)
     async with AsyncExitStack() as stack:
         metrics = Metrics(shared)
         database = await stack.enter_async_context(
@@ -268,9 +270,9 @@ async def _answering(
             access=access,
             document=document.text,
             operations=document.operations,
+            unfamiliar=Unfamiliar(validators, metrics, strict=settings.strict),
             upstream=upstream,
         )
-        validators = Validators(document)
         warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARMED))
         stack.callback(warming.cancel)
         contracted = _contracted(document, validators, services)

@@ -244,6 +244,12 @@ class Settings(BaseSettings):
         "`Images: NAME`.",
     )
 
+    strict: bool = Field(
+        False,
+        description="Refuse fields that the document does not know in what is relayed; otherwise "
+        "they are passed on, and named in the answer's `x-llm-backend-unknown-fields`.",
+    )
+
     # what is remembered and checked
     store_chats: Literal["always", "on-request", "never"] = Field(
         "always",

@@ -87,6 +87,12 @@ class Metrics:
             ["operation"],
             registry=self._registry,
         )
+        self.unknown_fields = Counter(
+            "llm_backend_unknown_fields",
+            "Fields of relayed requests that the document does not know.",
+            ["operation"],
+            registry=self._registry,
+        )
         self.in_flight = Gauge(
             "llm_backend_requests_in_flight",
             "Requests being answered.",

@@ -101,6 +101,13 @@ class Connection:
             await self.writer.wait_closed()
 
 
+class NothingUnfamiliar:
+    """Knows every field."""
+
+    def told(self, _operation_id: str, _body: object) -> list[tuple[bytes, bytes]]:
+        return []
+
+
 Script = Callable[[Message, Connection], Awaitable[None]]
 
 
@@ -205,7 +212,7 @@ def post(body: bytes = b"{}", *, path: str = "/v1/chat/completions", more: bytes
 async def relaying(upstream: Upstreams | None, *, observes: bool = False) -> AsyncIterator[Relay]:
     """The relay's controller under uvicorn, with as little around it as it needs."""
     state = Relay(observed=bytearray() if observes else None)
-    services = SimpleNamespace(upstream=upstream)
+    services = SimpleNamespace(upstream=upstream, unfamiliar=NothingUnfamiliar())
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         http = HttpRequest(scope, receive)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from llm_backend.backends.relayed import (
 )
 from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.renaming import renamed
+from llm_backend.controllers.unfamiliar import Unfamiliar
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 
 __all__ = [
@@ -67,6 +68,8 @@ class RelayServices(Protocol):
 
     @property
     def upstream(self) -> Exchanger | None: ...
+    @property
+    def unfamiliar(self) -> Unfamiliar: ...
 
 
 class _Operation(Protocol):
@@ -114,6 +117,7 @@ async def relay(
             "itself: set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, "
             "and it is relayed there."
         )
+    told = services.unfamiliar.told(request.operation.operation_id, request.body)
     http = request.http
     upload = _Upload(http)
     headers: Headers = http.scope["headers"]
@@ -144,17 +148,23 @@ async def relay(
             await relayed.aclose()
         raise ClientGone
     assert relayed is not None, "an exchange gives an answer or an error"
-    return _RelayedResponse(relayed, upload, observe=observe, finish=finish)
+    return _RelayedResponse(relayed, upload, told=told, observe=observe, finish=finish)
 
 
 class _RelayedResponse(Response):
     """An upstream's answer sent on piece by piece; cut off where either side ends early."""
 
     def __init__(
-        self, relayed: Relayed, upload: "_Upload", *, observe: Observe | None, finish: Finish | None
+        self,
+        relayed: Relayed,
+        upload: "_Upload",
+        *,
+        told: Sequence[tuple[bytes, bytes]],
+        observe: Observe | None,
+        finish: Finish | None,
     ) -> None:
         self.status_code = relayed.status
-        self.raw_headers = list(relayed.headers)
+        self.raw_headers = [*relayed.headers, *told]
         self.background = None
         self.body = b""
         self._relayed = relayed

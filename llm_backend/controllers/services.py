@@ -11,6 +11,7 @@ from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
+from llm_backend.controllers.unfamiliar import Unfamiliar
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
@@ -50,4 +51,5 @@ class Services:
     access: Access
     document: Callable[[], bytes]
     operations: Operations
+    unfamiliar: Unfamiliar
     upstream: "Upstreams | None" = None

@@ -17,6 +17,7 @@ from tests.upstream import (
     Connection,
     FakeUpstream,
     Message,
+    NothingUnfamiliar,
     post,
     relayed_to,
     relaying,
@@ -385,7 +386,7 @@ async def test_a_server_that_ends_cancels_what_it_relays():
         )  # fmt: skip
 
     class Services:
-        pass
+        unfamiliar = NothingUnfamiliar()
 
     async with upstream.fake, Upstreams([upstream_of(upstream.fake)]) as Services.upstream:
         task = asyncio.create_task(relay(Services(), Request()))

@@ -11,6 +11,7 @@ from starlette.requests import Request as HttpRequest
 from llm_backend.backends.relayed import Relayed
 from llm_backend.controllers.relay import Destination
 from llm_backend.controllers.relayed_chat import relay_chat
+from tests.upstream import NothingUnfamiliar
 
 MIB = b" " * (1024 * 1024)
 
@@ -51,6 +52,7 @@ async def test_a_whole_answer_is_stored_or_the_log_says_that_it_is_too_long(
              "headers": [(b"content-type", b"application/json")]}  # fmt: skip
     services = SimpleNamespace(
         upstream=SimpleNamespace(exchange=exchange),
+        unfamiliar=NothingUnfamiliar(),
         memory=SimpleNamespace(wants_relayed=lambda _body: True, remember=remember),
     )
     request = SimpleNamespace(

@@ -1,0 +1,113 @@
+"""Which fields of a body the document does not know, at any depth (pure).
+
+A schema's composition is read as one: a field is known where any branch knows it. Where a branch
+takes any field, all are known. What a place knows is found out when the first body goes there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from llm_backend.contract.complaint import Path, field_name
+
+__all__ = ["KnownFields", "unknown_fields"]
+
+Json: TypeAlias = Any  # a schema, or a value: any JSON value
+
+_PREFIX = "#/components/schemas/"
+_BRANCHES = ("allOf", "anyOf", "oneOf")
+_SAYING = frozenset({"properties", "items", "additionalProperties"})
+_FIELDS_TOLD = 16
+
+
+class KnownFields:
+    """What one place of a body may hold, by schemas of which any may apply there."""
+
+    def __init__(self, schemas: Iterable[Json], component: Callable[[str], Json]) -> None:
+        self._component = component
+        self._properties: dict[str, list[Json]] = {}
+        self._items: list[Json] = []
+        self._others: list[Json] = []
+        self._places: dict[str | None, KnownFields] = {}
+        self.takes_any = False
+        for schema in schemas:
+            for part in self._parts(schema, frozenset()):
+                self._add(part)
+
+    def field(self, name: str) -> "KnownFields | None":
+        """The place of a field's value; None where the field is not known."""
+        if name not in self._properties and not self.takes_any:
+            return None
+        return self._place(name, self._properties.get(name, self._others))
+
+    def item(self) -> "KnownFields":
+        """The place of an array's items."""
+        return self._place(None, self._items)
+
+    def _place(self, name: str | None, schemas: list[Json]) -> "KnownFields":
+        if name not in self._properties and name is not None:
+            name = ""  # all other fields are one place: clients choose their names
+        if name not in self._places:
+            self._places[name] = KnownFields(schemas or [True], self._component)
+        return self._places[name]
+
+    def _parts(self, schema: Json, seen: frozenset[str]) -> Iterator[Json]:
+        """The schema and all that it is composed of."""
+        if not isinstance(schema, dict):
+            yield schema
+            return
+        if "$ref" in schema:
+            name = schema["$ref"].removeprefix(_PREFIX)
+            if name not in seen:
+                yield from self._parts(self._component(name), seen | {name})
+        composed = [branch for key in _BRANCHES for branch in schema.get(key, ())]
+        for branch in composed:
+            yield from self._parts(branch, seen)
+        is_plain = "$ref" not in schema and not composed
+        if is_plain or _SAYING & set(schema):
+            yield schema
+
+    def _add(self, schema: Json) -> None:
+        if not isinstance(schema, Mapping):
+            self.takes_any = self.takes_any or schema is True
+            return
+        for name, inner in schema.get("properties", {}).items():
+            self._properties.setdefault(name, []).append(inner)
+        if "items" in schema:
+            self._items.append(schema["items"])
+        others = schema.get("additionalProperties")
+        if others is not None and others is not False:
+            self.takes_any = True
+            self._others.append(others)
+        self.takes_any = self.takes_any or _is_free(schema)
+
+
+def unknown_fields(value: Json, known: KnownFields) -> list[str]:
+    """The fields of a body that are not known, outermost first, at most sixteen."""
+    found: list[str] = []
+    level: list[tuple[Path, Json, KnownFields]] = [((), value, known)]
+    while level and len(found) < _FIELDS_TOLD:
+        inner: list[tuple[Path, Json, KnownFields]] = []
+        for path, one, place in level:
+            if isinstance(one, list):
+                item = place.item()
+                inner += [((*path, number), each, item) for number, each in enumerate(one)
+                          if isinstance(each, dict | list)]  # fmt: skip
+                continue
+            for name, each in one.items():
+                field = place.field(name)
+                if field is None:
+                    found.append(field_name((*path, name)) or name)
+                elif isinstance(each, dict | list):
+                    inner.append(((*path, name), each, field))
+        level = inner
+    return found[:_FIELDS_TOLD]
+
+
+def _is_free(schema: Mapping[str, Json]) -> bool:
+    """Whether a schema says nothing of fields although it takes objects."""
+    kind = schema.get("type", "object")
+    takes_objects = kind == "object" or "object" in kind
+    says_nothing = not {"properties", "additionalProperties", "items", "enum", "const"} & set(
+        schema
+    )
+    return takes_objects and says_nothing
