@@ -39,6 +39,7 @@ from llm_backend.controllers.sockets import Sockets
 from llm_backend.controllers.status import StatusBoard
 from llm_backend.controllers.unfamiliar import Unfamiliar
 from llm_backend.controllers.vector_stores.embedders import Embedders
+from llm_backend.controllers.vector_stores.file_search import FileSearchKind
 from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.engine import Engine, EngineConfig
@@ -260,7 +261,7 @@ async def _answering(
             library=library,
             responses=responses,
             uploads=uploads,
-            server_tools=_server_tools(settings),
+            server_tools=_server_tools(settings, library),
             jobs=jobs,
             batches=batches,
             background=BackgroundResponses(Background(database, jobs)),
@@ -347,9 +348,14 @@ def _extractor(settings: Settings) -> Extractor:
     )
 
 
-def _server_tools(settings: Settings) -> ServerTools:
+def _server_tools(settings: Settings, library: Library) -> ServerTools:
     """The tools that are run here while a response is answered."""
-    return ServerTools([McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)])
+    mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)
+    searches_first = settings.file_search == "always"
+    file_search = FileSearchKind(
+        library, limit=settings.passages_limit, searches_first=searches_first
+    )
+    return ServerTools([mcp, file_search])
 
 
 def _local_model(model: ServedModel, engine: Engine, count: Observe) -> LocalModel:

@@ -271,6 +271,14 @@ class Settings(BaseSettings):
         description="Name of the local model that makes the vectors of new vector stores; the "
         "first that is for embeddings where unset.",
     )
+    file_search: Literal["on-call", "always"] = Field(
+        "on-call",
+        description="When the tool `file_search` of a response is run: when the model calls it, or "
+        "also before the model is asked, which suits small models.",
+    )
+    passages_limit: int = Field(
+        3, ge=1, le=50, description="Passages that a search gives a model where it is not said."
+    )
     object_store_url: str | None = Field(
         None,
         description="Where the bytes of files are: `s3://BUCKET/PREFIX`, with credentials and "

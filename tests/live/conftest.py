@@ -41,9 +41,11 @@ def minilm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def library_server(tmp_path_factory: pytest.TempPathFactory, minilm_file: Path) -> Iterator[Served]:
-    """A server with a model that chats and one for embeddings."""
+    """A server with a model that chats and one for embeddings; it searches before it answers."""
     flags = ("--model", "builtin", "--model", str(minilm_file))
-    with serve(tmp_path_factory.mktemp("library"), *flags) as served:
+    environment = {"LLM_BACKEND_FILE_SEARCH": "always"}
+    folder = tmp_path_factory.mktemp("library")
+    with serve(folder, *flags, environment=environment) as served:
         yield served
 
 

@@ -49,14 +49,14 @@ def expiry_from(expires_after: Json | None) -> int | None:
     return None if expires_after is None else int(expires_after["days"])
 
 
-def ranking_from(options: Json | None) -> tuple[Weights | None, float]:
+def ranking_from(options: Json | None, where: str = "") -> tuple[Weights | None, float]:
     """The weights of both rankings, None for the embedding's alone; and the least score."""
     options = options or {}
     threshold = float(options.get("score_threshold") or 0.0)
     if not 0 <= threshold <= 1:
         raise InvalidRequest(
             f"`score_threshold` is {threshold:g}; it must be 0 to 1.",
-            param="ranking_options.score_threshold",
+            param=f"{where}ranking_options.score_threshold",
         )
     if options.get("ranker") == "none":
         return None, threshold
@@ -65,7 +65,7 @@ def ranking_from(options: Json | None) -> tuple[Weights | None, float]:
     if embedding < 0 or text < 0 or embedding + text <= 0:
         raise InvalidRequest(
             "The weights of `hybrid_search` must not be negative, and one must be more than 0.",
-            param="ranking_options.hybrid_search",
+            param=f"{where}ranking_options.hybrid_search",
         )
     return Weights(embedding=embedding, text=text), threshold
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llm_backend.controllers.vector_stores.library import Library, index_errors_translated
 from llm_backend.errors import InvalidRequest
@@ -24,6 +24,10 @@ class Query:
     condition: Condition | None = None
     weights: Weights | None = field(default_factory=Weights)
     least_score: float = 0.0
+
+    def of(self, texts: Sequence[str]) -> "Query":
+        """The same for other texts."""
+        return replace(self, texts=texts)
 
 
 @dataclass(frozen=True, kw_only=True)

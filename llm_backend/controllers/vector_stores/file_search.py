@@ -1,0 +1,217 @@
+"""The tool `file_search` of responses: vector stores searched while a response is answered.
+
+The model calls it when it wants to know something; a server may be set to search before it is
+asked at all (`file_search: always`), which suits models that are too small to know when.
+"""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+
+from llm_backend.controllers.responses.items import new_id
+from llm_backend.controllers.responses.server_tools import (
+    Asked,
+    Begun,
+    Ended,
+    ServerCall,
+    ServerTool,
+    Step,
+    Told,
+    ToolKind,
+)
+from llm_backend.controllers.vector_stores.library import Library
+from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
+from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
+from llm_backend.controllers.vector_stores.searching import Hit, Query, search
+from llm_backend.errors import ApiError, InvalidRequest, NotFound
+from llm_backend.store import Missing, StoreError
+
+__all__ = ["FileSearchKind"]
+
+Json = dict[str, Any]
+Item = Mapping[str, Any]
+
+NAME = "file_search"
+QUERIES_LIMIT = 3  # of one call
+QUERY_CHARACTERS = 120  # that a model is held to: a weak one does not come to an end
+STORES_LIMIT = 16  # of one tool
+_FUNCTION: Json = {
+    "type": "function",
+    "function": {
+        "name": NAME,
+        "description": "Search the user's files. Gives the passages that fit the queries best.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "queries": {
+                    "type": "array",
+                    "items": {"type": "string", "minLength": 1, "maxLength": QUERY_CHARACTERS},
+                    "minItems": 1,
+                    "maxItems": QUERIES_LIMIT,
+                }
+            },
+            "required": ["queries"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class FileSearchKind(ToolKind):
+    """Opens searches in the server's vector stores; `limit` is how many passages a search gives
+    where the request does not say, `searches_first` whether it waits to be called."""
+
+    type = "file_search"
+    items = ("file_search_call",)
+
+    def __init__(self, library: Library, *, limit: int, searches_first: bool) -> None:
+        self._library = library
+        self._limit = limit
+        self._searches_first = searches_first
+
+    @asynccontextmanager
+    async def open(self, asked: Asked) -> AsyncIterator[ServerTool]:
+        """The tool over the stores that the entry names, which are there."""
+        entry, where = asked.tool, asked.where
+        store_ids = list(dict.fromkeys(entry["vector_store_ids"]))
+        if not 1 <= len(store_ids) <= STORES_LIMIT:
+            raise InvalidRequest(
+                f"`vector_store_ids` must name 1 to {STORES_LIMIT} vector stores.",
+                param=f"{where}.vector_store_ids",
+            )
+        for store_id in store_ids:
+            try:
+                await self._library.stores.get(store_id)
+            except Missing as error:
+                raise NotFound(
+                    f"No vector store has the id `{store_id}`.", param=f"{where}.vector_store_ids"
+                ) from error
+        weights, least_score = ranking_from(entry.get("ranking_options"), where=f"{where}.")
+        query = Query(
+            texts=(),
+            limit=int(entry.get("max_num_results") or self._limit),
+            condition=condition_from(entry.get("filters"), f"{where}.filters"),
+            weights=weights,
+            least_score=least_score,
+        )
+        question = _question(asked.items) if self._searches_first else None
+        yield FileSearch(self._library, store_ids, query, question)
+
+    def messages(self, item: Item) -> Sequence[Json]:
+        """The call, and what was found."""
+        call = {
+            "id": item["id"],
+            "type": "function",
+            "function": {
+                "name": NAME,
+                "arguments": orjson.dumps({"queries": item["queries"]}).decode(),
+            },
+        }
+        return [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": item["id"], "content": _told(item)},
+        ]
+
+
+class FileSearch(ServerTool):
+    """Searches for one response. `question` is what is looked for before the model is asked."""
+
+    type = "file_search"
+    functions = (_FUNCTION,)
+
+    def __init__(
+        self, library: Library, store_ids: Sequence[str], query: Query, question: str | None
+    ) -> None:
+        self._library = library
+        self._store_ids = store_ids
+        self._query = query
+        self._question = question
+        self._found: list[Passage] = []
+
+    def due(self) -> Sequence[ServerCall]:
+        """The user's own question, where the server searches first."""
+        if self._question is None:
+            return ()
+        arguments = orjson.dumps({"queries": [self._question]}).decode()
+        return [ServerCall(name=NAME, arguments=arguments)]
+
+    async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
+        """Search. One that fails says so in its item, and the model goes on without."""
+        queries = _queries(call.arguments)
+        item: Json = {
+            "id": new_id("file_search_call"),
+            "type": "file_search_call",
+            "status": "in_progress",
+            "queries": queries,
+            "results": None,
+        }
+        yield Begun(item=item)
+        yield Told(kind="response.file_search_call.in_progress")
+        yield Told(kind="response.file_search_call.searching")
+        status, results = "completed", None
+        try:
+            hits = await search(self._library, self._store_ids, self._query.of(queries))
+            results = [_result(hit) for hit in hits]
+            self._found = [
+                Passage(file_id=hit.file_id, filename=hit.filename, text=hit.text) for hit in hits
+            ]
+        except (ApiError, StoreError):
+            status = "failed"
+        if status == "completed":
+            yield Told(kind="response.file_search_call.completed")
+        yield Ended(item={**item, "status": status, "results": results})
+
+    def annotations(self, text: str) -> Sequence[Json]:
+        """The files that a message cites, or all that it was told of if it cites none."""
+        return [
+            {"type": "file_citation", "file_id": one.file_id, "index": one.index,
+             "filename": one.filename}
+            for one in cited(text, self._found)
+        ]  # fmt: skip
+
+
+def _queries(arguments: str) -> list[str]:
+    """What a call asks for; a call that the model has botched asks for its arguments as text."""
+    try:
+        given = orjson.loads(arguments)["queries"]
+    except (ValueError, KeyError, TypeError):
+        given = [arguments]
+    texts = given if isinstance(given, list) else [given]
+    queries = [str(one) for one in texts if str(one).strip()]
+    return queries[:QUERIES_LIMIT] or ["?"]
+
+
+def _question(items: Sequence[Item]) -> str | None:
+    """The text that the user has just said, if it was the user who spoke last."""
+    last = items[-1] if items else {}
+    if last.get("type", "message") != "message" or last.get("role") != "user":
+        return None
+    content = last["content"]
+    if not isinstance(content, str):
+        parts = [part["text"] for part in content if part["type"] == "input_text"]
+        content = "\n".join(parts)
+    return re.sub(r"\s+", " ", content).strip() or None
+
+
+def _result(hit: Hit) -> Json:
+    return {
+        "file_id": hit.file_id,
+        "filename": hit.filename,
+        "score": hit.score,
+        "attributes": dict(hit.attributes),
+        "text": hit.text,
+    }
+
+
+def _told(item: Item) -> str:
+    if item["status"] == "failed":
+        return "The search has failed. Say that the files could not be searched."
+    results = item.get("results") or ()
+    passages = [
+        Passage(file_id=one["file_id"], filename=one["filename"], text=one["text"])
+        for one in results
+    ]
+    return shown(passages)

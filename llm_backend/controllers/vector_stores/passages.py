@@ -1,0 +1,48 @@
+"""What was found, as a model reads it, and as its answer refers to it (pure)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Citation", "Passage", "cited", "shown"]
+
+NOTHING = "Nothing was found in the files. Say so if the answer depends on them."
+_MARK = re.compile(r"\[(\d{1,2})\]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A piece of a file."""
+
+    file_id: str
+    filename: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Citation:
+    """A file, at its place in the list of files that were found."""
+
+    file_id: str
+    filename: str
+    index: int
+
+
+def shown(passages: Sequence[Passage]) -> str:
+    """The passages with numbers to cite them by, or that there are none."""
+    if not passages:
+        return NOTHING
+    texts = [f"[{number}] {one.filename}\n{one.text}" for number, one in enumerate(passages, 1)]
+    return "\n\n".join([*texts, "Cite what you use by its number, as in [1]."])
+
+
+def cited(text: str, passages: Sequence[Passage]) -> list[Citation]:
+    """The files that a text cites by the passages' numbers, each once; all where it cites none."""
+    numbers = [int(number) - 1 for number in _MARK.findall(text)]
+    named = [passages[number] for number in numbers if 0 <= number < len(passages)]
+    order = list(dict.fromkeys(one.file_id for one in passages))
+    files = {one.file_id: one.filename for one in named or passages}
+    return [
+        Citation(file_id=file_id, filename=filename, index=order.index(file_id))
+        for file_id, filename in files.items()
+    ]

@@ -1,0 +1,89 @@
+"""What a search tells the model, and what an answer cites."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from llm_backend.controllers.responses.server_tools import Asked, Ended, ServerCall
+from llm_backend.controllers.vector_stores.file_search import FileSearchKind
+from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
+from llm_backend.errors import Overloaded
+
+PASSAGES = [
+    Passage(file_id="file-a", filename="a.txt", text="One."),
+    Passage(file_id="file-b", filename="b.txt", text="Two."),
+    Passage(file_id="file-a", filename="a.txt", text="Three."),
+]
+
+
+class Stores:
+    """There is every store, and none can be searched."""
+
+    now = 0
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def get(self, id: str) -> Any:
+        self.asked.append(id)
+        if len(self.asked) > 1:
+            raise Overloaded("Not now.")
+        return None
+
+
+def kind(**more: bool) -> FileSearchKind:
+    library: Any = SimpleNamespace(stores=Stores())
+    return FileSearchKind(library, limit=3, **{"searches_first": False, **more})
+
+
+def asked(*items: dict[str, Any]) -> Asked:
+    tool = {"type": "file_search", "vector_store_ids": ["vs_1"]}
+    return Asked(tool=tool, where="tools[0]", body={}, items=items)
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"type": "message", "role": "user", "content": content}
+
+
+async def test_a_search_that_fails_is_an_item_and_no_end() -> None:
+    search = kind()
+    async with search.open(asked()) as tool:
+        call = ServerCall(name="file_search", arguments='{"queries": ["a"]}')
+        steps = [step async for step in tool.run(call)]
+
+    ended = steps[-1]
+    assert isinstance(ended, Ended)
+    assert ended.item["status"] == "failed"
+    assert "could not be searched" in search.messages(ended.item)[1]["content"]
+
+
+async def test_a_botched_call_searches_for_what_it_says() -> None:
+    async with kind().open(asked()) as tool:
+        steps = [step async for step in tool.run(ServerCall(name="file_search", arguments="gate"))]
+
+    assert steps[0].item["queries"] == ["gate"]  # type: ignore[union-attr]
+
+
+async def test_the_question_is_searched_for_first_where_the_server_is_set_so() -> None:
+    parts = [{"type": "input_text", "text": "What is"}, {"type": "input_text", "text": "it?"}]
+    async with kind(searches_first=True).open(asked(user("Hi"), user(parts))) as tool:
+        assert [call.arguments for call in tool.due()] == ['{"queries":["What is it?"]}']
+    async with kind(searches_first=False).open(asked(user("Hi"))) as tool:
+        assert tool.due() == ()
+    answer = {"type": "message", "role": "assistant", "content": "Hello."}
+    async with kind(searches_first=True).open(asked(user("Hi"), answer)) as tool:
+        assert tool.due() == ()
+
+
+def test_passages_are_numbered_for_the_model() -> None:
+    assert shown(PASSAGES).startswith("[1] a.txt\nOne.\n\n[2] b.txt\nTwo.")
+    assert "Nothing was found" in shown([])
+
+
+def test_an_answer_cites_files_by_the_numbers_of_passages() -> None:
+    assert [(one.file_id, one.index) for one in cited("As said [2].", PASSAGES)] == [("file-b", 1)]
+    assert [one.file_id for one in cited("[1] and [3]", PASSAGES)] == ["file-a"]
+
+
+def test_an_answer_without_numbers_cites_all_it_was_told_of() -> None:
+    assert [one.file_id for one in cited("Certainly [9].", PASSAGES)] == ["file-a", "file-b"]
+    assert cited("Certainly.", []) == []

@@ -1,0 +1,100 @@
+"""The tool `file_search` of responses, driven by the official client."""
+
+import time
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.serving import Served
+
+MODEL = "builtin"
+TEXT = "The garden gate opens with the code 4711."
+
+
+@pytest.fixture(scope="module")
+def searching(library_server: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=library_server.base_url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def garden(searching: openai.OpenAI) -> str:
+    return store_of(searching, "garden.txt", TEXT)
+
+
+def store_of(client: openai.OpenAI, name: str, text: str) -> str:
+    file = client.files.create(file=(name, text.encode()), purpose="assistants")
+    store = client.vector_stores.create(file_ids=[file.id])
+    while client.vector_stores.retrieve(store.id).status != "completed":
+        time.sleep(0.05)
+    return store.id
+
+
+def tool(*store_ids: str, **more: object) -> dict:
+    return {"type": "file_search", "vector_store_ids": list(store_ids), **more}
+
+
+def test_a_search_is_told_item_by_item_and_cited(searching, garden):
+    events = list(
+        searching.responses.create(
+            model=MODEL,
+            input="What is the code of the garden gate?",
+            tools=[tool(garden)],
+            include=["file_search_call.results"],
+            max_output_tokens=60,
+            stream=True,
+        )
+    )
+
+    kinds = [event.type for event in events if "file_search" in event.type]
+    assert kinds == [
+        f"response.file_search_call.{stage}" for stage in ("in_progress", "searching", "completed")
+    ]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    response = events[-1].response
+    call, message = response.output
+    assert call.status == "completed"
+    assert call.queries == ["What is the code of the garden gate?"]
+    assert [result.text for result in call.results] == [TEXT]
+    (annotation,) = message.content[0].annotations
+    assert (annotation.type, annotation.filename) == ("file_citation", "garden.txt")
+    assert "response.output_text.annotation.added" in {event.type for event in events}
+
+
+def test_a_model_can_be_made_to_search(searching, garden):
+    response = searching.responses.create(
+        model=MODEL, input=[{"role": "assistant", "content": "Shall I look it up?"}],
+        tools=[tool(garden)], tool_choice={"type": "file_search"}, max_tool_calls=1,
+        max_output_tokens=400, temperature=0,
+    )  # fmt: skip
+
+    assert response.output[0].type == "file_search_call"
+
+
+def test_results_are_shown_to_those_who_ask_for_them(searching, garden):
+    response = searching.responses.create(
+        model=MODEL, input="What is the code?", tools=[tool(garden)], max_output_tokens=60
+    )
+
+    assert response.output[0].results is None
+    again = searching.responses.retrieve(response.id, include=["file_search_call.results"])
+    assert again.output[0].results[0].text == TEXT
+
+
+def test_a_store_that_is_not_there_is_named(searching):
+    with pytest.raises(openai.NotFoundError, match="vs_none") as refused:
+        searching.responses.create(model=MODEL, input="Hello", tools=[tool("vs_none")])
+
+    assert refused.value.param == "tools[0].vector_store_ids"
+
+
+def test_a_filter_that_makes_no_sense_is_named(searching, garden):
+    filters = {"type": "lt", "key": "a", "value": "b"}
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        searching.responses.create(
+            model=MODEL, input="Hello", tools=[tool(garden, filters=filters)]
+        )
+
+    assert refused.value.param == "tools[0].filters.value"
