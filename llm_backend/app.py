@@ -17,9 +17,11 @@ from llm_backend import __version__, served_upstreams
 from llm_backend.access import metered
 from llm_backend.access.opened import opened_access
 from llm_backend.backends.base import Usage
-from llm_backend.backends.local import LocalModel, Observe
+from llm_backend.backends.engine_room import EngineRoom, Patience
+from llm_backend.backends.local import Observe
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.config_watch import watch_config
 from llm_backend.contract import ContractMissing, Document, Operation, load_document
 from llm_backend.contract.answers import AnswerChecks
 from llm_backend.contract.body import Limits
@@ -43,11 +45,14 @@ from llm_backend.controllers.vector_stores.file_search import FileSearchKind
 from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.engine import Engine, EngineConfig
+from llm_backend.errors import InvalidRequest
 from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.guards import AccessLog, CutOff, HostGuard
+from llm_backend.local_models import LocalModels
+from llm_backend.model_files import machine_memory_bytes
 from llm_backend.search import EmbeddedIndex
 from llm_backend.served_models import ServedModel, check_moderation_model, served_models
-from llm_backend.settings import Settings, SettingsError, load_settings
+from llm_backend.settings import Settings, SettingsError, SettingsSource, load_settings
 from llm_backend.store import (
     Background,
     Batches,
@@ -111,10 +116,17 @@ class App:
     """The ASGI application. Answers while it is open: by `opened`, or by a server's lifespan.
 
     `shared` is the folder where another process has opened engines, for one of several processes.
+    The config file of `source` is watched.
     """
 
-    def __init__(self, settings: Settings, shared: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        shared: Path | None = None,
+        source: SettingsSource | None = None,
+    ) -> None:
         self._settings = settings
+        self._source = source
         self._shared = shared
         self._answer: ASGIApp | None = None
         self._stopping = asyncio.Event()
@@ -135,7 +147,7 @@ class App:
         )
         async with AsyncExitStack() as stack:
             with _start_translated():
-                answering = _answering(settings, shared, self._stopping)
+                answering = _answering(settings, shared, self._source, self._stopping)
                 self._answer = await stack.enter_async_context(answering)
             yield
 
@@ -208,7 +220,10 @@ async def opened_administration(settings: Settings) -> AsyncIterator[Administrat
 
 @asynccontextmanager
 async def _answering(
-    settings: Settings, shared: Path | None, stopping: asyncio.Event
+    settings: Settings,
+    shared: Path | None,
+    source: SettingsSource | None,
+    stopping: asyncio.Event,
 ) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators; they are closed in the reverse order."""
     served = served_models(settings)
@@ -229,22 +244,15 @@ async def _answering(
         upstream = await _upstreams(settings, configs, document, stack)
         tracing = await _tracing(settings, stack)
         count = functools.partial(_count, metrics, tracing)
-        local = [
-            _local_model(
-                model,
-                await stack.enter_async_context(_engine(model.engine, shared, number)),
-                count,
-            )
-            for number, model in enumerate(served)
-        ]
-        aliases = {alias: model.card.id for model in served for alias in model.aliases}
+        registry = Registry([], {}, upstream, routes)
+        models = await _local_models(settings, served, shared, registry, count, stack)
+        _watch_config(source, settings, models, stack)
         memory = ChatMemory(Chats(database), settings.store_chats)
         stack.push_async_callback(memory.settle)
         jobs = Jobs(database, lease_s=settings.job_lease_s)
         batches = Batches(database, jobs)
         files, uploads = _files(settings, database)
         stack.push_async_callback(files.blobs.settle)
-        registry = Registry(local, aliases, upstream, routes)
         library = _library(settings, database, jobs, registry, stack)
         expiries = (files.expire, uploads.expire, batches.expire, library.stores.expire)
         sweeping = asyncio.create_task(sweep_forever(*expiries, files.blobs.sweep))
@@ -266,7 +274,7 @@ async def _answering(
             batches=batches,
             background=BackgroundResponses(Background(database, jobs)),
             metrics=metrics,
-            status=StatusBoard(local, stopping, has_upstream=upstream is not None),
+            status=StatusBoard(lambda: registry.local, stopping, has_upstream=upstream is not None),
             recent_errors=RecentErrors(),
             access=access,
             document=document.text,
@@ -358,17 +366,34 @@ def _server_tools(settings: Settings, library: Library) -> ServerTools:
     return ServerTools([mcp, file_search])
 
 
-def _local_model(model: ServedModel, engine: Engine, count: Observe) -> LocalModel:
-    return LocalModel(
-        model.card,
-        engine,
-        count,
-        tool_format=model.tool_format,
-        chat_format=model.chat_format,
-        personalities=model.personalities,
-        personality=model.personality,
-        defaults=model.defaults,
-    )
+async def _local_models(
+    settings: Settings,
+    served: Sequence[ServedModel],
+    shared: Path | None,
+    registry: Registry,
+    count: Observe,
+    stack: AsyncExitStack,
+) -> LocalModels:
+    """The models that the settings ask for, in the registry; those that fit are being loaded."""
+    budget_bytes = settings.memory_budget or machine_memory_bytes()
+    room = EngineRoom(budget_bytes) if shared is None else EngineRoom(is_fixed=True)
+    await stack.enter_async_context(room)
+    patience = Patience(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
+    models = LocalModels(registry, room, functools.partial(_engine, shared), count, patience)
+    try:
+        await models.serve(served)
+    except InvalidRequest as error:
+        raise SettingsError(str(error)) from error
+    return models
+
+
+def _watch_config(
+    source: SettingsSource | None, settings: Settings, models: LocalModels, stack: AsyncExitStack
+) -> None:
+    if source is None or source.file is None:
+        return
+    watching = asyncio.create_task(watch_config(source, settings, models))
+    stack.callback(watching.cancel)
 
 
 def _count(metrics: Metrics, tracing: "Tracing | None", model: str, usage: Usage) -> None:
@@ -498,7 +523,7 @@ async def _upstreams(
     return await stack.enter_async_context(upstreams)
 
 
-def _engine(config: EngineConfig, shared: Path | None, number: int) -> Engine:
+def _engine(shared: Path | None, number: int, config: EngineConfig) -> Engine:
     """An engine of this process's own, or the one that another has opened in `shared`."""
     if shared is None:
         return Engine(config)

@@ -105,6 +105,11 @@ class ModelSettings(_Section):
     role: Literal["chat", "embeddings", "rerank"] | None = Field(
         None, description="What it is for; told from the file where unset."
     )
+    load: Literal["start", "demand"] | None = Field(None, description="As `load_models`.")
+    idle_unload_s: float | None = Field(None, gt=0, description="As the setting of this name.")
+    memory: Bytes | None = Field(
+        None, description="Bytes that it takes, for the memory budget; estimated where unset."
+    )
     chat_template: str | TurnsOfChat | None = Field(
         None,
         description="A format's name, a Jinja file, a Jinja text, or the frames of turns (`user`, "

@@ -17,7 +17,7 @@ from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_file import ModelFileMissing, find_model_file
+from llm_backend.model_files import ModelFileMissing, find_model_file
 from llm_backend.model_settings import ModelSettings, TurnsOfChat
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 class ServedModel:
     """One local model: how it is named, spoken to and computed. `personality` is the name of the
     one among `personalities` that requests for the plain name get; `defaults` are fields of
-    requests."""
+    requests. `memory_bytes` None is to be estimated."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -47,6 +47,9 @@ class ServedModel:
     personality: str | None
     defaults: Mapping[str, Any]
     engine: EngineConfig
+    loads_at_start: bool
+    idle_unload_s: float | None
+    memory_bytes: int | None
 
     @property
     def names(self) -> Mapping[str, tuple[str, str | None]]:
@@ -77,10 +80,14 @@ def served_models(settings: Settings) -> list[ServedModel]:
             personality=_personality(name, entry),
             defaults=entry.defaults.fields(),
             engine=_engine(settings, entry, path, drafts.get(name)),
+            loads_at_start=_chosen(entry.load, settings.load_models) == "start",
+            idle_unload_s=_chosen(entry.idle_unload_s, settings.idle_unload_s),
+            memory_bytes=entry.memory,
         )
         for name, path, entry in zip(ids, files, entries, strict=True)
     ]
     _check_names(served)
+    _check_processes(settings, served)
     return served
 
 
@@ -159,6 +166,16 @@ def _check_names(served: Sequence[ServedModel]) -> None:
                     f"`{taken[name]}`; every name is one model's."
                 )
             taken[name] = model.card.id
+
+
+def _check_processes(settings: Settings, served: Sequence[ServedModel]) -> None:
+    """Several processes share engines that are loaded at the start and stay."""
+    moves = any(not one.loads_at_start or one.idle_unload_s is not None for one in served)
+    if settings.processes > 1 and (moves or settings.memory_budget is not None):
+        raise SettingsError(
+            "With `processes` above 1 models are loaded at the start and kept: unset "
+            "`load_models`, `idle_unload_s` and `memory_budget`, or serve with one process."
+        )
 
 
 def _known_tool_format(name: str | None) -> str | None:

@@ -11,7 +11,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from llm_backend.api_server import ApiServer
 from llm_backend.app import App, CannotStart
 from llm_backend.processes import serve_together
-from llm_backend.settings import Settings
+from llm_backend.settings import Settings, SettingsSource
 
 __all__ = ["CannotServe", "serve"]
 
@@ -22,8 +22,11 @@ class CannotServe(Exception):
     """The server cannot start; the message is one sentence that says what to do."""
 
 
-def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serves until a signal ends it; `announce` is told the base address once it answers.
+def serve(
+    settings: Settings, announce: Callable[[str], None], source: SettingsSource | None = None
+) -> None:
+    """Serves until a signal ends it; `announce` is told the base address once it answers. What
+    changes in the config file of `source` is applied as far as that goes, by one process.
 
     Raises `CannotServe`.
     """
@@ -32,16 +35,21 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
             try:
-                runner.run(_serve(settings, listener, lambda: announce(address)))
+                runner.run(_serve(settings, listener, lambda: announce(address), source))
             except CannotStart as error:
                 raise CannotServe(str(error)) from error
 
 
-async def _serve(settings: Settings, listener: socket.socket, on_open: Callable[[], None]) -> None:
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    on_open: Callable[[], None],
+    source: SettingsSource | None,
+) -> None:
     if settings.processes > 1:
         await serve_together(settings, listener, on_open)
     else:
-        await ApiServer(App(settings), settings).serve(listener, on_open)
+        await ApiServer(App(settings, source=source), settings).serve(listener, on_open)
 
 
 @contextlib.contextmanager

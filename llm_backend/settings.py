@@ -7,6 +7,7 @@ start with one sentence (`SettingsError`), never with a silent default.
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,7 +32,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from llm_backend.backend_settings import BackendSettings
-from llm_backend.model_settings import CacheType, ModelSettings, RequestDefaults
+from llm_backend.model_settings import Bytes, CacheType, ModelSettings, RequestDefaults
 from llm_backend.price_settings import Price
 from llm_backend.prompt_settings import PromptSettings
 
@@ -39,6 +40,7 @@ __all__ = [
     "BUILTIN",
     "Settings",
     "SettingsError",
+    "SettingsSource",
     "configuration_markdown",
     "environment_with",
     "load_settings",
@@ -157,6 +159,25 @@ class Settings(BaseSettings):
         (),
         description="How models write tool calls, `FORMAT` for all of them or `MODEL=FORMAT`; told "
         "from the chat template where unset.",
+    )
+    load_models: Literal["start", "demand"] = Field(
+        "start",
+        description="When models are loaded: as many as fit when the server starts, or each by its "
+        "first request.",
+    )
+    idle_unload_s: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds without a request after which a model is unloaded, until it is asked "
+        "again; never where unset.",
+    )
+    memory_budget: Bytes | None = Field(
+        None,
+        description="Memory that local models may take together, `24 GB` say; all that the machine "
+        "has where unset. A model that needs room has those unloaded that were unused longest.",
+    )
+    load_deadline_s: float = Field(
+        120, gt=0, description="Seconds a request waits for its model to be loaded at most."
     )
     context_tokens: int | None = Field(
         None,
@@ -502,6 +523,18 @@ def load_settings(
         raise SettingsError(f"The variable of the setting `{name}` holds no JSON.") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class SettingsSource:
+    """Where the settings of this process come from besides the environment."""
+
+    flags: Mapping[str, Any]
+    file: Path | None
+
+    def load(self) -> Settings:
+        """The settings as they are now; raises `SettingsError`."""
+        return load_settings(self.flags, self.file)
+
+
 def settings_as_json(settings: Settings) -> str:
     """All of them, keys included, for another process of this server."""
     return json.dumps(settings.model_dump(), default=_plain)
@@ -659,12 +692,6 @@ def _sentence(error: ValidationError) -> str:
     name = _place(first["loc"]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
         return f"The setting `{name}` is not known."
-    secret = "key" in name or "url" in name
-
-    name = str(first["loc"][0]) if first["loc"] else "settings"
-    name = name.removeprefix(PREFIX).lower()
-    for step in first["loc"][1:]:
-        name += f"[{step}]" if isinstance(step, int) else f".{step}"
     secret = first["type"] == "value_error" or any(
         word in name for word in ("key", "url", "headers")
     )

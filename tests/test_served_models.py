@@ -153,3 +153,23 @@ def test_a_moderation_model_is_one_that_is_served(tmp_path):
 
     with pytest.raises(SettingsError, match="`guard` is not served"):
         check_moderation_model(settings, served(tmp_path, "builtin"))
+
+
+@pytest.mark.parametrize("more", [{"load": "demand"}, {"idle_unload_s": 5}])
+def test_several_processes_share_models_that_stay(tmp_path, file, more):
+    with pytest.raises(SettingsError, match="`processes` above 1"):
+        served(tmp_path, {"path": str(file), **more}, processes=2)
+    with pytest.raises(SettingsError, match="`processes` above 1"):
+        served(tmp_path, str(file), processes=2, memory_budget="1 GB")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("6 GB", 6_000_000_000), ("512 MiB", 512 << 20), ("1.5k", 1500), (7, 7), ("99", 99)],
+)
+def test_sizes_are_written_as_people_do(tmp_path, file, given, meant):
+    (model,) = served(tmp_path, {"path": str(file), "memory": given}, memory_budget=given)
+
+    assert model.memory_bytes == meant
+    with pytest.raises(SettingsError, match="a size like `6 GB`"):
+        served(tmp_path, str(file), memory_budget="much")

@@ -6,7 +6,7 @@ import functools
 import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +26,7 @@ from llm_backend.backends.base import (
 from llm_backend.backends.chat_choice import ChatChoice
 from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.dialect import Dialect, Prompt
+from llm_backend.backends.engine_room import Berth, ModelState
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.backends.urgency import priority_of
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
@@ -64,8 +65,9 @@ def _unobserved(model: str, usage: Usage) -> None:
 
 
 class LocalModel:
-    """One model in one engine. Every method may raise an `ApiError`, and does so before the first
-    delta where that is possible: an unusable template, a full queue, a prompt that cannot fit.
+    """One model, loaded where it is not in memory. Every method may raise an `ApiError`, before the
+    first delta where that is possible: an unusable template, a full queue, a prompt that cannot
+    fit.
 
     `chat_format` stands for the model's own template. `personalities` are system prompts, and
     `personality` names the one that a chat without a system message gets. `defaults` are fields of
@@ -75,7 +77,7 @@ class LocalModel:
     def __init__(
         self,
         card: ModelCard,
-        engine: Engine,
+        berth: Berth,
         observe: Observe = _unobserved,
         *,
         tool_format: str | None = None,
@@ -85,7 +87,7 @@ class LocalModel:
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.card = card
-        self.engine = engine
+        self.berth = berth
         self.personalities = dict(personalities or {})
         self._observe = observe
         self._tool_format = tool_format
@@ -93,6 +95,47 @@ class LocalModel:
         self._personality = personality
         self._defaults = dict(defaults or {})
         self._dialect: Dialect | None = None
+        self._dialect_of: Engine | None = None
+        self._context_tokens: int | None = None
+
+    @property
+    def state(self) -> ModelState:
+        """Whether it is in memory."""
+        return self.berth.state
+
+    @property
+    def engine(self) -> Engine | None:
+        """Its engine while it is in memory. To ask something of it, `used` by the berth."""
+        return self.berth.engine
+
+    @property
+    def engine_state(self) -> str:
+        """Where its engine is in its life; `unloaded` where there is none."""
+        engine = self.berth.engine
+        return str(ModelState.UNLOADED if engine is None else engine.state)
+
+    def check_personality(self, name: str) -> None:
+        """Raises `ApiError` for a personality that cannot be chosen for all requests."""
+        self.berth.check_changeable()
+        if name not in self.personalities:
+            known = ", ".join(self.personalities) or "none"
+            raise errors.InvalidRequest(
+                f"`{self.card.id}` has no personality `{name}`; there is {known}.",
+                param="personality",
+            )
+
+    def choose_personality(self, name: str) -> None:
+        """From now on requests that name none get this one, which it has."""
+        self._personality = name
+
+    async def load(self) -> None:
+        """Returns when it is in memory."""
+        with _translated():
+            await self.berth.load()
+
+    async def unload(self) -> None:
+        """Returns when its memory is free, which waits for what was begun."""
+        await self.berth.unload()
 
     def as_personality(self, name: str) -> Self:
         """The same model with another of its personalities."""
@@ -106,8 +149,17 @@ class LocalModel:
 
     async def chat(self, request: Chat) -> "Answer":
         """Admits a chat."""
-        prompt = await self._prompt(request)
+        async with AsyncExitStack() as held:
+            with _translated():
+                engine = await held.enter_async_context(self.berth.used())
+            prompt = await self._prompt(engine, request)
+            answer = await self._asked(engine, request, prompt)
+            answer.holds(held.pop_all())
+            return answer
+
+    async def _asked(self, engine: Engine, request: Chat, prompt: Prompt) -> "Answer":
         return await self._generate(
+            engine,
             prompt.text,
             self._with_format_stops(request.limits),
             request.sampling,
@@ -125,9 +177,8 @@ class LocalModel:
     @property
     def context_tokens(self) -> int:
         """How many tokens prompt and answer have together; known once something was asked."""
-        info = self.engine.info
-        assert info is not None, "a model that was asked was ready"
-        return info.context_tokens
+        assert self._context_tokens is not None, "a model that was asked was ready"
+        return self._context_tokens
 
     async def prompt_tokens(self, request: Chat) -> int:
         """How many tokens a chat's prompt has."""
@@ -135,33 +186,43 @@ class LocalModel:
 
     async def rendered(self, request: Chat) -> Rendered:
         """A chat as the model reads it."""
-        prompt = await self._prompt(request)
         with _translated(prompt="messages"):
-            tokens = await self.engine.tokenize(
-                prompt.text, cuts=prompt.cuts, add_bos=prompt.add_bos
-            )
+            async with self.berth.used() as engine:
+                prompt = await self._prompt(engine, request)
+                tokens = await engine.tokenize(
+                    prompt.text, cuts=prompt.cuts, add_bos=prompt.add_bos
+                )
         return Rendered(text=prompt.text, tokens=tokens)
 
     async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         """The tokens of a text; `parse_special` takes names of control tokens for those."""
         with _translated():
-            await self.engine.ready()
-            return await self.engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
+            async with self.berth.used() as engine:
+                return await engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of tokens."""
         with _translated():
-            await self.engine.ready()
-            return await self.engine.detokenize(list(tokens))
+            async with self.berth.used() as engine:
+                return await engine.detokenize(list(tokens))
 
     async def complete(self, request: TextPrompt) -> "Answer":
         """Admits a prompt; text in it is text, even where it looks like a special token. An empty
         one begins a new text, as the model's begin token says.
         """
+        async with AsyncExitStack() as held:
+            with _translated():
+                engine = await held.enter_async_context(self.berth.used())
+            answer = await self._continued(engine, request)
+            answer.holds(held.pop_all())
+            return answer
+
+    async def _continued(self, engine: Engine, request: TextPrompt) -> "Answer":
         prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
         is_empty = prompt == "" and request.suffix is None
-        begin = await self._begin_token() if is_empty else ""
+        begin = await self._begin_token(engine) if is_empty else ""
         return await self._generate(
+            engine,
             begin or prompt,
             request.limits,
             request.sampling,
@@ -175,31 +236,33 @@ class LocalModel:
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
         """One normalised vector per input."""
         with _translated(inputs="input"):
-            await self.engine.ready()
-            return await self.engine.embed(
-                [one if isinstance(one, str) else list(one) for one in inputs]
-            )
+            async with self.berth.used() as engine:
+                return await engine.embed(
+                    [one if isinstance(one, str) else list(one) for one in inputs]
+                )
 
     async def info(self) -> ModelInfo:
         """What the model says of itself, once it is loaded."""
         with _translated():
-            return await self.engine.ready()
+            async with self.berth.used() as engine:
+                return await engine.ready()
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, without those that every input begins or ends with."""
         with _translated():
-            await self.engine.ready()
-            tokens = [self.engine.tokenize(text, parse_special=False) for text in texts]
-            return [len(one) for one in await asyncio.gather(*tokens)]
+            async with self.berth.used() as engine:
+                tokens = [engine.tokenize(text, parse_special=False) for text in texts]
+                return [len(one) for one in await asyncio.gather(*tokens)]
 
     async def rank(self, query: str, documents: Sequence[str]) -> Ranked:
         """How relevant each document is to the query, from 0 to 1."""
         with _translated():
-            await self.engine.ready()
-            return await self.engine.rank(query, list(documents))
+            async with self.berth.used() as engine:
+                return await engine.rank(query, list(documents))
 
     async def _generate(
         self,
+        engine: Engine,
         prompt: str | list[int],
         limits: Limits,
         sampling: Sampling,
@@ -240,21 +303,22 @@ class LocalModel:
         )
         names = {"prompt": prompt_field, "grammar": grammar_field}
         with _translated(**names):
-            await self.engine.ready()
-            generation = await self.engine.generate(command)
+            await engine.ready()
+            generation = await engine.generate(command)
         return Answer(generation, functools.partial(self._observe, self.card.id), parser, names)
 
-    async def _begin_token(self) -> str:
+    async def _begin_token(self, engine: Engine) -> str:
         with _translated():
-            info = await self.engine.ready()
+            info = await engine.ready()
         return info.bos_token or info.eos_token
 
-    async def _prompt(self, request: Chat) -> Prompt:
+    async def _prompt(self, engine: Engine, request: Chat) -> Prompt:
         """The chat as this model reads it; raises `ContextLengthExceeded` before the work of
         rendering if there are more messages than the context has tokens."""
-        dialect = await self._spoken()
-        info = self.engine.info
+        dialect = await self._spoken(engine)
+        info = engine.info
         assert info is not None, "a model that is spoken to was ready"
+        self._context_tokens = info.context_tokens
         if len(request.messages) > info.context_tokens:
             raise errors.ContextLengthExceeded(
                 f"{len(request.messages)} messages cannot fit a context of {info.context_tokens} "
@@ -275,16 +339,18 @@ class LocalModel:
             return limits
         return replace(limits, stop=(*limits.stop, *self._chat_format.stop))
 
-    async def _spoken(self) -> Dialect:
-        if self._dialect is None:
+    async def _spoken(self, engine: Engine) -> Dialect:
+        """How the model is spoken to, as its file says; what is loaded anew may be another file."""
+        if self._dialect is None or self._dialect_of is not engine:
             with _translated():
-                info = await self.engine.ready()
+                info = await engine.ready()
                 if info.kind is not ModelKind.CHAT:
                     raise errors.InvalidRequest(
                         f"`{self.card.id}` is a model for {_PURPOSES[info.kind]}; it cannot chat.",
                         param="model",
                     )
-                self._dialect = await Dialect.of(self.engine, self._tool_format, self._chat_format)
+                self._dialect = await Dialect.of(engine, self._tool_format, self._chat_format)
+                self._dialect_of = engine
         return self._dialect
 
 
@@ -306,7 +372,12 @@ class Answer:
         self._observe = observe
         self._parser = parser
         self._choices: Sequence[ChatChoice] = ()
+        self._held = AsyncExitStack()
         self._last: dict[int, Delta] = {}  # of each choice
+
+    def holds(self, held: AsyncExitStack) -> None:
+        """What is released when the answer is left: the model, which may go then."""
+        self._held = held
 
     @property
     def usage(self) -> Usage:
@@ -337,8 +408,9 @@ class Answer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._generation.aclose()
-        self._observe(self.usage)
+        async with self._held:
+            await self._generation.aclose()
+            self._observe(self.usage)
 
     async def text(self) -> AsyncIterator[TextDelta]:
         """The deltas as plain text."""

@@ -47,14 +47,15 @@ class Registry:
         routes: Mapping[str, Sequence[UpstreamModel | str]] | None = None,
     ) -> None:
         """The steps of `routes` that are strings are local models."""
-        self._local = {model.card.id: model for model in local}
-        self._aliases = dict(aliases or {})
         self._upstreams = upstreams
+        self._routes = dict(routes or {})
+        self.serve(local, aliases or {})
+
+    def serve(self, local: Sequence[LocalModel], aliases: Mapping[str, str]) -> None:
+        """From now on these are the local models and their aliases."""
+        self._local = {model.card.id: model for model in local}
+        self._aliases = dict(aliases)
         self._named = dict(self._names())
-        self._routes: dict[str, list[Step]] = {
-            name: [self._named[step] if isinstance(step, str) else step for step in steps]
-            for name, steps in (routes or {}).items()
-        }
 
     @property
     def local(self) -> Sequence[LocalModel]:
@@ -66,8 +67,8 @@ class Registry:
 
         `operation` is the id and tag of what is asked. Raises `ModelNotFound` where nobody does.
         """
-        if name in self._routes:
-            return self._routes[name]
+        if routed := self._routed(name):
+            return routed
         if name in self._named:
             return (self._named[name],)
         if self._upstreams is None or not self._upstreams.serves(name, operation):
@@ -85,14 +86,14 @@ class Registry:
     def local_cards(self) -> list[ModelCard]:
         """Local models, their personalities and aliases, and routes, each as a model of its own
         name."""
-        cards = [model.card for model in self.local]
+        cards = [self.card(model) for model in self.local]
         personalities = [
-            _also(model.card, f"{model.card.id}:{name}", ("personality_of", model.card.id))
+            _also(self.card(model), f"{model.card.id}:{name}", ("personality_of", model.card.id))
             for model in self.local
             for name in model.personalities
         ]
         aliases = [
-            _also(self._local[name].card, alias, ("alias_of", name))
+            _also(self.card(self._local[name]), alias, ("alias_of", name))
             for alias, name in self._aliases.items()
         ]
         routes = [
@@ -102,12 +103,27 @@ class Registry:
         ]
         return [*cards, *personalities, *aliases, *routes]
 
+    @staticmethod
+    def card(model: LocalModel) -> ModelCard:
+        """What a local model says of itself, and whether it is in memory."""
+        return replace(model.card, more=(*model.card.more, ("status", str(model.state))))
+
+    def choose_personality(self, model: LocalModel, name: str) -> None:
+        """From now on requests for the plain name, or an alias, get this one."""
+        self._local[model.card.id].choose_personality(name)
+
     async def upstream_models(self) -> list[Mapping[str, Any]]:
         """The upstreams' models that no name of this server hides."""
         if self._upstreams is None:
             return []
         own = {*self._named, *self._routes}
         return [model for model in await self._upstreams.models() if model.get("id") not in own]
+
+    def _routed(self, name: str) -> Sequence[Step]:
+        """The steps of a route, without local models that are served no more."""
+        steps = self._routes.get(name, ())
+        named = [self._named.get(step) if isinstance(step, str) else step for step in steps]
+        return [step for step in named if step is not None]
 
     def _names(self) -> Iterator[tuple[str, LocalModel]]:
         plain = {name: name for name in self._local} | self._aliases

@@ -10,7 +10,7 @@ import typer
 from llm_backend.cli.failing import fail
 from llm_backend.cli.options import Config
 from llm_backend.model_settings import ModelSettings
-from llm_backend.settings import BUILTIN, Settings, load_settings
+from llm_backend.settings import BUILTIN, Settings, SettingsSource
 
 __all__ = ["serve"]
 
@@ -75,13 +75,14 @@ def serve(
         "processes": processes,
         "allow_open": allow_open,
     }
-    settings = load_settings(given, config)
+    source = SettingsSource(flags=given, file=config)
+    settings = source.load()
 
     from llm_backend.serving import CannotServe
     from llm_backend.serving import serve as serve_settings
 
     try:
-        serve_settings(settings, lambda address: _announce(address, settings))
+        serve_settings(settings, lambda address: _announce(address, settings), source)
     except CannotServe as error:
         fail(str(error))
 

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 RETRY_AFTER_S = 2.0
+CAN_ANSWER = frozenset({"ready", "unloaded"})  # what is not in memory is loaded by its request
 
 
 async def get_health(services: Services, request: Request) -> Response:
@@ -40,8 +41,8 @@ async def get_ping(services: Services, request: Request) -> Response:
 
 async def get_readiness(services: Services, request: Request) -> Response:
     """`GET /readyz`: a model or an upstream can answer, and the database can be asked."""
-    models = {model.card.id: str(model.engine.state) for model in services.registry.local}
-    if models and "ready" not in models.values() and services.upstream is None:
+    models = {model.card.id: model.engine_state for model in services.registry.local}
+    if models and not CAN_ANSWER.intersection(models.values()) and services.upstream is None:
         states = ", ".join(f"{name} is {state}" for name, state in models.items())
         raise Overloaded(f"No model can answer yet: {states}.", retry_after_s=RETRY_AFTER_S)
     with store_errors_translated():
@@ -82,8 +83,8 @@ async def get_openapi_document(services: Services, request: Request) -> Response
 
 def _model_info(model: LocalModel) -> dict[str, Any]:
     """What a model's file says; only its name and state before it was loaded."""
-    told = {"id": model.card.id, "state": str(model.engine.state)}
-    info = model.engine.info
+    told = {"id": model.card.id, "state": model.engine_state}
+    info = model.engine.info if model.engine else None
     if info is None:
         return told
     return {

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
+from llm_backend.backends.engine_room import ModelState
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.services import Services
@@ -32,7 +33,11 @@ class StatusBoard:
     """
 
     def __init__(
-        self, models: Sequence[LocalModel], stopping: asyncio.Event, *, has_upstream: bool
+        self,
+        models: Callable[[], Sequence[LocalModel]],
+        stopping: asyncio.Event,
+        *,
+        has_upstream: bool,
     ) -> None:
         self._models = models
         self._has_upstream = has_upstream
@@ -72,8 +77,9 @@ class StatusBoard:
             return  # time to look again
 
     async def _status(self) -> Json:
-        told = await engine_states(self._models)
-        models = [_model(model, told.get(model.card.id)) for model in self._models]
+        served = self._models()
+        told = await engine_states(served)
+        models = [_model(model, told.get(model.card.id)) for model in served]
         summary = _summary(models, has_upstream=self._has_upstream)
         return {"status": summary.status, "info": summary.info, "models": models}
 
@@ -90,19 +96,21 @@ async def engine_states(models: Sequence[LocalModel]) -> dict[str, dict[str, flo
 
 
 async def _engine_state(model: LocalModel) -> dict[str, float] | None:
+    if (engine := model.engine) is None:
+        return None
     try:
         async with asyncio.timeout(ENGINE_ANSWERS_S):
-            status = await model.engine.status()
+            status = await engine.status()
     except (TimeoutError, EngineDown):  # that it is missing tells it
         return None
     return {name: value for name, value in msgspec.structs.asdict(status).items() if name != "id"}
 
 
 def _model(model: LocalModel, state: dict[str, float] | None) -> Json:
-    info = model.engine.info
+    info = model.engine.info if model.engine else None
     return {
         "id": model.card.id,
-        "state": str(model.engine.state),
+        "state": model.engine_state,
         "slots": info.slots if info else None,
         "context_tokens": info.context_tokens if info else None,
         "work": state,
@@ -129,6 +137,6 @@ def _summary(models: Sequence[Json], *, has_upstream: bool) -> _Summary:
         return _Summary(status="processing", info=f"{running} running, {waiting} waiting.")
     if states[EngineState.FAILED] + states[EngineState.RESTARTING] == len(models):
         return _Summary(status="error", info="No model can answer; the server's log says why.")
-    if EngineState.READY not in states:
+    if not {EngineState.READY, ModelState.UNLOADED}.intersection(states):
         return _Summary(status="loading", info="Models are being loaded.")
     return _Summary(status="idle", info=f"{states[EngineState.READY]} of {len(models)} ready.")

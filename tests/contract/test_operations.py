@@ -74,7 +74,7 @@ def test_functions_are_named_like_operations(document: Document):
 def test_the_table_is_told_to_programs(document: Document):
     rows = {row["operationId"]: row for row in as_json(document.operations)}
 
-    assert len(rows) == 296
+    assert len(rows) == len(document.operations) > 281
     assert rows["createChatCompletion"] == {
         "operationId": "createChatCompletion",
         "method": "POST",

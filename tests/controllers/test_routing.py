@@ -10,8 +10,8 @@ from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import UpstreamModel
 from llm_backend.controllers.routing import routed
-from llm_backend.engine import Engine, EngineConfig
 from llm_backend.errors import InvalidRequest, Overloaded, UpstreamFailed
+from tests.berths import idle_berth
 from tests.gateway import backend, gateway
 from tests.upstream import FakeUpstream, post
 
@@ -90,7 +90,7 @@ async def test_routes_and_the_models_of_all_are_listed(tmp_path):
 
 def near(tmp_path) -> LocalModel:
     card = ModelCard(id="near", created_at=1, owned_by="test")
-    return LocalModel(card, Engine(EngineConfig(model_path=tmp_path / "near")))
+    return LocalModel(card, idle_berth("near", tmp_path / "near"))
 
 
 async def asked(steps, *, here, there) -> Response:

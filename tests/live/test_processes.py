@@ -145,6 +145,15 @@ def in_flight(served: Served) -> int:
     return int(float(re.search(r"\nllm_backend_requests_in_flight (\S+)", text)[1])) - 1
 
 
+def test_models_that_are_shared_stay_loaded(served):
+    loaded = httpx.post(f"{served.base_url}/models/builtin/load", timeout=30)
+    refused = httpx.post(f"{served.base_url}/models/builtin/unload")
+
+    assert loaded.json()["status"] == "loaded"
+    assert refused.status_code == 501
+    assert "`processes` above 1" in refused.json()["error"]["message"]
+
+
 @pytest.fixture
 def temporary() -> Iterator[Path]:
     """A folder with a path that leaves room for a socket's."""

@@ -1,0 +1,70 @@
+"""Applies what changes in the config file while the server runs, as far as that goes: the local
+models. What else changes is told to need a restart; a file that cannot be used changes nothing.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from llm_backend.errors import InvalidRequest
+from llm_backend.local_models import LocalModels
+from llm_backend.served_models import ServedModel, check_moderation_model, served_models
+from llm_backend.settings import Settings, SettingsError, SettingsSource
+
+__all__ = ["watch_config"]
+
+log = logging.getLogger(__name__)
+
+LOOKS_EVERY_S = 1.0
+_APPLIED = frozenset(
+    {"models", "models_dir", "aliases", "tool_formats", "draft_models", "context_tokens",
+     "cache_type", "flash_attention", "slots", "batch_tokens", "speculation", "draft_tokens",
+     "threads", "gpu_layers", "mmap", "mlock", "load_models", "idle_unload_s"}
+)  # fmt: skip
+
+
+async def watch_config(
+    source: SettingsSource, running: Settings, models: LocalModels, every_s: float = LOOKS_EVERY_S
+) -> None:
+    """Looks at the file of `source` for ever; `running` are the settings of the start."""
+    assert source.file is not None, "there is a file to watch"
+    stamp = _stamp(source.file)
+    while True:
+        await asyncio.sleep(every_s)
+        if (latest := _stamp(source.file)) == stamp:
+            continue
+        stamp = latest
+        await _apply(source, running, models)
+
+
+async def _apply(source: SettingsSource, running: Settings, models: LocalModels) -> None:
+    try:
+        settings, served = await asyncio.to_thread(_wanted, source)
+        await models.serve(served)
+    except (SettingsError, InvalidRequest) as error:
+        log.error("config_file_refused", extra={"reason": str(error)})
+        return
+    log.info("config_file_applied", extra={"models": ", ".join(one.card.id for one in served)})
+    others = [
+        name
+        for name in Settings.model_fields
+        if name not in _APPLIED and getattr(settings, name) != getattr(running, name)
+    ]
+    if others:
+        log.warning("settings_need_restart", extra={"settings": ", ".join(others)})
+
+
+def _wanted(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
+    settings = source.load()
+    served = served_models(settings)
+    check_moderation_model(settings, served)
+    return settings, served
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    """What differs when the file does; None where there is none at the moment."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

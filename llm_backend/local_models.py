@@ -1,0 +1,126 @@
+"""The local models as they are served now, and how they become those that the settings ask for."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from llm_backend.backends.engine_room import Berth, EngineRoom, Patience
+from llm_backend.backends.local import LocalModel, Observe
+from llm_backend.backends.registry import Registry
+from llm_backend.engine import Engine, EngineConfig
+from llm_backend.model_files import HeaderError, ModelShape, footprint, read_header
+from llm_backend.served_models import ServedModel
+
+__all__ = ["LocalModels"]
+
+log = logging.getLogger(__name__)
+
+MakeEngine = Callable[[int, EngineConfig], Engine]
+"""Makes the engine of the model at this place of the settings."""
+
+
+class LocalModels:
+    """Keeps the registry and the room of engines in step with what is to be served."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        room: EngineRoom,
+        make_engine: MakeEngine,
+        observe: Observe,
+        patience: Patience,
+    ) -> None:
+        self._registry = registry
+        self._room = room
+        self._make_engine = make_engine
+        self._observe = observe
+        self._patience = patience
+        self._served: Sequence[ServedModel] = ()
+        self._berths: dict[str, Berth] = {}
+
+    async def serve(self, served: Sequence[ServedModel]) -> None:
+        """From now on these are the local models. Those that were there stay as they are unless
+        their engine is set up otherwise; those that go finish what they have begun.
+
+        Raises `InvalidRequest` for a model to be loaded now that can never fit; it is among those
+        that are served, and so are its requests told.
+        """
+        before = {model.card.id: model for model in self._served}
+        kept = {
+            model.card.id
+            for model in served
+            if model.card.id in before and _same_engine(model, before[model.card.id])
+        }
+        berths = {
+            model.card.id: self._berths[model.card.id]
+            if model.card.id in kept
+            else self._berth(place, model)
+            for place, model in enumerate(served)
+        }
+        leaving = [berth for name, berth in self._berths.items() if name not in kept]
+        for name in berths.keys() - kept:
+            self._room.add(berths[name])
+        self._served, self._berths = served, berths
+        aliases = {alias: model.card.id for model in served for alias in model.aliases}
+        self._registry.serve([self._local(one, berths[one.card.id]) for one in served], aliases)
+        for berth in leaving:
+            self._room.begin(self._room.remove(berth))
+        for model in served:
+            if model.card.id not in kept and model.loads_at_start:
+                await self._room.start(berths[model.card.id])
+
+    def _berth(self, place: int, model: ServedModel) -> Berth:
+        async def needs() -> int:
+            return await asyncio.to_thread(_needed_bytes, model)
+
+        return Berth(
+            self._room,
+            model.card.id,
+            lambda: self._make_engine(place, model.engine),
+            needs,
+            patience=self._patience,
+            idle_unload_s=model.idle_unload_s,
+        )
+
+    def _local(self, model: ServedModel, berth: Berth) -> LocalModel:
+        return LocalModel(
+            model.card,
+            berth,
+            self._observe,
+            tool_format=model.tool_format,
+            chat_format=model.chat_format,
+            personalities=model.personalities,
+            personality=model.personality,
+            defaults=model.defaults,
+        )
+
+
+def _same_engine(one: ServedModel, other: ServedModel) -> bool:
+    return (one.engine, one.card.created_at, one.idle_unload_s, one.memory_bytes) == (
+        other.engine,
+        other.card.created_at,  # its file's time: another file is another model
+        other.idle_unload_s,
+        other.memory_bytes,
+    )
+
+
+def _needed_bytes(model: ServedModel) -> int:
+    """What a model takes in memory, its draft model included."""
+    if model.memory_bytes is not None:
+        return model.memory_bytes
+    engine, total = model.engine, 0
+    for path in (engine.model_path, engine.draft_model_path):
+        if path is None:
+            continue
+        shape = ModelShape(
+            context_tokens=engine.context_tokens,
+            slots=engine.slots,
+            batch_tokens=engine.batch_tokens,
+            output_rows=max(engine.logit_rows, engine.draft_tokens if engine.speculation else 0),
+            cache_type=engine.cache_type,
+        )
+        try:
+            total += footprint(read_header(path), shape).total
+        except HeaderError as error:  # the engine will say what is wrong with the file
+            log.warning("model_size_unknown", extra={"model": model.card.id, "reason": str(error)})
+    return total

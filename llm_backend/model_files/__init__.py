@@ -1,0 +1,18 @@
+"""Model files, without what computes them: where they are, what they say, what they take."""
+
+from llm_backend.model_files.footprint import Footprint, ModelShape, footprint, machine_memory_bytes
+from llm_backend.model_files.header import GgufHeader, HeaderError, read_header
+from llm_backend.model_files.location import HUB_NAME, ModelFileMissing, find_model_file
+
+__all__ = [
+    "HUB_NAME",
+    "Footprint",
+    "GgufHeader",
+    "HeaderError",
+    "ModelFileMissing",
+    "ModelShape",
+    "find_model_file",
+    "footprint",
+    "machine_memory_bytes",
+    "read_header",
+]

@@ -1,0 +1,127 @@
+"""What a model takes in memory, estimated from its header before anything is loaded.
+
+Weights are as large as in the file. A KV cell holds, for each layer, a key and a value for each of
+the heads that have their own. What a pass computes in is the activations of its tokens and the
+logits of its outputs; the process around it is the interpreter and its libraries. An estimate errs
+upwards: layers that look only at a window are counted as if they looked at everything.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_backend.model_files.header import GgufHeader
+
+__all__ = ["Footprint", "ModelShape", "footprint", "machine_memory_bytes"]
+
+_CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+_PROCESS_BYTES = 60_000_000  # a worker without its model
+_ACTIVATIONS = 12  # vectors of the model's width that a token has in memory during a pass
+_DEFAULT_CONTEXT = 4096
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """How a model is set up. `context_tokens` None is what it was trained for, at most 4096."""
+
+    context_tokens: int | None = None
+    slots: int = 8
+    batch_tokens: int = 512
+    output_rows: int = 32
+    cache_type: str = "f16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """Bytes, by what takes them."""
+
+    weights: int
+    cells: int
+    compute: int
+    process: int = _PROCESS_BYTES
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cells + self.compute + self.process
+
+
+def footprint(header: GgufHeader, shape: ModelShape) -> Footprint:
+    """What the model of this header takes when it is set up so."""
+    trained = _whole(header.of_architecture("context_length")) or _DEFAULT_CONTEXT
+    context = shape.context_tokens or min(trained, _DEFAULT_CONTEXT)
+    generates = _generates(header)
+    tokens = shape.slots * context if generates else 0
+    batch = shape.batch_tokens if generates else max(shape.batch_tokens, min(context, trained))
+    outputs = shape.slots + shape.output_rows if generates else 0
+    return Footprint(
+        weights=header.weights_bytes,
+        cells=int(_numbers_of_a_cell(header) * _CELL_BYTES[shape.cache_type] * tokens)
+        + _state_bytes(header) * (shape.slots if generates else 0),
+        compute=4 * (batch * _numbers_of_a_token(header) + 2 * outputs * _vocabulary(header)),
+    )
+
+
+def machine_memory_bytes() -> int:
+    """What this machine has, or this process may use of it if that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in _CGROUP_LIMITS:
+        try:
+            text = Path(name).read_text().strip()
+        except OSError:  # no such control group here
+            continue
+        if text.isdecimal():
+            physical = min(physical, int(text))
+    return physical
+
+
+def _generates(header: GgufHeader) -> bool:
+    pools = header.of_architecture("pooling_type") not in (None, 0)
+    return not pools and header.of_architecture("attention.causal") is not False
+
+
+def _numbers_of_a_cell(header: GgufHeader) -> int:
+    """Keys and values of one token in all layers."""
+    layers = _whole(header.of_architecture("block_count"))
+    heads = _of_layers(header.of_architecture("attention.head_count"), layers)
+    own = header.of_architecture("attention.head_count_kv")
+    own_heads = heads if own is None else _of_layers(own, layers)
+    width = _whole(header.of_architecture("embedding_length"))
+    usual = width // max(heads, default=1) if max(heads, default=0) else 0
+    key = _whole(header.of_architecture("attention.key_length")) or usual
+    value = _whole(header.of_architecture("attention.value_length")) or usual
+    return sum(own_heads) * (key + value)
+
+
+def _state_bytes(header: GgufHeader) -> int:
+    """What a sequence of a recurrent model carries along instead of, or besides, its cells."""
+    inner = _whole(header.of_architecture("ssm.inner_size"))
+    each = _whole(header.of_architecture("ssm.state_size"))
+    window = _whole(header.of_architecture("ssm.conv_kernel"))
+    return 4 * inner * (each + window) * _whole(header.of_architecture("block_count"))
+
+
+def _numbers_of_a_token(header: GgufHeader) -> int:
+    width = _whole(header.of_architecture("embedding_length"))
+    forward = max(_of_layers(header.of_architecture("feed_forward_length"), 1), default=0)
+    return _ACTIVATIONS * width + 2 * forward
+
+
+def _vocabulary(header: GgufHeader) -> int:
+    return _whole(header.of_architecture("vocab_size")) or _whole(
+        header.values.get("tokenizer.ggml.tokens.length")
+    )
+
+
+def _of_layers(value: object, layers: int) -> Sequence[int]:
+    """A number that holds for each layer, or those of each."""
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return [_whole(value)] * layers
+
+
+def _whole(value: object) -> int:
+    """A count of the header's; 0 where it says none, or nonsense."""
+    return value if isinstance(value, int) and 0 < value < 1 << 40 else 0

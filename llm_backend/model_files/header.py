@@ -1,0 +1,162 @@
+"""The header of a GGUF file: what it says of its model, read without the native code."""
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+__all__ = ["GgufHeader", "HeaderError", "read_header"]
+
+_SCALARS = {
+    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q",
+    12: "<d",
+}  # fmt: skip
+_STRING, _ARRAY = 8, 9
+_VERSIONS = (2, 3)
+_KEPT = 4096  # values of an array that is kept; vocabularies are longer
+_KEYS, _TENSORS, _DIMENSIONS = 100_000, 1_000_000, 8  # more than any file has
+_PART = re.compile(r"^(.*)-00001-of-(\d{5})\.gguf$")
+
+
+class HeaderError(Exception):
+    """The file's header cannot be read; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GgufHeader:
+    """`values` by key, without arrays too long to be of use; sizes are of all parts of a model that
+    is in several files."""
+
+    path: Path
+    values: Mapping[str, Any]
+    tensors: int
+    parameters: int
+    weights_bytes: int
+
+    @property
+    def architecture(self) -> str:
+        """What llama.cpp calls the kind of network."""
+        return str(self.values.get("general.architecture", ""))
+
+    def of_architecture(self, key: str) -> Any:
+        """The value under a key that begins with the architecture's name; None if there is none."""
+        return self.values.get(f"{self.architecture}.{key}")
+
+
+def read_header(path: Path) -> GgufHeader:
+    """The header of a model's file, or of its first part. Raises `HeaderError`."""
+    header = _read(path)
+    others = [_read(part) for part in _further_parts(path)]
+    return GgufHeader(
+        path=path,
+        values=header.values,
+        tensors=header.tensors + sum(one.tensors for one in others),
+        parameters=header.parameters + sum(one.parameters for one in others),
+        weights_bytes=header.weights_bytes + sum(one.weights_bytes for one in others),
+    )
+
+
+def _further_parts(path: Path) -> list[Path]:
+    found = _PART.match(path.name)
+    if found is None:
+        return []
+    count = int(found[2])
+    return [path.with_name(f"{found[1]}-{at:05}-of-{count:05}.gguf") for at in range(2, count + 1)]
+
+
+def _read(path: Path) -> GgufHeader:
+    try:
+        with path.open("rb") as file:
+            return _Reader(file, path).header()
+    except OSError as error:
+        raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (struct.error, UnicodeDecodeError, OverflowError) as error:
+        raise HeaderError(f"The header of {path} is broken: {error}.") from error
+
+
+class _Reader:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._size = path.stat().st_size
+
+    def header(self) -> GgufHeader:
+        if self._file.read(4) != b"GGUF":
+            raise HeaderError(f"{self._path} is not a GGUF file.")
+        if (version := self._number("<I")) not in _VERSIONS:
+            raise HeaderError(f"{self._path} is GGUF of version {version}, which is not known.")
+        tensors = self._count(_TENSORS)
+        values: dict[str, Any] = {}
+        for _ in range(self._count(_KEYS)):
+            key = self._string()
+            values[key] = self._value(self._number("<I"), key, values)
+        parameters = sum(self._tensor() for _ in range(tensors))
+        given = values.get("general.alignment")
+        alignment = given if isinstance(given, int) and given > 0 else 32
+        data_starts = -(-self._file.tell() // alignment) * alignment
+        return GgufHeader(
+            path=self._path,
+            values=values,
+            tensors=tensors,
+            parameters=parameters,
+            weights_bytes=max(0, self._size - data_starts),
+        )
+
+    def _tensor(self) -> int:
+        """How many numbers the next tensor has."""
+        self._string()
+        size = 1
+        for _ in range(self._bounded(self._number("<I"), _DIMENSIONS)):
+            size *= self._number("<Q")
+        self._file.seek(4 + 8, 1)  # its type and its place
+        return size
+
+    def _value(self, kind: int, key: str, values: dict[str, Any]) -> Any:
+        """The next value; how long an array is stands under a key of its own."""
+        if kind == _STRING:
+            return self._string()
+        if kind != _ARRAY:
+            return self._number(self._form(kind))
+        kind, count = self._number("<I"), self._count(self._size)
+        values[f"{key}.length"] = count
+        if kind == _STRING:
+            return self._strings(count)
+        form = self._form(kind)
+        if count > _KEPT:
+            self._file.seek(struct.calcsize(form) * count, 1)
+            return None
+        return [self._number(form) for _ in range(count)]
+
+    def _strings(self, count: int) -> list[str] | None:
+        if count <= _KEPT:
+            return [self._string() for _ in range(count)]
+        read, seek = self._file.read, self._file.seek
+        for _ in range(count):
+            (length,) = struct.unpack("<Q", read(8))
+            seek(self._bounded(length, self._size), 1)
+        return None
+
+    def _form(self, kind: int) -> str:
+        if kind not in _SCALARS:
+            raise HeaderError(f"The header of {self._path} has a value of an unknown type, {kind}.")
+        return _SCALARS[kind]
+
+    def _string(self) -> str:
+        length = self._count(self._size)
+        return self._file.read(length).decode(errors="replace")
+
+    def _count(self, limit: int) -> int:
+        return self._bounded(self._number("<Q"), limit)
+
+    def _bounded(self, count: int, limit: int) -> int:
+        if count > limit:
+            raise HeaderError(
+                f"The header of {self._path} is broken: it counts {count} of a thing."
+            )
+        return count
+
+    def _number(self, form: str) -> Any:
+        (number,) = struct.unpack(form, self._file.read(struct.calcsize(form)))
+        return number

@@ -1,0 +1,156 @@
+"""Models are loaded, unloaded and changed while the server runs."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import yaml
+
+from tests.serving import Served, serve
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+def entry(name: str, **more: object) -> dict[str, object]:
+    return {"path": "builtin", "id": name, "slots": 1, "context_tokens": 256, **more}
+
+
+def write(path: Path, *models: object, **more: object) -> None:
+    path.write_text(yaml.safe_dump({"memory_budget": "250 MB", "models": list(models), **more}))
+
+
+FIRST = entry("first", memory="200 MB", personalities={"pirate": "Speak like a pirate."})
+SECOND = entry("second", memory="200 MB")
+HUGE = entry("huge", memory="9 GB", load="demand")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("loading") / "config.yaml"
+    write(path, FIRST, SECOND, HUGE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(config) -> Iterator[Served]:
+    with serve(config.parent / "data", "--config", str(config)) as served:
+        yield served
+
+
+@pytest.fixture
+def http(server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.address, timeout=30) as one:
+        yield one
+
+
+@pytest.fixture
+def states(http) -> Callable[[], dict[str, str]]:
+    def told() -> dict[str, str]:
+        models = http.get("/v1/models").json()["data"]
+        return {model["id"]: model["status"] for model in models if ":" not in model["id"]}
+
+    return told
+
+
+def test_a_request_for_a_model_that_is_not_loaded_loads_it_in_the_place_of_another(http, states):
+    http.post("/v1/models/first/load")  # which waits
+    assert states() == {"first": "loaded", "second": "unloaded", "huge": "unloaded"}
+
+    answer = http.post("/v1/chat/completions", json={"model": "second", "messages": HI})
+
+    assert answer.status_code == 200, answer.text
+    assert states() == {"first": "unloaded", "second": "loaded", "huge": "unloaded"}
+
+
+async def test_models_that_do_not_fit_together_take_turns_and_every_request_is_answered(server):
+    async with openai.AsyncOpenAI(
+        base_url=server.base_url, api_key="none", max_retries=0
+    ) as client:
+
+        async def ask(number: int) -> str | None:
+            done = await client.chat.completions.create(
+                model=("first", "second")[number % 2], messages=HI, max_tokens=20
+            )
+            return done.choices[0].finish_reason
+
+        reasons = await asyncio.gather(*(ask(number) for number in range(6)))
+
+    assert set(reasons) <= {"stop", "length"}
+
+
+def test_loading_and_unloading_by_hand(http, states):
+    loaded = http.post("/v1/models/first/load")
+    assert (loaded.status_code, loaded.json()["status"]) == (200, "loaded")
+    assert states()["second"] == "unloaded"
+
+    unloaded = http.post("/models/first:pirate/unload")
+    assert (unloaded.status_code, unloaded.json()["status"]) == (200, "unloaded")
+    assert http.get("/readyz").status_code == 200
+
+    chosen = http.post("/loadModel", json={"model": "second"})
+    assert chosen.json()["status"] == "loaded"
+    assert [one["id"] for one in http.get("/unloadModel").json()["data"]] == ["second"]
+    assert http.post("/unloadModel", json={"model": "first"}).json()["data"][0]["id"] == "first"
+    assert http.post("/unloadModel").json() == {"object": "list", "data": []}
+    assert set(states().values()) == {"unloaded"}
+
+
+def test_a_personality_may_be_chosen_when_a_model_is_loaded(http):
+    def tokens() -> int:
+        counted = http.post("/v1/responses/input_tokens", json={"model": "first", "input": "Hi"})
+        return int(counted.json()["input_tokens"])
+
+    plain = tokens()
+    loaded = http.post("/v1/models/first/load", json={"personality": "pirate"})
+    assert loaded.status_code == 200, loaded.text
+
+    assert tokens() > plain
+    refused = http.post("/loadModel", json={"model": "first", "personality": "poet"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "personality"
+
+
+def test_a_model_that_cannot_fit_is_refused_with_numbers(http):
+    for answer in (
+        http.post("/v1/models/huge/load"),
+        http.post("/v1/chat/completions", json={"model": "huge", "messages": HI}),
+    ):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "model_too_large")
+        assert "9.0 GB" in error["message"]
+        assert "250 MB" in error["message"]
+
+
+def test_a_name_that_nobody_has_is_not_found(http):
+    for answer in (http.post("/v1/models/nobody/load"), http.post("/v1/models/nobody/unload")):
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "model_not_found"
+
+
+def test_the_config_file_is_applied_while_the_server_runs(http, config, server, states):
+    def wait_for(told: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not told():
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.05)
+
+    http.post("/loadModel", json={"model": "second"})
+    third = entry("third", memory="20 MB", aliases=["gpt-4"])
+    write(config, {**SECOND, "aliases": ["other"]}, third, log_format="json")
+    wait_for(lambda: set(states()) == {"second", "third", "other", "gpt-4"})
+
+    assert states()["second"] == "loaded"  # it was left as it was
+    answer = http.post("/v1/chat/completions", json={"model": "gpt-4", "messages": HI})
+    assert answer.status_code == 200, answer.text
+    gone = http.post("/v1/chat/completions", json={"model": "first", "messages": HI})
+    assert gone.status_code == 404
+    assert "settings=log_format" in server.log.read_text()
+
+    config.write_text("models: [{path: builtin, slots: none}]")
+    wait_for(lambda: "config_file_refused" in server.log.read_text())
+    assert "`models[0].slots`" in server.log.read_text()
+    assert set(states()) == {"second", "third", "other", "gpt-4"}

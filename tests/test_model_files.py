@@ -1,0 +1,103 @@
+"""What a model's file says, and what it takes in memory, without loading it."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from llm_backend.builtin import BUILTIN_PATH
+from llm_backend.model_files import (
+    GgufHeader,
+    HeaderError,
+    ModelShape,
+    footprint,
+    machine_memory_bytes,
+    read_header,
+)
+from tests.engine.gguf_models import write_bert, write_llama
+
+
+def test_the_header_of_the_built_in_model_is_read():
+    header = read_header(BUILTIN_PATH)
+
+    assert header.architecture == "llama"
+    assert header.of_architecture("context_length") == 2048
+    assert header.values["tokenizer.ggml.tokens.length"] == header.of_architecture("vocab_size")
+    assert 2_000_000 < header.parameters < 2_500_000
+    assert 0 < BUILTIN_PATH.stat().st_size - header.weights_bytes < 200_000
+
+
+def test_cells_are_keys_and_values_of_every_layer_slot_and_token(tmp_path):
+    header = read_header(write_llama(tmp_path / "tiny.gguf"))  # 2 layers, 2 of 4 heads, 16 wide
+    shape = ModelShape(context_tokens=100, slots=3)
+
+    assert footprint(header, shape).cells == 2 * 2 * (16 + 16) * 2 * 100 * 3
+    quantized = footprint(header, ModelShape(context_tokens=100, slots=3, cache_type="q8_0"))
+    assert quantized.cells == footprint(header, shape).cells * 34 // 64
+    own = footprint(header, ModelShape(slots=1))
+    assert own.cells == 2 * 2 * (16 + 16) * 2 * 512  # as long as it was trained for
+
+
+def test_a_model_that_generates_nothing_keeps_no_cells(tmp_path):
+    header = read_header(write_bert(tmp_path / "bert.gguf"))
+
+    assert footprint(header, ModelShape()).cells == 0
+    assert footprint(header, ModelShape()).total > header.weights_bytes
+
+
+def test_the_parts_of_a_model_are_counted_together(tmp_path):
+    whole = write_llama(tmp_path / "whole.gguf").read_bytes()
+    for part in (1, 2):
+        (tmp_path / f"m-0000{part}-of-00002.gguf").write_bytes(whole)
+
+    alone = read_header(tmp_path / "whole.gguf")
+    both = read_header(tmp_path / "m-00001-of-00002.gguf")
+
+    assert both.weights_bytes == 2 * alone.weights_bytes
+    (tmp_path / "m-00002-of-00002.gguf").unlink()
+    with pytest.raises(HeaderError, match=r"m-00002-of-00002.gguf cannot be read"):
+        read_header(tmp_path / "m-00001-of-00002.gguf")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "is not a GGUF file"),
+        (b"GGUF", "is broken"),
+        (b"GGUF" + struct.pack("<I", 9), "version 9"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 60), "counts"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 50), "counts"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 99), "unknown type"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1) + b"t" + struct.pack("<I", 1 << 30), "counts"),
+    ],
+)
+def test_a_broken_header_is_one_sentence(tmp_path, data, sentence):
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(data)
+
+    with pytest.raises(HeaderError, match=sentence):
+        read_header(path)
+
+
+def test_a_header_that_ends_anywhere_is_broken_or_short_and_nothing_else(tmp_path):
+    whole = write_llama(tmp_path / "tiny.gguf").read_bytes()
+    path = tmp_path / "cut.gguf"
+    for length in range(0, 6000, 97):
+        path.write_bytes(whole[:length])
+        try:
+            header = read_header(path)
+        except HeaderError:
+            continue
+        assert header.weights_bytes == 0
+
+
+def test_numbers_that_make_no_sense_count_as_none():
+    values = {"general.architecture": "llama", "llama.block_count": "x", "llama.context_length": -1}
+    header = GgufHeader(path=Path("x"), values=values, tensors=0, parameters=0, weights_bytes=5)
+
+    assert footprint(header, ModelShape()).weights == 5
+    assert footprint(header, ModelShape()).cells == 0
+
+
+def test_the_machine_has_memory():
+    assert machine_memory_bytes() > 100_000_000
