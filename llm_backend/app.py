@@ -32,6 +32,7 @@ from llm_backend.controllers.batches import batch_jobs
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.recent_errors import RecentErrors
 from llm_backend.controllers.responses.background_worker import ResponseWorker
+from llm_backend.controllers.responses.file_texts import FileTexts
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.mcp import McpKind
 from llm_backend.controllers.responses.memory import ResponseMemory
@@ -249,6 +250,7 @@ async def _answering(
         _watch_config(source, settings, models, stack)
         memory = ChatMemory(Chats(database), settings.store_chats)
         stack.push_async_callback(memory.settle)
+        extractor = _extractor(settings)
         jobs = Jobs(database, lease_s=settings.job_lease_s)
         batches = Batches(database, jobs)
         files, uploads = _files(settings, database)
@@ -265,7 +267,8 @@ async def _answering(
             database=database,
             memory=memory,
             files=files,
-            extractor=_extractor(settings),
+            extractor=extractor,
+            file_texts=FileTexts(files, extractor),
             library=library,
             responses=responses,
             uploads=uploads,

@@ -8,6 +8,7 @@ from llm_backend.access.opened import Access
 from llm_backend.backends.registry import Registry
 from llm_backend.contract import Operations
 from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.responses.file_texts import FileTexts
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
@@ -41,6 +42,7 @@ class Services:
     library: Library
     responses: ResponseMemory
     background: BackgroundResponses
+    file_texts: FileTexts
     uploads: Uploads
     jobs: Jobs
     batches: Batches

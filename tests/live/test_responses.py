@@ -1,5 +1,6 @@
 """Responses and conversations, driven by the official client."""
 
+import base64
 import json
 import re
 
@@ -215,6 +216,45 @@ def test_every_value_of_include_is_honoured(client):
     ])  # fmt: skip
 
     assert said.output[-1].content[0].logprobs
+
+
+def test_files_are_read_as_text_now_and_later(client):
+    text = "The code word is swordfish."
+    file = client.files.create(file=("notes.txt", text.encode()), purpose="user_data")
+    data = "data:text/html;base64," + base64.b64encode(b"<html><p>Second file.</p>").decode()
+    asked = {"role": "user", "content": [
+        {"type": "input_text", "text": "Hello!"},
+        {"type": "input_file", "file_id": file.id},
+        {"type": "input_file", "filename": "page.html", "file_data": data},
+    ]}  # fmt: skip
+    alone = client.responses.input_tokens.count(model="builtin", input="Hello!")
+    said = answer(client, [asked])
+    again = answer(client, "And?", previous_response_id=said.id)
+    (kept,) = client.responses.input_items.list(said.id)
+
+    assert said.usage.input_tokens > alone.input_tokens + 10
+    assert again.usage.input_tokens > said.usage.input_tokens
+    assert kept.content[1].file_id == file.id
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"type": "input_file", "file_id": "file-none"}, "input[0].content[0].file_id"),
+        ({"type": "input_file", "file_url": "http://a/b.txt"}, "input[0].content[0].file_url"),
+        ({"type": "input_file", "file_data": "?"}, "input[0].content[0].file_data"),
+        ({"type": "input_file", "filename": "a.doc", "file_data": "0M8R4KGxGuE="},
+         "input[0].content[0]"),
+        ({"type": "input_file"}, "input[0].content[0]"),
+        ({"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,AA=="},
+         "input[0].content[0].type"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_by_its_place(client, part, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        answer(client, [{"role": "user", "content": [part]}])
+
+    assert refused.value.param == param
 
 
 def test_a_compacted_conversation_is_gone_on_from(client):

@@ -49,7 +49,7 @@ async def compactconversation(services: Services, request: Request) -> Response:
         if not question.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")
         summary, usage = await unless_gone(request, _summarised(model, question))
-    users = [item for item in question.items if item.get("role") == "user"]
+    users = [item for item in (*question.before, *question.own) if item.get("role") == "user"]
     compaction = {
         "id": new_id("compaction"),
         "type": "compaction",

@@ -30,7 +30,8 @@ Json = dict[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """One response's question. `own` are the items of its input, `before` those that it goes on
-    from, of all of which so many of the oldest are `left_out`; `first` are messages before them.
+    from, `items` all of them as models read them, of which so many of the oldest are `left_out`;
+    `first` are messages before them.
     `schema` is what a whole answer is held against, `clients` are the tools that the client runs,
     `allowed_names` what may be called."""
 
@@ -38,17 +39,13 @@ class Question:
     first: Sequence[Json]
     before: Sequence[Json]
     own: Sequence[Json]
+    items: Sequence[Json]
     chat: Chat
     schema: AnswerSchema | None
     tools: OpenTools
     clients: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None
     left_out: int = 0
-
-    @property
-    def items(self) -> Sequence[Json]:
-        """All items that are to be answered."""
-        return [*self.before, *self.own]
 
     def chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
         """The chat once these items have been put out."""
@@ -72,11 +69,15 @@ async def asked(
     before = await services.responses.said_before(body)
     if own is None:
         own = await services.responses.input_items(body.get("input"))
+    read_before = await services.file_texts.read(before)
+    read_own = await services.file_texts.read(own, "input")
     model = services.registry.for_model(body["model"])
     async with services.server_tools.opened(body, [*before, *own]) as tools:
         chats = chat_tools(body, tools)
         with named_as_sent(chats.places):
-            messages = chat_messages(body, before, own, first=first, readers=tools.readers)
+            messages = chat_messages(
+                body, read_before, read_own, first=first, readers=tools.readers
+            )
             asked = chat_body(body, messages, chats.fields)
             asked = asked if model is None else model.filled(asked)
             structure = await structure_from(asked)
@@ -87,6 +88,7 @@ async def asked(
             first=first,
             before=before,
             own=own,
+            items=[*read_before, *read_own],
             chat=chat,
             schema=structure.schema,
             tools=tools,

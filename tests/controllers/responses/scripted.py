@@ -58,3 +58,10 @@ def saying(text="It is 42."):
 async def forever(_seconds) -> None:
     """Never returns."""
     await asyncio.Event().wait()
+
+
+class NoFiles:
+    """Stands for the texts of files where there are none."""
+
+    async def read(self, items, where=None):
+        return list(items)

@@ -26,7 +26,7 @@ from llm_backend.store import (
     StoredConversation,
     migrate,
 )
-from tests.controllers.responses.scripted import Answer, Model, forever, saying
+from tests.controllers.responses.scripted import Answer, Model, NoFiles, forever, saying
 
 validate = Validators(load_document()).event_validator("createResponse")
 BODY = {"model": "m", "input": "Hello", "background": True}
@@ -46,6 +46,7 @@ class Server:
             background=BackgroundResponses(Background(database, self.jobs)),
             jobs=self.jobs,
             server_tools=ServerTools(),
+            file_texts=NoFiles(),
             registry=types.SimpleNamespace(for_model=lambda name: self.model),
         )
 

@@ -21,7 +21,7 @@ from llm_backend.controllers.responses.server_tools import (
 )
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import InvalidRequest, Overloaded
-from tests.controllers.responses.scripted import Answer, Model, saying
+from tests.controllers.responses.scripted import Answer, Model, NoFiles, saying
 
 validate = Validators(load_document()).event_validator("createResponse")
 CLIENTS = {"type": "function", "name": "mine", "parameters": {"type": "object"}, "strict": False}
@@ -129,6 +129,7 @@ async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
         responses=memory,
         settings=settings,
         server_tools=ServerTools([kind]),
+        file_texts=NoFiles(),
     )
     body = {"model": "m", "input": "What is it?", "tools": list(tools), **fields}
     return await ResponseTurn.begin(services, model, body)

@@ -32,7 +32,8 @@ def question(items, truncation="auto", max_tokens=10):
     chat = chat_from({"model": "m", "messages": chat_messages(body, items, [])}, choices_limit=1)
     limits = dataclasses.replace(chat.limits, max_tokens=max_tokens)
     return Question(
-        body=body, first=[], before=items, own=[], schema=None, allowed_names=None, clients={},
+        body=body, first=[], before=items, own=[], items=items, schema=None, allowed_names=None,
+        clients={},
         chat=dataclasses.replace(chat, limits=limits), tools=OpenTools({}, {}),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from llm_backend.controllers.responses.items import kept_item
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import Overloaded
+from tests.controllers.responses.scripted import NoFiles
 
 BODY = {"model": "m", "input": "Hello"}
 SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32, prompts={})
@@ -80,6 +81,7 @@ async def turn(memory: Memory, *answers, tools=(), settings=SETTINGS, **fields) 
         responses=memory,
         settings=settings,
         server_tools=ServerTools(tools),
+        file_texts=NoFiles(),
     )
     return await ResponseTurn.begin(services, Model(*answers), {**BODY, **fields})
 

@@ -1,0 +1,134 @@
+"""Files in the input: their text, in place of them, is what models read."""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
+from llm_backend.extraction import ExtractionError, Extractor
+from llm_backend.store import Files
+
+__all__ = ["FileTexts"]
+
+Json = dict[str, Any]
+Part = Mapping[str, Any]
+
+KEPT_CHARACTERS = 16 * 1024 * 1024  # of texts that were read lately: a conversation asks each turn
+_DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*;base64,", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A file to be read; `key` tells it from all others."""
+
+    key: str
+    filename: str
+    media_type: str
+    pieces: AsyncIterator[bytes]
+
+
+class FileTexts:
+    """Reads `input_file` parts: of files that were uploaded here, or that stand in the part."""
+
+    def __init__(self, files: Files, extractor: Extractor) -> None:
+        self._files = files
+        self._extractor = extractor
+        self._texts: OrderedDict[str, str] = OrderedDict()  # what was asked for last at the end
+        self._characters = 0
+
+    async def read(self, items: Sequence[Json], where: str | None = None) -> list[Json]:
+        """The items with text in place of files. `where` names the list that they are, None for
+        what was said earlier. Raises `InvalidRequest` for a file that cannot be read."""
+        return [
+            await self._item(item, "input" if where is None else f"{where}[{place}]")
+            for place, item in enumerate(items)
+        ]
+
+    async def _item(self, item: Json, where: str) -> Json:
+        for name in ("content", "output"):
+            parts = item.get(name)
+            if isinstance(parts, list) and any(_is_file(part) for part in parts):
+                read = [
+                    await self._part(part, f"{where}.{name}[{place}]") if _is_file(part) else part
+                    for place, part in enumerate(parts)
+                ]
+                return {**item, name: read}
+        return item
+
+    async def _part(self, part: Part, where: str) -> Json:
+        file = await self._file(part, where)
+        text = self._texts.pop(file.key, None)
+        if text is None:
+            text = await self._extracted(file, where)
+            self._characters += len(text)
+        self._texts[file.key] = text
+        while self._characters > KEPT_CHARACTERS:
+            self._characters -= len(self._texts.popitem(last=False)[1])
+        return {"type": "input_text", "text": f"[File {file.filename or 'without a name'}]\n{text}"}
+
+    async def _extracted(self, file: _File, where: str) -> str:
+        try:
+            with store_errors_translated("file"):
+                extracted = await self._extractor.extract(
+                    file.pieces, filename=file.filename, media_type=file.media_type
+                )
+        except ExtractionError as error:
+            raise InvalidRequest(f"`{file.filename}`: {error}", param=where) from error
+        return extracted.text
+
+    async def _file(self, part: Part, where: str) -> _File:
+        if part.get("file_id"):
+            return await self._uploaded(part["file_id"], f"{where}.file_id")
+        if part.get("file_data"):
+            return _inline(part, f"{where}.file_data")
+        if part.get("file_url"):
+            raise UnsupportedField(
+                "This server fetches nothing for its clients: send `file_data`, or upload the file "
+                "and send its `file_id`.",
+                param=f"{where}.file_url",
+            )
+        raise InvalidRequest("A file needs `file_id` or `file_data`.", param=where)
+
+    async def _uploaded(self, id: str, where: str) -> _File:
+        try:
+            with store_errors_translated("file"):
+                stored = await self._files.get(id)
+        except NotFound as error:
+            raise InvalidRequest(error.message, param=where) from error
+        return _File(
+            key=stored.id,
+            filename=stored.filename,
+            media_type=stored.media_type,
+            pieces=self._files.read(stored, 0, stored.size_bytes),
+        )
+
+
+def _is_file(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "input_file"
+
+
+def _inline(part: Part, where: str) -> _File:
+    data, filename = part["file_data"], part.get("filename") or ""
+    head = _DATA_URL.match(data)
+    try:
+        content = base64.b64decode(data[head.end() if head else 0 :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(
+            "`file_data` is base64, or a data: URL with base64 in it.", param=where
+        ) from error
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content
+
+    return _File(
+        key=hashlib.sha256(f"{filename}\0".encode("utf-8", "surrogatepass") + content).hexdigest(),
+        filename=filename,
+        media_type=head[1] if head else "",
+        pieces=pieces(),
+    )
