@@ -1,4 +1,4 @@
-"""Every list that is answered here: pages both ways, cursors, bounds and filters, ids by their kind.
+"""Every list that is answered here: pages both ways, cursors, bounds, filters, ids by their kind.
 
 A list operation of the document that is answered here and is not in `LISTS` fails a test: give it a
 row, with what fills it and which ids it holds then.
