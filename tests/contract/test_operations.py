@@ -1,7 +1,9 @@
 """The table of operations, its reports, and the way of each request to its operation."""
 
 import importlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -89,3 +91,19 @@ def test_the_table_is_told_to_programs(document: Document):
 
 def test_the_coverage_page_is_in_step(document: Document):
     assert Path("docs/coverage.md").read_text() == coverage_markdown(document.operations)
+
+
+def test_a_body_whose_schema_requires_fields_is_required(document: Document):
+    described = json.loads(document.text())
+    for operation in document.operations.values():
+        body = described["paths"][operation.path][operation.method.lower()].get("requestBody", {})
+        for content in body.get("content", {}).values():
+            if required_fields(content["schema"], described):
+                assert body.get("required"), operation.operation_id
+
+
+def required_fields(schema: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    parts = (required_fields(part, document) for part in schema.get("allOf", ()))
+    return [*schema.get("required", ()), *(field for part in parts for field in part)]

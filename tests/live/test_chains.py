@@ -1,0 +1,146 @@
+"""Chains of operations along the document's links: what was made can be got, listed and changed,
+and is gone once it was deleted.
+
+schemathesis follows the links; how a chain begins is told here, so that something is made. What
+becomes of arbitrary bodies is another test's business.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis.checks import CHECKS, load_all_checks
+
+from llm_backend.contract import load_document
+from tests.serving import serve
+
+ITEM = {"type": "message", "role": "user", "content": "Hello"}
+
+# What operations are given that take no arbitrary body, and those that take a form.
+BODIES: dict[str, Any] = {
+    "createChatCompletion": {
+        "model": "builtin", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1,
+    },
+    "createResponse": {"model": "builtin", "input": "Hi", "max_output_tokens": 16},
+    "createConversation": {"items": [ITEM]},
+    "createConversationItems": {"items": [ITEM]},
+    "createUpload": {
+        "filename": "a.txt", "purpose": "assistants", "bytes": 4, "mime_type": "text/plain",
+    },
+}  # fmt: skip
+FORMS = {
+    "createFile": {"file": b"text", "purpose": "assistants"},
+    "addUploadPart": {"data": b"text"},
+}
+BEGINNINGS = (
+    "createChatCompletion", "createResponse", "createConversation", "createFile", "createUpload",
+)  # fmt: skip
+load_all_checks()
+RULES = CHECKS.get_by_names([
+    "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+    "response_schema_conformance", "use_after_free", "ensure_resource_availability",
+])  # fmt: skip
+EXAMPLES, STEPS, ROUNDS = 3, 12, 6  # more rounds only until every operation was well answered once
+NEVER_WELL = {
+    "cancelResponse": "what was not begun in the background cannot be cancelled",
+}
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The document of a served server, with its address, and with the bodies that are given."""
+    with serve(tmp_path_factory.mktemp("chained"), "--context-tokens", "512") as served:
+        told = httpx.get(f"{served.base_url}/openapi.json").json()
+        for name, body in BODIES.items():
+            operation = load_document().operations[name]
+            described = told["paths"][operation.path][operation.method.lower()]
+            described["requestBody"]["content"] = {"application/json": {"schema": {"const": body}}}
+        yield {**told, "servers": [{"url": served.base_url}]}
+
+
+def links() -> dict[str, set[str]]:
+    """The operations that each operation links to, all of them answered here."""
+    known = load_document()
+    described = json.loads(known.text())["paths"]
+    local = {name for name, one in known.operations.items() if one.answered == "local"}
+    found = {}
+    for name in local:
+        operation = known.operations[name]
+        answer = described[operation.path][operation.method.lower()]["responses"].get("200", {})
+        if targets := {link["operationId"] for link in answer.get("links", {}).values()} & local:
+            found[name] = targets
+    return found
+
+
+def reached_from(beginning: str) -> set[str]:
+    """Everything that chains come to."""
+    known, reached, ahead = links(), set(), {beginning}
+    while ahead:
+        reached |= ahead
+        ahead = set().union(*(known.get(name, set()) for name in ahead)) - reached
+    return reached
+
+
+def test_every_operation_that_makes_something_begins_a_chain():
+    targets = set().union(*links().values())
+
+    assert {name for name in links() if name not in targets} | {"createResponse"} == set(BEGINNINGS)
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_what_was_made_can_be_used_until_it_is_deleted(document, beginning):
+    operations = reached_from(beginning)
+    wanted, seen = operations - set(NEVER_WELL), Counter()
+    for seed in range(ROUNDS):
+        if not wanted <= {name for name, status in seen if status == 200}:
+            seen += chained(document, beginning, operations, seed)
+
+    assert not [answer for answer in seen if answer[1] >= 500], seen
+    assert wanted <= {name for name, status in seen if status == 200}, seen
+
+
+def chained(document: dict[str, Any], beginning: str, operations: set[str], seed: int) -> Counter:
+    """How often each operation answered with each status."""
+    file = Path(__file__).with_name("schemathesis.toml")
+    loaded = schemathesis.openapi.from_dict(document, config=schemathesis.Config.from_path(file))
+    loaded.config.base_url = document["servers"][0]["url"]
+    seen: Counter = Counter()
+
+    class Chains(loaded.include(operation_id=sorted(operations)).as_state_machine()):
+        def step(self, input):
+            name = input.case.operation.definition.raw["operationId"]
+            input.case.body = given(name, input.case.body)
+            return super().step(input)
+
+        def after_call(self, response, case):
+            seen[case.operation.definition.raw["operationId"], response.status_code] += 1
+
+        def validate_response(self, response, case, **_):
+            case.validate_response(response, checks=RULES)
+
+    hypothesis.seed(seed)(Chains).run(
+        settings=hypothesis.settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            database=None,
+            phases=[hypothesis.Phase.generate],
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+    )
+    return seen
+
+
+def given(name: str, body: Any) -> Any:
+    """The body that an operation gets: a form that is told, or, of the values that come of a link,
+    only those: others are made up beside them."""
+    if name in FORMS:
+        return dict(FORMS[name])
+    if name == "completeUpload" and isinstance(body, dict):
+        return {"part_ids": [one for one in body["part_ids"] if str(one).startswith("part_")]}
+    return body
