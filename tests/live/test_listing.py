@@ -4,16 +4,21 @@ A list operation of the document that is answered here and is not in `LISTS` fai
 row, with what fills it and which ids it holds then.
 """
 
+import asyncio
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from llm_backend.access.shell import create_key
 from llm_backend.contract import load_document
+from llm_backend.store import Database
+from llm_backend.store.administration import Administration
 from tests.serving import serve
 
 COUNT = 5
@@ -90,35 +95,174 @@ def files(client: openai.OpenAI) -> Filled:
         for number, purpose in enumerate(["evals", "vision", "evals", "vision", "evals"])
     ]
     ids = [file.id for file in made]
-    return Filled(
-        path="/files", ids=ids, filters=[({"purpose": "evals"}, ids[::2]), ({"purpose": "x"}, [])]
+    filled = as_listed("/files", order="asc")(client)
+    assert [one for one in filled.ids if one in ids] == ids
+    filters = [({"purpose": "evals"}, ids[::2]), ({"purpose": "x"}, [])]
+    return Filled(path="/files", ids=filled.ids, filters=filters)
+
+
+def batches(client: openai.OpenAI) -> Filled:
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {}}
+    file = client.files.create(file=("in.jsonl", json.dumps(line).encode()), purpose="batch")
+    made = [
+        client.batches.create(
+            input_file_id=file.id, endpoint="/v1/completions", completion_window="24h"
+        )
+        for _ in range(COUNT)
+    ]
+    return Filled(path="/batches", ids=[batch.id for batch in made])
+
+
+def made_at(path: str, *bodies: dict[str, Any]) -> Callable[[openai.OpenAI], Filled]:
+    """Fills a list with what its own address makes of these bodies."""
+
+    def fill(client: openai.OpenAI) -> Filled:
+        made = [client.post(path, body=body, cast_to=object) for body in bodies]
+        return Filled(path=path, ids=[one["id"] for one in made])
+
+    return fill
+
+
+def named(path: str) -> Callable[[openai.OpenAI], Filled]:
+    return made_at(path, *({"name": f"number {number}"} for number in range(COUNT)))
+
+
+def alerts(path: str) -> Callable[[openai.OpenAI], Filled]:
+    channel = {"type": "email", "recipients": ["ops@example.org"]}
+    alert = {"currency": "USD", "interval": "month", "notification_channel": channel}
+    return made_at(path, *({**alert, "threshold_amount": amount} for amount in range(COUNT)))
+
+
+def invites(client: openai.OpenAI) -> Filled:
+    addresses = [f"guest{number}@example.org" for number in range(COUNT)]
+    fill = made_at(
+        "/organization/invites", *({"email": one, "role": "reader"} for one in addresses)
     )
+    return fill(client)
 
 
+def projects(client: openai.OpenAI) -> Filled:
+    named(PROJECTS)(client)
+    filled = as_listed(PROJECTS)(client)
+    _default, gone, *_ = filled.ids
+    client.post(f"{PROJECTS}/{gone}/archive", cast_to=object)
+    left = [one for one in filled.ids if one != gone]
+    with_gone = {"include_archived": "true"}
+    return replace(filled, also=with_gone, filters=[({"include_archived": "false"}, left)])
+
+
+def a_project(client: openai.OpenAI) -> str:
+    project = client.post("/organization/projects", body={"name": "own"}, cast_to=object)
+    return f"/organization/projects/{project['id']}"
+
+
+def service_accounts(client: openai.OpenAI) -> Filled:
+    return named(f"{a_project(client)}/service_accounts")(client)
+
+
+def project_keys(client: openai.OpenAI) -> Filled:
+    project = a_project(client)
+    made = [
+        client.post(f"{project}/service_accounts", body={"name": str(number)}, cast_to=object)
+        for number in range(COUNT)
+    ]
+    return Filled(path=f"{project}/api_keys", ids=[one["api_key"]["id"] for one in made])
+
+
+def as_listed(path: str, **also: str) -> Callable[[openai.OpenAI], Filled]:
+    """A list that something else fills, as one page shows it, the oldest first."""
+
+    def fill(client: openai.OpenAI) -> Filled:
+        listed = client.get(path, cast_to=object, options={"params": {**also, "limit": 100}})
+        return Filled(path=path, ids=[one["id"] for one in listed["data"]], also=also)
+
+    return fill
+
+
+def audit_logs(client: openai.OpenAI) -> Filled:
+    filled = as_listed("/organization/audit_logs", **{"event_types[]": "project.created"})(client)
+    return replace(filled, ids=filled.ids[::-1])
+
+
+def project_users(client: openai.OpenAI) -> Filled:
+    project = a_project(client)
+    users = as_listed("/organization/users")(client)
+    bodies = ({"user_id": one, "role": "member"} for one in users.ids)
+    return made_at(f"{project}/users", *bodies)(client)
+
+
+ALERTS = "/organization/spend_alerts"
+PROJECTS = "/organization/projects"
 LISTS = {
+    "listBatches": Listing(fill=batches, prefix="batch_"),
+    "admin-api-keys-list": Listing(
+        fill=named("/organization/admin_api_keys"), prefix="key_", order="asc"
+    ),
+    "list-invites": Listing(fill=invites, prefix="invite-", order="asc"),
+    "list-project-api-keys": Listing(fill=project_keys, prefix="key_", order="asc"),
+    "list-project-rate-limits": Listing(
+        fill=as_listed(f"{PROJECTS}/proj_default/rate_limits"), prefix="rl-", order="asc"
+    ),
+    "list-project-service-accounts": Listing(
+        fill=service_accounts, prefix="svc_acct_", order="asc"
+    ),
+    "list-project-spend-alerts": Listing(
+        fill=alerts(f"{PROJECTS}/proj_default/spend_alerts"), prefix="alert_", order="asc"
+    ),
+    "list-project-users": Listing(fill=project_users, prefix="user-", order="asc"),
+    "list-organization-spend-alerts": Listing(fill=alerts(ALERTS), prefix="alert_", order="asc"),
+    "list-users": Listing(fill=as_listed("/organization/users"), prefix="user-", order="asc"),
     "listChatCompletions": Listing(fill=chats, prefix="chatcmpl-", order="asc"),
     "getChatCompletionMessages": Listing(fill=messages, prefix="chatcmpl-", order="asc"),
     "listInputItems": Listing(fill=inputs, prefix="msg_"),
     "listConversationItems": Listing(fill=conversation_items, prefix="msg_"),
     "listFiles": Listing(fill=files, prefix="file-"),
+    "list-projects": Listing(fill=projects, prefix="proj_", order="asc"),
+    "list-audit-logs": Listing(fill=audit_logs, prefix="audit_log-"),
 }
+
+
+@functools.cache
+def parameters(name: str) -> dict[str, Any]:
+    """The query parameters of an operation, by name."""
+    document = json.loads(load_document().text())
+    operation = load_document().operations[name]
+    described = document["paths"][operation.path][operation.method.lower()]
+    return {
+        one["name"]: one["schema"]
+        for one in described.get("parameters", [])
+        if one.get("in") == "query"
+    }
+
 
 every_list = pytest.mark.parametrize("name", LISTS)
 
 
 @pytest.fixture(scope="module")
 def lister(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
+    """A client of a server with several models, users and a key that may do everything."""
+    folder, key = tmp_path_factory.mktemp("listing"), "sk-listing"
+    names = [part for name in ("alias", "b", "c", "d") for part in ("--alias", name)]
     with (
-        serve(tmp_path_factory.mktemp("listing"), "--alias", "alias") as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        serve(folder, *names, environment={"LLM_BACKEND_API_KEYS": key}) as served,
+        openai.OpenAI(base_url=served.base_url, api_key=key, max_retries=0) as client,
     ):
+        asyncio.run(make_users(folder))
         yield client
+
+
+async def make_users(folder: Path) -> None:
+    async with Database.open(f"sqlite:///{folder / 'llm-backend.sqlite3'}") as database:
+        for number in range(COUNT):
+            email = f"user{number}@example.org"
+            await create_key(Administration(database), "laptop", email=email)
 
 
 @pytest.fixture(scope="module")
 def filled(lister: openai.OpenAI) -> Callable[[str], Filled]:
-    """The list of an operation, filled at its first use."""
-    return functools.cache(lambda name: LISTS[name].fill(lister))
+    """The list of an operation. All are filled before the first is read, in the order of their
+    rows: what fills one may show in another."""
+    return {name: listing.fill(lister) for name, listing in LISTS.items()}.__getitem__
 
 
 @pytest.fixture
@@ -133,18 +277,6 @@ def page(lister: openai.OpenAI, filled) -> Callable[..., dict[str, Any]]:
     return get
 
 
-def parameters(name: str) -> dict[str, Any]:
-    """The query parameters of an operation, by name."""
-    document = json.loads(load_document().text())
-    operation = load_document().operations[name]
-    described = document["paths"][operation.path][operation.method.lower()]
-    return {
-        one["name"]: one["schema"]
-        for one in described.get("parameters", [])
-        if one.get("in") == "query"
-    }
-
-
 def test_every_list_that_is_answered_here_has_a_row():
     local = [one for one in load_document().operations.values() if one.answered == "local"]
     lists = {
@@ -156,29 +288,53 @@ def test_every_list_that_is_answered_here_has_a_row():
     assert lists == set(LISTS)
 
 
-def walked(page, name: str, **query: Any) -> list[str]:
-    """The ids of all pages, one after the other."""
-    seen, after = [], {}
+def walked(page, name: str, cursor: str = "after", **query: Any) -> list[str]:
+    """The ids of all pages, one after the other; those before `before` from its own on."""
+    seen, place = [], {}
     while True:
-        answer = page(name, **query, **after)
+        answer = page(name, **{**query, **place})
         ids = [one["id"] for one in answer["data"]]
-        assert (answer["first_id"], answer["last_id"]) == (ids[0], ids[-1])
-        seen += ids
+        if "first_id" in answer:
+            assert (answer["first_id"], answer["last_id"]) == (ids[0], ids[-1])
+        seen = seen + ids if cursor == "after" else ids + seen
         if not answer["has_more"]:
             return seen
         assert len(ids) == query["limit"]
-        after = {"after": answer["last_id"]}
+        place = {cursor: ids[-1] if cursor == "after" else ids[0]}
+
+
+def orders(name: str) -> Sequence[str]:
+    """The orders that can be asked for, or the one that there is."""
+    return ("asc", "desc") if "order" in parameters(name) else (LISTS[name].order,)
+
+
+def asked_in(name: str, order: str) -> dict[str, str]:
+    return {"order": order} if "order" in parameters(name) else {}
 
 
 @every_list
-def test_pages_hold_everything_once_in_either_order(page, filled, name):
+def test_pages_hold_everything_once_in_every_order(page, filled, name):
     ids = list(filled(name).ids)
+    for order in orders(name):
+        expected, asked = ids if order == "asc" else ids[::-1], asked_in(name, order)
 
-    assert walked(page, name, limit=2, order="asc") == ids
-    assert walked(page, name, limit=2, order="desc") == ids[::-1]
-    assert walked(page, name, limit=COUNT, order="asc") == ids
-    unasked = [one["id"] for one in page(name)["data"]]
+        assert walked(page, name, limit=2, **asked) == expected
+        assert walked(page, name, limit=len(ids), **asked) == expected
+    unasked = [one["id"] for one in page(name, limit=len(ids))["data"]]
     assert unasked == (ids if LISTS[name].order == "asc" else ids[::-1])
+
+
+@pytest.mark.parametrize("name", [name for name in LISTS if "before" in parameters(name)])
+def test_pages_go_backwards_too(page, filled, name):
+    ids = list(filled(name).ids)
+    for order in orders(name):
+        expected, asked = ids if order == "asc" else ids[::-1], asked_in(name, order)
+        answer = page(name, before=expected[3], limit=2, **asked)
+
+        assert [one["id"] for one in answer["data"]] == expected[1:3]
+        assert answer["has_more"]
+        before = walked(page, name, "before", before=expected[-1], limit=2, **asked)
+        assert before == expected[:-1]
 
 
 @every_list
@@ -186,23 +342,29 @@ def test_ids_begin_like_their_kind(filled, name):
     ids = filled(name).ids
 
     assert len(set(ids)) == len(ids) >= COUNT
-    assert all(id.startswith(LISTS[name].prefix) for id in ids)
+    assert [id for id in ids if not id.startswith(LISTS[name].prefix)] == []
 
 
 @every_list
 def test_filters_leave_in_what_they_name(page, filled, name):
     for query, ids in filled(name).filters:
-        for order, expected in (("asc", list(ids)), ("desc", list(ids)[::-1])):
-            answer = page(name, **query, order=order)
+        for order in orders(name):
+            answer = page(name, **query, **asked_in(name, order))
 
+            expected = list(ids) if order == "asc" else list(ids)[::-1]
             assert [one["id"] for one in answer["data"]] == expected
             assert not answer["has_more"]
 
 
 @every_list
 def test_a_cursor_that_is_none_and_a_limit_out_of_bounds_are_told(page, name):
-    most = parameters(name)["limit"].get("maximum", 100)
-    for query in ({"after": "nobody"}, {"limit": 0}, {"limit": most + 1}, {"order": "sideways"}):
+    taken = parameters(name)
+    wrong = [{"after": "nobody"}, {"limit": taken["limit"].get("minimum", 0) - 1}]
+    if "maximum" in taken["limit"]:
+        wrong.append({"limit": taken["limit"]["maximum"] + 1})
+    if "order" in taken:
+        wrong.append({"order": "sideways"})
+    for query in wrong:
         with pytest.raises(openai.APIStatusError) as caught:
             page(name, **query)
 
