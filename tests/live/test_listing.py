@@ -7,6 +7,7 @@ row, with what fills it and which ids it holds then.
 import asyncio
 import functools
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from llm_backend.access.shell import create_key
 from llm_backend.contract import load_document
 from llm_backend.store import Database
 from llm_backend.store.administration import Administration
+from tests.engine.gguf_models import write_bert
 from tests.serving import serve
 
 COUNT = 5
@@ -96,9 +98,9 @@ def files(client: openai.OpenAI) -> Filled:
     ]
     ids = [file.id for file in made]
     filled = as_listed("/files", order="asc")(client)
-    assert [one for one in filled.ids if one in ids] == ids
+    assert list(filled.ids)[-COUNT:] == ids
     filters = [({"purpose": "evals"}, ids[::2]), ({"purpose": "x"}, [])]
-    return Filled(path="/files", ids=filled.ids, filters=filters)
+    return replace(filled, also={}, filters=filters)
 
 
 def batches(client: openai.OpenAI) -> Filled:
@@ -111,6 +113,36 @@ def batches(client: openai.OpenAI) -> Filled:
         for _ in range(COUNT)
     ]
     return Filled(path="/batches", ids=[batch.id for batch in made])
+
+
+def stores(client: openai.OpenAI) -> Filled:
+    made = [client.vector_stores.create(name=str(number)) for number in range(COUNT)]
+    filled = as_listed("/vector_stores", order="asc")(client)
+    assert list(filled.ids)[-COUNT:] == [store.id for store in made]
+    return replace(filled, also={})
+
+
+def files_in_a_store(client: openai.OpenAI, *, in_a_batch: bool) -> Filled:
+    """Files of which one cannot be read."""
+    store = client.vector_stores.create(name="files")
+    texts = [b"the cat", b"the dog", b"the cat sat", b"\x00\x01\x02", b"the dog sat"]
+    names = ["a.txt", "b.txt", "c.txt", "d.pdf", "e.txt"]
+    ids = [
+        client.files.create(file=(name, text), purpose="user_data").id
+        for name, text in zip(names, texts, strict=True)
+    ]
+    path = f"/vector_stores/{store.id}"
+    if in_a_batch:
+        batch = client.vector_stores.file_batches.create(store.id, file_ids=ids)
+        path = f"{path}/file_batches/{batch.id}"
+    else:
+        for id in ids:
+            client.vector_stores.files.create(store.id, file_id=id)
+    while client.vector_stores.retrieve(store.id).file_counts.in_progress:
+        time.sleep(0.02)
+    good = [id for id in ids if id != ids[3]]
+    filters = [({"filter": "failed"}, [ids[3]]), ({"filter": "completed"}, good)]
+    return Filled(path=f"{path}/files", ids=ids, filters=filters)
 
 
 def made_at(path: str, *bodies: dict[str, Any]) -> Callable[[openai.OpenAI], Filled]:
@@ -216,6 +248,13 @@ LISTS = {
     "getChatCompletionMessages": Listing(fill=messages, prefix="chatcmpl-", order="asc"),
     "listInputItems": Listing(fill=inputs, prefix="msg_"),
     "listConversationItems": Listing(fill=conversation_items, prefix="msg_"),
+    "listVectorStoreFiles": Listing(
+        fill=functools.partial(files_in_a_store, in_a_batch=False), prefix="file-"
+    ),
+    "listFilesInVectorStoreBatch": Listing(
+        fill=functools.partial(files_in_a_store, in_a_batch=True), prefix="file-"
+    ),
+    "listVectorStores": Listing(fill=stores, prefix="vs_"),
     "listFiles": Listing(fill=files, prefix="file-"),
     "list-projects": Listing(fill=projects, prefix="proj_", order="asc"),
     "list-audit-logs": Listing(fill=audit_logs, prefix="audit_log-"),
@@ -242,9 +281,11 @@ every_list = pytest.mark.parametrize("name", LISTS)
 def lister(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     """A client of a server with several models, users and a key that may do everything."""
     folder, key = tmp_path_factory.mktemp("listing"), "sk-listing"
+    embeds = write_bert(folder / "embeds.gguf")
     names = [part for name in ("alias", "b", "c", "d") for part in ("--alias", name)]
+    flags = ["--model", "builtin", "--model", str(embeds), *names]
     with (
-        serve(folder, *names, environment={"LLM_BACKEND_API_KEYS": key}) as served,
+        serve(folder, *flags, environment={"LLM_BACKEND_API_KEYS": key}) as served,
         openai.OpenAI(base_url=served.base_url, api_key=key, max_retries=0) as client,
     ):
         asyncio.run(make_users(folder))
