@@ -270,3 +270,27 @@ def test_personalities_are_chosen_beside_the_model(browser, tmp_path):
         page.reload()
 
         expect(page.get_by_label("Personality")).to_have_value("poet")
+
+
+def test_what_attached_files_say_is_given_to_the_model(browser, library_server):
+    note = {"name": "lamp.md", "mimeType": "text/markdown", "buffer": b"The lamp hums in B flat.\n"}
+    with tab(browser, library_server.address) as page:
+        page.goto("/")
+        expect(page.get_by_role("button", name="Attach files")).to_be_visible()
+        page.locator("#files").set_input_files([note])
+        expect(page.get_by_label("Attached files")).to_contain_text("lamp.md")
+        expect(page.get_by_label("Model", exact=True).locator("option")).to_have_text(["builtin"])
+        with page.expect_request("**/v1/chat/completions") as asked:
+            say(page, "Which note does the lamp hum?")
+        wait_answered(page)
+        picture(page, "files")
+
+        system = asked.value.post_data_json["messages"][0]
+        assert system["role"] == "system"
+        assert "## lamp.md\n\nThe lamp hums in B flat." in system["content"]
+        expect(page.get_by_text("Read 1 passage of the files")).to_be_visible()
+        page.reload()
+        expect(page.get_by_label("Attached files")).to_contain_text("lamp.md")
+        expect(page.get_by_label("System prompt")).to_have_value("")
+        page.get_by_role("button", name="Remove lamp.md").click()
+        expect(page.get_by_label("Attached files")).to_be_hidden()

@@ -33,6 +33,12 @@ export async function ask(path, { method = "GET", body, signal } = {}) {
   return response.json();
 }
 
+/** What a path answers to a form, which may hold files; throws `Refused`. */
+export async function upload(path, form) {
+  const response = await send(path, { method: "POST", form });
+  return response.json();
+}
+
 /** The events of a stream, each parsed; ends at `[DONE]` or with the stream. */
 export async function* events(path, { method = "GET", body, signal } = {}) {
   const response = await send(path, { method, body, signal });
@@ -56,13 +62,13 @@ export async function* events(path, { method = "GET", body, signal } = {}) {
   }
 }
 
-async function send(path, { method, body, signal }) {
+async function send(path, { method, body, form, signal }) {
   const headers = {};
   if (body !== undefined) headers["content-type"] = "application/json";
   if (key.value) headers.authorization = `Bearer ${key.value}`;
   let response;
   try {
-    response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+    response = await fetch(path, { method, headers, signal, body: body === undefined ? form : JSON.stringify(body) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The server cannot be reached.");

@@ -1,6 +1,7 @@
 // The page: which view is shown, and what happens when somebody writes, stops, or goes elsewhere.
 
 import { Refused } from "./api.js";
+import { Attachments } from "./attachments.js";
 import { Chats } from "./chats.js";
 import { Conversation, opened, openedStored } from "./conversation.js";
 import { byId, changeIcon, make } from "./dom.js";
@@ -18,6 +19,7 @@ class App {
   #status = new StatusPage();
   #operations = new OperationsPage();
   #options = new Options({ onKey: () => this.#begin() });
+  #attachments = new Attachments({ onFailed: (error) => this.#complain(error) });
   #chats = new Chats({
     onDeleted: () => this.startAnew(),
     onFailed: (error) => this.#complain(error),
@@ -44,6 +46,7 @@ class App {
       await this.#options.loadModels();
       await this.#chats.load();
       this.#greet();
+      await this.#attachments.offer();
     } catch (error) {
       this.#complain(error);
     }
@@ -64,7 +67,10 @@ class App {
     if (page === "chat" && id === this.#conversation.id) return;
     this.stop();
     if (page === "chat" || page === "stored") await this.#open(page, decodeURIComponent(id));
-    else this.#show(new Conversation());
+    else {
+      this.#show(new Conversation());
+      await this.#attachments.show(null);
+    }
   }
 
   /** A page beside the chat, which goes on meanwhile. */
@@ -85,6 +91,7 @@ class App {
       this.#options.choose(conversation.model);
       this.#options.system = conversation.system;
       this.#show(conversation);
+      await this.#attachments.show(conversation.metadata.vector_store);
     } catch (error) {
       this.#show(new Conversation());
       this.#complain(error);
@@ -152,20 +159,36 @@ class App {
     try {
       answer = await this.#listen(conversation, view, answer);
     } catch (error) {
-      answer = conversation.messages.at(-1);
+      const last = conversation.messages.at(-1);
+      if (last.role === "assistant") answer = last;
       if (error.name !== "AbortError") this.#complain(error);
     }
     this.#end(conversation, view, answer);
   }
 
   async #listen(conversation, view, answer) {
-    const { model, temperature } = this.#options, began = performance.now();
-    for await (answer of conversation.answer({ model, temperature, signal: this.#answering.signal })) {
+    const { model, temperature } = this.#options, { signal } = this.#answering;
+    const sources = await this.#found(conversation, view);
+    const { storeId } = this.#attachments, began = performance.now();
+    for await (answer of conversation.answer({ model, temperature, sources, storeId, signal })) {
       if (location.hash !== conversation.path) history.replaceState(null, "", conversation.path);
       view.grow(answer);
     }
     this.#tellSpeed(answer.usage, (performance.now() - began) / 1000);
     return answer;
+  }
+
+  /** What the files say to the question; that they could not be asked is said, and no reason to be silent. */
+  async #found(conversation, view) {
+    try {
+      const passages = await this.#attachments.passages(conversation.messages.at(-1).content);
+      if (passages?.length === 0) view.note("Nothing was found in the files.");
+      return passages;
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      view.note(`Answered without the files: ${error.message}`);
+      return null;
+    }
   }
 
   async #end(conversation, view, answer) {
@@ -174,7 +197,7 @@ class App {
     view.announce();
     if (!answer.content && !answer.reasoning) {
       view.element.remove();
-      conversation.messages.pop();
+      if (conversation.messages.at(-1).role === "assistant") conversation.messages.pop();
     }
     if (conversation !== this.#conversation) return;
     this.#transcript.offerAgain(() => this.#again());

@@ -5,10 +5,12 @@
 // it are deleted once it is there as a whole.
 
 import { ask, events } from "./api.js";
+import { forgetFiles } from "./attachments.js";
 
 const PATH = "v1/chat/completions";
 const CLIENT = "web";
 const TITLE_CHARACTERS = 80;
+const PASSAGES = "\n\n# Passages of the user's files, which may help to answer\n";
 
 export class Conversation {
   id = newId();
@@ -39,12 +41,12 @@ export class Conversation {
     while (this.messages.at(-1)?.role === "assistant") this.messages.pop();
   }
 
-  /** Asks the model; yields the answer each time it has grown, its `usage` at the end. */
-  async *answer({ model, temperature, signal }) {
-    const metadata = { client: CLIENT, conversation: this.id, title: this.title };
-    const answer = { role: "assistant", content: "", reasoning: "", isCut: true };
+  /** Asks the model, with what was found in files; yields the answer each time it has grown. */
+  async *answer({ model, temperature, sources, storeId, signal }) {
+    const metadata = { client: CLIENT, conversation: this.id, title: this.title, ...(storeId ? { vector_store: storeId } : {}) };
+    const answer = { role: "assistant", content: "", reasoning: "", isCut: true, sources };
     const body = {
-      model, messages: this.#asked(), stream: true, stream_options: { include_usage: true },
+      model, messages: this.#asked(sources ?? []), stream: true, stream_options: { include_usage: true },
       store: true, metadata, ...(temperature === null ? {} : { temperature }),
     };
     this.messages.push(answer);
@@ -58,9 +60,11 @@ export class Conversation {
     await forgetAllOf(this.id, this.storedId);
   }
 
-  #asked() {
+  #asked(sources) {
     const said = this.messages.map(({ role, content }) => ({ role, content }));
-    return this.system ? [{ role: "system", content: this.system }, ...said] : said;
+    const found = sources.map(({ filename, text }) => `\n## ${filename}\n\n${text}\n`).join("");
+    const system = found ? `${this.system}${PASSAGES}${found}`.trim() : this.system;
+    return system ? [{ role: "system", content: system }, ...said] : said;
   }
 }
 
@@ -100,7 +104,7 @@ async function restored(completion) {
   conversation.metadata = completion.metadata ?? {};
   conversation.model = completion.model;
   conversation.title = titleOf(completion);
-  conversation.system = asked.find(({ role }) => role === "system")?.content ?? "";
+  conversation.system = (asked.find(({ role }) => role === "system")?.content ?? "").split(PASSAGES.trim())[0].trim();
   conversation.messages = asked
     .filter(({ role }) => role === "user" || role === "assistant")
     .map(({ role, content, content_parts: parts }) => ({ role, content: content ?? textOf(parts) }));
@@ -137,9 +141,11 @@ export const rename = (completion, title) =>
     body: { metadata: { ...completion.metadata, title } },
   });
 
-/** Deletes a stored chat: a conversation of this page with all that is stored of it. */
-export const forgetChat = ({ id, metadata }) =>
-  metadata?.conversation ? forgetAllOf(metadata.conversation) : forget(id);
+/** Deletes a stored chat: a conversation of this page with all that is stored of it, its files too. */
+export async function forgetChat({ id, metadata }) {
+  await (metadata?.conversation ? forgetAllOf(metadata.conversation) : forget(id));
+  if (metadata?.client === CLIENT && metadata.vector_store) await forgetFiles(metadata.vector_store);
+}
 
 async function forgetAllOf(conversation, except = null) {
   const query = new URLSearchParams({ order: "desc", limit: "100", "metadata[conversation]": conversation });

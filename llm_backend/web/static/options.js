@@ -65,9 +65,11 @@ export class Options {
     if (base !== name) this.#personalities.value = name.slice(base.length + 1);
   }
 
-  /** Lists the models that the server has. */
+  /** Lists the models that the server has, without those that do not chat. */
   async loadModels() {
-    this.#listed = (await ask("v1/models")).data;
+    const [{ data }, { models }] = await Promise.all([ask("v1/models"), ask("v1/info")]);
+    const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
+    this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));
     const names = this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
     this.#models.disabled = names.length === 0;

@@ -86,8 +86,14 @@ class AnswerView {
     this.#draw();
     this.element.classList.remove("is-growing");
     this.element.removeAttribute("aria-busy");
-    if (answer.isCut) this.tools.append(make("span", { className: "cut" }, "Cut short"));
+    if (answer.isCut) this.note("Cut short");
+    if (answer.sources?.length) this.tools.before(sourcesOf(answer.sources));
     if (navigator.clipboard && answer.content) this.tools.append(copyButton("Copy the answer", () => answer.content));
+  }
+
+  /** Says something about the answer that is not part of it. */
+  note(text) {
+    this.tools.append(make("span", { className: "cut" }, text));
   }
 
   /** Speaks what has been said since it was last asked to; whole blocks while the answer grows. */
@@ -112,4 +118,10 @@ class AnswerView {
     }
     this.#thoughts.textContent = reasoning;
   }
+}
+
+function sourcesOf(sources) {
+  const passages = sources.map(({ filename, text }) => make("li", {}, make("strong", {}, filename), make("p", {}, text)));
+  const count = sources.length === 1 ? "1 passage" : `${sources.length} passages`;
+  return make("details", { className: "thoughts sources" }, make("summary", {}, icon("file"), `Read ${count} of the files`), make("ol", {}, ...passages));
 }

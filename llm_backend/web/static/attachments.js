@@ -1,0 +1,154 @@
+// The files of a conversation: kept in a vector store of its own, searched for each question.
+//
+// What is found goes into the system message, under a heading that tells it from what its author
+// wrote. The store is named in the chat's metadata, so that the files are there when it is opened
+// again, and it is deleted with the chat; one that nobody comes back to goes after a month.
+
+import { Refused, ask, upload } from "./api.js";
+import { byId, icon, iconButton, make } from "./dom.js";
+
+const STORES = "v1/vector_stores";
+const FOUND_AT_MOST = 4;
+const KEPT_DAYS = 30;
+const ASKED_EVERY_MS = 400;
+
+export class Attachments {
+  #chips = byId("attachments");
+  #field = byId("files");
+  #storeId = null;
+  #files = []; // each with `id`, `name`, `isKept`, and `isReady`, a promise
+  #onFailed;
+
+  constructor({ onFailed }) {
+    this.#onFailed = onFailed;
+    byId("attach").addEventListener("click", () => this.#field.click());
+    this.#field.addEventListener("change", () => {
+      this.#addAll(this.#field.files);
+      this.#field.value = "";
+    });
+    const main = byId("main");
+    main.addEventListener("dragover", (event) => {
+      if (event.dataTransfer.types.includes("Files") && !byId("attach").hidden) event.preventDefault();
+    });
+    main.addEventListener("drop", (event) => {
+      if (!event.dataTransfer.files.length || byId("attach").hidden) return;
+      event.preventDefault();
+      this.#addAll(event.dataTransfer.files);
+    });
+  }
+
+  /** What the chat's metadata names: the vector store, null where there is none. */
+  get storeId() {
+    return this.#storeId;
+  }
+
+  /** Offers files where the server has a model that can embed them. */
+  async offer() {
+    const { models } = await ask("v1/info");
+    byId("attach").hidden = !models.some(({ kind }) => kind === "embedding");
+  }
+
+  /** Those of a conversation that is opened; none for a new one. */
+  async show(storeId) {
+    this.#storeId = storeId ?? null;
+    this.#files = [];
+    this.#draw();
+    if (!storeId) return;
+    try {
+      const { data } = await ask(`${STORES}/${encodeURIComponent(storeId)}/files?limit=100`);
+      this.#files = await Promise.all(data.map(async ({ id }) => ({ id, name: (await ask(`v1/files/${id}`)).filename, isKept: true, isReady: Promise.resolve() })));
+    } catch (error) {
+      if (error.status !== 404) throw error; // it has expired
+      this.#storeId = null;
+    }
+    this.#draw();
+  }
+
+  /** The passages that matter to a question, best first; null where there are no files. */
+  async passages(question) {
+    if (!this.#files.length) return null;
+    await Promise.all(this.#files.map(({ isReady }) => isReady));
+    const { data } = await ask(`${STORES}/${this.#storeId}/search`, { method: "POST", body: { query: question, max_num_results: FOUND_AT_MOST } });
+    return data.map(({ filename, content }) => ({ filename, text: content.map(({ text }) => text).join("\n") }));
+  }
+
+  async #addAll(files) {
+    for (const file of files) {
+      try {
+        await this.#add(file);
+      } catch (error) {
+        this.#onFailed(error);
+      }
+    }
+  }
+
+  async #add(file) {
+    const attached = { id: null, name: file.name, isKept: false };
+    this.#files.push(attached);
+    attached.isReady = this.#keep(file, attached);
+    this.#draw();
+    try {
+      await attached.isReady;
+    } catch (error) {
+      this.#files = this.#files.filter((one) => one !== attached);
+      throw error;
+    } finally {
+      attached.isKept = true;
+      this.#draw();
+    }
+  }
+
+  /** Uploads a file, adds it to the store, and waits until it can be searched. */
+  async #keep(file, attached) {
+    const form = new FormData();
+    form.append("purpose", "user_data");
+    form.append("file", file);
+    attached.id = (await upload("v1/files", form)).id;
+    this.#storeId ??= (await ask(STORES, { method: "POST", body: { name: "Files of a chat", expires_after: { anchor: "last_active_at", days: KEPT_DAYS } } })).id;
+    const path = `${STORES}/${this.#storeId}/files`;
+    let state = await ask(path, { method: "POST", body: { file_id: attached.id } });
+    while (state.status === "in_progress") {
+      await new Promise((resolve) => setTimeout(resolve, ASKED_EVERY_MS));
+      state = await ask(`${path}/${attached.id}`);
+    }
+    if (state.status !== "completed") throw new Refused(0, `${file.name} cannot be read: ${state.last_error?.message ?? state.status}`);
+  }
+
+  async #remove(attached) {
+    this.#files = this.#files.filter((one) => one !== attached);
+    this.#draw();
+    try {
+      await forgetFile(attached.id);
+    } catch (error) {
+      this.#onFailed(error);
+    }
+  }
+
+  #draw() {
+    this.#chips.hidden = this.#files.length === 0;
+    this.#chips.replaceChildren(...this.#files.map((file) =>
+      make("li", { className: file.isKept ? "" : "is-waiting" }, icon("file"), make("span", {}, file.name),
+        iconButton("close", `Remove ${file.name}`, () => this.#remove(file)))));
+  }
+}
+
+/** Deletes a chat's vector store and its files. */
+export async function forgetFiles(storeId) {
+  const path = `${STORES}/${encodeURIComponent(storeId)}`;
+  try {
+    const { data } = await ask(`${path}/files?limit=100`);
+    await Promise.all(data.map(({ id }) => forgetFile(id)));
+    await ask(path, { method: "DELETE" });
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
+}
+
+/** Deletes a file, which takes it out of its store too; one that is gone already is no mistake. */
+async function forgetFile(id) {
+  try {
+    await ask(`v1/files/${encodeURIComponent(id)}`, { method: "DELETE" });
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
+}
