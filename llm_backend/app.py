@@ -4,7 +4,7 @@ import asyncio
 import functools
 import importlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +66,8 @@ from llm_backend.store import (
     JobKind,
     Jobs,
     Responses,
+    Retention,
+    RetentionLimits,
     StoreError,
     StoreUnavailable,
     Uploads,
@@ -257,8 +259,7 @@ async def _answering(
         stack.push_async_callback(files.blobs.settle)
         library = _library(settings, database, jobs, registry, stack)
         expiries = (files.expire, uploads.expire, batches.expire, library.stores.expire)
-        sweeping = asyncio.create_task(sweep_forever(*expiries, files.blobs.sweep))
-        stack.callback(sweeping.cancel)
+        _sweep(stack, *expiries, _retention(settings, database).sweep, files.blobs.sweep)
         responses = ResponseMemory(Responses(database), Conversations(database))
         stack.push_async_callback(responses.settle)
         services = Services(
@@ -293,13 +294,24 @@ async def _answering(
         yield _guarded(contracted, services, tracing)
 
 
+def _sweep(stack: AsyncExitStack, *sweeps: Callable[[], Awaitable[None]]) -> None:
+    sweeping = asyncio.create_task(sweep_forever(*sweeps))
+    stack.callback(sweeping.cancel)
+
+
+def _retention(settings: Settings, database: Database) -> Retention:
+    limits = RetentionLimits(days=settings.retain_days, history_bytes=settings.history_limit_bytes)
+    return Retention(database, limits)
+
+
 def _files(settings: Settings, database: Database) -> tuple[Files, Uploads]:
     if settings.files == "upstream" and not settings.has_upstream:
         raise SettingsError(
             "The setting `files` is `upstream`, and there is none: set a key for it."
         )
     blobs = Blobs(database, Bucket(settings.object_store))
-    return Files(database, blobs), Uploads(database, blobs)
+    files = Files(database, blobs, limit_bytes=settings.files_limit_bytes)
+    return files, Uploads(database, blobs)
 
 
 def _library(

@@ -277,6 +277,24 @@ class Settings(BaseSettings):
         description="Which chats and responses are stored: all but `store: false`, or only "
         "`store: true`, or none.",
     )
+    retain_days: float | None = Field(
+        None,
+        gt=0,
+        description="Days after which chats, responses, conversations, batches and files are "
+        "forgotten, unless something uses them; never where unset.",
+    )
+    history_limit_bytes: int | None = Field(
+        None,
+        ge=1024 * 1024,
+        description="Bytes of chats, responses and conversations that are kept at most, about; the "
+        "oldest are forgotten. Any number where unset.",
+    )
+    files_limit_bytes: int | None = Field(
+        None,
+        ge=1024 * 1024,
+        description="Bytes of files and parts of uploads that are kept at most; what would be over "
+        "is refused. Any number where unset.",
+    )
     files: Literal["local", "upstream"] = Field(
         "local",
         description="Where new files and uploads are kept, and listed; ids that are not known here "

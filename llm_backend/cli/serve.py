@@ -45,6 +45,9 @@ def serve(
     context_tokens: Annotated[int | None, typer.Option(help="Tokens one sequence holds.")] = None,
     slots: Annotated[int | None, typer.Option(help="Sequences a model runs at once.")] = None,
     store_chats: Annotated[str | None, typer.Option(help="always, on-request or never.")] = None,
+    retain_days: Annotated[
+        float | None, typer.Option(help="Days after which what is stored is forgotten.")
+    ] = None,
     response_validation: Annotated[str | None, typer.Option(help="off, log or enforce.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_prompts: Annotated[
@@ -69,6 +72,7 @@ def serve(
         "context_tokens": context_tokens,
         "slots": slots,
         "store_chats": store_chats,
+        "retain_days": retain_days,
         "response_validation": response_validation,
         "log_level": log_level,
         "log_prompts": log_prompts,

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from llm_backend.contract.form import FRAMING_BYTES
 from llm_backend.contract.request import Request
 from llm_backend.controllers.download import Download
 from llm_backend.controllers.json_response import JsonResponse, list_object
@@ -19,6 +20,7 @@ from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.store import Missing, StoredFile
 
 __all__ = [
+    "announced_bytes",
     "create_file",
     "delete_file",
     "download_file",
@@ -36,6 +38,8 @@ async def create_file(services: Services, request: Request) -> Response:
     if services.settings.files == "upstream":
         return await relay(services, request)
     assert request.form is not None, "the operation takes a form"
+    with store_errors_translated("file"):
+        await services.files.check_room(announced_bytes(request))
     part = await request.form.file("file", limit_bytes=services.settings.upload_limit_bytes)
     with store_errors_translated("file"):
         async with services.files.blobs.writing(part.pieces) as blob:
@@ -105,6 +109,12 @@ async def delete_file(services: Services, request: Request) -> Response:
                 raise
             return await relay(services, request)
     return JsonResponse({"id": file_id, "object": "file", "deleted": True})
+
+
+def announced_bytes(request: Request) -> int:
+    """About how many bytes a form will bring; 0 where its client does not say."""
+    announced = request.http.headers.get("content-length", "")
+    return max(0, int(announced) - FRAMING_BYTES) if announced.isdecimal() else 0
 
 
 def new_file_id() -> str:

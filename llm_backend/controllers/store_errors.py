@@ -10,6 +10,7 @@ from llm_backend.store import (
     BatchEnded,
     BlobGone,
     FileInUse,
+    FilesFull,
     Missing,
     ObjectsUnavailable,
     OldSchema,
@@ -57,6 +58,8 @@ def store_errors_translated(
         raise errors.Conflict(str(error)) from error
     except UploadFull as error:
         raise errors.TooLarge(str(error), param="data") from error
+    except FilesFull as error:
+        raise errors.TooLarge(str(error), code="storage_full") from error
     except BlobGone as error:
         raise errors.Overloaded(
             "The bytes came too slowly and were given up; send them again.", retry_after_s=0

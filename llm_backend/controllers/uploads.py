@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
-from llm_backend.controllers.files import file_object, new_file_id
+from llm_backend.controllers.files import announced_bytes, file_object, new_file_id
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
@@ -57,6 +57,7 @@ async def add_upload_part(services: Services, request: Request) -> Response:
     with store_errors_translated("upload"):
         if await _is_elsewhere(services, upload_id):
             return await relay(services, request)
+        await services.files.check_room(announced_bytes(request))
         assert request.form is not None, "the operation takes a form"
         data = await request.form.file("data", limit_bytes=settings.part_limit_bytes)
         async with services.uploads.blobs.writing(data.pieces) as blob:
@@ -70,6 +71,7 @@ async def add_upload_part(services: Services, request: Request) -> Response:
             limits = PartLimits(
                 parts=settings.parts_limit, total_bytes=settings.parted_upload_limit_bytes
             )
+            await services.files.check_room(blob.size_bytes)
             await services.uploads.add_part(part, limits)
     return JsonResponse(_part_object(part))
 

@@ -22,6 +22,7 @@ from llm_backend.store.errors import (
     CannotOpen,
     Duplicate,
     FileInUse,
+    FilesFull,
     LeaseLost,
     Missing,
     ObjectsUnavailable,
@@ -44,6 +45,7 @@ from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob
 from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.pages import Order, Page
 from llm_backend.store.responses import Responses
+from llm_backend.store.retention import Retention, RetentionLimits
 from llm_backend.store.schema import check_schema, migrate
 from llm_backend.store.stored_chat import ChatStatus, StoredChat, StoredMessage
 from llm_backend.store.stored_file import StoredFile
@@ -91,6 +93,7 @@ __all__ = [
     "FileError",
     "FileInUse",
     "Files",
+    "FilesFull",
     "FoundChunk",
     "Job",
     "JobKind",
@@ -108,6 +111,8 @@ __all__ = [
     "Page",
     "PartLimits",
     "Responses",
+    "Retention",
+    "RetentionLimits",
     "Standing",
     "StoreDeadlock",
     "StoreError",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Select, func, insert, select, update
 
 from llm_backend.store import conversation_rows, response_rows
-from llm_backend.store.bodies import is_text
+from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.stored_chat import Body
@@ -155,7 +155,8 @@ def _hold(connection: Connection, seq: int, output: Sequence[StoredItem]) -> Non
 
 
 def _put(connection: Connection, seq: int, body: Body) -> None:
-    values = {"status": body["status"], "body": dict(body)}
+    text = encoded(dict(body))
+    values = {"status": body["status"], "body": text, "size_bytes": len(text)}
     connection.execute(update(responses).where(responses.c.seq == seq).values(values))
 
 

@@ -8,15 +8,31 @@ one of the two databases would not take it.
 import json
 import re
 
-__all__ = ["dumps", "is_text", "loads"]
+from llm_backend.store.errors import Unstorable
+
+__all__ = ["Encoded", "dumps", "encoded", "is_text", "loads"]
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
+class Encoded(str):
+    """A value as text already: ASCII, so that its length is its size in bytes."""
+
+    __slots__ = ()
+
+
+def encoded(value: object) -> Encoded:
+    """For a JSON column, where the size matters, too. Raises `Unstorable` for no JSON value."""
+    try:
+        return Encoded(_ENCODER.encode(value))
+    except (ValueError, TypeError) as error:
+        raise Unstorable(f"The database cannot hold this value: {error}") from error
+
+
 def dumps(value: object) -> str:
     """ASCII text; ValueError for what JSON cannot say."""
-    return _ENCODER.encode(value)
+    return str(value) if isinstance(value, Encoded) else _ENCODER.encode(value)
 
 
 def loads(text: str) -> object:

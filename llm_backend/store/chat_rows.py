@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, s
 from sqlalchemy import delete as delete_from
 from sqlalchemy.exc import IntegrityError
 
-from llm_backend.store.bodies import is_text
+from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Duplicate, Missing, UnknownCursor
 from llm_backend.store.pages import Page, PageRequest, fetch
 from llm_backend.store.stored_chat import Body, ChatStatus, StoredChat, StoredMessage
@@ -29,14 +29,17 @@ _HELD = _PLACE.with_for_update()  # until the end of the transaction nobody else
 
 def add(connection: Connection, chat: StoredChat, messages: Sequence[Body]) -> None:
     """Insert the chat and its parts. Raises `Duplicate`."""
+    request, response = encoded(dict(chat.request)), encoded(dict(chat.response))
+    said = [encoded(dict(message)) for message in messages]
     row = {
         "id": chat.id,
         "created_at": chat.created_at,
         "owner": chat.owner,
         "model": chat.model,
         "status": chat.status.value,
-        "request": dict(chat.request),
-        "response": dict(chat.response),
+        "request": request,
+        "response": response,
+        "size_bytes": len(request) + len(response) + sum(map(len, said)),
     }
     try:
         seq = connection.execute(_INSERT_CHAT, row).scalar_one()
@@ -44,10 +47,10 @@ def add(connection: Connection, chat: StoredChat, messages: Sequence[Body]) -> N
         if is_taken(error):
             raise Duplicate(chat.id) from error
         raise
-    if messages:
+    if said:
         rows = [
-            {"chat_seq": seq, "position": position, "message": dict(message)}
-            for position, message in enumerate(messages)
+            {"chat_seq": seq, "position": position, "message": message}
+            for position, message in enumerate(said)
         ]
         connection.execute(_INSERT_MESSAGE, rows)
     _write_metadata(connection, seq, chat.created_at, chat.metadata)

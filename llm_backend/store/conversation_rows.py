@@ -1,5 +1,6 @@
 """Conversations as rows: the statements, each function one unit of work on a connection."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
@@ -18,6 +19,7 @@ __all__ = [
     "delete_item",
     "find_items",
     "forget",
+    "forget_some",
     "get",
     "get_item",
     "items_until",
@@ -37,6 +39,7 @@ def add(
         "created_at": conversation.created_at,
         "owner": conversation.owner,
         "metadata": dict(conversation.metadata),
+        "changed_at": conversation.created_at,
     }
     statement = insert(conversations).returning(conversations.c.seq)
     seq = connection.execute(statement, row).scalar_one()
@@ -66,11 +69,17 @@ def update_metadata(
 
 def forget(connection: Connection, id: str) -> None:
     """Delete the conversation; items that nothing else holds go with it. Raises `Missing`."""
-    seq = _seq(connection, id, _LOCKED)
-    held = select(conversation_items.c.item_seq).where(conversation_items.c.conversation_seq == seq)
-    seqs = list(connection.execute(held).scalars())
-    connection.execute(delete(conversations).where(conversations.c.seq == seq))
-    item_rows.forget_unheld(connection, seqs)
+    forget_some(connection, [_seq(connection, id, _LOCKED)])
+
+
+def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
+    """Delete these conversations, and items that nothing else holds; the bytes of those."""
+    if not seqs:
+        return 0
+    of_these = conversation_items.c.conversation_seq.in_(seqs)
+    item_seqs = list(connection.scalars(select(conversation_items.c.item_seq).where(of_these)))
+    connection.execute(delete(conversations).where(conversations.c.seq.in_(seqs)))
+    return item_rows.forget_unheld(connection, item_seqs)
 
 
 def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> list[StoredItem]:
@@ -137,6 +146,7 @@ def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversa
 
 
 def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> list[int]:
+    """Add items at the end, which keeps the conversation from being forgotten for long unused."""
     item_seqs = item_rows.add(connection, added)
     if not item_seqs:
         return []
@@ -148,6 +158,8 @@ def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> li
         for place, item_seq in enumerate(item_seqs)
     ]
     connection.execute(insert(conversation_items), rows)
+    changed = update(conversations).where(conversations.c.seq == seq)
+    connection.execute(changed.values(changed_at=int(time.time())))
     return item_seqs
 
 

@@ -19,6 +19,7 @@
     |- Unfinished         the response has not ended yet
     |- BatchEnded         the batch has come to its end
     |- FileInUse          a batch that has not ended reads the file
+    |- FilesFull          files and uploads have as many bytes as they may
     |- LeaseLost          somebody else has taken the job up, or it has been removed
     |- BlobGone           written too slowly: its bytes have been given up meanwhile
     `- Unstorable         a value that no column can hold
@@ -34,6 +35,7 @@ __all__ = [
     "CannotOpen",
     "Duplicate",
     "FileInUse",
+    "FilesFull",
     "LeaseLost",
     "Missing",
     "ObjectsUnavailable",
@@ -156,6 +158,16 @@ class FileInUse(StoreError):
         super().__init__(
             f"The file `{id}` is the input of the batch `{batch_id}`, which has not ended: "
             "cancel it first, or wait."
+        )
+
+
+class FilesFull(StoreError):
+    """One more would be over the bound of all files and uploads together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"This server keeps at most {limit_bytes} bytes of files, and they are used up: "
+            "delete some that you do not need any more."
         )
 
 

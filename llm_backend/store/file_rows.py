@@ -6,19 +6,30 @@ A file whose time is over is missing from that second on, whenever its row is re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, insert, select
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import FileInUse, Missing, UnknownCursor
+from llm_backend.store.errors import FileInUse, FilesFull, Missing, UnknownCursor
 from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.pages import Page, PageRequest, fetch
 from llm_backend.store.stored_file import StoredFile
-from llm_backend.store.tables import batches, files
+from llm_backend.store.tables import batches, files, upload_parts, vector_store_files
 from llm_backend.store.vector_stores.file_rows import forget_files
 
-__all__ = ["add", "content", "delete", "expire", "find", "get", "hold", "insert_file"]
+__all__ = [
+    "add",
+    "check_room",
+    "content",
+    "delete",
+    "expire",
+    "find",
+    "forget_old",
+    "get",
+    "hold",
+    "insert_file",
+]
 
 _EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
 _ENDS = ("failed", "completed", "expired", "cancelled")  # of batches
@@ -41,6 +52,7 @@ def insert_file(connection: Connection, file: StoredFile) -> None:
         "media_type": file.media_type,
         "expires_at": file.expires_at,
         "content": to_json(file.content),
+        "size_bytes": file.size_bytes,
     }
     connection.execute(insert(files), row)
 
@@ -98,6 +110,28 @@ def expire(connection: Connection, now: int) -> bool:
     rows = connection.execute(some).all()
     _delete(connection, rows, now)
     return len(rows) == _EXPIRED_AT_ONCE
+
+
+def forget_old(connection: Connection, before: int, now: int, *, limit: int) -> int:
+    """Delete some of the files from before that nothing uses; how many."""
+    is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
+    is_searched = exists().where(vector_store_files.c.file_id == files.c.id)
+    old = select(files).where(files.c.created_at <= before, ~is_read, ~is_searched)
+    some = old.order_by(files.c.created_at, files.c.seq).limit(limit)
+    rows = connection.execute(some.with_for_update(skip_locked=True)).all()
+    if rows:
+        _delete(connection, rows, now)
+    return len(rows)
+
+
+def check_room(connection: Connection, added_bytes: int, limit_bytes: int | None) -> None:
+    """Raise `FilesFull` where so many bytes more would be too many in files and uploads."""
+    if limit_bytes is None:
+        return
+    sums = [select(func.coalesce(func.sum(t.c.size_bytes), 0)) for t in (files, upload_parts)]
+    kept_bytes = sum(int(connection.scalar(one) or 0) for one in sums)
+    if kept_bytes + added_bytes > limit_bytes:
+        raise FilesFull(limit_bytes)
 
 
 def _delete(connection: Connection, rows: Sequence[Row[Any]], now: int) -> Sequence[str]:

@@ -4,6 +4,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
+from sqlalchemy import Connection
+
 from llm_backend.store import file_rows
 from llm_backend.store.database import Database
 from llm_backend.store.objects import Blobs
@@ -18,19 +20,39 @@ class Files:
     """The stored files of a database, and `blobs` that their bytes are written to."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, *, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        blobs: Blobs,
+        *,
+        limit_bytes: int | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.blobs = blobs
+        self._limit_bytes = limit_bytes
         self._database = database
         self._clock = clock
 
     async def add(self, file: StoredFile) -> None:
         """Store a file over blobs that have been written for it; durable on return.
 
-        Raises `BlobGone`, and `Unstorable` for a text that no column can hold.
+        Raises `BlobGone`, `FilesFull`, and `Unstorable` for a text that no column can hold.
         """
         check_texts(file.id, file.purpose, file.filename, file.media_type, file.owner or "")
-        await self._database.write(partial(file_rows.add, file=file))
+
+        def add(connection: Connection) -> None:
+            file_rows.check_room(connection, file.size_bytes, self._limit_bytes)
+            file_rows.add(connection, file)
+
+        await self._database.write(add)
+
+    async def check_room(self, added_bytes: int = 0) -> None:
+        """Raise `FilesFull` where there is no room for so many bytes in files and uploads."""
+        if self._limit_bytes is not None:
+            await self._database.read(
+                partial(
+                    file_rows.check_room, added_bytes=added_bytes, limit_bytes=self._limit_bytes
+                )
+            )
 
     async def get(self, id: str) -> StoredFile:
         """The file with this id. Raises `Missing`, also for one whose time is over."""

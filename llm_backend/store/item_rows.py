@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, exists, insert, select
 
-from llm_backend.store.bodies import is_text
+from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Missing
 from llm_backend.store.stored_response import StoredItem
 from llm_backend.store.tables import conversation_items, items, response_items
@@ -40,17 +40,18 @@ def item_of(row: "Row[*tuple[Any, ...]]") -> StoredItem:
     return StoredItem(id=row.id, item=row.item)
 
 
-def forget_unheld(connection: Connection, seqs: Sequence[int]) -> None:
-    """Delete those of these items that no conversation and no response holds."""
+def forget_unheld(connection: Connection, seqs: Sequence[int]) -> int:
+    """Delete those of these items that no conversation and no response holds; their bytes."""
+    freed_bytes = 0
     for start in range(0, len(seqs), _AT_ONCE):
         part = seqs[start : start + _AT_ONCE]
-        connection.execute(
-            delete(items).where(
-                items.c.seq.in_(part),
-                ~exists().where(conversation_items.c.item_seq == items.c.seq),
-                ~exists().where(response_items.c.item_seq == items.c.seq),
-            )
+        unheld = delete(items).where(
+            items.c.seq.in_(part),
+            ~exists().where(conversation_items.c.item_seq == items.c.seq),
+            ~exists().where(response_items.c.item_seq == items.c.seq),
         )
+        freed_bytes += sum(connection.scalars(unheld.returning(items.c.size_bytes)))
+    return freed_bytes
 
 
 def _add(connection: Connection, stored: StoredItem) -> int:
@@ -58,5 +59,6 @@ def _add(connection: Connection, stored: StoredItem) -> int:
     if known is not None and known.item == dict(stored.item):
         return int(known.seq)
     id = stored.id if known is None else f"{stored.id}_{uuid.uuid4().hex[:_SUFFIX]}"
-    row = {"id": id, "item": {**stored.item, "id": id}}
+    item = encoded({**stored.item, "id": id})
+    row = {"id": id, "item": item, "size_bytes": len(item)}
     return int(connection.execute(_INSERT, row).scalar_one())

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Select, delete, insert, literal, select
 from sqlalchemy.exc import IntegrityError
 
 from llm_backend.store import conversation_rows, item_rows
-from llm_backend.store.bodies import is_text
+from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Duplicate, Missing, Unfinished, UnknownCursor
 from llm_backend.store.pages import Page, PageRequest, fetch
 from llm_backend.store.stored_chat import Body
@@ -20,6 +20,7 @@ __all__ = [
     "context",
     "find_input",
     "forget",
+    "forget_some",
     "get_body",
     "hold_items",
     "input_items",
@@ -35,13 +36,15 @@ def add(connection: Connection, response: StoredResponse) -> int:
 
     Raises `Duplicate`, and `Missing` if the conversation has been deleted meanwhile.
     """
+    body = encoded(dict(response.body))
     row = {
         "id": response.id,
         "created_at": response.created_at,
         "owner": response.owner,
         "model": response.model,
         "status": response.status,
-        "body": dict(response.body),
+        "body": body,
+        "size_bytes": len(body),
         "previous_id": response.previous_id,
         "conversation_id": response.conversation_id,
     }
@@ -100,11 +103,18 @@ def get_body(connection: Connection, id: str) -> Body:
 
 def forget(connection: Connection, id: str) -> None:
     """Delete the response; items that nothing else holds go with it. Raises `Missing`."""
-    seq = _seq(connection, id)
-    held = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
-    seqs = list(connection.execute(held).scalars())
-    connection.execute(delete(responses).where(responses.c.seq == seq))
-    item_rows.forget_unheld(connection, seqs)
+    forget_some(connection, [_seq(connection, id)])
+
+
+def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
+    """Delete these responses, and items that nothing else holds; their bytes."""
+    if not seqs:
+        return 0
+    held = select(response_items.c.item_seq).where(response_items.c.response_seq.in_(seqs))
+    item_seqs = list(connection.execute(held).scalars())
+    these = delete(responses).where(responses.c.seq.in_(seqs))
+    freed_bytes: int = sum(connection.scalars(these.returning(responses.c.size_bytes)))
+    return freed_bytes + item_rows.forget_unheld(connection, item_seqs)
 
 
 def context(connection: Connection, id: str) -> list[StoredItem]:

@@ -24,6 +24,7 @@ REVISIONS = (
     "0007",
     "0008",
     "0009",
+    "0010",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

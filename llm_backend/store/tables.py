@@ -32,6 +32,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 __all__ = [
@@ -85,6 +86,13 @@ def stored_object(name: str, *parts: Column[Any] | CheckConstraint | UniqueConst
     )
 
 
+def _size_bytes() -> Column[int]:
+    """How much a row and what hangs on it take, for whoever must keep all of them within a bound:
+    its index makes that a sum of what the index holds.
+    """
+    return Column("size_bytes", BigInteger, nullable=False, server_default=text("0"), index=True)
+
+
 def _part_of(owner: Table, column: str) -> Column[int]:
     """The first half of the primary key of a table whose rows live and die with `owner`'s."""
     reference = ForeignKey(owner.c.seq, ondelete="CASCADE")
@@ -97,6 +105,7 @@ chats = stored_object(
     Column("status", Text, nullable=False),
     Column("request", JSON, nullable=False),  # the body as it was asked, without its messages
     Column("response", JSON, nullable=False),  # the completion object as it was answered
+    _size_bytes(),
     CheckConstraint("status IN ('completed', 'incomplete')", name="status"),
 )
 Index(None, chats.c.model, chats.c.created_at, chats.c.seq)
@@ -127,6 +136,7 @@ files = stored_object(
     Column("media_type", Text, nullable=False),
     Column("expires_at", BigInteger, index=True),
     Column("content", JSON, nullable=False),  # the blobs that hold its bytes
+    _size_bytes(),
 )
 Index(None, files.c.purpose, files.c.created_at, files.c.seq)
 
@@ -234,9 +244,14 @@ items = Table(
     Column("seq", _Sequence, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
     Column("item", JSON, nullable=False),
+    _size_bytes(),
 )
 
-conversations = stored_object("conversations", Column("metadata", JSON, nullable=False))
+conversations = stored_object(
+    "conversations",
+    Column("metadata", JSON, nullable=False),
+    Column("changed_at", BigInteger, nullable=False, server_default=text("0"), index=True),
+)
 
 
 def _held_item() -> Column[int]:
@@ -257,7 +272,8 @@ responses = stored_object(
     Column("model", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("body", JSON, nullable=False),  # the response object as it was answered
-    Column("previous_id", Text),
+    _size_bytes(),
+    Column("previous_id", Text, index=True),
     Column("conversation_id", Text),
 )
 

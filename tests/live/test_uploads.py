@@ -97,8 +97,12 @@ def test_mistakes_are_named(client):
         client.uploads.parts.create("upload_none", data=b"x")
 
 
-def test_parts_are_bounded(tmp_path):
-    environment = {"LLM_BACKEND_PART_LIMIT_BYTES": "1024", "LLM_BACKEND_PARTS_LIMIT": "2"}
+def test_parts_and_all_files_together_are_bounded(tmp_path):
+    environment = {
+        "LLM_BACKEND_PART_LIMIT_BYTES": "1024",
+        "LLM_BACKEND_PARTS_LIMIT": "2",
+        "LLM_BACKEND_FILES_LIMIT_BYTES": str(1024 * 1024),
+    }
     with serve(tmp_path, *NO_MODEL, environment=environment) as served, client_of(served) as client:
         upload_id = begin(client)
         with pytest.raises(openai.APIStatusError) as large:
@@ -108,4 +112,8 @@ def test_parts_are_bounded(tmp_path):
         with pytest.raises(openai.APIStatusError) as many:
             client.uploads.parts.create(upload_id, data=b"x")
 
+        with pytest.raises(openai.APIStatusError) as full:
+            client.files.create(file=b"x" * 1024 * 1024, purpose="batch")
+
     assert large.value.status_code == many.value.status_code == 413
+    assert (full.value.status_code, full.value.code) == (413, "storage_full")

@@ -1,0 +1,74 @@
+"""How long things are kept, and how many bytes of what is kept unasked."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from llm_backend.store import retention_rows
+from llm_backend.store.database import Database
+
+__all__ = ["Retention", "RetentionLimits"]
+
+DAY_S = 24 * 3600
+STEPS_AT_ONCE = 50  # then others have their turn until the next sweep
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetentionLimits:
+    """Days that things are kept, and bytes of chats, responses and conversations; None for ever,
+    and for any number.
+    """
+
+    days: float | None = None
+    history_bytes: int | None = None
+
+
+class Retention:
+    """Forgets what is kept too long, or is too much, oldest first."""
+
+    def __init__(
+        self,
+        database: Database,
+        limits: RetentionLimits,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._limits = limits
+        self._clock = clock
+
+    async def sweep(self) -> None:
+        """Forgets some. The bytes of files go with the next sweep of the blobs."""
+        if self._limits.days is not None:
+            await self._forget_old(self._limits.days)
+        if self._limits.history_bytes is not None:
+            await self._fit(self._limits.history_bytes)
+
+    async def _forget_old(self, days: float) -> None:
+        now, forgotten = int(self._clock()), 0
+        before = now - int(days * DAY_S)
+        for _ in range(STEPS_AT_ONCE):
+            some = await self._database.write(
+                partial(retention_rows.forget_old, before=before, now=now)
+            )
+            forgotten += some
+            if not some:
+                break
+        if forgotten:
+            log.info("old_forgotten", extra={"number": forgotten})
+
+    async def _fit(self, limit_bytes: int) -> None:
+        kept = found = await self._database.read(retention_rows.history_bytes)
+        for _ in range(STEPS_AT_ONCE):
+            if kept <= limit_bytes:
+                break
+            freed = await self._database.write(retention_rows.forget_oldest)
+            if freed is None:
+                break
+            kept -= freed
+        if kept < found:
+            log.info("oldest_forgotten", extra={"bytes": found - kept})

@@ -1,0 +1,95 @@
+"""What is kept too long, or is too much: forgotten oldest first, some of it in one transaction.
+
+A response is kept as long as one that goes on from it: whoever comes back to a thread finds all of
+it. Nothing is taken from work that has not ended, or from a vector store.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
+from sqlalchemy import delete as delete_from
+
+from llm_backend.store import conversation_rows, file_rows, response_rows
+from llm_backend.store.tables import batches, chats, conversations, items, responses
+
+__all__ = ["SOME", "forget_old", "forget_oldest", "history_bytes"]
+
+SOME = 100  # rows of each kind in one transaction
+
+_ENDS = ("failed", "completed", "expired", "cancelled")  # of batches
+_later = responses.alias("later")
+_is_last = ~exists().where(_later.c.previous_id == responses.c.id)
+_has_ended = responses.c.status.not_in(response_rows.ACTIVE)
+
+
+def forget_old(connection: Connection, before: int, now: int) -> int:
+    """Forget some of what nobody has added to since; how much."""
+    _, old_chats = _oldest(connection, chats, chats.c.created_at <= before)
+    _delete(connection, chats, old_chats)
+    last = (responses.c.created_at <= before) & _is_last & _has_ended
+    _, old_responses = _oldest(connection, responses, last)
+    response_rows.forget_some(connection, old_responses)
+    unused = conversations.c.changed_at <= before
+    _, old_conversations = _oldest(connection, conversations, unused, conversations.c.changed_at)
+    conversation_rows.forget_some(connection, old_conversations)
+    ended = (batches.c.created_at <= before) & batches.c.status.in_(_ENDS)
+    _, old_batches = _oldest(connection, batches, ended)
+    _delete(connection, batches, old_batches)
+    kinds = (old_chats, old_responses, old_conversations, old_batches)
+    return sum(map(len, kinds)) + file_rows.forget_old(connection, before, now, limit=SOME)
+
+
+def history_bytes(connection: Connection) -> int:
+    """How much chats, responses and conversations take together."""
+    sums = [select(func.coalesce(func.sum(table.c.size_bytes), 0)) for table in _HISTORY]
+    return sum(int(connection.scalar(one) or 0) for one in sums)
+
+
+def forget_oldest(connection: Connection) -> int | None:
+    """Forget the oldest chats, responses and conversations; the bytes that they took, None where
+    there are none.
+    """
+    ages: list[tuple[int, str, int]] = []
+    for table, claim, age in (
+        (chats, chats.c.seq > 0, chats.c.created_at),
+        (responses, _is_last & _has_ended, responses.c.created_at),
+        (conversations, conversations.c.seq > 0, conversations.c.changed_at),
+    ):
+        times, seqs = _oldest(connection, table, claim, age)
+        ages += [(at, table.name, seq) for at, seq in zip(times, seqs, strict=True)]
+    oldest = sorted(ages)[:SOME]
+    if not oldest:
+        return None
+    of = {table.name: [seq for _, name, seq in oldest if name == table.name] for table in _AGING}
+    return (
+        _delete(connection, chats, of["chats"])
+        + response_rows.forget_some(connection, of["responses"])
+        + conversation_rows.forget_some(connection, of["conversations"])
+    )
+
+
+_HISTORY = (chats, responses, items)
+_AGING = (chats, responses, conversations)
+
+
+def _oldest(
+    connection: Connection,
+    table: Table,
+    claim: ColumnElement[bool],
+    age: ColumnElement[int] | None = None,
+) -> tuple[Sequence[int], Sequence[int]]:
+    """When, and the numbers of the oldest rows that nobody else is changing."""
+    age = table.c.created_at if age is None else age
+    some = select(age, table.c.seq).where(claim).order_by(age, table.c.seq).limit(SOME)
+    rows = connection.execute(some.with_for_update(of=table, skip_locked=True)).all()
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def _delete(connection: Connection, table: Table, seqs: Sequence[int]) -> int:
+    these = delete_from(table).where(table.c.seq.in_(seqs))
+    if not seqs:
+        return 0
+    if "size_bytes" not in table.c:
+        connection.execute(these)
+        return 0
+    return sum(connection.scalars(these.returning(table.c.size_bytes)))
