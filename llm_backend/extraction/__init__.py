@@ -1,5 +1,7 @@
-"""The text of files: plain text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV."""
+"""The text of files (plain text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV), and its
+chunks."""
 
+from llm_backend.extraction.chunking import Chunk, Chunking, CountTokens, chunks_of
 from llm_backend.extraction.errors import (
     ExtractionError,
     TooMuchWork,
@@ -10,6 +12,9 @@ from llm_backend.extraction.extractor import Extracted, ExtractionLimits, Extrac
 from llm_backend.extraction.formats import Format
 
 __all__ = [
+    "Chunk",
+    "Chunking",
+    "CountTokens",
     "Extracted",
     "ExtractionError",
     "ExtractionLimits",
@@ -18,4 +23,5 @@ __all__ = [
     "TooMuchWork",
     "UnreadableFile",
     "UnsupportedFile",
+    "chunks_of",
 ]

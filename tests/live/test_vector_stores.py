@@ -437,3 +437,27 @@ def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
         texts = [hit.content[0].text for hit in found]
         assert "Line 377 " in texts[0]
         assert len(texts) == len(set(texts))
+
+
+def test_a_file_is_cut_into_chunks(library):
+    text = "# One\n\n" + "A sentence of some words. " * 20 + "\n\n# Two\n\nThe end.\n"
+    file_id = upload(library, "a.md", text.encode())
+
+    answer = library.post("/chunks", body={"file_id": file_id, "chunk_capacity": 60}, cast_to=dict)
+    same = library.post("/chunks", body={"id": file_id, "filename": "b.txt"}, cast_to=dict)
+
+    assert answer["filename"] == "a.md"
+    assert "".join(answer["chunks"]) == text
+    assert len(answer["chunks"]) > 2
+    assert same == {"id": file_id, "filename": "b.txt", "chunks": [text]}
+
+
+def test_what_cannot_be_cut_says_why(library):
+    picture = upload(library, "a.png", b"\x89PNG\x00")
+
+    with pytest.raises(openai.BadRequestError, match="not text"):
+        library.post("/chunks", body={"file_id": picture}, cast_to=dict)
+    with pytest.raises(openai.NotFoundError, match="file-none"):
+        library.post("/chunks", body={"file_id": "file-none"}, cast_to=dict)
+    with pytest.raises(openai.BadRequestError):
+        library.post("/chunks", body={"chunk_capacity": 100}, cast_to=dict)

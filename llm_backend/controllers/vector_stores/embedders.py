@@ -7,8 +7,7 @@ from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import ContextLengthExceeded, Unsupported
-from llm_backend.extraction import Format
-from llm_backend.extraction.chunking import Chunking, chunks_of
+from llm_backend.extraction import Chunking, Format, chunks_of
 
 __all__ = ["Embedder", "Embedders"]
 

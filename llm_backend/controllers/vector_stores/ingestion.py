@@ -12,8 +12,14 @@ from collections.abc import Sequence
 from llm_backend.controllers.vector_stores.embedders import Embedder
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.errors import InvalidRequest
-from llm_backend.extraction import ExtractionError, Extractor, UnsupportedFile
-from llm_backend.extraction.chunking import Chunk, Chunking, chunks_of
+from llm_backend.extraction import (
+    Chunk,
+    Chunking,
+    ExtractionError,
+    Extractor,
+    UnsupportedFile,
+    chunks_of,
+)
 from llm_backend.search import IndexPoint, words_of_text
 from llm_backend.store import (
     FileError,

@@ -1,0 +1,45 @@
+"""The text of a file, cut as vector stores cut it."""
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import Request
+from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.controllers.streaming import unless_gone
+from llm_backend.controllers.vector_stores.requests import chunking_from
+from llm_backend.errors import InvalidRequest
+from llm_backend.extraction import Chunking, ExtractionError, chunks_of
+from llm_backend.store import StoredFile
+
+__all__ = ["create_chunks"]
+
+
+async def create_chunks(services: Services, request: Request) -> Response:
+    """`POST /chunks`: no chunk repeats the end of the one before."""
+    body = request.body
+    with store_errors_translated("file"):
+        file = await services.files.get(body.get("file_id") or body["id"])
+    filename = body.get("filename") or file.filename
+    chunks = await unless_gone(
+        request, _chunks(services, file, filename, body.get("chunk_capacity"))
+    )
+    return JsonResponse({"id": file.id, "filename": filename, "chunks": chunks})
+
+
+async def _chunks(
+    services: Services, file: StoredFile, filename: str, capacity: int | None
+) -> list[str]:
+    embedder = await services.library.embedders.for_new_stores()
+    most = int(capacity or chunking_from(None, room=embedder.room).max_tokens)
+    pieces = services.files.read(file, 0, file.size_bytes)
+    try:
+        with store_errors_translated("file"):
+            extracted = await services.extractor.extract(
+                pieces, filename=filename, media_type=file.media_type
+            )
+    except ExtractionError as error:
+        raise InvalidRequest(str(error), param="file_id") from error
+    chunking = Chunking(max_tokens=most, overlap_tokens=0)
+    chunks = await chunks_of(extracted.text, extracted.format, chunking, embedder.count)
+    return [chunk.text for chunk in chunks]
