@@ -1,7 +1,7 @@
 """Model files, without what computes them: where they are, what they say, what they take."""
 
 from llm_backend.model_files.footprint import Footprint, ModelShape, footprint, machine_memory_bytes
-from llm_backend.model_files.header import GgufHeader, HeaderError, read_header
+from llm_backend.model_files.header import GgufHeader, HeaderError, model_parts, read_header
 from llm_backend.model_files.location import HUB_NAME, ModelFileMissing, find_model_file
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "find_model_file",
     "footprint",
     "machine_memory_bytes",
+    "model_parts",
     "read_header",
 ]

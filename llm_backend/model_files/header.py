@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["GgufHeader", "HeaderError", "read_header"]
+__all__ = ["GgufHeader", "HeaderError", "model_parts", "read_header"]
 
 _SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q",
@@ -48,7 +48,7 @@ class GgufHeader:
 def read_header(path: Path) -> GgufHeader:
     """The header of a model's file, or of its first part. Raises `HeaderError`."""
     header = _read(path)
-    others = [_read(part) for part in _further_parts(path)]
+    others = [_read(part) for part in model_parts(path)[1:]]
     return GgufHeader(
         path=path,
         values=header.values,
@@ -58,12 +58,13 @@ def read_header(path: Path) -> GgufHeader:
     )
 
 
-def _further_parts(path: Path) -> list[Path]:
+def model_parts(path: Path) -> list[Path]:
+    """The files of a model whose first, or only one, is at `path`."""
     found = _PART.match(path.name)
     if found is None:
-        return []
+        return [path]
     count = int(found[2])
-    return [path.with_name(f"{found[1]}-{at:05}-of-{count:05}.gguf") for at in range(2, count + 1)]
+    return [path.with_name(f"{found[1]}-{at:05}-of-{count:05}.gguf") for at in range(1, count + 1)]
 
 
 def _read(path: Path) -> GgufHeader:

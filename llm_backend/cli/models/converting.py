@@ -1,4 +1,4 @@
-"""`llm-backend models`: model files."""
+"""`llm-backend models convert`: a folder becomes a GGUF file."""
 
 import sys
 from pathlib import Path
@@ -8,13 +8,10 @@ import typer
 
 from llm_backend.cli.failing import fail
 
-__all__ = ["commands"]
-
-commands = typer.Typer(help="Model files.")
+__all__ = ["convert"]
 
 
-@commands.command("convert")
-def models_convert(
+def convert(
     source: Annotated[str, typer.Argument(help="Model folder, or an installed package's name.")],
     out: Annotated[Path, typer.Option(help="GGUF file to write.")],
     outtype: Annotated[str, typer.Option(help="f32, f16 or q8_0.")] = "f16",
@@ -27,14 +24,15 @@ def models_convert(
 def _convert(source: str, out: Path, outtype: str, force: bool) -> None:
     from rich.progress import Progress
 
-    from llm_backend.models import ConversionError, convert, find_model_folder
+    from llm_backend.models import ConversionError, find_model_folder
+    from llm_backend.models import convert as converted
 
     if outtype not in ("f32", "f16", "q8_0"):
         fail(f"--outtype is {outtype!r}; it must be f32, f16 or q8_0.")
     with Progress(disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(f"Writing {out.name}")
         try:
-            made = convert(
+            made = converted(
                 find_model_folder(source),
                 out,
                 outtype=outtype,  # type: ignore[arg-type] # one of the three, as checked above

@@ -1,0 +1,100 @@
+"""`llm-backend models list` and `remove`: what is in the models folder, and what is to go."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llm_backend.cli.failing import fail
+from llm_backend.cli.options import Config
+from llm_backend.settings import load_settings
+
+__all__ = ["list_models", "remove"]
+
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+
+
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
+    config: Config = None,
+) -> None:
+    """Print the models in the models folder."""
+    folder = load_settings({}, config).models_folder
+    records = [_record(path, folder) for path in _models_in(folder)]
+    if as_json:
+        print(json.dumps(records, indent=2))
+    elif not records:
+        print(f"No model is in {folder}: `llm-backend models pull OWNER/NAME` brings one.")
+    else:
+        _print(records, folder)
+
+
+def remove(
+    model: Annotated[str, typer.Argument(help="OWNER/NAME[:QUANT], or a file in the folder.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Without asking.")] = False,
+    config: Config = None,
+) -> None:
+    """Remove a model's files from the models folder."""
+    from llm_backend.model_files import ModelFileMissing, find_model_file, model_parts
+
+    folder = load_settings({}, config).models_folder
+    try:
+        path = find_model_file(model, folder)
+    except ModelFileMissing as error:
+        fail(str(error))
+    if not path.resolve().is_relative_to(folder.resolve()):
+        fail(f"{path} is not in {folder}; remove it yourself.")
+    parts = [part for part in model_parts(path) if part.exists()]
+    size = sum(part.stat().st_size for part in parts)
+    if not yes:
+        typer.confirm(f"Remove {path} ({size / 1e6:,.0f} MB)?", abort=True)
+    for part in parts:
+        part.unlink()
+    _remove_empty(path.parent, folder)
+    print(f"Removed {path} ({size / 1e6:,.0f} MB).")
+
+
+def _models_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*.gguf")) if not _LATER_PART.search(path.name)]
+
+
+def _record(path: Path, folder: Path) -> dict[str, Any]:
+    """A model for programs; `error` where its header cannot be read."""
+    from llm_backend.model_files import HeaderError, model_parts, read_header
+
+    size = sum(part.stat().st_size for part in model_parts(path) if part.exists())
+    told = {"name": str(path.relative_to(folder)), "path": str(path), "bytes": size}
+    try:
+        header = read_header(path)
+    except HeaderError as error:
+        return {**told, "error": str(error)}
+    return {
+        **told,
+        "architecture": header.architecture,
+        "parameters": header.parameters,
+        "context_tokens": header.of_architecture("context_length"),
+    }
+
+
+def _print(records: list[dict[str, Any]], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "size", "architecture", "parameters", "context", title=str(folder))
+    for record in records:
+        size = f"{record['bytes'] / 1e6:,.0f} MB"
+        if "error" in record:
+            table.add_row(record["name"], size, record["error"])
+            continue
+        parameters = f"{record['parameters'] / 1e6:,.0f} M"
+        context = str(record["context_tokens"] or "")
+        table.add_row(record["name"], size, record["architecture"], parameters, context)
+    Console().print(table)
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    while folder != root and folder.is_relative_to(root) and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

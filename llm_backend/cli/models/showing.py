@@ -1,0 +1,84 @@
+"""`llm-backend models show`: what a model's file says, and what it would take."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llm_backend.cli.failing import fail
+from llm_backend.cli.options import Config
+from llm_backend.settings import BUILTIN, Settings, load_settings
+
+if TYPE_CHECKING:
+    from llm_backend.model_files import GgufHeader
+
+__all__ = ["show"]
+
+_CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
+_SHOWN = 100  # characters of a value
+
+
+def show(
+    model: Annotated[str, typer.Argument(help="GGUF file, OWNER/NAME[:QUANT], or `builtin`.")],
+    config: Config = None,
+) -> None:
+    """Print a model's header, its chat template, and its memory at several context sizes."""
+    from llm_backend.builtin import BUILTIN_PATH
+    from llm_backend.model_files import (
+        HeaderError,
+        ModelFileMissing,
+        find_model_file,
+        read_header,
+    )
+
+    settings = load_settings({}, config)
+    try:
+        path = BUILTIN_PATH if model == BUILTIN else find_model_file(model, settings.models_folder)
+        header = read_header(path)
+    except (ModelFileMissing, HeaderError) as error:
+        fail(str(error))
+    _print_header(path, header)
+    _print_template(header)
+    _print_memory(header, settings)
+
+
+def _print_header(path: Path, header: "GgufHeader") -> None:
+    print(path)
+    print(
+        f"{header.parameters / 1e6:,.1f} M parameters in {header.tensors} tensors, "
+        f"{header.weights_bytes / 1e6:,.1f} MB\n"
+    )
+    for key, value in sorted(header.values.items()):
+        if value is not None and not key.startswith("tokenizer.chat_template"):
+            print(f"{key} = {str(value)[:_SHOWN]}")
+
+
+def _print_template(header: "GgufHeader") -> None:
+    template = header.values.get("tokenizer.chat_template")
+    print("\nChat template:" if template else "\nNo chat template; ChatML is used.")
+    if template:
+        print(template)
+
+
+def _print_memory(header: "GgufHeader", settings: Settings) -> None:
+    """For the slots and the types that the settings say."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from llm_backend.model_files import ModelShape, footprint
+
+    trained = header.of_architecture("context_length") or _CONTEXTS[-1]
+    sizes = sorted({size for size in _CONTEXTS if size < trained} | {trained})
+    title = f"Memory with {settings.slots} slots, cells of {settings.cache_type}"
+    table = Table("context", "weights", "cells", "compute", "process", "in all", title=title)
+    for size in sizes:
+        shape = ModelShape(
+            context_tokens=size,
+            slots=settings.slots,
+            batch_tokens=settings.batch_tokens,
+            cache_type=settings.cache_type,
+        )
+        one = footprint(header, shape)
+        parts = (one.weights, one.cells, one.compute, one.process, one.total)
+        table.add_row(str(size), *(f"{part / 1e6:,.0f} MB" for part in parts))
+    Console().print(table)

@@ -1,0 +1,186 @@
+"""Brings GGUF files from the Hugging Face hub, with the hub's own client library.
+
+A file grows beside its place as `NAME.part`, goes on there after an interruption, and takes its
+name when it is whole and has the checksum that the hub tells.
+"""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+__all__ = ["HubFile", "PullError", "chosen_files", "pull"]
+
+PREFERRED = "Q4_K_M"  # the usual balance of size and quality
+_NO_MODEL = re.compile(r"(^|/)mmproj[^/]*$", re.IGNORECASE)
+_PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
+_CHUNK = 1 << 20
+
+
+class PullError(Exception):
+    """The model cannot be brought; the message is one sentence that says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubFile:
+    """A file of a repository; `sha256` is None for a small one that the hub keeps in git."""
+
+    path: str
+    size_bytes: int
+    sha256: str | None
+
+
+def pull(
+    name: str,
+    quant: str | None,
+    folder: Path,
+    *,
+    endpoint: str | None = None,
+    begins: Callable[[HubFile], None] = lambda file: None,
+) -> list[Path]:
+    """The files of the model `name` (`OWNER/NAME`), in `folder`; those that are there are left.
+
+    `quant` is a part of the file's name, `Q8_0` say; without it the only model of the repository is
+    meant, or its `Q4_K_M`. `endpoint` None is the hub, or what `HF_ENDPOINT` says. `begins` is told
+    each file before it is brought. Raises `PullError`; an interruption leaves what has come.
+    """
+    hub = _library()
+    with _translated(hub, name):
+        files = _gguf_files(hub, name, endpoint)
+    chosen = chosen_files(name, quant, files)
+    targets = [folder / _safe(file.path) for file in chosen]
+    missing = [
+        file for file, path in zip(chosen, targets, strict=True) if not _is_there(file, path)
+    ]
+    _check_room(folder, missing)
+    for file, target in zip(chosen, targets, strict=True):
+        if file in missing:
+            begins(file)
+            with _translated(hub, name):
+                _bring(hub, name, file, target, endpoint)
+    return targets
+
+
+def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list[HubFile]:
+    """All parts of the one model that is meant; raises `PullError` where it is none or several."""
+    models: dict[str, list[HubFile]] = {}
+    for file in sorted(files, key=lambda one: one.path):
+        if not _NO_MODEL.search(file.path):
+            models.setdefault(_PART.sub("", file.path), []).append(file)
+    if not models:
+        raise PullError(f"`{name}` has no GGUF files; there may be a repository `{name}-GGUF`.")
+    meant = [model for model in models if quant is None or quant.lower() in model.lower()]
+    if len(meant) > 1:
+        exact = re.compile(rf"(^|[./-]){re.escape(quant or PREFERRED)}([./-])", re.IGNORECASE)
+        meant = [model for model in meant if exact.search(model)] or meant
+    if len(meant) == 1:
+        return models[meant[0]]
+    there_are = ", ".join(meant or models)
+    raise PullError(f"Say which of the models of `{name}` is meant by `{name}:QUANT`: {there_are}.")
+
+
+def _library() -> Any:  # Any: an optional library
+    try:
+        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+        import huggingface_hub.file_download
+        import huggingface_hub.utils
+    except ImportError as error:
+        raise PullError(
+            "Pulling a model needs the hub's client library: install llm-backend[hub]."
+        ) from error
+    return huggingface_hub
+
+
+def _gguf_files(hub: Any, name: str, endpoint: str | None) -> list[HubFile]:
+    info = hub.HfApi(endpoint=endpoint).model_info(name, files_metadata=True)
+    return [
+        HubFile(path=one.rfilename, size_bytes=one.size, sha256=one.lfs.sha256 if one.lfs else None)
+        for one in info.siblings or ()
+        if one.rfilename.endswith(".gguf")
+    ]
+
+
+def _safe(path: str) -> Path:
+    """A path that a repository names, which must not lead out of the folder."""
+    given = PurePosixPath(path)
+    if given.is_absolute() or ".." in given.parts or "\\" in path:
+        raise PullError(f"The repository names a file `{path}`, which would lie elsewhere.")
+    return Path(*given.parts)
+
+
+def _is_there(file: HubFile, target: Path) -> bool:
+    return target.is_file() and target.stat().st_size == file.size_bytes
+
+
+def _check_room(folder: Path, missing: Sequence[HubFile]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(file.size_bytes for file in missing), shutil.disk_usage(folder).free
+    if needed > free:
+        raise PullError(
+            f"{folder} has {free / 1e9:.1f} GB left, and the model needs {needed / 1e9:.1f} GB."
+        )
+
+
+def _bring(hub: Any, name: str, file: HubFile, target: Path, endpoint: str | None) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    url = hub.hf_hub_url(name, file.path, endpoint=endpoint)
+    with part.open("ab") as out:
+        if out.tell() > file.size_bytes:
+            out.truncate(0)
+        hub.file_download.http_get(
+            url,
+            out,
+            resume_size=out.tell(),
+            headers=hub.utils.build_hf_headers(),
+            expected_size=file.size_bytes,
+            displayed_filename=target.name,
+        )
+    if file.sha256 is not None and _checksum(part) != file.sha256:
+        part.unlink()
+        raise PullError(f"{file.path} came with another checksum than the hub's; pull it again.")
+    part.replace(target)
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(_CHUNK):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _translated(hub: Any, name: str) -> Iterator[None]:
+    errors, where = hub.errors, hub.constants.ENDPOINT
+    try:
+        yield
+    except PullError:
+        raise
+    except errors.GatedRepoError as error:
+        raise PullError(
+            f"`{name}` asks for its licence to be accepted: do that on its page, and set HF_TOKEN."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise PullError(
+            f"There is no model `{name}` on {where}, or it is private: set HF_TOKEN."
+        ) from error
+    except errors.HFValidationError as error:
+        raise PullError(f"`{name}` is no name of a model: it is OWNER/NAME.") from error
+    except errors.HfHubHTTPError as error:
+        raise PullError(f"The hub refuses `{name}`: {_first_line(error)}") from error
+    except (errors.OfflineModeIsEnabled, errors.HTTPError, ValueError) as error:
+        raise PullError(
+            f"The hub at {where} cannot be reached ({_first_line(error)}): what has come is kept, "
+            "pull again when there is a connection."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,82 @@
+"""`llm-backend models`: what is in the folder, what it says, and what is removed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from llm_backend.cli import app
+from tests.engine.gguf_models import write_llama
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("LLM_BACKEND_MODELS_DIR", str(tmp_path))
+    return tmp_path
+
+
+def run(*words: str, **more: object) -> Result:
+    return CliRunner().invoke(app, ["models", *words], env={"COLUMNS": "200"}, **more)
+
+
+def test_the_models_in_the_folder_are_listed_with_what_they_say(folder):
+    assert "No model is in" in run("list").stdout
+    (folder / "owner/name").mkdir(parents=True)
+    write_llama(folder / "owner/name/tiny.gguf")
+    (folder / "broken.gguf").write_bytes(b"GGUF")
+    (folder / "more-00002-of-00002.gguf").write_bytes(b"GGUF")
+
+    broken, tiny = json.loads(run("list", "--json").stdout)
+
+    assert (tiny["name"], tiny["architecture"]) == ("owner/name/tiny.gguf", "llama")
+    assert tiny["context_tokens"] == 512
+    assert tiny["bytes"] == (folder / "owner/name/tiny.gguf").stat().st_size
+    assert "is broken" in broken["error"]
+    assert "owner/name/tiny.gguf" in run("list").stdout
+
+
+def test_a_model_is_shown_with_its_header_template_and_memory(folder):
+    write_llama(folder / "tiny.gguf")
+
+    shown = run("show", "tiny.gguf").stdout
+
+    assert "llama.context_length = 512" in shown
+    assert "Chat template:\n{% for m in messages %}" in shown
+    assert "Memory with 8 slots, cells of f16" in shown
+    assert "in all" in shown
+    assert "llama.block_count = 4" in run("show", "builtin").stdout
+
+
+def test_a_model_is_removed_once_that_is_meant(folder):
+    path = folder / "owner/name/tiny.gguf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GGUF")
+
+    kept = run("remove", "owner/name", input="n\n")
+    assert kept.exit_code == 1
+    assert path.exists()
+    removed = run("remove", "owner/name", "--yes")
+
+    assert removed.exit_code == 0, removed.output
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_not_in_the_folder_is_not_removed(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "mine.gguf"
+    elsewhere.write_bytes(b"GGUF")
+
+    refused = run("remove", str(elsewhere), "--yes")
+
+    assert refused.exit_code == 1
+    assert "remove it yourself" in refused.stderr
+    assert elsewhere.exists()
+
+
+@pytest.mark.parametrize("words", [("show", "none.gguf"), ("remove", "a/b"), ("pull", "nothing")])
+def test_a_model_that_is_not_there_is_one_sentence(folder, words):
+    result = run(*words)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("llm-backend: ")
+    assert result.stderr.count("\n") == 1
