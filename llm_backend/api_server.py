@@ -31,6 +31,7 @@ class ApiServer:
             access_log=False,
             server_header=False,
             date_header=False,  # ours are dated by the envelope, relayed ones by their upstream
+            ws_max_size=settings.body_limit_bytes,
             timeout_graceful_shutdown=settings.shutdown_grace_s,
         )
         self._server = _Server(config, app.stop)

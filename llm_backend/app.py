@@ -489,7 +489,13 @@ def _guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASG
     """The application behind its guards, the outermost last."""
     settings = services.settings
     keyring = services.access.keyring
-    app = Sockets(app, services, keyring.caller, origins=settings.cors_origins)
+    app = Sockets(
+        app,
+        services,
+        keyring.caller,
+        asked=AccessLog(app, services.metrics, services.recent_errors),
+        origins=settings.cors_origins,
+    )
     if settings.web:
         app = WebPages(app)
     if settings.hosts:

@@ -376,6 +376,15 @@ class Settings(BaseSettings):
     inputs_limit: int = Field(
         2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
     )
+    socket_streams_limit: int = Field(
+        16, ge=1, description="Responses that one WebSocket has at work at once at most."
+    )
+    socket_waiting_limit: int = Field(
+        64, ge=1, description="Requests of one WebSocket that wait for others of it at most."
+    )
+    socket_idle_timeout_s: float = Field(
+        900, gt=0, description="Seconds after which a WebSocket for responses that is silent ends."
+    )
     background_limit: int = Field(
         8, ge=1, description="Responses in the background that one process answers at once."
     )

@@ -14,6 +14,7 @@ from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets.client import Client
 from llm_backend.controllers.sockets.relayed import opened, pumped, upstream_steps
+from llm_backend.controllers.sockets.responses import serve_responses
 from llm_backend.errors import ApiError, ClientGone, Forbidden, NotFound, error_body
 
 __all__ = ["Sockets"]
@@ -23,23 +24,32 @@ log = logging.getLogger(__name__)
 CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]
 """Headers in, caller out; raises `Unauthorized` or `Forbidden`."""
 
-Serve: TypeAlias = Callable[[Services, WebSocket], Awaitable[None]]
+Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp], Awaitable[None]]
+"""Serves one socket; the application is there to be asked."""
 
 _FAILED = 1011  # RFC 6455: an unexpected condition
 
 
 class Sockets:
-    """Answers WebSockets; everything else is the application's.
+    """Answers WebSockets; everything else is the application's. Requests that come as messages are
+    `asked` of what is given for them, which logs them.
 
     Browsers let any page open one, so a page must be this server's own or of one of the `origins`.
     """
 
     def __init__(
-        self, app: ASGIApp, services: Services, caller_of: CallerOf, *, origins: Collection[str]
+        self,
+        app: ASGIApp,
+        services: Services,
+        caller_of: CallerOf,
+        *,
+        asked: ASGIApp,
+        origins: Collection[str],
     ) -> None:
         self._app = app
         self._services = services
         self._caller_of = caller_of
+        self._asked = asked
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +73,7 @@ class Sockets:
         self._check_origin(socket.headers)
         protocols = socket.scope.get("subprotocols") or []
         self._caller_of(with_key(socket.headers, protocols))
-        await serve(self._services, socket)
+        await serve(self._services, socket, self._asked)
 
     def _check_origin(self, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
@@ -77,7 +87,7 @@ class Sockets:
             )
 
 
-async def serve_realtime(services: Services, socket: WebSocket) -> None:
+async def serve_realtime(services: Services, socket: WebSocket, _app: ASGIApp) -> None:
     """`/realtime`: an upstream's; accepted once the upstream has."""
     steps = upstream_steps(services, model_of(socket.url.query))
     await socket.receive()  # that it connects
@@ -87,7 +97,7 @@ async def serve_realtime(services: Services, socket: WebSocket) -> None:
         await pumped(client, upstream)
 
 
-_SERVED: Mapping[str, Serve] = {"/realtime": serve_realtime}
+_SERVED: Mapping[str, Serve] = {"/realtime": serve_realtime, "/responses": serve_responses}
 
 
 async def _refuse(socket: WebSocket, error: ApiError) -> None:

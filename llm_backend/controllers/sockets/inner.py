@@ -1,0 +1,130 @@
+"""A request that came as a message, asked of the application as if it had come by itself: the same
+checks, limits and answers, read as a stream.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp, Message
+
+from llm_backend.errors import Internal, error_body
+from llm_backend.sse import Decoder
+
+__all__ = ["Answer", "asked"]
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_PIECES = 16  # of an answer that wait for a slow reader
+_OF_THE_HANDSHAKE = (
+    b"sec-websocket-", b"connection", b"upgrade", b"content-", b"transfer-encoding", b"accept",
+    b"expect",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer that has begun: its status and its body in pieces."""
+
+    status: int
+    pieces: AsyncIterator[bytes]
+
+    async def events(self) -> AsyncIterator[str]:
+        """The data of its events."""
+        decoder = Decoder()
+        async for piece in self.pieces:
+            for event in decoder.feed(piece):
+                yield event.data
+
+    async def error(self) -> Mapping[str, Any]:
+        """What is wrong, where its status says so."""
+        body = b"".join([piece async for piece in self.pieces])
+        with suppress(orjson.JSONDecodeError):
+            said = orjson.loads(body)
+            if isinstance(said, dict) and isinstance(said.get("error"), dict):
+                error: Mapping[str, Any] = said["error"]
+                return error
+        return error_body(Internal("The request failed without saying why."))["error"]
+
+
+@asynccontextmanager
+async def asked(app: ASGIApp, path: str, headers: Headers, body: bytes) -> AsyncIterator[Answer]:
+    """The answer to a JSON body, once it has begun. Leaving this is the client's leaving."""
+    exchange = _Exchange(body)
+    asking = asyncio.create_task(_ask(app, _scope(path, headers, body), exchange))
+    try:
+        start = await exchange.started()
+        yield Answer(status=start["status"], pieces=exchange.pieces())
+    finally:
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+
+
+async def _ask(app: ASGIApp, scope: Message, exchange: "_Exchange") -> None:
+    try:
+        await app(scope, exchange.receive, exchange.send)
+    finally:
+        exchange.end()
+
+
+def _scope(path: str, headers: Headers, body: bytes) -> Message:
+    kept = [(name, value) for name, value in headers if not name.startswith(_OF_THE_HANDSHAKE)]
+    own = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [*kept, *own],
+        "client": None,
+        "server": None,
+        "state": {},
+    }
+
+
+class _Exchange:
+    """One request and its answer, between the application and who reads it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body
+        self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_PIECES)
+
+    async def receive(self) -> Message:
+        if self._body is None:
+            await asyncio.Event().wait()  # who leaves cancels all of it
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start.set_result(message)
+        elif message.get("body"):
+            await self._room.acquire()
+            self._pieces.put_nowait(message["body"])
+
+    def end(self) -> None:
+        if not self._start.done():
+            self._start.set_result({"status": 500, "headers": []})
+        self._pieces.put_nowait(None)
+
+    async def started(self) -> Message:
+        return await self._start
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        while (piece := await self._pieces.get()) is not None:
+            self._room.release()
+            yield piece

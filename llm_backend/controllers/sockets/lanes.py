@@ -1,0 +1,66 @@
+"""Who is next: the requests of one connection, in lanes that go on beside each other."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+
+from llm_backend.errors import RateLimited
+
+__all__ = ["Lanes"]
+
+Work = Callable[[], Coroutine[None, None, None]]
+
+
+class Lanes:
+    """Does the work of each lane in the order of its coming, lanes at the same time: up to
+    `lanes_limit` of them, and `waiting_limit` works that have not begun."""
+
+    def __init__(self, *, lanes_limit: int, waiting_limit: int) -> None:
+        self._lanes_limit = lanes_limit
+        self._waiting_limit = waiting_limit
+        self._waiting: dict[str | None, deque[Work]] = {}  # of the lanes that are at work
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, lane: str | None, work: Work) -> None:
+        """Do it in its turn. Raises `RateLimited` for one too many."""
+        if lane in self._waiting:
+            if sum(map(len, self._waiting.values())) >= self._waiting_limit:
+                raise RateLimited(
+                    f"{self._waiting_limit} requests of this connection wait already.",
+                    code="websocket_queue_limit_reached",
+                )
+            self._waiting[lane].append(work)
+            return
+        if len(self._waiting) >= self._lanes_limit:
+            raise RateLimited(
+                f"This connection has {self._lanes_limit} streams already; wait until one ends.",
+                param="stream_id",
+                code="websocket_stream_limit_reached",
+            )
+        self._waiting[lane] = deque()
+        task = asyncio.create_task(self._run(lane, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is at work."""
+        return not self._waiting
+
+    async def aclose(self) -> None:
+        """Give up all that has not ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self, lane: str | None, first: Work) -> None:
+        try:
+            await first()
+            while self._waiting[lane]:
+                await self._waiting[lane].popleft()()
+        finally:
+            del self._waiting[lane]

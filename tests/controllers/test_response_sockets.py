@@ -1,0 +1,57 @@
+"""Responses of an upstream's models come over a WebSocket, too."""
+
+import json
+
+from aiohttp import ClientSession
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llm_backend.app import App
+from llm_backend.settings import load_settings
+from tests.upstream import serving
+
+EVENTS = [
+    {"type": "response.created", "sequence_number": 0, "response": {}},
+    {"type": "error", "sequence_number": 1, "code": "c", "message": "m", "param": None},
+]
+
+
+class Upstream:
+    """Answers every response with the same events, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while (message := await receive())["type"] == "http.request":
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        self.asked.append(json.loads(body))
+        text = "".join(f"data: {json.dumps(event)}\n\n" for event in EVENTS) + "data: [DONE]\n\n"
+        await Response(text, media_type="text/event-stream")(scope, receive, send)
+
+
+async def test_an_upstreams_events_are_told_as_messages(tmp_path):
+    far = Upstream()
+    async with serving(far) as far_port:
+        backends = [{"name": "far", "base_url": f"http://127.0.0.1:{far_port}/v1", "api_key": "k"}]
+        app = App(load_settings({"models": (), "data_dir": tmp_path, "backends": backends}))
+        async with (
+            app.opened(),
+            serving(app, ws="auto") as port,
+            ClientSession() as session,
+            session.ws_connect(f"http://127.0.0.1:{port}/v1/responses") as socket,
+        ):
+            await socket.send_json(
+                {"type": "response.create", "model": "gpt", "input": "Hi", "stream_id": "s"}
+            )
+            created, failed = [await socket.receive_json() for _ in EVENTS]
+
+    assert far.asked == [{"model": "gpt", "input": "Hi", "stream": True}]
+    assert created == {**EVENTS[0], "stream_id": "s"}
+    assert failed == {
+        "type": "error", "sequence_number": 1, "stream_id": "s",
+        "error": {"type": "server_error", "code": "c", "message": "m", "param": None},
+    }  # fmt: skip

@@ -1,0 +1,160 @@
+"""Responses over a WebSocket, with the official client and with one that has no manners."""
+
+import contextlib
+import json
+import time
+
+import jsonschema_rs
+import openai
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from llm_backend.contract import load_document
+from tests.serving import Served, serve
+
+HELLO = {"type": "response.create", "model": "builtin", "input": "Hello!", "temperature": 0}
+LONG = {
+    "type": "json_schema", "name": "long",
+    "schema": {"type": "array", "items": {"type": "integer"}, "minItems": 300, "maxItems": 300},
+}  # fmt: skip
+ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
+
+
+@pytest.fixture(scope="module")
+def validate():
+    document = json.loads(load_document().text())
+    schema = {"$ref": "#/components/schemas/ResponsesServerEvent"}
+    return jsonschema_rs.validator_for({**schema, "components": document["components"]}).validate
+
+
+def url(server: Served) -> str:
+    return server.base_url.replace("http", "ws") + "/responses"
+
+
+def told(socket, *sent):
+    """The events until as many requests have ended as were sent."""
+    for one in sent:
+        socket.send(json.dumps(one) if isinstance(one, dict) else one)
+    events, ends = [], 0
+    while ends < len(sent):
+        events.append(json.loads(socket.recv(timeout=30)))
+        ends += events[-1]["type"] in ENDS
+    return events
+
+
+@pytest.mark.filterwarnings("ignore:connect.* must be used:DeprecationWarning")  # its own
+def test_the_official_client_talks_over_one_socket(client):
+    with client.responses.connect() as connection:
+        connection.response.create(model="builtin", input="Hello!")
+        first = _until(connection)
+        connection.response.create(
+            model="builtin", input="And?", previous_response_id=first[-1].response.id
+        )
+        second = _until(connection)
+
+    assert first[-1].response.output_text
+    assert second[-1].response.previous_response_id == first[-1].response.id
+    assert client.responses.retrieve(first[-1].response.id).output_text
+
+
+def _until(connection):
+    events = []
+    while not events or events[-1].type not in ENDS:
+        events.append(connection.recv())
+    return events
+
+
+def test_every_event_is_one_of_the_document_and_numbered(server, validate):
+    with connect(url(server)) as socket:
+        events = told(socket, {**HELLO, "stream_id": "lane.1"})
+
+    for event in events:
+        validate(event)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert {event["stream_id"] for event in events} == {"lane.1"}
+
+
+def test_without_a_stream_id_none_is_told(server):
+    with connect(url(server)) as socket:
+        events = told(socket, HELLO)
+
+    assert not any("stream_id" in event for event in events)
+
+
+def test_lanes_do_not_wait_for_each_other(server):
+    lanes = [{**HELLO, "stream_id": name} for name in "aabc"]
+    with connect(url(server)) as socket:
+        events = told(socket, *lanes)
+
+    ended = [event["stream_id"] for event in events if event["type"] == "response.completed"]
+    begun = [event["stream_id"] for event in events if event["type"] == "response.created"]
+    assert sorted(ended) == ["a", "a", "b", "c"]
+    assert sorted(begun[:3]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "param"),
+    [
+        ("{", None),
+        ("[]", None),
+        ({"type": "response.steer"}, "type"),
+        ({**HELLO, "stream_id": "a b"}, "stream_id"),
+        ({**HELLO, "background": True}, "background"),
+        ({**HELLO, "stream": False}, "stream"),
+        ({**HELLO, "temperature": 9}, "temperature"),
+        ({**HELLO, "model": "none"}, "model"),
+        ({**HELLO, "tools": [{"type": "web_search"}], "stream_id": "x"}, "tools[0].type"),
+    ],
+)
+def test_a_mistake_is_an_event_and_the_connection_goes_on(server, validate, sent, param):
+    with connect(url(server)) as socket:
+        mistake, *rest = told(socket, sent, {**HELLO, "stream_id": "next"})
+
+    validate(mistake)
+    assert mistake["type"] == "error"
+    assert mistake["status"] in (400, 404)
+    assert mistake["error"]["param"] == param
+    assert rest[-1]["type"] == "response.completed"
+
+
+def test_keys_are_checked_and_too_much_is_refused(tmp_path):
+    environment = {
+        "LLM_BACKEND_BODY_LIMIT_BYTES": "4096",
+        "LLM_BACKEND_SOCKET_STREAMS_LIMIT": "1",
+        "LLM_BACKEND_SOCKET_IDLE_TIMEOUT_S": "1",
+        "LLM_BACKEND_API_KEYS": "sk-secret",
+    }
+    with serve(tmp_path, environment=environment) as server:
+        with pytest.raises(InvalidStatus) as refused:
+            connect(url(server))
+        headers = {"authorization": "Bearer sk-secret"}
+        with connect(url(server), additional_headers=headers) as socket:
+            events = told(socket, *({**HELLO, "stream_id": name} for name in "ab"))
+            with pytest.raises(ConnectionClosed) as idle:
+                socket.recv(timeout=10)
+        with connect(url(server), additional_headers=headers) as socket:
+            socket.send("x" * 5000)
+            with pytest.raises(ConnectionClosed) as large:
+                socket.recv(timeout=10)
+
+    assert refused.value.response.status_code == 401
+    (full,) = [event for event in events if event["type"] == "error"]
+    assert full["error"]["code"] == "websocket_stream_limit_reached"
+    assert idle.value.rcvd.code == 1001
+    assert large.value.rcvd.code == 1009
+
+
+def test_who_leaves_gives_up_what_was_asked(server, client):
+    with connect(url(server)) as socket:
+        socket.send(json.dumps({**HELLO, "text": {"format": LONG}}))
+        id = json.loads(socket.recv(timeout=30))["response"]["id"]
+    deadline = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(openai.NotFoundError):  # until it is stored behind
+            status = client.responses.retrieve(id).status
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    assert status == "cancelled"
