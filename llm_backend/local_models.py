@@ -92,6 +92,7 @@ class LocalModels:
             personalities=model.personalities,
             personality=model.personality,
             defaults=model.defaults,
+            vector_stores=model.vector_stores,
         )
 
 

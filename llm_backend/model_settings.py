@@ -122,6 +122,9 @@ class ModelSettings(_Section):
     personality: str | None = Field(
         None, description="The one of them that the model has where a request names none."
     )
+    vector_stores: tuple[str, ...] = Field(
+        (), description="Ids of vector stores that are searched before the model answers a chat."
+    )
     defaults: RequestDefaults = Field(
         default_factory=lambda: RequestDefaults.model_validate({}),
         description="Fields of requests, used where a request has none.",

@@ -46,6 +46,7 @@ class ServedModel:
     personalities: Mapping[str, str]
     personality: str | None
     defaults: Mapping[str, Any]
+    vector_stores: tuple[str, ...]
     engine: EngineConfig
     loads_at_start: bool
     idle_unload_s: float | None
@@ -79,6 +80,7 @@ def served_models(settings: Settings) -> list[ServedModel]:
             personalities=dict(entry.personalities),
             personality=_personality(name, entry),
             defaults=entry.defaults.fields(),
+            vector_stores=entry.vector_stores,
             engine=_engine(settings, entry, path, drafts.get(name)),
             loads_at_start=_chosen(entry.load, settings.load_models) == "start",
             idle_unload_s=_chosen(entry.idle_unload_s, settings.idle_unload_s),

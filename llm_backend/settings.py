@@ -318,6 +318,18 @@ class Settings(BaseSettings):
     passages_limit: int = Field(
         3, ge=1, le=50, description="Passages that a search gives a model where it is not said."
     )
+    retrieval_policy: Literal["system-message", "last-user-message"] = Field(
+        "system-message",
+        description="Where a chat's model reads the passages that were found: in the system "
+        "message, or before the user's last one.",
+    )
+    retrieval_least_similarity: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Cosine that a passage has at least to be shown in a chat that does not say; "
+        "one that was found by its words is shown without.",
+    )
     object_store_url: str | None = Field(
         None,
         description="Where the bytes of files are: `s3://BUCKET/PREFIX`, with credentials and "

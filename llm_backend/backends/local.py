@@ -71,7 +71,7 @@ class LocalModel:
 
     `chat_format` stands for the model's own template. `personalities` are system prompts, and
     `personality` names the one that a chat without a system message gets. `defaults` are fields of
-    requests.
+    requests, `vector_stores` the ids of those that its chats search.
     """
 
     def __init__(
@@ -85,8 +85,10 @@ class LocalModel:
         personalities: Mapping[str, str] | None = None,
         personality: str | None = None,
         defaults: Mapping[str, Any] | None = None,
+        vector_stores: Sequence[str] = (),
     ) -> None:
         self.card = card
+        self.vector_stores = vector_stores
         self.berth = berth
         self.personalities = dict(personalities or {})
         self._observe = observe

@@ -23,6 +23,7 @@ from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
 from llm_backend.controllers.structured import structure_from
+from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved
 from llm_backend.sse import encode
 
 __all__ = ["complete_chat", "create_chat_completion"]
@@ -55,8 +56,9 @@ async def _admitted(
     body = request.body
     structure = await structure_from(body)
     limit = services.settings.choices_limit
-    chat = chat_from(model.filled(body), choices_limit=limit, grammar=structure.grammar)
-    turn = _Turn(services, body, chat, structure.schema)
+    asked, retrieval = await retrieved(services, model.filled(body), model.vector_stores)
+    chat = chat_from(asked, choices_limit=limit, grammar=structure.grammar)
+    turn = _Turn(services, body, chat, structure.schema, retrieval)
     return turn, await unless_gone(request, model.chat(chat))
 
 
@@ -64,8 +66,14 @@ class _Turn:
     """One chat being answered: as events or whole, and remembered either way."""
 
     def __init__(
-        self, services: Services, body: Json, chat: Chat, schema: AnswerSchema | None
+        self,
+        services: Services,
+        body: Json,
+        chat: Chat,
+        schema: AnswerSchema | None,
+        retrieval: Retrieval | None,
     ) -> None:
+        self._retrieval = retrieval
         self._memory = services.memory
         self._body = body
         self._chat = chat
@@ -122,8 +130,13 @@ class _Turn:
                 self._memory.remember_behind(self._body, self._completion(answer))
 
     def _role_chunks(self) -> list[Json]:
+        choices = range(self._chat.limits.choices)
+        if self._retrieval is None:
+            return [render.role_chunk(self._head, choice) for choice in choices]
+        cites, told = self._retrieval.annotations(), self._retrieval.told()
         return [
-            render.role_chunk(self._head, choice) for choice in range(self._chat.limits.choices)
+            render.role_chunk(self._head, choice, annotations=cites) | {"retrieval": told}
+            for choice in choices
         ]
 
     def _completion(self, answer: Answer) -> Json:

@@ -66,9 +66,10 @@ class Head:
         return chunk
 
 
-def role_chunk(head: Head, choice: int) -> Json:
-    """The first chunk of a chat's choice: who speaks."""
-    return _chat_choice(head, choice, {"role": "assistant", "content": "", "refusal": None})
+def role_chunk(head: Head, choice: int, **more: Json | list[Json]) -> Json:
+    """The first chunk of a chat's choice: who speaks, and what `more` is known of his message."""
+    said = {"role": "assistant", "content": "", "refusal": None, **more}
+    return _chat_choice(head, choice, said)
 
 
 def chat_chunk(head: Head, delta: ChatDelta) -> Json:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.serving import Served
+from tests.serving import Served, serve
 
 MODEL = "builtin"
 TEXT = "The garden gate opens with the code 4711."
@@ -98,3 +98,68 @@ def test_a_filter_that_makes_no_sense_is_named(searching, garden):
         )
 
     assert refused.value.param == "tools[0].filters.value"
+
+
+QUESTION = [{"role": "user", "content": "What is the code of the garden gate?"}]
+
+
+def test_a_chat_is_shown_what_was_found_and_says_so(searching, garden):
+    answer = searching.chat.completions.create(
+        model=MODEL, messages=QUESTION, max_tokens=20, tools=[tool(garden)], seed=1
+    )
+
+    without = searching.chat.completions.create(
+        model=MODEL, messages=QUESTION, max_tokens=20, seed=1
+    )
+    told = answer.model_extra["retrieval"]
+    assert told["status"] == "found"
+    assert told["query"] == QUESTION[0]["content"]
+    assert [result["text"] for result in told["results"]] == [TEXT]
+    (annotation,) = answer.choices[0].message.annotations
+    assert (annotation.type, annotation.filename) == ("file_citation", "garden.txt")
+    assert answer.usage.prompt_tokens > without.usage.prompt_tokens + 10
+    assert searching.chat.completions.retrieve(answer.id).model_extra["retrieval"] == told
+
+
+def test_a_streamed_chat_tells_it_first(searching, garden):
+    chunks = list(
+        searching.chat.completions.create(
+            model=MODEL, messages=QUESTION, max_tokens=20, tools=[tool(garden)], stream=True
+        )
+    )
+
+    assert chunks[0].model_extra["retrieval"]["status"] == "found"
+    assert chunks[0].choices[0].delta.model_extra["annotations"][0]["filename"] == "garden.txt"
+    assert not any("retrieval" in chunk.model_extra for chunk in chunks[1:])
+
+
+def test_a_chat_says_that_nothing_was_found(searching, garden):
+    answer = searching.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Zebra"}],
+        max_tokens=20,
+        tools=[tool(garden)],
+    )
+
+    assert answer.model_extra["retrieval"]["status"] == "nothing_found"
+    assert not answer.choices[0].message.annotations
+
+
+def test_a_chat_with_a_store_that_is_not_there_is_refused(searching):
+    with pytest.raises(openai.NotFoundError) as refused:
+        searching.chat.completions.create(model=MODEL, messages=QUESTION, tools=[tool("vs_none")])
+
+    assert refused.value.param == "tools[0].vector_store_ids"
+
+
+def test_a_model_with_stores_of_its_own_says_if_they_cannot_be_searched(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("models:\n- {path: builtin, vector_stores: [vs_none]}\n")
+    with (
+        serve(tmp_path, "--config", str(config)) as served,
+        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+    ):
+        answer = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=20)
+
+    assert answer.model_extra["retrieval"]["status"] == "failed"
+    assert "vs_none" in answer.model_extra["retrieval"]["error"]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import Registry
-from llm_backend.engine.messages import ModelKind
-from llm_backend.errors import ContextLengthExceeded, Unsupported
+from llm_backend.engine.messages import ModelInfo, ModelKind
+from llm_backend.errors import ContextLengthExceeded, EngineUnavailable, Unsupported
 from llm_backend.extraction import Chunking, Format, chunks_of
 
 __all__ = ["Embedder", "Embedders"]
@@ -62,16 +62,22 @@ class Embedders:
         self._registry = registry
         self._preferred = preferred
         self._batch_tokens = batch_tokens
+        self._known: dict[str, ModelInfo] = {}
 
     async def for_new_stores(self) -> Embedder:
         """Raises `Unsupported` where there is none."""
         if self._preferred is not None:
             return await self.named(self._preferred)
+        failure: EngineUnavailable | None = None
         for model in self._registry.local:
-            embedder = await self._embedder(model)
+            try:
+                embedder = await self._embedder(model)
+            except EngineUnavailable as error:  # it may have been the one
+                failure = error
+                continue
             if embedder is not None:
                 return embedder
-        raise Unsupported(
+        raise failure or Unsupported(
             "Vector stores need a model for embeddings, and this server has none: add a GGUF file "
             "of one to `models`."
         )
@@ -88,7 +94,9 @@ class Embedders:
         )
 
     async def _embedder(self, model: LocalModel) -> Embedder | None:
-        info = await model.info()
+        info = self._known.get(model.card.id)
+        if info is None:  # one that is not in memory is loaded, once
+            info = self._known[model.card.id] = await model.info()
         if info.kind is not ModelKind.EMBEDDING:
             return None
         room = min(info.context_tokens, self._batch_tokens) - SPARE_TOKENS

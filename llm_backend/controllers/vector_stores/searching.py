@@ -17,13 +17,15 @@ LEAST_CANDIDATES = 50  # of each ranking: what is far behind in one may be ahead
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is looked for. Without `weights` only the meaning counts, and a score is a cosine."""
+    """What is looked for. Without `weights` only the meaning counts, and a score is a cosine. A
+    chunk that was found by its meaning is as similar as `least_similarity` says."""
 
     texts: Sequence[str]
     limit: int
     condition: Condition | None = None
     weights: Weights | None = field(default_factory=Weights)
     least_score: float = 0.0
+    least_similarity: float = 0.0
 
     def of(self, texts: Sequence[str]) -> "Query":
         """The same for other texts."""
@@ -62,7 +64,7 @@ async def search(library: Library, store_ids: Sequence[str], query: Query) -> li
             similarity=one.similarity,
         )
         for one in best
-        if one.id in texts and one.score >= query.least_score
+        if one.id in texts and one.score >= query.least_score and _is_similar(one, query)
     ]
     return hits[: query.limit]
 
@@ -71,6 +73,10 @@ def _check(store: StoredVectorStore, library: Library) -> None:
     expires_at = store.expires_at
     if expires_at is not None and expires_at <= library.stores.now:
         raise InvalidRequest(f"The vector store `{store.id}` has expired.")
+
+
+def _is_similar(one: Ranked, query: Query) -> bool:
+    return one.similarity is None or one.similarity >= query.least_similarity
 
 
 async def _ranked(library: Library, store: StoredVectorStore, query: Query) -> list[Ranked]:

@@ -1,0 +1,184 @@
+"""Chats that know files: what fits the user's question is found and shown to the model with it.
+
+A chat names vector stores by a tool `file_search`, as responses do, or its model has some. There is
+one search, before the model is asked; how it went is told with the answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
+from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
+from llm_backend.controllers.vector_stores.searching import Hit, Query, search
+from llm_backend.errors import ApiError, InvalidRequest, NotFound
+from llm_backend.store import Missing, StoreError
+
+__all__ = ["Retrieval", "retrieved"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+FAILED = "The user's files could not be searched. Say so if the answer depends on them."
+STORES_LIMIT = 16  # of one chat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """A search: what was looked for, and what was found, or why nothing could be."""
+
+    query: str
+    hits: Sequence[Hit] = ()
+    error: str | None = None
+
+    @property
+    def passages(self) -> list[Passage]:
+        """What was found, for the model."""
+        return [
+            Passage(file_id=hit.file_id, filename=hit.filename, text=hit.text) for hit in self.hits
+        ]
+
+    def told(self) -> Json:
+        """How it went, for the client."""
+        found = "found" if self.hits else "nothing_found"
+        return {
+            "status": "failed" if self.error is not None else found,
+            "query": self.query,
+            "results": [
+                {
+                    "file_id": hit.file_id,
+                    "filename": hit.filename,
+                    "score": hit.score,
+                    "text": hit.text,
+                }
+                for hit in self.hits
+            ],
+            "error": self.error,
+        }
+
+    def annotations(self) -> list[Json]:
+        """The files that the model was shown."""
+        return [
+            {"type": "file_citation", "file_id": one.file_id, "filename": one.filename,
+             "index": one.index}
+            for one in cited("", self.passages)
+        ]  # fmt: skip
+
+
+async def retrieved(
+    services: Services, body: Body, own: Sequence[str]
+) -> tuple[Body, Retrieval | None]:
+    """The chat as a local model is to be asked that has vector stores of its `own`, and the search
+    that was made for it; as it came and None for a chat that searches nothing. Raises `ApiError`
+    for a search that the request describes wrongly."""
+    places = [
+        place for place, tool in enumerate(body.get("tools") or ()) if tool["type"] == "file_search"
+    ]
+    if not places and not own:
+        return body, None
+    if len(places) > 1:
+        raise InvalidRequest(
+            "One tool `file_search` can name several vector stores; there are two.",
+            param=f"tools[{places[1]}]",
+        )
+    store_ids, query = await _wanted(services, body, places, own)
+    asked = _without_tools(body, places)
+    question = _question(asked["messages"])
+    if not question:
+        return asked, None
+    retrieval = await _searched(services, store_ids, query.of([question]))
+    context = FAILED if retrieval.error is not None else shown(retrieval.passages)
+    place_context = _PLACES[services.settings.retrieval_policy]
+    return {**asked, "messages": place_context(asked["messages"], context)}, retrieval
+
+
+async def _wanted(
+    services: Services, body: Body, places: Sequence[int], own: Sequence[str]
+) -> tuple[Sequence[str], Query]:
+    entry: Body = body["tools"][places[0]] if places else {"vector_store_ids": own}
+    where = f"tools[{places[0]}]" if places else "model"
+    store_ids = list(dict.fromkeys(entry["vector_store_ids"]))
+    if not 1 <= len(store_ids) <= STORES_LIMIT:
+        raise InvalidRequest(
+            f"`vector_store_ids` must name 1 to {STORES_LIMIT} vector stores.",
+            param=f"{where}.vector_store_ids",
+        )
+    for store_id in store_ids if places else ():
+        try:
+            await services.library.stores.get(store_id)
+        except Missing as error:
+            raise NotFound(
+                f"No vector store has the id `{store_id}`.", param=f"{where}.vector_store_ids"
+            ) from error
+    settings, options = services.settings, entry.get("ranking_options")
+    weights, least_score = ranking_from(options, where=f"{where}.")
+    query = Query(
+        texts=(),
+        limit=int(entry.get("max_num_results") or settings.passages_limit),
+        condition=condition_from(entry.get("filters"), f"{where}.filters"),
+        weights=weights,
+        least_score=least_score,
+        least_similarity=0.0 if options else settings.retrieval_least_similarity,
+    )
+    return store_ids, query
+
+
+async def _searched(services: Services, store_ids: Sequence[str], query: Query) -> Retrieval:
+    (question,) = query.texts
+    try:
+        return Retrieval(query=question, hits=await search(services.library, store_ids, query))
+    except Missing as error:
+        return Retrieval(query=question, error=f"No vector store has the id `{error.id}`.")
+    except ApiError as error:
+        return Retrieval(query=question, error=error.message)
+    except StoreError:
+        return Retrieval(query=question, error="The database cannot be used now.")
+
+
+def _without_tools(body: Body, places: Sequence[int]) -> Json:
+    left = [tool for place, tool in enumerate(body.get("tools") or ()) if place not in places]
+    without = {name: value for name, value in body.items() if name != "tools"}
+    if left:
+        return {**without, "tools": left}
+    if without.get("tool_choice") in ("auto", "none"):  # these mean nothing now
+        del without["tool_choice"]
+    return without
+
+
+def _question(messages: Sequence[Body]) -> str:
+    """What the user has said last."""
+    said = [message for message in messages if message["role"] == "user"]
+    content = said[-1]["content"] if said else ""
+    if not isinstance(content, str):
+        content = "\n".join(part["text"] for part in content if part["type"] == "text")
+    return content.strip()
+
+
+def _in_system_message(messages: Sequence[Body], context: str) -> list[Body]:
+    first = messages[0]
+    if first["role"] not in ("system", "developer"):
+        return [{"role": "system", "content": context}, *messages]
+    return [{**first, "content": _after(first["content"], context)}, *messages[1:]]
+
+
+def _in_user_message(messages: Sequence[Body], context: str) -> list[Body]:
+    last = max(place for place, one in enumerate(messages) if one["role"] == "user")
+    told = list(messages)
+    told[last] = {**told[last], "content": _before(told[last]["content"], context)}
+    return told
+
+
+_PLACES = {"system-message": _in_system_message, "last-user-message": _in_user_message}
+
+
+def _after(content: Any, context: str) -> Any:
+    if isinstance(content, str):
+        return f"{content}\n\n{context}"
+    return [*content, {"type": "text", "text": context}]
+
+
+def _before(content: Any, context: str) -> Any:
+    if isinstance(content, str):
+        return f"{context}\n\n{content}"
+    return [{"type": "text", "text": context}, *content]
