@@ -89,6 +89,21 @@ def test_a_conversation_remembers_what_was_said(client):
         client.conversations.retrieve(conversation.id)
 
 
+def test_items_are_added_to_a_conversation_got_and_labelled(client):
+    conversation = client.conversations.create(metadata={"topic": "cats"})
+    added = client.conversations.items.create(
+        conversation.id,
+        items=[{"role": "user", "content": "One"}, {"role": "user", "content": "Two"}],
+    )
+    got = client.conversations.items.retrieve(added.data[1].id, conversation_id=conversation.id)
+    changed = client.conversations.update(conversation.id, metadata={"topic": "dogs"})
+
+    assert [item.content[0].text for item in added.data] == ["One", "Two"]
+    assert got == added.data[1]
+    assert changed.metadata == {"topic": "dogs"}
+    assert client.conversations.retrieve(conversation.id) == changed
+
+
 def test_a_tool_is_called_and_its_output_answered(client):
     called = answer(client, "What is the weather in Oslo?", tools=[WEATHER], tool_choice="required")
     (call,) = called.output

@@ -67,6 +67,27 @@ async def test_spend_alerts_are_kept_apart_by_project(client: Client):
     assert (await organization.spend_alerts.list()).data == []
 
 
+async def test_a_projects_spend_alert_is_got_changed_and_deleted(client: Client):
+    alerts = client().admin.organization.projects.spend_alerts
+    given = {
+        "threshold_amount": 500,
+        "currency": "USD",
+        "interval": "month",
+        "notification_channel": {"type": "email", "recipients": ["ops@example.org"]},
+    }
+    made = await alerts.create("proj_default", **given)
+    changed = await alerts.update(
+        made.id, project_id="proj_default", **{**given, "threshold_amount": 900}
+    )
+    got = await alerts.retrieve(made.id, project_id="proj_default")
+    deleted = await alerts.delete(made.id, project_id="proj_default")
+
+    assert (got, got.threshold_amount) == (changed, 900)
+    assert deleted.deleted
+    with pytest.raises(openai.NotFoundError, match=made.id):
+        await alerts.retrieve(made.id, project_id="proj_default")
+
+
 async def test_a_page_before_an_object_ends_with_the_one_in_front_of_it(client: Client):
     alerts = client().admin.organization.spend_alerts
     made = [
