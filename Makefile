@@ -6,11 +6,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test lint fuzz soak bench peers setup dev lock docs clean
+.PHONY: help run test test-clients lint fuzz soak bench peers setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 run: setup ## set up what is missing and serve on http://127.0.0.1:8000
 	@exec $(BIN)/llm-backend serve $(ARGS)
@@ -19,6 +19,9 @@ setup: $(VENV)/.installed ## make .venv with all that the server needs
 
 test: dev ## run the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
+
+test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
+	$(BIN)/python -m pytest tests/clients --clients $(ARGS)
 
 lint: dev ## format, lint, types and layers
 	$(BIN)/ruff format --check .
@@ -46,7 +49,7 @@ lock: dev ## pin the newest versions that fit, with hashes (needs uv)
 	sh scripts/lock.sh $(ARGS)
 
 clean: ## remove what the commands above made in this folder
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled*
+	rm -rf $(VENV) .venv-clients .venv-clients2 tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled*
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -60,6 +63,17 @@ $(VENV)/.installed: requirements/build.lock requirements/llama.lock requirements
 	@$(PIP) install --require-hashes -r requirements/base.lock
 	@wheel=$$($(BIN)/python scripts/build_llama.py) && $(PIP) install --no-deps --no-index "$$wheel"
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+.venv-%/.installed: requirements/%.lock
+	@echo "Installing clients into .venv-$* ..." >&2
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $<
+	@touch $@
+
+tests/clients/node/node_modules/.installed: tests/clients/node/package-lock.json
+	@echo "Installing JavaScript clients into tests/clients/node ..." >&2
+	@cd tests/clients/node && npm ci --omit=dev --no-audit --no-fund --ignore-scripts --silent
 	@touch $@
 
 dev: $(VENV)/.dev-installed

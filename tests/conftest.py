@@ -22,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="examples of each kind that schemathesis sends to each operation",
     )
     parser.addoption(
+        "--clients",
+        action="store_true",
+        help="a client of docs/clients.md that is not installed is a failure",
+    )
+    parser.addoption(
         "--soak-requests",
         type=int,
         default=300,

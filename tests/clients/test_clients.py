@@ -1,0 +1,129 @@
+"""What docs/clients.md shows is run as it stands there, with the clients themselves.
+
+`make test-clients` installs them, each kind in an environment of its own; without it they are
+skipped here.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
+ADDRESS = "http://127.0.0.1:8000"
+PATIENCE_S = 60
+SAID = "Hello"  # what the built-in model answers a greeting with, whatever comes then
+
+CLIENTS = ROOT / ".venv-clients/bin"
+CLIENTS2 = ROOT / ".venv-clients2/bin"  # with version 2 of the openai package
+NODE = Path(__file__).parent / "node"
+
+
+def shown(client: str, language: str) -> str:
+    """The code under a heading of the page."""
+    section = PAGE.partition(f"\n## {client}\n")[2].partition("\n## ")[0]
+    code = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    assert code is not None, client
+    return code[1]
+
+
+def run(*command: object, more: Mapping[str, str] | None = None) -> str:
+    """What a program prints; it has no proxies, keys or folders of this machine's user."""
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", **(more or {})}
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True, text=True, timeout=PATIENCE_S, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def installed(path: Path, request: pytest.FixtureRequest) -> Path:
+    """The path, which `make test-clients` makes."""
+    if not path.exists():
+        missing = f"{path.relative_to(ROOT)} is missing: run `make test-clients`"
+        if request.config.getoption("--clients"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment whose home is empty."""
+    return {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+
+
+def test_curl(server):
+    command = shown("curl", "sh").replace(ADDRESS, server.address)
+
+    assert '"role":"assistant"' in run("sh", "-c", command)
+
+
+def test_openai_for_python(server, home):
+    code = shown("openai for Python", "python").replace(ADDRESS, server.address)
+
+    assert SAID in run(sys.executable, "-c", code, more=home)
+
+
+@pytest.mark.parametrize("client", ["openai for Node", "Vercel AI SDK"])
+def test_javascript_clients(server, home, request, tmp_path, client):
+    modules = installed(NODE / "node_modules", request)
+    (tmp_path / "node_modules").symlink_to(modules)
+    program = tmp_path / "program.mjs"
+    program.write_text(shown(client, "js").replace(ADDRESS, server.address))
+
+    assert SAID in run(shutil.which("node"), program, more=home)
+
+
+@pytest.mark.parametrize(("client", "folder"), [("LangChain", CLIENTS), ("LlamaIndex", CLIENTS2)])
+def test_python_clients(server, home, request, client, folder):
+    python = installed(folder / "python", request)
+    code = shown(client, "python").replace(ADDRESS, server.address)
+
+    assert SAID in run(python, "-c", code, more=home)
+
+
+def test_an_agent_calls_its_tool_and_tells_what_it_said(server, home, request):
+    python = installed(CLIENTS / "python", request)
+    code = shown("OpenAI Agents SDK", "python").replace(ADDRESS, server.address)
+    program = Path(home["HOME"]) / "program.py"  # its tools are read from their source
+    program.write_text(code)
+
+    assert "21" in run(python, program, more=home)
+
+
+def test_llm(server, home, request):
+    program = installed(CLIENTS / "llm", request)
+    folder = Path(home["HOME"])
+    models = shown("llm", "yaml").replace(ADDRESS, server.address)
+    (folder / "extra-openai-models.yaml").write_text(models)
+    command = shown("llm", "sh").replace("llm ", f"{program} ", 1)
+
+    assert SAID in run("sh", "-c", command, more={**home, "LLM_USER_PATH": str(folder)})
+
+
+def test_shell_gpt(server, home, request):
+    program = installed(CLIENTS2 / "sgpt", request)
+    command = shown("shell-gpt", "sh").replace(ADDRESS, server.address)
+
+    assert SAID in run("sh", "-c", command.replace("sgpt", str(program)), more=home)
+
+
+def test_langchain_calls_tools_and_keeps_to_a_schema(server, home, request):
+    python = installed(CLIENTS / "python", request)
+
+    told = run(python, Path(__file__).parent / "langchain_tools.py", server.base_url, more=home)
+
+    assert told.splitlines() == ["get_weather {'city': 'Paris'}", "bool"]
+
+
+def test_the_page_names_every_client_that_is_driven():
+    for client in ("curl", "openai for Python", "openai for Node", "Vercel AI SDK", "LangChain",
+                   "LlamaIndex", "OpenAI Agents SDK", "llm", "shell-gpt"):  # fmt: skip
+        assert f"\n## {client}\n" in PAGE
