@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend import __version__, served_upstreams
 from llm_backend.access import metered
+from llm_backend.access.limits import LIMIT_HEADERS
 from llm_backend.access.opened import opened_access
 from llm_backend.backends.base import Usage
 from llm_backend.backends.engine_room import EngineRoom, Patience
@@ -240,10 +241,11 @@ async def _answering(
             Database.open(settings.database, metrics.write_seconds.observe)
         )
         await _migrate(database, settings, stack)
-        access = await stack.enter_async_context(opened_access(settings, database))
         configs = served_upstreams.upstream_configs(settings)
-        local_names = {name for model in served for name in model.names}
+        local_names = {name: model.card.id for model in served for name in model.names}
         routes = served_upstreams.routes(settings, local_names, configs)
+        targets_of = served_upstreams.targets_of(local_names, routes)
+        access = await stack.enter_async_context(opened_access(settings, database, targets_of))
         upstream = await _upstreams(settings, configs, document, stack)
         tracing = await _tracing(settings, stack)
         count = functools.partial(_count, metrics, tracing)
@@ -506,7 +508,7 @@ def _guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASG
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after"],
+            expose_headers=["x-request-id", "retry-after", *LIMIT_HEADERS],
         )
     app = AccessLog(CutOff(app), services.metrics, services.recent_errors)
     if tracing is None:

@@ -14,12 +14,15 @@
     |- UnsupportedMediaType         415  invalid_request_error   unsupported_media_type
     |- RangeNotSatisfiable          416  invalid_request_error   range_not_satisfiable
     |- RateLimited                  429  rate_limit_error        rate_limit_exceeded
+    |  |- RequestsLimited           429  requests                rate_limit_exceeded
+    |  `- TokensLimited             429  tokens                  rate_limit_exceeded
     |- QuotaExceeded                429  insufficient_quota      insufficient_quota
     |- ClientGone                   499  server_error            client_gone (nobody reads it)
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
     |- Overloaded                   503  server_error            overloaded
     |  `- EngineUnavailable         503  server_error            engine_unavailable
+    |- DeadlineExceeded             504  server_error            deadline_exceeded
     `- UpstreamError                502  server_error            upstream_failed
        |- UpstreamFailed            502  server_error            upstream_failed
        `- UpstreamTimeout           504  server_error            upstream_timeout
@@ -27,6 +30,7 @@
 A message is for the person who must act: what happened, the value, what to do.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, TypedDict
 
 __all__ = [
@@ -34,6 +38,7 @@ __all__ = [
     "ClientGone",
     "Conflict",
     "ContextLengthExceeded",
+    "DeadlineExceeded",
     "EngineUnavailable",
     "ErrorBody",
     "Forbidden",
@@ -46,6 +51,8 @@ __all__ = [
     "QuotaExceeded",
     "RangeNotSatisfiable",
     "RateLimited",
+    "RequestsLimited",
+    "TokensLimited",
     "TooLarge",
     "Unauthorized",
     "Unsupported",
@@ -205,6 +212,35 @@ class RateLimited(ApiError):
     default_code = "rate_limit_exceeded"
 
 
+class _LimitReached(RateLimited):
+    """One of a caller's limits; `more_headers` tell all of them."""
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None, more_headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self._more_headers = more_headers
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come back, to the millisecond too, and how the limits stand."""
+        wait = self.retry_after_s
+        exactly = {} if wait is None else {"retry-after-ms": str(max(1, round(wait * 1000)))}
+        return {**super().headers, **exactly, **self._more_headers}
+
+
+class RequestsLimited(_LimitReached):
+    """Too many requests in a window of time, or at once."""
+
+    type = "requests"
+
+
+class TokensLimited(_LimitReached):
+    """Too many tokens in a window of time."""
+
+    type = "tokens"
+
+
 class QuotaExceeded(ApiError):
     """What may be spent is spent; asking again does not help before the limit is another."""
 
@@ -245,6 +281,13 @@ class EngineUnavailable(Overloaded):
     """The engine process is starting again."""
 
     default_code = "engine_unavailable"
+
+
+class DeadlineExceeded(ApiError):
+    """The answer took longer than this server lets one take."""
+
+    status = 504
+    default_code = "deadline_exceeded"
 
 
 class UpstreamError(ApiError):

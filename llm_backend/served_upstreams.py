@@ -3,7 +3,7 @@
 Every function raises `SettingsError`, one sentence, for what cannot be served.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from llm_backend.backend_settings import BackendSettings
 from llm_backend.backends.registry import UpstreamModel
@@ -12,7 +12,7 @@ from llm_backend.backends.upstreams.config import Kind, UpstreamConfig, Wire
 from llm_backend.contract import Operation
 from llm_backend.settings import Settings, SettingsError
 
-__all__ = ["operations", "routes", "upstream_configs"]
+__all__ = ["operations", "routes", "targets_of", "upstream_configs"]
 
 SHORT_FORM = "openai"
 
@@ -97,6 +97,16 @@ def routes(
             raise SettingsError(f"The route `{name}` leads nowhere; name a model.")
         found[name] = [_step(name, step, local, names, choices) for step in steps]
     return found
+
+
+def targets_of(
+    local: Mapping[str, str], routes: Mapping[str, Sequence[UpstreamModel | str]]
+) -> Callable[[str], Sequence[str]]:
+    """Which models a name leads to: one that is a local model's, by `local`, or a route's steps."""
+    targets: dict[str, Sequence[str]] = {name: (model,) for name, model in local.items()}
+    for name, steps in routes.items():
+        targets[name] = [local[step] if isinstance(step, str) else step.model for step in steps]
+    return lambda name: targets.get(name, ())
 
 
 def _step(

@@ -119,6 +119,36 @@ class Settings(BaseSettings):
     tokens_per_minute: int | None = Field(
         None, ge=1, description="Tokens a minute of a project with one model, likewise."
     )
+    key_requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests a minute of one key to all models; no limit where unset."
+    )
+    key_tokens_per_minute: int | None = Field(
+        None, ge=1, description="Tokens a minute of one key with all models, likewise."
+    )
+    key_concurrent_requests: int | None = Field(
+        None, ge=1, description="Requests of one key that a process answers at once, likewise."
+    )
+    project_concurrent_requests: int | None = Field(
+        None, ge=1, description="Requests of one project that a process answers at once, likewise."
+    )
+    concurrent_requests: int | None = Field(
+        None,
+        ge=1,
+        description="Requests to models that a process answers at once; further ones wait, and "
+        "keys take turns. No limit but the models' own queues where unset.",
+    )
+    waiting_requests: int = Field(
+        1000, ge=0, description="Requests that wait for one of `concurrent_requests` at most."
+    )
+    waiting_deadline_s: float = Field(
+        60, gt=0, description="Seconds that such a request waits at most."
+    )
+    run_deadline_s: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds that a request to a model runs at most, without its waiting; no limit "
+        "where unset.",
+    )
     prices: dict[str, Price] = Field(
         {},
         description="What models cost, by name, in US dollars for a million tokens: "

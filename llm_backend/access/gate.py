@@ -1,89 +1,197 @@
-"""What every request that asks a model passes: it is counted, with what it uses."""
+"""What every request that asks a model passes, in this order: may the project use it, is there
+money left, do the limits allow it, is there room. Then it runs, and is counted with what it uses.
+"""
 
-from starlette.types import Message, Send
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.types import Send
 
 from llm_backend.access.caller import Caller
+from llm_backend.access.hosted_tool_types import check_tools
 from llm_backend.access.ledger import Ledger
+from llm_backend.access.limits import Limits, Taken
+from llm_backend.access.line import Line
 from llm_backend.access.meter import METER, Meter
 from llm_backend.access.metered_operations import METERED, Metered, model_of
+from llm_backend.access.plans import Plan, Plans, Slots
 from llm_backend.access.spending import Spending
-from llm_backend.access.told_usage import Tail
+from llm_backend.access.watched import Watched
 from llm_backend.contract.connexion_app import Answer
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
+from llm_backend.errors import DeadlineExceeded, RequestsLimited
 
 __all__ = ["Gate"]
 
+CHARACTERS_A_TOKEN = 4  # of a body: what a request may take, before it is known what it took
+BUSY_S = 1.0  # after which somebody who had too many requests at once may come back
+_ANSWER_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+
 
 class Gate:
-    """Lets requests through; all that ask no model as they come."""
+    """Lets requests through that ask a model; all others as they come."""
 
-    def __init__(self, ledger: Ledger, spending: Spending) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        spending: Spending,
+        plans: Plans,
+        limits: Limits,
+        line: Line | None = None,
+        run_deadline_s: float | None = None,
+    ) -> None:
         self._ledger = ledger
         self._spending = spending
+        self._plans = plans
+        self._limits = limits
+        self._line = line
+        self._run_deadline_s = run_deadline_s
 
     async def __call__(self, request: Request, answer: Answer, send: Send) -> None:
-        """Sends the answer, and counts it when it has ended."""
+        """Sends the answer, and counts it when it has ended. Raises `Forbidden`, `QuotaExceeded`,
+        `RateLimited`, `Overloaded` or `DeadlineExceeded` where there is none.
+        """
         metered = METERED.get(request.operation.operation_id)
         if metered is None:
             await answer(send)
             return
         caller: Caller = request.caller
-        if caller.project is not None:
-            self._spending.check(caller.project)
-        meter = self._meter(request, metered)
-        watched = _Watched(send)
+        body = request.body if isinstance(request.body, dict) else {}
+        model = model_of(request)
+        plan = self._checked(caller, model, body)
+        is_batch = bool(request.http.scope["state"].get("is_batch"))
+        # A batch has its own pace: its lines are no callers who come too often.
+        allowances = () if is_batch else plan.allowances
+        tokens = _estimate(request, body) if allowances else 0
+        taken = await self._limits.take(allowances, tokens) if allowances else None
+        meter = _meter(self._ledger, request, model, metered, is_batch=is_batch)
+        headers = self._limits.headers(allowances) if allowances else {}
+        watched = Watched(send, headers)
+        try:
+            await self._run(request, answer, watched, meter, () if is_batch else plan.slots)
+        finally:
+            _count(watched, meter, metered.units(body))
+            _correct(taken, watched, meter)
+
+    def _checked(self, caller: Caller, model: str, body: dict[str, Any]) -> Plan:
+        project = caller.project
+        assert project is not None, "who calls a model has a project"
+        plan = self._plans.plan(caller, model)
+        if not plan.is_allowed:
+            self._plans.check_model(caller, model)
+        if project.forbidden_tools:
+            check_tools(body, project.forbidden_tools)
+        self._spending.check(project)
+        if project.keeps_nothing:
+            body["store"] = False
+        return plan
+
+    async def _run(
+        self,
+        request: Request,
+        answer: Answer,
+        watched: Watched,
+        meter: Meter,
+        slots: Sequence[Slots],
+    ) -> None:
+        for one in slots:
+            _check_slots(one)
+        for one in slots:
+            one.running += 1
         before = METER.set(meter)
         try:
-            await answer(watched)
+            if self._line is None:
+                await self._answered(answer, watched)
+            else:
+                await self._in_turn(self._line, request, answer, watched)
         finally:
+            for one in slots:
+                one.running -= 1
             METER.reset(before)
-            watched.count(meter, request, metered)
 
-    def _meter(self, request: Request, metered: Metered) -> Meter:
-        caller: Caller = request.caller
-        body = request.body if isinstance(request.body, dict) else {}
-        tier = body.get("service_tier")
-        return Meter(
-            self._ledger,
-            caller,
-            kind=metered.kind,
-            model=model_of(request),
-            service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",
-            is_batch=bool(request.http.scope["state"].get("is_batch")),
-            detail=metered.detail(request),
-        )
+    async def _in_turn(
+        self, line: Line, request: Request, answer: Answer, watched: Watched
+    ) -> None:
+        if not line.entered():
+            entering = line.enter(request.caller.key_id or "")
+            # Of a body that has not been read nobody can tell whether its client is there.
+            await (unless_gone(request, entering) if request.raw_body else entering)
+        try:
+            await self._answered(answer, watched)
+        finally:
+            line.leave()
 
-
-class _Watched:
-    """Passes an answer on, and remembers its status and its end."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._status = 0
-        self._tail: Tail | None = None
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._tail = Tail(_coding(message))
-        elif self._tail is not None and (body := message.get("body")):
-            self._tail.feed(body)
-        await self._send(message)
-
-    def count(self, meter: Meter, request: Request, metered: Metered) -> None:
-        """Counts an answer that was good, with the tokens that an upstream tells at its end; a
-        local model has counted its own."""
-        if not 200 <= self._status < 300:
+    async def _answered(self, answer: Answer, watched: Watched) -> None:
+        if self._run_deadline_s is None:
+            await answer(watched)
             return
-        if meter.tokens is None and self._tail and (told := self._tail.usage()):
-            meter.used(
-                input_tokens=told.input_tokens,
-                cached_tokens=told.cached_tokens,
-                output_tokens=told.output_tokens,
+        try:
+            async with asyncio.timeout(self._run_deadline_s):
+                await answer(watched)
+        except TimeoutError:
+            error = DeadlineExceeded(
+                f"The answer was not ready within this server's deadline of "
+                f"{self._run_deadline_s:g} s."
             )
-        body = request.body if isinstance(request.body, dict) else {}
-        meter.answered(metered.units(body))
+            if not watched.has_begun:
+                raise error from None
+            await watched.end_with(error)
 
 
-def _coding(start: Message) -> bytes | None:
-    return next((value for name, value in start["headers"] if name == b"content-encoding"), None)
+def _meter(
+    ledger: Ledger, request: Request, model: str, metered: Metered, *, is_batch: bool
+) -> Meter:
+    body = request.body if isinstance(request.body, dict) else {}
+    tier = body.get("service_tier")
+    return Meter(
+        ledger,
+        request.caller,
+        kind=metered.kind,
+        model=model,
+        service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",
+        is_batch=is_batch,
+        detail=metered.detail(request),
+    )
+
+
+def _count(watched: Watched, meter: Meter, units: int) -> None:
+    """Counts an answer that was good, with the tokens that an upstream tells at its end; a local
+    model has counted its own."""
+    if not watched.is_good:
+        return
+    if meter.tokens is None and (told := watched.usage()):
+        meter.used(
+            input_tokens=told.input_tokens,
+            cached_tokens=told.cached_tokens,
+            output_tokens=told.output_tokens,
+        )
+    meter.answered(units)
+
+
+def _correct(taken: Taken | None, watched: Watched, meter: Meter) -> None:
+    """Gives back what was taken and not used. What nobody tells is as it was reckoned."""
+    if taken is None:
+        return
+    if not watched.is_good:
+        taken.correct(meter.tokens or 0)
+    elif meter.tokens is not None:
+        taken.correct(meter.tokens)
+
+
+def _estimate(request: Request, body: Mapping[str, Any]) -> int:
+    """The tokens that a request may take: those of its body, and those that it allows an answer."""
+    wanted = [body[name] for name in _ANSWER_TOKENS if isinstance(body.get(name), int)]
+    return max(1, len(request.raw_body) // CHARACTERS_A_TOKEN) + (wanted[0] if wanted else 0)
+
+
+def _check_slots(slots: Slots) -> None:
+    if slots.running >= slots.most:
+        raise RequestsLimited(
+            f"{slots.scope} has {slots.running} requests running; it may have {slots.most} at "
+            "once. Wait for one to end.",
+            retry_after_s=BUSY_S,
+            more_headers={},
+        )

@@ -9,11 +9,14 @@ from llm_backend.access.caller import Caller
 from llm_backend.access.gate import Gate
 from llm_backend.access.keyring import Keyring
 from llm_backend.access.ledger import Ledger
+from llm_backend.access.limits import Limits
+from llm_backend.access.line import Line
+from llm_backend.access.plans import Plans, TargetsOf, UsualLimits
 from llm_backend.access.spending import Spending
 from llm_backend.contract.operations import Operation
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
-from llm_backend.store.administration import Administration, StoredUsage
+from llm_backend.store.administration import Administration, Grants, StoredUsage
 
 __all__ = ["Access", "opened_access"]
 
@@ -27,6 +30,7 @@ class Access:
     usage: StoredUsage
     ledger: Ledger
     spending: Spending
+    plans: Plans
     gate: Gate
 
     async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
@@ -35,7 +39,9 @@ class Access:
 
 
 @asynccontextmanager
-async def opened_access(settings: Settings, database: Database) -> AsyncIterator[Access]:
+async def opened_access(
+    settings: Settings, database: Database, targets_of: TargetsOf
+) -> AsyncIterator[Access]:
     """Follows the database while it is open; at the end, what was used is written.
 
     Raises `SettingsError` where everybody could come in and nobody has said that this is meant.
@@ -50,13 +56,25 @@ async def opened_access(settings: Settings, database: Database) -> AsyncIterator
         spending = Spending(usage, keyring, settings.prices)
         looking = asyncio.create_task(spending.refresh_forever())
         stack.callback(looking.cancel)
+        # Whoever is alone shares nothing.
+        is_shared = settings.has_database_server or settings.processes > 1
+        limits = Limits(Grants(database) if is_shared else None)
+        plans = Plans(keyring, limits, _usual(settings), targets_of)
         yield Access(
             administration=administration,
             keyring=keyring,
             usage=usage,
             ledger=ledger,
             spending=spending,
-            gate=Gate(ledger, spending),
+            plans=plans,
+            gate=Gate(
+                ledger=ledger,
+                spending=spending,
+                plans=plans,
+                limits=limits,
+                line=_line(settings),
+                run_deadline_s=settings.run_deadline_s,
+            ),
         )
 
 
@@ -79,3 +97,24 @@ async def _keyring(
     refreshing = asyncio.create_task(keyring.refresh_forever(settings.keys_refresh_s))
     stack.callback(refreshing.cancel)
     return keyring
+
+
+def _usual(settings: Settings) -> UsualLimits:
+    return UsualLimits(
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        key_requests_per_minute=settings.key_requests_per_minute,
+        key_tokens_per_minute=settings.key_tokens_per_minute,
+        key_concurrent_requests=settings.key_concurrent_requests,
+        project_concurrent_requests=settings.project_concurrent_requests,
+    )
+
+
+def _line(settings: Settings) -> Line | None:
+    if settings.concurrent_requests is None:
+        return None
+    return Line(
+        settings.concurrent_requests,
+        depth=settings.waiting_requests,
+        deadline_s=settings.waiting_deadline_s,
+    )

@@ -1,6 +1,6 @@
 """What is administered, read once into what a request is held against (pure)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,12 @@ class ModelPermissions:
     is_allow_list: bool
     models: frozenset[str]
 
-    def allow(self, names: Iterable[str]) -> bool:
-        """Whether a model that goes by any of these names may be used."""
-        is_listed = any(name in self.models for name in names)
-        return is_listed == self.is_allow_list
+    def allow(self, name: str, targets: Sequence[str] = ()) -> bool:
+        """Whether a name may be asked that leads to these models: it or all of them are allowed,
+        and none of it all is forbidden."""
+        if self.is_allow_list:
+            return name in self.models or (bool(targets) and self.models.issuperset(targets))
+        return self.models.isdisjoint((name, *targets))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

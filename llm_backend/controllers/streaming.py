@@ -1,17 +1,16 @@
 """Answers that come piece by piece, and what happens when their reader leaves."""
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, MutableMapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.contract.request import Request
-from llm_backend.errors import ApiError, ClientGone, Internal, error_body
+from llm_backend.contract.leaving import unless_gone
+from llm_backend.errors import ApiError, Internal, error_body
 from llm_backend.sse import DONE, encode
 
 __all__ = ["event_stream", "unless_gone"]
@@ -95,28 +94,3 @@ class _EventStream(StreamingResponse):
 
 def _encoded(chunk: Chunk) -> bytes:
     return chunk if isinstance(chunk, bytes) else encode(orjson.dumps(chunk))
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives, unless the client leaves first: then `work` is cancelled, `ClientGone`.
-
-    The request's body must have been read: nothing but the client's leaving is still to come.
-    """
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return await working
-    finally:
-        for task in (working, leaving):
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-
-
-async def _left(request: Request) -> None:
-    while (await request.http.receive())["type"] != "http.disconnect":
-        pass

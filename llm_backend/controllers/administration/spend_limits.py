@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from llm_backend.access import kinds
 from llm_backend.contract.request import Request
-from llm_backend.controllers.administration.changes import project_of
+from llm_backend.controllers.administration.changes import project_of, reading
 from llm_backend.controllers.administration.own_settings import (
     put_setting,
     remove_setting,
@@ -74,6 +74,8 @@ async def _update(services: Services, request: Request, project_id: str | None) 
     put = await put_setting(
         services, request, kinds.SPEND_LIMIT, given, type=CHANGED, project_id=project_id
     )
+    with reading("spend limit"):
+        await services.access.spending.refresh()  # what was spent may be over it already
     return _answer(services, put, project_id)
 
 

@@ -2,6 +2,7 @@
 every change to them."""
 
 from llm_backend.store.administration.administration import Administration, Change
+from llm_backend.store.administration.grants import Grants
 from llm_backend.store.administration.usage import StoredUsage
 from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
 from llm_backend.store.administration.values import (
@@ -17,6 +18,7 @@ __all__ = [
     "AuditEntry",
     "AuditFilter",
     "Change",
+    "Grants",
     "Known",
     "Record",
     "StoredKey",

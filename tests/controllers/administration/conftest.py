@@ -1,5 +1,6 @@
 """The application without models in this process, and official clients that speak to it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -7,13 +8,23 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+import pytest_asyncio
+from sqlalchemy import Connection, delete, update
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from llm_backend.access import DEFAULT_PROJECT
 from llm_backend.app import App
 from llm_backend.settings import Settings
+from llm_backend.store import Database
+from llm_backend.store.administration.tables import (
+    administered,
+    api_keys,
+    audit_logs,
+    counters,
+)
 from tests.upstream import serving
 
 ROOT_KEY = "sk-root"
@@ -53,11 +64,33 @@ async def served(folder: Path, **more: object) -> AsyncIterator[Client]:
         yield client
 
 
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    """Clients of a server without models."""
-    async with served(tmp_path) as client:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a module's server: to open one takes a while."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_client(folder: Path) -> AsyncIterator[Client]:
+    async with served(folder, keys_refresh_s=0.01) as client:
         yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(module_client: Client, folder: Path) -> Client:
+    """Clients of a server without models, which knows nothing but its default project."""
+    async with Database.open(f"sqlite:///{folder / 'llm-backend.sqlite3'}") as database:
+        await database.write(_forget)
+    await asyncio.sleep(0.05)  # longer than the server takes to notice
+    return module_client
+
+
+def _forget(connection: Connection) -> None:
+    connection.execute(delete(administered).where(administered.c.id != DEFAULT_PROJECT))
+    connection.execute(delete(audit_logs).where(audit_logs.c.resource_id != DEFAULT_PROJECT))
+    connection.execute(delete(audit_logs).where(audit_logs.c.type != "project.created"))
+    connection.execute(delete(api_keys))
+    connection.execute(update(counters).values(value=counters.c.value + 1))
 
 
 COMPLETION = {
@@ -88,12 +121,15 @@ EMBEDDING = {
 }
 
 
+MODEL = {"id": "gpt-x", "object": "model", "created": 1, "owned_by": "upstream"}
+
+
 async def answering(request: Request) -> JSONResponse:
     """An upstream that has an answer to everything."""
     if request.url.path.endswith("/embeddings"):
         return JSONResponse(EMBEDDING)
     if request.url.path.endswith("/models"):
-        return JSONResponse({"object": "list", "data": []})
+        return JSONResponse({"object": "list", "data": [MODEL]})
     return JSONResponse(COMPLETION)
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from tests.controllers.administration.conftest import Client
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def test_a_key_of_a_new_service_account_is_shown_once_and_opens_its_project(client: Client):
     projects = client().admin.organization.projects

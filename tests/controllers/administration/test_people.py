@@ -10,6 +10,8 @@ from llm_backend.store import Database
 from llm_backend.store.administration import Administration
 from tests.controllers.administration.conftest import Client
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def key_for(folder: Path, email: str) -> str:
     """A key as the shell makes it, beside the server."""
@@ -18,7 +20,7 @@ async def key_for(folder: Path, email: str) -> str:
     return key.value
 
 
-async def test_an_invite_is_accepted_by_the_first_key_for_its_address(client: Client, tmp_path):
+async def test_an_invite_is_accepted_by_the_first_key_for_its_address(client: Client, folder: Path):
     organization = client().admin.organization
     project = await organization.projects.create(name="Search")
     invite = await organization.invites.create(
@@ -26,7 +28,7 @@ async def test_an_invite_is_accepted_by_the_first_key_for_its_address(client: Cl
         role="owner",
         projects=[{"id": project.id, "role": "owner"}],
     )
-    await key_for(tmp_path, "ada@example.org")
+    await key_for(folder, "ada@example.org")
     (user,) = (await organization.users.list(emails=["ada@example.org"])).data
 
     assert invite.status == "pending"
@@ -38,10 +40,10 @@ async def test_an_invite_is_accepted_by_the_first_key_for_its_address(client: Cl
         await organization.invites.delete(invite.id)
 
 
-async def test_a_user_who_goes_takes_keys_and_memberships_along(client: Client, tmp_path):
+async def test_a_user_who_goes_takes_keys_and_memberships_along(client: Client, folder: Path):
     organization = client().admin.organization
     project = await organization.projects.create(name="Search")
-    await key_for(tmp_path, "ada@example.org")
+    await key_for(folder, "ada@example.org")
     (user,) = (await organization.users.list()).data
     await organization.projects.users.create(project.id, user_id=user.id, role="member")
     deleted = await organization.users.delete(user.id)
@@ -51,9 +53,9 @@ async def test_a_user_who_goes_takes_keys_and_memberships_along(client: Client, 
     assert (await organization.projects.api_keys.list("proj_default")).data == []
 
 
-async def test_a_users_roles_are_changed(client: Client, tmp_path):
+async def test_a_users_roles_are_changed(client: Client, folder: Path):
     organization = client().admin.organization
-    await key_for(tmp_path, "ada@example.org")
+    await key_for(folder, "ada@example.org")
     (user,) = (await organization.users.list()).data
     changed = await organization.users.update(user.id, role="owner")
     member = await organization.projects.users.update(
@@ -68,9 +70,9 @@ async def test_a_users_roles_are_changed(client: Client, tmp_path):
     assert refused.value.param == "role"
 
 
-async def test_who_leaves_a_project_loses_its_keys(client: Client, tmp_path):
+async def test_who_leaves_a_project_loses_its_keys(client: Client, folder: Path):
     organization = client().admin.organization
-    value = await key_for(tmp_path, "ada@example.org")
+    value = await key_for(folder, "ada@example.org")
     (user,) = (await organization.users.list()).data
     await organization.projects.users.delete(user.id, project_id="proj_default")
 
@@ -79,9 +81,9 @@ async def test_who_leaves_a_project_loses_its_keys(client: Client, tmp_path):
     assert (await organization.users.retrieve(user.id)).email == "ada@example.org"
 
 
-async def test_a_user_joins_a_project_once(client: Client, tmp_path):
+async def test_a_user_joins_a_project_once(client: Client, folder: Path):
     organization = client().admin.organization
-    await key_for(tmp_path, "ada@example.org")
+    await key_for(folder, "ada@example.org")
     users = organization.projects.users
 
     with pytest.raises(openai.ConflictError):

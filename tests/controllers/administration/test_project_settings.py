@@ -5,6 +5,8 @@ import pytest
 
 from tests.controllers.administration.conftest import ROOT_KEY, Client
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def test_model_permissions_are_set_and_taken_back(client: Client):
     permissions = client().admin.organization.projects.model_permissions

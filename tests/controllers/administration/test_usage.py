@@ -8,6 +8,8 @@ import pytest
 
 from tests.controllers.administration.conftest import Client, relaying_client
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PRICES = {"gpt-x": {"input": 2, "cached_input": 1, "output": 10}}
 
 

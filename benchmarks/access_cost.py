@@ -1,0 +1,118 @@
+"""What keys, limits and usage add to a request, in microseconds: everything is in memory.
+
+python -m benchmarks.access_cost
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+from llm_backend.access import Keyring, Ledger, Spending
+from llm_backend.access.gate import Gate
+from llm_backend.access.limits import Limits
+from llm_backend.access.line import Line
+from llm_backend.access.plans import Plans, UsualLimits
+from llm_backend.access.shell import create_key
+from llm_backend.store import Database, migrate
+from llm_backend.store.administration import Administration, Grants, StoredUsage
+
+KEYS = 1000
+ROUNDS = 5
+PLENTY = 1_000_000_000
+LIMITED = UsualLimits(
+    requests_per_minute=PLENTY,
+    tokens_per_minute=PLENTY,
+    key_requests_per_minute=PLENTY,
+    key_tokens_per_minute=PLENTY,
+    key_concurrent_requests=PLENTY,
+    project_concurrent_requests=PLENTY,
+)
+BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
+
+
+async def answer(send: Any) -> None:
+    """The least that an answer can be: two messages."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+async def sink(_message: Any) -> None:
+    """Where it goes."""
+
+
+async def measured(requests: int, one: Callable[[], Awaitable[None]]) -> float:
+    """Microseconds of processor time for one, the median of several rounds."""
+    costs = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        for _ in range(requests):
+            await one()
+        costs.append((time.process_time() - began) / requests * 1e6)
+    return median(costs)
+
+
+async def run(requests: int, folder: Path) -> None:
+    async with Database.open(f"sqlite:///{folder / 'state.db'}") as database:
+        await migrate(database)
+        administration, stored = Administration(database), StoredUsage(database)
+        for number in range(KEYS - 1):
+            await create_key(administration, f"key {number}")
+        key = await create_key(administration, "the one")
+        keyring = Keyring(administration)
+        await keyring.open()
+        headers = {"authorization": f"Bearer {key.value}"}
+
+        async def check() -> None:
+            keyring.caller(headers)
+
+        print(f"key check, {KEYS} keys        {await measured(requests, check):6.2f} us")
+        request = SimpleNamespace(
+            operation=SimpleNamespace(operation_id="createChatCompletion"),
+            http=SimpleNamespace(scope={"state": {}}),
+            caller=keyring.caller(headers),
+            path={},
+            body={"model": "m"},
+            raw_body=BODY,
+        )
+
+        async def bare() -> None:
+            await answer(sink)
+
+        floor = await measured(requests, bare)
+        for name, usual, line, grants in (
+            ("counted", UsualLimits(), None, None),
+            ("counted and limited", LIMITED, None, None),
+            ("and in turn", LIMITED, Line(PLENTY, depth=1, deadline_s=1), None),
+            ("and shared by a database", LIMITED, None, Grants(database)),
+        ):
+            limits = Limits(grants)
+            gate = Gate(
+                ledger=Ledger(stored),
+                spending=Spending(stored, keyring, {}),
+                plans=Plans(keyring, limits, usual, lambda _name: ()),
+                limits=limits,
+                line=line,
+            )
+
+            async def through(gate: Gate = gate) -> None:
+                await gate(request, answer, sink)  # type: ignore[arg-type] # as much as it reads
+
+            print(f"{name:28}{await measured(requests, through) - floor:6.2f} us")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=20_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(given.requests, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Which of a request's tools are run by a server, and under which permission (pure)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_backend.errors import Forbidden
+
+__all__ = ["check_tools"]
+
+# The beginning of a tool's type -> the permission that it needs.
+_PERMISSIONS = {
+    "file_search": "file_search",
+    "web_search": "web_search",  # also web_search_preview, and those of a date
+    "image_generation": "image_generation",
+    "mcp": "mcp",
+    "code_interpreter": "code_interpreter",
+}
+
+
+def check_tools(body: Mapping[str, Any], forbidden: frozenset[str]) -> None:
+    """Raises `Forbidden` for a tool that the caller's project may not use."""
+    for place, tool in enumerate(body.get("tools") or ()):
+        type = tool.get("type") if isinstance(tool, dict) else None
+        permission = _permission(type) if isinstance(type, str) else None
+        if permission in forbidden:
+            raise Forbidden(
+                f"The project may not use the hosted tool `{permission}`.",
+                param=f"tools[{place}]",
+            )
+
+
+def _permission(type: str) -> str | None:
+    for beginning, permission in _PERMISSIONS.items():
+        if type.startswith(beginning):
+            return permission
+    return None

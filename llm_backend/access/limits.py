@@ -1,0 +1,191 @@
+"""Requests and tokens a minute, of keys and of projects with models.
+
+A server that shares its limits with others takes them in blocks from the database and counts a
+block down in memory: the database is asked once in many requests. While it cannot be used, each
+server counts the whole limit by itself.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llm_backend.access.allowance import Allowance
+from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
+from llm_backend.store import StoreError
+from llm_backend.store.administration import Grants
+
+__all__ = ["LIMIT_HEADERS", "Limit", "Limits", "Taken", "limit_headers"]
+
+log = logging.getLogger(__name__)
+
+BLOCKS = 20  # that a limit is taken in: what a server holds unused of it is less than this part
+ALLOWANCES_MOST = 100_000  # kept in memory; those of windows that are over go first
+
+LIMIT_HEADERS = tuple(
+    f"x-ratelimit-{name}-{what}"
+    for what in ("requests", "tokens")
+    for name in ("limit", "remaining", "reset")
+)
+"""What a client is told of its limits, in OpenAI's words."""
+
+UNITS = {"requests": "RPM", "tokens": "TPM"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """So many requests or tokens in a window of time, for everything under one scope."""
+
+    scope: str
+    what: str  # requests or tokens
+    most: int
+    window_s: int = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """What one request has taken of the limits that hold for it."""
+
+    allowances: Sequence[Allowance]
+    windows: Sequence[int]
+    tokens: int
+
+    def correct(self, tokens: int) -> None:
+        """So many tokens were used in truth."""
+        for allowance, window_at in zip(self.allowances, self.windows, strict=True):
+            if allowance.what == "tokens":
+                allowance.correct(window_at, tokens - self.tokens)
+
+
+class Limits:
+    """Holds requests to limits. `grants` are what several servers share, None for one alone."""
+
+    def __init__(
+        self, grants: Grants | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._grants = grants
+        self._clock = clock
+        self._allowances: dict[tuple[str, str, int], Allowance] = {}
+        self._asking: dict[Allowance, asyncio.Lock] = {}
+        self._is_shared = grants is not None
+
+    def allowances(self, limits: Sequence[Limit]) -> Sequence[Allowance]:
+        """What the limits are counted by; the same for whoever is under the same scope."""
+        return [self._allowance(limit) for limit in limits]
+
+    async def take(self, allowances: Sequence[Allowance], tokens: int) -> Taken:
+        """Takes a request and so many tokens from all of them, or raises `RateLimited` and takes
+        nothing.
+        """
+        now = self._clock()
+        for allowance in allowances:
+            allowance.roll(now)
+            amount = tokens if allowance.what == "tokens" else 1
+            if allowance.missing(amount):
+                await self._ask(allowance, amount)
+        for allowance in allowances:  # again, and without a pause: others have taken meanwhile
+            amount = tokens if allowance.what == "tokens" else 1
+            if allowance.missing(amount):
+                raise self._refusal(allowance, amount, allowances)
+        for allowance in allowances:
+            allowance.used += tokens if allowance.what == "tokens" else 1
+        windows = [allowance.window_at for allowance in allowances]
+        return Taken(allowances=allowances, windows=windows, tokens=tokens)
+
+    def headers(self, allowances: Sequence[Allowance]) -> dict[str, str]:
+        """What a client is told of its limits: the tightest of each kind."""
+        return limit_headers(allowances, self._clock())
+
+    async def _ask(self, allowance: Allowance, amount: int) -> None:
+        """Has more granted, as far as there is more; one asks at a time."""
+        if allowance.is_spent or self._grants is None or amount > allowance.most:
+            return
+        lock = self._asking.setdefault(allowance, asyncio.Lock())
+        async with lock:
+            missing = allowance.missing(amount)
+            if not missing or allowance.is_spent:
+                return
+            wanted = max(missing, -(-allowance.most // BLOCKS))
+            window_at = allowance.window_at
+            try:
+                granted = await self._grants.take(
+                    f"{allowance.scope} {allowance.what}",
+                    window_at,
+                    wanted=wanted,
+                    most=allowance.most,
+                )
+            except StoreError as error:
+                log.warning("limits_not_shared", extra={"reason": str(error)})
+                granted, wanted = allowance.most - allowance.granted, allowance.most + 1
+            if window_at == allowance.window_at:
+                allowance.granted += granted
+                allowance.is_spent = granted < wanted
+        if not lock.locked():
+            self._asking.pop(allowance, None)
+
+    def _allowance(self, limit: Limit) -> Allowance:
+        key = (limit.scope, limit.what, limit.window_s)
+        found = self._allowances.get(key)
+        if found is None:
+            if len(self._allowances) >= ALLOWANCES_MOST:
+                self._forget_past()
+            found = self._allowances[key] = Allowance(
+                limit.scope, limit.what, limit.most, limit.window_s, is_shared=self._is_shared
+            )
+        elif found.most != limit.most:
+            found.most, found.window_at = limit.most, 0  # it begins anew under another limit
+        return found
+
+    def _forget_past(self) -> None:
+        now = self._clock()
+        self._allowances = {
+            key: one for key, one in self._allowances.items() if one.reset_s(now) > 0
+        }
+
+    def _refusal(
+        self, allowance: Allowance, amount: int, all_of_them: Sequence[Allowance]
+    ) -> RateLimited:
+        now = self._clock()
+        wait_s = allowance.reset_s(now)
+        kind = RequestsLimited if allowance.what == "requests" else TokensLimited
+        per = UNITS[allowance.what] if allowance.window_s == 60 else "RPD"
+        if amount > allowance.most:
+            message = (
+                f"The request is too large for {allowance.scope} on {allowance.what} ({per}): "
+                f"Limit {allowance.most}, Requested {amount}. Send less at once."
+            )
+        else:
+            message = (
+                f"Rate limit reached for {allowance.scope} on {allowance.what} ({per}): "
+                f"Limit {allowance.most}, Used {allowance.used}, Requested {amount}. "
+                f"Please try again in {_shown(wait_s)}."
+            )
+        more = limit_headers(all_of_them, now)
+        is_ever = amount <= allowance.most
+        return kind(message, retry_after_s=wait_s if is_ever else None, more_headers=more)
+
+
+def limit_headers(allowances: Sequence[Allowance], now: float) -> dict[str, str]:
+    """OpenAI's headers: limit, remaining and reset, of the tightest limits of each kind."""
+    headers: dict[str, str] = {}
+    for what in ("requests", "tokens"):
+        those = [one for one in allowances if one.what == what]
+        if not those:
+            continue
+        tightest = min(those, key=lambda one: one.left)
+        headers[f"x-ratelimit-limit-{what}"] = str(tightest.most)
+        headers[f"x-ratelimit-remaining-{what}"] = str(tightest.left)
+        headers[f"x-ratelimit-reset-{what}"] = _shown(tightest.reset_s(now))
+    return headers
+
+
+def _shown(seconds: float) -> str:
+    """A time as OpenAI writes it: 850ms, 12.5s, 6m0s, 23h59m0s."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours}h{minutes}m{int(rest)}s"
+    return f"{minutes}m{int(rest)}s" if minutes else f"{rest:.3g}s"

@@ -1,0 +1,133 @@
+"""What holds for a caller's requests to a model, put together once and looked up by each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llm_backend.access.allowance import Allowance
+from llm_backend.access.caller import Caller
+from llm_backend.access.keyring import Keyring
+from llm_backend.access.limits import Limit, Limits
+from llm_backend.access.policy import Policy, Project
+from llm_backend.errors import Forbidden
+
+__all__ = ["Plan", "Plans", "Slots", "TargetsOf", "UsualLimits"]
+
+PLANS_MOST = 20_000  # kept; put together anew when there are more
+DAY_S = 24 * 60 * 60
+
+TargetsOf = Callable[[str], Sequence[str]]
+"""The models that a name of this server leads to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsualLimits:
+    """The settings' limits; None: no limit."""
+
+    requests_per_minute: int | None = None  # of a project to a model
+    tokens_per_minute: int | None = None
+    key_requests_per_minute: int | None = None
+    key_tokens_per_minute: int | None = None
+    key_concurrent_requests: int | None = None
+    project_concurrent_requests: int | None = None
+
+
+class Slots:
+    """How many requests of one scope run at once in this process."""
+
+    __slots__ = ("most", "running", "scope")
+
+    def __init__(self, scope: str, most: int) -> None:
+        self.scope = scope
+        self.most = most
+        self.running = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What one caller's request to one model is held to."""
+
+    allowances: Sequence[Allowance]
+    slots: Sequence[Slots]
+    is_allowed: bool
+
+
+class Plans:
+    """Plans by key and model, until anything that is administered changes."""
+
+    def __init__(
+        self, keyring: Keyring, limits: Limits, usual: UsualLimits, targets_of: TargetsOf
+    ) -> None:
+        self._keyring = keyring
+        self._limits = limits
+        self._usual = usual
+        self._targets_of = targets_of
+        self._policy: Policy | None = None
+        self._plans: dict[tuple[str | None, str], Plan] = {}
+        self._slots: dict[str, Slots] = {}
+
+    def plan(self, caller: Caller, model: str) -> Plan:
+        """The plan for this caller's requests to this model."""
+        if self._policy is not self._keyring.policy or len(self._plans) > PLANS_MOST:
+            self._policy = self._keyring.policy
+            self._plans.clear()
+        key = (caller.key_id, model)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._made(caller, model)
+        return plan
+
+    def check_model(self, caller: Caller, model: str) -> None:
+        """Raises `Forbidden` where the caller's project may not use the model."""
+        if not self.plan(caller, model).is_allowed:
+            raise Forbidden(
+                f"Project `{caller.project_id}` does not have access to model `{model}`.",
+                param="model",
+                code="model_not_found",
+            )
+
+    def _made(self, caller: Caller, model: str) -> Plan:
+        project = caller.project
+        assert project is not None, "who calls a model has a project"
+        limits = [*self._key_limits(caller), *self._project_limits(project, model)]
+        return Plan(
+            allowances=self._limits.allowances(limits),
+            slots=self._slots_of(caller, project),
+            is_allowed=project.models is None
+            or project.models.allow(model, self._targets_of(model)),
+        )
+
+    def _key_limits(self, caller: Caller) -> list[Limit]:
+        usual, scope = self._usual, f"key {caller.key_id}"
+        if caller.key_id is None:
+            return []
+        return _limits(scope, usual.key_requests_per_minute, usual.key_tokens_per_minute)
+
+    def _project_limits(self, project: Project, model: str) -> list[Limit]:
+        own, usual = project.rate_limits.get(model, {}), self._usual
+        scope = f"{model or 'this model'} in project {project.id}"
+        limits = _limits(
+            scope,
+            own.get("max_requests_per_1_minute", usual.requests_per_minute),
+            own.get("max_tokens_per_1_minute", usual.tokens_per_minute),
+        )
+        daily = own.get("max_requests_per_1_day")
+        if daily is not None:
+            limits.append(Limit(scope=scope, what="requests", most=daily, window_s=DAY_S))
+        return limits
+
+    def _slots_of(self, caller: Caller, project: Project) -> list[Slots]:
+        wanted = {f"project {project.id}": self._usual.project_concurrent_requests}
+        if caller.key_id is not None:
+            wanted[f"key {caller.key_id}"] = self._usual.key_concurrent_requests
+        return [
+            self._slots.setdefault(scope, Slots(scope, most))
+            for scope, most in wanted.items()
+            if most is not None
+        ]
+
+
+def _limits(scope: str, requests: int | None, tokens: int | None) -> list[Limit]:
+    given = {"requests": requests, "tokens": tokens}
+    return [
+        Limit(scope=scope, what=what, most=most) for what, most in given.items() if most is not None
+    ]

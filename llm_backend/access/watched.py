@@ -1,0 +1,66 @@
+"""An answer on its way out: what is told with it, how it ended, and what its end says."""
+
+from collections.abc import Mapping
+
+import orjson
+from starlette.types import Message, Send
+
+from llm_backend.access.told_usage import Tail, ToldUsage
+from llm_backend.errors import ApiError, error_body
+from llm_backend.sse import encode
+
+__all__ = ["Watched"]
+
+
+class Watched:
+    """Sends an answer on, with these headers in the place of others of their names."""
+
+    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+        self._send = send
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._status = 0
+        self._is_stream = False
+        self._tail: Tail | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a status code already."""
+        return self._status != 0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it is an answer and no error."""
+        return 200 <= self._status < 300
+
+    def usage(self) -> ToldUsage | None:
+        """The tokens that its end tells."""
+        return self._tail.usage() if self._tail else None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = self._begin(message)
+        elif self._tail is not None and (body := message.get("body")):
+            self._tail.feed(body)
+        await self._send(message)
+
+    async def end_with(self, error: ApiError) -> None:
+        """Ends an event stream that has begun with an error event; anything else stays without its
+        end, which tells the client that it is not whole."""
+        if self._is_stream:
+            event = encode(orjson.dumps(error_body(error)))
+            await self._send({"type": "http.response.body", "body": event})
+
+    def _begin(self, start: Message) -> Message:
+        self._status = start["status"]
+        coding = None
+        for name, value in start["headers"]:
+            if name == b"content-encoding":
+                coding = value
+            elif name == b"content-type":
+                self._is_stream = value.startswith(b"text/event-stream")
+        self._tail = Tail(coding)
+        if not self._headers:
+            return start
+        own = {name for name, _ in self._headers}
+        kept = [pair for pair in start["headers"] if pair[0].lower() not in own]
+        return {**start, "headers": [*kept, *self._headers]}

@@ -1,0 +1,39 @@
+"""Limits that several servers share: each takes a part of a window's amount, until all is given."""
+
+from functools import partial
+
+from sqlalchemy import Connection, delete, select, update
+
+from llm_backend.store.administration.tables import grants
+from llm_backend.store.database import Database
+from llm_backend.store.upsert import add_up
+
+__all__ = ["Grants"]
+
+KEPT_S = 2 * 24 * 60 * 60  # longer than any window
+
+
+class Grants:
+    """What has been given out of limits, in a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take(self, scope: str, window_at: int, *, wanted: int, most: int) -> int:
+        """As much of what is wanted as is left of `most`; it is the taker's from then on."""
+        return await self._database.write(
+            partial(_take, scope=scope, window_at=window_at, wanted=wanted, most=most)
+        )
+
+
+def _take(connection: Connection, scope: str, window_at: int, wanted: int, most: int) -> int:
+    row = {"scope": scope, "window_at": window_at, "granted": 0}
+    add_up(connection, grants, [row])  # it is there now, and ours until the transaction ends
+    this = (grants.c.scope == scope) & (grants.c.window_at == window_at)
+    granted: int = connection.execute(select(grants.c.granted).where(this)).scalar_one()
+    taken = max(0, min(wanted, most - granted))
+    if granted == 0:
+        connection.execute(delete(grants).where(grants.c.window_at < window_at - KEPT_S))
+    if taken:
+        connection.execute(update(grants).where(this).values(granted=granted + taken))
+    return taken

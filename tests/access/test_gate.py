@@ -1,0 +1,266 @@
+"""What a request that asks a model passes, with answers that are made up here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from llm_backend.access import Keyring, Ledger, Spending
+from llm_backend.access.gate import Gate
+from llm_backend.access.limits import Limits
+from llm_backend.access.line import Line
+from llm_backend.access.meter import metered
+from llm_backend.access.plans import Plans, UsualLimits
+from llm_backend.errors import (
+    ApiError,
+    ClientGone,
+    DeadlineExceeded,
+    Overloaded,
+    RequestsLimited,
+    TokensLimited,
+)
+from llm_backend.store import Database, migrate
+from llm_backend.store.administration import Administration, StoredUsage
+
+Json = dict[str, Any]
+
+
+class Wire:
+    """What was sent."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    async def __call__(self, message: Json) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.body += message.get("body", b"")
+
+
+class Gates:
+    """Gates over one ledger and one keyring; `ask` sends a request through one."""
+
+    def __init__(self, keyring: Keyring, ledger: Ledger, spending: Spending) -> None:
+        self.keyring = keyring
+        self.ledger = ledger
+        self.spending = spending
+
+    def gate(self, line: Line | None = None, deadline_s: float | None = None, **usual: int) -> Gate:
+        limits = Limits()
+        plans = Plans(self.keyring, limits, UsualLimits(**usual), lambda _name: ())
+        return Gate(
+            ledger=self.ledger,
+            spending=self.spending,
+            plans=plans,
+            limits=limits,
+            line=line,
+            run_deadline_s=deadline_s,
+        )
+
+    async def ask(
+        self,
+        gate: Gate,
+        answer: Callable[[Any], Awaitable[None]],
+        operation: str = "createChatCompletion",
+        leaves: asyncio.Event | None = None,
+        **state: Any,
+    ) -> Wire:
+        body = {"model": "m", "max_tokens": 10, **state.pop("body", {})}
+        wire, leaving = Wire(), leaves or asyncio.Event()
+
+        async def receive() -> Json:
+            await leaving.wait()
+            return {"type": "http.disconnect"}
+
+        request = SimpleNamespace(
+            operation=SimpleNamespace(operation_id=operation),
+            http=SimpleNamespace(scope={"state": state}, receive=receive),
+            caller=self.keyring.caller({"authorization": "Bearer sk-one"}),
+            path={},
+            body=body,
+            raw_body=orjson.dumps(body),
+        )
+        await gate(request, answer, wire)
+        return wire
+
+    def counted(self) -> list[tuple[bool, int, int, int]]:
+        """Of each entry: whether a batch's, requests, input and output tokens."""
+        return [
+            (key.is_batch, amounts[0], amounts[1], amounts[3])
+            for key, amounts in self.ledger._amounts.items()
+        ]
+
+
+@pytest.fixture
+async def gates(tmp_path: Path) -> AsyncIterator[Gates]:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        keyring = Keyring(Administration(database), ["sk-one"])
+        await keyring.open()
+        stored = StoredUsage(database)
+        yield Gates(keyring, Ledger(stored), Spending(stored, keyring, {}))
+
+
+async def good(send: Any) -> None:
+    metered(input_tokens=20, output_tokens=5)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+async def bad(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 400, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+async def test_a_good_answer_is_counted_with_what_it_used(gates):
+    await gates.ask(gates.gate(), good)
+    await gates.ask(gates.gate(), good, is_batch=True)
+    await gates.ask(gates.gate(), bad)
+
+    assert gates.counted() == [(False, 1, 20, 5), (True, 1, 20, 5)]
+
+
+async def test_what_goes_on_behind_an_answer_counts_for_it(gates):
+    behind: list[asyncio.Task[None]] = []
+
+    async def later() -> None:
+        await asyncio.sleep(0.01)
+        metered(input_tokens=1, output_tokens=1)
+
+    async def answer(send: Any) -> None:
+        behind.append(asyncio.create_task(later()))
+        await good(send)
+
+    await gates.ask(gates.gate(), answer)
+    await behind[0]
+
+    assert gates.counted() == [(False, 1, 21, 6)]
+
+
+async def test_what_asks_no_model_is_neither_counted_nor_limited(gates):
+    gate = gates.gate(key_requests_per_minute=1)
+    for _ in range(3):
+        wire = await gates.ask(gate, good, operation="listFiles")
+
+    assert (wire.status, wire.headers, gates.counted()) == (200, {}, [])
+
+
+async def test_limits_are_told_and_held_of_keys_and_of_models(gates):
+    gate = gates.gate(requests_per_minute=5, key_requests_per_minute=2, tokens_per_minute=1000)
+    wire = await gates.ask(gate, good)
+    await gates.ask(gate, good)
+
+    assert wire.headers["x-ratelimit-limit-requests"] == "2"
+    assert wire.headers["x-ratelimit-remaining-requests"] == "1"
+    with pytest.raises(RequestsLimited, match="key"):
+        await gates.ask(gate, good)
+
+
+async def test_tokens_are_corrected_once_they_are_known(gates):
+    gate = gates.gate(tokens_per_minute=100)
+    for _ in range(3):  # reckoned with some 20 each, and 25 in truth
+        await gates.ask(gate, good)
+    for _ in range(9):  # what fails costs no tokens
+        await gates.ask(gate, bad)
+    wire = await gates.ask(gate, bad, body={"max_tokens": 1})
+
+    assert int(wire.headers["x-ratelimit-remaining-tokens"]) == 100 - 75 - 8
+    with pytest.raises(TokensLimited):
+        await gates.ask(gate, good, body={"max_tokens": 90})
+
+
+async def test_a_batch_has_a_pace_of_its_own(gates):
+    gate = gates.gate(requests_per_minute=1)
+    for _ in range(3):
+        await gates.ask(gate, good, is_batch=True)
+
+    assert gates.counted() == [(True, 3, 60, 15)]
+
+
+async def held(started: asyncio.Event, go_on: asyncio.Event, send: Any) -> None:
+    started.set()
+    await go_on.wait()
+    await good(send)
+
+
+@pytest.mark.parametrize("usual", ["key_concurrent_requests", "project_concurrent_requests"])
+async def test_no_more_run_at_once_than_may(gates, usual):
+    gate, started, go_on = gates.gate(**{usual: 1}), asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(gates.ask(gate, lambda send: held(started, go_on, send)))
+    await started.wait()
+
+    with pytest.raises(RequestsLimited, match="at once"):
+        await gates.ask(gate, good)
+    go_on.set()
+    assert (await first).status == 200
+    assert (await gates.ask(gate, good)).status == 200
+
+
+async def test_a_request_waits_for_its_turn_unless_its_client_leaves(gates):
+    line = Line(1, depth=10, deadline_s=5)
+    gate, started, go_on = gates.gate(line), asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(gates.ask(gate, lambda send: held(started, go_on, send)))
+    await started.wait()
+    leaves = asyncio.Event()
+    second = asyncio.create_task(gates.ask(gate, good, leaves=leaves))
+    third = asyncio.create_task(gates.ask(gate, good))
+    await asyncio.sleep(0.01)
+    leaves.set()
+
+    with pytest.raises(ClientGone):
+        await second
+    go_on.set()
+    assert [(await first).status, (await third).status] == [200, 200]
+    assert line.entered()
+
+
+async def test_a_line_that_is_full_is_load(gates):
+    line = Line(1, depth=0, deadline_s=5)
+    await line.enter("somebody")
+
+    with pytest.raises(Overloaded):
+        await gates.ask(gates.gate(line), good)
+    assert gates.counted() == []
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(gates):
+    async def slow(_send: Any) -> None:
+        await asyncio.sleep(5)
+
+    with pytest.raises(DeadlineExceeded) as refused:
+        await gates.ask(gates.gate(deadline_s=0.01), slow)
+    assert refused.value.status == 504
+
+
+async def test_a_stream_that_takes_too_long_ends_with_an_error_event(gates):
+    async def endless(send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+        await asyncio.sleep(5)
+
+    wire = await gates.ask(gates.gate(deadline_s=0.01), endless)
+
+    assert wire.body.startswith(b"data: {}\n\n")
+    assert b"deadline_exceeded" in wire.body
+
+
+async def test_an_answer_that_breaks_gives_its_places_back(gates):
+    async def broken(_send: Any) -> None:
+        raise ApiError("no")
+
+    line = Line(1, depth=0, deadline_s=5)
+    gate = gates.gate(line, key_concurrent_requests=1)
+    for _ in range(2):
+        with pytest.raises(ApiError, match="no"):
+            await gates.ask(gate, broken)
+
+    assert line.entered()

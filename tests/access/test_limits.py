@@ -1,0 +1,174 @@
+"""Requests and tokens in windows of time, alone and shared through a database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llm_backend.access.limits import Limit, Limits
+from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
+from llm_backend.store import Database, StoreUnavailable, migrate
+from llm_backend.store.administration import Grants
+
+RPM = Limit(scope="m in project p", what="requests", most=3)
+TPM = Limit(scope="m in project p", what="tokens", most=100)
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def grants(tmp_path: Path) -> AsyncIterator[Grants]:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        yield Grants(database)
+
+
+async def taken(limits: Limits, limit: Limit, times: int, tokens: int = 1) -> int:
+    """How many of so many requests are let through."""
+    allowances = limits.allowances([limit])
+    count = 0
+    for _ in range(times):
+        try:
+            await limits.take(allowances, tokens)
+            count += 1
+        except RateLimited:
+            pass
+    return count
+
+
+async def test_a_window_has_its_amount_and_the_next_one_again(clock):
+    limits = Limits(clock=clock)
+
+    assert await taken(limits, RPM, 5) == 3
+    clock.now += 60
+    assert await taken(limits, RPM, 5) == 3
+
+
+async def test_a_refusal_takes_nothing_and_says_when_to_come_back(clock):
+    limits = Limits(clock=clock)
+    allowances = limits.allowances([RPM, TPM])
+    for _ in range(3):
+        await limits.take(allowances, 10)
+
+    with pytest.raises(RequestsLimited, match=r"Limit 3, Used 3, Requested 1") as refused:
+        await limits.take(allowances, 10)
+    error = refused.value
+    assert (error.status, error.type, error.code) == (429, "requests", "rate_limit_exceeded")
+    assert 0 < int(error.headers["retry-after-ms"]) <= 60_000
+    assert error.headers["x-ratelimit-remaining-requests"] == "0"
+    assert error.headers["x-ratelimit-remaining-tokens"] == "70"
+    clock.now += error.retry_after_s
+    await limits.take(allowances, 10)
+
+
+async def test_what_was_not_used_is_given_back_and_what_was_used_more_is_taken(clock):
+    limits = Limits(clock=clock)
+    allowances = limits.allowances([TPM])
+    first = await limits.take(allowances, 90)
+    first.correct(10)
+    second = await limits.take(allowances, 90)
+    second.correct(120)
+
+    with pytest.raises(TokensLimited) as refused:
+        await limits.take(allowances, 1)
+    assert refused.value.type == "tokens"
+
+
+async def test_what_is_corrected_in_the_next_window_is_no_matter_of_it(clock):
+    limits = Limits(clock=clock)
+    allowances = limits.allowances([TPM])
+    first = await limits.take(allowances, 90)
+    clock.now += 60
+    await limits.take(allowances, 50)
+    first.correct(1)
+
+    assert limits.headers(allowances)["x-ratelimit-remaining-tokens"] == "50"
+
+
+async def test_a_request_that_is_larger_than_the_limit_is_told_so(clock):
+    limits = Limits(clock=clock)
+
+    with pytest.raises(TokensLimited, match="too large") as refused:
+        await limits.take(limits.allowances([TPM]), 101)
+    assert refused.value.retry_after_s is None
+
+
+async def test_headers_tell_the_tightest_limit_in_openais_words(clock):
+    limits = Limits(clock=clock)
+    allowances = limits.allowances(
+        [
+            Limit(scope="key k", what="requests", most=1000),
+            Limit(scope="p", what="requests", most=2, window_s=86_400),
+        ]
+    )
+    await limits.take(allowances, 1)
+    headers = limits.headers(allowances)
+
+    assert headers["x-ratelimit-limit-requests"] == "2"
+    assert headers["x-ratelimit-remaining-requests"] == "1"
+    assert headers["x-ratelimit-reset-requests"].endswith("s")
+    assert "x-ratelimit-limit-tokens" not in headers
+
+
+@pytest.mark.parametrize("most", [3, 50, 1000])
+async def test_several_servers_together_let_through_what_one_would(grants, clock, most):
+    limit = Limit(scope="m", what="requests", most=most)
+    servers = [Limits(grants, clock=clock) for _ in range(3)]
+    counts = await asyncio.gather(*(taken(one, limit, most) for one in servers))
+
+    assert sum(counts) == most
+
+
+async def test_a_server_asks_the_database_once_in_many_requests(grants, clock):
+    asked = 0
+
+    class Counted(Grants):
+        async def take(self, *args, **kwargs) -> int:
+            nonlocal asked
+            asked += 1
+            return await grants.take(*args, **kwargs)
+
+    limits = Limits(Counted(grants._database), clock=clock)
+    assert await taken(limits, Limit(scope="m", what="requests", most=1000), 1000) == 1000
+    assert asked == 20
+
+
+async def test_many_at_once_are_let_through_as_often_as_may_be(grants, clock):
+    limits = Limits(grants, clock=clock)
+    limit = Limit(scope="m", what="requests", most=40)
+    counts = await asyncio.gather(*(taken(limits, limit, 1) for _ in range(100)))
+
+    assert sum(counts) == 40
+
+
+async def test_while_the_database_cannot_be_used_a_server_counts_by_itself(clock, caplog):
+    class Down(Grants):
+        def __init__(self) -> None:
+            pass
+
+        async def take(self, *args, **kwargs) -> int:
+            raise StoreUnavailable("The database is down.")
+
+    limits = Limits(Down(), clock=clock)
+
+    assert await taken(limits, RPM, 5) == 3
+    assert "limits_not_shared" in caplog.text
+
+
+async def test_another_limit_begins_anew(clock):
+    limits = Limits(clock=clock)
+    await taken(limits, RPM, 3)
+    wider = Limit(scope=RPM.scope, what=RPM.what, most=5)
+
+    assert await taken(limits, wider, 9) == 5

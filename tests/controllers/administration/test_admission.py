@@ -1,0 +1,93 @@
+"""Limits and permissions, set by the official client and met by another one."""
+
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.controllers.administration.conftest import Client, relaying_client
+
+HI: list[Any] = [{"role": "user", "content": "hi"}]
+PRICES = {"gpt-x": {"input": 1_000_000}}
+
+
+async def app_key(client: Client) -> str:
+    accounts = client().admin.organization.projects.service_accounts
+    return (await accounts.create("proj_default", name="app")).api_key.value
+
+
+async def test_a_projects_rate_limit_for_a_model_is_openais_429(tmp_path: Path):
+    async with relaying_client(tmp_path, requests_per_minute=500) as client:
+        limits = client().admin.organization.projects.rate_limits
+        usual = (await limits.list_rate_limits("proj_default")).data[0]
+        await limits.update_rate_limit(
+            usual.id, project_id="proj_default", max_requests_per_1_minute=1
+        )
+        app = client(await app_key(client))
+        raw = await app.chat.completions.with_raw_response.create(model="gpt-x", messages=HI)
+        with pytest.raises(openai.RateLimitError) as refused:
+            await app.chat.completions.create(model="gpt-x", messages=HI)
+
+    assert usual.max_requests_per_1_minute == 500
+    assert raw.headers["x-ratelimit-limit-requests"] == "1"
+    assert raw.headers["x-ratelimit-remaining-requests"] == "0"
+    assert refused.value.code == "rate_limit_exceeded"
+    assert refused.value.type == "requests"
+    assert "gpt-x in project proj_default" in refused.value.message
+    assert int(refused.value.response.headers["retry-after"]) <= 60
+
+
+async def test_a_model_that_a_project_may_not_use_is_openais_403(tmp_path: Path):
+    async with relaying_client(tmp_path) as client:
+        permissions = client().admin.organization.projects.model_permissions
+        await permissions.update("proj_default", mode="deny_list", model_ids=["gpt-x"])
+        app = client(await app_key(client))
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            await app.chat.completions.create(model="gpt-x", messages=HI)
+        await permissions.update("proj_default", mode="allow_list", model_ids=["gpt-x"])
+        await app.chat.completions.create(model="gpt-x", messages=HI)
+        with pytest.raises(openai.PermissionDeniedError):
+            await app.embeddings.create(model="embed-x", input="hi")
+
+    assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
+
+
+async def test_a_hosted_tool_that_is_forbidden_is_named(tmp_path: Path):
+    async with relaying_client(tmp_path) as client:
+        tools = client().admin.organization.projects.hosted_tool_permissions
+        await tools.update("proj_default", web_search={"enabled": False})
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            await client().responses.create(
+                model="gpt-x", input="hi", tools=[{"type": "web_search_preview"}]
+            )
+
+    assert refused.value.param == "tools[0]"
+
+
+async def test_with_a_retention_of_zero_nothing_is_stored(tmp_path: Path):
+    async with relaying_client(tmp_path) as client:
+        await client().chat.completions.create(model="gpt-x", messages=HI)
+        stored = (await client().chat.completions.list()).data
+        await client().admin.organization.data_retention.update(
+            retention_type="zero_data_retention"
+        )
+        await client().chat.completions.create(model="gpt-x", messages=HI, store=True)
+        after = (await client().chat.completions.list()).data
+
+    assert len(stored) == len(after) == 1
+
+
+async def test_a_spend_limit_that_is_reached_is_openais_insufficient_quota(tmp_path: Path):
+    async with relaying_client(tmp_path, prices=PRICES) as client:
+        await client().chat.completions.create(model="gpt-x", messages=HI)
+        organization = client().admin.organization
+        await organization.usage.costs(start_time=1)  # what was used is written now
+        put = await organization.spend_limit.update(
+            threshold_amount=1, currency="USD", interval="month"
+        )
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client().chat.completions.create(model="gpt-x", messages=HI)
+
+    assert put.enforcement.status == "enforcing"
+    assert (refused.value.code, refused.value.type) == ("insufficient_quota", "insufficient_quota")
