@@ -115,7 +115,7 @@ class LinesWorker:
         body = orjson.dumps(line.body)
         for attempt in range(TRIES):
             answered = await self._answered(chunk, body)
-            if answered.status not in PASSING or chunk.is_over:
+            if not _passes(answered) or chunk.is_over:
                 break
             await asyncio.sleep(min(RETRY_S * 2**attempt, RETRY_LIMIT_S))
         return answer_line(number, line.custom_id, answered)
@@ -169,6 +169,11 @@ class _Chunk:
 
 
 _Answer: TypeAlias = Callable[[_Chunk, int, InputLine], Awaitable[LineResult]]
+
+
+def _passes(answered: Answered) -> bool:
+    """Whether asking again may help."""
+    return answered.status in PASSING and b'"insufficient_quota"' not in answered.body
 
 
 async def _given_up(_chunk: _Chunk, number: int, line: InputLine) -> LineResult:

@@ -65,6 +65,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = json.loads((await receive())["body"])
         assert (scope["method"], scope["path"]) == ("POST", ENDPOINT)
+        assert scope["state"]["is_batch"]
         self.asked.append(body["n"])
         self.priorities.add(priority_of(Priority.INTERACTIVE))
         answer = self.answer(body)
@@ -264,6 +265,18 @@ async def test_load_is_waited_for_and_is_not_an_answer(server, monkeypatch):
     assert (batch.completed, batch.failed) == (1, 1)
     assert server.application.asked.count(1) == 3
     assert server.application.asked.count(0) == lines_worker.TRIES
+
+
+async def test_a_quota_that_is_used_up_is_not_waited_for(server):
+    used_up = {
+        "error": {"message": "No.", "type": "t", "param": None, "code": "insufficient_quota"}
+    }
+    server.application.answer = lambda _: JSONResponse(used_up, status_code=429)
+    async with server.running():
+        added = await server.add(lines([1]))
+        await server.ended(added.id)
+
+    assert server.application.asked == [1]
 
 
 async def test_what_is_finished_when_a_batch_is_cancelled_is_kept(server):
