@@ -10,6 +10,8 @@ process, as on PostgreSQL. Group commit makes that cheap: at 16 writers it costs
 
 import asyncio
 import os
+import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from llm_backend.store import bodies
-from llm_backend.store.errors import CannotOpen
+from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.translation import translating
 from llm_backend.store.writing import Work, WriteQueue
 
@@ -28,6 +30,7 @@ T = TypeVar("T")
 
 _READERS = 4
 _BUSY_TIMEOUT_MS = 5000
+_LOOK_AGAIN_S = 0.01
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",  # first: the others may meet a lock
     "PRAGMA foreign_keys = ON",
@@ -102,7 +105,7 @@ class SqliteEngine:
         except OSError as error:
             raise CannotOpen(f"Cannot open the database {self.path}: {error.strerror}.") from error
         with translating(), self._engine.connect() as connection:
-            _driver_of(connection).execute("PRAGMA journal_mode = WAL")
+            _log_ahead(_driver_of(connection))
 
 
 def _path_of(url: URL) -> Path:
@@ -133,6 +136,21 @@ def _configure(driver: Any, _record: object) -> None:  # the driver's own connec
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _log_ahead(driver: Any) -> None:  # the driver's own connection
+    """Write-ahead logging from now on. Several that open a new file at once are in each other's way
+    here, and SQLite does not wait for this lock by itself.
+    """
+    until_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            driver.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
+                raise StoreUnavailable(f"The database cannot be used: {error}") from error
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def _driver_of(connection: Connection) -> Any:  # sqlite3's own connection: no transaction begins

@@ -15,6 +15,7 @@ import pytest
 from openai.types import Batch
 
 from tests.live.test_files import NO_MODEL, client_of
+from tests.postgresql import PostgresqlServer
 from tests.serving import serve
 
 CHATS = "/v1/chat/completions"
@@ -203,3 +204,33 @@ def test_no_line_is_lost_or_answered_twice_when_the_server_is_killed(
     assert all(line["response"]["body"]["said"] == line["custom_id"] for line in output)
     assert batch.request_counts.completed == number
     assert len(upstream.asked) <= number + 4 * kills  # only what was being asked is asked again
+
+
+def test_another_server_goes_on_with_the_lines_of_a_killed_one(
+    upstream: Upstream, postgresql_server: PostgresqlServer, tmp_path: Path
+):
+    number = 200
+    bodies = [
+        {"model": "far", "messages": [{"role": "user", "content": str(one)}]}
+        for one in range(number)
+    ]
+    environment = {
+        **environment_of(upstream),
+        "DATABASE_URL": postgresql_server.new_database(),
+        "LLM_BACKEND_OBJECT_STORE_URL": (tmp_path / "files").as_uri(),
+        "LLM_BACKEND_JOB_LEASE_S": "1",
+    }
+    with (
+        serve(tmp_path / "one", *NO_MODEL, environment=environment) as one,
+        serve(tmp_path / "two", *NO_MODEL, environment=environment) as two,
+    ):
+        client = client_of(two)
+        batch = begin(client_of(one), CHATS, input_of(CHATS, bodies))
+        while client.batches.retrieve(batch.id).request_counts.completed < 20:
+            time.sleep(0.02)
+        one.process.kill()
+        batch = ended(client, batch)
+        output = lines_of(client, batch.output_file_id)
+
+    assert batch.request_counts.completed == number
+    assert [line["custom_id"] for line in output] == [str(one) for one in range(number)]
