@@ -4,7 +4,7 @@ from llm_backend.access.caller import DEFAULT_PROJECT, Caller
 from llm_backend.access.gate import Gate
 from llm_backend.access.keyring import Keyring, NewKey, new_key
 from llm_backend.access.ledger import Ledger
-from llm_backend.access.meter import metered
+from llm_backend.access.meter import Meter, metered, metering
 from llm_backend.access.policy import Policy, Project, policy_of
 from llm_backend.access.spending import Spending
 
@@ -14,11 +14,13 @@ __all__ = [
     "Gate",
     "Keyring",
     "Ledger",
+    "Meter",
     "NewKey",
     "Policy",
     "Project",
     "Spending",
     "metered",
+    "metering",
     "new_key",
     "policy_of",
 ]

@@ -1,12 +1,14 @@
 """What one request uses, counted wherever it is used, for whoever asked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from llm_backend.access.caller import Caller
 from llm_backend.access.ledger import Ledger
 from llm_backend.store.administration import UsageKey
 
-__all__ = ["METER", "Meter", "metered"]
+__all__ = ["METER", "Meter", "metered", "metering"]
 
 
 class Meter:
@@ -66,6 +68,16 @@ class Meter:
 # A local model, an upstream and what is done behind an answer all count for the request in whose
 # context they run, and need not be handed it.
 METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
+
+
+@contextmanager
+def metering(meter: Meter) -> Iterator[None]:
+    """What is used within counts by this meter: work that goes on without its request, say."""
+    before = METER.set(meter)
+    try:
+        yield
+    finally:
+        METER.reset(before)
 
 
 def metered(*, input_tokens: int, cached_tokens: int = 0, output_tokens: int = 0) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from llm_backend import errors
+from llm_backend.access import Caller
 from llm_backend.controllers.responses.answering import new_head
 from llm_backend.controllers.responses.event_log import as_lines
 from llm_backend.controllers.responses.events import ResponseState
@@ -23,9 +24,9 @@ Body = Mapping[str, Any]
 FROM_THE_START = -1  # the number before the first event's
 
 
-async def begin_in_background(services: Services, body: Json) -> Json:
-    """Take the response down, to be answered; the response as it stands. What is wrong with the
-    request is said now."""
+async def begin_in_background(services: Services, body: Json, caller: Caller) -> Json:
+    """Take the response down, to be answered for this caller; the response as it stands. What is
+    wrong with the request is said now."""
     _check_kept(services, body)
     async with asked(services, body) as question:
         own = question.own
@@ -43,7 +44,8 @@ async def begin_in_background(services: Services, body: Json) -> Json:
         previous_id=body.get("previous_response_id"),
         conversation_id=conversation_of(body),
     )
-    details = {name: value for name, value in body.items() if name != "input"}  # which is stored
+    asked_for = {name: value for name, value in body.items() if name != "input"}  # which is stored
+    details = {"body": asked_for, "key_id": caller.key_id}
     await services.background.add(stored, details, told)
     return response
 

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from llm_backend import errors
+from llm_backend.access import Meter, metering
 from llm_backend.backends.local import LocalModel
 from llm_backend.controllers.responses.answering import Answering, answered
 from llm_backend.controllers.responses.event_log import EventLog, as_lines
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 
 
 class ResponseWorker:
-    """The worker of response jobs; their details are the request's body without its input."""
+    """The worker of response jobs. Their details are the request's `body` without its input, and
+    the `key_id` that it came with."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -43,7 +45,7 @@ class ResponseWorker:
     async def work(self, job: Job) -> None:
         """Answer one, from the start. A neighbour may have the model that is not here; if none has,
         the job is given up after some attempts."""
-        model = self._local(job.details["model"])
+        model = self._local(job.details["body"]["model"])
         if model is None:
             await self._services.jobs.give_back(job, delay_s=ELSEWHERE_S, counts=True)
         elif standing := await self._services.background.begin(job):
@@ -51,12 +53,12 @@ class ResponseWorker:
 
     async def give_up(self, job: Job) -> None:
         """It was begun too often."""
-        is_here = self._local(job.details["model"]) is not None
+        name = job.details["body"]["model"]
         why = "The server has ended each time while it answered this; ask for less."
-        gone = f"The model `{job.details['model']}` is not served any more."
+        gone = f"The model `{name}` is not served any more."
         if standing := await self._services.background.begin(job):
             answer = _Answer(self._services, job, standing)
-            await answer.fail(errors.Internal(why if is_here else gone))
+            await answer.fail(errors.Internal(why if self._local(name) else gone))
 
     def _local(self, name: str) -> LocalModel | None:
         try:
@@ -72,6 +74,7 @@ class _Answer:
         self._services = services
         self._background = services.background
         self._job = job
+        self._body: Body = job.details["body"]
         self._head = standing.body
         self._own = [dict(stored.item) for stored in standing.input]
         self._last_number = standing.last_number
@@ -92,15 +95,16 @@ class _Answer:
 
     async def _answered(self, model: LocalModel, told: EventLog) -> ResponseState:
         """The response as it ended; all its events but the last are in the log."""
-        state, body = ResponseState(self._head, number=self._number), self._job.details
+        state = ResponseState(self._head, number=self._number)
         try:
             self._check_repeatable()
-            async with (
-                asked(self._services, body, self._own) as question,
-                self._admitted(model, question) as answering,
-            ):
-                state = answering.state
-                await (self._tell(answering, told) if self._is_streamed else answering.whole())
+            with metering(self._meter()):
+                async with (
+                    asked(self._services, self._body, self._own) as question,
+                    self._admitted(model, question) as answering,
+                ):
+                    state = answering.state
+                    await (self._tell(answering, told) if self._is_streamed else answering.whole())
         except errors.ApiError as error:
             events = state.fail(error)
             told.add(events if self._is_streamed else ())
@@ -113,9 +117,20 @@ class _Answer:
         """Raises `Internal` where it was begun before, and cannot be begun again."""
         was_told = self._number > IN_PROGRESS + 1
         was_begun = self._head["status"] == "in_progress"
-        may_repeat = self._services.server_tools.may_be_repeated(self._job.details)
+        may_repeat = self._services.server_tools.may_be_repeated(self._body)
         if was_told or (was_begun and not may_repeat):
             raise errors.Internal("The server ended while it answered this; ask again.")
+
+    def _meter(self) -> Meter:
+        """Counts for whoever asked. Raises `Unauthorized` where that key is not good any more."""
+        access, tier = self._services.access, self._body.get("service_tier")
+        return Meter(
+            access.ledger,
+            access.keyring.caller_of(self._job.details["key_id"]),
+            kind="completions",
+            model=self._body["model"],
+            service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",
+        )
 
     @asynccontextmanager
     async def _admitted(self, model: LocalModel, question: Question) -> AsyncIterator[Answering]:

@@ -33,7 +33,7 @@ async def create_response(services: Services, request: Request) -> Response:
     if model is None:
         return await relay(services, request)
     if body.get("background"):
-        return await _in_background(services, body)
+        return await _in_background(services, request)
     turn = await unless_gone(request, ResponseTurn.begin(services, model, body))
     if body.get("stream"):
         return await event_stream(turn.events(), ending=b"", failure=turn.error_event)
@@ -53,9 +53,9 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
 
 
-async def _in_background(services: Services, body: Json) -> Response:
-    response = await begin_in_background(services, body)
-    if not body.get("stream"):
+async def _in_background(services: Services, request: Request) -> Response:
+    response = await begin_in_background(services, request.body, request.caller)
+    if not request.body.get("stream"):
         return JsonResponse(response)
     events = services.background.events(response["id"], FROM_THE_START)
     return await event_stream(events, ending=b"", failure=failure_event)

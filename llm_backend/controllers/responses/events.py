@@ -163,7 +163,7 @@ class ResponseState:
         """The answer cannot go on, or not be kept. What is still to tell is `end`."""
         events = self._close("incomplete")
         self._status = "failed"
-        code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+        code = "invalid_prompt" if error.status == InvalidRequest.status else "server_error"
         self._end = {"error": {"code": code, "message": error.message}}
         return events
 

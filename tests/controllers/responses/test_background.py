@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
+from llm_backend.access import Caller, metered
 from llm_backend.backends.base import ChatDelta
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
@@ -15,7 +16,7 @@ from llm_backend.controllers.responses.background_worker import ResponseWorker
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
-from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.errors import InvalidRequest, Overloaded, Unauthorized
 from llm_backend.store import (
     Background,
     Conversations,
@@ -38,6 +39,8 @@ class Server:
 
     def __init__(self, database, *answers) -> None:
         self.jobs = Jobs(database)
+        self.is_revoked = False
+        self.counted = []
         self.model = Model(*answers)
         self.services = types.SimpleNamespace(
             settings=SETTINGS,
@@ -47,6 +50,7 @@ class Server:
             jobs=self.jobs,
             server_tools=ServerTools(),
             file_texts=NoFiles(),
+            access=types.SimpleNamespace(ledger=self, keyring=self),
             registry=types.SimpleNamespace(for_model=lambda name: self.model),
         )
 
@@ -56,8 +60,19 @@ class Server:
         async with self.jobs.running([JobKind(name="response", worker=worker, at_once=2)]):
             yield self
 
+    def minute_at(self):
+        return 0
+
+    def add(self, key, **counts):
+        self.counted.append((key.model, counts["input_tokens"]))
+
+    def caller_of(self, key_id):
+        if self.is_revoked:
+            raise Unauthorized("The API key that this was asked with has been revoked.")
+        return Caller(key_id=key_id)
+
     async def ask(self, **fields):
-        return await begin_in_background(self.services, {**BODY, **fields})
+        return await begin_in_background(self.services, {**BODY, **fields}, Caller())
 
     async def response(self, id):
         return await self.services.responses.responses.get(id)
@@ -217,6 +232,26 @@ async def test_what_the_model_refuses_and_nobody_streams_is_a_failed_response(da
         response = await server.ended((await server.ask())["id"])
 
     assert response["status"] == "failed"
+
+
+async def test_what_it_uses_is_counted_for_who_asked(database):
+    async def use(_seconds):
+        metered(input_tokens=3)
+
+    answer = Answer(ChatDelta(choice=0, finish_reason="stop"), before_the_last=use)
+    async with Server(database, answer).running() as server:
+        await server.ended((await server.ask())["id"])
+
+    assert server.counted == [("m", 3)]
+
+
+async def test_one_whose_key_is_revoked_meanwhile_fails(database):
+    async with Server(database, saying()).running() as server:
+        server.is_revoked = True
+        response = await server.ended((await server.ask())["id"])
+
+    assert response["status"] == "failed"
+    assert "revoked" in response["error"]["message"]
 
 
 async def test_what_is_begun_too_often_fails(database):
