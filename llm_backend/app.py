@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.guards import AccessLog, CutOff, HostGuard
 from llm_backend.local_models import LocalModels
 from llm_backend.model_files import machine_memory_bytes
-from llm_backend.search import EmbeddedIndex
+from llm_backend.search import EmbeddedIndex, VectorIndex
 from llm_backend.served_models import ServedModel, check_moderation_model, served_models
 from llm_backend.settings import Settings, SettingsError, SettingsSource, load_settings
 from llm_backend.store import (
@@ -327,14 +328,29 @@ def _library(
         raise SettingsError(
             "The setting `vector_stores` is `upstream`, and there is none: set a key for it."
         )
-    vectors = None
-    if settings.processes == 1:  # the folder belongs to one process
-        vectors = EmbeddedIndex(settings.data_dir / "vectors")
+    vectors = _vector_index(settings)
+    if vectors is not None:
         stack.push_async_callback(vectors.close)
     embedders = Embedders(
         registry, preferred=settings.embedding_model, batch_tokens=settings.batch_tokens
     )
     return Library(stores=VectorStores(database, jobs), vectors=vectors, embedders=embedders)
+
+
+def _vector_index(settings: Settings) -> VectorIndex | None:
+    """None where several processes would need a folder that belongs to one."""
+    if settings.qdrant_url is not None:
+        if find_spec("qdrant_client") is None:
+            raise SettingsError("`qdrant_url` needs the package qdrant-client; install it.")
+        server = importlib.import_module("llm_backend.search.server")
+        key = settings.qdrant_api_key
+        index: VectorIndex = server.ServerIndex.at(
+            settings.qdrant_url,
+            api_key=key and key.get_secret_value(),
+            prefix=settings.qdrant_prefix,
+        )
+        return index
+    return EmbeddedIndex(settings.data_dir / "vectors") if settings.processes == 1 else None
 
 
 def _job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:

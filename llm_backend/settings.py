@@ -335,6 +335,15 @@ class Settings(BaseSettings):
         description="Where new vector stores are kept, and listed; ids that are not known here are "
         "asked of the upstream, if there is one.",
     )
+    qdrant_url: str | None = Field(
+        None,
+        description="URL of a Qdrant server for the vectors of vector stores, which several "
+        "processes or servers need; an index in the data folder where unset.",
+    )
+    qdrant_api_key: SecretStr | None = Field(None, description="Key for the Qdrant server.")
+    qdrant_prefix: str = Field(
+        "llm-backend-", description="What the names of its collections begin with."
+    )
     embedding_model: str | None = Field(
         None,
         description="Name of the local model that makes the vectors of new vector stores; the "

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from tests.extraction.documents import docx, pdf
+from tests.qdrant import qdrant_server
 from tests.serving import Served, serve
 
 FACTS = {
@@ -461,3 +462,39 @@ def test_what_cannot_be_cut_says_why(library):
         library.post("/chunks", body={"file_id": "file-none"}, cast_to=dict)
     with pytest.raises(openai.BadRequestError):
         library.post("/chunks", body={"chunk_capacity": 100}, cast_to=dict)
+
+
+def test_several_processes_need_a_server_for_vectors_and_share_it(tmp_path, minilm_file):
+    flags = ("--model", str(minilm_file), "--processes", "2")
+    with qdrant_server() as (url, _):
+        environment = {"LLM_BACKEND_QDRANT_URL": url}
+        with (
+            serve(tmp_path, *flags, environment=environment) as served,
+            openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        ):
+            file_id = upload(client, "a.txt", b"The gate opens with 4711.")
+            store = client.vector_stores.create(file_ids=[file_id])
+            wait(client, store.id)
+            found = [fresh_search(served, store.id) for _ in range(8)]
+            client.vector_stores.files.delete(file_id, vector_store_id=store.id)
+            left = [fresh_search(served, store.id) for _ in range(4)]
+
+    assert found == [["a.txt"]] * 8
+    assert left == [[]] * 4
+
+
+def fresh_search(served: Served, store_id: str) -> list[str]:
+    """Over a connection of its own, and so by whichever process takes it."""
+    with openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client:
+        return names(client.vector_stores.search(store_id, query="gate").data)
+
+
+def test_several_processes_without_such_a_server_say_so(tmp_path):
+    with (
+        serve(tmp_path, "--processes", "2") as served,
+        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        pytest.raises(openai.APIStatusError, match="qdrant_url") as refused,
+    ):
+        client.vector_stores.create()
+
+    assert refused.value.status_code == 501

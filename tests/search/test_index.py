@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +18,30 @@ from llm_backend.search import (
     EmbeddedIndex,
     Every,
     IndexBusy,
+    IndexUnavailable,
     NoCollection,
     Some,
     VectorIndex,
     words_of_query,
 )
+from llm_backend.search.server import ServerIndex
+from tests.qdrant import QdrantStandIn, qdrant_server
 from tests.search.points import DIMENSIONS, axis, point, random_points
 
 
-@pytest_asyncio.fixture
-async def index(tmp_path: Path) -> AsyncIterator[VectorIndex]:
-    one = EmbeddedIndex(tmp_path / "vectors")
+@pytest.fixture(scope="module")
+def qdrant() -> Iterator[tuple[str, QdrantStandIn]]:
+    with qdrant_server() as served:
+        yield served
+
+
+@pytest_asyncio.fixture(params=["embedded", "server"])
+async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorIndex]:
+    one: VectorIndex = EmbeddedIndex(tmp_path / "vectors")
+    if request.param == "server":
+        url, _ = request.getfixturevalue("qdrant")
+        one = ServerIndex.at(url, api_key=None, prefix="test-")
+        await one.drop("c")
     await one.create("c", DIMENSIONS)
     yield one
     await one.close()
@@ -170,6 +183,35 @@ async def test_a_dropped_collection_is_gone(index: VectorIndex) -> None:
         await nearest(index, 1)
     await index.create("c", DIMENSIONS)
     assert await nearest(index, 1) == []
+
+
+# the server
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+async def test_a_server_is_told_the_key_and_its_failure_is_an_unavailable_index(
+    qdrant: tuple[str, QdrantStandIn],
+) -> None:
+    url, stand_in = qdrant
+    index = ServerIndex.at(url, api_key="secret", prefix="test-")
+    await index.check()
+    assert stand_in.keys[-1] == "secret"
+    stand_in.fails_with = 500
+
+    with pytest.raises(IndexUnavailable, match="answers 500"):
+        await index.check()
+
+    stand_in.fails_with = None
+    await index.close()
+
+
+async def test_a_server_that_is_not_there_is_an_unavailable_index() -> None:
+    index = ServerIndex.at("http://127.0.0.1:9", api_key=None, prefix="test-")
+
+    with pytest.raises(IndexUnavailable, match="cannot be reached"):
+        await index.put("c", [point(1)])
+
+    await index.close()
 
 
 # the embedded one

@@ -21,6 +21,7 @@ async def new_files(
 ) -> list[NewVectorFile]:
     """For each of `wanted`, with `file_id` and maybe `attributes` and `chunking_strategy`, a file
     to add; one that is named twice is added once, as it is said last. Raises `NotFound`."""
+    services.library.check()
     by_id: dict[str, NewVectorFile] = {}
     for one in wanted:
         with store_errors_translated("file"):

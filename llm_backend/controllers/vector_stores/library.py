@@ -26,12 +26,17 @@ class Library:
     @property
     def index(self) -> VectorIndex:
         """Raises `Unsupported` where there is none."""
+        self.check()
+        assert self.vectors is not None, "it has just been checked"
+        return self.vectors
+
+    def check(self) -> None:
+        """Raises `Unsupported` where there is no index to put files into."""
         if self.vectors is None:
             raise errors.Unsupported(
                 "Vector stores of several API processes need a Qdrant server: set `qdrant_url`, "
                 "or `processes` to 1."
             )
-        return self.vectors
 
 
 @contextmanager

@@ -34,6 +34,7 @@ async def create_vector_store(services: Services, request: Request) -> Response:
     if services.settings.vector_stores == "upstream":
         return await relay(services, request)
     body, library = request.body, services.library
+    library.check()
     embedder = await library.embedders.for_new_stores()
     wanted = [
         {"file_id": file_id, "chunking_strategy": body.get("chunking_strategy")}

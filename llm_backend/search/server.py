@@ -1,0 +1,191 @@
+"""The vector index on a Qdrant server, which several processes and servers share. The only module
+that imports qdrant_client; imported where one is configured.
+
+Each collection is one of Qdrant's. Writes are waited for, so they are durable and seen by whoever
+searches next.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+
+from llm_backend.search.base import (
+    Attribute,
+    Condition,
+    Found,
+    IndexPoint,
+    IndexUnavailable,
+    NoCollection,
+    Sparse,
+)
+from llm_backend.search.conditions import DOCUMENT, FilterKit, filter_of, payload_of
+
+__all__ = ["ServerIndex"]
+
+VECTOR, WORDS = "vector", "words"
+LINKS, BREADTH, SEARCH_BREADTH = 16, 128, 256  # as the embedded one has them
+TIMEOUT_S = 30
+_MISSING, _EXISTS = 404, 409
+
+
+class _Kit(FilterKit):
+    def all_of(self, conditions: Sequence[Any]) -> models.Filter:
+        return models.Filter(must=list(conditions))
+
+    def one_of(self, conditions: Sequence[Any]) -> models.Filter:
+        if not conditions:  # Qdrant takes no conditions for none
+            return models.Filter(must=[models.HasIdCondition(has_id=[])])
+        return models.Filter(should=list(conditions))
+
+    def none_of(self, conditions: Sequence[Any]) -> models.Filter:
+        return models.Filter(must_not=list(conditions))
+
+    def equals(self, key: str, value: str) -> models.FieldCondition:
+        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+    def within(self, key: str, **bounds: float) -> models.FieldCondition:
+        return models.FieldCondition(key=key, range=models.Range(**bounds))
+
+
+_KIT = _Kit()
+
+
+class ServerIndex:
+    """The collections of a server whose names begin with `prefix`. `connect` makes the client,
+    when something is asked first."""
+
+    def __init__(self, connect: Callable[[], AsyncQdrantClient], *, prefix: str) -> None:
+        self._connect = connect
+        self._prefix = prefix
+        self._client: AsyncQdrantClient | None = None
+
+    @classmethod
+    def at(cls, url: str, *, api_key: str | None, prefix: str) -> "ServerIndex":
+        """The index at a server's URL."""
+        return cls(
+            lambda: AsyncQdrantClient(
+                url=url, api_key=api_key, timeout=TIMEOUT_S, check_compatibility=False
+            ),
+            prefix=prefix,
+        )
+
+    async def create(self, collection: str, dimensions: int) -> None:
+        """Make an empty collection unless it exists."""
+        vector = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
+        words = models.SparseVectorParams(modifier=models.Modifier.IDF)
+        async with self._asked(collection) as (client, name):
+            if await client.collection_exists(name):
+                return
+            try:
+                await client.create_collection(
+                    name,
+                    vectors_config={VECTOR: vector},
+                    sparse_vectors_config={WORDS: words},
+                    hnsw_config=models.HnswConfigDiff(m=LINKS, ef_construct=BREADTH),
+                )
+            except UnexpectedResponse as error:
+                if error.status_code != _EXISTS:  # another process has been as quick
+                    raise
+            keyword = models.PayloadSchemaType.KEYWORD
+            await client.create_payload_index(name, DOCUMENT, field_schema=keyword, wait=True)
+
+    async def drop(self, collection: str) -> None:
+        """Remove a collection and all that it holds."""
+        with suppress(NoCollection):
+            async with self._asked(collection) as (client, name):
+                await client.delete_collection(name)
+
+    async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
+        """Insert or replace points."""
+        async with self._asked(collection) as (client, name):
+            await client.upsert(name, [_point(one) for one in points], wait=True)
+
+    async def remove(self, collection: str, document: str) -> None:
+        """Remove a document's points."""
+        with suppress(NoCollection):
+            async with self._asked(collection) as (client, name):
+                await client.delete(name, _of(document), wait=True)
+
+    async def describe(
+        self, collection: str, document: str, attributes: Mapping[str, Attribute]
+    ) -> None:
+        """Give a document's points other attributes."""
+        payload = payload_of(document, attributes)
+        async with self._asked(collection) as (client, name):
+            await client.set_payload(name, payload, points=_of(document), wait=True)
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
+    ) -> Sequence[Found]:
+        """The most similar points."""
+        return await self._search(collection, list(vector), VECTOR, limit, condition)
+
+    async def with_words(
+        self, collection: str, words: Sparse, *, limit: int, condition: Condition | None
+    ) -> Sequence[Found]:
+        """The points with these words."""
+        return await self._search(collection, _sparse(words), WORDS, limit, condition)
+
+    async def check(self) -> None:
+        """Returns if the server answers."""
+        async with self._asked("") as (client, _):
+            await client.get_collections()
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def _search(
+        self,
+        collection: str,
+        query: list[float] | models.SparseVector,
+        using: str,
+        limit: int,
+        condition: Condition | None,
+    ) -> Sequence[Found]:
+        async with self._asked(collection) as (client, name):
+            answer = await client.query_points(
+                name,
+                query=query,
+                using=using,
+                limit=limit,
+                query_filter=None if condition is None else filter_of(condition, _KIT),
+                search_params=models.SearchParams(hnsw_ef=SEARCH_BREADTH),
+                with_payload=False,
+            )
+        return [Found(id=str(one.id), score=one.score) for one in answer.points]
+
+    @asynccontextmanager
+    async def _asked(self, collection: str) -> AsyncIterator[tuple[AsyncQdrantClient, str]]:
+        """The client and the server's name of the collection; errors are ours."""
+        if self._client is None:
+            self._client = self._connect()
+        try:
+            yield self._client, f"{self._prefix}{collection}"
+        except UnexpectedResponse as error:
+            if error.status_code == _MISSING:
+                raise NoCollection(collection) from error
+            raise IndexUnavailable(f"The Qdrant server answers {error.status_code}.") from error
+        except ApiException as error:
+            raise IndexUnavailable("The Qdrant server cannot be reached.") from error
+
+
+def _point(point: IndexPoint) -> models.PointStruct:
+    return models.PointStruct(
+        id=point.id,
+        vector={VECTOR: list(point.vector), WORDS: _sparse(point.words)},
+        payload=payload_of(point.document, point.attributes),
+    )
+
+
+def _sparse(words: Sparse) -> models.SparseVector:
+    return models.SparseVector(indices=list(words.indices), values=list(words.values))
+
+
+def _of(document: str) -> models.Filter:
+    match = models.MatchValue(value=document)
+    return models.Filter(must=[models.FieldCondition(key=DOCUMENT, match=match)])
