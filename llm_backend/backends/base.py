@@ -10,6 +10,7 @@ from typing import Any
 from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
 
 __all__ = [
+    "FUNCTION_NAME_LENGTH",
     "Chat",
     "ChatDelta",
     "FinishReason",
@@ -30,6 +31,9 @@ __all__ = [
 Message = Mapping[str, Any]
 """A chat message as the document describes it, its content flattened to a string or None."""
 
+
+FUNCTION_NAME_LENGTH = 256
+"""Characters of a function's name at most. OpenAI's end at 64; MCP's tools have longer ones."""
 
 NEUTRAL = Sampling()
 """Changes nothing of the model's distribution."""

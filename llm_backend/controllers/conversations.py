@@ -9,6 +9,7 @@ from starlette.responses import Response
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.responses.items import item_list, shown_item
 from llm_backend.controllers.responses.memory import stored_items
@@ -28,8 +29,6 @@ __all__ = [
 ]
 
 Json = dict[str, Any]
-
-DEFAULT_LIMIT = 20  # the document's
 
 
 async def create_conversation(services: Services, request: Request) -> Response:
@@ -87,9 +86,7 @@ async def list_conversation_items(services: Services, request: Request) -> Respo
     query = request.query
     page = await services.responses.conversations.items(
         request.path["conversation_id"],
-        after=query.get("after"),
-        limit=query.get("limit", DEFAULT_LIMIT),
-        order=query.get("order", "desc"),
+        **page_wanted(query),
     )
     return JsonResponse(item_list(page, query.get("include") or ()))
 

@@ -14,6 +14,7 @@ from llm_backend.contract.form import FRAMING_BYTES
 from llm_backend.contract.request import Request
 from llm_backend.controllers.download import Download
 from llm_backend.controllers.json_response import JsonResponse, list_object
+from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
@@ -67,9 +68,7 @@ async def list_files(services: Services, request: Request) -> Response:
     with store_errors_translated("file"):
         page = await services.files.list(
             purpose=query.get("purpose"),
-            after=query.get("after"),
-            limit=query.get("limit", DEFAULT_LIMIT),
-            order=query.get("order", "desc"),
+            **page_wanted(query, limit=DEFAULT_LIMIT),
         )
     return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.backends.base import (
+    FUNCTION_NAME_LENGTH,
     Chat,
     Grammar,
     JsonContent,
@@ -45,8 +46,7 @@ COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
 
 TOKENS_END = 2**31  # the engine's token ids have 32 bits
 INTEGERS_END = 2**31 - 1
-_NAME_LENGTH = 256  # OpenAI takes 64 characters; MCP's tools have longer names
-_FUNCTION_NAME = re.compile(rf"[A-Za-z0-9_.\-]{{1,{_NAME_LENGTH}}}")
+_FUNCTION_NAME = re.compile(rf"[A-Za-z0-9_.\-]{{1,{FUNCTION_NAME_LENGTH}}}")
 RESERVED_SWITCHES = {
     "messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "raise_exception",
     "strftime_now",
@@ -310,8 +310,8 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]
             )
         if not _FUNCTION_NAME.fullmatch(name):
             raise InvalidRequest(
-                f"`{name[:80]}` is no name of a function: it has up to {_NAME_LENGTH} letters, "
-                "digits, `_`, `-` or `.`.",
+                f"`{name[:80]}` is no name of a function: it has up to {FUNCTION_NAME_LENGTH} "
+                "letters, digits, `_`, `-` or `.`.",
                 param=f"tools[{position}].function.name",
             )
     return tools

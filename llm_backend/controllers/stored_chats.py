@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse, list_object
+from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.store import StoredChat, StoredMessage
@@ -20,8 +21,6 @@ __all__ = [
 
 Json = dict[str, Any]
 
-DEFAULT_LIMIT = 20  # the document's
-
 
 async def list_chat_completions(services: Services, request: Request) -> Response:
     """`GET /chat/completions`"""
@@ -30,9 +29,7 @@ async def list_chat_completions(services: Services, request: Request) -> Respons
         page = await services.memory.chats.list(
             model=query.get("model"),
             metadata=query.get("metadata"),
-            after=query.get("after"),
-            limit=query.get("limit", DEFAULT_LIMIT),
-            order=query.get("order", "asc"),
+            **page_wanted(query, order="asc"),
         )
     return JsonResponse(list_object(page, [_completion(chat) for chat in page.items]))
 
@@ -50,9 +47,7 @@ async def get_chat_completion_messages(services: Services, request: Request) -> 
     with store_errors_translated("chat completion"):
         page = await services.memory.chats.messages(
             request.path["completion_id"],
-            after=query.get("after"),
-            limit=query.get("limit", DEFAULT_LIMIT),
-            order=query.get("order", "asc"),
+            **page_wanted(query, order="asc"),
         )
     return JsonResponse(list_object(page, [_message(message) for message in page.items]))
 

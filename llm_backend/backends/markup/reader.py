@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
+from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.backends.markup.json_text import JsonText
 from llm_backend.backends.markup.parts import (
     Arguments,
@@ -26,7 +27,6 @@ __all__ = ["NoCall", "Reader", "Steps"]
 T = TypeVar("T")
 Steps = Generator[None, str, T]
 
-_NAME_LENGTH = 256  # of a function, at most; OpenAI's own end at 64
 _SPACE = " \t\r\n"
 
 
@@ -151,7 +151,7 @@ class Reader:
         name = ""
         while self.here.isalnum() or (self.here and self.here in "_-.:/$"):
             name += yield from self.advance()
-            if len(name) > _NAME_LENGTH:
+            if len(name) > FUNCTION_NAME_LENGTH:
                 raise NoCall
         if not name:
             raise NoCall

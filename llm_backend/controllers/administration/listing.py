@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from llm_backend.controllers.listing import DEFAULT_LIMIT, both_sides_refused
 from llm_backend.errors import InvalidRequest
 from llm_backend.store.pages import Identified, Order, Page, PageRequest
 
@@ -11,7 +12,6 @@ __all__ = ["list_object", "listed"]
 T = TypeVar("T", bound=Identified)
 Json = dict[str, Any]
 
-LIMIT = 20  # the document's, where it names none
 LIMIT_MOST = 1000  # of what is put into one answer
 AT_ONCE = 200  # looked through at once, where some are left out
 
@@ -20,7 +20,7 @@ async def listed(
     query: Mapping[str, Any],
     find: Callable[[PageRequest], Awaitable[Page[T]]],
     *,
-    limit: int = LIMIT,
+    limit: int = DEFAULT_LIMIT,
     order: Order = "asc",
     id_of: Callable[[str], str] = lambda id: id,
     wanted: Callable[[T], bool] | None = None,
@@ -34,8 +34,7 @@ async def listed(
         raise InvalidRequest(f"`limit` is {size}; it must be 0 to {LIMIT_MOST}.", param="limit")
     order = query.get("order", order)
     after, before = query.get("after"), query.get("before")
-    if after is not None and before is not None:
-        raise InvalidRequest("Only one of `after` and `before` can be given.", param="before")
+    both_sides_refused(query)
     turned: Order = "desc" if order == "asc" else "asc"
     cursor = after if before is None else before
     request = PageRequest(

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.listing import DEFAULT_LIMIT
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
@@ -19,7 +20,6 @@ __all__ = ["cancel_batch", "create_batch", "list_batches", "retrieve_batch"]
 
 PURPOSE = "batch"
 WINDOWS_S = {"24h": 24 * 3600}  # the document's
-DEFAULT_LIMIT = 20  # the document's
 
 
 async def create_batch(services: Services, request: Request) -> Response:

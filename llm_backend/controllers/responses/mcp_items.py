@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llm_backend.backends.base import FUNCTION_NAME_LENGTH
 from llm_backend.controllers.responses.items import new_id
 from llm_backend.controllers.responses.server_tools import Asked, ServerCall
 from llm_backend.errors import InvalidRequest
@@ -24,7 +25,6 @@ Json = dict[str, Any]
 Item = Mapping[str, Any]
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
-_NAME_LENGTH = 256  # of a chat's function
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def messages_from(item: Item) -> Sequence[Json]:
 
 def shown_name(label: str, name: str) -> str:
     """By which name the model knows a tool: servers may have tools of the same name."""
-    return _UNNAMEABLE.sub("_", f"{label}__{name}")[:_NAME_LENGTH]
+    return _UNNAMEABLE.sub("_", f"{label}__{name}")[:FUNCTION_NAME_LENGTH]
 
 
 def listed_before(asked: Asked) -> Item | None:

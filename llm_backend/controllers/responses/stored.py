@@ -9,14 +9,13 @@ from llm_backend import errors
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.responses.background import FROM_THE_START, failure_event
 from llm_backend.controllers.responses.items import item_list, shown_item
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
 
 __all__ = ["cancel_response", "delete_response", "get_response", "list_input_items"]
-
-DEFAULT_LIMIT = 20  # the document's
 
 
 @kept_here("response", "response_id")
@@ -55,9 +54,7 @@ async def list_input_items(services: Services, request: Request) -> Response:
     query = request.query
     page = await services.responses.responses.input(
         request.path["response_id"],
-        after=query.get("after"),
-        limit=query.get("limit", DEFAULT_LIMIT),
-        order=query.get("order", "desc"),
+        **page_wanted(query),
     )
     return JsonResponse(item_list(page, query.get("include") or ()))
 

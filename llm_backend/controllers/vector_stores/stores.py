@@ -8,13 +8,13 @@ from starlette.responses import Response
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.listing import both_sides_refused, page_wanted
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.controllers.vector_stores.adding import new_files
 from llm_backend.controllers.vector_stores.objects import store_object
 from llm_backend.controllers.vector_stores.requests import expiry_from
-from llm_backend.errors import InvalidRequest
 from llm_backend.store import StoredVectorStore
 
 __all__ = [
@@ -25,8 +25,6 @@ __all__ = [
     "modify_vector_store",
     "page_of",
 ]
-
-DEFAULT_LIMIT = 20  # the document's
 
 
 async def create_vector_store(services: Services, request: Request) -> Response:
@@ -97,15 +95,8 @@ async def delete_vector_store(services: Services, request: Request) -> Response:
 
 def page_of(request: Request) -> dict[str, Any]:
     """Which page is wanted. Raises `InvalidRequest` for one on both sides."""
-    query = request.query
-    if query.get("after") is not None and query.get("before") is not None:
-        raise InvalidRequest("A page is either `after` or `before` something.", param="before")
-    return {
-        "after": query.get("after"),
-        "before": query.get("before"),
-        "limit": query.get("limit", DEFAULT_LIMIT),
-        "order": query.get("order", "desc"),
-    }
+    both_sides_refused(request.query)
+    return {**page_wanted(request.query), "before": request.query.get("before")}
 
 
 def _shown(services: Services, store: StoredVectorStore) -> Response:
