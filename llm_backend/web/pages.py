@@ -6,10 +6,9 @@ its entity tag; browsers keep it too and ask each time whether it is still the s
 
 import functools
 import hashlib
-import importlib.resources
 from dataclasses import dataclass
 from email.utils import formatdate
-from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["WebPages"]
 
+STATIC = Path(__file__).with_name("static")
 FILES = "/web/"
 DOCS_FILES = "/docs/"
 PAGES = {"/": "index.html", "/docs": "docs.html"}
@@ -103,7 +103,7 @@ def _response(file: _File, scope: Scope) -> Response:
 def _names() -> frozenset[str]:
     """Every file of `static/`, by its path in it."""
     found: set[str] = set()
-    folders = [("", _static())]
+    folders = [("", STATIC)]
     for prefix, folder in folders:
         for entry in folder.iterdir():
             if entry.is_dir():
@@ -115,21 +115,17 @@ def _names() -> frozenset[str]:
 
 @functools.cache
 def _read(name: str) -> _File:
-    return _loaded(_static().joinpath(name))
+    return _loaded(STATIC / name)
 
 
 @functools.cache
 def _read_swagger_ui(name: str) -> _File:
     import swagger_ui_bundle  # here: most servers are never asked for it
 
-    return _loaded(swagger_ui_bundle.swagger_ui_path.joinpath(name))
+    return _loaded(Path(swagger_ui_bundle.swagger_ui_path) / name)
 
 
-def _static() -> Traversable:
-    return importlib.resources.files("llm_backend.web").joinpath("static")
-
-
-def _loaded(file: Traversable) -> _File:
+def _loaded(file: Path) -> _File:
     content = file.read_bytes()
     return _File(
         content=content,

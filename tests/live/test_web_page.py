@@ -285,12 +285,11 @@ def test_what_attached_files_say_is_given_to_the_model(browser, library_server):
         wait_answered(page)
         picture(page, "files")
 
-        system = asked.value.post_data_json["messages"][0]
-        assert system["role"] == "system"
-        assert "## lamp.md\n\nThe lamp hums in B flat." in system["content"]
-        expect(page.get_by_text("Read 1 passage of the files")).to_be_visible()
+        assert asked.value.post_data_json["tools"][0]["type"] == "file_search"
+        page.get_by_text("Read 1 passage of the files").click()
+        expect(page.get_by_text("The lamp hums in B flat.")).to_be_visible()
         page.reload()
         expect(page.get_by_label("Attached files")).to_contain_text("lamp.md")
-        expect(page.get_by_label("System prompt")).to_have_value("")
+        expect(page.get_by_text("Read 1 passage of the files")).to_be_visible()
         page.get_by_role("button", name="Remove lamp.md").click()
         expect(page.get_by_label("Attached files")).to_be_hidden()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from importlib.resources import files
 
 import httpx
 import pytest
@@ -11,8 +10,8 @@ import swagger_ui_bundle
 from starlette.responses import PlainTextResponse
 
 from llm_backend.web import WebPages
+from llm_backend.web.pages import STATIC
 
-STATIC = files("llm_backend.web") / "static"
 VENDORED = json.loads((STATIC / "vendor/vendored.json").read_text())
 SWAGGER_UI_SHA256 = {  # of swagger-ui-dist 5.31.0, which the package says it carries
     "swagger-ui-bundle.js": "93b7b0862a80e2786f85b560be7693c2344354ffa7e7e224f850a54349724c31",

@@ -68,7 +68,12 @@ async function send(path, { method, body, form, signal }) {
   if (key.value) headers.authorization = `Bearer ${key.value}`;
   let response;
   try {
-    response = await fetch(path, { method, headers, signal, body: body === undefined ? form : JSON.stringify(body) });
+    response = await fetch(path, {
+      method,
+      headers,
+      signal,
+      body: body === undefined ? form : JSON.stringify(body),
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The server cannot be reached.");

@@ -10,7 +10,11 @@ import { Options } from "./options.js";
 import { StatusPage } from "./status.js";
 import { Transcript } from "./transcript.js";
 
-const STARTERS = ["How do I load a real model?", "How do I use you from Python?", "What is 12 plus 30?"];
+const STARTERS = [
+  "How do I load a real model?",
+  "How do I use you from Python?",
+  "What is 12 plus 30?",
+];
 
 class App {
   #conversation = new Conversation();
@@ -46,7 +50,7 @@ class App {
       await this.#options.loadModels();
       await this.#chats.load();
       this.#greet();
-      await this.#attachments.offer();
+      await this.#attachments.offer(this.#options.isLocal);
     } catch (error) {
       this.#complain(error);
     }
@@ -108,10 +112,12 @@ class App {
   }
 
   #showPage(name) {
-    for (const page of ["chat", "status", "operations"]) byId(`${page}-view`).hidden = page !== name;
+    for (const page of ["chat", "status", "operations"])
+      byId(`${page}-view`).hidden = page !== name;
     document.body.dataset.page = name;
     for (const link of document.querySelectorAll("[data-page]")) {
-      if (link.dataset.page === name && link !== document.body) link.setAttribute("aria-current", "page");
+      if (link.dataset.page === name && link !== document.body)
+        link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
     if (name !== "chat") byId(`${name}-view`).focus();
@@ -119,18 +125,23 @@ class App {
 
   #title() {
     byId("heading").textContent = this.#conversation.title || "New chat";
-    document.title = this.#conversation.title ? `${this.#conversation.title} – llm-backend` : "llm-backend";
+    document.title = this.#conversation.title
+      ? `${this.#conversation.title} – llm-backend`
+      : "llm-backend";
   }
 
   #greet() {
     byId("greeting").hidden = this.#conversation.messages.length > 0;
-    byId("greeting-model").textContent = this.#options.model ? `${this.#options.model} is listening, on a server of your own.` : "";
+    byId("greeting-model").textContent = this.#options.model
+      ? `${this.#options.model} is listening, on a server of your own.`
+      : "";
   }
 
   // -- who speaks
 
   async send() {
-    const field = byId("prompt"), text = field.value.trim();
+    const field = byId("prompt"),
+      text = field.value.trim();
     if (!text || this.#answering) return;
     field.value = "";
     grow(field);
@@ -152,7 +163,8 @@ class App {
   }
 
   async #answer() {
-    const conversation = this.#conversation, view = this.#transcript.addAnswer();
+    const conversation = this.#conversation,
+      view = this.#transcript.addAnswer();
     conversation.system = this.#options.system;
     this.#setAnswering(new AbortController());
     let answer = { content: "", reasoning: "", isCut: true };
@@ -167,28 +179,16 @@ class App {
   }
 
   async #listen(conversation, view, answer) {
-    const { model, temperature } = this.#options, { signal } = this.#answering;
-    const sources = await this.#found(conversation, view);
-    const { storeId } = this.#attachments, began = performance.now();
-    for await (answer of conversation.answer({ model, temperature, sources, storeId, signal })) {
+    const { model, temperature } = this.#options,
+      { signal } = this.#answering;
+    const storeId = this.#options.isLocal ? await this.#attachments.searched() : null;
+    const began = performance.now();
+    for await (answer of conversation.answer({ model, temperature, storeId, signal })) {
       if (location.hash !== conversation.path) history.replaceState(null, "", conversation.path);
       view.grow(answer);
     }
     this.#tellSpeed(answer.usage, (performance.now() - began) / 1000);
     return answer;
-  }
-
-  /** What the files say to the question; that they could not be asked is said, and no reason to be silent. */
-  async #found(conversation, view) {
-    try {
-      const passages = await this.#attachments.passages(conversation.messages.at(-1).content);
-      if (passages?.length === 0) view.note("Nothing was found in the files.");
-      return passages;
-    } catch (error) {
-      if (error.status === undefined) throw error;
-      view.note(`Answered without the files: ${error.message}`);
-      return null;
-    }
   }
 
   async #end(conversation, view, answer) {
@@ -220,7 +220,9 @@ class App {
     changeIcon(button, controller ? "stop" : "up");
     button.setAttribute("aria-label", controller ? "Stop" : "Send");
     button.classList.toggle("is-stop", controller !== null);
-    byId("announcer").replaceChildren(...(controller ? [make("p", {}, "The model is answering.")] : []));
+    byId("announcer").replaceChildren(
+      ...(controller ? [make("p", {}, "The model is answering.")] : []),
+    );
     if (controller) {
       this.#quiet();
       byId("speed").textContent = "";
@@ -232,7 +234,8 @@ class App {
     if (!usage) return;
     const speed = usage.timings?.tokens_per_second ?? usage.completion_tokens / seconds;
     const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
-    byId("speed").textContent = `${usage.completion_tokens} tokens, ${speed.toFixed(0)} a second; ${cached} of ${usage.prompt_tokens} from the cache.`;
+    byId("speed").textContent =
+      `${usage.completion_tokens} tokens, ${speed.toFixed(0)} a second; ${cached} of ${usage.prompt_tokens} from the cache.`;
   }
 
   // -- what went wrong
@@ -240,7 +243,8 @@ class App {
   #complain(error) {
     if (error.status === 401) this.#options.askForKey();
     const notice = byId("notice");
-    notice.textContent = error.status === undefined ? `The page failed: ${error.message}` : error.message;
+    notice.textContent =
+      error.status === undefined ? `The page failed: ${error.message}` : error.message;
     notice.hidden = false;
     if (error.status === undefined) throw error; // ours: the console has to have it
   }
@@ -272,7 +276,10 @@ class App {
       }
     });
     window.addEventListener("hashchange", () => this.#route());
-    byId("model").addEventListener("change", () => this.#greet());
+    byId("model").addEventListener("change", () => {
+      this.#greet();
+      this.#attachments.offer(this.#options.isLocal).catch((error) => this.#complain(error));
+    });
     byId("new-chat").addEventListener("click", () => this.startAnew());
     byId("skip").addEventListener("click", (event) => {
       event.preventDefault();
@@ -282,7 +289,11 @@ class App {
     byId("close-sidebar").addEventListener("click", () => this.#closeSidebar());
     byId("scrim").addEventListener("click", () => this.#closeSidebar());
     wireTheme();
-    byId("starters").append(...STARTERS.map((text) => make("button", { type: "button", onclick: () => this.#say(text) }, text)));
+    byId("starters").append(
+      ...STARTERS.map((text) =>
+        make("button", { type: "button", onclick: () => this.#say(text) }, text),
+      ),
+    );
   }
 
   #say(text) {
@@ -309,9 +320,12 @@ function grow(field) {
 }
 
 function wireTheme() {
-  const root = document.documentElement, button = byId("theme");
+  const root = document.documentElement,
+    button = byId("theme");
   const isDark = () =>
-    root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme
+      ? root.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
   const tell = () => {
     changeIcon(button, isDark() ? "sun" : "moon");
     button.querySelector("span").textContent = isDark() ? "Light mode" : "Dark mode";

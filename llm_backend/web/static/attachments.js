@@ -1,14 +1,13 @@
-// The files of a conversation: kept in a vector store of its own, searched for each question.
+// The files of a conversation: kept in a vector store of its own, which the server searches before a
+// model of its own answers.
 //
-// What is found goes into the system message, under a heading that tells it from what its author
-// wrote. The store is named in the chat's metadata, so that the files are there when it is opened
-// again, and it is deleted with the chat; one that nobody comes back to goes after a month.
+// The store is named in the chat's metadata, so that the files are there when it is opened again, and
+// it is deleted with the chat; one that nobody comes back to goes after a month.
 
 import { Refused, ask, upload } from "./api.js";
 import { byId, icon, iconButton, make } from "./dom.js";
 
 const STORES = "v1/vector_stores";
-const FOUND_AT_MOST = 4;
 const KEPT_DAYS = 30;
 const ASKED_EVERY_MS = 400;
 
@@ -28,7 +27,8 @@ export class Attachments {
     });
     const main = byId("main");
     main.addEventListener("dragover", (event) => {
-      if (event.dataTransfer.types.includes("Files") && !byId("attach").hidden) event.preventDefault();
+      if (event.dataTransfer.types.includes("Files") && !byId("attach").hidden)
+        event.preventDefault();
     });
     main.addEventListener("drop", (event) => {
       if (!event.dataTransfer.files.length || byId("attach").hidden) return;
@@ -37,15 +37,10 @@ export class Attachments {
     });
   }
 
-  /** What the chat's metadata names: the vector store, null where there is none. */
-  get storeId() {
-    return this.#storeId;
-  }
-
-  /** Offers files where the server has a model that can embed them. */
-  async offer() {
+  /** Offers files where the server can embed them and the chosen model can read them. */
+  async offer(isReadable) {
     const { models } = await ask("v1/info");
-    byId("attach").hidden = !models.some(({ kind }) => kind === "embedding");
+    byId("attach").hidden = !isReadable || !models.some(({ kind }) => kind === "embedding");
   }
 
   /** Those of a conversation that is opened; none for a new one. */
@@ -56,7 +51,14 @@ export class Attachments {
     if (!storeId) return;
     try {
       const { data } = await ask(`${STORES}/${encodeURIComponent(storeId)}/files?limit=100`);
-      this.#files = await Promise.all(data.map(async ({ id }) => ({ id, name: (await ask(`v1/files/${id}`)).filename, isKept: true, isReady: Promise.resolve() })));
+      this.#files = await Promise.all(
+        data.map(async ({ id }) => ({
+          id,
+          name: (await ask(`v1/files/${id}`)).filename,
+          isKept: true,
+          isReady: Promise.resolve(),
+        })),
+      );
     } catch (error) {
       if (error.status !== 404) throw error; // it has expired
       this.#storeId = null;
@@ -64,12 +66,10 @@ export class Attachments {
     this.#draw();
   }
 
-  /** The passages that matter to a question, best first; null where there are no files. */
-  async passages(question) {
-    if (!this.#files.length) return null;
-    await Promise.all(this.#files.map(({ isReady }) => isReady));
-    const { data } = await ask(`${STORES}/${this.#storeId}/search`, { method: "POST", body: { query: question, max_num_results: FOUND_AT_MOST } });
-    return data.map(({ filename, content }) => ({ filename, text: content.map(({ text }) => text).join("\n") }));
+  /** The vector store to be searched for a question, once all files are in it; null where there are none. */
+  async searched() {
+    await Promise.allSettled(this.#files.map(({ isReady }) => isReady));
+    return this.#files.length ? this.#storeId : null;
   }
 
   async #addAll(files) {
@@ -104,14 +104,26 @@ export class Attachments {
     form.append("purpose", "user_data");
     form.append("file", file);
     attached.id = (await upload("v1/files", form)).id;
-    this.#storeId ??= (await ask(STORES, { method: "POST", body: { name: "Files of a chat", expires_after: { anchor: "last_active_at", days: KEPT_DAYS } } })).id;
+    this.#storeId ??= (
+      await ask(STORES, {
+        method: "POST",
+        body: {
+          name: "Files of a chat",
+          expires_after: { anchor: "last_active_at", days: KEPT_DAYS },
+        },
+      })
+    ).id;
     const path = `${STORES}/${this.#storeId}/files`;
     let state = await ask(path, { method: "POST", body: { file_id: attached.id } });
     while (state.status === "in_progress") {
       await new Promise((resolve) => setTimeout(resolve, ASKED_EVERY_MS));
       state = await ask(`${path}/${attached.id}`);
     }
-    if (state.status !== "completed") throw new Refused(0, `${file.name} cannot be read: ${state.last_error?.message ?? state.status}`);
+    if (state.status !== "completed")
+      throw new Refused(
+        0,
+        `${file.name} cannot be read: ${state.last_error?.message ?? state.status}`,
+      );
   }
 
   async #remove(attached) {
@@ -126,9 +138,17 @@ export class Attachments {
 
   #draw() {
     this.#chips.hidden = this.#files.length === 0;
-    this.#chips.replaceChildren(...this.#files.map((file) =>
-      make("li", { className: file.isKept ? "" : "is-waiting" }, icon("file"), make("span", {}, file.name),
-        iconButton("close", `Remove ${file.name}`, () => this.#remove(file)))));
+    this.#chips.replaceChildren(
+      ...this.#files.map((file) =>
+        make(
+          "li",
+          { className: file.isKept ? "" : "is-waiting" },
+          icon("file"),
+          make("span", {}, file.name),
+          iconButton("close", `Remove ${file.name}`, () => this.#remove(file)),
+        ),
+      ),
+    );
   }
 }
 

@@ -23,7 +23,10 @@ export class Chats {
     const isOthersToo = this.#isOthersToo.checked;
     const { chats, next } = await listed({ isOthersToo });
     this.#place.replaceChildren();
-    if (!chats.length) this.#place.append(make("p", { className: "hint" }, "Chats are kept by the server and listed here."));
+    if (!chats.length)
+      this.#place.append(
+        make("p", { className: "hint" }, "Chats are kept by the server and listed here."),
+      );
     this.#add(chats, next);
   }
 
@@ -46,7 +49,11 @@ export class Chats {
     }
     this.mark(this.#current);
     if (next === null) return;
-    const more = make("button", { type: "button", className: "quiet more", onclick: () => this.#more(more, next) }, "Older chats");
+    const more = make(
+      "button",
+      { type: "button", className: "quiet more", onclick: () => this.#more(more, next) },
+      "Older chats",
+    );
     this.#place.append(more);
   }
 
@@ -63,20 +70,31 @@ export class Chats {
     const last = this.#place.querySelector("section:last-of-type");
     if (last?.dataset.day === name) return last.querySelector("ul");
     const list = make("ul", {});
-    this.#place.append(make("section", { "data-day": name, "aria-label": name }, make("h2", {}, name), list));
+    this.#place.append(
+      make("section", { "data-day": name, "aria-label": name }, make("h2", {}, name), list),
+    );
     return list;
   }
 
   #item(chat, path) {
     const link = make("a", { href: path, title: titleOf(chat) }, titleOf(chat));
-    const item = make("li", {}, link,
+    const item = make(
+      "li",
+      {},
+      link,
       iconButton("pen", `Rename ${titleOf(chat)}`, () => this.#edit(chat, item, link)),
-      iconButton("bin", `Delete ${titleOf(chat)}`, () => this.#delete(chat, path, item)));
+      iconButton("bin", `Delete ${titleOf(chat)}`, () => this.#delete(chat, path, item)),
+    );
     return item;
   }
 
   #edit(chat, item, link) {
-    const field = make("input", { type: "text", value: titleOf(chat), maxLength: 200, "aria-label": "Title" });
+    const field = make("input", {
+      type: "text",
+      value: titleOf(chat),
+      maxLength: 200,
+      "aria-label": "Title",
+    });
     let isDone = false;
     const close = async (isKept) => {
       if (isDone) return;
@@ -122,7 +140,9 @@ export class Chats {
 }
 
 const pathOf = ({ id, metadata }) =>
-  metadata?.conversation ? `#/chat/${encodeURIComponent(metadata.conversation)}` : `#/stored/${encodeURIComponent(id)}`;
+  metadata?.conversation
+    ? `#/chat/${encodeURIComponent(metadata.conversation)}`
+    : `#/stored/${encodeURIComponent(id)}`;
 
 function dayOf(when) {
   const midnight = new Date().setHours(0, 0, 0, 0);
@@ -137,5 +157,7 @@ function isConfirmed(question) {
   byId("confirm-text").textContent = question;
   dialog.returnValue = "no";
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  return new Promise((resolve) =>
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }),
+  );
 }

@@ -10,7 +10,6 @@ import { forgetFiles } from "./attachments.js";
 const PATH = "v1/chat/completions";
 const CLIENT = "web";
 const TITLE_CHARACTERS = 80;
-const PASSAGES = "\n\n# Passages of the user's files, which may help to answer\n";
 
 export class Conversation {
   id = newId();
@@ -41,30 +40,41 @@ export class Conversation {
     while (this.messages.at(-1)?.role === "assistant") this.messages.pop();
   }
 
-  /** Asks the model, with what was found in files; yields the answer each time it has grown. */
-  async *answer({ model, temperature, sources, storeId, signal }) {
-    const metadata = { client: CLIENT, conversation: this.id, title: this.title, ...(storeId ? { vector_store: storeId } : {}) };
-    const answer = { role: "assistant", content: "", reasoning: "", isCut: true, sources };
+  /** Asks the model, which reads what the vector store says if there is one; yields the answer each
+   *  time it has grown. */
+  async *answer({ model, temperature, storeId, signal }) {
+    const metadata = {
+      client: CLIENT,
+      conversation: this.id,
+      title: this.title,
+      ...(storeId ? { vector_store: storeId } : {}),
+    };
+    const answer = { role: "assistant", content: "", reasoning: "", isCut: true, retrieval: null };
     const body = {
-      model, messages: this.#asked(sources ?? []), stream: true, stream_options: { include_usage: true },
-      store: true, metadata, ...(temperature === null ? {} : { temperature }),
+      model,
+      messages: this.#asked(),
+      stream: true,
+      stream_options: { include_usage: true },
+      store: true,
+      metadata,
+      ...(temperature === null ? {} : { temperature }),
+      ...(storeId ? { tools: [{ type: "file_search", vector_store_ids: [storeId] }] } : {}),
     };
     this.messages.push(answer);
     for await (const chunk of events(PATH, { method: "POST", body, signal })) {
       this.storedId = chunk.id;
       this.metadata = metadata;
       if (chunk.usage) answer.usage = chunk.usage;
+      if (chunk.retrieval) answer.retrieval = chunk.retrieval;
       for (const choice of chunk.choices) take(answer, choice);
       yield answer;
     }
     await forgetAllOf(this.id, this.storedId);
   }
 
-  #asked(sources) {
+  #asked() {
     const said = this.messages.map(({ role, content }) => ({ role, content }));
-    const found = sources.map(({ filename, text }) => `\n## ${filename}\n\n${text}\n`).join("");
-    const system = found ? `${this.system}${PASSAGES}${found}`.trim() : this.system;
-    return system ? [{ role: "system", content: system }, ...said] : said;
+    return this.system ? [{ role: "system", content: this.system }, ...said] : said;
   }
 }
 
@@ -104,14 +114,18 @@ async function restored(completion) {
   conversation.metadata = completion.metadata ?? {};
   conversation.model = completion.model;
   conversation.title = titleOf(completion);
-  conversation.system = (asked.find(({ role }) => role === "system")?.content ?? "").split(PASSAGES.trim())[0].trim();
+  conversation.system = asked.find(({ role }) => role === "system")?.content ?? "";
   conversation.messages = asked
     .filter(({ role }) => role === "user" || role === "assistant")
-    .map(({ role, content, content_parts: parts }) => ({ role, content: content ?? textOf(parts) }));
+    .map(({ role, content, content_parts: parts }) => ({
+      role,
+      content: content ?? textOf(parts),
+    }));
   conversation.messages.push({
     role: "assistant",
     content: message.content ?? "",
     reasoning: message.reasoning_content ?? "",
+    retrieval: completion.retrieval ?? null,
     isCut: completion.status === "incomplete" || completion.choices[0].finish_reason === "length",
   });
   return conversation;
@@ -144,11 +158,16 @@ export const rename = (completion, title) =>
 /** Deletes a stored chat: a conversation of this page with all that is stored of it, its files too. */
 export async function forgetChat({ id, metadata }) {
   await (metadata?.conversation ? forgetAllOf(metadata.conversation) : forget(id));
-  if (metadata?.client === CLIENT && metadata.vector_store) await forgetFiles(metadata.vector_store);
+  if (metadata?.client === CLIENT && metadata.vector_store)
+    await forgetFiles(metadata.vector_store);
 }
 
 async function forgetAllOf(conversation, except = null) {
-  const query = new URLSearchParams({ order: "desc", limit: "100", "metadata[conversation]": conversation });
+  const query = new URLSearchParams({
+    order: "desc",
+    limit: "100",
+    "metadata[conversation]": conversation,
+  });
   const { data } = await ask(`${PATH}?${query}`);
   await Promise.all(data.filter(({ id }) => id !== except).map(({ id }) => forget(id)));
 }

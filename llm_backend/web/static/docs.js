@@ -1,6 +1,11 @@
 // Swagger UI over this server's own document.
 "use strict";
 const { SwaggerUIBundle } = window;
+const root = document.documentElement;
+const isDark = root.dataset.theme
+  ? root.dataset.theme === "dark"
+  : matchMedia("(prefers-color-scheme: dark)").matches;
+root.classList.toggle("dark-mode", isDark);
 window.ui = SwaggerUIBundle({
   url: "v1/openapi.json",
   domNode: document.getElementById("swagger"),
@@ -11,5 +16,5 @@ window.ui = SwaggerUIBundle({
   persistAuthorization: false,
   tryItOutEnabled: true,
   validatorUrl: null, // asks nobody else what they think of the document
-  onComplete: () => document.documentElement.setAttribute("data-ready", ""),
+  onComplete: () => root.setAttribute("data-ready", ""),
 });

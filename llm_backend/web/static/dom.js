@@ -35,20 +35,38 @@ export const changeIcon = (button, name) =>
 
 /** A button of a picture and its spoken name. */
 export function iconButton(name, label, onclick) {
-  return make("button", { type: "button", className: "icon", title: label, "aria-label": label, onclick }, icon(name));
+  return make(
+    "button",
+    { type: "button", className: "icon", title: label, "aria-label": label, onclick },
+    icon(name),
+  );
 }
 
 /** A line through values, the last at the right, with room for `places` of them; as high as the greatest. */
 export function sparkline(values, places, label) {
-  const width = 240, height = 48, top = Math.max(...values, 1e-9);
+  const width = 240,
+    height = 48,
+    top = Math.max(...values, 1e-9);
   const x = (place) => width - ((values.length - 1 - place) / (places - 1)) * width;
-  const points = values.map((value, place) => `${x(place).toFixed(1)},${(height - 2 - (value / top) * (height - 6)).toFixed(1)}`);
+  const points = values.map(
+    (value, place) =>
+      `${x(place).toFixed(1)},${(height - 2 - (value / top) * (height - 6)).toFixed(1)}`,
+  );
   const picture = document.createElementNS(SVG, "svg");
-  for (const [key, value] of [["viewBox", `0 0 ${width} ${height}`], ["preserveAspectRatio", "none"], ["class", "spark"], ["role", "img"], ["aria-label", label]]) {
+  for (const [key, value] of [
+    ["viewBox", `0 0 ${width} ${height}`],
+    ["preserveAspectRatio", "none"],
+    ["class", "spark"],
+    ["role", "img"],
+    ["aria-label", label],
+  ]) {
     picture.setAttribute(key, value);
   }
   const area = document.createElementNS(SVG, "path");
-  area.setAttribute("d", `M${x(0).toFixed(1)},${height} L${points.join(" L")} L${width},${height} Z`);
+  area.setAttribute(
+    "d",
+    `M${x(0).toFixed(1)},${height} L${points.join(" L")} L${width},${height} Z`,
+  );
   area.setAttribute("class", "area");
   const line = document.createElementNS(SVG, "polyline");
   line.setAttribute("points", points.join(" "));

@@ -9,7 +9,11 @@ import DOMPurify from "./vendor/purify.es.mjs";
 import { iconButton, changeIcon, make } from "./dom.js";
 
 const escaped = (text) =>
-  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+  text
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
 
 const marked = new Marked({
   gfm: true,
@@ -21,8 +25,32 @@ const marked = new Marked({
 
 const KEPT = {
   ALLOWED_TAGS: [
-    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "input", "li", "ol",
-    "p", "pre", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+    "a",
+    "blockquote",
+    "br",
+    "code",
+    "del",
+    "em",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "input",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "strong",
+    "table",
+    "tbody",
+    "td",
+    "th",
+    "thead",
+    "tr",
+    "ul",
   ],
   ALLOWED_ATTR: ["href", "title", "class", "align", "start", "type", "checked", "disabled"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
@@ -43,7 +71,9 @@ export class Markdown {
 
   /** Draws the text; blocks that are what they were stay the nodes that they are. */
   draw(text) {
-    const blocks = marked.lexer(text).filter((token) => token.type !== "space" && token.type !== "def");
+    const blocks = marked
+      .lexer(text)
+      .filter((token) => token.type !== "space" && token.type !== "def");
     let same = 0;
     while (same < blocks.length && this.#drawn[same]?.raw === blocks[same].raw) same += 1;
     for (const { node } of this.#drawn.splice(same)) node.remove();
@@ -74,7 +104,12 @@ function block(token) {
   }
   for (const code of node.querySelectorAll("pre")) code.replaceWith(framed(code));
   for (const table of node.querySelectorAll("table")) {
-    const frame = make("div", { className: "table", tabIndex: 0, role: "region", "aria-label": "Table" });
+    const frame = make("div", {
+      className: "table",
+      tabIndex: 0,
+      role: "region",
+      "aria-label": "Table",
+    });
     table.replaceWith(frame);
     frame.append(table);
   }

@@ -18,14 +18,27 @@ export class OperationsPage {
   /** Shows the page; asks the server once. */
   async open() {
     this.#rows = (await ask("v1/operations")).data;
-    this.field = make("input", { type: "search", placeholder: "Find an operation", "aria-label": "Find an operation", oninput: () => this.#draw() });
-    this.choices = make("div", { className: "choices", role: "group", "aria-label": "Answered" }, ...Object.keys(ANSWERS).map((name) => this.#choice(name)));
+    this.field = make("input", {
+      type: "search",
+      placeholder: "Find an operation",
+      "aria-label": "Find an operation",
+      oninput: () => this.#draw(),
+    });
+    this.choices = make(
+      "div",
+      { className: "choices", role: "group", "aria-label": "Answered" },
+      ...Object.keys(ANSWERS).map((name) => this.#choice(name)),
+    );
     this.list = make("div", {});
     this.told = make("p", { className: "hint", role: "status" });
     const here = this.#counted("local");
     this.#place.replaceChildren(
       make("header", {}, make("h2", {}, "Operations")),
-      make("p", { className: "lead" }, `OpenAI’s document and this server’s own: ${this.#rows.length} operations, ${here} of them answered here. The others are relayed where an upstream is set, and say so where none is.`),
+      make(
+        "p",
+        { className: "lead" },
+        `OpenAI’s document and this server’s own: ${this.#rows.length} operations, ${here} of them answered here. The others are relayed where an upstream is set, and say so where none is.`,
+      ),
       make("div", { className: "filter" }, this.field, this.choices),
       this.told,
       this.list,
@@ -42,30 +55,84 @@ export class OperationsPage {
       this.#chosen = name;
       this.#draw();
     };
-    return make("button", { type: "button", "data-answered": name, onclick, hidden: this.#counted(name) === 0 }, `${ANSWERS[name]} `, make("small", {}, String(this.#counted(name))));
+    return make(
+      "button",
+      { type: "button", "data-answered": name, onclick, hidden: this.#counted(name) === 0 },
+      `${ANSWERS[name]} `,
+      make("small", {}, String(this.#counted(name))),
+    );
   }
 
   #draw() {
-    for (const button of this.choices.children) button.setAttribute("aria-pressed", button.dataset.answered === this.#chosen);
+    for (const button of this.choices.children)
+      button.setAttribute("aria-pressed", button.dataset.answered === this.#chosen);
     const words = this.field.value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = this.#rows.filter((row) => this.#isWanted(row, words));
-    this.told.textContent = rows.length === this.#rows.length ? "" : `${rows.length} of ${this.#rows.length}`;
+    this.told.textContent =
+      rows.length === this.#rows.length ? "" : `${rows.length} of ${this.#rows.length}`;
     const tags = [...new Set(rows.map(({ tag }) => tag))];
-    this.list.replaceChildren(...tags.map((tag) => group(tag, rows.filter((row) => row.tag === tag))));
+    this.list.replaceChildren(
+      ...tags.map((tag) =>
+        group(
+          tag,
+          rows.filter((row) => row.tag === tag),
+        ),
+      ),
+    );
   }
 
   #isWanted(row, words) {
-    const text = `${row.summary} ${row.operationId} ${row.method} ${row.path} ${row.tag}`.toLowerCase();
-    return (this.#chosen === "all" || row.answered === this.#chosen) && words.every((word) => text.includes(word));
+    const text =
+      `${row.summary} ${row.operationId} ${row.method} ${row.path} ${row.tag}`.toLowerCase();
+    return (
+      (this.#chosen === "all" || row.answered === this.#chosen) &&
+      words.every((word) => text.includes(word))
+    );
   }
 }
 
 function group(tag, rows) {
-  const body = make("tbody", {}, ...rows.map((row) => make("tr", {},
-    make("td", { className: "method", "data-method": row.method }, row.method),
-    make("td", {}, make("code", {}, row.path)),
-    make("td", {}, row.summary),
-    make("td", {}, make("span", { className: "badge", "data-answered": row.answered }, ANSWERS[row.answered])))));
-  const head = make("thead", { className: "hidden" }, make("tr", {}, ...["Method", "Path", "What it does", "Answered"].map((name) => make("th", { scope: "col" }, name))));
-  return make("section", {}, make("h3", {}, tag), make("div", { className: "table", tabIndex: 0, role: "region", "aria-label": tag }, make("table", { className: "operations" }, head, body)));
+  const body = make(
+    "tbody",
+    {},
+    ...rows.map((row) =>
+      make(
+        "tr",
+        {},
+        make("td", { className: "method", "data-method": row.method }, row.method),
+        make("td", {}, make("code", {}, row.path)),
+        make("td", {}, row.summary),
+        make(
+          "td",
+          {},
+          make(
+            "span",
+            { className: "badge", "data-answered": row.answered },
+            ANSWERS[row.answered],
+          ),
+        ),
+      ),
+    ),
+  );
+  const head = make(
+    "thead",
+    { className: "hidden" },
+    make(
+      "tr",
+      {},
+      ...["Method", "Path", "What it does", "Answered"].map((name) =>
+        make("th", { scope: "col" }, name),
+      ),
+    ),
+  );
+  return make(
+    "section",
+    {},
+    make("h3", {}, tag),
+    make(
+      "div",
+      { className: "table", tabIndex: 0, role: "region", "aria-label": tag },
+      make("table", { className: "operations" }, head, body),
+    ),
+  );
 }

@@ -8,6 +8,7 @@ export class Options {
   #models = byId("model");
   #personalities = byId("personality");
   #listed = [];
+  #local = [];
   #system = byId("system");
   #temperature = byId("temperature");
 
@@ -15,8 +16,11 @@ export class Options {
     this.#system.value = localStorage.getItem("system") ?? "";
     this.#system.addEventListener("change", () => keep("system", this.#system.value));
     this.#models.addEventListener("change", () => this.#offerPersonalities());
-    for (const field of [this.#models, this.#personalities]) field.addEventListener("change", () => keep("model", this.model));
-    this.#temperature.addEventListener("input", () => this.#setTemperature(this.#temperature.value));
+    for (const field of [this.#models, this.#personalities])
+      field.addEventListener("change", () => keep("model", this.model));
+    this.#temperature.addEventListener("input", () =>
+      this.#setTemperature(this.#temperature.value),
+    );
     byId("temperature-default").addEventListener("click", () => this.#setTemperature(""));
     this.#setTemperature(localStorage.getItem("temperature") ?? "");
     byId("open-options").addEventListener("click", () => this.show(byId("options").hidden));
@@ -27,6 +31,12 @@ export class Options {
   get model() {
     const personality = this.#personalities.value;
     return personality ? `${this.#models.value}:${personality}` : this.#models.value;
+  }
+
+  /** Whether the chosen model is one of this server's. */
+  get isLocal() {
+    const chosen = this.#listed.find(({ id }) => id === this.#models.value);
+    return this.#local.includes(chosen?.alias_of ?? chosen?.id);
   }
 
   get system() {
@@ -58,7 +68,8 @@ export class Options {
   /** Chooses a model, and its personality, if there is one of this name. */
   choose(name) {
     const offered = Array.from(this.#models.options, ({ value }) => value);
-    const base = offered.find((one) => one === name) ?? offered.find((one) => name?.startsWith(`${one}:`));
+    const base =
+      offered.find((one) => one === name) ?? offered.find((one) => name?.startsWith(`${one}:`));
     if (base === undefined) return;
     this.#models.value = base;
     this.#offerPersonalities();
@@ -69,6 +80,7 @@ export class Options {
   async loadModels() {
     const [{ data }, { models }] = await Promise.all([ask("v1/models"), ask("v1/info")]);
     const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
+    this.#local = models.map(({ id }) => id);
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));
     const names = this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
@@ -81,8 +93,13 @@ export class Options {
   #offerPersonalities() {
     const chosen = this.#listed.find(({ id }) => id === this.#models.value);
     const base = chosen?.alias_of ?? chosen?.id;
-    const names = this.#listed.filter((model) => model.personality_of === base).map(({ id }) => id.slice(base.length + 1));
-    this.#personalities.replaceChildren(make("option", { value: "" }, "As it is"), ...names.map((name) => make("option", { value: name }, name)));
+    const names = this.#listed
+      .filter((model) => model.personality_of === base)
+      .map(({ id }) => id.slice(base.length + 1));
+    this.#personalities.replaceChildren(
+      make("option", { value: "" }, "As it is"),
+      ...names.map((name) => make("option", { value: name }, name)),
+    );
     this.#personalities.parentElement.hidden = names.length === 0;
   }
 
@@ -90,12 +107,14 @@ export class Options {
     keep("temperature", value);
     if (value !== "") this.#temperature.value = value;
     this.#temperature.classList.toggle("is-default", value === "");
-    byId("temperature-shown").textContent = value === "" ? "the model’s own" : Number(value).toFixed(1);
+    byId("temperature-shown").textContent =
+      value === "" ? "the model’s own" : Number(value).toFixed(1);
     byId("temperature-default").hidden = value === "";
   }
 
   #watchKey(onKey) {
-    const field = byId("key"), isKept = byId("keep-key");
+    const field = byId("key"),
+      isKept = byId("keep-key");
     field.value = key.value;
     isKept.checked = key.isKept;
     const change = () => {

@@ -8,7 +8,13 @@ const MEASURED_OVER_MS = 3000; // a speed over less would jump with every answer
 const SHOWN_S = 90;
 const AGAIN_AFTER_MS = 3000;
 
-const WORDS = { idle: "Idle", processing: "At work", loading: "Loading", error: "In trouble", terminated: "Stopped" };
+const WORDS = {
+  idle: "Idle",
+  processing: "At work",
+  loading: "Loading",
+  error: "In trouble",
+  terminated: "Stopped",
+};
 const count = new Intl.NumberFormat("en");
 
 export class StatusPage {
@@ -34,20 +40,45 @@ export class StatusPage {
     this.speeds = [];
     this.state = make("span", { className: "pill" }, "…");
     this.info = make("p", { className: "lead" });
-    this.figures = Object.fromEntries(["speed", "running", "waiting", "cached"].map((name) => [name, make("dd", {}, "–")]));
+    this.figures = Object.fromEntries(
+      ["speed", "running", "waiting", "cached"].map((name) => [name, make("dd", {}, "–")]),
+    );
     this.line = make("div", { className: "line" });
     this.models = make("tbody", {});
     this.errors = make("tbody", {});
     this.#place.replaceChildren(
       make("header", {}, make("h2", {}, "Status"), this.state),
       this.info,
-      make("dl", { className: "figures" },
-        make("div", { className: "wide" }, make("dt", {}, "Tokens a second"), this.figures.speed, this.line),
+      make(
+        "dl",
+        { className: "figures" },
+        make(
+          "div",
+          { className: "wide" },
+          make("dt", {}, "Tokens a second"),
+          this.figures.speed,
+          this.line,
+        ),
         make("div", {}, make("dt", {}, "Running"), this.figures.running),
         make("div", {}, make("dt", {}, "Waiting"), this.figures.waiting),
-        make("div", {}, make("dt", {}, "From the cache"), this.figures.cached, make("p", { className: "hint" }, "of what was to be read"))),
-      table("Models", ["Model", "State", "Running", "Waiting", "From the cache", "Tokens kept", "Generated"], this.models),
-      this.errorsTable = table("Refused of late", ["When", "Operation", "Status", "What was said"], this.errors),
+        make(
+          "div",
+          {},
+          make("dt", {}, "From the cache"),
+          this.figures.cached,
+          make("p", { className: "hint" }, "of what was to be read"),
+        ),
+      ),
+      table(
+        "Models",
+        ["Model", "State", "Running", "Waiting", "From the cache", "Tokens kept", "Generated"],
+        this.models,
+      ),
+      (this.errorsTable = table(
+        "Refused of late",
+        ["When", "Operation", "Status", "What was said"],
+        this.errors,
+      )),
     );
     this.errorsTable.hidden = true;
   }
@@ -84,13 +115,17 @@ export class StatusPage {
     this.speeds.push(this.#speed());
     this.speeds = this.speeds.slice(-SHOWN_S);
     const latest = this.speeds.at(-1);
-    this.figures.speed.textContent = latest < 10 ? latest.toFixed(1) : count.format(Math.round(latest));
-    this.line.replaceChildren(sparkline(this.speeds, SHOWN_S, `Tokens a second in the last ${this.speeds.length} seconds`));
+    this.figures.speed.textContent =
+      latest < 10 ? latest.toFixed(1) : count.format(Math.round(latest));
+    this.line.replaceChildren(
+      sparkline(this.speeds, SHOWN_S, `Tokens a second in the last ${this.speeds.length} seconds`),
+    );
   }
 
   /** Tokens a second of late; the server says nothing while nothing changes. */
   #speed() {
-    const last = this.samples.at(-1), since = performance.now() - MEASURED_OVER_MS;
+    const last = this.samples.at(-1),
+      since = performance.now() - MEASURED_OVER_MS;
     if (!last || last.at < since) return 0;
     const before = this.samples.findLast(({ at }) => at <= since) ?? this.samples[0];
     this.samples = this.samples.slice(this.samples.indexOf(before));
@@ -107,11 +142,26 @@ export class StatusPage {
 
 function modelRow({ id, state, slots, context_tokens: context, work }) {
   const cells = work
-    ? [`${work.running} of ${slots ?? "?"}`, count.format(work.waiting), share(work.cached_tokens, work.placed_tokens),
-       kept(work.held_tokens, slots, context), count.format(work.generated_tokens)]
+    ? [
+        `${work.running} of ${slots ?? "?"}`,
+        count.format(work.waiting),
+        share(work.cached_tokens, work.placed_tokens),
+        kept(work.held_tokens, slots, context),
+        count.format(work.generated_tokens),
+      ]
     : ["–", "–", "–", "–", "–"];
-  return make("tr", {}, make("th", { scope: "row" }, id), make("td", { className: "number" }, make("span", { className: "dot", "data-state": state }), state),
-    ...cells.map((cell) => make("td", { className: "number" }, cell)));
+  return make(
+    "tr",
+    {},
+    make("th", { scope: "row" }, id),
+    make(
+      "td",
+      { className: "number" },
+      make("span", { className: "dot", "data-state": state }),
+      state,
+    ),
+    ...cells.map((cell) => make("td", { className: "number" }, cell)),
+  );
 }
 
 const kept = (held, slots, context) =>
@@ -119,13 +169,32 @@ const kept = (held, slots, context) =>
 
 function errorRow({ created, operation, status, message }) {
   const when = new Date(created * 1000);
-  return make("tr", {}, make("td", {}, make("time", { dateTime: when.toISOString() }, when.toLocaleTimeString())),
-    make("td", {}, operation), make("td", { className: "number" }, String(status)), make("td", {}, message));
+  return make(
+    "tr",
+    {},
+    make("td", {}, make("time", { dateTime: when.toISOString() }, when.toLocaleTimeString())),
+    make("td", {}, operation),
+    make("td", { className: "number" }, String(status)),
+    make("td", {}, message),
+  );
 }
 
 const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
 
 function table(title, columns, body) {
-  const head = make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name))));
-  return make("section", {}, make("h3", {}, title), make("div", { className: "table", tabIndex: 0, role: "region", "aria-label": title }, make("table", {}, head, body)));
+  const head = make(
+    "thead",
+    {},
+    make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name))),
+  );
+  return make(
+    "section",
+    {},
+    make("h3", {}, title),
+    make(
+      "div",
+      { className: "table", tabIndex: 0, role: "region", "aria-label": title },
+      make("table", {}, head, body),
+    ),
+  );
 }

@@ -21,7 +21,11 @@ export class Transcript {
   }
 
   addQuestion(text) {
-    const article = make("article", { className: "question", "aria-label": "You" }, make("p", {}, text));
+    const article = make(
+      "article",
+      { className: "question", "aria-label": "You" },
+      make("p", {}, text),
+    );
     this.#place.append(article);
     this.follow(true);
   }
@@ -50,7 +54,8 @@ export class Transcript {
   /** Keeps the end in sight for who was looking at it. */
   follow(isForced = false) {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-    if (isForced || scrollHeight - scrollTop - clientHeight < 120) this.#scroller.scrollTop = scrollHeight;
+    if (isForced || scrollHeight - scrollTop - clientHeight < 120)
+      this.#scroller.scrollTop = scrollHeight;
   }
 }
 
@@ -66,7 +71,12 @@ class AnswerView {
     this.#transcript = transcript;
     this.body = make("div", { className: "prose" });
     this.tools = make("div", { className: "tools" });
-    this.element = make("article", { className: "answer is-growing", "aria-label": "The model", "aria-busy": "true" }, this.body, this.tools);
+    this.element = make(
+      "article",
+      { className: "answer is-growing", "aria-label": "The model", "aria-busy": "true" },
+      this.body,
+      this.tools,
+    );
     this.#markdown = new Markdown(this.body);
   }
 
@@ -87,8 +97,9 @@ class AnswerView {
     this.element.classList.remove("is-growing");
     this.element.removeAttribute("aria-busy");
     if (answer.isCut) this.note("Cut short");
-    if (answer.sources?.length) this.tools.before(sourcesOf(answer.sources));
-    if (navigator.clipboard && answer.content) this.tools.append(copyButton("Copy the answer", () => answer.content));
+    if (answer.retrieval) this.#tellRetrieval(answer.retrieval);
+    if (navigator.clipboard && answer.content)
+      this.tools.append(copyButton("Copy the answer", () => answer.content));
   }
 
   /** Says something about the answer that is not part of it. */
@@ -98,7 +109,9 @@ class AnswerView {
 
   /** Speaks what has been said since it was last asked to; whole blocks while the answer grows. */
   announce() {
-    const blocks = this.element.classList.contains("is-growing") ? this.#markdown.settled : this.#markdown.all;
+    const blocks = this.element.classList.contains("is-growing")
+      ? this.#markdown.settled
+      : this.#markdown.all;
     for (const text of blocks.slice(this.#said)) byId("announcer").append(make("p", {}, text));
     this.#said = blocks.length;
   }
@@ -111,17 +124,42 @@ class AnswerView {
     this.#transcript.follow();
   }
 
+  /** What was found in the files, or that and why nothing was. */
+  #tellRetrieval({ status, results, error }) {
+    if (status === "found") this.tools.before(sourcesOf(results));
+    else
+      this.note(
+        status === "failed"
+          ? `Answered without the files: ${error}`
+          : "Nothing was found in the files",
+      );
+  }
+
   #think(reasoning) {
     if (this.#thoughts === null) {
       this.#thoughts = make("p", {});
-      this.body.before(make("details", { className: "thoughts" }, make("summary", {}, icon("pulse"), "Thoughts"), this.#thoughts));
+      this.body.before(
+        make(
+          "details",
+          { className: "thoughts" },
+          make("summary", {}, icon("pulse"), "Thoughts"),
+          this.#thoughts,
+        ),
+      );
     }
     this.#thoughts.textContent = reasoning;
   }
 }
 
 function sourcesOf(sources) {
-  const passages = sources.map(({ filename, text }) => make("li", {}, make("strong", {}, filename), make("p", {}, text)));
+  const passages = sources.map(({ filename, text }) =>
+    make("li", {}, make("strong", {}, filename), make("p", {}, text)),
+  );
   const count = sources.length === 1 ? "1 passage" : `${sources.length} passages`;
-  return make("details", { className: "thoughts sources" }, make("summary", {}, icon("file"), `Read ${count} of the files`), make("ol", {}, ...passages));
+  return make(
+    "details",
+    { className: "thoughts sources" },
+    make("summary", {}, icon("file"), `Read ${count} of the files`),
+    make("ol", {}, ...passages),
+  );
 }
