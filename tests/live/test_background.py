@@ -100,7 +100,7 @@ def test_a_killed_servers_responses_are_taken_up_or_failed(tmp_path):
     with serve(tmp_path) as served, connected(served) as client:
         with client.responses.create(**long(), stream=True) as stream:
             seen = [event for event, _ in zip(stream, range(8), strict=False)]
-        whole = client.responses.create(**long(40))
+        whole = client.responses.create(**long(20))
         kill(served)
     with serve(tmp_path) as served, connected(served) as client:
         taken_up = ended(client, whole.id)

@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 
+from tests.response_events import check_events
 from tests.serving import Served, serve
 
 WEATHER = {
@@ -53,15 +54,35 @@ def test_a_streamed_response_says_what_the_whole_one_says(client):
     assert client.responses.retrieve(events[-1].response.id).output_text == text
 
 
-def test_events_have_their_name_in_the_stream(server):
-    body = {"model": "builtin", "input": "Hello!", "stream": True, "max_output_tokens": 16}
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_output_tokens": 16},
+        {"top_logprobs": 2, "include": ["message.output_text.logprobs"]},
+        {"tools": [WEATHER], "tool_choice": "required"},
+        {"tools": [{"type": "custom", "name": "run"}], "tool_choice": "required"},
+        {"tools": [{"type": "namespace", "name": "sky", "description": "", "tools": [WEATHER]}],
+         "tool_choice": "required"},
+        {"background": True},
+    ],
+)  # fmt: skip
+def test_events_have_their_names_and_come_in_legal_order(server, fields):
+    body = {"model": "builtin", "input": "How is it in Oslo?", "stream": True, **fields}
     text = httpx.post(f"{server.base_url}/responses", json=body, timeout=60).text
-    events = [event.split("\n") for event in text.strip().split("\n\n")]
+    told = [event.split("\n") for event in text.strip().split("\n\n")]
+    events = [json.loads(data.removeprefix("data: ")) for _, data in told]
 
     assert "[DONE]" not in text
-    for name, data in events:
-        assert name == "event: " + json.loads(data.removeprefix("data: "))["type"]
-    assert events[-1][0] == "event: response.incomplete"
+    assert [name for name, _ in told] == [f"event: {event['type']}" for event in events]
+    check_events(events)
+
+
+def test_the_clients_stream_helper_reads_a_response(client):
+    with client.responses.stream(model="builtin", input="Hello!") as stream:
+        text = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
+        final = stream.get_final_response()
+
+    assert final.output_text == text != ""
 
 
 def test_a_response_goes_on_from_the_one_before(client):

@@ -2,14 +2,11 @@
 
 import json
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.backends.base import ChatDelta, ToolCall
-from llm_backend.contract import load_document
-from llm_backend.contract.validation import Validators
 from llm_backend.controllers.responses.client_tools import client_tools
 from llm_backend.controllers.responses.custom_input import CustomInput
 from llm_backend.controllers.responses.events import ResponseState
@@ -18,6 +15,7 @@ from llm_backend.controllers.responses.request import repeated_fields
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.responses.tools import chat_tools
 from llm_backend.errors import UnsupportedField
+from tests.response_events import check_events
 
 RUN = {"type": "custom", "name": "run", "description": "Runs it."}
 FUNCTION = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}
@@ -28,7 +26,10 @@ HEAD = {
     "id": "resp_1", "object": "response", "created_at": 1, "background": False,
     "conversation": None, **repeated_fields({"model": "m"}),
 }  # fmt: skip
-validate = Validators(load_document()).event_validator("createResponse")
+USAGE = {
+    "input_tokens": 1, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 1, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2,
+}  # fmt: skip
 
 
 def chats(*tools, **fields):
@@ -39,10 +40,10 @@ def told(tools, name, *pieces):
     state = ResponseState(HEAD, clients=chats(*tools).clients)
     calls = [ToolCall(index=0, id="call_1", name=name)]
     calls += [ToolCall(index=0, arguments=piece) for piece in pieces]
-    events = []
+    events = state.start()
     for call in calls:
         events += state.take(ChatDelta(choice=0, tool_calls=[call]))
-    return events + state.pause(), state
+    return [*events, *state.finish("tool_calls", USAGE, 2), state.end()], state
 
 
 def test_a_custom_tool_is_a_function_of_one_text():
@@ -99,11 +100,10 @@ def test_a_choice_means_a_custom_tool_or_one_of_a_namespace():
 def test_a_custom_call_is_told_by_its_own_events():
     events, state = told([RUN], "run", '{"inp', 'ut": "l', "s \\", "n\\ud83d", '\\ude00"', "}")
 
-    for event in events:
-        validate(orjson.dumps(event))
+    check_events(events)
     assert [event["type"].removeprefix("response.") for event in events] == [
-        "output_item.added", *["custom_tool_call_input.delta"] * 4,
-        "custom_tool_call_input.done", "output_item.done",
+        "created", "in_progress", "output_item.added", *["custom_tool_call_input.delta"] * 4,
+        "custom_tool_call_input.done", "output_item.done", "completed",
     ]  # fmt: skip
     assert "".join(event.get("delta", "") for event in events) == "ls \n😀"
     (item,) = state.output
@@ -113,8 +113,7 @@ def test_a_custom_call_is_told_by_its_own_events():
 def test_a_call_in_a_namespace_says_so():
     events, state = told([NAMESPACE], "shop__look", "{}")
 
-    for event in events:
-        validate(orjson.dumps(event))
+    check_events(events)
     assert (state.output[0]["name"], state.output[0]["namespace"]) == ("look", "shop")
 
 

@@ -7,8 +7,6 @@ import orjson
 import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall, Usage
-from llm_backend.contract import load_document
-from llm_backend.contract.validation import Validators
 from llm_backend.controllers.responses.items import kept_item
 from llm_backend.controllers.responses.server_tools import (
     Begun,
@@ -22,8 +20,8 @@ from llm_backend.controllers.responses.server_tools import (
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import InvalidRequest, Overloaded
 from tests.controllers.responses.scripted import Answer, Model, NoFiles, saying
+from tests.response_events import check_events
 
-validate = Validators(load_document()).event_validator("createResponse")
 CLIENTS = {"type": "function", "name": "mine", "parameters": {"type": "object"}, "strict": False}
 
 
@@ -162,10 +160,8 @@ async def test_a_call_is_run_and_the_model_asked_again():
 async def test_the_events_of_a_call_are_the_documents_and_in_order():
     events = await told(await begun(LookupKind(), Model(calling("lookup"), saying())))
 
-    for event in events:
-        validate(orjson.dumps(event))
+    check_events(events)
     kinds = [event["type"].removeprefix("response.") for event in events]
-    assert [event["sequence_number"] for event in events] == list(range(len(events)))
     place = kinds.index("file_search_call.searching")
     assert kinds[place - 1 : place + 2] == [
         "output_item.added", "file_search_call.searching", "output_item.done",
@@ -258,6 +254,7 @@ async def test_a_tool_that_fails_ends_the_response():
     kind = LookupKind(failure=Overloaded("The store is gone."))
     events = await told(await begun(kind, Model(calling("lookup")), memory))
 
+    check_events(events)
     assert events[-1]["type"] == "response.failed"
     assert memory.kept[0]["error"]["message"] == "The store is gone."
 

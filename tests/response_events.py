@@ -1,0 +1,101 @@
+"""Whether a response's events are the document's, and come in legal order."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
+
+from llm_backend.contract import load_document
+
+__all__ = ["check_events"]
+
+Event = Mapping[str, Any]
+
+ENDS = ("response.completed", "response.incomplete", "response.failed")
+OPENING = ("response.created", "response.queued", "response.in_progress")
+OF_PARTS = (
+    "response.content_part.", "response.output_text.", "response.reasoning_text.",
+    "response.refusal.",
+)  # fmt: skip
+# What comes in pieces (`delta`), and the field of the event that has all of it (`done`).
+PIECES = {
+    "output_text": "text",
+    "reasoning_text": "text",
+    "function_call_arguments": "arguments",
+    "custom_tool_call_input": "input",
+    "mcp_call_arguments": "arguments",
+}
+
+
+def check_events(events: Sequence[Event], *, first: int = 0, is_whole: bool = True) -> None:
+    """Asserts that these are the events of one response from the `first` on. One that is not whole
+    has been left, cancelled or broken off."""
+    for event in events:
+        _validator().validate(event)
+    assert [event["sequence_number"] for event in events] == list(range(first, first + len(events)))
+    if first == 0:
+        _check_frame(events, is_whole=is_whole)
+        _check_items(events, is_whole=is_whole)
+
+
+@cache
+def _validator() -> jsonschema_rs.Validator:
+    document = json.loads(load_document().text())
+    schema = {"$ref": "#/components/schemas/ResponseStreamEvent"}
+    return jsonschema_rs.validator_for({**schema, "components": document["components"]})
+
+
+def _check_frame(events: Sequence[Event], *, is_whole: bool) -> None:
+    kinds = [event["type"] for event in events]
+    assert kinds[0] == "response.created"
+    opening = [kind for kind in kinds if kind in OPENING]
+    assert opening == [kind for kind in OPENING if kind in opening]
+    assert kinds[: len(opening)] == opening
+    ends = [kind for kind in kinds if kind in ENDS]
+    assert ends == kinds[-1:] if is_whole else not ends
+    responses = [event["response"] for event in events if "response" in event]
+    assert len({response["id"] for response in responses}) == 1
+
+
+def _check_items(events: Sequence[Event], *, is_whole: bool) -> None:
+    """Items are said one after the other: each is added, told of, and done."""
+    done: list[Mapping[str, Any]] = []
+    said: list[Event] = []  # of the item that is open, from its beginning on
+    for event in events:
+        if event["type"] == "response.output_item.added":
+            assert not said
+        elif "output_index" not in event:
+            continue
+        else:
+            assert said, f"{event['type']} before its item was added"
+        assert event["output_index"] == len(done)
+        said.append(event)
+        if event["type"] == "response.output_item.done":
+            _check_item(said)
+            done.append(event["item"])
+            said = []
+    if is_whole:
+        assert not said
+        assert events[-1]["response"]["output"] == done
+
+
+def _check_item(said: Sequence[Event]) -> None:
+    begun, *between, ended = said
+    id = ended["item"]["id"]
+    assert begun["item"]["id"] == id
+    assert begun["item"]["type"] == ended["item"]["type"]
+    assert all(event["item_id"] == id for event in between)
+    parts = [event for event in between if event["type"].startswith(OF_PARTS)]
+    if parts:
+        assert parts[0]["type"] == "response.content_part.added"
+        assert parts[-1]["type"] == "response.content_part.done"
+        assert all(event["content_index"] == 0 for event in parts)
+        assert parts[-1]["part"] == ended["item"]["content"][0]
+    for name, field in PIECES.items():
+        told = [event for event in between if event["type"].startswith(f"response.{name}.d")]
+        if told:
+            *pieces, whole = told
+            assert whole["type"] == f"response.{name}.done"
+            assert "".join(event["delta"] for event in pieces) == whole[field]
