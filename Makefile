@@ -44,6 +44,7 @@ peers: dev ## build the servers that `make bench` measures the engine against
 docs: setup ## write the generated pages anew
 	$(BIN)/llm-backend operations --markdown > docs/coverage.md
 	$(BIN)/llm-backend configuration > docs/configuration.md
+	$(BIN)/llm-backend commands > docs/cli.md
 
 lock: dev ## pin the newest versions that fit, with hashes (needs uv)
 	sh scripts/lock.sh $(ARGS)

@@ -11,7 +11,7 @@ from llm_backend.engine import Engine, EngineConfig
 from llm_backend.model_files import HeaderError, ModelShape, footprint, read_header
 from llm_backend.served_models import ServedModel
 
-__all__ = ["LocalModels"]
+__all__ = ["LocalModels", "needed_bytes"]
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class LocalModels:
 
     def _berth(self, place: int, model: ServedModel) -> Berth:
         async def needs() -> int:
-            return await asyncio.to_thread(_needed_bytes, model)
+            return await asyncio.to_thread(needed_bytes, model)
 
         return Berth(
             self._room,
@@ -105,7 +105,7 @@ def _same_engine(one: ServedModel, other: ServedModel) -> bool:
     )
 
 
-def _needed_bytes(model: ServedModel) -> int:
+def needed_bytes(model: ServedModel) -> int:
     """What a model takes in memory, its draft model included."""
     if model.memory_bytes is not None:
         return model.memory_bytes

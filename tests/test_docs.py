@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llm_backend.cli import app
+from llm_backend.cli.reference import cli_markdown
 from llm_backend.contract import coverage_markdown, load_document
 from llm_backend.settings import Settings, configuration_markdown
 
@@ -25,6 +26,15 @@ def test_the_configuration_page_is_generated():
     page = (ROOT / "docs/configuration.md").read_text()
 
     assert page == configuration_markdown(), "run `make docs`"
+
+
+def test_the_page_of_commands_is_generated():
+    page = (ROOT / "docs/cli.md").read_text()
+
+    assert page == cli_markdown(app), "run `make docs`"
+    assert all(
+        row.rstrip(" |").split("|")[-1].strip() for row in page.splitlines() if row[:3] == "| `"
+    )
 
 
 def test_every_setting_says_what_it_is():

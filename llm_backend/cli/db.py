@@ -25,3 +25,24 @@ def db_migrate(config: Config = None) -> None:
     except StoreError as error:
         fail(str(error))
     print("The database is at this version's tables.")
+
+
+@commands.command("current")
+def db_current(config: Config = None) -> None:
+    """Print the revision of the database's tables, and that of this version; changes nothing."""
+    from llm_backend.store import Database, StoreError, revisions
+
+    settings = load_settings({}, config)
+
+    async def found() -> tuple[str | None, str]:
+        async with Database.open(settings.database) as database:
+            return await revisions(database)
+
+    path = settings.data_dir / "llm-backend.sqlite3"
+    if settings.database_url is None and not path.exists():
+        fail(f"There is no database yet: {path} is made when the server starts.")
+    try:
+        there, needed = asyncio.run(found())
+    except StoreError as error:
+        fail(str(error))
+    print(f"The tables are at revision {there or 'none'}; this version's are at {needed}.")

@@ -5,6 +5,14 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Config"]
+__all__ = ["ApiKey", "BaseUrl", "Config"]
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
+BaseUrl = Annotated[
+    str,
+    typer.Option(help="Base URL of any server that speaks OpenAI's API.", envvar="OPENAI_BASE_URL"),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(help="Key to send, if the server asks for one.", envvar="OPENAI_API_KEY"),
+]

@@ -4,8 +4,12 @@ import typer
 
 from llm_backend import __version__
 from llm_backend.cli import contract, db, keys, models
+from llm_backend.cli.bench import bench
+from llm_backend.cli.chat import chat
+from llm_backend.cli.check import check
 from llm_backend.cli.failing import fail
 from llm_backend.cli.operations import operations
+from llm_backend.cli.reference import cli_markdown
 from llm_backend.cli.serve import serve
 from llm_backend.settings import SettingsError, configuration_markdown
 
@@ -34,16 +38,25 @@ def configuration() -> None:
     print(configuration_markdown(), end="")
 
 
+def commands() -> None:
+    """Print every command and its options, as docs/cli.md."""
+    print(cli_markdown(app), end="")
+
+
 def version() -> None:
     """Print the version."""
     print(__version__)
 
 
 app.command()(serve)
+app.command()(chat)
+app.command()(check)
 app.add_typer(models.commands, name="models")
 app.command()(operations)
 app.command()(configuration)
+app.command()(commands)
 app.add_typer(contract.commands, name="contract")
 app.add_typer(db.commands, name="db")
 app.add_typer(keys.commands, name="keys")
+app.command()(bench)
 app.command()(version)

@@ -46,7 +46,7 @@ from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.pages import Order, Page
 from llm_backend.store.responses import Responses
 from llm_backend.store.retention import Retention, RetentionLimits
-from llm_backend.store.schema import check_schema, migrate
+from llm_backend.store.schema import check_schema, migrate, revisions
 from llm_backend.store.stored_chat import ChatStatus, StoredChat, StoredMessage
 from llm_backend.store.stored_file import StoredFile
 from llm_backend.store.stored_response import (
@@ -145,5 +145,6 @@ __all__ = [
     "WrongDigest",
     "check_schema",
     "migrate",
+    "revisions",
     "sweep_forever",
 ]

@@ -12,7 +12,7 @@ from llm_backend.store.database import Database
 from llm_backend.store.errors import OldSchema, UnknownSchema
 from llm_backend.store.tables import metadata
 
-__all__ = ["HEAD", "REVISIONS", "check_schema", "migrate", "revision"]
+__all__ = ["HEAD", "REVISIONS", "check_schema", "migrate", "revision", "revisions"]
 
 REVISIONS = (
     "0001",
@@ -57,6 +57,11 @@ async def check_schema(database: Database) -> None:
             f"The database is at revision {found or 'none'}, this program needs {HEAD}: "
             "run `llm-backend db migrate`."
         )
+
+
+async def revisions(database: Database) -> tuple[str | None, str]:
+    """The revision of the tables, None when there are none yet, and that of this program."""
+    return await database.read(revision), HEAD
 
 
 def revision(connection: Connection) -> str | None:

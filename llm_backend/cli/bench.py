@@ -1,0 +1,109 @@
+"""`llm-backend bench`: a small load on a server that runs, and what it made of it."""
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.failing import fail
+from llm_backend.cli.options import ApiKey, BaseUrl
+
+__all__ = ["bench"]
+
+_WORD = "word "
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One request: seconds until its first piece and its end, and the tokens of its answer."""
+
+    first_s: float
+    whole_s: float
+    tokens: int
+
+
+def bench(
+    base_url: BaseUrl = "http://127.0.0.1:8000/v1",
+    model: Annotated[
+        str | None, typer.Option(help="Model to ask; the first one where not given.")
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="Chats to ask for.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Chats at once.")] = 4,
+    prompt_words: Annotated[int, typer.Option(min=1, help="Words of each prompt.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    api_key: ApiKey = None,
+) -> None:
+    """Put a small load of streamed chats on a running server and print what it did.
+
+    Answers are as long as asked for on servers that honour `ignore_eos`, which this one does. The
+    chats are not stored.
+    """
+    try:
+        api = Api(base_url, api_key)
+        name = model or str(api.get("/models")["data"][0]["id"])
+        _run(api, name, 0, prompt_words, 1)  # the model is loaded, and says if it cannot do it
+        started_at = time.monotonic()
+        with ThreadPoolExecutor(concurrency) as pool:
+            runs = list(
+                pool.map(
+                    lambda number: _run(api, name, number, prompt_words, max_tokens),
+                    range(1, requests + 1),
+                )
+            )
+    except Refused as error:
+        fail(str(error))
+    except (IndexError, KeyError):
+        fail(f"{base_url} has no models; name one with --model.")
+    figures = _figures(name, runs, time.monotonic() - started_at)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        for meaning, value in figures.items():
+            print(f"{meaning:<28} {value}")
+
+
+def _run(api: Api, model: str, number: int, words: int, max_tokens: int) -> _Run:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": f"{number} {_WORD * words}"}],
+        "max_tokens": max_tokens,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "store": False,
+    }
+    started_at, first_s, tokens = time.monotonic(), None, 0
+    for chunk in api.events("/chat/completions", body):
+        said = any((one.get("delta") or {}).get("content") for one in chunk["choices"])
+        if said and first_s is None:
+            first_s = time.monotonic() - started_at
+        if usage := chunk.get("usage"):
+            tokens = usage["completion_tokens"]
+    whole_s = time.monotonic() - started_at
+    return _Run(first_s=whole_s if first_s is None else first_s, whole_s=whole_s, tokens=tokens)
+
+
+def _figures(model: str, runs: Sequence[_Run], took_s: float) -> dict[str, Any]:
+    firsts, wholes = sorted(run.first_s for run in runs), sorted(run.whole_s for run in runs)
+    return {
+        "model": model,
+        "requests": len(runs),
+        "seconds": round(took_s, 3),
+        "requests per second": round(len(runs) / took_s, 2),
+        "tokens per second": round(sum(run.tokens for run in runs) / took_s, 1),
+        "first token, median s": round(statistics.median(firsts), 4),
+        "first token, 95 % s": round(_at(firsts, 0.95), 4),
+        "whole answer, median s": round(statistics.median(wholes), 4),
+        "whole answer, 95 % s": round(_at(wholes, 0.95), 4),
+    }
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,158 @@
+"""`llm-backend chat`: a conversation in the terminal, with any server that speaks the API."""
+
+import importlib
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, suppress
+from typing import Annotated, Any
+
+import typer
+
+from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.failing import fail
+from llm_backend.cli.options import ApiKey, BaseUrl
+
+__all__ = ["Conversation", "chat"]
+
+_COMMANDS = """\
+/new           forget what was said
+/again         have the last answer said anew
+/model [NAME]  talk to another model, or list them
+/system [TEXT] set the system message, or drop it
+/quit          leave (or Ctrl-D)
+Ctrl-C         stop an answer; what has come of it is kept"""
+
+
+def chat(
+    base_url: BaseUrl = "http://127.0.0.1:8000/v1",
+    model: Annotated[
+        str | None, typer.Option(help="Model to talk to; the first one where not given.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature, 0 to 2.")] = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Talk to a model: answers are streamed, the conversation goes on.
+
+    Reads a line at a time, from a pipe too. /help lists the commands.
+    """
+    try:
+        api = Api(base_url, api_key)
+        conversation = Conversation(api, model or _first_model(api), system, temperature)
+    except Refused as error:
+        fail(str(error))
+    is_person = sys.stdin.isatty()
+    if is_person:
+        with suppress(ImportError):
+            importlib.import_module("readline")  # arrow keys and earlier lines
+        print(f"Talking to {conversation.model} at {api.base_url}; /help lists the commands.")
+    _talk(conversation, _lines("> " if is_person else ""), is_person=is_person)
+
+
+class Conversation:
+    """What was said with one model, and what is said next."""
+
+    def __init__(
+        self, api: Api, model: str, system: str | None = None, temperature: float | None = None
+    ) -> None:
+        self.model = model
+        self.system = system
+        self.messages: list[dict[str, str]] = []
+        self._api = api
+        self._temperature = temperature
+
+    def say(self, text: str, show: Callable[[str], None]) -> None:
+        """Say something; what is answered is shown as it comes and remembered. A keyboard interrupt
+        ends the answer where it is. Raises `Refused`, with nothing remembered."""
+        self.messages.append({"role": "user", "content": text})
+        said = ""
+        try:
+            with closing(self._pieces()) as pieces:
+                for piece in pieces:
+                    show(piece)
+                    said += piece
+        except KeyboardInterrupt:
+            show(" [stopped]")
+        except Refused:
+            self.messages.pop()
+            raise
+        self.messages.append({"role": "assistant", "content": said})
+
+    def again(self) -> str | None:
+        """Forget the last answer and what was asked; gives that back, None where there is none."""
+        if len(self.messages) < 2:
+            return None
+        *self.messages, asked, _ = self.messages
+        return asked["content"]
+
+    def models(self) -> list[str]:
+        """The names of those that can be talked to."""
+        return [str(one["id"]) for one in self._api.get("/models")["data"]]
+
+    def _pieces(self) -> Generator[str, None, None]:
+        head = [{"role": "system", "content": self.system}] if self.system else []
+        body: dict[str, Any] = {
+            "model": self.model, "messages": [*head, *self.messages], "stream": True
+        }  # fmt: skip
+        if self._temperature is not None:
+            body["temperature"] = self._temperature
+        with closing(self._api.events("/chat/completions", body)) as chunks:
+            for chunk in chunks:
+                yield from _texts(chunk)
+
+
+def _texts(chunk: Mapping[str, Any]) -> Iterator[str]:
+    for choice in chunk.get("choices") or ():
+        if text := (choice.get("delta") or {}).get("content"):
+            yield str(text)
+
+
+def _first_model(api: Api) -> str:
+    models = api.get("/models").get("data") or ()
+    if not models:
+        raise Refused(f"{api.base_url} has no models; name one with --model.")
+    return str(models[0]["id"])
+
+
+def _lines(prompt: str) -> Iterator[str]:
+    while True:
+        try:
+            yield input(prompt).strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+
+
+def _talk(conversation: Conversation, lines: Iterator[str], *, is_person: bool) -> None:
+    for line in lines:
+        if line == "/quit":
+            return
+        try:
+            asked = _obeyed(conversation, line) if line.startswith("/") else line
+            if asked:
+                conversation.say(asked, lambda piece: print(piece, end="", flush=True))
+                print()
+        except Refused as error:
+            if not is_person:
+                fail(str(error))
+            print(error, file=sys.stderr)
+
+
+def _obeyed(conversation: Conversation, line: str) -> str | None:
+    """Do what a command says; gives what is to be asked now, if anything is."""
+    command, _, rest = line.partition(" ")
+    match command:
+        case "/again":
+            return conversation.again()
+        case "/new":
+            conversation.messages.clear()
+        case "/system":
+            conversation.system = rest.strip() or None
+        case "/model" if rest.strip():
+            conversation.model = rest.strip()
+        case "/model":
+            print("\n".join(conversation.models()))
+        case "/help":
+            print(_COMMANDS)
+        case _:
+            print(f"There is no {command}; /help lists the commands.")
+    return None

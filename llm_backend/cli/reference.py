@@ -1,0 +1,59 @@
+"""`llm-backend commands`: every command and its options, as docs/cli.md."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+import typer.main
+
+__all__ = ["cli_markdown"]
+
+
+def cli_markdown(app: typer.Typer) -> str:
+    """The text of `docs/cli.md`: what `--help` says of each command."""
+    lines = [
+        "# Command line",
+        "",
+        "Generated from the help texts by `llm-backend commands`.",
+    ]
+    for name, command in _commands(typer.main.get_command(app), "llm-backend"):
+        lines += ["", f"## {name}", "", *_paragraphs(command.help), *_usage(name, command)]
+        for kind, title in (("argument", "argument"), ("option", "option")):
+            rows = [_row(one) for one in command.params if one.param_type_name == kind]
+            if rows:
+                lines += ["", f"| {title} | meaning |", "|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:  # Any: the library's own
+    children = getattr(command, "commands", None)
+    if not children:
+        yield name, command
+        return
+    for child in children:
+        yield from _commands(children[child], f"{name} {child}")
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    return (text or "").strip().splitlines()
+
+
+def _usage(name: str, command: Any) -> list[str]:
+    words = [name]
+    for one in command.params:
+        if one.param_type_name == "argument":
+            word = one.name.upper()
+            words.append(word if one.required else f"[{word}]")
+    if any(one.param_type_name == "option" for one in command.params):
+        words.append("[OPTIONS]")
+    return ["", "```sh", " ".join(words), "```"]
+
+
+def _row(one: Any) -> str:
+    shown = one.name.upper()
+    if one.param_type_name == "option":
+        shown = ", ".join([*one.opts, *one.secondary_opts])
+    default = one.default
+    usual = "" if default in (None, False, ()) or callable(default) else f" Default: `{default}`."
+    variable = f" Also `{one.envvar}`." if getattr(one, "envvar", None) else ""
+    return f"| `{shown}` | {one.help or ''}{usual}{variable} |"

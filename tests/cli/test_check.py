@@ -1,0 +1,65 @@
+"""`llm-backend check` finds what would keep a server from starting."""
+
+import socket
+
+import pytest
+from typer.testing import CliRunner
+
+from llm_backend.cli import app
+from llm_backend.cli.check import findings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "DATABASE_URL", "LLAMA_MODEL_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LLM_BACKEND_DATA_DIR", str(tmp_path / "data"))
+
+
+def test_every_thing_is_looked_at_and_told_in_a_line(monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_PORT", "0")
+    result = CliRunner().invoke(app, ["check"])
+
+    assert result.exit_code == 0, result.output
+    names = [line.split()[1] for line in result.stdout.splitlines()]
+    assert names == [
+        "processor", "contract", "build", "settings", "models", "folder", "database", "upstream",
+        "port",
+    ]  # fmt: skip
+
+
+def test_what_will_not_do_is_told_and_the_rest_is_looked_at(monkeypatch, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("models: [{path: builtin, memory: 9 TB}]\n")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("LLM_BACKEND_PORT", str(taken.getsockname()[1]))
+        found = {one.name: one for one in findings(config)}
+
+    bad = {name for name, one in found.items() if not one.is_well}
+    assert bad == {"models", "upstream openai", "port"}
+    assert "9000.0 GB" in found["models"].sentence
+    assert "cannot be asked" in found["upstream openai"].sentence
+    assert "in use" in found["port"].sentence
+
+
+def test_settings_that_cannot_be_used_are_the_last_line(monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_SLOTS", "none")
+
+    *_, last = findings(None)
+
+    assert (last.name, last.is_well) == ("settings", False)
+    assert "`slots`" in last.sentence
+
+
+def test_the_database_tells_its_revision(tmp_path):
+    def run(*words: str):
+        return CliRunner().invoke(app, ["db", *words])
+
+    assert run("current").exit_code == 1
+    assert run("migrate").exit_code == 0
+    told = run("current")
+    assert "The tables are at revision 00" in told.stdout

@@ -1,0 +1,89 @@
+"""The commands that ask a server, against one that runs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from llm_backend.cli import app
+from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.chat import Conversation
+from tests.serving import Served
+
+
+def chat(server: Served, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "llm_backend", "chat", "--base-url", server.base_url, *flags],
+        input=text, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_a_conversation_from_a_pipe_goes_on_until_its_end(server):
+    lines = "Copy this: banana\n/again\n/new\n/model\n/nonsense\n/help\n/quit\nnever\n"
+    done = chat(server, lines, "--temperature", "0")
+
+    assert done.returncode == 0, done.stderr
+    first, again, *told = done.stdout.splitlines()
+    assert first == again != ""
+    assert told[:2] == ["builtin", "gpt-3.5-turbo"]
+    assert "There is no /nonsense" in done.stdout
+    assert "Ctrl-C" in done.stdout
+    assert "never" not in done.stdout
+
+
+def test_a_server_that_refuses_ends_a_pipe_with_its_sentence(server):
+    done = chat(server, "Hi\n", "--model", "nobody")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "llm-backend: The model `nobody` does not exist. See GET /v1/models. (404)\n"
+    )
+
+
+def test_an_interrupt_stops_an_answer_and_keeps_what_has_come(server):
+    talk = Conversation(Api(server.base_url, None), "builtin", "You are brief.")
+    shown: list[str] = []
+
+    def show(piece: str) -> None:
+        shown.append(piece)
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+
+    talk.say("Who are you?", show)
+
+    assert shown[2:] == [" [stopped]"]
+    assert [one["role"] for one in talk.messages] == ["user", "assistant"]
+    assert talk.messages[1]["content"] == shown[0]
+    talk.say("And what do you do?", lambda _: None)
+    assert len(talk.messages) == 4
+
+
+def test_what_was_refused_is_not_remembered(server):
+    talk = Conversation(Api(server.base_url, None), "nobody")
+
+    with pytest.raises(Refused, match="does not exist"):
+        talk.say("Hi", lambda _: None)
+    assert talk.messages == []
+    assert talk.again() is None
+
+
+def test_a_load_is_put_on_a_server_and_measured(server):
+    words = ["bench", "--base-url", server.base_url, "--requests", "4", "--concurrency", "2",
+             "--max-tokens", "5", "--json"]  # fmt: skip
+    result = CliRunner().invoke(app, words)
+    figures = json.loads(result.stdout)
+
+    assert (figures["model"], figures["requests"]) == ("builtin", 4)
+    assert figures["tokens per second"] == pytest.approx(20 / figures["seconds"], rel=0.2)
+    assert figures["first token, median s"] <= figures["whole answer, median s"]
+
+
+def test_a_server_that_is_not_there_is_one_sentence():
+    for command in ("bench", "chat"):
+        result = CliRunner().invoke(app, [command, "--base-url", "http://127.0.0.1:9/v1"])
+        assert result.exit_code == 1
+        assert result.stderr.startswith("llm-backend: http://127.0.0.1:9/v1 cannot be asked")
+    with pytest.raises(Refused, match="is no base URL"):
+        Api("localhost:8000", None)
