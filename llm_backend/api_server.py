@@ -11,6 +11,7 @@ import uvicorn
 from llm_backend.app import App
 from llm_backend.http_protocol import HttpProtocol
 from llm_backend.settings import Settings
+from llm_backend.tls import server_context
 
 __all__ = ["ENDING_S", "ApiServer"]
 
@@ -22,6 +23,7 @@ class ApiServer:
 
     def __init__(self, app: App, settings: Settings) -> None:
         self._app = app
+        context = server_context(settings)
         config = uvicorn.Config(
             app,
             http=HttpProtocol,
@@ -33,6 +35,7 @@ class ApiServer:
             date_header=False,  # ours are dated by the envelope, relayed ones by their upstream
             ws_max_size=settings.body_limit_bytes,
             timeout_graceful_shutdown=settings.shutdown_grace_s,
+            ssl_context_factory=None if context is None else lambda *_: context,
         )
         self._server = _Server(config, app.stop)
 

@@ -12,6 +12,7 @@ from llm_backend.api_server import ApiServer
 from llm_backend.app import App, CannotStart
 from llm_backend.processes import serve_together
 from llm_backend.settings import Settings, SettingsSource
+from llm_backend.tls import server_context
 
 __all__ = ["CannotServe", "serve"]
 
@@ -28,11 +29,12 @@ def serve(
     """Serves until a signal ends it; `announce` is told the base address once it answers. What
     changes in the config file of `source` is applied as far as that goes, by one process.
 
-    Raises `CannotServe`.
+    Raises `CannotServe`, or `SettingsError` for a certificate that cannot be used.
     """
+    scheme = "http" if server_context(settings) is None else "https"
     with _listening(settings) as listener:
         host, port = listener.getsockname()[:2]
-        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
             try:
                 runner.run(_serve(settings, listener, lambda: announce(address), source))

@@ -90,6 +90,18 @@ class Settings(BaseSettings):
     # where it listens and what it keeps
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the certificate to serve with; without one it is plain HTTP."
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of the certificate's key; the certificate's own where unset."
+    )
+    tls_chain: Path | None = Field(
+        None, description="PEM file of the certificates between it and a known authority."
+    )
+    tls_password: SecretStr | None = Field(
+        None, description="What the key is encrypted with, if it is."
+    )
     data_dir: Path = Field(
         Path("~/.local/share/llm-backend"), description="Folder of the database and the files."
     )
@@ -520,7 +532,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{url} is no http or https URL")
         return value
 
-    @field_validator("data_dir", "models_dir")
+    @field_validator("data_dir", "models_dir", "tls_certificate", "tls_key", "tls_chain")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value and value.expanduser().absolute()
@@ -648,6 +660,8 @@ def configuration_markdown() -> str:
         "",
         "Generated from `llm_backend/settings.py` by `llm-backend configuration`.",
         "",
+        "A setting's flag is its name with dashes (`--log-level`, `--no-web`; `--model` and other",
+        "lists are said once for each); secrets have none, nor have settings of many parts.",
         "A flag of `llm-backend serve` wins over the environment, the environment over the file of",
         "`--config`, the file over the default. Lists are comma-separated in the environment and",
         "lists in the file.",

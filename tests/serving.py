@@ -106,6 +106,6 @@ def _address(process: subprocess.Popen[str], log: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(queue.Empty):
-            if found := re.search(r"Serving on (http://\S+)", lines.get(timeout=0.2)):
+            if found := re.search(r"Serving on (https?://\S+)", lines.get(timeout=0.2)):
                 return found[1]
     raise AssertionError(f"The server did not start: {log.read_text()}")

@@ -1,0 +1,83 @@
+"""Flags of `llm-backend serve`, made of the settings: each is named, described and read as there.
+
+Secrets have none, as what stands in a command line is seen by everybody on the machine; neither
+have settings with settings of their own, which are for the config file.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+from pydantic import SecretStr
+
+from llm_backend.settings import Settings
+
+__all__ = ["SETTING_FLAGS", "given_settings", "with_setting_flags"]
+
+_SINGULAR = {"aliases": "alias"}
+_NOTHING = "none"  # `--model none` serves no model
+
+
+def _kind(annotation: Any) -> type | None:  # Any: an annotation may be anything
+    """What a flag takes: a bool, a list of words, or a word; None where there is to be no flag."""
+    kinds = {one for one in (annotation, *get_args(annotation)) if one is not NoneType}
+    if SecretStr in kinds or get_origin(annotation) in (dict, Mapping):
+        return None
+    if bool in kinds:
+        return bool
+    if get_origin(annotation) is not tuple:
+        return str
+    return list if "str" in str(get_args(annotation)[0]) else None
+
+
+def _names(name: str, kind: type) -> list[str]:
+    word = name.replace("_", "-")
+    if kind is bool:
+        return [f"--{word}/--no-{word}"]
+    if kind is list:
+        word = _SINGULAR.get(name, name.removesuffix("s")).replace("_", "-")
+    return [f"--{word}"]
+
+
+def _parameter(name: str, kind: type, description: str) -> inspect.Parameter:
+    taken: Any = list[str] if kind is list else kind
+    more = " May be repeated." if kind is list else ""
+    metavar = None if kind is bool else name.split("_")[-1].upper()
+    option = typer.Option(*_names(name, kind), help=f"{description}{more}", metavar=metavar)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[taken | None, option],
+    )
+
+
+SETTING_FLAGS: Mapping[str, inspect.Parameter] = {
+    name: _parameter(name, kind, field.description or "")
+    for name, field in Settings.model_fields.items()
+    if (kind := _kind(field.annotation)) is not None
+}
+"""The flag of each setting that has one."""
+
+
+def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with a parameter more for each flag, which it gets by keyword."""
+    own = [
+        one
+        for one in inspect.signature(command).parameters.values()
+        if one.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    parameters = [*own, *SETTING_FLAGS.values()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # it has one
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+def given_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that flags say; None where one was not given."""
+    return {
+        name: [word for word in value if word != _NOTHING] if isinstance(value, list) else value
+        for name, value in flags.items()
+    }

@@ -1,0 +1,43 @@
+"""TLS as the settings want it: key, certificate, and what lies between it and a known authority."""
+
+import ssl
+import tempfile
+from pathlib import Path
+
+from llm_backend.settings import Settings, SettingsError
+
+__all__ = ["server_context"]
+
+
+def server_context(settings: Settings) -> ssl.SSLContext | None:
+    """What connections are wrapped in; None where they are plain. Raises `SettingsError`."""
+    certificate = settings.tls_certificate
+    if certificate is None:
+        if settings.tls_key is not None or settings.tls_chain is not None:
+            raise SettingsError("The setting `tls_certificate` is missing: TLS needs one.")
+        return None
+    password = settings.tls_password.get_secret_value() if settings.tls_password else ""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as together:
+        together.write(_text(certificate))
+        if settings.tls_chain is not None:
+            together.write("\n" + _text(settings.tls_chain))
+        together.flush()
+        key = settings.tls_key or certificate
+        _text(key)  # says which file it is that cannot be read
+        try:
+            context.load_cert_chain(together.name, str(key), password)  # "" asks nobody for one
+        except (ssl.SSLError, OSError) as error:
+            raise SettingsError(
+                f"The certificate {certificate} and the key {key} cannot be used: they do not "
+                f"fit, or `tls_password` is wrong ({error.strerror or error})."
+            ) from error
+    return context
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no PEM file"
+        raise SettingsError(f"Cannot read {path}: {reason}.") from error

@@ -1,0 +1,45 @@
+"""The flags of `llm-backend serve` are the settings."""
+
+import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from llm_backend.cli import app
+from llm_backend.cli.setting_flags import SETTING_FLAGS, given_settings
+from llm_backend.settings import Settings, load_settings
+
+
+def test_every_setting_that_is_a_value_or_a_list_is_a_flag_and_no_secret_is():
+    without = Settings.model_fields.keys() - SETTING_FLAGS.keys()
+    secrets = {name for name in without if "SecretStr" in str(Settings.model_fields[name])}
+
+    assert secrets == {"api_keys", "database_url", "openai_api_key", "tls_password"}
+    assert without - secrets == {"backends", "operations", "prices", "prompts", "routes"}
+    assert not any(SecretStr.__name__ in str(one) for one in SETTING_FLAGS.values())
+
+
+def test_flags_are_read_as_the_settings_are():
+    flags = {"port": "1", "memory_budget": "2 GB", "mmap": False, "models": ["none"],
+             "aliases": ["a", "b=c"], "web": None, "log_level": "ERROR"}  # fmt: skip
+    settings = load_settings(given_settings(flags))
+
+    assert (settings.port, settings.memory_budget, settings.mmap) == (1, 2_000_000_000, False)
+    assert (settings.models, settings.aliases) == ((), ("a", "b=c"))
+    assert (settings.web, settings.log_level) == (True, "error")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--slots", "none"], "llm-backend: The setting `slots` cannot be used"),
+        (["--model", "none.gguf"], "llm-backend: Cannot read the model none.gguf"),
+        (["--no-web", "--tls-key", "x"], "llm-backend: The setting `tls_certificate` is missing"),
+    ],
+)
+def test_a_flag_that_cannot_be_used_is_one_sentence(words, sentence, tmp_path, capfd):
+    command = ["serve", "--port", "0", "--data-dir", str(tmp_path), *words]
+    result = CliRunner().invoke(app, command)
+
+    assert result.exit_code == 1
+    told = str(result.exception) if result.exception else ""
+    assert sentence.removeprefix("llm-backend: ") in result.stderr + told
