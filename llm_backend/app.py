@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend import __version__, served_upstreams
 from llm_backend.access import metered
+from llm_backend.access.idempotency import Idempotency
 from llm_backend.access.limits import LIMIT_HEADERS
 from llm_backend.access.opened import opened_access
 from llm_backend.backends.base import Usage
@@ -483,7 +484,7 @@ def _contracted(document: Document, validators: Validators, services: Services) 
         services,
         handler_of=_handler_of,
         authenticate=services.access.caller,
-        gate=services.access.gate,
+        gate=Idempotency(services.access.gate),
         limits=Limits(
             json_bytes=settings.body_limit_bytes,
             upload_bytes=settings.upload_limit_bytes,

@@ -1,0 +1,141 @@
+"""A request that comes again gets the answer that it got before."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from starlette.datastructures import Headers
+
+from llm_backend.access.caller import Caller
+from llm_backend.access.idempotency import ANSWER_BYTES, KEPT_S, Idempotency
+from llm_backend.errors import Conflict, InvalidRequest
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Server:
+    """Answers with a number that grows, or with what it is told."""
+
+    def __init__(self, *, status: int = 200, body: bytes = b"") -> None:
+        self.asked = 0
+        self.status, self.body = status, body
+        self.gate: asyncio.Event | None = None
+        self.clock = Clock()
+        self.idempotency = Idempotency(self._through, self.clock)
+
+    async def _through(self, _request, answer, send) -> None:
+        await answer(send)
+
+    async def ask(self, key: str | None = "k", body: bytes = b"{}", *, caller: str = "a"):
+        headers = Headers({} if key is None else {"Idempotency-Key": key})
+        request = SimpleNamespace(
+            http=SimpleNamespace(headers=headers, method="POST"),
+            raw_body=body,
+            caller=Caller(key_id=caller),
+            operation=SimpleNamespace(operation_id="createChatCompletion"),
+        )
+        sent = []
+
+        async def send(message) -> None:
+            sent.append(message)
+
+        await self.idempotency(request, self._answer, send)
+        return sent[0], b"".join(message["body"] for message in sent[1:])
+
+    async def _answer(self, send) -> None:
+        self.asked += 1
+        number = b"%d" % self.asked
+        if self.gate is not None:
+            await self.gate.wait()
+        headers = [(b"x", number)]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        headers.append((b"added", b"by others"))
+        await send({"type": "http.response.body", "body": number, "more_body": True})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+async def test_the_same_request_gets_the_same_answer_and_is_told():
+    server = Server(body=b"!")
+    first, second = await server.ask(), await server.ask()
+
+    assert first[1] == second[1] == b"1!"
+    assert second[0]["headers"] == [(b"x", b"1"), (b"idempotent-replayed", b"true")]
+
+
+async def test_another_key_caller_or_none_is_another_request():
+    server = Server()
+    answers = [await server.ask(), await server.ask("l"), await server.ask(caller="b"),
+               await server.ask(None), await server.ask(None)]  # fmt: skip
+
+    assert [body for _, body in answers] == [b"1", b"2", b"3", b"4", b"5"]
+
+
+async def test_a_key_of_another_body_is_refused():
+    server = Server()
+    await server.ask()
+
+    with pytest.raises(Conflict) as refused:
+        await server.ask(body=b'{"a": 1}')
+    assert (refused.value.status, refused.value.code) == (409, "idempotency_key_reused")
+
+
+async def test_who_asks_again_meanwhile_waits_for_the_answer():
+    server = Server()
+    server.gate = asyncio.Event()
+    both = [asyncio.create_task(server.ask()) for _ in range(2)]
+    await asyncio.sleep(0)
+    server.gate.set()
+
+    assert [body for _, body in await asyncio.gather(*both)] == [b"1", b"1"]
+
+
+async def test_a_client_that_left_leaves_its_key_to_the_next():
+    server = Server()
+    server.gate = asyncio.Event()
+    first, second = [asyncio.create_task(server.ask()) for _ in range(2)]
+    await asyncio.sleep(0)
+    first.cancel()
+    server.gate.set()
+
+    assert (await second)[1] == b"2"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_what_asks_to_come_again_is_answered_anew(status: int):
+    server = Server(status=status)
+
+    assert [(await server.ask())[1] for _ in range(2)] == [b"1", b"2"]
+
+
+async def test_an_answer_is_kept_for_an_hour():
+    server = Server()
+    await server.ask()
+    server.clock.now = KEPT_S
+
+    assert (await server.ask())[1] == b"2"
+
+
+async def test_a_large_answer_passes_and_is_made_again():
+    server = Server(body=bytes(ANSWER_BYTES))
+
+    assert [len((await server.ask())[1]) for _ in range(2)] == [ANSWER_BYTES + 1] * 2
+    assert server.asked == 2
+
+
+async def test_what_is_kept_is_bounded():
+    server = Server(body=bytes(ANSWER_BYTES - 2048))
+    for number in range(20):
+        await server.ask(str(number))
+
+    assert len(server.idempotency._kept) == 16
+    assert (await server.ask("19"))[1][:2] == b"20"
+
+
+async def test_a_key_has_a_length():
+    with pytest.raises(InvalidRequest):
+        await Server().ask("k" * 256)
