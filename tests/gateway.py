@@ -1,6 +1,7 @@
 """The whole application in front of fake upstreams, in this process and without a local model."""
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,3 +23,10 @@ async def gateway(data_dir: Path, **settings: Any) -> AsyncIterator[Relay]:
 def backend(fake: FakeUpstream, name: str, *models: str, **more: Any) -> dict[str, Any]:
     """An entry of the setting `backends`; the fake must have been opened."""
     return {"name": name, "base_url": fake.base_url, "models": models, "api_key": "k", **more}
+
+
+def closed_port() -> int:
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,7 +1,6 @@
 """Several upstreams: who is asked, who is given up, and what goes out twice."""
 
 import asyncio
-import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -13,6 +12,7 @@ from llm_backend.backends.upstreams.pool import Upstreams
 from llm_backend.backends.upstreams.retry import pause_s
 from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.errors import Overloaded, UpstreamFailed
+from tests.gateway import closed_port
 from tests.upstream import Connection, FakeUpstream, Message
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -33,11 +33,6 @@ async def pool(*fakes: FakeUpstream | None, **settings: object):
             config = UpstreamConfig(name=str(number), base_url=base_url, **settings)
             upstreams.append(Upstream(config))
         yield await stack.enter_async_context(Upstreams(upstreams))
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def asked(method: str = "POST", **more: object) -> Asked:

@@ -1,0 +1,169 @@
+"""Whatever an upstream does, a client gets a documented error, and who it was stays in the log."""
+
+import asyncio
+import json
+
+import pytest
+
+from llm_backend.contract import load_document
+from llm_backend.contract.validation import Validators
+from tests.gateway import backend, closed_port, gateway
+from tests.upstream import Connection, FakeUpstream, Message, Script, post
+
+NAME = "the-hidden-one"
+CHAT = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+STREAMED = CHAT[:-1] + b',"stream":true}'
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 40\r\n\r\n"
+EVENT = b'data: {"choices":[]}\n\n'
+VALIDATORS = Validators(load_document())
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def says(*pieces: bytes, then_waits: bool = False) -> Script:
+    async def answer(_: Message, connection: Connection) -> None:
+        for piece in pieces:
+            await connection.send(piece)
+            await asyncio.sleep(0.02)  # one at a time on the way
+        if then_waits:
+            await asyncio.Event().wait()
+
+    return answer
+
+
+async def endless_header(_: Message, connection: Connection) -> None:
+    await connection.send(b"HTTP/1.1 200 OK\r\nx: ")
+    while not connection.writer.is_closing():
+        await connection.send(b"x" * 8192)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (says(), 502, "upstream_failed"),
+        (says(b"\x00\xff ouch"), 502, "upstream_failed"),
+        (says(b"HTTP/1.1 200 OK\r\ncontent-le"), 502, "upstream_failed"),
+        (says(b"HTTP/1.1 999 X\r\ncontent-length: 0\r\n\r\n"), 502, "upstream_failed"),
+        (endless_header, 502, "upstream_failed"),
+        (says(then_waits=True), 504, "upstream_timeout"),
+        (says(b"HTTP/1.1 200 OK\r\n", then_waits=True), 504, "upstream_timeout"),
+    ],
+)
+async def test_no_answer_is_a_documented_error(
+    tmp_path, capsys, answer: Script, status: int, code: str
+):
+    async with (
+        FakeUpstream(answer=answer) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME, first_byte_timeout_s=0.1)]) as served,
+    ):
+        got = await served.ask(post(STREAMED))
+
+    check = VALIDATORS.response("createChatCompletion", status, "application/json")
+    assert (got.status, json.loads(got.body)["error"]["code"]) == (status, code)
+    assert check is not None
+    assert check.is_valid(json.loads(got.body))
+    assert NAME.encode() not in got.body
+    assert b"127.0.0.1" not in got.body
+    assert NAME in capsys.readouterr().err
+
+
+async def test_an_upstream_that_is_down_is_502(tmp_path, capsys):
+    down = {"name": NAME, "base_url": f"http://127.0.0.1:{closed_port()}", "api_key": "k"}
+    async with gateway(tmp_path, backends=[down]) as served:
+        got = await served.ask(post(CHAT))
+
+    assert got.status == 502
+    assert NAME.encode() not in got.body
+    assert NAME in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        ((b"", False), "upstream_failed"),
+        ((chunk(b'data: {"choi'), False), "upstream_failed"),
+        ((b"zz\r\n", False), "upstream_failed"),
+        ((b"", True), "upstream_timeout"),
+    ],
+)
+async def test_a_stream_that_breaks_ends_with_an_error_event(
+    tmp_path, capsys, last: tuple[bytes, bool], code: str
+):
+    answer = says(STREAM_HEAD, chunk(EVENT), last[0], then_waits=last[1])
+    async with (
+        FakeUpstream(answer=answer) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME, idle_timeout_s=0.1)]) as served,
+    ):
+        got = await served.ask(post(STREAMED))
+
+    event = got.body.rpartition(b"data: ")[2]
+    assert got.is_whole
+    assert got.body.startswith(EVENT)
+    assert json.loads(event)["error"]["code"] == code
+    assert NAME.encode() not in got.body
+    assert NAME in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("then_waits", [False, True])
+async def test_half_a_json_is_seen_to_be_half(tmp_path, then_waits: bool):
+    answer = says(JSON_HEAD, b'{"id":"c","choi', then_waits=then_waits)
+    async with (
+        FakeUpstream(answer=answer) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME, idle_timeout_s=0.1)]) as served,
+    ):
+        got = await served.ask(post(CHAT))
+
+    assert not got.is_whole
+
+
+async def test_a_total_deadline_ends_an_answer_that_never_does(tmp_path):
+    async def drips(_: Message, connection: Connection) -> None:
+        await connection.send(STREAM_HEAD)
+        while not connection.writer.is_closing():
+            await connection.send(chunk(EVENT))
+            await asyncio.sleep(0.02)
+
+    async with (
+        FakeUpstream(answer=drips) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME, total_timeout_s=0.2)]) as served,
+    ):
+        got = await served.ask(post(STREAMED))
+
+    assert b'"upstream_timeout"' in got.body
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b'data: {"error":{"message":"no","type":"server_error","param":null,"code":null}}\n\n',
+        b'event: error\ndata: {"error": {"message": "no"}}\n\ndata: [DONE]\n\n',
+    ],
+)
+async def test_an_error_inside_a_stream_passes_as_it_is(tmp_path, inside: bytes):
+    answer = STREAM_HEAD + chunk(EVENT) + chunk(inside) + b"0\r\n\r\n"
+    async with (
+        FakeUpstream(answer=answer) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME)], store_chats="always") as served,
+    ):
+        got = await served.ask(post(STREAMED))
+
+    assert got.body == EVENT + inside
+
+
+async def test_a_200_with_an_error_inside_passes_as_it_is(tmp_path):
+    body = b'{"error":{"message":"no","type":"server_error","param":null,"code":null}}'
+    answer = JSON_HEAD.replace(b"40", b"%d" % len(body)) + body
+    async with (
+        FakeUpstream(answer=answer) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME)], store_chats="always") as served,
+    ):
+        got = await served.ask(post(CHAT))
+        stored = await served.ask(b"GET /v1/chat/completions HTTP/1.1\r\nhost: relay\r\n\r\n")
+
+    assert (got.status, got.body) == (200, body)
+    assert json.loads(stored.body)["data"] == []
