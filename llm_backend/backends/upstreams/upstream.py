@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from llm_backend.backends.relayed import Headers, Relayed, answer_headers, request_headers
@@ -68,6 +69,7 @@ class Upstream:
         self._own_headers = _own_headers(config)
         self._idle_timeout_s = config.idle_timeout_s
         self._first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
+        self._breaking = _Breaking()
         self._models: asyncio.Task[list[dict[str, Any]]] | None = None
         self._models_until = 0.0
         self._session: aiohttp.ClientSession
@@ -170,10 +172,10 @@ class Upstream:
                     data=_data(body, _Patience(deadline, timeout_s)),
                     allow_redirects=False,
                 )
-        if timeout_s != self._idle_timeout_s and answer.connection is not None:
-            protocol = answer.connection.protocol
-            if protocol is not None:  # the answer may be whole already
-                protocol.read_timeout = self._idle_timeout_s
+        connection = answer.connection
+        if connection is not None and connection.protocol is not None:  # else it is whole already
+            connection.protocol.read_timeout = self._idle_timeout_s
+            self._breaking.watch(connection.protocol, answer.content)
         return answer
 
     def _url(self, path: str, query: str, model: str | None) -> URL:
@@ -330,6 +332,32 @@ class Upstream:
             min(_FAILURE_KEPT_S, self.config.models_ttl_s) if failed else self.config.models_ttl_s
         )
         self._models_until = fetched.get_loop().time() + kept_s
+
+
+class _Breaking:
+    """Tells who reads an answer that its connection is gone.
+
+    The HTTP client does so itself, but not where it closes the connection because of what came:
+    garbage in the middle of a body would leave the reader waiting for ever.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[ResponseHandler, aiohttp.StreamReader] = {}
+
+    def watch(self, connection: ResponseHandler, body: aiohttp.StreamReader) -> None:
+        """This body is what is read from the connection now."""
+        closed = connection.closed
+        if closed is None:
+            return  # it is gone already, and the client has said so
+        if connection not in self._read:
+            closed.add_done_callback(lambda done: self._gone(connection, done))
+        self._read[connection] = body
+
+    def _gone(self, connection: ResponseHandler, closed: asyncio.Future[None]) -> None:
+        body = self._read.pop(connection)
+        closed.exception()  # it has been asked for: nobody else does
+        if not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError("The answer's body is malformed."))
 
 
 class _Socket:
