@@ -41,7 +41,7 @@ from llm_backend.store.errors import (
     WrongDigest,
 )
 from llm_backend.store.files import Files
-from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob
+from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, TryLater
 from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.pages import Order, Page
 from llm_backend.store.responses import Responses
@@ -133,6 +133,7 @@ __all__ = [
     "StoredVectorFile",
     "StoredVectorStore",
     "TokenCounts",
+    "TryLater",
     "Unfinished",
     "UnknownCursor",
     "UnknownSchema",

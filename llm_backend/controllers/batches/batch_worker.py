@@ -177,7 +177,7 @@ class BatchWorker:
     async def _custom_ids(
         self, batch: StoredBatch, content: Content
     ) -> AsyncIterator[tuple[int, str]]:
-        splitter = LineSplitter(self._settings.batch_line_limit_bytes)
+        splitter = LineSplitter(size_of(content))  # the bound was held when the input was read
 
         def found(lines: Iterator[RawLine]) -> list[tuple[int, str]]:
             return [

@@ -1,17 +1,15 @@
 """Has lines of batches answered, some at a time, at a priority that keeps nobody waiting."""
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from itertools import count
 from typing import TypeAlias
 
 import orjson
 
 from llm_backend.access import Caller
 from llm_backend.backends.urgency import at_batch_priority
+from llm_backend.controllers.batches.chunk import Chunk
 from llm_backend.controllers.batches.dispatch import Answered, Dispatch
 from llm_backend.controllers.batches.input import (
     InputLine,
@@ -24,27 +22,25 @@ from llm_backend.errors import ApiError, UnsupportedField, error_body
 from llm_backend.settings import Settings
 from llm_backend.store import (
     Batches,
-    BatchStatus,
     Files,
     Job,
     LineResult,
     Lines,
     Missing,
-    StoredBatch,
-    StoreUnavailable,
 )
 from llm_backend.store.objects import Content
 
 __all__ = ["LinesWorker"]
 
-log = logging.getLogger(__name__)
-
 CHUNKS_AT_ONCE = 4  # so that the last lines of one do not leave places empty
 PASSING = frozenset({429, 502, 503, 504})  # load, or something that starts again
-TRIES = 8  # of a line that meets these: about two minutes
-RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # doubled with every try
+TRIES = 4  # of a line that meets these, before its batch steps aside
+RETRY_S = 1.0  # doubled with every try
 _UNHONOURED = ("stream", "background")  # what makes no sense where nobody listens
 
+
+_Answer: TypeAlias = Callable[[Chunk, int, InputLine], Awaitable[LineResult | None]]
+"""What is kept of a line; None where it is to be asked again."""
 
 CallerOf: TypeAlias = Callable[[str | None], Caller]
 """Key id in, whose it is out. Raises `ApiError`."""
@@ -65,7 +61,6 @@ class LinesWorker:
         self._files = files
         self._dispatch = dispatch
         self._caller_of = caller_of
-        self._limit_bytes = settings.batch_line_limit_bytes
         self._turns = asyncio.Semaphore(settings.batch_concurrency)
 
     async def work(self, job: Job) -> None:
@@ -76,7 +71,7 @@ class LinesWorker:
         """Each line that has no answer has failed."""
         await self._each(job, _given_up)
 
-    async def _each(self, job: Job, answer: "_Answer") -> None:
+    async def _each(self, job: Job, answer: _Answer) -> None:
         try:
             batch, content = await self._batches.work(job.subject)
         except Missing as missing:
@@ -84,7 +79,7 @@ class LinesWorker:
                 return
             raise
         lines = Lines(**job.details)
-        chunk = _Chunk(self._batches, job, batch)
+        chunk = Chunk(self._batches, job, batch)
         done = await self._batches.answered(batch.id, lines.first_line, lines.last_line)
         try:
             async with asyncio.TaskGroup() as group, aclosing(self._lines(lines, content)) as found:
@@ -98,29 +93,38 @@ class LinesWorker:
                         break
         except ExceptionGroup as failed:  # the others were cancelled at the first failure
             raise failed.exceptions[0] from None
-        await self._batches.finish_lines(job)
+        await chunk.finish()
 
-    async def _line(self, chunk: "_Chunk", line: RawLine, answer: "_Answer") -> None:
+    async def _line(self, chunk: Chunk, line: RawLine, answer: _Answer) -> None:
         if chunk.is_over:
             return
         assert line.text is not None, "the input was read before"
-        await chunk.keep(await answer(chunk, line.number, read_line(line.text, chunk.endpoint)))
+        result = await answer(chunk, line.number, read_line(line.text, chunk.endpoint))
+        if result is not None:
+            await chunk.keep(result)
 
-    async def _asked(self, chunk: "_Chunk", number: int, line: InputLine) -> LineResult:
+    async def _asked(self, chunk: Chunk, number: int, line: InputLine) -> LineResult | None:
         for field in _UNHONOURED:
             if line.body.get(field):
                 message = f"`{field}` is not for requests of a batch."
                 refused = _refused(UnsupportedField(message, param=field))
                 return answer_line(number, line.custom_id, refused)
-        body = orjson.dumps(line.body)
+        answered = await self._persistently(chunk, orjson.dumps(line.body))
+        return None if answered is None else answer_line(number, line.custom_id, answered)
+
+    async def _persistently(self, chunk: Chunk, body: bytes) -> Answered | None:
+        """The answer, or None where there is none to be had now."""
         for attempt in range(TRIES):
             answered = await self._answered(chunk, body)
-            if not _passes(answered) or chunk.is_over:
-                break
-            await asyncio.sleep(min(RETRY_S * 2**attempt, RETRY_LIMIT_S))
-        return answer_line(number, line.custom_id, answered)
+            if not _passes(answered) or chunk.is_last_attempt:
+                return answered
+            if chunk.is_over:
+                return None
+            await asyncio.sleep(RETRY_S * 2**attempt)
+        chunk.model_is_away()
+        return None
 
-    async def _answered(self, chunk: "_Chunk", body: bytes) -> Answered:
+    async def _answered(self, chunk: Chunk, body: bytes) -> Answered:
         try:
             caller = self._caller_of(chunk.owner)
         except ApiError as error:  # the key has been revoked since
@@ -129,7 +133,8 @@ class LinesWorker:
             return await self._dispatch.post(chunk.endpoint, body, caller)
 
     async def _lines(self, lines: Lines, content: Content) -> AsyncGenerator[RawLine, None]:
-        splitter = LineSplitter(self._limit_bytes, start=lines.start, first_line=lines.first_line)
+        size_bytes = lines.end - lines.start  # the bound was held when the input was read
+        splitter = LineSplitter(size_bytes, start=lines.start, first_line=lines.first_line)
         async for piece in self._files.blobs.read(content, lines.start, lines.end):
             for line in splitter.feed(piece):
                 yield line
@@ -137,46 +142,12 @@ class LinesWorker:
             yield line
 
 
-class _Chunk:
-    """Some lines of a batch being answered: keeps answers, and sees when to stop."""
-
-    def __init__(self, batches: Batches, job: Job, batch: StoredBatch) -> None:
-        self.endpoint = batch.endpoint
-        self.owner = batch.owner
-        self._batches = batches
-        self._job = job
-        self._batch = batch
-        self._status = batch.status
-        self._has_got_on = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no more lines are to be asked."""
-        return self._status is not BatchStatus.IN_PROGRESS or time.time() >= self._batch.expires_at
-
-    async def keep(self, result: LineResult) -> None:
-        """Durable on return, however long the database is away: an answer has been paid for."""
-        for attempt in count():
-            try:
-                self._status = await self._batches.record(self._batch.id, result)
-                break
-            except StoreUnavailable as error:
-                log.warning("line_not_kept_yet", extra={"reason": str(error)})
-                await asyncio.sleep(min(RETRY_S * 2**attempt, RETRY_LIMIT_S))
-        if not self._has_got_on:
-            self._has_got_on = True
-            await self._batches.get_on(self._job)
-
-
-_Answer: TypeAlias = Callable[[_Chunk, int, InputLine], Awaitable[LineResult]]
-
-
 def _passes(answered: Answered) -> bool:
     """Whether asking again may help."""
     return answered.status in PASSING and b'"insufficient_quota"' not in answered.body
 
 
-async def _given_up(_chunk: _Chunk, number: int, line: InputLine) -> LineResult:
+async def _given_up(_chunk: Chunk, number: int, line: InputLine) -> LineResult:
     message = "The server failed at this request again and again; its log says why."
     return error_line(number, line.custom_id, "server_error", message)
 

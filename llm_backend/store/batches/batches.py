@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_backend.store.batches import batch_rows
 from llm_backend.store.batches.stored_batch import (
+    BATCH_LINES,
     BatchEnd,
     BatchStatus,
     LineResult,
@@ -108,6 +109,13 @@ class Batches:
         """These lines are done; the job is finished. Raises `LeaseLost`."""
         await self._database.write(partial(batch_rows.finish_lines, job=job, now=self._clock()))
         self._jobs.wake()
+
+    async def postpone(self, id: str, delay_s: float) -> None:
+        """Lines that nobody is at are not begun for a while."""
+        until = self._clock() + delay_s
+        await self._database.write(
+            partial(job_rows.postpone_waiting, kind=BATCH_LINES, subject=id, until=until)
+        )
 
     async def lines(self, id: str, *, is_error: bool) -> AsyncIterator[tuple[int, str]]:
         """Number and text of its answers, in order."""

@@ -31,6 +31,9 @@ class Holder:
             yield
             return
         self._folder.mkdir(mode=0o700, exist_ok=True)
+        for name in self._folder.iterdir():
+            if not name.suffix:
+                self.is_alive(f"{name.name}/")  # which removes what the dead have left
         unnamed = self._folder / f"{self._name}.new"  # named once it is locked
         with unnamed.open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

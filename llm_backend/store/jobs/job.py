@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Job", "JobKind", "JobWorker", "NewJob"]
+__all__ = ["Job", "JobKind", "JobWorker", "NewJob", "TryLater"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +29,22 @@ class Job:
     lease: str
 
 
+class TryLater(Exception):
+    """Raised by a worker that waits for something else: the job is not due for `delay_s`, and the
+    attempt counts.
+    """
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(f"Not before {delay_s:g} seconds are over.")
+        self.delay_s = delay_s
+
+
 class JobWorker(Protocol):
     """Does the jobs of one kind; each may be begun again after any point that it was left at."""
 
     async def work(self, job: Job) -> None:
         """Do it. The job is over when this returns, if it has not been finished before in a
-        transaction of its own; an exception means to try again after a while.
+        transaction of its own; an exception means to try again after a while, `TryLater` says when.
 
         Cancelled when the lease is lost, when the job is removed, and when the server ends.
         """

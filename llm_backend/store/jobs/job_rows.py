@@ -24,6 +24,7 @@ __all__ = [
     "is_about",
     "leases",
     "outlook",
+    "postpone_waiting",
     "progress",
     "remove",
     "remove_waiting",
@@ -114,6 +115,12 @@ def remove_waiting(connection: Connection, kind: str, subject: str, *, now: floa
     waiting = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
     connection.execute(delete_from(jobs).where(waiting))
     return are_any(connection, kind, subject)
+
+
+def postpone_waiting(connection: Connection, kind: str, subject: str, *, until: float) -> None:
+    """The jobs about this that nobody is doing are not due before then."""
+    waiting = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
+    connection.execute(update(jobs).where(waiting).values(due_at=until))
 
 
 def are_any(connection: Connection, kind: str, subject: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from llm_backend.store.errors import LeaseLost, StoreError, StoreUnavailable
-from llm_backend.store.jobs.job import Job, JobKind
+from llm_backend.store.jobs.job import Job, JobKind, TryLater
 
 if TYPE_CHECKING:
     from llm_backend.store.jobs.jobs import Jobs
@@ -89,8 +89,12 @@ class JobRunner:
         error = await _failure(doing) or await _failure(self._jobs.finish(job))
         if error is None or isinstance(error, LeaseLost):
             return
-        log.error("job_failed", extra=_told(job), exc_info=error)
-        delay_s = min(RETRY_S * 2 ** (job.attempt - 1), RETRY_LIMIT_S)
+        if isinstance(error, TryLater):
+            log.info("job_waits", extra={**_told(job), "delay_s": error.delay_s})
+            delay_s = error.delay_s
+        else:
+            log.error("job_failed", extra=_told(job), exc_info=error)
+            delay_s = min(RETRY_S * 2 ** (job.attempt - 1), RETRY_LIMIT_S)
         counts = not isinstance(error, StoreUnavailable)  # which says nothing about the job
         unsaid = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=counts))
         if unsaid is not None:  # its lease runs out

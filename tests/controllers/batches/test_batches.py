@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from llm_backend.access import Caller
 from llm_backend.backends.urgency import priority_of
-from llm_backend.controllers.batches import lines_worker
+from llm_backend.controllers.batches import chunk, lines_worker
 from llm_backend.controllers.batches.batch_worker import BatchWorker
 from llm_backend.controllers.batches.dispatch import Dispatch
 from llm_backend.controllers.batches.lines_worker import LinesWorker
@@ -33,11 +33,13 @@ from llm_backend.store import (
     Database,
     FileInUse,
     Files,
+    Job,
     JobKind,
     Jobs,
     Missing,
     StoredBatch,
     StoredFile,
+    TryLater,
     migrate,
 )
 from tests.postgresql import PostgresqlServer
@@ -89,16 +91,30 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        dispatch = Dispatch(self.application)
-        lines = LinesWorker(self.batches, self.files, dispatch, self.caller_of, self.settings)
-        whole = BatchWorker(self.batches, self.files, self.settings)
         async with self.jobs.running(
             [
-                JobKind(name=BATCH, worker=whole, at_once=2),
-                JobKind(name=BATCH_LINES, worker=lines, at_once=2),
+                JobKind(name=BATCH, worker=self.batch_worker, at_once=2),
+                JobKind(name=BATCH_LINES, worker=self.lines_worker, at_once=2),
             ]
         ):
             yield
+
+    @property
+    def batch_worker(self) -> BatchWorker:
+        return BatchWorker(self.batches, self.files, self.settings)
+
+    @property
+    def lines_worker(self) -> LinesWorker:
+        dispatch = Dispatch(self.application)
+        return LinesWorker(self.batches, self.files, dispatch, self.caller_of, self.settings)
+
+    async def first_lines(self) -> Job:
+        """The first lines of the only batch, claimed."""
+        (job,) = await self.jobs.claim(BATCH, 1)
+        await self.batch_worker.work(job)
+        await self.jobs.finish(job)
+        (job,) = await self.jobs.claim(BATCH_LINES, 1)
+        return job
 
     async def add(self, text: bytes, **changes: Any) -> StoredBatch:
         file = await self.stored(text)
@@ -256,15 +272,51 @@ async def test_load_is_waited_for_and_is_not_an_answer(server, monkeypatch):
     monkeypatch.setattr(lines_worker, "RETRY_S", 0.001)
     busy = JSONResponse({"error": {}}, status_code=503)
     server.application.answer = lambda body: (
-        busy if body["n"] == 0 or server.application.asked.count(1) < 3 else None
+        busy if body["n"] == 1 and server.application.asked.count(1) < 3 else None
     )
     async with server.running():
         added = await server.add(lines([0, 1]))
         batch = await server.ended(added.id)
 
-    assert (batch.completed, batch.failed) == (1, 1)
+    assert (batch.completed, batch.failed) == (2, 0)
     assert server.application.asked.count(1) == 3
-    assert server.application.asked.count(0) == lines_worker.TRIES
+
+
+async def test_a_model_that_is_away_keeps_no_other_batch_waiting(server, monkeypatch):
+    monkeypatch.setattr(lines_worker, "RETRY_S", 0.0001)
+    away = JSONResponse({"error": {"message": "away"}}, status_code=503)
+    server.application.answer = lambda body: away if body["n"] < 500 else None
+    async with server.running():
+        first = await server.add(lines(range(300)))
+        await server.come_to(first.id, lambda _: server.application.asked)
+        second = await server.add(lines([500]))
+        other = await server.ended(second.id)
+        waiting = await server.batches.get(first.id)
+        stopped = await server.batches.stop(first.id)
+        batch = await server.ended(stopped.id)
+
+    assert other.completed == 1
+    assert (waiting.status, waiting.failed) == (BatchStatus.IN_PROGRESS, 0)
+    assert len(server.application.asked) <= 4 * 8 * lines_worker.TRIES
+    assert (batch.status, batch.failed) == (BatchStatus.CANCELLED, 0)
+
+
+async def test_a_model_that_stays_away_is_the_answer_in_the_end(server, monkeypatch):
+    monkeypatch.setattr(lines_worker, "RETRY_S", 0.0001)
+    away = JSONResponse({"error": {"message": "away"}}, status_code=503)
+    server.application.answer = lambda _: away
+    added = await server.add(lines([0, 1]))
+    job = await server.first_lines()
+    with pytest.raises(TryLater):
+        await server.lines_worker.work(job)
+    before = await server.batches.get(added.id)
+    await server.lines_worker.work(replace(job, attempt=chunk.ATTEMPTS))
+    async with server.running():
+        batch = await server.ended(added.id)
+
+    assert before.failed == 0
+    failed = await server.lines_of(batch.error_file_id)
+    assert [line["response"]["status_code"] for line in failed] == [503, 503]
 
 
 async def test_a_quota_that_is_used_up_is_not_waited_for(server):
@@ -363,21 +415,10 @@ async def test_what_only_one_process_meets_again_and_again_is_given_up(server):
 
     server.application.answer = answer
     added = await server.add(lines([0, 1]))
-    whole = BatchWorker(server.batches, server.files, server.settings)
-    some = LinesWorker(
-        server.batches,
-        server.files,
-        Dispatch(server.application),
-        server.caller_of,
-        server.settings,
-    )
-    (job,) = await server.jobs.claim(BATCH, 1)
-    await whole.work(job)
-    await server.jobs.finish(job)
-    (job,) = await server.jobs.claim(BATCH_LINES, 1)
+    job = await server.first_lines()
     with pytest.raises(RuntimeError):
-        await some.work(job)
-    await some.give_up(job)
+        await server.lines_worker.work(job)
+    await server.lines_worker.give_up(job)
     async with server.running():
         batch = await server.ended(added.id)
 
