@@ -139,8 +139,8 @@ class LocalModel:
         """Returns when its memory is free, which waits for what was begun."""
         await self.berth.unload()
 
-    def as_personality(self, name: str) -> Self:
-        """The same model with another of its personalities."""
+    def as_personality(self, name: str | None) -> Self:
+        """The same model with another of its personalities, or with none."""
         other = copy.copy(self)
         other._personality = name
         return other

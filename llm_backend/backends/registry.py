@@ -75,6 +75,10 @@ class Registry:
             raise ModelNotFound(name)
         return (UpstreamModel(model=name),)
 
+    def knows(self, name: str) -> bool:
+        """Whether a local model or a route has this name."""
+        return name in self._named or name in self._routes
+
     def for_model(self, name: str, operation: Sequence[str] = ()) -> LocalModel | None:
         """The local model that is the first to answer for a name; None where an upstream is.
 

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -14,18 +15,17 @@ from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import refuse_others
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.moderation_kinds import KINDS, question
-from llm_backend.controllers.relay import relay
+from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import unless_gone
 from llm_backend.errors import (
     ContextLengthExceeded,
     InvalidRequest,
-    ModelNotFound,
     Unsupported,
     UnsupportedField,
 )
 
-__all__ = ["create_moderation", "moderation", "moderator"]
+__all__ = ["create_moderation", "judge", "moderation"]
 
 Json = Mapping[str, Any]
 
@@ -42,33 +42,28 @@ ASKED_AT_ONCE = 16  # questions of one request: they fill passes, and leave the 
 
 async def create_moderation(services: Services, request: Request) -> Response:
     """`POST /moderations`"""
-    model = moderator(services, request.body)
-    if model is None:
-        return await relay(services, request)
+    body = {**request.body, "model": judge(services, request.body)}
+    return await routed(services, replace(request, body=body), here=_judged)
+
+
+async def _judged(services: Services, request: Request, model: LocalModel) -> Response:
     limit = services.settings.prompts_limit
     return JsonResponse(
         await unless_gone(request, moderation(model, request.body, inputs_limit=limit))
     )
 
 
-def moderator(services: Services, body: Json) -> LocalModel | None:
-    """The local model that judges; None where the upstream does.
+def judge(services: Services, body: Json) -> str:
+    """The name of the model that judges. OpenAI's own names mean the setting `moderation_model`,
+    unless a model here has them.
 
-    OpenAI's own names mean the setting `moderation_model`. Raises `Unsupported` where it is not
-    set and there is no upstream, `ModelNotFound` for a name that nobody has.
+    Raises `Unsupported` where neither is so and there is no upstream.
     """
-    name = body.get("model") or OPENAIS_MODELS[0]
-    is_openais = name in OPENAIS_MODELS
-    try:
-        model = services.registry.for_model(name)
-    except ModelNotFound:
-        if not is_openais:
-            raise
-        model = None
-    if model is not None or not is_openais:
-        return model
+    name = str(body.get("model") or OPENAIS_MODELS[0])
+    if name not in OPENAIS_MODELS or services.registry.knows(name):
+        return name
     if services.settings.moderation_model is not None:
-        return services.registry.for_model(services.settings.moderation_model)
+        return services.settings.moderation_model
     if services.upstream is None:
         raise Unsupported(
             "No model is configured for moderation: set `moderation_model` "
@@ -76,7 +71,7 @@ def moderator(services: Services, body: Json) -> LocalModel | None:
             "OPENAI_API_KEY to have it relayed.",
             param="model",
         )
-    return None
+    return name
 
 
 async def moderation(
@@ -88,6 +83,7 @@ async def moderation(
 ) -> dict[str, Any]:
     """The document's answer to a moderation request, by this model."""
     refuse_others({"model": model.card.id, **body}, FIELDS)
+    model = model.as_personality(None)  # the question says all that there is to do
     inputs = _inputs(body["input"], inputs_limit)
     turns = asyncio.Semaphore(ASKED_AT_ONCE)
 

@@ -8,14 +8,15 @@ import pytest
 
 from llm_backend.backends.base import Chat, Priority, TextDelta, TokenLogprob
 from llm_backend.controllers.moderation_kinds import KINDS
-from llm_backend.controllers.moderations import ASKED_AT_ONCE, moderation, moderator
+from llm_backend.controllers.moderations import ASKED_AT_ONCE, judge, moderation
 from llm_backend.errors import (
     ContextLengthExceeded,
     InvalidRequest,
-    ModelNotFound,
     Overloaded,
     Unsupported,
 )
+from tests.gateway import backend, gateway
+from tests.upstream import FakeUpstream, post
 
 
 class Judge:
@@ -27,6 +28,10 @@ class Judge:
         self.failure = failure
         self.asked: list[Chat] = []
         self.busy = self.most_busy = 0
+
+    def as_personality(self, name: str | None) -> Self:
+        assert name is None
+        return self
 
     async def chat(self, chat: Chat) -> "Verdict":
         self.asked.append(chat)
@@ -65,21 +70,14 @@ class Verdict:
 class Models:
     """Knows one model, by two names."""
 
-    def __init__(self, has_upstream: bool) -> None:
-        self.has_upstream = has_upstream
-
-    def for_model(self, name: str) -> str | None:
-        if name in ("judge", "text-moderation-stable"):
-            return "judge"
-        if self.has_upstream:
-            return None
-        raise ModelNotFound(name)
+    def knows(self, name: str) -> bool:
+        return name in ("judge", "text-moderation-stable")
 
 
 def services(configured: str | None = None, has_upstream: bool = False) -> Any:
     return SimpleNamespace(
         settings=SimpleNamespace(moderation_model=configured),
-        registry=Models(has_upstream),
+        registry=Models(),
         upstream=object() if has_upstream else None,
     )
 
@@ -94,20 +92,18 @@ async def judged(given: object, judge: Judge | None = None) -> dict[str, Any]:
         ("judge", None, False, "judge"),
         (None, "judge", False, "judge"),
         ("omni-moderation-latest", "judge", True, "judge"),
-        ("text-moderation-stable", None, False, "judge"),
-        (None, None, True, None),
-        ("another", "judge", True, None),
+        ("text-moderation-stable", None, False, "text-moderation-stable"),
+        (None, None, True, "omni-moderation-latest"),
+        ("another", "judge", True, "another"),
     ],
 )
 def test_openais_names_mean_the_configured_model(name, configured, has_upstream, who):
-    assert moderator(services(configured, has_upstream), {"model": name}) == who
+    assert judge(services(configured, has_upstream), {"model": name}) == who
 
 
-def test_where_nobody_judges_it_is_said_how_to_have_it(request):
+def test_where_nobody_judges_it_is_said_how_to_have_it():
     with pytest.raises(Unsupported, match="moderation_model"):
-        moderator(services(), {})
-    with pytest.raises(ModelNotFound):
-        moderator(services("judge"), {"model": "another"})
+        judge(services(), {})
 
 
 async def test_every_kind_is_judged_of_every_text():
@@ -183,3 +179,15 @@ async def test_a_text_that_is_too_long_is_named():
 async def test_the_first_failure_is_the_answer():
     with pytest.raises(Overloaded, match="The queue is full"):
         await judged("a", Judge(Overloaded("The queue is full.")))
+
+
+async def test_an_upstreams_moderation_gets_the_body_as_it_is(tmp_path):
+    body = b'{"input": "a",  "x": 1.50}'
+    said = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+    async with FakeUpstream(answer=said) as upstream:
+        backends = [backend(upstream, "a", "omni-moderation*")]
+        async with gateway(tmp_path, backends=backends) as served:
+            answer = await served.ask(post(body, path="/v1/moderations"))
+
+    assert (answer.status, answer.body) == (200, b"{}")
+    assert [request.body for request in upstream.requests] == [body]
