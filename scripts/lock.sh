@@ -11,7 +11,7 @@ compile() {
 }
 compile build requirements/build.in "${@}"
 compile base pyproject.toml --no-emit-package llama-cpp-python "${@}"
-compile deploy pyproject.toml --extra postgresql --extra qdrant --extra tracing --no-emit-package llama-cpp-python "${@}"
+compile deploy pyproject.toml --extra postgresql --extra qdrant --extra tracing --extra hub --no-emit-package llama-cpp-python "${@}"
 compile dev pyproject.toml --extra postgresql --extra qdrant --extra tracing --extra contract --extra convert --extra hub --extra dev --no-emit-package llama-cpp-python "${@}"
 compile bench pyproject.toml --extra bench --no-emit-package llama-cpp-python "${@}"
 llama=$(sed -n 's/^ *"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml)

@@ -19,7 +19,7 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture(scope="session", params=["base", "overlays/cuda", "overlays/dev"])
+@pytest.fixture(scope="session", params=["base", "overlays/cuda", "overlays/dev", "overlays/prod"])
 def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
     """Everything that a cluster is given, of each kustomization."""
     return deployed(request.param)
