@@ -5,6 +5,7 @@ chunk may begin with it (`Break`). A chunk takes as many segments as fit, and en
 break in its second half. The next one begins with as many of its last segments as may overlap.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -65,15 +66,16 @@ async def chunks_of(
     text: str, format: Format, chunking: Chunking, count: CountTokens
 ) -> list[Chunk]:
     """The chunks of a text that is more than blank. Those of a table begin with its head line."""
-    segments = await _counted(list(_segments(text, format)), chunking.max_tokens, count)
+    uncounted = await asyncio.to_thread(lambda: list(_segments(text, format)))  # may be a million
+    segments = await _counted(uncounted, chunking.max_tokens, count)
     head = segments[0] if format is Format.TABLE and _have_text(segments[1:]) else None
     if head is None or head.tokens > chunking.max_tokens // 2:
-        return _joined(segments, chunking)
+        return await asyncio.to_thread(_joined, segments, chunking)
     room = Chunking(
         max_tokens=chunking.max_tokens - head.tokens,
         overlap_tokens=min(chunking.overlap_tokens, (chunking.max_tokens - head.tokens) // 2),
     )
-    chunks = _joined(segments[1:], room)
+    chunks = await asyncio.to_thread(_joined, segments[1:], room)
     return [_under(head, chunk, is_first=not place) for place, chunk in enumerate(chunks)]
 
 

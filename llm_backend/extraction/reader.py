@@ -46,7 +46,7 @@ def _outcome(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tup
     text = bytearray()
     try:
         for piece in read(sys.stdin.buffer):
-            text += piece.replace("\r\n", "\n").encode("utf-8", "replace")
+            text += piece.replace("\r\n", "\n").replace("\0", "").encode("utf-8", "replace")
             if len(text) > text_bytes:
                 raise _TooMuch(f"The file holds more than {text_bytes} bytes of text.")
     except _Unreadable as error:

@@ -89,6 +89,9 @@ class Ingestion:
             )
             for place, chunk in enumerate(chunks)
         ]
+        latest = await library.stores.file_of_document(file.document)
+        if latest.attributes != file.attributes:  # they were changed meanwhile
+            await index.describe(store.id, file.document, latest.attributes)
         await library.stores.complete(job, stored, size_bytes)
 
     async def _chunks(self, file: StoredVectorFile, embedder: Embedder) -> list[Chunk]:

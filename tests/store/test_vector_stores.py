@@ -1,0 +1,185 @@
+"""Vector stores as rows: pages, counts, jobs that come and go with files, and the end of time."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+
+from llm_backend.store import (
+    Database,
+    FileError,
+    Job,
+    Jobs,
+    LeaseLost,
+    Missing,
+    NewVectorFile,
+    StoredChunk,
+    StoredVectorStore,
+    UnknownCursor,
+    VectorStores,
+)
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST, Chunking
+
+NOW = 1_700_000_000
+DAY_S = 86_400
+CHUNKING = Chunking(max_tokens=800, overlap_tokens=400)
+
+
+class Clock:
+    now = float(NOW)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def jobs(database: Database, clock: Clock) -> Jobs:
+    return Jobs(database, clock=clock)
+
+
+@pytest.fixture
+def stores(database: Database, jobs: Jobs, clock: Clock) -> VectorStores:
+    return VectorStores(database, jobs, clock=clock)
+
+
+def new_file(name: str) -> NewVectorFile:
+    return NewVectorFile(
+        document=f"vsf_{name}", file_id=f"file-{name}", filename=f"{name}.txt", chunking=CHUNKING
+    )
+
+
+async def add(stores: VectorStores, *names: str, days: int | None = None) -> StoredVectorStore:
+    store = StoredVectorStore(
+        id="vs_1", created_at=NOW, name="s", last_active_at=NOW, embedding_model="m",
+        expires_after_days=days,
+    )  # fmt: skip
+    await stores.add(store, [new_file(name) for name in names])
+    return await stores.get("vs_1")
+
+
+async def subjects(jobs: Jobs, kind: str) -> list[str]:
+    return [job.subject for job in await jobs.claim(kind, 10)]
+
+
+async def ingested(stores: VectorStores, jobs: Jobs, texts: Sequence[str]) -> Job:
+    (job,) = await jobs.claim(INGEST, 1)
+    chunks = [
+        StoredChunk(point_id=f"{job.subject}-{place}", text=text, repeated=1 if place else 0)
+        for place, text in enumerate(texts)
+    ]
+    await stores.complete(job, chunks, usage_bytes=7)
+    return job
+
+
+async def test_each_file_is_a_job_and_counts(stores: VectorStores, jobs: Jobs) -> None:
+    store = await add(stores, "a", "b")
+    assert (store.files.in_progress, store.files.total) == (2, 2)
+
+    await ingested(stores, jobs, ["ab", "bc"])
+    (job,) = await jobs.claim(INGEST, 1)
+    await stores.fail(job, FileError(code="invalid_file", message="No."))
+
+    store = await stores.get("vs_1")
+    assert (store.files.completed, store.files.failed, store.usage_bytes) == (1, 1, 7)
+    assert await stores.text("vs_1", "file-a") == "abc"
+    failed = await stores.file("vs_1", "file-b")
+    assert failed.error == FileError(code="invalid_file", message="No.")
+    assert await subjects(jobs, INGEST) == []
+
+
+async def test_a_job_that_was_taken_away_stores_nothing(stores: VectorStores, jobs: Jobs) -> None:
+    await add(stores, "a")
+    (job,) = await jobs.claim(INGEST, 1)
+    await stores.delete_file("vs_1", "file-a")
+
+    with pytest.raises(LeaseLost):
+        await stores.complete(job, [StoredChunk(point_id="p", text="a", repeated=0)], 1)
+
+    assert await stores.texts(["p"]) == []
+    assert await subjects(jobs, FORGET) == ["vsf_a"]
+
+
+async def test_texts_are_found_by_their_points(stores: VectorStores, jobs: Jobs) -> None:
+    await add(stores, "a")
+    await ingested(stores, jobs, ["one", "two"])
+
+    (found,) = await stores.texts(["vsf_a-1", "elsewhere"])
+
+    assert (found.text, found.file_id, found.filename) == ("two", "file-a", "a.txt")
+
+
+async def test_a_file_added_again_is_another_document(stores: VectorStores, jobs: Jobs) -> None:
+    await add(stores, "a")
+    await ingested(stores, jobs, ["one"])
+
+    again = NewVectorFile(document="vsf_b", file_id="file-a", filename="a", chunking=CHUNKING)
+    await stores.add_file("vs_1", again)
+
+    assert await subjects(jobs, FORGET) == ["vsf_a"]
+    assert await subjects(jobs, INGEST) == ["vsf_b"]
+    assert (await stores.get("vs_1")).files.total == 1
+
+
+async def test_a_batch_is_cancelled_but_for_what_is_done(stores: VectorStores, jobs: Jobs) -> None:
+    await add(stores)
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("a"), new_file("b")])
+    await ingested(stores, jobs, ["one"])
+
+    batch = await stores.cancel_batch("vs_1", "vsfb_1")
+
+    assert (batch.files.completed, batch.files.cancelled, batch.is_cancelled) == (1, 1, True)
+    assert await subjects(jobs, INGEST) == []
+
+
+async def test_a_store_whose_time_is_over_is_emptied(
+    stores: VectorStores, jobs: Jobs, clock: Clock
+) -> None:
+    store = await add(stores, "a", days=2)
+    assert store.expires_at == NOW + 2 * DAY_S
+    clock.now += DAY_S
+    await stores.has_been_used(store)
+    clock.now += 1.5 * DAY_S
+    await stores.expire()
+    assert not (await stores.get("vs_1")).is_emptied
+
+    clock.now += DAY_S
+    await stores.expire()
+
+    emptied = await stores.get("vs_1")
+    assert (emptied.is_emptied, emptied.files.total) == (True, 0)
+    assert await subjects(jobs, DROP) == ["vs_1"]
+    assert await subjects(jobs, INGEST) == []
+
+
+async def test_a_deleted_store_leaves_a_collection_to_remove(
+    stores: VectorStores, jobs: Jobs
+) -> None:
+    await add(stores, "a")
+
+    await stores.delete("vs_1")
+
+    with pytest.raises(Missing):
+        await stores.get("vs_1")
+    assert await subjects(jobs, DROP) == ["vs_1"]
+    assert await subjects(jobs, INGEST) == []
+
+
+async def test_pages_go_both_ways(stores: VectorStores) -> None:
+    await add(stores, "a", "b", "c", "d")
+    listed = partial(stores.files, "vs_1", order="asc", status=None)
+
+    before = await listed(after=None, before="file-d", limit=2)
+    after = await listed(after="file-b", before=None, limit=2)
+
+    assert [file.id for file in before.items] == ["file-b", "file-c"]
+    assert before.has_more
+    assert [file.id for file in after.items] == ["file-c", "file-d"]
+    with pytest.raises(UnknownCursor):
+        await listed(after="file-x", before=None, limit=2)
+    with pytest.raises(Missing):
+        await stores.files("vs_2", order="asc", status=None, after=None, before=None, limit=2)
