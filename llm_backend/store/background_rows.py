@@ -84,15 +84,15 @@ def finish(
 
 def cancel(connection: Connection, id: str) -> Body:
     """End it as cancelled, unless it has ended; the response as it is then. Raises `Missing`."""
-    row = connection.execute(_of(id).with_for_update()).first() if is_text(id) else None
+    _remove_job(connection, id)
+    row = connection.execute(_of(id).with_for_update()).first()
     if row is None:
         raise Missing(id)
     body: Body = row.body
-    if not body.get("background") or row.status not in ACTIVE:
+    if row.status not in ACTIVE:
         return body
     cancelled = {**body, "status": "cancelled"}
     _put(connection, row.seq, cancelled)
-    job_rows.remove(connection, JOB, id)
     return cancelled
 
 
@@ -107,8 +107,8 @@ def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -
 
 def forget(connection: Connection, id: str) -> None:
     """Delete the response, and stop answering it. Raises `Missing`."""
+    _remove_job(connection, id)
     response_rows.forget(connection, id)
-    job_rows.remove(connection, JOB, id)
 
 
 def events(connection: Connection, id: str, after: int, limit: int) -> Events | None:
@@ -136,6 +136,13 @@ def events(connection: Connection, id: str, after: int, limit: int) -> Events | 
 def tells(connection: Connection, id: str) -> bool:
     """Whether events are kept of this response. Raises `Missing`."""
     return _last_number(connection, _seq(connection, id)) is not None
+
+
+def _remove_job(connection: Connection, id: str) -> None:
+    """Before the response is touched: whoever answers it locks the two in this order."""
+    if not is_text(id):
+        raise Missing(id)
+    job_rows.remove(connection, JOB, id)
 
 
 def _tell(connection: Connection, seq: int, told: Events) -> None:

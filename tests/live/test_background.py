@@ -94,6 +94,9 @@ def test_what_was_not_in_the_background_is_neither_cancelled_nor_streamed_again(
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.retrieve(said.id, stream=True)
     assert refused.value.param == "stream"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.retrieve(said.id, starting_after=1)
+    assert refused.value.param == "starting_after"
 
 
 def test_a_killed_servers_responses_are_taken_up_or_failed(tmp_path):

@@ -24,6 +24,8 @@ async def get_response(services: Services, request: Request) -> Response:
     response_id, query = request.path["response_id"], request.query
     if query.get("stream"):
         return await _told_again(services, response_id, query)
+    if query.get("starting_after") is not None:
+        raise errors.InvalidRequest("`starting_after` needs `stream`.", param="starting_after")
     body = await services.responses.responses.get(response_id)
     return JsonResponse(_shown(body, query.get("include") or ()))
 
