@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from llm_backend.backends.engine_room import Berth, EngineRoom, Patience
 from llm_backend.backends.local import LocalModel, Observe
@@ -109,7 +110,8 @@ def needed_bytes(model: ServedModel) -> int:
     """What a model takes in memory, its draft model included."""
     if model.memory_bytes is not None:
         return model.memory_bytes
-    engine, total = model.engine, 0
+    engine = model.engine
+    total = sum(Path(one.path).stat().st_size for one in engine.adapters)
     for path in (engine.model_path, engine.draft_model_path):
         if path is None:
             continue

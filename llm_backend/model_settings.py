@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Bytes", "CacheType", "ModelSettings", "RequestDefaults", "TurnsOfChat"]
+__all__ = [
+    "AdapterSettings",
+    "Bytes",
+    "CacheType",
+    "ModelSettings",
+    "RequestDefaults",
+    "TurnsOfChat",
+]
 
 CacheType = Literal["f32", "f16", "q8_0", "q4_0"]
 
@@ -80,6 +87,13 @@ class RequestDefaults(_Section):
                 if value != ()}  # fmt: skip
 
 
+class AdapterSettings(_Section):
+    """A LoRA adapter."""
+
+    path: Path = Field(description="GGUF file of the adapter.")
+    scale: float = Field(1.0, description="How strongly it is applied.")
+
+
 class TurnsOfChat(_Section):
     """A chat template as the frame of each role's turn."""
 
@@ -124,6 +138,11 @@ class ModelSettings(_Section):
     )
     vector_stores: tuple[str, ...] = Field(
         (), description="Ids of vector stores that are searched before the model answers a chat."
+    )
+    adapters: Mapping[str, Path | AdapterSettings] = Field(
+        {},
+        description="LoRA adapters by name, each a GGUF file or `path` and `scale`; `MODEL:NAME` "
+        "is the model with it.",
     )
     defaults: RequestDefaults = Field(
         default_factory=lambda: RequestDefaults.model_validate({}),

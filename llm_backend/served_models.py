@@ -5,7 +5,7 @@ Every function raises `SettingsError`, one sentence, for what cannot be served.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +15,10 @@ from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.markup import FAMILIES
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
-from llm_backend.engine.messages import ModelKind
+from llm_backend.engine.messages import Adapter, ModelKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import ModelFileMissing, find_model_file
-from llm_backend.model_settings import ModelSettings, TurnsOfChat
+from llm_backend.model_settings import AdapterSettings, ModelSettings, TurnsOfChat
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 
 __all__ = ["ServedModel", "check_moderation_model", "served_models"]
@@ -71,7 +71,7 @@ def served_models(settings: Settings) -> list[ServedModel]:
     aliases = _aliases(settings, ids)
     formats = _tool_formats(settings, ids)
     drafts = _draft_models(settings, ids)
-    served = [
+    plain = [
         ServedModel(
             card=_card(name, path, entry),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
@@ -87,6 +87,11 @@ def served_models(settings: Settings) -> list[ServedModel]:
             memory_bytes=entry.memory,
         )
         for name, path, entry in zip(ids, files, entries, strict=True)
+    ]
+    served = [
+        one
+        for model, entry in zip(plain, entries, strict=True)
+        for one in (model, *_adapted(settings, model, entry))
     ]
     _check_names(served)
     _check_processes(settings, served)
@@ -212,6 +217,32 @@ def _draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Pat
             raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
         drafts[model] = Path(file).expanduser()
     return drafts
+
+
+def _adapted(settings: Settings, model: ServedModel, entry: ModelSettings) -> list[ServedModel]:
+    """The model with each of its adapters: a model of its own, loaded by its first request, as an
+    adapter changes all that an engine computes."""
+    adapted = []
+    for name, given in entry.adapters.items():
+        one = given if isinstance(given, AdapterSettings) else AdapterSettings(path=given, scale=1)
+        path = one.path.expanduser()
+        _check_model_file(path)
+        card = replace(
+            model.card,
+            id=f"{model.card.id}:{name}",
+            created_at=max(model.card.created_at, int(path.stat().st_mtime)),
+            more=(*model.card.more, ("adapter_of", model.card.id)),
+        )
+        adapted.append(
+            replace(
+                model,
+                card=card,
+                aliases=tuple(f"{alias}:{name}" for alias in model.aliases),
+                engine=replace(model.engine, adapters=(Adapter(path=str(path), scale=one.scale),)),
+                loads_at_start=settings.processes > 1,  # they share what is loaded at the start
+            )
+        )
+    return adapted
 
 
 def _personality(name: str, entry: ModelSettings) -> str | None:

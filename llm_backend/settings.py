@@ -797,6 +797,6 @@ def _place(location: tuple[int | str, ...]) -> str:
     for step in location[1:]:
         if isinstance(step, int):
             name += f"[{step}]"
-        elif step not in ("", "entry", "str", "TurnsOfChat"):
+        elif step not in ("", "entry", "str", "TurnsOfChat", "AdapterSettings"):
             name += f".{step}"
     return name

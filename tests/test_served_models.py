@@ -173,3 +173,19 @@ def test_sizes_are_written_as_people_do(tmp_path, file, given, meant):
     assert model.memory_bytes == meant
     with pytest.raises(SettingsError, match="a size like `6 GB`"):
         served(tmp_path, str(file), memory_budget="much")
+
+
+def test_a_model_with_an_adapter_is_a_model_of_its_own(tmp_path, file):
+    adapters = {"poet": str(file), "shy": {"path": str(file), "scale": 0.5}}
+    entry = {"path": str(file), "aliases": ["a"], "personalities": {"p": "P"}, "adapters": adapters}
+    plain, poet, shy = served(tmp_path, entry)
+
+    assert list(poet.names) == ["small:poet", "a:poet", "small:poet:p", "a:poet:p"]
+    assert plain.engine.adapters == ()
+    assert [one.scale for one in (*poet.engine.adapters, *shy.engine.adapters)] == [1, 0.5]
+    assert (plain.loads_at_start, poet.loads_at_start) == (True, False)
+    assert served(tmp_path, entry, processes=2)[1].loads_at_start
+    with pytest.raises(SettingsError, match="`small:p` of the model `small:p` is taken"):
+        served(tmp_path, {**entry, "adapters": {"p": str(file)}})
+    with pytest.raises(SettingsError, match="Cannot read the model none"):
+        served(tmp_path, {**entry, "adapters": {"q": "none"}})

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llm_backend.engine.messages import GrammarLimits, ModelKind
+from llm_backend.engine.messages import Adapter, GrammarLimits, ModelKind
 
 __all__ = ["CACHE_TYPES", "EngineConfig"]
 
@@ -28,6 +28,8 @@ class EngineConfig:
     that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`, which
     are as many as `draft_tokens` at least. `draft_model_path` is a smaller model with the same
     vocabulary, in the same process, that writes ahead where nothing repeats and that is faster.
+    `adapters` are LoRA adapters that change the model for all that it computes: sequences that want
+    others need an engine of their own, as nothing that was computed with one holds for another.
     A command that has ended the worker `crashes_limit` times is refused until `suspects_age_s` have
     gone by since the last time; `suspects_limit` commands are remembered.
     At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch requests have
@@ -46,6 +48,7 @@ class EngineConfig:
     speculation: bool = True
     draft_tokens: int = 16
     draft_model_path: Path | None = None
+    adapters: tuple[Adapter, ...] = ()
     threads: int | None = None
     gpu_layers: int | None = 0
     use_extra_buffers: bool = True

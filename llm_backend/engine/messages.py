@@ -13,6 +13,7 @@ import msgspec
 
 __all__ = [
     "Accepted",
+    "Adapter",
     "Cancel",
     "Command",
     "Delta",
@@ -120,6 +121,13 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     constrained_logprobs: bool = False
 
 
+class Adapter(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter's file, and how strongly it is applied."""
+
+    path: str
+    scale: float = 1.0
+
+
 class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a grammar may cost. Times are of one slow core and a vocabulary of 49,152 tokens.
 
@@ -161,7 +169,8 @@ class Start(_Message, frozen=True, kw_only=True):
     `cells` None gives every slot cells for a whole context. `kind` None believes the file.
     `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs and for
     drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
-    `draft_model_path` is a second, smaller model that writes drafts.
+    `draft_model_path` is a second, smaller model that writes drafts. `adapters` change the model,
+    for all that it computes.
     `door` is the inherited descriptor of the socket at which guests are let in.
     """
 
@@ -173,6 +182,7 @@ class Start(_Message, frozen=True, kw_only=True):
     logit_rows: int
     draft_tokens: int
     draft_model_path: str | None
+    adapters: list[Adapter]
     threads: int
     gpu_layers: int
     use_extra_buffers: bool

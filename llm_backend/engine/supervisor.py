@@ -214,6 +214,7 @@ class Supervisor(Presence):
             logit_rows=max(config.logit_rows, draft_tokens),
             draft_tokens=draft_tokens,
             draft_model_path=str(config.draft_model_path) if config.draft_model_path else None,
+            adapters=list(config.adapters),
             threads=config.threads or _cores(),
             gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
             use_extra_buffers=self._extra_buffers,

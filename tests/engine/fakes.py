@@ -201,6 +201,7 @@ def start(**fields: object) -> Start:
         "logit_rows": 4,
         "draft_tokens": 0,
         "draft_model_path": None,
+        "adapters": [],
         "threads": 1,
         "gpu_layers": 0,
         "use_extra_buffers": True,

@@ -80,6 +80,25 @@ def write_llama(
     return _written(writer, path)
 
 
+def write_adapter(
+    path: Path, *, seed: int = 1, size: int = 64, architecture: str = "llama"
+) -> Path:
+    """A LoRA adapter of rank 2 for `write_llama`, strong enough to be heard."""
+    writer = GGUFWriter(str(path), architecture)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 2.0)
+    rng = np.random.default_rng(seed)
+    for layer in range(2):
+        for name, width in (("attn_q", size), ("attn_v", size // 2)):
+            tensor = f"blk.{layer}.{name}.weight"
+            before = rng.standard_normal((2, size), dtype=np.float32)
+            after = rng.standard_normal((width, 2), dtype=np.float32)
+            writer.add_tensor(f"{tensor}.lora_a", before)
+            writer.add_tensor(f"{tensor}.lora_b", after)
+    return _written(writer, path)
+
+
 def bert_tokens() -> list[str]:
     """The vocabulary of the tiny BERT: markup, words, and letters that continue a word."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]

@@ -7,6 +7,7 @@ import openai
 import pytest
 import yaml
 
+from tests.engine.gguf_models import write_adapter, write_llama
 from tests.serving import Served, serve
 
 CONFIG = {
@@ -29,7 +30,15 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def configured(tmp_path_factory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("configured")
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    tiny = {
+        "path": str(write_llama(folder / "tiny.gguf")),
+        "aliases": ["gpt-5"],
+        "slots": 1,
+        "adapters": {"poet": {"path": str(write_adapter(folder / "poet.gguf")), "scale": 0.5}},
+        "defaults": {"temperature": 0, "max_tokens": 8},
+    }
+    config = {"models": [*CONFIG["models"], tiny]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     with serve(folder / "data", "--config", str(folder / "config.yaml")) as served:
         yield served
 
@@ -43,7 +52,10 @@ def ask(configured) -> Iterator[openai.OpenAI]:
 def test_every_name_is_listed(ask):
     listed = {model.id: model.model_extra or {} for model in ask.models.list()}
 
-    assert set(listed) == {"small", "gpt-4", "small:pirate", "framed"}
+    assert set(listed) == {
+        "small", "gpt-4", "small:pirate", "framed", "tiny", "gpt-5", "tiny:poet", "gpt-5:poet",
+    }  # fmt: skip
+    assert listed["tiny:poet"]["adapter_of"] == "tiny"
     assert listed["small:pirate"]["personality_of"] == "small"
     assert listed["gpt-4"]["personalities"] == ["pirate"]
 
@@ -96,3 +108,21 @@ def test_a_named_chat_template_stands_for_the_models_own(ask):
             messages=[{"role": "user", "content": "Hi"}],
             tools=[{"type": "function", "function": {"name": "f"}}],
         )
+
+
+def test_an_adapter_is_chosen_with_the_model_and_loaded_when_it_is(ask):
+    def answer(model: str) -> str | None:
+        done = ask.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Hi"}]
+        )
+        return done.choices[0].message.content
+
+    def status(model: str) -> object:
+        return (ask.models.retrieve(model).model_extra or {})["status"]
+
+    assert status("tiny:poet") == "unloaded"
+    plain, adapted = answer("tiny"), answer("gpt-5:poet")
+
+    assert plain != adapted
+    assert status("tiny:poet") == "loaded"
+    assert answer("tiny") == plain

@@ -28,6 +28,7 @@ def draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
         context_tokens=None,
         default_context_tokens=model.context_tokens,
         cells=None,
+        adapters=[],
         kind=None,
     )
     draft = LlamaModel(own, log)

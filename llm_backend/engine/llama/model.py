@@ -51,6 +51,7 @@ class LlamaModel:
         if self.kind is not ModelKind.CHAT:
             self.batch_tokens = max(start.batch_tokens, self.context_tokens)
         self._context = self._open_context()
+        self._apply_adapters()
         self._memory = native.llama_get_memory(self._context)
         self._batch = _Batch(self.batch_tokens)
         self.can_roll_back = True
@@ -180,6 +181,23 @@ class LlamaModel:
                 f"{self._reason()}"
             )
         return context
+
+    def _apply_adapters(self) -> None:
+        """For all that is computed from now on."""
+        wanted = self._start.adapters
+        if not wanted:
+            return
+        loaded = (native.llama_adapter_lora_p_ctypes * len(wanted))()
+        for place, one in enumerate(wanted):
+            check_file(Path(one.path))
+            loaded[place] = native.llama_adapter_lora_init(self._model, one.path.encode())
+            if not loaded[place]:
+                raise LoadError(
+                    f"the adapter {one.path} cannot be applied to {self._start.model_path}: "
+                    f"{self._reason()}"
+                )
+        scales = (ctypes.c_float * len(wanted))(*(one.scale for one in wanted))
+        native.llama_set_adapters_lora(self._context, loaded, len(wanted), scales)
 
     def _context_size(self) -> int:
         start, trained = self._start, int(native.llama_model_n_ctx_train(self._model))

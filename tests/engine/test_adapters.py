@@ -1,0 +1,38 @@
+"""LoRA adapters change what an engine says, as strongly as they are applied."""
+
+from pathlib import Path
+
+import pytest
+
+from llm_backend.engine import Engine, EngineStartError
+from llm_backend.engine.messages import Adapter, Generate, Sampling
+from tests.engine.conftest import answer, config
+from tests.engine.gguf_models import write_adapter
+
+
+async def said(model: Path, *adapters: Adapter) -> str:
+    asked = Generate(
+        id="a", prompt="the cat", max_tokens=12, ignore_eos=True, sampling=Sampling(temperature=0)
+    )
+    async with Engine(config(model, adapters=adapters, slots=1)) as engine:
+        await engine.ready()
+        return "".join(delta.text for delta in await answer(engine, asked))
+
+
+async def test_an_adapter_changes_what_is_said_as_strongly_as_it_is_applied(tiny_llama, tmp_path):
+    path = str(write_adapter(tmp_path / "adapter.gguf"))
+    plain = await said(tiny_llama)
+
+    assert await said(tiny_llama, Adapter(path=path, scale=0.0)) == plain
+    assert await said(tiny_llama, Adapter(path=path)) != plain
+
+
+@pytest.mark.parametrize(
+    ("adapter", "reason"),
+    [({"architecture": "qwen3"}, "cannot be applied"), ({"size": 32}, "cannot be applied")],
+)
+async def test_an_adapter_for_another_model_is_refused(tiny_llama, tmp_path, adapter, reason):
+    path = str(write_adapter(tmp_path / "adapter.gguf", **adapter))
+    async with Engine(config(tiny_llama, adapters=(Adapter(path=path),))) as engine:
+        with pytest.raises(EngineStartError, match=reason):
+            await engine.ready()
