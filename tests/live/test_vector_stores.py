@@ -460,8 +460,9 @@ def test_what_cannot_be_cut_says_why(library):
         library.post("/chunks", body={"file_id": picture}, cast_to=dict)
     with pytest.raises(openai.NotFoundError, match="file-none"):
         library.post("/chunks", body={"file_id": "file-none"}, cast_to=dict)
-    with pytest.raises(openai.BadRequestError):
-        library.post("/chunks", body={"chunk_capacity": 100}, cast_to=dict)
+    for wrong in ({"chunk_capacity": 100}, {"file_id": ""}):
+        with pytest.raises(openai.BadRequestError):
+            library.post("/chunks", body=wrong, cast_to=dict)
 
 
 def test_several_processes_need_a_server_for_vectors_and_share_it(tmp_path, minilm_file):

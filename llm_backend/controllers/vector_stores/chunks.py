@@ -19,7 +19,7 @@ async def create_chunks(services: Services, request: Request) -> Response:
     """`POST /chunks`: no chunk repeats the end of the one before."""
     body = request.body
     with store_errors_translated("file"):
-        file = await services.files.get(body.get("file_id") or body["id"])
+        file = await services.files.get(body["file_id"] if "file_id" in body else body["id"])
     filename = body.get("filename") or file.filename
     chunks = await unless_gone(
         request, _chunks(services, file, filename, body.get("chunk_capacity"))
