@@ -8,7 +8,7 @@ from typing import Self
 import pytest
 
 from llm_backend.backends.base import TextDelta
-from llm_backend.controllers.completions import _Merged, create_completion
+from llm_backend.controllers.completions import _answered, _Merged
 from llm_backend.errors import ClientGone
 
 
@@ -69,16 +69,12 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_slot():
     async def receive() -> dict[str, str]:
         return {"type": "http.disconnect"}
 
-    services = SimpleNamespace(
-        registry=SimpleNamespace(
-            for_model=lambda _name: SimpleNamespace(complete=complete, filled=dict)
-        ),
-        settings=SimpleNamespace(choices_limit=1, prompts_limit=1),
-    )
+    services = SimpleNamespace(settings=SimpleNamespace(choices_limit=1, prompts_limit=1))
+    model = SimpleNamespace(complete=complete, filled=dict)
     body = {"model": "m", "prompt": "p", "stream": True}
     request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive))
 
     async with asyncio.timeout(5):
         with pytest.raises(ClientGone):
-            await create_completion(services, request)
+            await _answered(services, request, model)
     assert silent.is_closed

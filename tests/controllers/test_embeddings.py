@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_backend.controllers.embeddings import create_embedding
+from llm_backend.controllers.embeddings import _answered
 from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
 
@@ -17,12 +17,9 @@ async def test_dimensions_that_the_model_has_not_are_named_as_they_were_given():
     async def receive() -> None:
         await asyncio.Event().wait()  # the client stays
 
-    services = SimpleNamespace(
-        registry=SimpleNamespace(for_model=lambda _name: SimpleNamespace(embed=embed)),
-        settings=SimpleNamespace(inputs_limit=1),
-    )
+    services = SimpleNamespace(settings=SimpleNamespace(inputs_limit=1))
     body = {"model": "m", "input": "text", "dimensions": 1536}
     request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive))
 
     with pytest.raises(InvalidRequest, match="`dimensions` is 1536; this model's vectors have 8"):
-        await create_embedding(services, request)
+        await _answered(services, request, SimpleNamespace(embed=embed))

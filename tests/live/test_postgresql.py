@@ -31,32 +31,50 @@ def test_two_processes_share_chats_that_outlive_both(postgresql_server: Postgres
     assert [chat["id"] for chat in listed["data"]] == [made["id"]]
 
 
+NO_DATABASE = {
+    "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+    "LLM_BACKEND_API_KEYS": "sk-of-the-settings",  # the others are in the database
+}
+WITH_KEY = {"authorization": "Bearer sk-of-the-settings"}
+
+
 def test_a_database_that_is_down_is_load_and_not_a_bug(tmp_path):
-    environment = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}
-    with serve(tmp_path, environment=environment, ready=False) as served:
+    with serve(tmp_path, environment=NO_DATABASE, ready=False) as served:
         health = httpx.get(f"{served.address}/healthz")
         ready = httpx.get(f"{served.address}/readyz", timeout=30)
-        stored = httpx.get(f"{served.base_url}/chat/completions", timeout=30)
-        models = httpx.get(f"{served.base_url}/models")
+        with httpx.Client(base_url=served.base_url, headers=WITH_KEY, timeout=30) as client:
+            stored = client.get("/chat/completions")
+            models = client.get("/models")
+        unknown = httpx.get(f"{served.base_url}/models", headers={"authorization": "Bearer sk-?"})
+        nobody = httpx.get(f"{served.base_url}/models")
 
     assert health.status_code == models.status_code == 200
-    for response in (ready, stored):
+    assert nobody.status_code == 401
+    for response in (ready, stored, unknown):
         assert response.status_code == 503
         assert response.headers["retry-after"]
         assert response.json()["error"]["code"] == "overloaded"
 
 
 def test_a_chat_is_answered_without_its_database_unless_it_asked_to_be_stored(tmp_path):
-    environment = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}
-    with serve(tmp_path, environment=environment, ready=False) as served:
-        url = f"{served.base_url}/chat/completions"
-        answered = httpx.post(url, json=CHAT, timeout=60)
-        asked = httpx.post(url, json={**CHAT, "store": True}, timeout=60)
+    with serve(tmp_path, environment=NO_DATABASE, ready=False) as served:
+        with httpx.Client(base_url=served.base_url, headers=WITH_KEY, timeout=60) as client:
+            answered = client.post("/chat/completions", json=CHAT)
+            asked = client.post("/chat/completions", json={**CHAT, "store": True})
         log = served.log.read_text()
 
     assert answered.status_code == 200
     assert asked.status_code == 503
     assert "chat_not_stored" in log
+
+
+def test_nobody_comes_in_while_it_is_not_known_whether_there_are_keys(tmp_path):
+    environment = {"DATABASE_URL": NO_DATABASE["DATABASE_URL"]}
+    with serve(tmp_path, environment=environment, ready=False) as served:
+        response = httpx.post(f"{served.base_url}/chat/completions", json=CHAT, timeout=60)
+
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
 
 
 def test_a_database_that_comes_up_later_is_taken_up(postgresql_server: PostgresqlServer, tmp_path):

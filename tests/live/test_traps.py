@@ -232,7 +232,7 @@ def test_a_client_that_leaves_frees_the_engine_and_its_chat_is_kept_as_incomplet
 def test_unknown_paths_and_methods_are_errors_like_openais(server):
     for response in (
         httpx.get(f"{server.base_url}/nothing/here"),
-        httpx.get(f"{server.address}/"),
+        httpx.get(f"{server.address}/nothing"),
         httpx.put(f"{server.base_url}/models"),
         httpx.patch(f"{server.base_url}/models"),
     ):
