@@ -1,0 +1,172 @@
+"""Output items while they are being said: what of each is told when. Pure but for the ids made up.
+
+They tell events without the fields that all have; who puts them out adds those, see `events`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from llm_backend.backends.base import TokenLogprob, ToolCall
+from llm_backend.controllers.render import token_object
+from llm_backend.controllers.responses.client_tools import ClientTool
+from llm_backend.controllers.responses.custom_input import CustomInput
+from llm_backend.controllers.responses.items import new_id
+from llm_backend.controllers.responses.server_tools import Told
+
+__all__ = ["Annotate", "OpenCall", "OpenItem", "OpenText", "call_of"]
+
+Json = dict[str, Any]
+Annotate = Callable[[str], Sequence[Json]]
+"""The annotations of a message's text."""
+
+
+class OpenItem:
+    """An item that is being said, `item` as it stands. One that a tool of the server tells of says
+    nothing by itself."""
+
+    def __init__(self, item: Json) -> None:
+        self.item = item
+        self._pieces: list[str] = []
+
+    def begin(self) -> list[Told]:
+        """What is told once it has been added."""
+        return []
+
+    def end(self) -> list[Told]:
+        """What is told before it is done; `item` is whole then."""
+        return []
+
+    @property
+    def _text(self) -> str:
+        return "".join(self._pieces)
+
+
+class OpenText(OpenItem):
+    """A message, or reasoning: one part of text. What a message cites is asked when it is whole."""
+
+    def __init__(self, kind: str, annotate: Annotate) -> None:
+        item: Json = {"id": new_id(kind), "type": kind, "status": "in_progress", "content": []}
+        name, value = ("role", "assistant") if kind == "message" else ("summary", [])
+        super().__init__({**item, name: value})
+        self._annotate = annotate
+        self._is_message = kind == "message"
+        self._event = "response.output_text" if self._is_message else "response.reasoning_text"
+        self._logprobs: list[Json] = []
+
+    def begin(self) -> list[Told]:
+        """Its part has begun."""
+        return [self._told("response.content_part.added", part=self._part(""))]
+
+    def say(self, text: str, logprobs: Sequence[TokenLogprob]) -> Told:
+        """A piece of the text; only a message tells how likely its tokens were."""
+        self._pieces.append(text)
+        if not self._is_message:
+            return self._told(f"{self._event}.delta", delta=text)
+        shown = [_log_prob(entry) for entry in logprobs]
+        self._logprobs += shown
+        return self._told(
+            f"{self._event}.delta", delta=text, logprobs=[_without_bytes(one) for one in shown]
+        )
+
+    def end(self) -> list[Told]:
+        """Its text is whole."""
+        text = self._text
+        part = self._part(text)
+        self.item["content"] = [part]
+        cited = [
+            self._told(f"{self._event}.annotation.added", annotation_index=place, annotation=one)
+            for place, one in enumerate(part.get("annotations", ()))
+        ]
+        more = {"logprobs": [_without_bytes(one) for one in self._logprobs]}
+        done = self._told(f"{self._event}.done", text=text, **(more if self._is_message else {}))
+        return [*cited, done, self._told("response.content_part.done", part=part)]
+
+    def _part(self, text: str) -> Json:
+        if not self._is_message:
+            return {"type": "reasoning_text", "text": text}
+        annotations = list(self._annotate(text)) if text else []
+        logprobs = list(self._logprobs)
+        return {
+            "type": "output_text",
+            "text": text,
+            "annotations": annotations,
+            "logprobs": logprobs,
+        }
+
+    def _told(self, kind: str, **fields: Any) -> Told:
+        return Told(kind=kind, fields={"content_index": 0, **fields})
+
+
+class OpenCall(OpenItem):
+    """The call of a function, or of another tool that the client runs."""
+
+    event, field = "response.function_call_arguments", "arguments"
+
+    def __init__(self, call: ToolCall, tool: ClientTool | None) -> None:
+        kind = "custom_tool_call" if tool is not None and tool.is_custom else "function_call"
+        item: Json = {
+            "id": new_id(kind),
+            "type": kind,
+            "status": "in_progress",
+            "call_id": call.id,
+            "name": call.name if tool is None else tool.name,
+            self.field: "",
+        }
+        if tool is not None and tool.namespace is not None:
+            item["namespace"] = tool.namespace
+        super().__init__(item)
+
+    def argue(self, arguments: str) -> list[Told]:
+        """A piece of the arguments."""
+        return self._add(arguments)
+
+    def end(self) -> list[Told]:
+        """The arguments are whole."""
+        text = self.item["arguments"] = self._text
+        fields = {"name": self.item["name"], "arguments": text}
+        return [Told(kind=f"{self.event}.done", fields=fields)]
+
+    def _add(self, piece: str) -> list[Told]:
+        if not piece:
+            return []
+        self._pieces.append(piece)
+        return [Told(kind=f"{self.event}.delta", fields={"delta": piece})]
+
+
+class _OpenCustomCall(OpenCall):
+    """The call of a custom tool: its input is read out of the arguments."""
+
+    event, field = "response.custom_tool_call_input", "input"
+
+    def __init__(self, call: ToolCall, tool: ClientTool) -> None:
+        super().__init__(call, tool)
+        self._input = CustomInput()
+
+    def argue(self, arguments: str) -> list[Told]:
+        """What a piece of the arguments adds to the input."""
+        return self._add(self._input.feed(arguments))
+
+    def end(self) -> list[Told]:
+        """The input is whole."""
+        rest = self._add(self._input.finish())
+        text = self.item["input"] = self._text
+        return [*rest, Told(kind=f"{self.event}.done", fields={"input": text})]
+
+
+def call_of(call: ToolCall, clients: Mapping[str, ClientTool]) -> OpenCall:
+    """The item of a call that begins; `clients` are the client's tools by their names in chats."""
+    tool = clients.get(call.name or "")
+    if tool is not None and tool.is_custom:
+        return _OpenCustomCall(call, tool)
+    return OpenCall(call, tool)
+
+
+def _log_prob(entry: TokenLogprob) -> Json:
+    top = [token_object(other) for other in entry.top]
+    return {**token_object(entry), "top_logprobs": top}
+
+
+def _without_bytes(entry: Json) -> Json:
+    """As events have it."""
+    top = [{"token": one["token"], "logprob": one["logprob"]} for one in entry["top_logprobs"]]
+    return {"token": entry["token"], "logprob": entry["logprob"], "top_logprobs": top}
