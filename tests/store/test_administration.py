@@ -1,0 +1,136 @@
+"""What is administered, used and granted, on both databases."""
+
+import asyncio
+
+import pytest
+
+from llm_backend.store import Database, Duplicate, Missing, UnknownCursor
+from llm_backend.store.administration import (
+    Administration,
+    AuditFilter,
+    Change,
+    Grants,
+    Record,
+    StoredKey,
+    StoredUsage,
+    UsageFilter,
+    UsageKey,
+)
+from llm_backend.store.pages import PageRequest
+
+CHANGE = Change(type="project.created", resource_id="x", project_id="proj_1", actor_id="key_1")
+
+
+def record(id: str = "a", **more: object) -> Record:
+    given = {"id": id, "kind": "project", "created_at": 1, "body": {"name": id}}
+    return Record(**{**given, **more})
+
+
+def key(id: str = "key_1", **more: object) -> StoredKey:
+    given = {"id": id, "created_at": 1, "hash": id, "name": "n", "shown": "sk-***"}
+    return StoredKey(**{**given, **more})
+
+
+@pytest.fixture
+def administration(database: Database) -> Administration:
+    return Administration(database)
+
+
+async def test_a_record_is_stored_changed_and_forgotten(administration):
+    await administration.add(CHANGE, record())
+    altered = await administration.alter(
+        CHANGE, "project", "a", lambda one: record(body={**one.body, "more": 1})
+    )
+
+    assert altered == await administration.get("project", "a")
+    with pytest.raises(Duplicate):
+        await administration.add(CHANGE, record())
+    await administration.put(CHANGE, record(body={}))
+    assert (await administration.get("project", "a")).body == {}
+    await administration.remove(CHANGE, "project", "a")
+    with pytest.raises(Missing):
+        await administration.get("project", "a")
+
+
+@pytest.mark.parametrize("id", ["none", "a\x00b", "\udcff"])
+async def test_what_is_not_there_is_missing_whatever_it_is_called(administration, id):
+    with pytest.raises(Missing):
+        await administration.get("project", id)
+    with pytest.raises(Missing):
+        await administration.key(id)
+    with pytest.raises(UnknownCursor):
+        await administration.find("project", PageRequest(after=id))
+
+
+async def test_records_of_the_organization_and_of_projects_are_listed_apart(administration):
+    await administration.add(CHANGE, record("a"))
+    await administration.add(CHANGE, record("b", project_id="proj_1"))
+
+    own = await administration.find("project", PageRequest())
+    of_project = await administration.find("project", PageRequest(), project_id="proj_1")
+    assert [[one.id for one in page.items] for page in (own, of_project)] == [["a"], ["b"]]
+
+
+async def test_what_goes_takes_along_what_is_named_after_it_and_the_keys(administration):
+    await administration.add(CHANGE, record("u_1"), key(user_id="u_1"), key("key_2"))
+    await administration.add(CHANGE, record("u_1@p", kind="member"))
+    await administration.add(CHANGE, record("u%1@p", kind="member"))
+    await administration.remove(CHANGE, "project", "u_1", and_all_named="u_1@", user_id="u_1")
+
+    known = await administration.known(("project", "member"))
+    assert [one.id for one in known.records] == ["u%1@p"]
+    assert [one.id for one in known.keys] == ["key_2"]
+
+
+async def test_every_change_is_counted_also_many_at_once(administration):
+    before = await administration.version()
+    await asyncio.gather(*(administration.add(CHANGE, record(str(n))) for n in range(20)))
+
+    assert await administration.version() == before + 20
+    entries = await administration.audit_entries(
+        AuditFilter(project_ids=["proj_1"]), PageRequest(limit=100)
+    )
+    assert len(entries.items) == 20
+
+
+async def test_a_key_is_used_and_that_is_no_change(administration):
+    await administration.add_key(CHANGE, key())
+    before = await administration.version()
+    await administration.used({"key_1": 77, "key_gone": 1})
+
+    assert (await administration.key("key_1")).last_used_at == 77
+    assert await administration.version() == before
+
+
+async def test_usage_is_summed_up_by_bucket_and_group(database):
+    usage = StoredUsage(database)
+    keys = [
+        UsageKey(minute * 60, "completions", project, "k", "", "m", "default", False, "")
+        for minute in (0, 1, 61)
+        for project in ("p", "q")
+    ]
+    for _ in range(2):
+        await usage.add({one: (1, 10, 4, 2, 0) for one in keys})
+    wanted = UsageFilter(start_at=0, end_at=7200, kinds=["completions"], among={"model": ["m"]})
+
+    hours = await usage.sums(wanted, width_s=3600, group_by=["project_id", "is_batch"])
+    assert [(one.bucket_at, one.group, one.requests, one.input_tokens) for one in hours] == [
+        (0, {"project_id": "p", "is_batch": False}, 4, 40),
+        (0, {"project_id": "q", "is_batch": False}, 4, 40),
+        (3600, {"project_id": "p", "is_batch": False}, 2, 20),
+        (3600, {"project_id": "q", "is_batch": False}, 2, 20),
+    ]
+    (total,) = await usage.sums(wanted, width_s=1 << 40)
+    assert (total.requests, total.cached_tokens, total.output_tokens) == (12, 48, 24)
+
+
+async def test_no_more_is_granted_than_there_is_however_many_ask(database):
+    grants = Grants(database)
+    given = await asyncio.gather(
+        *(grants.take("m", 60, wanted=7, most=30) for _ in range(10)),
+        grants.take("other", 60, wanted=7, most=30),
+    )
+
+    assert sum(given[:-1]) == 30
+    assert given[-1] == 7
+    assert await grants.take("m", 120, wanted=7, most=30) == 7
