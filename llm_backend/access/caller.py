@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from llm_backend.access.policy import DEFAULT_PROJECT, Project
+from llm_backend.store import Owner
 
 __all__ = ["DEFAULT_PROJECT", "Caller"]
 
@@ -21,6 +22,15 @@ class Caller:
     service_account_id: str | None = None
     email: str | None = None
     may_administer: bool = False
+
+    @property
+    def owner(self) -> Owner | None:
+        """In whose name this caller stores and finds things: the project's. The default one's are
+        those that were there before there were projects. None: an admin key, which stores none.
+        """
+        if self.project is None:
+            return None
+        return Owner(id=None if self.project.id == DEFAULT_PROJECT else self.project.id)
 
     @property
     def project_id(self) -> str:

@@ -22,6 +22,7 @@ from llm_backend.contract.connexion_app import Answer
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.errors import DeadlineExceeded, RequestsLimited
+from llm_backend.store import in_the_name_of
 
 __all__ = ["Gate"]
 
@@ -31,7 +32,8 @@ _ANSWER_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
 class Gate:
-    """Lets requests through that ask a model; all others as they come."""
+    """Lets requests through that ask a model; all others as they come. What is stored and found
+    meanwhile is the caller's project's."""
 
     def __init__(
         self,
@@ -54,11 +56,17 @@ class Gate:
         """Sends the answer, and counts it when it has ended. Raises `Forbidden`, `QuotaExceeded`,
         `RateLimited`, `Overloaded` or `DeadlineExceeded` where there is none.
         """
-        metered = METERED.get(request.operation.operation_id)
-        if metered is None:
-            await answer(send)
-            return
-        caller: Caller = request.caller
+        caller: Caller | None = request.caller
+        with in_the_name_of(None if caller is None else caller.owner):
+            metered = METERED.get(request.operation.operation_id)
+            if metered is None or caller is None:
+                await answer(send)
+            else:
+                await self._metered(request, caller, metered, answer, send)
+
+    async def _metered(
+        self, request: Request, caller: Caller, metered: Metered, answer: Answer, send: Send
+    ) -> None:
         body = request.body if isinstance(request.body, dict) else {}
         model = model_of(request)
         plan = self._checked(caller, model, body)

@@ -43,6 +43,7 @@ from llm_backend.store.errors import (
 from llm_backend.store.files import Files
 from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, TryLater
 from llm_backend.store.objects import Blob, Blobs, Bucket
+from llm_backend.store.ownership import Owner, in_the_name_of
 from llm_backend.store.pages import Order, Page
 from llm_backend.store.responses import Responses
 from llm_backend.store.retention import Retention, RetentionLimits
@@ -108,6 +109,7 @@ __all__ = [
     "ObjectsUnavailable",
     "OldSchema",
     "Order",
+    "Owner",
     "Page",
     "PartLimits",
     "Responses",
@@ -145,6 +147,7 @@ __all__ = [
     "VectorStores",
     "WrongDigest",
     "check_schema",
+    "in_the_name_of",
     "migrate",
     "revisions",
     "sweep_forever",

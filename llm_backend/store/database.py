@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.ownership import owned
 from llm_backend.store.postgresql import PostgresqlEngine
 from llm_backend.store.sqlite import SqliteEngine
 from llm_backend.store.writing import Work
@@ -72,7 +73,7 @@ class Database:
 
     async def read(self, work: Work[T]) -> T:
         """What `work` returns from one consistent view of the database; it writes nothing."""
-        return await self._engine.read(work)
+        return await self._engine.read(owned(work))
 
     async def write(self, work: Work[T]) -> T:
         """What `work` returns, once everything it wrote is durable.
@@ -82,7 +83,7 @@ class Database:
         withdraw it.
         """
         began_s = time.perf_counter()
-        result = await self._engine.write(work)
+        result = await self._engine.write(owned(work))
         self._on_written(time.perf_counter() - began_s)
         return result
 

@@ -9,7 +9,13 @@ from sqlalchemy import Connection, Row, delete, exists, insert, select
 from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Missing
 from llm_backend.store.stored_response import StoredItem
-from llm_backend.store.tables import conversation_items, items, response_items
+from llm_backend.store.tables import (
+    conversation_items,
+    conversations,
+    items,
+    response_items,
+    responses,
+)
 
 __all__ = ["add", "forget_unheld", "get", "item_of"]
 
@@ -28,9 +34,9 @@ def add(connection: Connection, stored: Sequence[StoredItem]) -> list[int]:
 
 
 def get(connection: Connection, id: str) -> StoredItem:
-    """The item with this id, whoever holds it. Raises `Missing`."""
+    """The item with this id, whoever of the owner's holds it. Raises `Missing`."""
     rows = connection.execute(select(items).where(items.c.id == id)).all() if is_text(id) else ()
-    if not rows:
+    if not rows or not _is_held(connection, rows[0].seq):
         raise Missing(id)
     return item_of(rows[0])
 
@@ -52,6 +58,17 @@ def forget_unheld(connection: Connection, seqs: Sequence[int]) -> int:
         )
         freed_bytes += sum(connection.scalars(unheld.returning(items.c.size_bytes)))
     return freed_bytes
+
+
+def _is_held(connection: Connection, seq: int) -> bool:
+    """Whether a response or a conversation holds the item, of those that can be seen."""
+    held = (
+        select(responses.c.seq).join(response_items).where(response_items.c.item_seq == seq),
+        select(conversations.c.seq)
+        .join(conversation_items)
+        .where(conversation_items.c.item_seq == seq),
+    )
+    return any(connection.execute(one.limit(1)).first() for one in held)
 
 
 def _add(connection: Connection, stored: StoredItem) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy import NullPool
 
 from llm_backend.store import bodies
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.ownership import guard
 from llm_backend.store.translation import translating
 from llm_backend.store.writing import Work, WriteQueue
 
@@ -62,6 +63,7 @@ class PostgresqlEngine:
             pool_pre_ping=True,
             **_OPTIONS,
         )
+        guard(self._engine.sync_engine)
         self._patient = create_async_engine(
             _DIALECT, async_creator=lambda: connect(None), poolclass=NullPool, **_OPTIONS
         )

@@ -117,9 +117,17 @@ def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
     return freed_bytes + item_rows.forget_unheld(connection, item_seqs)
 
 
+def _mine(id: str) -> Select[tuple[int]]:
+    """The response itself, if it can be seen: what it goes on from could be, too, by whoever made
+    it."""
+    return select(responses.c.seq).where(responses.c.id == id)
+
+
 def context(connection: Connection, id: str) -> list[StoredItem]:
     """All items up to the end of this response: those of the responses that it goes on from, or of
     its conversation, and its own. Raises `Missing` for it or one of those, and `Unfinished`."""
+    if not is_text(id) or connection.execute(_mine(id)).first() is None:
+        raise Missing(id)
     first = select(
         responses.c.id,
         responses.c.status,
@@ -139,9 +147,7 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
             (chain.c.age + 1).label("age"),
         ).where(responses.c.id == chain.c.previous_id)
     )
-    links = connection.execute(select(chain)).all() if is_text(id) else []
-    if not links:
-        raise Missing(id)
+    links = connection.execute(select(chain)).all()
     for link in links:
         if link.status in ACTIVE:
             raise Unfinished(link.id)

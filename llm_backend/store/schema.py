@@ -25,6 +25,7 @@ REVISIONS = (
     "0008",
     "0009",
     "0010",
+    "0011",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from llm_backend.store import bodies
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.ownership import guard
 from llm_backend.store.translation import translating
 from llm_backend.store.writing import Work, WriteQueue
 
@@ -126,6 +127,7 @@ def _engine_of(path: Path) -> Engine:
     )
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
+    guard(engine)
     return engine
 
 

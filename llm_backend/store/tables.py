@@ -8,8 +8,8 @@ so that ids, ownership and pagination are one idea for chats now and for whateve
   store.
 * `id` is the name that clients use, with OpenAI's prefix.
 * `created_at` is in unix seconds, as OpenAI has it, and orders every list.
-* `owner` has room for the id of the key that created the object. Nothing writes it yet: all keys
-  share what is stored.
+* `owner` is the project that the object belongs to, and null is the default one: `ownership.py`
+  writes it, and lets nobody see what is another's.
 
 Bodies are `JSON`, on PostgreSQL too and on purpose: `JSONB` refuses NUL characters and reorders
 keys, and what was answered has to come back as it was answered. What is searched for has a column
@@ -34,6 +34,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+
+from llm_backend.store.ownership import OWNED
 
 __all__ = [
     "batch_lines",
@@ -72,8 +74,15 @@ metadata = MetaData(
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 
-def stored_object(name: str, *parts: Column[Any] | CheckConstraint | UniqueConstraint) -> Table:
-    """A table of objects that clients list by time: the common columns, `parts`, the time index."""
+def stored_object(
+    name: str,
+    *parts: Column[Any] | CheckConstraint | UniqueConstraint,
+    is_owned: bool = True,
+) -> Table:
+    """A table of objects that clients list by time: the common columns, `parts`, the time index.
+
+    Those that are owned are seen by their owners only (`ownership.py`).
+    """
     return Table(
         name,
         metadata,
@@ -83,6 +92,7 @@ def stored_object(name: str, *parts: Column[Any] | CheckConstraint | UniqueConst
         Column("owner", Text),
         *parts,
         Index(None, "created_at", "seq"),
+        info={OWNED: is_owned},
     )
 
 
@@ -196,6 +206,7 @@ jobs = Table(
 # `input_file_id` and the other files are names and not references: what they name may be deleted.
 batches = stored_object(
     "batches",
+    Column("key_id", Text),  # of the key that its lines are asked with; None where none is wanted
     Column("endpoint", Text, nullable=False),
     Column("input_file_id", Text, nullable=False, index=True),
     Column("completion_window", Text, nullable=False),

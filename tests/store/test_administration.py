@@ -110,7 +110,7 @@ async def test_usage_is_summed_up_by_bucket_and_group(database):
         for project in ("p", "q")
     ]
     for _ in range(2):
-        await usage.add({one: (1, 10, 4, 2, 0) for one in keys})
+        await usage.add(dict.fromkeys(keys, (1, 10, 4, 2, 0)))
     wanted = UsageFilter(start_at=0, end_at=7200, kinds=["completions"], among={"model": ["m"]})
 
     hours = await usage.sums(wanted, width_s=3600, group_by=["project_id", "is_batch"])

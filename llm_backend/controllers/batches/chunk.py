@@ -29,7 +29,7 @@ class Chunk:
 
     def __init__(self, batches: Batches, job: Job, batch: StoredBatch) -> None:
         self.endpoint = batch.endpoint
-        self.owner = batch.owner
+        self.key_id = batch.key_id
         self._batches = batches
         self._job = job
         self._batch = batch

@@ -126,7 +126,7 @@ class LinesWorker:
 
     async def _answered(self, chunk: Chunk, body: bytes) -> Answered:
         try:
-            caller = self._caller_of(chunk.owner)
+            caller = self._caller_of(chunk.key_id)
         except ApiError as error:  # the key has been revoked since
             return _refused(error)
         with at_batch_priority():

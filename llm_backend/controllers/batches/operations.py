@@ -46,7 +46,7 @@ async def create_batch(services: Services, request: Request) -> Response:
             completion_window=body["completion_window"],
             expires_at=created_at + WINDOWS_S[body["completion_window"]],
             metadata=body.get("metadata"),
-            owner=request.caller.key_id,
+            key_id=request.caller.key_id,
             output_lifetime_s=int(expiry["seconds"]) if expiry else None,
         )
         await services.batches.add(batch)

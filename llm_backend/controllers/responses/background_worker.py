@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from llm_backend import errors
-from llm_backend.access import Meter, metering
+from llm_backend.access import Caller, Meter, metering
 from llm_backend.backends.local import LocalModel
 from llm_backend.controllers.responses.answering import Answering, answered
 from llm_backend.controllers.responses.event_log import EventLog, as_lines
@@ -20,7 +20,15 @@ from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.memory import stored_items
 from llm_backend.controllers.responses.question import Question, asked
 from llm_backend.controllers.services import Services
-from llm_backend.store import Events, Job, Missing, Standing, StoreError, StoreUnavailable
+from llm_backend.store import (
+    Events,
+    Job,
+    Missing,
+    Standing,
+    StoreError,
+    StoreUnavailable,
+    in_the_name_of,
+)
 
 __all__ = ["ResponseWorker"]
 
@@ -98,7 +106,8 @@ class _Answer:
         state = ResponseState(self._head, number=self._number)
         try:
             self._check_repeatable()
-            with metering(self._meter()):
+            caller = self._services.access.keyring.caller_of(self._job.details["key_id"])
+            with metering(self._meter(caller)), in_the_name_of(caller.owner):
                 async with (
                     asked(self._services, self._body, self._own) as question,
                     self._admitted(model, question) as answering,
@@ -121,12 +130,12 @@ class _Answer:
         if was_told or (was_begun and not may_repeat):
             raise errors.Internal("The server ended while it answered this; ask again.")
 
-    def _meter(self) -> Meter:
-        """Counts for whoever asked. Raises `Unauthorized` where that key is not good any more."""
+    def _meter(self, caller: Caller) -> Meter:
+        """Counts for whoever asked."""
         access, tier = self._services.access, self._body.get("service_tier")
         return Meter(
             access.ledger,
-            access.keyring.caller_of(self._job.details["key_id"]),
+            caller,
             kind="completions",
             model=self._body["model"],
             service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",

@@ -18,6 +18,7 @@ administered = stored_object(
     Column("kind", Text, nullable=False),
     Column("project_id", Text),  # None: the organization's
     Column("body", JSON, nullable=False),
+    is_owned=False,
 )
 Index(
     None,
@@ -37,6 +38,7 @@ api_keys = stored_object(
     Column("user_id", Text),
     Column("expires_at", BigInteger),
     Column("last_used_at", BigInteger),
+    is_owned=False,
 )
 Index(None, api_keys.c.project_id, api_keys.c.created_at, api_keys.c.seq)
 
@@ -48,6 +50,7 @@ audit_logs = stored_object(
     Column("actor_email", Text),
     Column("resource_id", Text, nullable=False),
     Column("body", JSON, nullable=False),  # the entry as it is shown
+    is_owned=False,
 )
 
 # Numbers that count up: `administration` with every change of the tables above.

@@ -71,6 +71,7 @@ class StoredBatch:
     expires_at: int  # unix seconds
     metadata: Mapping[str, str] | None = None
     output_lifetime_s: int | None = None
+    key_id: str | None = None
     owner: str | None = None
     status: BatchStatus = BatchStatus.VALIDATING
     times: Mapping[str, int] = field(default_factory=dict)

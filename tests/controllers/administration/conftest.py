@@ -125,12 +125,15 @@ MODEL = {"id": "gpt-x", "object": "model", "created": 1, "owned_by": "upstream"}
 
 
 async def answering(request: Request) -> JSONResponse:
-    """An upstream that has an answer to everything."""
+    """An upstream that answers chats and embeddings, and keeps nothing."""
     if request.url.path.endswith("/embeddings"):
         return JSONResponse(EMBEDDING)
     if request.url.path.endswith("/models"):
         return JSONResponse({"object": "list", "data": [MODEL]})
-    return JSONResponse(COMPLETION)
+    if request.url.path.endswith("/chat/completions"):
+        return JSONResponse(COMPLETION)
+    error = {"message": "Nothing here.", "type": "invalid_request_error", "param": None}
+    return JSONResponse({"error": {**error, "code": "not_found"}}, status_code=404)
 
 
 @asynccontextmanager

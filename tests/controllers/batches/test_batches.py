@@ -260,7 +260,7 @@ async def test_the_lines_of_a_key_that_is_revoked_are_refused(server):
 
     server.caller_of = revoked
     async with server.running():
-        added = await server.add(lines([1]), owner="key_1")
+        added = await server.add(lines([1]), key_id="key_1")
         batch = await server.ended(added.id)
 
     (line,) = await server.lines_of(batch.error_file_id)
