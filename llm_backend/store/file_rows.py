@@ -15,7 +15,7 @@ from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.pages import Page, PageRequest, fetch
 from llm_backend.store.stored_file import StoredFile
-from llm_backend.store.tables import batches, files, upload_parts, vector_store_files
+from llm_backend.store.tables import BATCH_ENDS, batches, files, upload_parts, vector_store_files
 from llm_backend.store.vector_stores.file_rows import forget_files
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 _EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
-_ENDS = ("failed", "completed", "expired", "cancelled")  # of batches
 
 
 def add(connection: Connection, file: StoredFile) -> None:
@@ -160,7 +159,7 @@ def _end(connection: Connection, after: str, now: int) -> tuple[int, int]:
 
 def _reads(id: str | ColumnElement[str]) -> ColumnElement[bool]:
     """Batches that have not ended, and whose input this is."""
-    return (batches.c.input_file_id == id) & batches.c.status.not_in(_ENDS)
+    return (batches.c.input_file_id == id) & batches.c.status.not_in(BATCH_ENDS)
 
 
 def _is_there(now: int) -> ColumnElement[bool]:

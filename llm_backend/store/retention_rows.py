@@ -10,13 +10,12 @@ from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store import conversation_rows, file_rows, response_rows
-from llm_backend.store.tables import batches, chats, conversations, items, responses
+from llm_backend.store.tables import BATCH_ENDS, batches, chats, conversations, items, responses
 
 __all__ = ["SOME", "forget_old", "forget_oldest", "history_bytes"]
 
 SOME = 100  # rows of each kind in one transaction
 
-_ENDS = ("failed", "completed", "expired", "cancelled")  # of batches
 _later = responses.alias("later")
 _is_last = ~exists().where(_later.c.previous_id == responses.c.id)
 _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
@@ -32,7 +31,7 @@ def forget_old(connection: Connection, before: int, now: int) -> int:
     unused = conversations.c.changed_at <= before
     _, old_conversations = _oldest(connection, conversations, unused, conversations.c.changed_at)
     conversation_rows.forget_some(connection, old_conversations)
-    ended = (batches.c.created_at <= before) & batches.c.status.in_(_ENDS)
+    ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
     _, old_batches = _oldest(connection, batches, ended)
     _delete(connection, batches, old_batches)
     kinds = (old_chats, old_responses, old_conversations, old_batches)

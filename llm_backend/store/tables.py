@@ -38,6 +38,7 @@ from sqlalchemy import (
 from llm_backend.store.ownership import OWNED
 
 __all__ = [
+    "BATCH_ENDS",
     "batch_lines",
     "batches",
     "chat_messages",
@@ -230,6 +231,9 @@ batches = stored_object(
     ),
 )
 Index(None, batches.c.status, batches.c.expires_at)
+
+BATCH_ENDS = ("failed", "completed", "expired", "cancelled")
+"""States of a batch to which nothing more happens."""
 
 # Answers of a batch that has not ended: a line that has one is never asked again.
 batch_lines = Table(

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from llm_backend.store.stored_file import StoredFile
+from llm_backend.store.tables import BATCH_ENDS
 
 __all__ = [
     "BATCH",
@@ -36,15 +37,7 @@ class BatchStatus(StrEnum):
     @property
     def is_end(self) -> bool:
         """Whether nothing more happens to it."""
-        return self in _ENDS
-
-
-_ENDS = {
-    BatchStatus.FAILED,
-    BatchStatus.COMPLETED,
-    BatchStatus.EXPIRED,
-    BatchStatus.CANCELLED,
-}
+        return self.value in BATCH_ENDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,11 @@ LEASE_S = 30.0  # after which work of a server that died elsewhere is taken up b
 
 
 class Jobs:
-    """The jobs of a database, as one process sees them."""
+    """The jobs of a database, as one process sees them.
+
+    Leases are by the clocks of those who hold them: where several machines share a database, these
+    may differ by a fraction of a lease.
+    """
 
     def __init__(
         self,
