@@ -16,7 +16,7 @@ from llm_backend.backends.markup.parameters import check_strict, resolved
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
-__all__ = ["Dialect", "Prompt"]
+__all__ = ["Dialect", "Prompt", "Speech"]
 
 _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # for models that know three
 
@@ -80,10 +80,11 @@ class Dialect:
         sources = (info.chat_template, info.tool_template or info.chat_template)
         if chat_format is not None:
             sources = (chat_format.source, chat_format.source)
-        template, tool_template = (
-            ChatTemplate(source, bos_token=info.bos_token, eos_token=info.eos_token)
-            for source in sources
-        )
+        compiled = {
+            source: ChatTemplate(source, bos_token=info.bos_token, eos_token=info.eos_token)
+            for source in set(sources)
+        }
+        template, tool_template = (compiled[source] for source in sources)
         markup = markup_of(tool_template.source, tool_format)
         marks = list(dict.fromkeys(markup.markers))
         split = await asyncio.gather(*(engine.tokenize(mark) for mark in marks))
@@ -184,6 +185,26 @@ class Dialect:
         is_on = effort != "none"
         level = {"reasoning_effort": _EFFORTS.get(effort, effort)} if is_on else {}
         return {"enable_thinking": is_on, "thinking": is_on, **level}
+
+
+class Speech:
+    """The dialect of whatever engine a model has, found out once for each. `tool_format` and
+    `chat_format` are as in `Dialect.of`."""
+
+    def __init__(self, tool_format: str | None, chat_format: ChatFormat | None) -> None:
+        self._tool_format = tool_format
+        self._chat_format = chat_format
+        self._finding_out = asyncio.Lock()
+        self._engine: Engine | None = None
+        self._dialect: Dialect | None = None
+
+    async def of(self, engine: Engine) -> Dialect:
+        """How the model is spoken to; who comes meanwhile waits. Raises as `Dialect.of` does."""
+        async with self._finding_out:
+            if self._dialect is None or self._engine is not engine:
+                self._dialect = await Dialect.of(engine, self._tool_format, self._chat_format)
+                self._engine = engine
+            return self._dialect
 
 
 def _alone(grammar: Grammar, *, is_thinking: bool) -> str:

@@ -25,7 +25,7 @@ from llm_backend.backends.base import (
 )
 from llm_backend.backends.chat_choice import ChatChoice
 from llm_backend.backends.chat_formats import ChatFormat
-from llm_backend.backends.dialect import Dialect, Prompt
+from llm_backend.backends.dialect import Dialect, Prompt, Speech
 from llm_backend.backends.engine_room import Berth, ModelState
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.backends.urgency import priority_of
@@ -92,12 +92,10 @@ class LocalModel:
         self.berth = berth
         self.personalities = dict(personalities or {})
         self._observe = observe
-        self._tool_format = tool_format
+        self._speech = Speech(tool_format, chat_format)  # shared with its other personalities
         self._chat_format = chat_format
         self._personality = personality
         self._defaults = dict(defaults or {})
-        self._dialect: Dialect | None = None
-        self._dialect_of: Engine | None = None
         self._context_tokens: int | None = None
 
     @property
@@ -343,17 +341,14 @@ class LocalModel:
 
     async def _spoken(self, engine: Engine) -> Dialect:
         """How the model is spoken to, as its file says; what is loaded anew may be another file."""
-        if self._dialect is None or self._dialect_of is not engine:
-            with _translated():
-                info = await engine.ready()
-                if info.kind is not ModelKind.CHAT:
-                    raise errors.InvalidRequest(
-                        f"`{self.card.id}` is a model for {_PURPOSES[info.kind]}; it cannot chat.",
-                        param="model",
-                    )
-                self._dialect = await Dialect.of(engine, self._tool_format, self._chat_format)
-                self._dialect_of = engine
-        return self._dialect
+        with _translated():
+            info = await engine.ready()
+            if info.kind is not ModelKind.CHAT:
+                raise errors.InvalidRequest(
+                    f"`{self.card.id}` is a model for {_PURPOSES[info.kind]}; it cannot chat.",
+                    param="model",
+                )
+            return await self._speech.of(engine)
 
 
 class Answer:

@@ -1,10 +1,13 @@
 """A chat becomes a prompt, a grammar where one is called for, and a way to read the answers."""
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 
 from llm_backend.backends.base import Chat, JsonContent
 from llm_backend.backends.chat_template import ChatTemplate
-from llm_backend.backends.dialect import Dialect
+from llm_backend.backends.dialect import Dialect, Speech
 from llm_backend.backends.markup import CallBegin, markup_of
 from llm_backend.errors import InvalidRequest
 
@@ -143,3 +146,32 @@ def test_slips_are_no_calls_under_a_grammar():
     called = [CallBegin("f") in one.prompt(chat).parser().feed(text) for chat in (free, held)]
 
     assert called == [True, False]
+
+
+class Known:
+    """An engine that tells what its model is; counts how often it is asked for tokens."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def ready(self):
+        return SimpleNamespace(
+            chat_template="{{ messages }}", tool_template=None, bos_token="", eos_token="",
+            control_tokens=[],
+        )  # fmt: skip
+
+    async def tokenize(self, mark: str) -> list[int]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return [1]
+
+
+async def test_a_dialect_is_found_out_once_for_each_engine_however_many_ask():
+    speech, first, second = Speech(None, None), Known(), Known()
+    found = await asyncio.gather(*(speech.of(first) for _ in range(5)))
+    asked = first.asked
+    other = await speech.of(second)
+
+    assert len(set(map(id, found))) == 1
+    assert asked == second.asked
+    assert other is not found[0]
