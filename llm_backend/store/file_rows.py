@@ -123,10 +123,8 @@ def forget_old(connection: Connection, before: int, now: int, *, limit: int) -> 
     return len(rows)
 
 
-def check_room(connection: Connection, added_bytes: int, limit_bytes: int | None) -> None:
+def check_room(connection: Connection, added_bytes: int, limit_bytes: int) -> None:
     """Raise `FilesFull` where so many bytes more would be too many in files and uploads."""
-    if limit_bytes is None:
-        return
     sums = [select(func.coalesce(func.sum(t.c.size_bytes), 0)) for t in (files, upload_parts)]
     kept_bytes = sum(int(connection.scalar(one) or 0) for one in sums)
     if kept_bytes + added_bytes > limit_bytes:

@@ -4,11 +4,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
-from sqlalchemy import Connection
-
 from llm_backend.store import file_rows
 from llm_backend.store.database import Database
 from llm_backend.store.objects import Blobs
+from llm_backend.store.ownership import in_the_name_of
 from llm_backend.store.pages import Order, Page, PageRequest
 from llm_backend.store.stored_chat import check_texts
 from llm_backend.store.stored_file import StoredFile
@@ -38,21 +37,19 @@ class Files:
         Raises `BlobGone`, `FilesFull`, and `Unstorable` for a text that no column can hold.
         """
         check_texts(file.id, file.purpose, file.filename, file.media_type, file.owner or "")
-
-        def add(connection: Connection) -> None:
-            file_rows.check_room(connection, file.size_bytes, self._limit_bytes)
-            file_rows.add(connection, file)
-
-        await self._database.write(add)
+        await self.check_room(file.size_bytes)
+        await self._database.write(partial(file_rows.add, file=file))
 
     async def check_room(self, added_bytes: int = 0) -> None:
-        """Raise `FilesFull` where there is no room for so many bytes in files and uploads."""
-        if self._limit_bytes is not None:
-            await self._database.read(
-                partial(
-                    file_rows.check_room, added_bytes=added_bytes, limit_bytes=self._limit_bytes
-                )
-            )
+        """Raise `FilesFull` where there is no room for so many bytes in all files and uploads,
+        whosever they are.
+        """
+        if self._limit_bytes is None:
+            return
+        limit_bytes = self._limit_bytes
+        check = partial(file_rows.check_room, added_bytes=added_bytes, limit_bytes=limit_bytes)
+        with in_the_name_of(None):
+            await self._database.read(check)
 
     async def get(self, id: str) -> StoredFile:
         """The file with this id. Raises `Missing`, also for one whose time is over."""

@@ -17,6 +17,7 @@ from llm_backend.store import (
     FilesFull,
     Jobs,
     Missing,
+    Owner,
     Responses,
     Retention,
     RetentionLimits,
@@ -25,6 +26,7 @@ from llm_backend.store import (
     StoredFile,
     StoredItem,
     StoredResponse,
+    in_the_name_of,
 )
 from llm_backend.store import retention as retention_module
 from llm_backend.store.retention_rows import SOME, history_bytes
@@ -202,6 +204,14 @@ async def test_sizes_are_those_of_what_is_stored(database, chats):
 
     assert await database.read(history_bytes) == len('{"a":"\\u00fc"}' + "{}" + '{"b":1}')
     assert (await chats.get(chat.id)).request == {"a": "ü"}
+
+
+async def test_the_bound_of_files_is_that_of_all_owners_together(files):
+    with in_the_name_of(Owner(id="one")):
+        await stored(files, "a", size_bytes=60)
+
+    with in_the_name_of(Owner(id="two")), pytest.raises(FilesFull):
+        await stored(files, "b", size_bytes=60)
 
 
 async def test_files_beyond_the_bound_are_refused_and_none_is_removed(files):
