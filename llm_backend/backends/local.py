@@ -5,42 +5,38 @@ import copy
 import functools
 import logging
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Self
 
 from llm_backend import errors
+from llm_backend.backends.answer import Answer
 from llm_backend.backends.base import (
     Chat,
-    ChatDelta,
     Limits,
     ModelCard,
     Priority,
     Sampling,
-    TextDelta,
     TextPrompt,
     Usage,
 )
-from llm_backend.backends.chat_choice import ChatChoice
 from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.dialect import Dialect, Prompt, Speech
+from llm_backend.backends.engine_errors import translated
 from llm_backend.backends.engine_room import Berth, ModelState
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.backends.urgency import priority_of
-from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError, Generation
+from llm_backend.engine import Engine
 from llm_backend.engine.messages import (
-    Delta,
     Embedded,
-    Failure,
     Generate,
     ModelInfo,
     ModelKind,
     Ranked,
 )
 
-__all__ = ["Answer", "LocalModel", "Observe", "Rendered"]
+__all__ = ["LocalModel", "Observe", "Rendered"]
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +126,7 @@ class LocalModel:
 
     async def load(self) -> None:
         """Returns when it is in memory."""
-        with _translated():
+        with translated():
             await self.berth.load()
 
     async def unload(self) -> None:
@@ -150,7 +146,7 @@ class LocalModel:
     async def chat(self, request: Chat) -> "Answer":
         """Admits a chat."""
         async with AsyncExitStack() as held:
-            with _translated():
+            with translated():
                 engine = await held.enter_async_context(self.berth.used())
             prompt = await self._prompt(engine, request)
             answer = await self._asked(engine, request, prompt)
@@ -186,7 +182,7 @@ class LocalModel:
 
     async def rendered(self, request: Chat) -> Rendered:
         """A chat as the model reads it."""
-        with _translated(prompt="messages"):
+        with translated(prompt="messages"):
             async with self.berth.used() as engine:
                 prompt = await self._prompt(engine, request)
                 tokens = await engine.tokenize(
@@ -196,13 +192,13 @@ class LocalModel:
 
     async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         """The tokens of a text; `parse_special` takes names of control tokens for those."""
-        with _translated():
+        with translated():
             async with self.berth.used() as engine:
                 return await engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of tokens."""
-        with _translated():
+        with translated():
             async with self.berth.used() as engine:
                 return await engine.detokenize(list(tokens))
 
@@ -211,7 +207,7 @@ class LocalModel:
         one begins a new text, as the model's begin token says.
         """
         async with AsyncExitStack() as held:
-            with _translated():
+            with translated():
                 engine = await held.enter_async_context(self.berth.used())
             answer = await self._continued(engine, request)
             answer.holds(held.pop_all())
@@ -235,7 +231,7 @@ class LocalModel:
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
         """One normalised vector per input."""
-        with _translated(inputs="input"):
+        with translated(inputs="input"):
             async with self.berth.used() as engine:
                 return await engine.embed(
                     [one if isinstance(one, str) else list(one) for one in inputs]
@@ -243,20 +239,20 @@ class LocalModel:
 
     async def info(self) -> ModelInfo:
         """What the model says of itself, once it is loaded."""
-        with _translated():
+        with translated():
             async with self.berth.used() as engine:
                 return await engine.ready()
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, without those that every input begins or ends with."""
-        with _translated():
+        with translated():
             async with self.berth.used() as engine:
                 tokens = [engine.tokenize(text, parse_special=False) for text in texts]
                 return [len(one) for one in await asyncio.gather(*tokens)]
 
     async def rank(self, query: str, documents: Sequence[str]) -> Ranked:
         """How relevant each document is to the query, from 0 to 1."""
-        with _translated():
+        with translated():
             async with self.berth.used() as engine:
                 return await engine.rank(query, list(documents))
 
@@ -302,13 +298,13 @@ class LocalModel:
             sampling=sampling,
         )
         names = {"prompt": prompt_field, "grammar": grammar_field}
-        with _translated(**names):
+        with translated(**names):
             await engine.ready()
             generation = await engine.generate(command)
         return Answer(generation, functools.partial(self._observe, self.card.id), parser, names)
 
     async def _begin_token(self, engine: Engine) -> str:
-        with _translated():
+        with translated():
             info = await engine.ready()
         return info.bos_token or info.eos_token
 
@@ -341,7 +337,7 @@ class LocalModel:
 
     async def _spoken(self, engine: Engine) -> Dialect:
         """How the model is spoken to, as its file says; what is loaded anew may be another file."""
-        with _translated():
+        with translated():
             info = await engine.ready()
             if info.kind is not ModelKind.CHAT:
                 raise errors.InvalidRequest(
@@ -349,129 +345,3 @@ class LocalModel:
                     param="model",
                 )
             return await self._speech.of(engine)
-
-
-class Answer:
-    """A generation that was admitted: its deltas can be read once, as `text` or as `chat` (`parser`
-    makes what reads a choice of it); `usage` grows with them. Leaving its `async with` frees what
-    it holds in the engine.
-    """
-
-    def __init__(
-        self,
-        generation: Generation,
-        observe: Callable[[Usage], None],
-        parser: Callable[[], MarkupParser | None],
-        names: Mapping[str, str],
-    ) -> None:
-        self._generation = generation
-        self._names = names  # the client's, of fields that the engine names otherwise
-        self._observe = observe
-        self._parser = parser
-        self._choices: Sequence[ChatChoice] = ()
-        self._held = AsyncExitStack()
-        self._last: dict[int, Delta] = {}  # of each choice
-
-    def holds(self, held: AsyncExitStack) -> None:
-        """What is released when the answer is left: the model, which may go then."""
-        self._held = held
-
-    @property
-    def usage(self) -> Usage:
-        """The tokens and seconds so far."""
-        timing, last = self._generation.timing, self._last.values()
-        predicted = self._generation.accepted.prediction_tokens
-        right = [min(delta.predicted_tokens, predicted) for delta in last]
-        return Usage(
-            prompt_tokens=self._generation.accepted.prompt_tokens,
-            completion_tokens=sum(delta.completion_tokens for delta in last),
-            cached_tokens=min((delta.cached_tokens for delta in last), default=0),
-            drafted_tokens=sum(delta.drafted_tokens for delta in last),
-            accepted_tokens=sum(delta.accepted_tokens for delta in last),
-            right_prediction_tokens=sum(right),
-            wrong_prediction_tokens=sum(max(0, predicted - count) for count in right),
-            queue_s=timing.queue_s,
-            prompt_s=timing.prompt_s,
-            generation_s=timing.generation_s,
-            reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        async with self._held:
-            await self._generation.aclose()
-            self._observe(self.usage)
-
-    async def text(self) -> AsyncIterator[TextDelta]:
-        """The deltas as plain text."""
-        async for delta in self._deltas():
-            yield TextDelta(
-                choice=delta.index,
-                text=delta.text,
-                logprobs=delta.logprobs,
-                finish_reason=delta.finish_reason,
-            )
-
-    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
-        """The deltas as reasoning, content and tool calls."""
-        self._choices = [
-            ChatChoice(index, self._parser(), is_parallel=request.parallel_tool_calls)
-            for index in range(request.limits.choices)
-        ]
-        async for delta in self._deltas():
-            for part in self._choices[delta.index].take(delta):
-                yield part
-            if all(choice.is_finished for choice in self._choices):
-                return
-
-    async def _deltas(self) -> AsyncIterator[Delta]:
-        with _translated(**self._names):
-            async for delta in self._generation:
-                self._last[delta.index] = delta
-                yield delta
-
-
-_REFUSALS: dict[Failure, type[errors.ApiError]] = {
-    Failure.CONTEXT_LENGTH: errors.ContextLengthExceeded,
-    Failure.QUEUE_FULL: errors.Overloaded,
-    Failure.QUEUE_DEADLINE: errors.Overloaded,
-    Failure.INVALID: errors.InvalidRequest,
-    Failure.UNSUPPORTED: errors.InvalidRequest,
-    Failure.CRASHED: errors.InvalidRequest,
-    Failure.INTERNAL: errors.Internal,
-}
-_RETRY_AFTER_S = 1.0
-
-
-@contextmanager
-def _translated(**names: str) -> Iterator[None]:
-    """The engine's refusals as errors that a client can read; `names` are the client's names of
-    fields that the engine names otherwise.
-    """
-    try:
-        yield
-    except EngineRefused as refused:
-        kind = _REFUSALS[refused.failure]
-        if kind is errors.Internal:
-            log.error("engine_failed_request", extra={"reason": str(refused)})
-            raise errors.Internal("The engine failed this request; its log says why.") from refused
-        retry_after_s = _RETRY_AFTER_S if kind is errors.Overloaded else None
-        field = refused.field
-        if field is None and refused.failure is Failure.UNSUPPORTED:
-            field = "model"
-        param = names.get(field, field) if field else None
-        raise kind(str(refused), param=param, retry_after_s=retry_after_s) from refused
-    except EngineStartError as failed:  # why is in the log: it may name files
-        raise errors.EngineUnavailable(
-            "The model could not be loaded; the server's log says why.",
-            retry_after_s=failed.retry_after_s,
-        ) from failed
-    except EngineDown as down:
-        raise errors.EngineUnavailable(str(down), retry_after_s=down.retry_after_s) from down

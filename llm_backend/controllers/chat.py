@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from llm_backend.backends.answer import Answer
 from llm_backend.backends.base import Chat, ChatDelta, Priority
-from llm_backend.backends.local import Answer, LocalModel
+from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
 from llm_backend.controllers.answer_schema import AnswerSchema, checked

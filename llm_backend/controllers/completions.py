@@ -9,8 +9,9 @@ from typing import Any
 
 from starlette.responses import Response
 
+from llm_backend.backends.answer import Answer
 from llm_backend.backends.base import TextDelta, TextPrompt, Usage
-from llm_backend.backends.local import Answer, LocalModel
+from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
 from llm_backend.controllers.generation import prompts_from

@@ -10,6 +10,7 @@ import openai
 import pytest
 import yaml
 
+from llm_backend.contract import load_document
 from tests.serving import Served, serve
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -97,6 +98,13 @@ def test_loading_and_unloading_by_hand(http, states):
     assert http.post("/unloadModel", json={"model": "first"}).json()["data"][0]["id"] == "first"
     assert http.post("/unloadModel").json() == {"object": "list", "data": []}
     assert set(states().values()) == {"unloaded"}
+
+
+def test_what_is_in_memory_is_for_administrators():
+    operations = load_document().operations
+
+    assert all(operations[name].administers for name in ("loadModel", "unloadModelByName"))
+    assert not operations["createChatCompletion"].administers
 
 
 def test_a_personality_may_be_chosen_when_a_model_is_loaded(http):

@@ -1,0 +1,102 @@
+"""A generation that a model has admitted: its deltas, and what it has cost."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from llm_backend.backends.base import Chat, ChatDelta, TextDelta, Usage
+from llm_backend.backends.chat_choice import ChatChoice
+from llm_backend.backends.engine_errors import translated
+from llm_backend.backends.markup import MarkupParser
+from llm_backend.engine import Generation
+from llm_backend.engine.messages import Delta
+
+__all__ = ["Answer"]
+
+
+class Answer:
+    """A generation that was admitted: its deltas can be read once, as `text` or as `chat` (`parser`
+    makes what reads a choice of it); `usage` grows with them. Leaving its `async with` frees what
+    it holds in the engine.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        observe: Callable[[Usage], None],
+        parser: Callable[[], MarkupParser | None],
+        names: Mapping[str, str],
+    ) -> None:
+        self._generation = generation
+        self._names = names  # the client's, of fields that the engine names otherwise
+        self._observe = observe
+        self._parser = parser
+        self._choices: Sequence[ChatChoice] = ()
+        self._held = AsyncExitStack()
+        self._last: dict[int, Delta] = {}  # of each choice
+
+    def holds(self, held: AsyncExitStack) -> None:
+        """What is released when the answer is left: the model, which may go then."""
+        self._held = held
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens and seconds so far."""
+        timing, last = self._generation.timing, self._last.values()
+        predicted = self._generation.accepted.prediction_tokens
+        right = [min(delta.predicted_tokens, predicted) for delta in last]
+        return Usage(
+            prompt_tokens=self._generation.accepted.prompt_tokens,
+            completion_tokens=sum(delta.completion_tokens for delta in last),
+            cached_tokens=min((delta.cached_tokens for delta in last), default=0),
+            drafted_tokens=sum(delta.drafted_tokens for delta in last),
+            accepted_tokens=sum(delta.accepted_tokens for delta in last),
+            right_prediction_tokens=sum(right),
+            wrong_prediction_tokens=sum(max(0, predicted - count) for count in right),
+            queue_s=timing.queue_s,
+            prompt_s=timing.prompt_s,
+            generation_s=timing.generation_s,
+            reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        async with self._held:
+            await self._generation.aclose()
+            self._observe(self.usage)
+
+    async def text(self) -> AsyncIterator[TextDelta]:
+        """The deltas as plain text."""
+        async for delta in self._deltas():
+            yield TextDelta(
+                choice=delta.index,
+                text=delta.text,
+                logprobs=delta.logprobs,
+                finish_reason=delta.finish_reason,
+            )
+
+    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+        """The deltas as reasoning, content and tool calls."""
+        self._choices = [
+            ChatChoice(index, self._parser(), is_parallel=request.parallel_tool_calls)
+            for index in range(request.limits.choices)
+        ]
+        async for delta in self._deltas():
+            for part in self._choices[delta.index].take(delta):
+                yield part
+            if all(choice.is_finished for choice in self._choices):
+                return
+
+    async def _deltas(self) -> AsyncIterator[Delta]:
+        with translated(**self._names):
+            async for delta in self._generation:
+                self._last[delta.index] = delta
+                yield delta
