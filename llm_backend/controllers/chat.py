@@ -15,6 +15,7 @@ from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
 from llm_backend.controllers.answer_schema import AnswerSchema, checked
+from llm_backend.controllers.bridge.model import BridgedAnswer, BridgedModel
 from llm_backend.controllers.chat_deltas import ChatEvents, Transcript
 from llm_backend.controllers.fold import fold
 from llm_backend.controllers.generation import chat_from
@@ -34,10 +35,12 @@ Json = dict[str, Any]
 
 async def create_chat_completion(services: Services, request: Request) -> Response:
     """`POST /chat/completions`"""
-    return await routed(services, request, here=_answered, there=relay_chat)
+    return await routed(services, request, here=_answered, there=relay_chat, bridged=_answered)
 
 
-async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
+async def _answered(
+    services: Services, request: Request, model: LocalModel | BridgedModel
+) -> Response:
     body = request.body
     turn, answer = await _admitted(services, request, model)
     if body.get("stream"):
@@ -52,8 +55,8 @@ async def complete_chat(services: Services, request: Request, model: LocalModel)
 
 
 async def _admitted(
-    services: Services, request: Request, model: LocalModel
-) -> tuple["_Turn", Answer]:
+    services: Services, request: Request, model: LocalModel | BridgedModel
+) -> tuple["_Turn", Answer | BridgedAnswer]:
     body = request.body
     structure = await structure_from(body)
     limit = services.settings.choices_limit
@@ -91,7 +94,7 @@ class _Turn:
         )
         self._transcript = Transcript()
 
-    async def events(self, answer: Answer) -> AsyncGenerator[bytes, None]:
+    async def events(self, answer: Answer | BridgedAnswer) -> AsyncGenerator[bytes, None]:
         """The answer's events; at their end, or when their reader leaves, the chat is stored."""
         events = ChatEvents(self._head)
         async with self._remembering(answer):
@@ -104,14 +107,14 @@ class _Turn:
             if self._tells_usage:
                 yield encode(orjson.dumps(render.usage_chunk(self._head, answer.usage)))
 
-    async def completion(self, answer: Answer) -> Json:
+    async def completion(self, answer: Answer | BridgedAnswer) -> Json:
         """The whole answer, remembered before it is given."""
         async with self._remembering(answer), answer:
             async for delta in self._deltas(answer):
                 self._transcript.add(delta)
         return self._completion(answer)
 
-    def _deltas(self, answer: Answer) -> AsyncGenerator[ChatDelta, None]:
+    def _deltas(self, answer: Answer | BridgedAnswer) -> AsyncGenerator[ChatDelta, None]:
         """What is said; checked, unless a stop may have cut it."""
         deltas, limits = answer.chat(self._chat), self._chat.limits
         if self._schema is None or limits.stop or limits.stop_token_ids:
@@ -119,7 +122,7 @@ class _Turn:
         return checked(deltas, self._schema)
 
     @asynccontextmanager
-    async def _remembering(self, answer: Answer) -> AsyncIterator[None]:
+    async def _remembering(self, answer: Answer | BridgedAnswer) -> AsyncIterator[None]:
         is_complete = False
         try:
             yield
@@ -140,7 +143,7 @@ class _Turn:
             for choice in choices
         ]
 
-    def _completion(self, answer: Answer) -> Json:
+    def _completion(self, answer: Answer | BridgedAnswer) -> Json:
         """The chunks of what was said, folded: streamed and whole answers cannot differ."""
         said = [render.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
         usage = render.usage_object(answer.usage)

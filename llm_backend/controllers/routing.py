@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from starlette.responses import Response
 
 from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import Step, UpstreamModel
+from llm_backend.backends.upstreams.config import WIRES, Wire
 from llm_backend.contract.request import Request
+from llm_backend.controllers.bridge.model import BridgedModel
 from llm_backend.controllers.relay import Destination, model_named, relay
 from llm_backend.controllers.relayed_form import FormHead, read_form_head, with_form
 from llm_backend.controllers.services import Services
@@ -23,6 +25,9 @@ Here = Callable[[Services, Request, LocalModel], Awaitable[Response]]
 
 # What says that somebody else may answer: load and outage. A request that is wrong is wrong here.
 _PASSED_ON = (Overloaded, RateLimited, UpstreamError)
+
+
+Bridged = Callable[[Services, Request, BridgedModel], Awaitable[Response]]
 
 
 class There(Protocol):
@@ -44,7 +49,8 @@ async def relay_operation(services: Services, request: Request) -> Response:
         return await _relay_form(services, request, head, steps)
     if not steps:
         return await relay(services, request)
-    return await _first_answer(services, request, steps, here=_nobody_is_here, there=relay)
+    ways = _Ways(here=_nobody_is_here, there=relay)
+    return await _first_answer(services, request, steps, ways)
 
 
 async def _relay_form(
@@ -73,27 +79,34 @@ async def _nobody_is_here(*_: object) -> Response:
 
 
 async def routed(
-    services: Services, request: Request, *, here: Here, there: There = relay
+    services: Services,
+    request: Request,
+    *,
+    here: Here,
+    there: There = relay,
+    bridged: Bridged | None = None,
 ) -> Response:
-    """The answer of the first step that can give one: `here` of local models, `there` of upstreams.
+    """The answer of the first step that can give one: `here` of local models, `there` of upstreams,
+    `bridged` of upstreams that can be asked only by another operation.
 
     Falls back on overload and outage before anything of an answer was sent. Raises what the last
     step raises, and `ModelNotFound`.
     """
     steps = services.registry.steps(request.body["model"], operation_of(request))
-    return await _first_answer(services, request, steps, here=here, there=there)
+    ways = _Ways(here=here, there=there, bridged=bridged)
+    return await _first_answer(services, request, steps, ways)
 
 
 async def _first_answer(
-    services: Services, request: Request, steps: Sequence[Step], *, here: Here, there: There
+    services: Services, request: Request, steps: Sequence[Step], ways: "_Ways"
 ) -> Response:
     for step in steps[:-1]:
         try:
-            return await _taken(services, request, step, here, there, has_other=True)
+            return await ways.taken(services, request, step, has_other=True)
         except _PASSED_ON as error:
             told = {"model": _name(step), "code": error.code, "request_id": request.request_id}
             log.warning("fell_back", extra=told)
-    return await _taken(services, request, steps[-1], here, there, has_other=False)
+    return await ways.taken(services, request, steps[-1], has_other=False)
 
 
 def operation_of(request: Request) -> tuple[str, str]:
@@ -105,16 +118,37 @@ def _name(step: Step) -> str:
     return step.card.id if isinstance(step, LocalModel) else step.model
 
 
-async def _taken(
-    services: Services,
-    request: Request,
-    step: Step,
-    here: Here,
-    there: There,
-    *,
-    has_other: bool,
-) -> Response:
-    if isinstance(step, LocalModel):
-        return await here(services, request, step)
-    to = Destination(model=step.model, upstream=step.upstream, has_other=has_other)
-    return await there(services, request, to=to)
+@dataclass(frozen=True, kw_only=True)
+class _Ways:
+    """How one operation is answered."""
+
+    here: Here
+    there: There
+    bridged: Bridged | None = None
+
+    async def taken(
+        self, services: Services, request: Request, step: Step, *, has_other: bool
+    ) -> Response:
+        """The answer of one step."""
+        if isinstance(step, LocalModel):
+            return await self.here(services, request, step)
+        to = Destination(model=step.model, upstream=step.upstream, has_other=has_other)
+        other = _other_wire(services, request, step) if self.bridged else None
+        if self.bridged is None or other is None:
+            return await self.there(services, request, to=to)
+        assert services.upstream is not None, "a step of an upstream needs one"
+        operation = operation_of(request)
+        model = BridgedModel(services.upstream, to, request.body, other, operation)
+        return await self.bridged(services, request, model)
+
+
+def _other_wire(services: Services, request: Request, step: UpstreamModel) -> Wire | None:
+    """How a step must be asked where it does not speak the operation's own wire."""
+    operation = operation_of(request)
+    wire = WIRES.get(operation[0])
+    upstreams = services.upstream
+    if wire is None or upstreams is None:
+        return None
+    if upstreams.speak(wire, step.model, step.upstream, operation):
+        return None
+    return Wire.CHAT if wire is Wire.RESPONSES else Wire.RESPONSES

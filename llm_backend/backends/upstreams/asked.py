@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.relayed import Headers
+from llm_backend.backends.upstreams.config import Wire
 
 __all__ = ["Asked", "Body"]
 
@@ -13,8 +14,8 @@ Body = bytes | AsyncIterator[bytes]
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """One request on its way to an upstream: `operation` is its id and tag, `model` what the
-    upstream is to hear, `upstream` the one that a route names. `has_other` where somebody else
-    answers if nobody here can.
+    upstream is to hear, `upstream` the one that a route names, `wire` what is spoken where that is
+    not the operation's. `has_other` where somebody else answers if nobody here can.
     """
 
     method: str
@@ -25,4 +26,5 @@ class Asked:
     operation: Sequence[str] = ()
     model: str | None = None
     upstream: str | None = None
+    wire: Wire | None = None
     has_other: bool = False

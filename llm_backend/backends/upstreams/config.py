@@ -6,7 +6,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-__all__ = ["Kind", "UpstreamConfig", "Wire"]
+__all__ = ["WIRES", "Kind", "UpstreamConfig", "Wire"]
 
 _PATTERN = frozenset("*?[")
 
@@ -24,6 +24,10 @@ class Wire(StrEnum):
     CHAT = "chat"
     RESPONSES = "responses"
     BOTH = "both"
+
+
+WIRES = {"createChatCompletion": Wire.CHAT, "createResponse": Wire.RESPONSES}
+"""What the operations speak that an upstream may not know; all others are asked as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,10 @@ class UpstreamConfig:
     def named_models(self) -> list[str]:
         """The models that are named in full, not by a pattern."""
         return [model for model in self.models if not _PATTERN & set(model)]
+
+    def speaks(self, wire: Wire | None) -> bool:
+        """Whether it can be asked so."""
+        return wire is None or self.wire in (wire, Wire.BOTH)
 
     def names(self, model: str) -> bool:
         """Whether the settings give it this model, by name or pattern."""

@@ -13,6 +13,7 @@ from llm_backend.backends.relayed import Relayed
 from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.balance import Balance
 from llm_backend.backends.upstreams.choice import Choices
+from llm_backend.backends.upstreams.config import WIRES, Wire
 from llm_backend.backends.upstreams.retry import (
     ATTEMPTS,
     GIVEN_UP,
@@ -102,6 +103,11 @@ class Upstreams:
         """Whether one of them can be asked for a model."""
         return self.choices.serves(model, operation)
 
+    def speak(self, wire: Wire, model: str, upstream: str | None, operation: Sequence[str]) -> bool:
+        """Whether one of those that may answer for a model can be asked so."""
+        named = [upstream] if upstream else self.choices.for_model(model, operation)
+        return any(self._upstreams[name].config.speaks(wire) for name in named)
+
     async def models(self) -> list[Mapping[str, Any]]:
         """The models of all upstreams, the first of a name; one that is down hides only its own."""
         lists = await asyncio.gather(*(_offered(one) for one in self._upstreams.values()))
@@ -119,7 +125,9 @@ class Upstreams:
         else:
             names = []
         names = names or self.choices.for_operation(asked.operation)
-        return [self._upstreams[name] for name in names]
+        upstreams = [self._upstreams[name] for name in names]
+        wire = asked.wire or WIRES.get(asked.operation[0]) if asked.operation else asked.wire
+        return [one for one in upstreams if one.config.speaks(wire)] or upstreams
 
     async def _next(self, attempt: "_Attempts") -> Upstream:
         """The upstream to ask, as soon as one has room; raises `Overloaded` where none gets any."""

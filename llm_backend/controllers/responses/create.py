@@ -7,6 +7,7 @@ from starlette.responses import Response
 from llm_backend import errors
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
+from llm_backend.controllers.bridge.model import BridgedModel
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.responses.background import (
@@ -18,6 +19,7 @@ from llm_backend.controllers.responses.question import asked
 from llm_backend.controllers.responses.request import named_as_sent
 from llm_backend.controllers.responses.truncation import fitting
 from llm_backend.controllers.responses.turn import ResponseTurn
+from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream, unless_gone
 
@@ -28,11 +30,17 @@ Json = dict[str, Any]
 
 async def create_response(services: Services, request: Request) -> Response:
     """`POST /responses`"""
-    body = request.body
-    model = local_model(services, request)
-    if model is None:
+    if request.query.get("beta") or request.body.get("model") is None:
+        local_model(services, request)  # raises where there is no upstream
         return await relay(services, request)
-    if body.get("background"):
+    return await routed(services, request, here=_answered, bridged=_answered)
+
+
+async def _answered(
+    services: Services, request: Request, model: LocalModel | BridgedModel
+) -> Response:
+    body = request.body
+    if body.get("background") and isinstance(model, LocalModel):
         return await _in_background(services, request)
     turn = await unless_gone(request, ResponseTurn.begin(services, model, body))
     if body.get("stream"):

@@ -20,10 +20,25 @@ __all__ = ["Happening", "Model", "RoundOver", "Rounds"]
 Json = dict[str, Any]
 
 
+class Answering(Protocol):
+    """An answer that a model has begun; leaving its `async with` frees what it holds."""
+
+    @property
+    def usage(self) -> Usage: ...
+    def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
 class Model(Measure, Protocol):
     """What the rounds need of a model."""
 
-    async def chat(self, request: Chat) -> Answer: ...
+    async def chat(self, request: Chat) -> Answering: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +64,7 @@ class Rounds:
         self._chat = question.chat_after(()) if question.left_out else question.chat
         if calls_limit < 1:
             self._chat = self._with_free_choice(self._chat)
-        self._answer: Answer | None = None
+        self._answer: Answering | None = None
         self._usage = Usage()  # of the rounds before
         self.reason = "stop"
 

@@ -1,0 +1,179 @@
+"""A model of an upstream, asked as a local one is: chats in, deltas out, by its own operation."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import orjson
+
+from llm_backend.backends.base import Chat, ChatDelta, Usage
+from llm_backend.backends.relayed import Relayed
+from llm_backend.backends.upstreams.asked import Asked
+from llm_backend.backends.upstreams.config import Wire
+from llm_backend.controllers.bridge.as_chat import PATH as CHAT_PATH
+from llm_backend.controllers.bridge.as_chat import ChunkReader, as_chat
+from llm_backend.controllers.bridge.as_response import PATH as RESPONSE_PATH
+from llm_backend.controllers.bridge.as_response import EventReader, as_response
+from llm_backend.controllers.relay import Destination, Exchanger
+from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed, from_status
+from llm_backend.sse import Decoder
+
+__all__ = ["BridgedAnswer", "BridgedModel"]
+
+log = logging.getLogger(__name__)
+
+Json = Mapping[str, Any]
+
+_HEADERS = (
+    (b"content-type", b"application/json"),
+    (b"accept", b"text/event-stream"),
+    (b"accept-encoding", b"identity"),
+)
+_ERROR_BYTES = 64 * 1024
+_KEY_IS_WRONG = frozenset({401, 403})  # this server's, not the client's
+
+
+class Reader(Protocol):
+    """What reads one answer's events."""
+
+    usage: Usage
+    is_ended: bool
+
+    def take(self, event: Json) -> Iterator[ChatDelta]: ...
+
+
+class BridgedModel:
+    """One request's model: `body` is what the client asked, `wire` how the upstream is asked."""
+
+    def __init__(
+        self,
+        upstream: Exchanger,
+        to: Destination,
+        body: Json,
+        wire: Wire,
+        operation: Sequence[str],
+    ) -> None:
+        self._upstream = upstream
+        self._to = to
+        self._body = body
+        self._wire = wire
+        self._operation = operation
+        self.vector_stores: Sequence[str] = ()
+
+    def filled(self, body: Json) -> dict[str, Any]:
+        """The body as it is: an upstream has its own defaults."""
+        return dict(body)
+
+    @property
+    def context_tokens(self) -> int:
+        """Unknown."""
+        raise _unmeasured()
+
+    async def prompt_tokens(self, request: Chat) -> int:
+        """Unknown."""
+        raise _unmeasured()
+
+    async def chat(self, request: Chat) -> "BridgedAnswer":
+        """Sends the chat and returns its answer once the upstream has begun to answer.
+
+        Raises `UnsupportedField` for what cannot be carried over, what the upstream refuses, and
+        what `Exchanger.exchange` does.
+        """
+        is_chat = self._wire is Wire.CHAT
+        made = (as_chat if is_chat else as_response)(self._body, request, self._to.model)
+        relayed = await self._upstream.exchange(
+            Asked(
+                method="POST",
+                path=CHAT_PATH if is_chat else RESPONSE_PATH,
+                query=b"",
+                headers=_HEADERS,
+                body=orjson.dumps(made),
+                operation=self._operation,
+                model=self._to.model,
+                upstream=self._to.upstream,
+                wire=self._wire,
+                has_other=self._to.has_other,
+            )
+        )
+        if relayed.status != 200:
+            raise await _refusal(relayed)
+        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader)
+
+
+class BridgedAnswer:
+    """An answer under way: its deltas can be read once. Leaving its `async with` frees it."""
+
+    def __init__(self, relayed: Relayed, reader: Callable[[], Reader]) -> None:
+        self._relayed = relayed
+        self._reader = reader()
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens, once the upstream has told them."""
+        return self._reader.usage
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._relayed.aclose()
+
+    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+        """What the upstream says. Raises `ApiError` where it breaks off or tells an error."""
+        decoder = Decoder()
+        async for piece in self._relayed.body:
+            for event in decoder.feed(piece):
+                if event.data != "[DONE]":
+                    for delta in self._reader.take(_parsed(event.data)):
+                        yield delta
+        if not self._reader.is_ended:
+            raise UpstreamFailed("The upstream broke off in the middle of its answer.")
+
+
+def _parsed(data: str) -> Json:
+    try:
+        event = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamFailed("The upstream sent an event that is not JSON.") from error
+    if not isinstance(event, dict):
+        raise UpstreamFailed("The upstream sent an event that is no object.")
+    if isinstance(event.get("error"), dict) and "type" not in event:
+        message = event["error"].get("message") or "The upstream failed in its answer."
+        raise UpstreamFailed(str(message))
+    return event
+
+
+async def _refusal(relayed: Relayed) -> ApiError:
+    """What an upstream's error says to the client, who is not told whose key was wrong."""
+    held = bytearray()
+    try:
+        async for piece in relayed.body:
+            held += piece
+            if len(held) > _ERROR_BYTES:
+                break
+    finally:
+        await relayed.aclose()
+    log.warning("upstream_refused", extra={"status": relayed.status})
+    if relayed.status in _KEY_IS_WRONG or not 400 <= relayed.status < 500:
+        return UpstreamFailed("The upstream did not answer the request.")
+    return from_status(relayed.status, _message(bytes(held)))
+
+
+def _message(body: bytes) -> str:
+    try:
+        said = orjson.loads(body)["error"]["message"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        said = None
+    return said if isinstance(said, str) else "The upstream refused the request."
+
+
+def _unmeasured() -> UnsupportedField:
+    return UnsupportedField(
+        "`truncation` needs a model whose tokens can be counted; leave it out.", param="truncation"
+    )

@@ -1,0 +1,250 @@
+"""Clients of responses are served by upstreams of chats, and the other way round."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import openai
+import pytest
+
+from llm_backend.contract import load_document
+from llm_backend.contract.validation import Validators
+from tests.gateway import backend, gateway
+from tests.upstream import FakeUpstream
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+VALIDATORS = Validators(load_document())
+FUNCTION = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+TOLD = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
+
+
+def events(*said: dict[str, Any]) -> bytes:
+    return HEAD + b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in said)
+
+
+def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "far",
+            "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}  # fmt: skip
+
+
+def chat_says(*deltas: dict[str, Any], reason: str = "stop") -> bytes:
+    last = {**chunk({}), "choices": [], "usage": USAGE}
+    return events(*map(chunk, deltas), chunk({}, reason), last) + b"data: [DONE]\n\n"
+
+
+def response_says(*said: dict[str, Any], status: str = "completed", **more: Any) -> bytes:
+    last = {"type": f"response.{status}", "response": {"status": status, "usage": TOLD, **more}}
+    return events({"type": "response.created"}, *said, last)
+
+
+def text_events(*pieces: str) -> list[dict[str, Any]]:
+    item = {"type": "message", "id": "msg_1"}
+    added = {"type": "response.output_item.added", "output_index": 0, "item": item}
+    return [added, *({"type": "response.output_text.delta", "delta": piece} for piece in pieces)]
+
+
+@asynccontextmanager
+async def client_of(
+    tmp_path, fake: FakeUpstream, wire: str, **more: Any
+) -> AsyncIterator[openai.AsyncOpenAI]:
+    settings = {"store_chats": "always", "response_validation": "enforce", **more}
+    async with fake:
+        backends = [backend(fake, "a", wire=wire)]
+        async with (
+            gateway(
+                tmp_path, backends=backends, allowed_hosts=("127.0.0.1",), **settings
+            ) as served,
+            openai.AsyncOpenAI(
+                base_url=f"http://127.0.0.1:{served.port}/v1", api_key="k", max_retries=0
+            ) as client,
+        ):
+            yield client
+
+
+def sent_to(fake: FakeUpstream, operation_id: str) -> list[dict[str, Any]]:
+    """The bodies that it got, which keep the document."""
+    check = VALIDATORS.body(operation_id)
+    assert check is not None
+    bodies = [json.loads(request.body) for request in fake.requests]
+    for body in bodies:
+        check.request(body)
+    return bodies
+
+
+async def test_a_response_is_answered_by_a_chat_and_gone_on_from(tmp_path):
+    fake = FakeUpstream(
+        answer=chat_says({"role": "assistant"}, {"content": "Hel"}, {"content": "lo"})
+    )
+    async with client_of(tmp_path, fake, "chat") as client:
+        first = await client.responses.create(
+            model="far", input="Hi", instructions="Be kind.", max_output_tokens=50, temperature=0.5
+        )
+        second = await client.responses.create(
+            model="far", input="And?", previous_response_id=first.id
+        )
+        kept = await client.responses.retrieve(first.id)
+
+    asked, again = sent_to(fake, "createChatCompletion")
+    assert first.output_text == second.output_text == kept.output_text == "Hello"
+    assert first.usage is not None
+    assert (first.usage.input_tokens, first.usage.output_tokens) == (5, 2)
+    assert fake.requests[0].first_line == b"POST /v1/chat/completions HTTP/1.1"
+    assert asked["messages"] == [
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}
+    ]  # fmt: skip
+    assert (asked["max_completion_tokens"], asked["temperature"]) == (50, 0.5)
+    assert [message["content"] for message in again["messages"]] == ["Hi", "Hello", "And?"]
+
+
+async def test_a_streamed_response_has_its_own_events(tmp_path):
+    fake = FakeUpstream(answer=chat_says({"reasoning_content": "Hm."}, {"content": "Hello"}))
+    async with client_of(tmp_path, fake, "chat") as client:
+        stream = await client.responses.create(model="far", input="Hi", stream=True)
+        kinds = [event.type async for event in stream]
+
+    assert kinds[0] == "response.created"
+    assert "response.reasoning_text.delta" in kinds
+    assert "response.output_text.delta" in kinds
+    assert kinds[-1] == "response.completed"
+
+
+async def test_a_response_calls_tools_by_a_chat(tmp_path):
+    call = {"index": 0, "id": "call_1", "type": "function",
+            "function": {"name": "weather", "arguments": "{}"}}  # fmt: skip
+    fake = FakeUpstream(answer=chat_says({"tool_calls": [call]}, reason="tool_calls"))
+    async with client_of(tmp_path, fake, "chat") as client:
+        first = await client.responses.create(
+            model="far", input="Hi", tools=[{"type": "function", "strict": False, **FUNCTION}],
+            tool_choice={"type": "function", "name": "weather"},
+        )  # fmt: skip
+        fake.answer = chat_says({"content": "Sunny."})
+        output = {"type": "function_call_output", "call_id": "call_1", "output": "sun"}
+        second = await client.responses.create(
+            model="far", input=[output], previous_response_id=first.id
+        )
+
+    asked, again = sent_to(fake, "createChatCompletion")
+    assert first.output[0].type == "function_call"
+    assert asked["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
+    assert again["messages"][-1] == {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
+    assert second.output_text == "Sunny."
+
+
+async def test_a_chat_is_answered_by_a_response_and_kept(tmp_path):
+    fake = FakeUpstream(answer=response_says(*text_events("Hel", "lo")))
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    async with client_of(tmp_path, fake, "responses") as client:
+        whole = await client.chat.completions.create(
+            model="far", messages=messages, max_tokens=50, reasoning_effort="low"
+        )
+        stream = await client.chat.completions.create(
+            model="far", messages=messages, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [one async for one in stream]
+        kept = await client.chat.completions.retrieve(whole.id)
+
+    asked, _ = sent_to(fake, "createResponse")
+    assert fake.requests[0].first_line == b"POST /v1/responses HTTP/1.1"
+    assert asked["input"] == messages
+    assert (asked["max_output_tokens"], asked["reasoning"]) == (50, {"effort": "low"})
+    assert asked["store"] is False
+    assert whole.choices[0].message.content == kept.choices[0].message.content == "Hello"
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 7
+    assert "".join(one.choices[0].delta.content or "" for one in chunks if one.choices) == "Hello"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.prompt_tokens == 5
+
+
+async def test_a_chat_calls_tools_by_a_response(tmp_path):
+    item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "weather",
+            "arguments": ""}  # fmt: skip
+    said = [
+        {"type": "response.output_item.added", "output_index": 1, "item": item},
+        {"type": "response.function_call_arguments.delta", "output_index": 1, "delta": "{}"},
+    ]
+    fake = FakeUpstream(answer=response_says(*said))
+    user = {"role": "user", "content": "Hi"}
+    async with client_of(tmp_path, fake, "responses") as client:
+        answer = await client.chat.completions.create(
+            model="far", messages=[user], tools=[{"type": "function", "function": FUNCTION}],
+            tool_choice="required",
+        )  # fmt: skip
+        message = answer.choices[0].message
+        result = {"role": "tool", "tool_call_id": "call_1", "content": "sun"}
+        await client.chat.completions.create(
+            model="far", messages=[user, message.model_dump(exclude_none=True), result]
+        )
+
+    asked, again = sent_to(fake, "createResponse")
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].id == "call_1"
+    assert asked["tool_choice"] == "required"
+    assert asked["tools"][0]["strict"] is False
+    assert again["input"][1:] == [
+        {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "sun"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wire", "body", "param"),
+    [
+        ("chat", {"background": True}, "background"),
+        ("chat", {"top_logprobs": 2}, "top_logprobs"),
+        ("chat", {"truncation": "auto"}, "truncation"),
+        ("responses", {"stop": ["x"]}, "stop"),
+        ("responses", {"n": 2}, "n"),
+        ("responses", {"seed": 1}, "seed"),
+        ("responses", {"logit_bias": {"1": 1}}, "logit_bias"),
+        ("responses", {"prediction": {"type": "content", "content": "x"}}, "prediction"),
+    ],
+)
+async def test_what_cannot_be_carried_over_is_refused_by_name(tmp_path, wire, body, param):
+    fake = FakeUpstream()
+    async with client_of(tmp_path, fake, wire) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await _ask(client, wire, **body)
+
+    assert refused.value.param == param
+    assert fake.requests == []
+
+
+async def _ask(client: openai.AsyncOpenAI, wire: str, **body: Any) -> Any:
+    if wire == "chat":
+        return await client.responses.create(model="far", input="Hi", **body)
+    hello: Sequence[Any] = [{"role": "user", "content": "Hi"}]
+    return await client.chat.completions.create(model="far", messages=hello, **body)
+
+
+@pytest.mark.parametrize("wire", ["chat", "responses"])
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"HTTP/1.1 401 X\r\ncontent-length: 0\r\n\r\n", 502),
+        (b"HTTP/1.1 400 X\r\ncontent-length: 27\r\n\r\n" + b'{"error":{"message":"bad"}}', 400),
+        (HEAD + b'data: {"error":{"message":"no"}}\n\n', 502),
+        (HEAD + b"data: {half\n\n", 502),
+        (HEAD, 502),
+    ],
+)
+async def test_a_failing_upstream_is_a_documented_error(tmp_path, wire, answer, status):
+    fake = FakeUpstream(answer=answer)
+    async with client_of(tmp_path, fake, wire) as client:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await _ask(client, wire)
+
+    assert failed.value.status_code == status
+
+
+async def test_an_upstream_that_speaks_both_is_relayed(tmp_path):
+    fake = FakeUpstream(answer=b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+    async with client_of(tmp_path, fake, "both") as client:
+        await _ask(client, "chat")
+        await _ask(client, "responses")
+
+    lines = [request.first_line.split()[1] for request in fake.requests]
+    assert lines == [b"/v1/responses", b"/v1/chat/completions"]
