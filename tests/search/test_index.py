@@ -309,6 +309,18 @@ async def test_a_grown_collection_is_written_and_searched_while_it_is_optimized(
     await index.close()
 
 
+async def test_what_grows_while_it_is_optimized_is_optimized_again(tmp_path: Path) -> None:
+    index = EmbeddedIndex(tmp_path, growth=400)
+    await index.create("c", DIMENSIONS)
+    for begin in range(0, 1500, 300):
+        await index.put("c", random_points(300, begin=begin))
+
+    await index.settle()
+
+    assert int((tmp_path / "c.built").read_text()) > 1000
+    await index.close()
+
+
 async def test_a_replacement_that_was_broken_off_is_mended(tmp_path: Path) -> None:
     index = EmbeddedIndex(tmp_path)
     await index.create("c", DIMENSIONS)

@@ -59,6 +59,7 @@ class EmbeddedIndex:
         self._writing: dict[str, asyncio.Lock] = {}
         self._journals: dict[str, list[Work[None]]] = {}  # of those that are being optimized
         self._optimizing: dict[str, asyncio.Task[None]] = {}
+        self._is_closing = False
 
     async def create(self, collection: str, dimensions: int) -> None:
         """Make an empty collection unless it exists."""
@@ -110,6 +111,7 @@ class EmbeddedIndex:
 
     async def close(self) -> None:
         """Lets go of the folder."""
+        self._is_closing = True
         for task in list(self._optimizing.values()):
             task.cancel()
         if self._optimizing:
@@ -236,16 +238,21 @@ class EmbeddedIndex:
             return
         task = asyncio.create_task(self._optimize(collection))
         self._optimizing[collection] = task
-        task.add_done_callback(lambda _: self._optimizing.pop(collection, None))
+        task.add_done_callback(lambda done: self._optimized(collection, done))
+
+    def _optimized(self, collection: str, done: asyncio.Task[None]) -> None:
+        self._optimizing.pop(collection, None)
+        if not done.cancelled() and not self._is_closing:
+            self._optimize_if_grown(collection)  # by what was written meanwhile
 
     async def _optimize(self, collection: str) -> None:
         path = self._folder / collection
         copy = path.with_name(f"{collection}.copy")
         try:
             async with self._lock_of(collection):
+                self._unbuilt[collection] = 0
                 await asyncio.to_thread(shutil.copytree, path, copy)
                 self._journals[collection] = []
-                self._unbuilt[collection] = 0
             await _run_optimizer(copy)
             async with self._lock_of(collection):
                 await self._in_thread(self._replace, collection, copy)
