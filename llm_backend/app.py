@@ -55,7 +55,7 @@ from llm_backend.guards import AccessLog, CutOff, HostGuard
 from llm_backend.local_models import LocalModels
 from llm_backend.model_files import machine_memory_bytes
 from llm_backend.search import EmbeddedIndex, VectorIndex
-from llm_backend.served_models import ServedModel, check_moderation_model, served_models
+from llm_backend.served_models import ServedModel, check_named_models, served_models
 from llm_backend.settings import Settings, SettingsError, SettingsSource, load_settings
 from llm_backend.store import (
     Background,
@@ -233,7 +233,7 @@ async def _answering(
 ) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators; they are closed in the reverse order."""
     served = served_models(settings)
-    check_moderation_model(settings, served)
+    check_named_models(settings, served)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     document = load_document()
     validators = Validators(document)
@@ -332,9 +332,7 @@ def _library(
     vectors = _vector_index(settings)
     if vectors is not None:
         stack.push_async_callback(vectors.close)
-    embedders = Embedders(
-        registry, preferred=settings.embedding_model, batch_tokens=settings.batch_tokens
-    )
+    embedders = Embedders(registry, preferred=settings.embedding_model)
     return Library(stores=VectorStores(database, jobs), vectors=vectors, embedders=embedders)
 
 

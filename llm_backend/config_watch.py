@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llm_backend.errors import InvalidRequest
 from llm_backend.local_models import LocalModels
-from llm_backend.served_models import ServedModel, check_moderation_model, served_models
+from llm_backend.served_models import ServedModel, check_named_models, served_models
 from llm_backend.settings import Settings, SettingsError, SettingsSource
 
 __all__ = ["watch_config"]
@@ -57,7 +57,7 @@ async def _apply(source: SettingsSource, running: Settings, models: LocalModels)
 def _wanted(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
     settings = source.load()
     served = served_models(settings)
-    check_moderation_model(settings, served)
+    check_named_models(settings, served)
     return settings, served
 
 

@@ -94,6 +94,7 @@ class LocalModels:
             personality=model.personality,
             defaults=model.defaults,
             vector_stores=model.vector_stores,
+            batch_tokens=model.engine.batch_tokens,
         )
 
 

@@ -21,7 +21,7 @@ from llm_backend.model_files import ModelFileMissing, find_model_file
 from llm_backend.model_settings import AdapterSettings, ModelSettings, TurnsOfChat
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 
-__all__ = ["ServedModel", "check_moderation_model", "served_models"]
+__all__ = ["ServedModel", "check_named_models", "served_models"]
 
 GGUF_MAGIC = b"GGUF"
 _KINDS = {
@@ -98,11 +98,14 @@ def served_models(settings: Settings) -> list[ServedModel]:
     return served
 
 
-def check_moderation_model(settings: Settings, served: Sequence[ServedModel]) -> None:
-    """Raises for a moderation model whose name is none of theirs."""
+def check_named_models(settings: Settings, served: Sequence[ServedModel]) -> None:
+    """Raises for a moderation model or an embedding model whose name is none of theirs."""
     name = settings.moderation_model
     if name is not None and not any(name in model.names for model in served):
         raise SettingsError(f"The moderation model `{name}` is not served.")
+    name = settings.embedding_model
+    if name is not None and name not in [model.card.id for model in served]:
+        raise SettingsError(f"The embedding model `{name}` is not served under this name.")
 
 
 def _entry(given: str | ModelSettings) -> ModelSettings:

@@ -7,7 +7,7 @@ import yaml
 
 from llm_backend.backends.chat_formats import CHAT_FORMATS
 from llm_backend.engine.messages import ModelKind
-from llm_backend.served_models import ServedModel, check_moderation_model, served_models
+from llm_backend.served_models import ServedModel, check_named_models, served_models
 from llm_backend.settings import Settings, SettingsError, load_settings
 
 
@@ -149,10 +149,17 @@ def test_the_page_on_models_names_every_format_and_its_example_is_one(tmp_path, 
 def test_a_moderation_model_is_one_that_is_served(tmp_path):
     settings = load_settings({"moderation_model": "guard"})
     (guard,) = served(tmp_path, {"path": "builtin", "aliases": ["guard"]})
-    check_moderation_model(settings, [guard])
+    check_named_models(settings, [guard])
 
     with pytest.raises(SettingsError, match="`guard` is not served"):
-        check_moderation_model(settings, served(tmp_path, "builtin"))
+        check_named_models(settings, served(tmp_path, "builtin"))
+
+
+def test_an_embedding_model_is_one_that_is_served(tmp_path):
+    with pytest.raises(SettingsError, match="`minilm` is not served"):
+        check_named_models(
+            load_settings({"embedding_model": "minilm"}), served(tmp_path, "builtin")
+        )
 
 
 @pytest.mark.parametrize("more", [{"load": "demand"}, {"idle_unload_s": 5}])

@@ -67,7 +67,8 @@ class LocalModel:
 
     `chat_format` stands for the model's own template. `personalities` are system prompts, and
     `personality` names the one that a chat without a system message gets. `defaults` are fields of
-    requests, `vector_stores` the ids of those that its chats search.
+    requests, `vector_stores` the ids of those that its chats search. A text to
+    embed has up to `batch_tokens`.
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class LocalModel:
         personality: str | None = None,
         defaults: Mapping[str, Any] | None = None,
         vector_stores: Sequence[str] = (),
+        batch_tokens: int = 512,
     ) -> None:
         self.card = card
         self.vector_stores = vector_stores
+        self.batch_tokens = batch_tokens
         self.berth = berth
         self.personalities = dict(personalities or {})
         self._observe = observe

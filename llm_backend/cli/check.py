@@ -125,10 +125,10 @@ def _build() -> str:
 def _models(settings: Settings) -> str:
     from llm_backend.local_models import needed_bytes
     from llm_backend.model_files import machine_memory_bytes
-    from llm_backend.served_models import check_moderation_model, served_models
+    from llm_backend.served_models import check_named_models, served_models
 
     served = served_models(settings)
-    check_moderation_model(settings, served)
+    check_named_models(settings, served)
     budget = settings.memory_budget or machine_memory_bytes()
     told = []
     for model in served:

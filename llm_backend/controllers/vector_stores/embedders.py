@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 
+from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.engine.messages import ModelInfo, ModelKind
@@ -58,11 +59,10 @@ class Embedder:
 class Embedders:
     """The models that vector stores can use: `preferred` for new ones, else the first there is."""
 
-    def __init__(self, registry: Registry, *, preferred: str | None, batch_tokens: int) -> None:
+    def __init__(self, registry: Registry, *, preferred: str | None) -> None:
         self._registry = registry
         self._preferred = preferred
-        self._batch_tokens = batch_tokens
-        self._known: dict[str, ModelInfo] = {}
+        self._known: dict[ModelCard, ModelInfo] = {}
 
     async def for_new_stores(self) -> Embedder:
         """Raises `Unsupported` where there is none."""
@@ -94,12 +94,12 @@ class Embedders:
         )
 
     async def _embedder(self, model: LocalModel) -> Embedder | None:
-        info = self._known.get(model.card.id)
+        info = self._known.get(model.card)
         if info is None:  # one that is not in memory is loaded, once
-            info = self._known[model.card.id] = await model.info()
+            info = self._known[model.card] = await model.info()
         if info.kind is not ModelKind.EMBEDDING:
             return None
-        room = min(info.context_tokens, self._batch_tokens) - SPARE_TOKENS
+        room = min(info.context_tokens, model.batch_tokens) - SPARE_TOKENS
         if room < 1:
             raise ContextLengthExceeded(f"`{model.card.id}` reads too few tokens at once.")
         return Embedder(model, room)
