@@ -109,7 +109,8 @@ def bare(base_url: str) -> ASGIApp:
 
 def ours(base_url: str, *, observed: bool = False) -> ASGIApp:
     """The relay's controller in the same frame."""
-    services = SimpleNamespace(upstream=None)
+    unfamiliar = SimpleNamespace(told=lambda _operation_id, _body: [])  # bodies are not parsed here
+    services = SimpleNamespace(upstream=None, unfamiliar=unfamiliar)
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
 
     @asynccontextmanager

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from llm_backend.backends.answer import Answer
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.controllers.answer_schema import checked
 from llm_backend.controllers.responses.question import Question
