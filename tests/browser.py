@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PICTURES = Path(__file__).parents[1] / "build" / "screenshots"
-PATIENCE_MS = 15_000
+PATIENCE_MS = 20_000  # a machine may be busy with other tests
 
 
 @contextmanager
@@ -25,6 +25,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # its sandbox wants a user that is not root, whom containers and build machines have not
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

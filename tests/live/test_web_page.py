@@ -233,7 +233,7 @@ def test_the_status_is_shown_live(page, client):
         next(iter(chat))
         expect(page.locator(".pill")).to_have_text("At work")
         expect(row).to_contain_text("1 of 8")
-        expect(page.locator(".figures .wide dd")).not_to_have_text("0.0")
+        expect(page.locator(".figures .wide dd").first).not_to_have_text("0.0")
         picture(page, "status")
 
     expect(page.locator(".pill")).to_have_text("Idle")
@@ -293,3 +293,15 @@ def test_what_attached_files_say_is_given_to_the_model(browser, library_server):
         expect(page.get_by_text("Read 1 passage of the files")).to_be_visible()
         page.get_by_role("button", name="Remove lamp.md").click()
         expect(page.get_by_label("Attached files")).to_be_hidden()
+
+
+def test_a_model_is_unloaded_and_loaded_by_a_button(browser, tmp_path):
+    with serve(tmp_path) as server, tab(browser, server.address) as page:
+        page.goto("/#/status")
+        row = page.locator("tbody tr", has_text="builtin")
+        row.get_by_role("button", name="Unload").click()
+        expect(row).to_contain_text("unloaded")
+        row.get_by_role("button", name="Load", exact=True).click()
+
+        expect(row).to_contain_text("ready")
+        expect(row).to_contain_text("0 of 8")

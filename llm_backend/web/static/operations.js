@@ -33,7 +33,7 @@ export class OperationsPage {
     this.told = make("p", { className: "hint", role: "status" });
     const here = this.#counted("local");
     this.#place.replaceChildren(
-      make("header", {}, make("h2", {}, "Operations")),
+      make("header", {}, make("h1", {}, "Operations")),
       make(
         "p",
         { className: "lead" },
@@ -128,7 +128,7 @@ function group(tag, rows) {
   return make(
     "section",
     {},
-    make("h3", {}, tag),
+    make("h2", {}, tag),
     make(
       "div",
       { className: "table", tabIndex: 0, role: "region", "aria-label": tag },

@@ -43,11 +43,12 @@ export class StatusPage {
     this.figures = Object.fromEntries(
       ["speed", "running", "waiting", "cached"].map((name) => [name, make("dd", {}, "–")]),
     );
-    this.line = make("div", { className: "line" });
+    this.line = make("dd", { className: "line" });
     this.models = make("tbody", {});
+    this.rows = new Map();
     this.errors = make("tbody", {});
     this.#place.replaceChildren(
-      make("header", {}, make("h2", {}, "Status"), this.state),
+      make("header", {}, make("h1", {}, "Status"), this.state),
       this.info,
       make(
         "dl",
@@ -64,14 +65,14 @@ export class StatusPage {
         make(
           "div",
           {},
-          make("dt", {}, "From the cache"),
+          make("dt", {}, "Cached"),
           this.figures.cached,
-          make("p", { className: "hint" }, "of what was to be read"),
+          make("dd", { className: "hint" }, "of the tokens that were to be read"),
         ),
       ),
       table(
         "Models",
-        ["Model", "State", "Running", "Waiting", "From the cache", "Tokens kept", "Generated"],
+        ["Model", "State", "Running", "Waiting", "Cached", "Tokens kept", "Generated", ""],
         this.models,
       ),
       (this.errorsTable = table(
@@ -108,7 +109,23 @@ export class StatusPage {
     this.figures.waiting.textContent = count.format(sum("waiting"));
     this.figures.cached.textContent = share(sum("cached_tokens"), sum("placed_tokens"));
     this.samples.push({ at: performance.now(), generated: sum("generated_tokens") });
-    this.models.replaceChildren(...models.map(modelRow));
+    this.#drawModels(models);
+  }
+
+  #drawModels(models) {
+    for (const model of models) {
+      if (!this.rows.has(model.id)) {
+        this.rows.set(
+          model.id,
+          new ModelRow(model.id, ({ message }) => (this.info.textContent = message)),
+        );
+      }
+      this.rows.get(model.id).draw(model);
+    }
+    const elements = models.map(({ id }) => this.rows.get(id).element);
+    const isSame = elements.every((one, place) => this.models.children[place] === one);
+    if (!isSame || this.models.children.length !== elements.length)
+      this.models.replaceChildren(...elements);
   }
 
   #tick() {
@@ -140,29 +157,51 @@ export class StatusPage {
   }
 }
 
-function modelRow({ id, state, slots, context_tokens: context, work }) {
-  const cells = work
-    ? [
-        `${work.running} of ${slots ?? "?"}`,
-        count.format(work.waiting),
-        share(work.cached_tokens, work.placed_tokens),
-        kept(work.held_tokens, slots, context),
-        count.format(work.generated_tokens),
-      ]
-    : ["–", "–", "–", "–", "–"];
-  return make(
-    "tr",
-    {},
-    make("th", { scope: "row" }, id),
-    make(
-      "td",
-      { className: "number" },
-      make("span", { className: "dot", "data-state": state }),
-      state,
-    ),
-    ...cells.map((cell) => make("td", { className: "number" }, cell)),
-  );
+/** A model's row, whose cells change while its button stays what somebody is about to press. */
+class ModelRow {
+  #state = make("span", {});
+  #dot = make("span", { className: "dot" });
+  #numbers = Array.from({ length: 5 }, () => make("td", { className: "number" }));
+  #button = make("button", { type: "button", className: "link" });
+
+  constructor(id, onFailed) {
+    this.#button.addEventListener("click", () => this.#toggle(id).catch(onFailed));
+    this.element = make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, id),
+      make("td", { className: "number" }, this.#dot, this.#state),
+      ...this.#numbers,
+      make("td", {}, this.#button),
+    );
+  }
+
+  draw({ state, slots, context_tokens: context, work }) {
+    this.#state.textContent = state;
+    this.#dot.dataset.state = state;
+    const told = work ? numbers(work, slots, context) : [];
+    for (const [place, cell] of this.#numbers.entries()) cell.textContent = told[place] ?? "–";
+    this.#button.textContent = state === "unloaded" ? "Load" : "Unload";
+  }
+
+  async #toggle(id) {
+    const action = this.#button.textContent === "Load" ? "load" : "unload";
+    this.#button.disabled = true;
+    try {
+      await ask(`v1/models/${encodeURIComponent(id)}/${action}`, { method: "POST" });
+    } finally {
+      this.#button.disabled = false;
+    }
+  }
 }
+
+const numbers = (work, slots, context) => [
+  `${work.running} of ${slots ?? "?"}`,
+  count.format(work.waiting),
+  share(work.cached_tokens, work.placed_tokens),
+  kept(work.held_tokens, slots, context),
+  count.format(work.generated_tokens),
+];
 
 const kept = (held, slots, context) =>
   slots && context ? `${count.format(held)} (${share(held, slots * context)})` : count.format(held);
@@ -185,12 +224,16 @@ function table(title, columns, body) {
   const head = make(
     "thead",
     {},
-    make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name))),
+    make(
+      "tr",
+      {},
+      ...columns.map((name) => (name ? make("th", { scope: "col" }, name) : make("td", {}))),
+    ),
   );
   return make(
     "section",
     {},
-    make("h3", {}, title),
+    make("h2", {}, title),
     make(
       "div",
       { className: "table", tabIndex: 0, role: "region", "aria-label": title },
