@@ -10,6 +10,7 @@ import { Options } from "./options.js";
 import { StatusPage } from "./status.js";
 import { Transcript } from "./transcript.js";
 
+const LOADING_MS = 1000;
 const STARTERS = [
   "How do I load a real model?",
   "How do I use you from Python?",
@@ -47,13 +48,20 @@ class App {
   async #begin() {
     this.#quiet();
     try {
-      await this.#options.loadModels();
+      await this.#listModels();
       await this.#chats.load();
-      this.#greet();
-      await this.#attachments.offer(this.#options.isLocal);
     } catch (error) {
       this.#complain(error);
     }
+  }
+
+  /** Lists them anew as long as one is being loaded, which says only then what it is for. */
+  async #listModels() {
+    const isLoading = await this.#options.loadModels();
+    this.#attachments.offer(this.#options.canReadFiles);
+    this.#greet();
+    if (isLoading)
+      setTimeout(() => this.#listModels().catch((error) => this.#complain(error)), LOADING_MS);
   }
 
   // -- where one is
@@ -181,7 +189,7 @@ class App {
   async #listen(conversation, view, answer) {
     const { model, temperature } = this.#options,
       { signal } = this.#answering;
-    const storeId = this.#options.isLocal ? await this.#attachments.searched() : null;
+    const storeId = this.#options.canReadFiles ? await this.#attachments.searched() : null;
     const began = performance.now();
     for await (answer of conversation.answer({ model, temperature, storeId, signal })) {
       if (location.hash !== conversation.path) history.replaceState(null, "", conversation.path);
@@ -278,7 +286,7 @@ class App {
     window.addEventListener("hashchange", () => this.#route());
     byId("model").addEventListener("change", () => {
       this.#greet();
-      this.#attachments.offer(this.#options.isLocal).catch((error) => this.#complain(error));
+      this.#attachments.offer(this.#options.canReadFiles);
     });
     byId("new-chat").addEventListener("click", () => this.startAnew());
     byId("skip").addEventListener("click", (event) => {

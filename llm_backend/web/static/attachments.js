@@ -37,10 +37,9 @@ export class Attachments {
     });
   }
 
-  /** Offers files where the server can embed them and the chosen model can read them. */
-  async offer(isReadable) {
-    const { models } = await ask("v1/info");
-    byId("attach").hidden = !isReadable || !models.some(({ kind }) => kind === "embedding");
+  /** Offers files, or not. */
+  offer(isOffered) {
+    byId("attach").hidden = !isOffered;
   }
 
   /** Those of a conversation that is opened; none for a new one. */

@@ -33,10 +33,14 @@ export class Options {
     return personality ? `${this.#models.value}:${personality}` : this.#models.value;
   }
 
-  /** Whether the chosen model is one of this server's. */
-  get isLocal() {
+  /** Whether the chosen model is one of this server's, and there is one that can embed files: one
+   *  that was never loaded may be. */
+  get canReadFiles() {
     const chosen = this.#listed.find(({ id }) => id === this.#models.value);
-    return this.#local.includes(chosen?.alias_of ?? chosen?.id);
+    const base = chosen?.alias_of ?? chosen?.id;
+    const others = this.#local.filter(({ id }) => id !== base);
+    const canEmbed = ({ kind, state }) => kind === "embedding" || (!kind && state === "unloaded");
+    return others.length < this.#local.length && others.some(canEmbed);
   }
 
   get system() {
@@ -76,17 +80,18 @@ export class Options {
     if (base !== name) this.#personalities.value = name.slice(base.length + 1);
   }
 
-  /** Lists the models that the server has, without those that do not chat. */
+  /** Lists the models that the server has, without those that do not chat; says whether one is being loaded. */
   async loadModels() {
     const [{ data }, { models }] = await Promise.all([ask("v1/models"), ask("v1/info")]);
     const silent = models.filter(({ kind }) => kind && kind !== "chat").map(({ id }) => id);
-    this.#local = models.map(({ id }) => id);
+    this.#local = models;
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));
     const names = this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
     this.#models.disabled = names.length === 0;
     this.#offerPersonalities();
     this.choose(localStorage.getItem("model"));
+    return models.some(({ state }) => state === "starting");
   }
 
   /** The roles that the chosen model has, where the server tells of any. */
