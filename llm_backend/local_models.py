@@ -9,6 +9,7 @@ from llm_backend.backends.engine_room import Berth, EngineRoom, Patience
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine, EngineConfig
+from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import HeaderError, ModelShape, footprint, read_header
 from llm_backend.served_models import ServedModel
 
@@ -44,7 +45,7 @@ class LocalModels:
         their engine is set up otherwise; those that go finish what they have begun.
 
         Raises `InvalidRequest` for a model to be loaded now that can never fit; it is among those
-        that are served, and so are its requests told.
+        that are served, its requests are told the same, and the others are as they should be.
         """
         before = {model.card.id: model for model in self._served}
         kept = {
@@ -66,9 +67,24 @@ class LocalModels:
         self._registry.serve([self._local(one, berths[one.card.id]) for one in served], aliases)
         for berth in leaving:
             self._room.begin(self._room.remove(berth))
-        for model in served:
-            if model.card.id not in kept and model.loads_at_start:
-                await self._room.start(berths[model.card.id])
+        await self._start(
+            [
+                berths[one.card.id]
+                for one in served
+                if one.card.id not in kept and one.loads_at_start
+            ]
+        )
+
+    async def _start(self, berths: Sequence[Berth]) -> None:
+        """Those that fit are being loaded, whatever the others are."""
+        too_large: InvalidRequest | None = None
+        for berth in berths:
+            try:
+                await self._room.start(berth)
+            except InvalidRequest as error:
+                too_large = too_large or error
+        if too_large is not None:
+            raise too_large
 
     def _berth(self, place: int, model: ServedModel) -> Berth:
         async def needs() -> int:
@@ -112,7 +128,7 @@ def needed_bytes(model: ServedModel) -> int:
     if model.memory_bytes is not None:
         return model.memory_bytes
     engine = model.engine
-    total = sum(Path(one.path).stat().st_size for one in engine.adapters)
+    total = sum(_size(Path(one.path)) for one in engine.adapters)
     for path in (engine.model_path, engine.draft_model_path):
         if path is None:
             continue
@@ -128,3 +144,8 @@ def needed_bytes(model: ServedModel) -> int:
         except HeaderError as error:  # the engine will say what is wrong with the file
             log.warning("model_size_unknown", extra={"model": model.card.id, "reason": str(error)})
     return total
+
+
+def _size(path: Path) -> int:
+    """0 for a file that has gone: the engine will say so."""
+    return path.stat().st_size if path.is_file() else 0

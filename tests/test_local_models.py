@@ -1,0 +1,98 @@
+"""What is served follows what is to be served; what stays the same stays loaded."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from llm_backend.backends.base import ModelCard
+from llm_backend.backends.engine_room import EngineRoom, ModelState, Patience
+from llm_backend.backends.registry import Registry
+from llm_backend.engine import EngineConfig
+from llm_backend.errors import InvalidRequest, ModelNotFound
+from llm_backend.local_models import LocalModels, needed_bytes
+from llm_backend.served_models import ServedModel
+from tests.backends.test_engine_room import FakeEngine
+
+
+def wanted(name: str, *, memory: int | None = 3, **engine: object) -> ServedModel:
+    return ServedModel(
+        card=ModelCard(id=name, created_at=1, owned_by="test"),
+        aliases=(f"{name}-alias",),
+        tool_format=None,
+        chat_format=None,
+        personalities={"calm": "Be calm."},
+        personality=None,
+        vector_stores=(),
+        defaults={},
+        engine=EngineConfig(model_path=Path(f"{name}.gguf"), **engine),
+        loads_at_start=True,
+        idle_unload_s=None,
+        memory_bytes=memory,
+    )
+
+
+class House:
+    def __init__(self) -> None:
+        self.registry = Registry([])
+        self.room = EngineRoom(10)
+        self.made: list[str] = []
+        self.models = LocalModels(
+            self.registry, self.room, self._engine, lambda *_: None, Patience()
+        )
+
+    def _engine(self, _place: int, config: EngineConfig) -> FakeEngine:
+        self.made.append(config.model_path.stem)
+        return FakeEngine()
+
+    def states(self) -> dict[str, ModelState]:
+        return {model.card.id: model.state for model in self.registry.local}
+
+
+@pytest_asyncio.fixture
+async def house() -> AsyncIterator[House]:
+    one = House()
+    async with one.room:
+        yield one
+
+
+async def test_models_come_and_go_and_those_that_stay_are_left_as_they_are(house):
+    await house.models.serve([wanted("a"), wanted("b")])
+    first = house.registry.for_model("a:calm")
+    await house.models.serve([wanted("a"), wanted("c")])
+    await asyncio.sleep(0.01)
+
+    assert house.made == ["a", "b", "c"]
+    assert house.states() == {"a": ModelState.LOADED, "c": ModelState.LOADED}
+    assert first is not None
+    assert first.berth is house.registry.for_model("a-alias").berth
+    with pytest.raises(ModelNotFound):
+        house.registry.for_model("b")
+    assert house.room.held_bytes == 6
+
+
+async def test_a_model_that_is_set_up_otherwise_is_loaded_anew_and_one_named_otherwise_is_not(
+    house,
+):
+    await house.models.serve([wanted("a")])
+    await house.models.serve([replace(wanted("a"), aliases=("other",))])
+    assert house.made == ["a"]
+    assert house.registry.for_model("other").state is ModelState.LOADED
+
+    await house.models.serve([wanted("a", slots=3)])
+    assert house.made == ["a", "a"]
+
+
+async def test_one_that_never_fits_is_told_of_and_keeps_no_other_from_being_loaded(house):
+    with pytest.raises(InvalidRequest, match="`huge` would take"):
+        await house.models.serve([wanted("huge", memory=11), wanted("a")])
+
+    assert house.states() == {"huge": ModelState.UNLOADED, "a": ModelState.LOADED}
+
+
+def test_a_file_that_has_gone_needs_nothing_until_the_engine_says_so(caplog):
+    assert needed_bytes(wanted("a", memory=None)) == 0
+    assert "model_size_unknown" in caplog.text
