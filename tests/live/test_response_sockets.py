@@ -17,7 +17,7 @@ from tests.serving import Served, serve
 HELLO = {"type": "response.create", "model": "builtin", "input": "Hello!", "temperature": 0}
 LONG = {
     "type": "json_schema", "name": "long",
-    "schema": {"type": "array", "items": {"type": "integer"}, "minItems": 300, "maxItems": 300},
+    "schema": {"type": "array", "items": {"enum": [3, 5, 7]}, "minItems": 300, "maxItems": 300},
 }  # fmt: skip
 ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
 
