@@ -280,7 +280,9 @@ async def _answering(
             server_tools=_server_tools(settings, library),
             jobs=jobs,
             batches=batches,
-            background=BackgroundResponses(Background(database, jobs)),
+            background=BackgroundResponses(
+                Background(database, jobs, limit=settings.background_waiting_limit)
+            ),
             metrics=metrics,
             status=StatusBoard(lambda: registry.local, stopping, has_upstream=upstream is not None),
             recent_errors=RecentErrors(),

@@ -451,6 +451,9 @@ class Settings(BaseSettings):
     background_limit: int = Field(
         8, ge=1, description="Responses in the background that one process answers at once."
     )
+    background_waiting_limit: int = Field(
+        1000, ge=1, description="Responses in the background that have not ended at most."
+    )
     tool_calls_limit: int = Field(
         32,
         ge=0,

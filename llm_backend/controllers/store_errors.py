@@ -14,6 +14,7 @@ from llm_backend.store import (
     Missing,
     ObjectsUnavailable,
     OldSchema,
+    QueueFull,
     StoreError,
     StoreUnavailable,
     Unfinished,
@@ -60,6 +61,8 @@ def store_errors_translated(
         raise errors.TooLarge(str(error), param="data") from error
     except FilesFull as error:
         raise errors.TooLarge(str(error), code="storage_full") from error
+    except QueueFull as error:
+        raise errors.Overloaded(str(error), retry_after_s=RETRY_AFTER_S) from error
     except BlobGone as error:
         raise errors.Overloaded(
             "The bytes came too slowly and were given up; send them again.", retry_after_s=0

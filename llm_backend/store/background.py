@@ -21,15 +21,17 @@ class Background:
 
     JOB = background_rows.JOB
 
-    def __init__(self, database: Database, jobs: Jobs) -> None:
+    def __init__(self, database: Database, jobs: Jobs, *, limit: int) -> None:
         self._database = database
+        self._limit = limit  # of those that have not ended
         self._jobs = jobs
 
     async def add(self, response: StoredResponse, details: Body, told: Events) -> None:
-        """Store a response that is to be answered, by a job with these details."""
+        """Store a response that is to be answered, by a job with these details. Raises `QueueFull`
+        and what `Responses.add` raises."""
         check_texts(response.id, response.model, *(item.id for item in response.input))
         add = partial(background_rows.add, response=response, details=details, told=told)
-        await self._database.write(partial(add, now=time.time()))
+        await self._database.write(partial(add, now=time.time(), limit=self._limit))
         self._jobs.wake()
 
     async def begin(self, job: Job) -> Standing | None:

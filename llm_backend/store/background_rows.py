@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, func, insert, select, update
 
 from llm_backend.store import conversation_rows, response_rows
 from llm_backend.store.bodies import encoded, is_text
-from llm_backend.store.errors import Missing
+from llm_backend.store.errors import Missing, QueueFull
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.stored_chat import Body
 from llm_backend.store.stored_response import Events, Standing, StoredItem, StoredResponse
@@ -35,9 +35,18 @@ ACTIVE = response_rows.ACTIVE
 
 
 def add(
-    connection: Connection, response: StoredResponse, details: Body, told: Events, *, now: float
+    connection: Connection,
+    response: StoredResponse,
+    details: Body,
+    told: Events,
+    *,
+    now: float,
+    limit: int,
 ) -> None:
-    """Insert the response with its input, its first events, and the job that answers it."""
+    """Insert the response with its input, its first events, and the job that answers it. Raises
+    `QueueFull` where there are so many already."""
+    if job_rows.number(connection, JOB, limit) >= limit:
+        raise QueueFull(limit)
     seq = response_rows.add(connection, response)
     _tell(connection, seq, told)
     job_rows.add(connection, [NewJob(kind=JOB, subject=response.id, details=details)], now=now)

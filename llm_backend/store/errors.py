@@ -17,6 +17,7 @@
     |- BadParts           these parts do not make the upload
     |- WrongDigest        the bytes are not those that the client means
     |- Unfinished         the response has not ended yet
+    |- QueueFull          so many are waiting already that no more is taken in
     |- BatchEnded         the batch has come to its end
     |- FileInUse          a batch that has not ended reads the file
     |- FilesFull          files and uploads have as many bytes as they may
@@ -40,6 +41,7 @@ __all__ = [
     "Missing",
     "ObjectsUnavailable",
     "OldSchema",
+    "QueueFull",
     "StoreDeadlock",
     "StoreError",
     "StoreFull",
@@ -169,6 +171,13 @@ class FilesFull(StoreError):
             f"This server keeps at most {limit_bytes} bytes of files, and they are used up: "
             "delete some that you do not need any more."
         )
+
+
+class QueueFull(StoreError):
+    """As many responses as may are waiting to be answered."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} responses wait to be answered already; try again later.")
 
 
 class LeaseLost(StoreError):

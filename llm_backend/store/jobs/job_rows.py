@@ -23,6 +23,7 @@ __all__ = [
     "hold",
     "is_about",
     "leases",
+    "number",
     "outlook",
     "postpone_waiting",
     "progress",
@@ -127,6 +128,12 @@ def are_any(connection: Connection, kind: str, subject: str) -> bool:
     """Whether there are jobs about this."""
     some = select(jobs.c.seq).where(is_about(kind, subject)).limit(1)
     return connection.execute(some).first() is not None
+
+
+def number(connection: Connection, kind: str, limit: int) -> int:
+    """How many jobs of a kind there are; no more than `limit` are counted."""
+    some = select(jobs.c.seq).where(jobs.c.kind == kind).limit(limit).subquery()
+    return int(connection.scalar(select(func.count()).select_from(some)) or 0)
 
 
 def outlook(

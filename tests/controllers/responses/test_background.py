@@ -44,7 +44,7 @@ class Server:
             settings=SETTINGS,
             memory=types.SimpleNamespace(wants=lambda body: True),
             responses=ResponseMemory(Responses(database), Conversations(database)),
-            background=BackgroundResponses(Background(database, self.jobs)),
+            background=BackgroundResponses(Background(database, self.jobs, limit=2)),
             jobs=self.jobs,
             server_tools=ServerTools(),
             file_texts=NoFiles(),
@@ -295,6 +295,17 @@ async def test_nothing_goes_on_from_one_that_has_not_ended(database):
         await server.ask(previous_response_id=id)
 
     assert refused.value.param == "previous_response_id"
+
+
+async def test_one_too_many_is_refused_until_another_has_ended(database):
+    server = Server(database, saying())
+    first = await server.ask()
+    await server.ask()
+    with pytest.raises(Overloaded):
+        await server.ask()
+    await server.services.background.cancel(first["id"])
+
+    assert (await server.ask())["status"] == "queued"
 
 
 async def test_one_that_is_deleted_is_gone_with_its_job(database):
