@@ -9,12 +9,14 @@ against an exact one. Without `--model` the embedding model of the tests is conv
 
 import argparse
 import asyncio
+import contextlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,21 +50,22 @@ async def measure(folder: Path, number: int, model: Path | None) -> None:
     vectors, queries = drawn(rng, topics, number), drawn(rng, topics, QUERIES)
     texts = [" ".join(f"w{word}" for word in rng.zipf(1.3, WORDS_OF_CHUNK) % 50_000)
              for _ in range(1000)]  # fmt: skip
-    index = EmbeddedIndex(folder / "vectors")
+    index = EmbeddedIndex(folder / "vectors", growth=number)  # one graph, at the end
     await index.create("bench", DIMENSIONS)
 
     began = time.perf_counter()
     for start in range(0, number, PUT_AT_ONCE):
         await index.put("bench", points(vectors[start : start + PUT_AT_ONCE], texts, start))
     stored_s = time.perf_counter() - began
-    print(f"ingestion: {number / stored_s:,.0f} chunks/s into the index, graphs built meanwhile")
+    print(f"ingestion: {number / stored_s:,.0f} chunks/s into the index", flush=True)
+    began = time.perf_counter()
     await index.settle()
-    print(f"all graphs built after {time.perf_counter() - began:.0f} s")
+    print(f"its graph was built behind in {time.perf_counter() - began:.0f} s", flush=True)
 
-    found, seconds = await searched(index, queries)
+    found, cost = await searched(index, queries)
     print(f"recall@{WANTED} of the search by meaning: {recall(found, vectors, queries):.4f}")
-    print(f"by meaning: {told(seconds)}")
-    print(f"by meaning and words: {told(await searched_both(index, queries, texts))}")
+    print(f"by meaning: {cost}")
+    print(f"by meaning and words: {await searched_both(index, queries, texts)}", flush=True)
     await index.close()
     await embed(folder, model, texts)
 
@@ -86,39 +89,55 @@ def points(vectors: Vectors, texts: list[str], start: int) -> list[IndexPoint]:
     ]
 
 
-async def searched(index: EmbeddedIndex, queries: Vectors) -> tuple[list[set[int]], list[float]]:
-    found, seconds = [], []
+class Cost:
+    """Seconds that each search took, and those that the processor had to do with it."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self._cpu_s: list[float] = []
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[None]:
+        began, cpu_began = time.perf_counter(), time.process_time()
+        yield
+        self._seconds.append(time.perf_counter() - began)
+        self._cpu_s.append(time.process_time() - cpu_began)
+
+    def __str__(self) -> str:
+        last = statistics.quantiles(self._seconds, n=100)[98]
+        middle, cpu = statistics.median(self._seconds), statistics.median(self._cpu_s)
+        return (
+            f"p50 {1000 * middle:.2f} ms, p99 {1000 * last:.2f} ms, "
+            f"{1000 * cpu:.2f} ms of the processor's time"
+        )
+
+
+async def searched(index: EmbeddedIndex, queries: Vectors) -> tuple[list[set[int]], Cost]:
+    found, cost = [], Cost()
     for query in queries:
-        began = time.perf_counter()
-        hits = await index.nearest("bench", query.tolist(), limit=WANTED, condition=None)
-        seconds.append(time.perf_counter() - began)
+        with cost.measured():
+            hits = await index.nearest("bench", query.tolist(), limit=WANTED, condition=None)
         found.append({uuid.UUID(hit.id).int for hit in hits})
-    return found, seconds
+    return found, cost
 
 
-async def searched_both(index: EmbeddedIndex, queries: Vectors, texts: list[str]) -> list[float]:
-    seconds = []
+async def searched_both(index: EmbeddedIndex, queries: Vectors, texts: list[str]) -> Cost:
+    cost = Cost()
     for place, query in enumerate(queries):
         words = words_of_query(" ".join(texts[place].split()[:8]))
-        began = time.perf_counter()
-        nearest, worded = await asyncio.gather(
-            index.nearest("bench", query.tolist(), limit=CANDIDATES, condition=None),
-            index.with_words("bench", words, limit=CANDIDATES, condition=None),
-        )
-        fused(nearest, worded, Weights())
-        seconds.append(time.perf_counter() - began)
-    return seconds
+        with cost.measured():
+            nearest, worded = await asyncio.gather(
+                index.nearest("bench", query.tolist(), limit=CANDIDATES, condition=None),
+                index.with_words("bench", words, limit=CANDIDATES, condition=None),
+            )
+            fused(nearest, worded, Weights())
+    return cost
 
 
 def recall(found: list[set[int]], vectors: Vectors, queries: Vectors) -> float:
     exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :WANTED]
     right = [len(hits & set(row.tolist())) for hits, row in zip(found, exact, strict=True)]
     return sum(right) / (WANTED * len(queries))
-
-
-def told(seconds: list[float]) -> str:
-    last = statistics.quantiles(seconds, n=100)[98]
-    return f"p50 {1000 * statistics.median(seconds):.2f} ms, p99 {1000 * last:.2f} ms"
 
 
 async def embed(folder: Path, model: Path | None, texts: list[str]) -> None:

@@ -26,6 +26,7 @@ REVISIONS = (
     "0009",
     "0010",
     "0011",
+    "0012",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

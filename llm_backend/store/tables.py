@@ -358,6 +358,12 @@ vector_store_files = stored_object(
     UniqueConstraint("store_seq", "file_id"),
 )
 Index(None, vector_store_files.c.store_seq, vector_store_files.c.status)
+Index(
+    None,
+    vector_store_files.c.store_seq,
+    vector_store_files.c.created_at,
+    vector_store_files.c.seq,
+)
 
 # The texts that are found; the vector index knows them by `point_id`.
 vector_store_chunks = Table(
