@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llm_backend.backends.base import Message
 from llm_backend.backends.guard import Guard
-from llm_backend.backends.shown_messages import PROBE, MessageStyle
+from llm_backend.backends.shown_messages import PROBE, SAID, MessageStyle
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
 __all__ = ["CHATML", "ChatTemplate"]
@@ -79,7 +79,19 @@ class ChatTemplate:
             arguments_are_text = True
         except (_Refusal, *_MISBEHAVIOUR):  # what it does not like is not the arguments
             arguments_are_text = False
-        return MessageStyle.of(self.source, arguments_are_text=arguments_are_text)
+        return MessageStyle.of(
+            self.source,
+            arguments_are_text=arguments_are_text,
+            content_is_parts=not self._shows(SAID)
+            and self._shows([{"type": "text", "text": SAID}]),
+        )
+
+    def _shows(self, content: object) -> bool:
+        """Whether what a user says in this form comes through."""
+        try:
+            return SAID in self._text([{"role": "user", "content": content}])
+        except (_Refusal, *_MISBEHAVIOUR):
+            return False
 
     @property
     def renders_tools(self) -> bool:

@@ -91,6 +91,11 @@ class Dialect:
         tokens = {mark: ids[0] for mark, ids in zip(marks, split, strict=True) if len(ids) == 1}
         return cls(template, tool_template, markup, tokens, frozenset(info.control_tokens))
 
+    @property
+    def template(self) -> ChatTemplate:
+        """What chats without tools are rendered by."""
+        return self._template
+
     def prompt(self, chat: Chat) -> Prompt:
         """The chat rendered, and the grammar that it asks for; raises `InvalidRequest`."""
         tools = {

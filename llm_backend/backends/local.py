@@ -22,6 +22,7 @@ from llm_backend.backends.base import (
     Usage,
 )
 from llm_backend.backends.chat_formats import ChatFormat
+from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.dialect import Dialect, Prompt, Speech
 from llm_backend.backends.engine_errors import translated
 from llm_backend.backends.engine_room import Berth, ModelState
@@ -239,6 +240,12 @@ class LocalModel:
                 return await engine.embed(
                     [one if isinstance(one, str) else list(one) for one in inputs]
                 )
+
+    async def template(self) -> ChatTemplate:
+        """What its chats are rendered by, once it is loaded."""
+        with translated():
+            async with self.berth.used() as engine:
+                return (await self._spoken(engine)).template
 
     async def info(self) -> ModelInfo:
         """What the model says of itself, once it is loaded."""

@@ -15,7 +15,7 @@ from typing import Any
 from llm_backend.backends.base import Message
 from llm_backend.backends.guard import Guard
 
-__all__ = ["PROBE", "MessageStyle"]
+__all__ = ["PROBE", "SAID", "MessageStyle"]
 
 _NINE = re.compile(r"length\s*(!=|==)\s*9\b")
 PROBE: Sequence[Message] = (
@@ -36,12 +36,16 @@ PROBE: Sequence[Message] = (
 does, with `'probe_key'` in it."""
 
 
+SAID = "probe_text"
+"""A text that a template shows, if it is content of the form that it reads."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MessageStyle:
     """What a template wants of messages. `arguments_are_text`: JSON, where most want a mapping.
     `short_ids`: nine letters and digits (Mistral). `numbered_ids`: `functions.name:0` (Kimi).
     `tools_in_system`: the tools as JSON in the system message (Phi-4). `single_calls`: one call a
-    message (Llama).
+    message (Llama). `content_is_parts`: a list of parts, where most want a string (models that see).
     """
 
     arguments_are_text: bool = False
@@ -49,12 +53,17 @@ class MessageStyle:
     numbered_ids: bool = False
     tools_in_system: bool = False
     single_calls: bool = False
+    content_is_parts: bool = False
 
     @classmethod
-    def of(cls, source: str, *, arguments_are_text: bool) -> "MessageStyle":
-        """The style of a template; how it takes arguments shows when it renders the `PROBE`."""
+    def of(
+        cls, source: str, *, arguments_are_text: bool, content_is_parts: bool = False
+    ) -> "MessageStyle":
+        """The style of a template; how it takes arguments and content shows when it renders the
+        `PROBE` and `SAID`."""
         return cls(
             arguments_are_text=arguments_are_text,
+            content_is_parts=content_is_parts,
             short_ids=_NINE.search(source) is not None,
             numbered_ids="<|tool_call_argument_begin|>" in source,
             tools_in_system="message['tools']" in source or "message.tools" in source,
@@ -67,7 +76,7 @@ class MessageStyle:
         tools: Sequence[Mapping[str, Any]] = (),
         guard: Guard | None = None,
     ) -> list[dict[str, Any]]:
-        """The messages: a content string each, calls and their results under the same ids, results
+        """The messages: content that the template reads, calls and their results under the same ids, results
         with the name of what was called; no text in them is a control token for `guard`."""
         names: dict[str, str] = {}
         ids: dict[str, str] = {}
@@ -86,7 +95,7 @@ class MessageStyle:
         self, message: Message, ids: Mapping[str, str], names: Mapping[str, str]
     ) -> dict[str, Any]:
         shown = {name: value for name, value in message.items() if value is not None}
-        shown["content"] = message.get("content") or ""
+        shown["content"] = self._content(message.get("content") or "")
         if calls := shown.get("tool_calls"):
             shown["tool_calls"] = [self._call(call, ids) for call in calls]
         if (call_id := shown.get("tool_call_id")) is not None:
@@ -95,6 +104,11 @@ class MessageStyle:
         if (thought := shown.get("reasoning_content")) and not (calls and shown["content"]):
             shown["thinking"] = thought  # gpt-oss's name of it, for which it refuses both at once
         return shown
+
+    def _content(self, text: str) -> Any:
+        if not self.content_is_parts:
+            return text
+        return [{"type": "text", "text": text}] if text else []
 
     def _call(self, call: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
         function = dict(call["function"])

@@ -5,45 +5,73 @@ probabilities of what the grammar allows say all: those that begin a yes, agains
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from llm_backend.backends.base import Chat, Grammar, Limits, Priority, Sampling, TokenLogprob
 from llm_backend.backends.local import LocalModel
 
-__all__ = ["ANSWER", "likelihood_of_yes", "probability_of_yes"]
+__all__ = ["YES_OR_NO", "Question", "Words", "likelihood_of_yes", "probability_of_yes"]
 
-ANSWER = "start: /Yes|yes|YES|No|no|NO/"
 
-# Tokens that begin one of the six: each case of Y, Ye, Yes, N, No is 13 at most.
-_ALLOWED = 20
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What a yes and a no may be called; no yes begins like a no. Together their beginnings are
+    fewer than the tokens whose probability is told."""
+
+    yes: tuple[str, ...]
+    no: tuple[str, ...]
+
+    @property
+    def grammar(self) -> str:
+        """What holds an answer to them."""
+        return f"start: /{'|'.join(self.yes + self.no)}/"
+
+
+YES_OR_NO = Words(yes=("Yes", "yes", "YES"), no=("No", "no", "NO"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the user says, what the model's template is told beside, and what the answers are."""
+
+    text: str
+    switches: Mapping[str, Any] = field(default_factory=dict)
+    words: Words = YES_OR_NO
+
+
+_ALLOWED = 20  # each of Y, Ye, Yes, N, No in three cases is 13 at most; `unsafe` and `safe` are 10
 _SAMPLING = Sampling(temperature=0, logprobs=_ALLOWED, constrained_logprobs=True)
 
 
-async def probability_of_yes(model: LocalModel, question: str, priority: Priority) -> float:
+async def probability_of_yes(model: LocalModel, question: Question, priority: Priority) -> float:
     """How likely it is, from 0 to 1, that the model answers with yes and not with no.
 
     Raises what `LocalModel.chat` raises; an `InvalidRequest` with the param `reasoning_effort` for
     a model that cannot answer without thinking first.
     """
     chat = Chat(
-        messages=[{"role": "user", "content": question}],
-        grammar=Grammar(text=ANSWER, field="model"),
+        messages=[{"role": "user", "content": question.text}],
+        grammar=Grammar(text=question.words.grammar, field="model"),
         reasoning_effort="none",
+        template_switches=question.switches,
         limits=Limits(max_tokens=1),
         sampling=_SAMPLING,
         priority=priority,
     )
     async with await model.chat(chat) as answer:
         tokens = [token async for delta in answer.text() for token in delta.logprobs]
-    return likelihood_of_yes(tokens[0].top)
+    return likelihood_of_yes(tokens[0].top, question.words)
 
 
-def likelihood_of_yes(allowed: Iterable[TokenLogprob]) -> float:
+def likelihood_of_yes(allowed: Iterable[TokenLogprob], words: Words = YES_OR_NO) -> float:
     """The share of tokens that begin a yes in the probability of all that were `allowed`."""
+    beginnings = tuple({word[0].encode() for word in words.yes})
     yes = no = 0.0
     for token in allowed:
         probability = math.exp(token.logprob) if token.logprob is not None else 0.0
-        if token.bytes[:1] in b"Yy":
+        if token.bytes.startswith(beginnings):
             yes += probability
         else:
             no += probability

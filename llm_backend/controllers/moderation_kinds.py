@@ -1,8 +1,16 @@
-"""The document's categories of harmful content, each with what a model is told of it."""
+"""The document's categories of harmful content, each with what a model is told of it, and how it is
+asked: in words, or, if it was trained to judge by categories, through its template. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-__all__ = ["KINDS", "question"]
+from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.yes_no import Question, Words
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["KINDS", "Ask", "question", "way_to_ask"]
+
+Ask = Callable[[str, str], Question]
+"""What is asked to find out whether a text, the first, is of a kind, the second."""
 
 KINDS: Mapping[str, str] = {
     "harassment": "insults, belittles, bullies or intimidates somebody, or urges others to",
@@ -32,6 +40,32 @@ _INTRODUCTION = (
 )
 
 
-def question(text: str, kind: str) -> str:
-    """What a model is asked to find out whether `text` is of a kind."""
-    return f'{_INTRODUCTION}{text}\n</text>\n\nIs the text of the kind "{kind}"? Yes or No?'
+# What templates of models that judge texts hold (Llama Guard and those trained like it).
+_GUARDS_MARK = "UNSAFE CONTENT CATEGORIES"
+_SAFE_OR_NOT = Words(yes=("unsafe",), no=("safe",))
+
+
+def way_to_ask(template: ChatTemplate) -> Ask:
+    """How a model with this template is asked. Raises `InvalidRequest` for one that judges by
+    categories of its own alone."""
+    if _GUARDS_MARK not in template.source.upper():
+        return question
+    if "categories" not in template.variables:
+        raise InvalidRequest(
+            "This model judges by categories of its own and cannot be asked about others: have a "
+            "chat model judge, or a guard whose template takes `categories`.",
+            param="model",
+        )
+    return _guards_question
+
+
+def question(text: str, kind: str) -> Question:
+    """The question in words."""
+    asked = f'{_INTRODUCTION}{text}\n</text>\n\nIs the text of the kind "{kind}"? Yes or No?'
+    return Question(text=asked)
+
+
+def _guards_question(text: str, kind: str) -> Question:
+    """The text alone, as what a user says; the kind is the only category that there is."""
+    category = {"S1": f"{kind}. The text {KINDS[kind]}."}
+    return Question(text=text, switches={"categories": category}, words=_SAFE_OR_NOT)

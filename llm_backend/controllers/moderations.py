@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from llm_backend.backends.base import Priority
 from llm_backend.backends.local import LocalModel
-from llm_backend.backends.yes_no import probability_of_yes
+from llm_backend.backends.yes_no import Question, probability_of_yes
 from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import refuse_others
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.moderation_kinds import KINDS, question
+from llm_backend.controllers.moderation_kinds import KINDS, way_to_ask
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import unless_gone
@@ -85,11 +85,11 @@ async def moderation(
     refuse_others({"model": model.card.id, **body}, FIELDS)
     model = model.as_personality(None)  # the question says all that there is to do
     inputs = _inputs(body["input"], inputs_limit)
-    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+    ask, turns = way_to_ask(await model.template()), asyncio.Semaphore(ASKED_AT_ONCE)
 
     async def score(field: str, text: str, kind: str) -> float:
         async with turns:
-            return await _score(model, question(text, kind), field, priority)
+            return await _score(model, ask(text, kind), field, priority)
 
     try:
         async with asyncio.TaskGroup() as asking:
@@ -126,7 +126,7 @@ def _inputs(given: Any, limit: int) -> dict[str, str]:
     return {"input": "\n".join(part["text"] for part in given)}
 
 
-async def _score(model: LocalModel, asked: str, field: str, priority: Priority) -> float:
+async def _score(model: LocalModel, asked: Question, field: str, priority: Priority) -> float:
     try:
         return await probability_of_yes(model, asked, priority)
     except ContextLengthExceeded as error:

@@ -77,3 +77,15 @@ def test_who_writes_the_begin_token_is_known():
 
     assert template.wrote_begin(template.render(HELLO))
     assert not ChatTemplate(None, bos_token="<s>").wrote_begin("Hello")
+
+
+def test_a_template_that_reads_parts_is_given_parts():
+    parts = (
+        "{% for message in messages %}{% for part in message.content %}"
+        "{% if part.type == 'text' %}<{{ part.text }}>{% endif %}{% endfor %}{% endfor %}"
+    )
+    both = "{% for m in messages %}{{ m.content if m.content is string else '?' }}{% endfor %}"
+    said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+
+    assert ChatTemplate(parts).render(said) == "<Hello><Hi>"
+    assert ChatTemplate(both).render(said) == "HelloHi"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from llm_backend.backends.yes_no import ANSWER, likelihood_of_yes
+from llm_backend.backends.yes_no import YES_OR_NO, Words, likelihood_of_yes
 from llm_backend.engine.constraint import Grammars
 from llm_backend.engine.messages import GrammarLimits, Sampling, TokenLogprob
 from llm_backend.engine.sampling import Sampler
@@ -13,7 +13,7 @@ from llm_backend.engine.sampling import Sampler
 WORDS = (b"\0", b"Maybe", b"Yes", b"yes", b"Y", b"No", b"no", b"n", b" yes", b"Yesterday")
 
 
-class Words:
+class WholeWords:
     """A vocabulary of whole words; the first token ends an answer."""
 
     size = len(WORDS)
@@ -28,7 +28,7 @@ class Words:
 
 @pytest.fixture(scope="module")
 def allowed() -> np.ndarray:
-    grammar = Grammars(Words(), GrammarLimits()).compile(ANSWER).result(30)
+    grammar = Grammars(WholeWords(), GrammarLimits()).compile(YES_OR_NO.grammar).result(30)
     return grammar.constraint().allowed()
 
 
@@ -58,3 +58,14 @@ def test_a_yes_that_cannot_be_is_scored_zero():
     no = TokenLogprob(token=5, bytes=b"No", logprob=0.0)
 
     assert likelihood_of_yes([no]) == 0
+
+
+def test_answers_may_be_other_words():
+    words = Words(yes=("unsafe",), no=("safe",))
+    said = [
+        TokenLogprob(token=1, bytes=b"un", logprob=math.log(0.3)),
+        TokenLogprob(token=2, bytes=b"safe", logprob=math.log(0.1)),
+    ]
+
+    assert likelihood_of_yes(said, words) == pytest.approx(0.75)
+    assert words.grammar == "start: /unsafe|safe/"

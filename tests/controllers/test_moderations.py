@@ -7,7 +7,8 @@ from typing import Any, Self
 import pytest
 
 from llm_backend.backends.base import Chat, Priority, TextDelta, TokenLogprob
-from llm_backend.controllers.moderation_kinds import KINDS
+from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.controllers.moderation_kinds import KINDS, way_to_ask
 from llm_backend.controllers.moderations import ASKED_AT_ONCE, judge, moderation
 from llm_backend.errors import (
     ContextLengthExceeded,
@@ -32,6 +33,9 @@ class Judge:
     def as_personality(self, name: str | None) -> Self:
         assert name is None
         return self
+
+    async def template(self) -> ChatTemplate:
+        return ChatTemplate(None)
 
     async def chat(self, chat: Chat) -> "Verdict":
         self.asked.append(chat)
@@ -191,3 +195,33 @@ async def test_an_upstreams_moderation_gets_the_body_as_it_is(tmp_path):
 
     assert (answer.status, answer.body) == (200, b"{}")
     assert [request.body for request in upstream.requests] == [body]
+
+
+GUARDS = """
+{% if categories is not defined %}{% set categories = {"S1": "Violent Crimes."} %}{% endif %}
+Is it unsafe?
+<BEGIN UNSAFE CONTENT CATEGORIES>
+{% for key in categories %}{{ key + ": " + categories[key] }}
+{% endfor %}<END UNSAFE CONTENT CATEGORIES>
+{% for message in messages %}{% for part in message.content if part.type == "text" %}{{ part.text }}
+{% endfor %}{% endfor %}"""
+FIXED = "<BEGIN UNSAFE CONTENT CATEGORIES>\nS1: Crimes.\n<END>{{ messages[0].content }}"
+
+
+def test_a_guard_is_asked_through_its_template_about_one_category():
+    template = ChatTemplate(GUARDS)
+    asked = way_to_ask(template)("Hello", "violence")
+    read = template.render([{"role": "user", "content": asked.text}], [], asked.switches)
+
+    assert asked.text == "Hello"
+    assert (asked.words.yes, asked.words.no) == (("unsafe",), ("safe",))
+    assert f"S1: violence. The text {KINDS['violence']}." in read
+    assert "Violent Crimes" not in read
+    assert "Hello" in read
+
+
+def test_a_guard_with_categories_of_its_own_is_refused():
+    with pytest.raises(InvalidRequest, match="categories of its own") as caught:
+        way_to_ask(ChatTemplate(FIXED))
+
+    assert caught.value.param == "model"
