@@ -45,7 +45,7 @@ class MessageStyle:
     """What a template wants of messages. `arguments_are_text`: JSON, where most want a mapping.
     `short_ids`: nine letters and digits (Mistral). `numbered_ids`: `functions.name:0` (Kimi).
     `tools_in_system`: the tools as JSON in the system message (Phi-4). `single_calls`: one call a
-    message (Llama). `content_is_parts`: a list of parts, where most want a string (models that see).
+    message (Llama). `content_is_parts`: a list of parts, where most want a string.
     """
 
     arguments_are_text: bool = False
@@ -76,8 +76,9 @@ class MessageStyle:
         tools: Sequence[Mapping[str, Any]] = (),
         guard: Guard | None = None,
     ) -> list[dict[str, Any]]:
-        """The messages: content that the template reads, calls and their results under the same ids, results
-        with the name of what was called; no text in them is a control token for `guard`."""
+        """The messages: content in the form that the template reads, calls and their results under
+        the same ids, results with the name of what was called; no text in them is a control token
+        for `guard`."""
         names: dict[str, str] = {}
         ids: dict[str, str] = {}
         shown = []
