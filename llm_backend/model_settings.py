@@ -148,6 +148,11 @@ class ModelSettings(_Section):
         default_factory=lambda: RequestDefaults.model_validate({}),
         description="Fields of requests, used where a request has none.",
     )
+    grammar_file: Path | None = Field(
+        None,
+        description="Lark or GBNF that answers follow, where a request has no `grammar`, "
+        "`response_format` or `tools`.",
+    )
     context_tokens: int | None = Field(None, ge=16, description="As the setting of this name.")
     slots: int | None = Field(None, ge=1, le=256, description="As the setting of this name.")
     batch_tokens: int | None = Field(None, ge=8, description="As the setting of this name.")

@@ -79,7 +79,7 @@ def served_models(settings: Settings) -> list[ServedModel]:
             chat_format=_chat_format(name, entry.chat_template),
             personalities=dict(entry.personalities),
             personality=_personality(name, entry),
-            defaults=entry.defaults.fields(),
+            defaults={**entry.defaults.fields(), **_grammar(entry)},
             vector_stores=entry.vector_stores,
             engine=_engine(settings, entry, path, drafts.get(name)),
             loads_at_start=_chosen(entry.load, settings.load_models) == "start",
@@ -246,6 +246,16 @@ def _adapted(settings: Settings, model: ServedModel, entry: ModelSettings) -> li
             )
         )
     return adapted
+
+
+def _grammar(entry: ModelSettings) -> Mapping[str, str]:
+    if entry.grammar_file is None:
+        return {}
+    path = entry.grammar_file.expanduser()
+    try:
+        return {"grammar": path.read_text(encoding="utf-8")}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"Cannot read the grammar {path}: {error}.") from error
 
 
 def _personality(name: str, entry: ModelSettings) -> str | None:

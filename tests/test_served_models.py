@@ -111,6 +111,7 @@ def test_a_model_may_be_named_as_the_hub_or_the_models_folder_knows_it(tmp_path,
         ({"tool_format": "x"}, "tool format `x` is not known"),
         ({"draft_model": "none.gguf"}, "Cannot read the model none.gguf"),
         ({"aliases": ["small"]}, "`small` of the model `small` is taken"),
+        ({"grammar_file": "none.lark"}, "Cannot read the grammar none.lark"),
         ({"path": "none.gguf"}, "Cannot read the model none.gguf"),
     ],
 )

@@ -144,8 +144,14 @@ class LocalModel:
         return other
 
     def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A request's body, with this model's defaults for what it does not say."""
-        return self._defaults | {name: value for name, value in body.items() if value is not None}
+        """A request's body, with this model's defaults for what it does not say; its grammar is
+        for those that do not say themselves what an answer is."""
+        said = {name: value for name, value in body.items() if value is not None}
+        is_free = said.keys().isdisjoint({"response_format", "tools"})
+        defaults = {
+            name: value for name, value in self._defaults.items() if is_free or name != "grammar"
+        }
+        return defaults | said
 
     async def chat(self, request: Chat) -> "Answer":
         """Admits a chat."""

@@ -58,9 +58,10 @@ async def _admitted(
     services: Services, request: Request, model: LocalModel | BridgedModel
 ) -> tuple["_Turn", Answer | BridgedAnswer]:
     body = request.body
-    structure = await structure_from(body)
+    filled = model.filled(body)
+    structure = await structure_from(filled)
     limit = services.settings.choices_limit
-    asked, retrieval = await retrieved(services, model.filled(body), model.vector_stores)
+    asked, retrieval = await retrieved(services, filled, model.vector_stores)
     chat = chat_from(asked, choices_limit=limit, grammar=structure.grammar)
     turn = _Turn(services, body, chat, structure.schema, retrieval)
     return turn, await unless_gone(request, model.chat(chat))

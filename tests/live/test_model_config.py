@@ -37,7 +37,9 @@ def configured(tmp_path_factory) -> Iterator[Served]:
         "adapters": {"poet": {"path": str(write_adapter(folder / "poet.gguf")), "scale": 0.5}},
         "defaults": {"temperature": 0, "max_tokens": 8},
     }
-    config = {"models": [*CONFIG["models"], tiny]}
+    (folder / "yes.lark").write_text('start: "Yes." | "No."')
+    framed = {**CONFIG["models"][1], "grammar_file": str(folder / "yes.lark")}
+    config = {"models": [CONFIG["models"][0], framed, tiny]}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     with serve(folder / "data", "--config", str(folder / "config.yaml")) as served:
         yield served
@@ -126,3 +128,17 @@ def test_an_adapter_is_chosen_with_the_model_and_loaded_when_it_is(ask):
     assert plain != adapted
     assert status("tiny:poet") == "loaded"
     assert answer("tiny") == plain
+
+
+def test_answers_follow_the_models_grammar_unless_the_request_says_what_they_are(ask):
+    def answer(**more: object) -> str:
+        done = ask.chat.completions.create(
+            model="framed", messages=[{"role": "user", "content": "Is it so?"}],
+            max_tokens=20, temperature=0, **more,
+        )  # fmt: skip
+        return done.choices[0].message.content or ""
+
+    assert answer() in ("Yes.", "No.")
+    assert answer(extra_body={"grammar": 'start: "Maybe."'}) == "Maybe."
+    assert answer(response_format={"type": "json_object"}).startswith("{")
+    assert ask.responses.create(model="framed", input="Is it so?").output_text in ("Yes.", "No.")
