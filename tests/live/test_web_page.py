@@ -62,6 +62,10 @@ def test_an_answer_is_shown_while_it_is_written_and_stop_stops_it(page):
     say(page, "Hello!")
     growing = page.locator("article.answer.is-growing .prose")
     expect(growing).not_to_be_empty()
+    page.get_by_role("link", name="Status").click()
+    expect(page.locator(".pill")).to_have_text("At work")
+    assert page.url.endswith("#/status")
+    page.go_back()
     page.get_by_role("button", name="Stop").click()
 
     wait_answered(page)

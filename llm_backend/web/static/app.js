@@ -192,11 +192,19 @@ class App {
     const storeId = this.#options.canReadFiles ? await this.#attachments.searched() : null;
     const began = performance.now();
     for await (answer of conversation.answer({ model, temperature, storeId, signal })) {
-      if (location.hash !== conversation.path) history.replaceState(null, "", conversation.path);
+      this.#address(conversation);
       view.grow(answer);
     }
     this.#tellSpeed(answer.usage, (performance.now() - began) / 1000);
     return answer;
+  }
+
+  /** Names the conversation that is looked at in the address, once it has a name. */
+  #address(conversation) {
+    const isSeen = conversation === this.#conversation && document.body.dataset.page === "chat";
+    if (isSeen && location.hash !== conversation.path) {
+      history.replaceState(null, "", conversation.path);
+    }
   }
 
   async #end(conversation, view, answer) {
@@ -210,13 +218,13 @@ class App {
     if (conversation !== this.#conversation) return;
     this.#transcript.offerAgain(() => this.#again());
     this.#title();
-    await this.#relist(conversation);
+    await this.#relist();
   }
 
-  async #relist(conversation) {
+  async #relist() {
     try {
       await this.#chats.load();
-      this.#chats.mark(conversation.path);
+      this.#chats.mark(location.hash);
     } catch (error) {
       this.#complain(error);
     }
