@@ -5,6 +5,7 @@ one search, before the model is asked; how it went is told with the answer.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
 from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
 from llm_backend.controllers.vector_stores.searching import Hit, Query, search
 from llm_backend.errors import ApiError, InvalidRequest, NotFound
-from llm_backend.store import Missing, StoreError
+from llm_backend.store import Missing, StoreError, in_the_name_of
 
 __all__ = ["Retrieval", "retrieved"]
 
@@ -87,7 +88,8 @@ async def retrieved(
     question = _question(asked["messages"])
     if not question:
         return asked, None
-    retrieval = await _searched(services, store_ids, query.of([question]))
+    with nullcontext() if places else in_the_name_of(None):  # the server's settings name them
+        retrieval = await _searched(services, store_ids, query.of([question]))
     context = FAILED if retrieval.error is not None else shown(retrieval.passages)
     place_context = _PLACES[services.settings.retrieval_policy]
     return {**asked, "messages": place_context(asked["messages"], context)}, retrieval

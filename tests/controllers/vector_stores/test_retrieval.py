@@ -7,29 +7,33 @@ import pytest
 
 from llm_backend.controllers.vector_stores.retrieval import FAILED, retrieved
 from llm_backend.errors import InvalidRequest
-from llm_backend.store import Missing
+from llm_backend.store import Missing, Owner, in_the_name_of
+from llm_backend.store.ownership import owned
 
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 FUNCTION = {"type": "function", "function": {"name": "f"}}
 
 
 class Stores:
-    """There is every store, once: whoever looks again finds it gone."""
+    """There is every store, so often: whoever looks again finds it gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
+        self._times = times
         self.asked = 0
+        self.in_nobodys_name: list[bool] = []
 
     async def get(self, id: str) -> Any:
+        self.in_nobodys_name.append(owned(print) is print)
         self.asked += 1
-        if self.asked > 1:
+        if self.asked > self._times:
             raise Missing(id)
 
 
-def services(policy: str = "system-message") -> Any:
+def services(policy: str = "system-message", *, times: int = 1) -> Any:
     settings = SimpleNamespace(
         retrieval_policy=policy, passages_limit=3, retrieval_least_similarity=0.2
     )
-    return SimpleNamespace(settings=settings, library=SimpleNamespace(stores=Stores()))
+    return SimpleNamespace(settings=settings, library=SimpleNamespace(stores=Stores(times)))
 
 
 def chat(*messages: tuple[str, Any], **more: Any) -> dict[str, Any]:
@@ -70,6 +74,17 @@ async def test_the_model_reads_how_the_search_went(policy, messages, asked) -> N
     assert retrieval is not None
     assert retrieval.told()["status"] == "failed"
     assert retrieval.told()["error"] == "No vector store has the id `vs_1`."
+
+
+@pytest.mark.parametrize(
+    ("tools", "own", "in_nobodys_name"), [([TOOL], (), False), ([], ("vs_1",), True)]
+)
+async def test_stores_of_a_model_are_searched_for_whoever_asks(tools, own, in_nobodys_name) -> None:
+    asked = services(times=len(tools))
+    with in_the_name_of(Owner(id="proj_1")):
+        await retrieved(asked, chat(("user", "Hi"), tools=tools), own)
+
+    assert asked.library.stores.in_nobodys_name[-1] is in_nobodys_name
 
 
 async def test_other_tools_stay() -> None:
