@@ -21,7 +21,7 @@ from llm_backend.access.watched import Watched
 from llm_backend.contract.connexion_app import Answer
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
-from llm_backend.errors import DeadlineExceeded, RequestsLimited
+from llm_backend.errors import DeadlineExceeded, Forbidden, RequestsLimited
 from llm_backend.store import in_the_name_of
 
 __all__ = ["Gate"]
@@ -69,7 +69,8 @@ class Gate:
     ) -> None:
         body = request.body if isinstance(request.body, dict) else {}
         model = model_of(request)
-        plan = self._checked(caller, model, body)
+        plan = self.check(caller, model)
+        _hold_to_project(caller, body)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
         # A batch has its own pace: its lines are no callers who come too often.
         allowances = () if is_batch else plan.allowances
@@ -84,18 +85,26 @@ class Gate:
             _count(watched, meter, metered.units(body))
             _correct(taken, watched, meter)
 
-    def _checked(self, caller: Caller, model: str, body: dict[str, Any]) -> Plan:
+    def check(self, caller: Caller, model: str) -> Plan:
+        """What holds for this caller with this model. Raises `Forbidden` where the caller may not
+        use it, and `QuotaExceeded`."""
         project = caller.project
         assert project is not None, "who calls a model has a project"
         plan = self._plans.plan(caller, model)
         if not plan.is_allowed:
-            self._plans.check_model(caller, model)
-        if project.forbidden_tools:
-            check_tools(body, project.forbidden_tools)
+            which = f"model `{model}`" if model else "a model that the request does not name"
+            raise Forbidden(
+                f"Project `{project.id}` does not have access to {which}.",
+                param="model",
+                code="model_not_found",
+            )
         self._spending.check(project)
-        if project.keeps_nothing:
-            body["store"] = False
         return plan
+
+    def may_use(self, caller: Caller, model: str) -> bool:
+        """Whether the caller's project is allowed the model."""
+        is_free = caller.project is None or caller.project.models is None
+        return is_free or self._plans.plan(caller, model).is_allowed
 
     async def _run(
         self,
@@ -147,6 +156,15 @@ class Gate:
             if not watched.has_begun:
                 raise error from None
             await watched.end_with(error)
+
+
+def _hold_to_project(caller: Caller, body: dict[str, Any]) -> None:
+    """The request, as the caller's project lets it be."""
+    project = caller.project
+    if project is not None and project.forbidden_tools:
+        check_tools(body, project.forbidden_tools)
+    if project is not None and project.keeps_nothing:
+        body["store"] = False
 
 
 def _meter(

@@ -8,7 +8,6 @@ from llm_backend.access.caller import Caller
 from llm_backend.access.keyring import Keyring
 from llm_backend.access.limits import Limit, Limits
 from llm_backend.access.policy import Policy, Project
-from llm_backend.errors import Forbidden
 
 __all__ = ["Plan", "Plans", "Slots", "TargetsOf", "UsualLimits"]
 
@@ -75,15 +74,6 @@ class Plans:
         if plan is None:
             plan = self._plans[key] = self._made(caller, model)
         return plan
-
-    def check_model(self, caller: Caller, model: str) -> None:
-        """Raises `Forbidden` where the caller's project may not use the model."""
-        if not self.plan(caller, model).is_allowed:
-            raise Forbidden(
-                f"Project `{caller.project_id}` does not have access to model `{model}`.",
-                param="model",
-                code="model_not_found",
-            )
 
     def _made(self, caller: Caller, model: str) -> Plan:
         project = caller.project

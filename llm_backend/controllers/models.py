@@ -7,16 +7,19 @@ from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import Destination, relay
 from llm_backend.controllers.render import model_object
 from llm_backend.controllers.services import Services
-from llm_backend.errors import Forbidden
+from llm_backend.errors import Forbidden, ModelNotFound
 
 __all__ = ["delete_model", "list_models", "post_models", "retrieve_model"]
 
 
 async def list_models(services: Services, request: Request) -> Response:
-    """`GET /models`: local ones first; an upstream that is down hides only its own."""
+    """`GET /models`: local ones first; an upstream that is down hides only its own. What the
+    caller's project may not use is left out."""
     own = [model_object(card) for card in services.registry.local_cards()]
     others = await services.registry.upstream_models()
-    return JsonResponse({"object": "list", "data": [*own, *others]})
+    gate, caller = services.access.gate, request.caller
+    data = [one for one in (*own, *others) if gate.may_use(caller, one["id"])]
+    return JsonResponse({"object": "list", "data": data})
 
 
 async def post_models(services: Services, request: Request) -> Response:
@@ -27,6 +30,8 @@ async def post_models(services: Services, request: Request) -> Response:
 async def retrieve_model(services: Services, request: Request) -> Response:
     """`GET /models/{model}`"""
     name = request.path["model"]
+    if not services.access.gate.may_use(request.caller, name):
+        raise ModelNotFound(name)
     for card in services.registry.local_cards():
         if card.id == name:
             return JsonResponse(model_object(card))

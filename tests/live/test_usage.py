@@ -1,7 +1,11 @@
 """What local models answer is counted, however it is asked for."""
 
+import os
+import subprocess
+import sys
 import time
 
+import httpx
 import openai
 
 from tests.serving import serve
@@ -29,3 +33,38 @@ def test_chats_completions_and_responses_are_counted_whole_and_streamed(tmp_path
     assert (result.model, result.num_model_requests) == ("builtin", 4)
     assert result.input_tokens >= 3 * whole.usage.prompt_tokens
     assert result.output_tokens >= 4 + 4 + 6 + 1
+
+
+def test_processes_share_limits_and_follow_the_shell(tmp_path):
+    environment = {
+        "LLM_BACKEND_REQUESTS_PER_MINUTE": "10",
+        "LLM_BACKEND_KEYS_REFRESH_S": "0.2",
+        "LLM_BACKEND_API_KEYS": "sk-root",
+    }
+    body = {"model": "nobody", "messages": QUESTION}
+    with serve(
+        tmp_path, "--model", "none", "--processes", "2", environment=environment, ready=False
+    ) as served:
+        statuses = [  # a connection for each, which either process may take
+            httpx.post(
+                f"{served.base_url}/chat/completions",
+                json=body,
+                headers={"authorization": "Bearer sk-root"},
+            ).status_code
+            for _ in range(25)
+        ]
+        made = subprocess.run(
+            [sys.executable, "-m", "llm_backend", "keys", "create", "--config", "/dev/null"],
+            env={**os.environ, "LLM_BACKEND_DATA_DIR": str(tmp_path)},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        headers = {"authorization": f"Bearer {made.stdout.strip()}"}
+        time.sleep(0.5)
+        known = {
+            httpx.get(f"{served.base_url}/models", headers=headers).status_code for _ in "1234"
+        }
+
+    # Windows may have changed once meanwhile.
+    assert statuses.count(404) in (10, 20)
+    assert statuses.count(404) + statuses.count(429) == 25
+    assert known == {200}

@@ -72,7 +72,9 @@ class Sockets:
             raise NotFound(f"There is no WebSocket at {path[:256]}.", code="unknown_url")
         self._check_origin(socket.headers)
         protocols = socket.scope.get("subprotocols") or []
-        self._caller_of(with_key(socket.headers, protocols))
+        caller = self._caller_of(with_key(socket.headers, protocols))
+        if model := socket.query_params.get("model"):  # otherwise each message names its own
+            self._services.access.gate.check(caller, model)
         await serve(self._services, socket, self._asked)
 
     def _check_origin(self, headers: Mapping[str, str]) -> None:

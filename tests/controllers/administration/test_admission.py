@@ -45,12 +45,16 @@ async def test_a_model_that_a_project_may_not_use_is_openais_403(tmp_path: Path)
         app = client(await app_key(client))
         with pytest.raises(openai.PermissionDeniedError) as refused:
             await app.chat.completions.create(model="gpt-x", messages=HI)
+        with pytest.raises(openai.NotFoundError):
+            await app.models.retrieve("gpt-x")
+        listed = [one.id for one in (await app.models.list()).data]
         await permissions.update("proj_default", mode="allow_list", model_ids=["gpt-x"])
         await app.chat.completions.create(model="gpt-x", messages=HI)
         with pytest.raises(openai.PermissionDeniedError):
             await app.embeddings.create(model="embed-x", input="hi")
 
     assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
+    assert listed == []
 
 
 async def test_a_hosted_tool_that_is_forbidden_is_named(tmp_path: Path):
