@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import httpx
 import openai
 import pytest
 
@@ -84,6 +85,18 @@ def test_one_that_is_cancelled_ends_at_once(client):
 
     assert cancelled.status == "cancelled"
     assert client.responses.retrieve(asked.id).status == "cancelled"
+
+
+def test_an_answer_that_waits_for_events_begins_at_once(client, server):
+    with client.responses.create(**long(), stream=True) as stream:
+        id = next(iter(stream)).response.id
+    address = f"{server.base_url}/responses/{id}?stream=true&starting_after=1000000"
+    with httpx.stream("GET", address, timeout=10) as waiting:
+        client.responses.cancel(id)
+        rest = waiting.read()
+
+    assert waiting.status_code == 200
+    assert rest == b""
 
 
 def test_what_was_not_in_the_background_is_neither_cancelled_nor_streamed_again(client):

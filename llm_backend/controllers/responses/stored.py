@@ -1,6 +1,7 @@
 """Responses that are kept: shown again, listed from, forgotten, cancelled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from starlette.responses import Response
@@ -79,7 +80,15 @@ async def _told_again(services: Services, response_id: str, query: Mapping[str, 
         )
     after = query.get("starting_after")
     events = services.background.events(response_id, FROM_THE_START if after is None else after)
-    return await event_stream(events, ending=b"", failure=failure_event)
+    return await event_stream(_at_once(events), ending=b"", failure=failure_event)
+
+
+async def _at_once(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same behind nothing: the answer begins although the next event may be long in coming."""
+    async with aclosing(events):
+        yield b""
+        async for event in events:
+            yield event
 
 
 def _shown(body: Mapping[str, Any], include: Sequence[str] = ()) -> Mapping[str, Any]:
