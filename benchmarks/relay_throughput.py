@@ -9,6 +9,7 @@ the ratio. Rates are medians over the rounds; latencies are over all requests of
 
 import argparse
 import asyncio
+import itertools
 import multiprocessing
 import socket
 import statistics
@@ -36,17 +37,20 @@ EVENTS = 100
 REQUEST = b'{"model":"mock","messages":[{"role":"user","content":"Say something."}]}'
 STREAMED = REQUEST[:-1] + b',"stream":true}'
 ANSWER = (
-    b'{"id":"c","object":"chat.completion","created":1,"model":"mock","choices":[{"index":0,'
+    b'{"id":"c%012d","object":"chat.completion","created":1,"model":"mock","choices":[{"index":0,'
     b'"message":{"role":"assistant","content":"Something."},"finish_reason":"stop"}]}'
 )
 EVENT = (
-    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"mock","choices":'
+    b'data: {"id":"c%012d","object":"chat.completion.chunk","created":1,"model":"mock","choices":'
     b'[{"index":0,"delta":{"content":"word "},"finish_reason":null}]}\n\n'
 )
 
 
 class MockUpstream(asyncio.Protocol):
-    """Answers a chat at once: one JSON body, or a hundred events in writes of their own."""
+    """Answers a chat at once: one JSON body, or a hundred events in writes of their own; each with
+    an id of its own."""
+
+    _numbers = itertools.count()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -61,15 +65,17 @@ class MockUpstream(asyncio.Protocol):
         self._held = b""
         if b'"stream":true' not in body:
             self._send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
-            self._send(b"content-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER))
+            answer = ANSWER % next(self._numbers)
+            self._send(b"content-length: %d\r\n\r\n%b" % (len(answer), answer))
             return
         self._send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
         self._send(b"transfer-encoding: chunked\r\n\r\n")
         asyncio.ensure_future(self._stream())  # noqa: RUF006 - ends with the process
 
     async def _stream(self) -> None:
+        event = EVENT % next(self._numbers)
         for _ in range(EVENTS):
-            self._send(b"%x\r\n%b\r\n" % (len(EVENT), EVENT))
+            self._send(b"%x\r\n%b\r\n" % (len(event), event))
             await asyncio.sleep(0)
         self._send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(DONE), DONE))
 

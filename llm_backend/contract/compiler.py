@@ -25,6 +25,7 @@ __all__ = ["ContractError", "compile_contract"]
 Json: TypeAlias = Any  # a node of a parsed document: any JSON value
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+ASKED_MOST = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
 
 
 class ContractError(ValueError):
@@ -127,8 +128,8 @@ def _operations(document: Mapping[str, Json], answers: Mapping[str, Json]) -> li
 def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> dict[str, Json]:
     """The OpenAPI 3.0 view for Connexion: paths, methods, whether there is a body.
 
-    Routes are tried in this order, so local operations come first (chats before all) and, of paths
-    of one length, fixed segments come before parameters.
+    Routes are tried in this order, so what is asked most comes first, then what is answered here
+    and, of paths of one length, fixed segments come before parameters.
     """
     paths: dict[str, dict[str, Json]] = {}
     for row in sorted(rows, key=_routing_order):
@@ -142,11 +143,12 @@ def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> d
     }
 
 
-def _routing_order(row: Mapping[str, Json]) -> tuple[bool, bool, int, list[bool]]:
+def _routing_order(row: Mapping[str, Json]) -> tuple[bool, bool, bool, int, list[bool]]:
     segments = row["path"].split("/")
     are_parameters = [part.startswith("{") for part in segments]
     takes_the_rest = row["path"] == "/models/{model}"
-    return row["answered"] != "local", takes_the_rest, -len(segments), are_parameters
+    is_rare = row["path"] not in ASKED_MOST
+    return is_rare, row["answered"] != "local", takes_the_rest, -len(segments), are_parameters
 
 
 def _routed(operation: Mapping[str, Json]) -> dict[str, Json]:
