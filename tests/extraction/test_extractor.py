@@ -14,6 +14,7 @@ from llm_backend.extraction import (
     UnreadableFile,
     UnsupportedFile,
 )
+from llm_backend.extraction.reader import cleaned
 from tests.extraction.documents import archive, docx, pdf
 
 
@@ -50,6 +51,10 @@ async def test_pages_of_a_pdf_follow_each_other() -> None:
     found = await extracted(pdf("The first page.", "The second page."), "report.bin")
 
     assert found == Extracted(text="The first page.\n\nThe second page.\n\n", format=Format.TEXT)
+
+
+def test_words_that_a_page_breaks_are_whole_again() -> None:
+    assert cleaned("self-ref\ufffeerential\r\n\0") == "self-referential\n"
 
 
 async def test_a_document_keeps_its_headings() -> None:
