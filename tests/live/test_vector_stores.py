@@ -422,7 +422,7 @@ def test_ingestion_is_taken_up_after_a_kill(tmp_path, minilm_file):
                 "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 10},
             },
         )
-        time.sleep(0.2)
+        time.sleep(0.1)
         assert client.vector_stores.retrieve(store.id).status == "in_progress"
         served.process.kill()
         served.process.wait()
