@@ -3,6 +3,7 @@ checks, limits and answers, read as a stream.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from starlette.types import ASGIApp, Message
 from llm_backend.errors import Internal, error_body
 from llm_backend.sse import Decoder
 
-__all__ = ["Answer", "asked"]
+__all__ = ["Answer", "Headers", "asked"]
+
+log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -60,8 +63,9 @@ async def asked(app: ASGIApp, path: str, headers: Headers, body: bytes) -> Async
         yield Answer(status=start["status"], pieces=exchange.pieces())
     finally:
         asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
+        (failure,) = await asyncio.gather(asking, return_exceptions=True)
+        if isinstance(failure, Exception):  # which the application renders, or it is a bug
+            log.error("request_failed", exc_info=failure)
 
 
 async def _ask(app: ASGIApp, scope: Message, exchange: "_Exchange") -> None:

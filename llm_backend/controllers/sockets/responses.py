@@ -118,7 +118,7 @@ class _Conversation:
             await self._tell(_ws_error(event.get("error") or event, event), stream_id)
             return
         lane = "" if stream_id is None else f',"stream_id":"{stream_id}"'
-        await self._send(f"{data[:-1]}{lane}}}")
+        await self._send(f"{data.rstrip()[:-1]}{lane}}}")
 
     async def _tell(self, event: Json, stream_id: str | None) -> None:
         lane = {} if stream_id is None else {"stream_id": stream_id}
