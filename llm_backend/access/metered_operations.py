@@ -48,6 +48,7 @@ class Metered:
 
 METERED: Mapping[str, Metered] = {
     "createChatCompletion": Metered(kind="completions"),
+    "askChat": Metered(kind="completions"),
     "createCompletion": Metered(kind="completions"),
     "createResponse": Metered(kind="completions"),
     "Compactconversation": Metered(kind="completions"),
@@ -67,7 +68,7 @@ METERED: Mapping[str, Metered] = {
 
 
 def model_of(request: Request) -> str:
-    """The model that a JSON body names; empty where it names none, or is a form."""
+    """The model that a JSON body or the query names; empty where none is named, or by a form."""
     body = request.body
-    model = body.get("model") if isinstance(body, dict) else None
+    model = body.get("model") if isinstance(body, dict) else request.query.get("model")
     return model[:MODEL_CHARACTERS] if isinstance(model, str) else ""

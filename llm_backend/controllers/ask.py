@@ -18,11 +18,15 @@ async def ask_chat(services: Services, request: Request) -> Response:
     _refuse_other_sites(request)
     query = request.query
     model = _model(services, query.get("model"))
+    name, project = query.get("model", model.card.id), request.caller.project
+    services.access.gate.check(request.caller, name)  # the first model, which nobody named, too
     body = {
-        "model": query.get("model", model.card.id),
+        "model": name,
         "messages": [{"role": "user", "content": query["question"]}],
         "stream": bool(query.get("stream")),
     }
+    if project is not None and project.keeps_nothing:
+        body["store"] = False
     asked = replace(request, body=body)
     if body["stream"]:
         return await create_chat_completion(services, asked)

@@ -17,7 +17,7 @@ from llm_backend.controllers.relayed_form import FormHead, read_form_head, with_
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Overloaded, RateLimited, UpstreamError
 
-__all__ = ["There", "operation_of", "relay_operation", "routed"]
+__all__ = ["Here", "There", "operation_of", "relay_operation", "routed"]
 
 log = logging.getLogger(__name__)
 

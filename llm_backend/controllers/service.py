@@ -64,7 +64,11 @@ async def get_info(services: Services, request: Request) -> Response:
             "object": "info",
             "name": "llm-backend",
             "version": __version__,
-            "models": [_model_info(model) for model in services.registry.local],
+            "models": [
+                _model_info(model)
+                for model in services.registry.local
+                if services.access.gate.may_use(request.caller, model.card.id)
+            ],
             "has_upstream": services.upstream is not None,
             "stores_chats": services.settings.store_chats,
         }

@@ -46,12 +46,17 @@ class StatusBoard:
         self._seen: Json = {}
         self._seen_at = -LOOKED_EVERY_S
 
-    async def watch(self) -> AsyncGenerator[Json | bytes, None]:
-        """The status, then every other one; a comment where nothing has changed for long."""
+    async def watch(
+        self, may_see: Callable[[str], bool] = lambda _model: True
+    ) -> AsyncGenerator[Json | bytes, None]:
+        """The status, then every other one; a comment where nothing has changed for long. Models
+        that the watcher may not see are left out."""
         told: Json = {}
         told_at = 0.0
         while not self._stopping.is_set():
             status = await self.look()
+            seen = [model for model in status["models"] if may_see(model["id"])]
+            status = {**status, "models": seen}
             if status != told:
                 told, told_at = status, time.monotonic()
                 yield status
@@ -86,7 +91,9 @@ class StatusBoard:
 
 async def get_status(services: Services, request: Request) -> Response:
     """`GET /status`: an event stream without an end."""
-    return await event_stream(services.status.watch(), ending=b"")
+    gate, caller = services.access.gate, request.caller
+    watching = services.status.watch(lambda model: gate.may_use(caller, model))
+    return await event_stream(watching, ending=b"")
 
 
 async def engine_states(models: Sequence[LocalModel]) -> dict[str, dict[str, float]]:

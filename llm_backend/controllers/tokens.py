@@ -9,10 +9,11 @@ from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import chat_from, refuse_others, tokens_from
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.routing import routed
+from llm_backend.controllers.routing import Here, routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import unless_gone
 from llm_backend.controllers.structured import structure_from
+from llm_backend.errors import ModelNotFound
 
 __all__ = ["detokenize", "render_chat_prompt", "tokenize"]
 
@@ -21,7 +22,15 @@ Body = Mapping[str, Any]
 
 async def tokenize(services: Services, request: Request) -> Response:
     """`POST /tokenize`"""
-    return await routed(services, request, here=_tokenized)
+    return await _asked(services, request, here=_tokenized)
+
+
+async def _asked(services: Services, request: Request, *, here: Here) -> Response:
+    """The answer of the model that the body names, if the caller's project may use it."""
+    name = request.body["model"]
+    if not services.access.gate.may_use(request.caller, name):
+        raise ModelNotFound(name)
+    return await routed(services, request, here=here)
 
 
 async def _tokenized(services: Services, request: Request, model: LocalModel) -> Response:
@@ -41,7 +50,7 @@ async def _tokenized(services: Services, request: Request, model: LocalModel) ->
 
 async def detokenize(services: Services, request: Request) -> Response:
     """`POST /detokenize`"""
-    return await routed(services, request, here=_detokenized)
+    return await _asked(services, request, here=_detokenized)
 
 
 async def _detokenized(services: Services, request: Request, model: LocalModel) -> Response:
@@ -54,7 +63,7 @@ async def _detokenized(services: Services, request: Request, model: LocalModel) 
 
 async def render_chat_prompt(services: Services, request: Request) -> Response:
     """`POST /chat/prompt`: what `POST /chat/completions` with the same body would have read."""
-    return await routed(services, request, here=_rendered)
+    return await _asked(services, request, here=_rendered)
 
 
 async def _rendered(services: Services, request: Request, model: LocalModel) -> Response:

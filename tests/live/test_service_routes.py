@@ -151,3 +151,25 @@ def test_a_chat_is_shown_as_the_model_reads_it(server, client):
 
 def test_a_model_of_nobody_has_no_tokens(server):
     assert post(server, "/tokenize", model="nobody", text="x").status_code == 404
+
+
+def test_a_model_that_a_project_may_not_use_is_neither_shown_nor_asked(tmp_path):
+    with (
+        serve(tmp_path, environment={"LLM_BACKEND_API_KEYS": "sk-root"}) as served,
+        openai.OpenAI(
+            base_url=served.base_url, api_key="sk-root", admin_api_key="sk-root"
+        ) as client,
+        httpx.Client(headers={"authorization": "Bearer sk-root"}) as asking,
+    ):
+        before = asking.get(f"{served.address}/chat/ask", params={"question": "Hello!"})
+        client.admin.organization.projects.model_permissions.update(
+            "proj_default", mode="deny_list", model_ids=["builtin"]
+        )
+        asked = asking.get(f"{served.address}/chat/ask", params={"question": "Hello!"})
+        tokens = asking.post(f"{served.base_url}/tokenize", json={"model": "builtin", "text": "x"})
+        info = asking.get(f"{served.base_url}/info")
+        with asking.stream("GET", f"{served.address}/status") as stream:
+            status = json.loads(next(stream.iter_lines())[6:])
+
+    assert (before.status_code, asked.status_code, tokens.status_code) == (200, 403, 404)
+    assert (info.json()["models"], status["models"]) == ([], [])
