@@ -18,6 +18,8 @@ from llm_backend.store import (
     UnknownCursor,
     VectorStores,
 )
+from llm_backend.store.administration import StoredUsage
+from llm_backend.store.ownership import Owner, in_the_name_of
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, Chunking
 
 NOW = 1_700_000_000
@@ -183,3 +185,14 @@ async def test_pages_go_both_ways(stores: VectorStores) -> None:
         await listed(after="file-x", before=None, limit=2)
     with pytest.raises(Missing):
         await stores.files("vs_2", order="asc", status=None, after=None, before=None, limit=2)
+
+
+async def test_what_projects_hold_is_told_of_all_whoever_asks(
+    database: Database, stores: VectorStores, jobs: Jobs
+) -> None:
+    with in_the_name_of(Owner(id="proj_1")):
+        await add(stores, "a")
+    await ingested(stores, jobs, ["text"])
+
+    with in_the_name_of(Owner(id=None)):
+        assert await StoredUsage(database).vector_store_bytes() == {"proj_1": 7}

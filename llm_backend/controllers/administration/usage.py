@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from llm_backend.access import DEFAULT_PROJECT
 from llm_backend.access.prices import Cost, costs_of
 from llm_backend.access.spending import PRICED
 from llm_backend.contract.request import Request
@@ -102,8 +103,25 @@ async def usage_web_search_calls(services: Services, request: Request) -> Respon
 
 
 async def usage_vector_stores(services: Services, request: Request) -> Response:
-    """`GET /organization/usage/vector_stores`: bytes over time, of which none are counted here."""
-    return await _usage(services, request, "vector_stores", _units("usage_bytes"), ())
+    """`GET /organization/usage/vector_stores`: what they hold now, in the bucket that runs; what
+    they held before is not kept."""
+    now = _now()
+    buckets = buckets_of(request.query, now)
+    with reading("usage"):
+        held = await services.access.usage.vector_store_bytes()
+    by_project = {owner or DEFAULT_PROJECT: size for owner, size in held.items()}
+    wanted = request.query.get("project_ids") or by_project
+    parts = {project: size for project, size in by_project.items() if project in wanted}
+    results: list[Json] = [
+        {"object": "organization.usage.vector_stores.result", "usage_bytes": sum(parts.values())}
+    ]
+    if "project_id" in (request.query.get("group_by") or ()):
+        results = [
+            {**results[0], "usage_bytes": size, "project_id": project}
+            for project, size in parts.items()
+        ]
+    runs = [start for start in buckets.starts() if start <= now - 1 < start + buckets.width_s]
+    return _answer(buckets, {start: results for start in runs if parts})
 
 
 async def usage_costs(services: Services, request: Request) -> Response:

@@ -6,6 +6,7 @@ from functools import partial
 from llm_backend.store.administration import usage_rows
 from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
 from llm_backend.store.database import Database
+from llm_backend.store.ownership import in_the_name_of
 
 __all__ = ["StoredUsage"]
 
@@ -27,3 +28,8 @@ class StoredUsage:
         return await self._database.read(
             partial(usage_rows.sums, wanted=wanted, width_s=width_s, group_by=group_by)
         )
+
+    async def vector_store_bytes(self) -> Mapping[str | None, int]:
+        """What the vector stores of all projects hold now; None is the default project."""
+        with in_the_name_of(None):
+            return await self._database.read(usage_rows.vector_store_bytes)

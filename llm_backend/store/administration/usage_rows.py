@@ -7,9 +7,18 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select
 
 from llm_backend.store.administration.tables import usage
+from llm_backend.store.tables import vector_store_files, vector_stores
 from llm_backend.store.upsert import add_up
 
-__all__ = ["AMOUNTS", "UsageFilter", "UsageKey", "UsageSum", "add", "sums"]
+__all__ = [
+    "AMOUNTS",
+    "UsageFilter",
+    "UsageKey",
+    "UsageSum",
+    "add",
+    "sums",
+    "vector_store_bytes",
+]
 
 AMOUNTS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "units")
 
@@ -61,6 +70,17 @@ def add(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> No
         for key, added in sorted(amounts.items())
     ]
     add_up(connection, usage, rows)
+
+
+def vector_store_bytes(connection: Connection) -> Mapping[str | None, int]:
+    """What the vector stores hold now, by owner."""
+    files = vector_store_files.c
+    held = (
+        select(vector_stores.c.owner, func.sum(files.usage_bytes))
+        .join(vector_store_files, files.store_seq == vector_stores.c.seq)
+        .group_by(vector_stores.c.owner)
+    )
+    return {owner: int(held_bytes) for owner, held_bytes in connection.execute(held)}
 
 
 def sums(
