@@ -262,7 +262,13 @@ async def _answering(
         files, uploads = _files(settings, database)
         stack.push_async_callback(files.blobs.settle)
         library = _library(settings, database, jobs, registry, stack)
-        expiries = (files.expire, uploads.expire, batches.expire, library.stores.expire)
+        expiries = (
+            access.expire,
+            files.expire,
+            uploads.expire,
+            batches.expire,
+            library.stores.expire,
+        )
         _sweep(stack, *expiries, _retention(settings, database).sweep, files.blobs.sweep)
         responses = ResponseMemory(Responses(database), Conversations(database))
         stack.push_async_callback(responses.settle)

@@ -161,6 +161,9 @@ class Settings(BaseSettings):
         description="Seconds that a request to a model runs at most, without its waiting; no limit "
         "where unset.",
     )
+    usage_days: int = Field(
+        400, ge=32, description="Days that usage is kept; a month at least, for spend limits."
+    )
     prices: dict[str, Price] = Field(
         {},
         description="What models cost, by name, in US dollars for a million tokens: "

@@ -1,6 +1,7 @@
 """All that decides who may use the server, opened together."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from llm_backend.store.administration import Administration, Grants, StoredUsage
 __all__ = ["Access", "opened_access"]
 
 
+DAY_S = 24 * 60 * 60
+
+
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """Keys, usage and limits of one server, and what is administered of them."""
@@ -32,6 +36,11 @@ class Access:
     spending: Spending
     plans: Plans
     gate: Gate
+    usage_days: int
+
+    async def expire(self) -> None:
+        """Forgets usage that is older than it is to be kept."""
+        await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
 
     async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
         """Who asks for this operation. Raises `Unauthorized`, `Forbidden` or `Overloaded`."""
@@ -67,6 +76,7 @@ async def opened_access(
             ledger=ledger,
             spending=spending,
             plans=plans,
+            usage_days=settings.usage_days,
             gate=Gate(
                 ledger=ledger,
                 spending=spending,

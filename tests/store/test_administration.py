@@ -124,6 +124,19 @@ async def test_usage_is_summed_up_by_bucket_and_group(database):
     assert (total.requests, total.cached_tokens, total.output_tokens) == (12, 48, 24)
 
 
+async def test_usage_is_forgotten_by_the_day_and_what_is_newer_stays(database):
+    usage = StoredUsage(database)
+    days = [0, 1, 2, 3]
+    for day in days:
+        key = UsageKey(day * 86_400, "completions", "p", "k", "", "m", "default", False, "")
+        await usage.add({key: (1, 0, 0, 0, 0)})
+    await usage.forget(2 * 86_400)
+
+    wanted = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], among={})
+    left = await usage.sums(wanted, width_s=86_400)
+    assert [one.bucket_at for one in left] == [2 * 86_400, 3 * 86_400]
+
+
 async def test_no_more_is_granted_than_there_is_however_many_ask(database):
     grants = Grants(database)
     given = await asyncio.gather(

@@ -29,6 +29,11 @@ class StoredUsage:
             partial(usage_rows.sums, wanted=wanted, width_s=width_s, group_by=group_by)
         )
 
+    async def forget(self, before: int) -> None:
+        """Forgets what was used before, in unix seconds."""
+        while await self._database.write(partial(usage_rows.forget, before=before)):
+            pass
+
     async def vector_store_bytes(self) -> Mapping[str | None, int]:
         """What the vector stores of all projects hold now; None is the default project."""
         with in_the_name_of(None):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from llm_backend.store.administration.tables import usage
 from llm_backend.store.tables import vector_store_files, vector_stores
@@ -16,11 +16,15 @@ __all__ = [
     "UsageKey",
     "UsageSum",
     "add",
+    "forget",
     "sums",
     "vector_store_bytes",
 ]
 
 AMOUNTS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "units")
+
+
+_FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # of usage, whose rows go in one transaction
 
 
 class UsageKey(NamedTuple):
@@ -70,6 +74,16 @@ def add(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> No
         for key, added in sorted(amounts.items())
     ]
     add_up(connection, usage, rows)
+
+
+def forget(connection: Connection, before: int) -> bool:
+    """Delete what is older, a day of it at most; whether there was any."""
+    oldest: int | None = connection.scalar(select(func.min(usage.c.minute_at)))
+    if oldest is None or oldest >= before:
+        return False
+    until = min(before, oldest + _FORGOTTEN_AT_ONCE_S)
+    connection.execute(delete(usage).where(usage.c.minute_at < until))
+    return True
 
 
 def vector_store_bytes(connection: Connection) -> Mapping[str | None, int]:
