@@ -1,19 +1,27 @@
 """What goes through the relay comes out as it went in: random exchanges, compared byte for byte."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.upstream import Connection, FakeUpstream, Message, Pairs, relayed_to
+from tests.gateway import backend, gateway
+from tests.upstream import Connection, FakeUpstream, Message, Pairs, Relay, post, relayed_to
 
 TOKEN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!#$%&'*+^`|~"
 TARGET = [*"abcXYZ019-_.~!$&'()*+,;=:@", "%2F", "%41", "%e2%82%ac", "%7e"]
+ADDED_BY_US = {b"date", b"x-llm-backend-unknown-fields"}
 ADDED_BY_FRAMING = {b"host", b"content-length", b"transfer-encoding", b"connection"}
 
-names = st.text(TOKEN, min_size=1, max_size=20).map(lambda name: b"x-" + name.encode())
+PASSED = ["x-request-id-2", "openai-processing-ms", "openai-version", "x-ratelimit-limit-tokens",
+          "x-ratelimit-remaining-requests", "retry-after", "etag", "content-language"]  # fmt: skip
+
+names = st.sampled_from(PASSED).map(str.encode) | st.text(TOKEN, min_size=1, max_size=20).map(
+    lambda name: b"x-" + name.encode()
+)
 values = st.one_of(
     st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=60),
     st.text(st.characters(min_codepoint=0xA1, max_codepoint=0x24F), max_size=10),
@@ -23,6 +31,20 @@ header_lists = st.lists(st.tuples(names, values), max_size=8).flatmap(
 )
 bodies = st.one_of(
     st.binary(max_size=2000),
+    st.lists(
+        st.sampled_from(
+            [
+                b"data: {}\n\n",
+                b"data: [DONE]\r\n\r\n",
+                b": ping\n\n",
+                b"event: error\n",
+                b'data: {"error": {"message": "no"}}\n\n',
+                b"data: \xff",
+                b"\r",
+                b"\n",
+            ]
+        )
+    ).map(b"".join),  # an event stream, or what is none
     st.just(b'{"model":"x", "unknown_field" : [1,2.50,null, "\xc3\xa9"],\n "a":1, "a":2}'),
     st.integers(70_000, 1_500_000).map(lambda size: bytes(range(256)) * (size // 256)),
 )
@@ -41,17 +63,18 @@ class Exchange:
     target: str
     sent_headers: Pairs
     sent_body: bytes
-    is_json: bool
+    kind: bytes
     is_chunked: bool
     status: int
     answer_headers: Pairs
     answer_body: bytes
     answer_framing: str
+    is_stream: bool
 
 
 exchanges = st.builds(
     Exchange,
-    method=st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]),
+    method=st.sampled_from(["POST", "POST", "GET", "PUT", "PATCH", "DELETE"]),
     target=st.builds(
         lambda path, query: "/" + "/".join(path) + ("" if query is None else "?" + query),
         paths,
@@ -59,21 +82,29 @@ exchanges = st.builds(
     ),
     sent_headers=header_lists,
     sent_body=bodies,
-    is_json=st.booleans(),
+    kind=st.sampled_from(
+        [
+            b"application/json",
+            b"application/x-anything",
+            b"audio/wav",
+            b"multipart/form-data; boundary=b",
+            b"image/png",
+        ]
+    ),
     is_chunked=st.booleans(),
     status=st.integers(200, 599).filter(lambda status: status not in (204, 304)),
     answer_headers=header_lists,
     answer_body=bodies,
     answer_framing=st.sampled_from(["length", "chunked", "close"]),
+    is_stream=st.booleans(),
 )
 
 
 def request_of(exchange: Exchange) -> bytes:
-    kind = b"application/json" if exchange.is_json else b"application/x-anything"
     head = [
         f"{exchange.method} /v1{exchange.target} HTTP/1.1".encode(),
         b"Host: relay",
-        b"Content-Type: " + kind,
+        b"Content-Type: " + exchange.kind,
         b"Authorization: Bearer client-key",
         b"Cookie: session=1",
         b"OpenAI-Organization: org-1",
@@ -92,6 +123,7 @@ def answer_of(exchange: Exchange) -> bytes:
         b"Set-Cookie: a=1",
         b"Set-Cookie: b=2",
         b"Keep-Alive: timeout=5",
+        b"Content-Type: " + (b"text/event-stream" if exchange.is_stream else b"x/y"),
         *(name + b": " + value for name, value in exchange.answer_headers),
     ]
     start = b"\r\n".join(head) + b"\r\n"
@@ -112,6 +144,17 @@ def framed(body: bytes, *, is_chunked: bool) -> bytes:
 def meant(pairs: Pairs) -> Pairs:
     lowered = [(name.lower(), value) for name, value in pairs]
     return [pair for pair in lowered if pair[0] not in ADDED_BY_FRAMING]
+
+
+def meant_answer(exchange: Exchange) -> Pairs:
+    """The answer's headers as its reader gets them."""
+    return [
+        (b"x-request-id", b"req_upstream"),
+        (b"set-cookie", b"a=1"),
+        (b"set-cookie", b"b=2"),
+        (b"content-type", b"text/event-stream" if exchange.is_stream else b"x/y"),
+        *meant(exchange.answer_headers),
+    ]
 
 
 def test_random_exchanges_pass_unchanged():
@@ -136,25 +179,84 @@ def test_random_exchanges_pass_unchanged():
             sent = fake.requests[0]
             assert sent.first_line == f"{exchange.method} /v1{exchange.target} HTTP/1.1".encode()
             assert sent.body == exchange.sent_body
-            kind = b"application/json" if exchange.is_json else b"application/x-anything"
             assert meant(sent.headers) == [
-                (b"content-type", kind),
+                (b"content-type", exchange.kind),
                 (b"openai-organization", b"org-1"),
                 *meant(exchange.sent_headers),
                 (b"authorization", b"Bearer server-key"),
             ]
             assert got.status == exchange.status
             assert (got.body, got.is_whole) == (exchange.answer_body, True)
-            assert meant(got.headers) == [
-                (b"x-request-id", b"req_upstream"),
-                (b"set-cookie", b"a=1"),
-                (b"set-cookie", b"b=2"),
-                *meant(exchange.answer_headers),
-            ]
+            assert meant(got.headers) == meant_answer(exchange)
             if exchange.answer_framing == "length":
                 assert got.values(b"content-length") == [b"%d" % len(exchange.answer_body)]
 
         relay = runner.run(stack.enter_async_context(relayed_to(fake)))
+        try:
+            passes()
+        finally:
+            runner.run(stack.aclose())
+
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+strings = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=10)
+numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | numbers | strings,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abc ü", max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+chats = st.builds(
+    lambda more, indent, ascii_only, stream: json.dumps(
+        {**{"x_" + name: value for name, value in more.items()}, **CHAT, "stream": stream},
+        indent=indent, ensure_ascii=ascii_only,
+    ).encode(),
+    st.dictionaries(st.text("abcdef", max_size=5), json_values, max_size=4),
+    st.none() | st.integers(0, 3), st.booleans(), st.booleans(),
+)  # fmt: skip
+
+
+def test_chats_pass_the_whole_server_unchanged_although_they_are_read_and_stored(tmp_path):
+    with asyncio.Runner() as runner:
+        stack, fake = AsyncExitStack(), FakeUpstream()
+
+        @settings(
+            max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        )
+        @given(chats, exchanges)
+        def passes(chat: bytes, exchange: Exchange) -> None:
+            runner.run(one(chat, exchange))
+
+        async def one(chat: bytes, exchange: Exchange) -> None:
+            async def answer(_: Message, connection: Connection) -> None:
+                await connection.send(answer_of(exchange))
+
+            fake.answer = answer
+            fake.requests.clear()
+            got = await relay.ask(post(chat))
+            renamed = await relay.ask(post(chat.replace(b'"m"', b'"other"')))
+
+            bodies = [request.body for request in fake.requests]
+            assert bodies == [chat, chat]
+            for one_got in (got, renamed):
+                assert one_got.status == exchange.status
+                assert (one_got.body, one_got.is_whole) == (exchange.answer_body, True)
+                told = [pair for pair in meant(one_got.headers) if pair[0] not in ADDED_BY_US]
+                assert told == meant_answer(exchange)
+
+        async def opened() -> Relay:
+            await stack.enter_async_context(fake)
+            return await stack.enter_async_context(
+                gateway(
+                    tmp_path, backends=[backend(fake, "a")], routes={"other": "m"},
+                    store_chats="always", log_level="error",
+                )
+            )  # fmt: skip
+
+        relay = runner.run(opened())
         try:
             passes()
         finally:
