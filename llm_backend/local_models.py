@@ -1,6 +1,7 @@
 """The local models as they are served now, and how they become those that the settings ask for."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from llm_backend.backends.engine_room import Berth, EngineRoom, Patience
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine, EngineConfig
+from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_files import HeaderError, ModelShape, footprint, read_header
+from llm_backend.model_files import HeaderError, ModelShape, footprint, generates, read_header
 from llm_backend.served_models import ServedModel
 
 __all__ = ["LocalModels", "needed_bytes"]
@@ -110,6 +112,7 @@ class LocalModels:
             personality=model.personality,
             defaults=model.defaults,
             vector_stores=model.vector_stores,
+            generates=functools.partial(_generates, model),
             batch_tokens=model.engine.batch_tokens,
         )
 
@@ -121,6 +124,16 @@ def _same_engine(one: ServedModel, other: ServedModel) -> bool:
         other.idle_unload_s,
         other.memory_bytes,
     )
+
+
+def _generates(model: ServedModel) -> bool:
+    """What the settings or the file's header say that a model is for."""
+    if model.engine.kind is not None:
+        return model.engine.kind is ModelKind.CHAT
+    try:
+        return generates(read_header(model.engine.model_path))
+    except HeaderError:  # it cannot be loaded to embed, either
+        return True
 
 
 def needed_bytes(model: ServedModel) -> int:

@@ -12,10 +12,12 @@ from llm_backend.backends.base import ModelCard
 from llm_backend.backends.engine_room import EngineRoom, ModelState, Patience
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import EngineConfig
+from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest, ModelNotFound
 from llm_backend.local_models import LocalModels, needed_bytes
 from llm_backend.served_models import ServedModel
 from tests.backends.test_engine_room import FakeEngine
+from tests.engine.gguf_models import write_bert, write_llama
 
 
 def wanted(name: str, *, memory: int | None = 3, **engine: object) -> ServedModel:
@@ -96,3 +98,19 @@ async def test_one_that_never_fits_is_told_of_and_keeps_no_other_from_being_load
 def test_a_file_that_has_gone_needs_nothing_until_the_engine_says_so(caplog):
     assert needed_bytes(wanted("a", memory=None)) == 0
     assert "model_size_unknown" in caplog.text
+
+
+async def test_what_a_model_is_for_is_found_out_without_loading_it(house, tmp_path):
+    bert, llama = write_bert(tmp_path / "bert.gguf"), write_llama(tmp_path / "llama.gguf")
+    files = {"bert": bert, "llama": llama, "none": tmp_path / "none.gguf"}
+    models = [
+        replace(wanted(name), engine=EngineConfig(model_path=path), loads_at_start=False)
+        for name, path in files.items()
+    ]
+    told = replace(models[1], card=replace(models[1].card, id="told"), aliases=())
+    told = replace(told, engine=EngineConfig(model_path=llama, kind=ModelKind.EMBEDDING))
+    await house.models.serve([*models, told])
+
+    may_embed = {model.card.id: await model.may_embed() for model in house.registry.local}
+    assert may_embed == {"bert": True, "llama": False, "none": False, "told": True}
+    assert house.made == []

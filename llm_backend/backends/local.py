@@ -68,8 +68,8 @@ class LocalModel:
 
     `chat_format` stands for the model's own template. `personalities` are system prompts, and
     `personality` names the one that a chat without a system message gets. `defaults` are fields of
-    requests, `vector_stores` the ids of those that its chats search. A text to
-    embed has up to `batch_tokens`.
+    requests, `vector_stores` the ids of those that its chats search. `generates` tells from the
+    file whether it goes on with texts. A text to embed has up to `batch_tokens`.
     """
 
     def __init__(
@@ -84,10 +84,12 @@ class LocalModel:
         personality: str | None = None,
         defaults: Mapping[str, Any] | None = None,
         vector_stores: Sequence[str] = (),
+        generates: Callable[[], bool] = lambda: False,
         batch_tokens: int = 512,
     ) -> None:
         self.card = card
         self.vector_stores = vector_stores
+        self._generates = generates
         self.batch_tokens = batch_tokens
         self.berth = berth
         self.personalities = dict(personalities or {})
@@ -113,6 +115,13 @@ class LocalModel:
         """Where its engine is in its life; `unloaded` where there is none."""
         engine = self.berth.engine
         return str(ModelState.UNLOADED if engine is None else engine.state)
+
+    async def may_embed(self) -> bool:
+        """Whether it may be a model for embeddings, found out without loading it."""
+        info = self.engine.info if self.engine else None
+        if info is not None:
+            return info.kind is ModelKind.EMBEDDING
+        return not await asyncio.to_thread(self._generates)
 
     def check_personality(self, name: str) -> None:
         """Raises `ApiError` for a personality that cannot be chosen for all requests."""
@@ -340,7 +349,8 @@ class LocalModel:
         return dialect.prompt(self._with_personality(request))
 
     def _with_personality(self, request: Chat) -> Chat:
-        if self._personality is None or any(one["role"] == "system" for one in request.messages):
+        is_told = any(one["role"] == "system" for one in request.messages)
+        if self._personality is None or is_told or not request.has_personality:
             return request
         system = {"role": "system", "content": self.personalities[self._personality]}
         return replace(request, messages=[system, *request.messages])

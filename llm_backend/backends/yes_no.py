@@ -53,6 +53,7 @@ async def probability_of_yes(model: LocalModel, question: Question, priority: Pr
     """
     chat = Chat(
         messages=[{"role": "user", "content": question.text}],
+        has_personality=False,
         grammar=Grammar(text=question.words.grammar, field="model"),
         reasoning_effort="none",
         template_switches=question.switches,

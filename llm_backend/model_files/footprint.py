@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llm_backend.model_files.header import GgufHeader
 
-__all__ = ["Footprint", "ModelShape", "footprint", "machine_memory_bytes"]
+__all__ = ["Footprint", "ModelShape", "footprint", "generates", "machine_memory_bytes"]
 
 _CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _PROCESS_BYTES = 60_000_000  # a worker without its model
@@ -52,14 +52,14 @@ def footprint(header: GgufHeader, shape: ModelShape) -> Footprint:
     """What the model of this header takes when it is set up so."""
     trained = _whole(header.of_architecture("context_length")) or _DEFAULT_CONTEXT
     context = shape.context_tokens or min(trained, _DEFAULT_CONTEXT)
-    generates = _generates(header)
-    tokens = shape.slots * context if generates else 0
-    batch = shape.batch_tokens if generates else max(shape.batch_tokens, min(context, trained))
-    outputs = shape.slots + shape.output_rows if generates else 0
+    is_generating = generates(header)
+    tokens = shape.slots * context if is_generating else 0
+    batch = shape.batch_tokens if is_generating else max(shape.batch_tokens, min(context, trained))
+    outputs = shape.slots + shape.output_rows if is_generating else 0
     return Footprint(
         weights=header.weights_bytes,
         cells=int(_numbers_of_a_cell(header) * _CELL_BYTES[shape.cache_type] * tokens)
-        + _state_bytes(header) * (shape.slots if generates else 0),
+        + _state_bytes(header) * (shape.slots if is_generating else 0),
         compute=4 * (batch * _numbers_of_a_token(header) + 2 * outputs * _vocabulary(header)),
     )
 
@@ -77,7 +77,8 @@ def machine_memory_bytes() -> int:
     return physical
 
 
-def _generates(header: GgufHeader) -> bool:
+def generates(header: GgufHeader) -> bool:
+    """Whether a model goes on with texts, and so has cells; others read them as a whole."""
     pools = header.of_architecture("pooling_type") not in (None, 0)
     return not pools and header.of_architecture("attention.causal") is not False
 

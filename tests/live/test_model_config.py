@@ -7,6 +7,11 @@ import openai
 import pytest
 import yaml
 
+from llm_backend.backends.base import Chat, ModelCard
+from llm_backend.backends.engine_room import Berth, EngineRoom
+from llm_backend.backends.local import LocalModel
+from llm_backend.builtin import BUILTIN_PATH
+from llm_backend.engine import Engine, EngineConfig
 from tests.engine.gguf_models import write_adapter, write_llama
 from tests.serving import Served, serve
 
@@ -142,3 +147,22 @@ def test_answers_follow_the_models_grammar_unless_the_request_says_what_they_are
     assert answer(extra_body={"grammar": 'start: "Maybe."'}) == "Maybe."
     assert answer(response_format={"type": "json_object"}).startswith("{")
     assert ask.responses.create(model="framed", input="Is it so?").output_text in ("Yes.", "No.")
+
+
+async def test_a_question_of_the_servers_own_has_no_personality():
+    room = EngineRoom()
+    card = ModelCard(id="m", created_at=1, owned_by="test")
+    config = EngineConfig(model_path=BUILTIN_PATH, slots=1, context_tokens=128, threads=1)
+
+    async def needs() -> int:
+        return 0
+
+    berth = Berth(room, "m", lambda: Engine(config), needs)
+    room.add(berth)
+    model = LocalModel(card, berth, personalities={"p": "Speak like a poet."}, personality="p")
+    hi = [{"role": "user", "content": "Hi"}]
+    async with room:
+        told = await model.prompt_tokens(Chat(messages=hi))
+        own = await model.prompt_tokens(Chat(messages=hi, has_personality=False))
+
+    assert own < told

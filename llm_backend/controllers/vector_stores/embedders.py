@@ -71,7 +71,7 @@ class Embedders:
         failure: EngineUnavailable | None = None
         for model in self._registry.local:
             try:
-                embedder = await self._embedder(model)
+                embedder = await self._embedder(model) if await model.may_embed() else None
             except EngineUnavailable as error:  # it may have been the one
                 failure = error
                 continue
