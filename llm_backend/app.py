@@ -44,10 +44,12 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets import Sockets
 from llm_backend.controllers.status import StatusBoard
 from llm_backend.controllers.unfamiliar import Unfamiliar
-from llm_backend.controllers.vector_stores.embedders import Embedders
+from llm_backend.controllers.vector_stores.embedders import Embedder, Embedders
 from llm_backend.controllers.vector_stores.file_search import FileSearchKind
 from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
 from llm_backend.controllers.vector_stores.library import Library
+from llm_backend.controllers.vector_stores.upstream_embedder import OPERATION as EMBEDDING
+from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.errors import InvalidRequest
 from llm_backend.extraction import ExtractionLimits, Extractor
@@ -84,6 +86,7 @@ from llm_backend.telemetry import Metrics, configure_logging
 from llm_backend.web import WebPages
 
 if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
+    from llm_backend.backends.upstreams.pool import Upstreams
     from llm_backend.tracing import Tracing
 
 __all__ = [
@@ -261,7 +264,7 @@ async def _answering(
         batches = Batches(database, jobs)
         files, uploads = _files(settings, database)
         stack.push_async_callback(files.blobs.settle)
-        library = _library(settings, database, jobs, registry, stack)
+        library = _library(settings, database, jobs, registry, upstream, stack)
         expiries = (
             access.expire,
             files.expire,
@@ -331,17 +334,28 @@ def _library(
     database: Database,
     jobs: Jobs,
     registry: Registry,
+    upstream: "Upstreams | None",
     stack: AsyncExitStack,
 ) -> Library:
-    if settings.vector_stores == "upstream" and settings.openai_api_key is None:
+    if settings.vector_stores == "upstream" and not settings.has_upstream:
         raise SettingsError(
             "The setting `vector_stores` is `upstream`, and there is none: set a key for it."
         )
     vectors = _vector_index(settings)
     if vectors is not None:
         stack.push_async_callback(vectors.close)
-    embedders = Embedders(registry, preferred=settings.embedding_model)
+    embedders = Embedders(
+        registry,
+        preferred=settings.embedding_model,
+        elsewhere=lambda name: _upstream_embedder(upstream, name),
+    )
     return Library(stores=VectorStores(database, jobs), vectors=vectors, embedders=embedders)
+
+
+def _upstream_embedder(upstream: "Upstreams | None", model: str) -> Embedder | None:
+    if upstream is None or not upstream.serves(model, EMBEDDING):
+        return None
+    return upstream_embedder(upstream, model)
 
 
 def _vector_index(settings: Settings) -> VectorIndex | None:

@@ -104,7 +104,8 @@ def check_named_models(settings: Settings, served: Sequence[ServedModel]) -> Non
     if name is not None and not any(name in model.names for model in served):
         raise SettingsError(f"The moderation model `{name}` is not served.")
     name = settings.embedding_model
-    if name is not None and name not in [model.card.id for model in served]:
+    is_here = name in [model.card.id for model in served]
+    if name is not None and not is_here and not settings.has_upstream:
         raise SettingsError(f"The embedding model `{name}` is not served under this name.")
 
 

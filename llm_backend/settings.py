@@ -361,8 +361,8 @@ class Settings(BaseSettings):
     )
     embedding_model: str | None = Field(
         None,
-        description="Name of the local model that makes the vectors of new vector stores; the "
-        "first that is for embeddings where unset.",
+        description="Name of the model that makes the vectors of new vector stores, a local one or "
+        "an upstream's; the first local one for embeddings where unset.",
     )
     file_search: Literal["on-call", "always"] = Field(
         "on-call",

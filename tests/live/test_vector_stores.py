@@ -499,3 +499,25 @@ def test_several_processes_without_such_a_server_say_so(tmp_path):
         client.vector_stores.create()
 
     assert refused.value.status_code == 501
+
+
+def test_an_upstreams_model_makes_the_vectors(tmp_path, library_server):
+    environment = {
+        "LLM_BACKEND_MODELS": "",
+        "LLM_BACKEND_EMBEDDING_MODEL": "all-MiniLM-L6-v2",
+        "OPENAI_API_KEY": "none",
+        "OPENAI_BASE_URL": library_server.base_url,
+    }
+    with (
+        serve(tmp_path, environment=environment, ready=False) as served,
+        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+    ):
+        file_id = upload(client, "a.txt", b"The gate opens with 4711.")
+        store = client.vector_stores.create(file_ids=[file_id])
+        assert wait(client, store.id).file_counts.completed == 1
+        page = client.vector_stores.search(
+            store.id, query="How does the door open?", ranking_options={"ranker": "none"}
+        )
+
+    assert names(page.data) == ["a.txt"]
+    assert page.data[0].score > 0.3

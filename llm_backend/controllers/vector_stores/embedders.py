@@ -1,7 +1,8 @@
-"""Who makes vectors of texts: local models for embeddings."""
+"""Who makes vectors of texts: local models for embeddings, or an upstream's that is named."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local import LocalModel
@@ -10,7 +11,7 @@ from llm_backend.engine.messages import ModelInfo, ModelKind
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable, Unsupported
 from llm_backend.extraction import Chunking, Format, chunks_of
 
-__all__ = ["Embedder", "Embedders"]
+__all__ = ["Embedder", "Embedders", "Source"]
 
 Vector = list[float]
 
@@ -18,17 +19,48 @@ SPARE_TOKENS = 8  # for those that every input begins and ends with
 AT_ONCE = 16  # texts in one request, so that others have their turn
 
 
-class Embedder:
-    """A model for embeddings. `room` is how many tokens of a text it reads at once."""
+class Source(Protocol):
+    """A model that makes vectors."""
 
-    def __init__(self, model: LocalModel, room: int) -> None:
+    @property
+    def name(self) -> str: ...
+
+    async def count(self, texts: Sequence[str]) -> Sequence[int]:
+        """How many tokens each text has."""
+
+    async def vectors(self, texts: Sequence[str]) -> list[Vector]:
+        """A vector of length 1 for each text, none of which is too long."""
+
+
+class LocalSource:
+    """A model here."""
+
+    def __init__(self, model: LocalModel) -> None:
         self.name = model.card.id
-        self.room = room
         self._model = model
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
         """How many tokens each text has."""
         return await self._model.count_tokens(texts)
+
+    async def vectors(self, texts: Sequence[str]) -> list[Vector]:
+        """A vector of length 1 for each text."""
+        answer = await self._model.embed(texts)
+        numbers = struct.iter_unpack(f"<{answer.embedding_size}f", answer.vectors)
+        return [list(row) for row in numbers]
+
+
+class Embedder:
+    """A model for embeddings. `room` is how many tokens of a text it reads at once."""
+
+    def __init__(self, source: Source, room: int) -> None:
+        self.name = source.name
+        self.room = room
+        self._source = source
+
+    async def count(self, texts: Sequence[str]) -> Sequence[int]:
+        """How many tokens each text has."""
+        return await self._source.count(texts)
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """A vector of length 1 for each text; for one that is longer than the model can read, the
@@ -50,18 +82,24 @@ class Embedder:
     async def _embed(self, texts: Sequence[str]) -> list[Vector]:
         vectors: list[Vector] = []
         for start in range(0, len(texts), AT_ONCE):
-            answer = await self._model.embed(texts[start : start + AT_ONCE])
-            numbers = struct.iter_unpack(f"<{answer.embedding_size}f", answer.vectors)
-            vectors += [list(row) for row in numbers]
+            vectors += await self._source.vectors(texts[start : start + AT_ONCE])
         return vectors
 
 
 class Embedders:
-    """The models that vector stores can use: `preferred` for new ones, else the first there is."""
+    """The models that vector stores can use: `preferred` for new ones, else the first that is here;
+    `elsewhere` gives an upstream's of a name."""
 
-    def __init__(self, registry: Registry, *, preferred: str | None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        preferred: str | None,
+        elsewhere: Callable[[str], Embedder | None] = lambda name: None,
+    ) -> None:
         self._registry = registry
         self._preferred = preferred
+        self._elsewhere = elsewhere
         self._known: dict[ModelCard, ModelInfo] = {}
 
     async def for_new_stores(self) -> Embedder:
@@ -89,6 +127,8 @@ class Embedders:
                 embedder = await self._embedder(model)
                 if embedder is not None:
                     return embedder
+        if (upstreams := self._elsewhere(name)) is not None:
+            return upstreams
         raise Unsupported(
             f"The embedding model `{name}` is not among this server's models; add it to `models`."
         )
@@ -102,7 +142,7 @@ class Embedders:
         room = min(info.context_tokens, model.batch_tokens) - SPARE_TOKENS
         if room < 1:
             raise ContextLengthExceeded(f"`{model.card.id}` reads too few tokens at once.")
-        return Embedder(model, room)
+        return Embedder(LocalSource(model), room)
 
 
 def _mean(vectors: Sequence[Vector]) -> Vector:

@@ -1,0 +1,77 @@
+"""An upstream's model for embeddings, for vector stores."""
+
+import logging
+from collections.abc import Sequence
+
+import orjson
+
+from llm_backend.backends.upstreams.asked import Asked
+from llm_backend.controllers.relay import Exchanger
+from llm_backend.controllers.vector_stores.embedders import Embedder
+from llm_backend.errors import Overloaded, UpstreamFailed
+
+__all__ = ["OPERATION", "upstream_embedder"]
+
+log = logging.getLogger(__name__)
+
+OPERATION = ("createEmbedding", "Embeddings")
+ROOM_TOKENS = 8000  # of a text: OpenAI's models read 8,191
+BYTES_PER_TOKEN = 3  # rather too few: a text that is said to fit does
+ANSWER_BYTES = 64 * 1024 * 1024
+RETRY_AFTER_S = 10.0
+_HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
+
+
+def upstream_embedder(upstream: Exchanger, model: str) -> Embedder:
+    """The upstream's model of this name."""
+    return Embedder(_UpstreamSource(upstream, model), ROOM_TOKENS)
+
+
+class _UpstreamSource:
+    def __init__(self, upstream: Exchanger, model: str) -> None:
+        self.name = model
+        self._upstream = upstream
+
+    async def count(self, texts: Sequence[str]) -> Sequence[int]:
+        """About how many: its tokenizer is not known here."""
+        return [-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts]
+
+    async def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """Raises `UpstreamFailed`, and what the exchange raises."""
+        body = {"model": self.name, "input": list(texts), "encoding_format": "float"}
+        relayed = await self._upstream.exchange(
+            Asked(
+                method="POST",
+                path="/embeddings",
+                query=b"",
+                headers=_HEADERS,
+                body=orjson.dumps(body),
+                operation=OPERATION,
+                model=self.name,
+            )
+        )
+        held = bytearray()
+        try:
+            async for piece in relayed.body:
+                held += piece
+                if len(held) > ANSWER_BYTES:
+                    raise UpstreamFailed("The upstream's embeddings are too large.")
+        finally:
+            await relayed.aclose()
+        if relayed.status == 429:
+            raise Overloaded("The upstream embeds no more now.", retry_after_s=RETRY_AFTER_S)
+        if relayed.status != 200:
+            log.warning("upstream_refused", extra={"status": relayed.status})
+            raise UpstreamFailed("The upstream did not embed the texts.")
+        return _rows(bytes(held), len(texts))
+
+
+def _rows(answer: bytes, number: int) -> list[list[float]]:
+    try:
+        data = sorted(orjson.loads(answer)["data"], key=lambda one: one["index"])
+        rows = [[float(value) for value in one["embedding"]] for one in data]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UpstreamFailed("The upstream's embeddings cannot be read.") from error
+    if len(rows) != number or not all(rows):
+        raise UpstreamFailed("The upstream's embeddings are not one for each text.")
+    return rows
