@@ -76,7 +76,7 @@ class Gate:
         allowances = () if is_batch else plan.allowances
         tokens = _estimate(request, body) if allowances else 0
         taken = await self._limits.take(allowances, tokens) if allowances else None
-        meter = _meter(self._ledger, request, model, metered, is_batch=is_batch)
+        meter = _meter(self._ledger, request, plan.model, metered, is_batch=is_batch)
         headers = self._limits.headers(allowances) if allowances else {}
         watched = Watched(send, headers)
         try:

@@ -69,6 +69,7 @@ class Limits:
         self._allowances: dict[tuple[str, str, int], Allowance] = {}
         self._asking: dict[Allowance, asyncio.Lock] = {}
         self._is_shared = grants is not None
+        self.generation = 0  # raised when some were forgotten: what holds them asks again
 
     def allowances(self, limits: Sequence[Limit]) -> Sequence[Allowance]:
         """What the limits are counted by; the same for whoever is under the same scope."""
@@ -139,6 +140,7 @@ class Limits:
 
     def _forget_past(self) -> None:
         now = self._clock()
+        self.generation += 1
         self._allowances = {
             key: one for key, one in self._allowances.items() if one.reset_s(now) > 0
         }

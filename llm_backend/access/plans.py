@@ -43,8 +43,9 @@ class Slots:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What one caller's request to one model is held to."""
+    """What one caller's request to one model is held to; `model` is what it is counted as."""
 
+    model: str
     allowances: Sequence[Allowance]
     slots: Sequence[Slots]
     is_allowed: bool
@@ -61,13 +62,18 @@ class Plans:
         self._usual = usual
         self._targets_of = targets_of
         self._policy: Policy | None = None
+        self._generation = limits.generation
         self._plans: dict[tuple[str | None, str], Plan] = {}
         self._slots: dict[str, Slots] = {}
 
     def plan(self, caller: Caller, model: str) -> Plan:
         """The plan for this caller's requests to this model."""
-        if self._policy is not self._keyring.policy or len(self._plans) > PLANS_MOST:
-            self._policy = self._keyring.policy
+        if (
+            self._policy is not self._keyring.policy
+            or self._generation != self._limits.generation
+            or len(self._plans) > PLANS_MOST
+        ):
+            self._policy, self._generation = self._keyring.policy, self._limits.generation
             self._plans.clear()
         key = (caller.key_id, model)
         plan = self._plans.get(key)
@@ -75,11 +81,18 @@ class Plans:
             plan = self._plans[key] = self._made(caller, model)
         return plan
 
+    def counted_as(self, model: str) -> str:
+        """The model that a name is another one of; a route to several is counted as itself."""
+        targets = self._targets_of(model)
+        return targets[0] if len(targets) == 1 else model
+
     def _made(self, caller: Caller, model: str) -> Plan:
         project = caller.project
         assert project is not None, "who calls a model has a project"
-        limits = [*self._key_limits(caller), *self._project_limits(project, model)]
+        counted = self.counted_as(model)
+        limits = [*self._key_limits(caller), *self._project_limits(project, counted)]
         return Plan(
+            model=counted,
             allowances=self._limits.allowances(limits),
             slots=self._slots_of(caller, project),
             is_allowed=project.models is None

@@ -20,6 +20,7 @@ __all__ = ["PRICED", "Spending"]
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0  # between two looks at what all servers have written
+PAUSE = 20  # times as long as a look has taken: a month of many keys is much to add up
 PRICED = (
     "completions",
     "embeddings",
@@ -94,10 +95,13 @@ class Spending:
 
     async def refresh_forever(self, every_s: float = EVERY_S) -> NoReturn:
         """Looks again and again; while it cannot, what was seen last holds."""
+        took_s = 0.0
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(max(every_s, PAUSE * took_s))
+            began_s = time.perf_counter()
             try:
                 await self.refresh()
+                took_s = time.perf_counter() - began_s
             except StoreError as error:
                 log.warning("spending_not_known", extra={"reason": str(error)})
 

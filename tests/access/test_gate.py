@@ -55,7 +55,10 @@ class Gates:
 
     def gate(self, line: Line | None = None, deadline_s: float | None = None, **usual: int) -> Gate:
         limits = Limits()
-        plans = Plans(self.keyring, limits, UsualLimits(**usual), lambda _name: ())
+        targets = {"alias": ["m"], "route": ["m", "n"]}
+        plans = Plans(
+            self.keyring, limits, UsualLimits(**usual), lambda name: targets.get(name, ())
+        )
         return Gate(
             ledger=self.ledger,
             spending=self.spending,
@@ -162,6 +165,19 @@ async def test_limits_are_told_and_held_of_keys_and_of_models(gates):
     assert wire.headers["x-ratelimit-remaining-requests"] == "1"
     with pytest.raises(RequestsLimited, match="key"):
         await gates.ask(gate, good)
+
+
+async def test_another_name_of_a_model_has_no_limit_and_no_price_of_its_own(gates):
+    gate = gates.gate(requests_per_minute=2)
+    await gates.ask(gate, good)
+    await gates.ask(gate, good, body={"model": "alias"})
+
+    with pytest.raises(RequestsLimited):
+        await gates.ask(gate, good, body={"model": "alias"})
+    await gates.ask(gate, good, body={"model": "route"})
+    assert {key.model: amounts[0] for key, amounts in gates.ledger._amounts.items()} == {
+        "m": 2, "route": 1,
+    }  # fmt: skip
 
 
 async def test_tokens_are_corrected_once_they_are_known(gates):

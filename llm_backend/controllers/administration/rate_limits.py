@@ -67,8 +67,9 @@ def _own(services: Services, project_id: str) -> Mapping[str, Mapping[str, int]]
 
 
 async def _models(services: Services, own: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """All models that there are, and those that have limits."""
-    local = [card.id for card in services.registry.local_cards()]
+    """All models that there are, without their further names, and those that have limits."""
+    names = [card.id for card in services.registry.local_cards()]
+    local = [name for name in names if services.access.plans.counted_as(name) == name]
     others = [str(model["id"]) for model in await services.registry.upstream_models()]
     return list(dict.fromkeys([*local, *others, *own]))
 

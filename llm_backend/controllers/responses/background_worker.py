@@ -137,7 +137,7 @@ class _Answer:
             access.ledger,
             caller,
             kind="completions",
-            model=self._body["model"],
+            model=access.plans.counted_as(self._body["model"]),
             service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",
         )
 
