@@ -309,3 +309,30 @@ def test_a_model_is_unloaded_and_loaded_by_a_button(browser, tmp_path):
 
         expect(row).to_contain_text("ready")
         expect(row).to_contain_text("0 of 8")
+
+
+def test_a_question_that_gets_no_answer_is_there_to_be_sent_again(browser, server):
+    with tab(browser, server.address, complains_of="ERR_FAILED") as page:
+        page.goto("/")
+        expect(page.locator("#model")).to_have_value("builtin")
+        page.route("**/v1/chat/completions", lambda route: route.abort())
+        say(page, "Hello!")
+
+        expect(page.get_by_role("alert")).to_have_text("The server cannot be reached.")
+        expect(page.get_by_label("Message")).to_have_value("Hello!")
+        expect(page.locator("article")).to_have_count(0)
+
+
+def test_chats_of_other_clients_are_opened_and_left_as_they_are(page, client):
+    theirs = client.chat.completions.create(
+        model="builtin", messages=[{"role": "user", "content": "Hello!"}], max_tokens=2,
+        metadata={"title": "Theirs", "conversation": "c1"},
+    )  # fmt: skip
+    page.get_by_label("Chats of other clients too").check()
+    page.locator("#chats a", has_text="Theirs").click()
+    expect(page.locator("article.answer")).to_have_count(1)
+    say(page, "Who are you?")
+    wait_answered(page, 2)
+
+    expect(page.locator("#chats a", has_text="Theirs")).to_have_count(2)
+    assert client.chat.completions.retrieve(theirs.id).metadata["conversation"] == "c1"

@@ -212,13 +212,23 @@ class App {
     view.end(answer);
     view.announce();
     if (!answer.content && !answer.reasoning) {
-      view.element.remove();
-      if (conversation.messages.at(-1).role === "assistant") conversation.messages.pop();
+      this.#unsay(conversation, view);
     }
     if (conversation !== this.#conversation) return;
     this.#transcript.offerAgain(() => this.#again());
     this.#title();
     await this.#relist();
+  }
+
+  /** A question that got no answer goes back to where it was written, to be sent again. */
+  #unsay(conversation, view) {
+    if (conversation.messages.at(-1).role === "assistant") conversation.messages.pop();
+    view.element.remove();
+    const field = byId("prompt");
+    if (conversation !== this.#conversation || field.value) return;
+    this.#transcript.removeLastQuestion();
+    field.value = conversation.unsay();
+    grow(field);
   }
 
   async #relist() {

@@ -1,6 +1,6 @@
 // The stored chats in the sidebar: opened, given other titles, deleted.
 
-import { forgetChat, listed, rename, titleOf } from "./conversation.js";
+import { conversationOf, forgetChat, listed, rename, titleOf } from "./conversation.js";
 import { byId, iconButton, make } from "./dom.js";
 
 const DAY_MS = 86_400_000;
@@ -139,10 +139,12 @@ export class Chats {
   }
 }
 
-const pathOf = ({ id, metadata }) =>
-  metadata?.conversation
-    ? `#/chat/${encodeURIComponent(metadata.conversation)}`
-    : `#/stored/${encodeURIComponent(id)}`;
+function pathOf(completion) {
+  const conversation = conversationOf(completion);
+  return conversation
+    ? `#/chat/${encodeURIComponent(conversation)}`
+    : `#/stored/${encodeURIComponent(completion.id)}`;
+}
 
 function dayOf(when) {
   const midnight = new Date().setHours(0, 0, 0, 0);

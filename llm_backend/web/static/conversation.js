@@ -26,13 +26,18 @@ export class Conversation {
 
   /** Whether another client has stored it: what is said here then begins one of this page's. */
   get isOthers() {
-    return this.storedId !== null && this.metadata.client !== CLIENT;
+    return this.storedId !== null && conversationOf(this) === null;
   }
 
   /** Adds what the user says. */
   add(content) {
     this.messages.push({ role: "user", content });
     this.title ||= content.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
+  }
+
+  /** Takes the last question back, which got no answer. */
+  unsay() {
+    return this.messages.pop().content;
   }
 
   /** Takes the last answer back, so that there is a question to answer again. */
@@ -43,11 +48,12 @@ export class Conversation {
   /** Asks the model, which reads what the vector store says if there is one; yields the answer each
    *  time it has grown. */
   async *answer({ model, temperature, storeId, signal }) {
+    const kept = storeId ?? this.metadata.vector_store;
     const metadata = {
       client: CLIENT,
       conversation: this.id,
       title: this.title,
-      ...(storeId ? { vector_store: storeId } : {}),
+      ...(kept ? { vector_store: kept } : {}),
     };
     const answer = { role: "assistant", content: "", reasoning: "", isCut: true, retrieval: null };
     const body = {
@@ -95,9 +101,8 @@ export async function listed({ after, isOthersToo }) {
 
 /** The conversation of an id; null where none is stored. */
 export async function opened(id) {
-  const query = new URLSearchParams({ order: "desc", limit: "1", "metadata[conversation]": id });
-  const { data } = await ask(`${PATH}?${query}`);
-  return data.length ? restored(data[0]) : null;
+  const [latest] = await storedOf(id);
+  return latest ? restored(latest) : null;
 }
 
 /** The conversation that a stored completion of any client holds. */
@@ -109,7 +114,7 @@ async function restored(completion) {
   const conversation = new Conversation();
   const asked = await messagesOf(completion.id);
   const [{ message }] = completion.choices;
-  conversation.id = completion.metadata?.conversation ?? conversation.id;
+  conversation.id = conversationOf(completion) ?? conversation.id;
   conversation.storedId = completion.id;
   conversation.metadata = completion.metadata ?? {};
   conversation.model = completion.model;
@@ -156,21 +161,33 @@ export const rename = (completion, title) =>
   });
 
 /** Deletes a stored chat: a conversation of this page with all that is stored of it, its files too. */
-export async function forgetChat({ id, metadata }) {
-  await (metadata?.conversation ? forgetAllOf(metadata.conversation) : forget(id));
-  if (metadata?.client === CLIENT && metadata.vector_store)
-    await forgetFiles(metadata.vector_store);
+export async function forgetChat(completion) {
+  const conversation = conversationOf(completion),
+    { vector_store: storeId } = completion.metadata ?? {};
+  await (conversation ? forgetAllOf(conversation) : forget(completion.id));
+  if (conversation && storeId) await forgetFiles(storeId);
 }
 
 async function forgetAllOf(conversation, except = null) {
+  const stored = await storedOf(conversation);
+  await Promise.all(stored.filter(({ id }) => id !== except).map(({ id }) => forget(id)));
+}
+
+/** What is stored of a conversation of this page, newest first. */
+async function storedOf(conversation) {
   const query = new URLSearchParams({
     order: "desc",
     limit: "100",
+    "metadata[client]": CLIENT,
     "metadata[conversation]": conversation,
   });
   const { data } = await ask(`${PATH}?${query}`);
-  await Promise.all(data.filter(({ id }) => id !== except).map(({ id }) => forget(id)));
+  return data.filter((completion) => conversationOf(completion) === conversation);
 }
+
+/** The id of the conversation that a stored completion holds; null for other clients' ones. */
+export const conversationOf = ({ metadata }) =>
+  metadata?.client === CLIENT ? (metadata.conversation ?? null) : null;
 
 /** Deletes a stored completion; one that is gone already is no mistake. */
 async function forget(storedId) {

@@ -41,6 +41,10 @@ export class Transcript {
     this.#place.querySelector("article:last-child.answer")?.remove();
   }
 
+  removeLastQuestion() {
+    this.#place.querySelector("article:last-child.question")?.remove();
+  }
+
   /** Puts the button that asks again under the last answer, and only there. */
   offerAgain(onAgain) {
     for (const button of this.#place.querySelectorAll("[data-again]")) button.remove();
