@@ -52,6 +52,10 @@ class Decoder:
         """The events that this chunk completes; every one must be taken."""
         if not chunk:
             return
+        if self._is_one_event(chunk):
+            self._is_first_line = self._after_cr = False
+            yield Event(data=chunk[6:-2].decode("utf-8", errors="replace"))
+            return
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]  # the second half of a CRLF whose CR has ended the line already
         self._after_cr = chunk.endswith(b"\r")
@@ -67,6 +71,12 @@ class Decoder:
         self._line += rest
         if self._held_bytes + len(self._line) > self._limit_bytes:
             raise UpstreamFailed("The stream held an event over the size limit.")
+
+    def _is_one_event(self, chunk: bytes) -> bool:
+        """Whether it is a whole event of one line, as nearly all are that a stream consists of."""
+        is_between = not self._line and not self._data and self._name is None
+        is_line = chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")
+        return is_between and is_line and chunk.count(b"\n") == 2 and b"\r" not in chunk
 
     def _take(self, line: bytes) -> None:
         if self._is_first_line:

@@ -36,9 +36,15 @@ class ChatFold:
     def __init__(self) -> None:
         self._fields: Json = {}
         self._choices: dict[int, _Choice] = {}
+        self._plain: _Plain | None = None
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """Takes the next chunk."""
+        if self._plain is None or not self._plain.takes(chunk):
+            self._add(chunk)
+            self._plain = self._plain_after(chunk)
+
+    def _add(self, chunk: Mapping[str, Any]) -> None:
         for name, value in chunk.items():
             if name in _NOT_KEPT or (name in _KEPT_FROM_FIRST and self._fields.get(name)):
                 continue
@@ -47,6 +53,13 @@ class ChatFold:
             index = choice.get("index", 0)
             if type(index) is int:
                 self._choices.setdefault(index, _Choice(index)).add(choice)
+
+    def _plain_after(self, chunk: Mapping[str, Any]) -> "_Plain | None":
+        """What takes chunks like this one, if it said nothing but a piece of one choice's text."""
+        choices = _mappings(chunk.get("choices"))
+        choice = choices[0] if len(choices) == 1 else {}
+        held = self._choices.get(choice.get("index", 0)) if _is_text(choice) else None
+        return None if held is None else _Plain(chunk, choice, held.content)
 
     @property
     def is_finished(self) -> bool:
@@ -59,6 +72,29 @@ class ChatFold:
         """What was said so far; `finish_reason` is null in a choice that was cut off."""
         choices = [self._choices[index].folded() for index in sorted(self._choices)]
         return {"object": "chat.completion", **self._fields, "choices": choices}
+
+
+class _Plain:
+    """Takes chunks that differ from one in nothing but the text of their delta, as nearly all do of
+    which a stream consists, at a tenth of what others cost."""
+
+    def __init__(
+        self, chunk: Mapping[str, Any], choice: Mapping[str, Any], texts: list[str]
+    ) -> None:
+        self._chunk = {**chunk, "choices": None}
+        self._choice = {**choice, "delta": None}
+        self._texts = texts
+
+    def takes(self, chunk: Mapping[str, Any]) -> bool:
+        """Whether it is one of them; its text is taken then."""
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or not _is_text(choices[0]):
+            return False
+        is_alike = {**chunk, "choices": None} == self._chunk
+        if not is_alike or {**choices[0], "delta": None} != self._choice:
+            return False
+        self._texts.append(choices[0]["delta"]["content"])
+        return True
 
 
 class _Choice:
@@ -84,6 +120,11 @@ class _Choice:
                 self._logprobs.add_all(value)
             elif name not in {"index", "logprobs"}:
                 _keep(self._others, name, value)
+
+    @property
+    def content(self) -> list[str]:
+        """The pieces of its text; there is one."""
+        return self._message.texts("content")
 
     def folded(self) -> Json:
         return {
@@ -160,6 +201,10 @@ class _Joined:
         self._depth = depth
         self._values: Json = {}
         self._texts: dict[str, list[str]] = {}
+
+    def texts(self, name: str) -> list[str]:
+        """The pieces of a text that has begun."""
+        return self._texts[name]
 
     def add_all(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
@@ -256,7 +301,7 @@ class ChatObserver:
         if data == "[DONE]":
             self._is_done = True
             return
-        chunk = _parsed(data.encode())
+        chunk = _parsed(data)
         if chunk is None or chunk.get("error"):
             self._is_broken = True
         elif "choices" in chunk:
@@ -268,7 +313,15 @@ class ChatObserver:
         return body if body is not None and isinstance(body.get("choices"), list) else None
 
 
-def _parsed(data: bytes) -> Json | None:
+def _is_text(choice: object) -> bool:
+    """Whether a choice of a chunk adds nothing but text."""
+    if type(choice) is not dict or choice.get("logprobs") is not None:
+        return False
+    delta = choice.get("delta")
+    return type(delta) is dict and len(delta) == 1 and type(delta.get("content")) is str
+
+
+def _parsed(data: bytes | str) -> Json | None:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
