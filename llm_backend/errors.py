@@ -14,8 +14,9 @@
     |- UnsupportedMediaType         415  invalid_request_error   unsupported_media_type
     |- RangeNotSatisfiable          416  invalid_request_error   range_not_satisfiable
     |- RateLimited                  429  rate_limit_error        rate_limit_exceeded
-    |  |- RequestsLimited           429  requests                rate_limit_exceeded
-    |  `- TokensLimited             429  tokens                  rate_limit_exceeded
+    |  `- LimitReached              429  rate_limit_error        rate_limit_exceeded
+    |     |- RequestsLimited        429  requests                rate_limit_exceeded
+    |     `- TokensLimited          429  tokens                  rate_limit_exceeded
     |- QuotaExceeded                429  insufficient_quota      insufficient_quota
     |- ClientGone                   499  server_error            client_gone (nobody reads it)
     |- Internal                     500  server_error            internal_error
@@ -30,6 +31,7 @@
 A message is for the person who must act: what happened, the value, what to do.
 """
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, TypedDict
 
@@ -44,6 +46,7 @@ __all__ = [
     "Forbidden",
     "Internal",
     "InvalidRequest",
+    "LimitReached",
     "MethodNotAllowed",
     "ModelNotFound",
     "NotFound",
@@ -212,30 +215,38 @@ class RateLimited(ApiError):
     default_code = "rate_limit_exceeded"
 
 
-class _LimitReached(RateLimited):
+class LimitReached(RateLimited):
     """One of a caller's limits; `more_headers` tell all of them."""
 
     def __init__(
-        self, message: str, *, retry_after_s: float | None, more_headers: Mapping[str, str]
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        more_headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
-        self._more_headers = more_headers
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self._more_headers = dict(more_headers or {})
 
     @property
     def headers(self) -> dict[str, str]:
         """When to come back, to the millisecond too, and how the limits stand."""
         wait = self.retry_after_s
-        exactly = {} if wait is None else {"retry-after-ms": str(max(1, round(wait * 1000)))}
-        return {**super().headers, **exactly, **self._more_headers}
+        if wait is None:
+            return self._more_headers
+        whole, exactly = math.ceil(wait), math.ceil(wait * 1000)  # not a moment too early
+        times = {"Retry-After": str(max(1, whole)), "retry-after-ms": str(max(1, exactly))}
+        return {**times, **self._more_headers}
 
 
-class RequestsLimited(_LimitReached):
+class RequestsLimited(LimitReached):
     """Too many requests in a window of time, or at once."""
 
     type = "requests"
 
 
-class TokensLimited(_LimitReached):
+class TokensLimited(LimitReached):
     """Too many tokens in a window of time."""
 
     type = "tokens"

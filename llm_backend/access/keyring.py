@@ -114,6 +114,7 @@ class Keyring:
         self._clock = clock
         self._version: int | None = None  # of what is known; None before the first look
         self._is_fresh = False
+        self._looking = asyncio.Lock()
         self._used: dict[str, int] = {}
         self._take(Known(version=0, records=(), keys=()))
 
@@ -190,8 +191,9 @@ class Keyring:
         """Reads everything if anything has changed; what cannot be read is logged and kept as it
         was."""
         try:
-            if await self._administration.version() != self._version:
-                await self.load()
+            async with self._looking:  # one look at a time: no older one ends after a newer one
+                if await self._administration.version() != self._version:
+                    await self.load()
             self._is_fresh = True
             await self._tell_used()
         except StoreError as error:

@@ -1,5 +1,6 @@
 """Who asks, by the key that is sent: from memory, whatever becomes of the database."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -111,6 +112,20 @@ async def test_what_another_process_changes_is_known_after_the_next_look(adminis
     assert keyring.caller(bearing(key.value)).project_id == "proj_default"
     await revoke_key(administration, key.stored.id)
     await keyring.refresh()
+    with pytest.raises(Unauthorized):
+        keyring.caller(bearing(key.value))
+
+
+async def test_a_look_that_began_before_a_change_does_not_undo_it(administration, keyring):
+    key = await create_key(administration, "app")
+    await keyring.refresh()
+    looks = [asyncio.create_task(keyring.refresh()) for _ in range(3)]
+    await revoke_key(administration, key.stored.id)
+    await keyring.refresh()
+    with pytest.raises(Unauthorized):
+        keyring.caller(bearing(key.value))
+    await asyncio.gather(*looks)
+
     with pytest.raises(Unauthorized):
         keyring.caller(bearing(key.value))
 
