@@ -1,10 +1,13 @@
 """Which upstreams may answer a request (pure)."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from llm_backend.backends.upstreams.config import UpstreamConfig
 
 __all__ = ["Choices"]
+
+_NAMES_KEPT = 1024  # clients choose names, and few
 
 
 class Choices:
@@ -21,12 +24,13 @@ class Choices:
         self._upstreams = list(upstreams)
         self._operations = {name.lower(): by for name, by in (operations or {}).items()}
         self._any = [one.name for one in upstreams if one.serves_any]
+        self.for_model = lru_cache(maxsize=_NAMES_KEPT)(self._for_model)
 
     def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
         """Whether anybody can be asked for this model."""
-        return bool(self.for_model(model, operation))
+        return bool(self.for_model(model, tuple(operation)))
 
-    def for_model(self, model: str, operation: Sequence[str]) -> list[str]:
+    def _for_model(self, model: str, operation: tuple[str, ...]) -> Sequence[str]:
         """The names of those that may answer for a model; empty where nobody does."""
         naming = [one.name for one in self._upstreams if one.names(model)]
         own = self._own(operation)

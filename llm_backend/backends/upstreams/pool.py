@@ -105,7 +105,7 @@ class Upstreams:
 
     def speak(self, wire: Wire, model: str, upstream: str | None, operation: Sequence[str]) -> bool:
         """Whether one of those that may answer for a model can be asked so."""
-        named = [upstream] if upstream else self.choices.for_model(model, operation)
+        named = [upstream] if upstream else self.choices.for_model(model, tuple(operation))
         return any(self._upstreams[name].config.speaks(wire) for name in named)
 
     async def models(self) -> list[Mapping[str, Any]]:
@@ -118,12 +118,11 @@ class Upstreams:
         return list(found.values())
 
     def _may_answer(self, asked: Asked) -> list[Upstream]:
+        names: Sequence[str] = ()
         if asked.upstream is not None:
             names = [asked.upstream]
         elif asked.model is not None:
-            names = self.choices.for_model(asked.model, asked.operation)
-        else:
-            names = []
+            names = self.choices.for_model(asked.model, tuple(asked.operation))
         names = names or self.choices.for_operation(asked.operation)
         upstreams = [self._upstreams[name] for name in names]
         wire = asked.wire or WIRES.get(asked.operation[0]) if asked.operation else asked.wire
