@@ -197,6 +197,8 @@ def main() -> None:
     if options.litellm:
         commands["litellm"] = litellm(options.litellm)
     wanted = options.only.split(",") if options.only else ["bare", *commands]
+    if missing := set(wanted) - {"bare", *commands}:
+        raise SystemExit(f"There is no {', '.join(sorted(missing))} on this machine.")
     far = listening()
     mock = multiprocessing.Process(target=run_mock, args=(far,), daemon=True)
     mock.start()
