@@ -189,7 +189,8 @@ class _Attempts:
     def may_go_on(self, error: UpstreamError) -> bool:
         """Whether the request may be sent again after this failure."""
         safe = is_safe(self.asked.method, self.asked.headers)
-        return self._has_more_tries and may_repeat(error, safe=safe)
+        can_go_on = self.has_untried if self.asked.has_other else self._has_more_tries
+        return can_go_on and may_repeat(error, safe=safe)
 
     def is_refused(self, relayed: Relayed) -> bool:
         """Whether an answer only says that somebody else should be asked, who is there."""

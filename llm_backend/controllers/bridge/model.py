@@ -129,9 +129,10 @@ class BridgedAnswer:
         decoder = Decoder()
         async for piece in self._relayed.body:
             for event in decoder.feed(piece):
-                if event.data != "[DONE]":
-                    for delta in self._reader.take(_parsed(event.data)):
-                        yield delta
+                if event.data == "[DONE]":
+                    return
+                for delta in self._reader.take(_parsed(event.data)):
+                    yield delta
         if not self._reader.is_ended:
             raise UpstreamFailed("The upstream broke off in the middle of its answer.")
 

@@ -129,6 +129,15 @@ async def test_where_somebody_else_can_answer_a_failure_is_raised(answer: bytes)
             await ask(upstreams, asked(has_other=True))
 
 
+async def test_where_somebody_else_can_answer_nobody_is_asked_twice():
+    async with pool(None) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams, asked(has_other=True))
+        ill = upstreams._upstreams["0"]
+
+        assert not ill.health.is_ejected
+
+
 async def test_an_ejected_upstream_is_asked_all_the_same_where_nobody_else_can_answer():
     fake = FakeUpstream(answer=DOWN)
     async with pool(fake) as upstreams:

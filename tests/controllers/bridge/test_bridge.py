@@ -240,6 +240,14 @@ async def test_a_failing_upstream_is_a_documented_error(tmp_path, wire, answer, 
     assert failed.value.status_code == status
 
 
+async def test_a_chat_that_ends_without_a_reason_has_ended(tmp_path):
+    fake = FakeUpstream(answer=events(chunk({"content": "Hello"})) + b"data: [DONE]\n\n")
+    async with client_of(tmp_path, fake, "chat") as client:
+        answer = await _ask(client, "chat")
+
+    assert (answer.output_text, answer.status) == ("Hello", "completed")
+
+
 async def test_an_upstream_that_speaks_both_is_relayed(tmp_path):
     fake = FakeUpstream(answer=b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
     async with client_of(tmp_path, fake, "both") as client:
