@@ -48,9 +48,12 @@ class Server:
             jobs=self.jobs,
             server_tools=ServerTools(),
             file_texts=NoFiles(),
-            access=types.SimpleNamespace(ledger=self, keyring=self),
+            access=types.SimpleNamespace(ledger=self, keyring=self, plans=self),
             registry=types.SimpleNamespace(for_model=lambda name: self.model),
         )
+
+    def counted_as(self, model):
+        return model
 
     @asynccontextmanager
     async def running(self):
