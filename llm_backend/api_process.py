@@ -11,9 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
-from uvicorn.loops.auto import auto_loop_factory
-
-from llm_backend.api_server import ApiServer
+from llm_backend.api_server import ApiServer, auto_loop_factory
 from llm_backend.app import App, CannotStart
 from llm_backend.engine.parent import die_with_parent
 from llm_backend.settings import settings_from_json

@@ -6,14 +6,18 @@ import signal
 import socket
 from collections.abc import Callable
 
-import uvicorn
-
 from llm_backend.app import App
-from llm_backend.http_protocol import HttpProtocol
+from llm_backend.contract.placeholders import held_back
 from llm_backend.settings import Settings
 from llm_backend.tls import server_context
 
-__all__ = ["ENDING_S", "ApiServer"]
+with held_back("watchfiles"):  # for its reloading; it does without
+    import uvicorn
+    from uvicorn.loops.auto import auto_loop_factory
+
+    from llm_backend.http_protocol import HttpProtocol
+
+__all__ = ["ENDING_S", "ApiServer", "auto_loop_factory"]
 
 ENDING_S = 5.0  # for what was still running when the grace period was over
 

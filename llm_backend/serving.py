@@ -6,9 +6,7 @@ import errno
 import socket
 from collections.abc import Callable, Iterator
 
-from uvicorn.loops.auto import auto_loop_factory
-
-from llm_backend.api_server import ApiServer
+from llm_backend.api_server import ApiServer, auto_loop_factory
 from llm_backend.app import App, CannotStart
 from llm_backend.processes import serve_together
 from llm_backend.settings import Settings, SettingsSource

@@ -1,12 +1,20 @@
 """Insert a row or change the one that is there: one statement, in either dialect."""
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["add_up"]
+__all__ = ["add_up", "insert_into"]
+
+
+def insert_into(connection: Connection, table: Table) -> Any:  # Any: one of two classes
+    """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`.
+
+    Only the dialect in use is imported: the other one costs megabytes.
+    """
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
 
 
 def add_up(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -14,8 +22,7 @@ def add_up(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
 
     Rows are locked in the order given: give them sorted where others may do the same.
     """
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(table)
+    insert = insert_into(connection, table)
     key = [column.name for column in table.primary_key]
     sums = {
         name: table.c[name] + insert.excluded[name]

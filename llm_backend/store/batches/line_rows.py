@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 from sqlalchemy import delete as delete_from
-from sqlalchemy.dialects import postgresql, sqlite
 
 from llm_backend.store.batches.stored_batch import LineResult, TokenCounts
 from llm_backend.store.tables import batch_lines
+from llm_backend.store.upsert import insert_into
 
 __all__ = ["add", "counts", "forget", "numbers", "page", "tokens"]
 
@@ -18,8 +18,7 @@ _SOME = 1000  # rows deleted in one transaction
 
 def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -> None:
     """Insert answers; the first that a line was given counts."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(batch_lines).on_conflict_do_nothing()
+    statement = insert_into(connection, batch_lines).on_conflict_do_nothing()
     rows = [
         {
             "batch_seq": batch_seq,
