@@ -12,6 +12,7 @@ from llm_backend.cli import app
 from llm_backend.cli.reference import cli_markdown
 from llm_backend.contract import coverage_markdown, load_document
 from llm_backend.settings import Settings, configuration_markdown
+from llm_backend.settings.settings import MATTERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +40,12 @@ def test_the_page_of_commands_is_generated():
 
 def test_every_setting_says_what_it_is():
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_every_setting_is_shown_under_its_matter_and_in_the_order_of_the_flags():
+    shown = [name for matter in MATTERS.values() for name in matter.model_fields]
+
+    assert shown == list(Settings.model_fields)
 
 
 def test_every_command_that_the_readme_names_exists():
@@ -71,7 +78,9 @@ def test_every_module_that_the_architecture_draws_exists():
     assert set(drawn) <= have
 
 
-@pytest.mark.parametrize("package", ["access", "backends", "contract", "controllers", "engine"])
+@pytest.mark.parametrize(
+    "package", ["access", "backends", "contract", "controllers", "engine", "settings"]
+)
 def test_the_architecture_draws_every_module(package):
     drawn = re.findall(r"\b[a-z_]+\.py\b", (ROOT / "ARCHITECTURE.md").read_text())
     have = {path.name for path in (ROOT / "llm_backend" / package).glob("[a-z]*.py")}

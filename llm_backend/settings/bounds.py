@@ -1,0 +1,47 @@
+"""How large a request may be, and whether answers are checked."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+__all__ = ["Bounds"]
+
+
+class Bounds(BaseModel):
+    """How large a request may be, and whether answers are checked."""
+
+    body_limit_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="Size of a JSON request body at most."
+    )
+    json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
+    upload_limit_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024,
+        description="Size of any other request body, and of a file in one, at most.",
+    )
+    part_limit_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Size of one part of an upload at most."
+    )
+    parts_limit: int = Field(1000, ge=1, le=10_000, description="Parts of an upload at most.")
+    parted_upload_limit_bytes: int = Field(
+        8 * 1024 * 1024 * 1024,
+        ge=1024,
+        description="Size of a file that comes in parts, and of all its parts, at most.",
+    )
+    batch_lines_limit: int = Field(50_000, ge=1, description="Lines of a batch at most.")
+    batch_line_limit_bytes: int = Field(
+        8 * 1024 * 1024, ge=1024, description="Size of a line of a batch at most."
+    )
+    batch_concurrency: int = Field(
+        16, ge=1, description="Lines of batches that a process has answered at the same time."
+    )
+    choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
+    prompts_limit: int = Field(
+        64, ge=1, description="Prompts of one completion, or inputs of one moderation, at most."
+    )
+    inputs_limit: int = Field(
+        2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
+    )
+    response_validation: Literal["off", "log", "enforce"] = Field(
+        "log", description="What happens to an answer of ours that breaks the document."
+    )

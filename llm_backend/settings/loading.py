@@ -1,0 +1,117 @@
+"""Where settings come from: flags over environment over config file over defaults.
+
+The only reader of the config file.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings.exceptions import SettingsError as UnreadableVariable
+
+from llm_backend.settings.environment import variables_named
+from llm_backend.settings.kinds import PREFIX
+from llm_backend.settings.sentences import SettingsError, sentence
+from llm_backend.settings.settings import Settings
+
+__all__ = ["SettingsSource", "load_settings", "settings_as_json", "settings_from_json"]
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None, config_file: Path | None = None
+) -> Settings:
+    """The settings of this process; `flags` are by field name, None where not given.
+
+    Raises `SettingsError`, one sentence, for a value that cannot be used, a name that is not a
+    setting, or a file that cannot be read.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    from_file = _read_file(config_file) if config_file else {}
+    _refuse_unknown_environment()
+
+    class WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
+
+    try:
+        return WithFile(**given)
+    except ValidationError as error:
+        raise SettingsError(sentence(error)) from error
+    except UnreadableVariable as error:
+        name = str(error).split('"')[1]
+        raise SettingsError(f"The variable of the setting `{name}` holds no JSON.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsSource:
+    """Where the settings of this process come from besides the environment."""
+
+    flags: Mapping[str, Any]
+    file: Path | None
+
+    def load(self) -> Settings:
+        """The settings as they are now; raises `SettingsError`."""
+        return load_settings(self.flags, self.file)
+
+
+def settings_as_json(settings: Settings) -> str:
+    """All of them, keys included, for another process of this server."""
+    return json.dumps(settings.model_dump(), default=_plain)
+
+
+def settings_from_json(text: str) -> Settings:
+    """What `settings_as_json` gave; neither environment nor file is read again."""
+
+    class Given(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    return Given(**json.loads(text))
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError(f"Cannot read the config file {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"The config file {path} is not YAML: {reason}.") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"The config file {path} must hold `setting: value` lines.")
+    for name in values:
+        if name not in Settings.model_fields:
+            raise SettingsError(f"The config file {path} holds `{name}`, which is not a setting.")
+    return values
+
+
+def _refuse_unknown_environment() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in variables_named(PREFIX):
+        if name.upper() not in known:
+            raise SettingsError(f"The environment holds {name}, which is not a setting: unset it.")

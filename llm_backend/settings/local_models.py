@@ -1,0 +1,122 @@
+"""Which models are answered from here, and how they are computed."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic_settings import NoDecode
+
+from llm_backend.model_settings import Bytes, CacheType, ModelSettings
+from llm_backend.settings.kinds import MaybePath, Names, also, words
+
+__all__ = ["BUILTIN", "LocalModels"]
+
+BUILTIN = "builtin"
+
+Models = Annotated[
+    tuple[
+        Annotated[
+            Annotated[str, Tag("")] | Annotated[ModelSettings, Tag("entry")],
+            Discriminator(lambda given: "" if isinstance(given, str) else "entry"),
+        ],
+        ...,
+    ],
+    NoDecode,
+    BeforeValidator(words),
+]
+"""Models by the paths of their files, or by all that is set for them."""
+
+
+class LocalModels(BaseModel):
+    """Which models are answered from here, and how they are computed."""
+
+    models: Models = Field(
+        (BUILTIN,),
+        validation_alias=also("models", "LLAMA_MODEL_FILE"),
+        description="GGUF files to serve; `builtin` is the built-in model, empty serves none. In "
+        "the file an entry may also say all that stands under `One model`.",
+    )
+    models_dir: MaybePath = Field(
+        None,
+        description="Folder of model files that `llm-backend models` keeps; `models` in the data "
+        "folder where unset.",
+    )
+    aliases: Names = Field(
+        (), description="Further names, `NAME` for the first model or `NAME=MODEL`."
+    )
+    tool_formats: Names = Field(
+        (),
+        description="How models write tool calls, `FORMAT` for all of them or `MODEL=FORMAT`; told "
+        "from the chat template where unset.",
+    )
+    load_models: Literal["start", "demand"] = Field(
+        "start",
+        description="When models are loaded: as many as fit when the server starts, or each by its "
+        "first request.",
+    )
+    idle_unload_s: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds without a request after which a model is unloaded, until it is asked "
+        "again; never where unset.",
+    )
+    memory_budget: Bytes | None = Field(
+        None,
+        description="Memory that local models may take together, `24 GB` say; all that the machine "
+        "has where unset. A model that needs room has those unloaded that were unused longest.",
+    )
+    load_deadline_s: float = Field(
+        120, gt=0, description="Seconds a request waits for its model to be loaded at most."
+    )
+    context_tokens: int | None = Field(
+        None,
+        ge=16,
+        validation_alias=also("context_tokens", "LLAMA_CONTEXT_SIZE"),
+        description="Tokens one sequence can hold; the model's own, at most 4096, where unset.",
+    )
+    cache_type: CacheType = Field(
+        "f16", description="Type of the numbers in KV cells; `q8_0` takes half of the memory."
+    )
+    flash_attention: bool | None = Field(
+        None, description="Fused attention; whatever suits the model where unset."
+    )
+    slots: int = Field(8, ge=1, le=256, description="Sequences a model runs at once.")
+    batch_tokens: int = Field(512, ge=8, description="Tokens one forward pass computes at most.")
+    speculation: bool = Field(
+        True,
+        description="Compute ahead where a text repeats something; changes no answer.",
+    )
+    draft_tokens: int = Field(
+        16, ge=1, le=256, description="Tokens computed ahead of one sequence at most."
+    )
+    draft_models: Names = Field(
+        (),
+        description="Smaller GGUF files that write ahead where that is faster, `FILE` for the "
+        "first model or `MODEL=FILE`. A draft model has its model's vocabulary, and KV cells of "
+        "its own for as many slots and tokens; it changes no answer.",
+    )
+    threads: int | None = Field(None, ge=1, description="Threads per model; all cores where unset.")
+    gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
+    mmap: bool | None = Field(
+        None,
+        description="Map model files into memory, or read them; whatever suits where unset.",
+    )
+    mlock: bool = Field(False, description="Keep models from being swapped out.")
+    hang_timeout_s: float = Field(
+        180,
+        gt=0,
+        description="Seconds of silence after which a busy engine is restarted; "
+        "longer than its longest forward pass.",
+    )
+    queue_limit: int = Field(256, ge=1, description="Requests that wait for a model at most.")
+    queue_deadline_s: float = Field(60, gt=0, description="Seconds a request waits at most.")
+    batch_queue_limit: int = Field(
+        256, ge=1, description="Requests of `service_tier: flex` that wait besides, at most."
+    )
+    batch_queue_deadline_s: float = Field(
+        3600, gt=0, description="Seconds a request of `service_tier: flex` waits at most."
+    )
+    moderation_model: str | None = Field(
+        None,
+        description="Name or alias of the served chat model that answers `/v1/moderations` for "
+        "OpenAI's names of moderation models; the upstream does where unset.",
+    )

@@ -1,0 +1,99 @@
+"""The text of `docs/configuration.md`."""
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
+
+from llm_backend.backend_settings import BackendSettings
+from llm_backend.model_settings import ModelSettings, RequestDefaults
+from llm_backend.prompt_settings import PromptSettings
+from llm_backend.settings.kinds import PREFIX
+from llm_backend.settings.settings import MATTERS
+
+__all__ = ["configuration_markdown"]
+
+_HEAD = """\
+# Configuration
+
+Generated from `llm_backend/settings/` by `llm-backend configuration`.
+
+A setting's flag is its name with dashes (`--log-level`, `--no-web`; `--model` and other
+lists are said once for each); secrets have none, nor have settings of many parts.
+A flag of `llm-backend serve` wins over the environment, the environment over the file of
+`--config`, the file over the default. Lists are comma-separated in the environment and
+lists in the file.
+"""
+
+_MODEL = """
+## One model
+
+An entry under `models` in the file is a path, or a mapping of these; what it leaves out
+is what the settings above say.
+"""
+
+_BACKEND = """
+## One backend
+
+An entry under `backends` in the file, or in the JSON list of its variable, is a mapping
+of these; [routing.md](routing.md) has examples.
+"""
+
+_PROMPT = """
+## One prompt
+
+An entry under `prompts` in the file is a mapping of these.
+"""
+
+
+def configuration_markdown() -> str:
+    """Every setting by its matter, with its names, default and meaning; then what has settings
+    of its own.
+    """
+    return "".join([_HEAD, *_matters(), *_parts()])
+
+
+def _matters() -> Iterator[str]:
+    for title, matter in MATTERS.items():
+        yield f"\n## {title}\n\n{matter.__doc__}\n\n"
+        yield "| setting | environment | default | meaning |\n|---|---|---|---|\n"
+        for name, field in matter.model_fields.items():
+            shown = ", ".join(f"`{one}`" for one in _variables(name, field))
+            yield f"| `{name}` | {shown} | {_default(field)} | {field.description} |\n"
+
+
+def _parts() -> Iterator[str]:
+    yield from (_MODEL, _keys(ModelSettings))
+    yield f"\n`defaults` knows {', '.join(f'`{name}`' for name in RequestDefaults.model_fields)}.\n"
+    yield from (_BACKEND, _keys(BackendSettings))
+    yield from (_PROMPT, _keys(PromptSettings))
+
+
+def _keys(entry: type[BaseModel]) -> str:
+    """The table of what an entry of the file may say."""
+    rows = [
+        f"| `{name}` | {_default(field)} | {field.description} |\n"
+        for name, field in entry.model_fields.items()
+    ]
+    return "".join(["\n| key | default | meaning |\n|---|---|---|\n", *rows])
+
+
+def _variables(name: str, field: FieldInfo) -> list[str]:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(one) for one in alias.choices]
+    return [PREFIX + name.upper()]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required() or field.default_factory is not None:
+        return ""
+    return _shown(field.default)
+
+
+def _shown(default: object) -> str:
+    if default is None or default == () or isinstance(default, Mapping):
+        return ""
+    if isinstance(default, tuple):
+        return f"`{', '.join(default)}`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

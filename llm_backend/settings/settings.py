@@ -1,0 +1,69 @@
+"""All matters joined: one frozen `Settings`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from llm_backend.settings.access import Access
+from llm_backend.settings.bounds import Bounds
+from llm_backend.settings.kinds import PREFIX
+from llm_backend.settings.listening import Listening
+from llm_backend.settings.local_models import LocalModels
+from llm_backend.settings.responses import Responses
+from llm_backend.settings.search import Search
+from llm_backend.settings.state import State
+from llm_backend.settings.telling import Telling
+from llm_backend.settings.upstreams import Upstreams
+
+__all__ = ["MATTERS", "Settings"]
+
+
+class Settings(
+    Telling,  # the last matter first: pydantic has the fields of the last base first
+    Bounds,
+    Responses,
+    Search,
+    State,
+    Upstreams,
+    LocalModels,
+    Access,
+    Listening,
+    BaseSettings,
+):
+    """Everything that can be set, each with its default and unit."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        protected_namespaces=(),
+    )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names that requests may call this server by; empty for any."""
+        if self.allowed_hosts or self.api_keys or not self.is_loopback:
+            return self.allowed_hosts
+        return "localhost", "127.0.0.1", "[::1]", self.host
+
+    @property
+    def models_folder(self) -> Path:
+        """Where pulled models are."""
+        return self.models_dir or self.data_dir / "models"
+
+
+MATTERS: Mapping[str, type[BaseModel]] = {
+    "Listening": Listening,
+    "Keys, limits, costs": Access,
+    "Local models": LocalModels,
+    "Upstreams": Upstreams,
+    "What is remembered": State,
+    "Reading and finding files": Search,
+    "Responses": Responses,
+    "Bounds": Bounds,
+    "What is told": Telling,
+}
+"""What the settings are about, in the order in which they are shown."""

@@ -1,0 +1,31 @@
+"""What is told to the person who runs the server."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from llm_backend.settings.kinds import also
+
+__all__ = ["Telling"]
+
+
+class Telling(BaseModel):
+    """What is told to the person who runs the server."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias=also("log_level", "LOG_LEVEL"), description="Least level logged."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Form of log lines.")
+    log_prompts: bool = Field(False, description="Log JSON request bodies; never keys.")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="^https?://.+",
+        validation_alias=also("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Base URL of a collector that takes traces (OTLP over HTTP); none are made"
+        " where none is given.",
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
