@@ -9,7 +9,7 @@ import pytest
 from llm_backend.store import BlobGone, Blobs, Bucket, CannotOpen, Database, ObjectsUnavailable
 from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Blob, size_of, slices
-from llm_backend.store.objects.blobs import GRACE_S
+from llm_backend.store.objects.blobs import FAILURES_LIMIT, GRACE_S
 
 TEXT = b"It was a bright cold day in April"
 
@@ -233,3 +233,31 @@ async def test_what_cannot_be_removed_now_is_removed_by_a_later_sweep(blobs, dat
     await blobs.sweep()
 
     assert kept(tmp_path) == []
+
+
+async def test_one_that_cannot_be_removed_keeps_up_no_other(blobs, database, tmp_path):
+    both = [await written(blobs, database) for _ in range(2)]
+    first = min(blob.key for blob in both)
+    await database.write(lambda connection: loose.let_go(connection, both))
+    folder, aside = tmp_path / "files" / first, tmp_path / "aside"
+    folder.rename(aside)
+    folder.write_text("no folder")
+
+    await blobs.sweep()
+
+    assert kept(tmp_path) == [folder]
+    assert await database.write(lambda connection: loose.doom_due(connection, 0)) == [first]
+
+
+async def test_many_that_cannot_be_removed_keep_up_no_other_for_ever(blobs, database, tmp_path):
+    last = await written(blobs, database)
+    stuck = [f"{number:02}" for number in range(FAILURES_LIMIT + 1)]
+    for key in stuck:
+        (tmp_path / "files" / key).write_text("no folder")
+    lost = [Blob(key=key, size_bytes=0, block_bytes=10) for key in stuck]
+    await database.write(lambda connection: loose.let_go(connection, [last, *lost]))
+
+    await blobs.sweep()
+    await blobs.sweep()
+
+    assert sorted(path.name for path in kept(tmp_path)) == stuck

@@ -34,6 +34,7 @@ __all__ = [
     "Begun",
     "Ended",
     "OpenTools",
+    "Reader",
     "ServerCall",
     "ServerTool",
     "ServerTools",
@@ -125,6 +126,11 @@ class ServerTool(ABC):
         return ()
 
     @property
+    def readers(self) -> Mapping[str, Reader]:
+        """By type, how items are told while it is open, where its kind alone cannot say it."""
+        return {}
+
+    @property
     def names(self) -> Sequence[str]:
         """The names of its functions."""
         return [function["function"]["name"] for function in self.functions]
@@ -211,7 +217,10 @@ class ServerTools:
                 if kind := self._kinds.get(tool["type"]):
                     asked = Asked(tool=tool, where=f"tools[{place}]", body=body, items=items)
                     tools[place] = await stack.enter_async_context(kind.open(asked))
-            yield OpenTools(tools, self._readers)
+            readers = dict(self._readers)
+            for opened in tools.values():
+                readers.update(opened.readers)
+            yield OpenTools(tools, readers)
 
 
 def _by_name(tools: Mapping[int, ServerTool]) -> dict[str, ServerTool]:

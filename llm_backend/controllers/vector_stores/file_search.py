@@ -16,6 +16,7 @@ from llm_backend.controllers.responses.server_tools import (
     Asked,
     Begun,
     Ended,
+    Reader,
     ServerCall,
     ServerTool,
     Step,
@@ -98,38 +99,43 @@ class FileSearchKind(ToolKind):
             least_score=least_score,
         )
         question = _question(asked.items) if self._searches_first else None
-        yield FileSearch(self._library, store_ids, query, question)
+        yield FileSearch(self._library, store_ids, query, question, asked.items)
 
     def messages(self, item: Item) -> Sequence[Json]:
         """The call, and what was found."""
-        call = {
-            "id": item["id"],
-            "type": "function",
-            "function": {
-                "name": NAME,
-                "arguments": orjson.dumps({"queries": item["queries"]}).decode(),
-            },
-        }
-        return [
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": item["id"], "content": _told(item)},
-        ]
+        return _messages(item, 1)
 
 
 class FileSearch(ServerTool):
-    """Searches for one response. `question` is what is looked for before the model is asked."""
+    """Searches for one response. `question` is what is looked for before the model is asked; the
+    numbers of passages go on from search to search, also from those in the items `before`."""
 
     type = "file_search"
     functions = (_FUNCTION,)
 
     def __init__(
-        self, library: Library, store_ids: Sequence[str], query: Query, question: str | None
+        self,
+        library: Library,
+        store_ids: Sequence[str],
+        query: Query,
+        question: str | None,
+        before: Sequence[Item],
     ) -> None:
         self._library = library
         self._store_ids = store_ids
         self._query = query
         self._question = question
         self._found: list[Passage] = []
+        self._firsts: dict[str, int] = {}  # number of the first passage, by the search's item
+        for item in before:
+            if item.get("type") == "file_search_call":
+                self._number(item)
+        self._found_before = len(self._found)
+
+    @property
+    def readers(self) -> Mapping[str, Reader]:
+        """Its calls with the numbers that it knows their passages by."""
+        return {"file_search_call": lambda item: _messages(item, self._firsts.get(item["id"], 1))}
 
     def due(self) -> Sequence[ServerCall]:
         """The user's own question, where the server searches first."""
@@ -155,22 +161,26 @@ class FileSearch(ServerTool):
         try:
             hits = await search(self._library, self._store_ids, self._query.of(queries))
             results = [_result(hit) for hit in hits]
-            self._found = [
-                Passage(file_id=hit.file_id, filename=hit.filename, text=hit.text) for hit in hits
-            ]
         except (ApiError, StoreError):
             status = "failed"
         if status == "completed":
             yield Told(kind="response.file_search_call.completed")
-        yield Ended(item={**item, "status": status, "results": results})
+        ended = {**item, "status": status, "results": results}
+        self._number(ended)
+        yield Ended(item=ended)
 
     def annotations(self, text: str) -> Sequence[Json]:
         """The files that a message cites, or all that it was told of if it cites none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "index": one.index,
              "filename": one.filename}
-            for one in cited(text, self._found)
+            for one in cited(text, self._found, self._found_before)
         ]  # fmt: skip
+
+    def _number(self, item: Item) -> None:
+        if item["id"] not in self._firsts:
+            self._firsts[item["id"]] = len(self._found) + 1
+            self._found += _passages(item)
 
 
 def _queries(arguments: str) -> list[str]:
@@ -206,12 +216,24 @@ def _result(hit: Hit) -> Json:
     }
 
 
-def _told(item: Item) -> str:
+def _messages(item: Item, first: int) -> list[Json]:
+    arguments = orjson.dumps({"queries": item["queries"]}).decode()
+    function = {"name": NAME, "arguments": arguments}
+    call = {"id": item["id"], "type": "function", "function": function}
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": item["id"], "content": _told(item, first)},
+    ]
+
+
+def _told(item: Item, first: int) -> str:
     if item["status"] == "failed":
         return "The search has failed. Say that the files could not be searched."
-    results = item.get("results") or ()
-    passages = [
+    return shown(_passages(item), first)
+
+
+def _passages(item: Item) -> list[Passage]:
+    return [
         Passage(file_id=one["file_id"], filename=one["filename"], text=one["text"])
-        for one in results
+        for one in item.get("results") or ()
     ]
-    return shown(passages)

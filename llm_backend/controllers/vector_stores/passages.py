@@ -7,7 +7,7 @@ from dataclasses import dataclass
 __all__ = ["Citation", "Passage", "cited", "shown"]
 
 NOTHING = "Nothing was found in the files. Say so if the answer depends on them."
-_MARK = re.compile(r"\[(\d{1,2})\]")
+_MARK = re.compile(r"\[(\d{1,4})\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +28,21 @@ class Citation:
     index: int
 
 
-def shown(passages: Sequence[Passage]) -> str:
-    """The passages with numbers to cite them by, or that there are none."""
+def shown(passages: Sequence[Passage], first: int = 1) -> str:
+    """The passages with numbers to cite them by, from `first` on, or that there are none."""
     if not passages:
         return NOTHING
-    texts = [f"[{number}] {one.filename}\n{one.text}" for number, one in enumerate(passages, 1)]
-    return "\n\n".join([*texts, "Cite what you use by its number, as in [1]."])
+    texts = [f"[{number}] {one.filename}\n{one.text}" for number, one in enumerate(passages, first)]
+    return "\n\n".join([*texts, f"Cite what you use by its number, as in [{first}]."])
 
 
-def cited(text: str, passages: Sequence[Passage]) -> list[Citation]:
-    """The files that a text cites by the passages' numbers, each once; all where it cites none."""
+def cited(text: str, passages: Sequence[Passage], before: int = 0) -> list[Citation]:
+    """The files that a text cites by the passages' numbers, each once; where it cites none all but
+    those of the passages `before`, which were shown for another answer."""
     numbers = [int(number) - 1 for number in _MARK.findall(text)]
     named = [passages[number] for number in numbers if 0 <= number < len(passages)]
     order = list(dict.fromkeys(one.file_id for one in passages))
-    files = {one.file_id: one.filename for one in named or passages}
+    files = {one.file_id: one.filename for one in named or passages[before:]}
     return [
         Citation(file_id=file_id, filename=filename, index=order.index(file_id))
         for file_id, filename in files.items()

@@ -22,6 +22,7 @@ __all__ = ["Blobs"]
 
 BLOCK_BYTES = 4 * 1024 * 1024  # what one stream holds in memory, read or written
 GRACE_S = 3600  # after which a blob that nobody goes on writing is given up
+FAILURES_LIMIT = 10  # of one sweep: each may take as long as the bucket lets one wait
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Blobs:
         self._bucket = bucket
         self._clock = clock
         self._block_bytes = block_bytes
+        self._swept_to = ""  # the key that the last sweep came to
         self._behind: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -63,25 +65,45 @@ class Blobs:
             yield await self._bucket.get(some.name, some.start, some.length)
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Removes blobs that have been let go; what fails now is left to the next sweep."""
-        try:
-            for key in keys:
-                await self._bucket.remove(key)
-            await self._database.write(partial(loose.forget, keys=keys))
-        except StoreError as error:
-            log.warning("blobs_not_removed", extra={"reason": str(error)})
+        """Removes blobs that have been let go; what fails now is left to a later sweep."""
+        await self._remove(keys)
 
     async def sweep(self) -> None:
-        """Removes what nobody has taken up in time, and what could not be removed before."""
-        keys = await self._database.write(partial(loose.doom_due, now=int(self._clock())))
-        if keys:
-            log.info("blobs_swept", extra={"number": len(keys)})
-            await self.remove(keys)
+        """Removes what nobody has taken up in time, and what could not be removed before: some of
+        it, and the next sweep goes on behind, so that what cannot be removed keeps nobody up."""
+        due = partial(loose.doom_due, now=int(self._clock()), after=self._swept_to)
+        keys = await self._database.write(due)
+        tried = await self._remove(keys)
+        self._swept_to = keys[tried - 1] if tried else ""
 
     async def settle(self) -> None:
         """Waits until all that is being removed behind is removed."""
         while self._behind:
             await asyncio.wait(self._behind)
+
+    async def _remove(self, keys: Sequence[str]) -> int:
+        """How many were tried: all, unless so many fail that the others would, too."""
+        removed: list[str] = []
+        tried = 0
+        for tried, key in enumerate(keys, 1):
+            try:
+                await self._bucket.remove(key)
+                removed.append(key)
+            except StoreError as error:
+                log.warning("blob_not_removed", extra={"reason": str(error)})
+            if tried - len(removed) == FAILURES_LIMIT:
+                break
+        await self._forget(removed)
+        return tried
+
+    async def _forget(self, keys: Sequence[str]) -> None:
+        if not keys:
+            return
+        log.info("blobs_removed", extra={"number": len(keys)})
+        try:
+            await self._database.write(partial(loose.forget, keys=keys))
+        except StoreError as error:  # they are removed once more
+            log.warning("blobs_not_forgotten", extra={"reason": str(error)})
 
     async def _write(self, key: str, pieces: AsyncIterator[bytes]) -> Blob:
         held, number, size_bytes, told_at = bytearray(), 0, 0, self._clock()

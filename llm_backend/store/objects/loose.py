@@ -54,11 +54,11 @@ def doom(connection: Connection, key: str) -> bool:
     return connection.execute(this.values(is_doomed=True)).rowcount == 1
 
 
-def doom_due(connection: Connection, now: int) -> Sequence[str]:
-    """Gives up all that are due; some of those that are to be removed."""
+def doom_due(connection: Connection, now: int, after: str = "") -> Sequence[str]:
+    """Gives up all that are due; some of those that are to be removed, behind the key `after`."""
     due = update(loose_blobs).where(loose_blobs.c.due_at <= now, ~loose_blobs.c.is_doomed)
     connection.execute(due.values(is_doomed=True))
-    doomed = select(loose_blobs.c.key).where(loose_blobs.c.is_doomed)
+    doomed = select(loose_blobs.c.key).where(loose_blobs.c.is_doomed, loose_blobs.c.key > after)
     return connection.scalars(doomed.order_by(loose_blobs.c.key).limit(_SOME)).all()
 
 

@@ -1,5 +1,6 @@
 """What a search tells the model, and what an answer cites."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,9 @@ from llm_backend.controllers.responses.server_tools import Asked, Ended, ServerC
 from llm_backend.controllers.vector_stores.file_search import FileSearchKind
 from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
 from llm_backend.errors import Overloaded
+from llm_backend.search import Found
+from llm_backend.store import StoredVectorStore
+from llm_backend.store.vector_stores import FoundChunk
 
 PASSAGES = [
     Passage(file_id="file-a", filename="a.txt", text="One."),
@@ -72,6 +76,67 @@ async def test_the_question_is_searched_for_first_where_the_server_is_set_so() -
     answer = {"type": "message", "role": "assistant", "content": "Hello."}
     async with kind(searches_first=True).open(asked(user("Hi"), answer)) as tool:
         assert tool.due() == ()
+
+
+class Findable:
+    """A library in which each query finds the one file that it names."""
+
+    now = 0
+
+    def __init__(self) -> None:
+        self.stores = self.index = self.embedders = self
+
+    async def get(self, id: str) -> StoredVectorStore:
+        return StoredVectorStore(
+            id=id, created_at=0, name="", last_active_at=0, embedding_model="m", dimensions=1
+        )
+
+    async def has_been_used(self, store: StoredVectorStore) -> None: ...
+
+    async def named(self, name: str) -> Any:
+        return self
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[str]:
+        return texts
+
+    async def nearest(self, store_id: str, vector: str, **more: Any) -> list[Found]:
+        return [Found(id=vector, score=1.0)]
+
+    async def with_words(self, store_id: str, words: Any, **more: Any) -> list[Found]:
+        return []
+
+    async def texts(self, ids: Sequence[str]) -> list[FoundChunk]:
+        return [
+            FoundChunk(point_id=id, text=id, file_id=f"file-{id}", filename=id, attributes={})
+            for id in ids
+        ]
+
+
+def searched(id: str, *names: str) -> dict[str, Any]:
+    results = [{"file_id": f"file-{name}", "filename": name, "text": name} for name in names]
+    item = {"id": id, "type": "file_search_call", "status": "completed", "queries": ["q"]}
+    return {**item, "results": results}
+
+
+async def test_numbers_go_on_over_all_searches() -> None:
+    before = searched("fs_0", "old", "older")
+    library: Any = Findable()
+    files = FileSearchKind(library, limit=3, searches_first=False)
+    async with files.open(asked(before, user("And?"))) as tool:
+        items = [before, *[await ended(tool, name) for name in ("a", "b")]]
+        told = [tool.readers["file_search_call"](item)[1]["content"] for item in items]
+        cites = [tool.annotations(text) for text in ("[1]", "[3]", "[4]", "None.")]
+
+    assert [text[:3] for text in told] == ["[1]", "[3]", "[4]"]
+    found = [[one["file_id"] for one in some] for some in cites]
+    assert found == [["file-old"], ["file-a"], ["file-b"], ["file-a", "file-b"]]
+
+
+async def ended(tool: Any, query: str) -> dict[str, Any]:
+    arguments = f'{{"queries": ["{query}"]}}'
+    steps = [step async for step in tool.run(ServerCall(name="file_search", arguments=arguments))]
+    item: dict[str, Any] = steps[-1].item
+    return item
 
 
 def test_passages_are_numbered_for_the_model() -> None:
