@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from llm_backend.app import _migrate_later, create_app
+from llm_backend.app import create_app
+from llm_backend.app.database import migrate_later
 from llm_backend.settings import SettingsError
 from llm_backend.store import UnknownSchema
 
@@ -23,7 +24,7 @@ class AheadOfUs:
 
 async def test_a_database_that_came_up_and_cannot_be_migrated_is_told_to_a_person(caplog):
     async with asyncio.timeout(20):
-        await _migrate_later(AheadOfUs())
+        await migrate_later(AheadOfUs())
 
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == ("CRITICAL", "database_not_migrated")

@@ -1,0 +1,53 @@
+"""What stands in front of the API."""
+
+from typing import TYPE_CHECKING
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from llm_backend.access.limits import LIMIT_HEADERS
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.sockets import Sockets
+from llm_backend.guards import AccessLog, CutOff, HostGuard
+from llm_backend.web import WebPages
+
+if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
+    from llm_backend.tracing import Tracing
+
+__all__ = ["guarded", "logged"]
+
+
+def guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
+    """The application behind its guards, the outermost last."""
+    settings = services.settings
+    keyring = services.access.keyring
+    app = Sockets(
+        app,
+        services,
+        keyring.caller,
+        asked=logged(app, services),
+        origins=settings.cors_origins,
+    )
+    if settings.web:
+        app = WebPages(app)
+    if settings.hosts:
+        app = HostGuard(app, settings.hosts)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after", *LIMIT_HEADERS],
+        )
+    app = logged(CutOff(app), services)
+    if tracing is None:
+        return app
+    from llm_backend.tracing import Traced
+
+    return Traced(app, tracing)
+
+
+def logged(app: ASGIApp, services: Services) -> ASGIApp:
+    """The application with a line in the log for each request."""
+    return AccessLog(app, services.metrics, services.recent_errors)

@@ -1,0 +1,42 @@
+"""What is done besides requests, and by whom."""
+
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp
+
+from llm_backend.controllers.batches import batch_jobs
+from llm_backend.controllers.responses.background_worker import ResponseWorker
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
+from llm_backend.store import Background, JobKind
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST
+
+__all__ = ["job_kinds"]
+
+RESPONSE_ATTEMPTS = 3  # of servers that ended each time: it may be what ends them
+
+
+def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
+    """What this process can take up; `app` answers the lines of batches."""
+    kinds = [*batch_jobs(services, app), *_library_kinds(services)]
+    if not services.registry.local:
+        return kinds
+    responses = JobKind(
+        name=Background.JOB,
+        worker=ResponseWorker(services),
+        at_once=services.settings.background_limit,
+        attempts=RESPONSE_ATTEMPTS,
+    )
+    return [*kinds, responses]
+
+
+def _library_kinds(services: Services) -> Sequence[JobKind]:
+    if services.library.vectors is None:
+        return ()
+    ingestion = Ingestion(services.library, services.files, services.extractor)
+    removal = Removal(services.library)
+    return (
+        JobKind(name=INGEST, worker=ingestion, at_once=2),
+        JobKind(name=FORGET, worker=removal, at_once=1),
+        JobKind(name=DROP, worker=removal, at_once=1),
+    )

@@ -1,0 +1,45 @@
+"""Every operation of the document, answered by its controller."""
+
+import importlib
+
+from starlette.types import ASGIApp
+
+from llm_backend.access.idempotency import Idempotency
+from llm_backend.contract import Document, Operation
+from llm_backend.contract.answers import AnswerChecks
+from llm_backend.contract.body import Limits
+from llm_backend.contract.connexion_app import build_app
+from llm_backend.contract.request import Handler
+from llm_backend.contract.validation import Validators
+from llm_backend.controllers.services import Services
+
+__all__ = ["contracted"]
+
+
+def contracted(document: Document, validators: Validators, services: Services) -> ASGIApp:
+    """Every operation of the document, answered by its controller."""
+    settings = services.settings
+    return build_app(
+        document,
+        validators,
+        services,
+        handler_of=_handler_of,
+        authenticate=services.access.caller,
+        gate=Idempotency(services.access.gate),
+        limits=Limits(
+            json_bytes=settings.body_limit_bytes,
+            upload_bytes=settings.upload_limit_bytes,
+            json_depth=settings.json_depth_limit,
+        ),
+        check_relayed=True,
+        answers=AnswerChecks(settings.response_validation),
+        logs_bodies=settings.log_prompts,
+    )
+
+
+def _handler_of(operation: Operation) -> Handler:
+    """The controller's function named after the operation; what is not local is the relay's."""
+    module = f"llm_backend.controllers.{operation.controller or 'routing'}"
+    name = operation.function if operation.controller else "relay_operation"
+    handler: Handler = getattr(importlib.import_module(module), name)
+    return handler

@@ -1,0 +1,116 @@
+"""What reads files and finds passages in them: extractor, vector index, tools over both."""
+
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from llm_backend.app.stores import Stores
+from llm_backend.backends.registry import Registry
+from llm_backend.controllers.responses.file_texts import FileTexts
+from llm_backend.controllers.responses.mcp import McpKind
+from llm_backend.controllers.responses.server_tools import ServerTools
+from llm_backend.controllers.vector_stores.embedders import Embedder, Embedders
+from llm_backend.controllers.vector_stores.file_search import FileSearchKind
+from llm_backend.controllers.vector_stores.library import Library
+from llm_backend.controllers.vector_stores.upstream_embedder import OPERATION as EMBEDDING
+from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
+from llm_backend.extraction import ExtractionLimits, Extractor
+from llm_backend.search import EmbeddedIndex, VectorIndex
+from llm_backend.settings import Settings, SettingsError
+
+if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
+    from llm_backend.backends.upstreams.pool import Upstreams
+
+__all__ = ["Search", "opened_index", "search_over"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What reads files and finds passages in them."""
+
+    extractor: Extractor
+    file_texts: FileTexts
+    library: Library
+    server_tools: ServerTools
+
+
+@asynccontextmanager
+async def opened_index(settings: Settings) -> AsyncIterator[VectorIndex | None]:
+    """Where vectors lie; None where several processes would need a folder that belongs to one."""
+    if settings.vector_stores == "upstream" and not settings.has_upstream:
+        raise SettingsError(
+            "The setting `vector_stores` is `upstream`, and there is none: set a key for it."
+        )
+    index = _vector_index(settings)
+    try:
+        yield index
+    finally:
+        if index is not None:
+            await index.close()
+
+
+def search_over(
+    settings: Settings,
+    stores: Stores,
+    vectors: VectorIndex | None,
+    registry: Registry,
+    upstream: "Upstreams | None",
+) -> Search:
+    """All of it over stores and an index that are open."""
+    embedders = Embedders(
+        registry,
+        preferred=settings.embedding_model,
+        elsewhere=lambda name: _upstream_embedder(upstream, name),
+    )
+    extractor = _extractor(settings)
+    library = Library(stores=stores.vector_stores, vectors=vectors, embedders=embedders)
+    return Search(
+        extractor=extractor,
+        file_texts=FileTexts(stores.files, extractor),
+        library=library,
+        server_tools=_server_tools(settings, library),
+    )
+
+
+def _upstream_embedder(upstream: "Upstreams | None", model: str) -> Embedder | None:
+    if upstream is None or not upstream.serves(model, EMBEDDING):
+        return None
+    return upstream_embedder(upstream, model)
+
+
+def _vector_index(settings: Settings) -> VectorIndex | None:
+    if settings.qdrant_url is not None:
+        if find_spec("qdrant_client") is None:
+            raise SettingsError("`qdrant_url` needs the package qdrant-client; install it.")
+        server = importlib.import_module("llm_backend.search.server")
+        key = settings.qdrant_api_key
+        index: VectorIndex = server.ServerIndex.at(
+            settings.qdrant_url,
+            api_key=key and key.get_secret_value(),
+            prefix=settings.qdrant_prefix,
+        )
+        return index
+    return EmbeddedIndex(settings.data_dir / "vectors") if settings.processes == 1 else None
+
+
+def _extractor(settings: Settings) -> Extractor:
+    return Extractor(
+        ExtractionLimits(
+            timeout_s=settings.extraction_timeout_s,
+            memory_bytes=settings.extraction_memory_bytes,
+            text_bytes=settings.text_limit_bytes,
+        )
+    )
+
+
+def _server_tools(settings: Settings, library: Library) -> ServerTools:
+    """The tools that are run here while a response is answered."""
+    mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)
+    searches_first = settings.file_search == "always"
+    file_search = FileSearchKind(
+        library, limit=settings.passages_limit, searches_first=searches_first
+    )
+    return ServerTools([mcp, file_search])

@@ -1,0 +1,30 @@
+"""Why the application cannot be opened."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llm_backend.contract import ContractMissing
+from llm_backend.settings import SettingsError
+from llm_backend.store import StoreError
+
+__all__ = ["CannotStart", "start_translated"]
+
+
+class CannotStart(Exception):
+    """The application cannot be opened; the message is one sentence that says what to do."""
+
+
+@contextmanager
+def start_translated() -> Iterator[None]:
+    """What a person must act upon, as `CannotStart`."""
+    try:
+        yield
+    except (SettingsError, StoreError, ContractMissing, OSError) as error:
+        raise CannotStart(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}."
+    return str(error)

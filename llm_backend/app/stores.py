@@ -1,0 +1,104 @@
+"""What is remembered: chats, responses, files, batches, and the work that outlives requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from llm_backend.access.opened import Access
+from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.responses.followed import BackgroundResponses
+from llm_backend.controllers.responses.memory import ResponseMemory
+from llm_backend.settings import Settings, SettingsError
+from llm_backend.store import (
+    Background,
+    Batches,
+    Blobs,
+    Bucket,
+    Chats,
+    Conversations,
+    Database,
+    Files,
+    Jobs,
+    Responses,
+    Retention,
+    RetentionLimits,
+    Uploads,
+    VectorStores,
+    sweep_forever,
+)
+
+__all__ = ["Stores", "opened_stores", "swept"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """All that lies in one database and its object store."""
+
+    memory: ChatMemory
+    responses: ResponseMemory
+    files: Files
+    uploads: Uploads
+    jobs: Jobs
+    batches: Batches
+    background: BackgroundResponses
+    vector_stores: VectorStores
+
+
+@asynccontextmanager
+async def opened_stores(settings: Settings, database: Database) -> AsyncIterator[Stores]:
+    """Over an open database; at the end, what is on its way into it arrives."""
+    stores = _stores(settings, database)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(stores.memory.settle)
+        stack.push_async_callback(stores.files.blobs.settle)
+        stack.push_async_callback(stores.responses.settle)
+        yield stores
+
+
+@asynccontextmanager
+async def swept(
+    settings: Settings, database: Database, stores: Stores, access: Access
+) -> AsyncIterator[None]:
+    """What has expired, is too old or too much is forgotten, again and again."""
+    limits = RetentionLimits(days=settings.retain_days, history_bytes=settings.history_limit_bytes)
+    sweeps = (
+        access.expire,
+        stores.files.expire,
+        stores.uploads.expire,
+        stores.batches.expire,
+        stores.vector_stores.expire,
+        Retention(database, limits).sweep,
+        stores.files.blobs.sweep,
+    )
+    sweeping = asyncio.create_task(sweep_forever(*sweeps))
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+
+
+def _stores(settings: Settings, database: Database) -> Stores:
+    jobs = Jobs(database, lease_s=settings.job_lease_s)
+    files, uploads = _files(settings, database)
+    background = Background(database, jobs, limit=settings.background_waiting_limit)
+    return Stores(
+        memory=ChatMemory(Chats(database), settings.store_chats),
+        responses=ResponseMemory(Responses(database), Conversations(database)),
+        files=files,
+        uploads=uploads,
+        jobs=jobs,
+        batches=Batches(database, jobs),
+        background=BackgroundResponses(background),
+        vector_stores=VectorStores(database, jobs),
+    )
+
+
+def _files(settings: Settings, database: Database) -> tuple[Files, Uploads]:
+    if settings.files == "upstream" and not settings.has_upstream:
+        raise SettingsError(
+            "The setting `files` is `upstream`, and there is none: set a key for it."
+        )
+    blobs = Blobs(database, Bucket(settings.object_store))
+    files = Files(database, blobs, limit_bytes=settings.files_limit_bytes)
+    return files, Uploads(database, blobs)
