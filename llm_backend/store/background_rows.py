@@ -7,7 +7,7 @@ row's last one, and numbers are contiguous.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from llm_backend.store import conversation_rows, response_rows
 from llm_backend.store.bodies import encoded, is_text
@@ -58,7 +58,7 @@ def begin(connection: Connection, job: Job) -> Standing | None:
     row = connection.execute(_of(job.subject).with_for_update()).first()
     if row is None or row.status not in ACTIVE:
         return None
-    _put(connection, row.seq, {**row.body, "status": "in_progress"})
+    _put(connection, row, {**row.body, "status": "in_progress"})
     return Standing(
         body=row.body,
         input=response_rows.input_items(connection, row.seq),
@@ -83,7 +83,7 @@ def finish(
     row = connection.execute(_of(job.subject).with_for_update()).first()
     if row is None:
         raise Missing(job.subject)
-    _put(connection, row.seq, body)
+    _put(connection, row, body)
     _hold(connection, row.seq, output)
     _tell(connection, row.seq, told)
     if row.conversation_id is not None and body["status"] != "failed":
@@ -101,7 +101,7 @@ def cancel(connection: Connection, id: str) -> Body:
     if row.status not in ACTIVE:
         return body
     cancelled = {**body, "status": "cancelled"}
-    _put(connection, row.seq, cancelled)
+    _put(connection, row, cancelled)
     return cancelled
 
 
@@ -110,7 +110,7 @@ def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -
     row = connection.execute(_of(id).with_for_update()).first()
     if row is None or row.status != "cancelled" or row.body["output"]:
         return
-    _put(connection, row.seq, {**row.body, "output": [dict(one.item) for one in output]})
+    _put(connection, row, {**row.body, "output": [dict(one.item) for one in output]})
     _hold(connection, row.seq, output)
 
 
@@ -156,12 +156,12 @@ def _remove_job(connection: Connection, id: str) -> None:
 
 def _tell(connection: Connection, seq: int, told: Events) -> None:
     if told.lines:
-        row = {
-            "response_seq": seq,
-            "last_number": told.last_number,
-            "events": "\n".join(told.lines),
-        }
+        told_text = "\n".join(told.lines)
+        row = {"response_seq": seq, "last_number": told.last_number, "events": told_text}
         connection.execute(insert(response_events), row)
+        grown = responses.c.size_bytes + len(told_text)
+        this = update(responses).where(responses.c.seq == seq)
+        connection.execute(this.values(size_bytes=grown))
 
 
 def _hold(connection: Connection, seq: int, output: Sequence[StoredItem]) -> None:
@@ -170,10 +170,12 @@ def _hold(connection: Connection, seq: int, output: Sequence[StoredItem]) -> Non
     response_rows.hold_items(connection, seq, output, start=0 if start is None else start + 1)
 
 
-def _put(connection: Connection, seq: int, body: Body) -> None:
+def _put(connection: Connection, row: Row[tuple[int, str, Body, str | None]], body: Body) -> None:
+    """Put `body` in place of the row's; its size is that of its events, too."""
     text = encoded(dict(body))
-    values = {"status": body["status"], "body": text, "size_bytes": len(text)}
-    connection.execute(update(responses).where(responses.c.seq == seq).values(values))
+    size_bytes = responses.c.size_bytes + (len(text) - len(encoded(dict(row.body))))
+    values = {"status": body["status"], "body": text, "size_bytes": size_bytes}
+    connection.execute(update(responses).where(responses.c.seq == row.seq).values(values))
 
 
 def _last_number(connection: Connection, seq: int) -> int | None:

@@ -23,6 +23,7 @@ __all__ = [
     "get",
     "get_item",
     "items_until",
+    "sizes",
     "update_metadata",
 ]
 
@@ -80,6 +81,19 @@ def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
     item_seqs = list(connection.scalars(select(conversation_items.c.item_seq).where(of_these)))
     connection.execute(delete(conversations).where(conversations.c.seq.in_(seqs)))
     return item_rows.forget_unheld(connection, item_seqs)
+
+
+def sizes(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
+    """What the items of these conversations take, also those that something else holds; nothing is
+    said of a conversation without items."""
+    held = conversation_items.c.conversation_seq
+    sums = (
+        select(held, func.sum(items.c.size_bytes))
+        .join(items, items.c.seq == conversation_items.c.item_seq)
+        .where(held.in_(seqs))
+        .group_by(held)
+    )
+    return {seq: int(size_bytes) for seq, size_bytes in connection.execute(sums)}
 
 
 def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> list[StoredItem]:

@@ -28,6 +28,7 @@ __all__ = [
 
 
 ACTIVE = ("queued", "in_progress")
+_AT_ONCE = 500  # parameters of one statement, below what either database takes
 
 
 def add(connection: Connection, response: StoredResponse) -> int:
@@ -108,13 +109,15 @@ def forget(connection: Connection, id: str) -> None:
 
 def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
     """Delete these responses, and items that nothing else holds; their bytes."""
-    if not seqs:
-        return 0
-    held = select(response_items.c.item_seq).where(response_items.c.response_seq.in_(seqs))
-    item_seqs = list(connection.execute(held).scalars())
-    these = delete(responses).where(responses.c.seq.in_(seqs))
-    freed_bytes: int = sum(connection.scalars(these.returning(responses.c.size_bytes)))
-    return freed_bytes + item_rows.forget_unheld(connection, item_seqs)
+    freed_bytes = 0
+    for start in range(0, len(seqs), _AT_ONCE):
+        part = seqs[start : start + _AT_ONCE]
+        held = select(response_items.c.item_seq).where(response_items.c.response_seq.in_(part))
+        item_seqs = list(connection.execute(held).scalars())
+        these = delete(responses).where(responses.c.seq.in_(part))
+        freed_bytes += sum(connection.scalars(these.returning(responses.c.size_bytes)))
+        freed_bytes += item_rows.forget_unheld(connection, item_seqs)
+    return freed_bytes
 
 
 def _mine(id: str) -> Select[tuple[int]]:

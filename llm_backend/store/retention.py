@@ -66,7 +66,8 @@ class Retention:
         for _ in range(STEPS_AT_ONCE):
             if kept <= limit_bytes:
                 break
-            freed = await self._database.write(retention_rows.forget_oldest)
+            forget = partial(retention_rows.forget_oldest, excess_bytes=kept - limit_bytes)
+            freed = await self._database.write(forget)
             if freed is None:
                 break
             kept -= freed

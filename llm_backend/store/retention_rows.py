@@ -4,18 +4,20 @@ A response is kept as long as one that goes on from it: whoever comes back to a 
 it. Nothing is taken from work that has not ended, or from a vector store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 from sqlalchemy import delete as delete_from
 
-from llm_backend.store import conversation_rows, file_rows, response_rows
+from llm_backend.store import conversation_rows, file_rows, response_rows, thread_rows
 from llm_backend.store.tables import BATCH_ENDS, batches, chats, conversations, items, responses
 
 __all__ = ["SOME", "forget_old", "forget_oldest", "history_bytes"]
 
 SOME = 100  # rows of each kind in one transaction
 
+_HISTORY = (chats, responses, items)
 _later = responses.alias("later")
 _is_last = ~exists().where(_later.c.previous_id == responses.c.id)
 _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
@@ -44,31 +46,54 @@ def history_bytes(connection: Connection) -> int:
     return sum(int(connection.scalar(one) or 0) for one in sums)
 
 
-def forget_oldest(connection: Connection) -> int | None:
-    """Forget the oldest chats, responses and conversations; the bytes that they took, None where
-    there are none.
+def forget_oldest(connection: Connection, excess_bytes: int) -> int | None:
+    """Forget some of the oldest chats, threads of responses and conversations, no more than it
+    takes to free so many bytes; the bytes that were freed, None where there is nothing to forget.
+
+    A thread is as old as its last response, and goes as a whole.
     """
-    ages: list[tuple[int, str, int]] = []
-    for table, claim, age in (
-        (chats, chats.c.seq > 0, chats.c.created_at),
-        (responses, _is_last & _has_ended, responses.c.created_at),
-        (conversations, conversations.c.seq > 0, conversations.c.changed_at),
-    ):
-        times, seqs = _oldest(connection, table, claim, age)
-        ages += [(at, table.name, seq) for at, seq in zip(times, seqs, strict=True)]
-    oldest = sorted(ages)[:SOME]
+    oldest = sorted([*_old_chats(connection), *_threads(connection), *_conversations(connection)])
     if not oldest:
         return None
-    of = {table.name: [seq for _, name, seq in oldest if name == table.name] for table in _AGING}
-    return (
-        _delete(connection, chats, of["chats"])
-        + response_rows.forget_some(connection, of["responses"])
-        + conversation_rows.forget_some(connection, of["conversations"])
-    )
+    enough, size_bytes = [], 0
+    for one in oldest[:SOME]:
+        enough.append(one)
+        size_bytes += one.size_bytes
+        if size_bytes >= excess_bytes:
+            break
+    return sum(_FORGET[one.name](connection, one.seqs) for one in enough)
 
 
-_HISTORY = (chats, responses, items)
-_AGING = (chats, responses, conversations)
+class _Forgettable(NamedTuple):
+    """What goes at once: rows of one table, and what they take at most. The oldest sorts first."""
+
+    at: int
+    name: str
+    seqs: Sequence[int]
+    size_bytes: int
+
+
+def _old_chats(connection: Connection) -> Iterator[_Forgettable]:
+    times, seqs = _oldest(connection, chats, chats.c.seq > 0)
+    found = select(chats.c.seq, chats.c.size_bytes).where(chats.c.seq.in_(seqs))
+    sizes = {row.seq: row.size_bytes for row in connection.execute(found)}
+    for at, seq in zip(times, seqs, strict=True):
+        yield _Forgettable(at, "chats", [seq], sizes[seq])
+
+
+def _threads(connection: Connection) -> Iterator[_Forgettable]:
+    times, seqs = _oldest(connection, responses, _is_last & _has_ended)
+    threads = thread_rows.ending_with(connection, seqs)
+    for at, seq in zip(times, seqs, strict=True):
+        yield _Forgettable(at, "responses", threads[seq].seqs, threads[seq].size_bytes)
+
+
+def _conversations(connection: Connection) -> Iterator[_Forgettable]:
+    age = conversations.c.changed_at
+    times, seqs = _oldest(connection, conversations, conversations.c.seq > 0, age)
+    sizes = conversation_rows.sizes(connection, seqs)
+    for at, seq in zip(times, seqs, strict=True):
+        yield _Forgettable(at, "conversations", [seq], sizes.get(seq, 0))
 
 
 def _oldest(
@@ -92,3 +117,10 @@ def _delete(connection: Connection, table: Table, seqs: Sequence[int]) -> int:
         connection.execute(these)
         return 0
     return sum(connection.scalars(these.returning(table.c.size_bytes)))
+
+
+_FORGET: Mapping[str, Callable[[Connection, Sequence[int]], int]] = {
+    "chats": lambda connection, seqs: _delete(connection, chats, seqs),
+    "responses": response_rows.forget_some,
+    "conversations": conversation_rows.forget_some,
+}

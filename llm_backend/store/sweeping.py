@@ -28,4 +28,6 @@ async def sweep_forever(
                 await sweep()
             except StoreError as error:  # the next one does its work
                 log.warning("not_swept", extra={"reason": str(error)})
+            except Exception:  # a mistake in one must not end the others: it is told whole
+                log.exception("sweep_failed")
         await asyncio.sleep(every_s)

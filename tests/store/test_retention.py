@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_backend.store import (
+    Background,
     Batches,
     Blobs,
     Bucket,
     Conversations,
     Database,
+    Events,
     Files,
     FilesFull,
     Jobs,
@@ -182,6 +185,65 @@ async def test_the_oldest_of_the_history_is_forgotten_until_it_fits(database, ch
     assert await are_there(chats.get, "c0", "c396") == ["c396"]
     assert await are_there(responses.get, "r1", "r397") == ["r397"]
     assert await are_there(conversations.get, "v2", "v6", "v398") == ["v2", "v398"]
+
+
+async def test_no_more_is_forgotten_than_what_does_not_fit(database, chats):
+    for number in range(20):
+        await chats.add(a_chat(id=f"c{number}", created_at=number), some_messages())
+    kept_bytes = await database.read(history_bytes)
+
+    await sweeping(database, history_bytes=kept_bytes - 1).sweep()
+
+    assert await are_there(chats.get, "c0", "c1", "c2") == ["c1", "c2"]
+
+
+async def test_a_thread_is_as_old_as_its_last_response_and_goes_as_a_whole(database):
+    responses = Responses(database)
+    for id, created_at, previous_id in (
+        ("a1", 1, None), ("b1", 2, None), ("b2", 3, "b1"), ("b3", 4, "b2"), ("a2", 9, "a1"),
+    ):  # fmt: skip
+        await responses.add(response(id, created_at, previous_id=previous_id))
+    kept_bytes = await database.read(history_bytes)
+
+    await sweeping(database, history_bytes=kept_bytes - 1).sweep()
+
+    assert await are_there(responses.get, "a1", "a2", "b1", "b2", "b3") == ["a1", "a2"]
+    assert len(await responses.said_before(previous_id="a2")) == 2
+
+
+async def test_a_fork_stays_for_the_thread_that_goes_on_from_it(database):
+    responses = Responses(database)
+    for id, created_at, previous_id in (
+        ("root", 1, None), ("left", 2, "root"), ("left 2", 3, "left"), ("right", 9, "root"),
+    ):  # fmt: skip
+        await responses.add(response(id, created_at, previous_id=previous_id))
+    kept_bytes = await database.read(history_bytes)
+
+    await sweeping(database, history_bytes=kept_bytes - 1).sweep()
+
+    kept = await are_there(responses.get, "root", "left", "left 2", "right")
+    assert kept == ["root", "right"]
+
+
+async def test_events_count_as_long_as_they_are_kept(database):
+    responses, jobs = Responses(database), Jobs(database)
+    background = Background(database, jobs, limit=1)
+    queued = response("r", NOW, status="queued")
+    first = Events(lines=["x" * 100], last_number=0)
+    await background.add(replace(queued, body={"id": "r", "status": "queued"}), {}, first)
+    [job] = await jobs.claim("response", 1)
+    before = await database.read(history_bytes)
+
+    await background.append(job, Events(lines=["y" * 1000, "z"], last_number=2))
+    appended = await database.read(history_bytes)
+    body = {"id": "r", "status": "completed", "output": []}
+    await background.finish(job, body, [], Events(lines=["end"], last_number=3))
+    finished = await database.read(history_bytes)
+    await responses.delete("r")
+
+    assert appended - before == 1002
+    assert finished - appended == len('"completed"') - len('"queued"') + len(',"output":[]') + 3
+    assert await database.read(history_bytes) == 0
 
 
 async def test_one_sweep_forgets_no_more_than_its_share(database, chats, monkeypatch):

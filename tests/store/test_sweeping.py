@@ -1,0 +1,32 @@
+"""What is over is forgotten again and again, whatever happens to one of those who forget."""
+
+import asyncio
+import logging
+
+import pytest
+
+from llm_backend.store.sweeping import sweep_forever
+
+
+async def test_a_sweep_that_breaks_is_told_and_ends_no_other(caplog):
+    swept = asyncio.Event()
+    seen: list[str] = []
+
+    async def breaks() -> None:
+        seen.append("breaks")
+        raise KeyError("a mistake")
+
+    async def works() -> None:
+        seen.append("works")
+        if len(seen) >= 4:
+            swept.set()
+
+    with caplog.at_level(logging.ERROR):
+        sweeping = asyncio.create_task(sweep_forever(breaks, works, first_after_s=0, every_s=0))
+        await asyncio.wait_for(swept.wait(), 5)
+        sweeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sweeping
+
+    assert seen[:4] == ["breaks", "works"] * 2
+    assert "sweep_failed" in caplog.text
