@@ -1,0 +1,155 @@
+"""What goes down to the engine process."""
+
+import msgspec
+
+from llm_backend.engine.messages.values import (
+    Adapter,
+    GrammarLimits,
+    ModelKind,
+    Priority,
+    Sampling,
+)
+
+__all__ = [
+    "Cancel",
+    "Command",
+    "Detokenize",
+    "Embed",
+    "Generate",
+    "Probe",
+    "Rank",
+    "Shutdown",
+    "Start",
+    "Tokenize",
+]
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Load a model; always the first command. Every bound that the worker keeps is in here.
+
+    `context_tokens` None is what the model was trained for, at most `default_context_tokens`.
+    `cells` None gives every slot cells for a whole context. `kind` None believes the file.
+    `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs and for
+    drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
+    `draft_model_path` is a second, smaller model that writes drafts. `adapters` change the model,
+    for all that it computes.
+    `door` is the inherited descriptor of the socket at which guests are let in.
+    """
+
+    model_path: str
+    context_tokens: int | None
+    default_context_tokens: int
+    slots: int
+    batch_tokens: int
+    logit_rows: int
+    draft_tokens: int
+    draft_model_path: str | None
+    adapters: list[Adapter]
+    threads: int
+    gpu_layers: int
+    use_extra_buffers: bool
+    unified_cells: bool
+    cells: int | None
+    cache_type: str
+    flash_attention: bool | None
+    mmap: bool | None
+    mlock: bool
+    kind: ModelKind | None
+    queue_limit: int
+    queue_deadline_s: float
+    batch_queue_limit: int
+    batch_queue_deadline_s: float
+    choices_limit: int
+    stops_limit: int
+    inputs_limit: int
+    grammars: GrammarLimits
+    outbox_bytes: int
+    door: int | None
+    guests_limit: int
+    log_level: int
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Continue `prompt` `n` times. A text prompt is tokenized with special tokens recognised if
+    `parse_special`; `add_bos` puts the model's begin token first where the model wants one.
+    `max_tokens` None means until the context is full. `echo` gives the prompt's text (and its
+    logprobs, if asked for) as the first deltas of every choice. `best_of` generates that many and
+    gives the `n` with the best mean logprob (deltas then come only at the end). `suffix` is the
+    text that follows what is generated, for models that have tokens for a text with a hole.
+    `stop_token_ids` end an answer as an end token does; before `min_tokens` nothing ends it but its
+    grammar. `prediction` is text that the answer may repeat; it makes it come faster and changes
+    nothing. `grammar` is what every answer must follow, in llguidance's Lark: it may hold JSON
+    schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends where
+    nothing can follow.
+    """
+
+    id: str
+    prompt: str | list[int]
+    parse_special: bool = True
+    add_bos: bool = True
+    n: int = 1
+    best_of: int | None = None
+    max_tokens: int | None = None
+    suffix: str | None = None
+    min_tokens: int = 0
+    stop: list[str] = []
+    stop_token_ids: list[int] = []
+    ignore_eos: bool = False
+    echo: bool = False
+    grammar: str | None = None
+    cuts: list[int] = []  # places in a text prompt that no token reaches across
+    shown_tokens: list[int] = []  # control tokens whose name is text in the answer
+    prediction: str | None = None
+    priority: Priority = Priority.INTERACTIVE
+    sampling: Sampling = Sampling()
+
+
+class Embed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """One vector per input, pooled as the model says, L2-normalised."""
+
+    id: str
+    inputs: list[str | list[int]]
+
+
+class Rank(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How relevant each of `documents` is to `query`."""
+
+    id: str
+    query: str
+    documents: list[str]
+
+
+class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The tokens of a text; none reaches across `cuts`, as in `Generate`."""
+
+    id: str
+    text: str
+    cuts: list[int] = []
+    parse_special: bool = True
+    add_bos: bool = False
+
+
+class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The text of tokens."""
+
+    id: str
+    tokens: list[int]
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How busy are you? Answered with `Status` at the next turn."""
+
+    id: str
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Forget the command `id`; nothing more comes of it. Unknown ids are ignored."""
+
+    id: str
+
+
+class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Finish the turn and exit."""
+
+
+Command = Start | Generate | Embed | Rank | Tokenize | Detokenize | Probe | Cancel | Shutdown

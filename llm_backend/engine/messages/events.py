@@ -1,0 +1,175 @@
+"""What comes up from the engine process."""
+
+import msgspec
+
+from llm_backend.engine.messages.values import (
+    Failure,
+    FinishReason,
+    ModelInfo,
+    TokenLogprob,
+)
+
+__all__ = [
+    "Accepted",
+    "Delta",
+    "Detokenized",
+    "Embedded",
+    "Event",
+    "Failed",
+    "NotReady",
+    "Queued",
+    "Ranked",
+    "Ready",
+    "Status",
+    "Tokenized",
+    "joined",
+]
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The model is loaded and has computed a forward pass, in the process `pid`."""
+
+    info: ModelInfo
+    pid: int
+
+
+class NotReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The model cannot be served; the worker exits. `message` is one sentence that says why."""
+
+    message: str
+
+
+class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The command has been taken: it is one that can be answered, and waits for its place. Sent
+    before anything else is done, as `Accepted` is, so that it is known at whose command the engine
+    was if it dies.
+    """
+
+    id: str
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A `Generate`, `Embed` or `Rank` has got its place and is computed from now on; its answer
+    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold.
+    """
+
+    id: str
+    prompt_tokens: int
+    prediction_tokens: int = 0
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What one turn added to choice `index`. `text` is whole characters, cut before a stop string.
+    `completion_tokens` counts this choice's generated tokens so far. The last delta of a choice has
+    `finish_reason`; `stop_sequence` names the stop string that matched, if one did.
+    `cached_tokens` is how much of the prompt was taken from shared cells. So far `drafted_tokens`
+    were computed ahead for this choice, of which `accepted_tokens` came next indeed;
+    `predicted_tokens` of its tokens were as the request's prediction said.
+    """
+
+    id: str
+    index: int
+    text: str
+    completion_tokens: int
+    cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    predicted_tokens: int = 0
+    logprobs: list[TokenLogprob] = []
+    finish_reason: FinishReason | None = None
+    stop_sequence: str | None = None
+
+
+class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Vectors as rows of little-endian float32, `embedding_size` each, in the order of inputs."""
+
+    id: str
+    vectors: bytes
+    embedding_size: int
+    prompt_tokens: int
+
+
+class Ranked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Relevances from 0 to 1, in the order of documents."""
+
+    id: str
+    scores: list[float]
+    prompt_tokens: int
+
+
+class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Tokenize`."""
+
+    id: str
+    tokens: list[int]
+
+
+class Detokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Detokenize`."""
+
+    id: str
+    text: str
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Probe`: what is going on, and sums since the worker was started.
+
+    `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
+    of a batch. `busy_s` is the time spent in turns, without rests. Of `placed_tokens`, those of
+    texts that got a slot, `cached_tokens` were in cells already; `generated_tokens` were chosen.
+    """
+
+    id: str
+    running: int  # sequences or inputs that have their place
+    waiting: int  # requests that have had no slot yet: in the queue, or their grammar is compiled
+    held_tokens: int  # in KV cells, of running and of finished sequences
+    passes: int
+    sequences: int
+    computed_tokens: int
+    busy_s: float
+    placed_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The command ended without its answer; nothing more comes of it. `field` is the one of the
+    command's fields that is to blame, if it is one.
+    """
+
+    id: str
+    failure: Failure
+    message: str
+    field: str | None = None
+
+
+Event = (
+    Ready
+    | NotReady
+    | Queued
+    | Accepted
+    | Delta
+    | Embedded
+    | Ranked
+    | Tokenized
+    | Detokenized
+    | Status
+    | Failed
+)
+
+
+def joined(earlier: Delta, later: Delta) -> Delta:
+    """Two consecutive deltas of one choice as one."""
+    return Delta(
+        id=earlier.id,
+        index=earlier.index,
+        text=earlier.text + later.text,
+        completion_tokens=later.completion_tokens,
+        cached_tokens=later.cached_tokens,
+        drafted_tokens=later.drafted_tokens,
+        accepted_tokens=later.accepted_tokens,
+        predicted_tokens=later.predicted_tokens,
+        logprobs=[*earlier.logprobs, *later.logprobs],
+        finish_reason=later.finish_reason,
+        stop_sequence=later.stop_sequence,
+    )

@@ -1,0 +1,163 @@
+"""What commands and events are made of."""
+
+from enum import StrEnum
+
+import msgspec
+
+__all__ = [
+    "Adapter",
+    "Failure",
+    "FinishReason",
+    "GrammarLimits",
+    "ModelInfo",
+    "ModelKind",
+    "Priority",
+    "Sampling",
+    "TokenLogprob",
+]
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended by itself."""
+
+    STOP = "stop"  # end-of-generation token or stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+
+
+class Priority(StrEnum):
+    """Who goes first. None of them starves."""
+
+    INTERACTIVE = "interactive"  # somebody waits for the answer
+    BATCH = "batch"  # takes what interactive requests leave; may be set aside for one
+
+
+class ModelKind(StrEnum):
+    """What a model is for, and so which command it answers."""
+
+    CHAT = "chat"  # Generate
+    EMBEDDING = "embedding"  # Embed
+    RERANK = "rerank"  # Rank
+
+
+class Failure(StrEnum):
+    """Why a command was refused or given up."""
+
+    CONTEXT_LENGTH = "context_length"  # can never fit the context
+    QUEUE_FULL = "queue_full"  # try again later
+    QUEUE_DEADLINE = "queue_deadline"  # waited longer than allowed
+    INVALID = "invalid"  # a token outside the vocabulary, an input that no model could take
+    UNSUPPORTED = "unsupported"  # this model cannot do that: embeddings on a chat model, say
+    INTERNAL = "internal"  # the engine failed this command and goes on
+    CRASHED = "crashed"  # the same request has killed the engine twice; it is not tried again
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen; the defaults change nothing of the model's distribution.
+
+    `logprobs` is None for none, else how many alternatives (0 to 20) accompany each token;
+    with `constrained_logprobs` they are probabilities among the tokens that a grammar allows.
+    `frequency_penalty` and `presence_penalty` are additive as OpenAI's and count generated tokens;
+    `repeat_penalty` is llama.cpp's factor, on the last `repeat_last_n` tokens (None: on all), and
+    so are Mirostat (0: off, or its version), XTC, typical-p and DRY. What they mean, and in which
+    order, is told in `sampling`. `seed` None draws one.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repeat_penalty: float = 1.0
+    repeat_last_n: int | None = 64
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int | None = 64  # None: all
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None
+    logprobs: int | None = None
+    constrained_logprobs: bool = False
+
+
+class Adapter(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter's file, and how strongly it is applied."""
+
+    path: str
+    scale: float = 1.0
+
+
+class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a grammar may cost. Times are of one slow core and a vocabulary of 49,152 tokens.
+
+    Of its source: `bytes` (as long as OpenAI's longest schema; the compiler's stack grows with it),
+    the number of `literals` and expressions (1,000 take up to 500 ms to compile) and the characters
+    of each one (`literal`; 1 ms a step for 2,000), how many expressions `meet` in one value (`&`,
+    or patterns under `allOf`: 12 take 50 ms, 20 take minutes), the `nesting` of a schema, its
+    `properties` (1,000 optional ones take 150 ms to compile), the `choices` of its enums (5,000
+    take 20 ms), and the digits of its `multipleOf`s, as a common `multiple` (10,000 take 60 ms,
+    1,000,000 take 14 s).
+
+    Of the native code, which has units of its own: the `symbols` of a compiled grammar, the
+    `row_items` that its parser holds at one place (500 bound a token of an ambiguous grammar to 30
+    ms, 2,000 to 1.5 s) and the `step_items` in one step (20 a microsecond), `compile_fuel` and
+    `step_fuel` (about 20 a microsecond), and `lexer_states` (1 to 2 KB each).
+    """
+
+    kept: int = 32
+    bytes: int = 128 << 10
+    literals: int = 1000
+    literal: int = 4096
+    meet: int = 10
+    nesting: int = 100
+    properties: int = 1000
+    choices: int = 5000
+    multiple: int = 10_000
+    symbols: int = 100_000
+    row_items: int = 500
+    step_items: int = 10_000
+    compile_fuel: int = 200_000
+    step_fuel: int = 50_000
+    lexer_states: int = 20_000
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loaded model says of itself. Sizes in tokens, parameters and bytes."""
+
+    architecture: str
+    name: str
+    description: str  # llama.cpp's one-line description: architecture, size, quantization
+    parameters: int
+    size_bytes: int
+    vocabulary_size: int
+    embedding_size: int
+    trained_context_tokens: int
+    context_tokens: int  # what one sequence can hold here
+    slots: int  # how many sequences run at once
+    chat_template: str | None
+    tool_template: str | None  # the one for chats with tools, where the file has two
+    bos_token: str
+    eos_token: str
+    control_tokens: list[str]  # their names
+    kind: ModelKind
+    can_infill: bool
+    extra_buffers: bool  # False after a restart without weight repacking
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """One chosen token (or prompt token, under echo): its bytes, natural-log probability under the
+    model's distribution before sampling filters, and the most likely alternatives, best first.
+    `logprob` is None for the first prompt token, which nothing precedes.
+    """
+
+    token: int
+    bytes: bytes
+    logprob: float | None
+    top: list["TokenLogprob"] = []
