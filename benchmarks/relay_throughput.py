@@ -27,8 +27,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.pool import Upstreams
-from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.controllers.fold import ChatObserver
 from llm_backend.controllers.relay import relay
 from llm_backend.sse import DONE

@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.pool import Upstreams
-from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.controllers.relay import relay
 from llm_backend.errors import ApiError, ClientGone, error_body
 

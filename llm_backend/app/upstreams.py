@@ -24,8 +24,8 @@ async def opened_upstreams(
     if not configs:
         yield None
         return
+    from llm_backend.backends.upstreams.http import Upstream
     from llm_backend.backends.upstreams.pool import Upstreams
-    from llm_backend.backends.upstreams.upstream import Upstream
 
     async with Upstreams([Upstream(config) for config in configs], operations) as upstreams:
         yield upstreams

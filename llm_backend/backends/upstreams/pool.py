@@ -14,6 +14,7 @@ from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.balance import Balance
 from llm_backend.backends.upstreams.choice import Choices
 from llm_backend.backends.upstreams.config import WIRES, Wire
+from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.retry import (
     ATTEMPTS,
     GIVEN_UP,
@@ -23,7 +24,6 @@ from llm_backend.backends.upstreams.retry import (
     pause_s,
 )
 from llm_backend.backends.upstreams.sockets import UpstreamSocket
-from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.errors import ApiError, Overloaded, UpstreamError, UpstreamFailed
 
 __all__ = ["Upstreams"]

@@ -4,7 +4,7 @@ import pytest
 
 from llm_backend.backends.upstreams.azure import azure_path, azure_query
 from llm_backend.backends.upstreams.config import Kind, UpstreamConfig
-from llm_backend.backends.upstreams.upstream import Upstream
+from llm_backend.backends.upstreams.http import Upstream
 from tests.upstream import FakeUpstream
 
 

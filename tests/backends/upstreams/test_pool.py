@@ -8,9 +8,9 @@ import pytest
 from llm_backend.backends.relayed import Relayed
 from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.pool import Upstreams
 from llm_backend.backends.upstreams.retry import pause_s
-from llm_backend.backends.upstreams.upstream import Upstream
 from llm_backend.errors import Overloaded, UpstreamFailed
 from tests.gateway import closed_port
 from tests.upstream import Connection, FakeUpstream, Message

@@ -9,7 +9,7 @@ import pytest
 
 from llm_backend.backends.relayed import answer_headers, request_headers
 from llm_backend.backends.upstreams.config import UpstreamConfig
-from llm_backend.backends.upstreams.upstream import Upstream
+from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.errors import ApiError, InvalidRequest, UpstreamFailed, UpstreamTimeout
 from tests.logged import logged
 from tests.upstream import Connection, FakeUpstream, Message, upstream_of

@@ -1,0 +1,84 @@
+"""An upstream's WebSocket."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
+
+import aiohttp
+from yarl import URL
+
+from llm_backend.backends.upstreams.http.ending import once
+from llm_backend.backends.upstreams.sockets import Closing, Message
+from llm_backend.errors import UpstreamFailed
+
+__all__ = ["Socket", "connected"]
+
+_HEARTBEAT_S = 20.0  # a socket may be silent for long; this is how its death is noticed
+_CLOSING_S = 0.1  # for the upstream's farewell: who has left waits for nothing
+_MESSAGE_BYTES = 64 * 1024 * 1024
+
+
+async def connected(
+    session: aiohttp.ClientSession,
+    url: URL,
+    headers: list[tuple[str, str]],
+    protocols: Sequence[str],
+) -> aiohttp.ClientWebSocketResponse[bool]:
+    """The HTTP client's socket; its errors are its own."""
+    return await session.ws_connect(
+        url,
+        headers=headers,
+        protocols=protocols,
+        heartbeat=_HEARTBEAT_S,
+        timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSING_S),
+        max_msg_size=_MESSAGE_BYTES,
+    )
+
+
+class Socket:
+    """An open one, as `UpstreamSocket` says; `ended` is called once, when it is closed."""
+
+    def __init__(
+        self,
+        socket: aiohttp.ClientWebSocketResponse[bool],
+        translated: Callable[[], AbstractContextManager[None]],
+        ended: Callable[[], None],
+    ) -> None:
+        self._socket = socket
+        self._translated = translated
+        self._ended = once(ended)
+        self._reason = ""
+
+    @property
+    def protocol(self) -> str | None:
+        return self._socket.protocol
+
+    async def messages(self) -> AsyncIterator[Message]:
+        with self._translated():
+            while True:
+                message = await self._socket.receive()
+                if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                    self._reason = str(message.extra or "")
+                    break
+                yield message.data
+            if message.type is aiohttp.WSMsgType.ERROR:
+                raise UpstreamFailed("The upstream's WebSocket broke off.")
+
+    @property
+    def closing(self) -> Closing:
+        code = self._socket.close_code
+        if code is None or code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE:
+            return Closing(code=aiohttp.WSCloseCode.BAD_GATEWAY)
+        return Closing(code=code, reason=self._reason)
+
+    async def send(self, message: Message) -> None:
+        with self._translated():
+            if isinstance(message, str):
+                await self._socket.send_str(message)
+            else:
+                await self._socket.send_bytes(message)
+
+    async def close(self, closing: Closing) -> None:
+        try:
+            await self._socket.close(code=closing.code, message=closing.reason.encode())
+        finally:
+            self._ended()

@@ -1,0 +1,51 @@
+"""The one place where the HTTP client's errors become ours; its name stays in the log."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+
+from llm_backend.errors import UpstreamFailed, UpstreamTimeout
+
+__all__ = ["Translation"]
+
+log = logging.getLogger(__name__)
+
+
+class Translation:
+    """Errors of one upstream, which the log names with its address."""
+
+    def __init__(self, name: str, authority: str) -> None:
+        self._name = name
+        self._authority = authority
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """What the HTTP client raises is raised as `UpstreamFailed` or `UpstreamTimeout`."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise self.late(error) from error
+        except (aiohttp.ClientError, OSError) as error:
+            self._log("upstream_failed", error)
+            reached = not isinstance(error, aiohttp.ClientConnectorError)
+            said = "broke off or gave no valid answer" if reached else "could not be reached"
+            failed = UpstreamFailed(f"The upstream {said}.")
+            failed.was_sent = reached
+            raise failed from error
+        except UpstreamFailed as error:
+            self._log("upstream_failed", error)
+            raise
+
+    def late(self, error: TimeoutError) -> UpstreamTimeout:
+        """The error for a deadline that is over."""
+        self._log("upstream_timeout", error)
+        late = UpstreamTimeout("The upstream did not answer in time.")
+        late.was_sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
+        return late
+
+    def _log(self, event: str, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"[:300]  # may hold bytes that the upstream sent
+        told = {"upstream": self._name, "address": self._authority, "reason": repr(reason)}
+        log.error(event, extra=told)

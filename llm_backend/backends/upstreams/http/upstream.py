@@ -1,0 +1,250 @@
+"""One upstream that speaks OpenAI's API: bytes go out and come back as they are."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from llm_backend.backends.relayed import Headers, Relayed, answer_headers, request_headers
+from llm_backend.backends.upstreams.azure import azure_path, azure_query
+from llm_backend.backends.upstreams.config import Kind, UpstreamConfig
+from llm_backend.backends.upstreams.health import Health
+from llm_backend.backends.upstreams.http.body import Body, Patience, data_of, length_of
+from llm_backend.backends.upstreams.http.ending import Breaking, cut, once
+from llm_backend.backends.upstreams.http.session import new_session, own_headers
+from llm_backend.backends.upstreams.http.socket import Socket, connected
+from llm_backend.backends.upstreams.http.translation import Translation
+from llm_backend.backends.upstreams.model_list import ModelList, held_list, models_in
+from llm_backend.backends.upstreams.retry import DOWN
+from llm_backend.backends.upstreams.sockets import UpstreamSocket, socket_headers
+from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
+
+__all__ = ["Upstream"]
+
+log = logging.getLogger(__name__)
+
+_LIST_TIMEOUT_S = 5.0  # who lists models waits for the slowest upstream
+
+
+class Upstream:
+    """A connection pool to one base URL with one key; `async with` opens and closes it.
+
+    Sends each request once, but for one case: a GET, PUT or DELETE whose kept connection was
+    closed under it goes out again on a new one (RFC 9110, 9.2.2). Knows how busy it is and, by
+    `health`, how its latest requests ended.
+    """
+
+    def __init__(self, config: UpstreamConfig) -> None:
+        parts = urlsplit(config.base_url)
+        self.config = config
+        self.health = Health()
+        self.outstanding = 0
+        self._scheme, self._authority = parts.scheme, parts.netloc
+        self._base_path = parts.path.rstrip("/")
+        self._own_headers = own_headers(config)
+        self._idle_timeout_s = config.idle_timeout_s
+        self._first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
+        self._breaking = Breaking()
+        self._translation = Translation(config.name, parts.netloc)
+        self._models = ModelList(self._fetch_models, config.models_ttl_s)
+        self._session: aiohttp.ClientSession
+
+    @property
+    def name(self) -> str:
+        """Its name in the settings."""
+        return self.config.name
+
+    @property
+    def weight(self) -> float:
+        """How many requests it is worth."""
+        return self.config.weight
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request may be sent to it."""
+        return self.outstanding < self.config.concurrency
+
+    async def __aenter__(self) -> Self:
+        self._session = new_session(self.config)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._models.close()
+        await self._session.close()
+
+    async def exchange(
+        self,
+        *,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Headers,
+        body: Body,
+        model: str | None = None,
+    ) -> Relayed:
+        """Sends one request and returns the answer as soon as its headers are there.
+
+        `path` is percent-encoded and relative to the base URL, `query` the raw query string; a
+        streamed body keeps the `Content-Length` among `headers`, or goes out chunked; `model` is
+        what Azure calls a deployment. Raises `UpstreamFailed`, `UpstreamTimeout`, or
+        `InvalidRequest` for a header that cannot be sent.
+        """
+        pairs = list(headers)
+        sent = request_headers(pairs, own=self._own_headers, length=length_of(body, pairs))
+        url = self._url(path, query.decode("latin-1"), model)
+        with self._under_way():
+            return self._relayed(await self._answer(method, url, sent, body))
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """Counts a request that begins; what it returns has to be closed, what fails is told."""
+        self.outstanding += 1
+        self.health.begin()
+        try:
+            yield
+        except UpstreamError:
+            self._failed()
+            self.outstanding -= 1
+            raise
+        except BaseException:
+            self.health.left()
+            self.outstanding -= 1
+            raise
+
+    async def _answer(
+        self, method: str, url: URL, headers: list[tuple[str, str]], body: Body
+    ) -> aiohttp.ClientResponse:
+        timeout_s = self._first_byte_timeout_s
+        with self._translation.translated():
+            async with asyncio.timeout(timeout_s) as deadline:
+                answer = await self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=data_of(body, Patience(deadline, timeout_s)),
+                    allow_redirects=False,
+                )
+        connection = answer.connection
+        if connection is not None and connection.protocol is not None:  # else it is whole already
+            connection.protocol.read_timeout = self._idle_timeout_s
+            self._breaking.watch(connection.protocol, answer.content)
+        return answer
+
+    def _url(self, path: str, query: str, model: str | None) -> URL:
+        if self.config.kind is Kind.AZURE:
+            path = azure_path(path, None if model is None else quote(model, safe=""))
+            query = azure_query(query, self.config.api_version)
+        return URL.build(
+            scheme=self._scheme,
+            authority=self._authority,
+            path=self._base_path + path,
+            query_string=query,
+            encoded=True,
+        )
+
+    async def connect(
+        self,
+        *,
+        path: str,
+        query: bytes,
+        headers: Headers,
+        protocols: Sequence[str],
+        model: str | None = None,
+    ) -> UpstreamSocket:
+        """Opens a WebSocket; `protocols` are the subprotocols to choose from.
+
+        Raises as `exchange` does, and the error of its status where the upstream refuses.
+        """
+        sent = request_headers(socket_headers(headers), own=self._own_headers, length=None)
+        url = self._url(path, query.decode("latin-1"), model)
+        with self._under_way():
+            with self._translation.translated():
+                async with asyncio.timeout(self._first_byte_timeout_s):
+                    try:
+                        socket = await connected(self._session, url, sent, protocols)
+                    except aiohttp.WSServerHandshakeError as error:
+                        raise self._refused(error) from error
+            self.health.succeeded()
+            return Socket(socket, self._translation.translated, self._socket_ended)
+
+    def _socket_ended(self) -> None:
+        self.outstanding -= 1
+
+    def _refused(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
+        """The error of a handshake's status; one that is the client's to mend passes through."""
+        if not 400 <= error.status < 500:
+            return UpstreamFailed("The upstream opened no WebSocket.")
+        self.health.succeeded()
+        message = f"The upstream refused the WebSocket with status {error.status}."
+        return from_status(error.status, message)
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The upstream's models, at most `models_ttl_s` old; one request however many ask.
+
+        Raises `UpstreamFailed` or `UpstreamTimeout`; a failure is remembered for two seconds.
+        """
+        return await self._models.models()
+
+    def _relayed(self, answer: aiohttp.ClientResponse) -> Relayed:
+        try:
+            with self._translation.translated():
+                headers = answer_headers(answer.raw_headers, status=answer.status)
+        except UpstreamFailed:
+            cut(answer)
+            raise
+        if answer.status in DOWN:
+            self._failed()
+        else:
+            self.health.succeeded()
+        return Relayed(
+            status=answer.status,
+            headers=headers,
+            body=self._body(answer),
+            close=once(lambda: self._close(answer)),
+        )
+
+    def _close(self, answer: aiohttp.ClientResponse) -> None:
+        self.outstanding -= 1
+        cut(answer)
+
+    def _failed(self) -> None:
+        was_ejected = self.health.is_ejected
+        self.health.failed(asyncio.get_running_loop().time())
+        if self.health.is_ejected and not was_ejected:
+            log.error("upstream_ejected", extra={"upstream": self.name})
+
+    async def _body(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        try:
+            with self._translation.translated():
+                async for piece in answer.content.iter_any():
+                    yield piece
+        except UpstreamError:
+            self._failed()
+            raise
+
+    async def _fetch_models(self) -> list[dict[str, Any]]:
+        try:
+            async with asyncio.timeout(_LIST_TIMEOUT_S):
+                answer = await self.exchange(
+                    method="GET",
+                    path="/models",
+                    query=b"",
+                    headers=[(b"accept", b"application/json")],
+                    body=b"",
+                )
+                held = await held_list(answer)
+        except TimeoutError as error:
+            raise self._translation.late(error) from error
+        with self._translation.translated():
+            return models_in(answer.status, held)
