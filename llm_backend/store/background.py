@@ -1,7 +1,7 @@
 """Responses that are answered in the background: added, worked on, followed, cancelled."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from llm_backend.store import background_rows
@@ -50,9 +50,10 @@ class Background:
             partial(background_rows.finish, job=job, body=body, output=output, told=told)
         )
 
-    async def cancel(self, id: str) -> Body:
-        """End it, unless it has ended or is none of these; the response. Raises `Missing`."""
-        body = await self._database.write(partial(background_rows.cancel, id=id))
+    async def cancel(self, id: str, *, ending: Callable[[int], str]) -> Body:
+        """End it, unless it has ended or is none of these; the response. What has been told of it
+        ends with the line that `ending` makes of the next number. Raises `Missing`."""
+        body = await self._database.write(partial(background_rows.cancel, id=id, ending=ending))
         self._jobs.wake()
         return body
 

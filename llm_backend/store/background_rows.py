@@ -5,7 +5,7 @@ the job. Its events are rows of several each, as lines of text; `last_number` is
 row's last one, and numbers are contiguous.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
@@ -91,8 +91,9 @@ def finish(
         conversation_rows.add_items(connection, row.conversation_id, said)
 
 
-def cancel(connection: Connection, id: str) -> Body:
-    """End it as cancelled, unless it has ended; the response as it is then. Raises `Missing`."""
+def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> Body:
+    """End it as cancelled, unless it has ended; the response as it is then. `ending` makes the last
+    of its events, if it has any, of that one's number. Raises `Missing`."""
     _remove_job(connection, id)
     row = connection.execute(_of(id).with_for_update()).first()
     if row is None:
@@ -102,6 +103,10 @@ def cancel(connection: Connection, id: str) -> Body:
         return body
     cancelled = {**body, "status": "cancelled"}
     _put(connection, row, cancelled)
+    last_number = _last_number(connection, row.seq)
+    if last_number is not None:
+        number = last_number + 1
+        _tell(connection, row.seq, Events(lines=(ending(number),), last_number=number))
     return cancelled
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from llm_backend import errors
 from llm_backend.access import Caller
 from llm_backend.controllers.responses.answering import new_head
@@ -13,10 +11,9 @@ from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.memory import conversation_of, stored_items
 from llm_backend.controllers.responses.question import asked
 from llm_backend.controllers.services import Services
-from llm_backend.sse import encode
 from llm_backend.store import Events, StoredResponse
 
-__all__ = ["FROM_THE_START", "begin_in_background", "failure_event"]
+__all__ = ["FROM_THE_START", "begin_in_background"]
 
 Json = dict[str, Any]
 Body = Mapping[str, Any]
@@ -48,19 +45,6 @@ async def begin_in_background(services: Services, body: Json, caller: Caller) ->
     details = {"body": asked_for, "key_id": caller.key_id}
     await services.background.add(stored, details, told)
     return response
-
-
-def failure_event(error: errors.ApiError) -> bytes:
-    """What a stream of events told again ends with if it breaks. It has a number of its own: the
-    next event is still to be told."""
-    event = {
-        "type": "error",
-        "sequence_number": 0,
-        "code": error.code,
-        "message": error.message,
-        "param": error.param,
-    }
-    return encode(orjson.dumps(event), "error")
 
 
 def _check_kept(services: Services, body: Body) -> None:

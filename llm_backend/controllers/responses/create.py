@@ -13,7 +13,6 @@ from llm_backend.controllers.relay import relay
 from llm_backend.controllers.responses.background import (
     FROM_THE_START,
     begin_in_background,
-    failure_event,
 )
 from llm_backend.controllers.responses.question import asked
 from llm_backend.controllers.responses.request import named_as_sent
@@ -65,8 +64,8 @@ async def _in_background(services: Services, request: Request) -> Response:
     response = await begin_in_background(services, request.body, request.caller)
     if not request.body.get("stream"):
         return JsonResponse(response)
-    events = services.background.events(response["id"], FROM_THE_START)
-    return await event_stream(events, ending=b"", failure=failure_event)
+    follower = services.background.follow(response["id"], FROM_THE_START)
+    return await event_stream(follower.events(), ending=b"", failure=follower.failure)
 
 
 def local_model(services: Services, request: Request) -> LocalModel | None:

@@ -1,5 +1,6 @@
 """Files in the input: their text, in place of them, is what models read."""
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -8,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
@@ -41,6 +43,7 @@ class FileTexts:
         self._extractor = extractor
         self._texts: OrderedDict[str, str] = OrderedDict()  # what was asked for last at the end
         self._characters = 0
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by file
 
     async def read(self, items: Sequence[Json], where: str | None = None) -> list[Json]:
         """The items with text in place of files. `where` names the list that they are, None for
@@ -63,14 +66,24 @@ class FileTexts:
 
     async def _part(self, part: Part, where: str) -> Json:
         file = await self._file(part, where)
-        text = self._texts.pop(file.key, None)
-        if text is None:
-            text = await self._extracted(file, where)
-            self._characters += len(text)
-        self._texts[file.key] = text
+        text = await self._text(file, where)
+        return {"type": "input_text", "text": f"[File {file.filename or 'without a name'}]\n{text}"}
+
+    async def _text(self, file: _File, where: str) -> str:
+        """One extracts a file; who asks for the same meanwhile waits for what he finds."""
+        turn = self._turns.setdefault(file.key, asyncio.Lock())
+        async with turn:
+            text = self._texts.get(file.key)
+            if text is None:
+                text = await self._extracted(file, where)
+            self._keep(file.key, text)
+        return text
+
+    def _keep(self, key: str, text: str) -> None:
+        self._characters += len(text) - len(self._texts.pop(key, ""))
+        self._texts[key] = text
         while self._characters > KEPT_CHARACTERS:
             self._characters -= len(self._texts.popitem(last=False)[1])
-        return {"type": "input_text", "text": f"[File {file.filename or 'without a name'}]\n{text}"}
 
     async def _extracted(self, file: _File, where: str) -> str:
         try:

@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 
+from llm_backend import errors
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.sse import encode
 from llm_backend.store import Background, Events, Job, Standing, StoredItem, StoredResponse
 
-__all__ = ["BackgroundResponses"]
+__all__ = ["BackgroundResponses", "Follower"]
 
 POLL_S = 0.2  # for events of a response that another process answers
 
@@ -51,8 +52,9 @@ class BackgroundResponses:
         await self._kept.keep_output(id, output)
 
     async def cancel(self, id: str) -> Mapping[str, Any]:
-        """End it, unless it has ended; the response. Raises `Missing`."""
-        body = await self._kept.cancel(id)
+        """End it, unless it has ended; the response. Its events end with one that says so, as none
+        of the document's own does. Raises `Missing`."""
+        body = await self._kept.cancel(id, ending=_cancelled)
         self._ring(id)
         return body
 
@@ -65,23 +67,13 @@ class BackgroundResponses:
         """Whether it has events that can be told again. Raises `Missing`."""
         return await self._kept.tells(id)
 
-    async def events(self, id: str, after: int) -> AsyncGenerator[bytes, None]:
-        """Its events behind this number, as they come, until it has ended."""
-        with self._bell(id) as bell:
-            while True:
-                bell.clear()
-                with store_errors_translated("response"):
-                    told = await self._kept.events(id, after)
-                if told is None:
-                    return
-                for line in told.lines:
-                    yield encode(line.encode(), orjson.loads(line)["type"])
-                after = told.last_number
-                if not told.lines:
-                    await _rung(bell)
+    def follow(self, id: str, after: int) -> "Follower":
+        """One client's look at its events behind this number."""
+        return Follower(self, self._kept, id, after)
 
     @contextmanager
-    def _bell(self, id: str) -> Iterator[asyncio.Event]:
+    def bell(self, id: str) -> Iterator[asyncio.Event]:
+        """Rings whenever there is news of it in this process."""
         bell = asyncio.Event()
         self._bells[id].add(bell)
         try:
@@ -94,6 +86,55 @@ class BackgroundResponses:
     def _ring(self, id: str) -> None:
         for bell in self._bells.get(id, ()):
             bell.set()
+
+
+class Follower:
+    """What one client is told of a response, and up to which number it has been told."""
+
+    def __init__(self, background: BackgroundResponses, kept: Background, id: str, after: int):
+        self._background = background
+        self._kept = kept
+        self._id = id
+        self._after = after
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Its events, as they come, until it has ended."""
+        with self._background.bell(self._id) as bell:
+            while True:
+                bell.clear()
+                with store_errors_translated("response"):
+                    told = await self._kept.events(self._id, self._after)
+                if told is None:
+                    return
+                for line in told.lines:
+                    yield encode(line.encode(), orjson.loads(line)["type"])
+                self._after = told.last_number
+                if not told.lines:
+                    await _rung(bell)
+
+    def failure(self, error: errors.ApiError) -> bytes:
+        """What the stream ends with if it breaks. Of a response that is gone it is the next event;
+        else it has the number of the last one: who goes on behind that misses nothing."""
+        number = self._after + isinstance(error, errors.NotFound)
+        event = _error_event(max(number, 0), error.code, error.message, error.param)
+        return encode(orjson.dumps(event), "error")
+
+
+def _cancelled(number: int) -> str:
+    message = "The response was cancelled."
+    return orjson.dumps(_error_event(number, "cancelled", message, None)).decode()
+
+
+def _error_event(
+    number: int, code: str | None, message: str, param: str | None
+) -> Mapping[str, Any]:
+    return {
+        "type": "error",
+        "sequence_number": number,
+        "code": code,
+        "message": message,
+        "param": param,
+    }
 
 
 async def _rung(bell: asyncio.Event) -> None:

@@ -11,7 +11,7 @@ from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import page_wanted
-from llm_backend.controllers.responses.background import FROM_THE_START, failure_event
+from llm_backend.controllers.responses.background import FROM_THE_START
 from llm_backend.controllers.responses.items import item_list, shown_item
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
@@ -79,8 +79,8 @@ async def _told_again(services: Services, response_id: str, query: Mapping[str, 
             param="stream",
         )
     after = query.get("starting_after")
-    events = services.background.events(response_id, FROM_THE_START if after is None else after)
-    return await event_stream(_at_once(events), ending=b"", failure=failure_event)
+    follower = services.background.follow(response_id, FROM_THE_START if after is None else after)
+    return await event_stream(_at_once(follower.events()), ending=b"", failure=follower.failure)
 
 
 async def _at_once(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

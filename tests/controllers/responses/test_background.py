@@ -14,7 +14,7 @@ from llm_backend.controllers.responses.background_worker import ResponseWorker
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
 from llm_backend.controllers.responses.server_tools import ServerTools
-from llm_backend.errors import InvalidRequest, Overloaded, Unauthorized
+from llm_backend.errors import InvalidRequest, NotFound, Overloaded, Unauthorized
 from llm_backend.store import (
     Background,
     Conversations,
@@ -89,8 +89,7 @@ class Server:
     async def told(self, id, after=-1):
         async with asyncio.timeout(5):
             return [
-                orjson.loads(event.partition(b"data: ")[2])
-                async for event in self.services.background.events(id, after)
+                of(event) async for event in self.services.background.follow(id, after).events()
             ]
 
 
@@ -99,6 +98,10 @@ async def database(tmp_path):
     async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
         await migrate(database)
         yield database
+
+
+def of(event):
+    return orjson.loads(event.partition(b"data: ")[2])
 
 
 def kinds(events):
@@ -162,8 +165,10 @@ async def test_one_that_is_cancelled_keeps_what_it_had_said(database):
     kept = await server.response(id)
 
     assert cancelled["status"] == again["status"] == kept["status"] == "cancelled"
-    check_events(events, is_whole=False)
+    check_events(events[:-1], is_whole=False)
     assert kinds(events)[:3] == ["created", "queued", "in_progress"]
+    assert (events[-1]["type"], events[-1]["code"]) == ("error", "cancelled")
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert kept["output"][0]["content"][0]["text"] == "So"
 
 
@@ -174,7 +179,7 @@ async def test_one_that_is_cancelled_in_the_queue_is_never_begun(database):
     async with server.running():
         events = await server.told(id)
 
-    assert kinds(events) == ["created", "queued"]
+    assert kinds(events) == ["created", "queued", "error"]
     assert server.model.asked == []
 
 
@@ -195,7 +200,7 @@ async def test_what_was_told_half_is_not_told_otherwise(database):
     answer = Answer(said, ChatDelta(choice=0), before_the_last=forever)
     async with Server(database, answer).running() as first:
         id = (await first.ask(stream=True))["id"]
-        events = first.services.background.events(id, 4)
+        events = first.services.background.follow(id, 4).events()
         await anext(events)  # it is stored, and so may have been read
         await events.aclose()
     async with Server(database, saying("Hi.")).running() as second:
@@ -317,6 +322,19 @@ async def test_one_that_is_deleted_is_gone_with_its_job(database):
     await server.services.background.delete(id)
 
     assert not await database.read(lambda c: c.exec_driver_sql("SELECT * FROM jobs").all())
+
+
+@pytest.mark.parametrize(("error", "number"), [(NotFound("Gone."), 2), (Overloaded("Down."), 1)])
+async def test_a_break_is_numbered_so_that_its_follower_misses_nothing(database, error, number):
+    server = Server(database)
+    follower = server.services.background.follow((await server.ask(stream=True))["id"], -1)
+    events = follower.events()
+    assert kinds([of(await anext(events)), of(await anext(events))]) == ["created", "queued"]
+    waiting = asyncio.create_task(anext(events))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+
+    assert of(follower.failure(error))["sequence_number"] == number
 
 
 @pytest.mark.parametrize(
