@@ -8,6 +8,7 @@ from llm_backend import errors
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.chat import complete_chat, create_chat_completion
+from llm_backend.controllers.other_sites import refuse_other_sites
 from llm_backend.controllers.services import Services
 
 __all__ = ["ask_chat"]
@@ -15,7 +16,7 @@ __all__ = ["ask_chat"]
 
 async def ask_chat(services: Services, request: Request) -> Response:
     """`GET /chat/ask`: the answer as text, or as the events of a streamed chat."""
-    _refuse_other_sites(request)
+    refuse_other_sites(request)
     query = request.query
     model = _model(services, query.get("model"))
     name, project = query.get("model", model.card.id), request.caller.project
@@ -44,10 +45,3 @@ def _model(services: Services, name: str | None) -> LocalModel:
             param="model",
         )
     return model
-
-
-def _refuse_other_sites(request: Request) -> None:
-    """A page of somebody else's cannot read what it makes a browser ask, but it costs: browsers say
-    that it is somebody else's."""
-    if request.http.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise errors.Forbidden("Pages of other sites do not ask here; use POST from your own.")

@@ -10,6 +10,7 @@ from llm_backend.backends.engine_room import ModelState
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.other_sites import refuse_other_sites
 from llm_backend.controllers.render import model_object
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import unless_gone
@@ -50,6 +51,7 @@ async def unload_model_by_name(services: Services, request: Request) -> Response
 
 async def unload_models(services: Services, request: Request) -> Response:
     """`GET /unloadModel`"""
+    refuse_other_sites(request)
     return await _unloaded(services, request, _in_memory(services))
 
 

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.errors import InvalidRequest
+from llm_backend.errors import InvalidRequest, TooLarge
 from llm_backend.store import (
     Missing,
     PartLimits,
@@ -55,12 +56,14 @@ async def add_upload_part(services: Services, request: Request) -> Response:
     """`POST /uploads/{upload_id}/parts`: the bytes go to the object store as they come."""
     settings, upload_id = services.settings, request.path["upload_id"]
     with store_errors_translated("upload"):
-        if await _is_elsewhere(services, upload_id):
+        upload = await _open_here(services, upload_id)
+        if upload is None:
             return await relay(services, request)
         await services.files.check_room(announced_bytes(request))
         assert request.form is not None, "the operation takes a form"
         data = await request.form.file("data", limit_bytes=settings.part_limit_bytes)
-        async with services.uploads.blobs.writing(data.pieces) as blob:
+        pieces = _within(upload, data.pieces)
+        async with services.uploads.blobs.writing(pieces) as blob:
             await request.form.fields()
             part = StoredPart(
                 id=f"part_{uuid.uuid4().hex}",
@@ -80,7 +83,7 @@ async def complete_upload(services: Services, request: Request) -> Response:
     """`POST /uploads/{upload_id}/complete`: the parts, in the order that is said, are a file."""
     upload_id, body = request.path["upload_id"], request.body
     with store_errors_translated("upload"):
-        if await _is_elsewhere(services, upload_id):
+        if await _open_here(services, upload_id) is None:
             return await relay(services, request)
         upload, file = await services.uploads.complete(
             upload_id, body["part_ids"], file_id=new_file_id(), md5=body.get("md5")
@@ -92,21 +95,32 @@ async def cancel_upload(services: Services, request: Request) -> Response:
     """`POST /uploads/{upload_id}/cancel`"""
     upload_id = request.path["upload_id"]
     with store_errors_translated("upload"):
-        if await _is_elsewhere(services, upload_id):
+        if await _open_here(services, upload_id) is None:
             return await relay(services, request)
         upload = await services.uploads.cancel(upload_id)
     return JsonResponse(_upload_object(upload))
 
 
-async def _is_elsewhere(services: Services, upload_id: str) -> bool:
-    """Whether the upstream is to be asked; raises for an upload that is closed, or nowhere."""
+async def _open_here(services: Services, upload_id: str) -> StoredUpload | None:
+    """The upload; None where the upstream is to be asked. Raises for one that is closed, or
+    nowhere."""
     try:
-        await services.uploads.check(upload_id)
+        return await services.uploads.check(upload_id)
     except Missing:
         if services.upstream is None:
             raise
-        return True
-    return False
+        return None
+
+
+async def _within(upload: StoredUpload, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, unless they are more than could ever be joined to what the upload is to be."""
+    size_bytes = 0
+    async for piece in pieces:
+        size_bytes += len(piece)
+        if size_bytes > upload.size_bytes:
+            message = f"The part is larger than the upload, which is of {upload.size_bytes} bytes."
+            raise TooLarge(message, param="data")
+        yield piece
 
 
 def _upload_object(upload: StoredUpload, file: StoredFile | None = None) -> dict[str, Any]:

@@ -42,9 +42,9 @@ def add(connection: Connection, upload: StoredUpload) -> None:
     connection.execute(insert(uploads), row)
 
 
-def check(connection: Connection, id: str, now: int) -> None:
-    """Raise `Missing` or `UploadClosed` unless parts can be added."""
-    _open(connection, id, now)
+def check(connection: Connection, id: str, now: int) -> StoredUpload:
+    """The upload. Raises `Missing` or `UploadClosed` unless parts can be added."""
+    return _upload(_open(connection, id, now))
 
 
 def add_part(connection: Connection, part: StoredPart, limits: PartLimits, now: int) -> None:

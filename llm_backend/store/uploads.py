@@ -34,9 +34,9 @@ class Uploads:
         check_texts(upload.id, upload.purpose, upload.filename, upload.media_type)
         await self._database.write(partial(upload_rows.add, upload=upload))
 
-    async def check(self, id: str) -> None:
-        """Raise `Missing` or `UploadClosed` unless parts can be added."""
-        await self._database.read(partial(upload_rows.check, id=id, now=self._now()))
+    async def check(self, id: str) -> StoredUpload:
+        """The upload. Raises `Missing` or `UploadClosed` unless parts can be added."""
+        return await self._database.read(partial(upload_rows.check, id=id, now=self._now()))
 
     async def add_part(self, part: StoredPart, limits: PartLimits) -> None:
         """Add a part that has been written; durable on return.

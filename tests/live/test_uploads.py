@@ -97,6 +97,16 @@ def test_mistakes_are_named(client):
         client.uploads.parts.create("upload_none", data=b"x")
 
 
+def test_a_part_is_not_larger_than_the_upload(client):
+    upload_id = begin(client, size=3)
+    with pytest.raises(openai.APIStatusError, match="of 3 bytes") as large:
+        client.uploads.parts.create(upload_id, data=b"abcd")
+    part = client.uploads.parts.create(upload_id, data=b"abc")
+
+    assert (large.value.status_code, large.value.param) == (413, "data")
+    assert client.uploads.complete(upload_id, part_ids=[part.id]).file.bytes == 3
+
+
 def test_parts_and_all_files_together_are_bounded(tmp_path):
     environment = {
         "LLM_BACKEND_PART_LIMIT_BYTES": "1024",
