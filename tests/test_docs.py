@@ -64,11 +64,26 @@ def test_every_command_that_the_readme_names_exists():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/models.md"]
+    "page",
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "k8s/README.md"],
+    ids=lambda page: str(page.relative_to(ROOT)),
 )
-def test_every_file_that_a_document_links_to_exists(name):
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
-        assert (ROOT / name).parent.joinpath(target).exists(), target
+def test_every_place_that_a_document_links_to_exists(page):
+    for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text()):
+        linked = page.parent / target if target else page
+
+        assert linked.exists(), target
+        assert not heading or heading in headings(linked), f"{target}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """What a page's headings are linked by."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_read_in_a_few_minutes():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_every_module_that_the_architecture_draws_exists():
