@@ -281,9 +281,9 @@ every_list = pytest.mark.parametrize("name", LISTS)
 def lister(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     """A client of a server with several models, users and a key that may do everything."""
     folder, key = tmp_path_factory.mktemp("listing"), "sk-listing"
-    embeds = write_bert(folder / "embeds.gguf")
-    names = [part for name in ("alias", "b", "c", "d") for part in ("--alias", name)]
-    flags = ["--model", "builtin", "--model", str(embeds), *names]
+    files = [write_bert(folder / f"{name}.gguf") for name in ("embeds", "b", "c", "d")]
+    flags = [part for model in ("builtin", *files) for part in ("--model", str(model))]
+    flags += ["--alias", "alias"]
     with (
         serve(folder, *flags, environment={"LLM_BACKEND_API_KEYS": key}) as served,
         openai.OpenAI(base_url=served.base_url, api_key=key, max_retries=0) as client,
