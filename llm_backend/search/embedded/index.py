@@ -6,7 +6,6 @@ and what is written is written to the copy too before that takes its place.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import shutil
@@ -21,11 +20,19 @@ from llm_backend.search.base import (
     Attribute,
     Condition,
     Found,
-    IndexBusy,
     IndexPoint,
     IndexUnavailable,
     NoCollection,
     Sparse,
+)
+from llm_backend.search.embedded.folder import (
+    copy_of,
+    locked,
+    mend,
+    points_built,
+    remove,
+    remove_collection,
+    replace,
 )
 
 if TYPE_CHECKING:  # 4 MB that only those pay who search
@@ -167,22 +174,8 @@ class EmbeddedIndex:
     def _hold(self) -> None:
         if self._lock is not None:
             return
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = (self._folder / "owner.lock").open("wb")
-        except OSError as error:
-            raise IndexUnavailable(f"The vector index cannot be opened: {error}.") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise IndexBusy(
-                f"Another process has the vector index in {self._folder}. Servers that share "
-                "vector stores need a Qdrant server: set `qdrant_url`."
-            ) from error
-        self._lock = lock
-        for folder in self._folder.iterdir():
-            _mend(folder)
+        self._lock = locked(self._folder)
+        mend(self._folder)
 
     def _create(self, collection: str, dimensions: int) -> None:
         if self._shard(collection) is None:
@@ -197,7 +190,7 @@ class EmbeddedIndex:
         if not path.is_dir():
             return None
         shard = _opened_shard(path)
-        self._unbuilt[collection] = max(0, shard.count() - _read_number(_note(path)))
+        self._unbuilt[collection] = max(0, shard.count() - points_built(path))
         self._keep(collection, shard)
         return shard
 
@@ -218,9 +211,7 @@ class EmbeddedIndex:
         shard = self._open.pop(collection, None)
         if shard is not None:
             shard.close()
-        path = self._folder / collection
-        _remove(path)
-        _note(path).unlink(missing_ok=True)
+        remove_collection(self._folder / collection)
         self._unbuilt.pop(collection, None)
 
     def _close(self) -> None:
@@ -232,7 +223,7 @@ class EmbeddedIndex:
     # optimizing
 
     def _optimize_if_grown(self, collection: str) -> None:
-        built = _read_number(_note(self._folder / collection))
+        built = points_built(self._folder / collection)
         unbuilt = self._unbuilt.get(collection, 0)
         if unbuilt < max(self._growth, built * GROWTH_SHARE) or collection in self._optimizing:
             return
@@ -247,7 +238,7 @@ class EmbeddedIndex:
 
     async def _optimize(self, collection: str) -> None:
         path = self._folder / collection
-        copy = path.with_name(f"{collection}.copy")
+        copy = copy_of(path)
         try:
             async with self._lock_of(collection):
                 self._unbuilt[collection] = 0
@@ -255,7 +246,7 @@ class EmbeddedIndex:
                 self._journals[collection] = []
             await _run_optimizer(copy)
             async with self._lock_of(collection):
-                await self._in_thread(self._replace, collection, copy)
+                await self._in_thread(self._replace, collection)
             log.info("vectors_optimized", extra={"collection": collection})
         except (
             OSError,
@@ -264,22 +255,18 @@ class EmbeddedIndex:
             log.warning("vectors_not_optimized", extra={"reason": str(error)})
         finally:
             self._journals.pop(collection, None)
-            await asyncio.to_thread(_remove, copy)
+            await asyncio.to_thread(remove, copy)
 
-    def _replace(self, collection: str, copy: Path) -> None:
+    def _replace(self, collection: str) -> None:
         path = self._folder / collection
-        shard = _opened_shard(copy)
+        shard = _opened_shard(copy_of(path))
         count = shard.count()
         for work in self._journals[collection]:
             work(shard)
         shard.flush()
         shard.close()
         self._let_go(collection)
-        complete = copy.rename(_next(path))
-        path.rename(_old(path))
-        complete.rename(path)
-        _note(path).write_text(str(count))
-        _remove(_old(path))
+        replace(path, count)
 
 
 async def _run_optimizer(copy: Path) -> None:
@@ -301,43 +288,6 @@ async def _run_optimizer(copy: Path) -> None:
         raise IndexUnavailable(f"The process that optimizes vectors ended with {code}.")
 
 
-def _mend(folder: Path) -> None:
-    """What a process that died while it replaced a collection has left."""
-    if folder.suffix == ".next":
-        path = folder.with_suffix("")
-        if path.exists():
-            _remove(folder)
-        else:  # it died between two renames
-            folder.rename(path)
-    elif folder.suffix in (".copy", ".old"):
-        _remove(folder)
-
-
-def _next(path: Path) -> Path:
-    return path.with_name(f"{path.name}.next")
-
-
-def _old(path: Path) -> Path:
-    return path.with_name(f"{path.name}.old")
-
-
-def _note(path: Path) -> Path:
-    """A file that says how many points the graph has."""
-    return path.with_name(f"{path.name}.built")
-
-
-def _read_number(note: Path) -> int:
-    try:
-        return int(note.read_text())
-    except (FileNotFoundError, ValueError):  # it was never built, or is to be built again
-        return 0
-
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)
-
-
 def _opened_shard(path: Path) -> "Shard":
     from llm_backend.search.embedded.shard import Shard
 
@@ -348,7 +298,7 @@ def _new_shard(path: Path, dimensions: int) -> "Shard":
     """Made beside its place, so that a collection is there whole or not at all."""
     from llm_backend.search.embedded.shard import Shard
 
-    copy = path.with_name(f"{path.name}.copy")
+    copy = copy_of(path)
     shard = Shard(copy, dimensions)
     shard.flush()
     shard.close()
