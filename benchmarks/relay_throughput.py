@@ -60,7 +60,7 @@ class MockUpstream(asyncio.Protocol):
         self._held += data
         head, end, body = self._held.partition(b"\r\n\r\n")
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        if not end or len(body) < int(length):
+        if not end or len(body) < int(length or 0):
             return
         self._held = b""
         if b'"stream":true' not in body:

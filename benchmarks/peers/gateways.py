@@ -63,6 +63,7 @@ model_list:
   - model_name: mock
     litellm_params: {{model: openai/mock, api_base: "http://127.0.0.1:{far}/v1", api_key: key}}
 litellm_settings: {{num_retries: 0, telemetry: false}}
+general_settings: {{master_key: {key}}}
 """
 
 Command = Callable[[int, int, Path], list[str]]
@@ -100,7 +101,7 @@ def litellm(command: str) -> Command:
 
     def started(port: int, far: int, folder: Path) -> list[str]:
         config = folder / "litellm.yaml"
-        config.write_text(LITELLM.format(far=far))
+        config.write_text(LITELLM.format(far=far, key=KEY))
         return [command, "--config", str(config), "--host", "127.0.0.1", "--port", str(port),
                 "--num_workers", "1"]  # fmt: skip
 
