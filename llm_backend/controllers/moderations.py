@@ -30,6 +30,7 @@ __all__ = ["create_moderation", "judge", "moderation"]
 Json = Mapping[str, Any]
 
 FIELDS = {"input", "model"}
+OPERATION = ("createModeration", "Moderations")
 OPENAIS_MODELS = (
     "omni-moderation-latest",  # the document's default
     "omni-moderation-2024-09-26",
@@ -55,14 +56,14 @@ async def _judged(services: Services, request: Request, model: LocalModel) -> Re
 
 def judge(services: Services, body: Json) -> str:
     """The name of the model that judges. OpenAI's own names mean the setting `moderation_model`,
-    unless a model here has them.
+    unless a model here has them, or an image is to be judged and an upstream can.
 
     Raises `Unsupported` where neither is so and there is no upstream.
     """
     name = str(body.get("model") or OPENAIS_MODELS[0])
     if name not in OPENAIS_MODELS or services.registry.knows(name):
         return name
-    if services.settings.moderation_model is not None:
+    if services.settings.moderation_model is not None and not _is_upstreams(services, name, body):
         return services.settings.moderation_model
     if services.upstream is None:
         raise Unsupported(
@@ -72,6 +73,18 @@ def judge(services: Services, body: Json) -> str:
             param="model",
         )
     return name
+
+
+def _is_upstreams(services: Services, name: str, body: Json) -> bool:
+    """Whether there is an image, which no model here sees, and an upstream that has this judge."""
+    upstream = services.upstream
+    if upstream is None or not any(_is_image(part) for part in body["input"]):
+        return False
+    return upstream.serves(name, OPERATION)
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, Mapping) and part["type"] == "image_url"
 
 
 async def moderation(
@@ -118,7 +131,7 @@ def _inputs(given: Any, limit: int) -> dict[str, str]:
     if isinstance(given[0], str):
         return {f"input[{place}]": text for place, text in enumerate(given)}
     for place, part in enumerate(given):
-        if part["type"] == "image_url":
+        if _is_image(part):
             raise UnsupportedField(
                 "The local model that judges sees no images; send text only.",
                 param=f"input[{place}].image_url",

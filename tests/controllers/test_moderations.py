@@ -8,6 +8,8 @@ import pytest
 
 from llm_backend.backends.base import Chat, Priority, TextDelta, TokenLogprob
 from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.upstreams.choice import Choices
+from llm_backend.backends.upstreams.config import UpstreamConfig
 from llm_backend.controllers.moderation_kinds import KINDS, way_to_ask
 from llm_backend.controllers.moderations import ASKED_AT_ONCE, judge, moderation
 from llm_backend.errors import (
@@ -102,7 +104,26 @@ async def judged(given: object, judge: Judge | None = None) -> dict[str, Any]:
     ],
 )
 def test_openais_names_mean_the_configured_model(name, configured, has_upstream, who):
-    assert judge(services(configured, has_upstream), {"model": name}) == who
+    assert judge(services(configured, has_upstream), {"model": name, "input": "a"}) == who
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "who"),
+    [
+        (("omni-moderation*",), None, "omni-moderation-latest"),
+        (("gpt*",), None, "judge"),
+        (("omni-moderation*",), "judge", "judge"),
+    ],
+)
+def test_an_image_is_the_upstreams_that_can_judge_it(models, name, who):
+    services_of = services("judge", has_upstream=True)
+    config = UpstreamConfig(name="a", base_url="http://a/v1", models=models)
+    services_of.upstream = Choices([config], {})
+
+    assert judge(services_of, {"model": name, "input": [IMAGE]}) == who
 
 
 def test_where_nobody_judges_it_is_said_how_to_have_it():
