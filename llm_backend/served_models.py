@@ -17,13 +17,12 @@ from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_files import ModelFileMissing, find_model_file
+from llm_backend.model_files import GGUF_MAGIC, ModelFileMissing, find_model_file
 from llm_backend.model_settings import AdapterSettings, ModelSettings, TurnsOfChat
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 
 __all__ = ["ServedModel", "check_named_models", "served_models"]
 
-GGUF_MAGIC = b"GGUF"
 _KINDS = {
     "chat": ModelKind.CHAT,
     "embeddings": ModelKind.EMBEDDING,

@@ -7,10 +7,17 @@ from llm_backend.model_files.footprint import (
     generates,
     machine_memory_bytes,
 )
-from llm_backend.model_files.header import GgufHeader, HeaderError, model_parts, read_header
+from llm_backend.model_files.header import (
+    GGUF_MAGIC,
+    GgufHeader,
+    HeaderError,
+    model_parts,
+    read_header,
+)
 from llm_backend.model_files.location import HUB_NAME, ModelFileMissing, find_model_file
 
 __all__ = [
+    "GGUF_MAGIC",
     "HUB_NAME",
     "Footprint",
     "GgufHeader",

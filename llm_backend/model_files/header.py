@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["GgufHeader", "HeaderError", "model_parts", "read_header"]
+__all__ = ["GGUF_MAGIC", "GgufHeader", "HeaderError", "model_parts", "read_header"]
+
+GGUF_MAGIC = b"GGUF"  # what every such file begins with
 
 _SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q",
@@ -84,7 +86,7 @@ class _Reader:
         self._size = path.stat().st_size
 
     def header(self) -> GgufHeader:
-        if self._file.read(4) != b"GGUF":
+        if self._file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
             raise HeaderError(f"{self._path} is not a GGUF file.")
         if (version := self._number("<I")) not in _VERSIONS:
             raise HeaderError(f"{self._path} is GGUF of version {version}, which is not known.")

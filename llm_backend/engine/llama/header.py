@@ -9,6 +9,7 @@ import llama_cpp as native
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import ModelKind
 from llm_backend.engine.model import LoadError
+from llm_backend.model_files import GGUF_MAGIC
 
 __all__ = ["Header", "check_file", "native_text"]
 
@@ -93,10 +94,10 @@ def check_file(path: Path) -> None:
     """Raise `LoadError` for a file that cannot be read or is no GGUF."""
     try:
         with path.open("rb") as file:
-            magic = file.read(4)
+            magic = file.read(len(GGUF_MAGIC))
     except OSError as error:
         raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
-    if magic != b"GGUF":
+    if magic != GGUF_MAGIC:
         raise LoadError(f"{path} is not a GGUF file")
 
 
