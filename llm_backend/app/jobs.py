@@ -18,16 +18,14 @@ RESPONSE_ATTEMPTS = 3  # of servers that ended each time: it may be what ends th
 
 def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     """What this process can take up; `app` answers the lines of batches."""
-    kinds = [*batch_jobs(services, app), *_library_kinds(services)]
-    if not services.registry.local:
-        return kinds
     responses = JobKind(
         name=Background.JOB,
         worker=ResponseWorker(services),
         at_once=services.settings.background_limit,
         attempts=RESPONSE_ATTEMPTS,
+        can_begin=lambda: bool(services.registry.local),  # the config file may add the first
     )
-    return [*kinds, responses]
+    return [*batch_jobs(services, app), *_library_kinds(services), responses]
 
 
 def _library_kinds(services: Services) -> Sequence[JobKind]:

@@ -21,7 +21,12 @@ from tests.serving import serve
 CHATS = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello!"}]
 BODIES: dict[str, list[dict[str, Any]]] = {
-    CHATS: [{"messages": HELLO, "max_tokens": 2}, {"messages": []}, {"model": "none"}],
+    CHATS: [
+        {"messages": HELLO, "max_tokens": 2},
+        {"messages": HELLO, "max_tokens": 2, "service_tier": "flex"},
+        {"messages": []},
+        {"model": "none"},
+    ],
     "/v1/completions": [{"prompt": "One, two", "max_tokens": 2}, {}],
     "/v1/responses": [{"input": "Hello!", "max_output_tokens": 16}, {"input": 7}],
     "/v1/embeddings": [{"input": "Hello!"}, {"input": ""}],
@@ -84,6 +89,7 @@ def test_a_line_is_answered_as_the_request_it_is(client, server, endpoint):
         assert answer["status_code"] == one.status_code
         assert answer["request_id"].startswith("req_")
         assert answer["body"].keys() == one.json().keys()
+        assert answer["body"].get("service_tier") == one.json().get("service_tier")
         if one.status_code != 200:
             assert answer["body"] == one.json()
 

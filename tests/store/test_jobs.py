@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def jobs(database: Database, clock: Clock) -> Jobs:
     return Jobs(database, lease_s=30, clock=clock)
 
 
-def running(jobs: Jobs, worker: Worker, **changes: int) -> contextlib.AbstractAsyncContextManager:
+def running(jobs: Jobs, worker: Worker, **changes: Any) -> contextlib.AbstractAsyncContextManager:
     return jobs.running([JobKind(name="k", worker=worker, **{"at_once": 2, **changes})])
 
 
@@ -69,6 +70,19 @@ async def until(claim: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
         while not claim():  # noqa: ASYNC110 (any claim can be waited for)
             await asyncio.sleep(0.005)
+
+
+async def test_jobs_that_cannot_begin_yet_are_left_to_others(database, jobs):
+    worker, ready = Worker(), []
+    await jobs.add(*new("a"))
+    async with running(jobs, worker, can_begin=lambda: bool(ready)):
+        await asyncio.sleep(0.05)
+        before = list(worker.done)
+        ready.append(True)
+        jobs.wake()
+        await until(lambda: worker.done)
+
+    assert (before, worker.done) == ([], ["a"])
 
 
 async def waiting(database: Database) -> bool:

@@ -1,6 +1,6 @@
 """Jobs as values, and what does them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -61,3 +61,4 @@ class JobKind:
     worker: JobWorker
     at_once: int
     attempts: int = 5  # that came to nothing, in a row, before it is given up
+    can_begin: Callable[[], bool] = lambda: True  # asked each time before some are claimed

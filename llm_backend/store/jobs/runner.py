@@ -56,13 +56,14 @@ class JobRunner:
             self._renewed_at_s = time.monotonic()
             await self._jobs.renew(self._running)
         await self._jobs.free_dead()
-        free = {kind.name: kind.at_once - self._number_of(kind) for kind in self._kinds}
+        able = [kind for kind in self._kinds if kind.can_begin()]
+        free = {kind.name: kind.at_once - self._number_of(kind) for kind in able}
         hungry = [name for name, room in free.items() if room > 0]
         due_in_s, held = await self._jobs.outlook(hungry, list(self._running))
         for job, task in self._running.items():
             if job not in held:
                 task.cancel()
-        for kind in self._kinds:
+        for kind in able:
             if due_in_s.get(kind.name, 1.0) <= 0:
                 for job in await self._jobs.claim(kind.name, free[kind.name]):
                     self._begin(kind, job)
