@@ -14,7 +14,7 @@ To add one:
    `Begun`, something about it is `Told` (an event of the document), it has `Ended`. Numbers,
    indices and ids in the events are added here, and so is the order; a tool cannot get them wrong
    as long as it begins and ends each item, one after the other.
-3. Give the kind to `ServerTools` in `app`.
+3. Give the kind to `ServerTools` in `app/search.py`.
 
 Whatever a tool cannot do is an `ApiError`: out of `open` it is the request's answer, out of `run`
 it ends the response as `failed`. What went wrong with one call only (no such document, the tool
