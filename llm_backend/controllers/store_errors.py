@@ -9,6 +9,7 @@ from llm_backend.store import (
     BadParts,
     BatchEnded,
     BlobGone,
+    Expired,
     FileInUse,
     FilesFull,
     Missing,
@@ -53,7 +54,7 @@ def store_errors_translated(
         yield
     except Missing as error:
         raise errors.NotFound(f"No {thing} has the id `{error.id}`.") from error
-    except (UnknownCursor, Unstorable, BadParts, WrongDigest) as error:
+    except (UnknownCursor, Unstorable, BadParts, WrongDigest, Expired) as error:
         raise errors.InvalidRequest(str(error), param=_FIELDS.get(type(error))) from error
     except (UploadClosed, Unfinished, BatchEnded, FileInUse) as error:
         raise errors.Conflict(str(error)) from error

@@ -108,6 +108,9 @@ class VectorIndex(Protocol):
     """An index. All methods may raise `IndexUnavailable`; what they have written is durable when
     they return. A collection that does not exist is a `NoCollection`, but to who removes."""
 
+    async def name(self) -> str:
+        """What tells it from other indexes, as long as it is kept."""
+
     async def create(self, collection: str, dimensions: int) -> None:
         """Make an empty collection unless it exists."""
 

@@ -28,6 +28,7 @@ __all__ = ["ServerIndex"]
 VECTOR, WORDS = "vector", "words"
 LINKS, BREADTH, SEARCH_BREADTH = 16, 128, 256  # as the embedded one has them
 TIMEOUT_S = 30
+NAME = "qdrant"
 _MISSING, _EXISTS = 404, 409
 
 
@@ -71,6 +72,10 @@ class ServerIndex:
             ),
             prefix=prefix,
         )
+
+    async def name(self) -> str:
+        """The same for all servers: its URL may be written in several ways."""
+        return NAME
 
     async def create(self, collection: str, dimensions: int) -> None:
         """Make an empty collection unless it exists."""

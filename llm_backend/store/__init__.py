@@ -16,11 +16,13 @@ from llm_backend.store.chats import Chats
 from llm_backend.store.conversations import Conversations
 from llm_backend.store.database import Database
 from llm_backend.store.errors import (
+    AttributesChanged,
     BadParts,
     BatchEnded,
     BlobGone,
     CannotOpen,
     Duplicate,
+    Expired,
     FileInUse,
     FilesFull,
     LeaseLost,
@@ -75,6 +77,7 @@ from llm_backend.store.vector_stores import (
 __all__ = [
     "BATCH",
     "BATCH_LINES",
+    "AttributesChanged",
     "Background",
     "BadParts",
     "BatchEnd",
@@ -92,6 +95,7 @@ __all__ = [
     "Database",
     "Duplicate",
     "Events",
+    "Expired",
     "FileError",
     "FileInUse",
     "Files",

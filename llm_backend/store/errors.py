@@ -20,7 +20,9 @@
     |- QueueFull          so many are waiting already that no more is taken in
     |- BatchEnded         the batch has come to its end
     |- FileInUse          a batch that has not ended reads the file
+    |- Expired            its time is over: it takes nothing in any more
     |- FilesFull          files and uploads have as many bytes as they may
+    |- AttributesChanged  a file has been described anew while it was taken in
     |- LeaseLost          somebody else has taken the job up, or it has been removed
     |- BlobGone           written too slowly: its bytes have been given up meanwhile
     `- Unstorable         a value that no column can hold
@@ -29,12 +31,16 @@ Whoever answers a client translates them: a full or locked database is load (503
 is 404, an unknown cursor is 400.
 """
 
+from collections.abc import Mapping
+
 __all__ = [
+    "AttributesChanged",
     "BadParts",
     "BatchEnded",
     "BlobGone",
     "CannotOpen",
     "Duplicate",
+    "Expired",
     "FileInUse",
     "FilesFull",
     "LeaseLost",
@@ -163,6 +169,13 @@ class FileInUse(StoreError):
         )
 
 
+class Expired(StoreError):
+    """A vector store whose time is over, which takes nothing in any more."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"The vector store `{id}` has expired.")
+
+
 class FilesFull(StoreError):
     """One more would be over the bound of all files and uploads together."""
 
@@ -178,6 +191,14 @@ class QueueFull(StoreError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} responses wait to be answered already; try again later.")
+
+
+class AttributesChanged(StoreError):
+    """A file has been given other `attributes` while it was taken in."""
+
+    def __init__(self, attributes: Mapping[str, str | float | bool]) -> None:
+        super().__init__("The file has other attributes now.")
+        self.attributes = attributes
 
 
 class LeaseLost(StoreError):

@@ -27,6 +27,7 @@ REVISIONS = (
     "0010",
     "0011",
     "0012",
+    "0013",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

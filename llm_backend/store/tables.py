@@ -321,7 +321,8 @@ vector_stores = stored_object(
     Column("last_active_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, index=True),
     Column("embedding_model", Text, nullable=False),
-    Column("dimensions", Integer),  # once there is a collection of them in the vector index
+    Column("index_name", Text),  # of the vector index that alone has its vectors
+    Column("dimensions", Integer),  # once there is a collection of them in it
     Column("is_emptied", Boolean, nullable=False),
 )
 
@@ -357,7 +358,12 @@ vector_store_files = stored_object(
     CheckConstraint("status IN ('in_progress', 'completed', 'cancelled', 'failed')", name="status"),
     UniqueConstraint("store_seq", "file_id"),
 )
-Index(None, vector_store_files.c.store_seq, vector_store_files.c.status)
+Index(  # all that a count of a store's files asks for
+    None,
+    vector_store_files.c.store_seq,
+    vector_store_files.c.status,
+    vector_store_files.c.usage_bytes,
+)
 Index(
     None,
     vector_store_files.c.store_seq,

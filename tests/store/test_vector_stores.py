@@ -1,12 +1,15 @@
 """Vector stores as rows: pages, counts, jobs that come and go with files, and the end of time."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
 import pytest
 
 from llm_backend.store import (
+    AttributesChanged,
     Database,
+    Expired,
     FileError,
     Job,
     Jobs,
@@ -21,6 +24,7 @@ from llm_backend.store import (
 from llm_backend.store.administration import StoredUsage
 from llm_backend.store.ownership import Owner, in_the_name_of
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, Chunking
+from llm_backend.store.vector_stores.file_rows import FORGOTTEN_AFTER_S
 
 NOW = 1_700_000_000
 DAY_S = 86_400
@@ -61,7 +65,7 @@ async def add(stores: VectorStores, *names: str, days: int | None = None) -> Sto
         expires_after_days=days,
     )  # fmt: skip
     await stores.add(store, [new_file(name) for name in names])
-    return await stores.get("vs_1")
+    return await stores.counted("vs_1")
 
 
 async def subjects(jobs: Jobs, kind: str) -> list[str]:
@@ -74,7 +78,7 @@ async def ingested(stores: VectorStores, jobs: Jobs, texts: Sequence[str]) -> Jo
         StoredChunk(point_id=f"{job.subject}-{place}", text=text, repeated=1 if place else 0)
         for place, text in enumerate(texts)
     ]
-    await stores.complete(job, chunks, usage_bytes=7)
+    await stores.complete(job, chunks, 7, {})
     return job
 
 
@@ -86,7 +90,7 @@ async def test_each_file_is_a_job_and_counts(stores: VectorStores, jobs: Jobs) -
     (job,) = await jobs.claim(INGEST, 1)
     await stores.fail(job, FileError(code="invalid_file", message="No."))
 
-    store = await stores.get("vs_1")
+    store = await stores.counted("vs_1")
     assert (store.files.completed, store.files.failed, store.usage_bytes) == (1, 1, 7)
     assert await stores.text("vs_1", "file-a") == "abc"
     failed = await stores.file("vs_1", "file-b")
@@ -94,15 +98,19 @@ async def test_each_file_is_a_job_and_counts(stores: VectorStores, jobs: Jobs) -
     assert await subjects(jobs, INGEST) == []
 
 
-async def test_a_job_that_was_taken_away_stores_nothing(stores: VectorStores, jobs: Jobs) -> None:
+async def test_a_job_that_was_taken_away_stores_nothing(
+    stores: VectorStores, jobs: Jobs, clock: Clock
+) -> None:
     await add(stores, "a")
     (job,) = await jobs.claim(INGEST, 1)
     await stores.delete_file("vs_1", "file-a")
 
     with pytest.raises(LeaseLost):
-        await stores.complete(job, [StoredChunk(point_id="p", text="a", repeated=0)], 1)
+        await stores.complete(job, [StoredChunk(point_id="p", text="a", repeated=0)], 1, {})
 
     assert await stores.texts(["p"]) == []
+    assert await subjects(jobs, FORGET) == []  # who had it may still be putting points
+    clock.now += FORGOTTEN_AFTER_S
     assert await subjects(jobs, FORGET) == ["vsf_a"]
 
 
@@ -124,10 +132,12 @@ async def test_a_file_added_again_is_another_document(stores: VectorStores, jobs
 
     assert await subjects(jobs, FORGET) == ["vsf_a"]
     assert await subjects(jobs, INGEST) == ["vsf_b"]
-    assert (await stores.get("vs_1")).files.total == 1
+    assert (await stores.counted("vs_1")).files.total == 1
 
 
-async def test_a_batch_is_cancelled_but_for_what_is_done(stores: VectorStores, jobs: Jobs) -> None:
+async def test_a_batch_is_cancelled_but_for_what_is_done(
+    stores: VectorStores, jobs: Jobs, clock: Clock
+) -> None:
     await add(stores)
     await stores.add_batch("vs_1", "vsfb_1", [new_file("a"), new_file("b")])
     await ingested(stores, jobs, ["one"])
@@ -136,6 +146,28 @@ async def test_a_batch_is_cancelled_but_for_what_is_done(stores: VectorStores, j
 
     assert (batch.files.completed, batch.files.cancelled, batch.is_cancelled) == (1, 1, True)
     assert await subjects(jobs, INGEST) == []
+    clock.now += FORGOTTEN_AFTER_S
+    assert await subjects(jobs, FORGET) == ["vsf_b"]
+
+
+async def test_a_file_that_fails_leaves_points_to_remove(
+    stores: VectorStores, jobs: Jobs, clock: Clock
+) -> None:
+    await add(stores, "a")
+    (job,) = await jobs.claim(INGEST, 1)
+
+    await stores.fail(job, FileError(code="invalid_file", message="No."))
+
+    clock.now += FORGOTTEN_AFTER_S
+    assert await subjects(jobs, FORGET) == ["vsf_a"]
+
+
+async def test_a_store_is_in_one_vector_index(stores: VectorStores) -> None:
+    await add(stores)
+
+    taken = await asyncio.gather(*(stores.take_index("vs_1", name) for name in ("a", "b")))
+
+    assert taken[0] == taken[1] == await stores.take_index("vs_1", "c")
 
 
 async def test_a_store_whose_time_is_over_is_emptied(
@@ -152,7 +184,7 @@ async def test_a_store_whose_time_is_over_is_emptied(
     clock.now += DAY_S
     await stores.expire()
 
-    emptied = await stores.get("vs_1")
+    emptied = await stores.counted("vs_1")
     assert (emptied.is_emptied, emptied.files.total) == (True, 0)
     assert await subjects(jobs, DROP) == ["vs_1"]
     assert await subjects(jobs, INGEST) == []
@@ -196,3 +228,33 @@ async def test_what_projects_hold_is_told_of_all_whoever_asks(
 
     with in_the_name_of(Owner(id=None)):
         assert await StoredUsage(database).vector_store_bytes() == {"proj_1": 7}
+
+
+async def test_a_store_whose_time_is_over_takes_no_files(
+    stores: VectorStores, jobs: Jobs, clock: Clock
+) -> None:
+    await add(stores, days=1)
+    clock.now += DAY_S
+
+    with pytest.raises(Expired):
+        await stores.add_file("vs_1", new_file("a"))
+    with pytest.raises(Expired):
+        await stores.add_batch("vs_1", "vsfb_1", [new_file("a")])
+
+    assert (await stores.counted("vs_1")).files.total == 0
+    assert await subjects(jobs, INGEST) == []
+
+
+async def test_a_file_is_not_complete_under_attributes_that_it_has_no_more(
+    stores: VectorStores, jobs: Jobs
+) -> None:
+    await add(stores, "a")
+    (job,) = await jobs.claim(INGEST, 1)
+    await stores.describe("vs_1", "file-a", {"color": "red"})
+
+    with pytest.raises(AttributesChanged) as changed:
+        await stores.complete(job, [], 0, {})
+
+    assert changed.value.attributes == {"color": "red"}
+    await stores.complete(job, [], 0, changed.value.attributes)
+    assert (await stores.file("vs_1", "file-a")).status == "completed"

@@ -3,12 +3,13 @@
 A file is read, cut, embedded some chunks at a time and put into the vector index; then, in one
 transaction, its chunks are stored and it is `completed`. Whatever a killed server was at is done
 again from the beginning: points have ids of their own, so they are written over and not twice, and
-those that belong to no stored chunk are found by nobody.
+those that belong to no stored chunk are found by nobody, and say that they are incomplete.
 """
 
 import uuid
 from collections.abc import Sequence
 
+from llm_backend.controllers.vector_stores.completeness import incomplete
 from llm_backend.controllers.vector_stores.embedders import Embedder
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.errors import InvalidRequest
@@ -20,8 +21,9 @@ from llm_backend.extraction import (
     UnsupportedFile,
     chunks_of,
 )
-from llm_backend.search import IndexPoint, words_of_text
+from llm_backend.search import IndexPoint, NoCollection, words_of_text
 from llm_backend.store import (
+    AttributesChanged,
     FileError,
     Files,
     Job,
@@ -78,8 +80,7 @@ class Ingestion:
             some = chunks[start : start + _PUT_AT_ONCE]
             vectors = await embedder.embed([chunk.text for chunk in some])
             if store.dimensions is None and not start:
-                await index.create(store.id, len(vectors[0]))
-                await library.stores.set_dimensions(store.id, len(vectors[0]))
+                await self._make_collection(store.id, len(vectors[0]))
             await index.put(store.id, _points(file, some, vectors, start))
             size_bytes += sum(len(chunk.text.encode()) for chunk in some)
             size_bytes += _NUMBER_BYTES * sum(map(len, vectors))
@@ -89,10 +90,29 @@ class Ingestion:
             )
             for place, chunk in enumerate(chunks)
         ]
-        latest = await library.stores.file_of_document(file.document)
-        if latest.attributes != file.attributes:  # they were changed meanwhile
-            await index.describe(store.id, file.document, latest.attributes)
-        await library.stores.complete(job, stored, size_bytes)
+        await self._complete(job, file, stored, size_bytes)
+
+    async def _make_collection(self, store_id: str, dimensions: int) -> None:
+        stores, index = self._library.stores, self._library.index
+        name = await index.name()
+        if await stores.take_index(store_id, name) != name:
+            raise NoCollection(store_id)
+        await index.create(store_id, dimensions)
+        await stores.set_dimensions(store_id, dimensions)
+
+    async def _complete(
+        self, job: Job, file: StoredVectorFile, chunks: Sequence[StoredChunk], size_bytes: int
+    ) -> None:
+        """From here on its points are a complete file's, with the attributes that it has now."""
+        attributes = (await self._library.stores.file_of_document(file.document)).attributes
+        while True:
+            if chunks:  # without any there may be no collection
+                await self._library.index.describe(file.store_id, file.document, attributes)
+            try:
+                await self._library.stores.complete(job, chunks, size_bytes, attributes)
+                return
+            except AttributesChanged as changed:
+                attributes = changed.attributes
 
     async def _chunks(self, file: StoredVectorFile, embedder: Embedder) -> list[Chunk]:
         stored = await self._files.get(file.id)
@@ -138,7 +158,7 @@ def _points(
             document=file.document,
             vector=vector,
             words=words_of_text(chunk.text),
-            attributes=file.attributes,
+            attributes=incomplete(file.attributes),
         )
         for place, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
     ]

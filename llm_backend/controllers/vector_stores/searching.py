@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from llm_backend.controllers.vector_stores.completeness import only_complete
 from llm_backend.controllers.vector_stores.library import Library, index_errors_translated
 from llm_backend.errors import InvalidRequest
 from llm_backend.search import Condition, Found, Ranked, Weights, fused, words_of_query
-from llm_backend.store import StoredVectorStore
-from llm_backend.store.vector_stores import Attribute
+from llm_backend.store import Expired, StoredVectorStore
+from llm_backend.store.vector_stores import Attribute, FoundChunk
 
 __all__ = ["Hit", "Query", "search"]
+
+Vectors = Sequence[Sequence[float]]
 
 LEAST_CANDIDATES = 50  # of each ranking: what is far behind in one may be ahead in the other
 
@@ -50,10 +53,11 @@ async def search(library: Library, store_ids: Sequence[str], query: Query) -> li
     for store in stores:
         _check(store, library)
         await library.stores.has_been_used(store)
-    with index_errors_translated():
-        rankings = [await _ranked(library, store, query) for store in stores if store.dimensions]
-    best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
-    texts = {one.point_id: one for one in await library.stores.texts([one.id for one in best])}
+    asked = [(store, await _vectors(library, store, query)) for store in stores if store.dimensions]
+    best, texts = await _chunks(library, asked, query)
+    if len(texts) < len(best):  # what is found by nobody has taken places
+        complete = replace(query, condition=only_complete(query.condition))
+        best, texts = await _chunks(library, asked, complete)
     hits = [
         Hit(
             file_id=texts[one.id].file_id,
@@ -72,17 +76,33 @@ async def search(library: Library, store_ids: Sequence[str], query: Query) -> li
 def _check(store: StoredVectorStore, library: Library) -> None:
     expires_at = store.expires_at
     if expires_at is not None and expires_at <= library.stores.now:
-        raise InvalidRequest(f"The vector store `{store.id}` has expired.")
+        raise InvalidRequest(str(Expired(store.id)))
 
 
 def _is_similar(one: Ranked, query: Query) -> bool:
     return one.similarity is None or one.similarity >= query.least_similarity
 
 
-async def _ranked(library: Library, store: StoredVectorStore, query: Query) -> list[Ranked]:
-    """The best points of a store, for the best of the queries."""
+async def _vectors(library: Library, store: StoredVectorStore, query: Query) -> Vectors:
     embedder = await library.embedders.named(store.embedding_model)
-    vectors = await embedder.embed(query.texts)
+    return await embedder.embed(query.texts)
+
+
+async def _chunks(
+    library: Library, asked: Sequence[tuple[StoredVectorStore, Vectors]], query: Query
+) -> tuple[list[Ranked], dict[str, FoundChunk]]:
+    """The best points of the stores, and the chunks of those that have one."""
+    with index_errors_translated():
+        rankings = [await _ranked(library, store, query, vectors) for store, vectors in asked]
+    best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
+    chunks = await library.stores.texts([one.id for one in best])
+    return best, {chunk.point_id: chunk for chunk in chunks}
+
+
+async def _ranked(
+    library: Library, store: StoredVectorStore, query: Query, vectors: Vectors
+) -> list[Ranked]:
+    """The best points of a store, for the best of the queries."""
     rankings = await asyncio.gather(
         *(
             _ranked_for_one(library, store, query, text, vector)

@@ -14,7 +14,7 @@ def locked(folder: Path) -> IO[bytes]:
     """The folder's lock, held until it is closed. Raises `IndexBusy` if another has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "owner.lock").open("wb")
+        lock = (folder / "owner.lock").open("a+b")
     except OSError as error:
         raise IndexUnavailable(f"The vector index cannot be opened: {error}.") from error
     try:

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import sys
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,10 @@ class EmbeddedIndex:
         self._journals: dict[str, list[Work[None]]] = {}  # of those that are being optimized
         self._optimizing: dict[str, asyncio.Task[None]] = {}
         self._is_closing = False
+
+    async def name(self) -> str:
+        """A name of its own, written where the lock is."""
+        return await self._in_thread(self._name)
 
     async def create(self, collection: str, dimensions: int) -> None:
         """Make an empty collection unless it exists."""
@@ -176,6 +181,17 @@ class EmbeddedIndex:
             return
         self._lock = locked(self._folder)
         mend(self._folder)
+
+    def _name(self) -> str:
+        assert self._lock is not None, "it is held before any work"
+        self._lock.seek(0)
+        name = self._lock.read().decode()
+        if not name:
+            name = uuid.uuid4().hex
+            self._lock.write(name.encode())
+            self._lock.flush()
+            os.fsync(self._lock.fileno())
+        return name
 
     def _create(self, collection: str, dimensions: int) -> None:
         if self._shard(collection) is None:

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import LeaseLost, Missing, UnknownCursor
+from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Missing, UnknownCursor
 from llm_backend.store.jobs import Job, NewJob, job_rows
+from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.pages import Page, PageRequest, fetch
 from llm_backend.store.tables import (
     vector_store_batches,
@@ -54,6 +55,7 @@ __all__ = [
 ]
 
 _SOME = 500  # rows in one statement
+FORGOTTEN_AFTER_S = 2 * LEASE_S  # what was being taken in: who does learns late that he shall not
 _FILES = vector_store_files.c
 _KEYS = (_FILES.created_at, _FILES.seq)
 
@@ -67,8 +69,10 @@ def add(
     batch_seq: int | None = None,
 ) -> None:
     """Insert files, each with the job of taking it in; one that is in the store already is taken in
-    anew. Raises `Missing` for the store."""
+    anew. Raises `Missing` for the store, and `Expired`."""
     store = row_of(connection, store_id, is_held=True)
+    if store.expires_at is not None and store.expires_at <= now:
+        raise Expired(store_id)
     for start in range(0, len(files), _SOME):
         some = files[start : start + _SOME]
         there = select(_FILES.id).where(
@@ -149,13 +153,21 @@ def forget_files(connection: Connection, file_ids: Iterable[str], now: float) ->
 
 
 def complete(
-    connection: Connection, job: Job, chunks: Sequence[StoredChunk], usage_bytes: int
+    connection: Connection,
+    job: Job,
+    chunks: Sequence[StoredChunk],
+    usage_bytes: int,
+    attributes: Mapping[str, Attribute],
 ) -> None:
-    """The file is taken in, and the job done. Raises `LeaseLost`."""
+    """The file is taken in, under these `attributes`, and the job done. Raises `LeaseLost`, and
+    `AttributesChanged` where it has others now."""
     job_rows.finish(connection, job)
-    row = connection.execute(select(vector_store_files).where(_FILES.id == job.subject)).first()
+    this_row = select(vector_store_files).where(_FILES.id == job.subject).with_for_update()
+    row = connection.execute(this_row).first()
     if row is None:
         raise LeaseLost(job.subject)
+    if row.attributes != attributes:
+        raise AttributesChanged(row.attributes)
     gone = delete_from(vector_store_chunks).where(vector_store_chunks.c.file_seq == row.seq)
     connection.execute(gone)
     rows = [
@@ -174,11 +186,14 @@ def complete(
     connection.execute(this.values(status="completed", usage_bytes=usage_bytes))
 
 
-def fail(connection: Connection, job: Job, error: FileError) -> None:
+def fail(connection: Connection, job: Job, error: FileError, now: float) -> None:
     """The file cannot be taken in, and the job is over. Raises `LeaseLost`."""
     job_rows.finish(connection, job)
     this = update(vector_store_files).where(_FILES.id == job.subject)
     connection.execute(this.values(status="failed", error=asdict(error)))
+    row = connection.execute(_joined().where(_FILES.id == job.subject)).first()
+    if row is not None:
+        _forget(connection, row.store_id, [row.id], now, delay_s=FORGOTTEN_AFTER_S)
 
 
 def text_of(connection: Connection, store_id: str, file_id: str) -> str:
@@ -212,7 +227,7 @@ def add_batch(
     *,
     now: float,
 ) -> None:
-    """Insert a batch and its files. Raises `Missing` for the store."""
+    """Insert a batch and its files. Raises `Missing` for the store, and `Expired`."""
     store = row_of(connection, store_id)
     row = {
         "id": batch_id,
@@ -239,12 +254,16 @@ def get_batch(connection: Connection, store_id: str, batch_id: str) -> StoredFil
     )
 
 
-def cancel_batch(connection: Connection, store_id: str, batch_id: str) -> StoredFileBatch:
+def cancel_batch(
+    connection: Connection, store_id: str, batch_id: str, *, now: float
+) -> StoredFileBatch:
     """Files of the batch that have not been taken in are not any more. Raises `Missing`."""
     seq = _batch(connection, store_id, batch_id).seq
     begun = (_FILES.batch_seq == seq) & (_FILES.status == "in_progress")
-    for document in connection.scalars(select(_FILES.id).where(begun)).all():
+    documents = connection.scalars(select(_FILES.id).where(begun)).all()
+    for document in documents:
         job_rows.remove(connection, INGEST, document)
+    _forget(connection, store_id, documents, now, delay_s=FORGOTTEN_AFTER_S)
     connection.execute(update(vector_store_files).where(begun).values(status="cancelled"))
     batches = vector_store_batches.c
     this = update(vector_store_batches).where(batches.seq == seq)
@@ -255,9 +274,23 @@ def cancel_batch(connection: Connection, store_id: str, batch_id: str) -> Stored
 def _remove(connection: Connection, store_id: str, documents: Sequence[str], now: float) -> None:
     for document in documents:
         job_rows.remove(connection, INGEST, document)
-    connection.execute(delete_from(vector_store_files).where(_FILES.id.in_(documents)))
+    some = _FILES.id.in_(documents)
+    begun = connection.scalars(select(_FILES.id).where(some, _FILES.status == "in_progress")).all()
+    connection.execute(delete_from(vector_store_files).where(some))
+    _forget(connection, store_id, begun, now, delay_s=FORGOTTEN_AFTER_S)
+    _forget(connection, store_id, sorted({*documents} - {*begun}), now)
+
+
+def _forget(
+    connection: Connection,
+    store_id: str,
+    documents: Sequence[str],
+    now: float,
+    delay_s: float = 0.0,
+) -> None:
+    details = {"store_id": store_id}
     jobs = [
-        NewJob(kind=FORGET, subject=document, details={"store_id": store_id})
+        NewJob(kind=FORGET, subject=document, details=details, delay_s=delay_s)
         for document in documents
     ]
     job_rows.add(connection, jobs, now=now)

@@ -20,6 +20,7 @@ __all__ = [
     "INGEST",
     "add",
     "backwards",
+    "counted",
     "counts_of",
     "delete",
     "empty_due",
@@ -28,6 +29,7 @@ __all__ = [
     "row_of",
     "set_dimensions",
     "store_of",
+    "take_index",
     "touch",
     "update_values",
 ]
@@ -71,6 +73,11 @@ def row_of(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any
 
 
 def get(connection: Connection, id: str) -> StoredVectorStore:
+    """The store with this id, its files not counted. Raises `Missing`."""
+    return store_of(row_of(connection, id), FileCounts(), 0)
+
+
+def counted(connection: Connection, id: str) -> StoredVectorStore:
     """The store with this id, and what its files add up to. Raises `Missing`."""
     row = row_of(connection, id)
     return _with_files(connection, [row])[0]
@@ -110,6 +117,17 @@ def touch(connection: Connection, id: str, now: int) -> None:
     still = vector_stores.c.expires_at.is_(None) | (vector_stores.c.expires_at > now)
     this = update(vector_stores).where(vector_stores.c.id == id)
     connection.execute(this.where(still).values(last_active_at=now, expires_at=now + days * DAY_S))
+
+
+def take_index(connection: Connection, id: str, name: str) -> str:
+    """The name of the vector index that has this store's vectors: this one, if none has. Raises
+    `Missing`."""
+    row = row_of(connection, id, is_held=True)
+    if row.index_name is not None:
+        return str(row.index_name)
+    this = update(vector_stores).where(vector_stores.c.seq == row.seq)
+    connection.execute(this.values(index_name=name))
+    return name
 
 
 def set_dimensions(connection: Connection, id: str, dimensions: int) -> None:

@@ -41,7 +41,7 @@ class FileCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVectorStore:
-    """One vector store, and what its files add up to."""
+    """One vector store, and what its files add up to where these were counted."""
 
     id: str
     created_at: int  # unix seconds

@@ -56,8 +56,12 @@ class VectorStores:
         self._jobs.wake()
 
     async def get(self, id: str) -> StoredVectorStore:
-        """The store with this id."""
+        """The store with this id; its `files` and `usage_bytes` are not counted."""
         return await self._database.read(partial(store_rows.get, id=id))
+
+    async def counted(self, id: str) -> StoredVectorStore:
+        """The store with this id, and what its files add up to, which takes long for many."""
+        return await self._database.read(partial(store_rows.counted, id=id))
 
     async def list(
         self, *, after: str | None, before: str | None, limit: int, order: Order
@@ -74,7 +78,7 @@ class VectorStores:
         await self._database.write(
             partial(store_rows.update_values, id=id, values=values, now=self.now)
         )
-        return await self.get(id)
+        return await self.counted(id)
 
     async def delete(self, id: str) -> None:
         """Forget the store; what it has in the vector index goes behind."""
@@ -92,12 +96,17 @@ class VectorStores:
         if self.now - store.last_active_at >= ACTIVE_EVERY_S:
             await self._database.write(partial(store_rows.touch, id=store.id, now=self.now))
 
+    async def take_index(self, id: str, name: str) -> str:
+        """The name of the vector index that alone has this store's vectors: `name`, if the store
+        has had none."""
+        return await self._database.write(partial(store_rows.take_index, id=id, name=name))
+
     async def set_dimensions(self, id: str, dimensions: int) -> None:
         """The store has a collection in the vector index."""
         await self._database.write(partial(store_rows.set_dimensions, id=id, dimensions=dimensions))
 
     async def add_file(self, store_id: str, file: NewVectorFile) -> StoredVectorFile:
-        """Add a file, which is taken in behind. Raises `Unstorable`."""
+        """Add a file, which is taken in behind. Raises `Unstorable`, `Expired`."""
         _check([file])
         await self._database.write(
             partial(file_rows.add, store_id=store_id, files=[file], now=self._clock())
@@ -165,7 +174,7 @@ class VectorStores:
     async def add_batch(
         self, store_id: str, batch_id: str, files: Sequence[NewVectorFile]
     ) -> StoredFileBatch:
-        """Add files together. Raises `Unstorable`."""
+        """Add files together. Raises `Unstorable`, `Expired`."""
         _check(files)
         await self._database.write(
             partial(
@@ -188,20 +197,33 @@ class VectorStores:
     async def cancel_batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
         """Take in no more files of the batch."""
         batch = await self._database.write(
-            partial(file_rows.cancel_batch, store_id=store_id, batch_id=batch_id)
+            partial(file_rows.cancel_batch, store_id=store_id, batch_id=batch_id, now=self._clock())
         )
         self._jobs.wake()
         return batch
 
-    async def complete(self, job: Job, chunks: Sequence[StoredChunk], usage_bytes: int) -> None:
-        """The job's file is taken in, and the job over. Raises `LeaseLost`."""
+    async def complete(
+        self,
+        job: Job,
+        chunks: Sequence[StoredChunk],
+        usage_bytes: int,
+        attributes: Mapping[str, Attribute],
+    ) -> None:
+        """The job's file is taken in as one with these `attributes`, and the job over. Raises
+        `LeaseLost`, and `AttributesChanged` where it has others now."""
         await self._database.write(
-            partial(file_rows.complete, job=job, chunks=chunks, usage_bytes=usage_bytes)
+            partial(
+                file_rows.complete,
+                job=job,
+                chunks=chunks,
+                usage_bytes=usage_bytes,
+                attributes=attributes,
+            )
         )
 
     async def fail(self, job: Job, error: FileError) -> None:
         """The job's file cannot be taken in, and the job is over. Raises `LeaseLost`."""
-        await self._database.write(partial(file_rows.fail, job=job, error=error))
+        await self._database.write(partial(file_rows.fail, job=job, error=error, now=self._clock()))
 
 
 def _check(files: Sequence[NewVectorFile]) -> None:

@@ -1,0 +1,160 @@
+"""Files taken in and searched: real rows and a real index, with vectors that are easy to see."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from llm_backend.controllers.vector_stores.ingestion import Ingestion
+from llm_backend.controllers.vector_stores.library import Library
+from llm_backend.controllers.vector_stores.searching import Query, search
+from llm_backend.extraction import Extracted, Format
+from llm_backend.search import EmbeddedIndex, NoCollection, VectorIndex
+from llm_backend.store import (
+    Database,
+    Jobs,
+    NewVectorFile,
+    StoredVectorStore,
+    VectorStores,
+    migrate,
+)
+from llm_backend.store.vector_stores import INGEST, Chunking
+
+LINES = 150  # chunks of a large file: more than a search takes candidates
+
+
+class Embedder:
+    """What is said of gates is alike; other things are a little so. It breaks off at `!`."""
+
+    async def named(self, name: str) -> "Embedder":
+        return self
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        if "!" in "".join(texts):
+            raise RuntimeError("broken off")
+        return [[1.0, 0.0] if "gate" in text else [0.8, 0.6] for text in texts]
+
+
+class Files:
+    """Each file's text is its id's."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self._texts = texts
+
+    async def get(self, id: str) -> Any:
+        return SimpleNamespace(size_bytes=1, filename=self._texts[id], media_type="")
+
+    def read(self, file: Any, start: int, end: int) -> None: ...
+
+    async def extract(self, pieces: Any, *, filename: str, media_type: str) -> Extracted:
+        return Extracted(text=filename, format=Format.TEXT)
+
+
+@pytest_asyncio.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as one:
+        await migrate(one)
+        yield one
+
+
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    return Jobs(database)
+
+
+@pytest.fixture
+def stores(database: Database, jobs: Jobs) -> VectorStores:
+    return VectorStores(database, jobs)
+
+
+@pytest_asyncio.fixture
+async def indexes(tmp_path: Path) -> AsyncIterator[list[EmbeddedIndex]]:
+    both = [EmbeddedIndex(tmp_path / name) for name in ("one", "two")]
+    yield both
+    for index in both:
+        await index.close()
+
+
+def library(stores: VectorStores, index: VectorIndex) -> Library:
+    embedders: Any = Embedder()
+    return Library(stores=stores, vectors=index, embedders=embedders)
+
+
+def new_file(name: str) -> NewVectorFile:
+    chunking = Chunking(max_tokens=8, overlap_tokens=0)
+    return NewVectorFile(document=f"vsf_{name}", file_id=name, filename=name, chunking=chunking)
+
+
+async def add_store(stores: VectorStores, *names: str) -> None:
+    store = StoredVectorStore(
+        id="vs_1", created_at=0, name="", last_active_at=stores.now, embedding_model="m"
+    )
+    await stores.add(store, [new_file(name) for name in names])
+
+
+async def take_in(jobs: Jobs, library: Library, texts: dict[str, str]) -> None:
+    """The next file."""
+    files: Any = Files(texts)
+    (job,) = await jobs.claim(INGEST, 1)
+    await Ingestion(library, files, files).work(job)
+
+
+async def found(library: Library, **more: Any) -> set[str]:
+    hits = await search(library, ["vs_1"], Query(texts=["gate"], limit=10, **more))
+    return {hit.file_id for hit in hits}
+
+
+@pytest.mark.parametrize("more", [{}, {"weights": None}])
+async def test_a_file_that_is_being_taken_in_takes_no_places(jobs, stores, indexes, more) -> None:
+    live = "A door opens with 4711."
+    large = "\n\n".join(f"The gate number {number} opens with a key." for number in range(LINES))
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "live")
+    await take_in(jobs, shelf, {"live": live})
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("large")])
+    with pytest.raises(RuntimeError):
+        await take_in(jobs, shelf, {"large": f"{large}\n\nStop!"})
+
+    meanwhile = await found(shelf, **more)
+    await stores.cancel_batch("vs_1", "vsfb_1")
+    afterwards = await found(shelf, **more)
+
+    assert meanwhile == afterwards == {"live"}
+
+
+async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+
+    assert await found(shelf) == {"a"}
+    assert (await stores.counted("vs_1")).files.completed == 1
+
+
+async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -> None:
+    one, other = (library(stores, index) for index in indexes)
+    await add_store(stores, "a", "b")
+    name = await indexes[0].name()
+    assert await stores.take_index("vs_1", name) == name  # the two came at the same time
+
+    with pytest.raises(NoCollection):
+        await take_in(jobs, other, {"a": "The gate opens."})
+    await take_in(jobs, one, {"b": "The gate opens."})
+
+    assert await found(one) == {"b"}
+
+
+async def test_an_index_keeps_its_name(tmp_path: Path) -> None:
+    names = []
+    for folder in ("one", "one", "two"):
+        index = EmbeddedIndex(tmp_path / folder)
+        names.append(await index.name())
+        await index.close()
+
+    assert names[0] == names[1] != names[2]
