@@ -161,10 +161,11 @@ def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversa
 
 def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> list[int]:
     """Add items at the end, which keeps the conversation from being forgotten for long unused."""
-    item_seqs = item_rows.add(connection, added)
+    of_this = conversation_items.c.conversation_seq == seq
+    held = select(conversation_items.c.item_seq).where(of_this)
+    item_seqs = item_rows.add(connection, added, held=held)
     if not item_seqs:
         return []
-    of_this = conversation_items.c.conversation_seq == seq
     last = connection.scalar(select(func.max(conversation_items.c.position)).where(of_this))
     start = 0 if last is None else last + 1
     rows = [

@@ -1,10 +1,10 @@
 """Items as rows: putting them in, finding them by id, and forgetting those that nobody holds."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, insert, select
+from sqlalchemy import Connection, Row, Select, delete, exists, select
 
 from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Missing
@@ -16,21 +16,30 @@ from llm_backend.store.tables import (
     response_items,
     responses,
 )
+from llm_backend.store.upsert import insert_into
 
 __all__ = ["add", "forget_unheld", "get", "item_of"]
 
-_INSERT = insert(items).returning(items.c.seq)
 _SUFFIX = 8  # characters that tell apart items that came with the same id
 _AT_ONCE = 500  # parameters of one statement, below what either database takes
 
 
-def add(connection: Connection, stored: Sequence[StoredItem]) -> list[int]:
-    """Insert items that are not there yet; the sequence numbers of all.
+def add(
+    connection: Connection, stored: Sequence[StoredItem], *, held: Select[tuple[int]]
+) -> list[int]:
+    """Insert items that are not there yet; the sequence numbers of all, none of which `held`
+    selects: the items that their holder has already.
 
-    Clients send back what they were given, ids and all, and not always as it was: an item whose id
-    another one has gets an id of its own.
+    Clients send back what they were given, ids and all, and not always as it was, or twice: an item
+    whose id another one has, or that its holder has, gets an id of its own.
     """
-    return [_add(connection, one) for one in stored]
+    seqs: dict[int, int] = {}
+    while len(seqs) < len(stored):  # again, where another process was first with an id
+        waiting = {place: one for place, one in enumerate(stored) if place not in seqs}
+        known = _known(connection, [one.id for one in waiting.values()])
+        _reuse(waiting, known, seqs, _those_of(connection, known, held))
+        seqs |= _insert(connection, waiting, taken=known.keys())
+    return [seqs[place] for place in range(len(stored))]
 
 
 def get(connection: Connection, id: str) -> StoredItem:
@@ -51,6 +60,8 @@ def forget_unheld(connection: Connection, seqs: Sequence[int]) -> int:
     freed_bytes = 0
     for start in range(0, len(seqs), _AT_ONCE):
         part = seqs[start : start + _AT_ONCE]
+        these = select(items.c.seq).where(items.c.seq.in_(part)).order_by(items.c.seq)
+        connection.execute(these.with_for_update()).all()  # whoever holds one by then is seen
         unheld = delete(items).where(
             items.c.seq.in_(part),
             ~exists().where(conversation_items.c.item_seq == items.c.seq),
@@ -71,11 +82,60 @@ def _is_held(connection: Connection, seq: int) -> bool:
     return any(connection.execute(one.limit(1)).first() for one in held)
 
 
-def _add(connection: Connection, stored: StoredItem) -> int:
-    known = connection.execute(select(items).where(items.c.id == stored.id)).first()
-    if known is not None and known.item == dict(stored.item):
-        return int(known.seq)
-    id = stored.id if known is None else f"{stored.id}_{uuid.uuid4().hex[:_SUFFIX]}"
+def _known(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """The items with these ids; nobody deletes them until the end of the transaction."""
+    known: dict[str, Row[Any]] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        part = select(items).where(items.c.id.in_(ids[start : start + _AT_ONCE]))
+        locked = part.order_by(items.c.seq).with_for_update(read=True, key_share=True)
+        known |= {row.id: row for row in connection.execute(locked)}
+    return known
+
+
+def _those_of(
+    connection: Connection, known: Mapping[str, Row[Any]], held: Select[tuple[int]]
+) -> set[int]:
+    """The numbers of known items that `held` selects."""
+    seqs = [row.seq for row in known.values()]
+    found: set[int] = set()
+    for start in range(0, len(seqs), _AT_ONCE):
+        part = items.c.seq.in_(seqs[start : start + _AT_ONCE])
+        found.update(connection.scalars(select(items.c.seq).where(part, items.c.seq.in_(held))))
+    return found
+
+
+def _reuse(
+    waiting: dict[int, StoredItem],
+    known: Mapping[str, Row[Any]],
+    seqs: dict[int, int],
+    held: set[int],
+) -> None:
+    """Take items that are known as they are out of those that wait, into `seqs`."""
+    used = held.union(seqs.values())
+    for place, one in list(waiting.items()):
+        row = known.get(one.id)
+        if row is not None and row.seq not in used and row.item == dict(one.item):
+            used.add(row.seq)
+            seqs[place] = row.seq
+            del waiting[place]
+
+
+def _insert(
+    connection: Connection, waiting: Mapping[int, StoredItem], taken: Collection[str]
+) -> dict[int, int]:
+    """The numbers of those that nobody else has inserted meanwhile."""
+    places: dict[str, int] = {}
+    for place, one in waiting.items():
+        is_free = one.id not in taken and one.id not in places
+        places[one.id if is_free else f"{one.id}_{uuid.uuid4().hex[:_SUFFIX]}"] = place
+    if not places:
+        return {}
+    rows = [_row(id, waiting[places[id]]) for id in sorted(places)]  # one order of locks for all
+    insert = insert_into(connection, items).on_conflict_do_nothing()
+    inserted = connection.execute(insert.returning(items.c.id, items.c.seq), rows)
+    return {places[row.id]: int(row.seq) for row in inserted}
+
+
+def _row(id: str, stored: StoredItem) -> dict[str, object]:
     item = encoded({**stored.item, "id": id})
-    row = {"id": id, "item": item, "size_bytes": len(item)}
-    return int(connection.execute(_INSERT, row).scalar_one())
+    return {"id": id, "item": item, "size_bytes": len(item)}

@@ -73,6 +73,8 @@ def hold_items(
     is_output: bool = True,
 ) -> None:
     """These are items of the response, from position `start` on."""
+    already = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
+    item_seqs = item_rows.add(connection, held, held=already)
     rows = [
         {
             "response_seq": seq,
@@ -80,7 +82,7 @@ def hold_items(
             "item_seq": item_seq,
             "is_output": is_output,
         }
-        for position, item_seq in enumerate(item_rows.add(connection, held), start)
+        for position, item_seq in enumerate(item_seqs, start)
     ]
     if rows:
         connection.execute(insert(response_items), rows)

@@ -175,7 +175,7 @@ upload_parts = Table(
         index=True,
     ),
     Column("created_at", BigInteger, nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False, index=True),  # summed: see _size_bytes
     Column("content", JSON, nullable=False),  # the blob that holds its bytes
 )
 
@@ -279,6 +279,7 @@ conversation_items = Table(
     _part_of(conversations, "conversation_seq"),
     Column("position", Integer, primary_key=True, autoincrement=False),
     _held_item(),
+    Index(None, "conversation_seq", "item_seq", unique=True),  # an id is one place in a list
 )
 
 # `previous_id` and `conversation_id` are names and not references: what they name may be deleted.
@@ -299,6 +300,7 @@ response_items = Table(
     Column("position", Integer, primary_key=True, autoincrement=False),
     _held_item(),
     Column("is_output", Boolean, nullable=False),
+    Index(None, "response_seq", "item_seq", unique=True),
 )
 
 # What was told of a response that is answered in the background, some events in each row.

@@ -1,5 +1,8 @@
 """Responses and conversations share items; what came before is found from either."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from llm_backend.store import (
@@ -111,7 +114,8 @@ async def test_an_item_lives_as_long_as_somebody_holds_it(responses, conversatio
 
 async def test_what_is_sent_again_is_the_same_item_unless_it_differs(conversations):
     await conversations.add(StoredConversation(id="conv", created_at=1), [item("x", "as it was")])
-    (same,) = await conversations.add_items("conv", [item("x", "as it was")])
+    await conversations.add(StoredConversation(id="next", created_at=1), [])
+    (same,) = await conversations.add_items("next", [item("x", "as it was")])
     (other,) = await conversations.add_items("conv", [item("x", "changed")])
 
     assert same.id == "x"
@@ -158,3 +162,65 @@ async def test_ids_that_no_column_holds_are_refused(conversations):
         await conversations.add(StoredConversation(id="conv", created_at=1), [item("\0")])
     with pytest.raises(Missing):
         await conversations.get("\ud800")
+
+
+async def test_an_item_that_a_conversation_has_already_gets_an_id_of_its_own(conversations):
+    said = [item("a"), item("b"), item("a"), item("c")]
+    await conversations.add(StoredConversation(id="conv", created_at=1), said[:2])
+    await conversations.add_items("conv", said[2:])
+
+    walked: list[str] = []
+    while (page := await walk_on(conversations, walked)).items:
+        walked += [one.id for one in page.items]
+
+    assert [id.partition("_")[0] for id in walked] == ["a", "b", "a", "c"]
+    assert len(set(walked)) == 4
+
+
+async def walk_on(conversations, walked):
+    after = walked[-1] if walked else None
+    return await conversations.items("conv", after=after, limit=1, order="asc")
+
+
+async def test_an_item_that_is_said_twice_in_one_input_gets_an_id_of_its_own(responses):
+    said = [item("a"), item("b"), item("a"), item("c")]
+    await responses.add(replace(response("r"), input=said))
+
+    page = await responses.input("r", order="asc")
+
+    assert [one.id.partition("_")[0] for one in page.items] == ["a", "b", "a", "c"]
+    assert len({one.id for one in page.items}) == 4
+    assert page.items[2].item["id"] == page.items[2].id
+
+
+async def test_processes_that_store_the_same_new_item_at_once_share_it(database, kind, request):
+    url = request.getfixturevalue(f"{kind}_url")
+    async with Database.open(url) as other:
+        both = (Responses(database), Responses(other))
+        for number in range(10):
+            said = [item(f"i{number}"), item(f"j{number}")]
+            await asyncio.gather(
+                *(
+                    one.add(replace(response(f"r{number}_{place}"), input=said))
+                    for place, one in enumerate(both)
+                )
+            )
+
+            pages = [await one.input(f"r{number}_{place}") for place, one in enumerate(both)]
+            assert pages[0].items == pages[1].items == said[::-1]
+
+
+async def test_an_item_is_used_again_while_another_process_forgets_it(database, kind, request):
+    url = request.getfixturevalue(f"{kind}_url")
+    async with Database.open(url) as other:
+        for number in range(10):
+            said = [item(f"i{number}")]
+            before, after = f"before{number}", f"after{number}"
+            await Responses(database).add(replace(response(before), input=said))
+
+            await asyncio.gather(
+                Responses(database).delete(before),
+                Responses(other).add(replace(response(after), input=said)),
+            )
+
+            assert (await Responses(database).input(after)).items == said

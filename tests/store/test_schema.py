@@ -12,6 +12,7 @@ from sqlalchemy import Connection, inspect, text
 
 from llm_backend.store import (
     Chats,
+    Conversations,
     Database,
     OldSchema,
     UnknownSchema,
@@ -96,6 +97,27 @@ def downgrade(connection: Connection) -> None:
     from alembic import command
 
     command.downgrade(configuration(connection), "base")
+
+
+async def test_an_item_that_a_list_held_twice_becomes_two(database_url):
+    def fill(connection: Connection) -> None:
+        for statement in (
+            "INSERT INTO conversations (seq, id, created_at, metadata) VALUES (1, 'conv', 1, '{}')",
+            """INSERT INTO items (seq, id, item) VALUES (100, 'a', '{"id": "a", "text": "A"}')""",
+            "INSERT INTO conversation_items VALUES (1, 0, 100), (1, 1, 100)",
+        ):
+            connection.exec_driver_sql(statement)
+
+    async with Database.open(database_url) as database:
+        await database.alter(lambda connection: upgrade(connection, "0012"))
+        await database.write(fill)
+
+        await migrate(database)
+
+        first, again = (await Conversations(database).items("conv", order="asc")).items
+    assert first.item == {"id": "a", "text": "A"}
+    assert again.id.startswith("a_")
+    assert again.item == {"id": again.id, "text": "A"}
 
 
 async def test_migrating_twice_changes_nothing(database_url):
