@@ -86,7 +86,7 @@ def finish(
     _put(connection, row, body)
     _hold(connection, row.seq, output)
     _tell(connection, row.seq, told)
-    if row.conversation_id is not None and body["status"] != "failed":
+    if row.conversation_id is not None and response_rows.is_said(body["status"]):
         said = [*response_rows.input_items(connection, row.seq), *output]
         conversation_rows.add_items(connection, row.conversation_id, said)
 

@@ -24,6 +24,7 @@ __all__ = [
     "get_body",
     "hold_items",
     "input_items",
+    "is_said",
 ]
 
 
@@ -33,7 +34,7 @@ _AT_ONCE = 500  # parameters of one statement, below what either database takes
 
 def add(connection: Connection, response: StoredResponse) -> int:
     """Insert the response with its items, and append those to its conversation if it has one and
-    they are complete; its sequence number.
+    they are said (`is_said`); its sequence number.
 
     Raises `Duplicate`, and `Missing` if the conversation has been deleted meanwhile.
     """
@@ -58,10 +59,16 @@ def add(connection: Connection, response: StoredResponse) -> int:
         raise
     hold_items(connection, seq, response.input, is_output=False)
     hold_items(connection, seq, response.output, start=len(response.input))
-    if response.conversation_id is not None and response.status not in ACTIVE:
+    if response.conversation_id is not None and is_said(response.status):
         added = [*response.input, *response.output]
         conversation_rows.add_items(connection, response.conversation_id, added)
     return int(seq)
+
+
+def is_said(status: str) -> bool:
+    """Whether a conversation takes up the turn of a response that stands so: what failed or was
+    cancelled is asked again, and would be in it twice."""
+    return status in ("completed", "incomplete")
 
 
 def hold_items(

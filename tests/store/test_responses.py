@@ -6,8 +6,11 @@ from dataclasses import replace
 import pytest
 
 from llm_backend.store import (
+    Background,
     Conversations,
     Database,
+    Events,
+    Jobs,
     Missing,
     Responses,
     StoredConversation,
@@ -91,6 +94,36 @@ async def test_to_go_on_from_within_a_conversation_leaves_out_what_came_later(
     await responses.add(response("c", previous_id="a"))
 
     assert await ids(responses, previous_id="c") == ["first", "a_in", "a_out", "c_in", "c_out"]
+
+
+@pytest.mark.parametrize("is_background", [False, True])
+@pytest.mark.parametrize(
+    ("status", "is_said"),
+    [("completed", True), ("incomplete", True), ("failed", False), ("cancelled", False)],
+)
+async def test_a_conversation_takes_up_what_was_said_however_it_was_asked(
+    database, responses, conversations, is_background, status, is_said
+):
+    await conversations.add(StoredConversation(id="conv", created_at=1), [])
+    ended = replace(response("r", conversation_id="conv"), status=status)
+    if is_background:
+        await answered_in_background(database, ended)
+    else:
+        await responses.add(ended)
+
+    page = await conversations.items("conv", order="asc")
+
+    assert [one.id for one in page.items] == (["r_in", "r_out"] if is_said else [])
+
+
+async def answered_in_background(database, ended):
+    jobs = Jobs(database)
+    background = Background(database, jobs, limit=1)
+    queued = replace(ended, status="queued", body={"id": "r", "status": "queued"}, output=[])
+    await background.add(queued, {}, Events())
+    [job] = await jobs.claim("response", 1)
+    body = {"id": "r", "status": ended.status, "output": []}
+    await background.finish(job, body, ended.output, Events())
 
 
 async def test_a_response_in_a_conversation_that_is_gone_is_not_stored(responses):
