@@ -146,6 +146,7 @@ class Upstream(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Chat)
         self.asked: list[str] = []
+        self.keys: set[str] = set()  # of the servers that asked
 
 
 class _Chat(BaseHTTPRequestHandler):
@@ -154,6 +155,7 @@ class _Chat(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(body["messages"][0]["content"])
+        self.server.keys.add(self.headers["authorization"].removeprefix("Bearer "))
         time.sleep(UPSTREAM_S)
         answer = json.dumps({"id": "chatcmpl-x", "said": body["messages"][0]["content"]}).encode()
         self.send_response(200)
@@ -212,10 +214,10 @@ def test_no_line_is_lost_or_answered_twice_when_the_server_is_killed(
     assert len(upstream.asked) <= number + 4 * kills  # only what was being asked is asked again
 
 
-def test_another_server_goes_on_with_the_lines_of_a_killed_one(
+def test_servers_share_a_batch_and_one_goes_on_with_the_lines_of_a_killed_one(
     upstream: Upstream, postgresql_server: PostgresqlServer, tmp_path: Path
 ):
-    number = 200
+    number = 600  # more than one server claims at once
     bodies = [
         {"model": "far", "messages": [{"role": "user", "content": str(one)}]}
         for one in range(number)
@@ -228,11 +230,18 @@ def test_another_server_goes_on_with_the_lines_of_a_killed_one(
     }
     with (
         serve(tmp_path / "one", *NO_MODEL, environment=environment) as one,
-        serve(tmp_path / "two", *NO_MODEL, environment=environment) as two,
+        serve(
+            tmp_path / "two", *NO_MODEL, environment={**environment, "OPENAI_API_KEY": "two"}
+        ) as two,
     ):
         client = client_of(two)
         batch = begin(client_of(one), CHATS, input_of(CHATS, bodies))
         while client.batches.retrieve(batch.id).request_counts.completed < 20:
+            time.sleep(0.02)
+        begin(client, CHATS, b"no")  # so that this one looks for work before its next turn
+        deadline = time.monotonic() + 10
+        while upstream.keys != {"sk", "two"}:
+            assert time.monotonic() < deadline, "the other server takes no part"
             time.sleep(0.02)
         one.process.kill()
         batch = ended(client, batch)
