@@ -12,7 +12,7 @@ from llm_backend.controllers.vector_stores.ingestion import Ingestion
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.controllers.vector_stores.searching import Query, search
 from llm_backend.extraction import Extracted, Format
-from llm_backend.search import EmbeddedIndex, NoCollection, VectorIndex
+from llm_backend.search import Comparison, EmbeddedIndex, NoCollection, VectorIndex
 from llm_backend.store import (
     Database,
     Jobs,
@@ -135,6 +135,25 @@ async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
 
     assert await found(shelf) == {"a"}
     assert (await stores.counted("vs_1")).files.completed == 1
+
+
+async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
+    jobs, stores, tmp_path
+) -> None:
+    class LateIndex(EmbeddedIndex):
+        """Whose points are described, then somebody changes the row."""
+
+        async def describe(self, collection: str, document: str, attributes: Any) -> None:
+            await super().describe(collection, document, attributes)
+            await stores.describe("vs_1", "a", {"color": "red"})
+
+    await add_store(stores, "a")
+    late = LateIndex(tmp_path / "vectors")
+    await take_in(jobs, library(stores, late), {"a": "The gate opens."})
+
+    color = Comparison(key="color", operator="eq", value="red")
+    assert await found(library(stores, late), condition=color) == {"a"}
+    await late.close()
 
 
 async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -> None:
