@@ -28,6 +28,7 @@ REVISIONS = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

@@ -8,8 +8,8 @@ import uuid
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 _HOLDERS = {"conversation_items": "conversation_seq", "response_items": "response_seq"}
 
