@@ -22,11 +22,12 @@ KEY_CHARACTERS = 255
 KEPT_S = 3600.0
 ANSWER_BYTES = 4 * 1024 * 1024  # a larger answer passes, and is made again when it is asked again
 ALL_BYTES = 64 * 1024 * 1024
+BARE_BYTES = 1024  # what an answer weighs without its body: its headers, its key, its place
 
 # Answers that ask to come again: what comes again is answered anew.
 _NOT_KEPT = frozenset({408, 409, 429, 499})
 
-Id = tuple[str | None, str, str]
+Id = tuple[str | None, str, tuple[tuple[str, str], ...], bytes, str]
 
 
 @dataclass(kw_only=True)
@@ -35,17 +36,22 @@ class _Kept:
 
     digest: bytes
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    messages: list[Message] = field(default_factory=list)
-    size_bytes: int = 1024  # what it weighs without a body
+    start: Message | None = None
+    body: bytes = b""
     until_s: float = 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        return BARE_BYTES + len(self.body)
 
 
 class Idempotency:
     """Stands before a gate: the same key with the same JSON body within an hour is answered with
     the bytes of the first answer, and waits for one that is being made.
 
-    Keys are each caller's and each operation's own. What is kept is in this process's memory and
-    bounded; the oldest goes first. An answer that failed, or whose client left, is not kept.
+    Keys are each caller's and each operation's own, with its path and query. What is kept is in
+    this process's memory and bounded; the oldest goes first. An answer that failed, or whose client
+    left, is not kept; nor is one to an administrator, which may hold a secret that is told once.
     """
 
     def __init__(self, gate: Gate, clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,7 +64,8 @@ class Idempotency:
         """Sends the kept answer or the new one. Raises `Conflict` where the key was another
         request's, and `InvalidRequest` for a key that is too long."""
         key = request.http.headers.get(KEY)
-        if not key or request.http.method != "POST" or not request.raw_body:
+        is_kept = request.http.method == "POST" and not request.operation.administers
+        if not key or not is_kept or not request.raw_body:
             await self._gate(request, answer, send)
             return
         if len(key) > KEY_CHARACTERS:
@@ -119,6 +126,7 @@ class _Recorder:
     def __init__(self, kept: _Kept, send: Send) -> None:
         self._kept = kept
         self._send = send
+        self._body = bytearray()  # joined as it comes: a small event weighs no more than its bytes
         self._is_kept = True
         self.is_whole = False
 
@@ -126,31 +134,37 @@ class _Recorder:
         if message["type"] == "http.response.start":
             status = message["status"]
             self._is_kept = status < 500 and status not in _NOT_KEPT
-            self._note({**message, "headers": list(message["headers"])})  # others add their own
+            # Others add headers of their own later.
+            self._kept.start = {**message, "headers": list(message["headers"])}
+        elif message["type"] == "http.response.body":
+            self._note(message.get("body", b""))
         else:
-            self._note(message)
+            self._is_kept = False  # a file's path and the like: what it leads to may change
         await self._send(message)
-        is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
-        self.is_whole = self._is_kept and is_end
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._kept.body = bytes(self._body)
+            self.is_whole = self._is_kept
 
-    def _note(self, message: Message) -> None:
-        kept = self._kept
-        kept.size_bytes += len(message.get("body", b""))
-        self._is_kept = self._is_kept and kept.size_bytes <= ANSWER_BYTES
+    def _note(self, piece: bytes) -> None:
+        self._is_kept = self._is_kept and len(self._body) + len(piece) <= ANSWER_BYTES
         if self._is_kept:
-            kept.messages.append(message)
+            self._body += piece
         else:
-            kept.messages.clear()
+            self._body.clear()
 
 
 async def _replay(kept: _Kept, send: Send) -> None:
-    for message in kept.messages:
-        if message["type"] == "http.response.start":
-            await send({**message, "headers": [*message["headers"], REPLAYED]})
-        else:
-            await send(message)
+    assert kept.start is not None, "a whole answer has begun"
+    await send({**kept.start, "headers": [*kept.start["headers"], REPLAYED]})
+    await send({"type": "http.response.body", "body": kept.body, "more_body": False})
 
 
 def _id(request: Request, key: str) -> Id:
     caller: Caller | None = request.caller
-    return caller.key_id if caller else None, request.operation.operation_id, key
+    return (
+        caller.key_id if caller else None,
+        request.operation.operation_id,
+        tuple(sorted(request.path.items())),
+        request.http.scope["query_string"],
+        key,
+    )

@@ -1,6 +1,7 @@
 """A request that comes again gets the answer that it got before."""
 
 import asyncio
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,8 @@ from starlette.datastructures import Headers
 from llm_backend.access.caller import Caller
 from llm_backend.access.idempotency import ANSWER_BYTES, KEPT_S, Idempotency
 from llm_backend.errors import Conflict, InvalidRequest
+
+PIECE = b"data: 1\n\n"
 
 
 class Clock:
@@ -24,6 +27,7 @@ class Server:
     def __init__(self, *, status: int = 200, body: bytes = b"") -> None:
         self.asked = 0
         self.status, self.body = status, body
+        self.pieces = 0  # before the end
         self.gate: asyncio.Event | None = None
         self.clock = Clock()
         self.idempotency = Idempotency(self._through, self.clock)
@@ -31,18 +35,32 @@ class Server:
     async def _through(self, _request, answer, send) -> None:
         await answer(send)
 
-    async def ask(self, key: str | None = "k", body: bytes = b"{}", *, caller: str = "a"):
+    async def ask(
+        self,
+        key: str | None = "k",
+        body: bytes = b"{}",
+        *,
+        caller: str = "a",
+        path: str = "1",
+        query: bytes = b"",
+        administers: bool = False,
+        is_read: bool = True,
+    ):
         headers = Headers({} if key is None else {"Idempotency-Key": key})
         request = SimpleNamespace(
-            http=SimpleNamespace(headers=headers, method="POST"),
+            http=SimpleNamespace(headers=headers, method="POST", scope={"query_string": query}),
             raw_body=body,
             caller=Caller(key_id=caller),
-            operation=SimpleNamespace(operation_id="createChatCompletion"),
+            path={"id": path},
+            operation=SimpleNamespace(
+                operation_id="createConversationItems", administers=administers
+            ),
         )
         sent = []
 
         async def send(message) -> None:
-            sent.append(message)
+            if is_read or not sent:
+                sent.append(message)
 
         await self.idempotency(request, self._answer, send)
         return sent[0], b"".join(message["body"] for message in sent[1:])
@@ -56,6 +74,9 @@ class Server:
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         headers.append((b"added", b"by others"))
         await send({"type": "http.response.body", "body": number, "more_body": True})
+        for _ in range(self.pieces):
+            piece = bytes(bytearray(PIECE))  # each its own, as from a socket
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
@@ -73,6 +94,35 @@ async def test_another_key_caller_or_none_is_another_request():
                await server.ask(None), await server.ask(None)]  # fmt: skip
 
     assert [body for _, body in answers] == [b"1", b"2", b"3", b"4", b"5"]
+
+
+async def test_the_same_key_at_another_path_or_query_is_another_request():
+    server = Server()
+    answers = [await server.ask(), await server.ask(path="2"), await server.ask(query=b"a=1")]
+
+    assert [body for _, body in answers] == [b"1", b"2", b"3"]
+
+
+async def test_what_an_administrator_is_told_once_is_not_kept():
+    server = Server()
+    answers = [await server.ask(administers=True) for _ in range(2)]
+
+    assert [body for _, body in answers] == [b"1", b"2"]
+    assert not server.idempotency._kept
+
+
+async def test_an_answer_in_many_pieces_weighs_its_bytes():
+    server = Server()
+    server.pieces = 30_000
+    tracemalloc.start()
+    try:
+        await server.ask(is_read=False)
+        held_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert len((await server.ask())[1]) == 30_000 * len(PIECE) + 1
+    assert held_bytes < 1_000_000
 
 
 async def test_a_key_of_another_body_is_refused():
