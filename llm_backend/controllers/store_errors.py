@@ -35,7 +35,6 @@ RETRY_AFTER_S = 5.0
 
 # Which field is wrong, where only one can be.
 _FIELDS: Mapping[type[StoreError], str] = {
-    UnknownCursor: "after",
     BadParts: "part_ids",
     WrongDigest: "md5",
 }
@@ -55,7 +54,7 @@ def store_errors_translated(
     except Missing as error:
         raise errors.NotFound(f"No {thing} has the id `{error.id}`.") from error
     except (UnknownCursor, Unstorable, BadParts, WrongDigest, Expired) as error:
-        raise errors.InvalidRequest(str(error), param=_FIELDS.get(type(error))) from error
+        raise errors.InvalidRequest(str(error), param=_field_of(error)) from error
     except (UploadClosed, Unfinished, BatchEnded, FileInUse) as error:
         raise errors.Conflict(str(error)) from error
     except UploadFull as error:
@@ -78,3 +77,7 @@ def store_errors_translated(
         raise errors.Overloaded(
             "The database cannot be used now; try again later.", retry_after_s=RETRY_AFTER_S
         ) from error
+
+
+def _field_of(error: StoreError) -> str | None:
+    return error.parameter if isinstance(error, UnknownCursor) else _FIELDS.get(type(error))

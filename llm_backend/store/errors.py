@@ -108,11 +108,12 @@ class Missing(StoreError):
 
 
 class UnknownCursor(StoreError):
-    """`after` names an object that does not exist in this list."""
+    """`after`, or another parameter, names an object that does not exist in this list."""
 
-    def __init__(self, id: str) -> None:
-        super().__init__(f"`after` names `{id}`, which does not exist.")
+    def __init__(self, id: str, parameter: str = "after") -> None:
+        super().__init__(f"`{parameter}` names `{id}`, which does not exist.")
         self.id = id
+        self.parameter = parameter
 
 
 class Duplicate(StoreError):

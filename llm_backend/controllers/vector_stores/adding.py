@@ -8,8 +8,8 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.controllers.vector_stores.embedders import Embedder
 from llm_backend.controllers.vector_stores.requests import attributes_from, chunking_from
-from llm_backend.errors import InvalidRequest
-from llm_backend.store import NewVectorFile
+from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.store import Missing, NewVectorFile, StoredFile
 
 __all__ = ["new_files"]
 
@@ -24,8 +24,7 @@ async def new_files(
     services.library.check()
     by_id: dict[str, NewVectorFile] = {}
     for one in wanted:
-        with store_errors_translated("file"):
-            file = await services.files.get(one["file_id"])
+        file = await _file(services, one["file_id"])
         if file.purpose not in PURPOSES:
             raise InvalidRequest(
                 f"The file `{file.id}` is for `{file.purpose}`; vector stores take files for "
@@ -40,3 +39,11 @@ async def new_files(
             chunking=chunking_from(one.get("chunking_strategy"), room=embedder.room),
         )
     return list(by_id.values())
+
+
+async def _file(services: Services, id: str) -> StoredFile:
+    with store_errors_translated("file"):
+        try:
+            return await services.files.get(id)
+        except Missing as error:
+            raise NotFound(f"No file has the id `{id}`.", param="file_id") from error

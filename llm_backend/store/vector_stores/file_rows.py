@@ -116,9 +116,9 @@ def find(
     if status is not None:
         listing = listing.where(_FILES.status == status)
     end = None
-    for cursor in (request.after, before):
+    for parameter, cursor in (("after", request.after), ("before", before)):
         if cursor is not None:
-            end = _end(connection, store_id, cursor)
+            end = _end(connection, store_id, cursor, parameter)
     wanted = request if before is None else backwards(request)
     rows, has_more = fetch(connection, listing, wanted, keys=_KEYS, end=end)
     if before is not None:
@@ -337,11 +337,11 @@ def _batch(connection: Connection, store_id: str, batch_id: str) -> Row[Any]:
     return row
 
 
-def _end(connection: Connection, store_id: str, file_id: str) -> tuple[int, int]:
+def _end(connection: Connection, store_id: str, file_id: str, parameter: str) -> tuple[int, int]:
     try:
         row = _found(connection, store_id, file_id)
     except Missing as error:
-        raise UnknownCursor(file_id) from error
+        raise UnknownCursor(file_id, parameter) from error
     return row.created_at, row.seq
 
 

@@ -87,9 +87,9 @@ def find(connection: Connection, request: PageRequest, before: str | None) -> Pa
     """A page of the stores: behind `request.after`, or those next before `before`. Raises
     `UnknownCursor`."""
     end = None
-    for cursor in (request.after, before):
+    for parameter, cursor in (("after", request.after), ("before", before)):
         if cursor is not None:
-            end = _end(connection, cursor)
+            end = _end(connection, cursor, parameter)
     wanted = request if before is None else backwards(request)
     rows, has_more = fetch(connection, select(vector_stores), wanted, keys=_KEYS, end=end)
     if before is not None:
@@ -206,9 +206,9 @@ def _stop(connection: Connection, seq: int) -> None:
         job_rows.remove(connection, INGEST, document)
 
 
-def _end(connection: Connection, id: str) -> tuple[int, int]:
+def _end(connection: Connection, id: str, parameter: str) -> tuple[int, int]:
     try:
         row = row_of(connection, id)
     except Missing as error:
-        raise UnknownCursor(id) from error
+        raise UnknownCursor(id, parameter) from error
     return row.created_at, row.seq

@@ -1,0 +1,23 @@
+"""Files that are to be in a vector store: which are refused, and by which name."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from llm_backend.controllers.vector_stores.adding import new_files
+from llm_backend.errors import NotFound
+from llm_backend.store import Blobs, Bucket, Database, Files, migrate
+
+
+async def test_a_file_that_is_not_there_is_refused_by_its_field(tmp_path: Any) -> None:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        files = Files(database, Blobs(database, Bucket((tmp_path / "files").as_uri())))
+        library = SimpleNamespace(check=lambda: None)
+        services: Any = SimpleNamespace(files=files, library=library)
+
+        with pytest.raises(NotFound, match="No file has the id `nope`") as refused:
+            await new_files(services, [{"file_id": "nope"}], SimpleNamespace(room=1))
+
+    assert refused.value.param == "file_id"
