@@ -39,6 +39,11 @@ class Allowance:
         self.granted = 0
         self.is_spent = False  # nobody has any more to grant in this window
 
+    @property
+    def name(self) -> str:
+        """What servers that share it know it by: a day's is another one than a minute's."""
+        return f"{self.scope} {self.what} in {self.window_s} s"
+
     def roll(self, now: float) -> None:
         """Begins the window that it is time for."""
         window_at = int(now) - (int(now) - self._phase) % self.window_s

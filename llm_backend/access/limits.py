@@ -111,7 +111,7 @@ class Limits:
             window_at = allowance.window_at
             try:
                 granted = await self._grants.take(
-                    f"{allowance.scope} {allowance.what}",
+                    allowance.name,
                     window_at,
                     wanted=wanted,
                     most=allowance.most,

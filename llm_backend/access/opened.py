@@ -63,6 +63,7 @@ async def opened_access(
         writing = asyncio.create_task(ledger.write_forever())
         stack.callback(writing.cancel)
         spending = Spending(usage, keyring, settings.prices)
+        await spending.refresh_or_tell()  # before the first request: who has spent all is refused
         looking = asyncio.create_task(spending.refresh_forever())
         stack.callback(looking.cancel)
         # Whoever is alone shares nothing.

@@ -93,17 +93,23 @@ class Spending:
         for alert in policy.spend_alerts:
             self._tell(alert, month_at)
 
+    async def refresh_or_tell(self) -> bool:
+        """Looks, if it can, and says in the log where it cannot."""
+        try:
+            await self.refresh()
+        except StoreError as error:
+            log.warning("spending_not_known", extra={"reason": str(error)})
+            return False
+        return True
+
     async def refresh_forever(self, every_s: float = EVERY_S) -> NoReturn:
         """Looks again and again; while it cannot, what was seen last holds."""
         took_s = 0.0
         while True:
             await asyncio.sleep(max(every_s, PAUSE * took_s))
             began_s = time.perf_counter()
-            try:
-                await self.refresh()
+            if await self.refresh_or_tell():
                 took_s = time.perf_counter() - began_s
-            except StoreError as error:
-                log.warning("spending_not_known", extra={"reason": str(error)})
 
     def _tell(self, alert: Record, month_at: int) -> None:
         threshold, spent = alert.body["threshold_amount"], self.cents(alert.project_id)

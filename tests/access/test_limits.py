@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -128,6 +129,17 @@ async def test_several_servers_together_let_through_what_one_would(grants, clock
     counts = await asyncio.gather(*(taken(one, limit, most) for one in servers))
 
     assert sum(counts) == most
+
+
+async def test_servers_share_a_minute_and_a_day_each_for_itself(grants, clock):
+    minute = Limit(scope="m", what="requests", most=10)
+    day = Limit(scope="m", what="requests", most=1000, window_s=86_400)
+    clock.now = 86_400 * 20.0 + crc32(b"m") % 86_400  # both begin
+    counts = []
+    for server in [Limits(grants, clock=clock) for _ in range(2)]:
+        counts.append(await taken(server, day, 5) + await taken(server, minute, 5))
+
+    assert counts == [10, 10]
 
 
 async def test_a_server_asks_the_database_once_in_many_requests(grants, clock):

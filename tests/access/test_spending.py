@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from llm_backend.access import Keyring, Ledger, Spending, kinds
+from llm_backend.access.opened import opened_access
 from llm_backend.errors import QuotaExceeded
 from llm_backend.price_settings import Price
+from llm_backend.settings import Settings
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import (
     Administration,
@@ -70,6 +72,15 @@ async def test_a_limit_that_is_reached_lets_no_more_be_spent(database, keyring, 
     with pytest.raises(QuotaExceeded, match=r"0\.02 USD") as refused:
         spending.check(project)
     assert (refused.value.status, refused.value.type) == (429, "insufficient_quota")
+
+
+async def test_a_server_knows_what_was_spent_before_its_first_request(database, keyring):
+    await limit(database, 1, project_id="proj_default")
+    await spend(database, 1_000)
+
+    async with opened_access(Settings(prices=PRICES), database, lambda _: ()) as access:
+        with pytest.raises(QuotaExceeded):
+            access.spending.check(access.keyring.policy.projects["proj_default"])
 
 
 async def test_what_was_spent_last_month_does_not_count(database, keyring):
