@@ -21,7 +21,9 @@ __all__ = ["LIMIT_HEADERS", "Limit", "Limits", "Taken", "limit_headers"]
 log = logging.getLogger(__name__)
 
 BLOCKS = 20  # that a limit is taken in: what a server holds unused of it is less than this part
-ALLOWANCES_MOST = 100_000  # kept in memory; those of windows that are over go first
+ALLOWANCES_MOST = (
+    100_000  # kept in memory; those of windows that are over go first, then the oldest
+)
 
 LIMIT_HEADERS = tuple(
     f"x-ratelimit-{name}-{what}"
@@ -62,10 +64,15 @@ class Limits:
     """Holds requests to limits. `grants` are what several servers share, None for one alone."""
 
     def __init__(
-        self, grants: Grants | None = None, *, clock: Callable[[], float] = time.time
+        self,
+        grants: Grants | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        allowances_most: int = ALLOWANCES_MOST,
     ) -> None:
         self._grants = grants
         self._clock = clock
+        self._allowances_most = allowances_most
         self._allowances: dict[tuple[str, str, int], Allowance] = {}
         self._asking: dict[Allowance, asyncio.Lock] = {}
         self._is_shared = grants is not None
@@ -129,8 +136,8 @@ class Limits:
         key = (limit.scope, limit.what, limit.window_s)
         found = self._allowances.get(key)
         if found is None:
-            if len(self._allowances) >= ALLOWANCES_MOST:
-                self._forget_past()
+            if len(self._allowances) >= self._allowances_most:
+                self._forget()
             found = self._allowances[key] = Allowance(
                 limit.scope, limit.what, limit.most, limit.window_s, is_shared=self._is_shared
             )
@@ -138,12 +145,13 @@ class Limits:
             found.most, found.window_at = limit.most, 0  # it begins anew under another limit
         return found
 
-    def _forget_past(self) -> None:
+    def _forget(self) -> None:
+        """Those whose windows are over; the oldest too, where that is not a tenth of them."""
         now = self._clock()
         self.generation += 1
-        self._allowances = {
-            key: one for key, one in self._allowances.items() if one.reset_s(now) > 0
-        }
+        kept = [(key, one) for key, one in self._allowances.items() if one.reset_s(now) > 0]
+        most = self._allowances_most
+        self._allowances = dict(kept[-(most - most // 10) :])
 
     def _refusal(
         self, allowance: Allowance, amount: int, all_of_them: Sequence[Allowance]

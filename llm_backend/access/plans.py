@@ -12,6 +12,7 @@ from llm_backend.access.policy import Policy, Project
 __all__ = ["Plan", "Plans", "Slots", "TargetsOf", "UsualLimits"]
 
 PLANS_MOST = 20_000  # kept; put together anew when there are more
+MODELS_MOST = 1_000  # of a project, each with the usual limits: a client may invent any name
 DAY_S = 24 * 60 * 60
 
 TargetsOf = Callable[[str], Sequence[str]]
@@ -64,6 +65,7 @@ class Plans:
         self._policy: Policy | None = None
         self._generation = limits.generation
         self._plans: dict[tuple[str | None, str], Plan] = {}
+        self._models: dict[str, set[str]] = {}  # by project: those that are counted apart
         self._slots: dict[str, Slots] = {}
 
     def plan(self, caller: Caller, model: str) -> Plan:
@@ -75,6 +77,7 @@ class Plans:
         ):
             self._policy, self._generation = self._keyring.policy, self._limits.generation
             self._plans.clear()
+            self._models.clear()
         key = (caller.key_id, model)
         plan = self._plans.get(key)
         if plan is None:
@@ -107,7 +110,8 @@ class Plans:
 
     def _project_limits(self, project: Project, model: str) -> list[Limit]:
         own, usual = project.rate_limits.get(model, {}), self._usual
-        scope = f"{model or 'this model'} in project {project.id}"
+        name = (model or "this model") if self._is_apart(project, model) else "another model"
+        scope = f"{name} in project {project.id}"
         limits = _limits(
             scope,
             own.get("max_requests_per_1_minute", usual.requests_per_minute),
@@ -117,6 +121,15 @@ class Plans:
         if daily is not None:
             limits.append(Limit(scope=scope, what="requests", most=daily, window_s=DAY_S))
         return limits
+
+    def _is_apart(self, project: Project, model: str) -> bool:
+        """Whether a model is counted by itself; what is beyond so many names is counted as one."""
+        if model in project.rate_limits:
+            return True
+        models = self._models.setdefault(project.id, set())
+        if len(models) < MODELS_MOST:
+            models.add(model)
+        return model in models
 
     def _slots_of(self, caller: Caller, project: Project) -> list[Slots]:
         wanted = {f"project {project.id}": self._usual.project_concurrent_requests}

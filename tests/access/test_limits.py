@@ -184,3 +184,13 @@ async def test_another_limit_begins_anew(clock):
     wider = Limit(scope=RPM.scope, what=RPM.what, most=5)
 
     assert await taken(limits, wider, 9) == 5
+
+
+async def test_what_is_kept_of_limits_is_bounded_also_within_one_window(clock):
+    limits = Limits(clock=clock, allowances_most=100)
+    for number in range(1_000):
+        await taken(limits, Limit(scope=str(number), what="requests", most=1), 1)
+
+    assert len(limits._allowances) <= 100
+    assert limits.generation <= 90
+    assert await taken(limits, Limit(scope="999", what="requests", most=1), 1) == 0

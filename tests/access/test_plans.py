@@ -1,0 +1,22 @@
+"""What holds for a caller's requests to a model."""
+
+from types import SimpleNamespace
+
+from llm_backend.access.caller import Caller
+from llm_backend.access.limits import Limits
+from llm_backend.access.plans import MODELS_MOST, Plans, UsualLimits
+from llm_backend.access.policy import Policy, Project
+
+OWN = {"own": {"max_requests_per_1_minute": 7}}
+
+
+def test_names_that_a_client_invents_share_one_limit():
+    project = Project(id="proj_1", name="p", rate_limits=OWN)
+    ring = SimpleNamespace(policy=Policy(projects={}, emails={}))
+    plans = Plans(ring, Limits(), UsualLimits(requests_per_minute=5), lambda _: ())
+    caller = Caller(key_id="k", project=project)
+    seen = {plans.plan(caller, f"m{n}").allowances[0] for n in range(MODELS_MOST + 500)}
+
+    assert len(seen) == MODELS_MOST + 1
+    assert plans.plan(caller, "m0").allowances[0].scope == "m0 in project proj_1"
+    assert plans.plan(caller, "own").allowances[0].scope == "own in project proj_1"
