@@ -8,6 +8,8 @@ from zlib import crc32
 
 __all__ = ["Allowance"]
 
+BLOCKS = 20  # that a limit is taken in
+
 
 class Allowance:
     """One limit: `most` in every window. What is not `granted` yet must be asked for; a server
@@ -18,10 +20,13 @@ class Allowance:
         "_is_shared",
         "_phase",
         "granted",
+        "is_alone",
         "is_spent",
         "most",
         "scope",
         "used",
+        "vain_amount",
+        "vain_at",
         "what",
         "window_at",
         "window_s",
@@ -37,7 +42,10 @@ class Allowance:
         self.window_at = 0
         self.used = 0
         self.granted = 0
-        self.is_spent = False  # nobody has any more to grant in this window
+        self.is_spent = False  # nobody had any more to grant when it was asked for last
+        self.is_alone = False  # it was granted without asking: others know nothing of it
+        self.vain_amount = 0  # so much, or more, was asked for in vain
+        self.vain_at = 0.0
 
     @property
     def name(self) -> str:
@@ -52,6 +60,8 @@ class Allowance:
             self.used = 0
             self.granted = 0 if self._is_shared else self.most
             self.is_spent = not self._is_shared
+            self.is_alone = not self._is_shared
+            self.vain_at = 0.0
 
     def missing(self, amount: int) -> int:
         """How much more must be granted before so much can be used."""
@@ -66,6 +76,21 @@ class Allowance:
     def reset_s(self, now: float) -> float:
         """Seconds until the next window."""
         return max(0.0, self.window_at + self.window_s - now)
+
+    @property
+    def block(self) -> int:
+        """The part that it is taken in: what a server holds unused of it is about so much."""
+        return -(-self.most // BLOCKS)
+
+    def shed(self) -> int:
+        """Lets go of what is granted far beyond what is used; how much that is."""
+        unused = self.granted - self.used
+        if self.is_alone or unused <= 2 * self.block:
+            return 0
+        amount = unused - self.block
+        self.granted -= amount
+        self.is_spent, self.vain_at = False, 0.0
+        return amount
 
     def correct(self, window_at: int, amount: int) -> None:
         """More or less was used than was taken, in the window that it was taken from."""

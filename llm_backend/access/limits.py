@@ -1,8 +1,9 @@
 """Requests and tokens a minute, of keys and of projects with models.
 
 A server that shares its limits with others takes them in blocks from the database and counts a
-block down in memory: the database is asked once in many requests. While it cannot be used, each
-server counts the whole limit by itself.
+block down in memory: the database is asked once in many requests. What is more than a block is
+taken whole or not at all, and given back where it was not used. While the database cannot be used,
+each server counts the whole limit by itself.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ __all__ = ["LIMIT_HEADERS", "Limit", "Limits", "Taken", "limit_headers"]
 
 log = logging.getLogger(__name__)
 
-BLOCKS = 20  # that a limit is taken in: what a server holds unused of it is less than this part
+ASK_AGAIN_S = 1.0  # after which there may be more again, because others gave back
 ALLOWANCES_MOST = (
     100_000  # kept in memory; those of windows that are over go first, then the oldest
 )
@@ -52,12 +53,14 @@ class Taken:
     allowances: Sequence[Allowance]
     windows: Sequence[int]
     tokens: int
+    give_back: Callable[[Allowance], None]
 
     def correct(self, tokens: int) -> None:
         """So many tokens were used in truth."""
         for allowance, window_at in zip(self.allowances, self.windows, strict=True):
             if allowance.what == "tokens":
                 allowance.correct(window_at, tokens - self.tokens)
+                self.give_back(allowance)
 
 
 class Limits:
@@ -75,6 +78,8 @@ class Limits:
         self._allowances_most = allowances_most
         self._allowances: dict[tuple[str, str, int], Allowance] = {}
         self._asking: dict[Allowance, asyncio.Lock] = {}
+        self._takers = 0  # who has had something granted and not used it yet: none of it is shed
+        self._giving: set[asyncio.Task[None]] = set()
         self._is_shared = grants is not None
         self.generation = 0  # raised when some were forgotten: what holds them asks again
 
@@ -86,12 +91,11 @@ class Limits:
         """Takes a request and so many tokens from all of them, or raises `RateLimited` and takes
         nothing.
         """
-        now = self._clock()
-        for allowance in allowances:
-            allowance.roll(now)
-            amount = tokens if allowance.what == "tokens" else 1
-            if allowance.missing(amount):
-                await self._ask(allowance, amount)
+        self._takers += 1
+        try:
+            await self._have_granted(allowances, tokens)
+        finally:
+            self._takers -= 1
         for allowance in allowances:  # again, and without a pause: others have taken meanwhile
             amount = tokens if allowance.what == "tokens" else 1
             if allowance.missing(amount):
@@ -99,38 +103,74 @@ class Limits:
         for allowance in allowances:
             allowance.used += tokens if allowance.what == "tokens" else 1
         windows = [allowance.window_at for allowance in allowances]
-        return Taken(allowances=allowances, windows=windows, tokens=tokens)
+        return Taken(
+            allowances=allowances, windows=windows, tokens=tokens, give_back=self._give_back
+        )
 
     def headers(self, allowances: Sequence[Allowance]) -> dict[str, str]:
         """What a client is told of its limits: the tightest of each kind."""
         return limit_headers(allowances, self._clock())
 
+    async def _have_granted(self, allowances: Sequence[Allowance], tokens: int) -> None:
+        now = self._clock()
+        for allowance in allowances:
+            allowance.roll(now)
+            amount = tokens if allowance.what == "tokens" else 1
+            if allowance.missing(amount):
+                await self._ask(allowance, amount)
+
     async def _ask(self, allowance: Allowance, amount: int) -> None:
         """Has more granted, as far as there is more; one asks at a time."""
-        if allowance.is_spent or self._grants is None or amount > allowance.most:
+        if self._grants is None or self._is_vain(allowance, amount):
             return
         lock = self._asking.setdefault(allowance, asyncio.Lock())
         async with lock:
             missing = allowance.missing(amount)
-            if not missing or allowance.is_spent:
-                return
-            wanted = max(missing, -(-allowance.most // BLOCKS))
-            window_at = allowance.window_at
-            try:
-                granted = await self._grants.take(
-                    allowance.name,
-                    window_at,
-                    wanted=wanted,
-                    most=allowance.most,
-                )
-            except StoreError as error:
-                log.warning("limits_not_shared", extra={"reason": str(error)})
-                granted, wanted = allowance.most - allowance.granted, allowance.most + 1
-            if window_at == allowance.window_at:
-                allowance.granted += granted
-                allowance.is_spent = granted < wanted
+            if missing and not self._is_vain(allowance, amount):
+                await self._grant(self._grants, allowance, missing)
         if not lock.locked():
             self._asking.pop(allowance, None)
+
+    def _is_vain(self, allowance: Allowance, amount: int) -> bool:
+        """Whether asking for it is of no use, or was of none a moment ago."""
+        if allowance.used + amount > allowance.most:
+            return True
+        was_vain = allowance.missing(amount) >= allowance.vain_amount
+        return was_vain and self._clock() < allowance.vain_at + ASK_AGAIN_S
+
+    async def _grant(self, grants: Grants, allowance: Allowance, missing: int) -> None:
+        # A request that does not fit leaves what there is to those that do.
+        least = missing if missing > allowance.block else 0
+        wanted = max(missing, allowance.block)
+        window_at = allowance.window_at
+        is_alone = False
+        try:
+            granted = await grants.take(
+                allowance.name, window_at, wanted=wanted, most=allowance.most, least=least
+            )
+        except StoreError as error:
+            log.warning("limits_not_shared", extra={"reason": str(error)})
+            granted, is_alone = allowance.most - allowance.granted, True
+        if window_at != allowance.window_at:
+            return
+        allowance.granted += granted
+        allowance.is_alone = allowance.is_alone or is_alone
+        allowance.is_spent = is_alone or (granted < wanted and not least)
+        if granted < wanted:
+            allowance.vain_amount, allowance.vain_at = max(1, least), self._clock()
+
+    def _give_back(self, allowance: Allowance) -> None:
+        if self._grants is None or self._takers or not (amount := allowance.shed()):
+            return
+        giving = asyncio.create_task(
+            _given_back(self._grants, allowance.name, allowance.window_at, amount)
+        )
+        self._giving.add(giving)
+        giving.add_done_callback(self._giving.discard)
+
+    async def settle(self) -> None:
+        """Returns when all that was given back is."""
+        await asyncio.gather(*self._giving)
 
     def _allowance(self, limit: Limit) -> Allowance:
         key = (limit.scope, limit.what, limit.window_s)
@@ -174,6 +214,13 @@ class Limits:
         more = limit_headers(all_of_them, now)
         is_ever = amount <= allowance.most
         return kind(message, retry_after_s=wait_s if is_ever else None, more_headers=more)
+
+
+async def _given_back(grants: Grants, name: str, window_at: int, amount: int) -> None:
+    try:
+        await grants.give_back(name, window_at, amount)
+    except StoreError as error:  # it is nobody's until the next window
+        log.warning("limits_not_shared", extra={"reason": str(error)})
 
 
 def limit_headers(allowances: Sequence[Allowance], now: float) -> dict[str, str]:

@@ -69,6 +69,7 @@ async def opened_access(
         # Whoever is alone shares nothing.
         is_shared = settings.has_database_server or settings.processes > 1
         limits = Limits(Grants(database) if is_shared else None)
+        stack.push_async_callback(limits.settle)
         plans = Plans(keyring, limits, _usual(settings), targets_of)
         yield Access(
             administration=administration,

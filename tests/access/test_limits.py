@@ -142,6 +142,28 @@ async def test_servers_share_a_minute_and_a_day_each_for_itself(grants, clock):
     assert counts == [10, 10]
 
 
+async def test_a_request_that_does_not_fit_leaves_the_rest_to_others(grants, clock):
+    a, b = (Limits(grants, clock=clock) for _ in range(2))
+    await a.take(a.allowances([TPM]), 40)
+    with pytest.raises(TokensLimited):
+        await b.take(b.allowances([TPM]), 90)
+
+    assert await taken(b, TPM, 1, tokens=20) == 1
+    assert await taken(a, TPM, 1, tokens=40) == 1
+
+
+async def test_what_one_server_did_not_use_is_there_for_another(grants, clock):
+    a, b = (Limits(grants, clock=clock) for _ in range(2))
+    first = await a.take(a.allowances([TPM]), 95)
+    assert await taken(b, TPM, 1, tokens=60) == 0
+    first.correct(10)
+    await a.settle()
+    clock.now += 1
+
+    assert await taken(b, TPM, 1, tokens=85) == 1
+    assert await taken(a, TPM, 9, tokens=1) == 5
+
+
 async def test_a_server_asks_the_database_once_in_many_requests(grants, clock):
     asked = 0
 

@@ -19,21 +19,39 @@ class Grants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, scope: str, window_at: int, *, wanted: int, most: int) -> int:
-        """As much of what is wanted as is left of `most`; it is the taker's from then on."""
+    async def take(
+        self, scope: str, window_at: int, *, wanted: int, most: int, least: int = 0
+    ) -> int:
+        """As much of what is wanted as is left of `most`, or nothing where that is less than
+        `least`; it is the taker's from then on."""
         return await self._database.write(
-            partial(_take, scope=scope, window_at=window_at, wanted=wanted, most=most)
+            partial(_take, scope=scope, window_at=window_at, wanted=wanted, most=most, least=least)
+        )
+
+    async def give_back(self, scope: str, window_at: int, amount: int) -> None:
+        """What was taken of this window and is not needed is there for others again."""
+        await self._database.write(
+            partial(_give_back, scope=scope, window_at=window_at, amount=amount)
         )
 
 
-def _take(connection: Connection, scope: str, window_at: int, wanted: int, most: int) -> int:
+def _take(
+    connection: Connection, scope: str, window_at: int, wanted: int, most: int, least: int
+) -> int:
     row = {"scope": scope, "window_at": window_at, "granted": 0}
     add_up(connection, grants, [row])  # it is there now, and ours until the transaction ends
     this = (grants.c.scope == scope) & (grants.c.window_at == window_at)
     granted: int = connection.execute(select(grants.c.granted).where(this)).scalar_one()
     taken = max(0, min(wanted, most - granted))
+    if taken < least:
+        taken = 0
     if granted == 0:
         connection.execute(delete(grants).where(grants.c.window_at < window_at - KEPT_S))
     if taken:
         connection.execute(update(grants).where(this).values(granted=granted + taken))
     return taken
+
+
+def _give_back(connection: Connection, scope: str, window_at: int, amount: int) -> None:
+    this = (grants.c.scope == scope) & (grants.c.window_at == window_at)
+    connection.execute(update(grants).where(this).values(granted=grants.c.granted - amount))
