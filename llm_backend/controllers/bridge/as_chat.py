@@ -54,6 +54,7 @@ class ChunkReader:
     def __init__(self) -> None:
         self.usage = Usage()
         self.is_ended = False
+        self.ends_by_done = True
 
     def take(self, event: Json) -> Iterator[ChatDelta]:
         """What a chunk says."""

@@ -56,6 +56,7 @@ class EventReader:
     def __init__(self) -> None:
         self.usage = Usage()
         self.is_ended = False
+        self.ends_by_done = False
         self._calls: dict[int, int] = {}  # a call's place among the output -> among the calls
 
     def take(self, event: Json) -> Iterator[ChatDelta]:

@@ -39,6 +39,7 @@ class Reader(Protocol):
 
     usage: Usage
     is_ended: bool
+    ends_by_done: bool  # whether `[DONE]` alone is an end
 
     def take(self, event: Json) -> Iterator[ChatDelta]: ...
 
@@ -129,12 +130,23 @@ class BridgedAnswer:
         decoder = Decoder()
         async for piece in self._relayed.body:
             for event in decoder.feed(piece):
-                if event.data == "[DONE]":
+                if event.data == "[DONE]" and self._reader.ends_by_done:
                     return
-                for delta in self._reader.take(_parsed(event.data)):
+                for delta in self._read(event.data):
                     yield delta
         if not self._reader.is_ended:
             raise UpstreamFailed("The upstream broke off in the middle of its answer.")
+
+    def _read(self, data: str) -> Sequence[ChatDelta]:
+        try:
+            deltas = list(self._reader.take(_parsed(data)))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UpstreamFailed("The upstream sent an event of another shape.") from error
+        if not all(
+            isinstance(text, str) for one in deltas for text in (one.content, one.reasoning)
+        ):
+            raise UpstreamFailed("The upstream sent text that is no text.")
+        return deltas
 
 
 def _parsed(data: str) -> Json:

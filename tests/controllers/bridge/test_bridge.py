@@ -240,6 +240,30 @@ async def test_a_failing_upstream_is_a_documented_error(tmp_path, wire, answer, 
     assert failed.value.status_code == status
 
 
+@pytest.mark.parametrize(
+    ("wire", "event"),
+    [
+        ("chat", {"choices": [1]}),
+        ("chat", {"choices": [{"delta": "Hello"}]}),
+        ("chat", {"choices": [{"delta": {"content": ["Hello"]}}]}),
+        ("chat", {"choices": [{"delta": {"tool_calls": [1]}}]}),
+        ("chat", {"choices": 1}),
+        ("responses", {"type": "response.output_item.added"}),
+        ("responses", {"type": "response.function_call_arguments.delta", "output_index": 3}),
+        ("responses", {"type": "response.output_text.delta", "delta": {}, "item_id": 1}),
+        ("responses", {"type": "response.output_text.delta", "delta": ["Hello"]}),
+        ("responses", {"type": "response.completed", "response": []}),
+    ],
+)
+async def test_an_event_of_another_shape_is_the_upstreams_mistake(tmp_path, wire, event):
+    fake = FakeUpstream(answer=events(event) + b"data: [DONE]\n\n")
+    async with client_of(tmp_path, fake, wire) as client:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await _ask(client, wire)
+
+    assert failed.value.status_code == 502
+
+
 async def test_a_chat_that_ends_without_a_reason_has_ended(tmp_path):
     fake = FakeUpstream(answer=events(chunk({"content": "Hello"})) + b"data: [DONE]\n\n")
     async with client_of(tmp_path, fake, "chat") as client:
