@@ -199,10 +199,12 @@ class App {
     return answer;
   }
 
-  /** Names the conversation that is looked at in the address, once it has a name. */
+  /** Names the conversation that is looked at in the address, once it has a name. An address that
+   * has just been chosen stays: its page is opened a moment later. */
   #address(conversation) {
+    const isElsewhere = /^#\/(status|operations)/.test(location.hash);
     const isSeen = conversation === this.#conversation && document.body.dataset.page === "chat";
-    if (isSeen && location.hash !== conversation.path) {
+    if (isSeen && !isElsewhere && location.hash !== conversation.path) {
       history.replaceState(null, "", conversation.path);
     }
   }
