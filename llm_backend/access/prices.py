@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llm_backend.price_settings import Price
+from llm_backend.settings.price import Price
 from llm_backend.store.administration import UsageSum
 
 __all__ = ["Cost", "cost_cents", "costs_of"]

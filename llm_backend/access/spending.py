@@ -11,7 +11,7 @@ from llm_backend.access.keyring import Keyring
 from llm_backend.access.policy import Project
 from llm_backend.access.prices import cost_cents
 from llm_backend.errors import QuotaExceeded
-from llm_backend.price_settings import Price
+from llm_backend.settings.price import Price
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Record, StoredUsage, UsageFilter
 

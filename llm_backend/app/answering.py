@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
-from llm_backend import served_upstreams
 from llm_backend.access.opened import Access, opened_access
+from llm_backend.app import served_upstreams
 from llm_backend.app.database import opened_database
 from llm_backend.app.guards import guarded, logged
 from llm_backend.app.jobs import job_kinds
 from llm_backend.app.models import opened_models, watched_config
 from llm_backend.app.operations import contracted
 from llm_backend.app.search import Search, opened_index, search_over
+from llm_backend.app.served_models import check_named_models, served_models
 from llm_backend.app.stores import Stores, opened_stores, swept
 from llm_backend.app.telling import observing, opened_tracing
 from llm_backend.app.upstreams import opened_upstreams
@@ -26,7 +27,6 @@ from llm_backend.controllers.recent_errors import RecentErrors
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.status import StatusBoard
 from llm_backend.controllers.unfamiliar import Unfamiliar
-from llm_backend.served_models import check_named_models, served_models
 from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database
 from llm_backend.telemetry import Metrics

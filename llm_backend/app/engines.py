@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from llm_backend.app.database import migrate_for_others
+from llm_backend.app.served_models import served_models
 from llm_backend.app.starting import start_translated
 from llm_backend.engine import Engine, EngineConfig
-from llm_backend.served_models import served_models
 from llm_backend.settings import Settings
 
 __all__ = ["engine_of", "opened_engines"]

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from llm_backend.app.config_watch import watch_config
 from llm_backend.app.engines import engine_of
+from llm_backend.app.local_models import LocalModels
+from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.engine_room import EngineRoom, Patience
 from llm_backend.backends.local import Observe
 from llm_backend.backends.registry import Registry
-from llm_backend.config_watch import watch_config
 from llm_backend.errors import InvalidRequest
-from llm_backend.local_models import LocalModels
 from llm_backend.model_files import machine_memory_bytes
-from llm_backend.served_models import ServedModel
 from llm_backend.settings import Settings, SettingsError, SettingsSource
 
 __all__ = ["opened_models", "watched_config"]

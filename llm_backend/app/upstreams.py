@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from llm_backend import served_upstreams
+from llm_backend.app import served_upstreams
 from llm_backend.backends.upstreams.config import UpstreamConfig
 from llm_backend.contract import Document
 from llm_backend.settings import Settings

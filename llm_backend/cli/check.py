@@ -123,9 +123,9 @@ def _build() -> str:
 
 
 def _models(settings: Settings) -> str:
-    from llm_backend.local_models import needed_bytes
+    from llm_backend.app.local_models import needed_bytes
+    from llm_backend.app.served_models import check_named_models, served_models
     from llm_backend.model_files import machine_memory_bytes
-    from llm_backend.served_models import check_named_models, served_models
 
     served = served_models(settings)
     check_named_models(settings, served)
@@ -175,8 +175,8 @@ def _database(settings: Settings) -> str:
 
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
+    from llm_backend.app.served_upstreams import upstream_configs
     from llm_backend.cli.api import Api, Refused
-    from llm_backend.served_upstreams import upstream_configs
 
     def asked(base_url: str, key: str | None) -> str:
         try:

@@ -8,8 +8,8 @@ from typing import Any
 from llm_backend.cli.failing import fail
 from llm_backend.cli.options import Config
 from llm_backend.cli.setting_flags import given_settings, with_setting_flags
-from llm_backend.model_settings import ModelSettings
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
+from llm_backend.settings.model import ModelSettings
 
 __all__ = ["serve"]
 

@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, Field
 
-from llm_backend.price_settings import Price
 from llm_backend.settings.kinds import Secrets
+from llm_backend.settings.price import Price
 
 __all__ = ["Access"]
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 from pydantic_settings import NoDecode
 
-from llm_backend.model_settings import Bytes, CacheType, ModelSettings
 from llm_backend.settings.kinds import MaybePath, Names, also, words
+from llm_backend.settings.model import Bytes, CacheType, ModelSettings
 
 __all__ = ["BUILTIN", "LocalModels"]
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
-from llm_backend.backend_settings import BackendSettings
-from llm_backend.model_settings import ModelSettings, RequestDefaults
-from llm_backend.prompt_settings import PromptSettings
+from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.kinds import PREFIX
+from llm_backend.settings.model import ModelSettings, RequestDefaults
+from llm_backend.settings.prompt import PromptSettings
 from llm_backend.settings.settings import MATTERS
 
 __all__ = ["configuration_markdown"]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, Field, field_validator
 
-from llm_backend.prompt_settings import PromptSettings
 from llm_backend.settings.kinds import Names
+from llm_backend.settings.prompt import PromptSettings
 
 __all__ = ["Responses"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from llm_backend.backend_settings import BackendSettings
+from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.environment import variable
 from llm_backend.settings.kinds import Names, also
 

@@ -9,8 +9,8 @@ import pytest
 from llm_backend.access import Keyring, Ledger, Spending, kinds
 from llm_backend.access.opened import opened_access
 from llm_backend.errors import QuotaExceeded
-from llm_backend.price_settings import Price
 from llm_backend.settings import Settings
+from llm_backend.settings.price import Price
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import (
     Administration,

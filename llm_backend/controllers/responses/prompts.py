@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend.errors import InvalidRequest, NotFound
-from llm_backend.prompt_settings import PromptSettings
+from llm_backend.settings.prompt import PromptSettings
 
 __all__ = ["prompt_messages"]
 

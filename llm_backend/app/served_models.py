@@ -18,8 +18,8 @@ from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import GGUF_MAGIC, ModelFileMissing, find_model_file
-from llm_backend.model_settings import AdapterSettings, ModelSettings, TurnsOfChat
 from llm_backend.settings import BUILTIN, Settings, SettingsError
+from llm_backend.settings.model import AdapterSettings, ModelSettings, TurnsOfChat
 
 __all__ = ["ServedModel", "check_named_models", "served_models"]
 

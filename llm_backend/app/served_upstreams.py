@@ -5,12 +5,12 @@ Every function raises `SettingsError`, one sentence, for what cannot be served.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from llm_backend.backend_settings import BackendSettings
 from llm_backend.backends.registry import UpstreamModel
 from llm_backend.backends.upstreams.choice import Choices
 from llm_backend.backends.upstreams.config import Kind, UpstreamConfig, Wire
 from llm_backend.contract import Operation
 from llm_backend.settings import Settings, SettingsError
+from llm_backend.settings.backend import BackendSettings
 
 __all__ = ["operations", "routes", "targets_of", "upstream_configs"]
 

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from pathlib import Path
 
+from llm_backend.app.local_models import LocalModels
+from llm_backend.app.served_models import ServedModel, check_named_models, served_models
 from llm_backend.errors import InvalidRequest
-from llm_backend.local_models import LocalModels
-from llm_backend.served_models import ServedModel, check_named_models, served_models
 from llm_backend.settings import Settings, SettingsError, SettingsSource
 
 __all__ = ["watch_config"]

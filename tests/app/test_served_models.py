@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llm_backend.app.served_models import ServedModel, check_named_models, served_models
 from llm_backend.backends.chat_formats import CHAT_FORMATS
 from llm_backend.engine.messages import ModelKind
-from llm_backend.served_models import ServedModel, check_named_models, served_models
 from llm_backend.settings import Settings, SettingsError, load_settings
 
 
@@ -135,7 +135,7 @@ def test_every_name_is_one_models(tmp_path, file):
 
 
 def test_the_page_on_models_names_every_format_and_its_example_is_one(tmp_path, file):
-    page = (Path(__file__).parents[1] / "docs/models.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/models.md").read_text()
     example = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["models"]
     models = served(
         tmp_path,

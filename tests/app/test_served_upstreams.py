@@ -2,9 +2,9 @@
 
 import pytest
 
+from llm_backend.app.served_upstreams import operations, routes, upstream_configs
 from llm_backend.backends.registry import UpstreamModel
 from llm_backend.contract import load_document
-from llm_backend.served_upstreams import operations, routes, upstream_configs
 from llm_backend.settings import (
     SettingsError,
     load_settings,

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from llm_backend.app.local_models import LocalModels, needed_bytes
+from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.engine_room import EngineRoom, ModelState, Patience
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest, ModelNotFound
-from llm_backend.local_models import LocalModels, needed_bytes
-from llm_backend.served_models import ServedModel
 from tests.backends.test_engine_room import FakeEngine
 from tests.engine.gguf_models import write_bert, write_llama
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.engine_room import Berth, EngineRoom, Patience
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
@@ -13,7 +14,6 @@ from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import HeaderError, ModelShape, footprint, generates, read_header
-from llm_backend.served_models import ServedModel
 
 __all__ = ["LocalModels", "needed_bytes"]
 
