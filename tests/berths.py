@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from llm_backend.backends.engine_room import Berth, EngineRoom
+from llm_backend.backends.berth import Berth
+from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.engine import Engine, EngineConfig
 
 

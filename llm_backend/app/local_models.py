@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llm_backend.app.served_models import ServedModel
-from llm_backend.backends.engine_room import Berth, EngineRoom, Patience
+from llm_backend.backends.berth import Berth, Patience
+from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine, EngineConfig

@@ -10,7 +10,8 @@ from llm_backend.app.config_watch import watch_config
 from llm_backend.app.engines import engine_of
 from llm_backend.app.local_models import LocalModels
 from llm_backend.app.served_models import ServedModel
-from llm_backend.backends.engine_room import EngineRoom, Patience
+from llm_backend.backends.berth import Patience
+from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.backends.local import Observe
 from llm_backend.backends.registry import Registry
 from llm_backend.errors import InvalidRequest

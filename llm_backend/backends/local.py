@@ -21,11 +21,11 @@ from llm_backend.backends.base import (
     TextPrompt,
     Usage,
 )
+from llm_backend.backends.berth import Berth, ModelState
 from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.dialect import Dialect, Prompt, Speech
 from llm_backend.backends.engine_errors import translated
-from llm_backend.backends.engine_room import Berth, ModelState
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.backends.urgency import priority_of
 from llm_backend.engine import Engine

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from llm_backend.backends.engine_room import ModelState
+from llm_backend.backends.berth import ModelState
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.services import Services

@@ -11,7 +11,8 @@ import pytest_asyncio
 from llm_backend.app.local_models import LocalModels, needed_bytes
 from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.base import ModelCard
-from llm_backend.backends.engine_room import EngineRoom, ModelState, Patience
+from llm_backend.backends.berth import ModelState, Patience
+from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import ModelKind

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from llm_backend.backends.engine_room import Berth, EngineRoom, ModelState, Patience
+from llm_backend.backends.berth import Berth, ModelState, Patience
+from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.engine import EngineStartError, EngineState
 from llm_backend.errors import (
     EngineUnavailable,

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from llm_backend.backends.base import Chat, ModelCard
-from llm_backend.backends.engine_room import Berth, EngineRoom
+from llm_backend.backends.berth import Berth
+from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.backends.local import LocalModel
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.engine import Engine, EngineConfig
