@@ -1,29 +1,20 @@
 """Operations that are not answered here: relayed to the upstream, or a typed 501 without one."""
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
-from llm_backend.backends.relayed import (
-    Ending,
-    Headers,
-    Observe,
-    Relayed,
-    observable_headers,
-    plain,
-)
+from llm_backend.backends.relayed import Headers, Observe, Relayed, observable_headers
 from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.renaming import renamed
+from llm_backend.controllers.relayed_response import Finish, RelayedResponse
 from llm_backend.controllers.unfamiliar import Unfamiliar
+from llm_backend.controllers.while_connected import Upload, WhileConnected
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
 
 __all__ = [
@@ -35,10 +26,6 @@ __all__ = [
     "relay",
     "upstream_path",
 ]
-
-log = logging.getLogger(__name__)
-
-Finish = Callable[[], Awaitable[None]]
 
 _PREFIX = b"/v1"
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -119,11 +106,11 @@ async def relay(
         )
     told = services.unfamiliar.told(request.operation.operation_id, request.body)
     http = request.http
-    upload = _Upload(http)
+    upload = Upload(http)
     headers: Headers = http.scope["headers"]
     if observe is not None:
         headers = observable_headers(headers)
-    client = _WhileConnected(http.receive, upload)
+    client = WhileConnected(http.receive, upload)
     relayed: Relayed | None = None
     try:
         async with client:
@@ -148,154 +135,11 @@ async def relay(
             await relayed.aclose()
         raise ClientGone
     assert relayed is not None, "an exchange gives an answer or an error"
-    return _RelayedResponse(relayed, upload, told=told, observe=observe, finish=finish)
-
-
-class _RelayedResponse(Response):
-    """An upstream's answer sent on piece by piece; cut off where either side ends early."""
-
-    def __init__(
-        self,
-        relayed: Relayed,
-        upload: "_Upload",
-        *,
-        told: Sequence[tuple[bytes, bytes]],
-        observe: Observe | None,
-        finish: Finish | None,
-    ) -> None:
-        self.status_code = relayed.status
-        self.raw_headers = [*relayed.headers, *told]
-        self.background = None
-        self.body = b""
-        self._relayed = relayed
-        self._upload = upload
-        is_good = 200 <= relayed.status < 300
-        self._observe = (
-            plain(observe, relayed.header(b"content-encoding")) if observe and is_good else None
-        )
-        self._ending = Ending(relayed)
-        self._finish = finish
-        self._finishing: asyncio.Future[None] | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with _WhileConnected(receive, self._upload):
-                await self._send_all(send)
-        finally:
-            await self._relayed.aclose()
-            await self._finish_at_last()
-
-    async def _send_all(self, send: Send) -> None:
-        start = {
-            "type": "http.response.start",
-            "status": self.status_code,
-            "headers": self.raw_headers,
-        }
-        await send(start)
-        try:
-            async for chunk in self._relayed.body:
-                if self._observe is not None:
-                    self._observe(chunk)
-                if self._ending.is_reached_by(chunk):
-                    await self._finished()
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await self._finished()
-        except ApiError as error:
-            last_words = self._ending.last_words(error)
-            if last_words is None:
-                # Without a last message the server cuts the connection: what the client got is
-                # seen to be incomplete.
-                log.error("answer_cut", extra={"code": error.code})
-                return
-            await send({"type": "http.response.body", "body": last_words, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _finished(self) -> None:
-        """Awaits `finish`, begun at most once, and not cancelled when the client leaves."""
-        if self._finish is None:
-            return
-        if self._finishing is None:
-            self._finishing = asyncio.ensure_future(self._finish())
-        await asyncio.shield(self._finishing)
-
-    async def _finish_at_last(self) -> None:
-        try:
-            await self._finished()
-        except ApiError as error:
-            log.warning("answer_not_finished", extra={"code": error.code})
-
-
-class _Upload:
-    """The client's body on its way up; until it has ended, only it may listen to the client."""
-
-    def __init__(self, http: HttpRequest) -> None:
-        self._http = http
-        self.has_left = False
-        self.ended = asyncio.Event()
-        self.ended.set()
-
-    def begin(self) -> AsyncIterator[bytes]:
-        """The body's pieces as they come."""
-        self.ended.clear()
-        return self._pieces()
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        try:
-            async for piece in self._http.stream():
-                if piece:
-                    yield piece
-        except ClientDisconnect:
-            self.has_left = True
-            raise
-        finally:
-            self.ended.set()
-
-
-class _WhileConnected:
-    """Runs a block while the client is there; when it leaves, the block is cancelled and ends.
-
-    Works as `asyncio.timeout` does: the cancellation is taken back at the block's end, and one
-    that came from elsewhere passes through.
-    """
-
-    def __init__(self, receive: Receive, upload: _Upload) -> None:
-        self._receive = receive
-        self._upload = upload
-        self.has_left = False
-
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._has_cancelled = False
-        self._watch = asyncio.create_task(self._watch_client())
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        self._watch.cancel()
-        self.has_left = self.has_left or self._upload.has_left
-        if not self._has_cancelled:
-            return False
-        is_ours = self._task.uncancel() <= self._cancelling
-        return is_ours and kind is asyncio.CancelledError
-
-    async def _watch_client(self) -> None:
-        await self._upload.ended.wait()
-        while not self._upload.has_left:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                break
-        self.has_left = self._has_cancelled = True
-        self._task.cancel()
+    return RelayedResponse(relayed, upload, told=told, observe=observe, finish=finish)
 
 
 def _body(
-    request: RelayRequest, upload: _Upload, to: Destination | None
+    request: RelayRequest, upload: Upload, to: Destination | None
 ) -> bytes | AsyncIterator[bytes]:
     headers = request.http.headers
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,0 +1,92 @@
+"""An upstream's answer on its way to the client, byte for byte."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llm_backend.backends.relayed import Ending, Observe, Relayed, plain
+from llm_backend.controllers.while_connected import Upload, WhileConnected
+from llm_backend.errors import ApiError
+
+__all__ = ["Finish", "RelayedResponse"]
+
+log = logging.getLogger(__name__)
+
+Finish = Callable[[], Awaitable[None]]
+
+
+class RelayedResponse(Response):
+    """An upstream's answer sent on piece by piece; cut off where either side ends early."""
+
+    def __init__(
+        self,
+        relayed: Relayed,
+        upload: Upload,
+        *,
+        told: Sequence[tuple[bytes, bytes]],
+        observe: Observe | None,
+        finish: Finish | None,
+    ) -> None:
+        self.status_code = relayed.status
+        self.raw_headers = [*relayed.headers, *told]
+        self.background = None
+        self.body = b""
+        self._relayed = relayed
+        self._upload = upload
+        is_good = 200 <= relayed.status < 300
+        self._observe = (
+            plain(observe, relayed.header(b"content-encoding")) if observe and is_good else None
+        )
+        self._ending = Ending(relayed)
+        self._finish = finish
+        self._finishing: asyncio.Future[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with WhileConnected(receive, self._upload):
+                await self._send_all(send)
+        finally:
+            await self._relayed.aclose()
+            await self._finish_at_last()
+
+    async def _send_all(self, send: Send) -> None:
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        await send(start)
+        try:
+            async for chunk in self._relayed.body:
+                if self._observe is not None:
+                    self._observe(chunk)
+                if self._ending.is_reached_by(chunk):
+                    await self._finished()
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._finished()
+        except ApiError as error:
+            last_words = self._ending.last_words(error)
+            if last_words is None:
+                # Without a last message the server cuts the connection: what the client got is
+                # seen to be incomplete.
+                log.error("answer_cut", extra={"code": error.code})
+                return
+            await send({"type": "http.response.body", "body": last_words, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _finished(self) -> None:
+        """Awaits `finish`, begun at most once, and not cancelled when the client leaves."""
+        if self._finish is None:
+            return
+        if self._finishing is None:
+            self._finishing = asyncio.ensure_future(self._finish())
+        await asyncio.shield(self._finishing)
+
+    async def _finish_at_last(self) -> None:
+        try:
+            await self._finished()
+        except ApiError as error:
+            log.warning("answer_not_finished", extra={"code": error.code})
