@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llm_backend.backends.upstreams.config import UpstreamConfig
 from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.pool import Upstreams
-from llm_backend.controllers.fold import ChatObserver
+from llm_backend.controllers.chat_observer import ChatObserver
 from llm_backend.controllers.relay import relay
 from llm_backend.sse import DONE
 

@@ -7,7 +7,7 @@ import uuid
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
-from llm_backend.controllers.fold import ChatObserver
+from llm_backend.controllers.chat_observer import ChatObserver
 from llm_backend.controllers.relay import Destination, relay
 from llm_backend.controllers.services import Services
 

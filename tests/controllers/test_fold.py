@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_backend.controllers.fold import ChatObserver, fold
+from llm_backend.controllers.chat_observer import ChatObserver
+from llm_backend.controllers.fold import fold
 from llm_backend.sse import DONE, encode
 
 Json = dict[str, Any]

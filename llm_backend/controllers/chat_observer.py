@@ -1,0 +1,109 @@
+"""A chat's answer as bytes, read beside its stream (pure)."""
+
+from typing import Any
+
+import orjson
+
+from llm_backend.controllers.fold import ChatFold
+from llm_backend.errors import UpstreamFailed
+from llm_backend.sse import Decoder
+
+__all__ = ["ChatObserver"]
+
+Json = dict[str, Any]
+
+_OBSERVED_BYTES = 16 * 1024 * 1024
+
+
+class ChatObserver:
+    """Reads a chat's answer beside the stream, a stream of events or one JSON body.
+
+    Fed the answer's bytes in any pieces; never raises. Holds at most `limit_bytes` of it: beyond
+    that it stops, and `is_overlong` says so.
+    """
+
+    def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._fed_bytes = 0
+        self._head = bytearray()
+        self._is_stream: bool | None = None
+        self._events = Decoder(limit_bytes)
+        self._fold = ChatFold()
+        self._has_chunks = False
+        self._is_done = False
+        self._is_broken = False
+        self.is_overlong = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Takes the next bytes of the answer."""
+        self._fed_bytes += len(chunk)
+        if self._fed_bytes > self._limit_bytes:
+            self.is_overlong = True
+            self._head.clear()
+        elif self._is_stream:
+            self._feed_events(chunk)
+        else:
+            self._head += chunk
+            self._tell_kind()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer came to its end, nothing of it was missed, and it was no error."""
+        if self.is_overlong or self._is_broken:
+            return False
+        if self._is_stream:
+            return self._has_chunks and (self._is_done or self._fold.is_finished)
+        return self._whole() is not None
+
+    def completion(self) -> Json | None:
+        """The completion, or the part of it that came; None where none came that can be kept."""
+        if not self._is_stream:
+            return _writable(self._whole())
+        return _writable(self._fold.completion()) if self._has_chunks else None
+
+    def _tell_kind(self) -> None:
+        start = bytes(self._head[:64]).lstrip(b" \t\r\n\xef\xbb\xbf")
+        if self._is_stream is None and start:
+            self._is_stream = not start.startswith((b"{", b"["))
+            if self._is_stream:
+                self._feed_events(bytes(self._head))
+                self._head.clear()
+
+    def _feed_events(self, chunk: bytes) -> None:
+        try:
+            for event in self._events.feed(chunk):
+                self._take(event.data)
+        except UpstreamFailed:
+            self.is_overlong = True
+
+    def _take(self, data: str) -> None:
+        if data == "[DONE]":
+            self._is_done = True
+            return
+        chunk = _parsed(data)
+        if chunk is None or chunk.get("error"):
+            self._is_broken = True
+        elif "choices" in chunk:
+            self._has_chunks = True
+            self._fold.add(chunk)
+
+    def _whole(self) -> Json | None:
+        body = _parsed(bytes(self._head))
+        return body if body is not None and isinstance(body.get("choices"), list) else None
+
+
+def _parsed(data: bytes | str) -> Json | None:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _writable(completion: Json | None) -> Json | None:
+    """None for what can be read as JSON but not be written: nesting beyond some 250 levels."""
+    try:
+        orjson.dumps(completion)
+    except orjson.JSONEncodeError:
+        return None
+    return completion
