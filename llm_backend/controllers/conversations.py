@@ -91,7 +91,7 @@ async def list_conversation_items(services: Services, request: Request) -> Respo
     return JsonResponse(item_list(page, query.get("include") or ()))
 
 
-@kept_here("conversation", "conversation_id")
+@kept_here("conversation", "conversation_id", part="item")
 async def get_conversation_item(services: Services, request: Request) -> Response:
     """`GET /conversations/{conversation_id}/items/{item_id}`"""
     path = request.path
@@ -99,7 +99,7 @@ async def get_conversation_item(services: Services, request: Request) -> Respons
     return JsonResponse(shown_item(stored.item, request.query.get("include") or ()))
 
 
-@kept_here("conversation", "conversation_id")
+@kept_here("conversation", "conversation_id", part="item")
 async def delete_conversation_item(services: Services, request: Request) -> Response:
     """`DELETE /conversations/{conversation_id}/items/{item_id}`"""
     path = request.path

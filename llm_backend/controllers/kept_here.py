@@ -9,14 +9,18 @@ from llm_backend.contract.request import Handler, Request
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.errors import NotFound
 from llm_backend.store import Missing
 
 __all__ = ["kept_here"]
 
 
-def kept_here(thing: str, parameter: str) -> Callable[[Handler], Handler]:
-    """A handler for one `thing`, whose id is the path's `parameter`: `Missing` from it is a 404, or
-    the upstream's to answer if there is one and the thing itself is what is missing."""
+def kept_here(
+    thing: str, parameter: str, *, part: str | None = None
+) -> Callable[[Handler], Handler]:
+    """A handler for one `thing`, whose id is the path's `parameter`, or for a `part` of it:
+    `Missing` from it is a 404, or the upstream's to answer if there is one and the thing itself is
+    what is missing."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
@@ -25,7 +29,11 @@ def kept_here(thing: str, parameter: str) -> Callable[[Handler], Handler]:
                 try:
                     return await handler(services, request)
                 except Missing as missing:
-                    if services.upstream is None or missing.id != request.path[parameter]:
+                    id = request.path[parameter]
+                    if missing.id != id and part is not None:
+                        message = f"The {thing} `{id}` has no {part} with the id `{missing.id}`."
+                        raise NotFound(message) from missing
+                    if services.upstream is None or missing.id != id:
                         raise
                     return await relay(services, request)
 

@@ -13,6 +13,7 @@ from llm_backend.store import (
     FileInUse,
     FilesFull,
     Missing,
+    NotSaid,
     ObjectsUnavailable,
     OldSchema,
     QueueFull,
@@ -55,7 +56,7 @@ def store_errors_translated(
         raise errors.NotFound(f"No {thing} has the id `{error.id}`.") from error
     except (UnknownCursor, Unstorable, BadParts, WrongDigest, Expired) as error:
         raise errors.InvalidRequest(str(error), param=_field_of(error)) from error
-    except (UploadClosed, Unfinished, BatchEnded, FileInUse) as error:
+    except (UploadClosed, Unfinished, NotSaid, BatchEnded, FileInUse) as error:
         raise errors.Conflict(str(error)) from error
     except UploadFull as error:
         raise errors.TooLarge(str(error), param="data") from error

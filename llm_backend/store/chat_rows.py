@@ -10,8 +10,8 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.exc import IntegrityError
 
 from llm_backend.store.bodies import encoded, is_text
-from llm_backend.store.errors import Duplicate, Missing, UnknownCursor
-from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.errors import Duplicate, Missing
+from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_chat import Body, ChatStatus, StoredChat, StoredMessage
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
 from llm_backend.store.translation import is_taken
@@ -96,7 +96,7 @@ def find(
     metadata: Mapping[str, str],
 ) -> Page[StoredChat]:
     """A page of the chats of `model` with all pairs of `metadata`. Raises `UnknownCursor`."""
-    end = None if request.after is None else _end(connection, request.after)
+    end = end_of(request, lambda id: _place(connection, id))
     if not all(map(is_text, (model or "", *metadata, *metadata.values()))):
         return Page(items=(), has_more=False)
     listing, keys = _listing(model, metadata)
@@ -107,7 +107,7 @@ def find(
 def find_messages(connection: Connection, request: PageRequest, id: str) -> Page[StoredMessage]:
     """A page of the messages of a chat. Raises `Missing`, `UnknownCursor`."""
     _, seq = _place(connection, id)
-    end = None if request.after is None else _message_end(connection, seq, id, request.after)
+    end = end_of(request, lambda message_id: _message_place(connection, seq, id, message_id))
     of_chat = select(chat_messages).where(chat_messages.c.chat_seq == seq)
     keys = (chat_messages.c.position,)
     rows, has_more = fetch(connection, of_chat, request, keys=keys, end=end)
@@ -144,19 +144,12 @@ def _place(
     return row.created_at, row.seq
 
 
-def _end(connection: Connection, after: str) -> tuple[int, int]:
-    try:
-        return _place(connection, after)
-    except Missing as error:
-        raise UnknownCursor(after) from error
-
-
-def _message_end(connection: Connection, seq: int, chat_id: str, after: str) -> tuple[int]:
-    place = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", after)
+def _message_place(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
+    place = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", id)
     position = int(place[1]) if place else None
     this = (chat_messages.c.chat_seq == seq) & (chat_messages.c.position == position)
     if position is None or not connection.scalar(select(exists().where(this))):
-        raise UnknownCursor(after)
+        raise Missing(id)
     return (position,)
 
 

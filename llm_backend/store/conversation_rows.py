@@ -7,8 +7,8 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from llm_backend.store import item_rows
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Missing, UnknownCursor
-from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.errors import Missing
+from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_response import StoredConversation, StoredItem
 from llm_backend.store.tables import conversation_items, conversations, items
 
@@ -107,7 +107,7 @@ def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> l
 def find_items(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
     """A page of the items. Raises `Missing`, `UnknownCursor`."""
     seq = _seq(connection, id)
-    end = None if request.after is None else (_position(connection, seq, request.after),)
+    end = end_of(request, lambda item_id: (_position(connection, seq, item_id),))
     keys = (conversation_items.c.position,)
     rows, has_more = fetch(connection, _items_of(seq), request, keys=keys, end=end)
     return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
@@ -202,5 +202,5 @@ def _position(connection: Connection, seq: int, item_id: str) -> int:
     )
     position = connection.execute(found).scalar() if is_text(item_id) else None
     if position is None:
-        raise UnknownCursor(item_id)
+        raise Missing(item_id)
     return int(position)

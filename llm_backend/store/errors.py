@@ -17,6 +17,7 @@
     |- BadParts           these parts do not make the upload
     |- WrongDigest        the bytes are not those that the client means
     |- Unfinished         the response has not ended yet
+    |- NotSaid            its conversation does not hold what the response has said
     |- QueueFull          so many are waiting already that no more is taken in
     |- BatchEnded         the batch has come to its end
     |- FileInUse          a batch that has not ended reads the file
@@ -45,6 +46,7 @@ __all__ = [
     "FilesFull",
     "LeaseLost",
     "Missing",
+    "NotSaid",
     "ObjectsUnavailable",
     "OldSchema",
     "QueueFull",
@@ -149,6 +151,18 @@ class Unfinished(StoreError):
 
     def __init__(self, id: str) -> None:
         super().__init__(f"The response `{id}` has not ended yet.")
+        self.id = id
+
+
+class NotSaid(StoreError):
+    """The response was one of a conversation that does not hold its items: it failed or was
+    cancelled, or they have been taken out."""
+
+    def __init__(self, id: str, conversation_id: str) -> None:
+        super().__init__(
+            f"Nothing of the response `{id}` is in its conversation: go on from the conversation "
+            f"`{conversation_id}`."
+        )
         self.id = id
 
 

@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, insert, sel
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import FileInUse, FilesFull, Missing, UnknownCursor
+from llm_backend.store.errors import FileInUse, FilesFull, Missing
 from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Content, from_json, to_json
-from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_file import StoredFile
 from llm_backend.store.tables import BATCH_ENDS, batches, files, upload_parts, vector_store_files
 from llm_backend.store.vector_stores.file_rows import forget_files
@@ -78,7 +78,7 @@ def find(
     connection: Connection, request: PageRequest, purpose: str | None, now: int
 ) -> Page[StoredFile]:
     """A page of the files for `purpose`. Raises `UnknownCursor`."""
-    end = None if request.after is None else _end(connection, request.after, now)
+    end = end_of(request, lambda id: _place(connection, id, now))
     if not is_text(purpose or ""):
         return Page(items=(), has_more=False)
     listing = select(files).where(_is_there(now))
@@ -147,11 +147,8 @@ def _row(connection: Connection, id: str, now: int, *, is_held: bool = False) ->
     return row
 
 
-def _end(connection: Connection, after: str, now: int) -> tuple[int, int]:
-    try:
-        row = _row(connection, after, now)
-    except Missing as error:
-        raise UnknownCursor(after) from error
+def _place(connection: Connection, id: str, now: int) -> tuple[int, int]:
+    row = _row(connection, id, now)
     return row.created_at, row.seq
 
 

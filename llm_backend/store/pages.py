@@ -3,13 +3,15 @@
 The cost of a page is an index search and `limit` rows, whichever page it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, tuple_
 
-__all__ = ["Identified", "Order", "Page", "PageRequest", "fetch"]
+from llm_backend.store.errors import Missing, UnknownCursor
+
+__all__ = ["Identified", "Order", "Page", "PageRequest", "end_of", "fetch"]
 
 Order = Literal["asc", "desc"]
 
@@ -26,7 +28,8 @@ T = TypeVar("T", bound=Identified)
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[T]):
-    """Some of a list, in order; `has_more` says whether anything follows the last item."""
+    """Some of a list, in order; `has_more` says whether anything follows the last item, or where
+    the page is `before` something, whether anything precedes the first."""
 
     items: Sequence[T]
     has_more: bool
@@ -44,15 +47,38 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class PageRequest:
-    """Which page: up to `limit` items that follow the one named `after`, or the first ones."""
+    """Which page: up to `limit` items that follow the one named `after`, or that precede the one
+    named `before`, or the first ones."""
 
     after: str | None = None
+    before: str | None = None
     limit: int = 20
     order: Order = "asc"
 
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise ValueError(f"A page holds at least one item, not {self.limit}.")
+        if self.after is not None and self.before is not None:
+            raise ValueError("A page is after one item or before one, not both.")
+
+    @property
+    def is_ascending(self) -> bool:
+        """The direction in which it is read, which is against its order towards its beginning."""
+        return (self.order == "asc") is (self.before is None)
+
+
+def end_of(
+    request: PageRequest, place: Callable[[str], Sequence[object]]
+) -> Sequence[object] | None:
+    """The keys of the item beside which the page is, None for the first page; `place` finds an
+    item's by its id, or raises `Missing`. Raises `UnknownCursor`."""
+    for parameter, cursor in (("after", request.after), ("before", request.before)):
+        if cursor is not None:
+            try:
+                return place(cursor)
+            except Missing as error:
+                raise UnknownCursor(cursor, parameter) from error
+    return None
 
 
 def fetch(
@@ -65,13 +91,14 @@ def fetch(
 ) -> tuple[Sequence[Row[Any]], bool]:
     """The rows of one page of `statement`, and whether more follow.
 
-    `keys` order the list and are unique together; `end` are their values in the item `after`.
+    `keys` order the list and are unique together; `end` are their values in the item beside it.
     """
-    is_ascending = request.order == "asc"
+    is_ascending = request.is_ascending
     if end is not None:
         position = tuple_(*keys)
         last = tuple_(*end, types=[key.type for key in keys])
         statement = statement.where(position > last if is_ascending else position < last)
     ordering = [key if is_ascending else key.desc() for key in keys]
-    rows = connection.execute(statement.order_by(*ordering).limit(request.limit + 1)).all()
-    return rows[: request.limit], len(rows) > request.limit
+    read = connection.execute(statement.order_by(*ordering).limit(request.limit + 1)).all()
+    rows = read[: request.limit]
+    return rows if request.before is None else rows[::-1], len(read) > request.limit

@@ -7,8 +7,8 @@ from sqlalchemy.exc import IntegrityError
 
 from llm_backend.store import conversation_rows, item_rows
 from llm_backend.store.bodies import encoded, is_text
-from llm_backend.store.errors import Duplicate, Missing, Unfinished, UnknownCursor
-from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.errors import Duplicate, Missing, NotSaid, Unfinished
+from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_chat import Body
 from llm_backend.store.stored_response import StoredItem, StoredResponse
 from llm_backend.store.tables import items, response_items, responses
@@ -137,7 +137,8 @@ def _mine(id: str) -> Select[tuple[int]]:
 
 def context(connection: Connection, id: str) -> list[StoredItem]:
     """All items up to the end of this response: those of the responses that it goes on from, or of
-    its conversation, and its own. Raises `Missing` for it or one of those, and `Unfinished`."""
+    its conversation, and its own. Raises `Missing` for it or one of those, `Unfinished`, and
+    `NotSaid` for one that its conversation does not hold."""
     if not is_text(id) or connection.execute(_mine(id)).first() is None:
         raise Missing(id)
     first = select(
@@ -169,6 +170,8 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
     spoken: list[StoredItem] = []
     if oldest.conversation_id is not None:  # which holds that response's own items, too
         spoken = _spoken_until(connection, oldest.conversation_id, oldest.seq)
+        if not spoken:
+            raise NotSaid(oldest.id, oldest.conversation_id)
     held = (
         select(items.c.id, items.c.item)
         .join(response_items, response_items.c.item_seq == items.c.seq)
@@ -189,7 +192,7 @@ def find_input(connection: Connection, request: PageRequest, id: str) -> Page[St
     """A page of the input items. Raises `Missing`, `UnknownCursor`."""
     seq = _seq(connection, id)
     listing = _input_of(seq)
-    end = None if request.after is None else (_position(connection, seq, request.after),)
+    end = end_of(request, lambda item_id: (_position(connection, seq, item_id),))
     keys = (response_items.c.position,)
     rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
     return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
@@ -219,5 +222,5 @@ def _position(connection: Connection, seq: int, item_id: str) -> int:
     )
     position = connection.execute(found).scalar() if is_text(item_id) else None
     if position is None:
-        raise UnknownCursor(item_id)
+        raise Missing(item_id)
     return int(position)

@@ -43,7 +43,7 @@ class Responses:
     async def said_before(
         self, *, previous_id: str | None = None, conversation_id: str | None = None
     ) -> list[StoredItem]:
-        """All items that a new response goes on from, in order."""
+        """All items that a new response goes on from, in order. Raises `Unfinished`, `NotSaid`."""
         if conversation_id is not None:
             return await self._database.read(
                 lambda connection: conversation_rows.all_items(connection, conversation_id)

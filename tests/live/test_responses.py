@@ -123,6 +123,11 @@ def test_items_are_added_to_a_conversation_got_and_labelled(client):
     assert got == added.data[1]
     assert changed.metadata == {"topic": "dogs"}
     assert client.conversations.retrieve(conversation.id) == changed
+    for ask in (client.conversations.items.retrieve, client.conversations.items.delete):
+        with pytest.raises(openai.NotFoundError, match=f"`{conversation.id}` has no item.*`msg_x`"):
+            ask("msg_x", conversation_id=conversation.id)
+        with pytest.raises(openai.NotFoundError, match="No conversation has the id `conv_x`"):
+            ask(added.data[1].id, conversation_id="conv_x")
 
 
 def test_a_tool_is_called_and_its_output_answered(client):

@@ -12,6 +12,7 @@ from llm_backend.store import (
     Events,
     Jobs,
     Missing,
+    NotSaid,
     Responses,
     StoredConversation,
     StoredItem,
@@ -94,6 +95,17 @@ async def test_to_go_on_from_within_a_conversation_leaves_out_what_came_later(
     await responses.add(response("c", previous_id="a"))
 
     assert await ids(responses, previous_id="c") == ["first", "a_in", "a_out", "c_in", "c_out"]
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+async def test_what_a_conversation_does_not_hold_is_not_gone_on_from_as_if_nothing_had_been_said(
+    responses, conversations, status
+):
+    await conversations.add(StoredConversation(id="conv", created_at=1), [item("first")])
+    await responses.add(replace(response("a", conversation_id="conv"), status=status))
+
+    with pytest.raises(NotSaid, match=r"`a`.*`conv`"):
+        await responses.said_before(previous_id="a")
 
 
 @pytest.mark.parametrize("is_background", [False, True])

@@ -213,8 +213,10 @@ async def test_pages_go_both_ways(stores: VectorStores) -> None:
     assert [file.id for file in before.items] == ["file-b", "file-c"]
     assert before.has_more
     assert [file.id for file in after.items] == ["file-c", "file-d"]
-    with pytest.raises(UnknownCursor):
+    with pytest.raises(UnknownCursor, match="`after` names `file-x`"):
         await listed(after="file-x", before=None, limit=2)
+    with pytest.raises(UnknownCursor, match="`before` names `file-x`"):
+        await listed(after=None, before="file-x", limit=2)
     with pytest.raises(Missing):
         await stores.files("vs_2", order="asc", status=None, after=None, before=None, limit=2)
 

@@ -1,6 +1,7 @@
 """One page of anything that is administered, as the document's lists have it."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from llm_backend.controllers.listing import DEFAULT_LIMIT, both_sides_refused
@@ -35,17 +36,16 @@ async def listed(
     order = query.get("order", order)
     after, before = query.get("after"), query.get("before")
     both_sides_refused(query)
-    turned: Order = "desc" if order == "asc" else "asc"
-    cursor = after if before is None else before
     request = PageRequest(
-        after=None if cursor is None else id_of(cursor),
+        after=None if after is None else id_of(after),
+        before=None if before is None else id_of(before),
         limit=max(1, size),
-        order=order if before is None else turned,
+        order=order,
     )
     page = await (find(request) if wanted is None else _chosen(find, request, wanted))
     if size == 0:
         return Page(items=(), has_more=bool(page.items))
-    return page if before is None else Page(items=page.items[::-1], has_more=page.has_more)
+    return page
 
 
 def list_object(data: list[Json], *, has_more: bool) -> Json:
@@ -66,9 +66,15 @@ async def _chosen(
 ) -> Page[T]:
     """As many as are asked for of those that are wanted."""
     chosen: list[T] = []
-    after, has_more = request.after, True
+    is_backwards = request.before is not None
+    part, has_more = replace(request, limit=AT_ONCE), True
     while has_more and len(chosen) <= request.limit:
-        page = await find(PageRequest(after=after, limit=AT_ONCE, order=request.order))
-        chosen += [one for one in page.items if wanted(one)]
-        after, has_more = page.last_id, page.has_more
-    return Page(items=chosen[: request.limit], has_more=len(chosen) > request.limit)
+        page = await find(part)
+        some = [one for one in page.items if wanted(one)]
+        if is_backwards:
+            chosen, part = [*some, *chosen], replace(part, before=page.first_id)
+        else:
+            chosen, part = [*chosen, *some], replace(part, after=page.last_id)
+        has_more = page.has_more
+    kept = chosen[-request.limit :] if is_backwards else chosen[: request.limit]
+    return Page(items=kept, has_more=len(chosen) > request.limit)

@@ -1,7 +1,5 @@
 """Files in vector stores: add, list, get, describe, read, take out."""
 
-from collections.abc import Mapping
-
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
@@ -10,12 +8,10 @@ from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.controllers.vector_stores.adding import new_files
-from llm_backend.controllers.vector_stores.library import Library, index_errors_translated
+from llm_backend.controllers.vector_stores.describing import described
 from llm_backend.controllers.vector_stores.objects import content_page, file_object
 from llm_backend.controllers.vector_stores.requests import attributes_from
 from llm_backend.controllers.vector_stores.stores import page_of
-from llm_backend.store import StoredVectorFile
-from llm_backend.store.vector_stores import Attribute
 
 __all__ = [
     "create_vector_store_file",
@@ -60,19 +56,12 @@ async def get_vector_store_file(services: Services, request: Request) -> Respons
 
 @kept_here(STORE, "vector_store_id")
 async def update_vector_store_file_attributes(services: Services, request: Request) -> Response:
-    """`POST /vector_stores/{vector_store_id}/files/{file_id}`: in the index first, so that a search
-    never goes by attributes that nobody has been told of for longer than this takes."""
+    """`POST /vector_stores/{vector_store_id}/files/{file_id}`"""
     library, path = services.library, request.path
     await library.stores.get(path["vector_store_id"])
     attributes = attributes_from(request.body["attributes"])
     with store_errors_translated("file of this vector store"):
-        file = await library.stores.file(path["vector_store_id"], path["file_id"])
-        was_completed = file.status == "completed"
-        if was_completed:
-            await _tell_index(library, file, attributes)
-        file = await library.stores.describe(path["vector_store_id"], file.id, attributes)
-        if file.status == "completed" and not was_completed:  # meanwhile, under the old ones
-            await _tell_index(library, file, attributes)
+        file = await described(library, path["vector_store_id"], path["file_id"], attributes)
     return JsonResponse(file_object(file))
 
 
@@ -96,10 +85,3 @@ async def retrieve_vector_store_file_content(services: Services, request: Reques
     with store_errors_translated("file of this vector store"):
         text = await stores.text(path["vector_store_id"], path["file_id"])
     return JsonResponse(content_page(text))
-
-
-async def _tell_index(
-    library: Library, file: StoredVectorFile, attributes: Mapping[str, Attribute]
-) -> None:
-    with index_errors_translated():
-        await library.index.describe(file.store_id, file.document, attributes)

@@ -21,8 +21,8 @@ from llm_backend.store.administration.values import (
     StoredKey,
 )
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Duplicate, Missing, UnknownCursor
-from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.errors import Duplicate, Missing
+from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.translation import is_taken
 from llm_backend.store.upsert import add_up
 
@@ -223,15 +223,14 @@ def _one(connection: Connection, table: Table, id: str, *more: ColumnElement[boo
 def _page(
     connection: Connection, table: Table, listing: Any, request: PageRequest
 ) -> tuple[Sequence[Row[Any]], bool]:
-    end = None
-    if request.after is not None:
-        try:
-            row = _one(connection, table, request.after)
-        except Missing as error:
-            raise UnknownCursor(request.after) from error
-        end = (row.created_at, row.seq)
+    end = end_of(request, lambda id: _place(connection, table, id))
     keys = (table.c.created_at, table.c.seq)
     return fetch(connection, listing, request, keys=keys, end=end)
+
+
+def _place(connection: Connection, table: Table, id: str) -> tuple[int, int]:
+    row = _one(connection, table, id)
+    return row.created_at, row.seq
 
 
 def _record(row: Row[Any]) -> Record:

@@ -23,10 +23,10 @@ from llm_backend.store.batches.stored_batch import (
     TokenCounts,
 )
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import BatchEnded, Missing, UnknownCursor
+from llm_backend.store.errors import BatchEnded, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.objects import Content
-from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.tables import batches
 
 __all__ = [
@@ -81,7 +81,7 @@ def get(connection: Connection, id: str) -> StoredBatch:
 
 def find(connection: Connection, request: PageRequest) -> Page[StoredBatch]:
     """A page of all batches. Raises `UnknownCursor`."""
-    end = None if request.after is None else _end(connection, request.after)
+    end = end_of(request, lambda id: _place(connection, id))
     keys = (batches.c.created_at, batches.c.seq)
     rows, has_more = fetch(connection, select(batches), request, keys=keys, end=end)
     return Page(items=[_batch(connection, row) for row in rows], has_more=has_more)
@@ -240,11 +240,8 @@ def _held(connection: Connection, id: str) -> Row[Any]:
     return _row(connection, id, is_held=True)
 
 
-def _end(connection: Connection, after: str) -> tuple[int, int]:
-    try:
-        row = _row(connection, after)
-    except Missing as error:
-        raise UnknownCursor(after) from error
+def _place(connection: Connection, id: str) -> tuple[int, int]:
+    row = _row(connection, id)
     return row.created_at, row.seq
 
 

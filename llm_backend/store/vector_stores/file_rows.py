@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Missing, UnknownCursor
+from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
-from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.tables import (
     vector_store_batches,
     vector_store_chunks,
@@ -21,7 +21,6 @@ from llm_backend.store.tables import (
 from llm_backend.store.vector_stores.store_rows import (
     FORGET,
     INGEST,
-    backwards,
     counts_of,
     row_of,
     touch,
@@ -105,7 +104,6 @@ def find(
     store_id: str,
     request: PageRequest,
     *,
-    before: str | None,
     status: str | None,
     batch_id: str | None,
 ) -> Page[StoredVectorFile]:
@@ -115,14 +113,8 @@ def find(
         listing = listing.where(_FILES.batch_seq == _batch(connection, store_id, batch_id).seq)
     if status is not None:
         listing = listing.where(_FILES.status == status)
-    end = None
-    for parameter, cursor in (("after", request.after), ("before", before)):
-        if cursor is not None:
-            end = _end(connection, store_id, cursor, parameter)
-    wanted = request if before is None else backwards(request)
-    rows, has_more = fetch(connection, listing, wanted, keys=_KEYS, end=end)
-    if before is not None:
-        rows = rows[::-1]
+    end = end_of(request, lambda file_id: _place(connection, store_id, file_id))
+    rows, has_more = fetch(connection, listing, request, keys=_KEYS, end=end)
     return Page(items=[_file(row) for row in rows], has_more=has_more)
 
 
@@ -337,11 +329,8 @@ def _batch(connection: Connection, store_id: str, batch_id: str) -> Row[Any]:
     return row
 
 
-def _end(connection: Connection, store_id: str, file_id: str, parameter: str) -> tuple[int, int]:
-    try:
-        row = _found(connection, store_id, file_id)
-    except Missing as error:
-        raise UnknownCursor(file_id, parameter) from error
+def _place(connection: Connection, store_id: str, file_id: str) -> tuple[int, int]:
+    row = _found(connection, store_id, file_id)
     return row.created_at, row.seq
 
 

@@ -1,16 +1,15 @@
 """Vector stores as rows: the statements, each function part of a unit of work on a connection."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Missing, UnknownCursor
+from llm_backend.store.errors import Missing
 from llm_backend.store.jobs import NewJob, job_rows
-from llm_backend.store.pages import Page, PageRequest, fetch
+from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
 
@@ -19,7 +18,6 @@ __all__ = [
     "FORGET",
     "INGEST",
     "add",
-    "backwards",
     "counted",
     "counts_of",
     "delete",
@@ -83,23 +81,11 @@ def counted(connection: Connection, id: str) -> StoredVectorStore:
     return _with_files(connection, [row])[0]
 
 
-def find(connection: Connection, request: PageRequest, before: str | None) -> Page[Any]:
-    """A page of the stores: behind `request.after`, or those next before `before`. Raises
-    `UnknownCursor`."""
-    end = None
-    for parameter, cursor in (("after", request.after), ("before", before)):
-        if cursor is not None:
-            end = _end(connection, cursor, parameter)
-    wanted = request if before is None else backwards(request)
-    rows, has_more = fetch(connection, select(vector_stores), wanted, keys=_KEYS, end=end)
-    if before is not None:
-        rows = rows[::-1]
+def find(connection: Connection, request: PageRequest) -> Page[Any]:
+    """A page of the stores. Raises `UnknownCursor`."""
+    end = end_of(request, lambda id: _place(connection, id))
+    rows, has_more = fetch(connection, select(vector_stores), request, keys=_KEYS, end=end)
     return Page(items=_with_files(connection, rows), has_more=has_more)
-
-
-def backwards(request: PageRequest) -> PageRequest:
-    """The page before, which is read from its end."""
-    return replace(request, order="desc" if request.order == "asc" else "asc")
 
 
 def update_values(connection: Connection, id: str, values: Mapping[str, Any], now: int) -> None:
@@ -206,9 +192,6 @@ def _stop(connection: Connection, seq: int) -> None:
         job_rows.remove(connection, INGEST, document)
 
 
-def _end(connection: Connection, id: str, parameter: str) -> tuple[int, int]:
-    try:
-        row = row_of(connection, id)
-    except Missing as error:
-        raise UnknownCursor(id, parameter) from error
+def _place(connection: Connection, id: str) -> tuple[int, int]:
+    row = row_of(connection, id)
     return row.created_at, row.seq

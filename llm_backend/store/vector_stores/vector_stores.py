@@ -67,8 +67,8 @@ class VectorStores:
         self, *, after: str | None, before: str | None, limit: int, order: Order
     ) -> Page[StoredVectorStore]:
         """A page of the stores. Raises `UnknownCursor`."""
-        request = PageRequest(after=after, limit=limit, order=order)
-        return await self._database.read(partial(store_rows.find, request=request, before=before))
+        request = PageRequest(after=after, before=before, limit=limit, order=order)
+        return await self._database.read(partial(store_rows.find, request=request))
 
     async def update(self, id: str, values: Mapping[str, Any]) -> StoredVectorStore:
         """Put `name`, `metadata` or `expires_after_days` in place of what the store has. Raises
@@ -134,13 +134,12 @@ class VectorStores:
         batch_id: str | None = None,
     ) -> Page[StoredVectorFile]:
         """A page of the store's files, or of those of a batch. Raises `UnknownCursor`."""
-        request = PageRequest(after=after, limit=limit, order=order)
+        request = PageRequest(after=after, before=before, limit=limit, order=order)
         return await self._database.read(
             partial(
                 file_rows.find,
                 store_id=store_id,
                 request=request,
-                before=before,
                 status=status,
                 batch_id=batch_id,
             )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from llm_backend.controllers.vector_stores.describing import described
 from llm_backend.controllers.vector_stores.ingestion import Ingestion
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.controllers.vector_stores.searching import Query, search
@@ -153,6 +154,32 @@ async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
 
     color = Comparison(key="color", operator="eq", value="red")
     assert await found(library(stores, late), condition=color) == {"a"}
+    await late.close()
+
+
+async def test_the_last_who_describes_a_file_wins_in_store_and_index(
+    jobs, stores, tmp_path
+) -> None:
+    class LateIndex(EmbeddedIndex):
+        """While it takes in the first colour, somebody else gives the file another one."""
+
+        async def describe(self, collection: str, document: str, attributes: Any) -> None:
+            await super().describe(collection, document, attributes)
+            if attributes == {"color": "red"} and not others:
+                others.append(await described(shelf, "vs_1", "a", {"color": "blue"}))
+
+    others: list[Any] = []
+    await add_store(stores, "a")
+    late = LateIndex(tmp_path / "vectors")
+    shelf = library(stores, late)
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+    file = await described(shelf, "vs_1", "a", {"color": "red"})
+
+    stored = await stores.file("vs_1", "a")
+    assert file.attributes == stored.attributes == {"color": "red"}
+    red, blue = (Comparison(key="color", operator="eq", value=one) for one in ("red", "blue"))
+    assert await found(shelf, condition=red) == {"a"}
+    assert await found(shelf, condition=blue) == set()
     await late.close()
 
 
