@@ -41,7 +41,7 @@ from llm_backend.engine.messages import (
     Start,
     Status,
 )
-from llm_backend.serving import serve
+from llm_backend.server import serve
 from llm_backend.settings import load_settings
 
 PACE_S = 0.02  # between two tokens of a stream, about a small model's

@@ -37,7 +37,7 @@ class Served:
 
     def api_processes(self) -> list[int]:
         """The process ids of its API processes, where there are several."""
-        return self._children(b"llm_backend.api_process")
+        return self._children(b"llm_backend.server.api_process")
 
     def _children(self, name: bytes) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")

@@ -24,8 +24,8 @@ def serve(config: Config = None, **flags: Any) -> None:
     source = SettingsSource(flags=given, file=config)
     settings = source.load()
 
-    from llm_backend.serving import CannotServe
-    from llm_backend.serving import serve as serve_settings
+    from llm_backend.server import CannotServe
+    from llm_backend.server import serve as serve_settings
 
     try:
         serve_settings(settings, lambda address: _announce(address, settings), source)

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from llm_backend.server.tls import server_context
 from llm_backend.settings import SettingsError, load_settings
-from llm_backend.tls import server_context
 from tests.serving import serve
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.private_folder import private_folder
+from llm_backend.server.private_folder import private_folder
 
 KILLED = (
     "import os, signal\n"
-    "from llm_backend.private_folder import private_folder\n"
+    "from llm_backend.server.private_folder import private_folder\n"
     "with private_folder() as folder:\n"
     "    (folder / 'left').touch()\n"
     "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -1,5 +1,5 @@
-"""One of several API processes: `python -m llm_backend.api_process LISTENER CONTROL`, both of them
-inherited file descriptors.
+"""One of several API processes: `python -m llm_backend.server.api_process LISTENER CONTROL`, both
+of them inherited file descriptors.
 
 Over CONTROL its parent tells it one line: the settings and the folder that is shared. It answers
 with one line: `null` when it serves, or why it cannot. When its parent closes CONTROL, it stops.
@@ -11,9 +11,9 @@ import socket
 import sys
 from pathlib import Path
 
-from llm_backend.api_server import ApiServer, auto_loop_factory
 from llm_backend.app import App, CannotStart
 from llm_backend.engine.parent import die_with_parent
+from llm_backend.server.api_server import ApiServer, auto_loop_factory
 from llm_backend.settings import settings_from_json
 
 __all__ = ["main"]

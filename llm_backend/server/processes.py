@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from llm_backend.api_child import ApiChild
-from llm_backend.api_server import ENDING_S
 from llm_backend.app import CannotStart, opened_engines
-from llm_backend.private_folder import private_folder
+from llm_backend.server.api_child import ApiChild
+from llm_backend.server.api_server import ENDING_S
+from llm_backend.server.private_folder import private_folder
 from llm_backend.settings import Settings
 from llm_backend.telemetry import configure_logging, forget_process
 

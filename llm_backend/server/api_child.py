@@ -18,7 +18,7 @@ _WORD_BYTES = 1 << 20  # a sentence
 
 
 class ApiChild:
-    """A process that runs `llm_backend.api_process`."""
+    """A process that runs `llm_backend.server.api_process`."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class ApiChild:
         with contextlib.ExitStack() as on_failure, theirs:
             on_failure.enter_context(ours)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "llm_backend.api_process", *map(str, inherited)),
+                *(sys.executable, "-m", "llm_backend.server.api_process", *map(str, inherited)),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=inherited,
                 start_new_session=True,

@@ -6,11 +6,11 @@ import errno
 import socket
 from collections.abc import Callable, Iterator
 
-from llm_backend.api_server import ApiServer, auto_loop_factory
 from llm_backend.app import App, CannotStart
-from llm_backend.processes import serve_together
+from llm_backend.server.api_server import ApiServer, auto_loop_factory
+from llm_backend.server.processes import serve_together
+from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings, SettingsSource
-from llm_backend.tls import server_context
 
 __all__ = ["CannotServe", "serve"]
 

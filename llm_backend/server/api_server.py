@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from llm_backend.app import App
 from llm_backend.contract.placeholders import held_back
+from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
-from llm_backend.tls import server_context
 
 with held_back("watchfiles"):  # for its reloading; it does without
     import uvicorn
     from uvicorn.loops.auto import auto_loop_factory
 
-    from llm_backend.http_protocol import HttpProtocol
+    from llm_backend.server.http_protocol import HttpProtocol
 
 __all__ = ["ENDING_S", "ApiServer", "auto_loop_factory"]
 
