@@ -302,11 +302,13 @@ class DeadlineExceeded(ApiError):
 
 
 class UpstreamError(ApiError):
-    """An upstream gave no answer; `was_sent` where it may have got the request."""
+    """An upstream gave no answer; `was_sent` where it may have got the request, `is_lasting` where
+    it is of no use to ask the same one again."""
 
     status = 502
     default_code = "upstream_failed"
     was_sent = True
+    is_lasting = False
 
 
 class UpstreamFailed(UpstreamError):

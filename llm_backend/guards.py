@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_backend.backends.ending import Sent
 from llm_backend.controllers.recent_errors import AnsweredError, RecentErrors
 from llm_backend.errors import ApiError, Forbidden, Overloaded, error_body
-from llm_backend.sse import encode
 from llm_backend.telemetry import Metrics
 
 __all__ = ["AccessLog", "CutOff", "HostGuard"]
@@ -65,11 +65,10 @@ class CutOff:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun: Message | None = None
+        sent = Sent()
 
         async def watch(message: Message) -> None:
-            nonlocal begun
-            begun = begun or message
+            sent.take(message)
             await send(message)
 
         try:
@@ -78,10 +77,9 @@ class CutOff:
             error = Overloaded(
                 "The server is being stopped; ask again when it is back.", retry_after_s=RESTART_S
             )
-            if begun is None:
+            if not sent.has_begun:
                 await _send_error(send, error)
-            elif _is_event_stream(begun):
-                event = encode(orjson.dumps(error_body(error)))
+            elif (event := sent.last_words(error)) is not None:
                 await send({"type": "http.response.body", "body": event})
             # anything else stays without its end, which tells the client that it is not whole
 
@@ -146,13 +144,6 @@ def _host(scope: Scope) -> str:
         if name == b"host":
             return str(value.decode("latin-1").lower())
     return ""
-
-
-def _is_event_stream(start: Message) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in start["headers"]
-    )
 
 
 async def _send_error(send: Send, error: ApiError) -> None:

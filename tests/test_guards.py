@@ -1,5 +1,6 @@
 """What stands in front of the API."""
 
+import asyncio
 import logging
 
 import pytest
@@ -8,7 +9,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from llm_backend.controllers.recent_errors import RecentErrors
-from llm_backend.guards import AccessLog, HostGuard
+from llm_backend.guards import AccessLog, CutOff, HostGuard
 from llm_backend.settings import load_settings
 from llm_backend.telemetry import Metrics
 
@@ -58,6 +59,29 @@ def test_an_answer_is_counted_and_logged_without_its_words(caplog):
     assert "llm_backend_requests_in_flight 0.0" in text
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "secret" not in caplog.text
+
+
+async def cut_off(*pieces: bytes) -> bytes:
+    """What a client has of a stream of these pieces when the server's grace period is over."""
+    sent = []
+
+    async def answer(_scope, _receive, send):
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        raise asyncio.CancelledError
+
+    async def send(message):
+        sent.append(message.get("body", b""))
+
+    await CutOff(answer)({"type": "http"}, None, send)
+    return b"".join(sent)
+
+
+async def test_a_stream_that_is_cut_off_ends_with_an_error_event_of_its_own():
+    assert (await cut_off(b"data: 1\n\n")).startswith(b'data: 1\n\ndata: {"error"')
+    assert (await cut_off(b"data: {half")).startswith(b'data: {half\n\ndata: {"error"')
 
 
 def test_a_socket_under_another_name_is_kept_out():

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-import orjson
 from starlette.types import Message, Send
 
 from llm_backend.access.told_usage import Tail, ToldUsage
-from llm_backend.errors import ApiError, error_body
-from llm_backend.sse import encode
+from llm_backend.backends.ending import Sent
+from llm_backend.errors import ApiError
 
 __all__ = ["Watched"]
 
@@ -19,13 +18,13 @@ class Watched:
         self._send = send
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._status = 0
-        self._is_stream = False
+        self._sent = Sent()
         self._tail: Tail | None = None
 
     @property
     def has_begun(self) -> bool:
         """Whether there is a status code already."""
-        return self._status != 0
+        return self._sent.has_begun
 
     @property
     def is_good(self) -> bool:
@@ -41,13 +40,13 @@ class Watched:
             message = self._begin(message)
         elif self._tail is not None and (body := message.get("body")):
             self._tail.feed(body)
+        self._sent.take(message)
         await self._send(message)
 
     async def end_with(self, error: ApiError) -> None:
         """Ends an event stream that has begun with an error event; anything else stays without its
         end, which tells the client that it is not whole."""
-        if self._is_stream:
-            event = encode(orjson.dumps(error_body(error)))
+        if (event := self._sent.last_words(error)) is not None:
             await self._send({"type": "http.response.body", "body": event})
 
     def _begin(self, start: Message) -> Message:
@@ -56,8 +55,6 @@ class Watched:
         for name, value in start["headers"]:
             if name == b"content-encoding":
                 coding = value
-            elif name == b"content-type":
-                self._is_stream = value.startswith(b"text/event-stream")
         self._tail = Tail(coding)
         if not self._headers:
             return start

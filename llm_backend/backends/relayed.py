@@ -6,13 +6,9 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import orjson
-
-from llm_backend.errors import ApiError, InvalidRequest, UpstreamFailed, error_body
-from llm_backend.sse import encode
+from llm_backend.errors import InvalidRequest, UpstreamFailed
 
 __all__ = [
-    "Ending",
     "Headers",
     "Observe",
     "Relayed",
@@ -49,9 +45,6 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BODILESS = frozenset({204, 304})
 _READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 _INFLATED_BYTES = 1024 * 1024
-_EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
-_TAIL_BYTES = 32
-_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # at a line's start: no JSON text can look like it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +88,14 @@ def request_headers(
 
 
 def answer_headers(headers: Headers, *, status: int) -> tuple[tuple[bytes, bytes], ...]:
-    """The upstream's headers as the client gets them.
+    """The upstream's headers as the client gets them: cookies are between it and this server.
 
     Raises `UpstreamFailed` for a status or a header that no server could send on.
     """
     if not 200 <= status <= 599:
         raise UpstreamFailed("The upstream answered with a status that is not one.")
     pairs = list(headers)
-    kept = _end_to_end(pairs)
+    kept = [pair for pair in _end_to_end(pairs) if pair[0] != b"set-cookie"]
     if any(not _NAME.fullmatch(name) or _CONTROL.search(value) for name, value in kept):
         raise UpstreamFailed("The upstream answered with a header that is not one.")
     is_chunked = any(name.lower() == b"transfer-encoding" for name, _ in pairs)
@@ -132,33 +125,6 @@ def plain(observe: Observe, coding: bytes | None) -> Observe | None:
         return _Inflating(observe).feed
     log.warning("answer_not_observed", extra={"coding": repr(name[:40])})
     return None
-
-
-class Ending:
-    """Follows an answer's bytes to know where it ends, and how to end one that breaks off."""
-
-    def __init__(self, relayed: Relayed) -> None:
-        kind = (relayed.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-        length = relayed.header(b"content-length")
-        self._is_stream = kind == b"text/event-stream"
-        self._can_be_added_to = length is None and relayed.header(b"content-encoding") is None
-        self._missing_bytes = int(length) if length is not None and length.isdigit() else None
-        self._tail = b""
-
-    def is_reached_by(self, chunk: bytes) -> bool:
-        """Whether the answer is whole with this chunk, as far as its length or `[DONE]` tell."""
-        self._tail = (self._tail + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
-        if self._missing_bytes is not None:
-            self._missing_bytes -= len(chunk)
-            return self._missing_bytes <= 0
-        return self._is_stream and _DONE.search(self._tail) is not None
-
-    def last_words(self, error: ApiError) -> bytes | None:
-        """The error event that ends a stream of events; None where nothing can be said."""
-        if not self._is_stream or not self._can_be_added_to:
-            return None
-        is_between_events = not self._tail or self._tail.endswith(_EVENT_ENDS)
-        return (b"" if is_between_events else b"\n\n") + encode(orjson.dumps(error_body(error)))
 
 
 class _Inflating:

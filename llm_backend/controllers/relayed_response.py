@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.backends.relayed import Ending, Observe, Relayed, plain
+from llm_backend.backends.ending import Ending
+from llm_backend.backends.relayed import Observe, Relayed, plain
 from llm_backend.controllers.while_connected import Upload, WhileConnected
 from llm_backend.errors import ApiError
 
@@ -40,7 +41,7 @@ class RelayedResponse(Response):
         self._observe = (
             plain(observe, relayed.header(b"content-encoding")) if observe and is_good else None
         )
-        self._ending = Ending(relayed)
+        self._ending = Ending(relayed.headers)
         self._finish = finish
         self._finishing: asyncio.Future[None] | None = None
 

@@ -269,6 +269,41 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error_event(gates):
     assert b"deadline_exceeded" in wire.body
 
 
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        ((), b"data: {half\n\ndata: {"),
+        ([(b"content-encoding", b"gzip")], b"data: {half"),
+        ([(b"content-length", b"99")], b"data: {half"),
+    ],
+)
+async def test_a_deadline_in_the_middle_of_an_event_adds_only_what_can_be_read(gates, more, end):
+    async def stuck(send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream"), *more]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in (b"data: {}\n\n", b"data: {", b"half"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await asyncio.sleep(5)
+
+    wire = await gates.ask(gates.gate(deadline_s=0.01), stuck)
+
+    said = wire.body.removeprefix(b"data: {}\n\n")
+    assert said.startswith(end)
+    assert (b"deadline_exceeded" in said) == (not more)
+
+
+async def test_a_deadline_after_the_end_of_an_answer_says_nothing(gates):
+    async def lingering(send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: {}\n\n"})
+        await asyncio.sleep(5)
+
+    wire = await gates.ask(gates.gate(deadline_s=0.01), lingering)
+
+    assert wire.body == b"data: {}\n\n"
+
+
 async def test_an_answer_that_breaks_gives_its_places_back(gates):
     async def broken(_send: Any) -> None:
         raise ApiError("no")

@@ -82,6 +82,23 @@ async def test_an_upstream_that_is_down_is_502(tmp_path, capsys):
     assert NAME in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_that_our_own_key_is_wrong_is_the_operators_to_know(tmp_path, capsys, status: int):
+    body = b'{"error":{"message":"Incorrect API key provided: sk-up*****cret"}}'
+    head = b"HTTP/1.1 %d X\r\nset-cookie: a=1\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
+    async with (
+        FakeUpstream(answer=head + body) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME)]) as served,
+    ):
+        got = await served.ask(post(CHAT))
+
+    assert (got.status, json.loads(got.body)["error"]["code"]) == (502, "upstream_failed")
+    assert b"sk-up" not in got.body
+    assert got.values(b"set-cookie") == []
+    assert f"status {status}" in (told := capsys.readouterr().err)
+    assert NAME in told
+
+
 @pytest.mark.parametrize(
     ("last", "code"),
     [

@@ -92,7 +92,7 @@ exchanges = st.builds(
         ]
     ),
     is_chunked=st.booleans(),
-    status=st.integers(200, 599).filter(lambda status: status not in (204, 304)),
+    status=st.integers(200, 599).filter(lambda status: status not in (204, 304, 401, 403)),
     answer_headers=header_lists,
     answer_body=bodies,
     answer_framing=st.sampled_from(["length", "chunked", "close"]),
@@ -120,7 +120,7 @@ def answer_of(exchange: Exchange) -> bytes:
     head = [
         f"HTTP/1.1 {exchange.status} Whatever".encode(),
         b"x-request-id: req_upstream",
-        b"Set-Cookie: a=1",
+        b"Set-Cookie: a=1",  # between the upstream and the server
         b"Set-Cookie: b=2",
         b"Keep-Alive: timeout=5",
         b"Content-Type: " + (b"text/event-stream" if exchange.is_stream else b"x/y"),
@@ -150,8 +150,6 @@ def meant_answer(exchange: Exchange) -> Pairs:
     """The answer's headers as its reader gets them."""
     return [
         (b"x-request-id", b"req_upstream"),
-        (b"set-cookie", b"a=1"),
-        (b"set-cookie", b"b=2"),
         (b"content-type", b"text/event-stream" if exchange.is_stream else b"x/y"),
         *meant(exchange.answer_headers),
     ]

@@ -166,7 +166,7 @@ async def test_who_may_not_is_turned_away(tmp_path, path, headers, settings, sta
     assert far.opened == []
 
 
-@pytest.mark.parametrize(("refusal", "status"), [(401, 401), (404, 404), (500, 502)])
+@pytest.mark.parametrize(("refusal", "status"), [(401, 502), (404, 404), (500, 502)])
 async def test_an_upstreams_refusal_is_the_clients(tmp_path, refusal: int, status: int):
     async with relayed_sockets(tmp_path) as (far, url):
         far.refuses = refusal

@@ -189,7 +189,8 @@ class _Attempts:
     def may_go_on(self, error: UpstreamError) -> bool:
         """Whether the request may be sent again after this failure."""
         safe = is_safe(self.asked.method, self.asked.headers)
-        can_go_on = self.has_untried if self.asked.has_other else self._has_more_tries
+        is_others_turn = self.asked.has_other or error.is_lasting
+        can_go_on = self.has_untried if is_others_turn else self._has_more_tries
         return can_go_on and may_repeat(error, safe=safe)
 
     def is_refused(self, relayed: Relayed) -> bool:

@@ -3,13 +3,15 @@
 from llm_backend.backends.relayed import Headers
 from llm_backend.errors import UpstreamError
 
-__all__ = ["ATTEMPTS", "DOWN", "REFUSED", "is_safe", "may_repeat", "pause_s"]
+__all__ = ["ATTEMPTS", "DOWN", "REFUSED", "SHUT_OUT", "is_safe", "may_repeat", "pause_s"]
 
 ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
+SHUT_OUT = frozenset({401, 403})
+"""Answers that refuse whoever asks: this server, always, as no client's key is sent on."""
 REFUSED = frozenset({429, 503, 529})
 """Answers that say that nothing was done: another upstream may be asked instead."""
 DOWN = frozenset({502, 503, 504, 529})

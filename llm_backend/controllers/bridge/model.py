@@ -31,7 +31,6 @@ _HEADERS = (
     (b"accept-encoding", b"identity"),
 )
 _ERROR_BYTES = 64 * 1024
-_KEY_IS_WRONG = frozenset({401, 403})  # this server's, not the client's
 
 
 class Reader(Protocol):
@@ -163,7 +162,7 @@ def _parsed(data: str) -> Json:
 
 
 async def _refusal(relayed: Relayed) -> ApiError:
-    """What an upstream's error says to the client, who is not told whose key was wrong."""
+    """What an upstream's error says to the client."""
     held = bytearray()
     try:
         async for piece in relayed.body:
@@ -173,7 +172,7 @@ async def _refusal(relayed: Relayed) -> ApiError:
     finally:
         await relayed.aclose()
     log.warning("upstream_refused", extra={"status": relayed.status})
-    if relayed.status in _KEY_IS_WRONG or not 400 <= relayed.status < 500:
+    if not 400 <= relayed.status < 500:
         return UpstreamFailed("The upstream did not answer the request.")
     return from_status(relayed.status, _message(bytes(held)))
 

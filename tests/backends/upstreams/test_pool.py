@@ -18,6 +18,7 @@ from tests.upstream import Connection, FakeUpstream, Message
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 BUSY = b"HTTP/1.1 429 X\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
 BROKEN = b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n"
+SHUT = b"HTTP/1.1 401 X\r\ncontent-length: 0\r\n\r\n"
 DOWN = b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -83,6 +84,25 @@ async def test_an_answer_that_says_that_nothing_was_done_is_asked_elsewhere(answ
     fakes = FakeUpstream(answer=answer), FakeUpstream(answer=OK)
     async with pool(*fakes) as upstreams:
         assert [await ask(upstreams) for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("answer", [SHUT, SHUT.replace(b"401", b"403")])
+async def test_one_that_refuses_our_own_key_is_given_up_for_another_and_left_alone(answer: bytes):
+    fakes = FakeUpstream(answer=answer), FakeUpstream(answer=OK)
+    async with pool(*fakes) as upstreams:
+        assert [await ask(upstreams) for _ in range(9)] == [200] * 9
+
+        assert upstreams._upstreams["0"].health.is_ejected
+    assert len(fakes[0].requests) == 3
+
+
+async def test_where_our_own_key_is_refused_by_all_nobody_is_asked_twice():
+    fakes = FakeUpstream(answer=SHUT), FakeUpstream(answer=SHUT)
+    async with pool(*fakes) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams)
+
+    assert [len(fake.requests) for fake in fakes] == [1, 1]
 
 
 async def test_where_there_is_nobody_else_the_refusal_is_the_answer():

@@ -8,7 +8,7 @@ import aiohttp
 
 from llm_backend.errors import UpstreamFailed, UpstreamTimeout
 
-__all__ = ["Translation"]
+__all__ = ["Translation", "shut_out"]
 
 log = logging.getLogger(__name__)
 
@@ -49,3 +49,14 @@ class Translation:
         reason = f"{type(error).__name__}: {error}"[:300]  # may hold bytes that the upstream sent
         told = {"upstream": self._name, "address": self._authority, "reason": repr(reason)}
         log.error(event, extra=told)
+
+
+def shut_out(status: int) -> UpstreamFailed:
+    """The error for an upstream that refuses this server: whose key is wrong is not told to the
+    client, who would take it for its own, and nothing that the upstream says of it."""
+    refused = UpstreamFailed(
+        f"The upstream lets this server do nothing (status {status}); the key that you sent is not "
+        "the one that it refuses."
+    )
+    refused.was_sent, refused.is_lasting = False, True  # it was not acted on
+    return refused

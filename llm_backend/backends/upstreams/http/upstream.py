@@ -19,9 +19,9 @@ from llm_backend.backends.upstreams.http.body import Body, Patience, data_of, le
 from llm_backend.backends.upstreams.http.ending import Breaking, cut, once
 from llm_backend.backends.upstreams.http.session import new_session, own_headers
 from llm_backend.backends.upstreams.http.socket import Socket, connected
-from llm_backend.backends.upstreams.http.translation import Translation
+from llm_backend.backends.upstreams.http.translation import Translation, shut_out
 from llm_backend.backends.upstreams.model_list import ModelList, held_list, models_in
-from llm_backend.backends.upstreams.retry import DOWN
+from llm_backend.backends.upstreams.retry import DOWN, SHUT_OUT
 from llm_backend.backends.upstreams.sockets import UpstreamSocket, socket_headers
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 
@@ -183,6 +183,8 @@ class Upstream:
 
     def _refused(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
         """The error of a handshake's status; one that is the client's to mend passes through."""
+        if error.status in SHUT_OUT:
+            return shut_out(error.status)
         if not 400 <= error.status < 500:
             return UpstreamFailed("The upstream opened no WebSocket.")
         self.health.succeeded()
@@ -199,6 +201,8 @@ class Upstream:
     def _relayed(self, answer: aiohttp.ClientResponse) -> Relayed:
         try:
             with self._translation.translated():
+                if answer.status in SHUT_OUT:
+                    raise shut_out(answer.status)
                 headers = answer_headers(answer.raw_headers, status=answer.status)
         except UpstreamFailed:
             cut(answer)
