@@ -9,14 +9,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, exists, func, insert, select
 from sqlalchemy import delete as delete_from
 
+from llm_backend.store.batches.tables import BATCH_ENDS, batches
 from llm_backend.store.bodies import is_text
 from llm_backend.store.errors import FileInUse, FilesFull, Missing
 from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_file import StoredFile
-from llm_backend.store.tables import BATCH_ENDS, batches, files, upload_parts, vector_store_files
+from llm_backend.store.tables import files, upload_parts
 from llm_backend.store.vector_stores.file_rows import forget_files
+from llm_backend.store.vector_stores.tables import vector_store_files
 
 __all__ = [
     "add",

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store import conversation_rows, file_rows, response_rows, thread_rows
-from llm_backend.store.tables import BATCH_ENDS, batches, chats, conversations, items, responses
+from llm_backend.store.batches.tables import BATCH_ENDS, batches
+from llm_backend.store.tables import chats, conversations, items, responses
 
 __all__ = ["SOME", "forget_old", "forget_oldest", "history_bytes"]
 

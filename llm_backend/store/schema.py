@@ -7,7 +7,7 @@ database gets the tables as they are now, which a test holds equal to what the m
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
 
-from llm_backend.store.administration import tables as _  # noqa: F401 # tables of `metadata`, too
+from llm_backend.store import administration, batches, jobs, vector_stores  # noqa: F401 # tables
 from llm_backend.store.database import Database
 from llm_backend.store.errors import OldSchema, UnknownSchema
 from llm_backend.store.tables import metadata

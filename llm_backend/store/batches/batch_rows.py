@@ -22,12 +22,12 @@ from llm_backend.store.batches.stored_batch import (
     StoredBatch,
     TokenCounts,
 )
+from llm_backend.store.batches.tables import batches
 from llm_backend.store.bodies import is_text
 from llm_backend.store.errors import BatchEnded, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.objects import Content
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.tables import batches
 
 __all__ = [
     "add",

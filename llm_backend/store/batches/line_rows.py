@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.batches.stored_batch import LineResult, TokenCounts
-from llm_backend.store.tables import batch_lines
+from llm_backend.store.batches.tables import batch_lines
 from llm_backend.store.upsert import insert_into
 
 __all__ = ["add", "counts", "forget", "numbers", "page", "tokens"]

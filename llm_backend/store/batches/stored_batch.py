@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from llm_backend.store.batches.tables import BATCH_ENDS
 from llm_backend.store.stored_file import StoredFile
-from llm_backend.store.tables import BATCH_ENDS
 
 __all__ = [
     "BATCH",

@@ -11,7 +11,7 @@ from sqlalchemy import delete as delete_from
 
 from llm_backend.store.errors import LeaseLost
 from llm_backend.store.jobs.job import Job, NewJob
-from llm_backend.store.tables import jobs
+from llm_backend.store.jobs.tables import jobs
 
 __all__ = [
     "add",

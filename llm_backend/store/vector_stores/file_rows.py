@@ -12,18 +12,18 @@ from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Miss
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.tables import (
-    vector_store_batches,
-    vector_store_chunks,
-    vector_store_files,
-    vector_stores,
-)
 from llm_backend.store.vector_stores.store_rows import (
     FORGET,
     INGEST,
     counts_of,
     row_of,
     touch,
+)
+from llm_backend.store.vector_stores.tables import (
+    vector_store_batches,
+    vector_store_chunks,
+    vector_store_files,
+    vector_stores,
 )
 from llm_backend.store.vector_stores.values import (
     Attribute,

@@ -10,7 +10,7 @@ from llm_backend.store.bodies import is_text
 from llm_backend.store.errors import Missing
 from llm_backend.store.jobs import NewJob, job_rows
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.tables import vector_store_files, vector_stores
+from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
 
 __all__ = [

@@ -1,0 +1,63 @@
+"""The tables of batches: what is asked of each, and the answers to its lines until they are files."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    Table,
+    Text,
+)
+
+from llm_backend.store.tables import metadata, part_of, stored_object
+
+__all__ = ["BATCH_ENDS", "batch_lines", "batches"]
+
+# `input_file_id` and the other files are names and not references: what they name may be deleted.
+batches = stored_object(
+    "batches",
+    Column("key_id", Text),  # of the key that its lines are asked with; None where none is wanted
+    Column("endpoint", Text, nullable=False),
+    Column("input_file_id", Text, nullable=False, index=True),
+    Column("completion_window", Text, nullable=False),
+    Column("metadata", JSON),
+    Column("output_lifetime_s", BigInteger),
+    Column("status", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("times", JSON, nullable=False),  # when it came to which state, by the document's names
+    Column("errors", JSON, nullable=False),  # why its input cannot be used
+    Column("model", Text),  # of all its lines
+    Column("total", Integer, nullable=False),  # lines; below, once it has ended
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("usage", JSON),
+    Column("output_file_id", Text),
+    Column("error_file_id", Text),
+    CheckConstraint(
+        "status IN ('validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', "
+        "'cancelling', 'cancelled')",
+        name="status",
+    ),
+)
+Index(None, batches.c.status, batches.c.expires_at)
+
+BATCH_ENDS = ("failed", "completed", "expired", "cancelled")
+"""States of a batch to which nothing more happens."""
+
+# Answers of a batch that has not ended: a line that has one is never asked again.
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    part_of(batches, "batch_seq"),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("is_error", Boolean, nullable=False),
+    Column("text", Text, nullable=False),  # as the output file or the error file holds it
+    Column("input_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("reasoning_tokens", Integer, nullable=False),
+    Index(None, "batch_seq", "is_error", "line"),
+)

@@ -1,0 +1,96 @@
+"""The tables of vector stores: all but the vectors themselves."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from llm_backend.store.tables import SEQUENCE, metadata, part_of, stored_object
+
+__all__ = [
+    "vector_store_batches",
+    "vector_store_chunks",
+    "vector_store_files",
+    "vector_stores",
+]
+
+# Its name for clients is its id; what it holds is told by its files. `is_emptied` when its time is
+# over: it stays, but what it held is gone.
+vector_stores = stored_object(
+    "vector_stores",
+    Column("name", Text, nullable=False),
+    Column("description", Text),
+    Column("metadata", JSON, nullable=False),
+    Column("expires_after_days", Integer),
+    Column("last_active_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, index=True),
+    Column("embedding_model", Text, nullable=False),
+    Column("index_name", Text),  # of the vector index that alone has its vectors
+    Column("dimensions", Integer),  # once there is a collection of them in it
+    Column("is_emptied", Boolean, nullable=False),
+)
+
+
+def _of_vector_store() -> Column[int]:
+    reference = ForeignKey(vector_stores.c.seq, ondelete="CASCADE")
+    return Column("store_seq", SEQUENCE, reference, nullable=False)
+
+
+vector_store_batches = stored_object(
+    "vector_store_batches", _of_vector_store(), Column("is_cancelled", Boolean, nullable=False)
+)
+Index(None, vector_store_batches.c.store_seq)
+
+# A file in a vector store. Its `id` names its points in the vector index, and is never used again;
+# clients call it by `file_id`, a name and not a reference: a file may be the upstream's one day.
+vector_store_files = stored_object(
+    "vector_store_files",
+    _of_vector_store(),
+    Column("file_id", Text, nullable=False, index=True),
+    Column(
+        "batch_seq",
+        SEQUENCE,
+        ForeignKey(vector_store_batches.c.seq, ondelete="SET NULL"),
+        index=True,
+    ),
+    Column("status", Text, nullable=False),
+    Column("error", JSON, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("usage_bytes", BigInteger, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    CheckConstraint("status IN ('in_progress', 'completed', 'cancelled', 'failed')", name="status"),
+    UniqueConstraint("store_seq", "file_id"),
+)
+Index(  # all that a count of a store's files asks for
+    None,
+    vector_store_files.c.store_seq,
+    vector_store_files.c.status,
+    vector_store_files.c.usage_bytes,
+)
+Index(
+    None,
+    vector_store_files.c.store_seq,
+    vector_store_files.c.created_at,
+    vector_store_files.c.seq,
+)
+
+# The texts that are found; the vector index knows them by `point_id`.
+vector_store_chunks = Table(
+    "vector_store_chunks",
+    metadata,
+    part_of(vector_store_files, "file_seq"),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("point_id", Text, nullable=False, unique=True),
+    Column("text", Text, nullable=False),
+    Column("repeated", Integer, nullable=False),  # characters that the chunk before has, too
+)
