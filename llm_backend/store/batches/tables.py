@@ -1,4 +1,4 @@
-"""The tables of batches: what is asked of each, and the answers to its lines until they are files."""
+"""The tables of batches: what is asked of each, and the answers to its lines until it has files."""
 
 from sqlalchemy import (
     JSON,
