@@ -12,35 +12,21 @@ from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Miss
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.vector_stores.store_rows import (
-    FORGET,
-    INGEST,
-    counts_of,
-    row_of,
-    touch,
-)
-from llm_backend.store.vector_stores.tables import (
-    vector_store_batches,
-    vector_store_chunks,
-    vector_store_files,
-    vector_stores,
-)
+from llm_backend.store.vector_stores import chunk_rows
+from llm_backend.store.vector_stores.store_rows import FORGET, INGEST, row_of, touch
+from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import (
     Attribute,
     Chunking,
     FileError,
-    FoundChunk,
     NewVectorFile,
     StoredChunk,
-    StoredFileBatch,
     StoredVectorFile,
 )
 
 __all__ = [
     "add",
-    "add_batch",
     "by_document",
-    "cancel_batch",
     "complete",
     "delete",
     "describe",
@@ -48,9 +34,8 @@ __all__ = [
     "find",
     "forget_files",
     "get",
-    "get_batch",
+    "stop",
     "text_of",
-    "texts_of",
 ]
 
 _SOME = 500  # rows in one statement
@@ -105,12 +90,12 @@ def find(
     request: PageRequest,
     *,
     status: str | None,
-    batch_id: str | None,
+    batch_seq: int | None = None,
 ) -> Page[StoredVectorFile]:
     """A page of the store's files, or of a batch's. Raises `Missing`, `UnknownCursor`."""
     listing = _joined().where(_FILES.store_seq == row_of(connection, store_id).seq)
-    if batch_id is not None:
-        listing = listing.where(_FILES.batch_seq == _batch(connection, store_id, batch_id).seq)
+    if batch_seq is not None:
+        listing = listing.where(_FILES.batch_seq == batch_seq)
     if status is not None:
         listing = listing.where(_FILES.status == status)
     end = end_of(request, lambda file_id: _place(connection, store_id, file_id))
@@ -160,20 +145,7 @@ def complete(
         raise LeaseLost(job.subject)
     if row.attributes != attributes:
         raise AttributesChanged(row.attributes)
-    gone = delete_from(vector_store_chunks).where(vector_store_chunks.c.file_seq == row.seq)
-    connection.execute(gone)
-    rows = [
-        {
-            "file_seq": row.seq,
-            "position": position,
-            "point_id": chunk.point_id,
-            "text": chunk.text,
-            "repeated": chunk.repeated,
-        }
-        for position, chunk in enumerate(chunks)
-    ]
-    for start in range(0, len(rows), _SOME):
-        connection.execute(insert(vector_store_chunks), rows[start : start + _SOME])
+    chunk_rows.put(connection, row.seq, chunks)
     this = update(vector_store_files).where(_FILES.seq == row.seq)
     connection.execute(this.values(status="completed", usage_bytes=usage_bytes))
 
@@ -191,76 +163,17 @@ def fail(connection: Connection, job: Job, error: FileError, now: float) -> None
 def text_of(connection: Connection, store_id: str, file_id: str) -> str:
     """All that was read from the file; empty before it is taken in. Raises `Missing`."""
     row_of(connection, store_id)
-    row = _found(connection, store_id, file_id)
-    chunks = vector_store_chunks.c
-    parts = select(chunks.text, chunks.repeated).where(chunks.file_seq == row.seq)
-    found = connection.execute(parts.order_by(chunks.position))
-    return "".join(text[repeated:] for text, repeated in found)
+    return chunk_rows.text_of(connection, _found(connection, store_id, file_id).seq)
 
 
-def texts_of(connection: Connection, point_ids: Sequence[str]) -> list[FoundChunk]:
-    """The chunks that the vector index knows by these ids, as far as they are there."""
-    chunks = vector_store_chunks.c
-    joined = select(
-        chunks.point_id, chunks.text, _FILES.file_id, _FILES.filename, _FILES.attributes
-    ).join_from(vector_store_chunks, vector_store_files)
-    found: list[FoundChunk] = []
-    for start in range(0, len(point_ids), _SOME):
-        some = joined.where(chunks.point_id.in_(point_ids[start : start + _SOME]))
-        found += [FoundChunk(**row._mapping) for row in connection.execute(some)]
-    return found
-
-
-def add_batch(
-    connection: Connection,
-    store_id: str,
-    batch_id: str,
-    files: Sequence[NewVectorFile],
-    *,
-    now: float,
-) -> None:
-    """Insert a batch and its files. Raises `Missing` for the store, and `Expired`."""
-    store = row_of(connection, store_id)
-    row = {
-        "id": batch_id,
-        "created_at": int(now),
-        "owner": store.owner,
-        "store_seq": store.seq,
-        "is_cancelled": False,
-    }
-    statement = insert(vector_store_batches).returning(vector_store_batches.c.seq)
-    seq = connection.execute(statement, row).scalar_one()
-    add(connection, store_id, files, now=now, batch_seq=seq)
-
-
-def get_batch(connection: Connection, store_id: str, batch_id: str) -> StoredFileBatch:
-    """A batch of the store. Raises `Missing`, for the store or for the batch."""
-    row = _batch(connection, store_id, batch_id)
-    counts, _ = counts_of(connection, _FILES.batch_seq, [row.seq])[row.seq]
-    return StoredFileBatch(
-        id=row.id,
-        created_at=row.created_at,
-        store_id=store_id,
-        is_cancelled=row.is_cancelled,
-        files=counts,
-    )
-
-
-def cancel_batch(
-    connection: Connection, store_id: str, batch_id: str, *, now: float
-) -> StoredFileBatch:
-    """Files of the batch that have not been taken in are not any more. Raises `Missing`."""
-    seq = _batch(connection, store_id, batch_id).seq
-    begun = (_FILES.batch_seq == seq) & (_FILES.status == "in_progress")
+def stop(connection: Connection, store_id: str, batch_seq: int, now: float) -> None:
+    """Files of the batch that have not been taken in are not any more."""
+    begun = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
     documents = connection.scalars(select(_FILES.id).where(begun)).all()
     for document in documents:
         job_rows.remove(connection, INGEST, document)
     _forget(connection, store_id, documents, now, delay_s=FORGOTTEN_AFTER_S)
     connection.execute(update(vector_store_files).where(begun).values(status="cancelled"))
-    batches = vector_store_batches.c
-    this = update(vector_store_batches).where(batches.seq == seq)
-    connection.execute(this.values(is_cancelled=True))
-    return get_batch(connection, store_id, batch_id)
 
 
 def _remove(connection: Connection, store_id: str, documents: Sequence[str], now: float) -> None:
@@ -314,18 +227,6 @@ def _found(connection: Connection, store_id: str, file_id: str) -> Row[Any]:
     row = connection.execute(this).first() if is_text(store_id + file_id) else None
     if row is None:
         raise Missing(file_id)
-    return row
-
-
-def _batch(connection: Connection, store_id: str, batch_id: str) -> Row[Any]:
-    store = row_of(connection, store_id)
-    batches = vector_store_batches.c
-    this = select(vector_store_batches).where(
-        batches.id == batch_id, batches.store_seq == store.seq
-    )
-    row = connection.execute(this).first() if is_text(batch_id) else None
-    if row is None:
-        raise Missing(batch_id)
     return row
 
 

@@ -9,7 +9,7 @@ from llm_backend.store.database import Database
 from llm_backend.store.jobs import Job, Jobs
 from llm_backend.store.pages import Order, Page, PageRequest
 from llm_backend.store.stored_chat import check_metadata, check_texts
-from llm_backend.store.vector_stores import file_rows, store_rows
+from llm_backend.store.vector_stores import chunk_rows, file_batch_rows, file_rows, store_rows
 from llm_backend.store.vector_stores.values import (
     Attribute,
     FileError,
@@ -135,15 +135,14 @@ class VectorStores:
     ) -> Page[StoredVectorFile]:
         """A page of the store's files, or of those of a batch. Raises `UnknownCursor`."""
         request = PageRequest(after=after, before=before, limit=limit, order=order)
-        return await self._database.read(
-            partial(
-                file_rows.find,
-                store_id=store_id,
-                request=request,
-                status=status,
-                batch_id=batch_id,
-            )
-        )
+
+        def work(connection: Any) -> Page[StoredVectorFile]:
+            batch_seq = None
+            if batch_id is not None:
+                batch_seq = file_batch_rows.seq_of(connection, store_id, batch_id)
+            return file_rows.find(connection, store_id, request, status=status, batch_seq=batch_seq)
+
+        return await self._database.read(work)
 
     async def describe(
         self, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
@@ -168,7 +167,7 @@ class VectorStores:
 
     async def texts(self, point_ids: Sequence[str]) -> Sequence[FoundChunk]:
         """The chunks of these points, those that are still there."""
-        return await self._database.read(partial(file_rows.texts_of, point_ids=point_ids))
+        return await self._database.read(partial(chunk_rows.texts_of, point_ids=point_ids))
 
     async def add_batch(
         self, store_id: str, batch_id: str, files: Sequence[NewVectorFile]
@@ -177,7 +176,7 @@ class VectorStores:
         _check(files)
         await self._database.write(
             partial(
-                file_rows.add_batch,
+                file_batch_rows.add,
                 store_id=store_id,
                 batch_id=batch_id,
                 files=files,
@@ -190,13 +189,13 @@ class VectorStores:
     async def batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
         """A batch of the store."""
         return await self._database.read(
-            partial(file_rows.get_batch, store_id=store_id, batch_id=batch_id)
+            partial(file_batch_rows.get, store_id=store_id, batch_id=batch_id)
         )
 
     async def cancel_batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
         """Take in no more files of the batch."""
         batch = await self._database.write(
-            partial(file_rows.cancel_batch, store_id=store_id, batch_id=batch_id, now=self._clock())
+            partial(file_batch_rows.cancel, store_id=store_id, batch_id=batch_id, now=self._clock())
         )
         self._jobs.wake()
         return batch

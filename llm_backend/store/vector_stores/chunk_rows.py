@@ -1,0 +1,50 @@
+"""The texts of files in vector stores as rows, each function part of a unit of work."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, insert, select
+
+from llm_backend.store.vector_stores.tables import vector_store_chunks, vector_store_files
+from llm_backend.store.vector_stores.values import FoundChunk, StoredChunk
+
+__all__ = ["put", "text_of", "texts_of"]
+
+_SOME = 500  # rows in one statement
+_CHUNKS = vector_store_chunks.c
+
+
+def put(connection: Connection, file_seq: int, chunks: Sequence[StoredChunk]) -> None:
+    """Insert a file's chunks in place of those that it had."""
+    connection.execute(delete(vector_store_chunks).where(_CHUNKS.file_seq == file_seq))
+    rows = [
+        {
+            "file_seq": file_seq,
+            "position": position,
+            "point_id": chunk.point_id,
+            "text": chunk.text,
+            "repeated": chunk.repeated,
+        }
+        for position, chunk in enumerate(chunks)
+    ]
+    for start in range(0, len(rows), _SOME):
+        connection.execute(insert(vector_store_chunks), rows[start : start + _SOME])
+
+
+def text_of(connection: Connection, file_seq: int) -> str:
+    """All that the file's chunks say, once."""
+    parts = select(_CHUNKS.text, _CHUNKS.repeated).where(_CHUNKS.file_seq == file_seq)
+    found = connection.execute(parts.order_by(_CHUNKS.position))
+    return "".join(text[repeated:] for text, repeated in found)
+
+
+def texts_of(connection: Connection, point_ids: Sequence[str]) -> list[FoundChunk]:
+    """The chunks that the vector index knows by these ids, as far as they are there."""
+    files = vector_store_files.c
+    joined = select(
+        _CHUNKS.point_id, _CHUNKS.text, files.file_id, files.filename, files.attributes
+    ).join_from(vector_store_chunks, vector_store_files)
+    found: list[FoundChunk] = []
+    for start in range(0, len(point_ids), _SOME):
+        some = joined.where(_CHUNKS.point_id.in_(point_ids[start : start + _SOME]))
+        found += [FoundChunk(**row._mapping) for row in connection.execute(some)]
+    return found

@@ -1,0 +1,78 @@
+"""Files added to a vector store together, as rows: each function part of a unit of work."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from llm_backend.store.bodies import is_text
+from llm_backend.store.errors import Missing
+from llm_backend.store.vector_stores import file_rows
+from llm_backend.store.vector_stores.store_rows import counts_of, row_of
+from llm_backend.store.vector_stores.tables import vector_store_batches, vector_store_files
+from llm_backend.store.vector_stores.values import NewVectorFile, StoredFileBatch
+
+__all__ = ["add", "cancel", "get", "seq_of"]
+
+_BATCHES = vector_store_batches.c
+
+
+def add(
+    connection: Connection,
+    store_id: str,
+    batch_id: str,
+    files: Sequence[NewVectorFile],
+    *,
+    now: float,
+) -> None:
+    """Insert a batch and its files. Raises `Missing` for the store, and `Expired`."""
+    store = row_of(connection, store_id)
+    row = {
+        "id": batch_id,
+        "created_at": int(now),
+        "owner": store.owner,
+        "store_seq": store.seq,
+        "is_cancelled": False,
+    }
+    statement = insert(vector_store_batches).returning(_BATCHES.seq)
+    seq = connection.execute(statement, row).scalar_one()
+    file_rows.add(connection, store_id, files, now=now, batch_seq=seq)
+
+
+def get(connection: Connection, store_id: str, batch_id: str) -> StoredFileBatch:
+    """A batch of the store. Raises `Missing`, for the store or for the batch."""
+    row = _row_of(connection, store_id, batch_id)
+    counts, _ = counts_of(connection, vector_store_files.c.batch_seq, [row.seq])[row.seq]
+    return StoredFileBatch(
+        id=row.id,
+        created_at=row.created_at,
+        store_id=store_id,
+        is_cancelled=row.is_cancelled,
+        files=counts,
+    )
+
+
+def seq_of(connection: Connection, store_id: str, batch_id: str) -> int:
+    """By what number the files of a batch are found. Raises `Missing`."""
+    seq: int = _row_of(connection, store_id, batch_id).seq
+    return seq
+
+
+def cancel(connection: Connection, store_id: str, batch_id: str, *, now: float) -> StoredFileBatch:
+    """Files of the batch that have not been taken in are not any more. Raises `Missing`."""
+    seq = seq_of(connection, store_id, batch_id)
+    file_rows.stop(connection, store_id, seq, now)
+    this = update(vector_store_batches).where(_BATCHES.seq == seq)
+    connection.execute(this.values(is_cancelled=True))
+    return get(connection, store_id, batch_id)
+
+
+def _row_of(connection: Connection, store_id: str, batch_id: str) -> Row[Any]:
+    store = row_of(connection, store_id)
+    this = select(vector_store_batches).where(
+        _BATCHES.id == batch_id, _BATCHES.store_seq == store.seq
+    )
+    row = connection.execute(this).first() if is_text(batch_id) else None
+    if row is None:
+        raise Missing(batch_id)
+    return row
