@@ -3,8 +3,6 @@
 import asyncio
 import copy
 import functools
-import logging
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -12,22 +10,14 @@ from typing import Any, Self
 
 from llm_backend import errors
 from llm_backend.backends.answer import Answer
-from llm_backend.backends.base import (
-    Chat,
-    Limits,
-    ModelCard,
-    Priority,
-    Sampling,
-    TextPrompt,
-    Usage,
-)
+from llm_backend.backends.base import Chat, ModelCard, TextPrompt, Usage
 from llm_backend.backends.berth import Berth, ModelState
 from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.commands import chat_command, prompt_command
 from llm_backend.backends.dialect import Dialect, Prompt, Speech
 from llm_backend.backends.engine_errors import translated
 from llm_backend.backends.markup import MarkupParser
-from llm_backend.backends.urgency import priority_of
 from llm_backend.engine import Engine
 from llm_backend.engine.messages import (
     Embedded,
@@ -38,9 +28,6 @@ from llm_backend.engine.messages import (
 )
 
 __all__ = ["LocalModel", "Observe", "Rendered"]
-
-log = logging.getLogger(__name__)
-
 
 _PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking documents"}
 
@@ -162,7 +149,7 @@ class LocalModel:
         }
         return defaults | said
 
-    async def chat(self, request: Chat) -> "Answer":
+    async def chat(self, request: Chat) -> Answer:
         """Admits a chat."""
         async with AsyncExitStack() as held:
             with translated():
@@ -172,21 +159,14 @@ class LocalModel:
             answer.holds(held.pop_all())
             return answer
 
-    async def _asked(self, engine: Engine, request: Chat, prompt: Prompt) -> "Answer":
+    async def _asked(self, engine: Engine, request: Chat, prompt: Prompt) -> Answer:
+        stops = () if self._chat_format is None else self._chat_format.stop
+        grammar = request.grammar.field if request.grammar else "tools"
         return await self._generate(
             engine,
-            prompt.text,
-            self._with_format_stops(request.limits),
-            request.sampling,
-            cuts=prompt.cuts,
-            add_bos=prompt.add_bos,
-            priority=request.priority,
-            prediction=request.prediction,
-            grammar=prompt.grammar,
-            grammar_field=request.grammar.field if request.grammar else "tools",
-            shown_tokens=prompt.shown_tokens,
-            prompt_field="messages",
-            parser=prompt.parser,
+            chat_command(request, prompt, stops),
+            {"prompt": "messages", "grammar": grammar},
+            prompt.parser,
         )
 
     @property
@@ -221,7 +201,7 @@ class LocalModel:
             async with self.berth.used() as engine:
                 return await engine.detokenize(list(tokens))
 
-    async def complete(self, request: TextPrompt) -> "Answer":
+    async def complete(self, request: TextPrompt) -> Answer:
         """Admits a prompt; text in it is text, even where it looks like a special token. An empty
         one begins a new text, as the model's begin token says.
         """
@@ -232,21 +212,11 @@ class LocalModel:
             answer.holds(held.pop_all())
             return answer
 
-    async def _continued(self, engine: Engine, request: TextPrompt) -> "Answer":
-        prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
-        is_empty = prompt == "" and request.suffix is None
+    async def _continued(self, engine: Engine, request: TextPrompt) -> Answer:
+        is_empty = request.prompt == "" and request.suffix is None
         begin = await self._begin_token(engine) if is_empty else ""
-        return await self._generate(
-            engine,
-            begin or prompt,
-            request.limits,
-            request.sampling,
-            parse_special=bool(begin),
-            add_bos=not begin,
-            echo=request.echo,
-            suffix=request.suffix,
-            grammar=request.grammar.text if request.grammar else None,
-        )
+        command = prompt_command(request, begin)
+        return await self._generate(engine, command, {"prompt": "prompt", "grammar": "grammar"})
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
         """One normalised vector per input."""
@@ -284,45 +254,11 @@ class LocalModel:
     async def _generate(
         self,
         engine: Engine,
-        prompt: str | list[int],
-        limits: Limits,
-        sampling: Sampling,
-        *,
-        parse_special: bool = True,
-        add_bos: bool = True,
-        echo: bool = False,
-        suffix: str | None = None,
-        cuts: Sequence[int] = (),
-        priority: Priority = Priority.INTERACTIVE,
-        prediction: str | None = None,
-        grammar: str | None = None,
-        grammar_field: str = "grammar",
-        shown_tokens: Sequence[int] = (),
-        prompt_field: str = "prompt",
+        command: Generate,
+        names: Mapping[str, str],
         parser: Callable[[], MarkupParser | None] = lambda: None,
-    ) -> "Answer":
-        command = Generate(
-            id=uuid.uuid4().hex,
-            prompt=prompt,
-            suffix=suffix,
-            cuts=list(cuts),
-            parse_special=parse_special,
-            add_bos=add_bos,
-            n=limits.choices,
-            best_of=limits.best_of,
-            max_tokens=limits.max_tokens,
-            min_tokens=limits.min_tokens,
-            stop=list(limits.stop),
-            stop_token_ids=list(limits.stop_token_ids),
-            ignore_eos=limits.ignore_eos,
-            echo=echo,
-            priority=priority_of(priority),
-            prediction=prediction,
-            grammar=grammar,
-            shown_tokens=list(shown_tokens),
-            sampling=sampling,
-        )
-        names = {"prompt": prompt_field, "grammar": grammar_field}
+    ) -> Answer:
+        """`names` are the client's, of fields that the command names otherwise."""
         with translated(**names):
             await engine.ready()
             generation = await engine.generate(command)
@@ -354,12 +290,6 @@ class LocalModel:
             return request
         system = {"role": "system", "content": self.personalities[self._personality]}
         return replace(request, messages=[system, *request.messages])
-
-    def _with_format_stops(self, limits: Limits) -> Limits:
-        """The texts that end an answer of this chat format end it besides those of the request."""
-        if self._chat_format is None:
-            return limits
-        return replace(limits, stop=(*limits.stop, *self._chat_format.stop))
 
     async def _spoken(self, engine: Engine) -> Dialect:
         """How the model is spoken to, as its file says; what is loaded anew may be another file."""
