@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from starlette.responses import StreamingResponse
@@ -14,8 +14,6 @@ from llm_backend.errors import ApiError, Internal, error_body
 from llm_backend.sse import DONE, encode
 
 __all__ = ["event_stream", "unless_gone"]
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 

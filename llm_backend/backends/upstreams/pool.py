@@ -1,7 +1,6 @@
 """All upstreams: one that can answer is found, asked, and given up for another where it fails."""
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -27,8 +26,6 @@ from llm_backend.backends.upstreams.sockets import UpstreamSocket
 from llm_backend.errors import ApiError, Overloaded, UpstreamError, UpstreamFailed
 
 __all__ = ["Upstreams"]
-
-log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
