@@ -3,7 +3,8 @@
 Weights are as large as in the file. A KV cell holds, for each layer, a key and a value for each of
 the heads that have their own. What a pass computes in is the activations of its tokens and the
 logits of its outputs; the process around it is the interpreter and its libraries. An estimate errs
-upwards: layers that look only at a window are counted as if they looked at everything.
+upwards: cells are counted as if all were used, though they take memory only once they are, and
+layers that look only at a window as if they looked at everything.
 """
 
 import os

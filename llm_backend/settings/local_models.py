@@ -100,7 +100,10 @@ class LocalModels(BaseModel):
         None,
         description="Map model files into memory, or read them; whatever suits where unset.",
     )
-    mlock: bool = Field(False, description="Keep models from being swapped out.")
+    mlock: bool = Field(
+        False,
+        description="Keep models from being swapped out, with memory for all cells from the start.",
+    )
     hang_timeout_s: float = Field(
         180,
         gt=0,

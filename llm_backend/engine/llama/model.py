@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.batch import BatchArrays, Chunk
+from llm_backend.engine.llama.cell_memory import CellMemory
+from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import NativeLog
 from llm_backend.engine.llama.vocabulary import Handle, Vocabulary
@@ -50,9 +52,11 @@ class LlamaModel:
         self.batch_tokens = max(start.batch_tokens, self.slots)
         if self.kind is not ModelKind.CHAT:
             self.batch_tokens = max(start.batch_tokens, self.context_tokens)
+        self._cell_memory = CellMemory()
         self._context = self._open_context()
         self._apply_adapters()
         self._memory = native.llama_get_memory(self._context)
+        self._cells = Cells(self._context, self._memory, copies_used=self._copies_used)
         self._batch = _Batch(self.batch_tokens)
         self.can_roll_back = True
 
@@ -77,13 +81,12 @@ class LlamaModel:
 
     def copy(self, source: int, target: int) -> None:
         """Give `target` all cells that `source` has, instead of its own."""
-        self.truncate(target, 0)
-        native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._cells.copy(source, target)
 
     def truncate(self, slot: int, length: int) -> bool:
         """Keep the first `length` tokens of a slot. False: this state cannot be cut, it is as it
         was. To empty a slot never fails."""
-        return bool(native.llama_memory_seq_rm(self._memory, slot, length, -1))
+        return self._cells.truncate(slot, length)
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         """One L2-normalised vector for each input; all inputs together fit one pass."""
@@ -174,13 +177,25 @@ class LlamaModel:
             params.n_ctx = start.cells or self.slots * self.context_tokens
             params.n_outputs_max = self.slots + start.logit_rows
             params.n_outputs_max_per_seq = params.n_outputs_max
-        context = native.llama_init_from_model(self._model, params)
+        with self._cell_memory.taken_by_use(is_wanted=not start.mlock):
+            context = native.llama_init_from_model(self._model, params)
         if not context:
             raise LoadError(
                 f"there is no room for {self.slots} slots of {self.context_tokens} tokens: "
                 f"{self._reason()}"
             )
         return context
+
+    @property
+    def _copies_used(self) -> bool:
+        """Whether a slot's cells can be copied one by one, and less memory is touched by that: they
+        are the processor's, no other slot's, and all that the sequence has computed."""
+        model, start = self._model, self._start
+        is_on_gpu = start.gpu_layers and native.llama_supports_gpu_offload()
+        has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
+        is_whole = not has_state and native.llama_model_n_swa(model) == 0
+        is_shared = start.unified_cells or is_on_gpu
+        return self._cell_memory.is_taken_by_use and is_whole and not is_shared
 
     def _apply_adapters(self) -> None:
         """For all that is computed from now on."""

@@ -1,0 +1,167 @@
+"""What cells take in memory, and that they hold the same for it. In this process, so that its own
+pages can be counted."""
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import llama_cpp as native
+import numpy as np
+import pytest
+
+from llm_backend.engine.batch import Chunk
+from llm_backend.engine.llama import LlamaModel, NativeLog
+from llm_backend.engine.llama import cell_memory as module
+from llm_backend.engine.llama.cell_memory import CellMemory
+from tests.engine.fakes import start
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux promises the zeros")
+
+CELL_BYTES = 2 * 2 * 32 * 4  # keys and values of two layers, two heads of 16 numbers each
+LARGE = 5 * (1 << 20) + 64  # of a buffer that ends in the middle of a page
+
+Opened = Callable[..., LlamaModel]
+
+
+@pytest.fixture
+def opened(tiny_llama) -> Iterator[Opened]:
+    """A tiny model in this process, gone after the test."""
+    log, models = NativeLog(), []
+
+    def opened(**fields: object) -> LlamaModel:
+        models.append(
+            LlamaModel(start(model_path=str(tiny_llama), batch_tokens=512, **fields), log)
+        )
+        return models[-1]
+
+    yield opened
+    for model in models:
+        native.llama_free(model._context)
+        native.llama_model_free(model._model)
+
+
+@pytest.fixture
+def kind() -> module._Kind:
+    """How the native code makes the processor's buffers."""
+    return module._Kind.from_address(module._Library().kind)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def read(model: LlamaModel, slot: int, tokens: list[int]) -> None:
+    model._decode([Chunk(slot=slot, position=0, tokens=tokens, outputs=[])])
+
+
+def logits(model: LlamaModel, slot: int, position: int) -> np.ndarray:
+    """What comes after one more token."""
+    row = model._decode([Chunk(slot=slot, position=position, tokens=[7], outputs=[0])])[0].copy()
+    model.truncate(slot, position)
+    return row
+
+
+def test_cells_take_memory_once_they_are_used(opened):
+    room = 64 * 4096 * CELL_BYTES
+    before = resident_bytes()
+    model = opened(slots=64, context_tokens=4096)
+    made = resident_bytes()
+    read(model, 3, [5] * 128)
+
+    assert made - before < room / 4  # and what the context keeps of each cell
+    assert resident_bytes() - made < room / 8
+
+
+def test_locked_models_have_all_their_cells_from_the_start(opened):
+    room = 64 * 4096 * CELL_BYTES
+    before = resident_bytes()
+    model = opened(slots=64, context_tokens=4096, mlock=True)
+
+    assert resident_bytes() - before > room * 7 / 8
+    assert not model._cell_memory.is_taken_by_use
+
+
+@pytest.mark.parametrize("value", [0, 7])
+@pytest.mark.parametrize("size", [100, LARGE])
+def test_a_buffer_that_is_cleared_holds_the_value_from_its_first_byte_to_its_last(size, value):
+    library, memory = module._Library(), CellMemory()
+    with memory.taken_by_use():
+        place = library.allocate(library.kind, size)
+    buffer = module._Buffer.from_address(place)
+    ctypes.memset(buffer.context, 255, size)
+    library.clear(place, value)
+    held = ctypes.string_at(buffer.context, size)
+    library.free(place)
+
+    assert held == bytes([value]) * size
+
+
+def test_what_is_exchanged_is_put_back(kind):
+    before = kind.alloc_buffer
+    with CellMemory().taken_by_use():
+        assert kind.alloc_buffer != before
+
+    assert kind.alloc_buffer == before
+
+
+def test_in_structs_that_are_not_as_they_are_known_nothing_is_exchanged(kind):
+    before, memory = kind.alloc_buffer, CellMemory()
+    kind.context = before  # the processor's have none
+    try:
+        with memory.taken_by_use():
+            during = kind.alloc_buffer
+    finally:
+        kind.context = None
+
+    assert during == before
+    assert not memory.is_taken_by_use
+
+
+def test_functions_that_are_not_the_ones_called_are_left_alone(kind):
+    """As if the field held something else than what makes buffers."""
+
+    class Elsewhere(CellMemory):
+        def _kind(self):
+            other = module._Kind.from_buffer_copy(kind)
+            return other if self._works(module._Library(), other) else None
+
+    memory = Elsewhere()
+    with memory.taken_by_use():
+        pass
+
+    assert not memory.is_taken_by_use
+
+
+@pytest.mark.parametrize("flash_attention", [False, True])
+@pytest.mark.parametrize("held", [40, 400], ids=["a few cells", "most cells"])
+def test_a_copied_slot_goes_on_as_the_one_it_was_copied_from(opened, held, flash_attention):
+    model = opened(slots=3, context_tokens=512, flash_attention=flash_attention)
+    tokens = [5 + number % 200 for number in range(held)]
+    read(model, 0, tokens)
+    read(model, 2, [9] * 20)  # in the place of what it holds
+    model.copy(0, 2)
+
+    assert np.array_equal(logits(model, 2, held), logits(model, 0, held))
+    assert model.truncate(2, 10)
+    assert np.allclose(logits(model, 2, 10), fresh(model, tokens[:10]), atol=0.01)  # rounding
+
+
+def fresh(model: LlamaModel, tokens: list[int]) -> np.ndarray:
+    """The same, computed anew in another slot."""
+    model.truncate(1, 0)
+    read(model, 1, tokens)
+    return logits(model, 1, len(tokens))
+
+
+def test_copies_of_short_slots_touch_no_more_than_they_hold(opened):
+    model = opened(slots=64, context_tokens=4096, flash_attention=True)
+    read(model, 0, [5] * 128)
+    before = resident_bytes()
+    for target in range(1, 64):
+        model.copy(0, target)
+    logits(model, 63, 128)
+
+    assert resident_bytes() - before < 64 * 4096 * CELL_BYTES / 8
+    assert native.llama_memory_seq_pos_max(model._memory, 63) == 127
