@@ -10,12 +10,10 @@ import logging
 import os
 import shutil
 import sys
-import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from llm_backend.search.base import (
     Attribute,
@@ -26,15 +24,8 @@ from llm_backend.search.base import (
     NoCollection,
     Sparse,
 )
-from llm_backend.search.embedded.folder import (
-    copy_of,
-    locked,
-    mend,
-    points_built,
-    remove,
-    remove_collection,
-    replace,
-)
+from llm_backend.search.embedded.folder import copy_of, points_built, remove
+from llm_backend.search.embedded.open_shards import OpenShards
 
 if TYPE_CHECKING:  # 4 MB that only those pay who search
     from llm_backend.search.embedded.shard import Shard
@@ -57,13 +48,9 @@ class EmbeddedIndex:
     def __init__(
         self, folder: Path, *, growth: int = GROWTH, collections: int = OPEN_COLLECTIONS
     ) -> None:
-        self._folder = folder
         self._growth = growth
-        self._collections = collections
-        self._lock: IO[bytes] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
-        self._open: OrderedDict[str, Shard] = OrderedDict()
-        self._unbuilt: dict[str, int] = {}  # points written since the graph was built
+        self._shards = OpenShards(folder, collections)  # the thread's
         self._writing: dict[str, asyncio.Lock] = {}
         self._journals: dict[str, list[Work[None]]] = {}  # of those that are being optimized
         self._optimizing: dict[str, asyncio.Task[None]] = {}
@@ -71,11 +58,11 @@ class EmbeddedIndex:
 
     async def name(self) -> str:
         """A name of its own, written where the lock is."""
-        return await self._in_thread(self._name)
+        return await self._in_thread(self._shards.name)
 
     async def create(self, collection: str, dimensions: int) -> None:
         """Make an empty collection unless it exists."""
-        await self._in_thread(self._create, collection, dimensions)
+        await self._in_thread(self._shards.create, collection, dimensions)
 
     async def drop(self, collection: str) -> None:
         """Remove a collection and all that it holds."""
@@ -84,7 +71,7 @@ class EmbeddedIndex:
             task.cancel()
             await asyncio.wait({task})
         async with self._lock_of(collection):
-            await self._in_thread(self._drop, collection)
+            await self._in_thread(self._shards.drop, collection)
 
     async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
         """Insert or replace points."""
@@ -114,7 +101,7 @@ class EmbeddedIndex:
 
     async def check(self) -> None:
         """Returns if this process has the folder."""
-        await self._in_thread(self._hold)
+        await self._in_thread(self._shards.hold)
 
     async def settle(self) -> None:
         """Waits until no collection is being optimized."""
@@ -128,12 +115,12 @@ class EmbeddedIndex:
             task.cancel()
         if self._optimizing:
             await asyncio.wait(self._optimizing.values())
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._shards.close)
         self._thread.shutdown()
 
     async def _read(self, collection: str, work: Work[list[Found]]) -> list[Found]:
         def reading() -> list[Found]:
-            shard = self._shard(collection)
+            shard = self._shards.get(collection)
             if shard is None:
                 raise NoCollection(collection)
             return work(shard)
@@ -144,14 +131,14 @@ class EmbeddedIndex:
         self, collection: str, work: Work[None], points: int = 0, *, is_there: bool = True
     ) -> None:
         def writing() -> None:
-            shard = self._shard(collection)
+            shard = self._shards.get(collection)
             if shard is None:
                 if is_there:
                     raise NoCollection(collection)
                 return
             work(shard)
             shard.flush()
-            self._unbuilt[collection] = self._unbuilt.get(collection, 0) + points
+            self._shards.unbuilt[collection] += points
 
         async with self._lock_of(collection):
             await self._in_thread(writing)
@@ -161,7 +148,7 @@ class EmbeddedIndex:
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         def guarded() -> T:
-            self._hold()
+            self._shards.hold()
             try:
                 return work(*arguments)
             except IndexUnavailable:
@@ -174,73 +161,9 @@ class EmbeddedIndex:
     def _lock_of(self, collection: str) -> asyncio.Lock:
         return self._writing.setdefault(collection, asyncio.Lock())
 
-    # in the thread
-
-    def _hold(self) -> None:
-        if self._lock is not None:
-            return
-        self._lock = locked(self._folder)
-        mend(self._folder)
-
-    def _name(self) -> str:
-        assert self._lock is not None, "it is held before any work"
-        self._lock.seek(0)
-        name = self._lock.read().decode()
-        if not name:
-            name = uuid.uuid4().hex
-            self._lock.write(name.encode())
-            self._lock.flush()
-            os.fsync(self._lock.fileno())
-        return name
-
-    def _create(self, collection: str, dimensions: int) -> None:
-        if self._shard(collection) is None:
-            self._keep(collection, _new_shard(self._folder / collection, dimensions))
-
-    def _shard(self, collection: str) -> "Shard | None":
-        shard = self._open.get(collection)
-        if shard is not None:
-            self._open.move_to_end(collection)
-            return shard
-        path = self._folder / collection
-        if not path.is_dir():
-            return None
-        shard = _opened_shard(path)
-        self._unbuilt[collection] = max(0, shard.count() - points_built(path))
-        self._keep(collection, shard)
-        return shard
-
-    def _keep(self, collection: str, shard: "Shard") -> None:
-        self._open[collection] = shard
-        while len(self._open) > self._collections:
-            _, oldest = self._open.popitem(last=False)
-            oldest.flush()
-            oldest.close()
-
-    def _let_go(self, collection: str) -> None:
-        shard = self._open.pop(collection, None)
-        if shard is not None:
-            shard.flush()
-            shard.close()
-
-    def _drop(self, collection: str) -> None:
-        shard = self._open.pop(collection, None)
-        if shard is not None:
-            shard.close()
-        remove_collection(self._folder / collection)
-        self._unbuilt.pop(collection, None)
-
-    def _close(self) -> None:
-        for collection in list(self._open):
-            self._let_go(collection)
-        if self._lock is not None:
-            self._lock.close()
-
-    # optimizing
-
     def _optimize_if_grown(self, collection: str) -> None:
-        built = points_built(self._folder / collection)
-        unbuilt = self._unbuilt.get(collection, 0)
+        built = points_built(self._shards.path(collection))
+        unbuilt = self._shards.unbuilt.get(collection, 0)
         if unbuilt < max(self._growth, built * GROWTH_SHARE) or collection in self._optimizing:
             return
         task = asyncio.create_task(self._optimize(collection))
@@ -253,36 +176,22 @@ class EmbeddedIndex:
             self._optimize_if_grown(collection)  # by what was written meanwhile
 
     async def _optimize(self, collection: str) -> None:
-        path = self._folder / collection
+        path = self._shards.path(collection)
         copy = copy_of(path)
         try:
             async with self._lock_of(collection):
-                self._unbuilt[collection] = 0
+                self._shards.unbuilt[collection] = 0
                 await asyncio.to_thread(shutil.copytree, path, copy)
                 self._journals[collection] = []
             await _run_optimizer(copy)
             async with self._lock_of(collection):
-                await self._in_thread(self._replace, collection)
+                await self._in_thread(self._shards.replace, collection, self._journals[collection])
             log.info("vectors_optimized", extra={"collection": collection})
-        except (
-            OSError,
-            IndexUnavailable,
-        ) as error:  # it stays as it is, and is tried when it grows
+        except (OSError, IndexUnavailable) as error:  # it is tried again when it grows
             log.warning("vectors_not_optimized", extra={"reason": str(error)})
         finally:
             self._journals.pop(collection, None)
             await asyncio.to_thread(remove, copy)
-
-    def _replace(self, collection: str) -> None:
-        path = self._folder / collection
-        shard = _opened_shard(copy_of(path))
-        count = shard.count()
-        for work in self._journals[collection]:
-            work(shard)
-        shard.flush()
-        shard.close()
-        self._let_go(collection)
-        replace(path, count)
 
 
 async def _run_optimizer(copy: Path) -> None:
@@ -302,21 +211,3 @@ async def _run_optimizer(copy: Path) -> None:
             await process.wait()
     if code != 0:
         raise IndexUnavailable(f"The process that optimizes vectors ended with {code}.")
-
-
-def _opened_shard(path: Path) -> "Shard":
-    from llm_backend.search.embedded.shard import Shard
-
-    return Shard(path)
-
-
-def _new_shard(path: Path, dimensions: int) -> "Shard":
-    """Made beside its place, so that a collection is there whole or not at all."""
-    from llm_backend.search.embedded.shard import Shard
-
-    copy = copy_of(path)
-    shard = Shard(copy, dimensions)
-    shard.flush()
-    shard.close()
-    copy.rename(path)
-    return Shard(path)
