@@ -334,3 +334,17 @@ async def test_a_replacement_that_was_broken_off_is_mended(tmp_path: Path) -> No
     assert await nearest(index, 1) == [1]
     assert names(tmp_path) == ["c", "owner.lock"]
     await index.close()
+
+
+async def test_a_folder_that_cannot_be_mended_is_not_used_before_it_is(tmp_path: Path) -> None:
+    left = tmp_path / "c.copy"
+    left.write_text("a file where a folder is removed")
+    index = EmbeddedIndex(tmp_path)
+
+    for _ in range(2):
+        with pytest.raises(IndexUnavailable, match="cannot be put right"):
+            await index.check()
+
+    left.unlink()
+    await index.check()
+    await index.close()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from llm_backend.search.base import IndexUnavailable
 from llm_backend.search.embedded.folder import (
     copy_of,
     locked,
@@ -40,8 +41,15 @@ class OpenShards:
         """Take the folder for this process, if it has not been taken. Raises `IndexUnavailable`."""
         if self._lock is not None:
             return
-        self._lock = locked(self._folder)
-        mend(self._folder)
+        lock = locked(self._folder)
+        try:
+            mend(self._folder)
+        except OSError as error:
+            lock.close()
+            raise IndexUnavailable(
+                f"What a process that died has left in {self._folder} cannot be put right: {error}."
+            ) from error
+        self._lock = lock
 
     def name(self) -> str:
         """The folder's own name, written where its lock is."""
