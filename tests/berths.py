@@ -13,4 +13,6 @@ def idle_berth(name: str, path: Path) -> Berth:
     async def needs() -> int:
         return 0
 
-    return Berth(EngineRoom(), name, lambda: Engine(EngineConfig(model_path=path)), needs)
+    return Berth(
+        EngineRoom(), name, lambda door: Engine(EngineConfig(model_path=path, door=door)), needs
+    )

@@ -13,7 +13,7 @@ from llm_backend.app import served_upstreams
 from llm_backend.app.database import opened_database
 from llm_backend.app.guards import guarded, logged
 from llm_backend.app.jobs import job_kinds
-from llm_backend.app.models import opened_models, watched_config
+from llm_backend.app.models import ChoosePersonality, opened_models
 from llm_backend.app.operations import contracted
 from llm_backend.app.search import Search, opened_index, search_over
 from llm_backend.app.served_models import check_named_models, served_models
@@ -68,8 +68,9 @@ async def answering(
         tracing = await opened(opened_tracing(settings))
         registry = Registry([], {}, upstream, routes)
         observe = observing(metrics, tracing)
-        models = await opened(opened_models(settings, served, shared, registry, observe))
-        await opened(watched_config(source, settings, models))
+        choose_personality = await opened(
+            opened_models(settings, served, shared, source, registry, observe)
+        )
         vectors = await opened(opened_index(settings))
         stores = await opened(opened_stores(settings, database))
         await opened(swept(settings, database, stores, access))
@@ -83,6 +84,7 @@ async def answering(
             access=access,
             upstream=upstream,
             registry=registry,
+            choose_personality=choose_personality,
             stores=stores,
             search=search_over(settings, stores, vectors, registry, upstream),
         )
@@ -104,6 +106,7 @@ def _services(
     access: Access,
     upstream: "Upstreams | None",
     registry: Registry,
+    choose_personality: ChoosePersonality,
     stores: Stores,
     search: Search,
 ) -> Services:
@@ -111,6 +114,7 @@ def _services(
     return Services(
         settings=settings,
         registry=registry,
+        choose_personality=choose_personality,
         database=database,
         memory=stores.memory,
         files=stores.files,

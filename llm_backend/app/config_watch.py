@@ -4,14 +4,14 @@ models. What else changes is told to need a restart; a file that cannot be used 
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from llm_backend.app.local_models import LocalModels
 from llm_backend.app.served_models import ServedModel, check_named_models, served_models
 from llm_backend.errors import InvalidRequest
 from llm_backend.settings import Settings, SettingsError, SettingsSource
 
-__all__ = ["watch_config"]
+__all__ = ["Serve", "changed", "watch_config"]
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +22,20 @@ _APPLIED = frozenset(
      "threads", "gpu_layers", "mmap", "mlock", "load_models", "idle_unload_s"}
 )  # fmt: skip
 
+Serve = Callable[[Settings, Sequence[ServedModel]], Awaitable[None]]
+
+
+def changed(running: Settings, latest: Settings) -> Settings:
+    """What holds from now on: the settings of the start, with those that can be applied."""
+    return running.model_copy(update={name: getattr(latest, name) for name in _APPLIED})
+
 
 async def watch_config(
-    source: SettingsSource, running: Settings, models: LocalModels, every_s: float = LOOKS_EVERY_S
+    source: SettingsSource, running: Settings, serve: Serve, every_s: float = LOOKS_EVERY_S
 ) -> None:
-    """Looks at the file of `source` for ever; `running` are the settings of the start."""
+    """Looks at the file of `source` for ever; `running` are the settings of the start. `serve` is
+    told what is to be served, and the settings that say so.
+    """
     assert source.file is not None, "there is a file to watch"
     stamp = _stamp(source.file)
     while True:
@@ -34,13 +43,13 @@ async def watch_config(
         if (latest := _stamp(source.file)) == stamp:
             continue
         stamp = latest
-        await _apply(source, running, models)
+        await _apply(source, running, serve)
 
 
-async def _apply(source: SettingsSource, running: Settings, models: LocalModels) -> None:
+async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> None:
     try:
         settings, served = await asyncio.to_thread(_wanted, source)
-        await models.serve(served)
+        await serve(changed(running, settings), served)
     except (SettingsError, InvalidRequest) as error:
         log.error("config_file_refused", extra={"reason": str(error)})
         return

@@ -1,39 +1,54 @@
-"""Engines for several API processes, opened by the one that serves nobody."""
+"""Engines for several API processes, kept by the one that serves nobody."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from llm_backend.app.database import migrate_for_others
-from llm_backend.app.served_models import served_models
+from llm_backend.app.local_models import LocalModels
+from llm_backend.app.models import budget_bytes, patience, serve_first, watched_config
+from llm_backend.app.served_models import ServedModel, check_named_models, served_models
 from llm_backend.app.starting import start_translated
-from llm_backend.engine import Engine, EngineConfig
-from llm_backend.settings import Settings
+from llm_backend.backends.base import Usage
+from llm_backend.backends.registry import Registry
+from llm_backend.backends.shared_room import SharedRoom
+from llm_backend.engine import Engine
+from llm_backend.settings import Settings, SettingsSource, settings_as_json
 
-__all__ = ["engine_of", "opened_engines"]
+__all__ = ["opened_engines"]
 
 
 @asynccontextmanager
-async def opened_engines(settings: Settings, shared: Path) -> AsyncIterator[None]:
-    """What several API processes need: engines with their doors in the folder `shared`, and a
-    database with this version's tables. Raises `CannotStart`.
+async def opened_engines(
+    settings: Settings,
+    shared: Path,
+    source: SettingsSource | None = None,
+    on_change: Callable[[Settings], None] = lambda _: None,
+) -> AsyncIterator[None]:
+    """What several API processes need: a room of engines with its doors in the folder `shared`, and
+    a database with this version's tables. What changes in the config file of `source` is applied in
+    all of them; `on_change` is told the settings that hold from then on. Raises `CannotStart`.
     """
     async with AsyncExitStack() as stack:
         with start_translated():
             await migrate_for_others(settings)
-            for number, model in enumerate(served_models(settings)):
-                config = replace(model.engine, door=_door(shared, number))
-                await stack.enter_async_context(Engine(config))
+            served = served_models(settings)
+            check_named_models(settings, served)
+            room = await stack.enter_async_context(SharedRoom(shared, budget_bytes(settings)))
+            nobody_asks = Registry([])
+            models = LocalModels(nobody_asks, room, Engine, _unobserved, patience(settings))
+            await serve_first(models, served)
+
+        async def serve(changed: Settings, served: Sequence[ServedModel]) -> None:
+            try:
+                await models.serve(served)
+            finally:  # also with one that never fits, which is served as such
+                on_change(changed)
+                await room.change(settings_as_json(changed))
+
+        await stack.enter_async_context(watched_config(source, settings, serve))
         yield
 
 
-def engine_of(shared: Path | None, number: int, config: EngineConfig) -> Engine:
-    """An engine of this process's own, or the one that another has opened in `shared`."""
-    if shared is None:
-        return Engine(config)
-    return Engine.of_another(replace(config, door=_door(shared, number)))
-
-
-def _door(shared: Path, number: int) -> Path:
-    return shared / f"{number}.door"
+def _unobserved(_model: str, _usage: Usage) -> None:
+    """Who answers observes."""

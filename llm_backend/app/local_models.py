@@ -4,11 +4,11 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llm_backend.app.served_models import ServedModel
-from llm_backend.backends.berth import Berth, Patience
-from llm_backend.backends.engine_room import EngineRoom
+from llm_backend.backends.berth import AnyBerth, AnyRoom, Patience
 from llm_backend.backends.local import LocalModel, Observe
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine, EngineConfig
@@ -20,8 +20,7 @@ __all__ = ["LocalModels", "needed_bytes"]
 
 log = logging.getLogger(__name__)
 
-MakeEngine = Callable[[int, EngineConfig], Engine]
-"""Makes the engine of the model at this place of the settings."""
+MakeEngine = Callable[[EngineConfig], Engine]
 
 
 class LocalModels:
@@ -30,7 +29,7 @@ class LocalModels:
     def __init__(
         self,
         registry: Registry,
-        room: EngineRoom,
+        room: AnyRoom,
         make_engine: MakeEngine,
         observe: Observe,
         patience: Patience,
@@ -41,7 +40,7 @@ class LocalModels:
         self._observe = observe
         self._patience = patience
         self._served: Sequence[ServedModel] = ()
-        self._berths: dict[str, Berth] = {}
+        self._berths: dict[str, AnyBerth] = {}
 
     async def serve(self, served: Sequence[ServedModel]) -> None:
         """From now on these are the local models. Those that were there stay as they are unless
@@ -59,17 +58,15 @@ class LocalModels:
         berths = {
             model.card.id: self._berths[model.card.id]
             if model.card.id in kept
-            else self._berth(place, model)
-            for place, model in enumerate(served)
+            else self._berth(model)
+            for model in served
         }
         leaving = [berth for name, berth in self._berths.items() if name not in kept]
-        for name in berths.keys() - kept:
-            self._room.add(berths[name])
         self._served, self._berths = served, berths
         aliases = {alias: model.card.id for model in served for alias in model.aliases}
         self._registry.serve([self._local(one, berths[one.card.id]) for one in served], aliases)
         for berth in leaving:
-            self._room.begin(self._room.remove(berth))
+            berth.dismiss()
         await self._start(
             [
                 berths[one.card.id]
@@ -78,31 +75,30 @@ class LocalModels:
             ]
         )
 
-    async def _start(self, berths: Sequence[Berth]) -> None:
+    async def _start(self, berths: Sequence[AnyBerth]) -> None:
         """Those that fit are being loaded, whatever the others are."""
         too_large: InvalidRequest | None = None
         for berth in berths:
             try:
-                await self._room.start(berth)
+                await berth.start()
             except InvalidRequest as error:
                 too_large = too_large or error
         if too_large is not None:
             raise too_large
 
-    def _berth(self, place: int, model: ServedModel) -> Berth:
+    def _berth(self, model: ServedModel) -> AnyBerth:
         async def needs() -> int:
             return await asyncio.to_thread(needed_bytes, model)
 
-        return Berth(
-            self._room,
+        return self._room.berth(
             model.card.id,
-            lambda: self._make_engine(place, model.engine),
+            lambda door: self._make_engine(replace(model.engine, door=door)),
             needs,
             patience=self._patience,
             idle_unload_s=model.idle_unload_s,
         )
 
-    def _local(self, model: ServedModel, berth: Berth) -> LocalModel:
+    def _local(self, model: ServedModel, berth: AnyBerth) -> LocalModel:
         return LocalModel(
             model.card,
             berth,

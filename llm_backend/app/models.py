@@ -1,24 +1,37 @@
 """The local models, as long as the application is open."""
 
 import asyncio
-import functools
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from llm_backend.app.config_watch import watch_config
-from llm_backend.app.engines import engine_of
+from llm_backend.app.config_watch import Serve, watch_config
 from llm_backend.app.local_models import LocalModels
-from llm_backend.app.served_models import ServedModel
+from llm_backend.app.served_models import ServedModel, served_models
 from llm_backend.backends.berth import Patience
 from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.backends.local import Observe
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.shared_room import Lodging
+from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import machine_memory_bytes
-from llm_backend.settings import Settings, SettingsError, SettingsSource
+from llm_backend.settings import Settings, SettingsError, SettingsSource, settings_from_json
 
-__all__ = ["opened_models", "watched_config"]
+__all__ = [
+    "ChoosePersonality",
+    "budget_bytes",
+    "opened_models",
+    "patience",
+    "serve_first",
+    "watched_config",
+]
+
+log = logging.getLogger(__name__)
+
+ChoosePersonality = Callable[[str, str], Awaitable[None]]
+"""Sets the personality of a model that requests get which name none."""
 
 
 @asynccontextmanager
@@ -26,33 +39,87 @@ async def opened_models(
     settings: Settings,
     served: Sequence[ServedModel],
     shared: Path | None,
+    source: SettingsSource | None,
     registry: Registry,
     observe: Observe,
-) -> AsyncIterator[LocalModels]:
-    """The models that the settings ask for, in the registry; those that fit are being loaded."""
-    budget_bytes = settings.memory_budget or machine_memory_bytes()
-    patience = Patience(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
-    async with EngineRoom(budget_bytes) if shared is None else EngineRoom(is_fixed=True) as room:
-        models = LocalModels(
-            registry, room, functools.partial(engine_of, shared), observe, patience
-        )
-        try:
+) -> AsyncIterator[ChoosePersonality]:
+    """The models that the settings ask for, in the registry; those that fit are being loaded. Where
+    another process owns the engines it says what changes, else the config file of `source`.
+    """
+    async with AsyncExitStack() as stack:
+        if shared is not None:
+            lodging = await stack.enter_async_context(Lodging.opened(shared))
+            models = LocalModels(registry, lodging, Engine.of_another, observe, patience(settings))
             await models.serve(served)
-        except InvalidRequest as error:
-            raise SettingsError(str(error)) from error
-        yield models
+            lodging.follow(_Following(models, registry))
+            await lodging.arrived()
+            yield lodging.choose
+            return
+        room = await stack.enter_async_context(EngineRoom(budget_bytes(settings)))
+        models = LocalModels(registry, room, Engine, observe, patience(settings))
+        await serve_first(models, served)
+
+        async def serve(_settings: Settings, served: Sequence[ServedModel]) -> None:
+            await models.serve(served)
+
+        async def choose(model: str, personality: str) -> None:
+            registry.choose_personality(model, personality)
+
+        await stack.enter_async_context(watched_config(source, settings, serve))
+        yield choose
+
+
+async def serve_first(models: LocalModels, served: Sequence[ServedModel]) -> None:
+    """Raises `SettingsError` for a model that can never fit."""
+    try:
+        await models.serve(served)
+    except InvalidRequest as error:
+        raise SettingsError(str(error)) from error
+
+
+def budget_bytes(settings: Settings) -> int | None:
+    """What local models may take together; None where that is not known."""
+    return settings.memory_budget or machine_memory_bytes()
+
+
+def patience(settings: Settings) -> Patience:
+    """How requests wait for a model to be loaded."""
+    return Patience(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
 
 
 @asynccontextmanager
 async def watched_config(
-    source: SettingsSource | None, settings: Settings, models: LocalModels
+    source: SettingsSource | None, settings: Settings, serve: Serve
 ) -> AsyncIterator[None]:
     """What changes in the config file, if there is one, is applied to the models."""
     if source is None or source.file is None:
         yield
         return
-    watching = asyncio.create_task(watch_config(source, settings, models))
+    watching = asyncio.create_task(watch_config(source, settings, serve))
     try:
         yield
     finally:
         watching.cancel()
+
+
+class _Following:
+    """Does what the owner of the engines decides for all processes."""
+
+    def __init__(self, models: LocalModels, registry: Registry) -> None:
+        self._models = models
+        self._registry = registry
+
+    def choose(self, personalities: dict[str, str]) -> None:
+        """These personalities are for requests that name none, by model."""
+        for model in self._registry.local:
+            personality = personalities.get(model.card.id)
+            if personality in model.personalities:
+                self._registry.choose_personality(model.card.id, personality)
+
+    async def change(self, settings: str) -> None:
+        """These are the settings of local models from now on."""
+        try:
+            served = await asyncio.to_thread(lambda: served_models(settings_from_json(settings)))
+            await self._models.serve(served)
+        except (SettingsError, InvalidRequest) as error:  # a file that has gone since, say
+            log.error("config_file_refused", extra={"reason": str(error)})

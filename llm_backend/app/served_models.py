@@ -93,7 +93,6 @@ def served_models(settings: Settings) -> list[ServedModel]:
         for one in (model, *_adapted(settings, model, entry))
     ]
     _check_names(served)
-    _check_processes(settings, served)
     return served
 
 
@@ -178,16 +177,6 @@ def _check_names(served: Sequence[ServedModel]) -> None:
             taken[name] = model.card.id
 
 
-def _check_processes(settings: Settings, served: Sequence[ServedModel]) -> None:
-    """Several processes share engines that are loaded at the start and stay."""
-    moves = any(not one.loads_at_start or one.idle_unload_s is not None for one in served)
-    if settings.processes > 1 and (moves or settings.memory_budget is not None):
-        raise SettingsError(
-            "With `processes` above 1 models are loaded at the start and kept: unset "
-            "`load_models`, `idle_unload_s` and `memory_budget`, or serve with one process."
-        )
-
-
 def _known_tool_format(name: str | None) -> str | None:
     if name is not None and name not in FAMILIES:
         raise SettingsError(
@@ -242,7 +231,7 @@ def _adapted(settings: Settings, model: ServedModel, entry: ModelSettings) -> li
                 card=card,
                 aliases=tuple(f"{alias}:{name}" for alias in model.aliases),
                 engine=replace(model.engine, adapters=(Adapter(path=str(path), scale=one.scale),)),
-                loads_at_start=settings.processes > 1,  # they share what is loaded at the start
+                loads_at_start=False,
             )
         )
     return adapted

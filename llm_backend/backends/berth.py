@@ -3,17 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 from llm_backend.engine import Engine, EngineState
 from llm_backend.errors import EngineUnavailable, ModelNotFound, Overloaded
 
-__all__ = ["Berth", "ModelState", "Patience"]
+__all__ = ["AnyBerth", "AnyRoom", "Berth", "MakeEngine", "ModelState", "Patience"]
 
 _RETRY_AFTER_S = 2.0
+
+MakeEngine = Callable[[Path | None], Engine]
+"""Makes an engine that lets other processes in at this door; None lets nobody in."""
 
 
 class ModelState(StrEnum):
@@ -34,14 +38,67 @@ class Patience:
     deadline_s: float = 120
 
 
+class AnyBerth(Protocol):
+    """One model's place in a room, whichever process keeps that."""
+
+    @property
+    def state(self) -> ModelState:
+        """Where the model is between disk and memory."""
+        ...
+
+    @property
+    def engine(self) -> Engine | None:
+        """Its engine while it is in memory."""
+        ...
+
+    def used(self) -> AbstractAsyncContextManager[Engine]:
+        """The engine, which stays until the block is left; loads the model if it is not there."""
+        ...
+
+    async def load(self) -> None:
+        """Have the model in memory; one that could not be loaded is tried again."""
+        ...
+
+    async def unload(self) -> None:
+        """Have the model's memory free, once all that was begun is finished."""
+        ...
+
+    async def start(self) -> bool:
+        """Begin to load the model if it fits beside the others. Raises `InvalidRequest` for one
+        that never fits."""
+        ...
+
+    def dismiss(self) -> None:
+        """The model is served no more; what was begun is finished."""
+        ...
+
+
+class AnyRoom(Protocol):
+    """Where models have their places."""
+
+    def berth(
+        self,
+        name: str,
+        make: MakeEngine,
+        needs: Callable[[], Awaitable[int]],
+        *,
+        patience: Patience,
+        idle_unload_s: float | None,
+    ) -> AnyBerth:
+        """A place more, as `Berth` describes it."""
+        ...
+
+
 class _Room(Protocol):
     """What a place needs of the room that it is in."""
 
+    async def start(self, berth: "Berth") -> bool: ...
     async def load(self, berth: "Berth") -> None: ...
     async def unload(self, berth: "Berth") -> None: ...
+    async def remove(self, berth: "Berth") -> None: ...
     def unload_behind(self, berth: "Berth") -> None: ...
-    def check_changeable(self) -> None: ...
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+    def changed(self) -> None: ...
 
 
 class Berth:
@@ -55,7 +112,7 @@ class Berth:
         self,
         room: _Room,
         name: str,
-        make: Callable[[], Engine],
+        make: MakeEngine,
         needs: Callable[[], Awaitable[int]],
         *,
         patience: Patience | None = None,
@@ -102,11 +159,11 @@ class Berth:
         if engine is None or is_going or engine.state is not EngineState.READY:
             engine = await self._awaited()
         else:
-            self._enter()
+            self.enter()
         try:
             yield engine
         finally:
-            self._leave()
+            self.leave()
 
     async def load(self) -> None:
         """Have the model in memory; one that could not be loaded is tried again."""
@@ -119,9 +176,26 @@ class Berth:
         """Have the model's memory free, once all that was begun is finished."""
         await self._room.unload(self)
 
-    def check_changeable(self) -> None:
-        """Raises `Unsupported` where another process decides what is in memory."""
-        self._room.check_changeable()
+    async def start(self) -> bool:
+        """Begin to load the model if it fits beside the others; does not wait for it. Raises
+        `InvalidRequest` for one that never fits."""
+        return await self._room.start(self)
+
+    def dismiss(self) -> None:
+        """The model is served no more; what was begun is finished."""
+        self._room.begin(self._room.remove(self))
+
+    def enter(self) -> None:
+        """Somebody more uses it."""
+        self.users += 1
+        self._unused.clear()
+        self.stay()
+
+    def leave(self) -> None:
+        """Somebody less."""
+        self.users -= 1
+        if not self.users:
+            self.rest()
 
     async def drained(self) -> None:
         """Returns when nobody uses the engine, or waits for it to be there."""
@@ -146,16 +220,6 @@ class Berth:
     def _has_failed(self) -> bool:
         assert self.engine is not None, "an engine fails"
         return self.engine.state in (EngineState.FAILED, EngineState.CLOSED)
-
-    def _enter(self) -> None:
-        self.users += 1
-        self._unused.clear()
-        self.stay()
-
-    def _leave(self) -> None:
-        self.users -= 1
-        if not self.users:
-            self.rest()
 
     async def _awaited(self) -> Engine:
         if self._waiting >= self._patience.waiting_limit:
@@ -182,12 +246,12 @@ class Berth:
             await self.gone.wait()
         if self.is_removed:
             raise ModelNotFound(self.name)
-        self._enter()
+        self.enter()
         try:
             engine = self.engine or await self._loaded()
             await engine.ready()
         except BaseException:
-            self._leave()
+            self.leave()
             raise
         return engine
 
@@ -196,11 +260,13 @@ class Berth:
         if self._loading is None:
             self._loading = self._room.begin(self._room.load(self))
             self._loading.add_done_callback(self._has_loaded)
+            self._room.changed()
         await asyncio.shield(self._loading)
         assert self.engine is not None, "it was loaded, and is kept for its users"
         return self.engine
 
     def _has_loaded(self, task: asyncio.Task[None]) -> None:
         self._loading = None
+        self._room.changed()
         if not task.cancelled():
             task.exception()  # who waits is told; maybe nobody does any more

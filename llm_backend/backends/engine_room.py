@@ -9,11 +9,12 @@ turns, and none is cut off.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, Self
 
-from llm_backend.backends.berth import Berth
-from llm_backend.errors import InvalidRequest, Unsupported
+from llm_backend.backends.berth import Berth, MakeEngine, Patience
+from llm_backend.errors import InvalidRequest
 
 __all__ = ["EngineRoom"]
 
@@ -21,15 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class EngineRoom:
-    """The engines that are in memory, in `budget_bytes` at most (None: in any number).
+    """The engines that are in memory, in `budget_bytes` at most (None: in any number)."""
 
-    `is_fixed`: they are loaded and kept by another process, so nothing can be unloaded from here.
-    """
-
-    def __init__(self, budget_bytes: int | None = None, *, is_fixed: bool = False) -> None:
+    def __init__(self, budget_bytes: int | None = None) -> None:
         self.budget_bytes = budget_bytes
-        self.is_fixed = is_fixed
-        self._berths: list[Berth] = []
+        self.berths: list[Berth] = []
         self._promised = 0  # bytes that are kept free for the one whose turn it is
         self._turns = asyncio.Lock()  # who needs the room of others comes one by one
         self._tasks: set[asyncio.Task[None]] = set()
@@ -41,26 +38,41 @@ class EngineRoom:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for berth in self._berths:
+        for berth in self.berths:
             berth.stay()
-        engines = [berth.engine for berth in self._berths if berth.engine is not None]
+        engines = [berth.engine for berth in self.berths if berth.engine is not None]
         await asyncio.gather(*(engine.close() for engine in engines))
 
     @property
     def held_bytes(self) -> int:
         """What the engines in memory take, by their estimates."""
-        return sum(berth.held_bytes for berth in self._berths)
+        return sum(berth.held_bytes for berth in self.berths)
+
+    def berth(
+        self,
+        name: str,
+        make: MakeEngine,
+        needs: Callable[[], Awaitable[int]],
+        *,
+        patience: Patience | None = None,
+        idle_unload_s: float | None = None,
+    ) -> Berth:
+        """A place more, for this model."""
+        berth = Berth(self, name, make, needs, patience=patience, idle_unload_s=idle_unload_s)
+        self.add(berth)
+        return berth
 
     def add(self, berth: Berth) -> None:
         """A place more."""
-        self._berths.append(berth)
+        self.berths.append(berth)
 
     async def remove(self, berth: Berth) -> None:
         """A place less, once all that was begun there is finished."""
         berth.is_removed = True
+        self.changed()
         await berth.drained()
         await self._vacate(berth)
-        self._berths.remove(berth)
+        self.berths.remove(berth)
 
     async def start(self, berth: Berth) -> bool:
         """Begin to load a model if it fits beside the others; does not wait for it. Raises
@@ -90,16 +102,7 @@ class EngineRoom:
 
     async def unload(self, berth: Berth) -> None:
         """Free a model's memory, once all that was begun is finished."""
-        self.check_changeable()
         await self._vacate(berth)
-
-    def check_changeable(self) -> None:
-        """Raises `Unsupported` where another process decides."""
-        if self.is_fixed:
-            raise Unsupported(
-                "With `processes` above 1 models are loaded at the start and stay as they are: "
-                "serve with one process to change that while it runs."
-            )
 
     def unload_behind(self, berth: Berth) -> None:
         """Free the memory of a model that is at rest, without waiting."""
@@ -112,6 +115,17 @@ class EngineRoom:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def changed(self) -> None:
+        """What is in memory is another; for rooms that must tell somebody."""
+
+    async def emptied(self, berth: Berth) -> None:
+        """Returns when nobody elsewhere uses the engine, which takes nothing new; for rooms whose
+        engines others use, too."""
+
+    def next_door(self) -> Path | None:
+        """Where the next engine lets others in; None lets nobody in."""
+        return None
 
     async def _needed(self, berth: Berth) -> int:
         needed = await berth.needs() if self.budget_bytes is not None else 0
@@ -130,18 +144,19 @@ class EngineRoom:
         return self.budget_bytes is None or held <= self.budget_bytes
 
     def _start(self, berth: Berth, needed: int) -> None:
-        berth.held_bytes = needed
-        berth.engine = berth.make()
-        berth.engine.start()
+        engine = berth.make(self.next_door())
+        engine.start()
+        berth.engine, berth.held_bytes = engine, needed
         if not berth.users:
             berth.rest()
+        self.changed()
 
     async def _make_room(self) -> None:
         """Unload as many as must go: those at rest before those at work, the longest unused
         first."""
         assert self.budget_bytes is not None, "there is room without end"
         excess = self.held_bytes + self._promised - self.budget_bytes
-        going = [berth for berth in self._berths if berth.engine is not None]
+        going = [berth for berth in self.berths if berth.engine is not None]
         going.sort(key=lambda berth: (not berth.is_leaving, berth.users > 0, berth.used_at))
         freed, chosen = 0, []
         for berth in going:
@@ -160,14 +175,17 @@ class EngineRoom:
         berth.is_leaving = True
         berth.gone.clear()
         berth.stay()
+        self.changed()
         try:
             await berth.drained()
+            await self.emptied(berth)
             await berth.engine.close()
             berth.engine, berth.held_bytes = None, 0
             log.info("model_unloaded", extra={"model": berth.name})
         finally:
             berth.is_leaving = False
             berth.gone.set()
+            self.changed()
 
 
 def _in_words(size: int) -> str:

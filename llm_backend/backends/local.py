@@ -11,7 +11,7 @@ from typing import Any, Self
 from llm_backend import errors
 from llm_backend.backends.answer import Answer
 from llm_backend.backends.base import Chat, ModelCard, TextPrompt, Usage
-from llm_backend.backends.berth import Berth, ModelState
+from llm_backend.backends.berth import AnyBerth, ModelState
 from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.commands import chat_command, prompt_command
@@ -62,7 +62,7 @@ class LocalModel:
     def __init__(
         self,
         card: ModelCard,
-        berth: Berth,
+        berth: AnyBerth,
         observe: Observe = _unobserved,
         *,
         tool_format: str | None = None,
@@ -112,7 +112,6 @@ class LocalModel:
 
     def check_personality(self, name: str) -> None:
         """Raises `ApiError` for a personality that cannot be chosen for all requests."""
-        self.berth.check_changeable()
         if name not in self.personalities:
             known = ", ".join(self.personalities) or "none"
             raise errors.InvalidRequest(

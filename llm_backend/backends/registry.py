@@ -112,9 +112,9 @@ class Registry:
         """What a local model says of itself, and whether it is in memory."""
         return replace(model.card, more=(*model.card.more, ("status", str(model.state))))
 
-    def choose_personality(self, model: LocalModel, name: str) -> None:
+    def choose_personality(self, model: str, name: str) -> None:
         """From now on requests for the plain name, or an alias, get this one."""
-        self._local[model.card.id].choose_personality(name)
+        self._local[model].choose_personality(name)
 
     async def upstream_models(self) -> list[Mapping[str, Any]]:
         """The upstreams' models that no name of this server hides."""

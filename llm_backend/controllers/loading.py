@@ -62,7 +62,7 @@ async def _loaded(services: Services, request: Request, name: str) -> Response:
         model.check_personality(personality)
     await unless_gone(request, model.load())
     if personality is not None:
-        services.registry.choose_personality(model, personality)
+        await services.choose_personality(model.card.id, personality)
     return JsonResponse(_told(services, model))
 
 

@@ -17,7 +17,7 @@ from llm_backend.app import CannotStart, opened_engines
 from llm_backend.server.api_child import ApiChild
 from llm_backend.server.api_server import ENDING_S
 from llm_backend.server.private_folder import private_folder
-from llm_backend.settings import Settings
+from llm_backend.settings import Settings, SettingsSource
 from llm_backend.telemetry import configure_logging, forget_process
 
 __all__ = ["serve_together"]
@@ -31,10 +31,14 @@ QUICK_DEATH_S = 30.0  # who lived longer has not died of how it started
 
 
 async def serve_together(
-    settings: Settings, listener: socket.socket, on_open: Callable[[], None]
+    settings: Settings,
+    listener: socket.socket,
+    on_open: Callable[[], None],
+    source: SettingsSource | None = None,
 ) -> None:
     """Serve with `settings.processes` processes until SIGINT or SIGTERM; `on_open` is called when
-    all of them answer. Closes `listener`. Raises `CannotStart`.
+    all of them answer. What changes in the config file of `source` is applied as far as that goes.
+    Closes `listener`. Raises `CannotStart`.
     """
     configure_logging(settings.log_level, settings.log_format, tells_process=True)
     processes = _Processes(settings, listener)
@@ -42,7 +46,7 @@ async def serve_together(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, processes.stop)
     with _shared_folder() as shared:
-        async with opened_engines(settings, shared):
+        async with opened_engines(settings, shared, source, processes.change):
             await processes.run(shared, on_open)
 
 
@@ -67,6 +71,10 @@ class _Processes:
             await _happened(self._is_ending, keepers)
         finally:
             await self._end(keepers)
+
+    def change(self, settings: Settings) -> None:
+        """Processes that are started from now on have these settings."""
+        self._settings = settings
 
     def stop(self) -> None:
         """End them all, gently; at a second signal without patience."""

@@ -25,7 +25,7 @@ def serve(
     settings: Settings, announce: Callable[[str], None], source: SettingsSource | None = None
 ) -> None:
     """Serves until a signal ends it; `announce` is told the base address once it answers. What
-    changes in the config file of `source` is applied as far as that goes, by one process.
+    changes in the config file of `source` is applied as far as that goes.
 
     Raises `CannotServe`, or `SettingsError` for a certificate that cannot be used.
     """
@@ -47,7 +47,7 @@ async def _serve(
     source: SettingsSource | None,
 ) -> None:
     if settings.processes > 1:
-        await serve_together(settings, listener, on_open)
+        await serve_together(settings, listener, on_open, source)
     else:
         await ApiServer(App(settings, source=source), settings).serve(listener, on_open)
 

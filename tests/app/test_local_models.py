@@ -47,7 +47,7 @@ class House:
             self.registry, self.room, self._engine, lambda *_: None, Patience()
         )
 
-    def _engine(self, _place: int, config: EngineConfig) -> FakeEngine:
+    def _engine(self, config: EngineConfig) -> FakeEngine:
         self.made.append(config.model_path.stem)
         return FakeEngine()
 

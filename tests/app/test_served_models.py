@@ -163,14 +163,6 @@ def test_an_embedding_model_is_one_that_is_served(tmp_path):
         )
 
 
-@pytest.mark.parametrize("more", [{"load": "demand"}, {"idle_unload_s": 5}])
-def test_several_processes_share_models_that_stay(tmp_path, file, more):
-    with pytest.raises(SettingsError, match="`processes` above 1"):
-        served(tmp_path, {"path": str(file), **more}, processes=2)
-    with pytest.raises(SettingsError, match="`processes` above 1"):
-        served(tmp_path, str(file), processes=2, memory_budget="1 GB")
-
-
 @pytest.mark.parametrize(
     ("given", "meant"),
     [("6 GB", 6_000_000_000), ("512 MiB", 512 << 20), ("1.5k", 1500), (7, 7), ("99", 99)],
@@ -192,7 +184,6 @@ def test_a_model_with_an_adapter_is_a_model_of_its_own(tmp_path, file):
     assert plain.engine.adapters == ()
     assert [one.scale for one in (*poet.engine.adapters, *shy.engine.adapters)] == [1, 0.5]
     assert (plain.loads_at_start, poet.loads_at_start) == (True, False)
-    assert served(tmp_path, entry, processes=2)[1].loads_at_start
     with pytest.raises(SettingsError, match="`small:p` of the model `small:p` is taken"):
         served(tmp_path, {**entry, "adapters": {"p": str(file)}})
     with pytest.raises(SettingsError, match="Cannot read the model none"):

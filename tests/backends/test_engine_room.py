@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -9,13 +10,7 @@ import pytest_asyncio
 from llm_backend.backends.berth import Berth, ModelState, Patience
 from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.engine import EngineStartError, EngineState
-from llm_backend.errors import (
-    EngineUnavailable,
-    InvalidRequest,
-    ModelNotFound,
-    Overloaded,
-    Unsupported,
-)
+from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound, Overloaded
 
 
 class FakeEngine:
@@ -49,12 +44,12 @@ class FakeEngine:
 class House:
     """A room of 10 bytes, and the engines that were made in it, by the model's name."""
 
-    def __init__(self, budget: int | None = 10, **more: bool) -> None:
-        self.room = EngineRoom(budget, **more)
+    def __init__(self, budget: int | None = 10) -> None:
+        self.room = EngineRoom(budget)
         self.made: dict[str, list[FakeEngine]] = {}
 
     def berth(self, name: str, size: int = 6, *, idle_s=None, patience=None, **engine) -> Berth:
-        def make() -> FakeEngine:
+        def make(_door: Path | None) -> FakeEngine:
             self.made.setdefault(name, []).append(FakeEngine(**engine))
             return self.made[name][-1]
 
@@ -223,16 +218,6 @@ async def test_a_model_that_is_served_no_more_is_not_loaded_again(house):
     with pytest.raises(ModelNotFound):
         await late
     assert len(house.made["a"]) == 1
-
-
-async def test_what_another_process_keeps_is_not_unloaded_from_here():
-    house = House(None, is_fixed=True)
-    async with house.room:
-        berth = house.berth("a")
-        await used(berth)
-
-        with pytest.raises(Unsupported, match="`processes` above 1"):
-            await berth.unload()
 
 
 async def test_closing_the_room_closes_every_engine_and_ends_who_waits(house):

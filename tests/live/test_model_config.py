@@ -158,7 +158,7 @@ async def test_a_question_of_the_servers_own_has_no_personality():
     async def needs() -> int:
         return 0
 
-    berth = Berth(room, "m", lambda: Engine(config), needs)
+    berth = Berth(room, "m", lambda _door: Engine(config), needs)
     room.add(berth)
     model = LocalModel(card, berth, personalities={"p": "Speak like a poet."}, personality="p")
     hi = [{"role": "user", "content": "Hi"}]

@@ -1,6 +1,8 @@
 """Models are loaded, unloaded and changed while the server runs."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,16 +31,22 @@ SECOND = entry("second", memory="200 MB")
 HUGE = entry("huge", memory="9 GB", load="demand")
 
 
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
+def processes(request) -> int:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
+def config(tmp_path_factory, processes) -> Path:
     path = tmp_path_factory.mktemp("loading") / "config.yaml"
     write(path, FIRST, SECOND, HUGE)
     return path
 
 
 @pytest.fixture(scope="module")
-def server(config) -> Iterator[Served]:
-    with serve(config.parent / "data", "--config", str(config)) as served:
+def server(config, processes) -> Iterator[Served]:
+    flags = ("--config", str(config), "--processes", str(processes))
+    with serve(config.parent / "data", *flags) as served:
         yield served
 
 
@@ -49,9 +57,15 @@ def http(server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def states(http) -> Callable[[], dict[str, str]]:
+def states(server, processes) -> Callable[[], dict[str, str]]:
     def told() -> dict[str, str]:
-        models = http.get("/v1/models").json()["data"]
+        """By every process: a connection of its own goes to any."""
+        lists = [
+            httpx.get(f"{server.base_url}/models", timeout=30).json()["data"]
+            for _ in range(4 * processes - 3)
+        ]
+        models = lists[0]
+        assert lists == [models] * len(lists)
         return {model["id"]: model["status"] for model in models if ":" not in model["id"]}
 
     return told
@@ -107,10 +121,16 @@ def test_what_is_in_memory_is_for_administrators():
     assert not operations["createChatCompletion"].administers
 
 
-def test_a_personality_may_be_chosen_when_a_model_is_loaded(http):
+def test_a_personality_may_be_chosen_when_a_model_is_loaded(http, server, processes):
     def tokens() -> int:
-        counted = http.post("/v1/responses/input_tokens", json={"model": "first", "input": "Hi"})
-        return int(counted.json()["input_tokens"])
+        """By every process."""
+        body = {"model": "first", "input": "Hi"}
+        asked = [
+            httpx.post(f"{server.base_url}/responses/input_tokens", json=body, timeout=30).json()
+            for _ in range(4 * processes - 3)
+        ]
+        assert asked == [asked[0]] * len(asked)
+        return int(asked[0]["input_tokens"])
 
     plain = tokens()
     loaded = http.post("/v1/models/first/load", json={"personality": "pirate"})
@@ -149,14 +169,19 @@ def test_the_config_file_is_applied_while_the_server_runs(http, config, server, 
     http.post("/loadModel", json={"model": "second"})
     third = entry("third", memory="20 MB", aliases=["gpt-4"])
     write(config, {**SECOND, "aliases": ["other"]}, third, log_format="json")
-    wait_for(lambda: set(states()) == {"second", "third", "other", "gpt-4"})
+    wait_for(lambda: "config_file_applied" in server.log.read_text())
 
+    assert set(states()) == {"second", "third", "other", "gpt-4"}
     assert states()["second"] == "loaded"  # it was left as it was
     answer = http.post("/v1/chat/completions", json={"model": "gpt-4", "messages": HI})
     assert answer.status_code == 200, answer.text
     gone = http.post("/v1/chat/completions", json={"model": "first", "messages": HI})
     assert gone.status_code == 404
     assert "settings=log_format" in server.log.read_text()
+
+    for pid in server.api_processes():
+        os.kill(pid, signal.SIGKILL)  # those that come in their place know it, too
+    assert set(states()) == {"second", "third", "other", "gpt-4"}
 
     config.write_text("models: [{path: builtin, slots: none}]")
     wait_for(lambda: "config_file_refused" in server.log.read_text())

@@ -145,13 +145,17 @@ def in_flight(served: Served) -> int:
     return int(float(re.search(r"\nllm_backend_requests_in_flight (\S+)", text)[1])) - 1
 
 
-def test_models_that_are_shared_stay_loaded(served):
-    loaded = httpx.post(f"{served.base_url}/models/builtin/load", timeout=30)
-    refused = httpx.post(f"{served.base_url}/models/builtin/unload")
+def test_a_model_that_is_unloaded_meanwhile_is_loaded_again_and_no_answer_is_cut_off(served):
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(chat, served, max_tokens=20) for _ in range(24)]
+        unloaded = [
+            httpx.post(f"{served.base_url}/models/builtin/unload", timeout=60) for _ in range(3)
+        ]
+        answers = [one.result() for one in asked]
+    answered_by_both(served)
 
-    assert loaded.json()["status"] == "loaded"
-    assert refused.status_code == 501
-    assert "`processes` above 1" in refused.json()["error"]["message"]
+    assert [answer.status_code for answer in (*unloaded, *answers)] == [200] * 27
+    assert len(served.workers()) == 1
 
 
 @pytest.fixture

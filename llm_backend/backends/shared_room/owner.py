@@ -1,0 +1,279 @@
+"""The room of engines in the process that owns them, for the processes that use them."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Self
+
+from llm_backend.backends.berth import Berth, ModelState
+from llm_backend.backends.engine_room import EngineRoom
+from llm_backend.backends.shared_room.messages import (
+    LINE_BYTES,
+    ROOM,
+    Agreed,
+    Asked,
+    Busy,
+    Changed,
+    Choose,
+    Chosen,
+    Done,
+    Engines,
+    FromLodger,
+    FromOwner,
+    Granted,
+    Idle,
+    Left,
+    Load,
+    OpenEngine,
+    Refused,
+    Settle,
+    Unload,
+    Use,
+    from_lodger,
+    line,
+)
+from llm_backend.engine import EngineDown, EngineStartError, EngineState
+from llm_backend.errors import ApiError, ModelNotFound
+
+__all__ = ["SharedRoom"]
+
+log = logging.getLogger(__name__)
+
+AGREED_S = 5.0  # a process that does not answer for so long keeps nobody waiting
+
+
+class SharedRoom(EngineRoom):
+    """An engine room whose engines are used by lodgers: processes that connect in `folder`.
+
+    A lodger uses an engine that it was told of without asking, and says when it begins and ends to
+    have work for it. An engine that is to go is said to be leaving, and goes when every lodger has
+    said that it has left it.
+    """
+
+    def __init__(self, folder: Path, budget_bytes: int | None = None) -> None:
+        super().__init__(budget_bytes)
+        self._folder = folder
+        self._doors = itertools.count()
+        self._lodgers: set[_Lodger] = set()
+        self._chosen: dict[str, str] = {}
+        self._settings: str | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(
+            self._receive, self._folder / ROOM, limit=LINE_BYTES
+        )
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._server.close()
+        for lodger in list(self._lodgers):
+            lodger.close()
+        await super().__aexit__(*raised)
+
+    def next_door(self) -> Path:
+        """Each engine has one of its own, so that nobody mistakes a new one for the old."""
+        return self._folder / f"{next(self._doors)}.door"
+
+    def changed(self) -> None:
+        """Tell everybody what is in memory now."""
+        engines = self.engines()
+        for lodger in self._lodgers:
+            lodger.tell_engines(engines)
+
+    async def emptied(self, berth: Berth) -> None:
+        """Returns when every lodger has left the engine."""
+        door = _door(berth)
+        await asyncio.gather(*(lodger.has_left(door) for lodger in self._lodgers))
+
+    def engines(self) -> Engines:
+        """What is in memory, and what is on its way there."""
+        return Engines(
+            engines=[
+                OpenEngine(
+                    model=berth.name,
+                    door=_door(berth),
+                    is_ready=berth.engine.state is EngineState.READY,
+                    is_leaving=berth.is_leaving or berth.is_removed,
+                )
+                for berth in self.berths
+                if berth.engine is not None
+            ],
+            loading=[
+                berth.name
+                for berth in self.berths
+                if berth.engine is None and berth.state is ModelState.LOADING
+            ],
+        )
+
+    def named(self, model: str) -> Berth:
+        """The place of a model. Raises `ModelNotFound`."""
+        for berth in reversed(self.berths):  # the latest of a name
+            if berth.name == model and not berth.is_removed:
+                return berth
+        raise ModelNotFound(model)
+
+    def behind(self, door: str) -> Berth | None:
+        """The place whose engine is behind this door, if that is still there."""
+        for berth in self.berths:
+            if berth.engine is not None and _door(berth) == door:
+                return berth
+        return None
+
+    async def choose(self, model: str, personality: str) -> None:
+        """A personality for all requests that name none; returns when everybody knows."""
+        self._chosen[model] = personality
+        self._tell(Chosen(personalities=self._chosen))
+        await self.agreed()
+
+    async def change(self, settings: str) -> None:
+        """The settings of local models are others now; returns when everybody serves them."""
+        self._settings, self._chosen = settings, {}
+        self._tell(Changed(settings=settings))
+        await self.agreed()
+
+    async def agreed(self) -> None:
+        """Returns when what was told so far holds in every process that answers in time."""
+        try:
+            async with asyncio.timeout(AGREED_S):
+                await asyncio.gather(*(lodger.agrees() for lodger in self._lodgers))
+        except TimeoutError:
+            log.warning("api_process_silent", extra={"seconds": AGREED_S})
+
+    def _tell(self, message: FromOwner) -> None:
+        for lodger in self._lodgers:
+            lodger.tell(message)
+
+    def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.begin(self._lodge(reader, writer))
+
+    async def _lodge(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lodger = _Lodger(self, writer)
+        self._lodgers.add(lodger)
+        lodger.tell_engines(self.engines())
+        if self._settings is not None:
+            lodger.tell(Changed(settings=self._settings))
+        lodger.tell(Chosen(personalities=self._chosen))
+        try:
+            with contextlib.suppress(OSError):  # it was killed
+                while received := await reader.readline():
+                    lodger.take(from_lodger(received))
+        finally:
+            self._lodgers.discard(lodger)
+            lodger.close()
+
+
+class _Lodger:
+    """One process that uses the engines, as their owner sees it."""
+
+    def __init__(self, room: SharedRoom, writer: asyncio.StreamWriter) -> None:
+        self._room = room
+        self._writer = writer
+        self._asked: dict[int, asyncio.Task[None]] = {}
+        self._inside: dict[str, asyncio.Event] = {}  # by door: set when it has left
+        self._busy: dict[str, Berth] = {}
+        self._settling: dict[int, asyncio.Event] = {}
+        self._numbers = itertools.count()
+
+    def tell(self, message: FromOwner) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(line(message))
+
+    def tell_engines(self, engines: Engines) -> None:
+        for one in engines.engines:
+            if not one.is_leaving:
+                self._inside.setdefault(one.door, asyncio.Event())
+        self.tell(engines)
+
+    async def has_left(self, door: str) -> None:
+        if door in self._inside:
+            await self._inside[door].wait()
+
+    async def agrees(self) -> None:
+        number, settled = next(self._numbers), asyncio.Event()
+        self._settling[number] = settled
+        self.tell(Settle(number=number))
+        await settled.wait()
+
+    def take(self, message: FromLodger) -> None:
+        match message:
+            case Busy(door=door):
+                self._begin_work(door)
+            case Idle(door=door):
+                self._end_work(door)
+            case Left(door=door):
+                self._end_work(door)
+                if door in self._inside:
+                    self._inside.pop(door).set()
+            case Agreed(number=number):
+                if number in self._settling:
+                    self._settling.pop(number).set()
+            case Done(ask=ask):
+                if ask in self._asked:
+                    self._asked[ask].cancel()
+            case _:
+                self._begin(message)
+
+    def close(self) -> None:
+        """It has gone: nobody waits for it, or does what it asked."""
+        for task in self._asked.values():
+            task.cancel()
+        for door in list(self._busy):
+            self._end_work(door)
+        for event in (*self._inside.values(), *self._settling.values()):
+            event.set()
+        self._inside.clear()
+        self._settling.clear()
+        self._writer.close()
+
+    def _begin_work(self, door: str) -> None:
+        berth = self._room.behind(door)
+        if berth is not None and door not in self._busy:
+            self._busy[door] = berth
+            berth.enter()
+
+    def _end_work(self, door: str) -> None:
+        if door in self._busy:
+            self._busy.pop(door).leave()
+
+    def _begin(self, asked: Asked) -> None:
+        task = asyncio.create_task(self._answered(asked))
+        self._asked[asked.ask] = task
+        task.add_done_callback(lambda _: self._asked.pop(asked.ask, None))
+
+    async def _answered(self, asked: Asked) -> None:
+        try:
+            await self._done(asked)
+        except (ApiError, EngineDown) as error:
+            self.tell(Refused.because(asked.ask, error))
+        except OSError as error:  # the engine could not be begun
+            failed = EngineStartError(f"The engine cannot be started: {error}.")
+            self.tell(Refused.because(asked.ask, failed))
+        else:
+            self.tell(Granted(ask=asked.ask))
+
+    async def _done(self, asked: Asked) -> None:
+        match asked:
+            case Use(model=model):
+                async with self._room.named(model).used() as engine:
+                    self.tell(Granted(ask=asked.ask, door=str(engine.config.door)))
+                    await asyncio.Event().wait()  # until it is `Done`, which cancels this
+            case Load(model=model):
+                await self._room.named(model).load()
+                await self._room.agreed()
+            case Unload(model=model):
+                await self._to_its_end(self._room.named(model).unload)
+                await self._room.agreed()
+            case Choose(model=model, personality=personality):
+                await self._room.choose(model, personality)
+
+    async def _to_its_end(self, unload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """What lodgers have begun to leave is left, also if nobody waits for it."""
+        await asyncio.shield(self._room.begin(unload()))
+
+
+def _door(berth: Berth) -> str:
+    assert berth.engine is not None, "only what is in memory has a door"
+    return str(berth.engine.config.door)
