@@ -8,31 +8,31 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from llm_backend.access import Keyring, Ledger, Spending
+from llm_backend.access.caller import Caller
 from llm_backend.access.gate import Gate
-from llm_backend.access.limits import Limits
-from llm_backend.access.line import Line
-from llm_backend.access.plans import Plans, UsualLimits
+from llm_backend.access.opened import opened_access
 from llm_backend.access.shell import create_key
+from llm_backend.settings import Settings
 from llm_backend.store import Database, migrate
-from llm_backend.store.administration import Administration, Grants, StoredUsage
+from llm_backend.store.administration import Administration
 
 KEYS = 1000
 ROUNDS = 5
 PLENTY = 1_000_000_000
-LIMITED = UsualLimits(
-    requests_per_minute=PLENTY,
-    tokens_per_minute=PLENTY,
-    key_requests_per_minute=PLENTY,
-    key_tokens_per_minute=PLENTY,
-    key_concurrent_requests=PLENTY,
-    project_concurrent_requests=PLENTY,
-)
+LIMITS = {
+    "requests_per_minute": PLENTY,
+    "tokens_per_minute": PLENTY,
+    "key_requests_per_minute": PLENTY,
+    "key_tokens_per_minute": PLENTY,
+    "key_concurrent_requests": PLENTY,
+    "project_concurrent_requests": PLENTY,
+}
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 
 
@@ -44,6 +44,18 @@ async def answer(send: Any) -> None:
 
 async def sink(_message: Any) -> None:
     """Where it goes."""
+
+
+def chat_of(caller: Caller) -> Any:
+    """A request, as far as the gate reads one."""
+    return SimpleNamespace(
+        operation=SimpleNamespace(operation_id="createChatCompletion"),
+        http=SimpleNamespace(scope={"state": {}}),
+        caller=caller,
+        path={},
+        body={"model": "m"},
+        raw_body=BODY,
+    )
 
 
 async def measured(requests: int, one: Callable[[], Awaitable[None]]) -> float:
@@ -60,50 +72,37 @@ async def measured(requests: int, one: Callable[[], Awaitable[None]]) -> float:
 async def run(requests: int, folder: Path) -> None:
     async with Database.open(f"sqlite:///{folder / 'state.db'}") as database:
         await migrate(database)
-        administration, stored = Administration(database), StoredUsage(database)
+        administration = Administration(database)
         for number in range(KEYS - 1):
             await create_key(administration, f"key {number}")
         key = await create_key(administration, "the one")
-        keyring = Keyring(administration)
-        await keyring.open()
         headers = {"authorization": f"Bearer {key.value}"}
-
-        async def check() -> None:
-            keyring.caller(headers)
-
-        print(f"key check, {KEYS} keys        {await measured(requests, check):6.2f} us")
-        request = SimpleNamespace(
-            operation=SimpleNamespace(operation_id="createChatCompletion"),
-            http=SimpleNamespace(scope={"state": {}}),
-            caller=keyring.caller(headers),
-            path={},
-            body={"model": "m"},
-            raw_body=BODY,
-        )
 
         async def bare() -> None:
             await answer(sink)
 
         floor = await measured(requests, bare)
-        for name, usual, line, grants in (
-            ("counted", UsualLimits(), None, None),
-            ("counted and limited", LIMITED, None, None),
-            ("and in turn", LIMITED, Line(PLENTY, depth=1, deadline_s=1), None),
-            ("and shared by a database", LIMITED, None, Grants(database)),
+        for name, settings in (
+            ("counted", Settings()),
+            ("counted and limited", Settings(**LIMITS)),
+            ("and in turn", Settings(**LIMITS, concurrent_requests=PLENTY)),
+            ("and shared by a database", Settings(**LIMITS, processes=2)),
         ):
-            limits = Limits(grants)
-            gate = Gate(
-                ledger=Ledger(stored),
-                spending=Spending(stored, keyring, {}),
-                plans=Plans(keyring, limits, usual, lambda _name: ()),
-                limits=limits,
-                line=line,
-            )
+            async with opened_access(settings, database, lambda _name: ()) as access:
+                caller = partial(access.keyring.caller, headers)
+                request = chat_of(caller())
 
-            async def through(gate: Gate = gate) -> None:
-                await gate(request, answer, sink)  # type: ignore[arg-type] # as much as it reads
+                async def check(caller: Callable[[], Caller] = caller) -> None:
+                    caller()
 
-            print(f"{name:28}{await measured(requests, through) - floor:6.2f} us")
+                async def through(gate: Gate = access.gate, request: Any = request) -> None:
+                    await gate(request, answer, sink)
+
+                if name == "counted":
+                    print(
+                        f"key check, {KEYS} keys        {await measured(requests, check):6.2f} us"
+                    )
+                print(f"{name:28}{await measured(requests, through) - floor:6.2f} us")
 
 
 def main() -> None:
