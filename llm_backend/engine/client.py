@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
 from typing import Self, TypeVar
 
 from llm_backend.engine.config import EngineConfig
@@ -59,12 +58,7 @@ class Engine:
         self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def start(self) -> None:
@@ -208,12 +202,7 @@ class Generation:
     async def __aenter__(self) -> "Generation":
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

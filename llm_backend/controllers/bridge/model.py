@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import orjson
@@ -116,12 +115,7 @@ class BridgedAnswer:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._relayed.aclose()
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -34,12 +33,7 @@ class Client:
         self._reading = asyncio.create_task(self._read())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._reading.cancel()
         with suppress(asyncio.CancelledError):
             await self._reading
