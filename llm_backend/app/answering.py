@@ -48,6 +48,8 @@ async def answering(
     settings: Settings,
     shared: Path | None,
     source: SettingsSource | None,
+    *,
+    leaving: asyncio.Event,
     stopping: asyncio.Event,
 ) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators."""
@@ -76,6 +78,7 @@ async def answering(
         await opened(swept(settings, database, stores, access))
         services = _services(
             settings=settings,
+            leaving=leaving,
             stopping=stopping,
             document=document,
             validators=validators,
@@ -98,6 +101,7 @@ async def answering(
 def _services(
     *,
     settings: Settings,
+    leaving: asyncio.Event,
     stopping: asyncio.Event,
     document: Document,
     validators: Validators,
@@ -113,6 +117,7 @@ def _services(
     has_upstream = upstream is not None
     return Services(
         settings=settings,
+        leaving=leaving,
         registry=registry,
         choose_personality=choose_personality,
         database=database,

@@ -40,10 +40,16 @@ class App:
         self._source = source
         self._shared = shared
         self._answer: ASGIApp | None = None
+        self._leaving = asyncio.Event()
         self._stopping = asyncio.Event()
+
+    def leave(self) -> None:
+        """The server is going to stop, and is not ready any more; it answers as before."""
+        self._leaving.set()
 
     def stop(self) -> None:
         """The server begins to stop: what would go on without an end is ended."""
+        self.leave()
         self._stopping.set()
 
     @asynccontextmanager
@@ -58,7 +64,9 @@ class App:
         )
         async with AsyncExitStack() as stack:
             with start_translated():
-                opening = answering(settings, shared, self._source, self._stopping)
+                opening = answering(
+                    settings, shared, self._source, leaving=self._leaving, stopping=self._stopping
+                )
                 self._answer = await stack.enter_async_context(opening)
             yield
 

@@ -40,7 +40,10 @@ async def get_ping(services: Services, request: Request) -> Response:
 
 
 async def get_readiness(services: Services, request: Request) -> Response:
-    """`GET /readyz`: a model or an upstream can answer, and the database can be asked."""
+    """`GET /readyz`: a model or an upstream can answer, the database can be asked, and the server
+    is not about to stop."""
+    if services.leaving.is_set():
+        raise Overloaded("The server is being stopped.", retry_after_s=RETRY_AFTER_S)
     models = {model.card.id: model.engine_state for model in services.registry.local}
     if models and not CAN_ANSWER.intersection(models.values()) and services.upstream is None:
         states = ", ".join(f"{name} is {state}" for name, state in models.items())

@@ -1,5 +1,6 @@
 """What every controller is handed: the collaborators that `app` built, and nothing else."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,10 +32,12 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The collaborators of one server. `document` gives the OpenAPI document as JSON text;
-    `choose_personality` sets the one that requests for a model get which name none."""
+    """The collaborators of one server. `document` gives the OpenAPI document as JSON text,
+    `choose_personality` sets the one that requests for a model get which name none, and `leaving`
+    is set when the server is going to stop."""
 
     settings: Settings
+    leaving: asyncio.Event
     registry: Registry
     choose_personality: Callable[[str, str], Awaitable[None]]
     database: Database

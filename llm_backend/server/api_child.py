@@ -12,8 +12,9 @@ from typing import Self
 from llm_backend.settings import Settings, environment_with, settings_as_json
 from llm_backend.telemetry import METRICS_FOLDER_NAME
 
-__all__ = ["ApiChild"]
+__all__ = ["STOP", "ApiChild"]
 
+STOP = b"stop\n"  # that nothing more is said means to leave
 _WORD_BYTES = 1 << 20  # a sentence
 
 
@@ -81,12 +82,18 @@ class ApiChild:
             return f"was ended by {signal.Signals(-status).name}"
         return f"was ended by signal {-status}"
 
-    def stop(self) -> None:
-        """Ask it to end when its running answers have ended, or their grace period."""
+    def leave(self) -> None:
+        """Ask it to stop when those who ask know that it will."""
         if not self._serves:  # nor does it listen yet
             self.signal(signal.SIGTERM)
         with contextlib.suppress(OSError):  # it has gone
             self._writer.write_eof()
+
+    def stop(self) -> None:
+        """Ask it to end when its running answers have ended, or their grace period."""
+        if self._serves:
+            self._writer.write(STOP)
+        self.leave()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it is still there."""

@@ -2,7 +2,8 @@
 of them inherited file descriptors.
 
 Over CONTROL its parent tells it one line: the settings and the folder that is shared. It answers
-with one line: `null` when it serves, or why it cannot. When its parent closes CONTROL, it stops.
+with one line: `null` when it serves, or why it cannot. When its parent says so, it stops, and when
+its parent closes CONTROL, it leaves.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from llm_backend.app import App, CannotStart
 from llm_backend.engine.parent import die_with_parent
+from llm_backend.server.api_child import STOP
 from llm_backend.server.api_server import ApiServer, auto_loop_factory
 from llm_backend.settings import settings_from_json
 
@@ -53,8 +55,10 @@ def _tell(writer: asyncio.StreamWriter, reason: str | None) -> None:
 
 
 async def _stop_at_end(reader: asyncio.StreamReader, server: ApiServer) -> None:
-    await reader.read()
-    server.stop()
+    if await reader.read() == STOP:
+        server.stop()
+    else:
+        server.leave()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import asyncio
 import gc
 import signal
 import socket
+import time
 from collections.abc import Callable
+from types import FrameType
 
 from llm_backend.app import App
 from llm_backend.contract.placeholders import held_back
@@ -23,7 +25,8 @@ ENDING_S = 5.0  # for what was still running when the grace period was over
 
 
 class ApiServer:
-    """Answers what comes to a listening socket until `stop`, SIGINT or SIGTERM."""
+    """Answers what comes to a listening socket until `stop` or SIGINT, or for the time that is set
+    after `leave` or SIGTERM."""
 
     def __init__(self, app: App, settings: Settings) -> None:
         self._app = app
@@ -41,7 +44,11 @@ class ApiServer:
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             ssl_context_factory=None if context is None else lambda *_: context,
         )
-        self._server = _Server(config, app.stop)
+        self._server = _Server(config, app, settings.shutdown_delay_s)
+
+    def leave(self) -> None:
+        """Say that this server is not to be asked, and stop when those who ask know it."""
+        self._server.leave()
 
     def stop(self) -> None:
         """Take no more connections; running answers get their grace period."""
@@ -70,13 +77,36 @@ class ApiServer:
 
 
 class _Server(uvicorn.Server):
-    """Says that it begins to stop, before it waits for what is still being answered."""
+    """Tells the application when it leaves and when it begins to stop; a second signal hurries."""
 
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, delay_s: float) -> None:
         super().__init__(config)
-        self._on_stop = on_stop
+        self._app = app
+        self._delay_s = delay_s
+        self._stops_at: float | None = None
+
+    def leave(self) -> None:
+        """Stop when the delay has gone by since this was first said."""
+        self._app.leave()
+        if self._stops_at is None:
+            self._stops_at = time.monotonic() + self._delay_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's, for all but SIGTERM: whoever sends that waits for as long as is set."""
+        if sig == signal.SIGTERM:
+            self.leave()
+            return
+        if self._stops_at is not None:
+            self.should_exit = True  # this signal is the second one
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's, several times a second; whether it is time to stop."""
+        if self._stops_at is not None and time.monotonic() >= self._stops_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, after those who never come to an end by themselves have been told."""
-        self._on_stop()
+        self._app.stop()
         await super().shutdown(sockets)

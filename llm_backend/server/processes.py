@@ -44,7 +44,7 @@ async def serve_together(
     processes = _Processes(settings, listener)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, processes.stop)
+        loop.add_signal_handler(number, processes.stop, number)
     with _shared_folder() as shared:
         async with opened_engines(settings, shared, source, processes.change):
             await processes.run(shared, on_open)
@@ -59,6 +59,7 @@ class _Processes:
         self._is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
         self._stopped_at = 0.0  # by the first signal
+        self._is_terminated = False
 
     async def run(self, shared: Path, on_open: Callable[[], None]) -> None:
         """From the first process's start to the last one's end."""
@@ -76,11 +77,12 @@ class _Processes:
         """Processes that are started from now on have these settings."""
         self._settings = settings
 
-    def stop(self) -> None:
+    def stop(self, number: signal.Signals) -> None:
         """End them all, gently; at a second signal without patience."""
         now = time.monotonic()
         if not self._is_ending.is_set():
             self._stopped_at = now
+            self._is_terminated = number is signal.SIGTERM
         elif now - self._stopped_at > SAME_SIGNAL_S:
             for child in self._children:
                 child.signal(signal.SIGINT)  # which hurries who is ending already
@@ -122,7 +124,7 @@ class _Processes:
             return f"An API process cannot be started: {error}."
         self._children.add(child)
         if self._is_ending.is_set():
-            child.stop()
+            self._tell_to_end(child)
         try:
             reason = await child.cannot_serve()
             if reason is None:
@@ -144,13 +146,20 @@ class _Processes:
         self._is_ending.set()
         self._listener.close()
         for child in self._children:
-            child.stop()
-        patience_s = self._settings.shutdown_grace_s + 2 * ENDING_S
+            self._tell_to_end(child)
+        settings = self._settings
+        patience_s = settings.shutdown_delay_s + settings.shutdown_grace_s + 2 * ENDING_S
         await asyncio.wait(keepers, timeout=patience_s)
         for child in self._children:
             log.error("api_process_killed", extra={"api_process": child.pid})
             child.signal(signal.SIGKILL)
         await asyncio.gather(*keepers, return_exceptions=True)  # the first error is on its way
+
+    def _tell_to_end(self, child: ApiChild) -> None:
+        if self._is_terminated:
+            child.leave()
+        else:
+            child.stop()
 
 
 async def _happened(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]]) -> None:

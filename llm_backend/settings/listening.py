@@ -40,6 +40,12 @@ class Listening(BaseModel):
         le=64,
         description="API processes; they share the engines, which are one per model.",
     )
+    shutdown_delay_s: int = Field(
+        0,
+        ge=0,
+        description="Seconds after SIGTERM in which new requests are still answered while "
+        "`/readyz` is a 503, so that a load balancer takes the server out before it is gone.",
+    )
     shutdown_grace_s: int = Field(20, ge=0, description="Seconds running streams get to finish.")
 
     @property

@@ -82,10 +82,10 @@ def test_an_update_and_a_drained_node_leave_servers_behind(production):
 
 
 def test_a_server_answers_until_the_service_has_forgotten_it(production, given):
-    wait_s = container(production, SERVER)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    probe = container(production, SERVER)["readinessProbe"]
 
-    grace_s = pod(production, SERVER)["terminationGracePeriodSeconds"]
-    assert grace_s >= wait_s + given.shutdown_grace_s + 10
+    assert given.shutdown_delay_s >= probe["periodSeconds"]
+    assert "lifecycle" not in container(production, SERVER)  # which would come on top
 
 
 def test_nobody_talks_to_anybody_unless_a_policy_says_so(production):

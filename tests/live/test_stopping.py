@@ -1,0 +1,60 @@
+"""A server that is told to end: whoever balances load sees it at once, whoever asks is answered."""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.serving import Served, serve
+
+DELAY_S = 2
+CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 1}
+STREAM = {**CHAT, "stream": True, "ignore_eos": True, "max_tokens": 1000}
+
+
+@pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
+def served(request, tmp_path) -> Iterator[Served]:
+    environment = {
+        "LLM_BACKEND_SHUTDOWN_DELAY_S": str(DELAY_S),
+        "LLM_BACKEND_SHUTDOWN_GRACE_S": "60",
+        "LLM_BACKEND_THREADS": "1",
+    }
+    with serve(tmp_path, "--processes", str(request.param), environment=environment) as one:
+        yield one
+
+
+def statuses(served: Served, path: str) -> set[int]:
+    """What several connections are answered, which any process may take."""
+    return {httpx.get(f"{served.address}{path}").status_code for _ in range(6)}
+
+
+def test_it_is_not_ready_at_once_answers_for_a_while_and_finishes_its_streams(served):
+    url = f"{served.base_url}/chat/completions"
+    with httpx.stream("POST", url, json=STREAM, timeout=60) as stream:
+        lines = (line for line in stream.iter_lines() if line)
+        next(lines)
+        told_at = time.monotonic()
+        served.process.send_signal(signal.SIGTERM)
+        while statuses(served, "/readyz") != {503}:
+            assert time.monotonic() - told_at < DELAY_S
+        ready = httpx.get(f"{served.address}/readyz")
+        alive, asked = statuses(served, "/healthz"), httpx.post(url, json=CHAT, timeout=60)
+        *_, last = lines
+    served.process.wait(30)
+
+    assert "being stopped" in ready.json()["error"]["message"]
+    assert ready.headers["retry-after"]
+    assert (alive, asked.status_code) == ({200}, 200)
+    assert last == "data: [DONE]"
+    assert served.process.returncode == 0
+    assert time.monotonic() - told_at >= DELAY_S
+
+
+def test_who_presses_ctrl_c_need_not_wait(served):
+    told_at = time.monotonic()
+    served.process.send_signal(signal.SIGINT)
+    served.process.wait(30)
+
+    assert time.monotonic() - told_at < DELAY_S
