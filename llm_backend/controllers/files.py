@@ -14,11 +14,12 @@ from llm_backend.contract.form import FRAMING_BYTES
 from llm_backend.contract.request import Request
 from llm_backend.controllers.download import Download
 from llm_backend.controllers.json_response import JsonResponse, list_object
+from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.store import Missing, StoredFile
+from llm_backend.store import StoredFile
 
 __all__ = [
     "announced_bytes",
@@ -73,40 +74,24 @@ async def list_files(services: Services, request: Request) -> Response:
     return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
 
 
+@kept_here("file", "file_id")
 async def retrieve_file(services: Services, request: Request) -> Response:
     """`GET /files/{file_id}`"""
-    with store_errors_translated("file"):
-        try:
-            file = await services.files.get(request.path["file_id"])
-        except Missing:
-            if services.upstream is None:
-                raise
-            return await relay(services, request)
-    return JsonResponse(file_object(file))
+    return JsonResponse(file_object(await services.files.get(request.path["file_id"])))
 
 
+@kept_here("file", "file_id")
 async def download_file(services: Services, request: Request) -> Response:
     """`GET /files/{file_id}/content`: all of it, or the `Range` asked for."""
-    with store_errors_translated("file"):
-        try:
-            file = await services.files.get(request.path["file_id"])
-        except Missing:
-            if services.upstream is None:
-                raise
-            return await relay(services, request)
-        return await Download(services.files, file, request).begin()
+    file = await services.files.get(request.path["file_id"])
+    return await Download(services.files, file, request).begin()
 
 
+@kept_here("file", "file_id")
 async def delete_file(services: Services, request: Request) -> Response:
     """`DELETE /files/{file_id}`"""
     file_id = request.path["file_id"]
-    with store_errors_translated("file"):
-        try:
-            await services.files.delete(file_id)
-        except Missing:
-            if services.upstream is None:
-                raise
-            return await relay(services, request)
+    await services.files.delete(file_id)
     return JsonResponse({"id": file_id, "object": "file", "deleted": True})
 
 
