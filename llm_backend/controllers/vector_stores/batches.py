@@ -10,7 +10,6 @@ from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.controllers.vector_stores.adding import new_files
 from llm_backend.controllers.vector_stores.objects import batch_object, file_object
 from llm_backend.controllers.vector_stores.stores import page_of
@@ -23,10 +22,10 @@ __all__ = [
     "list_files_in_vector_store_batch",
 ]
 
-STORE, BATCH = "vector store", "file batch of this vector store"
+of_a_batch = kept_here("vector store", "vector_store_id", part="file batch")
 
 
-@kept_here(STORE, "vector_store_id")
+@kept_here("vector store", "vector_store_id")
 async def create_vector_store_file_batch(services: Services, request: Request) -> Response:
     """`POST /vector_stores/{vector_store_id}/file_batches`"""
     library, store_id = services.library, request.path["vector_store_id"]
@@ -37,38 +36,32 @@ async def create_vector_store_file_batch(services: Services, request: Request) -
     return JsonResponse(batch_object(batch))
 
 
-@kept_here(STORE, "vector_store_id")
+@of_a_batch
 async def get_vector_store_file_batch(services: Services, request: Request) -> Response:
     """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}`"""
     stores, path = services.library.stores, request.path
-    await stores.get(path["vector_store_id"])
-    with store_errors_translated(BATCH):
-        batch = await stores.batch(path["vector_store_id"], path["batch_id"])
+    batch = await stores.batch(path["vector_store_id"], path["batch_id"])
     return JsonResponse(batch_object(batch))
 
 
-@kept_here(STORE, "vector_store_id")
+@of_a_batch
 async def cancel_vector_store_file_batch(services: Services, request: Request) -> Response:
     """`POST /vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel`"""
     stores, path = services.library.stores, request.path
-    await stores.get(path["vector_store_id"])
-    with store_errors_translated(BATCH):
-        batch = await stores.cancel_batch(path["vector_store_id"], path["batch_id"])
+    batch = await stores.cancel_batch(path["vector_store_id"], path["batch_id"])
     return JsonResponse(batch_object(batch))
 
 
-@kept_here(STORE, "vector_store_id")
+@of_a_batch
 async def list_files_in_vector_store_batch(services: Services, request: Request) -> Response:
     """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}/files`"""
-    stores, path = services.library.stores, request.path
-    await stores.get(path["vector_store_id"])
-    with store_errors_translated(BATCH):
-        page = await stores.files(
-            path["vector_store_id"],
-            **page_of(request),
-            status=request.query.get("filter"),
-            batch_id=path["batch_id"],
-        )
+    path = request.path
+    page = await services.library.stores.files(
+        path["vector_store_id"],
+        **page_of(request),
+        status=request.query.get("filter"),
+        batch_id=path["batch_id"],
+    )
     return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
 
 

@@ -6,7 +6,6 @@ from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.controllers.vector_stores.adding import new_files
 from llm_backend.controllers.vector_stores.describing import described
 from llm_backend.controllers.vector_stores.objects import content_page, file_object
@@ -22,10 +21,10 @@ __all__ = [
     "update_vector_store_file_attributes",
 ]
 
-STORE = "vector store"
+of_a_file = kept_here("vector store", "vector_store_id", part="file")
 
 
-@kept_here(STORE, "vector_store_id")
+@kept_here("vector store", "vector_store_id")
 async def create_vector_store_file(services: Services, request: Request) -> Response:
     """`POST /vector_stores/{vector_store_id}/files`"""
     library, store_id = services.library, request.path["vector_store_id"]
@@ -35,7 +34,7 @@ async def create_vector_store_file(services: Services, request: Request) -> Resp
     return JsonResponse(file_object(await library.stores.add_file(store_id, file)))
 
 
-@kept_here(STORE, "vector_store_id")
+@kept_here("vector store", "vector_store_id")
 async def list_vector_store_files(services: Services, request: Request) -> Response:
     """`GET /vector_stores/{vector_store_id}/files`"""
     page = await services.library.stores.files(
@@ -44,44 +43,36 @@ async def list_vector_store_files(services: Services, request: Request) -> Respo
     return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
 
 
-@kept_here(STORE, "vector_store_id")
+@of_a_file
 async def get_vector_store_file(services: Services, request: Request) -> Response:
     """`GET /vector_stores/{vector_store_id}/files/{file_id}`"""
     stores, path = services.library.stores, request.path
-    await stores.get(path["vector_store_id"])
-    with store_errors_translated("file of this vector store"):
-        file = await stores.file(path["vector_store_id"], path["file_id"])
+    file = await stores.file(path["vector_store_id"], path["file_id"])
     return JsonResponse(file_object(file))
 
 
-@kept_here(STORE, "vector_store_id")
+@of_a_file
 async def update_vector_store_file_attributes(services: Services, request: Request) -> Response:
     """`POST /vector_stores/{vector_store_id}/files/{file_id}`"""
     library, path = services.library, request.path
     await library.stores.get(path["vector_store_id"])
     attributes = attributes_from(request.body["attributes"])
-    with store_errors_translated("file of this vector store"):
-        file = await described(library, path["vector_store_id"], path["file_id"], attributes)
+    file = await described(library, path["vector_store_id"], path["file_id"], attributes)
     return JsonResponse(file_object(file))
 
 
-@kept_here(STORE, "vector_store_id")
+@of_a_file
 async def delete_vector_store_file(services: Services, request: Request) -> Response:
     """`DELETE /vector_stores/{vector_store_id}/files/{file_id}`"""
     stores, path = services.library.stores, request.path
-    await stores.get(path["vector_store_id"])
-    with store_errors_translated("file of this vector store"):
-        await stores.delete_file(path["vector_store_id"], path["file_id"])
+    await stores.delete_file(path["vector_store_id"], path["file_id"])
     return JsonResponse(
         {"id": path["file_id"], "object": "vector_store.file.deleted", "deleted": True}
     )
 
 
-@kept_here(STORE, "vector_store_id")
+@of_a_file
 async def retrieve_vector_store_file_content(services: Services, request: Request) -> Response:
     """`GET /vector_stores/{vector_store_id}/files/{file_id}/content`"""
     stores, path = services.library.stores, request.path
-    await stores.get(path["vector_store_id"])
-    with store_errors_translated("file of this vector store"):
-        text = await stores.text(path["vector_store_id"], path["file_id"])
-    return JsonResponse(content_page(text))
+    return JsonResponse(content_page(await stores.text(path["vector_store_id"], path["file_id"])))
