@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
-from itertools import pairwise
 
-from llm_backend.engine.messages import Failure, Generate, Start, Tokenize
+from llm_backend.engine.media import Projector, Run
+from llm_backend.engine.messages import Failure, Generate, Start
 from llm_backend.engine.model import Vocabulary
+from llm_backend.engine.reading import Reading, read
 from llm_backend.engine.refusal import Refused
 from llm_backend.engine.sampling.bounds import check_sampling
 
@@ -16,7 +17,6 @@ __all__ = [
     "Refused",
     "answers_wanted",
     "check_tokens",
-    "text_tokens",
     "tokens_beyond",
 ]
 
@@ -31,6 +31,7 @@ class Prompt:
     is expected to repeat."""
 
     tokens: list[int]
+    runs: tuple[Run, ...]
     limit: int
     prediction: list[int]
 
@@ -40,34 +41,43 @@ class Bounds:
     """What one command may ask for."""
 
     context_tokens: int
+    batch_tokens: int
     choices: int
     stops: int
     grammar_bytes: int
 
     @classmethod
-    def of(cls, start: Start, context_tokens: int) -> "Bounds":
+    def of(cls, start: Start, *, context_tokens: int, batch_tokens: int) -> "Bounds":
         """The bounds of a worker that was started so."""
         return cls(
             context_tokens=context_tokens,
+            batch_tokens=batch_tokens,
             choices=start.choices_limit,
             stops=start.stops_limit,
             grammar_bytes=start.grammars.bytes,
         )
 
-    def admit(self, command: Generate, vocabulary: Vocabulary) -> Prompt:
+    def admit(
+        self, command: Generate, vocabulary: Vocabulary, projector: Projector | None = None
+    ) -> Prompt:
         """The prompt of a command that can be answered; raises `Refused` for any other."""
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
             self._check_length(command.prompt, command.parse_special, vocabulary)
         if command.suffix is not None:
             self._check_length(command.suffix, False, vocabulary)
-        tokens = _tokens(command, vocabulary)
+        if command.media:
+            _check_media(command)
+        reading = _read(command, vocabulary, projector)
+        tokens = reading.tokens
+        self._check_runs(reading.runs)
         room = self.context_tokens - len(tokens)
         if room < (0 if command.max_tokens == 0 else 1):
             raise self._too_long(str(len(tokens)))
         wanted = room if command.max_tokens is None else min(room, command.max_tokens)
         return Prompt(
             tokens=tokens,
+            runs=tuple(reading.runs),
             limit=len(tokens) + wanted,
             prediction=self._predicted(command.prediction or "", vocabulary),
         )
@@ -76,6 +86,17 @@ class Bounds:
         """The tokens of a prediction; no more of it than any answer could hold."""
         text = text[: self.context_tokens * _TOKEN_CHARACTERS]
         return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
+
+    def _check_runs(self, runs: Tokens[Run]) -> None:
+        """Raise `Refused` for a picture that one pass must compute and cannot."""
+        for run in runs:
+            if run.part.is_whole and run.part.count > self.batch_tokens:
+                raise Refused(
+                    Failure.INVALID,
+                    f"The model reads the {run.part.count} tokens of this picture at once, and "
+                    f"one pass of this server holds {self.batch_tokens}.",
+                    f"media[{run.number}]",
+                )
 
     def _check_length(self, text: str, parse_special: bool, vocabulary: Vocabulary) -> None:
         least = tokens_beyond(self.context_tokens, text, vocabulary, parse_special=parse_special)
@@ -160,28 +181,27 @@ def _check_infill(command: Generate, vocabulary: Vocabulary) -> None:
         raise Refused(Failure.INVALID, message, "echo")
 
 
-def _tokens(command: Generate, vocabulary: Vocabulary) -> list[int]:
+def _check_media(command: Generate) -> None:
+    """Media stand in a text that is read, and only read, before the answer."""
+    if not isinstance(command.prompt, str) or command.suffix is not None or command.echo:
+        message = "Pictures and sounds stand in a text prompt without `suffix` and `echo`."
+        raise Refused(Failure.INVALID, message, "media")
+
+
+def _read(command: Generate, vocabulary: Vocabulary, projector: Projector | None) -> Reading:
     if command.suffix is not None:
-        return _with_hole(command, command.suffix, vocabulary)
+        return Reading(tokens=_with_hole(command, command.suffix, vocabulary))
     if isinstance(command.prompt, str):
-        tokens = text_tokens(command.prompt, command, vocabulary)
+        reading = read(command.prompt, command, vocabulary, projector)
     else:
-        tokens = list(command.prompt)
-        check_tokens(tokens, vocabulary.size, "prompt")
-    if not tokens:
+        reading = Reading(tokens=list(command.prompt))
+        check_tokens(reading.tokens, vocabulary.size, "prompt")
+    if not reading.tokens:
         raise Refused(Failure.INVALID, "The prompt has no tokens.", "prompt")
-    return tokens
-
-
-def text_tokens(text: str, command: Generate | Tokenize, vocabulary: Vocabulary) -> list[int]:
-    """The tokens of each piece between two cuts, after the begin token if it is wanted."""
-    first, *others = [text[start:end] for start, end in pairwise([0, *command.cuts, len(text)])]
-    tokens = vocabulary.prompt_tokens(
-        first, parse_special=command.parse_special, add_bos=command.add_bos
-    )
-    for piece in others:
-        tokens += vocabulary.tokenize(piece, parse_special=command.parse_special)
-    return tokens
+    if reading.ends_with_media:
+        message = f"There is no text behind the last {reading.runs[-1].media.medium}."
+        raise Refused(Failure.INVALID, message, f"media[{reading.runs[-1].number}]")
+    return reading
 
 
 def _with_hole(command: Generate, suffix: str, vocabulary: Vocabulary) -> list[int]:

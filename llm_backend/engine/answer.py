@@ -43,7 +43,7 @@ class Answer:
         self._sampler = Sampler(
             command.sampling,
             index=sequence.index,
-            prompt=sequence.tokens,
+            prompt=_texts_own(sequence),
             label=vocabulary.label,
             suppressed=self._suppressed,
             delayed=self._delayed,
@@ -229,6 +229,13 @@ class Answer:
                 for top in choice.top
             ],
         )
+
+
+def _texts_own(sequence: Sequence) -> Rows[int]:
+    """The tokens of a prompt without the places of pictures and sounds."""
+    if not sequence.runs:
+        return sequence.tokens
+    return [token for token in sequence.tokens if token >= 0]
 
 
 def _after(earlier: Delta | None, later: Delta | None) -> Delta | None:

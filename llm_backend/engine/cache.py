@@ -11,6 +11,8 @@ each run for itself, so neighbours are preferred, and what they displace is copi
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
+from llm_backend.engine.media import whole
+
 __all__ = ["Cache", "Copy", "Placement", "common_prefix"]
 
 
@@ -192,7 +194,7 @@ class Cache:
         return sum(number - 1 not in taken for number in taken)
 
     def _usable(self, slot: _Slot, tokens: Tokens[int]) -> int:
-        shared = common_prefix(slot.tokens, tokens)
+        shared = whole(tokens, common_prefix(slot.tokens, tokens))
         if self.can_roll_back or shared == len(slot.tokens):
             return shared
         return 0

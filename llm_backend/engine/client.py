@@ -19,6 +19,7 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    Media,
     ModelInfo,
     Probe,
     Rank,
@@ -119,10 +120,24 @@ class Engine:
         add_bos: bool = False,
     ) -> list[int]:
         """The tokens of a text, none of them across a cut."""
+        tokens = await self.read(text, cuts=cuts, parse_special=parse_special, add_bos=add_bos)
+        return [token for token in tokens if token is not None]
+
+    async def read(
+        self,
+        text: str,
+        *,
+        cuts: Sequence[int] = (),
+        media: Sequence[Media] = (),
+        parse_special: bool = True,
+        add_bos: bool = False,
+    ) -> list[int | None]:
+        """The tokens of a text with pictures and sounds in it, at whose places there is None."""
         command = Tokenize(
             id=self._next_id(),
             text=text,
             cuts=list(cuts),
+            media=list(media),
             parse_special=parse_special,
             add_bos=add_bos,
         )

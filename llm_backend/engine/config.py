@@ -30,6 +30,9 @@ class EngineConfig:
     vocabulary, in the same process, that writes ahead where nothing repeats and that is faster.
     `adapters` are LoRA adapters that change the model for all that it computes: sequences that want
     others need an engine of their own, as nothing that was computed with one holds for another.
+    `projector_path` turns pictures or sounds into embeddings for the model; where the size of a
+    picture decides, it takes `picture_tokens` at most (None: what the file says). A sound has at
+    most `sound_limit_s`.
     A command that has ended the worker `crashes_limit` times is refused until `suspects_age_s` have
     gone by since the last time; `suspects_limit` commands are remembered.
     At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch requests have
@@ -49,6 +52,9 @@ class EngineConfig:
     draft_tokens: int = 16
     draft_model_path: Path | None = None
     adapters: tuple[Adapter, ...] = ()
+    projector_path: Path | None = None
+    picture_tokens: int | None = None
+    sound_limit_s: float = 600
     threads: int | None = None
     gpu_layers: int | None = 0
     use_extra_buffers: bool = True

@@ -61,8 +61,12 @@ class Drafter:
         return 0.0 if least is None or tokens < least else self._costs.of(tokens)
 
     def most(self, sequence: Sequence) -> int:
-        """How many tokens it could write after those of a sequence."""
-        return 0 if self._is_broken else max(0, self._model.context_tokens - len(sequence.tokens))
+        """How many tokens it could write after those of a sequence; it sees no pictures."""
+        return (
+            0
+            if self._is_broken or sequence.runs
+            else max(0, self._model.context_tokens - len(sequence.tokens))
+        )
 
     def look(self, sequence: Sequence) -> tuple[float, int]:
         """Learn how a sequence has gone on; gives how likely the next token that is written after

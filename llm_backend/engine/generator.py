@@ -1,5 +1,6 @@
 """Text generation: `Generate` commands in, deltas out, one forward pass for all of them a turn."""
 
+import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from llm_backend.engine.cache import Cache
 from llm_backend.engine.compiling import Compiling
 from llm_backend.engine.constraint import CompilerError, GrammarError, Grammars
 from llm_backend.engine.drafter import Drafter
+from llm_backend.engine.media import MediaError
 from llm_backend.engine.messages import (
     Accepted,
     Delta,
@@ -19,6 +21,7 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
+    Medium,
     ModelKind,
     Priority,
     Rank,
@@ -56,7 +59,9 @@ class Generator:
     ) -> None:
         self._model = model
         self._drafter = drafter
-        self._bounds = Bounds.of(start, model.context_tokens)
+        self._bounds = Bounds.of(
+            start, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
+        )
         self._queues = {
             Priority.INTERACTIVE: _Queue(
                 limit=start.queue_limit, deadline_s=start.queue_deadline_s
@@ -138,6 +143,7 @@ class Generator:
         self._expire(now)
         for admitted in self._scheduler.admit() or self._scheduler.compact():
             self._place(admitted)
+        self._take_in_media()
         work = self._with_drafts(self._scheduler.plan())
         if not work:
             return
@@ -166,12 +172,13 @@ class Generator:
                 self._drafter.forget(slot)
 
     def _answers_to(self, address: Address, command: Generate, now: float) -> list[Answer]:
-        prompt = self._bounds.admit(command, self._model.vocabulary)
+        prompt = self._bounds.admit(command, self._model.vocabulary, self._model.projector)
         sequences = [
             Sequence(
                 request=address,
                 index=index,
                 tokens=list(prompt.tokens),
+                runs=prompt.runs,
                 limit=prompt.limit,
                 arrived_at=now,
                 priority=command.priority,
@@ -243,7 +250,7 @@ class Generator:
             self._model.copy(copy.source, copy.target)
             if self._drafter is not None:
                 self._drafter.copy(copy.source, copy.target)
-        if not self._model.truncate(placement.slot, placement.keep):
+        if not self._model.truncate(placement.slot, sequence.position(placement.keep)):
             self._model.truncate(placement.slot, 0)
             self._scheduler.recompute(sequence)
         self._accept(self._requests[sequence.request])
@@ -257,8 +264,42 @@ class Generator:
             id=request.address.id,
             prompt_tokens=first.sequence.prompt_tokens,
             prediction_tokens=len(first.prediction),
+            sound_tokens=sum(
+                run.part.count for run in first.sequence.runs if run.media.medium is Medium.SOUND
+            ),
         )
         self._publish(request.address, event)
+
+    def _take_in_media(self) -> None:
+        """Compute what comes next of a picture or a sound, apart from the pass: embeddings and
+        tokens cannot be mixed."""
+        work = self._scheduler.plan_media()
+        if work is None:
+            return
+        sequence = work.sequence
+        run, slot = sequence.next_run, sequence.slot
+        assert run is not None, "it is planned for that"
+        assert slot is not None, "who is planned has a slot"
+        began_at = time.monotonic()
+        try:
+            self._model.take_in(
+                run,
+                slot=slot,
+                position=sequence.position(run.start),
+                first=sequence.computed - run.start,
+                count=work.count,
+            )
+        except MediaError as error:
+            request = self._requests[sequence.request]
+            self._fail(request, Failure.INVALID, str(error), f"media[{run.number}]")
+            return
+        except NoRoom:
+            self._without_room([work])
+            return
+        finally:
+            self.statistics.media_s += time.monotonic() - began_at
+        self.statistics.media_tokens += work.count
+        self._scheduler.settle([work])
 
     def _with_drafts(self, work: list[Work]) -> list[Work]:
         """Let those who talk guess ahead, where that is worth it."""
@@ -348,7 +389,7 @@ class Generator:
 
     def _cut(self, sequence: Sequence, slot: int, length: int) -> None:
         """Forget the cells of a draft that did not come next."""
-        if self._model.truncate(slot, length):
+        if self._model.truncate(slot, sequence.position(length)):
             return
         self._draft_tokens = 0  # it was believed that this state can be cut
         self._model.truncate(slot, 0)

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.media import Projector, Run
 from llm_backend.engine.messages import ModelKind
 from llm_backend.engine.scheduler import Work
 
@@ -87,15 +88,23 @@ class Model(Protocol):
     def vocabulary(self) -> Vocabulary:
         """Its tokens."""
 
+    @property
+    def projector(self) -> Projector | None:
+        """What it takes in more than text by, if it does."""
+
     def forward(self, work: list[Work]) -> NDArray[np.float32]:
         """Compute `work`, in the order of slots; one row of logits for each output position. The
         rows are a view that the next pass overwrites. Raises `NoRoom` or `DecodeError`."""
 
+    def take_in(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
+        """Compute `count` embeddings of a run, from its `first` on, into the cells of a slot; the
+        run begins at `position`. Raises `MediaError`, `NoRoom` or `DecodeError`."""
+
     def copy(self, source: int, target: int) -> None:
         """Give `target` all cells that `source` has, instead of its own."""
 
-    def truncate(self, slot: int, length: int) -> bool:
-        """Keep the first `length` tokens of a slot. False: this state cannot be cut, it is as it
+    def truncate(self, slot: int, position: int) -> bool:
+        """Keep what a slot holds before a position. False: this state cannot be cut, it is as it
         was. To empty a slot never fails."""
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:

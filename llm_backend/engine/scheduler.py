@@ -17,6 +17,7 @@ from llm_backend.engine.sequence import Sequence
 
 __all__ = ["Admitted", "Scheduler", "Work"]
 
+_FAIR_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
 _BATCH_SHARE = 64  # tokens that a batch sequence goes on by before it may have to leave its slot
 
 
@@ -75,6 +76,7 @@ class Scheduler:
         self._worth_moving = cache.worth_copying
         self._line = Line(cache)
         self._running: list[Sequence] = []
+        self._unfair = 0  # how many pictures were preferred since one was chosen by age
         self._is_crowded = False  # cells ran out: nobody is admitted until one of these has ended
 
     @property
@@ -136,10 +138,27 @@ class Scheduler:
     def plan(self) -> list[Work]:
         """What the next pass computes, in the order of slots."""
         talkers = [sequence for sequence in self._running if sequence.behind == 1]
-        readers = [sequence for sequence in self._running if sequence.behind > 1]
+        readers = [
+            sequence
+            for sequence in self._running
+            if sequence.behind > 1 and sequence.next_run is None
+        ]
         work = [Work(sequence, 1) for sequence in talkers]
         work += self._shares(readers, self._batch_tokens - len(talkers))
         return sorted(work, key=lambda item: item.sequence.slot or 0)
+
+    def plan_media(self) -> Work | None:
+        """What is computed of a picture or a sound before the next pass, with which it cannot be
+        mixed: as much of the one that comes first as a pass may hold."""
+        waiting = [sequence for sequence in self._running if sequence.next_run is not None]
+        if not waiting:
+            return None
+        self._unfair = (self._unfair + 1) % _FAIR_EVERY
+        sequence = min(waiting, key=_comes_first if self._unfair else _arrival)
+        run = sequence.next_run
+        assert run is not None, "it was chosen for that"
+        left = run.end - sequence.computed
+        return Work(sequence, left if run.part.is_whole else min(left, self._batch_tokens))
 
     def room(self, work: list[Work]) -> int:
         """How many drafted tokens a pass has room for besides `work`."""
@@ -241,7 +260,15 @@ class Scheduler:
         return [Work(sequence, share) for sequence, share in shares.items() if share]
 
     def _wanted(self, sequence: Sequence, rows: int) -> int:
-        return min(sequence.behind, rows) if sequence.needs_prompt_logits else sequence.behind
+        return min(sequence.behind, rows) if sequence.needs_prompt_logits else sequence.ahead
+
+
+def _arrival(sequence: Sequence) -> float:
+    return sequence.arrived_at
+
+
+def _comes_first(sequence: Sequence) -> tuple[bool, float]:
+    return sequence.priority is Priority.BATCH, sequence.arrived_at
 
 
 def _is_sated(sequence: Sequence) -> bool:

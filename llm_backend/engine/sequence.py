@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from llm_backend.engine.address import Address
+from llm_backend.engine.media import Run, position_of
 from llm_backend.engine.messages import Priority
 
 __all__ = ["Sequence"]
@@ -22,6 +23,7 @@ class Sequence:
     limit: int  # the length in tokens at which it ends
     arrived_at: float
     priority: Priority = Priority.INTERACTIVE
+    runs: tuple[Run, ...] = ()  # of pictures and sounds, in their order
     wants_prompt_logits: bool = False
     computed: int = 0
     slot: int | None = None
@@ -36,6 +38,17 @@ class Sequence:
     def behind(self) -> int:
         """How many tokens are not computed yet."""
         return len(self.tokens) - self.computed
+
+    @property
+    def next_run(self) -> Run | None:
+        """The run of a picture or a sound that it has come to."""
+        return next((run for run in self.runs if run.start <= self.computed < run.end), None)
+
+    @property
+    def ahead(self) -> int:
+        """How many tokens are to be computed before the next run, or at all."""
+        starts = (run.start for run in self.runs if run.start > self.computed)
+        return next(starts, len(self.tokens)) - self.computed
 
     @property
     def generated(self) -> int:
@@ -56,6 +69,10 @@ class Sequence:
     def reusable(self) -> list[int]:
         """The tokens that may come from the cache: all but the last, whose logits are needed."""
         return [] if self.needs_prompt_logits else self.tokens[:-1]
+
+    def position(self, place: int) -> int:
+        """The position of the token at a place, no place within a run."""
+        return position_of(self.runs, place) if self.runs else place
 
     def append(self, token: int) -> None:
         """Continue with `token`."""

@@ -45,8 +45,8 @@ class Speculation:
             self._seen_drafting_s = self._drafter.busy_s
         if statistics.passes == seen.passes + 1:
             tokens = statistics.computed_tokens - seen.computed_tokens
-            drafting_s = self._seen_drafting_s - before_s
-            self._costs.measured(tokens, statistics.busy_s - seen.busy_s - drafting_s)
+            other_s = self._seen_drafting_s - before_s + statistics.media_s - seen.media_s
+            self._costs.measured(tokens, statistics.busy_s - seen.busy_s - other_s)
 
     def with_drafts(
         self, work: list[Work], guessers: Mapping[Sequence, Guesser], room: int

@@ -10,7 +10,8 @@ class Statistics:
     """What was computed since the worker started; `busy_s` is the time spent in turns.
 
     Of the tokens of texts that got a slot (`placed_tokens`), `cached_tokens` were in cells already;
-    `generated_tokens` were chosen.
+    `generated_tokens` were chosen. `media_tokens`, of pictures and sounds, were computed apart from
+    passes, in `media_s`.
     """
 
     passes: int = 0
@@ -20,6 +21,8 @@ class Statistics:
     placed_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+    media_tokens: int = 0
+    media_s: float = 0.0
 
     def count(self, *, sequences: int, tokens: int) -> None:
         """A pass worked on so many sequences and tokens."""

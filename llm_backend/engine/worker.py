@@ -15,7 +15,7 @@ import time
 from collections import defaultdict, deque
 
 from llm_backend.engine.address import Address
-from llm_backend.engine.admission import Refused, check_tokens, text_tokens
+from llm_backend.engine.admission import Refused, check_tokens
 from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.embedder import Embedder
 from llm_backend.engine.generator import Generator
@@ -45,6 +45,7 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.model import DecodeError, LoadError, Model
 from llm_backend.engine.parent import die_with_parent
+from llm_backend.engine.reading import read
 from llm_backend.engine.worker_log import FORMAT
 
 __all__ = ["Worker", "main"]
@@ -129,8 +130,8 @@ class Worker:
                 _log.warning("engine.command_refused", extra={"command": type(command).__name__})
 
     def _tokenized(self, command: Tokenize) -> Tokenized:
-        tokens = text_tokens(command.text, command, self._model.vocabulary)
-        return Tokenized(id=command.id, tokens=tokens)
+        reading = read(command.text, command, self._model.vocabulary, self._model.projector)
+        return Tokenized(id=command.id, tokens=reading.shown())
 
     def _detokenized(self, command: Detokenize) -> Detokenized:
         check_tokens(command.tokens, self._model.vocabulary.size, "tokens")

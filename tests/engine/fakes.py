@@ -8,15 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.address import Address
+from llm_backend.engine.media import MediaError, Part, Piece, Run, stand_ins
 from llm_backend.engine.messages import (
     Event,
     Generate,
     GrammarLimits,
+    Media,
+    Medium,
     ModelKind,
     Sampling,
     Start,
 )
 from llm_backend.engine.model import NoRoom, PairFrame
+from llm_backend.engine.reading import read
 from llm_backend.engine.sampling import Sampler
 from llm_backend.engine.scheduler import Work
 
@@ -63,12 +67,34 @@ class SlowVocabulary(FakeVocabulary):
         return super().label(token)
 
 
+class FakeProjector:
+    """A picture is its `width` embeddings between two tokens; they take half as many positions, and
+    see each other if it is two pixels high. One without height is none."""
+
+    media = frozenset({Medium.PICTURE})
+
+    def pieces(self, media: Media) -> list[Piece]:
+        if not media.height:
+            raise MediaError("The picture is none.")
+        part = Part(
+            count=media.width, positions=max(1, media.width // 2), is_whole=media.height == 2
+        )
+        return [[1], part, [2]]
+
+
+def picture(name: str = "cat", *, at: int = 1, width: int = 5, height: int = 1) -> Media:
+    """One that is called so; that of `dragon` cannot be computed."""
+    digest = name.encode()
+    return Media(at=at, medium=Medium.PICTURE, data=b"", digest=digest, width=width, height=height)
+
+
 class FakeModel:
     """Logits are a function of the cells before them, so that any mistake with cells shows in the
     answer. `cells` None is room for everybody; `can_roll_back` False refuses to cut a state. With a
     `memory` the logits follow from that many last tokens alone, so that it soon repeats itself."""
 
     rerank_template = None
+    projector = FakeProjector()
 
     def __init__(
         self,
@@ -89,6 +115,8 @@ class FakeModel:
         self.can_roll_back = can_roll_back
         self.vocabulary = FakeVocabulary()
         self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.positions: list[list[int]] = [[] for _ in range(slots)]  # of what is held
+        self.taken_in = 0  # embeddings
         self.computed_tokens = 0
         self.largest_pass = 0
         self.broken = False  # raises at the next pass
@@ -107,13 +135,29 @@ class FakeModel:
         self.largest_pass = max(self.largest_pass, total)
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.vocabulary.size)
 
+    def take_in(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
+        if run.media.digest == b"dragon":
+            raise MediaError("There are no dragons.")
+        if self._cells is not None and sum(map(len, self.held)) + count > self._cells:
+            raise NoRoom
+        assert count == run.part.count if run.part.is_whole else 0 < count <= self.batch_tokens
+        cells, positions = self.held[slot], self.positions[slot]
+        assert len(cells) == run.start + first, "the cells are not the sequence's"
+        assert not positions or positions[-1] == (position if first else position - 1)
+        cells += stand_ins(run.media, run.place, run.part.count)[first : first + count]
+        positions += [position] * count
+        self.taken_in += count
+
     def copy(self, source: int, target: int) -> None:
         self.held[target] = list(self.held[source])
+        self.positions[target] = list(self.positions[source])
 
-    def truncate(self, slot: int, length: int) -> bool:
-        if not self.can_roll_back and 0 < length < len(self.held[slot]):
+    def truncate(self, slot: int, position: int) -> bool:
+        positions = self.positions[slot]
+        kept = sum(one < position for one in positions)
+        if not self.can_roll_back and 0 < kept < len(positions):
             return False
-        del self.held[slot][length:]
+        del self.held[slot][kept:], positions[kept:]
         return True
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
@@ -134,7 +178,9 @@ class FakeModel:
         wanted = set(item.output_positions)
         assert not item.draft or item.catches_up
         for position, token in enumerate(item.tokens, start=sequence.computed):
+            assert token >= 0, "a picture is no token"
             cells.append(token)
+            self.positions[sequence.slot].append(sequence.position(position))
             if position in wanted:
                 rows.append(logits_after(cells[-self.memory :] if self.memory else cells))
         assert len(cells) <= self.context_tokens
@@ -143,7 +189,7 @@ class FakeModel:
 
 def logits_after(tokens: list[int]) -> NDArray[np.float32]:
     """What the fake model thinks comes next."""
-    seed = int.from_bytes(hashlib.blake2b(bytes(tokens), digest_size=8).digest())
+    seed = int.from_bytes(hashlib.blake2b(repr(tokens).encode(), digest_size=8).digest())
     return np.random.default_rng(seed).standard_normal(len(LETTERS)).astype(np.float32) * 2
 
 
@@ -162,7 +208,7 @@ def greedy(prompt: str, max_tokens: int, memory: int | None = None) -> str:
 
 def spoken(command: Generate, index: int, memory: int | None = None) -> str:
     """Answer `index` to a command, chosen token by token and computed alone."""
-    tokens = [LETTERS.index(letter) for letter in command.prompt]
+    tokens = read(command.prompt, command, FakeVocabulary(), FakeProjector()).tokens
     sampler = Sampler(command.sampling, index=index, prompt=tokens, label=bytes)
     text = ""
     for _ in range(command.max_tokens):
@@ -202,6 +248,9 @@ def start(**fields: object) -> Start:
         "draft_tokens": 0,
         "draft_model_path": None,
         "adapters": [],
+        "projector_path": None,
+        "picture_tokens": None,
+        "sound_limit_s": 60,
         "threads": 1,
         "gpu_layers": 0,
         "use_extra_buffers": True,

@@ -30,26 +30,28 @@ def write_llama(
     can_infill: bool = False,
     can_rank: bool = False,
     has_spm: bool = False,
+    has_places: bool = False,
 ) -> Path:
     """A float32 llama: 274 tokens, 512 tokens of context, values that make varied greedy text.
     With `can_infill` three tokens more, for texts with a hole. With `can_rank` it is a qwen3 that
     says yes or no to a query and a document in its own template. `has_spm`: its vocabulary is
-    SentencePiece's instead."""
-    writer = GGUFWriter(str(path), "qwen3" if can_rank else "llama")
+    SentencePiece's instead. With `has_places` it is a qwen2vl, for which the parts of a picture
+    have a row and a column."""
+    writer = GGUFWriter(str(path), _architecture(can_rank=can_rank, has_places=has_places))
     writer.add_name("tiny random")
     _shape(writer, layers=layers, size=size)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(size // 4)
+    if has_places:
+        writer.add_rope_dimension_sections([size // 32, size // 32, size // 16, 0])
     if has_spm:
         tokens = _add_spm_vocabulary(writer)
     else:
         tokens = _add_gpt2_vocabulary(writer, INFILL if can_infill else [])
     writer.add_chat_template("{% for m in messages %}{{ m.content }}{% endfor %}")
     if can_rank:
-        writer.add_pooling_type(PoolingType.RANK)
-        writer.add_classifier_output_labels(["yes", "no"])
-        writer.add_chat_template([{"name": "rerank", "template": RERANK_TEMPLATE}])
+        _add_ranking(writer)
     rng = np.random.default_rng(seed)
 
     def tensor(name: str, *shape: int, scale: float = 0.2) -> None:
@@ -78,6 +80,18 @@ def write_llama(
     if can_rank:
         tensor("cls.output.weight", 2, size)
     return _written(writer, path)
+
+
+def _add_ranking(writer: GGUFWriter) -> None:
+    writer.add_pooling_type(PoolingType.RANK)
+    writer.add_classifier_output_labels(["yes", "no"])
+    writer.add_chat_template([{"name": "rerank", "template": RERANK_TEMPLATE}])
+
+
+def _architecture(*, can_rank: bool, has_places: bool) -> str:
+    if can_rank:
+        return "qwen3"
+    return "qwen2vl" if has_places else "llama"
 
 
 def write_adapter(

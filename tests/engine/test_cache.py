@@ -2,6 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.engine.cache import Cache, Copy, Placement, common_prefix
+from llm_backend.engine.media import stand_ins
+from tests.engine.fakes import picture
 
 
 def placed(cache: Cache, tokens: list[int]) -> Placement:
@@ -124,3 +126,27 @@ def test_slots_that_share_their_cells_need_not_be_neighbours():
     cache.release(1)
 
     assert cache.compact() is None
+
+
+def test_a_picture_is_kept_as_a_whole_or_not_at_all():
+    cat = stand_ins(picture("cat"), 0, 5)
+    cache = Cache(slots=1)
+    cache.place([7, 8])
+    cache.extend(0, [7, 8, *cat[:3]])
+    cache.release(0)
+
+    placement = cache.place([7, 8, *cat, 9])
+
+    assert placement is not None
+    assert placement.keep == 2
+
+
+def test_a_whole_picture_is_shared_and_another_one_is_not():
+    cat, dog = stand_ins(picture("cat"), 0, 5), stand_ins(picture("dog"), 0, 5)
+    cache = Cache(slots=1)
+    cache.place([7])
+    cache.extend(0, [7, *cat, 9])
+
+    assert cache.best([7, *cat, 8]) == 6
+    assert cache.best([7, *dog, 9]) == 1
+    assert cache.best([7, *stand_ins(picture("cat"), 1, 5), 9]) == 1

@@ -16,7 +16,7 @@ from llm_backend.engine.messages import (
     Priority,
     Sampling,
 )
-from tests.engine.fakes import FakeModel, Outbox, generate, spoken, start
+from tests.engine.fakes import FakeModel, Outbox, generate, picture, spoken, start
 
 PROMPTS = st.builds(
     lambda prefix, length, rest: (prefix * 90)[:length] + rest,
@@ -24,6 +24,17 @@ PROMPTS = st.builds(
     st.integers(0, 90),  # long enough for a batch request to have its share
     st.text("abc", min_size=1, max_size=4),
 )
+
+PICTURES = st.lists(
+    st.builds(
+        picture,
+        st.sampled_from(["cat", "dog"]),
+        at=st.integers(0, 2),
+        width=st.sampled_from([1, 5, 20]),  # more than one pass holds
+    )
+    | st.builds(picture, at=st.just(1), width=st.just(12), height=st.just(2)),
+    max_size=2,
+).map(lambda found: sorted(found, key=lambda one: one.at))
 
 DEADLINES_S = {Priority.INTERACTIVE: 20, Priority.BATCH: 200}
 SAMPLINGS = (Sampling(temperature=0), Sampling(seed=7, frequency_penalty=0.1, top_p=0.8))
@@ -65,12 +76,15 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(
         target=requests,
         prompt=PROMPTS,
+        media=PICTURES,
         n=st.integers(1, 4),
         max_tokens=st.integers(0, 12),
         priority=st.sampled_from(Priority),
         sampling=st.sampled_from(SAMPLINGS),
     )
     def submit(self, **fields: object) -> str:
+        if not 2 < len(fields["prompt"]) < 64:  # pictures stand in it, and all of it has room
+            fields["media"] = []
         command = generate(id=str(len(self.commands)), **fields)
         self.commands[command.id] = command
         self.arrivals[command.id] = self.now
@@ -111,6 +125,7 @@ class EngineMachine(RuleBasedStateMachine):
     def cells_hold_what_is_believed(self) -> None:
         for slot in self.generator._scheduler._cache._slots:
             assert self.model.held[slot.number] == slot.tokens
+            assert self.model.positions[slot.number] == sorted(self.model.positions[slot.number])
 
     def teardown(self) -> None:
         for _ in range(len(self.commands) * 200):

@@ -21,10 +21,10 @@ class Cells:
         self._room = native.llama_n_ctx_seq(context)  # cells of a slot
         self._copies_used = copies_used
 
-    def truncate(self, slot: int, length: int) -> bool:
-        """Keep the first `length` tokens of a slot. False: this state cannot be cut, it is as it
+    def truncate(self, slot: int, position: int) -> bool:
+        """Keep what a slot holds before a position. False: this state cannot be cut, it is as it
         was. To empty a slot never fails."""
-        return bool(native.llama_memory_seq_rm(self._memory, slot, length, -1))
+        return bool(native.llama_memory_seq_rm(self._memory, slot, position, -1))
 
     def copy(self, source: int, target: int) -> None:
         """Give `target` all cells that `source` has, instead of its own."""

@@ -29,6 +29,7 @@ def draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
         default_context_tokens=model.context_tokens,
         cells=None,
         adapters=[],
+        projector_path=None,
         kind=None,
     )
     draft = LlamaModel(own, log)

@@ -12,7 +12,9 @@ from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import NativeLog
+from llm_backend.engine.llama.projector import Embeddings, NativeProjector
 from llm_backend.engine.llama.vocabulary import Handle, Vocabulary
+from llm_backend.engine.media import Run
 from llm_backend.engine.messages import ModelInfo, ModelKind, Start
 from llm_backend.engine.model import DecodeError, LoadError, NoRoom
 from llm_backend.engine.scheduler import Work
@@ -58,6 +60,7 @@ class LlamaModel:
         self._memory = native.llama_get_memory(self._context)
         self._cells = Cells(self._context, self._memory, copies_used=self._copies_used)
         self._batch = _Batch(self.batch_tokens)
+        self.projector = self._projector()
         self.can_roll_back = True
 
     def prove(self) -> None:
@@ -83,10 +86,25 @@ class LlamaModel:
         """Give `target` all cells that `source` has, instead of its own."""
         self._cells.copy(source, target)
 
-    def truncate(self, slot: int, length: int) -> bool:
-        """Keep the first `length` tokens of a slot. False: this state cannot be cut, it is as it
+    def take_in(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
+        """Compute `count` embeddings of a run, from its `first` on, into the cells of a slot; the
+        run begins at `position`. Raises `MediaError`, `NoRoom` or `DecodeError`."""
+        assert self.projector is not None, "who has a run was read with it"
+        embeddings = self.projector.embeddings(run)
+        batch = self._batch.of_embeddings(embeddings, slot, position, first, count)
+        if embeddings.is_whole:
+            native.llama_set_causal_attn(self._context, False)
+        try:
+            self._compute(batch)
+            native.llama_synchronize(self._context)
+        finally:
+            if embeddings.is_whole:
+                native.llama_set_causal_attn(self._context, True)
+
+    def truncate(self, slot: int, position: int) -> bool:
+        """Keep what a slot holds before a position. False: this state cannot be cut, it is as it
         was. To empty a slot never fails."""
-        return self._cells.truncate(slot, length)
+        return self._cells.truncate(slot, position)
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         """One L2-normalised vector for each input; all inputs together fit one pass."""
@@ -147,6 +165,7 @@ class LlamaModel:
             control_tokens=self.vocabulary.control_names,
             kind=self.kind,
             can_infill=self.vocabulary.infill is not None,
+            media=sorted(self.projector.media) if self.projector else [],
             extra_buffers=self._start.use_extra_buffers,
         )
 
@@ -214,6 +233,16 @@ class LlamaModel:
         scales = (ctypes.c_float * len(wanted))(*(one.scale for one in wanted))
         native.llama_set_adapters_lora(self._context, loaded, len(wanted), scales)
 
+    def _projector(self) -> NativeProjector | None:
+        if self._start.projector_path is None:
+            return None
+        if self.kind is not ModelKind.CHAT:
+            raise LoadError(
+                f"{self._start.model_path} generates nothing, so it has no use for the projector "
+                f"{self._start.projector_path}"
+            )
+        return NativeProjector(self._start, self._model, self._log)
+
     def _context_size(self) -> int:
         start, trained = self._start, int(native.llama_model_n_ctx_train(self._model))
         if start.context_tokens is None:
@@ -224,16 +253,19 @@ class LlamaModel:
 
     def _decode(self, chunks: list[Chunk]) -> NDArray[np.float32]:
         outputs = self._batch.fill(chunks)
-        status = native.llama_decode(self._context, self._batch.native)
-        if status == 1:
-            raise NoRoom
-        if status:
-            raise DecodeError(f"the forward pass failed: status {status}; {self._reason()}")
+        self._compute(self._batch.native)
         shape = (outputs, self.vocabulary.size)
         if not outputs:
             native.llama_synchronize(self._context)
             return np.empty(shape, dtype=np.float32)
         return np.ctypeslib.as_array(native.llama_get_logits(self._context), shape=shape)
+
+    def _compute(self, batch: Handle) -> None:
+        status = native.llama_decode(self._context, batch)
+        if status == 1:
+            raise NoRoom
+        if status:
+            raise DecodeError(f"the forward pass failed: status {status}; {self._reason()}")
 
     def _reason(self) -> str:
         return self._log.errors[-1] if self._log.errors else "the native code gives no reason"
@@ -271,13 +303,32 @@ class _Batch:
         self.native.n_tokens = self.arrays.length
         return self.arrays.wanted
 
+    def of_embeddings(
+        self, embeddings: Embeddings, slot: int, position: int, first: int, count: int
+    ) -> Handle:
+        """A native batch of rows instead of tokens, none of which has an output, over the same
+        arrays and others that it holds."""
+        rows = np.ascontiguousarray(embeddings.rows[first : first + count])
+        whole = embeddings.positions_from(position)
+        positions = np.ascontiguousarray(whole[:, first : first + count])
+        self.arrays.slots[:count] = slot
+        self.arrays.outputs[:count] = 0
+        made, kinds = native.llama_batch(), dict(native.llama_batch._fields_)
+        for name in ("n_seq_id", "seq_id", "logits"):
+            setattr(made, name, getattr(self.native, name))
+        made.embd = ctypes.cast(rows.ctypes.data, kinds["embd"])
+        made.pos = ctypes.cast(positions.ctypes.data, kinds["pos"])
+        made.n_tokens = count
+        made.held = (rows, positions)
+        return made
+
 
 def _chunk(work: Work) -> Chunk:
     sequence, start = work.sequence, work.sequence.computed
     assert sequence.slot is not None, "who is planned has a slot"
     return Chunk(
         slot=sequence.slot,
-        position=start,
+        position=sequence.position(start),
         tokens=work.tokens,
         outputs=[position - start for position in work.output_positions],
     )

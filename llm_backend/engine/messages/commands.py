@@ -5,6 +5,7 @@ import msgspec
 from llm_backend.engine.messages.values import (
     Adapter,
     GrammarLimits,
+    Media,
     ModelKind,
     Priority,
     Sampling,
@@ -33,6 +34,9 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
     `draft_model_path` is a second, smaller model that writes drafts. `adapters` change the model,
     for all that it computes.
+    `projector_path` is what turns pictures or sounds into embeddings for the model, a picture of a
+    projector that leaves the choice into `picture_tokens` at most; a sound has at most
+    `sound_limit_s`.
     `door` is the inherited descriptor of the socket at which guests are let in.
     """
 
@@ -45,6 +49,9 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     draft_tokens: int
     draft_model_path: str | None
     adapters: list[Adapter]
+    projector_path: str | None
+    picture_tokens: int | None
+    sound_limit_s: float
     threads: int
     gpu_layers: int
     use_extra_buffers: bool
@@ -78,7 +85,8 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     text that follows what is generated, for models that have tokens for a text with a hole.
     `stop_token_ids` end an answer as an end token does; before `min_tokens` nothing ends it but its
     grammar. `prediction` is text that the answer may repeat; it makes it come faster and changes
-    nothing. `grammar` is what every answer must follow, in llguidance's Lark: it may hold JSON
+    nothing. `media` are the pictures and sounds in a text prompt, in their order.
+    `grammar` is what every answer must follow, in llguidance's Lark: it may hold JSON
     schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends where
     nothing can follow.
     """
@@ -98,6 +106,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     echo: bool = False
     grammar: str | None = None
     cuts: list[int] = []  # places in a text prompt that no token reaches across
+    media: list[Media] = []
     shown_tokens: list[int] = []  # control tokens whose name is text in the answer
     prediction: str | None = None
     priority: Priority = Priority.INTERACTIVE
@@ -120,11 +129,12 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The tokens of a text; none reaches across `cuts`, as in `Generate`."""
+    """The tokens of a text; none reaches across `cuts`, and `media` are in it, as in `Generate`."""
 
     id: str
     text: str
     cuts: list[int] = []
+    media: list[Media] = []
     parse_special: bool = True
     add_bos: bool = False
 

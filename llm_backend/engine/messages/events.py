@@ -50,12 +50,14 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A `Generate`, `Embed` or `Rank` has got its place and is computed from now on; its answer
-    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold.
+    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold. Of
+    `prompt_tokens` so many are places of sounds.
     """
 
     id: str
     prompt_tokens: int
     prediction_tokens: int = 0
+    sound_tokens: int = 0
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -98,10 +100,10 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The answer to `Tokenize`."""
+    """The answer to `Tokenize`; None stands at the places of pictures and sounds."""
 
     id: str
-    tokens: list[int]
+    tokens: list[int | None]
 
 
 class Detokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -117,6 +119,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
     of a batch. `busy_s` is the time spent in turns, without rests. Of `placed_tokens`, those of
     texts that got a slot, `cached_tokens` were in cells already; `generated_tokens` were chosen.
+    `media_tokens` are places of pictures and sounds, which are computed apart from passes, in
+    `media_s`.
     """
 
     id: str
@@ -130,6 +134,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     placed_tokens: int
     cached_tokens: int
     generated_tokens: int
+    media_tokens: int
+    media_s: float
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -9,6 +9,8 @@ __all__ = [
     "Failure",
     "FinishReason",
     "GrammarLimits",
+    "Media",
+    "Medium",
     "ModelInfo",
     "ModelKind",
     "Priority",
@@ -37,6 +39,13 @@ class ModelKind(StrEnum):
     CHAT = "chat"  # Generate
     EMBEDDING = "embedding"  # Embed
     RERANK = "rerank"  # Rank
+
+
+class Medium(StrEnum):
+    """What a model may take in besides text."""
+
+    PICTURE = "picture"
+    SOUND = "sound"
 
 
 class Failure(StrEnum):
@@ -94,6 +103,19 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     scale: float = 1.0
 
 
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture or a sound in a prompt, at the place `at` of its text. A picture is rows of `width`
+    pixels of three bytes, a sound a WAV or MP3 file. The same `digest` is the same medium.
+    """
+
+    at: int
+    medium: Medium
+    data: bytes
+    digest: bytes
+    width: int = 0
+    height: int = 0
+
+
 class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a grammar may cost. Times are of one slow core and a vocabulary of 49,152 tokens.
 
@@ -148,6 +170,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     control_tokens: list[str]  # their names
     kind: ModelKind
     can_infill: bool
+    media: list[Medium] = []  # what it takes in besides text
     extra_buffers: bool  # False after a restart without weight repacking
 
 

@@ -1,0 +1,248 @@
+"""The native projector: pictures and sounds in, rows of embeddings out."""
+
+import ctypes
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp as native
+import llama_cpp.mtmd_cpp as mtmd
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.llama.header import check_file
+from llm_backend.engine.llama.log import NativeLog
+from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.engine.media import MediaError, Part, Piece, Run
+from llm_backend.engine.messages import Media, Medium, Start
+from llm_backend.engine.model import LoadError
+from llm_backend.model_files import HeaderError, read_header
+
+__all__ = ["Embeddings", "NativeProjector"]
+
+_KEPT_BYTES = 64 << 20  # of embeddings made lately: what is asked about once is asked about again
+_MARK = b"<media>"  # the whole text that a medium is tokenized in, so it is none that people write
+_DIMENSIONS = 4  # of a position, where it has several: time, row, column, and one to spare
+_BY_WHAT_PRECEDES = {"hunyuanvl", "deepseek4v"}
+"""Projectors whose embeddings depend on where in the prompt a picture stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """The rows of one run, and their positions in each dimension, from 0 on. Where the run begins
+    later, the positions in dimensions that `move` do, too. `is_whole`: they see each other."""
+
+    rows: NDArray[np.float32]
+    positions: NDArray[np.int32]
+    moves: NDArray[np.int32]
+    is_whole: bool
+
+    def positions_from(self, position: int) -> NDArray[np.int32]:
+        """Those of a run that begins there."""
+        return self.positions + self.moves[:, np.newaxis] * np.int32(position)
+
+
+class NativeProjector:
+    """The file at `start.projector_path`, for the model of this handle. Raises `LoadError`."""
+
+    def __init__(self, start: Start, model: Handle, log: NativeLog) -> None:
+        assert start.projector_path is not None, "a projector is wanted"
+        self._path = start.projector_path
+        self._log = log
+        check_file(Path(self._path))
+        _check_kind(self._path)
+        mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
+        self._context = self._load(start, model)
+        self._width: int = native.llama_model_n_embd_inp(model)
+        self._sound_limit_s = start.sound_limit_s
+        self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
+        self._open: tuple[bytes, Handle] | None = None  # the medium looked at last, in chunks
+        self._kept: OrderedDict[tuple[bytes, int], Embeddings] = OrderedDict()
+        self._kept_bytes = 0
+
+    @property
+    def media(self) -> frozenset[Medium]:
+        """What it can read."""
+        can = {
+            Medium.PICTURE: mtmd.mtmd_support_vision(self._context),
+            Medium.SOUND: mtmd.mtmd_support_audio(self._context),
+        }
+        return frozenset(medium for medium, is_there in can.items() if is_there)
+
+    def pieces(self, media: Media) -> list[Piece]:
+        """What a medium is in a prompt, found out without computing it. Raises `MediaError`."""
+        chunks = self._chunks(media, is_counted=True)
+        try:
+            found = [self._piece(chunk) for chunk in _each(chunks)]
+        finally:
+            mtmd.mtmd_input_chunks_free(chunks)
+        if not any(isinstance(piece, Part) for piece in found):
+            raise MediaError(f"The {media.medium} is too small to be read.")
+        return found
+
+    def embeddings(self, run: Run) -> Embeddings:
+        """Those of a run, computed unless they were lately. Raises `MediaError`."""
+        key = (run.media.digest, run.place)
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = self._encoded(run)
+            self._kept_bytes += found.rows.nbytes
+        self._kept.move_to_end(key)
+        while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= oldest.rows.nbytes
+        return found
+
+    def _load(self, start: Start, model: Handle) -> Handle:
+        params = mtmd.mtmd_context_params_default()
+        params.use_gpu = start.gpu_layers != 0
+        params.print_timings = False
+        params.n_threads = start.threads
+        params.media_marker = _MARK
+        if start.picture_tokens is not None:
+            params.image_max_tokens = start.picture_tokens
+        context = mtmd.mtmd_init_from_file(self._path.encode(), model, params)
+        if not context:
+            raise LoadError(
+                f"{self._path} is no projector for {start.model_path}: {self._reason()}"
+            )
+        return context
+
+    def _encoded(self, run: Run) -> Embeddings:
+        chunks = self._looked_at(run.media)
+        parts = [chunk for chunk in _each(chunks) if not _is_text(chunk)]
+        chunk = parts[run.place]
+        if mtmd.mtmd_encode_chunk(self._context, chunk):
+            raise MediaError(f"The {run.media.medium} cannot be computed: {self._reason()}")
+        shape = (run.part.count, self._width)
+        rows = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._context), shape=shape).copy()
+        positions = self._positions(chunk, run)
+        moves = np.ones(len(positions), dtype=np.int32)
+        if self._has_dimensions and run.media.medium is Medium.PICTURE:
+            moves[-1] = 0
+        if run.place == len(parts) - 1:
+            self._look_away()
+        return Embeddings(rows=rows, positions=positions, moves=moves, is_whole=run.part.is_whole)
+
+    def _positions(self, chunk: Handle, run: Run) -> NDArray[np.int32]:
+        along = np.arange(run.part.count, dtype=np.int32)
+        if not self._has_dimensions:
+            return along[np.newaxis]
+        if run.media.medium is Medium.SOUND:
+            return np.tile(along, (_DIMENSIONS, 1))
+        places = (mtmd.mtmd_decoder_pos * run.part.count)()
+        tokens = mtmd.mtmd_input_chunk_get_tokens_image(chunk)
+        mtmd.mtmd_helper_image_get_decoder_pos(tokens, 0, places)
+        found = np.frombuffer(places, dtype=np.uint32).reshape(run.part.count, _DIMENSIONS)
+        time, column, row, spare = found.astype(np.int32).T
+        return np.stack([time, row, column, spare])
+
+    def _piece(self, chunk: Handle) -> Piece:
+        count: int = mtmd.mtmd_input_chunk_get_n_tokens(chunk)
+        if _is_text(chunk):
+            room = ctypes.c_size_t()
+            tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(room))
+            return list(tokens[: room.value])
+        return Part(
+            count=count,
+            positions=mtmd.mtmd_input_chunk_get_n_pos(chunk),
+            is_whole=bool(mtmd.mtmd_decode_use_non_causal(self._context, chunk)),
+        )
+
+    def _looked_at(self, media: Media) -> Handle:
+        """A medium's chunks, kept until the last of them, or another medium, is looked at."""
+        if self._open is not None and self._open[0] == media.digest:
+            return self._open[1]
+        self._look_away()
+        chunks = self._chunks(media, is_counted=False)
+        self._open = (media.digest, chunks)
+        return chunks
+
+    def _look_away(self) -> None:
+        if self._open is not None:
+            mtmd.mtmd_input_chunks_free(self._open[1])
+            self._open = None
+
+    def _chunks(self, media: Media, *, is_counted: bool) -> Handle:
+        """A medium as the model's chunks; only how many tokens there are if it `is_counted`."""
+        text = mtmd.mtmd_input_text(text=_MARK, text_len=len(_MARK), parse_special=True)
+        with self._bitmap(media, is_counted=is_counted) as bitmap:
+            chunks = mtmd.mtmd_input_chunks_init()
+            bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
+            status = mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1)
+        if status:
+            mtmd.mtmd_input_chunks_free(chunks)
+            raise MediaError(f"The {media.medium} cannot be read: {self._reason()}")
+        return chunks
+
+    @contextmanager
+    def _bitmap(self, media: Media, *, is_counted: bool) -> Iterator[Handle]:
+        is_sound = media.medium is Medium.SOUND
+        make = self._sound if is_sound else self._picture
+        bitmap = make(media, is_counted)
+        if not bitmap:
+            raise MediaError(f"The {media.medium} cannot be decoded.")
+        try:
+            yield bitmap
+        finally:
+            mtmd.mtmd_bitmap_free(bitmap)
+
+    def _picture(self, media: Media, is_counted: bool) -> Handle:
+        if len(media.data) != 3 * media.width * media.height:
+            raise MediaError("The picture has another size than it says.")
+        data = None if is_counted else _bytes_of(media.data)
+        return mtmd.mtmd_bitmap_init(media.width, media.height, data)
+
+    def _sound(self, media: Media, is_counted: bool) -> Handle:
+        bitmap = mtmd.mtmd_helper_bitmap_init_from_buf(
+            self._context, _bytes_of(media.data), len(media.data), is_counted
+        )
+        if not bitmap or not mtmd.mtmd_bitmap_is_audio(bitmap):
+            mtmd.mtmd_bitmap_free(bitmap)
+            return None
+        samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
+        seconds = samples / mtmd.mtmd_get_audio_sample_rate(self._context)
+        if not 0 < seconds <= self._sound_limit_s:
+            mtmd.mtmd_bitmap_free(bitmap)
+            raise MediaError(
+                f"The sound lasts {seconds:.1f} s; it may last {self._sound_limit_s:g} s."
+            )
+        return bitmap
+
+    def _reason(self) -> str:
+        """What the native code said last, without its function's name and its hints."""
+        if not self._log.errors:
+            return "the native code gives no reason"
+        return self._log.errors[-1].rpartition("error: ")[2].partition("\n")[0]
+
+
+def _check_kind(path: str) -> None:
+    """Raise `LoadError` for a file that is no projector, or one that looks at the whole prompt."""
+    try:
+        header = read_header(Path(path))
+    except HeaderError as error:
+        raise LoadError(str(error)) from error
+    if header.architecture != "clip":
+        raise LoadError(f"{path} is no projector: it says that it is a `{header.architecture}`")
+    keys = ("clip.projector_type", "clip.vision.projector_type")
+    for kind in {header.values.get(key) for key in keys} & _BY_WHAT_PRECEDES:
+        raise LoadError(
+            f"{path} is a `{kind}`: what it makes of a picture depends on the text before it, "
+            "which is not supported"
+        )
+
+
+def _each(chunks: Handle) -> Iterator[Handle]:
+    for place in range(mtmd.mtmd_input_chunks_size(chunks)):
+        yield mtmd.mtmd_input_chunks_get(chunks, place)
+
+
+def _is_text(chunk: Handle) -> bool:
+    return bool(mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_TEXT)
+
+
+def _bytes_of(data: bytes) -> Handle:
+    """A pointer to bytes, which must be kept as long as it is used."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))

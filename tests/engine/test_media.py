@@ -1,0 +1,256 @@
+"""Pictures and sounds in prompts, by tiny projectors over a tiny model, exact in float32."""
+
+import asyncio
+import hashlib
+import io
+import re
+import wave
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from msgspec.structs import replace
+
+from llm_backend.engine import Engine, EngineRefused, EngineStartError
+from llm_backend.engine.messages import Delta, Failure, Generate, Media, Medium, Sampling
+from tests.engine.conftest import answer, config
+from tests.engine.gguf_models import write_llama
+from tests.engine.media_reference import said
+from tests.engine.projectors import write_ears, write_eyes
+
+TEXT = "the cat sat in the rain and then "
+
+
+@pytest.fixture(scope="module")
+def eyes(tmp_path_factory):
+    return write_eyes(tmp_path_factory.mktemp("eyes") / "mmproj.gguf")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def seeing(tiny_llama, eyes):
+    """A running engine that sees."""
+    async with Engine(config(tiny_llama, projector_path=eyes)) as engine:
+        await engine.ready()
+        yield engine
+
+
+@pytest_asyncio.fixture
+async def engine_of_text(tiny_llama):
+    async with Engine(config(tiny_llama)) as engine:
+        await engine.ready()
+        yield engine
+
+
+def picture(seed: int = 0, *, at: int = len(TEXT), width: int = 40, height: int = 30) -> Media:
+    """Noise."""
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 256, (height, width, 3), dtype=np.uint8).tobytes()
+    digest = hashlib.sha256(data).digest()
+    return Media(at=at, medium=Medium.PICTURE, data=data, digest=digest, width=width, height=height)
+
+
+def sound(seconds: float = 1.0, *, pitch: float = 0.1, at: int = len(TEXT)) -> Media:
+    """A tone, as a WAV file."""
+    file = io.BytesIO()
+    samples = np.sin(np.arange(int(seconds * 8000)) * pitch) * 20_000
+    with wave.open(file, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(8000)
+        written.writeframes(samples.astype("<i2").tobytes())
+    data = file.getvalue()
+    return Media(at=at, medium=Medium.SOUND, data=data, digest=hashlib.sha256(data).digest())
+
+
+def ask(*media: Media, text: str = TEXT + "what is it?", **fields: object) -> Generate:
+    """A greedy request; each has an id of its own."""
+    defaults = {"max_tokens": 12, "sampling": Sampling(temperature=0), "ignore_eos": True}
+    name = hashlib.sha256(repr((text, media, fields)).encode()).hexdigest()
+    return Generate(id=name, prompt=text, media=list(media), **{**defaults, **fields})
+
+
+def text_of(deltas: Iterable[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_picture_is_read_and_another_one_changes_the_answer(seeing):
+    info = await seeing.ready()
+    answers = [text_of(await answer(seeing, ask(picture(seed)))) for seed in range(3)]
+    plain = text_of(await answer(seeing, ask()))
+
+    assert info.media == [Medium.PICTURE]
+    assert len({plain, *answers}) == 4
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_places_of_a_picture_are_tokens_of_the_prompt(seeing):
+    async with await seeing.generate(ask()) as plain, await seeing.generate(ask(picture())) as seen:
+        assert seen.accepted.prompt_tokens == plain.accepted.prompt_tokens + 4
+    read = await seeing.read(TEXT, media=[picture()])
+    assert read[-4:] == [None] * 4
+    assert None not in read[:-4]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_equal_picture_under_equal_text_is_computed_once(seeing):
+    first = ask(picture(7), max_tokens=1)
+    again = ask(picture(7), text=TEXT + "what is it? tell", max_tokens=1)
+    other = ask(picture(8), max_tokens=1)
+    before = len(TEXT.encode())  # no more tokens than bytes
+
+    await answer(seeing, first)
+    before_again = (await seeing.status()).media_tokens
+    (*_, same) = await answer(seeing, again)
+    after_again = (await seeing.status()).media_tokens
+    (*_, different) = await answer(seeing, other)
+
+    tokens = await seeing.read(TEXT + "what is it?", media=[picture(7)])
+    assert same.cached_tokens >= len(tokens) - 1
+    assert after_again == before_again
+    assert 0 < different.cached_tokens <= before
+    assert different.cached_tokens == tokens.index(None)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_answers_are_the_same_alone_and_among_others(seeing):
+    asked = [ask(picture(seed, at=3 * seed), text=TEXT * 2 + "so") for seed in range(10, 14)]
+    asked += [ask(picture(14), picture(15)), ask(text="the rain in the"), ask(picture(10, at=0))]
+    alone = [text_of(await answer(seeing, one)) for one in asked]
+
+    together = await asyncio.gather(*(answer(seeing, one) for one in asked))
+
+    assert [text_of(deltas) for deltas in together] == alone
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_cancelled_request_leaves_the_next_its_picture(seeing):
+    request = ask(picture(21), text=TEXT + "once more", max_tokens=200)
+    async with await seeing.generate(request) as generation:
+        await anext(generation)
+
+    assert text_of(await answer(seeing, ask(picture(21))))
+    assert (await seeing.status()).running == 0
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("request_", "failure", "field", "why"),
+    [
+        (ask(sound()), Failure.UNSUPPORTED, "media[0]", "hears no sound"),
+        (ask(picture(), text=TEXT), Failure.INVALID, "media[0]", "no text behind"),
+        (ask(picture(), echo=True), Failure.INVALID, "media", "without `suffix` and `echo`"),
+        (ask(replace(picture(), width=9)), Failure.INVALID, "media[0]", "another size"),
+        (ask(*[picture()] * 200), Failure.CONTEXT_LENGTH, "prompt", "context is 512 tokens"),
+    ],
+)
+async def test_what_cannot_be_read_is_refused(seeing, request_, failure, field, why):
+    with pytest.raises(EngineRefused, match=re.escape(why)) as refused:
+        await seeing.generate(request_)
+
+    assert (refused.value.failure, refused.value.field) == (failure, field)
+
+
+async def test_a_model_without_a_projector_sees_nothing(engine_of_text):
+    with pytest.raises(EngineRefused, match="sees no pictures"):
+        await engine_of_text.generate(ask(picture()))
+
+
+async def test_a_picture_that_one_pass_must_hold_is_refused_where_it_cannot(tiny_llama, tmp_path):
+    projector = write_eyes(tmp_path / "mmproj.gguf", kind="gemma3")
+    async with Engine(
+        config(tiny_llama, projector_path=projector, batch_tokens=3, slots=1)
+    ) as engine:
+        await engine.ready()
+
+        with pytest.raises(EngineRefused, match="reads the 4 tokens of this picture at once"):
+            await engine.generate(ask(picture()))
+
+
+async def test_a_projector_of_another_width_is_refused_at_the_start(tiny_llama, tmp_path):
+    projector = write_eyes(tmp_path / "mmproj.gguf", size=32)
+    async with Engine(config(tiny_llama, projector_path=projector)) as engine:
+        with pytest.raises(EngineStartError) as error:
+            await engine.ready()
+
+    assert str(error.value) == (
+        f"{projector} is no projector for {tiny_llama}: mismatch between text model "
+        "(n_embd = 64) and mmproj (n_embd = 32)"
+    )
+
+
+async def test_a_file_that_is_no_projector_is_refused_at_the_start(tiny_llama):
+    async with Engine(config(tiny_llama, projector_path=tiny_llama)) as engine:
+        with pytest.raises(EngineStartError, match="is no projector: it says that it is a `llama`"):
+            await engine.ready()
+
+
+async def test_sounds_are_read_and_shared_as_pictures_are(tiny_llama, tmp_path):
+    ears = write_ears(tmp_path / "mmproj.gguf")
+    low, high = ask(sound(pitch=0.1)), ask(sound(pitch=0.7))
+    async with Engine(config(tiny_llama, projector_path=ears, sound_limit_s=40)) as engine:
+        info = await engine.ready()
+        async with await engine.generate(low) as generation:
+            first = [delta async for delta in generation]
+        (*_, again) = await answer(engine, low)
+        other = await answer(engine, high)
+        long = ask(sound(35))
+        with pytest.raises(EngineRefused, match=r"lasts 41\.0 s; it may last 40 s"):
+            await engine.generate(ask(sound(41)))
+        async with await engine.generate(long) as generation:
+            two_windows = generation.accepted
+
+    assert info.media == [Medium.SOUND]
+    assert generation.accepted.sound_tokens == two_windows.sound_tokens == 60
+    assert again.cached_tokens > 30
+    assert text_of(first) != text_of(other)
+
+
+async def test_a_draft_model_leaves_texts_with_pictures_alone(tiny_llama, eyes):
+    request = ask(picture(5), max_tokens=30)
+    async with Engine(config(tiny_llama, projector_path=eyes)) as engine:
+        await engine.ready()
+        plain = text_of(await answer(engine, request))
+    async with Engine(
+        config(tiny_llama, projector_path=eyes, draft_model_path=tiny_llama)
+    ) as engine:
+        await engine.ready()
+        drafted, beside = await asyncio.gather(
+            answer(engine, request), answer(engine, ask(max_tokens=30))
+        )
+
+    assert text_of(drafted) == plain
+    assert text_of(beside)
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_places", "size"),
+    [
+        ("mlp", False, (40, 30)),
+        ("gemma3", False, (40, 30)),  # embeddings that see each other
+        ("qwen2vl_merger", True, (140, 84)),  # with rows and columns
+        ("qwen2vl_merger", True, (560, 252)),  # more of them than one pass takes
+    ],
+)
+async def test_a_picture_is_read_as_the_library_reads_it(tmp_path, kind, has_places, size):
+    model = write_llama(tmp_path / "tiny.gguf", has_places=has_places)
+    projector = write_eyes(tmp_path / "mmproj.gguf", kind=kind)
+    seen = picture(3, width=size[0], height=size[1])
+    request = ask(seen)
+    expected = said(model, projector, request.prompt, seen, 12)
+
+    async with Engine(config(model, projector_path=projector, batch_tokens=64)) as engine:
+        await engine.ready()
+        alone = text_of(await answer(engine, request))
+        others = [ask(picture(seed, width=84, height=84)) for seed in range(4, 6)]
+        cached, *_ = await asyncio.gather(
+            *(answer(engine, one) for one in (request, *others, ask(text=TEXT)))
+        )
+        twice = await answer(engine, ask(seen, n=2))  # one of them with copied cells
+
+    assert alone == expected
+    assert text_of(cached) == expected
+    for index in range(2):
+        assert text_of(delta for delta in twice if delta.index == index) == expected
+    assert cached[-1].cached_tokens > 0
