@@ -1,4 +1,4 @@
-"""The ASGI application that answers the contract: Connexion's routing and validation, our checks.
+"""The ASGI application that answers the contract: Connexion's routing, our checks.
 
 A request passes, from the outside in:
 
@@ -7,7 +7,7 @@ A request passes, from the outside in:
     LifespanMiddleware            start and stop                             (Connexion's)
     RoutingMiddleware             path and method -> operationId             (Connexion's)
     Authentication                bearer token -> caller
-    RequestValidationMiddleware   parameters and body, by `seam`             (Connexion's)
+    Checking                      parameters and body, held against the contract
     Dispatcher                    operationId -> handler, answer checked
 """
 
@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.answers import AnswerChecks, Answers
 from llm_backend.contract.body import Limits
+from llm_backend.contract.checking import Checked, Checking, Checks, operation_of
 from llm_backend.contract.document import Document
 from llm_backend.contract.envelope import Envelope
 from llm_backend.contract.form import Form
@@ -32,7 +33,6 @@ from llm_backend.contract.operations import Operation
 from llm_backend.contract.placeholders import held_back
 from llm_backend.contract.problems import add_error_handlers
 from llm_backend.contract.request import Handler, Request
-from llm_backend.contract.seam import BodyCheck, Checked, Checks, ParameterCheck, operation_of
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest, NotFound
 
@@ -43,7 +43,6 @@ with (
     from connexion.middleware import ConnexionMiddleware
     from connexion.middleware.exceptions import ExceptionMiddleware
     from connexion.middleware.lifespan import LifespanMiddleware
-    from connexion.middleware.request_validation import RequestValidationMiddleware
     from connexion.middleware.routing import RoutingMiddleware
     from connexion.resolver import Resolution, Resolver
 
@@ -94,13 +93,9 @@ def build_app(
             LifespanMiddleware,
             RoutingMiddleware,
             partial(Authentication, document=document, authenticate=authenticate),
-            RequestValidationMiddleware,
+            partial(Checking, checks=checks),
         ],
         resolver=resolver,
-        validator_map={
-            "parameter": partial(ParameterCheck, checks=checks),
-            "body": EveryMediaType(partial(BodyCheck, checks=checks)),
-        },
     )
     add_error_handlers(app, document.operations)
     app.add_api(dict(document.view), base_path="")
@@ -127,17 +122,6 @@ class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no typ
         """The handler, its services given already."""
         function: Callable[[Request], Awaitable[Any]] = self._resolutions[operation_id].function
         return function
-
-
-class EveryMediaType:
-    """Where Connexion looks up a body validator by media type: there is one for all."""
-
-    def __init__(self, check: Callable[..., BodyCheck]) -> None:
-        self._check = check
-
-    def __getitem__(self, media_type: str) -> Callable[..., BodyCheck]:
-        """The one."""
-        return self._check
 
 
 class Authentication:

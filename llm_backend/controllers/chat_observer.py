@@ -24,7 +24,7 @@ class ChatObserver:
 
     def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
         self._limit_bytes = limit_bytes
-        self._fed_bytes = 0
+        self.fed_bytes = 0
         self._head = bytearray()
         self._is_stream: bool | None = None
         self._events = Decoder(limit_bytes)
@@ -36,8 +36,8 @@ class ChatObserver:
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next bytes of the answer."""
-        self._fed_bytes += len(chunk)
-        if self._fed_bytes > self._limit_bytes:
+        self.fed_bytes += len(chunk)
+        if self.fed_bytes > self._limit_bytes:
             self.is_overlong = True
             self._head.clear()
         elif self._is_stream:

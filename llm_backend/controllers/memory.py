@@ -1,13 +1,23 @@
 """Which chats are remembered, and how what was said becomes what is stored."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Literal
 
 from llm_backend import errors
+from llm_backend.controllers.backlog import Backlog
 from llm_backend.controllers.behind import Behind
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.store import Chats, ChatStatus, Duplicate, StoredChat, StoreError
+from llm_backend.store import (
+    Chats,
+    ChatStatus,
+    Duplicate,
+    NewChat,
+    StoredChat,
+    StoreError,
+    StoreUnavailable,
+    present_owner,
+)
 
 __all__ = ["ChatMemory", "Policy"]
 
@@ -20,14 +30,17 @@ log = logging.getLogger(__name__)
 class ChatMemory:
     """The stored chats, and the policy that says which ones are stored.
 
-    A chat that was answered completely is durable before its client sees the end of the answer.
-    One whose client left half-way is stored behind it, marked incomplete; `settle` waits for those.
+    A chat of a local model, and any that says `store: true`, is durable before its client sees the
+    end of the answer. Relayed ones that are stored because the server stores all are stored a
+    moment behind their answers, many at once; one whose client left half-way too, marked
+    incomplete. `caught_up` and `settle` wait for those.
     """
 
     def __init__(self, chats: Chats, policy: Policy) -> None:
         self.chats = chats
         self._policy = policy
         self._behind = Behind()
+        self._backlog: Backlog[NewChat] = Backlog(self._store_all)
 
     def wants(self, body: Body) -> bool:
         """Whether this request's chat is to be stored; raises where it asks for what cannot be."""
@@ -55,15 +68,7 @@ class ChatMemory:
 
         `completion` has `id`, `created` and `model`; what else the document wants is filled in.
         """
-        chat = StoredChat(
-            id=completion["id"],
-            created_at=completion["created"],
-            model=completion["model"],
-            request={name: value for name, value in body.items() if name != "messages"},
-            response=_conforming(completion, complete=complete),
-            metadata=body.get("metadata") or {},
-            status=ChatStatus.COMPLETED if complete else ChatStatus.INCOMPLETE,
-        )
+        chat = _stored(body, completion, complete=complete)
         try:
             with store_errors_translated(event="chat_not_stored", chat_id=chat.id):
                 await self.chats.add(chat, body["messages"])
@@ -73,20 +78,74 @@ class ChatMemory:
             if body.get("store"):
                 raise
 
+    def remember_relayed(
+        self, body: Body, completion: Body, *, complete: bool, size_bytes: int
+    ) -> Awaitable[None] | None:
+        """Stores one chat that an upstream answered, of about this size: behind its answer, unless
+        it says `store: true` or too much is on its way already; then what `remember` does is to be
+        awaited.
+        """
+        if not body.get("store"):
+            chat = _stored(body, completion, complete=complete)
+            if self._backlog.takes(NewChat(chat=chat, messages=body["messages"]), size_bytes):
+                return None
+        return self.remember(body, completion, complete=complete)
+
     def remember_behind(self, body: Body, completion: Body) -> None:
         """Stores a chat whose client has left; a failure is logged, nobody is there to be told."""
         self._behind.start(self._remember_quietly(body, completion))
 
+    async def caught_up(self) -> None:
+        """Waits until the chats whose answers have ended are stored: what was answered is found."""
+        await self._backlog.caught_up()
+
     async def settle(self) -> None:
         """Waits until all that is being stored behind is stored."""
         await self._behind.settle()
+        await self._backlog.caught_up()
+
+    async def _store_all(self, added: Sequence[NewChat]) -> None:
+        try:
+            await self.chats.add_all(added)
+        except StoreUnavailable as error:
+            for one in added:
+                _tell_lost(one.chat.id, error)
+        except StoreError:  # of one of them, which is found when each is stored by itself
+            for one in added:
+                await self._store_alone(one)
+
+    async def _store_alone(self, added: NewChat) -> None:
+        try:
+            await self.chats.add_all([added])
+        except Duplicate:
+            log.warning("chat_id_taken", extra={"chat_id": added.chat.id})
+        except StoreError as error:
+            _tell_lost(added.chat.id, error)
 
     async def _remember_quietly(self, body: Body, completion: Body) -> None:
         try:
             await self.remember(body, completion, complete=False)
         except (errors.ApiError, StoreError) as error:
-            told = {"chat_id": completion["id"], "reason": str(error)}
-            log.error("chat_not_stored", extra=told)
+            _tell_lost(completion["id"], error)
+
+
+def _tell_lost(chat_id: str, error: Exception) -> None:
+    log.error("chat_not_stored", extra={"chat_id": chat_id, "reason": str(error)})
+
+
+def _stored(body: Body, completion: Body, *, complete: bool) -> StoredChat:
+    """The chat of a request and its answer, the present owner's."""
+    owner = present_owner()
+    return StoredChat(
+        id=completion["id"],
+        created_at=completion["created"],
+        model=completion["model"],
+        request={name: value for name, value in body.items() if name != "messages"},
+        response=_conforming(completion, complete=complete),
+        metadata=body.get("metadata") or {},
+        status=ChatStatus.COMPLETED if complete else ChatStatus.INCOMPLETE,
+        owner=None if owner is None else owner.id,
+    )
 
 
 def _conforming(completion: Body, *, complete: bool) -> dict[str, Any]:

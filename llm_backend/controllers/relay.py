@@ -93,10 +93,11 @@ async def relay(
     Without `to` it goes to whoever serves the model that its body names, or the operation.
 
     `observe` sees the bytes of a 2xx answer before they go out, without their content coding.
-    `finish` is awaited once for an answer that began, where it can be known before the bytes that
-    complete it go out, and also when it broke off or the client left; an `ApiError` of it breaks
-    the answer off. Raises `Unsupported` without an upstream, `UpstreamFailed`, `UpstreamTimeout`,
-    and `ClientGone` when the client left before the answer began.
+    `finish` is called once for an answer that began, where it can be known before the bytes that
+    complete it go out, and also when it broke off or the client left. What it returns, if anything,
+    is awaited; an `ApiError` of it breaks the answer off. Raises `Unsupported` without an upstream,
+    `UpstreamFailed`, `UpstreamTimeout`, and `ClientGone` when the client left before the answer
+    began.
     """
     if services.upstream is None:
         raise Unsupported(

@@ -3,6 +3,8 @@
 import logging
 import time
 import uuid
+from collections.abc import Awaitable, Mapping
+from typing import Any
 
 from starlette.responses import Response
 
@@ -17,24 +19,32 @@ log = logging.getLogger(__name__)
 
 
 async def relay_chat(services: Services, request: Request, *, to: Destination) -> Response:
-    """Relays `POST /chat/completions`; a complete answer is stored before its last bytes go out."""
+    """Relays `POST /chat/completions`; it is kept before its last bytes go out, or behind them."""
     if not services.memory.wants_relayed(request.body):
         return await relay(services, request, to=to)
     observer = ChatObserver()
 
-    async def remember() -> None:
+    def remember() -> Awaitable[None] | None:
         if observer.is_overlong:
             log.warning("chat_too_long_to_store", extra={"request_id": request.request_id})
-            return
+            return None
         completion = observer.completion()
         if completion is None:
-            return  # an error, which the client got as it was
-        named = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": request.body["model"],
-            **completion,
-        }
-        await services.memory.remember(request.body, named, complete=observer.is_complete)
+            return None  # an error, which the client got as it was
+        return services.memory.remember_relayed(
+            request.body,
+            {**_named(request.body), **completion},
+            complete=observer.is_complete,
+            size_bytes=len(request.raw_body) + observer.fed_bytes,
+        )
 
     return await relay(services, request, to=to, observe=observer.feed, finish=remember)
+
+
+def _named(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a completion has that its upstream may leave out."""
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "created": int(time.time()),
+        "model": body["model"],
+    }

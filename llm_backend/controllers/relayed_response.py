@@ -16,7 +16,8 @@ __all__ = ["Finish", "RelayedResponse"]
 
 log = logging.getLogger(__name__)
 
-Finish = Callable[[], Awaitable[None]]
+Finish = Callable[[], Awaitable[None] | None]
+"""What an answer ends with; what it returns, if anything, is awaited."""
 
 
 class RelayedResponse(Response):
@@ -79,12 +80,14 @@ class RelayedResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _finished(self) -> None:
-        """Awaits `finish`, begun at most once, and not cancelled when the client leaves."""
-        if self._finish is None:
-            return
-        if self._finishing is None:
-            self._finishing = asyncio.ensure_future(self._finish())
-        await asyncio.shield(self._finishing)
+        """Calls `finish` at most once. What is awaited of it is not cancelled when the client
+        leaves."""
+        if self._finish is not None:
+            finish, self._finish = self._finish, None
+            if (rest := finish()) is not None:
+                self._finishing = asyncio.ensure_future(rest)
+        if self._finishing is not None:
+            await asyncio.shield(self._finishing)
 
     async def _finish_at_last(self) -> None:
         try:

@@ -9,7 +9,7 @@ from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.store import StoredChat, StoredMessage
+from llm_backend.store import Chats, StoredChat, StoredMessage
 
 __all__ = [
     "delete_chat_completion",
@@ -26,7 +26,7 @@ async def list_chat_completions(services: Services, request: Request) -> Respons
     """`GET /chat/completions`"""
     query = request.query
     with store_errors_translated("chat completion"):
-        page = await services.memory.chats.list(
+        page = await (await _chats(services)).list(
             model=query.get("model"),
             metadata=query.get("metadata"),
             **page_wanted(query, order="asc"),
@@ -37,7 +37,7 @@ async def list_chat_completions(services: Services, request: Request) -> Respons
 async def get_chat_completion(services: Services, request: Request) -> Response:
     """`GET /chat/completions/{completion_id}`"""
     with store_errors_translated("chat completion"):
-        chat = await services.memory.chats.get(request.path["completion_id"])
+        chat = await (await _chats(services)).get(request.path["completion_id"])
     return JsonResponse(_completion(chat))
 
 
@@ -45,7 +45,7 @@ async def get_chat_completion_messages(services: Services, request: Request) -> 
     """`GET /chat/completions/{completion_id}/messages`"""
     query = request.query
     with store_errors_translated("chat completion"):
-        page = await services.memory.chats.messages(
+        page = await (await _chats(services)).messages(
             request.path["completion_id"],
             **page_wanted(query, order="asc"),
         )
@@ -55,7 +55,7 @@ async def get_chat_completion_messages(services: Services, request: Request) -> 
 async def update_chat_completion(services: Services, request: Request) -> Response:
     """`POST /chat/completions/{completion_id}`: puts new metadata in place of the old."""
     with store_errors_translated("chat completion"):
-        chat = await services.memory.chats.update_metadata(
+        chat = await (await _chats(services)).update_metadata(
             request.path["completion_id"], request.body["metadata"] or {}
         )
     return JsonResponse(_completion(chat))
@@ -65,8 +65,14 @@ async def delete_chat_completion(services: Services, request: Request) -> Respon
     """`DELETE /chat/completions/{completion_id}`"""
     chat_id = request.path["completion_id"]
     with store_errors_translated("chat completion"):
-        await services.memory.chats.delete(chat_id)
+        await (await _chats(services)).delete(chat_id)
     return JsonResponse({"object": "chat.completion.deleted", "id": chat_id, "deleted": True})
+
+
+async def _chats(services: Services) -> Chats:
+    """The stored chats, all of them that have been answered."""
+    await services.memory.caught_up()
+    return services.memory.chats
 
 
 def _completion(chat: StoredChat) -> Json:

@@ -10,6 +10,8 @@ from starlette.types import Receive
 
 __all__ = ["Upload", "WhileConnected"]
 
+WATCHED_AFTER_S = 0.05
+
 
 class Upload:
     """The client's body on its way up; until it has ended, only it may listen to the client."""
@@ -40,8 +42,9 @@ class Upload:
 class WhileConnected:
     """Runs a block while the client is there; when it leaves, the block is cancelled and ends.
 
-    Works as `asyncio.timeout` does: the cancellation is taken back at the block's end, and one
-    that came from elsewhere passes through.
+    Watching costs a task, and most blocks end soon: it begins only with one that lasts. The
+    cancellation is taken back at the block's end as `asyncio.timeout` does, and one that came from
+    elsewhere passes through.
     """
 
     def __init__(self, receive: Receive, upload: Upload) -> None:
@@ -55,7 +58,9 @@ class WhileConnected:
         self._task = task
         self._cancelling = task.cancelling()
         self._has_cancelled = False
-        self._watch = asyncio.create_task(self._watch_client())
+        self._watch: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        self._beginning = loop.call_later(WATCHED_AFTER_S, self._begin_to_watch)
 
     async def __aexit__(
         self,
@@ -63,12 +68,17 @@ class WhileConnected:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._watch.cancel()
+        self._beginning.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         self.has_left = self.has_left or self._upload.has_left
         if not self._has_cancelled:
             return False
         is_ours = self._task.uncancel() <= self._cancelling
         return is_ours and kind is asyncio.CancelledError
+
+    def _begin_to_watch(self) -> None:
+        self._watch = asyncio.create_task(self._watch_client())
 
     async def _watch_client(self) -> None:
         await self._upload.ended.wait()

@@ -47,12 +47,12 @@ from llm_backend.store.errors import (
 from llm_backend.store.files import Files
 from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, TryLater
 from llm_backend.store.objects import Blob, Blobs, Bucket
-from llm_backend.store.ownership import Owner, in_the_name_of
+from llm_backend.store.ownership import Owner, in_the_name_of, present_owner
 from llm_backend.store.pages import Order, Page
 from llm_backend.store.responses import Responses
 from llm_backend.store.retention import Retention, RetentionLimits
 from llm_backend.store.schema import check_schema, migrate, revisions
-from llm_backend.store.stored_chat import ChatStatus, StoredChat, StoredMessage
+from llm_backend.store.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
 from llm_backend.store.stored_file import StoredFile
 from llm_backend.store.stored_response import (
     Events,
@@ -110,6 +110,7 @@ __all__ = [
     "LineResult",
     "Lines",
     "Missing",
+    "NewChat",
     "NewJob",
     "NewVectorFile",
     "NotSaid",
@@ -157,6 +158,7 @@ __all__ = [
     "check_schema",
     "in_the_name_of",
     "migrate",
+    "present_owner",
     "revisions",
     "sweep_forever",
 ]

@@ -5,33 +5,56 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, exists, insert, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy.exc import IntegrityError
 
 from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Duplicate, Missing
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.stored_chat import Body, ChatStatus, StoredChat, StoredMessage
+from llm_backend.store.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
 from llm_backend.store.translation import is_taken
 
-__all__ = ["add", "delete", "find", "find_messages", "get", "update_metadata"]
+__all__ = ["add_all", "delete", "find", "find_messages", "get", "update_metadata"]
 
-# Built once: the statements of every answer.
-_INSERT_CHAT = insert(chats).returning(chats.c.seq)
-_INSERT_MESSAGE = insert(chat_messages)
+# Built once: the statements of every answer. A part finds its chat by the chat's id: nothing has to
+# come back from the database before the parts go there.
+_INSERT_CHATS = insert(chats)
+_SEQ = select(chats.c.seq).where(chats.c.id == bindparam("chat_id")).scalar_subquery()
+_INSERT_MESSAGES = insert(chat_messages).values(chat_seq=_SEQ)
 _INSERT_METADATA = insert(chat_metadata)
 
 _PLACE = select(chats.c.created_at, chats.c.seq)
 _HELD = _PLACE.with_for_update()  # until the end of the transaction nobody else changes the chat
 
 
-def add(connection: Connection, chat: StoredChat, messages: Sequence[Body]) -> None:
-    """Insert the chat and its parts. Raises `Duplicate`."""
+def add_all(connection: Connection, added: Sequence[NewChat]) -> None:
+    """Insert chats and their parts. Raises `Duplicate` where the only one there is has an id that
+    is taken."""
+    said = [[encoded(dict(message)) for message in one.messages] for one in added]
+    try:
+        connection.execute(_INSERT_CHATS, [_row(*one) for one in zip(added, said, strict=True)])
+    except IntegrityError as error:
+        if len(added) == 1 and is_taken(error):
+            raise Duplicate(added[0].chat.id) from error
+        raise
+    rows = [
+        {"chat_id": one.chat.id, "position": position, "message": message}
+        for one, messages in zip(added, said, strict=True)
+        for position, message in enumerate(messages)
+    ]
+    if rows:
+        connection.execute(_INSERT_MESSAGES, rows)
+    for chat in (one.chat for one in added if one.chat.metadata):
+        created_at, seq = _place(connection, chat.id)
+        _write_metadata(connection, seq, created_at, chat.metadata)
+
+
+def _row(added: NewChat, messages: Sequence[str]) -> dict[str, Any]:
+    chat = added.chat
     request, response = encoded(dict(chat.request)), encoded(dict(chat.response))
-    said = [encoded(dict(message)) for message in messages]
-    row = {
+    return {
         "id": chat.id,
         "created_at": chat.created_at,
         "owner": chat.owner,
@@ -39,21 +62,8 @@ def add(connection: Connection, chat: StoredChat, messages: Sequence[Body]) -> N
         "status": chat.status.value,
         "request": request,
         "response": response,
-        "size_bytes": len(request) + len(response) + sum(map(len, said)),
+        "size_bytes": len(request) + len(response) + sum(map(len, messages)),
     }
-    try:
-        seq = connection.execute(_INSERT_CHAT, row).scalar_one()
-    except IntegrityError as error:
-        if is_taken(error):
-            raise Duplicate(chat.id) from error
-        raise
-    if said:
-        rows = [
-            {"chat_seq": seq, "position": position, "message": message}
-            for position, message in enumerate(said)
-        ]
-        connection.execute(_INSERT_MESSAGE, rows)
-    _write_metadata(connection, seq, chat.created_at, chat.metadata)
 
 
 def _write_metadata(

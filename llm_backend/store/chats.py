@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from llm_backend.store import chat_rows
 from llm_backend.store.database import Database
+from llm_backend.store.ownership import in_the_name_of
 from llm_backend.store.pages import Order, Page, PageRequest
 from llm_backend.store.stored_chat import (
     Body,
+    NewChat,
     StoredChat,
     StoredMessage,
     check_metadata,
@@ -28,9 +30,18 @@ class Chats:
         Raises `Duplicate`, and `Unstorable` for metadata over OpenAI's bounds or a text that no
         column can hold; bodies may hold any text.
         """
-        check_texts(chat.id, chat.model, chat.owner or "")
-        check_metadata(chat.metadata)
-        await self._database.write(lambda connection: chat_rows.add(connection, chat, messages))
+        _check(chat)
+        new = NewChat(chat=chat, messages=messages)
+        await self._database.write(lambda connection: chat_rows.add_all(connection, [new]))
+
+    async def add_all(self, added: Sequence[NewChat]) -> None:
+        """Store chats in one transaction, all or none, at little more than the cost of one; durable
+        on return. Each belongs to the owner that it names, whoever asks. Raises as `add` does.
+        """
+        for one in added:
+            _check(one.chat)
+        with in_the_name_of(None):
+            await self._database.write(lambda connection: chat_rows.add_all(connection, added))
 
     async def get(self, id: str) -> StoredChat:
         """The chat with this id. Raises `Missing`."""
@@ -77,3 +88,8 @@ class Chats:
     async def delete(self, id: str) -> None:
         """Forget the chat, its messages and its metadata. Raises `Missing`."""
         await self._database.write(lambda connection: chat_rows.delete(connection, id))
+
+
+def _check(chat: StoredChat) -> None:
+    check_texts(chat.id, chat.model, chat.owner or "")
+    check_metadata(chat.metadata)

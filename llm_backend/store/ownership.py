@@ -34,7 +34,7 @@ from sqlalchemy.sql import visitors
 
 from llm_backend.store.writing import Work
 
-__all__ = ["OWNED", "Owner", "guard", "in_the_name_of", "owned"]
+__all__ = ["OWNED", "Owner", "guard", "in_the_name_of", "owned", "present_owner"]
 
 T = TypeVar("T")
 
@@ -69,6 +69,11 @@ class in_the_name_of:  # reads as the context that it is; a class, for its speed
 
     def __exit__(self, *_: object) -> None:
         _OWNER.reset(self._before)
+
+
+def present_owner() -> Owner | None:
+    """In whose name the database is asked now; for what is stored later, when it is nobody's."""
+    return _OWNER.get()
 
 
 def owned(work: Work[T]) -> Work[T]:

@@ -1,6 +1,6 @@
 """A stored chat as a value, and what may be stored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -8,7 +8,15 @@ from typing import Any
 from llm_backend.store.bodies import is_text
 from llm_backend.store.errors import Unstorable
 
-__all__ = ["Body", "ChatStatus", "StoredChat", "StoredMessage", "check_metadata", "check_texts"]
+__all__ = [
+    "Body",
+    "ChatStatus",
+    "NewChat",
+    "StoredChat",
+    "StoredMessage",
+    "check_metadata",
+    "check_texts",
+]
 
 # OpenAI's bounds; four bytes a character, an index entry on PostgreSQL just holds them.
 _KEY_CHARACTERS, _VALUE_CHARACTERS = 64, 512
@@ -38,6 +46,14 @@ class StoredChat:
     metadata: Mapping[str, str] = field(default_factory=dict)
     status: ChatStatus = ChatStatus.COMPLETED
     owner: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewChat:
+    """A chat to be stored, with its input messages."""
+
+    chat: StoredChat
+    messages: Sequence[Body]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from starlette.types import Message
 
 from llm_backend.contract import Document
 from llm_backend.contract.body import Limits
+from llm_backend.contract.checking import Checks
 from llm_backend.contract.form import Form, FormCheck
 from llm_backend.contract.multipart import events
 from llm_backend.contract.request import Request
-from llm_backend.contract.seam import Checks
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 

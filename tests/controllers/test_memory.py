@@ -1,12 +1,14 @@
 """What happens to chats that cannot be stored."""
 
 import logging
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 import pytest
 
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.errors import Overloaded
-from llm_backend.store import StoreUnavailable
+from llm_backend.store import Duplicate, NewChat, StoredChat, StoreUnavailable
 
 BODY = {"model": "builtin", "messages": []}
 COMPLETION = {"id": "chatcmpl-1", "created": 0, "model": "builtin", "choices": []}
@@ -17,6 +19,32 @@ class FullDisk:
 
     async def add(self, *_: object) -> None:
         raise StoreUnavailable("The disk is full.")
+
+    async def add_all(self, _added: object) -> None:
+        raise StoreUnavailable("The disk is full.")
+
+
+class Shelf:
+    """Chats that are remembered by their ids: in which writes, and what has been taken before."""
+
+    def __init__(self, *taken: str) -> None:
+        self.taken = set(taken)
+        self.writes: list[list[str]] = []
+
+    async def add(self, chat: StoredChat, messages: Sequence[Any]) -> None:
+        await self.add_all([NewChat(chat=chat, messages=messages)])
+
+    async def add_all(self, added: Sequence[NewChat]) -> None:
+        ids = [one.chat.id for one in added]
+        if taken := self.taken & set(ids):
+            raise Duplicate(min(taken))
+        self.taken.update(ids)
+        self.writes.append(ids)
+
+
+def relayed(memory: ChatMemory, number: int, **more: Any) -> Awaitable[None] | None:
+    completion = {**COMPLETION, "id": f"c{number}"}
+    return memory.remember_relayed({**BODY, **more}, completion, complete=True, size_bytes=100)
 
 
 async def test_a_chat_that_is_not_stored_is_one_line_of_the_log(caplog):
@@ -33,3 +61,44 @@ async def test_a_chat_that_was_to_be_stored_and_is_not_is_an_error():
         await ChatMemory(FullDisk(), "always").remember({**BODY, "store": True}, COMPLETION)
 
     assert caught.value.retry_after_s
+
+
+async def test_relayed_chats_are_stored_behind_their_answers_and_together():
+    memory = ChatMemory(shelf := Shelf(), "always")
+
+    assert [relayed(memory, number) for number in range(3)] == [None] * 3
+    assert shelf.writes == []
+    await memory.caught_up()
+    assert shelf.writes == [["c0", "c1", "c2"]]
+
+
+async def test_a_relayed_chat_that_asks_to_be_stored_is_waited_for():
+    memory = ChatMemory(shelf := Shelf(), "always")
+
+    storing = relayed(memory, 1, store=True)
+
+    assert storing is not None
+    await storing
+    assert shelf.writes == [["c1"]]
+
+
+async def test_one_bad_chat_takes_no_others_along(caplog):
+    memory = ChatMemory(shelf := Shelf("c1"), "always")
+
+    for number in range(3):
+        relayed(memory, number)
+    await memory.settle()
+
+    assert shelf.writes == [["c0"], ["c2"]]
+    assert [(one.getMessage(), one.chat_id) for one in caplog.records] == [("chat_id_taken", "c1")]
+
+
+async def test_every_relayed_chat_that_is_lost_is_told(caplog):
+    memory = ChatMemory(FullDisk(), "always")
+
+    for number in range(2):
+        relayed(memory, number)
+    await memory.settle()
+
+    told = [(one.getMessage(), one.chat_id, one.reason) for one in caplog.records]
+    assert told == [("chat_not_stored", f"c{number}", "The disk is full.") for number in range(2)]

@@ -31,8 +31,8 @@ async def test_a_whole_answer_is_stored_or_the_log_says_that_it_is_too_long(
 ):
     remembered = []
 
-    async def remember(*what: object, complete: bool) -> None:
-        remembered.append(what)
+    def remember(*what: object, complete: bool, size_bytes: int) -> None:
+        remembered.append((*what, complete, size_bytes))
 
     async def exchange(_asked: object) -> Relayed:
         return Relayed(
@@ -53,7 +53,7 @@ async def test_a_whole_answer_is_stored_or_the_log_says_that_it_is_too_long(
     services = SimpleNamespace(
         upstream=SimpleNamespace(exchange=exchange),
         unfamiliar=NothingUnfamiliar(),
-        memory=SimpleNamespace(wants_relayed=lambda _body: True, remember=remember),
+        memory=SimpleNamespace(wants_relayed=lambda _body: True, remember_relayed=remember),
     )
     request = SimpleNamespace(
         body={"model": "far", "messages": []},

@@ -10,8 +10,12 @@ from llm_backend.store import (
     Database,
     Duplicate,
     Missing,
+    NewChat,
+    Owner,
+    StoreError,
     UnknownCursor,
     Unstorable,
+    in_the_name_of,
     migrate,
 )
 
@@ -87,6 +91,38 @@ async def test_an_id_is_taken_once(chats):
     with pytest.raises(Duplicate, match=chat.id):
         await chats.add(a_chat(id=chat.id, model="other"), [])
     assert (await chats.get(chat.id)).model == chat.model
+
+
+async def test_several_are_added_as_one_is(chats):
+    added = [NewChat(chat=a_chat(metadata={"user": "ann"}), messages=some_messages(number))
+             for number in (2, 0, 1)]  # fmt: skip
+
+    await chats.add_all(added)
+
+    assert list((await chats.list()).items) == [one.chat for one in added]
+    for one in added:
+        page = await chats.messages(one.chat.id)
+        assert [item.message for item in page.items] == list(one.messages)
+
+
+async def test_none_is_added_where_one_cannot_be(chats):
+    taken = a_chat()
+    await chats.add(taken, [])
+
+    with pytest.raises(StoreError):
+        await chats.add_all([NewChat(chat=chat, messages=[]) for chat in (a_chat(), taken)])
+    assert list((await chats.list()).items) == [taken]
+
+
+async def test_what_is_added_together_belongs_to_the_owners_that_it_names(chats):
+    mine, theirs = (a_chat(owner=name) for name in ("mine", "theirs"))
+
+    with in_the_name_of(Owner(id="mine")):
+        await chats.add_all([NewChat(chat=chat, messages=[]) for chat in (mine, theirs)])
+        found = await chats.list()
+
+    assert list(found.items) == [mine]
+    assert (await chats.get(theirs.id)).owner == "theirs"
 
 
 @pytest.mark.parametrize("model", [None, "small", "large"])

@@ -1,7 +1,6 @@
-"""Connexion's seams, filled: its parameter and body validators, in one check of one request.
+"""Requests that have been routed, held against the contract before they are answered.
 
-Connexion creates both for every request and calls them in turn: `parameter` with the scope,
-`body` with the channel. What they find out travels in the scope, as `Checked`, to the handler.
+What is found out travels in the scope, as `Checked`, to the handler.
 """
 
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.body import (
     Limits,
@@ -34,7 +33,7 @@ from llm_backend.contract.parameters import (
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
 
-__all__ = ["BodyCheck", "Checked", "Checks", "ParameterCheck", "operation_of"]
+__all__ = ["Checked", "Checking", "Checks", "operation_of"]
 
 Json: TypeAlias = Any  # a parsed body: any JSON value
 
@@ -61,6 +60,7 @@ class Checks:
         self._check_relayed = check_relayed
         self.query_parameters = lru_cache(maxsize=None)(self._query_parameters)
         self.form = lru_cache(maxsize=None)(self._form)
+        self.takes_body = lru_cache(maxsize=None)(self._takes_body)
         self._media_types = lru_cache(maxsize=None)(self._described_media_types)
 
     def are_for(self, operation: Operation) -> bool:
@@ -90,6 +90,10 @@ class Checks:
         )
         return FormCheck(check=check, parameters=parameters)
 
+    def _takes_body(self, operation_id: str) -> bool:
+        """Whether the document says that requests to the operation have a body."""
+        return "requestBody" in self.document.operation(operation_id)
+
     def _described_media_types(self, operation_id: str) -> tuple[str, ...]:
         body = self.document.operation(operation_id).get("requestBody", {})
         return tuple(body.get("content", {}))
@@ -105,46 +109,45 @@ def operation_of(scope: Scope, document: Document) -> Operation | None:
     return None if operation_id is None else document.operations[operation_id]
 
 
-class ParameterCheck:
-    """Stands where Connexion wants its parameter validator."""
+class Checking:
+    """Stands behind the routing; what was routed nowhere passes as it is."""
 
-    def __init__(self, *_parameters: Json, checks: Checks, **_options: Json) -> None:
+    def __init__(self, app: ASGIApp, *, checks: Checks) -> None:
+        self._app = app
         self._checks = checks
 
-    def validate(self, scope: Scope) -> None:
-        """Types and checks the query; raises `InvalidRequest`."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leaves `Checked` in the state. Raises `ApiError` for what breaks the contract."""
+        operation = operation_of(scope, self._checks.document) if scope["type"] == "http" else None
+        if operation is not None:
+            checked = scope["state"]["checked"] = Checked()
+            headers = Headers(scope=scope)
+            self._checks.media_type(operation.operation_id, headers)
+            self._check_query(operation, checked, scope["query_string"])
+            if self._checks.takes_body(operation.operation_id):
+                receive = await self._read(operation, checked, headers, receive)
+        await self._app(scope, receive, send)
+
+    def _check_query(self, operation: Operation, checked: Checked, query_string: bytes) -> None:
         checks = self._checks
-        operation = operation_of(scope, checks.document)
-        assert operation is not None, "validators are called for operations only"
-        checked = scope["state"]["checked"] = Checked()
-        checks.media_type(operation.operation_id, Headers(scope=scope))
         if not checks.are_for(operation):
             return
         parameters = checks.query_parameters(operation.operation_id)
         is_open = operation.answered != "local"
-        checked.query = read_query(scope["query_string"], parameters, is_open=is_open)
+        checked.query = read_query(query_string, parameters, is_open=is_open)
         if parameters and (check := checks.validators.query(operation.operation_id)):
             check.request(checked.query)
 
-
-class BodyCheck:
-    """Stands where Connexion wants a body validator, for every content type."""
-
-    def __init__(self, *, checks: Checks, **_options: Json) -> None:
-        self._checks = checks
-
-    async def wrap_receive(self, receive: Receive, *, scope: Scope) -> tuple[Receive, Scope]:
-        """Reads and checks a JSON body; other bodies pass, counted. Raises `ApiError`."""
+    async def _read(
+        self, operation: Operation, checked: Checked, headers: Headers, receive: Receive
+    ) -> Receive:
+        """Reads and checks a JSON body, and tells it again; other bodies pass, counted."""
         checks = self._checks
-        operation = operation_of(scope, checks.document)
-        assert operation is not None, "validators are called for operations only"
-        headers = Headers(scope=scope)
-        checked: Checked = scope["state"]["checked"]
         checked.form = checks.form(operation.operation_id)
         if _media_type(headers.get("content-type", "application/json")) != "application/json":
             limit_bytes = checks.limits.upload_bytes + (FRAMING_BYTES if checked.form else 0)
             check_length(headers, limit_bytes)
-            return counted(receive, limit_bytes), scope
+            return counted(receive, limit_bytes)
         if checked.form:
             raise UnsupportedMediaType("This operation takes a form; send multipart/form-data.")
         check_length(headers, checks.limits.json_bytes)
@@ -153,10 +156,10 @@ class BodyCheck:
         checked.raw_body = raw
         if raw:
             checked.body = parse_json(raw, checks.limits)
-        self._check(operation, checked)
-        return replayed(raw, receive), scope
+        self._check_body(operation, checked)
+        return replayed(raw, receive)
 
-    def _check(self, operation: Operation, checked: Checked) -> None:
+    def _check_body(self, operation: Operation, checked: Checked) -> None:
         if not self._checks.are_for(operation) or checked.query.get("beta") is True:
             return
         check = self._checks.validators.body(operation.operation_id)
