@@ -4,7 +4,7 @@ The only reader of the config file.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,12 @@ from llm_backend.settings.settings import Settings
 
 __all__ = ["SettingsSource", "load_settings", "settings_as_json", "settings_from_json"]
 
+_Sources = Callable[
+    [type[BaseSettings], PydanticBaseSettingsSource, PydanticBaseSettingsSource],
+    tuple[PydanticBaseSettingsSource, ...],
+]
+"""Of a kind of settings, of what it is called with and of the environment: all its sources."""
+
 
 def load_settings(
     flags: Mapping[str, Any] | None = None, config_file: Path | None = None
@@ -34,20 +40,11 @@ def load_settings(
     from_file = _read_file(config_file) if config_file else {}
     _refuse_unknown_environment()
 
-    class WithFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
-
+    settings = _settings_from(
+        lambda kind, flags, variables: (flags, variables, InitSettingsSource(kind, from_file))
+    )
     try:
-        return WithFile(**given)
+        return settings(**given)
     except ValidationError as error:
         raise SettingsError(sentence(error)) from error
     except UnreadableVariable as error:
@@ -74,8 +71,13 @@ def settings_as_json(settings: Settings) -> str:
 
 def settings_from_json(text: str) -> Settings:
     """What `settings_as_json` gave; neither environment nor file is read again."""
+    return _settings_from(lambda _kind, given, _variables: (given,))(**json.loads(text))
 
-    class Given(Settings):
+
+def _settings_from(sources: _Sources) -> type[Settings]:
+    """Settings that come from nowhere but these sources, the first of which wins."""
+
+    class Sourced(Settings):
         @classmethod
         def settings_customise_sources(
             cls,
@@ -85,9 +87,9 @@ def settings_from_json(text: str) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings,)
+            return sources(settings_cls, init_settings, env_settings)
 
-    return Given(**json.loads(text))
+    return Sourced
 
 
 def _plain(value: object) -> str:
