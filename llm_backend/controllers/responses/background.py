@@ -8,10 +8,10 @@ from llm_backend.access import Caller
 from llm_backend.controllers.responses.answering import new_head
 from llm_backend.controllers.responses.event_log import as_lines
 from llm_backend.controllers.responses.events import ResponseState
-from llm_backend.controllers.responses.memory import conversation_of, stored_items
+from llm_backend.controllers.responses.memory import stored_response
 from llm_backend.controllers.responses.question import asked
 from llm_backend.controllers.services import Services
-from llm_backend.store import Events, StoredResponse
+from llm_backend.store import Events
 
 __all__ = ["FROM_THE_START", "begin_in_background"]
 
@@ -31,19 +31,9 @@ async def begin_in_background(services: Services, body: Json, caller: Caller) ->
     events = state.queue()
     told = as_lines(events) if body.get("stream") else Events()
     response = state.response
-    stored = StoredResponse(
-        id=response["id"],
-        created_at=response["created_at"],
-        model=response["model"],
-        status=response["status"],
-        body=response,
-        input=stored_items(own),
-        previous_id=body.get("previous_response_id"),
-        conversation_id=conversation_of(body),
-    )
     asked_for = {name: value for name, value in body.items() if name != "input"}  # which is stored
     details = {"body": asked_for, "key_id": caller.key_id}
-    await services.background.add(stored, details, told)
+    await services.background.add(stored_response(body, response, own), details, told)
     return response
 
 

@@ -16,7 +16,7 @@ from llm_backend.store import (
     StoreError,
 )
 
-__all__ = ["ResponseMemory", "stored_items"]
+__all__ = ["ResponseMemory", "stored_items", "stored_response"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,23 @@ Body = Mapping[str, Any]
 def stored_items(items: Sequence[Json]) -> list[StoredItem]:
     """Items in the form in which the store takes them."""
     return [StoredItem(id=item["id"], item=item) for item in items]
+
+
+def stored_response(
+    body: Body, response: Json, items: Sequence[Json], output: Sequence[Json] = ()
+) -> StoredResponse:
+    """A response to this body as the store takes it, `items` being its input."""
+    return StoredResponse(
+        id=response["id"],
+        created_at=response["created_at"],
+        model=response["model"],
+        status=response["status"],
+        body=response,
+        input=stored_items(items),
+        output=stored_items(output),
+        previous_id=body.get("previous_response_id"),
+        conversation_id=conversation_of(body),
+    )
 
 
 class ResponseMemory:
@@ -76,17 +93,7 @@ class ResponseMemory:
 
         Raises `ApiError` if that cannot be.
         """
-        stored = StoredResponse(
-            id=response["id"],
-            created_at=response["created_at"],
-            model=response["model"],
-            status=response["status"],
-            body=response,
-            input=stored_items(items),
-            output=stored_items(response["output"]),
-            previous_id=body.get("previous_response_id"),
-            conversation_id=conversation_of(body),
-        )
+        stored = stored_response(body, response, items, response["output"])
         with store_errors_translated("conversation", event="response_not_stored"):
             await self.responses.add(stored)
 
