@@ -2,12 +2,13 @@
 routing, checks, errors and answers.
 """
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message
+
+from llm_backend.controllers.inner_request import json_post, sent
 
 __all__ = ["Answered", "Dispatch"]
 
@@ -29,41 +30,16 @@ class Dispatch:
 
     async def post(self, path: str, body: bytes, caller: Any) -> Answered:
         """The answer to a JSON body. What the application raises, it raises."""
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "root_path": "",
-            "query_string": b"",
-            "headers": headers,
-            "client": None,
-            "server": None,
-            "state": {"caller": caller, "is_batch": True},
-        }
-        exchange = _Exchange(body)
-        await self._app(scope, exchange.receive, exchange.send)
+        scope = json_post(path, body, state={"caller": caller, "is_batch": True})
+        exchange = _Exchange()
+        await self._app(scope, sent(body), exchange.send)
         return exchange.answered()
 
 
 class _Exchange:
-    def __init__(self, body: bytes) -> None:
-        self._body: bytes | None = body
+    def __init__(self) -> None:
         self._start: Message = {}
         self._parts: list[bytes] = []
-
-    async def receive(self) -> Message:
-        if self._body is None:
-            await asyncio.Event().wait()  # who asks does not leave; it may be cancelled
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

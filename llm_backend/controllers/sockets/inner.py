@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope
 
+from llm_backend.controllers.inner_request import json_post, sent
 from llm_backend.errors import Internal, error_body
 from llm_backend.sse import Decoder
 
@@ -56,8 +57,9 @@ class Answer:
 @asynccontextmanager
 async def asked(app: ASGIApp, path: str, headers: Headers, body: bytes) -> AsyncIterator[Answer]:
     """The answer to a JSON body, once it has begun. Leaving this is the client's leaving."""
-    exchange = _Exchange(body)
-    asking = asyncio.create_task(_ask(app, _scope(path, headers, body), exchange))
+    kept = [(name, value) for name, value in headers if not name.startswith(_OF_THE_HANDSHAKE)]
+    scope, exchange = json_post(path, body, headers=kept, state={}), _Exchange()
+    asking = asyncio.create_task(_ask(app, scope, sent(body), exchange))
     try:
         start = await exchange.started()
         yield Answer(status=start["status"], pieces=exchange.pieces())
@@ -68,50 +70,20 @@ async def asked(app: ASGIApp, path: str, headers: Headers, body: bytes) -> Async
             log.error("request_failed", exc_info=failure)
 
 
-async def _ask(app: ASGIApp, scope: Message, exchange: "_Exchange") -> None:
+async def _ask(app: ASGIApp, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
     try:
-        await app(scope, exchange.receive, exchange.send)
+        await app(scope, receive, exchange.send)
     finally:
         exchange.end()
 
 
-def _scope(path: str, headers: Headers, body: bytes) -> Message:
-    kept = [(name, value) for name, value in headers if not name.startswith(_OF_THE_HANDSHAKE)]
-    own = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [*kept, *own],
-        "client": None,
-        "server": None,
-        "state": {},
-    }
-
-
 class _Exchange:
-    """One request and its answer, between the application and who reads it."""
+    """An answer, between the application and who reads it."""
 
-    def __init__(self, body: bytes) -> None:
-        self._body: bytes | None = body
+    def __init__(self) -> None:
         self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_PIECES)
-
-    async def receive(self) -> Message:
-        if self._body is None:
-            await asyncio.Event().wait()  # who leaves cancels all of it
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

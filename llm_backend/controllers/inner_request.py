@@ -1,0 +1,46 @@
+"""A request of this server's own, as its application takes one: a JSON body that is posted."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.types import Message, Receive, Scope
+
+from llm_backend.contract.body import replayed
+
+__all__ = ["json_post", "sent"]
+
+
+def json_post(
+    path: str, body: bytes, *, headers: Iterable[tuple[bytes, bytes]] = (), state: dict[str, Any]
+) -> Scope:
+    """What is said of the request before its body: `headers` besides those of the body."""
+    own = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [*headers, *own],
+        "client": None,
+        "server": None,
+        "state": state,
+    }
+
+
+def sent(body: bytes) -> Receive:
+    """A channel that tells the body and nothing more: who asks does not leave, but cancels."""
+    return replayed(body, _nothing_more)
+
+
+async def _nothing_more() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")
