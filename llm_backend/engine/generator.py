@@ -29,6 +29,7 @@ from llm_backend.engine.messages import (
     Status,
 )
 from llm_backend.engine.model import Model, NoRoom
+from llm_backend.engine.pace import Pace
 from llm_backend.engine.refusal import unsupported
 from llm_backend.engine.request import Request
 from llm_backend.engine.sampling import NoChoice, Row
@@ -83,6 +84,7 @@ class Generator:
         )
         self._draft_tokens = start.draft_tokens if model.can_roll_back else 0
         self._speculation = Speculation(start.draft_tokens, drafter)
+        self._pace = Pace()
         self._has_room = True  # cells have not just run out
         self._grammars = Grammars(model.vocabulary, start.grammars)
         self._compiling = Compiling(self._grammars)
@@ -144,7 +146,7 @@ class Generator:
         for admitted in self._scheduler.admit() or self._scheduler.compact():
             self._place(admitted)
         self._take_in_media()
-        work = self._with_drafts(self._scheduler.plan())
+        work = self._with_drafts(self._scheduler.plan(self._patient_tokens(now)))
         if not work:
             return
         try:
@@ -170,6 +172,13 @@ class Generator:
             self._scheduler.forget(slot)
             if self._drafter is not None:
                 self._drafter.forget(slot)
+
+    def _patient_tokens(self, now: float) -> int | None:
+        """How much of batch work's prompts the next pass may read."""
+        if any(one.priority is Priority.INTERACTIVE for one in self._requests.values()):
+            self._pace.somebody_is_there(now)
+        self._pace.measured(self.statistics)
+        return self._pace.patient_tokens(now)
 
     def _answers_to(self, address: Address, command: Generate, now: float) -> list[Answer]:
         prompt = self._bounds.admit(command, self._model.vocabulary, self._model.projector)

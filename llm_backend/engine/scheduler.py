@@ -2,7 +2,8 @@
 
 Each pass has one budget of tokens. Sequences one token behind get theirs first, so that a long
 prompt never stalls those already talking; what remains goes to those who catch up with a prompt,
-interactive ones and short ones first, a quarter of it kept for the one who waits longest.
+interactive ones and short ones first, a quarter of it kept for the one who waits longest. Where
+somebody may come who cannot wait for long, prompts of batch work get only so much of it.
 
 Who waits for a slot stands in the line. If the next one is interactive, a batch sequence has to
 leave its slot for it once it has had a share of computing.
@@ -135,8 +136,9 @@ class Scheduler:
         sequence.slot = placement.slot
         return [Admitted(sequence=sequence, placement=placement)]
 
-    def plan(self) -> list[Work]:
-        """What the next pass computes, in the order of slots."""
+    def plan(self, patient_tokens: int | None = None) -> list[Work]:
+        """What the next pass computes, in the order of slots; of the prompts of batch work at most
+        so many tokens."""
         talkers = [sequence for sequence in self._running if sequence.behind == 1]
         readers = [
             sequence
@@ -144,7 +146,8 @@ class Scheduler:
             if sequence.behind > 1 and sequence.next_run is None
         ]
         work = [Work(sequence, 1) for sequence in talkers]
-        work += self._shares(readers, self._batch_tokens - len(talkers))
+        budget = self._batch_tokens - len(talkers)
+        work += self._shares(readers, budget, budget if patient_tokens is None else patient_tokens)
         return sorted(work, key=lambda item: item.sequence.slot or 0)
 
     def plan_media(self) -> Work | None:
@@ -240,23 +243,24 @@ class Scheduler:
         sequence.has_started = True
         self._running.append(sequence)
 
-    def _shares(self, readers: list[Sequence], budget: int) -> list[Work]:
-        """Divide `budget` among those who catch up with a prompt."""
+    def _shares(self, readers: list[Sequence], budget: int, patient: int) -> list[Work]:
+        """Divide `budget` among those who catch up with a prompt, `patient` of it at most among
+        those who can wait."""
         if not readers or budget <= 0:
             return []
         oldest = min(readers, key=lambda sequence: sequence.arrived_at)
-        kept = max(1, budget // 4)
-        shares = {oldest: min(self._wanted(oldest, self._logit_rows), kept)}
-        budget -= shares[oldest]
-        rows = self._logit_rows - (shares[oldest] if oldest.needs_prompt_logits else 0)
-        for sequence in sorted(
+        shares, rows = dict.fromkeys(readers, 0), self._logit_rows
+        in_turn = sorted(
             readers, key=lambda reader: (reader.priority is Priority.BATCH, reader.behind)
-        ):
-            had = shares.get(sequence, 0)
-            share = min(self._wanted(sequence, rows + had) - had, budget)
+        )
+        for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in in_turn)]:
+            is_patient, had = sequence.priority is Priority.BATCH, shares[sequence]
+            wanted = self._wanted(sequence, rows + had) - had
+            share = min(wanted, most, budget, patient if is_patient else budget)
             rows -= share if sequence.needs_prompt_logits else 0
-            shares[sequence] = had + share
+            patient -= share if is_patient else 0
             budget -= share
+            shares[sequence] = had + share
         return [Work(sequence, share) for sequence, share in shares.items() if share]
 
     def _wanted(self, sequence: Sequence, rows: int) -> int:

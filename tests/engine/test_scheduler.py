@@ -180,6 +180,23 @@ def test_interactive_prompts_are_read_before_batch_ones():
     assert loop.plan() == [Work(oldest, 2), Work(person, 6)]
 
 
+def test_who_comes_waits_for_no_more_of_the_prompts_of_batch_work_than_he_can():
+    loop = scheduler(batch_tokens=64)
+    jobs, person = [batch(1000), batch(500, arrived_at=1)], sequence(20, arrived_at=2)
+    loop.add(*jobs)
+    loop.admit()
+    before = loop.plan(patient_tokens=10)
+    loop.settle(before)
+    loop.add(person)
+    loop.admit()
+
+    assert sum(item.count for item in before) == 10
+    shares = {item.sequence: item.count for item in loop.plan(patient_tokens=10)}
+    assert shares.pop(person) == 20
+    assert sum(shares.values()) == 10
+    assert sum(item.count for item in loop.plan()) == 64
+
+
 def test_batch_work_leaves_its_slot_to_a_person_once_it_has_had_its_share():
     loop = scheduler(slots=1)
     job, person = batch(3), sequence(3, arrived_at=1)

@@ -1,0 +1,38 @@
+from llm_backend.engine.pace import Pace
+from llm_backend.engine.statistics import Statistics
+
+
+def measured(pace: Pace, *passes: tuple[int, float]) -> None:
+    """Passes of so many tokens that took so long."""
+    statistics = Statistics()
+    for tokens, seconds in passes:
+        statistics.count(sequences=1, tokens=tokens)
+        statistics.busy_s += seconds
+        pace.measured(statistics)
+
+
+def test_batch_work_has_whole_passes_while_nobody_comes():
+    pace = Pace()
+
+    assert pace.patient_tokens(now=0) is None
+    pace.somebody_is_there(now=1)
+    assert pace.patient_tokens(now=2) is not None
+    assert pace.patient_tokens(now=100) is None
+
+
+def test_a_fast_model_may_read_more_while_somebody_waits_than_a_slow_one():
+    fast, slow = Pace(), Pace()
+    for pace, speed in ((fast, 10_000), (slow, 100)):
+        pace.somebody_is_there(now=0)
+        measured(pace, *[(200, 200 / speed)] * 5)
+
+    assert fast.patient_tokens(now=0) == 500
+    assert slow.patient_tokens(now=0) == 32
+
+
+def test_passes_that_read_no_prompt_say_nothing_of_how_fast_prompts_are_read():
+    pace = Pace()
+    pace.somebody_is_there(now=0)
+    measured(pace, (512, 0.1), *[(2, 0.1)] * 100)
+
+    assert pace.patient_tokens(now=0) == 256
