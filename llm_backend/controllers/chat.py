@@ -12,6 +12,7 @@ from starlette.responses import Response
 from llm_backend.backends.answer import Answer
 from llm_backend.backends.base import Chat, ChatDelta, Priority
 from llm_backend.backends.local import LocalModel
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
 from llm_backend.controllers.answer_schema import AnswerSchema, checked
@@ -23,7 +24,7 @@ from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relayed_chat import relay_chat
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import event_stream, unless_gone
+from llm_backend.controllers.streaming import event_stream
 from llm_backend.controllers.structured import structure_from
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved
 from llm_backend.sse import encode

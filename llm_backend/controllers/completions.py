@@ -12,13 +12,14 @@ from starlette.responses import Response
 from llm_backend.backends.answer import Answer
 from llm_backend.backends.base import TextDelta, TextPrompt, Usage
 from llm_backend.backends.local import LocalModel
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
 from llm_backend.controllers.generation import prompts_from
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import event_stream, unless_gone
+from llm_backend.controllers.streaming import event_stream
 
 __all__ = ["create_completion"]
 

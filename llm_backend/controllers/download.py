@@ -8,9 +8,9 @@ from urllib.parse import quote
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.byte_range import byte_range
-from llm_backend.controllers.streaming import unless_gone
 from llm_backend.errors import ClientGone
 from llm_backend.store import Files, StoredFile, StoreUnavailable
 

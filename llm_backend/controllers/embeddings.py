@@ -11,13 +11,13 @@ from starlette.responses import Response
 
 from llm_backend.access import metered
 from llm_backend.backends.local import LocalModel
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import refuse_others, tokens_from
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.render import embeddings
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import unless_gone
 from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
 

@@ -8,12 +8,12 @@ from starlette.responses import Response
 
 from llm_backend.backends.berth import ModelState
 from llm_backend.backends.local import LocalModel
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.other_sites import refuse_other_sites
 from llm_backend.controllers.render import model_object
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import unless_gone
 from llm_backend.errors import InvalidRequest
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Answers that come piece by piece, and what happens when their reader leaves."""
+"""Answers that come piece by piece."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
@@ -9,11 +9,10 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.contract.leaving import unless_gone
 from llm_backend.errors import ApiError, Internal, error_body
 from llm_backend.sse import DONE, encode
 
-__all__ = ["event_stream", "unless_gone"]
+__all__ = ["event_stream"]
 
 log = logging.getLogger(__name__)
 

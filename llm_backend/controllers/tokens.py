@@ -6,12 +6,12 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend.backends.local import LocalModel
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import chat_from, refuse_others, tokens_from
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.routing import Here, routed
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import unless_gone
 from llm_backend.controllers.structured import structure_from
 from llm_backend.errors import ModelNotFound
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from llm_backend import errors
 from llm_backend.backends.base import Chat, Usage
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import relay
@@ -26,7 +27,6 @@ from llm_backend.controllers.responses.request import named_as_sent
 from llm_backend.controllers.responses.rounds import Model
 from llm_backend.controllers.responses.sealed import sealed
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import unless_gone
 
 __all__ = ["compactconversation"]
 

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from llm_backend import errors
 from llm_backend.backends.local import LocalModel
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.bridge.model import BridgedModel
 from llm_backend.controllers.json_response import JsonResponse
@@ -20,7 +21,7 @@ from llm_backend.controllers.responses.truncation import fitting
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import event_stream, unless_gone
+from llm_backend.controllers.streaming import event_stream
 
 __all__ = ["create_response", "getinputtokencounts", "local_model"]
 

@@ -1,13 +1,14 @@
 """A client's end of a WebSocket: what it sends, and whether it is still there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from llm_backend.backends.upstreams.sockets import Closing, Message
+from llm_backend.contract.leaving import unless_left
 from llm_backend.errors import ClientGone
 
 __all__ = ["Client"]
@@ -43,18 +44,9 @@ class Client:
         while (message := await self._held.get()) is not None:
             yield message
 
-    async def unless_gone(self, work: Awaitable[T]) -> T:
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives; cancelled, with `ClientGone`, where the client leaves first."""
-        working = asyncio.ensure_future(work)
-        leaving = asyncio.create_task(self._left.wait())
-        try:
-            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                raise ClientGone
-            return await working
-        finally:
-            for task in (working, leaving):
-                task.cancel()
+        return await unless_left(work, self._left.wait())
 
     async def send(self, message: Message) -> None:
         """Sends one message; raises `ClientGone` where nobody is there."""

@@ -2,11 +2,11 @@
 
 from starlette.responses import Response
 
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.controllers.streaming import unless_gone
 from llm_backend.controllers.vector_stores.requests import chunking_from
 from llm_backend.errors import InvalidRequest
 from llm_backend.extraction import Chunking, ExtractionError, chunks_of

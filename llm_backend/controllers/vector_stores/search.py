@@ -2,11 +2,11 @@
 
 from starlette.responses import Response
 
+from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import unless_gone
 from llm_backend.controllers.vector_stores.objects import results_page
 from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
 from llm_backend.controllers.vector_stores.searching import Query, search
