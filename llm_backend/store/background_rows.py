@@ -13,6 +13,7 @@ from llm_backend.store import conversation_rows, response_rows
 from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Missing, QueueFull
 from llm_backend.store.jobs import Job, NewJob, job_rows
+from llm_backend.store.named import row_named
 from llm_backend.store.stored_chat import Body
 from llm_backend.store.stored_response import Events, Standing, StoredItem, StoredResponse
 from llm_backend.store.tables import response_events, response_items, responses
@@ -130,9 +131,7 @@ def events(connection: Connection, id: str, after: int, limit: int) -> Events | 
 
     Raises `Missing`.
     """
-    row = connection.execute(_of(id)).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
+    row = row_named(connection, _of(id), id)
     found = (
         select(response_events.c.last_number, response_events.c.events)
         .where(response_events.c.response_seq == row.seq, response_events.c.last_number > after)
@@ -191,10 +190,7 @@ def _last_number(connection: Connection, seq: int) -> int | None:
 
 def _seq(connection: Connection, id: str) -> int:
     found = select(responses.c.seq).where(responses.c.id == id)
-    seq = connection.scalar(found) if is_text(id) else None
-    if seq is None:
-        raise Missing(id)
-    return int(seq)
+    return int(row_named(connection, found, id).seq)
 
 
 def _of(id: str) -> Select[tuple[int, str, Body, str | None]]:

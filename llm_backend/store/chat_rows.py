@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Duplicate, Missing
+from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
@@ -79,10 +80,8 @@ def _write_metadata(
 
 def get(connection: Connection, id: str) -> StoredChat:
     """The chat with this id. Raises `Missing`."""
-    rows = connection.execute(select(chats).where(chats.c.id == id)).all() if is_text(id) else ()
-    if not rows:
-        raise Missing(id)
-    return _chats(connection, rows)[0]
+    row = row_named(connection, select(chats).where(chats.c.id == id), id)
+    return _chats(connection, [row])[0]
 
 
 def update_metadata(connection: Connection, id: str, metadata: Mapping[str, str]) -> StoredChat:
@@ -148,9 +147,7 @@ def _place(
     connection: Connection, id: str, places: Select[tuple[int, int]] = _PLACE
 ) -> tuple[int, int]:
     """Where a chat stands in the order of all: (created_at, seq)."""
-    row = connection.execute(places.where(chats.c.id == id)).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
+    row = row_named(connection, places.where(chats.c.id == id), id)
     return row.created_at, row.seq
 
 

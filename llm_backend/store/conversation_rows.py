@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from llm_backend.store import item_rows
-from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Missing
+from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_response import StoredConversation, StoredItem
 from llm_backend.store.tables import conversation_items, conversations, items
@@ -50,9 +49,7 @@ def add(
 def get(connection: Connection, id: str) -> StoredConversation:
     """The conversation with this id. Raises `Missing`."""
     found = select(conversations).where(conversations.c.id == id)
-    row = connection.execute(found).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
+    row = row_named(connection, found, id)
     return StoredConversation(
         id=row.id, created_at=row.created_at, metadata=row.metadata, owner=row.owner
     )
@@ -139,9 +136,7 @@ def get_item(connection: Connection, id: str, item_id: str) -> StoredItem:
     """One item of the conversation. Raises `Missing` for either id."""
     seq = _seq(connection, id)
     found = _items_of(seq).where(items.c.id == item_id)
-    row = connection.execute(found).first() if is_text(item_id) else None
-    if row is None:
-        raise Missing(item_id)
+    row = row_named(connection, found, item_id)
     return item_rows.item_of(row)
 
 
@@ -180,10 +175,7 @@ def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> li
 
 def _seq(connection: Connection, id: str, held: Select[tuple[int]] = _HELD) -> int:
     found = held.where(conversations.c.id == id)
-    row = connection.execute(found).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
-    return int(row.seq)
+    return int(row_named(connection, found, id).seq)
 
 
 def _items_of(seq: int) -> Select[tuple[str, object]]:
@@ -200,7 +192,4 @@ def _position(connection: Connection, seq: int, item_id: str) -> int:
         .join(items, items.c.seq == conversation_items.c.item_seq)
         .where(conversation_items.c.conversation_seq == seq, items.c.id == item_id)
     )
-    position = connection.execute(found).scalar() if is_text(item_id) else None
-    if position is None:
-        raise Missing(item_id)
-    return int(position)
+    return int(row_named(connection, found, item_id).position)

@@ -12,6 +12,7 @@ from sqlalchemy import delete as delete_from
 from llm_backend.store.batches.tables import BATCH_ENDS, batches
 from llm_backend.store.bodies import is_text
 from llm_backend.store.errors import FileInUse, FilesFull, Missing
+from llm_backend.store.named import row_named
 from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
@@ -143,10 +144,7 @@ def _row(connection: Connection, id: str, now: int, *, is_held: bool = False) ->
     this = select(files).where(files.c.id == id, _is_there(now))
     if is_held:  # until the end of the transaction nobody else changes the file
         this = this.with_for_update()
-    row = connection.execute(this).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
-    return row
+    return row_named(connection, this, id)
 
 
 def _place(connection: Connection, id: str, now: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from llm_backend.store import conversation_rows, item_rows
 from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Duplicate, Missing, NotSaid, Unfinished
+from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_chat import Body
 from llm_backend.store.stored_response import StoredItem, StoredResponse
@@ -104,9 +105,7 @@ def input_items(connection: Connection, seq: int) -> list[StoredItem]:
 def get_body(connection: Connection, id: str) -> Body:
     """The response object as it was answered. Raises `Missing`."""
     found = select(responses.c.body).where(responses.c.id == id)
-    row = connection.execute(found).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
+    row = row_named(connection, found, id)
     body: Body = row.body
     return body
 
@@ -200,10 +199,7 @@ def find_input(connection: Connection, request: PageRequest, id: str) -> Page[St
 
 def _seq(connection: Connection, id: str) -> int:
     found = select(responses.c.seq).where(responses.c.id == id)
-    row = connection.execute(found).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
-    return int(row.seq)
+    return int(row_named(connection, found, id).seq)
 
 
 def _input_of(seq: int) -> Select[tuple[str, object]]:
@@ -220,7 +216,4 @@ def _position(connection: Connection, seq: int, item_id: str) -> int:
         .join(items, items.c.seq == response_items.c.item_seq)
         .where(response_items.c.response_seq == seq, items.c.id == item_id)
     )
-    position = connection.execute(found).scalar() if is_text(item_id) else None
-    if position is None:
-        raise Missing(item_id)
-    return int(position)
+    return int(row_named(connection, found, item_id).position)

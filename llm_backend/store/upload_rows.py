@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store import file_rows
-from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import BadParts, Missing, UploadClosed, UploadFull
+from llm_backend.store.errors import BadParts, UploadClosed, UploadFull
+from llm_backend.store.named import row_named
 from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.stored_file import StoredFile
@@ -133,9 +133,7 @@ def _open(connection: Connection, id: str, now: int, *, is_held: bool = False) -
     this = select(uploads).where(uploads.c.id == id)
     if is_held:
         this = this.with_for_update()
-    row = connection.execute(this).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
+    row = row_named(connection, this, id)
     if row.status != UploadStatus.PENDING.value:
         raise UploadClosed(id, row.status)
     if row.expires_at <= now:

@@ -20,8 +20,8 @@ from llm_backend.store.administration.values import (
     Record,
     StoredKey,
 )
-from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Duplicate, Missing
+from llm_backend.store.errors import Duplicate
+from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.translation import is_taken
 from llm_backend.store.upsert import add_up
@@ -214,10 +214,7 @@ def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
 
 def _one(connection: Connection, table: Table, id: str, *more: ColumnElement[bool]) -> Row[Any]:
     this = select(table).where(table.c.id == id, *more)
-    row = connection.execute(this).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
-    return row
+    return row_named(connection, this, id)
 
 
 def _page(

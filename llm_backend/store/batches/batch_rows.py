@@ -23,9 +23,9 @@ from llm_backend.store.batches.stored_batch import (
     TokenCounts,
 )
 from llm_backend.store.batches.tables import batches
-from llm_backend.store.bodies import is_text
 from llm_backend.store.errors import BatchEnded, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
+from llm_backend.store.named import row_named
 from llm_backend.store.objects import Content
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 
@@ -230,10 +230,7 @@ def _row(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any]:
     this = select(batches).where(batches.c.id == id)
     if is_held:
         this = this.with_for_update()
-    row = connection.execute(this).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
-    return row
+    return row_named(connection, this, id)
 
 
 def _held(connection: Connection, id: str) -> Row[Any]:

@@ -5,8 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Missing
+from llm_backend.store.named import row_named
 from llm_backend.store.vector_stores import file_rows
 from llm_backend.store.vector_stores.store_rows import counts_of, row_of
 from llm_backend.store.vector_stores.tables import vector_store_batches, vector_store_files
@@ -72,7 +71,4 @@ def _row_of(connection: Connection, store_id: str, batch_id: str) -> Row[Any]:
     this = select(vector_store_batches).where(
         _BATCHES.id == batch_id, _BATCHES.store_seq == store.seq
     )
-    row = connection.execute(this).first() if is_text(batch_id) else None
-    if row is None:
-        raise Missing(batch_id)
-    return row
+    return row_named(connection, this, batch_id)

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 from sqlalchemy import delete as delete_from
 
-from llm_backend.store.bodies import is_text
 from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
+from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.vector_stores import chunk_rows
 from llm_backend.store.vector_stores.store_rows import FORGET, INGEST, row_of, touch
@@ -224,10 +224,7 @@ def _joined() -> Select[Any]:
 
 def _found(connection: Connection, store_id: str, file_id: str) -> Row[Any]:
     this = _joined().where(vector_stores.c.id == store_id, _FILES.file_id == file_id)
-    row = connection.execute(this).first() if is_text(store_id + file_id) else None
-    if row is None:
-        raise Missing(file_id)
-    return row
+    return row_named(connection, this, store_id, file_id)
 
 
 def _place(connection: Connection, store_id: str, file_id: str) -> tuple[int, int]:

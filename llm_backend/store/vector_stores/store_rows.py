@@ -6,9 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
-from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import Missing
 from llm_backend.store.jobs import NewJob, job_rows
+from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
@@ -64,10 +63,7 @@ def row_of(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any
     this = select(vector_stores).where(vector_stores.c.id == id)
     if is_held:
         this = this.with_for_update()
-    row = connection.execute(this).first() if is_text(id) else None
-    if row is None:
-        raise Missing(id)
-    return row
+    return row_named(connection, this, id)
 
 
 def get(connection: Connection, id: str) -> StoredVectorStore:
