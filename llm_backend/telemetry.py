@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 __all__ = [
     "METRICS_FOLDER_NAME",
     "EngineMetrics",
+    "JobMetrics",
     "Metrics",
     "configure_logging",
     "forget_process",
@@ -115,8 +116,36 @@ class Metrics:
             "From a write to the database to its being durable.",
             registry=self._registry,
         )
+        self.writes_waiting = Gauge(
+            "llm_backend_store_writes_waiting",
+            "Writes to the database that are not durable yet.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self.upstream_outstanding = Gauge(
+            "llm_backend_upstream_outstanding",
+            "Requests that are out to an upstream.",
+            ["upstream"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self.upstream_up = Gauge(
+            "llm_backend_upstream_up",
+            "1 while an upstream is asked, 0 while it has failed too often in some process.",
+            ["upstream"],
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
+        self.upstream_failures = Counter(
+            "llm_backend_upstream_failures",
+            "Requests that an upstream has not answered, or with an error of its own.",
+            ["upstream"],
+            registry=self._registry,
+        )
         self.engines = EngineMetrics()
+        self.jobs = JobMetrics()
         self._told.register(self.engines)
+        self._told.register(self.jobs)
 
     def answered(
         self,
@@ -186,6 +215,34 @@ class EngineMetrics(Collector):
         for model, state in self._states.items():
             family.add_metric([model], state[name])
         return family
+
+
+class JobMetrics(Collector):
+    """Work that outlives its request, of all servers that share the database, as of the last
+    `tell`."""
+
+    def __init__(self) -> None:
+        self._numbers: Mapping[str, Mapping[str, int]] = {}
+        self._lags_s: Mapping[str, float] = {}
+
+    def tell(self, numbers: Mapping[str, Mapping[str, int]], lags_s: Mapping[str, float]) -> None:
+        """How many jobs there are, by kind and state, and for how long the first one waits."""
+        self._numbers, self._lags_s = numbers, lags_s
+
+    def collect(self) -> Iterator[Metric]:
+        """A family for each of the two."""
+        jobs = GaugeMetricFamily("llm_backend_jobs", "Jobs.", labels=["kind", "state"])
+        for kind, states in self._numbers.items():
+            for state, number in states.items():
+                jobs.add_metric([kind, state], number)
+        lag = GaugeMetricFamily(
+            "llm_backend_jobs_lag_seconds",
+            "Since the first job that waits is due.",
+            labels=["kind"],
+        )
+        for kind, lag_s in self._lags_s.items():
+            lag.add_metric([kind], lag_s)
+        yield from (jobs, lag)
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

@@ -27,7 +27,9 @@ DATABASE_RETRY_S = 2.0
 async def opened_database(settings: Settings, metrics: Metrics) -> AsyncIterator[Database]:
     """Its tables are brought up to date, or will be once a server that is down has come up."""
     async with AsyncExitStack() as stack:
-        opening = Database.open(settings.database, metrics.write_seconds.observe)
+        opening = Database.open(
+            settings.database, metrics.write_seconds.observe, metrics.writes_waiting.inc
+        )
         database = await stack.enter_async_context(opening)
         try:
             await migrate(database)

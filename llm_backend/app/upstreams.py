@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from llm_backend.app import served_upstreams
 from llm_backend.backends.upstreams.config import UpstreamConfig
+from llm_backend.backends.upstreams.watch import Watch
 from llm_backend.contract import Document
 from llm_backend.settings import Settings
+from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
     from llm_backend.backends.upstreams.pool import Upstreams
@@ -17,7 +19,7 @@ __all__ = ["opened_upstreams"]
 
 @asynccontextmanager
 async def opened_upstreams(
-    settings: Settings, configs: Sequence[UpstreamConfig], document: Document
+    settings: Settings, configs: Sequence[UpstreamConfig], document: Document, metrics: Metrics
 ) -> AsyncIterator["Upstreams | None"]:
     """All of them, with the operations that are theirs alone; None where there is none."""
     operations = served_upstreams.operations(settings, configs, document.operations.values())
@@ -27,5 +29,14 @@ async def opened_upstreams(
     from llm_backend.backends.upstreams.http import Upstream
     from llm_backend.backends.upstreams.pool import Upstreams
 
-    async with Upstreams([Upstream(config) for config in configs], operations) as upstreams:
+    asked = [Upstream(config, _watch(metrics, config.name)) for config in configs]
+    async with Upstreams(asked, operations) as upstreams:
         yield upstreams
+
+
+def _watch(metrics: Metrics, name: str) -> Watch:
+    return Watch(
+        outstanding=metrics.upstream_outstanding.labels(name).inc,
+        failed=metrics.upstream_failures.labels(name).inc,
+        is_up=metrics.upstream_up.labels(name).set,
+    )

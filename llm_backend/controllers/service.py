@@ -1,5 +1,8 @@
 """The server's own operations: health, readiness, metrics, and the document it answers by."""
 
+import asyncio
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
@@ -13,7 +16,8 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.status import engine_states
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import Overloaded
-from llm_backend.store import check_schema
+from llm_backend.store import StoreError, check_schema
+from llm_backend.store.jobs import Backlog
 
 __all__ = [
     "get_health",
@@ -26,6 +30,7 @@ __all__ = [
 ]
 
 RETRY_AFTER_S = 2.0
+STORE_ANSWERS_S = 2.0  # as long as engines have
 CAN_ANSWER = frozenset({"ready", "unloaded"})  # what is not in memory is loaded by its request
 
 
@@ -57,6 +62,7 @@ async def get_readiness(services: Services, request: Request) -> Response:
 async def get_metrics(services: Services, request: Request) -> Response:
     """`GET /metrics`: in the text format of Prometheus."""
     services.metrics.engines.tell(await engine_states(services.registry.local))
+    await _tell_jobs(services)
     return Response(services.metrics.render(), media_type=services.metrics.media_type)
 
 
@@ -86,6 +92,21 @@ async def list_operations(services: Services, request: Request) -> Response:
 async def get_openapi_document(services: Services, request: Request) -> Response:
     """`GET /v1/openapi.json`: the document that every request and answer is checked against."""
     return Response(services.document(), media_type="application/json")
+
+
+async def _tell_jobs(services: Services) -> None:
+    """What a database that does not answer in time would say is missing, which tells it."""
+    backlog: Sequence[Backlog] = ()
+    with contextlib.suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(STORE_ANSWERS_S):
+            backlog = await services.jobs.backlog()
+    services.metrics.jobs.tell(
+        {
+            one.kind: {"waiting": one.waiting, "running": one.running, "later": one.later}
+            for one in backlog
+        },
+        {one.kind: one.lag_s for one in backlog},
+    )
 
 
 def _model_info(model: LocalModel) -> dict[str, Any]:

@@ -44,25 +44,35 @@ class _Engine(Protocol):
 class Database:
     """Where state lives; made by `Database.open`."""
 
-    def __init__(self, engine: _Engine, on_written: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        engine: _Engine,
+        on_written: Callable[[float], None],
+        on_waiting: Callable[[float], None],
+    ) -> None:
         self._engine = engine
         self._on_written = on_written
+        self._on_waiting = on_waiting
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, on_written: Callable[[float], None] = lambda _: None
+        cls,
+        url: str,
+        on_written: Callable[[float], None] = lambda _: None,
+        on_waiting: Callable[[float], None] = lambda _: None,
     ) -> AsyncIterator[Self]:
         """The database at `url`, `sqlite:///FILE` or `postgresql://...`; closed at the end.
 
-        `on_written` is told how many seconds each write took until it was durable.
+        `on_written` is told how many seconds each write took until it was durable, and `on_waiting`
+        by how many the writes that are not durable yet become more or fewer.
         Raises `CannotOpen` for what only a person can mend. A PostgreSQL server that is not there
         is met by the first work, as `StoreUnavailable`: it may come up later.
         """
         engine = _engine_for(url)
         try:
             await engine.open()
-            yield cls(engine, on_written)
+            yield cls(engine, on_written, on_waiting)
         finally:
             await engine.close()
 
@@ -83,7 +93,11 @@ class Database:
         withdraw it.
         """
         began_s = time.perf_counter()
-        result = await self._engine.write(owned(work))
+        self._on_waiting(1)
+        try:
+            result = await self._engine.write(owned(work))
+        finally:
+            self._on_waiting(-1)
         self._on_written(time.perf_counter() - began_s)
         return result
 

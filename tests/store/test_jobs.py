@@ -72,6 +72,23 @@ async def until(claim: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_what_there_is_to_do_is_counted_by_kind(jobs, clock):
+    await jobs.add(
+        *(NewJob(kind="a", subject=str(number)) for number in range(4)),
+        NewJob(kind="a", subject="later", delay_s=100),
+    )
+    clock.now += 5
+    await jobs.claim("a", 1)
+    await jobs.add(NewJob(kind="b", subject="1"))
+    clock.now += 7
+
+    told = {one.kind: one for one in await jobs.backlog()}
+    assert (told["a"].waiting, told["a"].running, told["a"].later) == (3, 1, 1)
+    assert (told["a"].lag_s, told["b"].lag_s) == (12, 7)
+    clock.now += 24  # nobody has renewed the lease
+    assert [one.waiting for one in await jobs.backlog()] == [4, 1]
+
+
 async def test_jobs_that_cannot_begin_yet_are_left_to_others(database, jobs):
     worker, ready = Worker(), []
     await jobs.add(*new("a"))

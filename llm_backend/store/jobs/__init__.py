@@ -14,7 +14,7 @@ transaction that first calls `job_rows.hold(connection, job)`, which raises `Lea
 has been given up for dead.
 """
 
-from llm_backend.store.jobs.job import Job, JobKind, JobWorker, NewJob, TryLater
+from llm_backend.store.jobs.job import Backlog, Job, JobKind, JobWorker, NewJob, TryLater
 from llm_backend.store.jobs.jobs import Jobs
 
-__all__ = ["Job", "JobKind", "JobWorker", "Jobs", "NewJob", "TryLater"]
+__all__ = ["Backlog", "Job", "JobKind", "JobWorker", "Jobs", "NewJob", "TryLater"]

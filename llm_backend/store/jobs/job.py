@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Job", "JobKind", "JobWorker", "NewJob", "TryLater"]
+__all__ = ["Backlog", "Job", "JobKind", "JobWorker", "NewJob", "TryLater"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,18 @@ class Job:
     details: Mapping[str, Any]  # JSON
     attempt: int  # 1 for the first since it last got on
     lease: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """The jobs of one kind: how many wait, are done, or are not due yet; and since when the first
+    of those that wait has been due."""
+
+    kind: str
+    waiting: int
+    running: int
+    later: int
+    lag_s: float
 
 
 class TryLater(Exception):

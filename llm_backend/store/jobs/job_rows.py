@@ -6,16 +6,17 @@ there is one writer at a time.
 
 from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.errors import LeaseLost
-from llm_backend.store.jobs.job import Job, NewJob
+from llm_backend.store.jobs.job import Backlog, Job, NewJob
 from llm_backend.store.jobs.tables import jobs
 
 __all__ = [
     "add",
     "are_any",
+    "backlog",
     "claim",
     "finish",
     "free",
@@ -147,6 +148,31 @@ def outlook(
             due_at[kind] = first
     held = select(jobs.c.lease).where(jobs.c.lease.in_(leases))
     return due_at, {str(lease) for lease in connection.scalars(held)} if leases else set()
+
+
+def backlog(connection: Connection, *, now: float) -> Sequence[Backlog]:
+    """How many jobs of each kind there are, and how they stand."""
+    is_due, is_held = jobs.c.due_at <= now, jobs.c.lease.is_not(None)
+    waits = case((is_due, 1), else_=0)  # also where whoever held it has let its lease run out
+    runs = case((is_held & ~is_due, 1), else_=0)
+    first = func.min(case((is_due, jobs.c.due_at)))
+    counted = select(
+        jobs.c.kind,
+        func.count().label("number"),
+        func.sum(waits).label("waiting"),
+        func.sum(runs).label("running"),
+        first.label("first_due_at"),
+    )
+    return [
+        Backlog(
+            kind=row.kind,
+            waiting=int(row.waiting),
+            running=int(row.running),
+            later=row.number - int(row.waiting) - int(row.running),
+            lag_s=0.0 if row.first_due_at is None else now - row.first_due_at,
+        )
+        for row in connection.execute(counted.group_by(jobs.c.kind))
+    ]
 
 
 def leases(connection: Connection) -> Sequence[str]:

@@ -10,7 +10,7 @@ from functools import partial
 from llm_backend.store.database import Database
 from llm_backend.store.jobs import job_rows
 from llm_backend.store.jobs.holder import Holder
-from llm_backend.store.jobs.job import Job, JobKind, NewJob
+from llm_backend.store.jobs.job import Backlog, Job, JobKind, NewJob
 from llm_backend.store.jobs.runner import JobRunner
 
 __all__ = ["Jobs"]
@@ -123,6 +123,10 @@ class Jobs:
             {kind: at - now for kind, at in due_at.items()},
             {job for job in jobs if job.lease in held},
         )
+
+    async def backlog(self) -> Sequence[Backlog]:
+        """What there is to do, of every kind of which there is something."""
+        return await self._database.read(partial(job_rows.backlog, now=self._clock()))
 
     async def free_dead(self) -> None:
         """What dead processes held is due, where it can be told who is dead."""

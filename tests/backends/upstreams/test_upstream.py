@@ -10,6 +10,7 @@ import pytest
 from llm_backend.backends.relayed import answer_headers, request_headers
 from llm_backend.backends.upstreams.config import UpstreamConfig
 from llm_backend.backends.upstreams.http import Upstream
+from llm_backend.backends.upstreams.watch import Watch
 from llm_backend.errors import ApiError, InvalidRequest, UpstreamFailed, UpstreamTimeout
 from tests.logged import logged
 from tests.upstream import Connection, FakeUpstream, Message, upstream_of
@@ -52,6 +53,22 @@ async def test_no_header_is_invented():
         (b"authorization", b"Bearer server-key"),
         (b"content-length", b"2"),
     ]
+
+
+async def test_who_watches_is_told_when_it_is_given_up_and_when_it_answers_again():
+    fake = FakeUpstream(answer=b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n")
+    told: list[float] = []
+    async with (
+        fake,
+        Upstream(UpstreamConfig(base_url=fake.base_url), Watch(is_up=told.append)) as upstream,
+    ):
+        for _ in range(4):
+            await ask(upstream)
+        fake.answer = OK
+        for _ in range(2):
+            await ask(upstream)
+
+    assert told == [1, 0, 1]
 
 
 async def test_without_a_key_none_is_sent():

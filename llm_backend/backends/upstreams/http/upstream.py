@@ -22,6 +22,7 @@ from llm_backend.backends.upstreams.http.translation import Translation, shut_ou
 from llm_backend.backends.upstreams.model_list import ModelList, held_list, models_in
 from llm_backend.backends.upstreams.retry import DOWN, SHUT_OUT
 from llm_backend.backends.upstreams.sockets import UpstreamSocket, socket_headers
+from llm_backend.backends.upstreams.watch import Watch
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 
 __all__ = ["Upstream"]
@@ -39,11 +40,13 @@ class Upstream:
     `health`, how its latest requests ended.
     """
 
-    def __init__(self, config: UpstreamConfig) -> None:
+    def __init__(self, config: UpstreamConfig, watch: Watch | None = None) -> None:
         parts = urlsplit(config.base_url)
         self.config = config
         self.health = Health()
         self.outstanding = 0
+        self._watch = watch or Watch()
+        self._watch.is_up(1)
         self._scheme, self._authority = parts.scheme, parts.netloc
         self._base_path = parts.path.rstrip("/")
         self._own_headers = own_headers(config)
@@ -103,17 +106,17 @@ class Upstream:
     @contextmanager
     def _under_way(self) -> Iterator[None]:
         """Counts a request that begins; what it returns has to be closed, what fails is told."""
-        self.outstanding += 1
+        self._count(1)
         self.health.begin()
         try:
             yield
         except UpstreamError:
             self._failed()
-            self.outstanding -= 1
+            self._count(-1)
             raise
         except BaseException:
             self.health.left()
-            self.outstanding -= 1
+            self._count(-1)
             raise
 
     async def _answer(
@@ -169,11 +172,11 @@ class Upstream:
                         socket = await connected(self._session, url, sent, protocols)
                     except aiohttp.WSServerHandshakeError as error:
                         raise self._refused(error) from error
-            self.health.succeeded()
+            self._succeeded()
             return Socket(socket, self._translation.translated, self._socket_ended)
 
     def _socket_ended(self) -> None:
-        self.outstanding -= 1
+        self._count(-1)
 
     def _refused(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
         """The error of a handshake's status; one that is the client's to mend passes through."""
@@ -181,7 +184,7 @@ class Upstream:
             return shut_out(error.status)
         if not 400 <= error.status < 500:
             return UpstreamFailed("The upstream opened no WebSocket.")
-        self.health.succeeded()
+        self._succeeded()
         message = f"The upstream refused the WebSocket with status {error.status}."
         return from_status(error.status, message)
 
@@ -204,7 +207,7 @@ class Upstream:
         if answer.status in DOWN:
             self._failed()
         else:
-            self.health.succeeded()
+            self._succeeded()
         return Relayed(
             status=answer.status,
             headers=headers,
@@ -213,13 +216,25 @@ class Upstream:
         )
 
     def _close(self, answer: aiohttp.ClientResponse) -> None:
-        self.outstanding -= 1
+        self._count(-1)
         cut(answer)
+
+    def _count(self, change: int) -> None:
+        self.outstanding += change
+        self._watch.outstanding(change)
+
+    def _succeeded(self) -> None:
+        was_ejected = self.health.is_ejected
+        self.health.succeeded()
+        if was_ejected:
+            self._watch.is_up(1)
 
     def _failed(self) -> None:
         was_ejected = self.health.is_ejected
         self.health.failed(asyncio.get_running_loop().time())
+        self._watch.failed()
         if self.health.is_ejected and not was_ejected:
+            self._watch.is_up(0)
             log.error("upstream_ejected", extra={"upstream": self.name})
 
     async def _body(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
