@@ -222,6 +222,7 @@ async def relaying(upstream: Upstreams | None, *, observes: bool = False) -> Asy
             body=None,
             raw_body=await http.body() if is_json else b"",
             http=http,
+            caller=None,
         )
         observe = None if state.observed is None else state.observed.extend
         try:

@@ -46,6 +46,7 @@ def _config(given: BackendSettings) -> UpstreamConfig:
             first_byte_timeout_s=given.first_byte_timeout_s,
             idle_timeout_s=given.idle_timeout_s,
             total_timeout_s=given.total_timeout_s,
+            honours_idempotency_key=given.honours_idempotency_key,
         )
     except ValueError as error:
         raise SettingsError(f"The backend `{given.name}` cannot be used: {error}") from error

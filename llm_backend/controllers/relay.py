@@ -25,6 +25,7 @@ __all__ = [
     "model_named",
     "relay",
     "upstream_path",
+    "who_asks",
 ]
 
 _PREFIX = b"/v1"
@@ -78,6 +79,8 @@ class RelayRequest(Protocol):
     def raw_body(self) -> bytes: ...
     @property
     def http(self) -> HttpRequest: ...
+    @property
+    def caller(self) -> Any: ...  # Any: what `authenticate` has made of the key
 
 
 async def relay(
@@ -126,6 +129,7 @@ async def relay(
                     model=to.model if to else model_named(request),
                     upstream=to.upstream if to else None,
                     has_other=to.has_other if to else False,
+                    who=who_asks(request),
                 )
             )
     except ApiError:
@@ -151,6 +155,11 @@ def _body(
     if to is None or to.model == model_named(request):
         return request.raw_body
     return renamed(request.raw_body, to.model)
+
+
+def who_asks(request: RelayRequest) -> str:
+    """Whose requests are told apart where some must wait: those of each key."""
+    return str(request.caller.key_id or "") if request.caller is not None else ""
 
 
 def model_named(request: RelayRequest) -> str | None:

@@ -12,7 +12,7 @@ from llm_backend.backends.registry import Step, UpstreamModel
 from llm_backend.backends.upstreams.config import WIRES, Wire
 from llm_backend.contract.request import Request
 from llm_backend.controllers.bridge.model import BridgedModel
-from llm_backend.controllers.relay import Destination, model_named, relay
+from llm_backend.controllers.relay import Destination, model_named, relay, who_asks
 from llm_backend.controllers.relayed_form import FormHead, read_form_head, with_form
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Overloaded, RateLimited, UpstreamError
@@ -138,7 +138,9 @@ class _Ways:
             return await self.there(services, request, to=to)
         assert services.upstream is not None, "a step of an upstream needs one"
         operation = operation_of(request)
-        model = BridgedModel(services.upstream, to, request.body, other, operation)
+        model = BridgedModel(
+            services.upstream, to, request.body, other, operation, who=who_asks(request)
+        )
         return await self.bridged(services, request, model)
 
 

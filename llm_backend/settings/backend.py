@@ -50,6 +50,11 @@ class BackendSettings(BaseModel):
     total_timeout_s: float | None = Field(
         None, gt=0, description="Seconds for a whole answer; any number where unset."
     )
+    honours_idempotency_key: bool = Field(
+        False,
+        description="Whether it does a request with an `Idempotency-Key` once, however often it "
+        "comes: one that it may have got already is sent to it again only then.",
+    )
 
     @field_validator("models", mode="before")
     @classmethod

@@ -15,7 +15,8 @@ Body = bytes | AsyncIterator[bytes]
 class Asked:
     """One request on its way to an upstream: `operation` is its id and tag, `model` what the
     upstream is to hear, `upstream` the one that a route names, `wire` what is spoken where that is
-    not the operation's. `has_other` where somebody else answers if nobody here can.
+    not the operation's. `has_other` where somebody else answers if nobody here can. `who` asks:
+    those who wait take turns.
     """
 
     method: str
@@ -28,3 +29,4 @@ class Asked:
     upstream: str | None = None
     wire: Wire | None = None
     has_other: bool = False
+    who: str = ""

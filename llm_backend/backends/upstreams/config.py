@@ -36,7 +36,8 @@ class UpstreamConfig:
 
     `connect_timeout_s` is for a connection, `first_byte_timeout_s` (`idle_timeout_s` where None)
     from then to the answer's headers, `idle_timeout_s` between two pieces of the answer, and
-    `total_timeout_s`, if given, for all of it. `concurrency` requests are out at most. Raises
+    `total_timeout_s`, if given, for all of it. `concurrency` requests are out at most. One that
+    `honours_idempotency_key` does a request with such a key once, however often it comes. Raises
     `ValueError`, one sentence, for a base URL that is none.
     """
 
@@ -55,6 +56,7 @@ class UpstreamConfig:
     idle_timeout_s: float = 600
     total_timeout_s: float | None = None
     models_ttl_s: float = 30
+    honours_idempotency_key: bool = False
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)

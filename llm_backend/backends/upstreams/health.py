@@ -10,8 +10,10 @@ LONGEST_EJECTION_S = 60.0
 class Health:
     """Ejects an upstream that fails again and again, then lets one request at a time probe it.
 
-    Each probe that fails doubles the time until the next, up to a minute; one that succeeds ends
-    the ejection. Every request that `begin` has admitted ends with one of the three verdicts.
+    An answer that has begun ends the ejection, and one that is whole makes the failures before it
+    count no more: who breaks off every answer is ejected too. Each ejection without a whole answer
+    since the last one is twice as long, up to a minute. Every request that `begin` has admitted
+    ends with one of `succeeded`, `failed` and `left`.
     """
 
     def __init__(self) -> None:
@@ -33,22 +35,25 @@ class Health:
         """A request is sent; while the upstream is ejected, it is the probe."""
         self._is_probed = self.is_ejected
 
+    def answers(self) -> None:
+        """An answer has begun; how it ends is still to be told."""
+        self._failures = min(self._failures, FAILURES - 1)
+        self._is_probed = False
+
     def succeeded(self) -> None:
-        """An answer came."""
+        """An answer came, whole."""
         self._failures = 0
         self._ejection_s = EJECTION_S
         self._is_probed = False
 
     def failed(self, now_s: float) -> None:
-        """None came, or one that says that the upstream is down."""
-        was_ejected = self.is_ejected
+        """None came, or none to its end, or one that says that the upstream is down."""
         self._failures += 1
         self._is_probed = False
         if not self.is_ejected or now_s < self._ejected_until:
             return  # requests that were out when it was ejected say nothing new
-        if was_ejected:
-            self._ejection_s = min(2 * self._ejection_s, LONGEST_EJECTION_S)
         self._ejected_until = now_s + self._ejection_s
+        self._ejection_s = min(2 * self._ejection_s, LONGEST_EJECTION_S)
 
     def left(self) -> None:
         """The client left before it could be told."""

@@ -52,12 +52,15 @@ class BridgedModel:
         body: Json,
         wire: Wire,
         operation: Sequence[str],
+        *,
+        who: str,
     ) -> None:
         self._upstream = upstream
         self._to = to
         self._body = body
         self._wire = wire
         self._operation = operation
+        self._who = who
         self.vector_stores: Sequence[str] = ()
 
     def filled(self, body: Json) -> dict[str, Any]:
@@ -93,6 +96,7 @@ class BridgedModel:
                 upstream=self._to.upstream,
                 wire=self._wire,
                 has_other=self._to.has_other,
+                who=self._who,
             )
         )
         if relayed.status != 200:

@@ -64,3 +64,29 @@ def test_requests_that_were_out_already_do_not_prolong_it():
     health.failed(103)
 
     assert health.admits(100 + EJECTION_S)
+
+
+def test_answers_that_all_break_off_eject_it_for_longer_and_longer():
+    health, ejected_at = Health(), []
+    for now in range(100):
+        if health.admits(now):
+            health.begin()
+            health.answers()
+            health.failed(now)
+            if health.is_ejected:
+                ejected_at.append(now)
+
+    assert ejected_at == [2, 7, 17, 37, 77]
+
+
+def test_an_answer_that_is_left_alone_says_nothing():
+    health = Health()
+    for now in range(FAILURES):
+        health.failed(now)
+        health.begin()
+        health.answers()
+        health.left()
+
+    assert health.admits(FAILURES)
+    health.failed(FAILURES)
+    assert health.is_ejected

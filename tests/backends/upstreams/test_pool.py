@@ -51,6 +51,9 @@ async def ask(upstreams: Upstreams, request: Asked | None = None) -> int:
         await relayed.aclose()
 
 
+KEYED = asked(headers=[(b"Idempotency-Key", b"1")])
+
+
 async def silence(_: Message, __: Connection) -> None:
     await asyncio.Event().wait()
 
@@ -122,13 +125,47 @@ async def test_what_may_have_been_done_is_not_sent_twice():
     assert sum(len(fake.requests) for fake in fakes) == 1
 
 
-@pytest.mark.parametrize(
-    "request_", [asked("GET", body=b""), asked(headers=[(b"Idempotency-Key", b"1")])]
-)
-async def test_what_does_no_harm_twice_is(request_: Asked):
+async def test_what_does_no_harm_twice_is():
     fakes = FakeUpstream(answer=cut), FakeUpstream(answer=OK)
     async with pool(*fakes) as upstreams:
-        assert [await ask(upstreams, request_) for _ in range(2)] == [200, 200]
+        assert [await ask(upstreams, asked("GET", body=b"")) for _ in range(2)] == [200, 200]
+
+
+async def test_a_key_of_the_client_does_not_make_a_request_safe_elsewhere():
+    fakes = FakeUpstream(answer=cut), FakeUpstream(answer=cut)
+    async with pool(*fakes) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams, KEYED)
+
+    assert sum(len(fake.requests) for fake in fakes) == 1
+
+
+async def test_who_honours_the_key_is_asked_again_and_nobody_else():
+    async def cut_once(_: Message, connection: Connection) -> None:
+        first = fakes[0].requests[0]
+        if len(fakes[0].requests) > 1:
+            await connection.send(OK)
+        elif first:
+            connection.cut()
+
+    fakes = FakeUpstream(answer=cut_once), FakeUpstream(answer=OK)
+    async with pool(*fakes, honours_idempotency_key=True) as upstreams:
+        assert await ask(upstreams, KEYED) == 200
+
+    assert [len(fake.requests) for fake in fakes] == [2, 0]
+
+
+async def test_who_may_have_a_request_keeps_it_though_he_cannot_be_reached_any_more():
+    async def last(_: Message, connection: Connection) -> None:
+        fakes[0]._server.close()
+        connection.cut()
+
+    fakes = FakeUpstream(answer=last), FakeUpstream(answer=OK)
+    async with pool(*fakes, honours_idempotency_key=True) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams, KEYED)
+
+    assert [len(fake.requests) for fake in fakes] == [1, 0]
 
 
 async def test_a_body_that_comes_in_pieces_is_kept_for_the_one_that_can_be_reached():
@@ -184,6 +221,33 @@ async def test_only_so_many_are_out_at_once():
         assert await ask(upstreams) == 200
     assert refused.value.headers == {"Retry-After": "1"}
     assert len(fake.requests) == 2
+
+
+async def test_callers_take_turns_and_newcomers_do_not_overtake():
+    gates = [asyncio.Event() for _ in range(6)]
+
+    async def one_after_another(_: Message, connection: Connection) -> None:
+        await gates[len(fake.requests) - 1].wait()
+        await connection.send(OK)
+
+    fake = FakeUpstream(answer=one_after_another)
+    async with pool(fake, concurrency=1) as upstreams:
+        asking = [
+            asyncio.create_task(ask(upstreams, asked(who=who, path=f"/{number}")))
+            for number, who in enumerate(["a", "a", "a", "b", "b"])
+        ]
+        await asyncio.sleep(0.02)
+        gates[0].set()
+        while len(fake.requests) < 2:  # noqa: ASYNC110 - the fake has no event for it
+            await asyncio.sleep(0.005)
+        asking.append(asyncio.create_task(ask(upstreams, asked(who="c", path="/5"))))
+        await asyncio.sleep(0.02)
+        for gate in gates:
+            gate.set()
+        assert await asyncio.gather(*asking) == [200] * 6
+
+    paths = [request.first_line.split()[1] for request in fake.requests]
+    assert paths == [b"/v1/0", b"/v1/1", b"/v1/3", b"/v1/2", b"/v1/5", b"/v1/4"]
 
 
 async def test_who_waits_for_room_gets_it():

@@ -218,6 +218,55 @@ async def test_silence_is_504():
     assert failed.status == 504
 
 
+async def test_the_first_bytes_deadline_does_not_run_while_there_is_no_connection():
+    async def begins(_: Message, connection: Connection) -> None:
+        await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+        await asyncio.Event().wait()
+
+    deadlines = {"connect_timeout_s": 0.1, "first_byte_timeout_s": 0.02, "idle_timeout_s": 5}
+    async with (
+        FakeUpstream(answer=begins) as fake,
+        upstream_of(fake, concurrency=1, **deadlines) as upstream,
+    ):
+        first = asyncio.create_task(ask(upstream))
+        await asyncio.sleep(0.05)
+        with pytest.raises(UpstreamTimeout) as late:
+            await ask(upstream)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+    assert not late.value.was_sent
+
+
+async def test_the_first_bytes_deadline_runs_from_the_connection_on():
+    async def slow_head(_: Message, connection: Connection) -> None:
+        await asyncio.sleep(0.1)
+        await connection.send(OK)
+
+    late = {"first_byte_timeout_s": 0.02, "idle_timeout_s": 5}
+    failed = await failure_of(FakeUpstream(answer=slow_head), **late)
+
+    assert isinstance(failed, UpstreamTimeout)
+    assert failed.was_sent
+
+
+async def test_an_upstream_that_breaks_off_every_answer_is_ejected():
+    async def half(_: Message, connection: Connection) -> None:
+        await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{")
+        await asyncio.sleep(0.01)
+        connection.cut()
+
+    async with FakeUpstream(answer=half) as fake, upstream_of(fake) as upstream:
+        for _ in range(3):
+            with pytest.raises(UpstreamFailed):
+                await ask(upstream)
+
+        assert upstream.health.is_ejected
+        fake.answer = OK
+        await ask(upstream)
+        assert not upstream.health.is_ejected
+
+
 async def test_an_upstream_that_takes_nothing_is_504():
     async def answer(_: Message, connection: Connection) -> None:
         connection.writer.transport.pause_reading()

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Self
 
 from llm_backend.backends.relayed import Headers
 
-__all__ = ["Body", "Patience", "data_of", "length_of"]
+__all__ = ["PATIENCE", "Body", "Patience", "data_of", "length_of"]
 
 Body = bytes | AsyncIterator[bytes]
 
@@ -15,25 +18,54 @@ _WHOLE_BYTES = 1024 * 1024  # larger bodies go out in pieces, so that the loop i
 
 
 class Patience:
-    """Restarts a deadline with every piece the upstream takes; waiting for the client is free."""
+    """A deadline for what is asked within its `async with`. It begins with the connection, and
+    again with every piece that the upstream takes: connecting has a deadline of its own, and
+    waiting for the client is free. Raises `TimeoutError`.
+    """
 
-    def __init__(self, deadline: asyncio.Timeout, seconds: float) -> None:
-        self._deadline = deadline
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._deadline = asyncio.timeout(None)
+
+    async def __aenter__(self) -> Self:
+        await self._deadline.__aenter__()
+        self._before = PATIENCE.set(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        PATIENCE.reset(self._before)
+        await self._deadline.__aexit__(kind, error, trace)
+
+    def wait(self) -> None:
+        """There is no connection yet."""
+        self._reschedule(None)
+
+    def begin(self) -> None:
+        """There is one."""
+        self._reschedule(self._seconds)
 
     async def over(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The pieces, as they are; each one that is taken restarts the deadline."""
-        self._reschedule(None)
+        self.wait()
         async for piece in pieces:
-            self._reschedule(self._seconds)
+            self.begin()
             yield piece
-            self._reschedule(None)
-        self._reschedule(self._seconds)
+            self.wait()
+        self.begin()
 
     def _reschedule(self, seconds: float | None) -> None:
         now = asyncio.get_running_loop().time()
         with suppress(RuntimeError):  # the answer came before the body's end: nothing to restart
             self._deadline.reschedule(None if seconds is None else now + seconds)
+
+
+PATIENCE: ContextVar[Patience] = ContextVar("patience")
+"""That of what is being asked, for who makes the connection."""
 
 
 def length_of(body: Body, headers: Headers) -> int | None:

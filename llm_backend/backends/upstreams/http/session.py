@@ -1,8 +1,12 @@
 """How the HTTP client is set up for an upstream, and what is sent of ours."""
 
 import aiohttp
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from llm_backend.backends.upstreams.config import Kind, UpstreamConfig
+from llm_backend.backends.upstreams.http.body import PATIENCE
 
 __all__ = ["new_session", "own_headers"]
 
@@ -17,7 +21,7 @@ _KEEPALIVE_S = 4.0
 def new_session(config: UpstreamConfig) -> aiohttp.ClientSession:
     """A pool of connections that sends nothing by itself; whoever asks closes it."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=config.concurrency, keepalive_timeout=_KEEPALIVE_S),
+        connector=_Connector(limit=config.concurrency, keepalive_timeout=_KEEPALIVE_S),
         timeout=aiohttp.ClientTimeout(
             total=config.total_timeout_s,
             connect=config.connect_timeout_s,
@@ -41,3 +45,19 @@ def own_headers(config: UpstreamConfig) -> list[tuple[str, str]]:
     if config.kind is Kind.AZURE:
         return [*own, ("api-key", config.api_key)]
     return [*own, ("authorization", f"Bearer {config.api_key}")]
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells who asks for a connection when there is one: the client does so to nobody."""
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 # the client's own word
+    ) -> Connection:
+        patience = PATIENCE.get()
+        patience.wait()
+        connection = await super().connect(req, traces, timeout)
+        patience.begin()
+        return connection

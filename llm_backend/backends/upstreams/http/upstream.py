@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -47,6 +47,8 @@ class Upstream:
         self.outstanding = 0
         self._watch = watch or Watch()
         self._watch.is_up(1)
+        self.promised = 0  # places for requests that are about to be sent
+        self.on_room: Callable[[], None] = _nobody_waits
         self._scheme, self._authority = parts.scheme, parts.netloc
         self._base_path = parts.path.rstrip("/")
         self._own_headers = own_headers(config)
@@ -70,7 +72,7 @@ class Upstream:
     @property
     def has_room(self) -> bool:
         """Whether another request may be sent to it."""
-        return self.outstanding < self.config.concurrency
+        return self.outstanding + self.promised < self.config.concurrency
 
     async def __aenter__(self) -> Self:
         self._session = new_session(self.config)
@@ -112,29 +114,29 @@ class Upstream:
             yield
         except UpstreamError:
             self._failed()
-            self._count(-1)
+            self._ended()
             raise
         except BaseException:
             self.health.left()
-            self._count(-1)
+            self._ended()
             raise
 
     async def _answer(
         self, method: str, url: URL, headers: list[tuple[str, str]], body: Body
     ) -> aiohttp.ClientResponse:
-        timeout_s = self._first_byte_timeout_s
         with self._translation.translated():
-            async with asyncio.timeout(timeout_s) as deadline:
+            async with Patience(self._first_byte_timeout_s) as patience:
                 answer = await self._session.request(
                     method,
                     url,
                     headers=headers,
-                    data=data_of(body, Patience(deadline, timeout_s)),
+                    data=data_of(body, patience),
                     allow_redirects=False,
                 )
         connection = answer.connection
         if connection is not None and connection.protocol is not None:  # else it is whole already
             connection.protocol.read_timeout = self._idle_timeout_s
+            connection.protocol.start_timeout()  # anew: it runs with the first byte's until then
             self._breaking.watch(connection.protocol, answer.content)
         return answer
 
@@ -167,16 +169,17 @@ class Upstream:
         url = self._url(path, query.decode("latin-1"), model)
         with self._under_way():
             with self._translation.translated():
-                async with asyncio.timeout(self._first_byte_timeout_s):
+                async with Patience(self._first_byte_timeout_s):
                     try:
                         socket = await connected(self._session, url, sent, protocols)
                     except aiohttp.WSServerHandshakeError as error:
                         raise self._refused(error) from error
             self._succeeded()
-            return Socket(socket, self._translation.translated, self._socket_ended)
+            return Socket(socket, self._translation.translated, self._ended)
 
-    def _socket_ended(self) -> None:
+    def _ended(self) -> None:
         self._count(-1)
+        self.on_room()
 
     def _refused(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
         """The error of a handshake's status; one that is the client's to mend passes through."""
@@ -207,7 +210,7 @@ class Upstream:
         if answer.status in DOWN:
             self._failed()
         else:
-            self._succeeded()
+            self._answers()
         return Relayed(
             status=answer.status,
             headers=headers,
@@ -216,18 +219,21 @@ class Upstream:
         )
 
     def _close(self, answer: aiohttp.ClientResponse) -> None:
-        self._count(-1)
         cut(answer)
+        self._ended()
 
     def _count(self, change: int) -> None:
         self.outstanding += change
         self._watch.outstanding(change)
 
-    def _succeeded(self) -> None:
-        was_ejected = self.health.is_ejected
-        self.health.succeeded()
-        if was_ejected:
+    def _answers(self) -> None:
+        if self.health.is_ejected:
             self._watch.is_up(1)
+        self.health.answers()
+
+    def _succeeded(self) -> None:
+        self._answers()
+        self.health.succeeded()
 
     def _failed(self) -> None:
         was_ejected = self.health.is_ejected
@@ -245,6 +251,8 @@ class Upstream:
         except UpstreamError:
             self._failed()
             raise
+        if answer.status not in DOWN:
+            self._succeeded()
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
         try:
@@ -261,3 +269,7 @@ class Upstream:
             raise self._translation.late(error) from error
         with self._translation.translated():
             return models_in(answer.status, held)
+
+
+def _nobody_waits() -> None:
+    """What happens where there is room again."""
