@@ -11,21 +11,15 @@ from llm_backend.access.limits import Limit, Limits
 from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
 from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import Grants
+from tests.clock import Clock
 
 RPM = Limit(scope="m in project p", what="requests", most=3)
 TPM = Limit(scope="m in project p", what="tokens", most=100)
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000)
 
 
 @pytest.fixture

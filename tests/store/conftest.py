@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Connection, delete
 
 from llm_backend.store import Chats, Database, migrate, tables
+from tests.clock import Clock
 from tests.postgresql import PostgresqlServer
 
 
@@ -53,6 +54,12 @@ def empty(connection: Connection) -> None:
     """Forget everything."""
     for table in reversed(tables.metadata.sorted_tables):
         connection.execute(delete(table))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time of all that is opened by a test's fixtures."""
+    return Clock()
 
 
 @pytest.fixture

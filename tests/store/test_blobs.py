@@ -10,6 +10,7 @@ from llm_backend.store import BlobGone, Blobs, Bucket, CannotOpen, Database, Obj
 from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Blob, size_of, slices
 from llm_backend.store.objects.blobs import FAILURES_LIMIT, GRACE_S
+from tests.clock import Clock
 
 TEXT = b"It was a bright cold day in April"
 
@@ -27,21 +28,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> str:
 @pytest.fixture
 def bucket(url: str) -> Bucket:
     return Bucket(url)
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -17,21 +17,10 @@ from llm_backend.store import (
     UnknownCursor,
     Unstorable,
 )
+from tests.clock import Clock
 
 _numbers = count(1)
 NOW = 1_700_000_000
-
-
-class Clock:
-    now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -14,16 +14,10 @@ import pytest
 
 from llm_backend.store import Database, Job, JobKind, Jobs, LeaseLost, NewJob, StoreUnavailable
 from llm_backend.store.jobs import job_rows
+from tests.clock import Clock
 
 NOW = 1_700_000_000.0
 PROGRAM = Path(__file__).with_name("holding.py")
-
-
-class Clock:
-    now = NOW
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Worker:
@@ -46,11 +40,6 @@ class Worker:
 
     async def give_up(self, job: Job) -> None:
         self.given_up.append(job.subject)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -26,22 +26,11 @@ from llm_backend.store import (
     UploadStatus,
     WrongDigest,
 )
+from tests.clock import Clock
 
 _numbers = count(1)
 NOW = 1_700_000_000
 PLENTY = PartLimits(parts=10, total_bytes=1000)
-
-
-class Clock:
-    now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

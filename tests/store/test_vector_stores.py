@@ -25,22 +25,11 @@ from llm_backend.store.administration import StoredUsage
 from llm_backend.store.ownership import Owner, in_the_name_of
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, Chunking
 from llm_backend.store.vector_stores.file_rows import FORGOTTEN_AFTER_S
+from tests.clock import Clock
 
 NOW = 1_700_000_000
 DAY_S = 86_400
 CHUNKING = Chunking(max_tokens=800, overlap_tokens=400)
-
-
-class Clock:
-    now = float(NOW)
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
