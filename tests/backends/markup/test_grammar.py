@@ -3,7 +3,7 @@ not."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import llguidance
@@ -17,8 +17,16 @@ from tests.backends.markup.samples import CITY, ONE, PARIS, TOOLS, TWO
 WEATHER = Function(name="get_weather", parameters=CITY, is_strict=True)
 PING = Function(name="ping", parameters=None)
 THINKS = "{{ '</think>' }}"
+ALWAYS_TOKENS = {"gpt-oss"}  # whose marks are tokens in every file
 each_family = pytest.mark.parametrize("family", sorted(FAMILIES))
 either_spelling = pytest.mark.parametrize("has_tokens", [True, False])
+
+
+def each_spelling_of(families: Iterable[str]) -> pytest.MarkDecorator:
+    """Each of these families with marks that are tokens, and with marks that are texts."""
+    spellings = [(family, True) for family in sorted(families)]
+    spellings += [(family, False) for family in sorted(set(families) - ALWAYS_TOKENS)]
+    return pytest.mark.parametrize(("family", "has_tokens"), spellings)
 
 
 class Bytes:
@@ -76,24 +84,16 @@ class Follower:
         ]
 
 
-def follower(family: str, template: str = "", has_tokens: bool = True) -> Follower:
-    if family == "gpt-oss" and not has_tokens:
-        pytest.skip("its marks are tokens in every file")
-    return Follower(family, template, has_tokens=has_tokens)
-
-
-@each_family
-@either_spelling
+@each_spelling_of(FAMILIES)
 def test_what_the_family_writes_is_allowed(family, has_tokens):
     may_be_two = FAMILIES[family].calls.spelling.between is not None
     text = TWO[family] if may_be_two else ONE[family]
 
     for is_required in (True, False):
-        assert follower(family, has_tokens=has_tokens).follow(text, is_required=is_required)
+        assert Follower(family, has_tokens=has_tokens).follow(text, is_required=is_required)
 
 
-@each_family
-@either_spelling
+@each_spelling_of(FAMILIES)
 @pytest.mark.parametrize(
     ("right", "wrong"), [("get_weather", "get_wether"), ("city", "town"), ("2", '"2"')]
 )
@@ -101,25 +101,23 @@ def test_another_call_is_not(family, has_tokens, right, wrong):
     text = ONE[family].replace(right, wrong)
 
     for is_required in (True, False):
-        followed = follower(family, has_tokens=has_tokens).follow(text, is_required=is_required)
+        followed = Follower(family, has_tokens=has_tokens).follow(text, is_required=is_required)
         assert not followed
 
 
-@pytest.mark.parametrize("family", sorted(TWO))
-@either_spelling
+@each_spelling_of(TWO)
 def test_calls_that_must_not_be_parallel_are_single(family, has_tokens):
-    one = follower(family, has_tokens=has_tokens)
+    one = Follower(family, has_tokens=has_tokens)
 
     for is_required in (True, False):
         assert one.follow(ONE[family], is_parallel=False, is_required=is_required)
         assert not one.follow(TWO[family], is_parallel=False, is_required=is_required)
 
 
-@each_family
-@either_spelling
+@each_spelling_of(FAMILIES)
 def test_text_is_an_answer_only_where_no_call_is_required(family, has_tokens):
     text = "<|channel|>final<|message|>Hello!" if family == "gpt-oss" else "Hello!"
-    one = follower(family, has_tokens=has_tokens)
+    one = Follower(family, has_tokens=has_tokens)
 
     assert one.follow(text, is_required=False)
     assert not one.follow(text, is_required=True)
@@ -129,7 +127,7 @@ def test_text_is_an_answer_only_where_no_call_is_required(family, has_tokens):
 @either_spelling
 @pytest.mark.parametrize("is_required", [True, False])
 def test_reasoning_may_come_first(family, has_tokens, is_required):
-    one = follower(family, THINKS, has_tokens)
+    one = Follower(family, THINKS, has_tokens=has_tokens)
     thought = f"Well ...\n</think>\n\n{ONE[family]}"
 
     assert one.follow("<think>\n" + thought, is_required=is_required)
@@ -193,7 +191,7 @@ def test_the_only_texts_are_held_to_and_read_as_texts(family, schema):
 
 @either_spelling
 def test_content_follows_its_schema(has_tokens):
-    model = follower("hermes", has_tokens=has_tokens)
+    model = Follower("hermes", has_tokens=has_tokens)
 
     assert model.content('{"city":"Paris"}')
     assert model.content('{"city": "Paris"}') is False
@@ -202,7 +200,7 @@ def test_content_follows_its_schema(has_tokens):
 
 @either_spelling
 def test_what_is_thought_before_content_is_free(has_tokens):
-    model = follower("hermes", THINKS, has_tokens=has_tokens)
+    model = Follower("hermes", THINKS, has_tokens=has_tokens)
 
     assert model.content('<think>\nWhere?\n</think>\n\n{"city":"Paris"}')
     assert model.content('{"city":"Paris"}')
@@ -212,7 +210,7 @@ def test_what_is_thought_before_content_is_free(has_tokens):
 
 
 def test_content_of_harmony_is_its_final_message():
-    model = follower("gpt-oss")
+    model = Follower("gpt-oss")
     final = '<|channel|>final<|message|>{"city":"Paris"}'
 
     assert model.content(final)
