@@ -8,10 +8,20 @@ from typing import Any
 import jsonschema_rs
 
 from llm_backend.contract import load_document
+from llm_backend.controllers.responses.request import repeated_fields
 
-__all__ = ["check_events"]
+__all__ = ["HEAD", "USAGE", "check_events"]
 
 Event = Mapping[str, Any]
+
+HEAD = {
+    "id": "resp_1", "object": "response", "created_at": 1, "background": False,
+    "conversation": None, **repeated_fields({"model": "m"}),
+}  # fmt: skip
+USAGE = {
+    "input_tokens": 1, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 1, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2,
+}  # fmt: skip
 
 ENDS = ("response.completed", "response.incomplete", "response.failed")
 OPENING = ("response.created", "response.queued", "response.in_progress")

@@ -11,24 +11,15 @@ from llm_backend.controllers.responses.client_tools import client_tools
 from llm_backend.controllers.responses.custom_input import CustomInput
 from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.items import kept_item, messages_from
-from llm_backend.controllers.responses.request import repeated_fields
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.responses.tools import chat_tools
 from llm_backend.errors import UnsupportedField
-from tests.response_events import check_events
+from tests.response_events import HEAD, USAGE, check_events
 
 RUN = {"type": "custom", "name": "run", "description": "Runs it."}
 FUNCTION = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}
 NAMESPACE = {
     "type": "namespace", "name": "shop", "description": "A shop.", "tools": [FUNCTION, RUN],
-}  # fmt: skip
-HEAD = {
-    "id": "resp_1", "object": "response", "created_at": 1, "background": False,
-    "conversation": None, **repeated_fields({"model": "m"}),
-}  # fmt: skip
-USAGE = {
-    "input_tokens": 1, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-    "output_tokens": 1, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2,
 }  # fmt: skip
 
 

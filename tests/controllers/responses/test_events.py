@@ -5,18 +5,9 @@ from hypothesis import strategies as st
 
 from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
 from llm_backend.controllers.responses.events import ResponseState
-from llm_backend.controllers.responses.request import repeated_fields
 from llm_backend.errors import Internal, Overloaded
-from tests.response_events import check_events
+from tests.response_events import HEAD, USAGE, check_events
 
-HEAD = {
-    "id": "resp_1", "object": "response", "created_at": 1, "background": False,
-    "conversation": None, **repeated_fields({"model": "m"}),
-}  # fmt: skip
-USAGE = {
-    "input_tokens": 1, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-    "output_tokens": 1, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2,
-}  # fmt: skip
 LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5, top=[])
 
 calls = st.integers(0, 3).flatmap(
