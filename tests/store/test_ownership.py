@@ -3,7 +3,7 @@ way that clients have to it.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,19 @@ def response(id: str, **more: Any) -> StoredResponse:
     return StoredResponse(**{**given, **more})
 
 
+Way = Callable[[], Awaitable[Any]]
+
+
+async def assert_seen_by_one(mine: Owner, theirs: Owner, ways: Sequence[Way]) -> None:
+    """Each way to something leads there in one name, and nowhere in the other."""
+    for way in ways:
+        with in_the_name_of(theirs), pytest.raises(Missing):
+            await way()
+    with in_the_name_of(mine):
+        for way in ways:
+            await way()
+
+
 async def test_nobody_goes_on_from_what_another_project_was_told(database: Database):
     responses, conversations = Responses(database), Conversations(database)
     mine, theirs = Owner(id="proj_1"), Owner(id=None)
@@ -150,7 +163,7 @@ async def test_nobody_goes_on_from_what_another_project_was_told(database: Datab
         await responses.add(response("resp_2", previous_id="resp_1"))
         await conversations.add(StoredConversation(id="conv_1", created_at=1, metadata={}), [])
 
-    ways: list[Callable[[], Awaitable[Any]]] = [
+    ways: list[Way] = [
         lambda: responses.get("resp_1"),
         lambda: responses.input("resp_1"),
         lambda: responses.said_before(previous_id="resp_2"),
@@ -159,12 +172,7 @@ async def test_nobody_goes_on_from_what_another_project_was_told(database: Datab
         lambda: responses.delete("resp_1"),
         lambda: conversations.get("conv_1"),
     ]
-    for way in ways:
-        with in_the_name_of(theirs), pytest.raises(Missing):
-            await way()
-    with in_the_name_of(mine):
-        for way in ways:
-            await way()
+    await assert_seen_by_one(mine, theirs, ways)
 
 
 async def test_the_servers_own_work_finds_everything(database: Database):
@@ -187,15 +195,10 @@ async def test_a_vector_store_is_one_projects_with_all_that_is_in_it(database: D
             [],
         )  # fmt: skip
 
-    ways: list[Callable[[], Awaitable[Any]]] = [
+    ways: list[Way] = [
         lambda: stores.get("vs_1"),
         lambda: stores.files("vs_1", after=None, before=None, limit=20, order="asc", status=None),
         lambda: stores.update("vs_1", {"name": "b"}),
         lambda: stores.delete("vs_1"),
     ]
-    for way in ways:
-        with in_the_name_of(theirs), pytest.raises(Missing):
-            await way()
-    with in_the_name_of(mine):
-        for way in ways:
-            await way()
+    await assert_seen_by_one(mine, theirs, ways)
