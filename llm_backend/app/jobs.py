@@ -1,6 +1,8 @@
 """What is done besides requests, and by whom."""
 
+import logging
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.types import ASGIApp
 
@@ -8,10 +10,13 @@ from llm_backend.controllers.batches import batch_jobs
 from llm_backend.controllers.responses.background_worker import ResponseWorker
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
+from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import Background, JobKind
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST
 
-__all__ = ["job_kinds"]
+__all__ = ["index_name", "job_kinds"]
+
+log = logging.getLogger(__name__)
 
 RESPONSE_ATTEMPTS = 3  # of servers that ended each time: it may be what ends them
 
@@ -29,12 +34,23 @@ def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
 
 
 def _library_kinds(services: Services) -> Sequence[JobKind]:
-    if services.library.vectors is None:
+    vectors = services.library.vectors
+    if vectors is None:
         return ()
+    place = partial(index_name, vectors)
     ingestion = Ingestion(services.library, services.files, services.extractor)
     removal = Removal(services.library)
     return (
-        JobKind(name=INGEST, worker=ingestion, at_once=2),
-        JobKind(name=FORGET, worker=removal, at_once=1),
-        JobKind(name=DROP, worker=removal, at_once=1),
+        JobKind(name=INGEST, worker=ingestion, at_once=2, place=place),
+        JobKind(name=FORGET, worker=removal, at_once=1, place=place),
+        JobKind(name=DROP, worker=removal, at_once=1, place=place),
     )
+
+
+async def index_name(vectors: VectorIndex) -> str | None:
+    """The vector index that this process can use now; None where another process has it."""
+    try:
+        return await vectors.name()
+    except IndexFailure as error:
+        log.info("vector_index_not_used", extra={"reason": str(error)})
+        return None

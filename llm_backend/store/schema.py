@@ -29,6 +29,7 @@ REVISIONS = (
     "0012",
     "0013",
     "0014",
+    "0015",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

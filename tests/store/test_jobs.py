@@ -91,6 +91,26 @@ async def test_jobs_that_cannot_begin_yet_are_left_to_others(database, jobs):
     assert (before, worker.done) == ([], ["a"])
 
 
+async def test_jobs_for_a_place_are_done_there_and_none_by_who_is_nowhere(jobs):
+    async def nowhere() -> None:
+        """It is not known yet."""
+
+    async def here() -> str:
+        return "here"
+
+    lost, worker = Worker(), Worker()
+    places = {"a": "here", "b": "there", "c": None}
+    await jobs.add(*(NewJob(kind="k", subject=one, place=place) for one, place in places.items()))
+    async with running(jobs, lost, place=nowhere):
+        await jobs.news(0.05)
+    async with running(jobs, worker, place=here):
+        await until(lambda: len(worker.done) == 2)
+
+    assert lost.done == []
+    assert worker.done == ["a", "c"]
+    assert [job.subject for job in await jobs.claim("k", 2, "there")] == ["b"]
+
+
 async def waiting(database: Database) -> bool:
     return await database.read(partial(job_rows.are_any, kind="k", subject="a"))
 

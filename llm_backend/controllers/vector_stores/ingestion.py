@@ -21,7 +21,7 @@ from llm_backend.extraction import (
     UnsupportedFile,
     chunks_of,
 )
-from llm_backend.search import IndexPoint, NoCollection, words_of_text
+from llm_backend.search import IndexPoint, words_of_text
 from llm_backend.store import (
     AttributesChanged,
     FileError,
@@ -37,6 +37,17 @@ __all__ = ["Ingestion", "Removal"]
 _NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # of points
 _PUT_AT_ONCE = 64  # points: the index is held for some milliseconds
 _NUMBER_BYTES = 4
+_NOBODY = (
+    "The vectors of this store are in the vector index of a server that has not come for a day."
+)
+
+
+class _Elsewhere(Exception):
+    """The store's vectors are in another index, whose server can do the job."""
+
+    def __init__(self, index_name: str) -> None:
+        super().__init__(index_name)
+        self.index_name = index_name
 
 
 class Ingestion:
@@ -53,8 +64,13 @@ class Ingestion:
             file = await self._library.stores.file_of_document(job.subject)
         except Missing:  # it has been taken out meanwhile
             return
+        if await self._is_abandoned(job):
+            await self._fail(job, FileError(code="server_error", message=_NOBODY))
+            return
         try:
             await self._take_in(job, file)
+        except _Elsewhere as elsewhere:
+            await self._library.stores.leave_to(job, elsewhere.index_name)
         except UnsupportedFile as error:
             await self._fail(job, FileError(code="unsupported_file", message=str(error)))
         except (ExtractionError, InvalidRequest) as error:
@@ -68,9 +84,14 @@ class Ingestion:
         message = "The server could not take the file in; its log says why."
         await self._fail(job, FileError(code="server_error", message=message))
 
+    async def _is_abandoned(self, job: Job) -> bool:
+        return job.place not in (None, await self._library.index.name())
+
     async def _take_in(self, job: Job, file: StoredVectorFile) -> None:
         library, index = self._library, self._library.index
         store = await library.stores.get(file.store_id)
+        if store.index_name not in (None, await index.name()):
+            raise _Elsewhere(store.index_name)
         embedder = await library.embedders.named(store.embedding_model)
         if job.attempt > 1:
             await index.remove(store.id, file.document)
@@ -95,8 +116,9 @@ class Ingestion:
     async def _make_collection(self, store_id: str, dimensions: int) -> None:
         stores, index = self._library.stores, self._library.index
         name = await index.name()
-        if await stores.take_index(store_id, name) != name:
-            raise NoCollection(store_id)
+        taken = await stores.take_index(store_id, name)
+        if taken != name:
+            raise _Elsewhere(taken)
         await index.create(store_id, dimensions)
         await stores.set_dimensions(store_id, dimensions)
 

@@ -1,6 +1,6 @@
 """Jobs as values, and what does them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ class NewJob:
     subject: str
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON
     delay_s: float = 0.0
+    place: str | None = None  # where alone it can be done
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,6 +28,7 @@ class Job:
     details: Mapping[str, Any]  # JSON
     attempt: int  # 1 for the first since it last got on
     lease: str
+    place: str | None = None  # where alone it can be done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +69,16 @@ class JobWorker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class JobKind:
-    """Jobs of this name are done by `worker`, so many at once in one process."""
+    """Jobs of this name are done by `worker`, so many at once in one process.
+
+    Where some can be done at one place only, `place` says before each claim which one this is:
+    what is claimed are jobs for it, jobs for no place, and those for others that nobody has come
+    for in a day, of which the worker can only say so. None are claimed while it says None.
+    """
 
     name: str
     worker: JobWorker
     at_once: int
     attempts: int = 5  # that came to nothing, in a row, before it is given up
     can_begin: Callable[[], bool] = lambda: True  # asked each time before some are claimed
+    place: Callable[[], Awaitable[str | None]] | None = None

@@ -24,6 +24,7 @@ __all__ = [
     "hold",
     "is_about",
     "leases",
+    "leave_to",
     "number",
     "outlook",
     "postpone_waiting",
@@ -32,6 +33,8 @@ __all__ = [
     "remove_waiting",
     "renew",
 ]
+
+ABANDONED_S = 24 * 3600.0  # after which who is not there to do a job is not waited for any more
 
 _SOME = 500  # rows in one statement
 
@@ -45,6 +48,7 @@ def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
             "details": dict(job.details),
             "due_at": now + job.delay_s,
             "attempts": 0,
+            "place": job.place,
         }
         for job in added
     ]
@@ -53,10 +57,20 @@ def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
 
 
 def claim(
-    connection: Connection, kind: str, leases: Sequence[str], *, now: float, until: float
+    connection: Connection,
+    kind: str,
+    leases: Sequence[str],
+    *,
+    place: str | None,
+    now: float,
+    until: float,
 ) -> Sequence[Job]:
-    """Take up to one job a lease, those first that have been due for longest."""
-    due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now)
+    """Take up to one job a lease, those first that have been due for longest, for `place` or for
+    none; those for other places once nobody has come for them for long."""
+    is_here = jobs.c.place.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
+    if place is not None:
+        is_here |= jobs.c.place == place
+    due = select(jobs).where(jobs.c.kind == kind, jobs.c.due_at <= now, is_here)
     first = due.order_by(jobs.c.due_at, jobs.c.seq).limit(len(leases))
     rows = connection.execute(first.with_for_update(skip_locked=True)).all()
     claimed = []
@@ -71,6 +85,7 @@ def claim(
                 details=row.details,
                 attempt=row.attempts + 1,
                 lease=lease,
+                place=row.place,
             )
         )
     return claimed
@@ -105,6 +120,13 @@ def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) 
     attempts = jobs.c.attempts if counts else jobs.c.attempts - 1
     values = {"lease": None, "due_at": due_at, "attempts": attempts}
     connection.execute(update(jobs).where(_is(job)).values(values))
+
+
+def leave_to(connection: Connection, job: Job, place: str, *, now: float) -> None:
+    """It can be done only there: as if it had not been begun here. Raises `LeaseLost`."""
+    values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "place": place}
+    if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
+        raise LeaseLost(job.subject)
 
 
 def remove(connection: Connection, kind: str, subject: str) -> None:

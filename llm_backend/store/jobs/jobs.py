@@ -85,11 +85,18 @@ class Jobs:
             pass
         self._is_news.clear()
 
-    async def claim(self, kind: str, number: int) -> Sequence[Job]:
-        """Up to so many jobs that are due, held from now on."""
+    async def claim(self, kind: str, number: int, place: str | None = None) -> Sequence[Job]:
+        """Up to so many jobs that are due and can be done at `place`, held from now on."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
-            partial(job_rows.claim, kind=kind, leases=leases, now=now, until=now + self._lease_s)
+            partial(
+                job_rows.claim,
+                kind=kind,
+                leases=leases,
+                place=place,
+                now=now,
+                until=now + self._lease_s,
+            )
         )
 
     async def renew(self, jobs: Collection[Job]) -> None:

@@ -65,10 +65,16 @@ class JobRunner:
                 task.cancel()
         for kind in able:
             if due_in_s.get(kind.name, 1.0) <= 0:
-                for job in await self._jobs.claim(kind.name, free[kind.name]):
+                for job in await self._claimed(kind, free[kind.name]):
                     self._begin(kind, job)
         later = [wait_s for wait_s in due_in_s.values() if wait_s > 0]
         return min(POLL_S, *later, self._renew_every_s if self._running else POLL_S)
+
+    async def _claimed(self, kind: JobKind, number: int) -> Sequence[Job]:
+        if kind.place is None:
+            return await self._jobs.claim(kind.name, number)
+        place = await kind.place()
+        return () if place is None else await self._jobs.claim(kind.name, number, place)
 
     def _number_of(self, kind: JobKind) -> int:
         return sum(job.kind == kind.name for job in self._running)

@@ -20,6 +20,7 @@ jobs = Table(
     Column("due_at", Double, nullable=False),  # unix seconds
     Column("attempts", Integer, nullable=False),  # since it last got on
     Column("lease", Text, index=True),  # of whoever has it: one for each time it is claimed
+    Column("place", Text),  # where alone it can be done; None for anywhere
     Index(None, "kind", "due_at", "seq"),
     Index(None, "kind", "subject"),
 )

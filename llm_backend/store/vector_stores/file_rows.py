@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
 from sqlalchemy import delete as delete_from
@@ -62,10 +62,10 @@ def add(
         there = select(_FILES.id).where(
             _FILES.store_seq == store.seq, _FILES.file_id.in_([file.file_id for file in some])
         )
-        _remove(connection, store.id, connection.scalars(there).all(), now)
+        _remove(connection, _home(store), connection.scalars(there).all(), now)
         rows = [_row(file, store.seq, batch_seq, int(now)) for file in some]
         connection.execute(insert(vector_store_files), rows)
-    jobs = [NewJob(kind=INGEST, subject=file.document) for file in files]
+    jobs = [NewJob(kind=INGEST, subject=file.document, place=store.index_name) for file in files]
     job_rows.add(connection, jobs, now=now)
     touch(connection, store_id, int(now))
 
@@ -117,7 +117,7 @@ def delete(connection: Connection, store_id: str, file_id: str, now: float) -> N
     """Take a file out of the store. Raises `Missing`."""
     store = row_of(connection, store_id, is_held=True)
     row = _found(connection, store_id, file_id)
-    _remove(connection, store.id, [row.id], now)
+    _remove(connection, _home(store), [row.id], now)
     touch(connection, store_id, int(now))
 
 
@@ -126,7 +126,8 @@ def forget_files(connection: Connection, file_ids: Iterable[str], now: float) ->
     listed = list(file_ids)
     found = _joined().where(_FILES.file_id.in_(listed))
     for row in connection.execute(found).all():
-        _remove(connection, row.store_id, [row.id], now)
+        home = _Home(store_id=row.store_id, place=row.place)
+        _remove(connection, home, [row.id], now)
 
 
 def complete(
@@ -157,7 +158,8 @@ def fail(connection: Connection, job: Job, error: FileError, now: float) -> None
     connection.execute(this.values(status="failed", error=asdict(error)))
     row = connection.execute(_joined().where(_FILES.id == job.subject)).first()
     if row is not None:
-        _forget(connection, row.store_id, [row.id], now, delay_s=FORGOTTEN_AFTER_S)
+        home = _Home(store_id=row.store_id, place=row.place)
+        _forget(connection, home, [row.id], now, delay_s=FORGOTTEN_AFTER_S)
 
 
 def text_of(connection: Connection, store_id: str, file_id: str) -> str:
@@ -172,31 +174,43 @@ def stop(connection: Connection, store_id: str, batch_seq: int, now: float) -> N
     documents = connection.scalars(select(_FILES.id).where(begun)).all()
     for document in documents:
         job_rows.remove(connection, INGEST, document)
-    _forget(connection, store_id, documents, now, delay_s=FORGOTTEN_AFTER_S)
+    home = _home(row_of(connection, store_id))
+    _forget(connection, home, documents, now, delay_s=FORGOTTEN_AFTER_S)
     connection.execute(update(vector_store_files).where(begun).values(status="cancelled"))
 
 
-def _remove(connection: Connection, store_id: str, documents: Sequence[str], now: float) -> None:
+class _Home(NamedTuple):
+    """Where the points of a store's files are."""
+
+    store_id: str
+    place: str | None  # the vector index, once the store has one
+
+
+def _home(store: Row[Any]) -> _Home:
+    return _Home(store_id=store.id, place=store.index_name)
+
+
+def _remove(connection: Connection, home: _Home, documents: Sequence[str], now: float) -> None:
     for document in documents:
         job_rows.remove(connection, INGEST, document)
     some = _FILES.id.in_(documents)
     begun = connection.scalars(select(_FILES.id).where(some, _FILES.status == "in_progress")).all()
     connection.execute(delete_from(vector_store_files).where(some))
-    _forget(connection, store_id, begun, now, delay_s=FORGOTTEN_AFTER_S)
-    _forget(connection, store_id, sorted({*documents} - {*begun}), now)
+    _forget(connection, home, begun, now, delay_s=FORGOTTEN_AFTER_S)
+    _forget(connection, home, sorted({*documents} - {*begun}), now)
 
 
 def _forget(
     connection: Connection,
-    store_id: str,
+    home: _Home,
     documents: Sequence[str],
     now: float,
     delay_s: float = 0.0,
 ) -> None:
-    details = {"store_id": store_id}
+    details = {"store_id": home.store_id}
     jobs = [
-        NewJob(kind=FORGET, subject=document, details=details, delay_s=delay_s)
-        for document in documents
+        NewJob(kind=FORGET, subject=one, details=details, delay_s=delay_s, place=home.place)
+        for one in documents
     ]
     job_rows.add(connection, jobs, now=now)
 
@@ -218,8 +232,8 @@ def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -
 
 
 def _joined() -> Select[Any]:
-    store_id = vector_stores.c.id.label("store_id")
-    return select(vector_store_files, store_id).join_from(vector_store_files, vector_stores)
+    home = (vector_stores.c.id.label("store_id"), vector_stores.c.index_name.label("place"))
+    return select(vector_store_files, *home).join_from(vector_store_files, vector_stores)
 
 
 def _found(connection: Connection, store_id: str, file_id: str) -> Row[Any]:

@@ -123,7 +123,7 @@ def delete(connection: Connection, id: str, now: float) -> None:
     row = row_of(connection, id, is_held=True)
     _stop(connection, row.seq)
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == row.seq))
-    job_rows.add(connection, [NewJob(kind=DROP, subject=id)], now=now)
+    job_rows.add(connection, [NewJob(kind=DROP, subject=id, place=row.index_name)], now=now)
 
 
 def empty_due(connection: Connection, now: int) -> bool:
@@ -138,7 +138,8 @@ def empty_due(connection: Connection, now: int) -> bool:
         connection.execute(delete_from(vector_store_files).where(files))
         this = update(vector_stores).where(vector_stores.c.seq == row.seq)
         connection.execute(this.values(is_emptied=True, dimensions=None))
-    job_rows.add(connection, [NewJob(kind=DROP, subject=row.id) for row in rows], now=now)
+    drops = [NewJob(kind=DROP, subject=row.id, place=row.index_name) for row in rows]
+    job_rows.add(connection, drops, now=now)
     return len(rows) == _SOME
 
 
@@ -154,6 +155,7 @@ def store_of(row: Row[Any], files: FileCounts, usage_bytes: int) -> StoredVector
         last_active_at=row.last_active_at,
         embedding_model=row.embedding_model,
         dimensions=row.dimensions,
+        index_name=row.index_name,
         is_emptied=row.is_emptied,
         files=files,
         usage_bytes=usage_bytes,

@@ -52,6 +52,7 @@ class StoredVectorStore:
     metadata: Mapping[str, str] = field(default_factory=dict)
     expires_after_days: int | None = None
     dimensions: int | None = None  # None before anything is in the vector index
+    index_name: str | None = None  # of the vector index that alone has its vectors
     is_emptied: bool = False
     files: FileCounts = FileCounts()
     usage_bytes: int = 0

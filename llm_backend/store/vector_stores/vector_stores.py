@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from llm_backend.store.database import Database
-from llm_backend.store.jobs import Job, Jobs
+from llm_backend.store.jobs import Job, Jobs, job_rows
 from llm_backend.store.pages import Order, Page, PageRequest
 from llm_backend.store.stored_chat import check_metadata, check_texts
 from llm_backend.store.vector_stores import chunk_rows, file_batch_rows, file_rows, store_rows
@@ -100,6 +100,12 @@ class VectorStores:
         """The name of the vector index that alone has this store's vectors: `name`, if the store
         has had none."""
         return await self._database.write(partial(store_rows.take_index, id=id, name=name))
+
+    async def leave_to(self, job: Job, index_name: str) -> None:
+        """The job is for whoever has this vector index. Raises `LeaseLost`."""
+        await self._database.write(
+            partial(job_rows.leave_to, job=job, place=index_name, now=self._clock())
+        )
 
     async def set_dimensions(self, id: str, dimensions: int) -> None:
         """The store has a collection in the vector index."""

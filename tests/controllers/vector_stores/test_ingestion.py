@@ -1,5 +1,6 @@
 """Files taken in and searched: real rows and a real index, with vectors that are easy to see."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from llm_backend.controllers.vector_stores.ingestion import Ingestion
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.controllers.vector_stores.searching import Query, search
 from llm_backend.extraction import Extracted, Format
-from llm_backend.search import Comparison, EmbeddedIndex, NoCollection, VectorIndex
+from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
 from llm_backend.store import (
     Database,
     Jobs,
@@ -102,7 +103,7 @@ async def add_store(stores: VectorStores, *names: str) -> None:
 async def take_in(jobs: Jobs, library: Library, texts: dict[str, str]) -> None:
     """The next file."""
     files: Any = Files(texts)
-    (job,) = await jobs.claim(INGEST, 1)
+    (job,) = await jobs.claim(INGEST, 1, await library.index.name())
     await Ingestion(library, files, files).work(job)
 
 
@@ -189,11 +190,39 @@ async def test_a_store_is_not_split_between_two_indexes(jobs, stores, indexes) -
     name = await indexes[0].name()
     assert await stores.take_index("vs_1", name) == name  # the two came at the same time
 
-    with pytest.raises(NoCollection):
-        await take_in(jobs, other, {"a": "The gate opens."})
-    await take_in(jobs, one, {"b": "The gate opens."})
+    await take_in(jobs, other, {"a": "The gate opens."})
+    taken_there = await jobs.claim(INGEST, 2, await indexes[1].name())  # "b" is for anybody
+    await jobs.give_back(taken_there[0], counts=False)
+    for _ in range(2):
+        await take_in(jobs, one, {"a": "The gate opens.", "b": "The gate opens."})
 
-    assert await found(one) == {"b"}
+    assert [job.subject for job in taken_there] == ["vsf_b"]
+    assert await found(one) == {"a", "b"}
+
+
+async def test_files_of_a_store_are_for_who_has_its_vectors(jobs, stores, indexes) -> None:
+    one, other = (library(stores, index) for index in indexes)
+    await add_store(stores, "a")
+    await take_in(jobs, one, {"a": "The gate opens."})
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("b")])
+
+    assert await jobs.claim(INGEST, 1, await other.index.name()) == []
+    await take_in(jobs, one, {"b": "The gate opens."})
+    assert await found(one) == {"a", "b"}
+
+
+async def test_a_file_whose_server_does_not_come_has_failed_and_says_so(
+    database, stores, indexes
+) -> None:
+    shelves = [library(stores, index) for index in indexes]
+    await add_store(stores, "a")
+    assert await stores.take_index("vs_1", await indexes[0].name())
+    await stores.add_batch("vs_1", "vsfb_1", [new_file("a")])
+    tomorrow = Jobs(database, clock=lambda: time.time() + 25 * 3600)
+    await take_in(tomorrow, shelves[1], {"a": "The gate opens."})
+
+    file = await stores.file("vs_1", "a")
+    assert (file.status, file.error and file.error.code) == ("failed", "server_error")
 
 
 async def test_an_index_keeps_its_name(tmp_path: Path) -> None:
