@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llm_backend.app import model_flags
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
 from llm_backend.backends.chat_template import ChatTemplate
-from llm_backend.backends.markup import FAMILIES
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind
@@ -67,14 +67,14 @@ def served_models(settings: Settings) -> list[ServedModel]:
     for place, name in enumerate(ids):
         if name in ids[:place]:
             raise SettingsError(f"Two models are named `{name}`; give one of them another `id`.")
-    aliases = _aliases(settings, ids)
-    formats = _tool_formats(settings, ids)
-    drafts = _draft_models(settings, ids)
+    aliases = model_flags.aliases(settings, ids)
+    formats = model_flags.tool_formats(settings, ids)
+    drafts = model_flags.draft_models(settings, ids)
     plain = [
         ServedModel(
             card=_card(name, path, entry),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
-            tool_format=_known_tool_format(entry.tool_format) or formats.get(name),
+            tool_format=model_flags.known_tool_format(entry.tool_format) or formats.get(name),
             chat_format=_chat_format(name, entry.chat_template),
             personalities=dict(entry.personalities),
             personality=_personality(name, entry),
@@ -146,25 +146,6 @@ def _check_model_file(path: Path) -> None:
         raise SettingsError(f"{path} is not a GGUF file; convert the model or name another.")
 
 
-def _aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
-    """The further names of local models, each with the model that it is of."""
-    named: dict[str, str] = {}
-    for given in settings.aliases:
-        name, _, model = given.partition("=")
-        model = model or next(iter(models), "")
-        if model and model not in models and settings.has_upstream:
-            continue  # a route to the upstream
-        if model not in models:
-            raise SettingsError(
-                f"The alias `{name}` is for `{model}`, which is not served; "
-                f"there is {', '.join(models) or 'no local model'}."
-            )
-        if name in models or name in named:
-            raise SettingsError(f"The alias `{name}` is taken; every name is one model's.")
-        named[name] = model
-    return named
-
-
 def _check_names(served: Sequence[ServedModel]) -> None:
     taken: dict[str, str] = {}
     for model in served:
@@ -175,40 +156,6 @@ def _check_names(served: Sequence[ServedModel]) -> None:
                     f"`{taken[name]}`; every name is one model's."
                 )
             taken[name] = model.card.id
-
-
-def _known_tool_format(name: str | None) -> str | None:
-    if name is not None and name not in FAMILIES:
-        raise SettingsError(
-            f"The tool format `{name}` is not known; there are {', '.join(FAMILIES)}."
-        )
-    return name
-
-
-def _tool_formats(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
-    """The formats of tool calls that are named, by model."""
-    formats: dict[str, str] = {}
-    for given in settings.tool_formats:
-        model, _, name = given.rpartition("=")
-        if model and model not in models:
-            raise SettingsError(f"The tool format `{given}` is for a model that is not served.")
-        _known_tool_format(name)
-        formats |= dict.fromkeys([model] if model else models, name)
-    return formats
-
-
-def _draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path]:
-    """The files of draft models, by the model that they draft for."""
-    drafts: dict[str, Path] = {}
-    for given in settings.draft_models:
-        model, _, file = given.rpartition("=")
-        model = model or next(iter(models), "")
-        if model not in models:
-            raise SettingsError(f"The draft model `{given}` is for a model that is not served.")
-        if model in drafts:
-            raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
-        drafts[model] = Path(file).expanduser()
-    return drafts
 
 
 def _adapted(settings: Settings, model: ServedModel, entry: ModelSettings) -> list[ServedModel]:

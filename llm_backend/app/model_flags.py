@@ -1,0 +1,66 @@
+"""What is said of local models by their names: `NAME=...`, or without a name of the first or all.
+
+Every function raises `SettingsError`, one sentence, for what names no model that is served.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llm_backend.backends.markup import FAMILIES
+from llm_backend.settings import Settings, SettingsError
+
+__all__ = ["aliases", "draft_models", "known_tool_format", "tool_formats"]
+
+
+def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
+    """The further names of local models, each with the model that it is of."""
+    named: dict[str, str] = {}
+    for given in settings.aliases:
+        name, _, model = given.partition("=")
+        model = model or next(iter(models), "")
+        if model and model not in models and settings.has_upstream:
+            continue  # a route to the upstream
+        if model not in models:
+            raise SettingsError(
+                f"The alias `{name}` is for `{model}`, which is not served; "
+                f"there is {', '.join(models) or 'no local model'}."
+            )
+        if name in models or name in named:
+            raise SettingsError(f"The alias `{name}` is taken; every name is one model's.")
+        named[name] = model
+    return named
+
+
+def tool_formats(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
+    """The formats of tool calls that are named, by model."""
+    formats: dict[str, str] = {}
+    for given in settings.tool_formats:
+        model, _, name = given.rpartition("=")
+        if model and model not in models:
+            raise SettingsError(f"The tool format `{given}` is for a model that is not served.")
+        known_tool_format(name)
+        formats |= dict.fromkeys([model] if model else models, name)
+    return formats
+
+
+def known_tool_format(name: str | None) -> str | None:
+    """The name itself. Raises for one that no family of models has."""
+    if name is not None and name not in FAMILIES:
+        raise SettingsError(
+            f"The tool format `{name}` is not known; there are {', '.join(FAMILIES)}."
+        )
+    return name
+
+
+def draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path]:
+    """The files of draft models, by the model that they draft for."""
+    drafts: dict[str, Path] = {}
+    for given in settings.draft_models:
+        model, _, file = given.rpartition("=")
+        model = model or next(iter(models), "")
+        if model not in models:
+            raise SettingsError(f"The draft model `{given}` is for a model that is not served.")
+        if model in drafts:
+            raise SettingsError(f"The model `{model}` has two draft models; it can use one.")
+        drafts[model] = Path(file).expanduser()
+    return drafts
