@@ -153,7 +153,6 @@ async def _send_error(send: Send, error: ApiError) -> None:
         (b"content-length", str(len(body)).encode()),
         (b"x-request-id", f"req_{token_hex(16)}".encode()),
     ]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", str(round(error.retry_after_s)).encode()))
+    headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
