@@ -48,6 +48,14 @@ def test_every_setting_is_shown_under_its_matter_and_in_the_order_of_the_flags()
     assert shown == list(Settings.model_fields)
 
 
+def test_every_module_that_the_architecture_names_exists():
+    named = set(re.findall(r"[a-z_]+\.py", (ROOT / "ARCHITECTURE.md").read_text()))
+    there = {path.name for path in (ROOT / "llm_backend").rglob("*.py")}
+
+    assert len(named) > 200
+    assert named <= there
+
+
 def test_every_command_that_the_readme_names_exists():
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))

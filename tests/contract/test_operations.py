@@ -2,13 +2,12 @@
 
 import importlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from llm_backend.contract import Document, as_json, coverage_markdown
+from llm_backend.contract import Document, as_json
 from tests.contract.conftest import url_of
 
 
@@ -87,10 +86,6 @@ def test_the_table_is_told_to_programs(document: Document):
         "controller": "chat",
     }
     assert {row["answered"] for row in rows.values()} <= {"local", "upstream", "unsupported"}
-
-
-def test_the_coverage_page_is_in_step(document: Document):
-    assert Path("docs/coverage.md").read_text() == coverage_markdown(document.operations)
 
 
 def test_a_body_whose_schema_requires_fields_is_required(document: Document):
