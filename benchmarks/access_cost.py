@@ -36,7 +36,7 @@ LIMITS = {
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 
 
-async def answer(send: Any) -> None:
+async def answer(_request: Any, send: Any) -> None:
     """The least that an answer can be: two messages."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"{}"})
@@ -79,7 +79,7 @@ async def run(requests: int, folder: Path) -> None:
         headers = {"authorization": f"Bearer {key.value}"}
 
         async def bare() -> None:
-            await answer(sink)
+            await answer(None, sink)
 
         floor = await measured(requests, bare)
         for name, settings in (

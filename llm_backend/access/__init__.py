@@ -4,7 +4,15 @@ from llm_backend.access.caller import DEFAULT_PROJECT, Caller
 from llm_backend.access.gate import Gate
 from llm_backend.access.keyring import Keyring, NewKey, new_key
 from llm_backend.access.ledger import Ledger
-from llm_backend.access.meter import Meter, metered, metering
+from llm_backend.access.meter import (
+    Meter,
+    answered_by,
+    embedded,
+    estimated,
+    metered,
+    metering,
+    relayed,
+)
 from llm_backend.access.policy import Policy, Project, policy_of
 from llm_backend.access.spending import Spending
 
@@ -19,8 +27,12 @@ __all__ = [
     "Policy",
     "Project",
     "Spending",
+    "answered_by",
+    "embedded",
+    "estimated",
     "metered",
     "metering",
     "new_key",
     "policy_of",
+    "relayed",
 ]

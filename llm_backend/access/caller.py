@@ -1,11 +1,23 @@
 """Who asks."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from llm_backend.access.policy import DEFAULT_PROJECT, Project
 from llm_backend.store import Owner
 
-__all__ = ["DEFAULT_PROJECT", "Caller"]
+__all__ = ["DEFAULT_PROJECT", "Caller", "Payer"]
+
+
+class Payer(Protocol):
+    """For whom something counts."""
+
+    @property
+    def project_id(self) -> str: ...
+    @property
+    def key_id(self) -> str | None: ...
+    @property
+    def user_id(self) -> str | None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

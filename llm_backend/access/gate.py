@@ -4,24 +4,26 @@ money left, do the limits allow it, is there room. Then it runs, and is counted 
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.types import Send
 
 from llm_backend.access.caller import Caller
-from llm_backend.access.hosted_tool_types import check_tools
 from llm_backend.access.ledger import Ledger
-from llm_backend.access.limits import Limits, Taken
+from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
 from llm_backend.access.meter import METER, Meter
 from llm_backend.access.metered_operations import METERED, Metered, model_of
+from llm_backend.access.passage import Passage
+from llm_backend.access.permission import Permission, project_of
 from llm_backend.access.plans import Plan, Plans, Slots
 from llm_backend.access.spending import Spending
 from llm_backend.access.watched import Watched
 from llm_backend.contract.connexion_app import Answer
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
-from llm_backend.errors import DeadlineExceeded, Forbidden, RequestsLimited
+from llm_backend.errors import DeadlineExceeded, RequestsLimited
 from llm_backend.store import in_the_name_of
 
 __all__ = ["Gate"]
@@ -46,8 +48,8 @@ class Gate:
         run_deadline_s: float | None = None,
     ) -> None:
         self._ledger = ledger
-        self._spending = spending
         self._plans = plans
+        self._permission = Permission(plans, spending)
         self._limits = limits
         self._line = line
         self._run_deadline_s = run_deadline_s
@@ -60,51 +62,41 @@ class Gate:
         with in_the_name_of(None if caller is None else caller.owner):
             metered = METERED.get(request.operation.operation_id)
             if metered is None or caller is None:
-                await answer(send)
+                await answer(request, send)
             else:
                 await self._metered(request, caller, metered, answer, send)
 
     async def _metered(
         self, request: Request, caller: Caller, metered: Metered, answer: Answer, send: Send
     ) -> None:
+        model = model_of(request, metered)
+        plan = self.check(caller, model, names_model=metered.names_model)
+        request = self._permission.hold(request, caller, metered)
         body = request.body if isinstance(request.body, dict) else {}
-        model = model_of(request)
-        plan = self.check(caller, model)
-        _hold_to_project(caller, body)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
-        # A batch has its own pace: its lines are no callers who come too often.
-        allowances = () if is_batch else plan.allowances
-        tokens = _estimate(request, body) if allowances else 0
-        taken = await self._limits.take(allowances, tokens) if allowances else None
-        meter = _meter(self._ledger, request, plan.model, metered, is_batch=is_batch)
-        headers = self._limits.headers(allowances) if allowances else {}
-        watched = Watched(send, headers)
+        passage: Passage | None = None
+        if not is_batch:  # a batch has its own pace: its lines are no callers who come too often
+            estimate = partial(_estimate, request, body)
+            passage = Passage(self._limits, self._plans, project_of(caller), plan, estimate)
+            if plan.allowances:
+                await passage.begin()
+        meter = _meter(self._ledger, request, plan, metered, passage, is_batch=is_batch)
+        watched = Watched(send, lambda: passage.headers if passage else {}, metered.texts)
         try:
             await self._run(request, answer, watched, meter, () if is_batch else plan.slots)
         finally:
-            _count(watched, meter, metered.units(body))
-            _correct(taken, watched, meter)
+            _count(request, watched, meter, metered)
+            if passage is not None:
+                _correct(passage, watched, meter)
 
-    def check(self, caller: Caller, model: str) -> Plan:
-        """What holds for this caller with this model. Raises `Forbidden` where the caller may not
-        use it, and `QuotaExceeded`."""
-        project = caller.project
-        assert project is not None, "who calls a model has a project"
-        plan = self._plans.plan(caller, model)
-        if not plan.is_allowed:
-            which = f"model `{model}`" if model else "a model that the request does not name"
-            raise Forbidden(
-                f"Project `{project.id}` does not have access to {which}.",
-                param="model",
-                code="model_not_found",
-            )
-        self._spending.check(project)
-        return plan
+    def check(self, caller: Caller, model: str, *, names_model: bool = True) -> Plan:
+        """What holds for this caller with this model. Raises `Forbidden` and `QuotaExceeded`, as
+        `Permission.check` does."""
+        return self._permission.check(caller, model, names_model=names_model)
 
     def may_use(self, caller: Caller, model: str) -> bool:
         """Whether the caller's project is allowed the model."""
-        is_free = caller.project is None or caller.project.models is None
-        return is_free or self._plans.plan(caller, model).is_allowed
+        return caller.project is None or self._plans.allows(caller.project, model)
 
     async def _run(
         self,
@@ -121,7 +113,7 @@ class Gate:
         before = METER.set(meter)
         try:
             if self._line is None:
-                await self._answered(answer, watched)
+                await self._answered(request, answer, watched)
             else:
                 await self._in_turn(self._line, request, answer, watched)
         finally:
@@ -137,17 +129,17 @@ class Gate:
             # Of a body that has not been read nobody can tell whether its client is there.
             await (unless_gone(request, entering) if request.raw_body else entering)
         try:
-            await self._answered(answer, watched)
+            await self._answered(request, answer, watched)
         finally:
             line.leave()
 
-    async def _answered(self, answer: Answer, watched: Watched) -> None:
+    async def _answered(self, request: Request, answer: Answer, watched: Watched) -> None:
         if self._run_deadline_s is None:
-            await answer(watched)
+            await answer(request, watched)
             return
         try:
             async with asyncio.timeout(self._run_deadline_s):
-                await answer(watched)
+                await answer(request, watched)
         except TimeoutError:
             error = DeadlineExceeded(
                 f"The answer was not ready within this server's deadline of "
@@ -158,17 +150,14 @@ class Gate:
             await watched.end_with(error)
 
 
-def _hold_to_project(caller: Caller, body: dict[str, Any]) -> None:
-    """The request, as the caller's project lets it be."""
-    project = caller.project
-    if project is not None and project.forbidden_tools:
-        check_tools(body, project.forbidden_tools)
-    if project is not None and project.keeps_nothing:
-        body["store"] = False
-
-
 def _meter(
-    ledger: Ledger, request: Request, model: str, metered: Metered, *, is_batch: bool
+    ledger: Ledger,
+    request: Request,
+    plan: Plan,
+    metered: Metered,
+    passage: Passage | None,
+    *,
+    is_batch: bool,
 ) -> Meter:
     body = request.body if isinstance(request.body, dict) else {}
     tier = body.get("service_tier")
@@ -176,16 +165,18 @@ def _meter(
         ledger,
         request.caller,
         kind=metered.kind,
-        model=model,
+        model=plan.model,
+        is_route=plan.is_route,
         service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",
         is_batch=is_batch,
         detail=metered.detail(request),
+        turn=None if passage is None else passage.turn_to,
     )
 
 
-def _count(watched: Watched, meter: Meter, units: int) -> None:
-    """Counts an answer that was good, with the tokens that an upstream tells at its end; a local
-    model has counted its own."""
+def _count(request: Request, watched: Watched, meter: Meter, metered: Metered) -> None:
+    """Counts an answer that was good, with the tokens that an upstream tells at its end, and about
+    as many as were said where it tells none; a local model has counted its own."""
     if not watched.is_good:
         return
     if meter.tokens is None and (told := watched.usage()):
@@ -194,17 +185,17 @@ def _count(watched: Watched, meter: Meter, units: int) -> None:
             cached_tokens=told.cached_tokens,
             output_tokens=told.output_tokens,
         )
-    meter.answered(units)
+    elif meter.tokens is None and meter.is_relayed and metered.texts is not None:
+        meter.estimated(input_bytes=len(request.raw_body), output_bytes=watched.said_bytes())
+    meter.answered(metered.units(request.body if isinstance(request.body, dict) else {}))
 
 
-def _correct(taken: Taken | None, watched: Watched, meter: Meter) -> None:
+def _correct(passage: Passage, watched: Watched, meter: Meter) -> None:
     """Gives back what was taken and not used. What nobody tells is as it was reckoned."""
-    if taken is None:
-        return
     if not watched.is_good:
-        taken.correct(meter.tokens or 0)
+        passage.correct(meter.tokens or 0)
     elif meter.tokens is not None:
-        taken.correct(meter.tokens)
+        passage.correct(meter.tokens)
 
 
 def _estimate(request: Request, body: Mapping[str, Any]) -> int:

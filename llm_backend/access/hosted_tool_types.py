@@ -16,17 +16,23 @@ _PERMISSIONS = {
     "code_interpreter": "code_interpreter",
 }
 
+_WITHIN = ("", "session", "response")
+
 
 def check_tools(body: Mapping[str, Any], forbidden: frozenset[str]) -> None:
-    """Raises `Forbidden` for a tool that the caller's project may not use."""
-    for place, tool in enumerate(body.get("tools") or ()):
-        type = tool.get("type") if isinstance(tool, dict) else None
-        permission = _permission(type) if isinstance(type, str) else None
-        if permission in forbidden:
-            raise Forbidden(
-                f"The project may not use the hosted tool `{permission}`.",
-                param=f"tools[{place}]",
-            )
+    """Raises `Forbidden` for a tool that the caller's project may not use: of the request, or of
+    the session or the response that it begins."""
+    for within in _WITHIN:
+        holder = body.get(within) if within else body
+        tools = holder.get("tools") if isinstance(holder, dict) else None
+        for place, tool in enumerate(tools if isinstance(tools, list) else ()):
+            type = tool.get("type") if isinstance(tool, dict) else None
+            permission = _permission(type) if isinstance(type, str) else None
+            if permission in forbidden:
+                raise Forbidden(
+                    f"The project may not use the hosted tool `{permission}`.",
+                    param=f"{within}.tools[{place}]" if within else f"tools[{place}]",
+                )
 
 
 def _permission(type: str) -> str | None:

@@ -51,7 +51,8 @@ class Idempotency:
 
     Keys are each caller's and each operation's own, with its path and query. What is kept is in
     this process's memory and bounded; the oldest goes first. An answer that failed, or whose client
-    left, is not kept; nor is one to an administrator, which may hold a secret that is told once.
+    left, is not kept; nor is one to an administrator, which may hold a secret that is told once,
+    nor one to a project of which nothing is to be kept.
     """
 
     def __init__(self, gate: Gate, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,6 +66,7 @@ class Idempotency:
         request's, and `InvalidRequest` for a key that is too long."""
         key = request.http.headers.get(KEY)
         is_kept = request.http.method == "POST" and not request.operation.administers
+        is_kept = is_kept and not _keeps_nothing(request.caller)
         if not key or not is_kept or not request.raw_body:
             await self._gate(request, answer, send)
             return
@@ -157,6 +159,11 @@ async def _replay(kept: _Kept, send: Send) -> None:
     assert kept.start is not None, "a whole answer has begun"
     await send({**kept.start, "headers": [*kept.start["headers"], REPLAYED]})
     await send({"type": "http.response.body", "body": kept.body, "more_body": False})
+
+
+def _keeps_nothing(caller: Caller | None) -> bool:
+    project = caller.project if caller else None
+    return project is not None and project.keeps_nothing
 
 
 def _id(request: Request, key: str) -> Id:

@@ -107,6 +107,15 @@ class Limits:
             allowances=allowances, windows=windows, tokens=tokens, give_back=self._give_back
         )
 
+    def charge(self, allowances: Sequence[Allowance], tokens: int) -> None:
+        """Counts tokens that were used without being asked for, as of now: what is beyond a limit
+        is missing to whoever asks next."""
+        now = self._clock()
+        for allowance in allowances:
+            if allowance.what == "tokens":
+                allowance.roll(now)
+                allowance.used += tokens
+
     def headers(self, allowances: Sequence[Allowance]) -> dict[str, str]:
         """What a client is told of its limits: the tightest of each kind."""
         return limit_headers(allowances, self._clock())

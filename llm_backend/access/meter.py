@@ -1,56 +1,102 @@
 """What one request uses, counted wherever it is used, for whoever asked."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from llm_backend.access.caller import Caller
+from llm_backend.access.caller import Payer
 from llm_backend.access.ledger import Ledger
 from llm_backend.store.administration import UsageKey
 
-__all__ = ["METER", "Meter", "metered", "metering"]
+__all__ = [
+    "METER",
+    "Meter",
+    "answered_by",
+    "embedded",
+    "estimated",
+    "metered",
+    "metering",
+    "relayed",
+]
+
+ESTIMATED = "estimated"  # the detail of tokens that nobody has told
+BYTES_A_TOKEN = 4  # of text, where nobody tells how many it had
 
 
 class Meter:
-    """Counts one request. What goes on behind its answer counts for it, too."""
+    """Counts one request. What goes on behind its answer counts for it, too.
 
-    __slots__ = ("_caller", "_detail", "_is_batch", "_kind", "_ledger", "_model", "_tier", "tokens")
+    It asks `model` as long as no step of a route says otherwise, which `turn` is told of first:
+    whether the request may go on so.
+    """
+
+    __slots__ = (
+        "_caller", "_detail", "_is_batch", "_kind", "_ledger", "_step", "_tier", "_turn",
+        "is_relayed", "model", "tokens",
+    )  # fmt: skip
 
     def __init__(
         self,
         ledger: Ledger,
-        caller: Caller,
+        caller: Payer,
         *,
         kind: str,
         model: str = "",
+        is_route: bool = False,
         service_tier: str = "default",
         is_batch: bool = False,
         detail: str = "",
+        turn: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._ledger = ledger
         self._caller = caller
         self._kind = kind
-        self._model = model
+        self.model = model
+        self._step = None if is_route else model
         self._tier = service_tier
         self._is_batch = is_batch
         self._detail = detail
+        self._turn = turn
+        self.is_relayed = False  # whether an upstream answers, with what it tells of its tokens
         self.tokens: int | None = None  # counted so far; None: nobody has said
+
+    async def answered_by(self, model: str) -> None:
+        """From here on it asks this model. Raises `RateLimited` where that one's limits do not
+        allow it."""
+        if model == self._step:
+            return
+        if self._turn is not None:
+            await self._turn(model)
+        self._step = self.model = model
 
     def answered(self, units: int = 0) -> None:
         """It was answered; `units` are what is counted besides tokens."""
-        self._ledger.add(self._key(), requests=1, units=units)
+        self._ledger.add(self._key(self._detail), requests=1, units=units)
 
     def used(self, *, input_tokens: int, cached_tokens: int = 0, output_tokens: int = 0) -> None:
         """So many tokens more; the cached ones are among the input."""
+        self._add(self._detail, input_tokens, cached_tokens, output_tokens)
+
+    def estimated(self, *, input_bytes: int, output_bytes: int) -> None:
+        """So many tokens more, about: what was said, and nobody tells its tokens."""
+        given, said = -(-input_bytes // BYTES_A_TOKEN), -(-output_bytes // BYTES_A_TOKEN)
+        self._add(ESTIMATED, given, 0, said)
+
+    def embedded(self, model: str, tokens: int) -> None:
+        """Tokens of another model, which has made vectors for it; they are no tokens of its own."""
+        key = self._key("")._replace(kind="embeddings", model=model)
+        self._ledger.add(key, input_tokens=tokens)
+
+    def _add(self, detail: str, input_tokens: int, cached_tokens: int, output_tokens: int) -> None:
         self.tokens = (self.tokens or 0) + input_tokens + output_tokens
         self._ledger.add(
-            self._key(),
+            self._key(detail),
             input_tokens=input_tokens,
             cached_tokens=cached_tokens,
             output_tokens=output_tokens,
         )
 
-    def _key(self) -> UsageKey:
+    def _key(self, detail: str) -> UsageKey:
         caller = self._caller
         return UsageKey(
             self._ledger.minute_at(),
@@ -58,10 +104,10 @@ class Meter:
             caller.project_id,
             caller.key_id or "",
             caller.user_id or "",
-            self._model,
+            self.model,
             self._tier,
             self._is_batch,
-            self._detail,
+            detail,
         )
 
 
@@ -87,3 +133,34 @@ def metered(*, input_tokens: int, cached_tokens: int = 0, output_tokens: int = 0
         meter.used(
             input_tokens=input_tokens, cached_tokens=cached_tokens, output_tokens=output_tokens
         )
+
+
+def estimated(*, input_bytes: int, output_bytes: int) -> None:
+    """Counts about as many tokens as so much text has."""
+    meter = METER.get()
+    if meter is not None:
+        meter.estimated(input_bytes=input_bytes, output_bytes=output_bytes)
+
+
+def embedded(model: str, *, tokens: int) -> None:
+    """Counts what a model for embeddings has read, for whoever it is done for."""
+    meter = METER.get()
+    if meter is not None:
+        meter.embedded(model, tokens)
+
+
+async def answered_by(model: str) -> None:
+    """The request that is being answered is so by this model: its price and its limits hold.
+    Raises `RateLimited`."""
+    meter = METER.get()
+    if meter is not None:
+        await meter.answered_by(model)
+
+
+def relayed() -> bool:
+    """An upstream answers the request, and may tell what it took; whether anybody counts that."""
+    meter = METER.get()
+    if meter is None:
+        return False
+    meter.is_relayed = True
+    return True

@@ -1,9 +1,13 @@
-"""Which operations ask a model, and what is counted of each (pure)."""
+"""Which operations ask a model, or have an upstream do something that it is paid for, and what is
+counted of each (pure). Those that do neither are in `exempt_operations`, each with its reason.
+"""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llm_backend.access.models_named import models_in
 from llm_backend.contract.request import Request
 
 __all__ = ["METERED", "Metered", "model_of"]
@@ -37,23 +41,50 @@ def _vector_store(request: Request) -> str:
     return request.path["vector_store_id"]
 
 
+def _texts(*names: str) -> re.Pattern[bytes]:
+    """The text that these fields hold, wherever they stand in JSON."""
+    return re.compile(rb'"(?:%b)": ?"((?:[^"\\]|\\.)*)"' % "|".join(names).encode())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metered:
-    """What one operation's usage is kept under; `units` are counted of the body beside tokens."""
+    """What one operation's usage is kept under; `units` are counted of the body beside tokens.
+
+    With `names_model` a project that may use only some models must say which one it asks; without,
+    nothing is asked that the request could name, or it was named before. `texts` is what its
+    streams say, where an upstream may not tell its tokens. `is_stored` operations take `store`.
+    What `leads_past` this server is used there without being seen here.
+    """
 
     kind: str
     units: Callable[[Body], int] = _one
     detail: Callable[[Request], str] = _no_detail
+    names_model: bool = True
+    default_model: str = ""
+    texts: re.Pattern[bytes] | None = None
+    is_stored: bool = False
+    leads_past: bool = False
 
+
+_CHAT = _texts("content", "reasoning_content", "reasoning", "refusal", "arguments")
+_RUN = _texts("value", "arguments")
+
+# What the document has no usage of: it is in the costs, as far as its tokens are told.
+_OTHER = Metered(kind="other")
+_OTHER_UNNAMED = Metered(kind="other", names_model=False)
+_LEADING_PAST = Metered(kind="other", leads_past=True)
 
 METERED: Mapping[str, Metered] = {
-    "createChatCompletion": Metered(kind="completions"),
-    "askChat": Metered(kind="completions"),
-    "createCompletion": Metered(kind="completions"),
-    "createResponse": Metered(kind="completions"),
+    "createChatCompletion": Metered(kind="completions", texts=_CHAT, is_stored=True),
+    "askChat": Metered(kind="completions", texts=_CHAT),
+    "createCompletion": Metered(kind="completions", texts=_texts("text")),
+    "createResponse": Metered(kind="completions", texts=_texts("delta"), is_stored=True),
     "Compactconversation": Metered(kind="completions"),
+    "createRun": Metered(kind="completions", texts=_RUN),
+    "createThreadAndRun": Metered(kind="completions", texts=_RUN),
+    "submitToolOuputsToRun": Metered(kind="completions", texts=_RUN, names_model=False),
     "createEmbedding": Metered(kind="embeddings"),
-    "createModeration": Metered(kind="moderations"),
+    "createModeration": Metered(kind="moderations", default_model="omni-moderation-latest"),
     "createRerank": Metered(kind="rerank"),  # in costs; the document has no usage of it
     "createImage": Metered(kind="image.generation", units=_images, detail=_size),
     "createImageEdit": Metered(kind="image.edit", units=_images, detail=_size),
@@ -61,14 +92,45 @@ METERED: Mapping[str, Metered] = {
     "createSpeech": Metered(kind="audio_speeches", units=_characters),
     "createTranscription": Metered(kind="audio_transcriptions"),
     "createTranslation": Metered(kind="audio_transcriptions"),
-    "searchVectorStore": Metered(kind="file_search_calls", detail=_vector_store),
-    "CreateContainer": Metered(kind="code_interpreter_sessions"),
+    "searchVectorStore": Metered(kind="file_search_calls", detail=_vector_store, names_model=False),
+    "CreateContainer": Metered(kind="code_interpreter_sessions", names_model=False),
+    "Getinputtokencounts": _OTHER,
+    "createAssistant": _OTHER,  # its runs need not name the model again
+    "modifyAssistant": _OTHER_UNNAMED,
+    "createFineTuningJob": _OTHER,
+    "runGrader": _OTHER_UNNAMED,  # few graders ask a model; those that do name it
+    "validateGrader": _OTHER_UNNAMED,
+    "createEval": _OTHER_UNNAMED,
+    "createEvalRun": _OTHER_UNNAMED,
+    "createVideo": _OTHER,
+    "CreateVideoCharacter": _OTHER,
+    "CreateVideoEdit": _OTHER,
+    "CreateVideoExtend": _OTHER,
+    "CreateVideoRemix": _OTHER,
+    "createVoice": _OTHER_UNNAMED,
+    "createVoiceConsent": _OTHER_UNNAMED,
+    "Createcontentprovenancecheck": _OTHER_UNNAMED,
+    "accept-realtime-call": _LEADING_PAST,
+    "create-realtime-call": _LEADING_PAST,
+    "create-realtime-client-secret": _LEADING_PAST,
+    "create-realtime-session": _LEADING_PAST,
+    "create-realtime-transcription-session": _LEADING_PAST,
+    "create-realtime-translation-client-secret": _LEADING_PAST,
+    "CreateChatSessionMethod": _LEADING_PAST,  # of a workflow, whose models nobody here knows
 }
 """By operationId."""
 
 
-def model_of(request: Request) -> str:
-    """The model that a JSON body or the query names; empty where none is named, or by a form."""
+def model_of(request: Request, metered: Metered) -> str:
+    """The model that a request asks: the one its body names at the top, else the first that it
+    names below, in a session or a grader, say; the one in the beginning of a form; empty where
+    none is named."""
     body = request.body
-    model = body.get("model") if isinstance(body, dict) else request.query.get("model")
-    return model[:MODEL_CHARACTERS] if isinstance(model, str) else ""
+    model: Any = None
+    if isinstance(body, dict):
+        model = body.get("model") or next(iter(models_in(body)), None)
+    elif request.form_head is not None:
+        model = request.form_head.named
+    elif request.operation.method == "GET":
+        model = request.query.get("model")
+    return model[:MODEL_CHARACTERS] if isinstance(model, str) else metered.default_model

@@ -44,9 +44,11 @@ class Slots:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What one caller's request to one model is held to; `model` is what it is counted as."""
+    """What one caller's request to one model is held to; `model` is what it is counted as. Of a
+    route that is what is known of it until one of its steps is about to answer."""
 
     model: str
+    is_route: bool
     allowances: Sequence[Allowance]
     slots: Sequence[Slots]
     is_allowed: bool
@@ -65,11 +67,30 @@ class Plans:
         self._policy: Policy | None = None
         self._generation = limits.generation
         self._plans: dict[tuple[str | None, str], Plan] = {}
+        self._steps: dict[tuple[str, str], Sequence[Allowance]] = {}  # by project and model
         self._models: dict[str, set[str]] = {}  # by project: those that are counted apart
         self._slots: dict[str, Slots] = {}
 
     def plan(self, caller: Caller, model: str) -> Plan:
         """The plan for this caller's requests to this model."""
+        self._renew()
+        key = (caller.key_id, model)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._made(caller, model)
+        return plan
+
+    def of_step(self, project: Project, model: str) -> Sequence[Allowance]:
+        """What holds for a project's requests while this model is the one to answer."""
+        self._renew()
+        key = (project.id, model)
+        step = self._steps.get(key)
+        if step is None:
+            limits = self._project_limits(project, model)
+            step = self._steps[key] = self._limits.allowances(limits)
+        return step
+
+    def _renew(self) -> None:
         if (
             self._policy is not self._keyring.policy
             or self._generation != self._limits.generation
@@ -77,29 +98,34 @@ class Plans:
         ):
             self._policy, self._generation = self._keyring.policy, self._limits.generation
             self._plans.clear()
+            self._steps.clear()
             self._models.clear()
-        key = (caller.key_id, model)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = self._made(caller, model)
-        return plan
 
     def counted_as(self, model: str) -> str:
-        """The model that a name is another one of; a route to several is counted as itself."""
+        """The model that a name is another one of; a route to several is counted as itself until
+        one of them answers."""
         targets = self._targets_of(model)
         return targets[0] if len(targets) == 1 else model
+
+    def allows(self, project: Project, model: str) -> bool:
+        """Whether the project may use a model."""
+        return project.models is None or project.models.allow(model, self._targets_of(model))
 
     def _made(self, caller: Caller, model: str) -> Plan:
         project = caller.project
         assert project is not None, "who calls a model has a project"
-        counted = self.counted_as(model)
-        limits = [*self._key_limits(caller), *self._project_limits(project, counted)]
+        counted, targets = self.counted_as(model), self._targets_of(model)
+        is_route = len(targets) > 1
+        limits = self._key_limits(caller)
+        # Limits that are administered for a route's own name hold besides its steps'.
+        if not is_route or (model in project.rate_limits and model not in targets):
+            limits += self._project_limits(project, counted)
         return Plan(
             model=counted,
+            is_route=is_route,
             allowances=self._limits.allowances(limits),
             slots=self._slots_of(caller, project),
-            is_allowed=project.models is None
-            or project.models.allow(model, self._targets_of(model)),
+            is_allowed=self.allows(project, model),
         )
 
     def _key_limits(self, caller: Caller) -> list[Limit]:

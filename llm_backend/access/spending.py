@@ -29,6 +29,8 @@ PRICED = (
     "image.generation",
     "image.edit",
     "image.variation",
+    "audio_transcriptions",
+    "other",
 )
 """The kinds of usage that are counted in tokens."""
 
@@ -68,6 +70,11 @@ class Spending:
         limit = self._keyring.policy.spend_limit_cents
         if limit is not None and self.cents() >= limit:
             raise _exceeded("organization", limit)
+
+    def is_limited(self, project: Project) -> bool:
+        """Whether what the project spends is held to a limit."""
+        limits = (project.spend_limit_cents, self._keyring.policy.spend_limit_cents)
+        return any(limit is not None for limit in limits)
 
     async def refresh(self) -> None:
         """Looks at what has been written, and tells the alerts that are due."""

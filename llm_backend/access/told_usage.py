@@ -15,6 +15,10 @@ PIECES = 8  # of an answer, that its end may be spread over
 END_BYTES = 64 * 1024  # within which usage is told
 # In JSON text a quotation mark inside a string is escaped, so that no string can look like this.
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+# What an answer that is no stream says, by the names that texts have in it.
+_TEXTS = re.compile(
+    rb'"(?:content|reasoning_content|refusal|arguments|text|value)": ?"((?:[^"\\]|\\.)*)"'
+)
 _DECODER = JSONDecoder()
 
 
@@ -28,15 +32,50 @@ class ToldUsage:
 
 
 class Tail:
-    """The end of an answer that passes by, without a copy of it."""
+    """The end of an answer that passes by, without a copy of it; and where `texts` finds what a
+    stream says, how much that was."""
 
-    def __init__(self, coding: bytes | None = None) -> None:
+    def __init__(self, coding: bytes | None = None, texts: re.Pattern[bytes] | None = None) -> None:
         self._pieces: deque[bytes] = deque(maxlen=PIECES)
-        self.feed: Callable[[bytes], None] = plain(self._pieces.append, coding) or _unread
+        self._said = None if texts is None else _Said(texts)
+        take = self._pieces.append if texts is None else self._take
+        self.feed: Callable[[bytes], None] = plain(take, coding) or _unread
 
     def usage(self) -> ToldUsage | None:
         """What its end says; None where it says nothing."""
         return told_usage(b"".join(self._pieces)[-END_BYTES:])
+
+    def said_bytes(self) -> int:
+        """How many bytes of text a stream has brought; of an answer that is none, its end."""
+        if self._said is not None:
+            return self._said.so_many_bytes
+        return _bytes_of(_TEXTS, b"".join(self._pieces)[-END_BYTES:])
+
+    def _take(self, piece: bytes) -> None:
+        assert self._said is not None, "this is for streams whose texts are looked for"
+        self._pieces.append(piece)
+        self._said.take(piece)
+
+
+class _Said:
+    """Adds up the texts in a stream's lines."""
+
+    def __init__(self, texts: re.Pattern[bytes]) -> None:
+        self._texts = texts
+        self._line = b""  # that has not ended
+        self.so_many_bytes = 0
+
+    def take(self, piece: bytes) -> None:
+        end = piece.rfind(b"\n") + 1
+        if end:
+            self.so_many_bytes += _bytes_of(self._texts, self._line + piece[:end])
+            self._line = piece[end:]
+        else:
+            self._line = (self._line + piece)[-END_BYTES:]
+
+
+def _bytes_of(texts: re.Pattern[bytes], read: bytes) -> int:
+    return sum(map(len, texts.findall(read)))
 
 
 def _unread(_piece: bytes) -> None:
@@ -61,7 +100,8 @@ def _read(usage: dict[str, Any]) -> ToldUsage | None:
     given = _count(usage, "prompt_tokens", "input_tokens")
     if given is None:
         return None
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    words = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+    details: Any = next((usage[word] for word in words if usage.get(word)), {})
     cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
     return ToldUsage(
         input_tokens=given,

@@ -1,6 +1,7 @@
 """An answer on its way out: what is told with it, how it ended, and what its end says."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 
 from starlette.types import Message, Send
 
@@ -12,11 +13,18 @@ __all__ = ["Watched"]
 
 
 class Watched:
-    """Sends an answer on, with these headers in the place of others of their names."""
+    """Sends an answer on, with the headers that there are by then in the place of others of their
+    names. `texts` finds what is said in it."""
 
-    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        headers: Callable[[], Mapping[str, str]],
+        texts: re.Pattern[bytes] | None = None,
+    ) -> None:
         self._send = send
-        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._headers = headers
+        self._texts = texts
         self._status = 0
         self._sent = Sent()
         self._tail: Tail | None = None
@@ -35,6 +43,10 @@ class Watched:
         """The tokens that its end tells."""
         return self._tail.usage() if self._tail else None
 
+    def said_bytes(self) -> int:
+        """How much text has been sent on, as far as it can be told from other things."""
+        return self._tail.said_bytes() if self._tail else 0
+
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             message = self._begin(message)
@@ -51,13 +63,16 @@ class Watched:
 
     def _begin(self, start: Message) -> Message:
         self._status = start["status"]
-        coding = None
+        coding, is_stream = None, False
         for name, value in start["headers"]:
             if name == b"content-encoding":
                 coding = value
-        self._tail = Tail(coding)
-        if not self._headers:
+            elif name == b"content-type":
+                is_stream = value.startswith(b"text/event-stream")
+        self._tail = Tail(coding, self._texts if is_stream else None)
+        headers = [(name.encode(), value.encode()) for name, value in self._headers().items()]
+        if not headers:
             return start
-        own = {name for name, _ in self._headers}
+        own = {name for name, _ in headers}
         kept = [pair for pair in start["headers"] if pair[0].lower() not in own]
-        return {**start, "headers": [*kept, *self._headers]}
+        return {**start, "headers": [*kept, *headers]}

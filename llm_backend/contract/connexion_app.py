@@ -29,6 +29,7 @@ from llm_backend.contract.checking import Checked, Checking, Checks, operation_o
 from llm_backend.contract.document import Document
 from llm_backend.contract.envelope import Envelope
 from llm_backend.contract.form import Form
+from llm_backend.contract.form_head import put_back, read_form_head
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.placeholders import held_back
 from llm_backend.contract.problems import add_error_handlers
@@ -51,8 +52,8 @@ __all__ = ["Answer", "Authenticate", "Gate", "build_app"]
 Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
 """Headers and operation in, caller out; raises `Unauthorized` or `Forbidden`."""
 
-Answer: TypeAlias = Callable[[Send], Awaitable[None]]
-"""Sends the whole answer to one request."""
+Answer: TypeAlias = Callable[[Request, Send], Awaitable[None]]
+"""Sends the whole answer to one request, as the gate lets it be."""
 
 Gate: TypeAlias = Callable[[Request, Answer, Send], Awaitable[None]]
 """Decides whether and when a request is answered, and sees what is sent."""
@@ -182,6 +183,9 @@ class Dispatcher:
         state = scope["state"]
         checked: Checked = state["checked"]
         http = HttpRequest(scope, receive)
+        head = await read_form_head(http) if operation.answered == "upstream" else None
+        if head is not None:
+            http = put_back(http, head)
         request = Request(
             operation=operation,
             http=http,
@@ -192,19 +196,20 @@ class Dispatcher:
             body=checked.body,
             raw_body=checked.raw_body,
             form=Form(http, checked.form) if checked.form else None,
+            form_head=head,
         )
         if self._logs_bodies and checked.raw_body:
             _log_body(request)
 
-        async def answer(send: Send) -> None:
+        async def answer(request: Request, send: Send) -> None:
             response = await self._resolver.handler(operation.operation_id)(request)
             await self._answers.checked(operation, response)(scope, receive, send)
 
         await self._gate(request, answer, send)
 
 
-async def _open(_request: Request, answer: Answer, send: Send) -> None:
-    await answer(send)
+async def _open(request: Request, answer: Answer, send: Send) -> None:
+    await answer(request, send)
 
 
 def _log_body(request: Request) -> None:

@@ -8,6 +8,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from llm_backend.contract.form import Form
+from llm_backend.contract.form_head import FormHead
 from llm_backend.contract.operations import Operation
 
 __all__ = ["Handler", "Request"]
@@ -21,9 +22,10 @@ class Request:
 
     `body` is the parsed JSON body, None where there is none or it is not JSON; `raw_body` holds
     its bytes as they came. Other bodies (uploads) have not been read: take them from `form`, which
-    operations answered here have where they take a form, or from `http.stream()`. `query` holds
-    typed values and only what the client sent; `path` is decoded. `caller` is what `authenticate`
-    returned, None for operations that ask for no key.
+    operations answered here have where they take a form, or from `http.stream()`; `form_head` is
+    the beginning of a form that is an upstream's, looked at. `query` holds typed values and only
+    what the client sent; `path` is decoded. `caller` is what `authenticate` returned, None for
+    operations that ask for no key.
     """
 
     operation: Operation
@@ -35,6 +37,7 @@ class Request:
     body: Json
     raw_body: bytes
     form: Form | None = None
+    form_head: FormHead | None = None
 
 
 Handler: TypeAlias = Callable[[Any, Request], Awaitable[Response]]

@@ -9,6 +9,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Scope
 
+from llm_backend.access import relayed as counted_as_relayed
 from llm_backend.backends.relayed import Headers, Observe, Relayed, observable_headers
 from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.renaming import renamed
@@ -112,7 +113,7 @@ async def relay(
     http = request.http
     upload = Upload(http)
     headers: Headers = http.scope["headers"]
-    if observe is not None:
+    if counted_as_relayed() or observe is not None:  # what is counted is read, too
         headers = observable_headers(headers)
     client = WhileConnected(http.receive, upload)
     relayed: Relayed | None = None

@@ -7,13 +7,14 @@ from typing import Protocol
 
 from starlette.responses import Response
 
+from llm_backend.access import answered_by
 from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import Step, UpstreamModel
 from llm_backend.backends.upstreams.config import WIRES, Wire
+from llm_backend.contract.form_head import FormHead, with_model
 from llm_backend.contract.request import Request
 from llm_backend.controllers.bridge.model import BridgedModel
 from llm_backend.controllers.relay import Destination, model_named, relay, who_asks
-from llm_backend.controllers.relayed_form import FormHead, read_form_head, with_form
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Overloaded, RateLimited, UpstreamError
 
@@ -42,7 +43,7 @@ async def relay_operation(services: Services, request: Request) -> Response:
     """Any operation that the table gives to the upstreams: by the model that it names, if any."""
     if services.upstream is None:
         return await relay(services, request)
-    head = await read_form_head(request.http)
+    head = request.form_head
     name = model_named(request) if head is None else head.model
     steps = _upstream_steps(services, request, name)
     if head is not None:
@@ -58,12 +59,13 @@ async def _relay_form(
 ) -> Response:
     """A form passes as it comes, so only the first step can have it."""
     if not steps:
-        return await relay(services, replace(request, http=with_form(request.http, head, None)))
+        return await relay(services, request)
     step = steps[0]
-    assert isinstance(step, UpstreamModel), "the others are left out"
-    name = None if step.model == head.model else step.model
-    whole = replace(request, http=with_form(request.http, head, name))
-    return await relay(services, whole, to=Destination(model=step.model, upstream=step.upstream))
+    assert isinstance(step, UpstreamModel), "these steps are upstreams"
+    await answered_by(step.model)
+    if step.model != head.model:
+        request = replace(request, http=with_model(request.http, head, step.model))
+    return await relay(services, request, to=Destination(model=step.model, upstream=step.upstream))
 
 
 def _upstream_steps(services: Services, request: Request, name: str | None) -> Sequence[Step]:
@@ -129,7 +131,9 @@ class _Ways:
     async def taken(
         self, services: Services, request: Request, step: Step, *, has_other: bool
     ) -> Response:
-        """The answer of one step."""
+        """The answer of one step, counted as that model's. Raises `RateLimited` where its limits
+        do not allow it."""
+        await answered_by(_name(step))
         if isinstance(step, LocalModel):
             return await self.here(services, request, step)
         to = Destination(model=step.model, upstream=step.upstream, has_other=has_other)

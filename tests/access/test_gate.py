@@ -13,7 +13,7 @@ from llm_backend.access import Keyring, Ledger, Spending
 from llm_backend.access.gate import Gate
 from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
-from llm_backend.access.meter import metered
+from llm_backend.access.meter import answered_by, metered
 from llm_backend.access.plans import Plans, UsualLimits
 from llm_backend.errors import (
     ApiError,
@@ -91,7 +91,7 @@ class Gates:
             body=body,
             raw_body=orjson.dumps(body),
         )
-        await gate(request, answer, wire)
+        await gate(request, lambda _request, send: answer(send), wire)
         return wire
 
     def counted(self) -> list[tuple[bool, int, int, int]]:
@@ -178,6 +178,57 @@ async def test_another_name_of_a_model_has_no_limit_and_no_price_of_its_own(gate
     assert {key.model: amounts[0] for key, amounts in gates.ledger._amounts.items()} == {
         "m": 2, "route": 1,
     }  # fmt: skip
+
+
+def by(*steps: str) -> Callable[[Any], Awaitable[None]]:
+    """An answer of the last of these models; those before could not."""
+
+    async def answer(send: Any) -> None:
+        for step in steps:
+            await answered_by(step)
+        await good(send)
+
+    return answer
+
+
+async def test_a_routes_usage_is_that_of_the_model_that_answered(gates):
+    gate, route = gates.gate(), {"model": "route"}
+    await gates.ask(gate, by("m"), body=route)
+    await gates.ask(gate, by("m", "n"), body=route)
+
+    assert {key.model: amounts[:2] for key, amounts in gates.ledger._amounts.items()} == {
+        "m": [1, 20], "n": [1, 20],
+    }  # fmt: skip
+
+
+async def test_a_routes_limits_are_those_of_the_model_that_answers(gates):
+    gate, route = gates.gate(requests_per_minute=2, tokens_per_minute=1000), {"model": "route"}
+    await gates.ask(gate, good)
+    wire = await gates.ask(gate, by("m"), body=route)
+
+    assert wire.headers["x-ratelimit-remaining-requests"] == "0"
+    assert int(wire.headers["x-ratelimit-remaining-tokens"]) < 1000 - 25
+    with pytest.raises(RequestsLimited, match="m in project"):
+        await gates.ask(gate, by("m"), body=route)
+    await gates.ask(gate, by("n"), body=route)
+
+
+async def test_a_step_that_did_not_answer_gives_its_tokens_back(gates):
+    gate = gates.gate(tokens_per_minute=1000)
+    await gates.ask(gate, by("m", "n"), body={"model": "route"})
+    of_m = await gates.ask(gate, good)
+    of_n = await gates.ask(gate, good, body={"model": "n"})
+
+    assert int(of_m.headers["x-ratelimit-remaining-tokens"]) > 1000 - 25  # its own alone
+    assert int(of_n.headers["x-ratelimit-remaining-tokens"]) < 1000 - 25
+
+
+async def test_a_line_of_a_batch_has_a_routes_usage_and_none_of_its_limits(gates):
+    gate = gates.gate(requests_per_minute=1)
+    for _ in range(2):
+        await gates.ask(gate, by("m"), body={"model": "route"}, is_batch=True)
+
+    assert [(key.model, amounts[0]) for key, amounts in gates.ledger._amounts.items()] == [("m", 2)]
 
 
 async def test_tokens_are_corrected_once_they_are_known(gates):

@@ -32,8 +32,8 @@ class Server:
         self.clock = Clock()
         self.idempotency = Idempotency(self._through, self.clock)
 
-    async def _through(self, _request, answer, send) -> None:
-        await answer(send)
+    async def _through(self, request, answer, send) -> None:
+        await answer(request, send)
 
     async def ask(
         self,
@@ -65,7 +65,7 @@ class Server:
         await self.idempotency(request, self._answer, send)
         return sent[0], b"".join(message["body"] for message in sent[1:])
 
-    async def _answer(self, send) -> None:
+    async def _answer(self, _request, send) -> None:
         self.asked += 1
         number = b"%d" % self.asked
         if self.gate is not None:

@@ -20,3 +20,13 @@ def test_names_that_a_client_invents_share_one_limit():
     assert len(seen) == MODELS_MOST + 1
     assert plans.plan(caller, "m0").allowances[0].scope == "m0 in project proj_1"
     assert plans.plan(caller, "own").allowances[0].scope == "own in project proj_1"
+
+
+def test_a_route_has_the_limits_of_its_steps_even_under_the_name_of_one():
+    project = Project(id="proj_1", name="p")
+    ring = SimpleNamespace(policy=Policy(projects={}, emails={}))
+    plans = Plans(ring, Limits(), UsualLimits(requests_per_minute=5), lambda _: ("m", "n"))
+    plan = plans.plan(Caller(key_id="k", project=project), "m")
+
+    assert (plan.is_route, plan.allowances) == (True, [])
+    assert [one.scope for one in plans.of_step(project, "m")] == ["m in project proj_1"]

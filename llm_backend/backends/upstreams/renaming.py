@@ -1,42 +1,69 @@
-"""A request body that calls its model by another name, every other byte as it was (pure)."""
+"""A request body with another value in one place, every other byte as it was (pure)."""
 
 import re
+from collections.abc import Iterator
 
 import orjson
 
-__all__ = ["renamed"]
+__all__ = ["renamed", "with_value"]
 
 # A string, or one of the marks that nest, begin and end values: what lies between is never looked
 # at. JSON escapes a quote inside a string.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
+_BLANK = b" \t\r\n"
+
+Place = tuple[int, int]
 
 
 def renamed(body: bytes, model: str) -> bytes:
-    """The JSON object `body` with this value for every `model` at its top level."""
-    name, pieces, end = orjson.dumps(model), [], 0
-    for start, stop in _values_of_model(body):
-        pieces += [body[end:start], name]
+    """The JSON object `body` with this value for every text that is `model` at its top level."""
+    places = [place for place in _values_of(body, "model") if body[place[0]] == ord('"')]
+    return _replaced(body, places, orjson.dumps(model))
+
+
+def with_value(body: bytes, key: str, value: str | bool) -> bytes:
+    """The JSON object `body` with this value for every such key at its top level, and with the key
+    where it has none."""
+    places = list(_values_of(body, key))
+    if places:
+        return _replaced(body, places, orjson.dumps(value))
+    start = body.index(b"{") + 1
+    is_alone = body[start:].lstrip(_BLANK).startswith(b"}")
+    added = orjson.dumps({key: value})[1:-1] + (b"" if is_alone else b",")
+    return b"".join([body[:start], added, body[start:]])
+
+
+def _replaced(body: bytes, places: list[Place], value: bytes) -> bytes:
+    pieces, end = [], 0
+    for start, stop in places:
+        pieces += [body[end:start], value]
         end = stop
     return b"".join([*pieces, body[end:]])
 
 
-def _values_of_model(body: bytes) -> list[tuple[int, int]]:
-    """Where the strings stand that are values of the key `model` in the outermost object."""
-    found, depth = [], 0
+def _values_of(body: bytes, wanted: str) -> Iterator[Place]:
+    """Where the values stand that a key has in the outermost object."""
+    depth = 0
     key: bytes | None = None
-    is_value = False
+    start: int | None = None
     for token in _TOKEN.finditer(body):
         mark = token[0]
         if mark in b"{[":
             depth += 1
-        elif mark in b"}]":
-            depth -= 1
+        elif mark in b"}],":
+            is_end = depth == 1 and mark != b"]"
+            depth -= mark != b","
+            if is_end:
+                if start is not None:
+                    yield _trimmed(body, start, token.start())
+                key = start = None
         elif depth == 1 and mark == b":":
-            is_value = True
-        elif depth == 1 and mark == b",":
-            key, is_value = None, False
-        elif depth == 1 and not is_value:
+            is_it = key is not None and orjson.loads(key) == wanted
+            start = token.end() if is_it else None
+        elif depth == 1 and key is None:
             key = mark
-        elif depth == 1 and key is not None and orjson.loads(key) == "model":
-            found.append(token.span())
-    return found
+
+
+def _trimmed(body: bytes, start: int, stop: int) -> Place:
+    value = body[start:stop]
+    return stop - len(value.lstrip(_BLANK)), start + len(value.rstrip(_BLANK))

@@ -3,35 +3,43 @@
 import re
 from dataclasses import dataclass
 
+import orjson
 from starlette.requests import Request as HttpRequest
 from starlette.types import Message, Receive
 
 from llm_backend.errors import ClientGone
 
-__all__ = ["FormHead", "read_form_head", "with_form"]
+__all__ = ["FormHead", "put_back", "read_form_head", "with_model"]
 
 # Clients write their fields before the file, or the file first; one that is this far behind is not
 # waited for, and the form goes to whoever has the operation.
 _HEAD_BYTES = 64 * 1024
 _BOUNDARY = re.compile(rb'boundary="?([^";]+)"?', re.IGNORECASE)
 _NAMES_MODEL = re.compile(rb'[; ]name="?model"?\s*(?:;|\r|$)', re.IGNORECASE)
+_NAMES_SESSION = re.compile(rb'[; ]name="?session"?\s*(?:;|\r|$)', re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FormHead:
     """The first bytes of a form, and where in them the model's name stands; `more` where the form
-    goes on."""
+    goes on. `session` is the model of a realtime session, in JSON in a field of its own."""
 
     read: bytes
     start: int = 0
     stop: int = 0
     more: bool = False
+    session: str | None = None
 
     @property
     def model(self) -> str | None:
         """The model's name, None where the head holds none."""
         name = self.read[self.start : self.stop].decode(errors="replace")
         return name or None
+
+    @property
+    def named(self) -> str | None:
+        """The model that is asked, wherever the form names it."""
+        return self.model or self.session
 
     def renamed(self, model: str) -> bytes:
         """The head with another name in its place."""
@@ -58,33 +66,48 @@ async def _read(http: HttpRequest, boundary: bytes) -> FormHead:
             raise ClientGone
         read += message.get("body", b"")
         more = message.get("more_body", False)
-        if found := _place_of_model(bytes(read), b"--" + boundary):
+        if found := _place_of(_NAMES_MODEL, bytes(read), b"--" + boundary):
             return FormHead(read=bytes(read), start=found[0], stop=found[1], more=more)
-    return FormHead(read=bytes(read), more=more)
+    return FormHead(
+        read=bytes(read), more=more, session=_model_of_session(bytes(read), b"--" + boundary)
+    )
 
 
-def _place_of_model(read: bytes, mark: bytes) -> tuple[int, int] | None:
-    """Where the value of the part named `model` stands, if it stands there whole."""
+def _model_of_session(read: bytes, mark: bytes) -> str | None:
+    place = _place_of(_NAMES_SESSION, read, mark)
+    try:
+        session = orjson.loads(read[slice(*place)]) if place else None
+    except orjson.JSONDecodeError:  # which the upstream will say
+        return None
+    model = session.get("model") if isinstance(session, dict) else None
+    return model if isinstance(model, str) else None
+
+
+def _place_of(name: re.Pattern[bytes], read: bytes, mark: bytes) -> tuple[int, int] | None:
+    """Where the value of the part of this name stands, if it stands there whole."""
     begin = read.find(mark)
     while begin >= 0:
         start = read.find(b"\r\n\r\n", begin) + 4
         stop = read.find(b"\r\n" + mark, start)
         if start < 4 or stop < 0:
             return None
-        if _NAMES_MODEL.search(read[begin : start - 2]):
+        if name.search(read[begin : start - 2]):
             return start, stop
         begin = stop + 2
     return None
 
 
-def with_form(http: HttpRequest, head: FormHead, model: str | None) -> HttpRequest:
-    """The request with its body whole again, under another name for the model if there is one."""
-    first = head.read if model is None else head.renamed(model)
+def put_back(http: HttpRequest, head: FormHead) -> HttpRequest:
+    """The request with its body whole again."""
+    return HttpRequest(http.scope, _replayed(head, http.receive))
+
+
+def with_model(http: HttpRequest, head: FormHead, model: str) -> HttpRequest:
+    """The request, whole, under another name for its model."""
+    first = head.renamed(model)
     grown = len(first) - len(head.read)
     headers = [_grown(pair, grown) for pair in http.scope["headers"]]
-    return HttpRequest(
-        {**http.scope, "headers": headers}, _replayed(first, head.more, http.receive)
-    )
+    return HttpRequest({**http.scope, "headers": headers}, _exchanged(first, http.receive))
 
 
 def _grown(pair: tuple[bytes, bytes], grown: int) -> tuple[bytes, bytes]:
@@ -93,7 +116,7 @@ def _grown(pair: tuple[bytes, bytes], grown: int) -> tuple[bytes, bytes]:
     return (name, b"%d" % (int(value) + grown)) if is_length else pair
 
 
-def _replayed(first: bytes, more: bool, receive: Receive) -> Receive:
+def _replayed(head: FormHead, receive: Receive) -> Receive:
     is_told = False
 
     async def receive_again() -> Message:
@@ -101,6 +124,21 @@ def _replayed(first: bytes, more: bool, receive: Receive) -> Receive:
         if is_told:
             return await receive()
         is_told = True
-        return {"type": "http.request", "body": first, "more_body": more}
+        return {"type": "http.request", "body": head.read, "more_body": head.more}
 
     return receive_again
+
+
+def _exchanged(first: bytes, receive: Receive) -> Receive:
+    """The same messages with another body in the first one, which is the head."""
+    is_told = False
+
+    async def receive_exchanged() -> Message:
+        nonlocal is_told
+        message = await receive()
+        if not is_told:
+            is_told = True
+            return {**message, "body": first}
+        return message
+
+    return receive_exchanged

@@ -1,0 +1,72 @@
+"""What one request has taken of the limits that hold for it."""
+
+from collections.abc import Callable, Mapping
+
+from llm_backend.access.limits import Limits, Taken
+from llm_backend.access.plans import Plan, Plans
+from llm_backend.access.policy import Project
+
+__all__ = ["Passage"]
+
+
+class Passage:
+    """One request on its way: held to the limits of its key and of the model that it names, and
+    where that is a route to those of the step that is about to answer. `estimate` says how many
+    tokens it may take."""
+
+    __slots__ = (
+        "_estimate",
+        "_limits",
+        "_plan",
+        "_plans",
+        "_project",
+        "_step",
+        "_taken",
+        "headers",
+    )
+
+    def __init__(
+        self,
+        limits: Limits,
+        plans: Plans,
+        project: Project,
+        plan: Plan,
+        estimate: Callable[[], int],
+    ) -> None:
+        self._limits = limits
+        self._plans = plans
+        self._project = project
+        self._plan = plan
+        self._estimate = estimate
+        self._taken: Taken | None = None
+        self._step: Taken | None = None
+        self.headers: Mapping[str, str] = {}
+
+    async def begin(self) -> None:
+        """Raises `RateLimited`, and has taken nothing then."""
+        allowances = self._plan.allowances
+        self._taken = await self._limits.take(allowances, self._estimate())
+        self.headers = self._limits.headers(allowances)
+
+    async def turn_to(self, model: str) -> None:
+        """This model is about to answer; one that has not answered gives its tokens back. Raises
+        `RateLimited`."""
+        if self._step is not None:
+            self._step.correct(0)
+            self._step = None
+        allowances = self._plans.of_step(self._project, model)
+        if allowances:
+            self._step = await self._limits.take(allowances, self._estimate())
+            self.headers = self._limits.headers([*self._plan.allowances, *allowances])
+
+    def correct(self, tokens: int) -> None:
+        """So many tokens were used in truth."""
+        for taken in (self._taken, self._step):
+            if taken is not None:
+                taken.correct(tokens)
+
+    def charge(self, tokens: int) -> None:
+        """So many tokens more were used than anybody has asked for."""
+        for taken in (self._taken, self._step):
+            if taken is not None:
+                self._limits.charge(taken.allowances, tokens)

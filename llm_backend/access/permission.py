@@ -1,0 +1,93 @@
+"""What a project may ask: which models, with which tools, for how much money; and how its requests
+are let through."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from llm_backend.access.caller import Caller
+from llm_backend.access.hosted_tool_types import check_tools
+from llm_backend.access.metered_operations import Metered
+from llm_backend.access.models_named import models_in
+from llm_backend.access.plans import Plan, Plans
+from llm_backend.access.policy import Project
+from llm_backend.access.spending import Spending
+from llm_backend.backends.upstreams.renaming import with_value
+from llm_backend.contract.request import Request
+from llm_backend.errors import Forbidden
+
+__all__ = ["Permission"]
+
+
+class Permission:
+    """Decides by the caller's project, as it is administered now."""
+
+    def __init__(self, plans: Plans, spending: Spending) -> None:
+        self._plans = plans
+        self._spending = spending
+
+    def check(self, caller: Caller, model: str, *, names_model: bool = True) -> Plan:
+        """What holds for this caller with this model. Raises `Forbidden` where the project may not
+        use it, or may use only some and none is named, and `QuotaExceeded`."""
+        project = project_of(caller)
+        plan = self._plans.plan(caller, model)
+        if project.models is not None:
+            if not model and names_model:
+                raise Forbidden(
+                    f"Project `{project.id}` does not have access to all models, and the request "
+                    "does not say which one it asks: name it in `model`, in a form before any "
+                    "file.",
+                    param="model",
+                    code="model_not_found",
+                )
+            if model and not plan.is_allowed:
+                raise _not_allowed(project, model)
+        self._spending.check(project)
+        return plan
+
+    def hold(self, request: Request, caller: Caller, metered: Metered) -> Request:
+        """The request, as the caller's project lets it be. Raises `Forbidden`."""
+        project, body = project_of(caller), request.body
+        if metered.leads_past and self._spending.is_limited(project):
+            raise Forbidden(
+                f"Project `{project.id}` has a spend limit, and what this opens is used at the "
+                "upstream without being seen here: open a WebSocket to /v1/realtime instead."
+            )
+        if not isinstance(body, dict):
+            return request
+        self.check_body(project, body)
+        if not (project.keeps_nothing and metered.is_stored):
+            return request
+        return replace(
+            request,
+            body={**body, "store": False},
+            raw_body=with_value(request.raw_body, "store", False) if request.raw_body else b"",
+        )
+
+    def check_body(self, project: Project, body: dict[str, Any]) -> None:
+        """Raises `Forbidden` for a model, or a tool, that a body names beside the model that it
+        asks: of a session, a grader, an image."""
+        if project.models is not None:
+            self.check_models(project, models_in(body))
+        if project.forbidden_tools:
+            check_tools(body, project.forbidden_tools)
+
+    def check_models(self, project: Project, models: Iterable[str]) -> None:
+        """Raises `Forbidden` for one that the project may not use."""
+        for model in models:
+            if not self._plans.allows(project, model):
+                raise _not_allowed(project, model)
+
+
+def project_of(caller: Caller) -> Project:
+    """The project of a caller who asks models."""
+    assert caller.project is not None, "who calls a model has a project"
+    return caller.project
+
+
+def _not_allowed(project: Project, model: str) -> Forbidden:
+    return Forbidden(
+        f"Project `{project.id}` does not have access to model `{model[:256]}`.",
+        param="model",
+        code="model_not_found",
+    )

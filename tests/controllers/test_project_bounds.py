@@ -1,0 +1,208 @@
+"""What a project may not ask does not reach an upstream, by whichever operation it is asked."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+import orjson
+import pytest
+import pytest_asyncio
+
+from tests.controllers.administration.conftest import ROOT_KEY, Client, served
+from tests.gateway import backend
+from tests.upstream import FakeUpstream
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+SDP = {"sdp": ("", "v=0", "application/sdp")}
+
+
+@dataclass(kw_only=True)
+class Far:
+    """A server in front of an upstream that answers everything, and a client for each project."""
+
+    client: Client
+    upstream: FakeUpstream
+    keys: dict[str, str]
+
+    async def post(self, path: str, *, key: str = "some", **more: Any) -> httpx.Response:
+        """What a project's key gets; `some` may not use the model `bad`, `few` only `good`."""
+        self.upstream.requests.clear()
+        client = self.client(self.keys[key])
+        more["headers"] = {"authorization": f"Bearer {client.api_key}", **more.get("headers", {})}
+        return await client._client.post(f"http://server/v1{path}", **more)
+
+    @property
+    def got(self) -> list[Any]:
+        """The JSON bodies that the upstream was sent."""
+        return [orjson.loads(request.body) for request in self.upstream.requests]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def far(tmp_path_factory) -> AsyncIterator[Far]:
+    async with FakeUpstream(answer=OK) as upstream:
+        settings: dict[str, Any] = {
+            "backends": [backend(upstream, "far")],
+            "response_validation": "off",
+            "store_chats": "never",
+        }
+        async with served(tmp_path_factory.mktemp("data"), **settings) as client:
+            projects, keys = client().admin.organization.projects, {"root": ROOT_KEY}
+            for name in ("some", "few", "silent", "capped"):
+                project = await projects.create(name=name)
+                account = await projects.service_accounts.create(project.id, name="app")
+                keys[name] = account.api_key.value
+                await _bound(projects, name, project.id)
+            yield Far(client=client, upstream=upstream, keys=keys)
+
+
+async def _bound(projects: Any, name: str, id: str) -> None:
+    if name == "some":
+        await projects.model_permissions.update(id, mode="deny_list", model_ids=["bad"])
+        await projects.hosted_tool_permissions.update(id, mcp={"enabled": False})
+    elif name == "few":
+        await projects.model_permissions.update(id, mode="allow_list", model_ids=["good"])
+    elif name == "silent":
+        await projects.data_retention.update(id, retention_type="zero_data_retention")
+    else:
+        await projects.spend_limit.update(
+            id, threshold_amount=100, currency="USD", interval="month"
+        )
+
+
+SESSION = {"type": "realtime", "model": "bad"}
+GRADER = {"type": "score_model", "name": "g", "input": [], "model": "bad"}
+NAMING = [
+    ("/threads/runs", {"assistant_id": "a", "model": "bad"}),
+    ("/threads/t/runs", {"assistant_id": "a", "model": "bad"}),
+    ("/assistants", {"model": "bad"}),
+    ("/assistants/a", {"model": "bad"}),
+    ("/fine_tuning/jobs", {"model": "bad", "training_file": "f"}),
+    ("/fine_tuning/alpha/graders/run", {"grader": GRADER, "model_sample": "x"}),
+    ("/responses/input_tokens", {"model": "bad", "input": "hi"}),
+    ("/realtime/client_secrets", {"session": SESSION}),
+    ("/realtime/sessions", {"model": "bad", "client_secret": {"value": "v", "expires_at": 1}}),
+    ("/realtime/calls/c/accept", SESSION),
+    ("/videos", {"model": "bad", "prompt": "a cat"}),
+    ("/responses", {"model": "good", "input": "hi",
+                    "tools": [{"type": "image_generation", "model": "bad"}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body"), NAMING)
+async def test_a_model_that_a_project_may_not_use_is_refused_wherever_it_is_named(far, path, body):
+    answer = await far.post(path, json=body)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "model_not_found")
+    assert far.upstream.requests == []
+
+
+@pytest.mark.parametrize(("path", "body"), NAMING)
+async def test_a_project_that_may_use_all_models_is_let_through(far, path, body):
+    answer = await far.post(path, json=body, key="root")
+
+    assert answer.status_code == 200
+    assert far.got == [body]
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/audio/transcriptions", {"data": {"model": "bad"}, "files": {"file": b"sound"}}),
+        ("/images/edits", {"data": {"model": "bad", "prompt": "x"}, "files": {"image": b"i"}}),
+        ("/audio/transcriptions", {"files": {"file": b"sound" * 20_000, "model": (None, "good")}}),
+        ("/audio/transcriptions", {"files": {"file": b"sound"}}),
+        ("/realtime/calls", {"files": {**SDP, "session": ("", orjson.dumps(SESSION))}}),
+        ("/realtime/calls", {"files": SDP}),
+    ],
+)
+async def test_a_forms_model_is_checked_and_must_be_told_before_the_file(far, path, form):
+    answer = await far.post(path, **form)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (403, "model")
+    assert far.upstream.requests == []
+
+
+@pytest.mark.parametrize("key", ["some", "few"])
+async def test_a_form_of_a_model_that_is_allowed_passes(far, key: str):
+    form = {"data": {"model": "good"}, "files": {"file": b"sound"}}
+    answer = await far.post("/audio/transcriptions", key=key, **form)
+
+    assert answer.status_code == 200
+    assert b"sound" in far.upstream.requests[0].body
+
+
+@pytest.mark.parametrize("key", ["some", "few"])
+async def test_who_may_use_only_some_models_must_say_which_one(far, key: str):
+    body = {"assistant_id": "a"}
+    unnamed = await far.post("/threads/t/runs", json=body, key=key)
+    sdp = await far.post(
+        "/realtime/calls?model=good", content=b"v=0", key=key,
+        headers={"content-type": "application/sdp"},
+    )  # fmt: skip
+    nameless = await far.post("/containers", json={"name": "c"}, key=key)
+
+    assert (unnamed.status_code, sdp.status_code) == (403, 403)
+    assert nameless.status_code == 200
+
+
+async def test_a_tool_that_is_forbidden_is_so_in_sessions_too(far):
+    session = {"type": "realtime", "model": "good", "tools": [{"type": "mcp", "server_label": "s"}]}
+    answer = await far.post("/realtime/client_secrets", json={"session": session})
+
+    assert answer.status_code == 403
+    assert answer.json()["error"]["param"] == "session.tools[0]"
+
+
+async def test_what_leads_past_the_server_is_not_for_who_has_a_spend_limit(far):
+    body = {"session": {"type": "realtime", "model": "good"}}
+    refused = await far.post("/realtime/client_secrets", json=body, key="capped")
+
+    assert refused.status_code == 403
+    assert "spend limit" in refused.json()["error"]["message"]
+    assert far.upstream.requests == []
+
+
+async def test_an_upstreams_model_is_deleted_by_administrators_only(far):
+    far.upstream.requests.clear()
+    with pytest.raises(openai.PermissionDeniedError):
+        await far.client(far.keys["capped"]).models.delete("good")
+    await far.client().models.delete("good")
+
+    assert [one.first_line.split()[0] for one in far.upstream.requests] == [b"DELETE"]
+
+
+CHAT = b'{ "model":"good",\n"messages":[{"role":"user","content":"hi"}]%b}'
+
+
+@pytest.mark.parametrize(
+    ("sent", "got"),
+    [
+        (CHAT % b', "store" : true ', CHAT % b', "store" : false '),
+        (CHAT % b"", b'{"store":false,' + (CHAT % b"")[1:]),
+        (CHAT % b',"store":null,"store":true', CHAT % b',"store":false,"store":false'),
+    ],
+)
+async def test_an_upstream_is_told_to_store_nothing_of_a_project_that_keeps_nothing(far, sent, got):
+    headers = {"content-type": "application/json"}
+    answer = await far.post("/chat/completions", content=sent, headers=headers, key="silent")
+    await far.post("/responses", json={"model": "good", "input": "hi", "store": True}, key="silent")
+    (response,) = far.got
+    await far.post("/chat/completions", content=sent, headers=headers, key="root")
+
+    assert answer.status_code == 200
+    assert response["store"] is False
+    assert far.upstream.requests[0].body == sent
+
+
+async def test_no_answer_to_a_project_that_keeps_nothing_is_kept_for_its_being_asked_again(far):
+    headers = {"content-type": "application/json", "idempotency-key": "k"}
+    asked = []
+    for key in ("silent", "silent", "root", "root"):
+        await far.post("/chat/completions", content=CHAT % b"", headers=headers, key=key)
+        asked.append(len(far.upstream.requests))
+
+    assert asked == [1, 1, 1, 0]
