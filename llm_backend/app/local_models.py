@@ -10,11 +10,19 @@ from pathlib import Path
 from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.berth import AnyBerth, AnyRoom, Patience
 from llm_backend.backends.local import LocalModel, Observe
+from llm_backend.backends.media import MediaReader
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_files import HeaderError, ModelShape, footprint, generates, read_header
+from llm_backend.model_files import (
+    HeaderError,
+    ModelShape,
+    footprint,
+    generates,
+    projector_footprint,
+    read_header,
+)
 
 __all__ = ["LocalModels", "needed_bytes"]
 
@@ -33,12 +41,14 @@ class LocalModels:
         make_engine: MakeEngine,
         observe: Observe,
         patience: Patience,
+        reader: MediaReader | None = None,
     ) -> None:
         self._registry = registry
         self._room = room
         self._make_engine = make_engine
         self._observe = observe
         self._patience = patience
+        self._reader = reader or MediaReader()
         self._served: Sequence[ServedModel] = ()
         self._berths: dict[str, AnyBerth] = {}
 
@@ -111,6 +121,7 @@ class LocalModels:
             vector_stores=model.vector_stores,
             generates=functools.partial(_generates, model),
             batch_tokens=model.engine.batch_tokens,
+            reader=self._reader,
         )
 
 
@@ -134,7 +145,7 @@ def _generates(model: ServedModel) -> bool:
 
 
 def needed_bytes(model: ServedModel) -> int:
-    """What a model takes in memory, its draft model included."""
+    """What a model takes in memory, its draft model and its projector included."""
     if model.memory_bytes is not None:
         return model.memory_bytes
     engine = model.engine
@@ -152,8 +163,17 @@ def needed_bytes(model: ServedModel) -> int:
         try:
             total += footprint(read_header(path), shape).total
         except HeaderError as error:  # the engine will say what is wrong with the file
-            log.warning("model_size_unknown", extra={"model": model.card.id, "reason": str(error)})
+            _size_unknown(model, error)
+    if engine.projector_path is not None:
+        try:
+            total += projector_footprint(read_header(engine.projector_path))
+        except HeaderError as error:
+            _size_unknown(model, error)
     return total
+
+
+def _size_unknown(model: ServedModel, error: HeaderError) -> None:
+    log.warning("model_size_unknown", extra={"model": model.card.id, "reason": str(error)})
 
 
 def _size(path: Path) -> int:

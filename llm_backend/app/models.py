@@ -12,6 +12,7 @@ from llm_backend.app.served_models import ServedModel, served_models
 from llm_backend.backends.berth import Patience
 from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.backends.local import Observe
+from llm_backend.backends.media import MediaBounds, MediaReader
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.shared_room import Lodging
 from llm_backend.engine import Engine
@@ -46,17 +47,20 @@ async def opened_models(
     """The models that the settings ask for, in the registry; those that fit are being loaded. Where
     another process owns the engines it says what changes, else the config file of `source`.
     """
+    reader = MediaReader(_media_bounds(settings))
     async with AsyncExitStack() as stack:
         if shared is not None:
             lodging = await stack.enter_async_context(Lodging.opened(shared))
-            models = LocalModels(registry, lodging, Engine.of_another, observe, patience(settings))
+            models = LocalModels(
+                registry, lodging, Engine.of_another, observe, patience(settings), reader
+            )
             await models.serve(served)
             lodging.follow(_Following(models, registry))
             await lodging.arrived()
             yield lodging.choose
             return
         room = await stack.enter_async_context(EngineRoom(budget_bytes(settings)))
-        models = LocalModels(registry, room, Engine, observe, patience(settings))
+        models = LocalModels(registry, room, Engine, observe, patience(settings), reader)
         await serve_first(models, served)
 
         async def serve(_settings: Settings, served: Sequence[ServedModel]) -> None:
@@ -123,3 +127,13 @@ class _Following:
             await self._models.serve(served)
         except (SettingsError, InvalidRequest) as error:  # a file that has gone since, say
             log.error("config_file_refused", extra={"reason": str(error)})
+
+
+def _media_bounds(settings: Settings) -> MediaBounds:
+    return MediaBounds(
+        count=settings.media_limit,
+        picture_bytes=settings.image_limit_bytes,
+        picture_pixels=settings.image_limit_pixels,
+        sound_bytes=settings.audio_limit_bytes,
+        sound_s=settings.audio_limit_s,
+    )

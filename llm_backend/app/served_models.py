@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llm_backend.app import model_flags
+from llm_backend.app.projectors import NamedProjector, named_projector
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
 from llm_backend.backends.chat_template import ChatTemplate
@@ -70,9 +71,10 @@ def served_models(settings: Settings) -> list[ServedModel]:
     aliases = model_flags.aliases(settings, ids)
     formats = model_flags.tool_formats(settings, ids)
     drafts = model_flags.draft_models(settings, ids)
+    projectors = [named_projector(settings, entry.mmproj) for entry in entries]
     plain = [
         ServedModel(
-            card=_card(name, path, entry),
+            card=_card(name, path, entry, projector),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
             tool_format=model_flags.known_tool_format(entry.tool_format) or formats.get(name),
             chat_format=_chat_format(name, entry.chat_template),
@@ -80,12 +82,12 @@ def served_models(settings: Settings) -> list[ServedModel]:
             personality=_personality(name, entry),
             defaults={**entry.defaults.fields(), **_grammar(entry)},
             vector_stores=entry.vector_stores,
-            engine=_engine(settings, entry, path, drafts.get(name)),
+            engine=_engine(settings, entry, path, drafts.get(name), projector),
             loads_at_start=_chosen(entry.load, settings.load_models) == "start",
             idle_unload_s=_chosen(entry.idle_unload_s, settings.idle_unload_s),
             memory_bytes=entry.memory,
         )
-        for name, path, entry in zip(ids, files, entries, strict=True)
+        for name, path, entry, projector in zip(ids, files, entries, projectors, strict=True)
     ]
     served = [
         one
@@ -126,13 +128,18 @@ def _model_file(settings: Settings, given: str) -> Path:
     return path
 
 
-def _card(name: str, path: Path, entry: ModelSettings) -> ModelCard:
+def _card(
+    name: str, path: Path, entry: ModelSettings, projector: NamedProjector | None
+) -> ModelCard:
     created_at = int(min(path.stat().st_mtime, time.time()))
     more: tuple[tuple[str, Any], ...] = ()
     if entry.path == BUILTIN:
         more = (("description", BUILTIN_DESCRIPTION),)
     if entry.personalities:
         more = (*more, ("personalities", list(entry.personalities)))
+    if projector is not None:
+        created_at = max(created_at, int(min(projector.path.stat().st_mtime, time.time())))
+        more = (*more, ("input_modalities", ["text", *projector.modalities]))
     return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
 
 
@@ -235,7 +242,11 @@ def _given_format(name: str, given: str | TurnsOfChat) -> ChatFormat:
 
 
 def _engine(
-    settings: Settings, entry: ModelSettings, path: Path, flat_draft: Path | None
+    settings: Settings,
+    entry: ModelSettings,
+    path: Path,
+    flat_draft: Path | None,
+    projector: NamedProjector | None,
 ) -> EngineConfig:
     speculation = _chosen(entry.speculation, settings.speculation)
     draft = flat_draft if entry.draft_model is None else entry.draft_model.expanduser()
@@ -247,6 +258,9 @@ def _engine(
     return EngineConfig(
         model_path=path,
         draft_model_path=draft,
+        projector_path=projector.path if projector else None,
+        picture_tokens=entry.image_tokens,
+        sound_limit_s=settings.audio_limit_s,
         kind=_KINDS[entry.role] if entry.role else None,
         context_tokens=_chosen(entry.context_tokens, settings.context_tokens),
         cache_type=_chosen(entry.cache_type, settings.cache_type),

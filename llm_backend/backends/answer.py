@@ -47,6 +47,7 @@ class Answer:
         right = [min(delta.predicted_tokens, predicted) for delta in last]
         return Usage(
             prompt_tokens=self._generation.accepted.prompt_tokens,
+            sound_tokens=self._generation.accepted.sound_tokens,
             completion_tokens=sum(delta.completion_tokens for delta in last),
             cached_tokens=min((delta.cached_tokens for delta in last), default=0),
             drafted_tokens=sum(delta.drafted_tokens for delta in last),

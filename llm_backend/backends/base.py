@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Message = Mapping[str, Any]
-"""A chat message as the document describes it, its content flattened to a string or None."""
+"""A chat message as the document describes it, but for its content, which is a `media.Content`."""
 
 
 FUNCTION_NAME_LENGTH = 256
@@ -110,7 +110,7 @@ class TextPrompt:
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     """Tokens and seconds of one request; `completion_tokens` sums all choices, reasoning
-    included.
+    included. Of `prompt_tokens` so many are places of sounds.
 
     `drafted_tokens` were computed ahead and `accepted_tokens` of them used. Of the prediction's
     tokens, for each choice, those that came are right ones and the others wrong.
@@ -130,6 +130,7 @@ class Usage:
     queue_s: float = 0.0
     prompt_s: float = 0.0
     generation_s: float = 0.0
+    sound_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         """That of both requests, one after the other."""

@@ -7,18 +7,22 @@ from typing import Any
 from llm_backend.backends.base import Chat, Limits, Priority, Sampling, TextPrompt
 from llm_backend.backends.dialect import Prompt
 from llm_backend.backends.urgency import priority_of
-from llm_backend.engine.messages import Generate
+from llm_backend.engine.messages import Generate, Media
 
 __all__ = ["chat_command", "prompt_command"]
 
 
-def chat_command(request: Chat, prompt: Prompt, format_stops: Sequence[str]) -> Generate:
-    """A chat, rendered as `prompt`; `format_stops` end its answers besides those of the request."""
+def chat_command(
+    request: Chat, prompt: Prompt, media: Sequence[Media], format_stops: Sequence[str]
+) -> Generate:
+    """A chat, rendered as `prompt` with `media` in it; `format_stops` end its answers besides those
+    of the request."""
     return _command(
         request.limits,
         request.sampling,
         prompt=prompt.text,
         cuts=list(prompt.cuts),
+        media=list(media),
         add_bos=prompt.add_bos,
         stop=[*request.limits.stop, *format_stops],
         priority=priority_of(request.priority),

@@ -13,6 +13,7 @@ from llm_backend.backends.guard import Guard
 from llm_backend.backends.markup import Markup, MarkupParser, markup_of
 from llm_backend.backends.markup.grammar import Function, calls_grammar, content_grammar
 from llm_backend.backends.markup.parameters import check_strict, resolved
+from llm_backend.backends.media import Marks, Shown
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -24,12 +25,13 @@ _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # for models that
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     """A chat as the engine takes it, and how its answers are to be read. No token reaches across
-    `cuts`; `shown_tokens` are the control tokens that must come as text; `is_plain`: the answers
-    hold no markup.
+    `cuts`, and `media` stand at their places of the text; `shown_tokens` are the control tokens
+    that must come as text; `is_plain`: the answers hold no markup.
     """
 
     text: str
     cuts: Sequence[int]
+    media: Sequence[tuple[int, Shown]]
     add_bos: bool
     grammar: str | None
     shown_tokens: Sequence[int]
@@ -103,10 +105,15 @@ class Dialect:
             for tool in chat.tools
         }
         template = self._tool_template if tools else self._template
+        marks_of_media = Marks(chat.messages)
         signed = template.render(
-            chat.messages, [_shown(tool) for tool in chat.tools], self._switches(chat), self._guard
+            marks_of_media.messages,
+            [_shown(tool) for tool in chat.tools],
+            self._switches(chat),
+            self._guard,
         )
-        text, cuts = self._guard.lifted(signed)
+        placed = marks_of_media.taken_out(*self._guard.lifted(signed))
+        text = placed.text
         markup = self._markup
         is_thinking = markup.is_open_in(text)
         grammar = self._grammar(chat, is_thinking=is_thinking)
@@ -115,7 +122,8 @@ class Dialect:
         marks = markup.markers_for(bool(tools))
         return Prompt(
             text=text,
-            cuts=cuts,
+            cuts=placed.cuts,
+            media=placed.media,
             add_bos=not template.wrote_begin(text),
             grammar=grammar,
             shown_tokens=[self._tokens[mark] for mark in marks if mark in self._controls],

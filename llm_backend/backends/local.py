@@ -18,10 +18,13 @@ from llm_backend.backends.commands import chat_command, prompt_command
 from llm_backend.backends.dialect import Dialect, Prompt, Speech
 from llm_backend.backends.engine_errors import translated
 from llm_backend.backends.markup import MarkupParser
+from llm_backend.backends.media import MediaReader
 from llm_backend.engine import Engine
 from llm_backend.engine.messages import (
     Embedded,
     Generate,
+    Media,
+    Medium,
     ModelInfo,
     ModelKind,
     Ranked,
@@ -29,15 +32,17 @@ from llm_backend.engine.messages import (
 
 __all__ = ["LocalModel", "Observe", "Rendered"]
 
+_SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
 _PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking documents"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """A chat's prompt, as text and as the tokens that the model reads."""
+    """A chat's prompt, as text and as the tokens that the model reads; None stands at the places of
+    pictures and sounds."""
 
     text: str
-    tokens: Sequence[int]
+    tokens: Sequence[int | None]
 
 
 Observe = Callable[[str, Usage], None]
@@ -56,7 +61,8 @@ class LocalModel:
     `chat_format` stands for the model's own template. `personalities` are system prompts, and
     `personality` names the one that a chat without a system message gets. `defaults` are fields of
     requests, `vector_stores` the ids of those that its chats search. `generates` tells from the
-    file whether it goes on with texts. A text to embed has up to `batch_tokens`.
+    file whether it goes on with texts. A text to embed has up to `batch_tokens`. `reader` decodes
+    the pictures and sounds of messages.
     """
 
     def __init__(
@@ -73,11 +79,13 @@ class LocalModel:
         vector_stores: Sequence[str] = (),
         generates: Callable[[], bool] = lambda: False,
         batch_tokens: int = 512,
+        reader: MediaReader | None = None,
     ) -> None:
         self.card = card
         self.vector_stores = vector_stores
         self._generates = generates
         self.batch_tokens = batch_tokens
+        self._reader = reader or MediaReader()
         self.berth = berth
         self.personalities = dict(personalities or {})
         self._observe = observe
@@ -161,12 +169,9 @@ class LocalModel:
     async def _asked(self, engine: Engine, request: Chat, prompt: Prompt) -> Answer:
         stops = () if self._chat_format is None else self._chat_format.stop
         grammar = request.grammar.field if request.grammar else "tools"
-        return await self._generate(
-            engine,
-            chat_command(request, prompt, stops),
-            {"prompt": "messages", "grammar": grammar},
-            prompt.parser,
-        )
+        command = chat_command(request, prompt, await self._media(engine, prompt), stops)
+        names = {"prompt": "messages", "grammar": grammar, **_names_of_media(prompt)}
+        return await self._generate(engine, command, names, prompt.parser)
 
     @property
     def context_tokens(self) -> int:
@@ -183,9 +188,11 @@ class LocalModel:
         with translated(prompt="messages"):
             async with self.berth.used() as engine:
                 prompt = await self._prompt(engine, request)
-                tokens = await engine.tokenize(
-                    prompt.text, cuts=prompt.cuts, add_bos=prompt.add_bos
-                )
+                media = await self._media(engine, prompt)
+                with translated(**_names_of_media(prompt)):
+                    tokens = await engine.read(
+                        prompt.text, cuts=prompt.cuts, media=media, add_bos=prompt.add_bos
+                    )
         return Rendered(text=prompt.text, tokens=tokens)
 
     async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
@@ -283,6 +290,17 @@ class LocalModel:
             )
         return dialect.prompt(self._with_personality(request))
 
+    async def _media(self, engine: Engine, prompt: Prompt) -> list[Media]:
+        """The pictures and sounds of a prompt, decoded, if the model takes in such."""
+        info = engine.info
+        assert info is not None, "a model that is spoken to was ready"
+        for _, shown in prompt.media:
+            if shown.medium not in info.media:
+                raise errors.UnsupportedField(
+                    f"The model `{self.card.id}` {_SEES[shown.medium]}.", param=shown.where
+                )
+        return await self._reader.read(prompt.media)
+
     def _with_personality(self, request: Chat) -> Chat:
         is_told = any(one["role"] == "system" for one in request.messages)
         if self._personality is None or is_told or not request.has_personality:
@@ -300,3 +318,8 @@ class LocalModel:
                     param="model",
                 )
             return await self._speech.of(engine)
+
+
+def _names_of_media(prompt: Prompt) -> dict[str, str]:
+    """The client's names of the media that the engine's command numbers."""
+    return {f"media[{place}]": shown.where for place, (_, shown) in enumerate(prompt.media)}

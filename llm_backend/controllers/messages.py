@@ -1,26 +1,31 @@
-"""Chat messages of the document -> messages with plain text, for models that read text. Pure."""
+"""Chat messages of the document -> messages as backends have them. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import Message
+from llm_backend.backends.media import Content, Picture, Shown, Sound
 from llm_backend.errors import UnsupportedField
 
 __all__ = ["flatten_messages"]
 
 
 def flatten_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Content as a string or None; roles that templates know; calls in today's form.
+    """Content as a string or None, or as a list where there are pictures and sounds; roles that
+    templates know; calls in today's form.
 
-    Raises `UnsupportedField` for a part that is not text, naming it.
+    Raises `UnsupportedField` for a part of another type, naming it.
     """
     return [_flatten(message, f"messages[{place}]") for place, message in enumerate(messages)]
 
 
 def _flatten(message: Mapping[str, Any], where: str) -> Message:
     if message.get("audio"):
-        raise UnsupportedField("Local models hear no audio.", param=f"{where}.audio")
-    flat = {**message, "content": _text(message.get("content"), f"{where}.content")}
+        raise UnsupportedField(
+            "Local models do not speak, so none has said what an `audio` names.",
+            param=f"{where}.audio",
+        )
+    flat = {**message, "content": _content(message.get("content"), f"{where}.content")}
     if message["role"] == "developer":
         flat["role"] = "system"  # the newer name of the same role; templates know the older
     if message["role"] == "function":
@@ -36,16 +41,28 @@ def _flatten(message: Mapping[str, Any], where: str) -> Message:
     return flat
 
 
-def _text(content: Any, where: str) -> str | None:
+def _content(content: Any, where: str) -> Content:
     if content is None or isinstance(content, str):
         return content
-    return "\n".join(_part(part, f"{where}[{place}]") for place, part in enumerate(content))
+    pieces = [_piece(part, f"{where}[{place}]") for place, part in enumerate(content)]
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    return "\n".join(texts) if len(texts) == len(pieces) else pieces
 
 
-def _part(part: Mapping[str, Any], where: str) -> str:
-    if part["type"] in ("text", "refusal"):
-        return str(part[part["type"]])
-    raise UnsupportedField(
-        f"Local models read text; a part of type `{part['type']}` cannot be shown to them.",
-        param=f"{where}.type",
-    )
+def _piece(part: Mapping[str, Any], where: str) -> str | Shown:
+    """`where` of a part that was made of something else is what it says itself."""
+    where = part.get("where", where)
+    match part["type"]:
+        case "text" | "refusal" as kind:
+            return str(part[kind])
+        case "image_url":
+            image = part["image_url"]
+            detail = image.get("detail") or "auto"
+            return Picture(url=image["url"], detail=detail, where=f"{where}.image_url")
+        case "input_audio":
+            audio = part["input_audio"]
+            return Sound(data=audio["data"], format=audio["format"], where=f"{where}.input_audio")
+        case kind:
+            raise UnsupportedField(
+                f"A part of type `{kind}` cannot be shown to local models.", param=f"{where}.type"
+            )

@@ -14,7 +14,13 @@ from llm_backend.model_files.header import (
     model_parts,
     read_header,
 )
-from llm_backend.model_files.location import HUB_NAME, ModelFileMissing, find_model_file
+from llm_backend.model_files.location import (
+    HUB_NAME,
+    ModelFileMissing,
+    find_model_file,
+    find_projector_file,
+)
+from llm_backend.model_files.projector import ProjectorShape, projector_footprint, projector_shape
 
 __all__ = [
     "GGUF_MAGIC",
@@ -24,10 +30,14 @@ __all__ = [
     "HeaderError",
     "ModelFileMissing",
     "ModelShape",
+    "ProjectorShape",
     "find_model_file",
+    "find_projector_file",
     "footprint",
     "generates",
     "machine_memory_bytes",
     "model_parts",
+    "projector_footprint",
+    "projector_shape",
     "read_header",
 ]

@@ -6,9 +6,10 @@ A model of the hub lies at `OWNER/NAME/` in the models folder, each of its files
 import re
 from pathlib import Path
 
-__all__ = ["HUB_NAME", "ModelFileMissing", "find_model_file"]
+__all__ = ["HUB_NAME", "ModelFileMissing", "find_model_file", "find_projector_file"]
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
+_PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
 _NO_MODEL = re.compile(r"(^mmproj.*|-(?!00001)\d{5}-of-\d{5}\.gguf$)")
 """Projectors of pictures, and the later parts of a model in several."""
 
@@ -31,6 +32,33 @@ def find_model_file(given: str, folder: Path) -> Path:
     if hub is None or given.endswith(".gguf"):
         raise ModelFileMissing(f"Cannot read the model {path}: No such file or directory.")
     return _pulled(given, folder / hub[1] / hub[2], hub[3])
+
+
+def find_projector_file(given: str, folder: Path) -> Path:
+    """The GGUF file of the projector that `given` names.
+
+    Raises `ModelFileMissing` where there is none, or where several could be meant.
+    """
+    path = Path(given).expanduser()
+    if path.exists():
+        return path
+    if not path.is_absolute() and (folder / path).is_file():
+        return folder / path
+    hub = HUB_NAME.fullmatch(given)
+    if hub is None or given.endswith(".gguf"):
+        raise ModelFileMissing(f"Cannot read the projector {path}: No such file or directory.")
+    files = sorted((folder / hub[1] / hub[2]).rglob("*.gguf"))
+    quant = (hub[3] or "").lower()
+    meant = [file for file in files if _PROJECTOR.search(file.name) and quant in file.name.lower()]
+    if not meant:
+        raise ModelFileMissing(
+            f"The projector of `{given}` is not in {folder}: "
+            f"`llm-backend models pull --mmproj {given}` brings it."
+        )
+    if len(meant) > 1:
+        names = ", ".join(file.name for file in meant)
+        raise ModelFileMissing(f"The projector of `{given}` may be {names}: name the file.")
+    return meant[0]
 
 
 def _pulled(given: str, folder: Path, quant: str | None) -> Path:

@@ -42,6 +42,19 @@ class Bounds(BaseModel):
     inputs_limit: int = Field(
         2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
     )
+    media_limit: int = Field(
+        16, ge=1, description="Pictures and sounds of one prompt of a local model at most."
+    )
+    image_limit_bytes: int = Field(
+        20 * 1024 * 1024, ge=1024, description="Size of a picture's file at most."
+    )
+    image_limit_pixels: int = Field(
+        40_000_000, ge=1024, description="Pixels of a picture at most; more are not decoded."
+    )
+    audio_limit_bytes: int = Field(
+        25 * 1024 * 1024, ge=1024, description="Size of a sound's file at most."
+    )
+    audio_limit_s: float = Field(600, gt=0, description="Seconds of a sound at most.")
     response_validation: Literal["off", "log", "enforce"] = Field(
         "log", description="What happens to an answer of ours that breaks the document."
     )

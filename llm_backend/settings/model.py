@@ -116,6 +116,17 @@ class ModelSettings(_Section):
         None, min_length=1, description="Its name; the file's without its ending where unset."
     )
     aliases: tuple[str, ...] = Field((), description="Further names.")
+    mmproj: str | None = Field(
+        None,
+        min_length=1,
+        description="GGUF file of the model's projector, by which it sees pictures or hears sound; "
+        "also one in the models folder, or `OWNER/NAME[:QUANT]` for one that was pulled.",
+    )
+    image_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="Tokens of a picture at most, for projectors that make as many as it is large.",
+    )
     role: Literal["chat", "embeddings", "rerank"] | None = Field(
         None, description="What it is for; told from the file where unset."
     )

@@ -3,6 +3,7 @@
 import pytest
 
 from llm_backend.backends.base import Priority
+from llm_backend.backends.media import Picture, Sound
 from llm_backend.controllers.generation import chat_from, prompts_from
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -188,13 +189,27 @@ def test_content_may_be_a_string_or_parts_or_null():
     assert asked.messages[1]["tool_calls"][0]["function"]["name"] == "f"
 
 
-@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
-def test_a_part_that_is_not_text_is_refused_where_it_stands(kind):
+def test_a_part_of_another_type_is_refused_where_it_stands():
+    parts = [{"type": "text", "text": "a"}, {"type": "file", "file": {"file_id": "file-1"}}]
+
     with pytest.raises(UnsupportedField) as caught:
-        chat(
-            messages=[{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": kind}]}]
-        )
+        chat(messages=[{"role": "user", "content": parts}])
+
     assert caught.value.param == "messages[0].content[1].type"
+
+
+def test_pictures_and_sounds_stand_between_the_texts():
+    picture = {"type": "image_url", "image_url": {"url": "data:,", "detail": "low"}}
+    sound = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+    parts = [{"type": "text", "text": "a"}, picture, sound]
+
+    asked = chat(messages=[{"role": "user", "content": parts}])
+
+    assert asked.messages[0]["content"] == [
+        "a",
+        Picture(url="data:,", detail="low", where="messages[0].content[1].image_url"),
+        Sound(data="AA==", format="wav", where="messages[0].content[2].input_audio"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
+from llm_backend.controllers.bridge.content import chat_content
 from llm_backend.controllers.bridge.refusals import refuse_uncarried
 
 __all__ = ["PATH", "ChunkReader", "as_chat"]
@@ -66,7 +67,8 @@ class ChunkReader:
 
 
 def _message(message: Json) -> dict[str, Any]:
-    return {name: message[name] for name in _MESSAGE if name in message}
+    said = {name: message[name] for name in _MESSAGE if name in message}
+    return {**said, "content": chat_content(said["content"])} if "content" in said else said
 
 
 def _tools(chat: Chat) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llm_backend.backends.base import Chat, ChatDelta, Message, ToolCall, Usage
+from llm_backend.controllers.bridge.content import response_content
 from llm_backend.controllers.bridge.refusals import refuse_uncarried
 from llm_backend.errors import ApiError, RateLimited, UpstreamFailed
 
@@ -107,12 +108,12 @@ class EventReader:
 def _items(message: Message) -> Iterator[dict[str, Any]]:
     """The input items that a message is."""
     if message["role"] == "tool":
-        output = message.get("content") or ""
+        output = response_content(message.get("content")) or ""
         call_id = message["tool_call_id"]
         yield {"type": "function_call_output", "call_id": call_id, "output": output}
         return
     if message.get("content") is not None:
-        yield {"role": message["role"], "content": message["content"]}
+        yield {"role": message["role"], "content": response_content(message["content"])}
     for call in message.get("tool_calls") or ():
         yield {"type": "function_call", "call_id": call["id"], **call["function"]}
 

@@ -1,0 +1,38 @@
+"""The projectors that the settings name: by what models see pictures and hear sound."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_backend.model_files import (
+    HeaderError,
+    ModelFileMissing,
+    find_projector_file,
+    projector_shape,
+    read_header,
+)
+from llm_backend.settings import Settings, SettingsError
+
+__all__ = ["NamedProjector", "named_projector"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedProjector:
+    """A projector's file, and what a model takes in by it besides text, in OpenAI's words."""
+
+    path: Path
+    modalities: tuple[str, ...]
+
+
+def named_projector(settings: Settings, given: str | None) -> NamedProjector | None:
+    """The projector that a model's entry names. Raises `SettingsError` for a file that is none."""
+    if given is None:
+        return None
+    try:
+        path = find_projector_file(given, settings.models_folder)
+        shape = projector_shape(read_header(path))
+    except ModelFileMissing as error:
+        raise SettingsError(str(error)) from error
+    except HeaderError as error:
+        raise SettingsError(f"The projector {given} cannot be used: {error}.") from error
+    senses = (("image", shape.sees), ("audio", shape.hears))
+    return NamedProjector(path=path, modalities=tuple(name for name, has in senses if has))

@@ -1,0 +1,105 @@
+"""How long a sound file lasts, told from its own headers without decoding it. Pure."""
+
+import struct
+
+__all__ = ["BadSound", "seconds_of"]
+
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_HEAD = 4  # bytes of an MP3 frame that say how long it is
+_TAG = 10  # bytes of the header of an ID3 tag
+_SAMPLES = {3: 1152, 2: 576, 0: 576}  # of a frame, by MPEG's version (1, 2, 2.5)
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_KBITS = {  # of layer III, by its four bits
+    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    0: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+class BadSound(Exception):
+    """This is no sound that can be heard; the message is a sentence."""
+
+
+def seconds_of(data: bytes, format: str) -> float:
+    """How long a WAV or MP3 file lasts. Raises `BadSound` for one that is no such file."""
+    seconds = _wav(data) if format == "wav" else _mp3(data)
+    if seconds <= 0:
+        raise BadSound("There is nothing to be heard in it.")
+    return seconds
+
+
+def _wav(data: bytes) -> float:
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        raise BadSound("This is no WAV file.")
+    place, bytes_a_second = 12, 0
+    while place + 8 <= len(data):
+        name, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8
+        if name == b"fmt ":
+            bytes_a_second = _rate(data[place : place + size])
+        if name == b"data" and bytes_a_second:
+            return min(size, len(data) - place) / bytes_a_second
+        place += size + size % 2
+    raise BadSound("The WAV file is damaged: it lacks its format or its samples.")
+
+
+def _rate(format: bytes) -> int:
+    """How many bytes a second takes."""
+    if len(format) < 16:
+        raise BadSound("The WAV file is damaged: its format is cut off.")
+    kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", format)
+    if kind not in (_PCM, _FLOAT, _EXTENSIBLE):
+        raise BadSound(f"The WAV file holds samples of kind {kind}; PCM and float are read.")
+    found: int = channels * rate * bits // 8
+    if not found:
+        raise BadSound("The WAV file is damaged: its seconds have no samples.")
+    return found
+
+
+def _mp3(data: bytes) -> float:
+    """The sum of all frames that follow each other, from the first one on."""
+    place, seconds = _first_frame(data), 0.0
+    while place + _HEAD <= len(data):
+        size, lasts = _frame(data, place)
+        if not size:
+            place = _next_frame(data, place + 1)
+            continue
+        seconds += lasts
+        place += size
+    return seconds
+
+
+def _first_frame(data: bytes) -> int:
+    """Behind the tag that most files begin with."""
+    place = 0
+    if data[:3] == b"ID3" and len(data) >= _TAG:
+        size = 0
+        for byte in data[6:_TAG]:
+            size = size << 7 | byte & 0x7F
+        place = _TAG + size
+    found = _next_frame(data, place)
+    if found >= len(data):
+        raise BadSound("This is no MP3 file.")
+    return found
+
+
+def _next_frame(data: bytes, place: int) -> int:
+    """Where the next frame begins; the end where there is none."""
+    while (place := data.find(b"\xff", place)) >= 0:
+        if _frame(data, place)[0]:
+            return place
+        place += 1
+    return len(data)
+
+
+def _frame(data: bytes, place: int) -> tuple[int, float]:
+    """The bytes and the seconds of the frame at a place; nothing where there is none."""
+    if place + _HEAD > len(data) or data[place] != 0xFF or data[place + 1] & 0xE0 != 0xE0:
+        return 0, 0.0
+    version, layer = data[place + 1] >> 3 & 3, data[place + 1] >> 1 & 3
+    kbits, rate = data[place + 2] >> 4, data[place + 2] >> 2 & 3
+    if version not in _RATES or layer != 1 or rate == 3 or not 0 < kbits < 15:
+        return 0, 0.0
+    samples, hertz = _SAMPLES[version], _RATES[version][rate]
+    padding = data[place + 2] >> 1 & 1
+    return samples // 8 * _KBITS[version][kbits] * 1000 // hertz + padding, samples / hertz

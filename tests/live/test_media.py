@@ -1,0 +1,145 @@
+"""Pictures and sounds reach local models that see and hear."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import yaml
+
+from tests.engine.gguf_models import write_llama
+from tests.engine.projectors import write_ears, write_eyes
+from tests.media_files import as_url, image, in_base64, wav
+from tests.serving import serve
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory) -> Iterator[openai.OpenAI]:
+    """A server with three tiny models: one sees, one hears, one does neither."""
+    folder: Path = tmp_path_factory.mktemp("media")
+    model = str(write_llama(folder / "tiny.gguf"))
+    shape = {"path": model, "slots": 2, "cache_type": "f32", "flash_attention": False}
+    eyes, ears = write_eyes(folder / "eyes.gguf"), write_ears(folder / "ears.gguf")
+    config = {
+        "image_limit_pixels": 100_000,
+        "audio_limit_s": 2,
+        "media_limit": 3,
+        "models": [
+            {**shape, "id": "eyes", "mmproj": str(eyes), "defaults": {"temperature": 0}},
+            {**shape, "id": "ears", "mmproj": str(ears), "defaults": {"temperature": 0}},
+            {**shape, "id": "blind"},
+        ],
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with (
+        serve(folder / "data", "--config", str(folder / "config.yaml")) as served,
+        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+    ):
+        yield client
+
+
+def picture(seed: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": as_url(image(seed)), **fields}}
+
+
+def sound(data: bytes, format: str = "wav") -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": in_base64(data), "format": format}}
+
+
+def said(ask: openai.OpenAI, *parts: dict[str, Any], model: str = "eyes", **fields: Any):
+    content = [{"type": "text", "text": "What is it in the rain? "}, *parts,
+               {"type": "text", "text": "Tell me."}]  # fmt: skip
+    return ask.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": content}], max_tokens=12, **fields
+    )
+
+
+def test_models_say_what_they_take_in(ask):
+    told = {one.id: (one.model_extra or {}).get("input_modalities") for one in ask.models.list()}
+
+    assert told == {"eyes": ["text", "image"], "ears": ["text", "audio"], "blind": None}
+
+
+def test_a_picture_is_seen_and_taken_from_the_cache_when_it_comes_again(ask):
+    first, again, other = (said(ask, picture(seed)) for seed in (1, 1, 2))
+    plain = said(ask)
+
+    texts = [one.choices[0].message.content for one in (first, other, plain)]
+    assert len(set(texts)) == 3
+    assert again.choices[0].message.content == texts[0]
+    newline = 1  # between two texts, where the picture is
+    assert first.usage.prompt_tokens == plain.usage.prompt_tokens - newline + 4
+    assert again.usage.prompt_tokens_details.cached_tokens == again.usage.prompt_tokens - 1
+
+
+def test_a_streamed_answer_sees_the_same(ask):
+    whole = said(ask, picture(1)).choices[0].message.content
+
+    chunks = said(ask, picture(1, detail="low"), stream=True)
+
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole
+
+
+def test_a_sound_is_heard_and_counted(ask):
+    low, high = (said(ask, sound(wav(pitch=pitch)), model="ears") for pitch in (0.1, 0.7))
+
+    assert low.choices[0].message.content != high.choices[0].message.content
+    assert low.usage.prompt_tokens_details.audio_tokens == 30
+    assert said(ask).usage.prompt_tokens_details.audio_tokens == 0
+
+
+BAD = {
+    "fetched": ({"url": "https://example.com/cat.png"}, "fetches nothing"),
+    "no base64": ({"url": "data:image/png;base64,A"}, "not base64"),
+    "no data": ({"url": "data:image/png,AA"}, "is a data: URL with base64"),
+    "empty": ({"url": "data:image/png;base64,"}, "is empty"),
+    "no picture": ({"url": as_url(b"<svg/>")}, "no PNG, JPEG, WebP or GIF"),
+    "cut off": ({"url": as_url(image()[:200])}, "is damaged"),
+    "too large": ({"url": as_url(image(size=(400, 300)))}, "may have 100,000"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_picture_is_refused_by_its_place(ask, name):
+    fields, why = BAD[name]
+
+    with pytest.raises(openai.BadRequestError, match=why) as refused:
+        said(ask, {"type": "image_url", "image_url": fields})
+
+    assert refused.value.param == "messages[0].content[1].image_url"
+
+
+@pytest.mark.parametrize(
+    ("part", "model", "why"),
+    [
+        (picture(), "blind", "`blind` sees no pictures"),
+        (picture(), "ears", "`ears` sees no pictures"),
+        (sound(wav()), "eyes", "`eyes` hears no sound"),
+        (sound(wav(3)), "ears", "lasts 3.0 s; it may last 2 s"),
+        (sound(wav(), "mp3"), "ears", "no MP3 file"),
+    ],
+)
+def test_what_a_model_cannot_take_in_is_refused_by_its_place(ask, part, model, why):
+    with pytest.raises(openai.BadRequestError, match=why) as refused:
+        said(ask, part, model=model)
+
+    assert refused.value.param.startswith("messages[0].content[1].")
+
+
+def test_more_pictures_than_may_be_are_refused(ask):
+    with pytest.raises(openai.BadRequestError, match="There are 4 pictures and sounds"):
+        said(ask, *[picture()] * 4)
+
+
+def test_the_rendered_prompt_counts_the_places_of_pictures(ask):
+    body = {
+        "model": "eyes",
+        "messages": [{"role": "user", "content": [picture(), {"type": "text", "text": "It?"}]}],
+    }
+
+    told = ask.post("/chat/prompt", body=body, cast_to=object)
+
+    assert told["prompt"] == "It?"
+    assert told["tokens"][:4] == [None] * 4
+    assert told["count"] == len(told["tokens"])
