@@ -70,13 +70,15 @@ class Answer:
 
     async def text(self) -> AsyncIterator[TextDelta]:
         """The deltas as plain text."""
-        async for delta in self._deltas():
-            yield TextDelta(
-                choice=delta.index,
-                text=delta.text,
-                logprobs=delta.logprobs,
-                finish_reason=delta.finish_reason,
-            )
+        with translated(**self._names):
+            async for delta in self._generation:
+                self._last[delta.index] = delta
+                yield TextDelta(
+                    choice=delta.index,
+                    text=delta.text,
+                    logprobs=delta.logprobs,
+                    finish_reason=delta.finish_reason,
+                )
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """The deltas as reasoning, content and tool calls."""
@@ -84,14 +86,11 @@ class Answer:
             ChatChoice(index, self._parser(), is_parallel=request.parallel_tool_calls)
             for index in range(request.limits.choices)
         ]
-        async for delta in self._deltas():
-            for part in self._choices[delta.index].take(delta):
-                yield part
-            if all(choice.is_finished for choice in self._choices):
-                return
-
-    async def _deltas(self) -> AsyncIterator[Delta]:
         with translated(**self._names):
             async for delta in self._generation:
                 self._last[delta.index] = delta
-                yield delta
+                choice = self._choices[delta.index]
+                for part in choice.take(delta):
+                    yield part
+                if choice.is_finished and all(other.is_finished for other in self._choices):
+                    return

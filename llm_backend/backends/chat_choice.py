@@ -41,14 +41,15 @@ class ChatChoice:
         """
         return round(self._reasoning_tokens)
 
-    def take(self, delta: Delta) -> Iterator[ChatDelta]:
+    def take(self, delta: Delta) -> Sequence[ChatDelta]:
         """What this delta adds; nothing once the choice is finished."""
-        if self.is_finished:
-            return
-        if self._parser is None and delta.finish_reason is None:  # nearly all deltas of most chats
-            if delta.text or delta.logprobs:
-                yield ChatDelta(choice=self._index, content=delta.text, logprobs=delta.logprobs)
-            return
+        if self._parser is not None or delta.finish_reason is not None or self.is_finished:
+            return () if self.is_finished else list(self._parsed(delta))
+        if delta.text or delta.logprobs:  # nearly all deltas of most chats
+            return (ChatDelta(choice=self._index, content=delta.text, logprobs=delta.logprobs),)
+        return ()
+
+    def _parsed(self, delta: Delta) -> Iterator[ChatDelta]:
         parts = self._parts(delta)
         is_cut_short = not self._is_parallel and CallEnd() in parts
         if is_cut_short:

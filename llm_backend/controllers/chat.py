@@ -98,13 +98,12 @@ class _Turn:
 
     async def events(self, answer: Answer | BridgedAnswer) -> AsyncGenerator[bytes, None]:
         """The answer's events; at their end, or when their reader leaves, the chat is stored."""
-        events = ChatEvents(self._head)
+        events = ChatEvents(self._head, self._transcript)
         async with self._remembering(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
                 for chunk in self._role_chunks():
                     yield encode(orjson.dumps(chunk))
                 async for delta in deltas:
-                    self._transcript.add(delta)
                     yield events.event(delta)
             if self._tells_usage:
                 yield encode(orjson.dumps(render.usage_chunk(self._head, answer.usage)))

@@ -21,21 +21,18 @@ _beyond_content = attrgetter(
 )
 
 
-def _is_plain(delta: ChatDelta) -> bool:
-    """Whether it is content and nothing else."""
-    return delta.content != "" and not any(_beyond_content(delta))
-
-
 class ChatEvents:
-    """Encodes deltas as events. A choice's plain ones are its text between bytes that stay."""
+    """Encodes deltas as events, and keeps them in a transcript. A choice's plain ones are its text
+    between bytes that stay."""
 
-    def __init__(self, head: render.Head) -> None:
+    def __init__(self, head: render.Head, transcript: "Transcript") -> None:
         self._head = head
+        self._transcript = transcript
         self._frames: dict[int, tuple[bytes, bytes]] = {}  # by choice
 
     def event(self, delta: ChatDelta) -> bytes:
         """The event of one delta."""
-        if not _is_plain(delta):
+        if not self._transcript.add(delta):
             return self._rendered(delta)
         frame = self._frames.get(delta.choice)
         if frame is None:
@@ -62,13 +59,14 @@ class Transcript:
         self._deltas: list[ChatDelta] = []
         self._contents: dict[int, list[str]] = {}  # by choice: what came last and is not joined yet
 
-    def add(self, delta: ChatDelta) -> None:
-        """Take the next delta."""
-        if _is_plain(delta):
+    def add(self, delta: ChatDelta) -> bool:
+        """Take the next delta; gives whether it is content and nothing else."""
+        if delta.content != "" and not any(_beyond_content(delta)):
             self._contents.setdefault(delta.choice, []).append(delta.content)
-            return
+            return True
         self._deltas += self._joined(delta.choice)
         self._deltas.append(delta)
+        return False
 
     def deltas(self) -> list[ChatDelta]:
         """All that was said so far, in the order in which each choice said it."""

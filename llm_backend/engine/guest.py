@@ -61,14 +61,14 @@ class Guest(Presence):
     async def _visit(self) -> bool:
         """One connection from its start to its end; whether the worker was ready in it."""
         came_at = time.monotonic()
-        link = Link(*await asyncio.open_unix_connection(self._door))
+        link = await Link.to(self._door)
         try:
             first = await link.first()
             if not isinstance(first, Ready):
                 return False
             self._start_s = time.monotonic() - came_at
             self._welcome(first, link)
-            await link.run()
+            await link.gone()
             return True
         finally:
             self._link = None

@@ -1,8 +1,11 @@
 """The API process's end of one connection to a worker: commands out, each one's events in."""
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
+from typing import cast
 
 from llm_backend.engine.errors import EngineDown
 from llm_backend.engine.messages import (
@@ -13,7 +16,6 @@ from llm_backend.engine.messages import (
     Detokenize,
     Embed,
     Event,
-    Failed,
     Generate,
     NotReady,
     Probe,
@@ -29,8 +31,8 @@ __all__ = ["Call", "Link", "Request", "Suspicion"]
 
 Request = Generate | Embed | Rank | Tokenize | Detokenize | Probe
 
-_RECEIVE_BYTES = 1 << 18
 _LIKELY, _POSSIBLE = 1.0, 0.5
+_GREETINGS = (Ready, NotReady)
 
 
 class _Stage(Enum):
@@ -63,58 +65,94 @@ class Call:
         self._unfinished = command.n if isinstance(command, Generate) else 1
         self._events: dict[int | str, Event] = {}  # by choice, or by kind; in order of arrival
         self._lost: EngineDown | None = None
-        self._has_news = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # who waits for the next event
 
     def put(self, event: Event) -> None:
         """Take an event that came in."""
-        if isinstance(event, Queued | Accepted):
-            self.stage = _Stage.QUEUED if isinstance(event, Queued) else _Stage.RUNNING
-            if not (isinstance(event, Accepted) and isinstance(self.command, Generate)):
-                return  # nobody waits for it
-        key: int | str = event.index if isinstance(event, Delta) else type(event).__name__
-        earlier = self._events.get(key)
-        if isinstance(event, Delta) and isinstance(earlier, Delta):
-            event = joined(earlier, event)
-        self.has_shown = self.has_shown or isinstance(event, Delta)
-        self._events[key] = event
-        self._count(event)
-        self._has_news.set()
+        if isinstance(event, Delta):
+            self._put_delta(event)
+        elif isinstance(event, Queued):
+            self.stage = _Stage.QUEUED
+            return  # nobody waits for it
+        elif isinstance(event, Accepted):
+            self.stage = _Stage.RUNNING
+            if not isinstance(self.command, Generate):
+                return
+            self._events["accepted"] = event
+        else:
+            self._events["answer"] = event
+            self.is_complete = True
+        self._wake()
 
     def lose(self, error: EngineDown) -> None:
         """No further event will come, because of `error`."""
         self._lost = error
-        self._has_news.set()
+        self._wake()
 
     async def next(self) -> Event:
-        """The next event; raises `EngineDown` when those that came before it are read."""
+        """The next event, for one reader; raises `EngineDown` when those before it are read."""
         while not self._events:
             if self._lost is not None:
                 raise self._lost
-            self._has_news.clear()
-            await self._has_news.wait()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         return self._events.pop(next(iter(self._events)))
 
-    def _count(self, event: Event) -> None:
-        match event:
-            case Delta(finish_reason=None):
-                return
-            case Delta():
-                self._unfinished -= 1
-                self.is_complete = self._unfinished == 0
-            case _:
-                is_accepted = isinstance(self.command, Generate) and not isinstance(event, Failed)
-                self.is_complete = not is_accepted
+    def _put_delta(self, delta: Delta) -> None:
+        self.has_shown = True
+        earlier = self._events.get(delta.index)
+        self._events[delta.index] = joined(earlier, delta) if isinstance(earlier, Delta) else delta
+        if delta.finish_reason is not None:
+            self._unfinished -= 1
+            self.is_complete = self._unfinished == 0
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
 
-class Link:
-    """A connection. `first` gives the worker's first event, then `run` deals out all others."""
+class Link(asyncio.Protocol):
+    """A connection. `first` gives the worker's first event. Others are dealt out where the bytes
+    come in, without a task of their own between these and who waits for them: that is a turn of
+    the event loop for every token.
+    """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self) -> None:
         self._frames = FrameReader()
         self._calls: dict[str, Call] = {}
         self._is_lost: EngineDown | None = None
+        self._first: asyncio.Future[Ready | NotReady | None]
+        self._first = asyncio.get_running_loop().create_future()
+        self._gone = asyncio.Event()
+
+    @classmethod
+    async def over(cls, sock: socket.socket) -> "Link":
+        """The link over a connected socket, which it owns from now on."""
+        _, link = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
+        return link
+
+    @classmethod
+    async def to(cls, door: Path) -> "Link":
+        """The link to who listens there; raises `OSError` if nobody does."""
+        _, link = await asyncio.get_running_loop().create_unix_connection(cls, str(door))
+        return link
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop's: the connection stands."""
+        self._transport = cast(asyncio.Transport, transport)  # the loop has no other for a stream
+
+    def data_received(self, data: bytes) -> None:
+        """The loop's: deal out what these bytes complete. What is no frame ends the link."""
+        try:
+            for body in self._frames.feed(data):
+                for event in events_in(body):
+                    self._deal(event)
+        except FrameError:
+            self._end()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The loop's: the worker is gone."""
+        self._end()
 
     @property
     def is_busy(self) -> bool:
@@ -145,8 +183,8 @@ class Link:
 
     def send(self, command: Command) -> None:
         """Send a command that nobody waits for."""
-        if not self._writer.is_closing():
-            self._writer.write(frame([command]))
+        if not self._transport.is_closing():
+            self._transport.write(frame([command]))
 
     def call(self, command: Request) -> Call:
         """Send a command; its events come to the `Call`. Its id must not be under way already.
@@ -159,7 +197,7 @@ class Link:
             call.lose(self._is_lost)
             return call
         self._calls[command.id] = call
-        self._writer.write(data)
+        self._transport.write(data)
         return call
 
     def hang_up(self, call: Call) -> None:
@@ -170,25 +208,11 @@ class Link:
 
     async def first(self) -> Ready | NotReady | None:
         """The worker's first event; None if it is gone without one, or says what is no event."""
-        while data := await self._receive():
-            try:
-                for body in self._frames.feed(data):
-                    for event in events_in(body):
-                        if isinstance(event, Ready | NotReady):
-                            return event
-            except FrameError:
-                return None
-        return None
+        return await self._first
 
-    async def run(self) -> None:
-        """Deal out events until the worker is gone."""
-        while data := await self._receive():
-            try:
-                for body in self._frames.feed(data):
-                    for event in events_in(body):
-                        self._deal(event)
-            except FrameError:
-                return
+    async def gone(self) -> None:
+        """Returns when the worker is gone."""
+        await self._gone.wait()
 
     def lose(self, error: EngineDown) -> None:
         """The worker is gone: so are all calls."""
@@ -196,16 +220,11 @@ class Link:
         for call in self._calls.values():
             call.lose(error)
         self._calls.clear()
-        self._writer.close()
-
-    async def _receive(self) -> bytes:
-        try:
-            return await self._reader.read(_RECEIVE_BYTES)
-        except OSError:
-            return b""
+        self._transport.close()
 
     def _deal(self, event: Event) -> None:
-        if isinstance(event, Ready | NotReady):
+        if isinstance(event, _GREETINGS):
+            self._greet(event)
             return
         call = self._calls.get(event.id)
         if call is None:
@@ -213,6 +232,16 @@ class Link:
         call.put(event)
         if call.is_complete:
             del self._calls[event.id]
+
+    def _greet(self, event: Ready | NotReady | None) -> None:
+        if not self._first.done():  # or nobody waits for it any more
+            self._first.set_result(event)
+
+    def _end(self) -> None:
+        """Nothing more comes in that could be understood."""
+        self._transport.close()
+        self._greet(None)
+        self._gone.set()
 
 
 def _has_grammar(command: Request) -> bool:

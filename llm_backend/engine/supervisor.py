@@ -170,8 +170,8 @@ class Supervisor(Presence):
         return _Death(reason=reason, was_ready=True, must_be_killed=True)
 
     async def _runs_until_gone(self, link: Link) -> bool:
-        """Deal out events until the worker is gone; False if it is there and hangs."""
-        running = asyncio.create_task(link.run())
+        """Wait until the worker is gone; False if it is there and hangs."""
+        running = asyncio.create_task(link.gone())
         watching = asyncio.create_task(hung(link, self._config.hang_timeout_s, self._has_work))
         try:
             await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -199,8 +199,7 @@ class Supervisor(Presence):
                 pass_fds=[one.fileno() for one in inherited],
             )
             on_failure.pop_all()
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
-        return process, Link(reader, writer)
+        return process, await Link.over(ours)
 
     def _start_command(self) -> Start:
         config = self._config

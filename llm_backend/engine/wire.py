@@ -1,7 +1,7 @@
 """Frames: a little-endian u32 length, then a msgpack list of commands (down) or events (up)."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -65,8 +65,14 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterable[bytes]:
         """Take what was received; give the bodies that are complete."""
+        is_whole = not self._buffer and len(data) > _LENGTH.size
+        if is_whole and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
+            return (data[_LENGTH.size :],)  # one frame, as nearly all that comes
+        return self._cut(data)
+
+    def _cut(self, data: bytes) -> Iterator[bytes]:
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)

@@ -25,7 +25,7 @@ LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5)
 @pytest.mark.parametrize("text", ["plain", 'a "quoted" \\ text', "line\nbreak", "\u2028é😀", "\0"])
 @pytest.mark.parametrize("choice", [0, 3])
 def test_an_event_made_quickly_says_what_the_chunk_says(text, choice):
-    events, delta = ChatEvents(HEAD), ChatDelta(choice=choice, content=text)
+    events, delta = ChatEvents(HEAD, Transcript()), ChatDelta(choice=choice, content=text)
 
     made = [events.event(delta) for _ in range(3)]
 
@@ -38,7 +38,7 @@ def test_an_event_made_quickly_says_what_the_chunk_says(text, choice):
 
 
 def test_only_events_like_an_earlier_one_of_their_choice_are_marked_so():
-    events = ChatEvents(HEAD)
+    events = ChatEvents(HEAD, Transcript())
     deltas = [
         ChatDelta(choice=0, content="a"),
         ChatDelta(choice=0, content="b"),

@@ -143,11 +143,11 @@ async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, door):
 
 async def test_no_guest_ends_the_worker(owner, door):
     await owner.ready()
-    link = Link(*await asyncio.open_unix_connection(door))
+    link = await Link.to(door)
     assert isinstance(await link.first(), Ready)
     link.send(Shutdown())
     call = link.call(Detokenize(id="1", tokens=[1]))
-    running = asyncio.create_task(link.run())
+    running = asyncio.create_task(link.gone())
 
     assert await call.next()
     assert owner.state == "ready"

@@ -35,16 +35,23 @@ async def connected() -> tuple[Link, Hub]:
     ours, theirs = socket.socketpair()
     hub = Hub()
     hub.add(theirs)
-    reader, writer = await asyncio.open_unix_connection(sock=ours)
-    return Link(reader, writer), hub
+    return await Link.over(ours), hub
 
 
-def test_frames_are_found_however_the_bytes_arrive():
+@pytest.mark.parametrize("size", [1, 7, 50, 1000])
+def test_frames_are_found_however_the_bytes_arrive(size):
     data = frame([Accepted(id="1", prompt_tokens=3)]) + frame([delta("a"), delta("b")])
-    reader = FrameReader()
-    bodies = [body for place in range(len(data)) for body in reader.feed(data[place : place + 1])]
+    reader, places = FrameReader(), range(0, len(data), size)
+    bodies = [body for place in places for body in reader.feed(data[place : place + size])]
 
     assert [len(events_in(body)) for body in bodies] == [1, 2]
+
+
+def test_a_frame_that_comes_alone_is_found():
+    reader, data = FrameReader(), frame([delta("a"), delta("b")])
+    bodies = [body for _ in range(3) for body in reader.feed(data)]
+
+    assert [len(events_in(body)) for body in bodies] == [2, 2, 2]
 
 
 def test_what_is_no_frame_is_an_error():
@@ -80,7 +87,7 @@ async def test_what_came_before_a_death_is_read_before_the_death():
 
 async def test_a_first_frame_that_is_none_is_the_end():
     ours, theirs = socket.socketpair()
-    link = Link(*await asyncio.open_unix_connection(sock=ours))
+    link = await Link.over(ours)
     theirs.sendall(b"HTTP/1.1 400 Bad Request")
 
     assert await link.first() is None
@@ -113,7 +120,7 @@ async def blamed(
     events += [Delta(id=name, index=0, text="a", completion_tokens=1) for name in shown]
     hub.send(1, events)
     hub.drop(1)
-    await link.run()
+    await link.gone()
     suspicions = link.suspects()
     link.lose(EngineDown("dead"))
     return {one.command.id: one.weight for one in suspicions}
@@ -225,7 +232,7 @@ async def test_what_does_not_fit_now_is_sent_later():
     hub.outbox_bytes = 1 << 30
     call = link.call(generate(id="1"))
     hub.poll(1)
-    running = asyncio.create_task(link.run())
+    running = asyncio.create_task(link.gone())
     for _ in range(50):
         hub.send(1, [delta("x" * 100_000)])
     hub.send(1, [delta("", finish=FinishReason.STOP)])

@@ -60,7 +60,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sound_tokens: int = 0
 
 
-class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """What one turn added to choice `index`. `text` is whole characters, cut before a stop string.
     `completion_tokens` counts this choice's generated tokens so far. The last delta of a choice has
     `finish_reason`; `stop_sequence` names the stop string that matched, if one did.
