@@ -147,12 +147,14 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """A call that begins (with `id` and `name`) or goes on (with a piece of `arguments`)."""
+    """A call that begins (with `id` and `name`) or goes on (with a piece of `arguments`). Of a
+    tool that `is_custom` these are its text, and no JSON."""
 
     index: int
     id: str | None = None
     name: str | None = None
     arguments: str = ""
+    is_custom: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

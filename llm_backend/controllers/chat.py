@@ -18,6 +18,7 @@ from llm_backend.controllers import render
 from llm_backend.controllers.answer_schema import AnswerSchema, checked
 from llm_backend.controllers.bridge.model import BridgedAnswer, BridgedModel
 from llm_backend.controllers.chat_deltas import ChatEvents, Transcript
+from llm_backend.controllers.custom_calls import CustomCalls, custom_names, named_as_custom
 from llm_backend.controllers.fold import fold
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.json_response import JsonResponse
@@ -64,8 +65,9 @@ async def _admitted(
     limit = services.settings.choices_limit
     asked, retrieval = await retrieved(services, filled, model.vector_stores)
     chat = chat_from(asked, choices_limit=limit, grammar=structure.grammar)
-    turn = _Turn(services, body, chat, structure.schema, retrieval)
-    return turn, await unless_gone(request, model.chat(chat))
+    turn = _Turn(services, body, chat, structure.schema, retrieval, custom_names(filled))
+    with named_as_custom(filled):
+        return turn, await unless_gone(request, model.chat(chat))
 
 
 class _Turn:
@@ -78,6 +80,7 @@ class _Turn:
         chat: Chat,
         schema: AnswerSchema | None,
         retrieval: Retrieval | None,
+        custom_names: frozenset[str],
     ) -> None:
         self._retrieval = retrieval
         self._memory = services.memory
@@ -95,6 +98,7 @@ class _Turn:
             service_tier="flex" if chat.priority is Priority.BATCH else "default",
         )
         self._transcript = Transcript()
+        self._custom_names = custom_names
 
     async def events(self, answer: Answer | BridgedAnswer) -> AsyncGenerator[bytes, None]:
         """The answer's events; at their end, or when their reader leaves, the chat is stored."""
@@ -118,6 +122,8 @@ class _Turn:
     def _deltas(self, answer: Answer | BridgedAnswer) -> AsyncGenerator[ChatDelta, None]:
         """What is said; checked, unless a stop may have cut it."""
         deltas, limits = answer.chat(self._chat), self._chat.limits
+        if self._custom_names:
+            deltas = CustomCalls(self._custom_names).told(deltas)
         if self._schema is None or limits.stop or limits.stop_token_ids:
             return deltas
         return checked(deltas, self._schema)

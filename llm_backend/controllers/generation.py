@@ -14,6 +14,7 @@ from llm_backend.backends.base import (
     Sampling,
     TextPrompt,
 )
+from llm_backend.controllers.custom_calls import named_as_custom, with_functions
 from llm_backend.controllers.messages import flatten_messages
 from llm_backend.controllers.tool_choice import tool_choice_of
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -62,6 +63,11 @@ def chat_from(
 ) -> Chat:
     """The chat that this body asks for, its answers held to `grammar`; raises `InvalidRequest`
     naming the field."""
+    with named_as_custom(body):
+        return _chat_from(with_functions(body), choices_limit, grammar)
+
+
+def _chat_from(body: Body, choices_limit: int, grammar: Grammar | JsonContent | None) -> Chat:
     refuse_others(body, CHAT_FIELDS)
     choice = tool_choice_of(body)
     if body.get("top_logprobs") is not None and not body.get("logprobs"):

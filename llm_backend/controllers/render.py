@@ -86,13 +86,14 @@ def chat_chunk(head: Head, delta: ChatDelta) -> Json:
 
 def _call(call: ToolCall) -> Json:
     """A call's beginning, or more of its arguments."""
+    kind, field = ("custom", "input") if call.is_custom else ("function", "arguments")
     if call.id is None:
-        return {"index": call.index, "function": {"arguments": call.arguments}}
+        return {"index": call.index, kind: {field: call.arguments}}
     return {
         "index": call.index,
         "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
+        "type": kind,
+        kind: {"name": call.name, field: call.arguments},
     }
 
 

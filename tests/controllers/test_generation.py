@@ -70,7 +70,7 @@ def test_stop_may_be_a_string_or_a_list():
         ("web_search_options", {}, "web_search_options"),
         ("functions", [{"name": "f"}], "functions"),
         ("something_new", 1, "something_new"),
-        ("tools", [{"type": "custom", "custom": {"name": "c"}}], "tools[0].type"),
+        ("tools", [{"type": "computer", "custom": {"name": "c"}}], "tools[0].type"),
     ],
 )
 def test_a_field_that_is_not_honoured_is_refused_by_name(field, value, param):

@@ -1,6 +1,7 @@
 """Tools, driven by the official client: what may be called is, what must be called too."""
 
 import json
+import re
 
 import openai
 import pytest
@@ -47,6 +48,44 @@ def streamed(client: openai.OpenAI, **fields: object) -> tuple[str, list[list[st
                     assert call.function.name is None
                 calls[call.index].append(call.function.arguments)
     return content, calls, reason
+
+
+def test_a_custom_tools_input_is_a_text_that_follows_its_format(client):
+    grammar = {"syntax": "regex", "definition": '[a-z]{3} "[0-9]{2}"\n'}
+    custom = {"name": "run", "format": {"type": "grammar", "grammar": grammar}}
+    asked = {
+        "model": "builtin",
+        "messages": HELLO,
+        "tools": [WEATHER, {"type": "custom", "custom": custom}],
+        "tool_choice": {"type": "custom", "custom": {"name": "run"}},
+        "seed": 3,
+    }
+    choice = client.chat.completions.create(**asked).choices[0]
+    (call,) = choice.message.tool_calls
+    with client.chat.completions.create(**asked, stream=True) as stream:
+        deltas = [chunk.choices[0].delta for chunk in stream]
+    pieces = [one.model_extra["custom"] for delta in deltas for one in delta.tool_calls or ()]
+    messages = [
+        *HELLO,
+        choice.message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "It ran."},
+    ]
+    said = client.chat.completions.create(**{**asked, "messages": messages, "tool_choice": "none"})
+
+    assert (choice.finish_reason, call.type, call.custom.name) == ("tool_calls", "custom", "run")
+    assert re.fullmatch(grammar["definition"], call.custom.input)
+    assert "".join(piece["input"] for piece in pieces) == call.custom.input
+    assert said.choices[0].message.content
+
+
+def test_a_format_that_a_model_cannot_be_held_to_is_refused_by_its_place(client):
+    grammar = {"syntax": "regex", "definition": "("}
+    custom = {"name": "run", "format": {"type": "grammar", "grammar": grammar}}
+    tool = {"type": "custom", "custom": custom}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="builtin", messages=HELLO, tools=[tool])
+
+    assert refused.value.param == "tools"
 
 
 def test_a_call_that_is_required_is_made(client):

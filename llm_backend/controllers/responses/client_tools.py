@@ -1,22 +1,19 @@
 """Tools that the client runs: functions, custom tools, both in namespaces -> the chat's functions,
 and how calls of those are told. Pure.
-
-A custom tool takes a text. To the model it is a function of one parameter, which is held to the
-tool's format while it is written.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llm_backend.controllers.custom_tools import custom_function
 from llm_backend.errors import UnsupportedField
 
-__all__ = ["INPUT", "ClientTool", "chat_name", "client_tools"]
+__all__ = ["ClientTool", "chat_name", "client_tools"]
 
 Json = dict[str, Any]
 Tool = Mapping[str, Any]
 
-INPUT = "input"  # the name of a custom tool's parameter
 _NAMESPACE_END = "__"  # all that is allowed in the name of a function
 
 
@@ -75,7 +72,9 @@ def _check_callable(tool: Tool, where: str) -> None:
 def _client_tool(tool: Tool, where: str, namespace: str | None) -> ClientTool:
     is_custom = tool["type"] == "custom"
     if is_custom:
-        function = {"parameters": _parameters(tool, where), "strict": True}
+        form = tool.get("format") or {}
+        grammar = form if form.get("type") == "grammar" else None
+        function = custom_function(grammar, f"{where}.format")
     else:
         named = ("parameters", "strict")
         function = {name: tool[name] for name in named if tool.get(name) is not None}
@@ -88,21 +87,3 @@ def _client_tool(tool: Tool, where: str, namespace: str | None) -> ClientTool:
         is_custom=is_custom,
         namespace=namespace,
     )
-
-
-def _parameters(tool: Tool, where: str) -> Json:
-    text: Json = {"type": "string"}
-    form = tool.get("format") or {"type": "text"}
-    if form["type"] == "grammar":
-        if form["syntax"] != "regex":
-            raise UnsupportedField(
-                f"Local models are held to a `regex`, not to a grammar in `{form['syntax']}`.",
-                param=f"{where}.format.syntax",
-            )
-        text["pattern"] = f"^(?:{form['definition']})$"
-    return {
-        "type": "object",
-        "properties": {INPUT: text},
-        "required": [INPUT],
-        "additionalProperties": False,
-    }

@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llm_backend.controllers.responses.client_tools import INPUT, chat_name
+from llm_backend.controllers.custom_tools import INPUT
+from llm_backend.controllers.responses.client_tools import chat_name
 from llm_backend.controllers.responses.sealed import opened, sealed
 from llm_backend.errors import UnsupportedField
 from llm_backend.store import Page, StoredItem

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llm_backend.backends.base import TokenLogprob, ToolCall
+from llm_backend.controllers.custom_input import CustomInput
 from llm_backend.controllers.render import token_object
 from llm_backend.controllers.responses.client_tools import ClientTool
-from llm_backend.controllers.responses.custom_input import CustomInput
 from llm_backend.controllers.responses.items import new_id
 from llm_backend.controllers.responses.server_tools import Told
 

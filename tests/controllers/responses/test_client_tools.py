@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.backends.base import ChatDelta, ToolCall
+from llm_backend.controllers.custom_input import CustomInput
 from llm_backend.controllers.responses.client_tools import client_tools
-from llm_backend.controllers.responses.custom_input import CustomInput
 from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.items import kept_item, messages_from
 from llm_backend.controllers.responses.server_tools import OpenTools

@@ -3,7 +3,7 @@
 import json
 import re
 
-from llm_backend.controllers.responses.client_tools import INPUT
+from llm_backend.controllers.custom_tools import INPUT
 
 __all__ = ["CustomInput"]
 
