@@ -18,15 +18,14 @@ from llm_backend.controllers.relay import Destination, model_named, relay, who_a
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Overloaded, RateLimited, UpstreamError
 
-__all__ = ["Here", "There", "operation_of", "relay_operation", "routed"]
+__all__ = ["PASSED_ON", "Here", "There", "operation_of", "relay_operation", "routed"]
 
 log = logging.getLogger(__name__)
 
 Here = Callable[[Services, Request, LocalModel], Awaitable[Response]]
 
-# What says that somebody else may answer: load and outage. A request that is wrong is wrong here.
-_PASSED_ON = (Overloaded, RateLimited, UpstreamError)
-
+PASSED_ON = (Overloaded, RateLimited, UpstreamError)
+"""What says that somebody else may answer: load and outage. A request that is wrong is wrong."""
 
 Bridged = Callable[[Services, Request, BridgedModel], Awaitable[Response]]
 
@@ -105,7 +104,7 @@ async def _first_answer(
     for step in steps[:-1]:
         try:
             return await ways.taken(services, request, step, has_other=True)
-        except _PASSED_ON as error:
+        except PASSED_ON as error:
             told = {"model": _name(step), "code": error.code, "request_id": request.request_id}
             log.warning("fell_back", extra=told)
     return await ways.taken(services, request, steps[-1], has_other=False)

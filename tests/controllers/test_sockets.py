@@ -25,13 +25,15 @@ class FarSocket:
         self.left = asyncio.Event()
         self.code: int | None = None
         self.refuses: int | None = None
+        self.refused_models: dict[str, int] = {}  # and with which status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
             return
         socket = WebSocket(scope, receive, send)
-        if self.refuses is not None:
-            await send({"type": "websocket.http.response.start", "status": self.refuses,
+        refusal = self.refused_models.get(socket.query_params.get("model", ""), self.refuses)
+        if refusal is not None:
+            await send({"type": "websocket.http.response.start", "status": refusal,
                         "headers": []})  # fmt: skip
             await send({"type": "websocket.http.response.body", "body": b""})
             return
@@ -118,6 +120,16 @@ async def test_a_route_exchanges_the_models_name(tmp_path):
         pass
 
     assert far.opened[0].scope["query_string"] == b"a=%20&model=gpt-realtime"
+
+
+async def test_a_route_goes_on_where_its_first_step_is_not_to_be_had(tmp_path, caplog):
+    async with relayed_sockets(tmp_path, routes={"voice": "busy, free"}) as (far, url):
+        far.refused_models = {"busy": 429}
+        async with connected(f"{url}/realtime?model=voice"):
+            pass
+
+    assert far.opened[0].scope["query_string"] == b"model=free"
+    assert [record.model for record in caplog.records if record.msg == "fell_back"] == ["busy"]
 
 
 async def test_the_upstreams_goodbye_reaches_the_client(tmp_path):

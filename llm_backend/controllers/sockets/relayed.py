@@ -1,6 +1,7 @@
 """WebSockets that an upstream answers: message by message, both ways."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,11 +17,14 @@ from llm_backend.backends.upstreams.sockets import (
     with_model,
 )
 from llm_backend.controllers.relay import upstream_path
+from llm_backend.controllers.routing import PASSED_ON
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets.client import Client
-from llm_backend.errors import ClientGone, Overloaded, Unsupported, UpstreamError
+from llm_backend.errors import ClientGone, Unsupported
 
 __all__ = ["opened", "pumped", "upstream_steps"]
+
+log = logging.getLogger(__name__)
 
 OPERATION = ("realtime", "Realtime")
 
@@ -49,8 +53,10 @@ async def opened(
 ) -> tuple[UpstreamSocket, UpstreamModel | None]:
     """The socket of the first step that opens one, and that step."""
     for step in steps[:-1]:
-        with suppress(UpstreamError, Overloaded):
+        try:
             return await _connected(services, socket, step, has_other=True), step
+        except PASSED_ON as error:
+            log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
     return await _connected(services, socket, steps[-1], has_other=False), steps[-1]
 
 
