@@ -66,8 +66,9 @@ async def read_body(receive: Receive) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """A channel that tells a body that has been read, then goes on with `receive`."""
+def replayed(body: bytes, receive: Receive, *, more: bool = False) -> Receive:
+    """A channel that tells a body that has been read, then goes on with `receive`; `more` where it
+    was read in part."""
     is_told = False
 
     async def receive_again() -> Message:
@@ -75,7 +76,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         if is_told:
             return await receive()
         is_told = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": more}
 
     return receive_again
 

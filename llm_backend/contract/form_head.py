@@ -7,6 +7,7 @@ import orjson
 from starlette.requests import Request as HttpRequest
 from starlette.types import Message, Receive
 
+from llm_backend.contract.body import replayed
 from llm_backend.errors import ClientGone
 
 __all__ = ["FormHead", "put_back", "read_form_head", "with_model"]
@@ -99,7 +100,7 @@ def _place_of(name: re.Pattern[bytes], read: bytes, mark: bytes) -> tuple[int, i
 
 def put_back(http: HttpRequest, head: FormHead) -> HttpRequest:
     """The request with its body whole again."""
-    return HttpRequest(http.scope, _replayed(head, http.receive))
+    return HttpRequest(http.scope, replayed(head.read, http.receive, more=head.more))
 
 
 def with_model(http: HttpRequest, head: FormHead, model: str) -> HttpRequest:
@@ -114,19 +115,6 @@ def _grown(pair: tuple[bytes, bytes], grown: int) -> tuple[bytes, bytes]:
     name, value = pair
     is_length = name == b"content-length" and value.isdigit()
     return (name, b"%d" % (int(value) + grown)) if is_length else pair
-
-
-def _replayed(head: FormHead, receive: Receive) -> Receive:
-    is_told = False
-
-    async def receive_again() -> Message:
-        nonlocal is_told
-        if is_told:
-            return await receive()
-        is_told = True
-        return {"type": "http.request", "body": head.read, "more_body": head.more}
-
-    return receive_again
 
 
 def _exchanged(first: bytes, receive: Receive) -> Receive:
