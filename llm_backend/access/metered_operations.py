@@ -17,7 +17,7 @@ Body = Mapping[str, Any]
 MODEL_CHARACTERS = 256  # of a name that is counted under
 
 
-def _one(_body: Body) -> int:
+def _nothing(_body: Body) -> int:
     return 0
 
 
@@ -57,7 +57,7 @@ class Metered:
     """
 
     kind: str
-    units: Callable[[Body], int] = _one
+    units: Callable[[Body], int] = _nothing
     detail: Callable[[Request], str] = _no_detail
     names_model: bool = True
     default_model: str = ""
