@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +57,17 @@ class Served:
 
 @contextlib.contextmanager
 def serve(
-    data_dir: Path, *flags: str, environment: dict[str, str] | None = None, ready: bool = True
+    data_dir: Path,
+    *flags: str,
+    environment: dict[str, str] | None = None,
+    ready: bool = True,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Served]:
-    """`llm-backend serve` on a free port; answers are checked against the document."""
+    """`llm-backend serve` on a free port; answers are checked against the document. `prefix` is a
+    program that becomes the one behind it."""
     log = data_dir / "server.log"
     data_dir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "llm_backend", "serve", "--port", "0",
+    command = [*prefix, sys.executable, "-m", "llm_backend", "serve", "--port", "0",
                "--data-dir", str(data_dir), "--response-validation", "enforce",
                *flags]  # fmt: skip
     inherited = {

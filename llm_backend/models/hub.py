@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["HubFile", "PullError", "chosen_files", "pull"]
 
@@ -41,12 +42,14 @@ def pull(
     *,
     endpoint: str | None = None,
     begins: Callable[[HubFile], None] = lambda file: None,
+    came: Callable[[int], None] = lambda size: None,
 ) -> list[Path]:
     """The files of the model `name` (`OWNER/NAME`), in `folder`; those that are there are left.
 
     `quant` is a part of the file's name, `Q8_0` say; without it the only model of the repository is
     meant, or its `Q4_K_M`. `endpoint` None is the hub, or what `HF_ENDPOINT` says. `begins` is told
-    each file before it is brought. Raises `PullError`; an interruption leaves what has come.
+    each file before it is brought, `came` how many bytes more of it are there, the first time those
+    that an interruption left. Raises `PullError`; an interruption leaves what has come.
     """
     hub = _library()
     with _translated(hub, name):
@@ -61,7 +64,7 @@ def pull(
         if file in missing:
             begins(file)
             with _translated(hub, name):
-                _bring(hub, name, file, target, endpoint)
+                _bring(hub, name, file, target, endpoint, came)
     return targets
 
 
@@ -127,7 +130,28 @@ def _check_room(folder: Path, missing: Sequence[HubFile]) -> None:
         )
 
 
-def _bring(hub: Any, name: str, file: HubFile, target: Path, endpoint: str | None) -> None:
+class _Bar:
+    """What the hub's library takes for a progress bar."""
+
+    def __init__(self, came: Callable[[int], None], *, initial: int = 0, **_: object) -> None:
+        self.update = came
+        came(initial)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to close."""
+
+
+def _bring(
+    hub: Any,
+    name: str,
+    file: HubFile,
+    target: Path,
+    endpoint: str | None,
+    came: Callable[[int], None],
+) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     url = hub.hf_hub_url(name, file.path, endpoint=endpoint)
@@ -141,6 +165,7 @@ def _bring(hub: Any, name: str, file: HubFile, target: Path, endpoint: str | Non
             headers=hub.utils.build_hf_headers(),
             expected_size=file.size_bytes,
             displayed_filename=target.name,
+            tqdm_class=partial(_Bar, came),
         )
     if file.sha256 is not None and _checksum(part) != file.sha256:
         part.unlink()

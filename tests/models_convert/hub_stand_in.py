@@ -14,13 +14,15 @@ REPOSITORY = "owner/tiny-GGUF"
 
 class Hub:
     """What is on the hub, what was asked of it, and how it misbehaves: `checksums` are told instead
-    of the right ones, and a download breaks off after `breaks_after` bytes, once."""
+    of the right ones, a download breaks off after `breaks_after` bytes, or stops there until its
+    client has gone after `stops_after`, once."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = dict(files)
         self.asked: list[tuple[str, str | None]] = []
         self.checksums: dict[str, str] = {}
         self.breaks_after: int | None = None
+        self.stops_after: int | None = None
         self.url = ""
 
 
@@ -58,6 +60,12 @@ def hub_with(files: Mapping[str, bytes]) -> Iterator[Hub]:
             if hub.breaks_after is not None and len(body) > hub.breaks_after:
                 body, hub.breaks_after = body[: hub.breaks_after], None
                 self.close_connection = True
+            if hub.stops_after is not None and len(body) > hub.stops_after:
+                body, hub.stops_after = body[: hub.stops_after], None
+                self.wfile.write(body)
+                self.rfile.read(1)  # nothing comes until it is closed
+                self.close_connection = True
+                return
             self.wfile.write(body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -1,9 +1,14 @@
 """Models are brought from a hub: the right files, whole, from where an interruption left them."""
 
+import fcntl
 import os
+import pty
 import random
+import re
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -124,3 +129,66 @@ def test_the_command_asks_the_hub_that_the_environment_names(hub, tmp_path):
     assert offline.stderr.splitlines()[-1].startswith(
         "llm-backend: The hub at http://127.0.0.1:9 cannot be reached"
     )
+
+
+class Terminal:
+    """A command at a terminal of a hundred columns."""
+
+    def __init__(self, *command: str, environment: dict[str, str]) -> None:
+        self._screen, inside = pty.openpty()
+        self.shown = ""
+        with os.fdopen(inside, "rb+", buffering=0) as end:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "llm_backend", *command],
+                stdin=end, stdout=end, stderr=end, start_new_session=True,
+                env={**os.environ, "COLUMNS": "100", "TERM": "xterm", **environment},
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            )  # fmt: skip
+
+    def shows(self, pattern: str) -> None:
+        """Returns once this is on the screen."""
+        deadline = time.monotonic() + 30
+        while not re.search(pattern, self.shown):
+            assert time.monotonic() < deadline, self.shown
+            self._read()
+
+    def press(self, key: bytes) -> None:
+        os.write(self._screen, key)
+
+    def end(self) -> int:
+        """Its exit status, once all is shown."""
+        while self._read():
+            pass
+        os.close(self._screen)
+        return self.process.wait(30)
+
+    def _read(self) -> bool:
+        try:
+            read = os.read(self._screen, 65536)
+        except OSError:  # nobody has the other end any more
+            return False
+        self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", read.decode(errors="replace"))
+        return bool(read)
+
+
+def test_a_person_sees_how_far_it_is_and_goes_on_after_ctrl_c(tmp_path):
+    big = b"GGUF" + bytes(64 << 20)  # the hub's library shows ten megabytes at a time
+    environment = {"HF_HOME": str(tmp_path / "home"), "LLM_BACKEND_MODELS_DIR": str(tmp_path)}
+    with hub_with({"tiny-Q8_0.gguf": big}) as hub:
+        environment["HF_ENDPOINT"] = hub.url
+        hub.stops_after = 40 << 20
+        first = Terminal("models", "pull", REPOSITORY, environment=environment)
+        first.shows(r"tiny-Q8_0\.gguf .* 62% 41\.9/67\.1 MB")
+        first.press(b"\x03")
+        interrupted = first.end()
+        second = Terminal("models", "pull", REPOSITORY, environment=environment)
+        second.shows(r"100% 67\.1/67\.1 MB")
+        done = second.end()
+        start = int(hub.asked[-1][1].removeprefix("bytes=").removesuffix("-"))
+
+    assert interrupted == 1
+    assert "goes on where it stopped" in first.shown
+    assert done == 0
+    assert start == 40 << 20
+    assert (tmp_path / REPOSITORY / "tiny-Q8_0.gguf").read_bytes() == big
+    assert "Serve it: llm-backend serve" in second.shown

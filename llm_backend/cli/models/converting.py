@@ -1,6 +1,5 @@
 """`llm-backend models convert`: a folder becomes a GGUF file."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ def convert(
 
 
 def _convert(source: str, out: Path, outtype: str, force: bool) -> None:
+    from rich.console import Console
     from rich.progress import Progress
 
     from llm_backend.models import ConversionError, find_model_folder
@@ -29,7 +29,8 @@ def _convert(source: str, out: Path, outtype: str, force: bool) -> None:
 
     if outtype not in ("f32", "f16", "q8_0"):
         fail(f"--outtype is {outtype!r}; it must be f32, f16 or q8_0.")
-    with Progress(disable=not sys.stderr.isatty()) as progress:
+    errors = Console(stderr=True)
+    with Progress(console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task(f"Writing {out.name}")
         try:
             made = converted(

@@ -1,5 +1,6 @@
 """`llm-backend models pull`: a model comes from the Hugging Face hub."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +25,6 @@ def pull(
     """
     from llm_backend.model_files import HUB_NAME
     from llm_backend.models.hub import PullError
-    from llm_backend.models.hub import pull as pulled
 
     named = HUB_NAME.fullmatch(model)
     if named is None:
@@ -32,7 +32,7 @@ def pull(
     owner, name, quant = named.groups()
     folder = load_settings({}, config).models_folder / owner / name
     try:
-        paths = pulled(f"{owner}/{name}", quant, folder)
+        paths = _pulled(f"{owner}/{name}", quant, folder)
     except PullError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -40,3 +40,32 @@ def pull(
     for path in paths:
         print(f"{path} ({path.stat().st_size / 1e6:,.0f} MB)")
     print(f"Serve it: llm-backend serve --model {model}")
+
+
+def _pulled(name: str, quant: str | None, folder: Path) -> list[Path]:
+    """The files, with a bar on standard error for the one that is coming if a person is there."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TransferSpeedColumn,
+    )
+
+    from llm_backend.models.hub import HubFile
+    from llm_backend.models.hub import pull as pulled
+
+    errors = Console(stderr=True)
+    what_and_how_far = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (*what_and_how_far, DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
+
+        def begins(file: HubFile) -> None:
+            bars.add_task(file.path, total=file.size_bytes)
+
+        def came(size: int) -> None:
+            bars.advance(bars.tasks[-1].id, size)
+
+        return pulled(name, quant, folder, begins=begins, came=came)

@@ -1,0 +1,51 @@
+"""The server writes into its data folder and nowhere else, as its container lets it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving import serve
+
+SCRIPT = Path(__file__).with_name("read_only.sh")
+CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4}
+
+
+def read_only_but(folder: Path) -> list[str]:
+    """What a command is begun with that may write into this folder only."""
+    unshare = shutil.which("unshare") or ""
+    rights = [] if os.geteuid() == 0 else ["--map-root-user"]
+    prefix = [unshare, "--mount", *rights, "sh", str(SCRIPT), str(folder)]
+    tried = f"touch {folder}/here && ! touch {folder.parent}/there 2>/dev/null"
+    if not unshare or subprocess.run([*prefix, "sh", "-c", tried], check=False).returncode:
+        pytest.skip("This machine gives nobody a mount namespace of his own.")
+    return prefix
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_everything_but_the_data_folder_may_be_read_only(tmp_path, processes):
+    data = tmp_path / "data"
+    data.mkdir()
+    environment = {"TMPDIR": str(data)}  # /tmp of the container
+    with serve(
+        data,
+        *("--processes", str(processes)),
+        environment=environment,
+        prefix=read_only_but(data),
+    ) as served:
+        chat = httpx.post(f"{served.base_url}/chat/completions", json=CHAT, timeout=60)
+        kept = httpx.get(f"{served.base_url}/chat/completions/{chat.json()['id']}")
+        uploaded = httpx.post(
+            f"{served.base_url}/files",
+            data={"purpose": "user_data"},
+            files={"file": ("a.txt", b"x" * 3_000_000)},
+        )
+        page = httpx.get(f"{served.address}/")
+        log = served.log.read_text()
+
+    assert [one.status_code for one in (chat, kept, uploaded, page)] == [200] * 4
+    assert "Read-only" not in log
+    assert "Traceback" not in log
