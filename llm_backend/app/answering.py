@@ -24,6 +24,7 @@ from llm_backend.backends.registry import Registry
 from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.recent_errors import RecentErrors
+from llm_backend.controllers.responses.file_pictures import FilePictures
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.status import StatusBoard
 from llm_backend.controllers.unfamiliar import Unfamiliar
@@ -125,6 +126,7 @@ def _services(
         files=stores.files,
         extractor=search.extractor,
         file_texts=search.file_texts,
+        file_pictures=FilePictures(stores.files, limit_bytes=settings.image_limit_bytes),
         library=search.library,
         responses=stores.responses,
         uploads=stores.uploads,

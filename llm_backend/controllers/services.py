@@ -9,6 +9,7 @@ from llm_backend.access.opened import Access
 from llm_backend.backends.registry import Registry
 from llm_backend.contract import Operations
 from llm_backend.controllers.memory import ChatMemory
+from llm_backend.controllers.responses.file_pictures import FilePictures
 from llm_backend.controllers.responses.file_texts import FileTexts
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
@@ -48,6 +49,7 @@ class Services:
     responses: ResponseMemory
     background: BackgroundResponses
     file_texts: FileTexts
+    file_pictures: FilePictures
     uploads: Uploads
     jobs: Jobs
     batches: Batches

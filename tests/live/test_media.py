@@ -143,3 +143,71 @@ def test_the_rendered_prompt_counts_the_places_of_pictures(ask):
     assert told["prompt"] == "It?"
     assert told["tokens"][:4] == [None] * 4
     assert told["count"] == len(told["tokens"])
+
+
+def seen(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    text = {"type": "input_text", "text": "What is it?"}
+    return [{"role": "user", "content": [*parts, text]}]
+
+
+def shown(seed: int, **fields: Any) -> dict[str, Any]:
+    return {"type": "input_image", "detail": "auto", "image_url": as_url(image(seed)), **fields}
+
+
+def test_a_response_sees_a_picture_and_remembers_it(ask):
+    first = ask.responses.create(model="eyes", input=seen(shown(1)), max_output_tokens=16)
+    plain = ask.responses.create(model="eyes", input=seen(), max_output_tokens=16)
+    next_one = ask.responses.create(
+        model="eyes", input="And?", previous_response_id=first.id, max_output_tokens=16
+    )
+    kept = ask.responses.input_items.list(first.id).data[0]
+
+    assert first.output_text != plain.output_text
+    assert first.usage.input_tokens == plain.usage.input_tokens + 4
+    assert next_one.usage.input_tokens_details.cached_tokens >= first.usage.input_tokens
+    assert kept.content[0].image_url == as_url(image(1))
+
+
+def test_an_uploaded_picture_is_seen_as_one_that_was_sent(ask):
+    file = ask.files.create(file=("cat.png", image(2), "image/png"), purpose="vision")
+    uploaded = {"type": "input_image", "detail": "auto", "file_id": file.id}
+
+    sent, named = (
+        ask.responses.create(model="eyes", input=seen(part), max_output_tokens=16)
+        for part in (shown(2), uploaded)
+    )
+    counted = ask.responses.input_tokens.count(model="eyes", input=seen(uploaded))
+
+    assert named.output_text == sent.output_text
+    assert named.usage.input_tokens == counted.input_tokens
+    assert ask.responses.input_items.list(named.id).data[0].content[0].file_id == file.id
+
+
+def test_a_streamed_response_sees_the_same(ask):
+    whole = ask.responses.create(model="eyes", input=seen(shown(1)), max_output_tokens=16)
+
+    events = list(
+        ask.responses.create(model="eyes", input=seen(shown(1)), stream=True, max_output_tokens=16)
+    )
+
+    assert events[-1].response.output_text == whole.output_text
+
+
+@pytest.mark.parametrize(
+    ("part", "model", "param"),
+    [
+        (shown(1, image_url="https://example.com/a.png"), "eyes", "input[0].content[0].image_url"),
+        (shown(1), "blind", "input[0].content[0].image_url"),
+        (
+            {"type": "input_image", "detail": "auto", "file_id": "file-none"},
+            "eyes",
+            "input[0].content[0].file_id",
+        ),
+        ({"type": "input_image", "detail": "auto"}, "eyes", "input[0].content[0]"),
+    ],
+)
+def test_a_response_refuses_a_picture_by_its_place(ask, part, model, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask.responses.create(model=model, input=seen(part))
+
+    assert refused.value.param == param

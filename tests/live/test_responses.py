@@ -288,7 +288,7 @@ def test_files_are_read_as_text_now_and_later(client):
          "input[0].content[0]"),
         ({"type": "input_file"}, "input[0].content[0]"),
         ({"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,AA=="},
-         "input[0].content[0].type"),
+         "input[0].content[0].image_url"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_by_its_place(client, part, param):

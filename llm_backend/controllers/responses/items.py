@@ -12,7 +12,7 @@ from typing import Any
 from llm_backend.controllers.custom_tools import INPUT
 from llm_backend.controllers.responses.client_tools import chat_name
 from llm_backend.controllers.responses.sealed import opened, sealed
-from llm_backend.errors import UnsupportedField
+from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.store import Page, StoredItem
 
 __all__ = ["is_reference", "item_list", "kept_item", "messages_from", "new_id", "shown_item"]
@@ -160,15 +160,16 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
     for where, item in placed:
         match item["type"]:
             case "message":
-                yield {"role": item["role"], "content": _text(item["content"], f"{where}.content")}
+                content = _content(item["content"], f"{where}.content")
+                yield {"role": item["role"], "content": content}
             case "function_call":
                 yield _call(item, item["arguments"])
             case "custom_tool_call":
                 yield _call(item, json.dumps({INPUT: item["input"]}))
             case "function_call_output" | "custom_tool_call_output":
                 output = item["output"]
-                text = output if isinstance(output, str) else _text(output, f"{where}.output")
-                yield {"role": "tool", "tool_call_id": item["call_id"], "content": text}
+                said = output if isinstance(output, str) else _content(output, f"{where}.output")
+                yield {"role": "tool", "tool_call_id": item["call_id"], "content": said}
             case "reasoning":
                 yield {"role": "assistant", "reasoning_content": _reasoning(item)}
             case "compaction":
@@ -182,18 +183,27 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
                 )
 
 
-def _text(parts: Sequence[Item], where: str) -> str:
-    return "\n".join(_readable(part, f"{where}[{place}]") for place, part in enumerate(parts))
+def _content(parts: Sequence[Item], where: str) -> str | list[Json]:
+    """Text where it is nothing else, or a chat's parts."""
+    made = [_chat_part(part, f"{where}[{place}]") for place, part in enumerate(parts)]
+    if all(part["type"] == "text" for part in made):
+        return "\n".join(part["text"] for part in made)
+    return made
 
 
-def _readable(part: Item, where: str) -> str:
+def _chat_part(part: Item, where: str) -> Json:
+    """A part as chats have it; one that is no text says `where` it was."""
     if part["type"] == "refusal":
-        return str(part["refusal"])
+        return {"type": "text", "text": str(part["refusal"])}
     if "text" in part:
-        return str(part["text"])
+        return {"type": "text", "text": str(part["text"])}
+    if part["type"] == "input_image":
+        if not part.get("image_url"):
+            raise InvalidRequest("A picture needs `image_url` or `file_id`.", param=where)
+        image = {"url": part["image_url"], "detail": part.get("detail")}
+        return {"type": "image_url", "image_url": image, "where": where}
     raise UnsupportedField(
-        f"Local models read text; a part of type `{part['type']}` cannot be shown to them.",
-        param=f"{where}.type",
+        f"A part of type `{part['type']}` cannot be shown to local models.", param=f"{where}.type"
     )
 
 

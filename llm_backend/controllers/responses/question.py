@@ -69,8 +69,8 @@ async def asked(
     before = await services.responses.said_before(body)
     if own is None:
         own = await services.responses.input_items(body.get("input"))
-    read_before = await services.file_texts.read(before)
-    read_own = await services.file_texts.read(own, "input")
+    read_before = await _read(services, before)
+    read_own = await _read(services, own, "input")
     model = services.registry.for_model(body["model"])
     async with services.server_tools.opened(body, [*before, *own]) as tools:
         chats = chat_tools(body, tools)
@@ -95,3 +95,10 @@ async def asked(
             clients=chats.clients,
             allowed_names=chats.allowed_names,
         )
+
+
+async def _read(
+    services: Services, items: Sequence[Json], where: str | None = None
+) -> Sequence[Json]:
+    """The items with what is in their files."""
+    return await services.file_pictures.read(await services.file_texts.read(items, where), where)

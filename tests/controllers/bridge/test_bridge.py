@@ -17,6 +17,12 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close
 VALIDATORS = Validators(load_document())
 FUNCTION = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+SOUND = [
+    {
+        "role": "user",
+        "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}],
+    }
+]
 TOLD = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
 
 
@@ -190,6 +196,40 @@ async def test_a_chat_calls_tools_by_a_response(tmp_path):
     ]
 
 
+async def test_pictures_are_carried_both_ways(tmp_path):
+    url, text = "https://example.com/cat.png", "What is it?"
+    by_chat = FakeUpstream(answer=chat_says({"role": "assistant"}, {"content": "A cat"}))
+    by_response = FakeUpstream(answer=response_says(*text_events("A cat")))
+    shown: Any = [
+        {"type": "input_text", "text": text},
+        {"type": "input_image", "image_url": url, "detail": "original"},
+    ]
+    said: Any = [
+        {"type": "text", "text": text},
+        {"type": "image_url", "image_url": {"url": url, "detail": "low"}},
+    ]
+
+    async with client_of(tmp_path / "chat", by_chat, "chat") as client:
+        await client.responses.create(model="far", input=[{"role": "user", "content": shown}])
+    async with client_of(tmp_path / "responses", by_response, "responses") as client:
+        await client.chat.completions.create(
+            model="far", messages=[{"role": "user", "content": said}]
+        )
+
+    (chat,), (response,) = (
+        sent_to(by_chat, "createChatCompletion"),
+        sent_to(by_response, "createResponse"),
+    )
+    assert chat["messages"][0]["content"] == [
+        said[0],
+        {"type": "image_url", "image_url": {"url": url, "detail": "high"}},
+    ]
+    assert response["input"][0]["content"] == [
+        shown[0],
+        {"type": "input_image", "image_url": url, "detail": "low"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("wire", "body", "param"),
     [
@@ -197,6 +237,7 @@ async def test_a_chat_calls_tools_by_a_response(tmp_path):
         ("chat", {"top_logprobs": 2}, "top_logprobs"),
         ("chat", {"truncation": "auto"}, "truncation"),
         ("responses", {"stop": ["x"]}, "stop"),
+        ("responses", {"messages": SOUND}, "messages[0].content[0].input_audio"),
         ("responses", {"n": 2}, "n"),
         ("responses", {"seed": 1}, "seed"),
         ("responses", {"logit_bias": {"1": 1}}, "logit_bias"),
@@ -217,7 +258,7 @@ async def _ask(client: openai.AsyncOpenAI, wire: str, **body: Any) -> Any:
     if wire == "chat":
         return await client.responses.create(model="far", input="Hi", **body)
     hello: Sequence[Any] = [{"role": "user", "content": "Hi"}]
-    return await client.chat.completions.create(model="far", messages=hello, **body)
+    return await client.chat.completions.create(model="far", **{"messages": hello, **body})
 
 
 @pytest.mark.parametrize("wire", ["chat", "responses"])

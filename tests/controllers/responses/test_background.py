@@ -48,6 +48,7 @@ class Server:
             jobs=self.jobs,
             server_tools=ServerTools(),
             file_texts=NoFiles(),
+            file_pictures=NoFiles(),
             access=types.SimpleNamespace(ledger=self, keyring=self, plans=self),
             registry=types.SimpleNamespace(for_model=lambda name: self.model),
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from llm_backend.controllers.responses.items import kept_item, messages_from, shown_item
-from llm_backend.errors import UnsupportedField
+from llm_backend.errors import InvalidRequest
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
 OTHER_CALL = {**CALL, "call_id": "c2"}
@@ -73,13 +73,17 @@ def test_parts_of_an_output_are_joined():
     [
         ({"type": "web_search_call", "id": "ws_1", "status": "completed"}, "input[1].type"),
         (
-            {"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]},
+            {"role": "user", "content": [{"type": "computer_screenshot", "image_url": "data:,"}]},
             "input[1].content[0].type",
+        ),
+        (
+            {"role": "user", "content": [{"type": "input_image", "detail": "auto"}]},
+            "input[1].content[0]",
         ),
     ],
 )
 def test_what_no_local_model_reads_is_refused_by_its_place(item, param):
-    with pytest.raises(UnsupportedField) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         messages(QUESTION, item)
 
     assert refused.value.param == param
@@ -93,12 +97,20 @@ def test_results_are_shown_only_to_those_who_ask():
 
 
 def test_places_are_those_of_the_requests_own_input():
-    image = {"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}
+    image = {"type": "input_image", "image_url": "data:,", "detail": "low"}
+    said = {"role": "user", "content": [{"type": "input_text", "text": "See?"}, image]}
     before = [kept_item(QUESTION), kept_item(ANSWER)]
 
-    with pytest.raises(UnsupportedField) as refused:
-        messages_from(before, [kept_item(image)])
-    assert refused.value.param == "input[0].content[0].type"
+    (*_, message) = messages_from(before, [kept_item(said)])
+
+    assert message["content"] == [
+        {"type": "text", "text": "See?"},
+        {
+            "type": "image_url",
+            "image_url": {"url": "data:,", "detail": "low"},
+            "where": "input[0].content[1]",
+        },
+    ]
 
 
 def test_reasoning_is_carried_in_opaque_form_by_who_asks_for_it():

@@ -128,6 +128,7 @@ async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
         settings=settings,
         server_tools=ServerTools([kind]),
         file_texts=NoFiles(),
+        file_pictures=NoFiles(),
     )
     body = {"model": "m", "input": "What is it?", "tools": list(tools), **fields}
     return await ResponseTurn.begin(services, model, body)

@@ -82,6 +82,7 @@ async def turn(memory: Memory, *answers, tools=(), settings=SETTINGS, **fields) 
         settings=settings,
         server_tools=ServerTools(tools),
         file_texts=NoFiles(),
+        file_pictures=NoFiles(),
     )
     return await ResponseTurn.begin(services, Model(*answers), {**BODY, **fields})
 
