@@ -53,13 +53,16 @@ class Relayed:
 
     `headers` are without the hop-by-hop ones, names in lower case, order and repeats as sent.
     `body` gives bytes as they arrive, content coding untouched, and raises `UpstreamFailed` or
-    `UpstreamTimeout` where the answer breaks off.
+    `UpstreamTimeout` where the answer breaks off. Who reads it and finds that it is no answer calls
+    `blame`: the log has it, and it counts as the upstream's failure.
     """
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: AsyncIterator[bytes]
     close: Callable[[], None]
+    upstream: str = ""  # its name, for the log
+    blame: Callable[[UpstreamFailed], None] = lambda _: None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, named in lower case."""

@@ -1,15 +1,15 @@
 """A response's question put as a chat completion, and its chunks as deltas (pure)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.controllers.bridge.content import chat_content
 from llm_backend.controllers.bridge.refusals import refuse_uncarried
+from llm_backend.controllers.bridge.shapes import Json, number, part, parts, text, told_error, word
+from llm_backend.errors import ApiError, UpstreamFailed
 
 __all__ = ["PATH", "ChunkReader", "as_chat"]
-
-Json = Mapping[str, Any]
 
 PATH = "/chat/completions"
 
@@ -50,20 +50,57 @@ def as_chat(body: Json, chat: Chat, model: str) -> dict[str, Any]:
 
 
 class ChunkReader:
-    """Reads the chunks of one chat completion; `usage` is told by the last one."""
+    """Reads the chunks of one chat completion; `usage` is told by the last one, and `failure` is
+    an error that one of them tells."""
+
+    ends_by_done = True
 
     def __init__(self) -> None:
         self.usage = Usage()
         self.is_ended = False
-        self.ends_by_done = True
+        self.failure: ApiError | None = None
+        self._ids: dict[int, str] = {}  # of the calls, by the place that the upstream gives them
+        self._begun = 0
+        self._open: int | None = None  # the place of the call that goes on
 
     def take(self, event: Json) -> Iterator[ChatDelta]:
-        """What a chunk says."""
-        for choice in event.get("choices") or ():
-            yield _delta(choice)
-            self.is_ended = self.is_ended or choice.get("finish_reason") is not None
-        if usage := event.get("usage"):
+        """What a chunk says. Raises `UpstreamFailed` for one of another shape."""
+        if event.get("error") is not None:
+            self.failure = told_error(event["error"])
+            return
+        for choice in parts(event, "choices"):
+            yield self._delta(choice)
+        if usage := part(event, "usage"):
             self.usage = _usage(usage)
+
+    def _delta(self, choice: Json) -> ChatDelta:
+        if number(choice, "index"):
+            raise UpstreamFailed("The upstream sent a choice that nobody asked for.")
+        delta, reason = part(choice, "delta"), text(choice, "finish_reason") or None
+        reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
+        content = text(delta, "content") or text(delta, "refusal")
+        if reasoning or content:
+            self._open = None
+        calls = [call for one in parts(delta, "tool_calls") for call in self._call(one)]
+        self.is_ended = self.is_ended or reason is not None
+        return ChatDelta(
+            choice=0, reasoning=reasoning, content=content, tool_calls=calls, finish_reason=reason
+        )
+
+    def _call(self, call: Json) -> Iterator[ToolCall]:
+        """A call that begins, or a piece of the one that began last. Some upstreams repeat a call's
+        id with each piece, some give all calls one place."""
+        place, id, function = number(call, "index"), text(call, "id"), part(call, "function")
+        arguments = text(function, "arguments")
+        if id and self._ids.get(place) != id:
+            self._ids[place], self._open = id, place
+            self._begun += 1
+            name = word(function, "name")
+            yield ToolCall(index=self._begun - 1, id=id, name=name, arguments=arguments)
+        elif arguments:
+            if self._open != place:
+                raise UpstreamFailed("The upstream went on with a call that is not under way.")
+            yield ToolCall(index=self._begun - 1, arguments=arguments)
 
 
 def _message(message: Json) -> dict[str, Any]:
@@ -101,35 +138,12 @@ def _format(given: Json) -> dict[str, Any]:
     return {} if kind == "text" else {"response_format": {"type": kind}}
 
 
-def _delta(choice: Json) -> ChatDelta:
-    delta = choice.get("delta") or {}
-    return ChatDelta(
-        choice=choice.get("index") or 0,
-        reasoning=delta.get("reasoning_content") or delta.get("reasoning") or "",
-        content=delta.get("content") or delta.get("refusal") or "",
-        tool_calls=_calls(delta.get("tool_calls") or ()),
-        finish_reason=choice.get("finish_reason"),
-    )
-
-
-def _calls(calls: Sequence[Json]) -> list[ToolCall]:
-    return [
-        ToolCall(
-            index=call.get("index") or 0,
-            id=call.get("id"),
-            name=(call.get("function") or {}).get("name"),
-            arguments=(call.get("function") or {}).get("arguments") or "",
-        )
-        for call in calls
-    ]
-
-
 def _usage(usage: Json) -> Usage:
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
+    prompt = part(usage, "prompt_tokens_details")
+    completion = part(usage, "completion_tokens_details")
     return Usage(
-        prompt_tokens=usage.get("prompt_tokens") or 0,
-        completion_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=prompt.get("cached_tokens") or 0,
-        reasoning_tokens=completion.get("reasoning_tokens") or 0,
+        prompt_tokens=number(usage, "prompt_tokens"),
+        completion_tokens=number(usage, "completion_tokens"),
+        cached_tokens=number(prompt, "cached_tokens"),
+        reasoning_tokens=number(completion, "reasoning_tokens"),
     )

@@ -1,16 +1,15 @@
 """A chat put as a response, and the response's events as deltas (pure)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from llm_backend.backends.base import Chat, ChatDelta, Message, ToolCall, Usage
 from llm_backend.controllers.bridge.content import response_content
 from llm_backend.controllers.bridge.refusals import refuse_uncarried
-from llm_backend.errors import ApiError, RateLimited, UpstreamFailed
+from llm_backend.controllers.bridge.shapes import Json, number, part, text, told_error, word
+from llm_backend.errors import ApiError, UpstreamFailed
 
 __all__ = ["PATH", "EventReader", "as_response"]
-
-Json = Mapping[str, Any]
 
 PATH = "/responses"
 
@@ -52,55 +51,69 @@ def as_response(body: Json, chat: Chat, model: str) -> dict[str, Any]:
 
 
 class EventReader:
-    """Reads the events of one response; `usage` is told by the last one."""
+    """Reads the events of one response; `usage` is told by the last one, and `failure` is an error
+    that one of them tells."""
+
+    ends_by_done = False
 
     def __init__(self) -> None:
         self.usage = Usage()
         self.is_ended = False
-        self.ends_by_done = False
+        self.failure: ApiError | None = None
         self._calls: dict[int, int] = {}  # a call's place among the output -> among the calls
+        self._argued: set[int] = set()  # the places of those whose arguments have been told
 
     def take(self, event: Json) -> Iterator[ChatDelta]:
-        """What an event says. Raises the error that one tells."""
-        kind = event.get("type")
+        """What an event says. Raises `UpstreamFailed` for one of another shape."""
+        kind = text(event, "type")
         if kind in _CONTENT:
-            yield ChatDelta(choice=0, content=event.get("delta") or "")
+            yield ChatDelta(choice=0, content=text(event, "delta"))
         elif kind in _REASONING:
-            yield ChatDelta(choice=0, reasoning=event.get("delta") or "")
+            yield ChatDelta(choice=0, reasoning=text(event, "delta"))
         elif kind == "response.output_item.added":
-            yield from self._begun(event)
+            yield from self._begin(event)
         elif kind == "response.function_call_arguments.delta":
-            index = self._calls[event["output_index"]]
-            call = ToolCall(index=index, arguments=event.get("delta") or "")
-            yield ChatDelta(choice=0, tool_calls=[call])
+            yield from self._argue(event, "delta")
+        elif kind == "response.function_call_arguments.done":
+            if number(event, "output_index") not in self._argued:
+                yield from self._argue(event, "arguments")
         elif kind in ("response.completed", "response.incomplete"):
-            yield self._ended(event["response"])
-        elif kind in ("response.failed", "error"):
-            raise _failure(event)
+            yield self._end(part(event, "response"))
+        elif kind in ("response.failed", "error") or event.get("error") is not None:
+            said = part(event, "response").get("error") or event.get("error") or event
+            self.failure = told_error(said)
 
-    def _begun(self, event: Json) -> Iterator[ChatDelta]:
-        item = event["item"]
-        if item["type"] in ("message", "reasoning"):
+    def _begin(self, event: Json) -> Iterator[ChatDelta]:
+        item, place = part(event, "item"), number(event, "output_index")
+        kind = word(item, "type")
+        if kind in ("message", "reasoning"):
             return
-        if item["type"] != "function_call":
-            raise UpstreamFailed(
-                f"The upstream answered with a `{item['type']}`, which no chat has."
-            )
-        index = self._calls.setdefault(event["output_index"], len(self._calls))
-        yield ChatDelta(
-            choice=0, tool_calls=[ToolCall(index=index, id=item["call_id"], name=item["name"])]
-        )
+        if kind != "function_call":
+            raise UpstreamFailed("The upstream answered with an item that no chat has.")
+        if place in self._calls:
+            raise UpstreamFailed("The upstream began two calls in one place.")
+        index = self._calls[place] = len(self._calls)
+        call = ToolCall(index=index, id=word(item, "call_id"), name=word(item, "name"))
+        yield ChatDelta(choice=0, tool_calls=[call])
 
-    def _ended(self, response: Json) -> ChatDelta:
+    def _argue(self, event: Json, name: str) -> Iterator[ChatDelta]:
+        place, arguments = number(event, "output_index"), text(event, name)
+        if place not in self._calls:
+            raise UpstreamFailed("The upstream went on with a call that is not under way.")
+        if arguments:
+            self._argued.add(place)
+            call = ToolCall(index=self._calls[place], arguments=arguments)
+            yield ChatDelta(choice=0, tool_calls=[call])
+
+    def _end(self, response: Json) -> ChatDelta:
         self.is_ended = True
-        self.usage = _usage(response.get("usage") or {})
+        self.usage = _usage(part(response, "usage"))
         return ChatDelta(choice=0, finish_reason=self._reason(response))
 
     def _reason(self, response: Json) -> str:
-        why = (response.get("incomplete_details") or {}).get("reason")
-        if why == "content_filter":
+        if text(part(response, "incomplete_details"), "reason") == "content_filter":
             return "content_filter"
-        if response.get("status") == "incomplete":
+        if text(response, "status") == "incomplete":
             return "length"
         return "tool_calls" if self._calls else "stop"
 
@@ -151,17 +164,10 @@ def _format(given: Json) -> dict[str, Any]:
 
 
 def _usage(usage: Json) -> Usage:
+    given, made = part(usage, "input_tokens_details"), part(usage, "output_tokens_details")
     return Usage(
-        prompt_tokens=usage.get("input_tokens") or 0,
-        completion_tokens=usage.get("output_tokens") or 0,
-        cached_tokens=(usage.get("input_tokens_details") or {}).get("cached_tokens") or 0,
-        reasoning_tokens=(usage.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
+        prompt_tokens=number(usage, "input_tokens"),
+        completion_tokens=number(usage, "output_tokens"),
+        cached_tokens=number(given, "cached_tokens"),
+        reasoning_tokens=number(made, "reasoning_tokens"),
     )
-
-
-def _failure(event: Json) -> ApiError:
-    response = event.get("response") or {}
-    error = response.get("error") or event.get("error") or event
-    message = str(error.get("message") or "The upstream failed in the middle of its answer.")
-    kind = RateLimited if error.get("code") == "rate_limit_exceeded" else UpstreamFailed
-    return kind(message)

@@ -1,7 +1,9 @@
 """A model of an upstream, asked as a local one is: chats in, deltas out, by its own operation."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, Protocol, Self
 
 import orjson
@@ -15,7 +17,13 @@ from llm_backend.controllers.bridge.as_chat import ChunkReader, as_chat
 from llm_backend.controllers.bridge.as_response import PATH as RESPONSE_PATH
 from llm_backend.controllers.bridge.as_response import EventReader, as_response
 from llm_backend.controllers.relay import Destination, Exchanger
-from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed, from_status
+from llm_backend.errors import (
+    ApiError,
+    UnsupportedField,
+    UpstreamError,
+    UpstreamFailed,
+    from_status,
+)
 from llm_backend.sse import Decoder
 
 __all__ = ["BridgedAnswer", "BridgedModel"]
@@ -30,6 +38,7 @@ _HEADERS = (
     (b"accept-encoding", b"identity"),
 )
 _ERROR_BYTES = 64 * 1024
+_LAST_BYTES_S = 0.1  # behind `[DONE]`, for the end of the body: it comes at once, or never
 
 
 class Reader(Protocol):
@@ -37,6 +46,7 @@ class Reader(Protocol):
 
     usage: Usage
     is_ended: bool
+    failure: ApiError | None  # that the upstream has told
     ends_by_done: bool  # whether `[DONE]` alone is an end
 
     def take(self, event: Json) -> Iterator[ChatDelta]: ...
@@ -124,26 +134,47 @@ class BridgedAnswer:
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """What the upstream says. Raises `ApiError` where it breaks off or tells an error."""
-        decoder = Decoder()
-        async for piece in self._relayed.body:
-            for event in decoder.feed(piece):
-                if event.data == "[DONE]" and self._reader.ends_by_done:
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                if event == "[DONE]" and self._reader.ends_by_done:
+                    await self._read_to_the_end()
                     return
-                for delta in self._read(event.data):
+                for delta in self._read(event):
                     yield delta
         if not self._reader.is_ended:
-            raise UpstreamFailed("The upstream broke off in the middle of its answer.")
+            raise self._garbage("The upstream broke off in the middle of its answer.")
+
+    async def _events(self) -> AsyncGenerator[str, None]:
+        decoder = Decoder()
+        async for piece in self._relayed.body:
+            try:
+                for event in decoder.feed(piece):
+                    yield event.data
+            except UpstreamFailed as error:
+                raise self._garbage(error.message) from error
 
     def _read(self, data: str) -> Sequence[ChatDelta]:
         try:
             deltas = list(self._reader.take(_parsed(data)))
-        except (AttributeError, KeyError, TypeError) as error:
-            raise UpstreamFailed("The upstream sent an event of another shape.") from error
-        if not all(
-            isinstance(text, str) for one in deltas for text in (one.content, one.reasoning)
-        ):
-            raise UpstreamFailed("The upstream sent text that is no text.")
+        except UpstreamFailed as error:
+            raise self._garbage(error.message) from error
+        if (failure := self._reader.failure) is not None:
+            told = {"upstream": self._relayed.upstream, "code": failure.code}
+            log.warning("upstream_told_error", extra=told)
+            raise failure
         return deltas
+
+    def _garbage(self, message: str) -> UpstreamFailed:
+        error = UpstreamFailed(message)
+        self._relayed.blame(error)
+        return error
+
+    async def _read_to_the_end(self) -> None:
+        """So that its connection can be used again, if there is nothing more to wait for."""
+        with suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(_LAST_BYTES_S):
+                async for _ in self._relayed.body:
+                    pass
 
 
 def _parsed(data: str) -> Json:
@@ -153,9 +184,6 @@ def _parsed(data: str) -> Json:
         raise UpstreamFailed("The upstream sent an event that is not JSON.") from error
     if not isinstance(event, dict):
         raise UpstreamFailed("The upstream sent an event that is no object.")
-    if isinstance(event.get("error"), dict) and "type" not in event:
-        message = event["error"].get("message") or "The upstream failed in its answer."
-        raise UpstreamFailed(str(message))
     return event
 
 
@@ -169,7 +197,8 @@ async def _refusal(relayed: Relayed) -> ApiError:
                 break
     finally:
         await relayed.aclose()
-    log.warning("upstream_refused", extra={"status": relayed.status})
+    told = {"upstream": relayed.upstream, "status": relayed.status}
+    log.warning("upstream_refused", extra=told)
     if not 400 <= relayed.status < 500:
         return UpstreamFailed("The upstream did not answer the request.")
     return from_status(relayed.status, _message(bytes(held)))

@@ -11,11 +11,13 @@ import pytest
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
 from tests.gateway import backend, gateway
-from tests.upstream import FakeUpstream
+from tests.upstream import Connection, FakeUpstream, Message
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 VALIDATORS = Validators(load_document())
 FUNCTION = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
+ITEM = {"type": "function_call", "call_id": "c1", "name": "weather"}
+CALL = {"index": 0, "id": "c1", "function": {"name": "weather", "arguments": "{"}}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 SOUND = [
     {
@@ -53,11 +55,11 @@ def text_events(*pieces: str) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def client_of(
-    tmp_path, fake: FakeUpstream, wire: str, **more: Any
+    tmp_path, fake: FakeUpstream, wire: str, name: str = "a", **more: Any
 ) -> AsyncIterator[openai.AsyncOpenAI]:
     settings = {"store_chats": "always", "response_validation": "enforce", **more}
     async with fake:
-        backends = [backend(fake, "a", wire=wire)]
+        backends = [backend(fake, name, wire=wire)]
         async with (
             gateway(
                 tmp_path, backends=backends, allowed_hosts=("127.0.0.1",), **settings
@@ -289,20 +291,116 @@ async def test_a_failing_upstream_is_a_documented_error(tmp_path, wire, answer, 
         ("chat", {"choices": [{"delta": {"content": ["Hello"]}}]}),
         ("chat", {"choices": [{"delta": {"tool_calls": [1]}}]}),
         ("chat", {"choices": 1}),
+        ("chat", chunk({"tool_calls": [{**CALL, "index": "x"}]})),
+        ("chat", chunk({"tool_calls": [{**CALL, "id": 1}]})),
+        ("chat", chunk({"tool_calls": [{**CALL, "function": {"arguments": ["x"]}}]})),
+        ("chat", chunk({"tool_calls": [{**CALL, "function": {"arguments": "x"}}]})),
+        ("chat", chunk({"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]})),
+        ("chat", {"choices": [{"index": "x", "delta": {}}]}),
+        ("chat", {"choices": [{"index": 1, "delta": {}}]}),
+        ("chat", {"choices": [{"delta": {}, "finish_reason": 5}]}),
+        ("chat", {"choices": [], "usage": {"prompt_tokens": "5"}}),
+        ("chat", {"choices": [], "usage": {"prompt_tokens": 2**70}}),
+        ("chat", {"choices": [], "usage": [5]}),
         ("responses", {"type": "response.output_item.added"}),
         ("responses", {"type": "response.function_call_arguments.delta", "output_index": 3}),
         ("responses", {"type": "response.output_text.delta", "delta": {}, "item_id": 1}),
         ("responses", {"type": "response.output_text.delta", "delta": ["Hello"]}),
         ("responses", {"type": "response.completed", "response": []}),
+        ("responses", {"type": "response.completed", "response": {"usage": {"input_tokens": "5"}}}),
+        ("responses", {"type": "response.output_item.added", "item": {**ITEM, "call_id": 1}}),
+        ("responses", {"type": "response.output_item.added", "output_index": "x", "item": ITEM}),
+        ("responses", {"type": "response.output_item.added", "item": [ITEM]}),
     ],
 )
-async def test_an_event_of_another_shape_is_the_upstreams_mistake(tmp_path, wire, event):
+async def test_an_event_of_another_shape_is_the_upstreams_mistake(tmp_path, capsys, wire, event):
     fake = FakeUpstream(answer=events(event) + b"data: [DONE]\n\n")
-    async with client_of(tmp_path, fake, wire) as client:
+    async with client_of(tmp_path, fake, wire, name="the-hidden-one") as client:
         with pytest.raises(openai.APIStatusError) as failed:
             await _ask(client, wire)
 
     assert failed.value.status_code == 502
+    assert "the-hidden-one" not in failed.value.message
+    assert "the-hidden-one" in capsys.readouterr().err
+
+
+async def test_an_upstream_that_sends_garbage_again_and_again_is_left_alone(tmp_path, capsys):
+    fake = FakeUpstream(answer=events({"choices": 1}))
+    async with client_of(tmp_path, fake, "chat") as client:
+        for _ in range(3):
+            with pytest.raises(openai.APIStatusError):
+                await _ask(client, "chat")
+
+    assert "upstream_ejected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["code", "type"])
+async def test_what_a_stream_tells_of_our_own_key_is_not_passed_on(tmp_path, kind):
+    name = {"code": "invalid_api_key", "type": "authentication_error"}[kind]
+    told = {"type": "error", "error": {"message": "Wrong key sk-up*****cret", kind: name}}
+    fake = FakeUpstream(answer=events(told) + b"data: [DONE]\n\n")
+    async with client_of(tmp_path, fake, "chat") as client:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await _ask(client, "chat")
+
+    assert failed.value.status_code == 502
+    assert "sk-up" not in failed.value.message
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [CALL, {**CALL, "function": {"arguments": "}"}}],  # its id with every piece
+        [CALL, {"function": {"arguments": "}"}}],  # no place
+    ],
+)
+async def test_a_call_in_pieces_is_one_call(tmp_path, calls):
+    fake = FakeUpstream(answer=chat_says(*({"tool_calls": [call]} for call in calls)))
+    async with client_of(tmp_path, fake, "chat") as client:
+        answer = await _ask(client, "chat", tools=[{"type": "function", **FUNCTION}])
+
+    assert [item.arguments for item in answer.output] == ["{}"]
+
+
+async def test_two_calls_in_one_place_are_two_calls(tmp_path):
+    calls = [{**CALL, "id": id} for id in ("c1", "c2")]
+    fake = FakeUpstream(answer=chat_says({"tool_calls": calls}))
+    async with client_of(tmp_path, fake, "chat") as client:
+        answer = await _ask(client, "chat", tools=[{"type": "function", **FUNCTION}])
+
+    assert [item.call_id for item in answer.output] == ["c1", "c2"]
+
+
+async def test_arguments_that_are_told_only_when_they_are_whole_are_told(tmp_path):
+    said = [
+        {"type": "response.output_item.added", "output_index": 0, "item": ITEM},
+        {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": "{}"},
+    ]
+    fake = FakeUpstream(answer=response_says(*said))
+    tools = [{"type": "function", "function": FUNCTION}]
+    async with client_of(tmp_path, fake, "responses") as client:
+        answer = await _ask(client, "responses", tools=tools)
+
+    calls = answer.choices[0].message.tool_calls
+    assert [call.function.arguments for call in calls] == ["{}"]
+
+
+async def test_a_bridged_answers_connection_is_used_again(tmp_path):
+    body = chat_says({"content": "Hello"}).removeprefix(HEAD)
+    head = HEAD.replace(b"connection: close", b"content-length: %d" % len(body))
+    ports = set()
+
+    async def answer(_: Message, connection: Connection) -> None:
+        ports.add(connection.writer.get_extra_info("peername")[1])
+        while True:
+            await connection.send(head + body)
+            await connection.message()
+
+    async with client_of(tmp_path, FakeUpstream(answer=answer), "chat") as client:
+        for _ in range(3):
+            await _ask(client, "chat")
+
+    assert len(ports) == 1
 
 
 async def test_a_chat_that_ends_without_a_reason_has_ended(tmp_path):

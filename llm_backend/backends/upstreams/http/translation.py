@@ -35,8 +35,12 @@ class Translation:
             failed.was_sent = reached
             raise failed from error
         except UpstreamFailed as error:
-            self._log("upstream_failed", error)
+            self.tell(error)
             raise
+
+    def tell(self, error: UpstreamFailed) -> None:
+        """What came is no answer."""
+        self._log("upstream_failed", error)
 
     def late(self, error: TimeoutError) -> UpstreamTimeout:
         """The error for a deadline that is over."""

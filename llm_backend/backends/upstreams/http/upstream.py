@@ -216,7 +216,13 @@ class Upstream:
             headers=headers,
             body=self._body(answer),
             close=once(lambda: self._close(answer)),
+            upstream=self.name,
+            blame=self._blame,
         )
+
+    def _blame(self, error: UpstreamFailed) -> None:
+        self._translation.tell(error)
+        self._failed()
 
     def _close(self, answer: aiohttp.ClientResponse) -> None:
         cut(answer)
