@@ -3,6 +3,7 @@ fresh servers in turns, the same requests. Prints medians and ratios, writes all
 
     python -m benchmarks.peers.build            # once: builds the peers, about six minutes
     python -m benchmarks engine_peers           # about a quarter of an hour on two cores
+    python -m benchmarks.engine_peers --rows q4,sweep    # other rows of the table, one by one
     python -m benchmarks.engine_peers --help    # a part of it, or more models
 
 Compare only within one run: machines drift by ten per cent within an hour, and llama-server's
@@ -27,6 +28,7 @@ from benchmarks.peers import build
 from benchmarks.peers.limits import limits
 from benchmarks.peers.machine import family, use, wait_until_quiet
 from benchmarks.peers.models import SHAPES, written
+from benchmarks.peers.rows import ROWS
 from benchmarks.peers.runs import measured
 from benchmarks.peers.servers import SERVERS, Setup, running
 
@@ -39,12 +41,17 @@ PAUSE_S = 0.5  # between two runs, for what the last one left behind
 
 def main() -> None:
     """Measure what is asked for, show it, keep it."""
-    options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended too
-    servers = [name for name in options.servers.split(",") if _is_built(name)]
     if not build.VOCABULARIES.exists():
         print("The models need a vocabulary: build the peers first (benchmarks.peers.build).")
         return
+    for row in _options("main").rows.split(","):
+        _compare(_options(row))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """One row of the table."""
+    servers = [name for name in options.servers.split(",") if _is_built(name)]
     rows: list[Row] = []
     for model in options.models.split(","):
         setup = Setup(
@@ -59,7 +66,8 @@ def main() -> None:
     print(f"All figures are in {options.out}.")
 
 
-def _options() -> argparse.Namespace:
+def _options(row: str) -> argparse.Namespace:
+    """What the command line says, and for all else what the row is about."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--models", default=next(iter(SHAPES)), help=", ".join(SHAPES))
     parser.add_argument("--servers", default=",".join(SERVERS))
@@ -71,7 +79,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--wait", type=float, default=0, help="seconds to wait for a quiet machine, each run"
     )
-    parser.add_argument("--out", type=Path, default=build.ROOT / "build" / "engine_peers.json")
+    name = "engine_peers" if row == "main" else f"engine_peers-{row}"
+    parser.add_argument("--out", type=Path, default=build.ROOT / "build" / f"{name}.json")
+    parser.add_argument("--rows", default="main", help=f"one or several: {', '.join(ROWS)}")
+    if row not in ROWS:
+        parser.error(f"there is no row {row}")
+    parser.set_defaults(**ROWS[row])
     return parser.parse_args()
 
 
@@ -95,7 +108,7 @@ def _round(number: int, setup: Setup, servers: list[str], options: argparse.Name
         tokens = round(max(prompts, default=75))
         wait_until_quiet(options.wait)
         before = use()
-        found = limits(setup, streams, tokens)
+        found = limits(setup, streams, tokens, shares="S16" in workloads)
         others = round(use().others_since(before), 2)
         rows += [
             {"server": LIMIT, "workload": work, "others": others, **figures}

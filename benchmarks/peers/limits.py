@@ -12,21 +12,23 @@ __all__ = ["limits"]
 _SHARED_TOKENS = 925  # what S16's prompt is in tokens, as nearly as it matters
 
 
-def limits(setup: Setup, streams: list[int], prompt_tokens: int) -> dict[str, dict[str, Any]]:
+def limits(
+    setup: Setup, streams: list[int], prompt_tokens: int, *, shares: bool
+) -> dict[str, dict[str, Any]]:
     """By workload, tokens per second of so many streams with prompts of `prompt_tokens`, no
-    sampling, no HTTP; and the same for a prompt that all of 16 share.
+    sampling, no HTTP; and with `shares` the same for a prompt that all of 16 share.
     """
     found: dict[str, dict[str, Any]] = {}
-    for row in _rows(setup, prompt_tokens, 128, streams):
+    for row in _rows(setup, prompt_tokens, 128, streams) if streams else []:
         found[f"W{row['pl']}"] = {
             "tokens_s": row["pl"] * row["tg"] / row["t"],
             "decode_tokens_s": row["speed_tg"],
         }
-    (row,) = _rows(setup, _SHARED_TOKENS, 64, [16], "-pps")
-    found["S16"] = {
-        "tokens_s": row["pl"] * row["tg"] / row["t"],
-        "decode_tokens_s": row["speed_tg"],
-    }
+    for row in _rows(setup, _SHARED_TOKENS, 64, [16], "-pps") if shares else []:
+        found["S16"] = {
+            "tokens_s": row["pl"] * row["tg"] / row["t"],
+            "decode_tokens_s": row["speed_tg"],
+        }
     return found
 
 

@@ -1,0 +1,33 @@
+"""What is compared, by name: each row of docs/engine.md is one command."""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["ROWS"]
+
+_BOTH = "llm-backend,llama-server"
+_STREAMS = "W1,W8,W16,S16"
+
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "main": {},
+    "memory": {"servers": _BOTH, "workloads": "W16,S16", "rounds": 1, "no_limit": True},
+    "q4": {"models": "135m-q4", "servers": _BOTH, "workloads": _STREAMS, "rounds": 2},
+    "half-billion": {"models": "500m-q8", "servers": _BOTH, "workloads": _STREAMS, "rounds": 2},
+    "sweep": {
+        "servers": _BOTH,
+        "workloads": "W1,W2,W4,W8,W16,W32,W64",
+        "slots": 64,
+        "context_tokens": 1024,
+        "rounds": 2,
+    },
+    "newcomer": {"servers": _BOTH, "workloads": "N15", "no_limit": True},
+    "limit": {"servers": "llm-backend", "workloads": _STREAMS},
+    "python": {
+        "servers": "llm-backend,llama_cpp.server,example server",
+        "workloads": "W8,W16",
+        "rounds": 2,
+        "no_limit": True,
+    },
+}
+"""Options of `benchmarks.engine_peers` that differ from its defaults. What the command line says
+goes before them."""

@@ -1,0 +1,18 @@
+import pytest
+
+from benchmarks.peers.models import SHAPES
+from benchmarks.peers.rows import ROWS
+from benchmarks.peers.servers import SERVERS
+from benchmarks.peers.workloads import NAMED
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_names_what_there_is(name):
+    servers, models, workloads = (
+        set(str(ROWS[name][option]).split(",")) if option in ROWS[name] else set()
+        for option in ("servers", "models", "workloads")
+    )
+
+    assert servers <= set(SERVERS)
+    assert models <= set(SHAPES)
+    assert workloads <= {*NAMED, "MT", "N15"}
