@@ -1,6 +1,7 @@
 """Who may use the server, and how much of it: keys, projects, limits, and what is used."""
 
 from llm_backend.access.caller import DEFAULT_PROJECT, Caller
+from llm_backend.access.estimate import text_bytes
 from llm_backend.access.gate import Gate
 from llm_backend.access.keyring import Keyring, NewKey, new_key
 from llm_backend.access.ledger import Ledger
@@ -35,4 +36,5 @@ __all__ = [
     "new_key",
     "policy_of",
     "relayed",
+    "text_bytes",
 ]

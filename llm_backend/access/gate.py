@@ -3,20 +3,19 @@ money left, do the limits allow it, is there room. Then it runs, and is counted 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 from starlette.types import Send
 
 from llm_backend.access.caller import Caller
+from llm_backend.access.estimate import text_bytes
 from llm_backend.access.ledger import Ledger
 from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
 from llm_backend.access.meter import METER, Meter
 from llm_backend.access.metered_operations import METERED, Metered, model_of
 from llm_backend.access.passage import Passage
-from llm_backend.access.permission import Permission, project_of
+from llm_backend.access.permission import Permission
 from llm_backend.access.plans import Plan, Plans, Slots
 from llm_backend.access.spending import Spending
 from llm_backend.access.watched import Watched
@@ -28,9 +27,7 @@ from llm_backend.store import in_the_name_of
 
 __all__ = ["Gate"]
 
-CHARACTERS_A_TOKEN = 4  # of a body: what a request may take, before it is known what it took
 BUSY_S = 1.0  # after which somebody who had too many requests at once may come back
-_ANSWER_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
 class Gate:
@@ -72,22 +69,28 @@ class Gate:
         model = model_of(request, metered)
         plan = self.check(caller, model, names_model=metered.names_model)
         request = self._permission.hold(request, caller, metered)
-        body = request.body if isinstance(request.body, dict) else {}
         is_batch = bool(request.http.scope["state"].get("is_batch"))
-        passage: Passage | None = None
-        if not is_batch:  # a batch has its own pace: its lines are no callers who come too often
-            estimate = partial(_estimate, request, body)
-            passage = Passage(self._limits, self._plans, project_of(caller), plan, estimate)
-            if plan.allowances:
-                await passage.begin()
-        meter = _meter(self._ledger, request, plan, metered, passage, is_batch=is_batch)
-        watched = Watched(send, lambda: passage.headers if passage else {}, metered.texts)
+        passage = Passage(self._limits, self._plans, request, plan)
+        # A batch has its own pace: its lines are no callers who come too often.
+        if plan.allowances and not is_batch:
+            await passage.begin()
+        meter = Meter(
+            self._ledger,
+            caller,
+            kind=metered.kind,
+            model=plan.model,
+            is_route=plan.is_route,
+            service_tier=_tier(request),
+            is_batch=is_batch,
+            detail=metered.detail(request),
+            turn=None if is_batch else passage.turn_to,
+        )
+        watched = Watched(send, passage, meter, metered.texts)
         try:
             await self._run(request, answer, watched, meter, () if is_batch else plan.slots)
         finally:
             _count(request, watched, meter, metered)
-            if passage is not None:
-                _correct(passage, watched, meter)
+            _correct(passage, watched, meter)
 
     def check(self, caller: Caller, model: str, *, names_model: bool = True) -> Plan:
         """What holds for this caller with this model. Raises `Forbidden` and `QuotaExceeded`, as
@@ -150,28 +153,9 @@ class Gate:
             await watched.end_with(error)
 
 
-def _meter(
-    ledger: Ledger,
-    request: Request,
-    plan: Plan,
-    metered: Metered,
-    passage: Passage | None,
-    *,
-    is_batch: bool,
-) -> Meter:
-    body = request.body if isinstance(request.body, dict) else {}
-    tier = body.get("service_tier")
-    return Meter(
-        ledger,
-        request.caller,
-        kind=metered.kind,
-        model=plan.model,
-        is_route=plan.is_route,
-        service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",
-        is_batch=is_batch,
-        detail=metered.detail(request),
-        turn=None if passage is None else passage.turn_to,
-    )
+def _tier(request: Request) -> str:
+    tier = request.body.get("service_tier") if isinstance(request.body, dict) else None
+    return tier if isinstance(tier, str) and tier != "auto" else "default"
 
 
 def _count(request: Request, watched: Watched, meter: Meter, metered: Metered) -> None:
@@ -186,7 +170,8 @@ def _count(request: Request, watched: Watched, meter: Meter, metered: Metered) -
             output_tokens=told.output_tokens,
         )
     elif meter.tokens is None and meter.is_relayed and metered.texts is not None:
-        meter.estimated(input_bytes=len(request.raw_body), output_bytes=watched.said_bytes())
+        asked_bytes, said_bytes = text_bytes(request.raw_body), watched.said_bytes()
+        meter.estimated(input_bytes=asked_bytes, output_bytes=said_bytes)
     meter.answered(metered.units(request.body if isinstance(request.body, dict) else {}))
 
 
@@ -196,12 +181,6 @@ def _correct(passage: Passage, watched: Watched, meter: Meter) -> None:
         passage.correct(meter.tokens or 0)
     elif meter.tokens is not None:
         passage.correct(meter.tokens)
-
-
-def _estimate(request: Request, body: Mapping[str, Any]) -> int:
-    """The tokens that a request may take: those of its body, and those that it allows an answer."""
-    wanted = [body[name] for name in _ANSWER_TOKENS if isinstance(body.get(name), int)]
-    return max(1, len(request.raw_body) // CHARACTERS_A_TOKEN) + (wanted[0] if wanted else 0)
 
 
 def _check_slots(slots: Slots) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from llm_backend.access.caller import Payer
+from llm_backend.access.estimate import BYTES_A_TOKEN
 from llm_backend.access.ledger import Ledger
 from llm_backend.store.administration import UsageKey
 
@@ -20,7 +21,6 @@ __all__ = [
 ]
 
 ESTIMATED = "estimated"  # the detail of tokens that nobody has told
-BYTES_A_TOKEN = 4  # of text, where nobody tells how many it had
 
 
 class Meter:

@@ -43,7 +43,8 @@ def _vector_store(request: Request) -> str:
 
 def _texts(*names: str) -> re.Pattern[bytes]:
     """The text that these fields hold, wherever they stand in JSON."""
-    return re.compile(rb'"(?:%b)": ?"((?:[^"\\]|\\.)*)"' % "|".join(names).encode())
+    any_of = "|".join(names).encode()
+    return re.compile(rb'"(?:%b)": ?"([^"\\]*(?:\\.[^"\\]*)*)"' % any_of)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,43 +1,26 @@
 """What one request has taken of the limits that hold for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+from llm_backend.access.estimate import tokens_of
 from llm_backend.access.limits import Limits, Taken
 from llm_backend.access.plans import Plan, Plans
-from llm_backend.access.policy import Project
+from llm_backend.contract.request import Request
 
 __all__ = ["Passage"]
 
 
 class Passage:
     """One request on its way: held to the limits of its key and of the model that it names, and
-    where that is a route to those of the step that is about to answer. `estimate` says how many
-    tokens it may take."""
+    where that is a route to those of the step that is about to answer. `headers` tell of them."""
 
-    __slots__ = (
-        "_estimate",
-        "_limits",
-        "_plan",
-        "_plans",
-        "_project",
-        "_step",
-        "_taken",
-        "headers",
-    )
+    __slots__ = ("_limits", "_plan", "_plans", "_request", "_step", "_taken", "headers")
 
-    def __init__(
-        self,
-        limits: Limits,
-        plans: Plans,
-        project: Project,
-        plan: Plan,
-        estimate: Callable[[], int],
-    ) -> None:
+    def __init__(self, limits: Limits, plans: Plans, request: Request, plan: Plan) -> None:
         self._limits = limits
         self._plans = plans
-        self._project = project
+        self._request = request
         self._plan = plan
-        self._estimate = estimate
         self._taken: Taken | None = None
         self._step: Taken | None = None
         self.headers: Mapping[str, str] = {}
@@ -45,7 +28,7 @@ class Passage:
     async def begin(self) -> None:
         """Raises `RateLimited`, and has taken nothing then."""
         allowances = self._plan.allowances
-        self._taken = await self._limits.take(allowances, self._estimate())
+        self._taken = await self._limits.take(allowances, tokens_of(self._request))
         self.headers = self._limits.headers(allowances)
 
     async def turn_to(self, model: str) -> None:
@@ -54,9 +37,9 @@ class Passage:
         if self._step is not None:
             self._step.correct(0)
             self._step = None
-        allowances = self._plans.of_step(self._project, model)
+        allowances = self._plans.of_step(self._request.caller.project, model)
         if allowances:
-            self._step = await self._limits.take(allowances, self._estimate())
+            self._step = await self._limits.take(allowances, tokens_of(self._request))
             self.headers = self._limits.headers([*self._plan.allowances, *allowances])
 
     def correct(self, tokens: int) -> None:

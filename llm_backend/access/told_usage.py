@@ -17,7 +17,7 @@ END_BYTES = 64 * 1024  # within which usage is told
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 # What an answer that is no stream says, by the names that texts have in it.
 _TEXTS = re.compile(
-    rb'"(?:content|reasoning_content|refusal|arguments|text|value)": ?"((?:[^"\\]|\\.)*)"'
+    rb'"(?:content|reasoning_content|refusal|arguments|text|value)": ?"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 _DECODER = JSONDecoder()
 
@@ -38,7 +38,7 @@ class Tail:
     def __init__(self, coding: bytes | None = None, texts: re.Pattern[bytes] | None = None) -> None:
         self._pieces: deque[bytes] = deque(maxlen=PIECES)
         self._said = None if texts is None else _Said(texts)
-        take = self._pieces.append if texts is None else self._take
+        take = self._pieces.append if self._said is None else self._take
         self.feed: Callable[[bytes], None] = plain(take, coding) or _unread
 
     def usage(self) -> ToldUsage | None:
@@ -48,30 +48,42 @@ class Tail:
     def said_bytes(self) -> int:
         """How many bytes of text a stream has brought; of an answer that is none, its end."""
         if self._said is not None:
-            return self._said.so_many_bytes
+            return self._said.so_many_bytes()
         return _bytes_of(_TEXTS, b"".join(self._pieces)[-END_BYTES:])
 
     def _take(self, piece: bytes) -> None:
-        assert self._said is not None, "this is for streams whose texts are looked for"
         self._pieces.append(piece)
-        self._said.take(piece)
+        if self._said is not None:
+            self._said.take(piece)
 
 
 class _Said:
-    """Adds up the texts in a stream's lines."""
+    """Adds up the texts in a stream's lines; looks for them only some at a time, and not before it
+    must, because most streams are short or tell at their end what they took."""
 
     def __init__(self, texts: re.Pattern[bytes]) -> None:
         self._texts = texts
-        self._line = b""  # that has not ended
-        self.so_many_bytes = 0
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._said_bytes = 0
 
     def take(self, piece: bytes) -> None:
-        end = piece.rfind(b"\n") + 1
-        if end:
-            self.so_many_bytes += _bytes_of(self._texts, self._line + piece[:end])
-            self._line = piece[end:]
-        else:
-            self._line = (self._line + piece)[-END_BYTES:]
+        self._held.append(piece)
+        self._held_bytes += len(piece)
+        if self._held_bytes >= END_BYTES:
+            self._read()
+
+    def so_many_bytes(self) -> int:
+        self._read()
+        return self._said_bytes
+
+    def _read(self) -> None:
+        read = b"".join(self._held)
+        end = read.rfind(b"\n") + 1
+        self._said_bytes += _bytes_of(self._texts, read[:end])
+        line = read[end:]  # that has not ended; one without end is no text
+        self._held = [line] if line and len(line) < END_BYTES else []
+        self._held_bytes = len(self._held[0]) if self._held else 0
 
 
 def _bytes_of(texts: re.Pattern[bytes], read: bytes) -> int:

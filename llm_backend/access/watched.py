@@ -1,10 +1,11 @@
 """An answer on its way out: what is told with it, how it ended, and what its end says."""
 
 import re
-from collections.abc import Callable, Mapping
 
 from starlette.types import Message, Send
 
+from llm_backend.access.meter import Meter
+from llm_backend.access.passage import Passage
 from llm_backend.access.told_usage import Tail, ToldUsage
 from llm_backend.backends.ending import Sent
 from llm_backend.errors import ApiError
@@ -13,17 +14,15 @@ __all__ = ["Watched"]
 
 
 class Watched:
-    """Sends an answer on, with the headers that there are by then in the place of others of their
-    names. `texts` finds what is said in it."""
+    """Sends an answer on, with what its passage tells by then in the place of other headers of the
+    same names. `texts` finds what is said in an upstream's stream; others count themselves."""
 
     def __init__(
-        self,
-        send: Send,
-        headers: Callable[[], Mapping[str, str]],
-        texts: re.Pattern[bytes] | None = None,
+        self, send: Send, passage: Passage, meter: Meter, texts: re.Pattern[bytes] | None = None
     ) -> None:
         self._send = send
-        self._headers = headers
+        self._passage = passage
+        self._meter = meter
         self._texts = texts
         self._status = 0
         self._sent = Sent()
@@ -69,10 +68,11 @@ class Watched:
                 coding = value
             elif name == b"content-type":
                 is_stream = value.startswith(b"text/event-stream")
-        self._tail = Tail(coding, self._texts if is_stream else None)
-        headers = [(name.encode(), value.encode()) for name, value in self._headers().items()]
-        if not headers:
+        self._tail = Tail(coding, self._texts if is_stream and self._meter.is_relayed else None)
+        told = self._passage.headers
+        if not told:
             return start
+        headers = [(name.encode(), value.encode()) for name, value in told.items()]
         own = {name for name, _ in headers}
         kept = [pair for pair in start["headers"] if pair[0].lower() not in own]
         return {**start, "headers": [*kept, *headers]}

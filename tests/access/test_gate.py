@@ -13,7 +13,7 @@ from llm_backend.access import Keyring, Ledger, Spending
 from llm_backend.access.gate import Gate
 from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
-from llm_backend.access.meter import answered_by, metered
+from llm_backend.access.meter import answered_by, metered, relayed
 from llm_backend.access.plans import Plans, UsualLimits
 from llm_backend.errors import (
     ApiError,
@@ -129,6 +129,49 @@ async def test_a_good_answer_is_counted_with_what_it_used(gates):
     await gates.ask(gates.gate(), bad)
 
     assert gates.counted() == [(False, 1, 20, 5), (True, 1, 20, 5)]
+
+
+STREAM = [(b"content-type", b"text/event-stream")]
+EVENT = b'data: {"choices":[{"delta":{"content":"four"}}]}\n\n'
+
+
+def streamed(*events: bytes, leaves: bool = False, is_relayed: bool = True) -> Any:
+    """A stream of an upstream's; its client may leave in the middle."""
+
+    async def answer(send: Any) -> None:
+        if is_relayed:
+            relayed()
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM})
+        for event in events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        if leaves:
+            raise ClientGone
+
+    return answer
+
+
+def estimates(gates: Gates) -> dict[str, tuple[int, int]]:
+    """Input and output tokens, by what they are known from."""
+    return {key.detail: (said[1], said[3]) for key, said in gates.ledger._amounts.items()}
+
+
+async def test_what_nobody_tells_of_a_stream_is_estimated_and_marked_so(gates):
+    told = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2}}\n\n'
+    await gates.ask(gates.gate(), streamed(*[EVENT] * 3))
+    with pytest.raises(ClientGone):
+        await gates.ask(gates.gate(), streamed(*[EVENT] * 2, leaves=True))
+    asked = -(-len(b'{"model":"m","max_tokens":10}') // 4)
+
+    assert estimates(gates) == {"estimated": (2 * asked, 5), "": (0, 0)}
+    await gates.ask(gates.gate(), streamed(EVENT, told))
+    assert estimates(gates) == {"estimated": (2 * asked, 5), "": (9, 2)}
+
+
+async def test_a_stream_of_a_local_model_counts_itself(gates):
+    with pytest.raises(ClientGone):
+        await gates.ask(gates.gate(), streamed(EVENT, leaves=True, is_relayed=False))
+
+    assert gates.counted() == [(False, 1, 0, 0)]
 
 
 async def test_what_goes_on_behind_an_answer_counts_for_it(gates):

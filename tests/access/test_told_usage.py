@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from llm_backend.access.estimate import text_bytes
+from llm_backend.access.metered_operations import METERED
 from llm_backend.access.told_usage import Tail, ToldUsage, told_usage
 
 CHAT = {
@@ -73,3 +75,40 @@ def test_a_compressed_answer_is_read_too():
 )
 def test_an_answer_that_tells_nothing_counts_no_tokens(end):
     assert told_usage(end) is None
+
+
+TEXTS = METERED["createChatCompletion"].texts
+
+
+def events(*deltas: dict) -> bytes:
+    return b"".join(
+        b"data: %b\n\n" % json.dumps({"choices": [{"delta": delta}]}).encode() for delta in deltas
+    )
+
+
+@pytest.mark.parametrize("size", [1, 7, 60, 10_000])
+def test_what_a_stream_says_is_added_up_however_it_is_cut(size: int):
+    said = events(
+        {"role": "assistant", "content": ""}, {"content": "Hel"}, {"content": 'l"o'},
+        {"reasoning_content": "so"}, {"tool_calls": [{"function": {"arguments": "{}"}}]},
+    )  # fmt: skip
+    tail = Tail(texts=TEXTS)
+    for start in range(0, len(said), size):
+        tail.feed(said[start : start + size])
+
+    assert tail.said_bytes() == len('Hell\\"oso{}')
+
+
+def test_what_a_whole_answer_says_is_read_off_its_end():
+    tail = Tail(texts=None)
+    tail.feed(json.dumps({"choices": [{"message": {"content": "Hello"}}]}).encode())
+
+    assert tail.said_bytes() == 5
+
+
+def test_a_file_in_a_request_is_not_counted_as_text():
+    picture = b'{"url":"data:image/png;base64,%b"}' % (b"A" * 1_000_000)
+
+    assert text_bytes(b'{"content":"hi"}') == 16
+    assert text_bytes(b'"a word "' * 1000) == 9000
+    assert text_bytes(picture) == len(picture) - 1_000_000 + 4096

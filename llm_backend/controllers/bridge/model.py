@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 
 import orjson
 
+from llm_backend.access import estimated, metered, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.relayed import Relayed
 from llm_backend.backends.upstreams.asked import Asked
@@ -94,13 +95,14 @@ class BridgedModel:
         """
         is_chat = self._wire is Wire.CHAT
         made = (as_chat if is_chat else as_response)(self._body, request, self._to.model)
+        sent = orjson.dumps(made)
         relayed = await self._upstream.exchange(
             Asked(
                 method="POST",
                 path=CHAT_PATH if is_chat else RESPONSE_PATH,
                 query=b"",
                 headers=_HEADERS,
-                body=orjson.dumps(made),
+                body=sent,
                 operation=self._operation,
                 model=self._to.model,
                 upstream=self._to.upstream,
@@ -111,15 +113,18 @@ class BridgedModel:
         )
         if relayed.status != 200:
             raise await _refusal(relayed)
-        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader)
+        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader, sent)
 
 
 class BridgedAnswer:
-    """An answer under way: its deltas can be read once. Leaving its `async with` frees it."""
+    """An answer under way: its deltas can be read once. Leaving its `async with` frees it, and
+    counts it: as the upstream tells, or about as much as it has said by then."""
 
-    def __init__(self, relayed: Relayed, reader: Callable[[], Reader]) -> None:
+    def __init__(self, relayed: Relayed, reader: Callable[[], Reader], sent: bytes) -> None:
         self._relayed = relayed
         self._reader = reader()
+        self._sent = sent
+        self._said_bytes = 0
 
     @property
     def usage(self) -> Usage:
@@ -131,6 +136,15 @@ class BridgedAnswer:
 
     async def __aexit__(self, *_: object) -> None:
         await self._relayed.aclose()
+        usage = self.usage
+        if usage.prompt_tokens or usage.completion_tokens:
+            metered(
+                input_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                output_tokens=usage.completion_tokens,
+            )
+        else:
+            estimated(input_bytes=text_bytes(self._sent), output_bytes=self._said_bytes)
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
         """What the upstream says. Raises `ApiError` where it breaks off or tells an error."""
@@ -162,6 +176,7 @@ class BridgedAnswer:
             told = {"upstream": self._relayed.upstream, "code": failure.code}
             log.warning("upstream_told_error", extra=told)
             raise failure
+        self._said_bytes += sum(map(_text_bytes, deltas))
         return deltas
 
     def _garbage(self, message: str) -> UpstreamFailed:
@@ -175,6 +190,11 @@ class BridgedAnswer:
             async with asyncio.timeout(_LAST_BYTES_S):
                 async for _ in self._relayed.body:
                     pass
+
+
+def _text_bytes(delta: ChatDelta) -> int:
+    texts = [delta.content, delta.reasoning, *(call.arguments for call in delta.tool_calls)]
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 
 def _parsed(data: str) -> Json:

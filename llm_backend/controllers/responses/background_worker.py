@@ -107,7 +107,7 @@ class _Answer:
         try:
             self._check_repeatable()
             caller = self._services.access.keyring.caller_of(self._job.details["key_id"])
-            with metering(self._meter(caller)), in_the_name_of(caller.owner):
+            with metering(self._meter(caller, model)), in_the_name_of(caller.owner):
                 async with (
                     asked(self._services, self._body, self._own) as question,
                     self._admitted(model, question) as answering,
@@ -130,14 +130,14 @@ class _Answer:
         if was_told or (was_begun and not may_repeat):
             raise errors.Internal("The server ended while it answered this; ask again.")
 
-    def _meter(self, caller: Caller) -> Meter:
+    def _meter(self, caller: Caller, model: LocalModel) -> Meter:
         """Counts for whoever asked."""
         access, tier = self._services.access, self._body.get("service_tier")
         return Meter(
             access.ledger,
             caller,
             kind="completions",
-            model=access.plans.counted_as(self._body["model"]),
+            model=model.card.id,
             service_tier=tier if isinstance(tier, str) and tier != "auto" else "default",
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend import errors
+from llm_backend.access import answered_by
 from llm_backend.backends.base import Chat, Usage
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
@@ -45,6 +46,7 @@ async def compactconversation(services: Services, request: Request) -> Response:
     model = local_model(services, request)
     if model is None:
         return await relay(services, request)
+    await answered_by(model.card.id)
     async with asked(services, _response_body(request.body)) as question:
         if not question.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")

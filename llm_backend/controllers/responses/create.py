@@ -5,6 +5,7 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend import errors
+from llm_backend.access import answered_by
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
@@ -54,6 +55,7 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
     model = local_model(services, request)
     if model is None:
         return await relay(services, request)
+    await answered_by(model.card.id)
     async with asked(services, body) as question:
         with named_as_sent():
             question = await fitting(model, question)

@@ -1,6 +1,7 @@
 """Clients of responses are served by upstreams of chats, and the other way round."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -419,3 +420,41 @@ async def test_an_upstream_that_speaks_both_is_relayed(tmp_path):
 
     lines = [request.first_line.split()[1] for request in fake.requests]
     assert lines == [b"/v1/responses", b"/v1/chat/completions"]
+
+
+async def used(client: openai.AsyncOpenAI) -> list[tuple[int, int, int]]:
+    """Of what was counted: input and output tokens, and requests."""
+    told = await client._client.get(
+        f"{client.base_url}organization/usage/completions?start_time={int(time.time()) - 60}"
+    )
+    results = [one for bucket in told.json()["data"] for one in bucket["results"]]
+    return [
+        (one["input_tokens"], one["output_tokens"], one["num_model_requests"]) for one in results
+    ]
+
+
+@pytest.mark.parametrize("wire", ["chat", "responses"])
+async def test_what_a_bridged_stream_took_is_counted_though_nobody_asks_for_it(tmp_path, wire):
+    says = {"chat": chat_says({"content": "Hello"}), "responses": response_says(*text_events("Hi"))}
+    async with client_of(tmp_path, FakeUpstream(answer=says[wire]), wire) as client:
+        if wire == "chat":
+            asking = client.responses.create(model="far", input="Hi", stream=True)
+        else:
+            asking = client.chat.completions.create(
+                model="far", messages=[{"role": "user", "content": "Hi"}], stream=True
+            )
+        async for _ in await asking:
+            pass
+        counted = await used(client)
+
+    assert counted == [(5, 2, 1)]
+
+
+async def test_what_a_bridged_upstream_does_not_tell_is_estimated(tmp_path):
+    said = events(*map(chunk, [{"content": "Hello"}, {"content": " you"}]), chunk({}, "stop"))
+    async with client_of(tmp_path, FakeUpstream(answer=said), "chat") as client:
+        await client.responses.create(model="far", input="Hi")
+        ((given, said_tokens, requests),) = await used(client)
+
+    assert (said_tokens, requests) == (3, 1)
+    assert given > 5
