@@ -160,7 +160,10 @@ def test_a_model_with_stores_of_its_own_says_if_they_cannot_be_searched(tmp_path
         serve(tmp_path, "--config", str(config)) as served,
         openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
     ):
-        answer = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=20)
+        chat = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=20)
+        response = client.responses.create(model=MODEL, input=QUESTION, max_output_tokens=20)
+        kept = client.responses.retrieve(response.id)
 
-    assert answer.model_extra["retrieval"]["status"] == "failed"
-    assert "vs_none" in answer.model_extra["retrieval"]["error"]
+    for answer in (chat, response, kept):
+        assert answer.model_extra["retrieval"]["status"] == "failed"
+        assert "vs_none" in answer.model_extra["retrieval"]["error"]

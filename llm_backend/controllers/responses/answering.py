@@ -42,10 +42,13 @@ async def answered(
     """The answer to a question, admitted by the model; of which so many events have been told.
     Leaving this frees what it holds in the engine."""
     limit = _calls_limit(services, question.body)
+    question = await question.retrieved(services, model.vector_stores)
+    if question.retrieval is not None:
+        head = {**head, "retrieval": question.retrieval.told()}
     state = ResponseState(
         head,
         include=question.body.get("include") or (),
-        annotate=question.tools.annotations,
+        annotate=question.annotations,
         clients=question.clients,
         number=number,
     )

@@ -57,6 +57,7 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
         return await relay(services, request)
     await answered_by(model.card.id)
     async with asked(services, body) as question:
+        question = await question.retrieved(services, model.vector_stores)
         with named_as_sent():
             question = await fitting(model, question)
             count = await model.prompt_tokens(question.chat_after(()))

@@ -21,6 +21,7 @@ from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.responses.tools import chat_tools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.structured import structure_from
+from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved_from_own
 
 __all__ = ["Question", "asked"]
 
@@ -33,7 +34,7 @@ class Question:
     from, `items` all of them as models read them, of which so many of the oldest are `left_out`;
     `first` are messages before them.
     `schema` is what a whole answer is held against, `clients` are the tools that the client runs,
-    `allowed_names` what may be called."""
+    `allowed_names` what may be called; `retrieval` is what was found for it before."""
 
     body: Mapping[str, Any]
     first: Sequence[Json]
@@ -46,12 +47,31 @@ class Question:
     clients: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None
     left_out: int = 0
+    retrieval: Retrieval | None = None
 
     def chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
         """The chat once these items have been put out."""
         items = [*self.items, *output][self.left_out :]
-        messages = chat_messages(self.body, items, (), first=self.first, readers=self.tools.readers)
-        return replace(self.chat, messages=flatten_messages(messages))
+        messages = self._messages(items)
+        shown = messages if self.retrieval is None else self.retrieval.shown_in(messages)
+        return replace(self.chat, messages=flatten_messages(shown))
+
+    async def retrieved(self, services: Services, own: Sequence[str]) -> "Question":
+        """The same with what is found for it in the model's `own` vector stores, if the client
+        names none to search."""
+        if any(tool["type"] == "file_search" for tool in self.body.get("tools") or ()):
+            return self
+        retrieval = await retrieved_from_own(services, self._messages(self.items), own)
+        found = replace(self, retrieval=retrieval)
+        return replace(found, chat=found.chat_after(())) if retrieval else self
+
+    def annotations(self, text: str) -> list[Json]:
+        """The document's annotations of a message that has just been said."""
+        own = [] if self.retrieval is None else self.retrieval.annotations(text)
+        return [*self.tools.annotations(text), *own]
+
+    def _messages(self, items: Sequence[Mapping[str, Any]]) -> list[Json]:
+        return chat_messages(self.body, items, (), first=self.first, readers=self.tools.readers)
 
     def leaving_out(self, number: int) -> "Question":
         """The same without so many of the oldest items."""

@@ -35,8 +35,10 @@ class Answering(Protocol):
 
 
 class Model(Measure, Protocol):
-    """What the rounds need of a model."""
+    """What the rounds need of a model. `vector_stores` are the ids of those of its own."""
 
+    @property
+    def vector_stores(self) -> Sequence[str]: ...
     async def chat(self, request: Chat) -> Answering: ...
 
 

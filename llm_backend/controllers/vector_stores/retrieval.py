@@ -1,12 +1,14 @@
 """Chats that know files: what fits the user's question is found and shown to the model with it.
 
-A chat names vector stores by a tool `file_search`, as responses do, or its model has some. There is
-one search, before the model is asked; how it went is told with the answer.
+A chat names vector stores by a tool `file_search`, as responses do, or its model has some, which
+are searched for responses too. There is one search, before the model is asked; how it went is told
+with the answer.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llm_backend.controllers.services import Services
@@ -16,7 +18,7 @@ from llm_backend.controllers.vector_stores.searching import Hit, Query, search
 from llm_backend.errors import ApiError, InvalidRequest, NotFound
 from llm_backend.store import Missing, StoreError, in_the_name_of
 
-__all__ = ["Retrieval", "retrieved"]
+__all__ = ["Retrieval", "retrieved", "retrieved_from_own"]
 
 Json = dict[str, Any]
 Body = Mapping[str, Any]
@@ -27,9 +29,11 @@ STORES_LIMIT = 16  # of one chat
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """A search: what was looked for, and what was found, or why nothing could be."""
+    """A search: what was looked for, and what was found, or why nothing could be. `policy` says
+    where the model reads it."""
 
     query: str
+    policy: str
     hits: Sequence[Hit] = ()
     error: str | None = None
 
@@ -58,12 +62,17 @@ class Retrieval:
             "error": self.error,
         }
 
-    def annotations(self) -> list[Json]:
-        """The files that the model was shown."""
+    def shown_in(self, messages: Sequence[Body]) -> list[Body]:
+        """The messages with what was found, for the model."""
+        context = FAILED if self.error is not None else shown(self.passages)
+        return _PLACES[self.policy](messages, context)
+
+    def annotations(self, text: str = "") -> list[Json]:
+        """The files that a text cites, or all that the model was shown if it cites none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "filename": one.filename,
              "index": one.index}
-            for one in cited("", self.passages)
+            for one in cited(text, self.passages)
         ]  # fmt: skip
 
 
@@ -90,9 +99,20 @@ async def retrieved(
         return asked, None
     with nullcontext() if places else in_the_name_of(None):  # the server's settings name them
         retrieval = await _searched(services, store_ids, query.of([question]))
-    context = FAILED if retrieval.error is not None else shown(retrieval.passages)
-    place_context = _PLACES[services.settings.retrieval_policy]
-    return {**asked, "messages": place_context(asked["messages"], context)}, retrieval
+    return {**asked, "messages": retrieval.shown_in(asked["messages"])}, retrieval
+
+
+async def retrieved_from_own(
+    services: Services, messages: Sequence[Body], own: Sequence[str]
+) -> Retrieval | None:
+    """The search in a model's `own` vector stores for what the user has said last; None where there
+    is nothing to search, or to search for."""
+    question = _question(messages)
+    if not own or not question:
+        return None
+    store_ids, query = await _wanted(services, {}, (), own)
+    with in_the_name_of(None):  # the server's settings name them
+        return await _searched(services, store_ids, query.of([question]))
 
 
 async def _wanted(
@@ -128,14 +148,15 @@ async def _wanted(
 
 async def _searched(services: Services, store_ids: Sequence[str], query: Query) -> Retrieval:
     (question,) = query.texts
+    told = partial(Retrieval, query=question, policy=services.settings.retrieval_policy)
     try:
-        return Retrieval(query=question, hits=await search(services.library, store_ids, query))
+        return told(hits=await search(services.library, store_ids, query))
     except Missing as error:
-        return Retrieval(query=question, error=f"No vector store has the id `{error.id}`.")
+        return told(error=f"No vector store has the id `{error.id}`.")
     except ApiError as error:
-        return Retrieval(query=question, error=error.message)
+        return told(error=error.message)
     except StoreError:
-        return Retrieval(query=question, error="The database cannot be used now.")
+        return told(error="The database cannot be used now.")
 
 
 def _without_tools(body: Body, places: Sequence[int]) -> Json:

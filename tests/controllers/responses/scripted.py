@@ -33,6 +33,7 @@ class Model:
     """Answers once with each. A message is as many tokens as its content has characters."""
 
     context_tokens = 1000
+    vector_stores = ()
 
     def __init__(self, *answers) -> None:
         self.answers, self.asked = list(answers), []

@@ -40,6 +40,8 @@ class Answer:
 class Model:
     """Answers with what it was given, once each."""
 
+    vector_stores = ()
+
     def __init__(self, *answers) -> None:
         self.answers = list(answers)
         self.asked = []

@@ -1,0 +1,57 @@
+"""A response by a model that has vector stores of its own."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from llm_backend.backends.base import Chat
+from llm_backend.controllers.responses.question import Question
+from llm_backend.controllers.responses.server_tools import OpenTools
+from llm_backend.settings import Settings
+from tests.controllers.vector_stores.test_ingestion import (
+    add_store,
+    database,
+    indexes,
+    jobs,
+    library,
+    stores,
+    take_in,
+)
+
+__all__ = ["database", "indexes", "jobs", "stores"]  # fixtures
+
+ASKED = "How does the gate open?"
+USER = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": ASKED}]}
+TEXT = "The gate opens with 4711."
+
+
+def question(**body: Any) -> Question:
+    return Question(
+        body={"model": "m", **body}, first=(), before=(), own=[USER], items=[USER],
+        chat=Chat(messages=[]), schema=None, tools=OpenTools({}, {}), clients={},
+        allowed_names=None,
+    )  # fmt: skip
+
+
+async def test_what_is_found_there_is_shown_told_and_cited(jobs, stores, indexes) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": TEXT})
+    services: Any = SimpleNamespace(library=shelf, settings=Settings())
+    asked = await question().retrieved(services, ["vs_1"])
+
+    assert asked.retrieval is not None
+    assert (asked.retrieval.told()["status"], asked.retrieval.query) == ("found", ASKED)
+    for chat in (asked.chat, asked.chat_after(())):
+        system, user = chat.messages
+        assert (system["role"], user["content"]) == ("system", ASKED)
+        assert TEXT in system["content"]
+    assert [one["file_id"] for one in asked.annotations("With 4711 [1].")] == ["a"]
+
+
+async def test_who_names_stores_by_the_tool_has_those_searched() -> None:
+    tool = {"type": "file_search", "vector_store_ids": ["vs_2"]}
+    services: Any = SimpleNamespace()
+    asked = question(tools=[tool])
+
+    assert await asked.retrieved(services, ["vs_1"]) is asked
+    assert (await question().retrieved(services, [])).retrieval is None
