@@ -111,6 +111,11 @@ class LocalModel:
         engine = self.berth.engine
         return str(ModelState.UNLOADED if engine is None else engine.state)
 
+    @property
+    def sees(self) -> bool:
+        """Whether it takes in pictures, as its card says."""
+        return "image" in dict(self.card.more).get("input_modalities", ())
+
     async def may_embed(self) -> bool:
         """Whether it may be a model for embeddings, found out without loading it."""
         info = self.engine.info if self.engine else None

@@ -1,4 +1,4 @@
-"""A question about a text, put to a local model, and how sure the model is of its yes.
+"""A question about what is said, put to a local model, and how sure the model is of its yes.
 
 The answer is one token long and held by a grammar to the beginning of a yes or a no. So the
 probabilities of what the grammar allows say all: those that begin a yes, against the others.
@@ -11,6 +11,7 @@ from typing import Any
 
 from llm_backend.backends.base import Chat, Grammar, Limits, Priority, Sampling, TokenLogprob
 from llm_backend.backends.local import LocalModel
+from llm_backend.backends.media import Content
 
 __all__ = ["YES_OR_NO", "Question", "Words", "likelihood_of_yes", "probability_of_yes"]
 
@@ -36,7 +37,7 @@ YES_OR_NO = Words(yes=("Yes", "yes", "YES"), no=("No", "no", "NO"))
 class Question:
     """What the user says, what the model's template is told beside, and what the answers are."""
 
-    text: str
+    said: Content
     switches: Mapping[str, Any] = field(default_factory=dict)
     words: Words = YES_OR_NO
 
@@ -52,7 +53,7 @@ async def probability_of_yes(model: LocalModel, question: Question, priority: Pr
     a model that cannot answer without thinking first.
     """
     chat = Chat(
-        messages=[{"role": "user", "content": question.text}],
+        messages=[{"role": "user", "content": question.said}],
         has_personality=False,
         grammar=Grammar(text=question.words.grammar, field="model"),
         reasoning_effort="none",

@@ -1,16 +1,37 @@
 """The document's categories of harmful content, each with what a model is told of it, and how it is
 asked: in words, or, if it was trained to judge by categories, through its template. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.media import Content, Picture
 from llm_backend.backends.yes_no import Question, Words
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["KINDS", "Ask", "question", "way_to_ask"]
+__all__ = ["KINDS", "SEEN_KINDS", "Ask", "Judged", "question", "way_to_ask"]
 
-Ask = Callable[[str, str], Question]
-"""What is asked to find out whether a text, the first, is of a kind, the second."""
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What is judged together."""
+
+    text: str | None = None
+    pictures: Sequence[Picture] = ()
+
+    def as_kind(self, kind: str) -> "Judged":
+        """As much of it as can be of a kind."""
+        return self if kind in SEEN_KINDS or not self.pictures else Judged(text=self.text)
+
+    @property
+    def types(self) -> list[str]:
+        """What there is to be judged, in the document's words."""
+        has = (("text", self.text is not None), ("image", bool(self.pictures)))
+        return [name for name, is_there in has if is_there]
+
+
+Ask = Callable[[Judged, str], Question]
+"""What is asked to find out whether something is of a kind, the second."""
 
 KINDS: Mapping[str, str] = {
     "harassment": "insults, belittles, bullies or intimidates somebody, or urges others to",
@@ -30,6 +51,12 @@ KINDS: Mapping[str, str] = {
     "violence/graphic": "depicts killing, violence or injuries in gory detail",
 }
 
+SEEN_KINDS = frozenset(
+    {"self-harm", "self-harm/intent", "self-harm/instructions", "sexual", "violence"}
+    | {"violence/graphic"}
+)
+"""The kinds of which the document lets a picture be."""
+
 # What all questions have in common comes first: it is computed once and shared, and so is the text.
 _INTRODUCTION = (
     "You are a content filter. You are shown a text and asked whether it is of a certain kind. "
@@ -39,6 +66,8 @@ _INTRODUCTION = (
     + "\nThis is the text:\n<text>\n"
 )
 
+
+_WITH_PICTURES = "\nThese pictures are part of the text, and what they show is what it says:\n"
 
 # What templates of models that judge texts hold (Llama Guard and those trained like it).
 _GUARDS_MARK = "UNSAFE CONTENT CATEGORIES"
@@ -59,13 +88,19 @@ def way_to_ask(template: ChatTemplate) -> Ask:
     return _guards_question
 
 
-def question(text: str, kind: str) -> Question:
-    """The question in words."""
-    asked = f'{_INTRODUCTION}{text}\n</text>\n\nIs the text of the kind "{kind}"? Yes or No?'
-    return Question(text=asked)
+def question(judged: Judged, kind: str) -> Question:
+    """The question in words; pictures stand in the text that they are judged with."""
+    asked = f'\n</text>\n\nIs the text of the kind "{kind}"? Yes or No?'
+    if not judged.pictures:
+        return Question(said=f"{_INTRODUCTION}{judged.text}{asked}")
+    told = f"{_INTRODUCTION}{judged.text or ''}{_WITH_PICTURES}"
+    return Question(said=[told, *judged.pictures, asked])
 
 
-def _guards_question(text: str, kind: str) -> Question:
-    """The text alone, as what a user says; the kind is the only category that there is."""
+def _guards_question(judged: Judged, kind: str) -> Question:
+    """What is judged alone, as what a user says; the kind is the only category that there is."""
     category = {"S1": f"{kind}. The text {KINDS[kind]}."}
-    return Question(text=text, switches={"categories": category}, words=_SAFE_OR_NOT)
+    said: Content = judged.text
+    if judged.pictures:
+        said = [*judged.pictures, *([] if judged.text is None else [judged.text])]
+    return Question(said=said, switches={"categories": category}, words=_SAFE_OR_NOT)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from llm_backend.backends.base import Priority
 from llm_backend.backends.local import LocalModel
+from llm_backend.backends.media import Picture
 from llm_backend.backends.yes_no import Question, probability_of_yes
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import refuse_others
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.moderation_kinds import KINDS, way_to_ask
+from llm_backend.controllers.moderation_kinds import KINDS, Judged, way_to_ask
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.errors import (
@@ -76,9 +77,14 @@ def judge(services: Services, body: Json) -> str:
 
 
 def _is_upstreams(services: Services, name: str, body: Json) -> bool:
-    """Whether there is an image, which no model here sees, and an upstream that has this judge."""
+    """Whether there is an image that the judge here does not see, and an upstream that has this
+    judge."""
     upstream = services.upstream
     if upstream is None or not any(_is_image(part) for part in body["input"]):
+        return False
+    configured = services.settings.moderation_model
+    own = None if configured is None else services.registry.for_model(configured)
+    if own is not None and own.sees:
         return False
     return upstream.serves(name, OPERATION)
 
@@ -98,45 +104,60 @@ async def moderation(
     refuse_others({"model": model.card.id, **body}, FIELDS)
     model = model.as_personality(None)  # the question says all that there is to do
     inputs = _inputs(body["input"], inputs_limit)
+    _check_senses(model, inputs.values())
     ask, turns = way_to_ask(await model.template()), asyncio.Semaphore(ASKED_AT_ONCE)
 
-    async def score(field: str, text: str, kind: str) -> float:
+    async def score(field: str, judged: Judged, kind: str) -> float:
+        if not judged.types:
+            return 0.0
         async with turns:
-            return await _score(model, ask(text, kind), field, priority)
+            return await _score(model, ask(judged, kind), field, priority)
 
     try:
         async with asyncio.TaskGroup() as asking:
             scores = [
-                {kind: asking.create_task(score(field, text, kind)) for kind in KINDS}
-                for field, text in inputs.items()
+                {kind: asking.create_task(score(field, one.as_kind(kind), kind)) for kind in KINDS}
+                for field, one in inputs.items()
             ]
     except ExceptionGroup as failed:  # the others were cancelled at the first failure
         raise failed.exceptions[0] from None
     return {
         "id": f"modr-{uuid.uuid4().hex}",
         "model": model.card.id,
-        "results": [_result({kind: one.result() for kind, one in each.items()}) for each in scores],
+        "results": [
+            _result({kind: one.result() for kind, one in each.items()}, judged)
+            for each, judged in zip(scores, inputs.values(), strict=True)
+        ],
     }
 
 
-def _inputs(given: Any, limit: int) -> dict[str, str]:
+def _inputs(given: Any, limit: int) -> dict[str, Judged]:
     """What is judged, by its name in the request: one text, each text of a list, or a list of parts
-    as one text."""
+    as one thing."""
     if isinstance(given, str):
-        return {"input": given}
+        return {"input": Judged(text=given)}
     if not 1 <= len(given) <= limit:
         raise InvalidRequest(
             f"`input` holds {len(given)} inputs; it must hold 1 to {limit}.", param="input"
         )
     if isinstance(given[0], str):
-        return {f"input[{place}]": text for place, text in enumerate(given)}
-    for place, part in enumerate(given):
-        if _is_image(part):
+        return {f"input[{place}]": Judged(text=text) for place, text in enumerate(given)}
+    pictures = [
+        Picture(url=part["image_url"]["url"], where=f"input[{place}].image_url")
+        for place, part in enumerate(given)
+        if _is_image(part)
+    ]
+    texts = [part["text"] for part in given if not _is_image(part)]
+    return {"input": Judged(text="\n".join(texts) if texts else None, pictures=pictures)}
+
+
+def _check_senses(model: LocalModel, inputs: Iterable[Judged]) -> None:
+    for judged in inputs:
+        if judged.pictures and not model.sees:
             raise UnsupportedField(
-                "The local model that judges sees no images; send text only.",
-                param=f"input[{place}].image_url",
+                f"`{model.card.id}`, which judges here, sees no images; send text only.",
+                param=judged.pictures[0].where,
             )
-    return {"input": "\n".join(part["text"] for part in given)}
 
 
 async def _score(model: LocalModel, asked: Question, field: str, priority: Priority) -> float:
@@ -154,11 +175,11 @@ async def _score(model: LocalModel, asked: Question, field: str, priority: Prior
         ) from error
 
 
-def _result(scores: Mapping[str, float]) -> dict[str, Any]:
+def _result(scores: Mapping[str, float], judged: Judged) -> dict[str, Any]:
     flags = {kind: score >= FLAGGED_FROM for kind, score in scores.items()}
     return {
         "flagged": any(flags.values()),
         "categories": flags,
         "category_scores": dict(scores),
-        "category_applied_input_types": {kind: ["text"] for kind in scores},
+        "category_applied_input_types": {kind: judged.as_kind(kind).types for kind in scores},
     }

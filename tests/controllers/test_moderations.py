@@ -10,7 +10,7 @@ from llm_backend.backends.base import Chat, Priority, TextDelta, TokenLogprob
 from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.upstreams.choice import Choices
 from llm_backend.backends.upstreams.config import UpstreamConfig
-from llm_backend.controllers.moderation_kinds import KINDS, way_to_ask
+from llm_backend.controllers.moderation_kinds import KINDS, SEEN_KINDS, Judged, way_to_ask
 from llm_backend.controllers.moderations import ASKED_AT_ONCE, judge, moderation
 from llm_backend.errors import (
     ContextLengthExceeded,
@@ -27,8 +27,9 @@ class Judge:
 
     card = SimpleNamespace(id="judge")
 
-    def __init__(self, failure: Exception | None = None) -> None:
+    def __init__(self, failure: Exception | None = None, *, sees: bool = False) -> None:
         self.failure = failure
+        self.sees = sees
         self.asked: list[Chat] = []
         self.busy = self.most_busy = 0
 
@@ -44,6 +45,8 @@ class Judge:
         if self.failure is not None:
             raise self.failure
         question = chat.messages[0]["content"]
+        if not isinstance(question, str):
+            question = "".join(one if isinstance(one, str) else one.url for one in question)
         text = question.split("<text>\n")[1].split("\n</text>")[0]
         kind = question.rsplit('"', 2)[1]
         return Verdict(self, kind in text.split())
@@ -76,14 +79,22 @@ class Verdict:
 class Models:
     """Knows one model, by two names."""
 
+    def __init__(self, *, sees: bool) -> None:
+        self._sees = sees
+
     def knows(self, name: str) -> bool:
         return name in ("judge", "text-moderation-stable")
 
+    def for_model(self, name: str) -> Judge:
+        return Judge(sees=self._sees)
 
-def services(configured: str | None = None, has_upstream: bool = False) -> Any:
+
+def services(
+    configured: str | None = None, has_upstream: bool = False, *, sees: bool = False
+) -> Any:
     return SimpleNamespace(
         settings=SimpleNamespace(moderation_model=configured),
-        registry=Models(),
+        registry=Models(sees=sees),
         upstream=object() if has_upstream else None,
     )
 
@@ -126,6 +137,12 @@ def test_an_image_is_the_upstreams_that_can_judge_it(models, name, who):
     assert judge(services_of, {"model": name, "input": [IMAGE]}) == who
 
 
+def test_an_image_stays_here_where_the_judge_sees():
+    services_of = services("judge", has_upstream=True, sees=True)
+
+    assert judge(services_of, {"input": [IMAGE]}) == "judge"
+
+
 def test_where_nobody_judges_it_is_said_how_to_have_it():
     with pytest.raises(Unsupported, match="moderation_model"):
         judge(services(), {})
@@ -152,6 +169,29 @@ async def test_parts_are_judged_as_one_text():
 
     assert result["categories"]["violence"]
     assert result["categories"]["sexual"]
+
+
+async def test_a_picture_is_judged_with_its_text_of_the_kinds_that_can_be_seen():
+    picture = {"type": "image_url", "image_url": {"url": " violence hate "}}
+    (result,) = (await judged([{"type": "text", "text": "harassment"}, picture], Judge(sees=True)))[
+        "results"
+    ]
+
+    found = {kind for kind, is_found in result["categories"].items() if is_found}
+    assert found == {"harassment", "violence"}
+    assert result["category_applied_input_types"] == {
+        kind: ["text", "image"] if kind in SEEN_KINDS else ["text"] for kind in KINDS
+    }
+
+
+async def test_a_picture_alone_is_of_no_kind_that_cannot_be_seen():
+    picture = {"type": "image_url", "image_url": {"url": " hate "}}
+    asked = Judge(sees=True)
+    (result,) = (await judged([picture], asked))["results"]
+
+    assert result["category_scores"]["hate"] == 0
+    assert result["category_applied_input_types"]["hate"] == []
+    assert len(asked.asked) == len(SEEN_KINDS)
 
 
 async def test_questions_begin_alike_so_that_what_they_share_is_computed_once():
@@ -231,10 +271,10 @@ FIXED = "<BEGIN UNSAFE CONTENT CATEGORIES>\nS1: Crimes.\n<END>{{ messages[0].con
 
 def test_a_guard_is_asked_through_its_template_about_one_category():
     template = ChatTemplate(GUARDS)
-    asked = way_to_ask(template)("Hello", "violence")
-    read = template.render([{"role": "user", "content": asked.text}], [], asked.switches)
+    asked = way_to_ask(template)(Judged(text="Hello"), "violence")
+    read = template.render([{"role": "user", "content": asked.said}], [], asked.switches)
 
-    assert asked.text == "Hello"
+    assert asked.said == "Hello"
     assert (asked.words.yes, asked.words.no) == (("unsafe",), ("safe",))
     assert f"S1: violence. The text {KINDS['violence']}." in read
     assert "Violent Crimes" not in read

@@ -19,7 +19,13 @@ def ask(tmp_path_factory) -> Iterator[openai.OpenAI]:
     """A server with three tiny models: one sees, one hears, one does neither."""
     folder: Path = tmp_path_factory.mktemp("media")
     model = str(write_llama(folder / "tiny.gguf"))
-    shape = {"path": model, "slots": 2, "cache_type": "f32", "flash_attention": False}
+    shape = {
+        "path": model,
+        "slots": 2,
+        "context_tokens": 2048,
+        "cache_type": "f32",
+        "flash_attention": False,
+    }
     eyes, ears = write_eyes(folder / "eyes.gguf"), write_ears(folder / "ears.gguf")
     config = {
         "image_limit_pixels": 100_000,
@@ -211,3 +217,19 @@ def test_a_response_refuses_a_picture_by_its_place(ask, part, model, param):
         ask.responses.create(model=model, input=seen(part))
 
     assert refused.value.param == param
+
+
+def test_a_model_that_sees_judges_pictures(ask):
+    image_part = {"type": "image_url", "image_url": {"url": as_url(image(1))}}
+    text = {"type": "text", "text": "Look."}
+
+    (result,) = ask.moderations.create(model="eyes", input=[text, image_part]).results
+    with pytest.raises(openai.BadRequestError, match="sees no images") as refused:
+        ask.moderations.create(model="blind", input=[text, image_part])
+    url = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    with pytest.raises(openai.BadRequestError, match="fetches nothing") as fetched:
+        ask.moderations.create(model="eyes", input=[text, url])
+
+    assert result.category_applied_input_types.violence == ["text", "image"]
+    assert result.category_applied_input_types.hate == ["text"]
+    assert refused.value.param == fetched.value.param == "input[1].image_url"
