@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import TracebackType
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import Receive
 
-__all__ = ["Upload", "WhileConnected"]
+from llm_backend.contract.leaving import WhileThere
 
-WATCHED_AFTER_S = 0.05
+__all__ = ["Upload", "WhileConnected"]
 
 
 class Upload:
@@ -39,52 +38,21 @@ class Upload:
             self.ended.set()
 
 
-class WhileConnected:
-    """Runs a block while the client is there; when it leaves, the block is cancelled and ends.
-
-    Watching costs a task, and most blocks end soon: it begins only with one that lasts. The
-    cancellation is taken back at the block's end as `asyncio.timeout` does, and one that came from
-    elsewhere passes through.
-    """
+class WhileConnected(WhileThere):
+    """Runs a block while the client is there, also one that reads its body."""
 
     def __init__(self, receive: Receive, upload: Upload) -> None:
+        super().__init__(self._leaving)
         self._receive = receive
         self._upload = upload
-        self.has_left = False
 
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._has_cancelled = False
-        self._watch: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
-        self._beginning = loop.call_later(WATCHED_AFTER_S, self._begin_to_watch)
+    @property
+    def has_left(self) -> bool:
+        """Whether the client left before the block's end, or before its body's."""
+        return super().has_left or self._upload.has_left
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        self._beginning.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-        self.has_left = self.has_left or self._upload.has_left
-        if not self._has_cancelled:
-            return False
-        is_ours = self._task.uncancel() <= self._cancelling
-        return is_ours and kind is asyncio.CancelledError
-
-    def _begin_to_watch(self) -> None:
-        self._watch = asyncio.create_task(self._watch_client())
-
-    async def _watch_client(self) -> None:
+    async def _leaving(self) -> None:
         await self._upload.ended.wait()
         while not self._upload.has_left:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                break
-        self.has_left = self._has_cancelled = True
-        self._task.cancel()
+            if (await self._receive())["type"] == "http.disconnect":
+                return

@@ -46,7 +46,7 @@ class Client:
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives; cancelled, with `ClientGone`, where the client leaves first."""
-        return await unless_left(work, self._left.wait())
+        return await unless_left(work, self._left.wait)
 
     async def send(self, message: Message) -> None:
         """Sends one message; raises `ClientGone` where nobody is there."""
