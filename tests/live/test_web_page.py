@@ -104,6 +104,40 @@ def test_an_answer_is_asked_for_again(page):
     expect(page.locator("#chats a[aria-current]")).to_have_count(1)
 
 
+def test_an_earlier_question_is_asked_otherwise_in_a_chat_of_its_own(page):
+    say(page, "How do I load a real model?")
+    wait_answered(page)
+    say(page, "Hello!")
+    wait_answered(page, 2)
+    before, there = page.locator("#transcript").inner_text(), page.url
+    stored = page.locator("#chats a").count()
+    pens = page.get_by_role("button", name="Edit and ask anew")
+    pens.last.focus()
+    page.keyboard.press("Enter")
+    field = page.get_by_label("Ask instead")
+    expect(field).to_be_focused()
+    picture(page, "edit")
+    page.keyboard.press("Escape")
+    expect(pens.last).to_be_focused()
+    page.keyboard.press("Enter")
+    field.fill("What is 12 plus 30?")
+    with page.expect_request(lambda one: one.method == "POST") as asked:
+        page.keyboard.press("Enter")
+    wait_answered(page, 2)
+
+    roles = [one["role"] for one in asked.value.post_data_json["messages"]]
+    assert roles == ["user", "assistant", "user"]
+    expect(page.locator("article.question p").last).to_have_text("What is 12 plus 30?")
+    expect(page.locator("#chats a")).to_have_count(stored + 1)
+    expect(page.locator("#chats a[aria-current]")).to_have_text("What is 12 plus 30?")
+    page.go_back()
+    expect(page.locator("article.question p").last).to_have_text("Hello!")
+    assert (page.locator("#transcript").inner_text(), page.url) == (before, there)
+    page.go_forward()
+    page.reload()
+    expect(page.locator("article.question p").last).to_have_text("What is 12 plus 30?")
+
+
 def test_what_is_chosen_is_asked_for(page):
     page.get_by_role("button", name="Options").click()
     page.get_by_label("System prompt").fill("You speak of trains.")

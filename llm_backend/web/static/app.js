@@ -114,7 +114,10 @@ class App {
     this.#conversation = conversation;
     this.#quiet();
     byId("speed").textContent = "";
-    this.#transcript.show(conversation.messages, { onAgain: () => this.#again() });
+    this.#transcript.show(conversation.messages, {
+      onAgain: () => this.#again(),
+      onEdit: (place, text) => this.#branch(place, text),
+    });
     this.#title();
     this.#greet();
   }
@@ -153,9 +156,22 @@ class App {
     if (!text || this.#answering) return;
     field.value = "";
     grow(field);
+    await this.#ask(text);
+  }
+
+  async #ask(text) {
+    const place = this.#conversation.messages.length;
     this.#conversation.add(text);
-    this.#transcript.addQuestion(text);
+    this.#transcript.addQuestion(text, (other) => this.#branch(place, other));
     await this.#answer();
+  }
+
+  /** Asks something else at an earlier place, in a chat of its own; Back leads to the one that was. */
+  async #branch(place, text) {
+    if (this.#answering) return;
+    this.#show(this.#conversation.branch(place));
+    history.pushState(null, "", "#/");
+    await this.#ask(text);
   }
 
   /** Ends the answer that is being written, if there is one. */

@@ -17,7 +17,8 @@ export class Conversation {
   title = "";
   system = "";
   metadata = {};
-  /** Each with `role` and `content`; what the model said may have `reasoning` and `isCut`, too. */
+  /** Each with `role` and `content`; what the model said may have `reasoning` and `isCut`, too, and
+   *  what `hasParts` was more than this text. */
   messages = [];
 
   get path() {
@@ -33,6 +34,17 @@ export class Conversation {
   add(content) {
     this.messages.push({ role: "user", content });
     this.title ||= content.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
+  }
+
+  /** Another conversation, which goes on from what was said before this place. */
+  branch(place) {
+    const other = new Conversation();
+    const { vector_store: storeId } = this.metadata;
+    other.system = this.system;
+    other.model = this.model;
+    if (storeId) other.metadata = { vector_store: storeId };
+    other.messages = this.messages.slice(0, place).map((message) => ({ ...message }));
+    return other;
   }
 
   /** Takes the last question back, which got no answer. */
@@ -125,6 +137,7 @@ async function restored(completion) {
     .map(({ role, content, content_parts: parts }) => ({
       role,
       content: content ?? textOf(parts),
+      hasParts: (content ?? null) === null,
     }));
   conversation.messages.push({
     role: "assistant",
@@ -165,7 +178,13 @@ export async function forgetChat(completion) {
   const conversation = conversationOf(completion),
     { vector_store: storeId } = completion.metadata ?? {};
   await (conversation ? forgetAllOf(conversation) : forget(completion.id));
-  if (conversation && storeId) await forgetFiles(storeId);
+  if (conversation && storeId && !(await isSearched(storeId))) await forgetFiles(storeId);
+}
+
+/** Whether some stored chat still has these files: one that branched off, or that it branched from. */
+async function isSearched(storeId) {
+  const query = new URLSearchParams({ limit: "1", "metadata[vector_store]": storeId });
+  return (await ask(`${PATH}?${query}`)).data.length > 0;
 }
 
 async function forgetAllOf(conversation, except = null) {

@@ -2,6 +2,7 @@
 
 import { byId, icon, iconButton, make } from "./dom.js";
 import { Markdown, copyButton } from "./markdown.js";
+import { question } from "./question.js";
 
 const DRAWN_EVERY_MS = 60; // reads as flowing, and leaves the processor to the model
 
@@ -9,24 +10,20 @@ export class Transcript {
   #place = byId("transcript");
   #scroller = byId("scroller");
 
-  /** Shows these messages and no others. */
-  show(messages, { onAgain }) {
+  /** Shows these messages and no others; `onEdit` gets a question's place and what to ask instead. */
+  show(messages, { onAgain, onEdit }) {
     this.#place.replaceChildren();
-    for (const message of messages) {
-      if (message.role === "user") this.addQuestion(message.content);
-      else this.addAnswer().end(message);
-    }
+    messages.forEach((message, place) => {
+      if (message.role !== "user") this.addAnswer().end(message);
+      else if (message.hasParts) this.addQuestion(message.content);
+      else this.addQuestion(message.content, (text) => onEdit(place, text));
+    });
     this.offerAgain(onAgain);
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
-  addQuestion(text) {
-    const article = make(
-      "article",
-      { className: "question", "aria-label": "You" },
-      make("p", {}, text),
-    );
-    this.#place.append(article);
+  addQuestion(text, onEdit) {
+    this.#place.append(question(text, onEdit));
     this.follow(true);
   }
 

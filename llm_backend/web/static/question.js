@@ -1,0 +1,63 @@
+// What somebody has asked, on the page: it can be asked otherwise, which begins another chat there.
+
+import { iconButton, make } from "./dom.js";
+
+/** The article of a question; `onEdit` gets what is to be asked instead. Without it, it stays. */
+export function question(text, onEdit) {
+  const said = make("p", {}, text);
+  const article = make("article", { className: "question", "aria-label": "You" }, said);
+  if (onEdit) {
+    const tools = make("div", { className: "tools" });
+    const pen = iconButton("pen", "Edit and ask anew", () => edit(article, text, onEdit));
+    tools.append(pen);
+    article.append(tools);
+  }
+  return article;
+}
+
+function edit(article, text, onEdit) {
+  const field = make("textarea", { value: text, rows: 1, "aria-label": "Ask instead" });
+  const form = make(
+    "form",
+    {
+      className: "edit",
+      onsubmit: (event) => {
+        event.preventDefault();
+        close(field.value.trim());
+      },
+    },
+    field,
+    make(
+      "div",
+      { className: "row" },
+      make("span", { className: "hint" }, "The chat as it is stays stored."),
+      make("button", { type: "button", className: "quiet", onclick: () => close(null) }, "Cancel"),
+      make("button", { type: "submit", className: "ask" }, "Ask"),
+    ),
+  );
+  const shown = [...article.children];
+  const close = (asked) => {
+    article.replaceChildren(...shown);
+    if (asked && asked !== text) onEdit(asked);
+    else article.querySelector("button").focus();
+  };
+  const grow = () => {
+    field.style.height = "auto";
+    field.style.height = `${field.scrollHeight}px`;
+  };
+  field.addEventListener("input", grow);
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      event.stopPropagation(); // which would stop an answer
+      close(null);
+    }
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+  article.replaceChildren(form);
+  grow();
+  field.focus();
+  field.setSelectionRange(text.length, text.length);
+}
