@@ -15,6 +15,7 @@ const WORDS = {
   error: "In trouble",
   terminated: "Stopped",
 };
+const NUMBERS = ["Running", "Waiting", "Cached", "Tokens kept", "Generated"];
 const count = new Intl.NumberFormat("en");
 
 export class StatusPage {
@@ -44,7 +45,7 @@ export class StatusPage {
       ["speed", "running", "waiting", "cached"].map((name) => [name, make("dd", {}, "–")]),
     );
     this.line = make("dd", { className: "line" });
-    this.models = make("tbody", {});
+    this.models = make("tbody", { className: "models" });
     this.rows = new Map();
     this.errors = make("tbody", {});
     this.#place.replaceChildren(
@@ -72,7 +73,7 @@ export class StatusPage {
       ),
       table(
         "Models",
-        ["Model", "State", "Running", "Waiting", "Cached", "Tokens kept", "Generated", ""],
+        ["Model", "State", ...NUMBERS, ""],
         this.models,
       ),
       (this.errorsTable = table(
@@ -161,7 +162,7 @@ export class StatusPage {
 class ModelRow {
   #state = make("span", {});
   #dot = make("span", { className: "dot" });
-  #numbers = Array.from({ length: 5 }, () => make("td", { className: "number" }));
+  #numbers = NUMBERS.map((name) => make("td", { className: "number", "data-name": name }));
   #button = make("button", { type: "button", className: "link" });
 
   constructor(id, onFailed) {
