@@ -115,8 +115,7 @@ class AccessLog:
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         state = scope.get("state", {})
         operation = state.get("operation_id") or "none"
-        self._metrics.requests.labels(operation, str(status)).inc()
-        self._metrics.seconds.labels(operation).observe(seconds)
+        self._metrics.ended(operation, status, seconds)
         if (error := state.get("error")) is not None and "caller" in state:
             self._remember(state, operation, error)
         level = logging.ERROR if status >= 500 and status != 501 else logging.INFO

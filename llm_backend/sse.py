@@ -48,6 +48,11 @@ class Decoder:
         self._name: str | None = None
         self._held_bytes = 0
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether nothing of an event is held."""
+        return not self._line and not self._data and self._name is None
+
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that this chunk completes; every one must be taken."""
         if not chunk:
@@ -74,9 +79,8 @@ class Decoder:
 
     def _is_one_event(self, chunk: bytes) -> bool:
         """Whether it is a whole event of one line, as nearly all are that a stream consists of."""
-        is_between = not self._line and not self._data and self._name is None
         is_line = chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")
-        return is_between and is_line and chunk.count(b"\n") == 2 and b"\r" not in chunk
+        return self.is_between_events and is_line and chunk.count(b"\n") == 2 and b"\r" not in chunk
 
     def _take(self, line: bytes) -> None:
         if self._is_first_line:

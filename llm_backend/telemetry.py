@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,6 +89,9 @@ class Metrics:
             ["operation"],
             registry=self._registry,
         )
+        # Each of their series is looked up once: that takes longer than to count.
+        self._requests_of = lru_cache(maxsize=None)(self.requests.labels)
+        self._seconds_of = lru_cache(maxsize=None)(self.seconds.labels)
         self.unknown_fields = Counter(
             "llm_backend_unknown_fields",
             "Fields of relayed requests that the document does not know.",
@@ -146,6 +150,11 @@ class Metrics:
         self.jobs = JobMetrics()
         self._told.register(self.engines)
         self._told.register(self.jobs)
+
+    def ended(self, operation: str, status: int, seconds: float) -> None:
+        """A request has been answered, whatever with."""
+        self._requests_of(operation, str(status)).inc()
+        self._seconds_of(operation).observe(seconds)
 
     def answered(
         self,

@@ -34,6 +34,11 @@ class Ending:
         self._missing_bytes = int(length) if length is not None and length.isdigit() else None
         self._tail = b""
 
+    @property
+    def is_told_by_length(self) -> bool:
+        """Whether nothing can come once it is reached."""
+        return self._missing_bytes is not None
+
     def is_reached_by(self, chunk: bytes) -> bool:
         """Whether the answer is whole with this chunk, as far as its length or `[DONE]` tell."""
         self._tail = _end_of(self._tail, chunk)

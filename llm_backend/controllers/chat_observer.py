@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 from llm_backend.controllers.fold import ChatFold
+from llm_backend.controllers.likeness import Likeness
 from llm_backend.errors import UpstreamFailed
 from llm_backend.sse import Decoder
 
@@ -26,9 +27,11 @@ class ChatObserver:
         self._limit_bytes = limit_bytes
         self.fed_bytes = 0
         self._head = bytearray()
+        self._whole: Json | None = None
         self._is_stream: bool | None = None
         self._events = Decoder(limit_bytes)
         self._fold = ChatFold()
+        self._likeness: Likeness | None = None
         self._has_chunks = False
         self._is_done = False
         self._is_broken = False
@@ -44,6 +47,7 @@ class ChatObserver:
             self._feed_events(chunk)
         else:
             self._head += chunk
+            self._whole = None
             self._tell_kind()
 
     @property
@@ -53,12 +57,12 @@ class ChatObserver:
             return False
         if self._is_stream:
             return self._has_chunks and (self._is_done or self._fold.is_finished)
-        return self._whole() is not None
+        return self._read_whole() is not None
 
     def completion(self) -> Json | None:
         """The completion, or the part of it that came; None where none came that can be kept."""
         if not self._is_stream:
-            return _writable(self._whole())
+            return _writable(self._read_whole())
         return _writable(self._fold.completion()) if self._has_chunks else None
 
     def _tell_kind(self) -> None:
@@ -70,29 +74,56 @@ class ChatObserver:
                 self._head.clear()
 
     def _feed_events(self, chunk: bytes) -> None:
+        *lines, rest = chunk.split(b"\n\n")
         try:
-            for event in self._events.feed(chunk):
+            for line in lines:
+                if not self._is_like_the_last(line):
+                    self._feed_event(line)
+            for event in self._events.feed(rest):
                 self._take(event.data)
         except UpstreamFailed:
             self.is_overlong = True
 
-    def _take(self, data: str) -> None:
+    def _is_like_the_last(self, line: bytes) -> bool:
+        """Whether it says a text and else what was said before; the text is taken then."""
+        if self._likeness is None or not self._events.is_between_events:
+            return False
+        text, texts = self._likeness.text_of(line), self._fold.texts
+        if text is None or texts is None:
+            return False
+        texts.append(text)
+        return True
+
+    def _feed_event(self, line: bytes) -> None:
+        """Reads what ends with an empty line, as most events do; others are read with the rest."""
+        is_whole = self._events.is_between_events
+        chunk = None
+        for event in self._events.feed(line + b"\n\n"):
+            chunk = self._take(event.data)
+        is_text = chunk is not None and self._fold.texts is not None
+        self._likeness = Likeness.of(line, chunk) if is_whole and is_text and chunk else None
+
+    def _take(self, data: str) -> Json | None:
         if data == "[DONE]":
             self._is_done = True
-            return
+            return None
         chunk = _parsed(data)
         if chunk is None or chunk.get("error"):
             self._is_broken = True
         elif "choices" in chunk:
             self._has_chunks = True
             self._fold.add(chunk)
+        return chunk
 
-    def _whole(self) -> Json | None:
-        body = _parsed(bytes(self._head))
-        return body if body is not None and isinstance(body.get("choices"), list) else None
+    def _read_whole(self) -> Json | None:
+        if self._whole is None:
+            body = _parsed(self._head)
+            is_completion = body is not None and isinstance(body.get("choices"), list)
+            self._whole = body if is_completion else None
+        return self._whole
 
 
-def _parsed(data: bytes | str) -> Json | None:
+def _parsed(data: bytes | bytearray | str) -> Json | None:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:

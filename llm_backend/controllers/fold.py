@@ -56,6 +56,12 @@ class ChatFold:
         return None if held is None else _Plain(chunk, choice, held.content)
 
     @property
+    def texts(self) -> list[str] | None:
+        """Where the texts of chunks go that are like the latest one but for what they say; None
+        where that one said more than a text."""
+        return None if self._plain is None else self._plain.texts
+
+    @property
     def is_finished(self) -> bool:
         """Whether every choice has told why it ended."""
         return bool(self._choices) and all(
@@ -77,7 +83,7 @@ class _Plain:
     ) -> None:
         self._chunk = {**chunk, "choices": None}
         self._choice = {**choice, "delta": None}
-        self._texts = texts
+        self.texts = texts
 
     def takes(self, chunk: Mapping[str, Any]) -> bool:
         """Whether it is one of them; its text is taken then."""
@@ -87,7 +93,7 @@ class _Plain:
         is_alike = {**chunk, "choices": None} == self._chunk
         if not is_alike or {**choices[0], "delta": None} != self._choice:
             return False
-        self._texts.append(choices[0]["delta"]["content"])
+        self.texts.append(choices[0]["delta"]["content"])
         return True
 
 

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _PREFIX = b"/v1"
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_PRINTABLE = bytes(range(0x21, 0x7F))
 _DOT_SEGMENTS = frozenset({b".", b".."})
 
 
@@ -147,15 +147,19 @@ async def relay(
 def _body(
     request: RelayRequest, upload: Upload, to: Destination | None
 ) -> bytes | AsyncIterator[bytes]:
-    headers = request.http.headers
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_held = request.raw_body or media_type == "application/json"
-    is_announced = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-    if not is_held and is_announced:
+    if not request.raw_body and _is_still_to_come(request.http):
         return upload.begin()
     if to is None or to.model == model_named(request):
         return request.raw_body
     return renamed(request.raw_body, to.model)
+
+
+def _is_still_to_come(http: HttpRequest) -> bool:
+    """Whether there is a body that has not been read: JSON has been."""
+    headers = http.headers
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_announced = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    return is_announced and media_type != "application/json"
 
 
 def who_asks(request: RelayRequest) -> str:
@@ -183,4 +187,4 @@ def upstream_path(scope: Scope) -> str:
 
 def _ascii(raw: bytes) -> str:
     """A request target's part as it was sent; what no target may hold is percent-encoded."""
-    return quote(raw, safe=_PRINTABLE)
+    return quote(raw, safe=_PRINTABLE) if raw.strip(_PRINTABLE) else raw.decode()

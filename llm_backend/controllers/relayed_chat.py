@@ -33,7 +33,7 @@ async def relay_chat(services: Services, request: Request, *, to: Destination) -
             return None  # an error, which the client got as it was
         return services.memory.remember_relayed(
             request.body,
-            {**_named(request.body), **completion},
+            _named(completion, request.body),
             complete=observer.is_complete,
             size_bytes=len(request.raw_body) + observer.fed_bytes,
         )
@@ -41,10 +41,7 @@ async def relay_chat(services: Services, request: Request, *, to: Destination) -
     return await relay(services, request, to=to, observe=observer.feed, finish=remember)
 
 
-def _named(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a completion has that its upstream may leave out."""
-    return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "created": int(time.time()),
-        "model": body["model"],
-    }
+def _named(completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The completion with what its upstream may leave out, and none is stored without."""
+    named = {"created": int(time.time()), "model": body["model"], **completion}
+    return named if "id" in named else {"id": f"chatcmpl-{uuid.uuid4().hex}", **named}

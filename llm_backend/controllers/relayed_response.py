@@ -61,13 +61,15 @@ class RelayedResponse(Response):
             "headers": self.raw_headers,
         }
         await send(start)
+        is_over = False
         try:
             async for chunk in self._relayed.body:
                 if self._observe is not None:
                     self._observe(chunk)
                 if self._ending.is_reached_by(chunk):
                     await self._finished()
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    is_over = self._ending.is_told_by_length
+                await send({"type": "http.response.body", "body": chunk, "more_body": not is_over})
             await self._finished()
         except ApiError as error:
             last_words = self._ending.last_words(error)
@@ -77,7 +79,8 @@ class RelayedResponse(Response):
                 log.error("answer_cut", extra={"code": error.code})
                 return
             await send({"type": "http.response.body", "body": last_words, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not is_over:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _finished(self) -> None:
         """Calls `finish` at most once. What is awaited of it is not cancelled when the client

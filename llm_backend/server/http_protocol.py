@@ -2,12 +2,14 @@
 comes before a body.
 """
 
+import asyncio
 import http
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llm_backend.errors import InvalidRequest, error_body
+from llm_backend.server.heads import HeadsWithBodies
 
 __all__ = ["HttpProtocol"]
 
@@ -19,6 +21,17 @@ class HttpProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _is_in_head = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """A client has come."""
+        super().connection_made(transport)
+        self._plain = transport
+        self.transport = HeadsWithBodies(transport, self.loop)  # type: ignore[assignment] # like one
+
+    def handle_websocket_upgrade(self) -> None:
+        """What follows is no HTTP."""
+        self.transport = self._plain
+        super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
         """Parses what came; refuses a head that does not end."""

@@ -59,6 +59,7 @@ async def test_a_whole_answer_is_stored_or_the_log_says_that_it_is_too_long(
         body={"model": "far", "messages": []},
         raw_body=b"{}",
         request_id="req_1",
+        caller=None,
         operation=SimpleNamespace(operation_id="createChatCompletion", tag="Chat"),
         http=HttpRequest(scope, receive),
     )

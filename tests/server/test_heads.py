@@ -1,0 +1,81 @@
+"""Heads go out with what follows them at once, and wait for nothing else."""
+
+import asyncio
+
+import pytest
+
+from llm_backend.server.heads import HeadsWithBodies
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+class Wire(asyncio.Transport):
+    """Notes what is sent, each time that something is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(bytes(data))
+
+    def writelines(self, pieces: tuple[bytes, ...]) -> None:
+        self.sent.append(b"".join(pieces))
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return f"the wire's {name}"
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+async def transport(wire: Wire) -> HeadsWithBodies:
+    return HeadsWithBodies(wire, asyncio.get_running_loop())
+
+
+async def test_a_head_goes_out_with_its_body(transport, wire):
+    transport.write(HEAD)
+    transport.write(b"body")
+    transport.write(b"more")
+    await asyncio.sleep(0)
+
+    assert wire.sent == [HEAD + b"body", b"more"]
+
+
+async def test_a_head_alone_goes_out_in_the_next_turn(transport, wire):
+    transport.write(HEAD)
+    assert wire.sent == []
+    await asyncio.sleep(0)
+    transport.write(b"body")
+
+    assert wire.sent == [HEAD, b"body"]
+
+
+async def test_closing_sends_what_was_written(transport, wire):
+    transport.write(HEAD)
+    transport.close()
+    await asyncio.sleep(0)
+
+    assert (wire.sent, wire.is_closed) == ([HEAD], True)
+
+
+async def test_a_client_that_has_left_is_sent_nothing(transport, wire):
+    transport.write(HEAD)
+    wire.is_closed = True
+    await asyncio.sleep(0)
+
+    assert wire.sent == []
+
+
+async def test_in_all_else_it_is_the_transport(transport):
+    assert transport.get_extra_info("peername") == "the wire's peername"
