@@ -99,10 +99,11 @@ def served_models(settings: Settings) -> list[ServedModel]:
 
 
 def check_named_models(settings: Settings, served: Sequence[ServedModel]) -> None:
-    """Raises for a moderation model or an embedding model whose name is none of theirs."""
-    name = settings.moderation_model
-    if name is not None and not any(name in model.names for model in served):
-        raise SettingsError(f"The moderation model `{name}` is not served.")
+    """Raises for a model that is named for moderation, queries or embeddings and is not served."""
+    names = {"moderation": settings.moderation_model, "query": settings.query_model}
+    for purpose, name in names.items():
+        if name is not None and not any(name in model.names for model in served):
+            raise SettingsError(f"The {purpose} model `{name}` is not served.")
     name = settings.embedding_model
     is_here = name in [model.card.id for model in served]
     if name is not None and not is_here and not settings.has_upstream:

@@ -29,6 +29,11 @@ class Search(BaseModel):
         description="Name of the model that makes the vectors of new vector stores, a local one or "
         "an upstream's; the first local one for embeddings where unset.",
     )
+    query_model: str | None = Field(
+        None,
+        description="Name or alias of the served chat model that rewrites the queries of searches "
+        "with `rewrite_query`; they are looked for as they are where unset.",
+    )
     file_search: Literal["on-call", "always"] = Field(
         "on-call",
         description="When the tool `file_search` of a response is run: when the model calls it, or "

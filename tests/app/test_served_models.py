@@ -147,8 +147,9 @@ def test_the_page_on_models_names_every_format_and_its_example_is_one(tmp_path, 
     assert models[1].personality == "editor"
 
 
-def test_a_moderation_model_is_one_that_is_served(tmp_path):
-    settings = load_settings({"moderation_model": "guard"})
+@pytest.mark.parametrize("setting", ["moderation_model", "query_model"])
+def test_a_model_that_is_asked_for_other_requests_is_one_that_is_served(tmp_path, setting):
+    settings = load_settings({setting: "guard"})
     (guard,) = served(tmp_path, {"path": "builtin", "aliases": ["guard"]})
     check_named_models(settings, [guard])
 

@@ -43,7 +43,7 @@ def minilm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def library_server(tmp_path_factory: pytest.TempPathFactory, minilm_file: Path) -> Iterator[Served]:
     """A server with a model that chats and one for embeddings; it searches before it answers."""
     flags = ("--model", "builtin", "--model", str(minilm_file))
-    environment = {"LLM_BACKEND_FILE_SEARCH": "always"}
+    environment = {"LLM_BACKEND_FILE_SEARCH": "always", "LLM_BACKEND_QUERY_MODEL": "builtin"}
     folder = tmp_path_factory.mktemp("library")
     with serve(folder, *flags, environment=environment) as served:
         yield served

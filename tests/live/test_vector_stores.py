@@ -83,13 +83,22 @@ def test_a_store_tells_of_its_files(library, facts):
     ],
 )
 def test_what_is_meant_or_named_comes_first(library, facts, query, file):
-    page = library.vector_stores.search(facts[0], query=query, rewrite_query=True)
+    page = library.vector_stores.search(facts[0], query=query)
 
     assert names(page.data)[0] == file
     assert page.search_query == [query]
     scores = [hit.score for hit in page.data]
     assert scores == sorted(scores, reverse=True)
     assert 0 < scores[-1] <= scores[0] <= 1
+
+
+def test_queries_are_rewritten_by_the_model_for_it(library, facts):
+    queries = ["Which birds live at the south pole?", "baking"]
+    page = library.vector_stores.search(facts[0], query=queries, rewrite_query=True)
+
+    assert len(page.search_query) == 2
+    assert all(page.search_query)
+    assert page.search_query != queries
 
 
 def test_without_a_ranker_the_score_is_the_similarity(library, facts):

@@ -9,6 +9,7 @@ from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.objects import results_page
 from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
+from llm_backend.controllers.vector_stores.rewriting import rewritten
 from llm_backend.controllers.vector_stores.searching import Query, search
 from llm_backend.errors import InvalidRequest
 
@@ -20,8 +21,8 @@ QUERIES_LIMIT = 16
 
 @kept_here("vector store", "vector_store_id")
 async def search_vector_store(services: Services, request: Request) -> Response:
-    """`POST /vector_stores/{vector_store_id}/search`. Queries are looked for as they are, also with
-    `rewrite_query`: `search_query` says which."""
+    """`POST /vector_stores/{vector_store_id}/search`. With `rewrite_query` queries are looked for
+    as the setting `query_model` makes them; `search_query` says what was looked for."""
     body = request.body
     queries = [body["query"]] if isinstance(body["query"], str) else list(body["query"])
     if not 1 <= len(queries) <= QUERIES_LIMIT or not all(query.strip() for query in queries):
@@ -29,6 +30,10 @@ async def search_vector_store(services: Services, request: Request) -> Response:
             f"`query` must be 1 to {QUERIES_LIMIT} texts that are not empty.", param="query"
         )
     weights, least_score = ranking_from(body.get("ranking_options"))
+    query_model = services.settings.query_model
+    if body.get("rewrite_query") and query_model is not None:
+        rewriting = rewritten(services.registry, query_model, queries)
+        queries = await unless_gone(request, rewriting)
     query = Query(
         texts=queries,
         limit=int(body.get("max_num_results") or DEFAULT_LIMIT),
