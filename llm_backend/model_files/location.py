@@ -10,7 +10,7 @@ __all__ = ["HUB_NAME", "ModelFileMissing", "find_model_file", "find_projector_fi
 
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
-_NO_MODEL = re.compile(r"(^mmproj.*|-(?!00001)\d{5}-of-\d{5}\.gguf$)")
+_NO_MODEL = re.compile(r"(mmproj|-(?!00001)\d{5}-of-\d{5}\.gguf$)", re.IGNORECASE)
 """Projectors of pictures, and the later parts of a model in several."""
 
 
@@ -35,7 +35,8 @@ def find_model_file(given: str, folder: Path) -> Path:
 
 
 def find_projector_file(given: str, folder: Path) -> Path:
-    """The GGUF file of the projector that `given` names.
+    """The GGUF file of the projector that `given` names: a quantization decides where there are
+    several, and may be the model's where there is one.
 
     Raises `ModelFileMissing` where there is none, or where several could be meant.
     """
@@ -48,8 +49,8 @@ def find_projector_file(given: str, folder: Path) -> Path:
     if hub is None or given.endswith(".gguf"):
         raise ModelFileMissing(f"Cannot read the projector {path}: No such file or directory.")
     files = sorted((folder / hub[1] / hub[2]).rglob("*.gguf"))
-    quant = (hub[3] or "").lower()
-    meant = [file for file in files if _PROJECTOR.search(file.name) and quant in file.name.lower()]
+    there = [file for file in files if _PROJECTOR.search(file.name)]
+    meant = [file for file in there if (hub[3] or "").lower() in file.name.lower()] or there
     if not meant:
         raise ModelFileMissing(
             f"The projector of `{given}` is not in {folder}: "

@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-__all__ = ["HubFile", "PullError", "chosen_files", "pull"]
+__all__ = ["HubFile", "PullError", "chosen_files", "chosen_projector", "pull"]
 
 PREFERRED = "Q4_K_M"  # the usual balance of size and quality
-_NO_MODEL = re.compile(r"(^|/)mmproj[^/]*$", re.IGNORECASE)
+PREFERRED_PROJECTOR = "F16"  # as small as it is without a loss that shows
+_PROJECTOR = re.compile(r"mmproj[^/]*$", re.IGNORECASE)
 _PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
 _CHUNK = 1 << 20
 
@@ -40,6 +41,7 @@ def pull(
     quant: str | None,
     folder: Path,
     *,
+    with_projector: bool = False,
     endpoint: str | None = None,
     begins: Callable[[HubFile], None] = lambda file: None,
     came: Callable[[int], None] = lambda size: None,
@@ -47,14 +49,17 @@ def pull(
     """The files of the model `name` (`OWNER/NAME`), in `folder`; those that are there are left.
 
     `quant` is a part of the file's name, `Q8_0` say; without it the only model of the repository is
-    meant, or its `Q4_K_M`. `endpoint` None is the hub, or what `HF_ENDPOINT` says. `begins` is told
-    each file before it is brought, `came` how many bytes more of it are there, the first time those
-    that an interruption left. Raises `PullError`; an interruption leaves what has come.
+    meant, or its `Q4_K_M`; `with_projector` brings what it sees or hears by, too. `endpoint` None
+    is the hub, or what `HF_ENDPOINT` says. `begins` is told each file before it is brought, `came`
+    how many bytes more of it are there, the first time those that an interruption left. Raises
+    `PullError`; an interruption leaves what has come.
     """
     hub = _library()
     with _translated(hub, name):
         files = _gguf_files(hub, name, endpoint)
     chosen = chosen_files(name, quant, files)
+    if with_projector:
+        chosen.append(chosen_projector(name, files))
     targets = [folder / _safe(file.path) for file in chosen]
     missing = [
         file for file, path in zip(chosen, targets, strict=True) if not _is_there(file, path)
@@ -72,7 +77,7 @@ def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list
     """All parts of the one model that is meant; raises `PullError` where it is none or several."""
     models: dict[str, list[HubFile]] = {}
     for file in sorted(files, key=lambda one: one.path):
-        if not _NO_MODEL.search(file.path):
+        if not _PROJECTOR.search(file.path):
             models.setdefault(_PART.sub("", file.path), []).append(file)
     if not models:
         raise PullError(f"`{name}` has no GGUF files; there may be a repository `{name}-GGUF`.")
@@ -84,6 +89,21 @@ def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list
         return models[meant[0]]
     there_are = ", ".join(meant or models)
     raise PullError(f"Say which of the models of `{name}` is meant by `{name}:QUANT`: {there_are}.")
+
+
+def chosen_projector(name: str, files: Sequence[HubFile]) -> HubFile:
+    """The only projector of a repository, or its `F16`; raises `PullError` if there is neither."""
+    there = [file for file in files if _PROJECTOR.search(file.path)]
+    exact = re.compile(rf"(^|[./_-]){PREFERRED_PROJECTOR}([./_-])", re.IGNORECASE)
+    meant = [file for file in there if exact.search(file.path)] or there
+    if len(meant) == 1:
+        return meant[0]
+    if not meant:
+        raise PullError(f"`{name}` has no projector: there is no mmproj file.")
+    raise PullError(
+        f"`{name}` has several projectors and no {PREFERRED_PROJECTOR}: "
+        f"{', '.join(file.path for file in meant)}."
+    )
 
 
 def _library() -> Any:  # Any: an optional library

@@ -1,5 +1,6 @@
 """What the settings ask for becomes models, or one sentence that says why not."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from llm_backend.app.served_models import ServedModel, check_named_models, serve
 from llm_backend.backends.chat_formats import CHAT_FORMATS
 from llm_backend.engine.messages import ModelKind
 from llm_backend.settings import Settings, SettingsError, load_settings
+from tests.engine.gguf_models import write_llama
+from tests.engine.projectors import write_ears, write_eyes
 
 
 @pytest.fixture
@@ -121,6 +124,50 @@ def test_a_bad_entry_is_one_sentence(tmp_path, file, more, sentence):
 
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_projector_says_what_its_model_takes_in(tmp_path, file):
+    eyes = write_eyes(tmp_path / "eyes.gguf")
+    entry = {"path": str(file), "mmproj": str(eyes), "image_tokens": 64}
+    (model,) = served(tmp_path, entry, audio_limit_s=7)
+
+    assert model.engine.projector_path == eyes
+    assert (model.engine.picture_tokens, model.engine.sound_limit_s) == (64, 7)
+    assert dict(model.card.more)["input_modalities"] == ["text", "image"]
+
+
+def test_a_projector_may_be_named_as_the_hub_knows_it(tmp_path, file):
+    folder = tmp_path / "data/models/owner/name"
+    folder.mkdir(parents=True)
+    ears = write_ears(folder / "mmproj-F16.gguf")
+    write_ears(tmp_path / "data/models/mine.gguf")
+    named = [{"path": str(file), "id": given, "mmproj": given}
+             for given in ("owner/name", "owner/name:Q4_K_M", "mine.gguf")]  # fmt: skip
+
+    hub, quantized, _ = served(tmp_path, *named)
+    write_ears(folder / "mmproj-BF16.gguf")
+    with pytest.raises(SettingsError, match=r"may be mmproj-BF16.gguf, mmproj-F16.gguf"):
+        served(tmp_path, *named)
+
+    assert hub.engine.projector_path == quantized.engine.projector_path == ears
+
+
+@pytest.mark.parametrize(
+    ("mmproj", "sentence"),
+    [
+        ("none.gguf", "Cannot read the projector"),
+        ("owner/none", "pull --mmproj owner/none"),
+        ("tiny.gguf", "it is no projector: it says that it is a `llama`"),
+    ],
+)
+def test_a_bad_projector_is_one_sentence(tmp_path, file, mmproj, sentence):
+    (tmp_path / "data/models").mkdir(parents=True)
+    write_llama(tmp_path / "data/models/tiny.gguf")
+
+    with pytest.raises(SettingsError, match=re.escape(sentence)) as error:
+        served(tmp_path, {"path": str(file), "mmproj": mmproj})
+
+    assert "\n" not in str(error.value)
 
 
 def test_every_name_is_one_models(tmp_path, file):

@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 from llm_backend.cli import app
 from tests.engine.gguf_models import write_llama
+from tests.engine.projectors import write_ears, write_eyes
 
 
 @pytest.fixture
@@ -46,6 +47,25 @@ def test_a_model_is_shown_with_its_header_template_and_memory(folder):
     assert "Memory with 8 slots, cells of f16" in shown
     assert "in all" in shown
     assert "llama.block_count = 4" in run("show", "builtin").stdout
+
+
+def test_a_model_is_shown_with_its_projector(folder):
+    write_llama(folder / "tiny.gguf")
+    (folder / "elsewhere").mkdir()
+    eyes = write_eyes(folder / "mmproj-tiny-f16.gguf")
+    ears = write_ears(folder / "elsewhere/ears.gguf")
+    config = folder / "config.yaml"
+    config.write_text("models: [{path: tiny.gguf, mmproj: elsewhere/ears.gguf}]")
+
+    beside = run("show", "tiny.gguf").stdout.replace("\n", "")
+    configured = run("show", "tiny.gguf", "--config", str(config)).stdout.replace("\n", "")
+    itself = run("show", eyes.name).stdout
+
+    assert f"Projector {eyes}: sees pictures, 0 MB" in beside
+    assert f"Projector {ears}: hears sound, 4 MB" in configured
+    assert "sees pictures" not in configured
+    assert "sees pictures" in itself
+    assert "Memory" not in itself
 
 
 def test_a_model_is_removed_once_that_is_meant(folder):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm_backend.models.hub import HubFile, PullError, chosen_files, pull
+from llm_backend.models.hub import HubFile, PullError, chosen_files, chosen_projector, pull
 from tests.models_convert.hub_stand_in import REPOSITORY, Hub, hub_with
 
 BIG = b"GGUF" + random.Random(1).randbytes(200_000)
@@ -108,6 +108,33 @@ def test_the_model_that_is_meant(quant, found):
         chosen_files("o/m", "Q5", files)
     with pytest.raises(PullError, match="has no GGUF files"):
         chosen_files("o/m", None, files[-1:])
+
+
+def test_a_projector_comes_with_its_model(hub, tmp_path):
+    model, projector = pull(REPOSITORY, "Q4_K_M", tmp_path, with_projector=True, endpoint=hub.url)
+
+    assert model.name == "tiny-Q4_K_M.gguf"
+    assert projector.read_bytes() == b"GGUFp"
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["m.gguf", "mmproj-BF16.gguf", "mmproj-F16.gguf", "mmproj-F32.gguf"], "mmproj-F16.gguf"),
+        (["mmproj-model-f16.gguf", "mmproj-model-q8_0.gguf"], "mmproj-model-f16.gguf"),
+        (["m.gguf", "m-mmproj-q8_0.gguf"], "m-mmproj-q8_0.gguf"),
+        (["m.gguf"], None),
+        (["mmproj-BF16.gguf", "mmproj-F32.gguf"], None),
+    ],
+)
+def test_the_projector_that_is_meant(names, found):
+    files = [HubFile(path=name, size_bytes=1, sha256=None) for name in names]
+
+    if found is None:
+        with pytest.raises(PullError, match=r"projector"):
+            chosen_projector("o/m", files)
+    else:
+        assert chosen_projector("o/m", files).path == found
 
 
 def test_the_command_asks_the_hub_that_the_environment_names(hub, tmp_path):

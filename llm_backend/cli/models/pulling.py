@@ -16,6 +16,9 @@ def pull(
     model: Annotated[
         str, typer.Argument(help="OWNER/NAME, or OWNER/NAME:QUANT for one of its files.")
     ],
+    mmproj: Annotated[
+        bool, typer.Option("--mmproj", help="Its projector too, by which it sees or hears.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Bring a model's GGUF file from the Hugging Face hub into the models folder.
@@ -32,17 +35,21 @@ def pull(
     owner, name, quant = named.groups()
     folder = load_settings({}, config).models_folder / owner / name
     try:
-        paths = _pulled(f"{owner}/{name}", quant, folder)
+        paths = _pulled(f"{owner}/{name}", quant, folder, with_projector=mmproj)
     except PullError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        fail(f"Interrupted; `llm-backend models pull {model}` goes on where it stopped.")
+        again = f"llm-backend models pull {'--mmproj ' if mmproj else ''}{model}"
+        fail(f"Interrupted; `{again}` goes on where it stopped.")
     for path in paths:
         print(f"{path} ({path.stat().st_size / 1e6:,.0f} MB)")
-    print(f"Serve it: llm-backend serve --model {model}")
+    if mmproj:
+        print(f"Serve it: models: [{{path: {model}, mmproj: {owner}/{name}}}] in the config file.")
+    else:
+        print(f"Serve it: llm-backend serve --model {model}")
 
 
-def _pulled(name: str, quant: str | None, folder: Path) -> list[Path]:
+def _pulled(name: str, quant: str | None, folder: Path, *, with_projector: bool) -> list[Path]:
     """The files, with a bar on standard error for the one that is coming if a person is there."""
     from rich.console import Console
     from rich.progress import (
@@ -68,4 +75,4 @@ def _pulled(name: str, quant: str | None, folder: Path) -> list[Path]:
         def came(size: int) -> None:
             bars.advance(bars.tasks[-1].id, size)
 
-        return pulled(name, quant, folder, begins=begins, came=came)
+        return pulled(name, quant, folder, with_projector=with_projector, begins=begins, came=came)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 _CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
+PROJECTOR = "clip"  # the architecture of all of them
 _SHOWN = 100  # characters of a value
 
 
@@ -22,7 +23,8 @@ def show(
     model: Annotated[str, typer.Argument(help="GGUF file, OWNER/NAME[:QUANT], or `builtin`.")],
     config: Config = None,
 ) -> None:
-    """Print a model's header, its chat template, and its memory at several context sizes."""
+    """Print a model's header, its chat template, its memory at several context sizes, and its
+    projector."""
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.model_files import (
         HeaderError,
@@ -38,8 +40,13 @@ def show(
     except (ModelFileMissing, HeaderError) as error:
         fail(str(error))
     _print_header(path, header)
+    if header.architecture == PROJECTOR:
+        print(f"\n{_told(path)}")
+        return
     _print_template(header)
     _print_memory(header, settings)
+    for projector in _projectors(path, settings):
+        print(_told(projector))
 
 
 def _print_header(path: Path, header: "GgufHeader") -> None:
@@ -82,3 +89,38 @@ def _print_memory(header: "GgufHeader", settings: Settings) -> None:
         parts = (one.weights, one.cells, one.compute, one.process, one.total)
         table.add_row(str(size), *(f"{part / 1e6:,.0f} MB" for part in parts))
     Console().print(table)
+
+
+def _projectors(path: Path, settings: Settings) -> list[Path]:
+    """Those that the settings give to this model, else those that lie beside it."""
+    from llm_backend.model_files import ModelFileMissing, find_model_file, find_projector_file
+
+    folder, named = settings.models_folder, []
+    for entry in settings.models:
+        if isinstance(entry, str) or entry.mmproj is None or entry.path == BUILTIN:
+            continue
+        try:
+            if find_model_file(entry.path, folder) == path:
+                named.append(find_projector_file(entry.mmproj, folder))
+        except ModelFileMissing as error:
+            fail(str(error))
+    return named or sorted(path.parent.glob("*mmproj*.gguf"))
+
+
+def _told(projector: Path) -> str:
+    """What a model has of a projector, in one line."""
+    from llm_backend.model_files import (
+        HeaderError,
+        projector_footprint,
+        projector_shape,
+        read_header,
+    )
+
+    try:
+        header = read_header(projector)
+        shape = projector_shape(header)
+    except HeaderError as error:
+        return f"Projector {projector}: {error}"
+    senses = (("sees pictures", shape.sees), ("hears sound", shape.hears))
+    does = " and ".join(name for name, has in senses if has)
+    return f"Projector {projector}: {does}, {projector_footprint(header) / 1e6:,.0f} MB"
