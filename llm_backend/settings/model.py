@@ -148,7 +148,9 @@ class ModelSettings(_Section):
         None, description="The one of them that the model has where a request names none."
     )
     vector_stores: tuple[str, ...] = Field(
-        (), description="Ids of vector stores that are searched before the model answers."
+        (),
+        max_length=16,  # each is a search of every chat
+        description="Ids of vector stores that are searched before the model answers.",
     )
     adapters: Mapping[str, Path | AdapterSettings] = Field(
         {},

@@ -25,10 +25,10 @@ from llm_backend.controllers.responses.server_tools import (
 )
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
-from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
 from llm_backend.controllers.vector_stores.searching import Hit, Query, search
-from llm_backend.errors import ApiError, InvalidRequest, NotFound
-from llm_backend.store import Missing, StoreError
+from llm_backend.controllers.vector_stores.tool_entry import query_from, stores_named
+from llm_backend.errors import ApiError
+from llm_backend.store import StoreError
 
 __all__ = ["FileSearchKind"]
 
@@ -38,7 +38,6 @@ Item = Mapping[str, Any]
 NAME = "file_search"
 QUERIES_LIMIT = 3  # of one call
 QUERY_CHARACTERS = 120  # that a model is held to: a weak one does not come to an end
-STORES_LIMIT = 16  # of one tool
 _FUNCTION: Json = {
     "type": "function",
     "function": {
@@ -77,27 +76,8 @@ class FileSearchKind(ToolKind):
     async def open(self, asked: Asked) -> AsyncIterator[ServerTool]:
         """The tool over the stores that the entry names, which are there."""
         entry, where = asked.tool, asked.where
-        store_ids = list(dict.fromkeys(entry["vector_store_ids"]))
-        if not 1 <= len(store_ids) <= STORES_LIMIT:
-            raise InvalidRequest(
-                f"`vector_store_ids` must name 1 to {STORES_LIMIT} vector stores.",
-                param=f"{where}.vector_store_ids",
-            )
-        for store_id in store_ids:
-            try:
-                await self._library.stores.get(store_id)
-            except Missing as error:
-                raise NotFound(
-                    f"No vector store has the id `{store_id}`.", param=f"{where}.vector_store_ids"
-                ) from error
-        weights, least_score = ranking_from(entry.get("ranking_options"), where=f"{where}.")
-        query = Query(
-            texts=(),
-            limit=int(entry.get("max_num_results") or self._limit),
-            condition=condition_from(entry.get("filters"), f"{where}.filters"),
-            weights=weights,
-            least_score=least_score,
-        )
+        store_ids = await stores_named(self._library.stores, entry, where)
+        query = query_from(entry, where, limit=self._limit)
         question = _question(asked.items) if self._searches_first else None
         yield FileSearch(self._library, store_ids, query, question, asked.items)
 

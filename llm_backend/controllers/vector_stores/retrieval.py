@@ -7,15 +7,15 @@ with the answer.
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
-from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
 from llm_backend.controllers.vector_stores.searching import Hit, Query, search
-from llm_backend.errors import ApiError, InvalidRequest, NotFound
+from llm_backend.controllers.vector_stores.tool_entry import query_from, stores_named
+from llm_backend.errors import ApiError, InvalidRequest
 from llm_backend.store import Missing, StoreError, in_the_name_of
 
 __all__ = ["Retrieval", "retrieved", "retrieved_from_own"]
@@ -24,7 +24,6 @@ Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 FAILED = "The user's files could not be searched. Say so if the answer depends on them."
-STORES_LIMIT = 16  # of one chat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,32 +117,16 @@ async def retrieved_from_own(
 async def _wanted(
     services: Services, body: Body, places: Sequence[int], own: Sequence[str]
 ) -> tuple[Sequence[str], Query]:
-    entry: Body = body["tools"][places[0]] if places else {"vector_store_ids": own}
-    where = f"tools[{places[0]}]" if places else "model"
-    store_ids = list(dict.fromkeys(entry["vector_store_ids"]))
-    if not 1 <= len(store_ids) <= STORES_LIMIT:
-        raise InvalidRequest(
-            f"`vector_store_ids` must name 1 to {STORES_LIMIT} vector stores.",
-            param=f"{where}.vector_store_ids",
-        )
-    for store_id in store_ids if places else ():
-        try:
-            await services.library.stores.get(store_id)
-        except Missing as error:
-            raise NotFound(
-                f"No vector store has the id `{store_id}`.", param=f"{where}.vector_store_ids"
-            ) from error
-    settings, options = services.settings, entry.get("ranking_options")
-    weights, least_score = ranking_from(options, where=f"{where}.")
-    query = Query(
-        texts=(),
-        limit=int(entry.get("max_num_results") or settings.passages_limit),
-        condition=condition_from(entry.get("filters"), f"{where}.filters"),
-        weights=weights,
-        least_score=least_score,
-        least_similarity=0.0 if options else settings.retrieval_least_similarity,
-    )
-    return store_ids, query
+    settings = services.settings
+    least, limit = settings.retrieval_least_similarity, settings.passages_limit
+    if not places:
+        query = query_from({}, "model", limit=limit)
+        return list(dict.fromkeys(own)), replace(query, least_similarity=least)
+    entry, where = body["tools"][places[0]], f"tools[{places[0]}]"
+    store_ids = await stores_named(services.library.stores, entry, where)
+    query = query_from(entry, where, limit=limit)
+    is_ranked = bool(entry.get("ranking_options"))
+    return store_ids, query if is_ranked else replace(query, least_similarity=least)
 
 
 async def _searched(services: Services, store_ids: Sequence[str], query: Query) -> Retrieval:
