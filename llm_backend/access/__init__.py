@@ -15,6 +15,7 @@ from llm_backend.access.meter import (
     relayed,
 )
 from llm_backend.access.policy import Policy, Project, policy_of
+from llm_backend.access.session import Session
 from llm_backend.access.spending import Spending
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NewKey",
     "Policy",
     "Project",
+    "Session",
     "Spending",
     "answered_by",
     "embedded",

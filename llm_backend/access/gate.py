@@ -3,7 +3,8 @@ money left, do the limits allow it, is there room. Then it runs, and is counted 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from starlette.types import Send
 
@@ -12,11 +13,12 @@ from llm_backend.access.estimate import text_bytes
 from llm_backend.access.ledger import Ledger
 from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
-from llm_backend.access.meter import METER, Meter
+from llm_backend.access.meter import METER, Meter, metering
 from llm_backend.access.metered_operations import METERED, Metered, model_of
 from llm_backend.access.passage import Passage
-from llm_backend.access.permission import Permission
+from llm_backend.access.permission import Permission, project_of
 from llm_backend.access.plans import Plan, Plans, Slots
+from llm_backend.access.session import Session
 from llm_backend.access.spending import Spending
 from llm_backend.access.watched import Watched
 from llm_backend.contract.connexion_app import Answer
@@ -27,6 +29,7 @@ from llm_backend.store import in_the_name_of
 
 __all__ = ["Gate"]
 
+LOOK_EVERY_S = 5.0  # whether the key of an open WebSocket may still ask
 BUSY_S = 1.0  # after which somebody who had too many requests at once may come back
 
 
@@ -43,6 +46,7 @@ class Gate:
         limits: Limits,
         line: Line | None = None,
         run_deadline_s: float | None = None,
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._ledger = ledger
         self._plans = plans
@@ -50,6 +54,7 @@ class Gate:
         self._limits = limits
         self._line = line
         self._run_deadline_s = run_deadline_s
+        self._look_every_s = look_every_s
 
     async def __call__(self, request: Request, answer: Answer, send: Send) -> None:
         """Sends the answer, and counts it when it has ended. Raises `Forbidden`, `QuotaExceeded`,
@@ -70,7 +75,7 @@ class Gate:
         plan = self.check(caller, model, names_model=metered.names_model)
         request = self._permission.hold(request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
-        passage = Passage(self._limits, self._plans, request, plan)
+        passage = Passage(self._limits, self._plans, project_of(caller), plan, request)
         # A batch has its own pace: its lines are no callers who come too often.
         if plan.allowances and not is_batch:
             await passage.begin()
@@ -92,6 +97,32 @@ class Gate:
             _count(request, watched, meter, metered)
             _correct(passage, watched, meter)
 
+    @asynccontextmanager
+    async def session(self, look: Callable[[], Caller], model: str) -> AsyncIterator[Session]:
+        """A WebSocket's time, as one request to this model, which may be named later. `look` says
+        who asks, now and again. Raises what requests do."""
+        caller = look()
+        plan = self.check(caller, model, names_model=False)
+        passage = Passage(self._limits, self._plans, project_of(caller), plan)
+        if plan.allowances:
+            await passage.begin()
+        meter = Meter(
+            self._ledger,
+            caller,
+            kind="completions",
+            model=plan.model,
+            is_route=plan.is_route,
+            turn=passage.turn_to,
+        )
+        _enter(plan.slots)
+        try:
+            with metering(meter), in_the_name_of(caller.owner):
+                yield Session(
+                    self._permission, meter, passage, look, model, every_s=self._look_every_s
+                )
+        finally:
+            _leave(plan.slots)
+
     def check(self, caller: Caller, model: str, *, names_model: bool = True) -> Plan:
         """What holds for this caller with this model. Raises `Forbidden` and `QuotaExceeded`, as
         `Permission.check` does."""
@@ -109,10 +140,7 @@ class Gate:
         meter: Meter,
         slots: Sequence[Slots],
     ) -> None:
-        for one in slots:
-            _check_slots(one)
-        for one in slots:
-            one.running += 1
+        _enter(slots)
         before = METER.set(meter)
         try:
             if self._line is None:
@@ -120,8 +148,7 @@ class Gate:
             else:
                 await self._in_turn(self._line, request, answer, watched)
         finally:
-            for one in slots:
-                one.running -= 1
+            _leave(slots)
             METER.reset(before)
 
     async def _in_turn(
@@ -181,6 +208,18 @@ def _correct(passage: Passage, watched: Watched, meter: Meter) -> None:
         passage.correct(meter.tokens or 0)
     elif meter.tokens is not None:
         passage.correct(meter.tokens)
+
+
+def _enter(slots: Sequence[Slots]) -> None:
+    for one in slots:
+        _check_slots(one)
+    for one in slots:
+        one.running += 1
+
+
+def _leave(slots: Sequence[Slots]) -> None:
+    for one in slots:
+        one.running -= 1
 
 
 def _check_slots(slots: Slots) -> None:

@@ -86,6 +86,7 @@ async def opened_access(
                 limits=limits,
                 line=_line(settings),
                 run_deadline_s=settings.run_deadline_s,
+                look_every_s=settings.keys_refresh_s,
             ),
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from llm_backend.access.estimate import tokens_of
 from llm_backend.access.limits import Limits, Taken
 from llm_backend.access.plans import Plan, Plans
+from llm_backend.access.policy import Project
 from llm_backend.contract.request import Request
 
 __all__ = ["Passage"]
@@ -14,13 +15,21 @@ class Passage:
     """One request on its way: held to the limits of its key and of the model that it names, and
     where that is a route to those of the step that is about to answer. `headers` tell of them."""
 
-    __slots__ = ("_limits", "_plan", "_plans", "_request", "_step", "_taken", "headers")
+    __slots__ = ("_limits", "_plan", "_plans", "_project", "_request", "_step", "_taken", "headers")
 
-    def __init__(self, limits: Limits, plans: Plans, request: Request, plan: Plan) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        plans: Plans,
+        project: Project,
+        plan: Plan,
+        request: Request | None = None,
+    ) -> None:
         self._limits = limits
         self._plans = plans
-        self._request = request
+        self._project = project
         self._plan = plan
+        self._request = request  # None: of what it will take nothing can be said
         self._taken: Taken | None = None
         self._step: Taken | None = None
         self.headers: Mapping[str, str] = {}
@@ -28,7 +37,7 @@ class Passage:
     async def begin(self) -> None:
         """Raises `RateLimited`, and has taken nothing then."""
         allowances = self._plan.allowances
-        self._taken = await self._limits.take(allowances, tokens_of(self._request))
+        self._taken = await self._limits.take(allowances, self._tokens())
         self.headers = self._limits.headers(allowances)
 
     async def turn_to(self, model: str) -> None:
@@ -37,9 +46,9 @@ class Passage:
         if self._step is not None:
             self._step.correct(0)
             self._step = None
-        allowances = self._plans.of_step(self._request.caller.project, model)
+        allowances = self._plans.of_step(self._project, model)
         if allowances:
-            self._step = await self._limits.take(allowances, tokens_of(self._request))
+            self._step = await self._limits.take(allowances, self._tokens())
             self.headers = self._limits.headers([*self._plan.allowances, *allowances])
 
     def correct(self, tokens: int) -> None:
@@ -53,3 +62,6 @@ class Passage:
         for taken in (self._taken, self._step):
             if taken is not None:
                 self._limits.charge(taken.allowances, tokens)
+
+    def _tokens(self) -> int:
+        return 0 if self._request is None else tokens_of(self._request)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -24,7 +25,10 @@ log = logging.getLogger(__name__)
 CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]
 """Headers in, caller out; raises `Unauthorized` or `Forbidden`."""
 
-Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp], Awaitable[None]]
+Look: TypeAlias = Callable[[], Any]
+"""Who opened a socket, as keys are now; raises as `CallerOf` does."""
+
+Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp, Look], Awaitable[None]]
 """Serves one socket; the application is there to be asked."""
 
 _FAILED = 1011  # RFC 6455: an unexpected condition
@@ -72,10 +76,9 @@ class Sockets:
             raise NotFound(f"There is no WebSocket at {path[:256]}.", code="unknown_url")
         self._check_origin(socket.headers)
         protocols = socket.scope.get("subprotocols") or []
-        caller = self._caller_of(with_key(socket.headers, protocols))
-        if model := socket.query_params.get("model"):  # otherwise each message names its own
-            self._services.access.gate.check(caller, model)
-        await serve(self._services, socket, self._asked)
+        look = partial(self._caller_of, with_key(socket.headers, protocols))
+        look()
+        await serve(self._services, socket, self._asked, look)
 
     def _check_origin(self, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
@@ -89,17 +92,26 @@ class Sockets:
             )
 
 
-async def serve_realtime(services: Services, socket: WebSocket, _app: ASGIApp) -> None:
-    """`/realtime`: an upstream's; accepted once the upstream has."""
-    steps = upstream_steps(services, model_of(socket.url.query))
-    await socket.receive()  # that it connects
-    async with Client(socket) as client:
-        upstream, _ = await client.unless_gone(opened(services, socket, steps))
-        await socket.accept(upstream.protocol)
-        await pumped(client, upstream)
+async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: Look) -> None:
+    """`/realtime`: an upstream's; accepted once the upstream has, and counted as it tells."""
+    model = model_of(socket.url.query)
+    async with services.access.gate.session(look, model or "") as session:
+        steps = upstream_steps(services, model)
+        await socket.receive()  # that it connects
+        async with Client(socket) as client:
+            upstream, _ = await client.unless_gone(opened(services, socket, steps))
+            await socket.accept(upstream.protocol)
+            await pumped(client, upstream, session)
 
 
-_SERVED: Mapping[str, Serve] = {"/realtime": serve_realtime, "/responses": serve_responses}
+async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: Look) -> None:
+    """`/responses`: each message is a request of its own, which names its model and is counted."""
+    if model := socket.query_params.get("model"):
+        services.access.gate.check(look(), model)
+    await serve_responses(services, socket, app)
+
+
+_SERVED: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses}
 
 
 async def _refuse(socket: WebSocket, error: ApiError) -> None:

@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.websockets import WebSocket
 
+from llm_backend.access import Session, answered_by
 from llm_backend.backends.registry import UpstreamModel
 from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.sockets import (
     Closing,
-    Message,
     UpstreamSocket,
     sent_protocols,
     with_model,
@@ -64,6 +63,8 @@ async def _connected(
     services: Services, socket: WebSocket, step: UpstreamModel | None, *, has_other: bool
 ) -> UpstreamSocket:
     assert services.upstream is not None, "there are no steps without upstreams"
+    if step is not None:
+        await answered_by(step.model)
     query = socket.url.query
     asked = Asked(
         method="GET",
@@ -80,39 +81,38 @@ async def _connected(
     return await services.upstream.connect(asked, protocols)
 
 
-async def pumped(
-    client: Client, upstream: UpstreamSocket, mended: Callable[[Message], Message] | None = None
-) -> None:
-    """Passes messages on until either side leaves, and its goodbye with them.
-
-    `mended` makes of each message of the client what the upstream gets.
-    """
-    up = asyncio.create_task(_pump_up(client, upstream, mended))
-    down = asyncio.create_task(_pump_down(upstream, client))
+async def pumped(client: Client, upstream: UpstreamSocket, session: Session) -> None:
+    """Passes messages on until either side leaves, and its goodbye with them; the session sees
+    each before it is passed on. Raises what the session does."""
+    up = asyncio.create_task(_pump_up(client, upstream, session))
+    down = asyncio.create_task(_pump_down(upstream, client, session))
+    lasting = asyncio.create_task(session.last())
     farewell = Closing(code=1001)
     try:
-        await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-        if down.done():
+        await asyncio.wait({up, down, lasting}, return_when=asyncio.FIRST_COMPLETED)
+        if lasting.done():
+            await lasting
+        elif down.done():
             await down
             await client.close(upstream.closing)
         else:
             await up
             farewell = client.closing
     finally:
-        for task in (up, down):
+        for task in (up, down, lasting):
             task.cancel()
-        await asyncio.gather(up, down, return_exceptions=True)
+        await asyncio.gather(up, down, lasting, return_exceptions=True)
         await upstream.close(farewell)
 
 
-async def _pump_up(
-    client: Client, upstream: UpstreamSocket, mended: Callable[[Message], Message] | None
-) -> None:
+async def _pump_up(client: Client, upstream: UpstreamSocket, session: Session) -> None:
     async for message in client.messages():
-        await upstream.send(mended(message) if mended else message)
+        session.sent(message)
+        await upstream.send(message)
 
 
-async def _pump_down(upstream: UpstreamSocket, client: Client) -> None:
+async def _pump_down(upstream: UpstreamSocket, client: Client, session: Session) -> None:
     with suppress(ClientGone):
         async for message in upstream.messages():
+            session.told(message)
             await client.send(message)

@@ -1,0 +1,107 @@
+"""A WebSocket's time: held to the limits at its opening, counted beside its messages, and ended
+when its key may no longer ask."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import orjson
+
+from llm_backend.access.caller import Caller
+from llm_backend.access.meter import Meter
+from llm_backend.access.models_named import models_in
+from llm_backend.access.passage import Passage
+from llm_backend.access.permission import Permission, project_of
+from llm_backend.access.told_usage import told_usage
+
+__all__ = ["Session"]
+
+_TOLD = ("response.done", "input_audio_transcription.completed")  # with what each took
+_BEGUN = ("session.created", "session.updated")
+
+Message = str | bytes
+
+
+class Session:
+    """What passes through one socket. `look` says who asks, as keys are now, and is asked again
+    every `every_s` seconds."""
+
+    def __init__(
+        self,
+        permission: Permission,
+        meter: Meter,
+        passage: Passage,
+        look: Callable[[], Caller],
+        model: str,
+        *,
+        every_s: float,
+    ) -> None:
+        self._permission = permission
+        self._meter = meter
+        self._passage = passage
+        self._look = look
+        self._model = model
+        self._every_s = every_s
+        self._hearing: str | None = None  # the model that transcribes
+        self._caller = look()
+
+    def sent(self, message: Message) -> None:
+        """A message of the client. Raises `Forbidden` for a model, or a tool, that it names and the
+        project may not use."""
+        project = project_of(self._caller)
+        is_free = project.models is None and not project.forbidden_tools
+        if not is_free and isinstance(event := _parsed(message), dict):
+            self._permission.check_body(project, event)
+
+    def told(self, message: Message) -> None:
+        """A message of the upstream, which may tell what was used. Raises `Forbidden` where it says
+        that its model is one that the project may not use."""
+        if not isinstance(message, str) or ('"usage"' not in message and '"model"' not in message):
+            return
+        event = _parsed(message)
+        kind = str(event.get("type")) if isinstance(event, dict) else ""
+        if kind in _BEGUN:
+            self._begin(event)
+        elif kind.endswith(_TOLD):
+            self._count(kind, message)
+
+    async def last(self) -> NoReturn:
+        """Lasts as long as its caller may ask; raises what he would be told by then."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            self._caller = self._look()
+            self._permission.check(self._caller, self._model, names_model=False)
+
+    def _begin(self, event: dict[str, Any]) -> None:
+        session = event.get("session")
+        if not isinstance(session, dict):
+            return
+        self._permission.check_models(project_of(self._caller), models_in(session))
+        model = session.get("model")
+        if not self._model and isinstance(model, str):
+            self._model = self._meter.model = model
+        below = {name: value for name, value in session.items() if name != "model"}
+        self._hearing = next(models_in(below), None)
+
+    def _count(self, kind: str, message: str) -> None:
+        usage = told_usage(message.encode())
+        if usage is None:
+            return
+        model = self._meter.model
+        if kind != "response.done":
+            self._meter.model = self._hearing or model
+        self._meter.used(
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        self._meter.answered()
+        self._meter.model = model
+        self._passage.charge(usage.input_tokens + usage.output_tokens)
+
+
+def _parsed(message: Message) -> Any:  # Any: parsed JSON
+    try:
+        return orjson.loads(message)
+    except orjson.JSONDecodeError:  # which the upstream will say
+        return None
