@@ -13,11 +13,12 @@ from llm_backend.access.ledger import Ledger
 from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
 from llm_backend.access.plans import Plans, TargetsOf, UsualLimits
+from llm_backend.access.shared_answers import SharedAnswers
 from llm_backend.access.spending import Spending
 from llm_backend.contract.operations import Operation
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
-from llm_backend.store.administration import Administration, Grants, StoredUsage
+from llm_backend.store.administration import Administration, Grants, KeptAnswers, StoredUsage
 
 __all__ = ["Access", "opened_access"]
 
@@ -37,10 +38,13 @@ class Access:
     plans: Plans
     gate: Gate
     usage_days: int
+    shared_answers: SharedAnswers | None  # None: this server is alone
 
     async def expire(self) -> None:
-        """Forgets usage that is older than it is to be kept."""
+        """Forgets usage that is older than it is to be kept, and answers that are."""
         await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
+        if self.shared_answers is not None:
+            await self.shared_answers.expire()
 
     async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
         """Who asks for this operation. Raises `Unauthorized`, `Forbidden` or `Overloaded`."""
@@ -71,6 +75,7 @@ async def opened_access(
         limits = Limits(Grants(database) if is_shared else None)
         stack.push_async_callback(limits.settle)
         plans = Plans(keyring, limits, _usual(settings), targets_of)
+        answers = await _shared_answers(database, stack) if is_shared else None
         yield Access(
             administration=administration,
             keyring=keyring,
@@ -79,6 +84,7 @@ async def opened_access(
             spending=spending,
             plans=plans,
             usage_days=settings.usage_days,
+            shared_answers=answers,
             gate=Gate(
                 ledger=ledger,
                 spending=spending,
@@ -110,6 +116,14 @@ async def _keyring(
     refreshing = asyncio.create_task(keyring.refresh_forever(settings.keys_refresh_s))
     stack.callback(refreshing.cancel)
     return keyring
+
+
+async def _shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:
+    answers = SharedAnswers(KeptAnswers(database))
+    stack.push_async_callback(answers.settle)
+    renewing = asyncio.create_task(answers.renew_forever())
+    stack.callback(renewing.cancel)
+    return answers
 
 
 def _usual(settings: Settings) -> UsualLimits:

@@ -25,7 +25,7 @@ def contracted(document: Document, validators: Validators, services: Services) -
         services,
         handler_of=_handler_of,
         authenticate=services.access.caller,
-        gate=Idempotency(services.access.gate),
+        gate=Idempotency(services.access.gate, services.access.shared_answers),
         limits=Limits(
             json_bytes=settings.body_limit_bytes,
             upload_bytes=settings.upload_limit_bytes,

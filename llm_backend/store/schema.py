@@ -30,6 +30,7 @@ REVISIONS = (
     "0013",
     "0014",
     "0015",
+    "0016",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

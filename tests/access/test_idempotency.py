@@ -2,14 +2,20 @@
 
 import asyncio
 import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from starlette.datastructures import Headers
 
 from llm_backend.access.caller import Caller
-from llm_backend.access.idempotency import ANSWER_BYTES, KEPT_S, Idempotency
+from llm_backend.access.idempotency import Idempotency
+from llm_backend.access.kept_answer import ANSWER_BYTES
+from llm_backend.access.shared_answers import KEPT_S, LEASE_S, SharedAnswers
 from llm_backend.errors import Conflict, InvalidRequest
+from llm_backend.store import Database, StoreUnavailable, migrate
+from llm_backend.store.administration import KeptAnswers
 
 PIECE = b"data: 1\n\n"
 
@@ -24,13 +30,15 @@ class Clock:
 class Server:
     """Answers with a number that grows, or with what it is told."""
 
-    def __init__(self, *, status: int = 200, body: bytes = b"") -> None:
+    def __init__(
+        self, *, status: int = 200, body: bytes = b"", shared: SharedAnswers | None = None
+    ) -> None:
         self.asked = 0
         self.status, self.body = status, body
         self.pieces = 0  # before the end
         self.gate: asyncio.Event | None = None
         self.clock = Clock()
-        self.idempotency = Idempotency(self._through, self.clock)
+        self.idempotency = Idempotency(self._through, shared, clock=self.clock)
 
     async def _through(self, request, answer, send) -> None:
         await answer(request, send)
@@ -48,7 +56,12 @@ class Server:
     ):
         headers = Headers({} if key is None else {"Idempotency-Key": key})
         request = SimpleNamespace(
-            http=SimpleNamespace(headers=headers, method="POST", scope={"query_string": query}),
+            http=SimpleNamespace(
+                headers=headers,
+                method="POST",
+                scope={"query_string": query},
+                receive=asyncio.Event().wait,
+            ),
             raw_body=body,
             caller=Caller(key_id=caller),
             path={"id": path},
@@ -184,6 +197,112 @@ async def test_what_is_kept_is_bounded():
 
     assert len(server.idempotency._kept) == 16
     assert (await server.ask("19"))[1][:2] == b"20"
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        yield database
+
+
+def servers(database: Database, clock: Clock, number: int = 2, **more: object) -> list[Server]:
+    """Several that share one database."""
+    return [
+        Server(shared=SharedAnswers(KeptAnswers(database), clock=clock), **more)
+        for _ in range(number)
+    ]
+
+
+async def settled(server: Server) -> None:
+    await server.idempotency._shared.settle()
+
+
+async def test_another_server_gives_the_answer_that_the_first_one_made(database):
+    a, b = servers(database, Clock(), body=b"!\xff")
+    first = await a.ask()
+    await settled(a)
+    second = await b.ask()
+
+    assert first[1] == second[1] == b"1!\xff"
+    assert second[0]["headers"] == [(b"x", b"1"), (b"idempotent-replayed", b"true")]
+    assert (a.asked, b.asked) == (1, 0)
+
+
+async def test_who_asks_another_server_meanwhile_waits_for_the_answer(database):
+    a, b = servers(database, Clock())
+    a.gate = asyncio.Event()
+    first = asyncio.create_task(a.ask())
+    while not a.asked:  # noqa: ASYNC110 - the server has no event for it
+        await asyncio.sleep(0.005)
+    second = asyncio.create_task(b.ask())
+    await asyncio.sleep(0.05)
+    a.gate.set()
+
+    assert [body for _, body in await asyncio.gather(first, second)] == [b"1", b"1"]
+    assert b.asked == 0
+
+
+async def test_a_key_of_another_body_is_refused_by_another_server(database):
+    a, b = servers(database, Clock())
+    await a.ask()
+
+    with pytest.raises(Conflict):
+        await b.ask(body=b'{"a": 1}')
+    assert not b.idempotency._kept
+
+
+async def test_what_one_server_did_not_keep_another_makes_anew(database):
+    a, b = servers(database, Clock())
+    a.status = 503
+    await a.ask()
+    await settled(a)
+
+    assert (await b.ask())[0]["status"] == 200
+
+
+async def test_what_a_dead_server_had_begun_another_makes_once_its_lease_is_over(database):
+    clock = Clock()
+    a, b = servers(database, clock)
+    await a.idempotency._shared._stored.claim("n", digest="d", holder="dead", now=0, until=LEASE_S)
+    clock.now = LEASE_S - 1.0
+    waiting = asyncio.create_task(b.idempotency._shared.claimed("n", "d"))
+    await asyncio.sleep(0.05)
+
+    assert not waiting.done()
+    clock.now = LEASE_S
+    assert await waiting is None
+
+
+async def test_a_lease_is_renewed_as_long_as_the_answer_is_made(database):
+    clock = Clock()
+    a, b = (one.idempotency._shared for one in servers(database, clock))
+    assert await a.claimed("n", "d") is None
+    clock.now = LEASE_S - 1.0
+    await a._renew()
+    clock.now = LEASE_S + 1.0
+
+    assert await b._claim("n", "d") is not None
+
+
+async def test_who_leaves_while_the_key_is_claimed_leaves_it_to_the_next(database):
+    a, b = servers(database, Clock())
+    first = asyncio.create_task(a.ask())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+    assert (await b.ask())[1] == b"1"
+
+
+async def test_without_its_database_a_server_knows_its_own_answers():
+    class Down:
+        async def claim(self, *_: object, **__: object) -> None:
+            raise StoreUnavailable("gone")
+
+    server = Server(shared=SharedAnswers(Down()))
+
+    assert [(await server.ask())[1] for _ in range(2)] == [b"1", b"1"]
 
 
 async def test_a_key_has_a_length():

@@ -10,11 +10,13 @@ from llm_backend.store.administration import (
     AuditFilter,
     Change,
     Grants,
+    KeptAnswers,
     Record,
     StoredKey,
     StoredUsage,
     UsageFilter,
     UsageKey,
+    WholeAnswer,
 )
 from llm_backend.store.pages import PageRequest
 
@@ -147,3 +149,50 @@ async def test_no_more_is_granted_than_there_is_however_many_ask(database):
     assert sum(given[:-1]) == 30
     assert given[-1] == 7
     assert await grants.take("m", 120, wanted=7, most=30) == 7
+
+
+def whole(body: bytes = b"\0\xff") -> WholeAnswer:
+    return WholeAnswer(status=200, headers=[("x", "\xe9")], body=body)
+
+
+async def claim(answers: KeptAnswers, name: str = "n", *, holder: str = "a", now: int = 0):
+    return await answers.claim(name, digest="d", holder=holder, now=now, until=now + 10)
+
+
+async def test_an_answer_is_made_by_one_and_found_by_all(database):
+    answers = KeptAnswers(database)
+    claims = await asyncio.gather(*(claim(answers, holder=str(one)) for one in range(10)))
+    maker = str(next(number for number, found in enumerate(claims) if found is None))
+    await answers.keep("n", holder="another", answer=whole(b"no"), until=50)
+    await answers.keep("n", holder=maker, answer=whole(), until=50)
+
+    assert sum(found is None for found in claims) == 1
+    found = await claim(answers)
+    assert found is not None
+    assert (found.digest, found.whole) == ("d", whole())
+    assert await claim(answers, now=50) is None
+
+
+async def test_only_who_makes_an_answer_gives_it_up(database):
+    answers = KeptAnswers(database)
+    await claim(answers)
+    await answers.free("n", holder="another")
+
+    assert await claim(answers, holder="b") is not None
+    await answers.free("n", holder="a")
+    assert await claim(answers, holder="b") is None
+
+
+async def test_answers_that_are_over_or_too_much_are_forgotten_the_oldest_first(database):
+    answers = KeptAnswers(database)
+    for number, name in enumerate("abcd"):
+        await claim(answers, name)
+        await answers.keep(name, holder="a", answer=whole(bytes(10)), until=100 + number)
+    await claim(answers, "e", now=100)
+    await answers.forget(now=100, most_bytes=30)
+
+    found = [await claim(answers, name, now=100, holder="b") for name in "abcde"]
+    assert [one is None for one in found] == [True, False, False, False, False]
+    await answers.forget(now=100, most_bytes=29)
+    found = [await claim(answers, name, now=100, holder="c") for name in "bcde"]
+    assert [one is None for one in found] == [True, False, False, False]

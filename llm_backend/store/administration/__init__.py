@@ -3,6 +3,7 @@ every change to them."""
 
 from llm_backend.store.administration.administration import Administration, Change
 from llm_backend.store.administration.grants import Grants
+from llm_backend.store.administration.kept_answers import KeptAnswer, KeptAnswers, WholeAnswer
 from llm_backend.store.administration.usage import StoredUsage
 from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
 from llm_backend.store.administration.values import (
@@ -19,6 +20,8 @@ __all__ = [
     "AuditFilter",
     "Change",
     "Grants",
+    "KeptAnswer",
+    "KeptAnswers",
     "Known",
     "Record",
     "StoredKey",
@@ -26,4 +29,5 @@ __all__ = [
     "UsageFilter",
     "UsageKey",
     "UsageSum",
+    "WholeAnswer",
 ]

@@ -5,11 +5,21 @@ document has it, found by kind and project. Only what is searched for otherwise 
 own: keys, by their hashes, and the audit log, by its filters.
 """
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+)
 
 from llm_backend.store.tables import metadata, stored_object
 
-__all__ = ["administered", "api_keys", "audit_logs", "counters", "grants", "usage"]
+__all__ = ["administered", "api_keys", "audit_logs", "counters", "grants", "kept_answers", "usage"]
 
 # `id` names the object among all: an id that is one's own only within a project (a member's) has
 # the project's added by who stores it.
@@ -90,4 +100,19 @@ grants = Table(
     Column("window_at", BigInteger, primary_key=True, autoincrement=False),  # unix seconds
     Column("granted", BigInteger, nullable=False),
     Index(None, "window_at"),
+)
+
+# Answers to requests with an idempotency key, for servers that share a database. One that is still
+# being made has no status, and is its holder's until its lease is over.
+kept_answers = Table(
+    "kept_answers",
+    metadata,
+    Column("name", Text, primary_key=True),  # a digest of whose key it is, and of which operation
+    Column("digest", Text, nullable=False),  # of the request's body
+    Column("holder", Text, nullable=False),
+    Column("until_at", BigInteger, nullable=False, index=True),  # unix seconds
+    Column("status", Integer),
+    Column("headers", JSON),  # pairs of texts
+    Column("body", LargeBinary),
+    Column("size_bytes", BigInteger, nullable=False, index=True),
 )

@@ -1,0 +1,132 @@
+"""Answers that several servers keep for requests that come again: made by one of them at a time."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+
+from llm_backend.store.administration.tables import kept_answers
+from llm_backend.store.database import Database
+from llm_backend.store.upsert import insert_into
+
+__all__ = ["KeptAnswer", "KeptAnswers", "WholeAnswer"]
+
+_SOME = 100  # rows that are forgotten in one transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeAnswer:
+    """An answer as it was sent; headers are Latin-1."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptAnswer:
+    """What there is under a name: to a request of which digest, and the answer once it is whole."""
+
+    digest: str
+    whole: WholeAnswer | None
+
+
+class KeptAnswers:
+    """The answers of a database. Times are in unix seconds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(
+        self, name: str, *, digest: str, holder: str, now: int, until: int
+    ) -> KeptAnswer | None:
+        """None where the answer under this name is the holder's to make until then; else what is
+        there and not over."""
+        claim = partial(_claim, name=name, digest=digest, holder=holder, now=now, until=until)
+        return await self._database.write(claim)
+
+    async def keep(self, name: str, *, holder: str, answer: WholeAnswer, until: int) -> None:
+        """The answer is whole, and kept until then; nothing for one that is another's by now."""
+        await self._database.write(
+            partial(_keep, name=name, holder=holder, answer=answer, until=until)
+        )
+
+    async def free(self, name: str, *, holder: str) -> None:
+        """There will be no answer of this holder's that is kept."""
+        await self._database.write(partial(_free, name=name, holder=holder))
+
+    async def renew(self, holders: Collection[str], *, until: int) -> None:
+        """What these are making is theirs until then."""
+        await self._database.write(partial(_renew, holders=holders, until=until))
+
+    async def forget(self, *, now: int, most_bytes: int) -> None:
+        """Forgets what is over, and the oldest of what is too much."""
+        await self._database.write(partial(_forget_past, now=now))
+        while await self._database.write(partial(_forget_oldest, most_bytes=most_bytes)):
+            pass
+
+
+def _claim(
+    connection: Connection, name: str, digest: str, holder: str, now: int, until: int
+) -> KeptAnswer | None:
+    values = {"digest": digest, "holder": holder, "until_at": until, "size_bytes": 0}
+    new = insert_into(connection, kept_answers).values(name=name, **values)
+    if connection.execute(new.on_conflict_do_nothing()).rowcount == 1:
+        return None
+    this = kept_answers.c.name == name
+    row = connection.execute(select(kept_answers).where(this).with_for_update()).first()
+    if row is None:  # it was given up at this moment
+        return _claim(connection, name, digest, holder, now, until)
+    if row.until_at > now:
+        return KeptAnswer(digest=row.digest, whole=_whole(row))
+    nothing = {"status": None, "headers": None, "body": None}
+    connection.execute(update(kept_answers).where(this).values(**values, **nothing))
+    return None
+
+
+def _whole(row: Row[tuple[object, ...]]) -> WholeAnswer | None:
+    if row.status is None:
+        return None
+    headers = [(name, value) for name, value in row.headers]
+    return WholeAnswer(status=row.status, headers=headers, body=row.body)
+
+
+def _keep(connection: Connection, name: str, holder: str, answer: WholeAnswer, until: int) -> None:
+    values = {
+        "until_at": until,
+        "status": answer.status,
+        "headers": [list(pair) for pair in answer.headers],
+        "body": answer.body,
+        "size_bytes": len(answer.body),
+    }
+    this = (kept_answers.c.name == name) & (kept_answers.c.holder == holder)
+    connection.execute(update(kept_answers).where(this).values(values))
+
+
+def _free(connection: Connection, name: str, holder: str) -> None:
+    this = (kept_answers.c.name == name) & (kept_answers.c.holder == holder)
+    connection.execute(delete(kept_answers).where(this))
+
+
+def _renew(connection: Connection, holders: Collection[str], until: int) -> None:
+    theirs = kept_answers.c.holder.in_(holders) & kept_answers.c.status.is_(None)
+    connection.execute(update(kept_answers).where(theirs).values(until_at=until))
+
+
+def _forget_past(connection: Connection, now: int) -> None:
+    connection.execute(delete(kept_answers).where(kept_answers.c.until_at <= now))
+
+
+def _forget_oldest(connection: Connection, most_bytes: int) -> bool:
+    """Whether there may be more to forget."""
+    too_much = (connection.scalar(select(func.sum(kept_answers.c.size_bytes))) or 0) - most_bytes
+    columns = select(kept_answers.c.name, kept_answers.c.size_bytes)
+    oldest = columns.where(kept_answers.c.size_bytes > 0).order_by(kept_answers.c.until_at)
+    names = []
+    for row in connection.execute(oldest.limit(_SOME)) if too_much > 0 else ():
+        if too_much > 0:
+            names.append(row.name)
+            too_much -= row.size_bytes
+    connection.execute(delete(kept_answers).where(kept_answers.c.name.in_(names)))
+    return bool(names) and too_much > 0
