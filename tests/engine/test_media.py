@@ -196,8 +196,9 @@ async def test_sounds_are_read_and_shared_as_pictures_are(tiny_llama, tmp_path):
         (*_, again) = await answer(engine, low)
         other = await answer(engine, high)
         long = ask(sound(35))
-        with pytest.raises(EngineRefused, match=r"lasts 41\.0 s; it may last 40 s"):
-            await engine.generate(ask(sound(41)))
+        for seconds, told in ((41, "41.00"), (1 / 8000, "0.00")):
+            with pytest.raises(EngineRefused, match=f"lasts {told} s; it may last 0.01 to 40 s"):
+                await engine.generate(ask(sound(seconds)))
         async with await engine.generate(long) as generation:
             two_windows = generation.accepted
 

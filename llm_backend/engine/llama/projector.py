@@ -23,6 +23,7 @@ from llm_backend.model_files import HeaderError, read_header
 __all__ = ["Embeddings", "NativeProjector"]
 
 _KEPT_BYTES = 64 << 20  # of embeddings made lately: what is asked about once is asked about again
+_LEAST_SOUND_S = 0.01  # less is no sound, and a single sample ends the native code
 _MARK = b"<media>"  # the whole text that a medium is tokenized in, so it is none that people write
 _DIMENSIONS = 4  # of a position, where it has several: time, row, column, and one to spare
 _BY_WHAT_PRECEDES = {"hunyuanvl", "deepseek4v"}
@@ -204,10 +205,11 @@ class NativeProjector:
             return None
         samples: int = mtmd.mtmd_bitmap_get_nx(bitmap)
         seconds = samples / mtmd.mtmd_get_audio_sample_rate(self._context)
-        if not 0 < seconds <= self._sound_limit_s:
+        if not _LEAST_SOUND_S <= seconds <= self._sound_limit_s:
             mtmd.mtmd_bitmap_free(bitmap)
             raise MediaError(
-                f"The sound lasts {seconds:.1f} s; it may last {self._sound_limit_s:g} s."
+                f"The sound lasts {seconds:.2f} s; it may last {_LEAST_SOUND_S:g} to "
+                f"{self._sound_limit_s:g} s."
             )
         return bitmap
 
