@@ -18,7 +18,7 @@ def tokens_of(request: Request) -> int:
     """The tokens that a request may take: those of its body, and those that it allows an answer."""
     body = request.body if isinstance(request.body, dict) else {}
     wanted = [body[name] for name in _ANSWER_TOKENS if isinstance(body.get(name), int)]
-    return max(1, len(request.raw_body) // BYTES_A_TOKEN) + (wanted[0] if wanted else 0)
+    return max(1, text_bytes(request.raw_body) // BYTES_A_TOKEN) + (wanted[0] if wanted else 0)
 
 
 def text_bytes(body: bytes) -> int:

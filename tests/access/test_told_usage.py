@@ -2,10 +2,11 @@
 
 import gzip
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from llm_backend.access.estimate import text_bytes
+from llm_backend.access.estimate import text_bytes, tokens_of
 from llm_backend.access.metered_operations import METERED
 from llm_backend.access.told_usage import Tail, ToldUsage, told_usage
 
@@ -112,3 +113,10 @@ def test_a_file_in_a_request_is_not_counted_as_text():
     assert text_bytes(b'{"content":"hi"}') == 16
     assert text_bytes(b'"a word "' * 1000) == 9000
     assert text_bytes(picture) == len(picture) - 1_000_000 + 4096
+
+
+def test_a_picture_takes_no_more_of_a_limit_than_a_picture_may():
+    body = {"max_tokens": 100, "url": "data:image/png;base64," + "A" * 4_000_000}
+    request = SimpleNamespace(body=body, raw_body=json.dumps(body).encode())
+
+    assert 1100 < tokens_of(request) < 1200
