@@ -1,7 +1,7 @@
 """Text generation: `Generate` commands in, deltas out, one forward pass for all of them a turn."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,13 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.model import Model, NoRoom
 from llm_backend.engine.pace import Pace
+from llm_backend.engine.patience import Patience
 from llm_backend.engine.refusal import unsupported
 from llm_backend.engine.request import Request
 from llm_backend.engine.sampling import NoChoice, Row
 from llm_backend.engine.scheduler import Admitted, Scheduler, Work
 from llm_backend.engine.sequence import Sequence
+from llm_backend.engine.slots import Slots
 from llm_backend.engine.speculation import Speculation
 from llm_backend.engine.statistics import Statistics
 
@@ -44,14 +46,6 @@ _REST_S = 0.002  # how long to wait for a grammar before looking for commands ag
 _COPY_SHARE = 128  # copying a slot costs about as much as computing this part of a context
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Queue:
-    """How many requests of a priority may wait, and how long each."""
-
-    limit: int
-    deadline_s: float
-
-
 class Generator:
     """Owns all requests between `submit` and their last event."""
 
@@ -59,18 +53,10 @@ class Generator:
         self, model: Model, start: Start, publish: Publish, drafter: Drafter | None = None
     ) -> None:
         self._model = model
-        self._drafter = drafter
         self._bounds = Bounds.of(
             start, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
         )
-        self._queues = {
-            Priority.INTERACTIVE: _Queue(
-                limit=start.queue_limit, deadline_s=start.queue_deadline_s
-            ),
-            Priority.BATCH: _Queue(
-                limit=start.batch_queue_limit, deadline_s=start.batch_queue_deadline_s
-            ),
-        }
+        self._patience = Patience.of(start)
         self._publish = publish
         self.statistics = Statistics()
         cache = Cache(
@@ -82,7 +68,8 @@ class Generator:
         self._scheduler = Scheduler(
             cache=cache, batch_tokens=model.batch_tokens, logit_rows=start.logit_rows
         )
-        self._draft_tokens = start.draft_tokens if model.can_roll_back else 0
+        self._slots = Slots(model, self._scheduler, drafter)
+        self._may_draft = start.draft_tokens > 0
         self._speculation = Speculation(start.draft_tokens, drafter)
         self._pace = Pace()
         self._has_room = True  # cells have not just run out
@@ -167,11 +154,7 @@ class Generator:
         doomed = {sequence.request for sequence in running} or set(self._requests)
         for request in [self._requests[address] for address in self._requests if address in doomed]:
             self._fail(request, Failure.INTERNAL, message)
-        for slot in slots:
-            self._model.truncate(slot, 0)
-            self._scheduler.forget(slot)
-            if self._drafter is not None:
-                self._drafter.forget(slot)
+        self._slots.forget(slots)
 
     def _patient_tokens(self, now: float) -> int | None:
         """How much of batch work's prompts the next pass may read."""
@@ -204,7 +187,7 @@ class Generator:
 
     def _check_queue(self, priority: Priority) -> None:
         """Raise `Refused` if no more of a priority may wait."""
-        limit = self._queues[priority].limit
+        limit = self._patience.limit(priority)
         waiting = sum(request.priority is priority for request in self._waiting())
         if waiting >= limit + self._scheduler.free_slots:
             raise Refused(Failure.QUEUE_FULL, f"{limit} requests are waiting already; try later.")
@@ -241,8 +224,8 @@ class Generator:
 
     def _expire(self, now: float) -> None:
         for request in self._waiting():
-            deadline_s = self._queues[request.priority].deadline_s
-            if now - request.arrived_at > deadline_s:
+            deadline_s = self._patience.ended_s(request, now)
+            if deadline_s is not None:
                 late = (
                     "Its grammar was not ready"
                     if request in self._compiling
@@ -252,17 +235,10 @@ class Generator:
                 self._fail(request, Failure.QUEUE_DEADLINE, message)
 
     def _place(self, admitted: Admitted) -> None:
-        sequence, placement = admitted.sequence, admitted.placement
-        self.statistics.placed_tokens += len(sequence.tokens)
-        self.statistics.cached_tokens += placement.keep
-        for copy in placement.copies:
-            self._model.copy(copy.source, copy.target)
-            if self._drafter is not None:
-                self._drafter.copy(copy.source, copy.target)
-        if not self._model.truncate(placement.slot, sequence.position(placement.keep)):
-            self._model.truncate(placement.slot, 0)
-            self._scheduler.recompute(sequence)
-        self._accept(self._requests[sequence.request])
+        self.statistics.placed_tokens += len(admitted.sequence.tokens)
+        self.statistics.cached_tokens += admitted.placement.keep
+        self._slots.place(admitted)
+        self._accept(self._requests[admitted.sequence.request])
 
     def _accept(self, request: Request) -> None:
         if request.is_accepted:
@@ -285,21 +261,13 @@ class Generator:
         work = self._scheduler.plan_media()
         if work is None:
             return
-        sequence = work.sequence
-        run, slot = sequence.next_run, sequence.slot
+        run = work.sequence.next_run
         assert run is not None, "it is planned for that"
-        assert slot is not None, "who is planned has a slot"
         began_at = time.monotonic()
         try:
-            self._model.take_in(
-                run,
-                slot=slot,
-                position=sequence.position(run.start),
-                first=sequence.computed - run.start,
-                count=work.count,
-            )
+            self._slots.take_in(run, work)
         except MediaError as error:
-            request = self._requests[sequence.request]
+            request = self._requests[work.sequence.request]
             self._fail(request, Failure.INVALID, str(error), f"media[{run.number}]")
             return
         except NoRoom:
@@ -313,13 +281,14 @@ class Generator:
     def _with_drafts(self, work: list[Work]) -> list[Work]:
         """Let those who talk guess ahead, where that is worth it."""
         self._speculation.measured(self.statistics)
+        may_draft = self._may_draft and self._slots.can_be_cut
         guessers = {}
         for item in work:
             if item.sequence.behind == 1:
                 answer = self._answers[item.sequence]
-                if self._draft_tokens or answer.prediction:
+                if may_draft or answer.prediction:
                     guessers[item.sequence] = answer.guess(self._speculation.chances)
-        if not self._draft_tokens or not self._has_room:
+        if not may_draft or not self._has_room:
             return work
         return self._speculation.with_drafts(work, guessers, self._scheduler.room(work))
 
@@ -327,13 +296,7 @@ class Generator:
         """The cells do not hold what this pass computes: draft nothing next time, or make room."""
         self._has_room = False
         if not any(item.draft for item in work):
-            self._make_room()
-
-    def _make_room(self) -> None:
-        slot = self._scheduler.make_room()
-        if slot is None:
-            raise MemoryError("the cells do not hold even one sequence")
-        self._model.truncate(slot, 0)
+            self._slots.make_room()
 
     def _forward(self, work: list[Work]) -> NDArray[np.float32]:
         """Compute `work`; meanwhile grammars find out what their answers allow next."""
@@ -366,7 +329,7 @@ class Generator:
             if sequence in self._answers:  # its request may just have failed
                 kept = self._advance(self._answers[sequence], last_rows[sequence], draft)
             if slot is not None and kept < len(draft):
-                self._cut(sequence, slot, length + kept)
+                self._slots.cut(sequence, slot, length + kept)
 
     def _advance(self, answer: Answer, rows: list[Row], draft: tuple[int, ...]) -> int:
         """Go on with an answer; gives how many tokens of its draft came next."""
@@ -395,17 +358,6 @@ class Generator:
         self._scheduler.remove(answer.sequence)
         if request.is_finished:
             self._close(request)
-
-    def _cut(self, sequence: Sequence, slot: int, length: int) -> None:
-        """Forget the cells of a draft that did not come next."""
-        if self._model.truncate(slot, sequence.position(length)):
-            return
-        self._draft_tokens = 0  # it was believed that this state can be cut
-        self._model.truncate(slot, 0)
-        if sequence.slot is None:
-            self._scheduler.forget(slot)
-        else:
-            self._scheduler.recompute(sequence)
 
     def _show(self, request: Request, delta: Delta | None) -> None:
         if delta is not None:
