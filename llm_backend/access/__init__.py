@@ -1,6 +1,6 @@
 """Who may use the server, and how much of it: keys, projects, limits, and what is used."""
 
-from llm_backend.access.caller import DEFAULT_PROJECT, Caller
+from llm_backend.access.caller import DEFAULT_PROJECT, Asker, Caller
 from llm_backend.access.estimate import text_bytes
 from llm_backend.access.gate import Gate
 from llm_backend.access.keyring import Keyring, NewKey, new_key
@@ -20,6 +20,7 @@ from llm_backend.access.spending import Spending
 
 __all__ = [
     "DEFAULT_PROJECT",
+    "Asker",
     "Caller",
     "Gate",
     "Keyring",

@@ -6,7 +6,7 @@ from typing import Protocol
 from llm_backend.access.policy import DEFAULT_PROJECT, Project
 from llm_backend.store import Owner
 
-__all__ = ["DEFAULT_PROJECT", "Caller", "Payer"]
+__all__ = ["DEFAULT_PROJECT", "Asker", "Caller", "Payer"]
 
 
 class Payer(Protocol):
@@ -48,3 +48,18 @@ class Caller:
     def project_id(self) -> str:
         """The project that what is done counts for."""
         return self.project.id if self.project else DEFAULT_PROJECT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asker:
+    """Whoever asked for work that goes on without him: it counts for him, even when his key has
+    been revoked meanwhile. Its fields are JSON."""
+
+    project_id: str
+    key_id: str | None
+    user_id: str | None
+
+    @classmethod
+    def of(cls, caller: Caller) -> "Asker":
+        """The same one, as far as he is kept."""
+        return cls(project_id=caller.project_id, key_id=caller.key_id, user_id=caller.user_id)

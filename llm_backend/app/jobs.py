@@ -38,7 +38,9 @@ def _library_kinds(services: Services) -> Sequence[JobKind]:
     if vectors is None:
         return ()
     place = partial(index_name, vectors)
-    ingestion = Ingestion(services.library, services.files, services.extractor)
+    ingestion = Ingestion(
+        services.library, services.files, services.extractor, services.access.ledger
+    )
     removal = Removal(services.library)
     return (
         JobKind(name=INGEST, worker=ingestion, at_once=2, place=place),

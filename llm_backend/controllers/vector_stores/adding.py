@@ -2,8 +2,10 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from llm_backend.access import Asker, Caller
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.controllers.vector_stores.embedders import Embedder
@@ -17,11 +19,15 @@ PURPOSES = ("assistants", "user_data")  # of files that are there to be read
 
 
 async def new_files(
-    services: Services, wanted: Sequence[Mapping[str, Any]], embedder: Embedder
+    services: Services, caller: Caller, wanted: Sequence[Mapping[str, Any]], embedder: Embedder
 ) -> list[NewVectorFile]:
     """For each of `wanted`, with `file_id` and maybe `attributes` and `chunking_strategy`, a file
-    to add; one that is named twice is added once, as it is said last. Raises `NotFound`."""
+    to add, whose embedding counts for the caller; one that is named twice is added once, as it is
+    said last. Raises `NotFound`, and `QuotaExceeded` where the caller's project has spent all."""
     services.library.check()
+    if wanted and caller.project is not None:
+        services.access.spending.check(caller.project)
+    asked_by = asdict(Asker.of(caller))
     by_id: dict[str, NewVectorFile] = {}
     for one in wanted:
         file = await _file(services, one["file_id"])
@@ -37,6 +43,7 @@ async def new_files(
             filename=file.filename,
             attributes=attributes_from(one.get("attributes")),
             chunking=chunking_from(one.get("chunking_strategy"), room=embedder.room),
+            asked_by=asked_by,
         )
     return list(by_id.values())
 

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from llm_backend.access import embedded
 from llm_backend.backends.base import ModelCard
 from llm_backend.backends.local import LocalModel
 from llm_backend.backends.registry import Registry
@@ -29,7 +30,8 @@ class Source(Protocol):
         """How many tokens each text has."""
 
     async def vectors(self, texts: Sequence[str]) -> list[Vector]:
-        """A vector of length 1 for each text, none of which is too long."""
+        """A vector of length 1 for each text, none of which is too long; what was read for them is
+        counted for whoever they are made for."""
 
 
 class LocalSource:
@@ -46,6 +48,7 @@ class LocalSource:
     async def vectors(self, texts: Sequence[str]) -> list[Vector]:
         """A vector of length 1 for each text."""
         answer = await self._model.embed(texts)
+        embedded(self.name, tokens=answer.prompt_tokens)
         numbers = struct.iter_unpack(f"<{answer.embedding_size}f", answer.vectors)
         return [list(row) for row in numbers]
 

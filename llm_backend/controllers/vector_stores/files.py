@@ -30,7 +30,7 @@ async def create_vector_store_file(services: Services, request: Request) -> Resp
     library, store_id = services.library, request.path["vector_store_id"]
     store = await library.stores.get(store_id)
     embedder = await library.embedders.named(store.embedding_model)
-    (file,) = await new_files(services, [request.body], embedder)
+    (file,) = await new_files(services, request.caller, [request.body], embedder)
     return JsonResponse(file_object(await library.stores.add_file(store_id, file)))
 
 

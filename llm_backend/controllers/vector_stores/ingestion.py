@@ -8,7 +8,9 @@ those that belong to no stored chunk are found by nobody, and say that they are 
 
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
+from llm_backend.access import Asker, Ledger, Meter, metering
 from llm_backend.controllers.vector_stores.completeness import incomplete
 from llm_backend.controllers.vector_stores.embedders import Embedder
 from llm_backend.controllers.vector_stores.library import Library
@@ -51,12 +53,15 @@ class _Elsewhere(Exception):
 
 
 class Ingestion:
-    """Takes files in."""
+    """Takes files in; what their embedding takes counts for whoever asked for it."""
 
-    def __init__(self, library: Library, files: Files, extractor: Extractor) -> None:
+    def __init__(
+        self, library: Library, files: Files, extractor: Extractor, ledger: Ledger
+    ) -> None:
         self._library = library
         self._files = files
         self._extractor = extractor
+        self._ledger = ledger
 
     async def work(self, job: Job) -> None:
         """Take in the file whose document is the job's subject."""
@@ -68,7 +73,8 @@ class Ingestion:
             await self._fail(job, FileError(code="server_error", message=_NOBODY))
             return
         try:
-            await self._take_in(job, file)
+            with self._metering(job):
+                await self._take_in(job, file)
         except _Elsewhere as elsewhere:
             await self._library.stores.leave_to(job, elsewhere.index_name)
         except UnsupportedFile as error:
@@ -86,6 +92,12 @@ class Ingestion:
 
     async def _is_abandoned(self, job: Job) -> bool:
         return job.place not in (None, await self._library.index.name())
+
+    def _metering(self, job: Job) -> AbstractContextManager[None]:
+        asked_by = job.details.get("asked_by")
+        if not asked_by:  # of a job that is older than its being noted
+            return nullcontext()
+        return metering(Meter(self._ledger, Asker(**asked_by), kind="embeddings"))
 
     async def _take_in(self, job: Job, file: StoredVectorFile) -> None:
         library, index = self._library, self._library.index

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import orjson
 
+from llm_backend.access import embedded
+from llm_backend.access.estimate import BYTES_A_TOKEN
+from llm_backend.access.told_usage import told_usage
 from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.controllers.relay import Exchanger
 from llm_backend.controllers.vector_stores.embedders import Embedder
@@ -63,7 +66,16 @@ class _UpstreamSource:
         if relayed.status != 200:
             log.warning("upstream_refused", extra={"status": relayed.status})
             raise UpstreamFailed("The upstream did not embed the texts.")
+        embedded(self.name, tokens=_tokens(bytes(held), texts))
         return _rows(bytes(held), len(texts))
+
+
+def _tokens(answer: bytes, texts: Sequence[str]) -> int:
+    """As many as it tells, or about so many."""
+    told = told_usage(answer)
+    if told is not None:
+        return told.input_tokens
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN
 
 
 def _rows(answer: bytes, number: int) -> list[list[float]]:

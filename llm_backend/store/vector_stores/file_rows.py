@@ -65,7 +65,15 @@ def add(
         _remove(connection, _home(store), connection.scalars(there).all(), now)
         rows = [_row(file, store.seq, batch_seq, int(now)) for file in some]
         connection.execute(insert(vector_store_files), rows)
-    jobs = [NewJob(kind=INGEST, subject=file.document, place=store.index_name) for file in files]
+    jobs = [
+        NewJob(
+            kind=INGEST,
+            subject=file.document,
+            details={"asked_by": dict(file.asked_by)},
+            place=store.index_name,
+        )
+        for file in files
+    ]
     job_rows.add(connection, jobs, now=now)
     touch(connection, store_id, int(now))
 

@@ -84,13 +84,15 @@ class FileError:
 
 @dataclass(frozen=True, kw_only=True)
 class NewVectorFile:
-    """A file that is to be in a vector store; `document` will name its points in the index."""
+    """A file that is to be in a vector store; `document` will name its points in the index.
+    `asked_by` is told to who takes it in: JSON."""
 
     document: str
     file_id: str
     filename: str
     chunking: Chunking
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    asked_by: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

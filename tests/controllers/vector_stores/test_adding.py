@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from llm_backend.access import Caller, Project
 from llm_backend.controllers.vector_stores.adding import new_files
-from llm_backend.errors import NotFound
+from llm_backend.errors import NotFound, QuotaExceeded
 from llm_backend.store import Blobs, Bucket, Database, Files, migrate
 
 
@@ -18,6 +19,21 @@ async def test_a_file_that_is_not_there_is_refused_by_its_field(tmp_path: Any) -
         services: Any = SimpleNamespace(files=files, library=library)
 
         with pytest.raises(NotFound, match="No file has the id `nope`") as refused:
-            await new_files(services, [{"file_id": "nope"}], SimpleNamespace(room=1))
+            await new_files(services, Caller(), [{"file_id": "nope"}], SimpleNamespace(room=1))
 
     assert refused.value.param == "file_id"
+
+
+async def test_who_has_spent_all_adds_no_files() -> None:
+    def check(_project: Project) -> None:
+        raise QuotaExceeded("All is spent.")
+
+    services: Any = SimpleNamespace(
+        library=SimpleNamespace(check=lambda: None),
+        access=SimpleNamespace(spending=SimpleNamespace(check=check)),
+    )
+    caller, embedder = Caller(project=Project(id="p", name="p")), SimpleNamespace(room=1)
+
+    assert await new_files(services, caller, [], embedder) == []
+    with pytest.raises(QuotaExceeded):
+        await new_files(services, caller, [{"file_id": "file-1"}], embedder)

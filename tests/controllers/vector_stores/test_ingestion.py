@@ -25,6 +25,7 @@ from llm_backend.store import (
 )
 from llm_backend.store.vector_stores import INGEST, Chunking
 
+NOBODYS: Any = None  # the ledger of files that nobody has asked for
 LINES = 150  # chunks of a large file: more than a search takes candidates
 
 
@@ -104,7 +105,7 @@ async def take_in(jobs: Jobs, library: Library, texts: dict[str, str]) -> None:
     """The next file."""
     files: Any = Files(texts)
     (job,) = await jobs.claim(INGEST, 1, await library.index.name())
-    await Ingestion(library, files, files).work(job)
+    await Ingestion(library, files, files, NOBODYS).work(job)
 
 
 async def found(library: Library, **more: Any) -> set[str]:
