@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from llm_backend.backends.berth import Berth, ModelState, Patience
 from llm_backend.backends.shared_room import Lodging, SharedRoom
-from llm_backend.backends.shared_room.lodger import IDLE_S, LodgersBerth
+from llm_backend.backends.shared_room.lodgers_berth import LodgersBerth
+from llm_backend.backends.shared_room.stay import IDLE_S
 from llm_backend.engine import EngineConfig, EngineStartError
 from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound
 from tests.backends.test_engine_room import FakeEngine
