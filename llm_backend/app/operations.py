@@ -1,7 +1,10 @@
 """Every operation of the document, answered by its controller."""
 
 import importlib
+from collections.abc import Awaitable
+from functools import cache
 
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from llm_backend.access.idempotency import Idempotency
@@ -9,7 +12,7 @@ from llm_backend.contract import Document, Operation
 from llm_backend.contract.answers import AnswerChecks
 from llm_backend.contract.body import Limits
 from llm_backend.contract.connexion_app import build_app
-from llm_backend.contract.request import Handler
+from llm_backend.contract.request import Handler, Request
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.services import Services
 
@@ -38,6 +41,18 @@ def contracted(document: Document, validators: Validators, services: Services) -
 
 
 def _handler_of(operation: Operation) -> Handler:
+    """What calls the operation's controller, which is imported when it is asked for the first time:
+    most are never, and a start need not wait for them."""
+
+    controller = cache(lambda: _controller_of(operation))
+
+    def handle(services: Services, request: Request) -> Awaitable[Response]:
+        return controller()(services, request)
+
+    return handle
+
+
+def _controller_of(operation: Operation) -> Handler:
     """The controller's function named after the operation; what is not local is the relay's."""
     module = f"llm_backend.controllers.{operation.controller or 'routing'}"
     name = operation.function if operation.controller else "relay_operation"

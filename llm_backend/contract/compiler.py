@@ -126,7 +126,7 @@ def _operations(document: Mapping[str, Json], answers: Mapping[str, Json]) -> li
 
 
 def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> dict[str, Json]:
-    """The OpenAPI 3.0 view for Connexion: paths, methods, whether there is a body.
+    """The OpenAPI 3.0 view for Connexion: paths, methods, operations.
 
     Routes are tried in this order, so what is asked most comes first, then what is answered here
     and, of paths of one length, fixed segments come before parameters.
@@ -139,7 +139,6 @@ def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> d
         "openapi": "3.0.3",
         "info": {"title": "view", "version": "1"},
         "paths": paths,
-        "components": {"schemas": {}},  # with components, Connexion takes a body to be described
     }
 
 
@@ -156,8 +155,6 @@ def _routed(operation: Mapping[str, Json]) -> dict[str, Json]:
         "operationId": operation["operationId"],
         "responses": {"x-described-elsewhere": {}},
     }
-    if "requestBody" in operation:
-        routed["requestBody"] = {"content": {"*/*": {}}}
     tails = [p for p in operation.get("parameters", []) if p["schema"].get("format") == "path"]
     if tails:
         routed["parameters"] = tails

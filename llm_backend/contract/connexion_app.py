@@ -38,7 +38,14 @@ from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest, NotFound
 
 with (
-    held_back("flask", requests=(), httpx=(), starlette__testclient=("TestClient",)),
+    held_back(
+        "flask",
+        requests=(),
+        httpx=(),
+        starlette__testclient=("TestClient",),
+        werkzeug=("Request",),
+        werkzeug__local=("LocalProxy",),
+    ),
     catch_warnings(action="ignore", category=DeprecationWarning),  # Connexion's own imports
 ):
     from connexion.middleware import ConnexionMiddleware

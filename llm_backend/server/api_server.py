@@ -13,7 +13,8 @@ from llm_backend.contract.placeholders import held_back
 from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
 
-with held_back("watchfiles"):  # for its reloading; it does without
+# What reloads it, and runs several of it.
+with held_back(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
     import uvicorn
     from uvicorn.loops.auto import auto_loop_factory
 
