@@ -18,8 +18,7 @@ Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 _FUNCTION = re.compile(r"tools\[(\d+)\]\.function\b")
-_PATTERN = f".parameters.properties.{INPUT}.pattern"
-_DEFINITION = ".format.grammar.definition"
+_FORMAT = re.compile(rf"\.parameters\.properties\.{INPUT}\.[\w-]+")
 
 
 def custom_names(body: Body) -> frozenset[str]:
@@ -51,7 +50,7 @@ def named_as_custom(body: Body) -> Iterator[None]:
     except ApiError as error:
         place = _FUNCTION.match(error.param or "")
         if place is not None and tools[int(place[1])]["type"] == "custom":
-            rest = str(error.param)[place.end() :].replace(_PATTERN, _DEFINITION)
+            rest = _FORMAT.sub(".format.grammar.definition", str(error.param)[place.end() :])
             error.param = f"tools[{place[1]}].custom{rest}"
         raise
 

@@ -6,7 +6,8 @@ The parameter is held to the tool's format while it is written.
 from collections.abc import Mapping
 from typing import Any
 
-from llm_backend.errors import UnsupportedField
+from llm_backend.backends.markup.lark import LARK, LarkError, check_lark
+from llm_backend.errors import InvalidRequest
 
 __all__ = ["INPUT", "custom_function"]
 
@@ -17,15 +18,12 @@ INPUT = "input"  # the name of the parameter
 
 def custom_function(grammar: Mapping[str, Any] | None, where: str) -> Json:
     """The `parameters` of the function, and that it is `strict`; `grammar` is the format's, with
-    its `syntax` and `definition`, and `where` that is. Raises `UnsupportedField`."""
+    its `syntax` and `definition`, and `where` that is. Raises `InvalidRequest`."""
     text: Json = {"type": "string"}
-    if grammar is not None:
-        if grammar["syntax"] != "regex":
-            raise UnsupportedField(
-                f"Local models are held to a `regex`, not to a grammar in `{grammar['syntax']}`.",
-                param=f"{where}.syntax",
-            )
+    if grammar is not None and grammar["syntax"] == "regex":
         text["pattern"] = f"^(?:{grammar['definition']})$"
+    elif grammar is not None:
+        text[LARK] = _checked(grammar["definition"], where)
     parameters = {
         "type": "object",
         "properties": {INPUT: text},
@@ -33,3 +31,11 @@ def custom_function(grammar: Mapping[str, Any] | None, where: str) -> Json:
         "additionalProperties": False,
     }
     return {"parameters": parameters, "strict": True}
+
+
+def _checked(definition: str, where: str) -> str:
+    try:
+        check_lark(definition)
+    except LarkError as error:
+        raise InvalidRequest(str(error), param=f"{where}.definition") from error
+    return definition

@@ -78,14 +78,20 @@ def test_a_custom_tools_input_is_a_text_that_follows_its_format(client):
     assert said.choices[0].message.content
 
 
-def test_a_format_that_a_model_cannot_be_held_to_is_refused_by_its_place(client):
-    grammar = {"syntax": "regex", "definition": "("}
+@pytest.mark.parametrize(
+    ("syntax", "definition", "param"),
+    [("regex", "(", "tools"), ("lark", "start: /a/", "tools[0].custom.format.grammar.definition")],
+)
+def test_a_format_that_a_model_cannot_be_held_to_is_refused_by_its_place(
+    client, syntax, definition, param
+):
+    grammar = {"syntax": syntax, "definition": definition}
     custom = {"name": "run", "format": {"type": "grammar", "grammar": grammar}}
     tool = {"type": "custom", "custom": custom}
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model="builtin", messages=HELLO, tools=[tool])
 
-    assert refused.value.param == "tools"
+    assert refused.value.param == param
 
 
 def test_a_call_that_is_required_is_made(client):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_backend.backends.markup.family import Arguments, Markup, Spelling, Thinking
+from llm_backend.backends.markup.lark import LARK
 from llm_backend.backends.markup.parameters import is_text
 
 __all__ = ["Function", "calls_grammar", "content_grammar"]
@@ -253,6 +254,10 @@ class _Rules:
             self.add(f"{rule}_value", _json(schema, is_strict))
             return f"{rule}_value {self._written(end)}".strip()
         quote = self._written(self._spelling.quote) if kind is Arguments.GEMMA else ""
+        if LARK in schema:
+            self.add(f"{rule}_value", f"%lark {{\n{schema[LARK]}\n}}")
+            ending = self._written((self._spelling.quote if quote else "") + end)
+            return f"{quote} {rule}_value {ending}".strip()
         if words := _words(schema):
             choice = " | ".join(json.dumps(word, ensure_ascii=False) for word in words)
             return " ".join(filter(None, (quote, f"({choice})", quote, self._written(end))))

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from llm_backend.backends.markup.family import Arguments
+from llm_backend.backends.markup.lark import LARK
 from llm_backend.errors import UnsupportedField
 
 __all__ = ["check_strict", "is_text", "resolved"]
@@ -54,6 +55,8 @@ def is_text(schema: Json) -> bool:
 def check_strict(parameters: Mapping[str, Json], arguments: Arguments, where: str) -> None:
     """Raises `UnsupportedField` for the first place below `where` at which these parameters, whose
     references are followed, ask for what such arguments are not held to."""
+    if arguments in (Arguments.JSON, Arguments.KEYWORDS):
+        _refuse_lark(parameters, where)
     if arguments is Arguments.JSON:
         return  # the whole schema is the grammar's
     _refuse(parameters, _OF_OBJECTS, where)
@@ -76,6 +79,17 @@ def check_strict(parameters: Mapping[str, Json], arguments: Arguments, where: st
         for name, schema in properties.items():
             if is_text(schema):
                 _refuse(schema, _OF_TEXT, f"{where}.properties.{name[:64]}")
+
+
+def _refuse_lark(parameters: Mapping[str, Json], where: str) -> None:
+    properties = parameters.get("properties")
+    for name, schema in properties.items() if isinstance(properties, dict) else ():
+        if isinstance(schema, dict) and LARK in schema:
+            raise UnsupportedField(
+                "This model writes its calls in quotes, where it is held to a `regex` and not to a "
+                "grammar in Lark.",
+                param=f"{where}.properties.{name[:64]}.{LARK}",
+            )
 
 
 def _refuse(schema: Mapping[str, Json], keywords: tuple[str, ...], where: str) -> None:

@@ -35,7 +35,7 @@ _NAMES = (
     (r"verbosity\b", "text.verbosity"),
 )
 _TOOL = re.compile(r"tools\[(\d+)\](\.function\b)?")
-_FORMAT = ".parameters.properties.input.pattern"  # of a custom tool, which has no parameters
+_FORMAT = re.compile(r"\.parameters\.properties\.input\.(pattern|x-lark)")  # a custom tool's
 
 
 def chat_messages(
@@ -111,7 +111,7 @@ def named_as_sent(places: Sequence[int] = ()) -> Iterator[None]:
 
 def _name(param: str, places: Sequence[int]) -> str:
     if tool := _TOOL.match(param):
-        rest = param[tool.end() :].replace(_FORMAT, ".format.definition")
+        rest = _FORMAT.sub(".format.definition", param[tool.end() :])
         return f"tools[{places[int(tool[1])]}]{rest}"
     for pattern, name in _NAMES:
         renamed, count = re.subn(rf"^{pattern}", name, param)

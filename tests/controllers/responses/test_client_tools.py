@@ -13,7 +13,7 @@ from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.items import kept_item, messages_from
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.responses.tools import chat_tools
-from llm_backend.errors import UnsupportedField
+from llm_backend.errors import InvalidRequest, UnsupportedField
 from tests.response_events import HEAD, USAGE, check_events
 
 RUN = {"type": "custom", "name": "run", "description": "Runs it."}
@@ -55,8 +55,6 @@ def test_its_regex_is_held_to_as_a_whole():
 @pytest.mark.parametrize(
     ("tool", "param"),
     [
-        ({**RUN, "format": {"type": "grammar", "syntax": "lark", "definition": "start: /a/"}},
-         "tools[0].format.syntax"),
         ({**RUN, "defer_loading": True}, "tools[0].defer_loading"),
         ({**FUNCTION, "allowed_callers": ["programmatic"]}, "tools[0].allowed_callers"),
         ({**NAMESPACE, "tools": [FUNCTION, {**RUN, "defer_loading": True}]},
@@ -135,3 +133,11 @@ def test_what_is_not_as_expected_is_given_as_it_is():
     reader = CustomInput()
 
     assert reader.feed('{"other": 1}') + reader.finish() == '{"other": 1}'
+
+
+def test_a_grammar_that_is_none_is_refused_by_its_place():
+    form = {"type": "grammar", "syntax": "lark", "definition": "begin: /a/"}
+    with pytest.raises(InvalidRequest, match="`start`") as refused:
+        list(client_tools({**RUN, "format": form}, "tools[0]"))
+
+    assert refused.value.param == "tools[0].format.definition"

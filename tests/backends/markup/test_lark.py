@@ -1,0 +1,68 @@
+"""Texts of calls that follow a client's grammar in Lark."""
+
+import pytest
+
+from llm_backend.backends.markup import FAMILIES
+from llm_backend.backends.markup.family import Arguments
+from llm_backend.backends.markup.grammar import Function
+from llm_backend.backends.markup.lark import LARK, LarkError, check_lark
+from llm_backend.backends.markup.parameters import check_strict
+from llm_backend.errors import UnsupportedField
+from tests.backends.markup.reading import read
+from tests.backends.markup.samples import CITY, ONE
+from tests.backends.markup.test_grammar import Follower, each_spelling_of
+
+GRAMMAR = r"""
+start: "*** Begin" LF line{1,9} "*** End"  // a patch: }
+line: ("+" | "-") /[^\n]*/ LF
+%import common.LF
+"""
+PATCH = '*** Begin\n-say "hi"\n+say "\\t{ho}"\n*** End'
+PARAMETERS = {
+    **CITY,
+    "properties": {**CITY["properties"], "city": {"type": "string", LARK: GRAMMAR}},
+}
+QUOTED = (Arguments.JSON, Arguments.KEYWORDS)
+spellings = {name: family.calls.spelling.arguments for name, family in FAMILIES.items()}
+
+
+@each_spelling_of(name for name, kind in spellings.items() if kind not in QUOTED)
+def test_a_text_is_held_to_its_grammar_and_read_as_it_is(family, has_tokens):
+    function = Function(name="get_weather", parameters=PARAMETERS, is_strict=True)
+    one = Follower(family, has_tokens=has_tokens)
+    right = ONE[family].replace('Pa"ris', PATCH)
+
+    assert one.follow(right, [function])
+    assert not one.follow(right.replace("+say", "say"), [function])
+    assert not one.follow(ONE[family], [function])
+    called = read([right], one.markup.without_slips(), tools={"get_weather": PARAMETERS}).parsed()
+    assert called == [("get_weather", {"city": PATCH, "days": 2})]
+
+
+@pytest.mark.parametrize("kind", QUOTED)
+def test_a_model_that_writes_its_calls_in_quotes_is_not_held_to_one(kind):
+    with pytest.raises(UnsupportedField, match="grammar in Lark") as refused:
+        check_strict(PARAMETERS, kind, "tools[0].function.parameters")
+
+    assert refused.value.param == "tools[0].function.parameters.properties.city.x-lark"
+
+
+@pytest.mark.parametrize(
+    ("grammar", "complaint"),
+    [
+        ('start: "a" }\nother: "b"', "braces"),
+        ("start: /a/{2", "braces"),
+        ('start: <[7]> "a"', "7"),
+        ("start: @other", "@other"),
+        ('start: %json {"type": "object"}', "%json"),
+        ("begin: /a/", "`start`"),
+    ],
+)
+def test_what_reaches_out_of_a_grammar_is_refused(grammar, complaint):
+    with pytest.raises(LarkError, match=complaint):
+        check_lark(grammar)
+
+
+def test_a_grammar_is_taken_as_people_write_it():
+    check_lark(GRAMMAR)
+    check_lark('start: "}" /[{]/ # }\n %ignore /[ \\/]/\n')
