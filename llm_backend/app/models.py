@@ -136,4 +136,6 @@ def _media_bounds(settings: Settings) -> MediaBounds:
         picture_pixels=settings.image_limit_pixels,
         sound_bytes=settings.audio_limit_bytes,
         sound_s=settings.audio_limit_s,
+        hosts=settings.image_hosts,
+        fetch_s=settings.image_timeout_s,
     )

@@ -118,6 +118,14 @@ class LocalModels(BaseModel):
     batch_queue_deadline_s: float = Field(
         3600, gt=0, description="Seconds a request of `service_tier: flex` waits at most."
     )
+    image_hosts: Names = Field(
+        (),
+        description="Hosts from which pictures are fetched for local models, `HOST` or "
+        "`HOST:PORT`, at public addresses only; URLs of others are refused.",
+    )
+    image_timeout_s: float = Field(
+        10, gt=0, description="Seconds that fetching a picture may take."
+    )
     moderation_model: str | None = Field(
         None,
         description="Name or alias of the served chat model that answers `/v1/moderations` for "

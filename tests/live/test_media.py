@@ -96,7 +96,7 @@ def test_a_sound_is_heard_and_counted(ask):
 
 
 BAD = {
-    "fetched": ({"url": "https://example.com/cat.png"}, "fetches nothing"),
+    "fetched": ({"url": "https://example.com/cat.png"}, "does not fetch pictures from there"),
     "no base64": ({"url": "data:image/png;base64,A"}, "not base64"),
     "no data": ({"url": "data:image/png,AA"}, "is a data: URL with base64"),
     "empty": ({"url": "data:image/png;base64,"}, "is empty"),
@@ -227,7 +227,7 @@ def test_a_model_that_sees_judges_pictures(ask):
     with pytest.raises(openai.BadRequestError, match="sees no images") as refused:
         ask.moderations.create(model="blind", input=[text, image_part])
     url = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
-    with pytest.raises(openai.BadRequestError, match="fetches nothing") as fetched:
+    with pytest.raises(openai.BadRequestError, match="does not fetch") as fetched:
         ask.moderations.create(model="eyes", input=[text, url])
 
     assert result.category_applied_input_types.violence == ["text", "image"]

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from llm_backend.backends.media.sounds import BadSound, seconds_of
 from llm_backend.backends.media.values import Picture, Shown, Sound
+from llm_backend.backends.media.web import WebPictures
 from llm_backend.engine.messages import Media, Medium
 from llm_backend.errors import InvalidRequest
 
@@ -27,20 +28,30 @@ _TOGETHER_BYTES = 128 << 20  # of one prompt's media: what travels to the engine
 @dataclass(frozen=True, kw_only=True)
 class MediaBounds:
     """What a request may bring: files of a picture or a sound of so many bytes, pictures of so many
-    pixels, sounds of so many seconds, and so many of them in all."""
+    pixels, sounds of so many seconds, and so many of them in all. Pictures may be fetched from
+    `hosts`, each within `fetch_s`."""
 
     count: int = 16
     picture_bytes: int = 20 << 20
     picture_pixels: int = 40_000_000
     sound_bytes: int = 25 << 20
     sound_s: float = 600
+    hosts: tuple[str, ...] = ()
+    fetch_s: float = 10
 
 
 class MediaReader:
-    """Decodes what requests bring; what was decoded lately is kept."""
+    """Decodes what requests bring; what was decoded lately is kept. `web` is for tests."""
 
-    def __init__(self, bounds: MediaBounds | None = None) -> None:
+    def __init__(
+        self, bounds: MediaBounds | None = None, *, web: WebPictures | None = None
+    ) -> None:
         self._bounds = bounds or MediaBounds()
+        self._web = web or WebPictures(
+            self._bounds.hosts,
+            limit_bytes=self._bounds.picture_bytes,
+            timeout_s=self._bounds.fetch_s,
+        )
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._kept: OrderedDict[bytes, Media] = OrderedDict()
         self._kept_bytes = 0
@@ -64,6 +75,8 @@ class MediaReader:
         return found
 
     async def _one(self, at: int, shown: Shown) -> Media:
+        if isinstance(shown, Picture):
+            shown = await self._web.fetched(shown)
         async with self._turns:
             key = await asyncio.to_thread(_key, shown)
             media = self._kept.get(key)
@@ -128,13 +141,6 @@ def _base64_of(picture: Picture) -> str:
     head = _DATA_URL.match(picture.url)
     if head is not None:
         return picture.url[head.end() :]
-    if re.match(r"https?://", picture.url, re.IGNORECASE):
-        raise InvalidRequest(
-            "This server fetches nothing for its clients: send the picture as a data: URL, or "
-            "upload it and send its `file_id` to /v1/responses.",
-            param=picture.where,
-            code="invalid_image_url",
-        )
     raise InvalidRequest(
         "A picture is a data: URL with base64 in it.",
         param=picture.where,
