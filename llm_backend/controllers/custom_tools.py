@@ -1,8 +1,10 @@
 """Custom tools, which take a text, as functions of one parameter: what models know. Pure.
 
-The parameter is held to the tool's format while it is written.
+The parameter is held to the tool's format while it is written: to a `pattern` where it is JSON, to
+a grammar in Lark where it is written as it is.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ __all__ = ["INPUT", "custom_function"]
 Json = dict[str, Any]
 
 INPUT = "input"  # the name of the parameter
+_SPECIAL = re.compile(r"\\.|[/\n]", re.DOTALL)  # of what stands between slashes
 
 
 def custom_function(grammar: Mapping[str, Any] | None, where: str) -> Json:
@@ -22,6 +25,7 @@ def custom_function(grammar: Mapping[str, Any] | None, where: str) -> Json:
     text: Json = {"type": "string"}
     if grammar is not None and grammar["syntax"] == "regex":
         text["pattern"] = f"^(?:{grammar['definition']})$"
+        text[LARK] = f"start: /(?:{_SPECIAL.sub(_in_slashes, grammar['definition'])})/"
     elif grammar is not None:
         text[LARK] = _checked(grammar["definition"], where)
     parameters = {
@@ -31,6 +35,10 @@ def custom_function(grammar: Mapping[str, Any] | None, where: str) -> Json:
         "additionalProperties": False,
     }
     return {"parameters": parameters, "strict": True}
+
+
+def _in_slashes(found: re.Match[str]) -> str:
+    return {"/": r"\/", "\n": r"\n"}.get(found[0], found[0])
 
 
 def _checked(definition: str, where: str) -> str:

@@ -78,13 +78,15 @@ def check_strict(parameters: Mapping[str, Json], arguments: Arguments, where: st
     if arguments is not Arguments.KEYWORDS:  # there, texts are JSON too
         for name, schema in properties.items():
             if is_text(schema):
-                _refuse(schema, _OF_TEXT, f"{where}.properties.{name[:64]}")
+                by_lark = {"pattern"} if LARK in schema else set()  # which says the same
+                held = {name: value for name, value in schema.items() if name not in by_lark}
+                _refuse(held, _OF_TEXT, f"{where}.properties.{name[:64]}")
 
 
 def _refuse_lark(parameters: Mapping[str, Json], where: str) -> None:
     properties = parameters.get("properties")
     for name, schema in properties.items() if isinstance(properties, dict) else ():
-        if isinstance(schema, dict) and LARK in schema:
+        if isinstance(schema, dict) and LARK in schema and "pattern" not in schema:
             raise UnsupportedField(
                 "This model writes its calls in quotes, where it is held to a `regex` and not to a "
                 "grammar in Lark.",

@@ -7,6 +7,7 @@ from llm_backend.backends.markup.family import Arguments
 from llm_backend.backends.markup.grammar import Function
 from llm_backend.backends.markup.lark import LARK, LarkError, check_lark
 from llm_backend.backends.markup.parameters import check_strict
+from llm_backend.controllers.custom_tools import custom_function
 from llm_backend.errors import UnsupportedField
 from tests.backends.markup.reading import read
 from tests.backends.markup.samples import CITY, ONE
@@ -37,6 +38,25 @@ def test_a_text_is_held_to_its_grammar_and_read_as_it_is(family, has_tokens):
     assert not one.follow(ONE[family], [function])
     called = read([right], one.markup.without_slips(), tools={"get_weather": PARAMETERS}).parsed()
     assert called == [("get_weather", {"city": PATCH, "days": 2})]
+
+
+@pytest.mark.parametrize("family", ["hermes", "lfm2", "qwen3-coder", "glm", "gemma-4"])
+def test_a_custom_tools_expression_is_kept_by_every_family(family):
+    grammar = {"syntax": "regex", "definition": 'ca[a-z]/"\\d"|b\n'}
+    parameters = custom_function(grammar, "format")["parameters"]
+    schema = {**CITY["properties"], "city": parameters["properties"]["input"]}
+    function = Function(
+        name="get_weather", parameters={**CITY, "properties": schema}, is_strict=True
+    )
+    check_strict(function.parameters, spellings[family], "tools[0]")
+    written = 'Pa\\"ris' if '\\"' in ONE[family] else 'Pa"ris'
+    right, wrong = (
+        ONE[family].replace(written, text.replace('"', '\\"') if "\\" in written else text)
+        for text in ('cab/"7"', 'cab/"x"')
+    )
+
+    assert Follower(family).follow(right, [function])
+    assert not Follower(family).follow(wrong, [function])
 
 
 @pytest.mark.parametrize("kind", QUOTED)
