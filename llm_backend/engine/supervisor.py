@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.door import close_door, open_door
+from llm_backend.engine.exits import how_ended
 from llm_backend.engine.link import Link
 from llm_backend.engine.messages import NotReady, Shutdown, Start
 from llm_backend.engine.presence import EngineState, Presence
@@ -134,7 +134,7 @@ class Supervisor(Presence):
                 self.pid = None
         if death.is_final:
             return death
-        reason = f"The engine process {_how(status)}"
+        reason = f"The engine process {how_ended(status)}"
         if death.was_ready:
             reason = f"{reason}. {death.reason}".rstrip()
         else:
@@ -270,12 +270,3 @@ async def _end(process: asyncio.subprocess.Process, grace_s: float) -> int:
                 process.kill()
         status = await process.wait()
     return status
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
+from llm_backend.engine.exits import how_ended
 from llm_backend.settings import Settings, environment_with, settings_as_json
 from llm_backend.telemetry import METRICS_FOLDER_NAME
 
@@ -76,11 +77,7 @@ class ApiChild:
         """How it has ended, once it has."""
         status = await self._process.wait()
         self._writer.close()
-        if status >= 0:
-            return f"ended with status {status}"
-        with contextlib.suppress(ValueError):
-            return f"was ended by {signal.Signals(-status).name}"
-        return f"was ended by signal {-status}"
+        return how_ended(status)
 
     def leave(self) -> None:
         """Ask it to stop when those who ask know that it will."""
