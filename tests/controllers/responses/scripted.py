@@ -2,7 +2,7 @@
 
 import asyncio
 
-from llm_backend.backends.base import ChatDelta, Usage
+from llm_backend.backends.base import ChatDelta, ModelCard, Usage
 
 
 class Answer:
@@ -32,6 +32,7 @@ class Answer:
 class Model:
     """Answers once with each. A message is as many tokens as its content has characters."""
 
+    card = ModelCard(id="m", created_at=1, owned_by="test")
     context_tokens = 1000
     vector_stores = ()
 
