@@ -34,10 +34,13 @@ def models_in(body: Any) -> Iterator[str]:  # Any: parsed JSON
         below: list[Any] = []
         for one in level:
             if isinstance(one, dict):
-                name = one.get("model")
-                if isinstance(name, str):
-                    yield name
-                below += [inner for key, inner in one.items() if key not in _FREE]
+                for key, inner in one.items():
+                    if isinstance(inner, str):
+                        # There are servers that read a key in capitals, too.
+                        if key.lower() == "model":
+                            yield inner
+                    elif key not in _FREE:
+                        below.append(inner)
             elif isinstance(one, list):
                 below += one
         level = [one for one in below if isinstance(one, dict | list)]

@@ -2,8 +2,12 @@
 are let through."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import orjson
 
 from llm_backend.access.caller import Caller
 from llm_backend.access.hosted_tool_types import check_tools
@@ -13,10 +17,14 @@ from llm_backend.access.plans import Plan, Plans
 from llm_backend.access.policy import Project
 from llm_backend.access.spending import Spending
 from llm_backend.backends.upstreams.renaming import with_value
+from llm_backend.contract.form_watch import watched_form
 from llm_backend.contract.request import Request
 from llm_backend.errors import Forbidden
 
 __all__ = ["Permission"]
+
+
+_MODEL_FIELDS = frozenset({"model", "session"})  # of forms
 
 
 class Permission:
@@ -53,6 +61,10 @@ class Permission:
                 f"Project `{project.id}` has a spend limit, and what this opens is used at the "
                 "upstream without being seen here: open a WebSocket to /v1/realtime instead."
             )
+        if request.form_head is not None and project.models is not None:
+            # What the head names was allowed; what stands behind it may say something else.
+            check = partial(self._check_field, project)
+            return replace(request, http=watched_form(request.http, _MODEL_FIELDS, check))
         if not isinstance(body, dict):
             return request
         self.check_body(project, body)
@@ -77,6 +89,13 @@ class Permission:
         for model in models:
             if not self._plans.allows(project, model):
                 raise _not_allowed(project, model)
+
+    def _check_field(self, project: Project, name: str, value: bytes) -> None:
+        if name == "model":
+            self.check_models(project, [value.decode(errors="replace")])
+            return
+        with suppress(orjson.JSONDecodeError):  # which the upstream will say
+            self.check_models(project, models_in(orjson.loads(value)))
 
 
 def project_of(caller: Caller) -> Project:

@@ -9,7 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from llm_backend.errors import InvalidRequest
 
-__all__ = ["Event", "PartBegan", "PartEnded", "boundary_of", "events"]
+__all__ = ["Event", "PartBegan", "PartEnded", "Parts", "boundary_of", "events"]
 
 _PARTS = 100  # more than any form of the document has fields
 _PLAIN = frozenset({"", "binary", "8bit", "7bit"})
@@ -43,30 +43,46 @@ def boundary_of(content_type: str) -> bytes:
 
 async def events(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[Event]:
     """What the body consists of, in its order. Raises `InvalidRequest`."""
-    reader = _Reader()
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": reader.begin,
-            "on_header_field": reader.header_name,
-            "on_header_value": reader.header_value,
-            "on_header_end": reader.header_end,
-            "on_headers_finished": reader.head_end,
-            "on_part_data": reader.data,
-            "on_part_end": reader.part_end,
-            "on_end": reader.end,
-        },
-    )
+    parts = Parts(boundary)
     async for piece in body:
+        for event in parts.read(piece):
+            yield event
+    if not parts.has_ended:
+        raise _malformed("it ends before its closing boundary")
+
+
+class Parts:
+    """Reads a body, piece by piece, as what it consists of."""
+
+    def __init__(self, boundary: bytes) -> None:
+        reader = self._reader = _Reader()
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": reader.begin,
+                "on_header_field": reader.header_name,
+                "on_header_value": reader.header_value,
+                "on_header_end": reader.header_end,
+                "on_headers_finished": reader.head_end,
+                "on_part_data": reader.data,
+                "on_part_end": reader.part_end,
+                "on_end": reader.end,
+            },
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the closing boundary has come."""
+        return self._reader.has_ended
+
+    def read(self, piece: bytes) -> list[Event]:
+        """What has begun, come or ended with this piece. Raises `InvalidRequest`."""
         try:
-            parser.write(piece)
+            self._parser.write(piece)
         except FormParserError as error:
             raise _malformed(str(error)) from error
-        found, reader.found = reader.found, []
-        for event in found:
-            yield event
-    if not reader.has_ended:
-        raise _malformed("it ends before its closing boundary")
+        found, self._reader.found = self._reader.found, []
+        return found
 
 
 @dataclass(kw_only=True)

@@ -57,6 +57,7 @@ def test_a_form_names_its_model_and_a_query_only_where_there_is_no_body():
 def test_all_models_of_a_body_are_found_but_not_in_what_clients_fill():
     body = {
         "model": "a",
+        "Model": "z",
         "tools": [{"type": "image_generation", "model": "b"}],
         "method": {"reinforcement": {"grader": {"model": "c"}}},
         "text": {"format": {"schema": {"examples": [{"model": "no"}]}}},
@@ -64,5 +65,5 @@ def test_all_models_of_a_body_are_found_but_not_in_what_clients_fill():
         "messages": [{"content": [{"model": "no"}]}],
     }
 
-    assert list(models_in(body)) == ["a", "b", "c"]
+    assert list(models_in(body)) == ["a", "z", "b", "c"]
     assert list(models_in([1, None])) == []

@@ -126,6 +126,29 @@ async def test_a_forms_model_is_checked_and_must_be_told_before_the_file(far, pa
     assert far.upstream.requests == []
 
 
+PART = b'--B\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n'
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(b"model", b"", b"good"), (b"model", b"", b"bad")],
+        [(b"prompt", b'; x; name="model"', b"good"), (b"model", b"", b"bad")],
+        [(b"model", b"", b"good"), (b"file", b"", b"x" * 200_000), (b"MODEL", b"", b"bad")],
+        [(b"model", b"", b"good"), (b"session", b"", orjson.dumps(SESSION))],
+    ],
+)  # fmt: skip
+async def test_a_form_cannot_name_another_model_behind_the_one_that_is_allowed(far, parts):
+    body = b"".join(PART % part for part in parts) + b"--B--\r\n"
+    answer = await far.post(
+        "/audio/transcriptions", content=body,
+        headers={"content-type": "multipart/form-data; boundary=B"},
+    )  # fmt: skip
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (403, "model")
+    assert all(b"bad" not in request.body for request in far.upstream.requests)
+
+
 @pytest.mark.parametrize("key", ["some", "few"])
 async def test_a_form_of_a_model_that_is_allowed_passes(far, key: str):
     form = {"data": {"model": "good"}, "files": {"file": b"sound"}}

@@ -84,3 +84,16 @@ async def test_a_form_is_passed_on_while_it_comes(tmp_path):
         head = await client.head()
 
     assert head.status == 200
+
+
+async def test_a_form_that_grows_too_large_is_refused_and_not_the_upstreams_failure(
+    tmp_path, capsys
+):
+    async with FakeUpstream(answer=OK) as b:
+        settings = {"backends": [backend(b, "b")], "upload_limit_bytes": 100_000}
+        async with gateway(tmp_path, **settings) as served:
+            parts = [MODEL % b"ears", FILE % (SOUND * 300), END]
+            answer = await served.ask(upload(*parts, chunked=True))
+
+    assert answer.status == 413
+    assert "upstream_failed" not in capsys.readouterr().err

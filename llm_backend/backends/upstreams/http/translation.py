@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import aiohttp
 
-from llm_backend.errors import UpstreamFailed, UpstreamTimeout
+from llm_backend.errors import ApiError, UpstreamFailed, UpstreamTimeout
 
 __all__ = ["Translation", "shut_out"]
 
@@ -22,12 +22,16 @@ class Translation:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """What the HTTP client raises is raised as `UpstreamFailed` or `UpstreamTimeout`."""
+        """What the HTTP client raises is raised as `UpstreamFailed` or `UpstreamTimeout`; where it
+        is what a body has raised on its way up, that is raised, which is not the upstream's doing.
+        """
         try:
             yield
         except TimeoutError as error:
             raise self.late(error) from error
         except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error.__cause__, ApiError):
+                raise error.__cause__ from None
             self._log("upstream_failed", error)
             reached = not isinstance(error, aiohttp.ClientConnectorError)
             said = "broke off or gave no valid answer" if reached else "could not be reached"
