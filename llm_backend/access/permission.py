@@ -61,12 +61,8 @@ class Permission:
                 f"Project `{project.id}` has a spend limit, and what this opens is used at the "
                 "upstream without being seen here: open a WebSocket to /v1/realtime instead."
             )
-        if request.form_head is not None and project.models is not None:
-            # What the head names was allowed; what stands behind it may say something else.
-            check = partial(self._check_field, project)
-            return replace(request, http=watched_form(request.http, _MODEL_FIELDS, check))
         if not isinstance(body, dict):
-            return request
+            return self._hold_form(request, project)
         self.check_body(project, body)
         if not (project.keeps_nothing and metered.is_stored):
             return request
@@ -89,6 +85,13 @@ class Permission:
         for model in models:
             if not self._plans.allows(project, model):
                 raise _not_allowed(project, model)
+
+    def _hold_form(self, request: Request, project: Project) -> Request:
+        """What its head names was allowed; what stands behind it may say something else."""
+        if project.models is None or request.form_head is None:
+            return request
+        check = partial(self._check_field, project)
+        return replace(request, http=watched_form(request.http, _MODEL_FIELDS, check))
 
     def _check_field(self, project: Project, name: str, value: bytes) -> None:
         if name == "model":
