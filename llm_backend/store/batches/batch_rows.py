@@ -2,6 +2,9 @@
 
 Whoever moves a batch on holds its row until the end of the transaction, and jobs after it: of two
 who finish the last lines one comes second, and sees that there are no others.
+
+While a batch is in progress its row has the counts of the lines that nobody is at any more, added
+with each job that is finished: answers are only ever inserted, and nobody waits for anybody.
 """
 
 from collections.abc import Mapping, Sequence
@@ -150,6 +153,8 @@ def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
     """
     row = _held(connection, job.subject)
     job_rows.finish(connection, job)
+    completed, failed = line_rows.counts(connection, row.seq, _lines_of(job.details))
+    _set_counts(connection, row, row.completed + completed, row.failed + failed)
     _end_if_nobody_is_at_it(connection, row, now)
 
 
@@ -173,6 +178,9 @@ def expire(connection: Connection, *, now: float) -> None:
     some = select(batches).where(over).order_by(batches.c.expires_at).limit(_EXPIRED_AT_ONCE)
     for row in connection.execute(some.with_for_update(skip_locked=True)).all():
         job_rows.remove_waiting(connection, BATCH_LINES, row.id, now=now)
+        completed, failed = line_rows.counts(connection, row.seq)
+        now_completed, now_failed = _counts_begun(connection, row)
+        _set_counts(connection, row, completed - now_completed, failed - now_failed)
         _end_if_nobody_is_at_it(connection, row, now)
 
 
@@ -207,6 +215,26 @@ def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> Non
 def forget_lines(connection: Connection, id: str) -> bool:
     """Delete some answers of a batch that has ended; whether there may be more."""
     return line_rows.forget(connection, _row(connection, id).seq)
+
+
+def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: int) -> None:
+    """What the lines come to that nobody is at any more."""
+    this = update(batches).where(batches.c.seq == row.seq)
+    connection.execute(this.values(completed=completed, failed=failed))
+
+
+def _counts_begun(connection: Connection, row: Row[Any]) -> tuple[int, int]:
+    """The same of the lines that somebody is at, or has begun."""
+    counts = [
+        line_rows.counts(connection, row.seq, _lines_of(details))
+        for details in job_rows.begun(connection, BATCH_LINES, row.id)
+    ]
+    return sum(one[0] for one in counts), sum(one[1] for one in counts)
+
+
+def _lines_of(details: Mapping[str, Any]) -> tuple[int, int]:
+    lines = Lines(**details)
+    return lines.first_line, lines.last_line
 
 
 def _end_if_nobody_is_at_it(connection: Connection, row: Row[Any], now: float) -> None:
@@ -245,7 +273,10 @@ def _place(connection: Connection, id: str) -> tuple[int, int]:
 def _batch(connection: Connection, row: Row[Any]) -> StoredBatch:
     status = BatchStatus(row.status)
     completed, failed = row.completed, row.failed
-    if not status.is_end and status is not BatchStatus.VALIDATING:
+    if status is BatchStatus.IN_PROGRESS:
+        now_completed, now_failed = _counts_begun(connection, row)
+        completed, failed = completed + now_completed, failed + now_failed
+    elif not status.is_end and status is not BatchStatus.VALIDATING:  # its files go by them
         completed, failed = line_rows.counts(connection, row.seq)
     return StoredBatch(
         id=row.id,

@@ -50,9 +50,14 @@ def page(
     ]
 
 
-def counts(connection: Connection, batch_seq: int) -> tuple[int, int]:
-    """How many lines have been answered, and how many have failed."""
+def counts(
+    connection: Connection, batch_seq: int, lines: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """How many lines have been answered, and how many have failed; of all, or from the first to
+    the last of `lines`."""
     kinds = select(batch_lines.c.is_error, func.count()).where(_of(batch_seq))
+    if lines is not None:
+        kinds = kinds.where(batch_lines.c.line.between(*lines))
     found = {bool(row[0]): row[1] for row in connection.execute(kinds.group_by("is_error"))}
     return found.get(False, 0), found.get(True, 0)
 

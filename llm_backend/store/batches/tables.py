@@ -30,7 +30,7 @@ batches = stored_object(
     Column("times", JSON, nullable=False),  # when it came to which state, by the document's names
     Column("errors", JSON, nullable=False),  # why its input cannot be used
     Column("model", Text),  # of all its lines
-    Column("total", Integer, nullable=False),  # lines; below, once it has ended
+    Column("total", Integer, nullable=False),  # lines; below, those that nobody is at any more
     Column("completed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
     Column("usage", JSON),

@@ -4,7 +4,8 @@ On PostgreSQL those who claim pass over rows that others are claiming (`SKIP LOC
 there is one writer at a time.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, select, update
 from sqlalchemy import delete as delete_from
@@ -17,6 +18,7 @@ __all__ = [
     "add",
     "are_any",
     "backlog",
+    "begun",
     "claim",
     "finish",
     "free",
@@ -151,6 +153,12 @@ def are_any(connection: Connection, kind: str, subject: str) -> bool:
     """Whether there are jobs about this."""
     some = select(jobs.c.seq).where(is_about(kind, subject)).limit(1)
     return connection.execute(some).first() is not None
+
+
+def begun(connection: Connection, kind: str, subject: str) -> list[Mapping[str, Any]]:
+    """The details of the jobs about this that somebody has begun, or is at."""
+    this = select(jobs.c.details).where(is_about(kind, subject), jobs.c.attempts > 0)
+    return list(connection.scalars(this))
 
 
 def number(connection: Connection, kind: str, limit: int) -> int:

@@ -511,3 +511,24 @@ async def test_two_processes_share_the_lines_of_one_batch(
     assert one.application.asked
     assert two.application.asked
     assert batch.completed == 600
+
+
+async def test_counts_are_those_of_all_answers_at_any_time(server):
+    held = asyncio.Event()
+
+    async def answer(body: dict[str, Any]) -> Response | None:
+        if len(server.application.asked) > 200:
+            await held.wait()
+        return JSONResponse({"error": {}}, status_code=400) if body["n"] % 2 else None
+
+    server.application.answer = answer
+    async with server.running():
+        added = await server.add(lines(range(300)))
+        midway = await server.come_to(added.id, lambda one: one.completed + one.failed == 200)
+        listed = (await server.batches.list()).items[0]
+        held.set()
+        batch = await server.ended(added.id)
+
+    assert (midway.status, midway.completed, midway.failed) == (BatchStatus.IN_PROGRESS, 100, 100)
+    assert (listed.completed, listed.failed) == (100, 100)
+    assert (batch.completed, batch.failed) == (150, 150)
