@@ -17,20 +17,20 @@ from llm_backend.access.meter import METER, Meter, metering
 from llm_backend.access.metered_operations import METERED, Metered, model_of
 from llm_backend.access.passage import Passage
 from llm_backend.access.permission import Permission, project_of
-from llm_backend.access.plans import Plan, Plans, Slots
+from llm_backend.access.plans import Plan, Plans
 from llm_backend.access.session import Session
+from llm_backend.access.slots import Slots, enter, leave
 from llm_backend.access.spending import Spending
 from llm_backend.access.watched import Watched
 from llm_backend.contract.connexion_app import Answer
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
-from llm_backend.errors import DeadlineExceeded, RequestsLimited
+from llm_backend.errors import DeadlineExceeded
 from llm_backend.store import in_the_name_of
 
 __all__ = ["Gate"]
 
 LOOK_EVERY_S = 5.0  # whether the key of an open WebSocket may still ask
-BUSY_S = 1.0  # after which somebody who had too many requests at once may come back
 
 
 class Gate:
@@ -114,14 +114,14 @@ class Gate:
             is_route=plan.is_route,
             turn=passage.turn_to,
         )
-        _enter(plan.slots)
+        await enter(plan.slots)
         try:
             with metering(meter), in_the_name_of(caller.owner):
                 yield Session(
                     self._permission, meter, passage, look, model, every_s=self._look_every_s
                 )
         finally:
-            _leave(plan.slots)
+            leave(plan.slots)
 
     def check(self, caller: Caller, model: str, *, names_model: bool = True) -> Plan:
         """What holds for this caller with this model. Raises `Forbidden` and `QuotaExceeded`, as
@@ -140,7 +140,7 @@ class Gate:
         meter: Meter,
         slots: Sequence[Slots],
     ) -> None:
-        _enter(slots)
+        await enter(slots)
         before = METER.set(meter)
         try:
             if self._line is None:
@@ -148,7 +148,7 @@ class Gate:
             else:
                 await self._in_turn(self._line, request, answer, watched)
         finally:
-            _leave(slots)
+            leave(slots)
             METER.reset(before)
 
     async def _in_turn(
@@ -208,25 +208,3 @@ def _correct(passage: Passage, watched: Watched, meter: Meter) -> None:
         passage.correct(meter.tokens or 0)
     elif meter.tokens is not None:
         passage.correct(meter.tokens)
-
-
-def _enter(slots: Sequence[Slots]) -> None:
-    for one in slots:
-        _check_slots(one)
-    for one in slots:
-        one.running += 1
-
-
-def _leave(slots: Sequence[Slots]) -> None:
-    for one in slots:
-        one.running -= 1
-
-
-def _check_slots(slots: Slots) -> None:
-    if slots.running >= slots.most:
-        raise RequestsLimited(
-            f"{slots.scope} has {slots.running} requests running; it may have {slots.most} at "
-            "once. Wait for one to end.",
-            retry_after_s=BUSY_S,
-            more_headers={},
-        )

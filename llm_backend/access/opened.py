@@ -14,11 +14,18 @@ from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
 from llm_backend.access.plans import Plans, TargetsOf, UsualLimits
 from llm_backend.access.shared_answers import SharedAnswers
+from llm_backend.access.slots import SharedSlots
 from llm_backend.access.spending import Spending
 from llm_backend.contract.operations import Operation
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
-from llm_backend.store.administration import Administration, Grants, KeptAnswers, StoredUsage
+from llm_backend.store.administration import (
+    Administration,
+    Grants,
+    KeptAnswers,
+    Running,
+    StoredUsage,
+)
 
 __all__ = ["Access", "opened_access"]
 
@@ -39,12 +46,15 @@ class Access:
     gate: Gate
     usage_days: int
     shared_answers: SharedAnswers | None  # None: this server is alone
+    shared_slots: SharedSlots | None
 
     async def expire(self) -> None:
-        """Forgets usage that is older than it is to be kept, and answers that are."""
+        """Forgets usage that is older than it is to be kept, and what is shared and over."""
         await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
         if self.shared_answers is not None:
             await self.shared_answers.expire()
+        if self.shared_slots is not None:
+            await self.shared_slots.expire()
 
     async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
         """Who asks for this operation. Raises `Unauthorized`, `Forbidden` or `Overloaded`."""
@@ -74,7 +84,8 @@ async def opened_access(
         is_shared = settings.has_database_server or settings.processes > 1
         limits = Limits(Grants(database) if is_shared else None)
         stack.push_async_callback(limits.settle)
-        plans = Plans(keyring, limits, _usual(settings), targets_of)
+        slots = await _shared_slots(database, stack) if is_shared else None
+        plans = Plans(keyring, limits, _usual(settings), targets_of, slots)
         answers = await _shared_answers(database, stack) if is_shared else None
         yield Access(
             administration=administration,
@@ -85,6 +96,7 @@ async def opened_access(
             plans=plans,
             usage_days=settings.usage_days,
             shared_answers=answers,
+            shared_slots=slots,
             gate=Gate(
                 ledger=ledger,
                 spending=spending,
@@ -124,6 +136,14 @@ async def _shared_answers(database: Database, stack: AsyncExitStack) -> SharedAn
     renewing = asyncio.create_task(answers.renew_forever())
     stack.callback(renewing.cancel)
     return answers
+
+
+async def _shared_slots(database: Database, stack: AsyncExitStack) -> SharedSlots:
+    slots = SharedSlots(Running(database))
+    stack.push_async_callback(slots.leave)
+    renewing = asyncio.create_task(slots.renew_forever())
+    stack.callback(renewing.cancel)
+    return slots
 
 
 def _usual(settings: Settings) -> UsualLimits:

@@ -8,8 +8,9 @@ from llm_backend.access.caller import Caller
 from llm_backend.access.keyring import Keyring
 from llm_backend.access.limits import Limit, Limits
 from llm_backend.access.policy import Policy, Project
+from llm_backend.access.slots import SharedSlots, Slots
 
-__all__ = ["Plan", "Plans", "Slots", "TargetsOf", "UsualLimits"]
+__all__ = ["Plan", "Plans", "TargetsOf", "UsualLimits"]
 
 PLANS_MOST = 20_000  # kept; put together anew when there are more
 MODELS_MOST = 1_000  # of a project, each with the usual limits: a client may invent any name
@@ -31,17 +32,6 @@ class UsualLimits:
     project_concurrent_requests: int | None = None
 
 
-class Slots:
-    """How many requests of one scope run at once in this process."""
-
-    __slots__ = ("most", "running", "scope")
-
-    def __init__(self, scope: str, most: int) -> None:
-        self.scope = scope
-        self.most = most
-        self.running = 0
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What one caller's request to one model is held to; `model` is what it is counted as. Of a
@@ -58,12 +48,18 @@ class Plans:
     """Plans by key and model, until anything that is administered changes."""
 
     def __init__(
-        self, keyring: Keyring, limits: Limits, usual: UsualLimits, targets_of: TargetsOf
+        self,
+        keyring: Keyring,
+        limits: Limits,
+        usual: UsualLimits,
+        targets_of: TargetsOf,
+        shared: SharedSlots | None = None,
     ) -> None:
         self._keyring = keyring
         self._limits = limits
         self._usual = usual
         self._targets_of = targets_of
+        self._shared = shared
         self._policy: Policy | None = None
         self._generation = limits.generation
         self._plans: dict[tuple[str | None, str], Plan] = {}
@@ -162,7 +158,7 @@ class Plans:
         if caller.key_id is not None:
             wanted[f"key {caller.key_id}"] = self._usual.key_concurrent_requests
         return [
-            self._slots.setdefault(scope, Slots(scope, most))
+            self._slots.setdefault(scope, Slots(scope, most, self._shared))
             for scope, most in wanted.items()
             if most is not None
         ]

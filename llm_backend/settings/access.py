@@ -39,10 +39,10 @@ class Access(BaseModel):
         None, ge=1, description="Tokens a minute of one key with all models, likewise."
     )
     key_concurrent_requests: int | None = Field(
-        None, ge=1, description="Requests of one key that a process answers at once, likewise."
+        None, ge=1, description="Requests of one key that are answered at once, likewise."
     )
     project_concurrent_requests: int | None = Field(
-        None, ge=1, description="Requests of one project that a process answers at once, likewise."
+        None, ge=1, description="Requests of one project that are answered at once, likewise."
     )
     concurrent_requests: int | None = Field(
         None,

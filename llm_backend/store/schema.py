@@ -31,6 +31,7 @@ REVISIONS = (
     "0014",
     "0015",
     "0016",
+    "0017",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

@@ -12,6 +12,7 @@ from llm_backend.store.administration import (
     Grants,
     KeptAnswers,
     Record,
+    Running,
     StoredKey,
     StoredUsage,
     UsageFilter,
@@ -196,3 +197,23 @@ async def test_answers_that_are_over_or_too_much_are_forgotten_the_oldest_first(
     await answers.forget(now=100, most_bytes=29)
     found = [await claim(answers, name, now=100, holder="c") for name in "bcde"]
     assert [one is None for one in found] == [True, False, False, False]
+
+
+async def test_no_more_run_at_once_than_may_whoever_takes_them(database):
+    running = Running(database)
+    given = await asyncio.gather(
+        *(
+            running.take("k", holder=str(one % 3), wanted=7, most=30, now=0, until=10)
+            for one in range(9)
+        ),
+        running.take("other", holder="0", wanted=7, most=30, now=0, until=10),
+    )
+
+    assert sum(given[:-1]) == 30
+    assert given[-1] == 7
+    await running.give_back("k", holder="0", number=2)
+    assert await running.take("k", holder="1", wanted=7, most=30, now=0, until=10) == 2
+    assert await running.take("k", holder="1", wanted=40, most=30, now=10, until=20) == 30
+    await running.leave("1")
+    await running.forget(now=10)
+    assert await running.take("k", holder="2", wanted=40, most=30, now=10, until=20) == 30

@@ -19,7 +19,16 @@ from sqlalchemy import (
 
 from llm_backend.store.tables import metadata, stored_object
 
-__all__ = ["administered", "api_keys", "audit_logs", "counters", "grants", "kept_answers", "usage"]
+__all__ = [
+    "administered",
+    "api_keys",
+    "audit_logs",
+    "counters",
+    "grants",
+    "kept_answers",
+    "running",
+    "usage",
+]
 
 # `id` names the object among all: an id that is one's own only within a project (a member's) has
 # the project's added by who stores it.
@@ -115,4 +124,15 @@ kept_answers = Table(
     Column("headers", JSON),  # pairs of texts
     Column("body", LargeBinary),
     Column("size_bytes", BigInteger, nullable=False, index=True),
+)
+
+# How many requests of a scope may run at once at a server, which holds them by a lease. The row
+# without a holder is held on to by whoever changes the others.
+running = Table(
+    "running",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("holder", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("until_at", BigInteger, nullable=False, index=True),  # unix seconds
 )
