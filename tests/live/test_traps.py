@@ -168,7 +168,7 @@ def test_an_image_url_is_never_fetched(server):
         response = chat(server, messages=[{"role": "user", "content": [part]}])
 
         assert response.status_code == 400
-        assert response.json()["error"]["param"] == "messages[0].content[0].type"
+        assert response.json()["error"]["param"] == "messages[0].content[0].image_url"
         with pytest.raises(TimeoutError):
             trap.accept()
 
