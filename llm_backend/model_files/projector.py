@@ -13,6 +13,7 @@ __all__ = ["ProjectorShape", "projector_footprint", "projector_shape"]
 
 _ACTIVATIONS = 16  # vectors of the projector's width that a patch has in memory
 _MOST_PATCHES = 4 * 4096  # of a picture whose size decides, before four are merged into one
+_KEPT_BYTES = 64 << 20  # embeddings that are kept, as the engine keeps them
 _SOUND_PATCHES = 3000  # half a minute
 
 
@@ -42,7 +43,7 @@ def projector_footprint(header: GgufHeader) -> int:
         _patches(header, sense) * _numbers_of_a_patch(header, sense)
         for sense in ("vision", "audio")
     ]
-    return header.weights_bytes + 4 * max(computes)
+    return header.weights_bytes + 4 * max(computes) + _KEPT_BYTES
 
 
 def _patches(header: GgufHeader, sense: str) -> int:

@@ -61,8 +61,8 @@ def test_a_model_is_shown_with_its_projector(folder):
     configured = run("show", "tiny.gguf", "--config", str(config)).stdout.replace("\n", "")
     itself = run("show", eyes.name).stdout
 
-    assert f"Projector {eyes}: sees pictures, 0 MB" in beside
-    assert f"Projector {ears}: hears sound, 4 MB" in configured
+    assert f"Projector {eyes}: sees pictures, 67 MB" in beside
+    assert f"Projector {ears}: hears sound, 71 MB" in configured
     assert "sees pictures" not in configured
     assert "sees pictures" in itself
     assert "Memory" not in itself

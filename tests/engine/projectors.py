@@ -9,11 +9,15 @@ WIDTH, FORWARD, HEADS, PATCH = 16, 32, 2, 14
 MELS, FRAMES = 8, 1500  # a sound is read half a minute at a time
 
 
-def write_eyes(path: Path, *, size: int = 64, seed: int = 0, kind: str = "mlp") -> Path:
+def write_eyes(
+    path: Path, *, size: int = 64, seed: int = 0, kind: str = "mlp", can_hear: bool = False
+) -> Path:
     """A float32 projector of pictures for a model of this width. `mlp` makes four embeddings of
     every picture, as LLaVA's does; those of `gemma3` see each other; `qwen2vl_merger` makes one of
-    every 28 by 28 pixels, which have a place in two dimensions."""
-    writer = _writer(path, "vision", kind, size=size)
+    every 28 by 28 pixels, which have a place in two dimensions. With `can_hear` it is one of sounds
+    besides."""
+    writer = GGUFWriter(str(path), "clip")
+    _add_head(writer, "vision", kind, size=size, is_alone=not can_hear)
     rng = np.random.default_rng(seed)
     writer.add_uint32("clip.vision.image_size", 2 * PATCH if kind == "mlp" else 4 * PATCH)
     writer.add_uint32("clip.vision.patch_size", PATCH)
@@ -36,13 +40,20 @@ def write_eyes(path: Path, *, size: int = 64, seed: int = 0, kind: str = "mlp") 
         _norm(writer, "v.post_ln")
         _dense(writer, rng, "mm.0", 4 * WIDTH, 4 * WIDTH)
         _dense(writer, rng, "mm.2", size, 4 * WIDTH)
+    if can_hear:
+        _add_ears(writer, rng, size=size, is_alone=False)
     return _written(writer, path)
 
 
 def write_ears(path: Path, *, size: int = 64, seed: int = 0) -> Path:
     """A float32 projector of sounds for a model of this width, as Ultravox's is."""
-    writer = _writer(path, "audio", "ultravox", size=size)
-    rng = np.random.default_rng(seed)
+    writer = GGUFWriter(str(path), "clip")
+    _add_ears(writer, np.random.default_rng(seed), size=size, is_alone=True)
+    return _written(writer, path)
+
+
+def _add_ears(writer: GGUFWriter, rng: np.random.Generator, *, size: int, is_alone: bool) -> None:
+    _add_head(writer, "audio", "ultravox", size=size, is_alone=is_alone)
     writer.add_uint32("clip.audio.num_mel_bins", MELS)
     writer.add_uint32("clip.audio.projector.stack_factor", 50)
     for place, width in ((1, MELS), (2, WIDTH)):
@@ -55,14 +66,13 @@ def write_ears(path: Path, *, size: int = 64, seed: int = 0) -> Path:
     _tensor(writer, rng, "mm.a.mlp.1.weight", 2 * FORWARD, 50 * WIDTH)
     _ones(writer, "mm.a.norm_mid.weight", FORWARD)
     _tensor(writer, rng, "mm.a.mlp.2.weight", size, FORWARD)
-    return _written(writer, path)
 
 
-def _writer(path: Path, sense: str, kind: str, *, size: int) -> GGUFWriter:
-    writer = GGUFWriter(str(path), "clip")
+def _add_head(writer: GGUFWriter, sense: str, kind: str, *, size: int, is_alone: bool) -> None:
     writer.add_bool(f"clip.has_{sense}_encoder", True)
-    writer.add_string("clip.projector_type", kind)
-    writer.add_bool("clip.use_gelu", True)
+    writer.add_string(f"clip.{'' if is_alone else sense + '.'}projector_type", kind)
+    if is_alone or sense == "vision":
+        writer.add_bool("clip.use_gelu", True)
     for name, value in (
         ("embedding_length", WIDTH),
         ("feed_forward_length", FORWARD),
@@ -72,7 +82,6 @@ def _writer(path: Path, sense: str, kind: str, *, size: int) -> GGUFWriter:
     ):
         writer.add_uint32(f"clip.{sense}.{name}", value)
     writer.add_float32(f"clip.{sense}.attention.layer_norm_epsilon", 1e-5)
-    return writer
 
 
 def _blocks(writer: GGUFWriter, rng: np.random.Generator, prefix: str) -> None:

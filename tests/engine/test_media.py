@@ -208,6 +208,20 @@ async def test_sounds_are_read_and_shared_as_pictures_are(tiny_llama, tmp_path):
     assert text_of(first) != text_of(other)
 
 
+async def test_a_model_may_see_and_hear(tiny_llama, tmp_path):
+    senses = write_eyes(tmp_path / "mmproj.gguf", can_hear=True)
+    request = ask(picture(at=3), sound(at=9))
+    async with Engine(config(tiny_llama, projector_path=senses)) as engine:
+        info = await engine.ready()
+        async with await engine.generate(request) as generation:
+            both = [delta async for delta in generation]
+        seen = await answer(engine, ask(picture(at=3)))
+
+    assert set(info.media) == {Medium.PICTURE, Medium.SOUND}
+    assert generation.accepted.sound_tokens == 30
+    assert text_of(both) != text_of(seen)
+
+
 async def test_a_draft_model_leaves_texts_with_pictures_alone(tiny_llama, eyes):
     request = ask(picture(5), max_tokens=30)
     async with Engine(config(tiny_llama, projector_path=eyes)) as engine:
@@ -255,3 +269,17 @@ async def test_a_picture_is_read_as_the_library_reads_it(tmp_path, kind, has_pla
     for index in range(2):
         assert text_of(delta for delta in twice if delta.index == index) == expected
     assert cached[-1].cached_tokens > 0
+
+
+async def test_pictures_of_equal_bytes_and_other_sides_are_others(tmp_path):
+    model = write_llama(tmp_path / "tiny.gguf", has_places=True)
+    projector = write_eyes(tmp_path / "mmproj.gguf", kind="qwen2vl_merger")
+    lying = picture(1, width=112, height=56)
+    standing = replace(lying, width=56, height=112)
+
+    async with Engine(config(model, projector_path=projector)) as engine:
+        await engine.ready()
+        answers = [text_of(await answer(engine, ask(one))) for one in (lying, standing)]
+
+    assert answers == [said(model, projector, ask().prompt, one, 12) for one in (lying, standing)]
+    assert answers[0] != answers[1]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llm_backend.engine.llama.header import check_file
 from llm_backend.engine.llama.log import NativeLog
 from llm_backend.engine.llama.vocabulary import Handle
-from llm_backend.engine.media import MediaError, Part, Piece, Run
+from llm_backend.engine.media import Identity, MediaError, Part, Piece, Run, identity
 from llm_backend.engine.messages import Media, Medium, Start
 from llm_backend.engine.model import LoadError
 from llm_backend.model_files import HeaderError, read_header
@@ -23,6 +23,7 @@ from llm_backend.model_files import HeaderError, read_header
 __all__ = ["Embeddings", "NativeProjector"]
 
 _KEPT_BYTES = 64 << 20  # of embeddings made lately: what is asked about once is asked about again
+_COUNTED = 256  # media whose pieces are known: a conversation shows its own each turn
 _LEAST_SOUND_S = 0.01  # less is no sound, and a single sample ends the native code
 _MARK = b"<media>"  # the whole text that a medium is tokenized in, so it is none that people write
 _DIMENSIONS = 4  # of a position, where it has several: time, row, column, and one to spare
@@ -59,8 +60,9 @@ class NativeProjector:
         self._width: int = native.llama_model_n_embd_inp(model)
         self._sound_limit_s = start.sound_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
-        self._open: tuple[bytes, Handle] | None = None  # the medium looked at last, in chunks
-        self._kept: OrderedDict[tuple[bytes, int], Embeddings] = OrderedDict()
+        self._counted: OrderedDict[Identity, list[Piece]] = OrderedDict()
+        self._open: tuple[Identity, Handle] | None = None  # the medium looked at last, in chunks
+        self._kept: OrderedDict[tuple[Identity, int], Embeddings] = OrderedDict()
         self._kept_bytes = 0
 
     @property
@@ -74,18 +76,18 @@ class NativeProjector:
 
     def pieces(self, media: Media) -> list[Piece]:
         """What a medium is in a prompt, found out without computing it. Raises `MediaError`."""
-        chunks = self._chunks(media, is_counted=True)
-        try:
-            found = [self._piece(chunk) for chunk in _each(chunks)]
-        finally:
-            mtmd.mtmd_input_chunks_free(chunks)
-        if not any(isinstance(piece, Part) for piece in found):
-            raise MediaError(f"The {media.medium} is too small to be read.")
+        key = identity(media)
+        found = self._counted.get(key)
+        if found is None:
+            found = self._counted[key] = self._pieces(media)
+        self._counted.move_to_end(key)
+        if len(self._counted) > _COUNTED:
+            self._counted.popitem(last=False)
         return found
 
     def embeddings(self, run: Run) -> Embeddings:
         """Those of a run, computed unless they were lately. Raises `MediaError`."""
-        key = (run.media.digest, run.place)
+        key = (identity(run.media), run.place)
         found = self._kept.get(key)
         if found is None:
             found = self._kept[key] = self._encoded(run)
@@ -94,6 +96,17 @@ class NativeProjector:
         while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= oldest.rows.nbytes
+        return found
+
+    def _pieces(self, media: Media) -> list[Piece]:
+        if media.medium is Medium.SOUND:  # to count one costs what to look at it does
+            found = [self._piece(chunk) for chunk in _each(self._looked_at(media))]
+        else:
+            chunks = self._chunks(media, is_counted=True)
+            found = [self._piece(chunk) for chunk in _each(chunks)]
+            mtmd.mtmd_input_chunks_free(chunks)
+        if not any(isinstance(piece, Part) for piece in found):
+            raise MediaError(f"The {media.medium} is too small to be read.")
         return found
 
     def _load(self, start: Start, model: Handle) -> Handle:
@@ -154,11 +167,11 @@ class NativeProjector:
 
     def _looked_at(self, media: Media) -> Handle:
         """A medium's chunks, kept until the last of them, or another medium, is looked at."""
-        if self._open is not None and self._open[0] == media.digest:
+        if self._open is not None and self._open[0] == identity(media):
             return self._open[1]
         self._look_away()
         chunks = self._chunks(media, is_counted=False)
-        self._open = (media.digest, chunks)
+        self._open = (identity(media), chunks)
         return chunks
 
     def _look_away(self) -> None:
