@@ -1,5 +1,7 @@
 import pytest
 
+from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.guard import Guard
 from llm_backend.backends.media import Marks, Picture
 from llm_backend.errors import InvalidRequest
 
@@ -57,3 +59,25 @@ def test_a_template_that_leaves_out_or_repeats_a_picture_is_refused(template):
         marks.taken_out(rendered(marks, template), [])
 
     assert refused.value.param == "cat"
+
+
+TYPED = """{% for message in messages %}<|{{ message.role }}|>{% for part in message.content %}\
+{% if part.type == "image" %}<|image_pad|>{% else %}{{ part.text | trim }}{% endif %}{% endfor %}\
+<|end|>{% endfor %}"""
+PLAIN = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("source", [TYPED, PLAIN])
+def test_a_template_puts_a_picture_where_it_puts_what_is_said(source):
+    cat = picture("cat")
+    marks = Marks([{"role": "user", "content": ["What is <|end|>", cat, "?"]}])
+    guard = Guard(["<|end|>", "<|user|>", "<|image_pad|>"])
+
+    signed = ChatTemplate(source).render(marks.messages, guard=guard)
+    placed = marks.taken_out(*guard.lifted(signed))
+
+    assert placed.text == "<|user|>What is <|end|>?<|end|>"
+    assert placed.media == [(len("<|user|>What is <|end|>"), cat)]
+    assert placed.cuts == [len("<|user|>What is <")]
