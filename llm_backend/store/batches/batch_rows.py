@@ -153,7 +153,7 @@ def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
     """
     row = _held(connection, job.subject)
     job_rows.finish(connection, job)
-    completed, failed = line_rows.counts(connection, row.seq, _lines_of(job.details))
+    completed, failed = line_rows.counts_among(connection, row.seq, [_lines_of(job.details)])
     _set_counts(connection, row, row.completed + completed, row.failed + failed)
     _end_if_nobody_is_at_it(connection, row, now)
 
@@ -225,11 +225,8 @@ def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: i
 
 def _counts_begun(connection: Connection, row: Row[Any]) -> tuple[int, int]:
     """The same of the lines that somebody is at, or has begun."""
-    counts = [
-        line_rows.counts(connection, row.seq, _lines_of(details))
-        for details in job_rows.begun(connection, BATCH_LINES, row.id)
-    ]
-    return sum(one[0] for one in counts), sum(one[1] for one in counts)
+    begun = job_rows.begun(connection, BATCH_LINES, row.id)
+    return line_rows.counts_among(connection, row.seq, [_lines_of(one) for one in begun])
 
 
 def _lines_of(details: Mapping[str, Any]) -> tuple[int, int]:
