@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_backend.controllers.responses.input_parts import with_parts_read
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Files
@@ -23,25 +24,10 @@ class FilePictures:
     async def read(self, items: Sequence[Json], where: str | None = None) -> list[Json]:
         """The items with data: URLs in place of files. `where` names the list that they are, None
         for what was said earlier. Raises `InvalidRequest` for a file that cannot be shown."""
-        return [
-            await self._item(item, "input" if where is None else f"{where}[{place}]")
-            for place, item in enumerate(items)
-        ]
-
-    async def _item(self, item: Json, where: str) -> Json:
-        for name in ("content", "output"):
-            parts = item.get(name)
-            if isinstance(parts, list) and any(_names_file(part) for part in parts):
-                read = [
-                    await self._part(part, f"{where}.{name}[{place}].file_id")
-                    if _names_file(part)
-                    else part
-                    for place, part in enumerate(parts)
-                ]
-                return {**item, name: read}
-        return item
+        return await with_parts_read(items, where, _names_file, self._part)
 
     async def _part(self, part: Mapping[str, Any], where: str) -> Json:
+        where = f"{where}.file_id"
         try:
             with store_errors_translated("file"):
                 stored = await self._files.get(part["file_id"])
@@ -54,8 +40,9 @@ class FilePictures:
                 code="image_file_too_large",
             )
         data = bytearray()
-        async for piece in self._files.read(stored, 0, stored.size_bytes):
-            data += piece
+        with store_errors_translated("file"):
+            async for piece in self._files.read(stored, 0, stored.size_bytes):
+                data += piece
         url = f"data:{stored.media_type};base64,{base64.b64encode(data).decode()}"
         return {**part, "image_url": url}
 

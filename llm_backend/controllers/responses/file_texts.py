@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+from llm_backend.controllers.responses.input_parts import with_parts_read
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
 from llm_backend.extraction import ExtractionError, Extractor
@@ -48,21 +49,7 @@ class FileTexts:
     async def read(self, items: Sequence[Json], where: str | None = None) -> list[Json]:
         """The items with text in place of files. `where` names the list that they are, None for
         what was said earlier. Raises `InvalidRequest` for a file that cannot be read."""
-        return [
-            await self._item(item, "input" if where is None else f"{where}[{place}]")
-            for place, item in enumerate(items)
-        ]
-
-    async def _item(self, item: Json, where: str) -> Json:
-        for name in ("content", "output"):
-            parts = item.get(name)
-            if isinstance(parts, list) and any(_is_file(part) for part in parts):
-                read = [
-                    await self._part(part, f"{where}.{name}[{place}]") if _is_file(part) else part
-                    for place, part in enumerate(parts)
-                ]
-                return {**item, name: read}
-        return item
+        return await with_parts_read(items, where, _is_file, self._part)
 
     async def _part(self, part: Part, where: str) -> Json:
         file = await self._file(part, where)
