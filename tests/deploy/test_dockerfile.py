@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from scripts.image_without_docker import IMAGES
+
 from .dockerfile import is_sent
 
 SITE_PACKAGES = re.compile(r"/lib/python(\d\.\d+)/site-packages")
@@ -19,6 +21,11 @@ SITE_PACKAGES = re.compile(r"/lib/python(\d\.\d+)/site-packages")
 def test_the_last_stage_is_what_a_plain_build_makes(image):
     assert list(image)[-1] == "runtime"
     assert image["runtime"].parent is image["base"]
+
+
+@pytest.mark.parametrize("stage", ["build", "base"])
+def test_its_steps_can_be_run_without_a_container_engine(image, stage):
+    assert image[stage].image in IMAGES
 
 
 def test_base_images_are_pinned_to_a_release(image):
