@@ -23,14 +23,10 @@ def find_model_file(given: str, folder: Path) -> Path:
 
     Raises `ModelFileMissing` where there is none, or where several could be meant.
     """
-    path = Path(given).expanduser()
-    if path.exists():
+    path = _path(given, folder)
+    if path is not None:
         return path
-    if not path.is_absolute() and (folder / path).is_file():
-        return folder / path
-    hub = HUB_NAME.fullmatch(given)
-    if hub is None or given.endswith(".gguf"):
-        raise ModelFileMissing(f"Cannot read the model {path}: No such file or directory.")
+    hub = _hub_name(given, "model")
     return _pulled(given, folder / hub[1] / hub[2], hub[3])
 
 
@@ -40,14 +36,10 @@ def find_projector_file(given: str, folder: Path) -> Path:
 
     Raises `ModelFileMissing` where there is none, or where several could be meant.
     """
-    path = Path(given).expanduser()
-    if path.exists():
+    path = _path(given, folder)
+    if path is not None:
         return path
-    if not path.is_absolute() and (folder / path).is_file():
-        return folder / path
-    hub = HUB_NAME.fullmatch(given)
-    if hub is None or given.endswith(".gguf"):
-        raise ModelFileMissing(f"Cannot read the projector {path}: No such file or directory.")
+    hub = _hub_name(given, "projector")
     files = sorted((folder / hub[1] / hub[2]).rglob("*.gguf"))
     there = [file for file in files if _PROJECTOR.search(file.name)]
     meant = [file for file in there if (hub[3] or "").lower() in file.name.lower()] or there
@@ -60,6 +52,23 @@ def find_projector_file(given: str, folder: Path) -> Path:
         names = ", ".join(file.name for file in meant)
         raise ModelFileMissing(f"The projector of `{given}` may be {names}: name the file.")
     return meant[0]
+
+
+def _path(given: str, folder: Path) -> Path | None:
+    """The file that `given` is the path of, by itself or in the folder."""
+    path = Path(given).expanduser()
+    if path.exists():
+        return path
+    is_there = not path.is_absolute() and (folder / path).is_file()
+    return folder / path if is_there else None
+
+
+def _hub_name(given: str, thing: str) -> re.Match[str]:
+    hub = HUB_NAME.fullmatch(given)
+    if hub is None or given.endswith(".gguf"):
+        path = Path(given).expanduser()
+        raise ModelFileMissing(f"Cannot read the {thing} {path}: No such file or directory.")
+    return hub
 
 
 def _pulled(given: str, folder: Path, quant: str | None) -> Path:
