@@ -30,7 +30,9 @@ class Ending:
         kind = first.get(b"content-type", b"").partition(b";")[0].strip().lower()
         length = first.get(b"content-length")
         self._is_stream = kind == b"text/event-stream"
-        self._can_be_added_to = length is None and b"content-encoding" not in first
+        is_plain = b"content-encoding" not in first
+        self._can_be_added_to = length is None and is_plain
+        self.is_readable = is_plain and (self._is_stream or kind == b"application/json")
         self._missing_bytes = int(length) if length is not None and length.isdigit() else None
         self._tail = b""
 

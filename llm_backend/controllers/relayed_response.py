@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.responses import Response
@@ -15,6 +16,9 @@ from llm_backend.errors import ApiError
 __all__ = ["Finish", "RelayedResponse"]
 
 log = logging.getLogger(__name__)
+
+# In JSON text a quotation mark inside a string is escaped, so that no string can look like this.
+_TELLS_ERROR = re.compile(rb'"error"\s*:\s*\{')
 
 Finish = Callable[[], Awaitable[None] | None]
 """What an answer ends with; what it returns, if anything, is awaited."""
@@ -43,6 +47,7 @@ class RelayedResponse(Response):
             plain(observe, relayed.header(b"content-encoding")) if observe and is_good else None
         )
         self._ending = Ending(relayed.headers)
+        self._may_tell_error = is_good and self._ending.is_readable
         self._finish = finish
         self._finishing: asyncio.Future[None] | None = None
 
@@ -64,6 +69,8 @@ class RelayedResponse(Response):
         is_over = False
         try:
             async for chunk in self._relayed.body:
+                if self._may_tell_error and b'"error"' in chunk:
+                    self._look_for_error(chunk)
                 if self._observe is not None:
                     self._observe(chunk)
                 if self._ending.is_reached_by(chunk):
@@ -81,6 +88,12 @@ class RelayedResponse(Response):
             await send({"type": "http.response.body", "body": last_words, "more_body": True})
         if not is_over:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _look_for_error(self, chunk: bytes) -> None:
+        """An error inside a good answer passes as it is; who told it is in the log."""
+        if _TELLS_ERROR.search(chunk):
+            log.warning("upstream_told_error", extra={"upstream": self._relayed.upstream})
+            self._may_tell_error = False
 
     async def _finished(self) -> None:
         """Calls `finish` at most once. What is awaited of it is not cancelled when the client

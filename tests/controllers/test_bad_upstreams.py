@@ -127,7 +127,7 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
 
 
 @pytest.mark.parametrize("then_waits", [False, True])
-async def test_half_a_json_is_seen_to_be_half(tmp_path, then_waits: bool):
+async def test_half_a_json_is_seen_to_be_half(tmp_path, capsys, then_waits: bool):
     answer = says(JSON_HEAD, b'{"id":"c","choi', then_waits=then_waits)
     async with (
         FakeUpstream(answer=answer) as fake,
@@ -136,6 +136,7 @@ async def test_half_a_json_is_seen_to_be_half(tmp_path, then_waits: bool):
         got = await served.ask(post(CHAT))
 
     assert not got.is_whole
+    assert NAME in capsys.readouterr().err
 
 
 async def test_a_total_deadline_ends_an_answer_that_never_does(tmp_path):
@@ -161,7 +162,7 @@ async def test_a_total_deadline_ends_an_answer_that_never_does(tmp_path):
         b'event: error\ndata: {"error": {"message": "no"}}\n\ndata: [DONE]\n\n',
     ],
 )
-async def test_an_error_inside_a_stream_passes_as_it_is(tmp_path, inside: bytes):
+async def test_an_error_inside_a_stream_passes_as_it_is(tmp_path, capsys, inside: bytes):
     answer = STREAM_HEAD + chunk(EVENT) + chunk(inside) + b"0\r\n\r\n"
     async with (
         FakeUpstream(answer=answer) as fake,
@@ -170,9 +171,22 @@ async def test_an_error_inside_a_stream_passes_as_it_is(tmp_path, inside: bytes)
         got = await served.ask(post(STREAMED))
 
     assert got.body == EVENT + inside
+    assert NAME in capsys.readouterr().err
 
 
-async def test_a_200_with_an_error_inside_passes_as_it_is(tmp_path):
+async def test_what_only_speaks_of_errors_is_none(tmp_path, capsys):
+    said = rb'data: {"error":null,"choices":[{"delta":{"content":"\"error\": {"}}]}' + b"\n\n"
+    answer = STREAM_HEAD + chunk(EVENT) + chunk(said) + b"0\r\n\r\n"
+    async with (
+        FakeUpstream(answer=answer) as fake,
+        gateway(tmp_path, backends=[backend(fake, NAME)]) as served,
+    ):
+        await served.ask(post(STREAMED))
+
+    assert NAME not in capsys.readouterr().err
+
+
+async def test_a_200_with_an_error_inside_passes_as_it_is(tmp_path, capsys):
     body = b'{"error":{"message":"no","type":"server_error","param":null,"code":null}}'
     answer = JSON_HEAD.replace(b"40", b"%d" % len(body)) + body
     async with (
@@ -184,3 +198,4 @@ async def test_a_200_with_an_error_inside_passes_as_it_is(tmp_path):
 
     assert (got.status, got.body) == (200, body)
     assert json.loads(stored.body)["data"] == []
+    assert NAME in capsys.readouterr().err
