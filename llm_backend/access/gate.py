@@ -72,8 +72,9 @@ class Gate:
         self, request: Request, caller: Caller, metered: Metered, answer: Answer, send: Send
     ) -> None:
         model = model_of(request, metered)
-        plan = self.check(caller, model, names_model=metered.names_model)
-        request = self._permission.hold(request, caller, metered)
+        plan = self._permission.check(caller, model, names_model=metered.names_model)
+        if plan.is_bound or metered.leads_past:
+            request = self._permission.hold(request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
         passage = Passage(self._limits, self._plans, project_of(caller), plan, request)
         # A batch has its own pace: its lines are no callers who come too often.

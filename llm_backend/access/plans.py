@@ -42,6 +42,7 @@ class Plan:
     allowances: Sequence[Allowance]
     slots: Sequence[Slots]
     is_allowed: bool
+    is_bound: bool  # whether the project may not ask everything, or wants nothing kept
 
 
 class Plans:
@@ -122,6 +123,9 @@ class Plans:
             allowances=self._limits.allowances(limits),
             slots=self._slots_of(caller, project),
             is_allowed=self.allows(project, model),
+            is_bound=project.models is not None
+            or bool(project.forbidden_tools)
+            or project.keeps_nothing,
         )
 
     def _key_limits(self, caller: Caller) -> list[Limit]:

@@ -1,5 +1,6 @@
 """What was used and what it costs, by the official client, of answers that an upstream gave."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import openai
 import pytest
 
 from tests.controllers.administration.conftest import Client, relaying_client
+from tests.gateway import backend, gateway
+from tests.upstream import Connection, FakeUpstream, Message
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -121,3 +124,54 @@ async def test_every_usage_page_is_there(client: Client):
     ):  # fmt: skip
         told = await ask(start_time=ago(60))
         assert told.object == "page"
+
+
+async def test_a_route_costs_what_the_model_that_answers_costs(tmp_path: Path):
+    routes = {"pair": "gpt-x, gpt-y"}
+    async with relaying_client(tmp_path, prices=PRICES, routes=routes) as client:
+        await client().chat.completions.create(
+            model="pair", messages=[{"role": "user", "content": "hi"}]
+        )
+        usage = client().admin.organization.usage
+        told = await usage.completions(start_time=ago(60), group_by=["model"])
+        costs = await usage.costs(start_time=ago(60))
+
+    assert [one.model for bucket in told.data for one in bucket.results] == ["gpt-x"]
+    (total,) = [one for bucket in costs.data for one in bucket.results]
+    assert total.amount.value > 0
+
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"four four four "}}]}\n\n'
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+
+
+async def endless(_request: Message, connection: Connection) -> None:
+    await connection.send(STREAM)
+    while True:
+        await connection.send(EVENT)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_stream_that_tells_nothing_costs_about_what_it_said(tmp_path: Path, leaves: bool):
+    answer = endless if leaves else STREAM + 3 * EVENT + b"data: [DONE]\n\n"
+    async with FakeUpstream(answer=answer) as upstream:
+        settings = {"backends": [backend(upstream, "far")], "prices": PRICES}
+        async with gateway(tmp_path, allowed_hosts=("127.0.0.1",), **settings) as served:
+            client = openai.AsyncOpenAI(
+                base_url=f"http://127.0.0.1:{served.port}/v1", api_key="k", admin_api_key="k"
+            )
+            async with client:
+                stream = await client.chat.completions.create(
+                    model="gpt-x", messages=[{"role": "user", "content": "hi"}], stream=True
+                )
+                async with stream:
+                    for _ in "123":
+                        await anext(stream)
+                await asyncio.sleep(0.1)  # which its leaving takes
+                told = await client.admin.organization.usage.completions(start_time=ago(60))
+
+    (result,) = [one for bucket in told.data for one in bucket.results]
+    assert result.num_model_requests == 1
+    assert result.input_tokens > 10
+    assert result.output_tokens >= 3 * len("four four four ") // 4
