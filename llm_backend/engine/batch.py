@@ -37,11 +37,24 @@ class BatchArrays:
         """Put `chunks` in, instead of what was there."""
         self.length = self.wanted = 0
         for chunk in chunks:
-            start, end = self.length, self.length + len(chunk.tokens)
-            self.tokens[start:end] = chunk.tokens
-            self.positions[start:end] = np.arange(chunk.position, chunk.position + end - start)
-            self.slots[start:end] = chunk.slot
-            self.outputs[start:end] = 0
-            self.outputs[[start + place for place in chunk.outputs]] = 1
-            self.length = end
+            if len(chunk.tokens) == 1:  # that of who talks: values cost less than slices
+                self._put_one(chunk)
+            else:
+                self._put(chunk)
+            self.length += len(chunk.tokens)
             self.wanted += len(chunk.outputs)
+
+    def _put_one(self, chunk: Chunk) -> None:
+        place = self.length
+        self.tokens[place] = chunk.tokens[0]
+        self.positions[place] = chunk.position
+        self.slots[place] = chunk.slot
+        self.outputs[place] = len(chunk.outputs)
+
+    def _put(self, chunk: Chunk) -> None:
+        start, end = self.length, self.length + len(chunk.tokens)
+        self.tokens[start:end] = chunk.tokens
+        self.positions[start:end] = np.arange(chunk.position, chunk.position + end - start)
+        self.slots[start:end] = chunk.slot
+        self.outputs[start:end] = 0
+        self.outputs[[start + place for place in chunk.outputs]] = 1

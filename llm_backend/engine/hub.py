@@ -41,6 +41,7 @@ class _Connection:
         self.number = number
         self.socket = sock
         self.is_guest = is_guest
+        self.is_full = False  # the peer is waited for, to take more
         self.stalled_since: float | None = None  # when the peer first took nothing of the outbox
         self.reader = FrameReader()
         self.outbox = bytearray()
@@ -178,8 +179,8 @@ class Hub:
         self.send(self._added(sock, is_guest=True), [self._door.greeting])
 
     def _watch(self, connection: _Connection) -> None:
-        wanted = selectors.EVENT_READ
-        if connection.outbox:
-            wanted |= selectors.EVENT_WRITE
-        if self._selector.get_key(connection.socket).events != wanted:
+        is_full = bool(connection.outbox)
+        if is_full != connection.is_full:
+            connection.is_full = is_full
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if is_full else 0)
             self._selector.modify(connection.socket, wanted, connection)

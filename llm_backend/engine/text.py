@@ -49,6 +49,8 @@ class TextStream:
         shown and no part of one."""
         start = self._shown + len(self._held)
         self._held += self._decoder.decode(piece)
+        if logprob is None and not self._stops and not self._logprobs:  # as most requests are
+            return self._show(len(self._held))
         if logprob is not None:
             unfinished = bool(self._decoder.getstate()[0])  # its character is still to come
             end = self._shown + len(self._held) + unfinished

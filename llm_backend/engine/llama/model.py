@@ -54,6 +54,9 @@ class LlamaModel:
         self.batch_tokens = max(start.batch_tokens, self.slots)
         if self.kind is not ModelKind.CHAT:
             self.batch_tokens = max(start.batch_tokens, self.context_tokens)
+        self._rows_limit = self.slots + start.logit_rows
+        self._view: NDArray[np.float32] | None = None
+        self._view_place = 0
         self._cell_memory = CellMemory()
         self._context = self._open_context()
         self._apply_adapters()
@@ -194,7 +197,7 @@ class LlamaModel:
             params.kv_unified = start.unified_cells
             params.type_k = params.type_v = getattr(native, f"GGML_TYPE_{start.cache_type.upper()}")
             params.n_ctx = start.cells or self.slots * self.context_tokens
-            params.n_outputs_max = self.slots + start.logit_rows
+            params.n_outputs_max = self._rows_limit
             params.n_outputs_max_per_seq = params.n_outputs_max
         with self._cell_memory.taken_by_use(is_wanted=not start.mlock):
             context = native.llama_init_from_model(self._model, params)
@@ -254,11 +257,20 @@ class LlamaModel:
     def _decode(self, chunks: list[Chunk]) -> NDArray[np.float32]:
         outputs = self._batch.fill(chunks)
         self._compute(self._batch.native)
-        shape = (outputs, self.vocabulary.size)
         if not outputs:
             native.llama_synchronize(self._context)
-            return np.empty(shape, dtype=np.float32)
-        return np.ctypeslib.as_array(native.llama_get_logits(self._context), shape=shape)
+            return np.empty((0, self.vocabulary.size), dtype=np.float32)
+        return self._logits()[:outputs]
+
+    def _logits(self) -> NDArray[np.float32]:
+        """Where rows of logits are, those of the last pass first. The view stays for as long as
+        they stay there: making it takes longer than the next plan."""
+        pointer = native.llama_get_logits(self._context)
+        place = ctypes.addressof(pointer.contents)
+        if self._view is None or self._view_place != place:
+            shape = (self._rows_limit, self.vocabulary.size)
+            self._view, self._view_place = np.ctypeslib.as_array(pointer, shape=shape), place
+        return self._view
 
     def _compute(self, batch: Handle) -> None:
         status = native.llama_decode(self._context, batch)

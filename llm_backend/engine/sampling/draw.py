@@ -25,7 +25,8 @@ def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> 
         if weight < sampling.min_p:
             continue
         # A product with a mask is many times faster than picking what the mask names.
-        if float(weights @ (weights > weight)) < sampling.top_p * drawn.total:
+        likelier = (weights > weight).view(np.int8).astype(np.float32)
+        if float(weights.dot(likelier)) < sampling.top_p * drawn.total:
             return place
     return None
 
@@ -131,21 +132,24 @@ class _Distribution:
 
     def __init__(self, weights: Row) -> None:
         self._weights = weights
-        whole = len(weights) // _BLOCK * _BLOCK
-        sums = weights[:whole].reshape(-1, _BLOCK) @ _ONES  # several times faster than sum(axis=1)
-        self._cumulated = np.cumsum(np.append(sums, weights[whole:].sum()), dtype=np.float64)
+        blocks = len(weights) // _BLOCK
+        whole = blocks * _BLOCK
+        sums = np.empty(blocks + 1, dtype=np.float32)
+        # several times faster than sum(axis=1)
+        np.matmul(weights[:whole].reshape(-1, _BLOCK), _ONES, out=sums[:blocks])
+        sums[blocks] = np.add.reduce(weights[whole:])
+        self._cumulated = sums.cumsum(dtype=np.float64)
         self.total = float(self._cumulated[-1])
 
     def at(self, fraction: float) -> int:
         """The place at a fraction in [0, 1) of the whole weight."""
         target = fraction * self.total
-        block = min(
-            int(np.searchsorted(self._cumulated, target, "right")), len(self._cumulated) - 1
-        )
+        found = int(self._cumulated.searchsorted(target, "right"))
+        block = min(found, len(self._cumulated) - 1)
         below = float(self._cumulated[block - 1]) if block else 0.0
         start = block * _BLOCK
-        within = np.cumsum(self._weights[start : start + _BLOCK], dtype=np.float64)
-        place = int(np.searchsorted(within, target - below, "right"))
+        within = self._weights[start : start + _BLOCK].cumsum(dtype=np.float64)
+        place = int(within.searchsorted(target - below, "right"))
         if place >= len(within):  # rounding: the last token of the block that weighs anything
             place = (
                 int(np.flatnonzero(within < within[-1])[-1]) + 1 if within[0] < within[-1] else 0

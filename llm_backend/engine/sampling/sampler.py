@@ -17,6 +17,7 @@ draw is kept with at least the nucleus' own probability, so few are needed; wher
 succeed, or another filter asks for it, candidates are sorted.
 """
 
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 
@@ -87,7 +88,7 @@ class Sampler:
             changed = np.where(allowed, changed, _FORBIDDEN)
         is_settled = self._is_greedy or (allowed is not None and np.count_nonzero(allowed) == 1)
         token = int(changed.argmax()) if is_settled else self._draw(changed)
-        if not np.isfinite(changed[token]):
+        if not math.isfinite(changed[token]):
             raise NoChoice(f"no token can be chosen: the best has the logit {changed[token]}")
         self.accept(token)
         if not self._wants_logprobs:
@@ -116,8 +117,8 @@ class Sampler:
     def _draw(self, row: Row) -> int:
         """One token by all that follows the logits."""
         sampling = self._sampling
-        peak = row.max()
-        if not np.isfinite(peak):
+        peak = np.maximum.reduce(row)
+        if not math.isfinite(peak):
             return int(row.argmax())
         if self._mirostat is not None:
             return self._mirostat.draw(self._weights(row, peak), self._rng.random())
