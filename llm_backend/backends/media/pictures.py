@@ -11,12 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 __all__ = ["BadPicture", "Pixels", "pixels_of"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _LONG, _SHORT, _LOW = 2048, 768, 512  # pixels of a side
+_COLOURS = ("RGB", "RGBA")
+_TURNS = {  # what makes a picture upright, by what its camera says
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _PAPER = "white"  # what is seen through a picture that lets it
 
 
@@ -50,19 +60,27 @@ def pixels_of(data: bytes, *, detail: str, limit: int) -> Pixels:
             )
         size = _size(width, height, detail)
         image.draft("RGB", size)  # a JPEG need not be decoded larger than it is wanted
-        return _pixels(ImageOps.exif_transpose(image), detail)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        shrunk = _shrunk(image, size)  # first of all, as every copy of a large picture is large
+        upright = shrunk if turn is None else shrunk.transpose(turn)
+        return Pixels(width=upright.width, height=upright.height, data=_on_paper(upright).tobytes())
 
 
-def _pixels(image: Image.Image, detail: str) -> Pixels:
-    if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        image = Image.new("RGB", seen.size, _PAPER)
-        image.paste(seen, mask=seen)
-    upright = image.convert("RGB")
-    size = _size(*upright.size, detail)
-    if size != upright.size:
-        upright = upright.resize(size, Image.Resampling.BICUBIC)
-    return Pixels(width=size[0], height=size[1], data=upright.tobytes())
+def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture of this size in colour, which may be seen through."""
+    if image.mode.startswith("I"):  # sixteen bits of grey, which a conversion would make white
+        image = image.point(lambda value: value / 256).convert("L")
+    if image.mode not in _COLOURS:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _on_paper(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    paper = Image.new("RGB", image.size, _PAPER)
+    paper.paste(image, mask=image)
+    return paper
 
 
 def _size(width: int, height: int, detail: str) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 import io
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from llm_backend.backends.media.pictures import BadPicture, pixels_of
 from tests.media_files import image
@@ -49,16 +49,41 @@ def test_a_picture_is_as_large_as_its_detail_says(size, detail, expected):
     assert len(pixels.data) == 3 * expected[0] * expected[1]
 
 
-def test_a_picture_is_turned_upright():
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright(orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its side
-    lying = Image.new("RGB", (20, 10))
+    exif[ExifTags.Base.Orientation] = orientation
+    corners = Image.frombytes("RGB", (3, 2), bytes(range(0, 180, 10)))
+    file = saved(corners, exif=exif)
 
-    assert read(saved(lying, "JPEG", exif=exif)).height == 20
+    pixels = read(file)
+
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
+    assert (pixels.width, pixels.height, pixels.data) == (*upright.size, upright.tobytes())
 
 
-def test_what_is_seen_through_is_white():
-    assert read(saved(Image.new("RGBA", (1, 1), (255, 0, 0, 0)))).data == b"\xff\xff\xff"
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("side", [1, 900])
+def test_what_is_seen_through_is_white(mode, side):
+    clear = Image.new("RGBA", (side, side), (255, 0, 0, 0)).convert(mode)
+    how = {"transparency": 0} if mode == "P" else {}
+
+    assert read(saved(clear, **how)).data[:3] == b"\xff\xff\xff"
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "format", "expected"),
+    [
+        ("1", 1, "PNG", 255),
+        ("L", 100, "PNG", 100),
+        ("I;16", 100 * 256 + 7, "PNG", 100),
+        ("CMYK", (0, 0, 0, 0), "JPEG", 255),
+    ],
+)
+def test_pictures_of_other_colours_are_read(mode, colour, format, expected):
+    data = read(saved(Image.new(mode, (2, 2), colour), format)).data
+
+    assert data == bytes([expected] * 12)
 
 
 @pytest.mark.parametrize(
