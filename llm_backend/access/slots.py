@@ -99,7 +99,15 @@ class SharedSlots:
         return self.clock() < self._down_until
 
     async def take(self, scope: str, wanted: int, most: int) -> int:
-        """How many of those wanted there are."""
+        """How many of those wanted there are. Who is cancelled meanwhile has taken none."""
+        taking = asyncio.create_task(self._taken(scope, wanted, most))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._do(self._undone(scope, taking))
+            raise
+
+    async def _taken(self, scope: str, wanted: int, most: int) -> int:
         if self.is_down:
             return 0
         now = int(self.clock())
@@ -112,10 +120,16 @@ class SharedSlots:
             _tell(error)
             return 0
 
+    async def _undone(self, scope: str, taking: asyncio.Task[int]) -> None:
+        if number := await taking:
+            await _told(self._stored.give_back(scope, holder=self._holder, number=number))
+
     def give_back(self, scope: str, number: int) -> None:
         """So many are there for others, a moment later."""
-        work = self._stored.give_back(scope, holder=self._holder, number=number)
-        task = asyncio.create_task(_told(work))
+        self._do(_told(self._stored.give_back(scope, holder=self._holder, number=number)))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)
 

@@ -10,13 +10,7 @@ from llm_backend.access.slots import BLOCKS, DOWN_S, LEASE_S, SharedSlots, Slots
 from llm_backend.errors import RequestsLimited
 from llm_backend.store import Database, StoreUnavailable, migrate
 from llm_backend.store.administration import Running
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 class Counting(Running):
@@ -36,7 +30,7 @@ class Servers:
     """Two servers with a clock and a database."""
 
     def __init__(self, database: Database) -> None:
-        self.clock = Clock()
+        self.clock = Clock(0)
         self.stored = Counting(database)
         self.shared = [SharedSlots(self.stored, clock=self.clock) for _ in range(2)]
 
@@ -93,6 +87,19 @@ async def test_what_one_server_is_done_with_another_has(servers):
     await a.enter()
     assert await entered(b, 1) == 0
     a.leave()
+    await servers.settle()
+    servers.clock.now = 1.0
+
+    assert await entered(b, 1) == 1
+
+
+async def test_who_leaves_while_the_database_is_asked_takes_nothing(servers):
+    a, b = servers.slots(1)
+    asking = asyncio.create_task(a.enter())
+    while not servers.stored.asked:  # noqa: ASYNC110 # it has no event for that
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
     await servers.settle()
     servers.clock.now = 1.0
 
