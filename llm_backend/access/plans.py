@@ -83,7 +83,7 @@ class Plans:
         key = (project.id, model)
         step = self._steps.get(key)
         if step is None:
-            limits = self._project_limits(project, model)
+            limits = self._project_limits(project, model, self._usual)
             step = self._steps[key] = self._limits.allowances(limits)
         return step
 
@@ -104,6 +104,10 @@ class Plans:
         targets = self._targets_of(model)
         return targets[0] if len(targets) == 1 else model
 
+    def is_route(self, model: str) -> bool:
+        """Whether a name leads to several models, each with limits of its own."""
+        return len(self._targets_of(model)) > 1
+
     def allows(self, project: Project, model: str) -> bool:
         """Whether the project may use a model."""
         return project.models is None or project.models.allow(model, self._targets_of(model))
@@ -111,12 +115,13 @@ class Plans:
     def _made(self, caller: Caller, model: str) -> Plan:
         project = caller.project
         assert project is not None, "who calls a model has a project"
-        counted, targets = self.counted_as(model), self._targets_of(model)
-        is_route = len(targets) > 1
+        counted, is_route = self.counted_as(model), self.is_route(model)
         limits = self._key_limits(caller)
-        # Limits that are administered for a route's own name hold besides its steps'.
-        if not is_route or (model in project.rate_limits and model not in targets):
-            limits += self._project_limits(project, counted)
+        if not is_route:
+            limits += self._project_limits(project, counted, self._usual)
+        elif model in project.rate_limits and model not in self._targets_of(model):
+            # What is administered for a route's own name holds besides its steps' limits.
+            limits += self._project_limits(project, model, UsualLimits())
         return Plan(
             model=counted,
             is_route=is_route,
@@ -134,8 +139,8 @@ class Plans:
             return []
         return _limits(scope, usual.key_requests_per_minute, usual.key_tokens_per_minute)
 
-    def _project_limits(self, project: Project, model: str) -> list[Limit]:
-        own, usual = project.rate_limits.get(model, {}), self._usual
+    def _project_limits(self, project: Project, model: str, usual: UsualLimits) -> list[Limit]:
+        own = project.rate_limits.get(model, {})
         name = (model or "this model") if self._is_apart(project, model) else "another model"
         scope = f"{name} in project {project.id}"
         limits = _limits(

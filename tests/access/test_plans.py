@@ -23,10 +23,14 @@ def test_names_that_a_client_invents_share_one_limit():
 
 
 def test_a_route_has_the_limits_of_its_steps_even_under_the_name_of_one():
-    project = Project(id="proj_1", name="p")
+    rates = {"own": {"max_requests_per_1_minute": 7}}
+    project = Project(id="proj_1", name="p", rate_limits=rates)
     ring = SimpleNamespace(policy=Policy(projects={}, emails={}))
-    plans = Plans(ring, Limits(), UsualLimits(requests_per_minute=5), lambda _: ("m", "n"))
-    plan = plans.plan(Caller(key_id="k", project=project), "m")
+    usual = UsualLimits(requests_per_minute=5, tokens_per_minute=9)
+    plans = Plans(ring, Limits(), usual, lambda _: ("m", "n"))
+    caller = Caller(key_id="k", project=project)
+    plan = plans.plan(caller, "m")
 
     assert (plan.is_route, plan.allowances) == (True, [])
-    assert [one.scope for one in plans.of_step(project, "m")] == ["m in project proj_1"]
+    assert [one.most for one in plans.of_step(project, "m")] == [5, 9]
+    assert [one.most for one in plans.plan(caller, "own").allowances] == [7]

@@ -1,6 +1,7 @@
 """A project's rate limits, one for each model: requests and tokens a minute, requests a day.
 
-Where a project has none of its own for a model, those of the settings hold. What is not limited is
+Where a project has none of its own for a model, those of the settings hold. A route is limited by
+its models', and besides by what is administered for its own name. What is not limited is
 told as a number that nobody reaches, because the document knows no other way.
 """
 
@@ -102,10 +103,13 @@ def _given(body: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> Json:
-    settings = services.settings
+    settings, is_route = services.settings, services.access.plans.is_route(model)
+    # The usual limits are each model's that a route leads to, and not its own.
+    requests = None if is_route else settings.requests_per_minute
+    tokens = None if is_route else settings.tokens_per_minute
     usual = {
-        "max_requests_per_1_minute": settings.requests_per_minute or UNLIMITED,
-        "max_tokens_per_1_minute": settings.tokens_per_minute or UNLIMITED,
+        "max_requests_per_1_minute": requests or UNLIMITED,
+        "max_tokens_per_1_minute": tokens or UNLIMITED,
     }
     return {
         "object": "project.rate_limit",
