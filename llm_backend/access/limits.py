@@ -9,8 +9,9 @@ each server counts the whole limit by itself.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llm_backend.access.allowance import Allowance
 from llm_backend.errors import RateLimited, RequestsLimited, TokensLimited
@@ -79,7 +80,7 @@ class Limits:
         self._allowances: dict[tuple[str, str, int], Allowance] = {}
         self._asking: dict[Allowance, asyncio.Lock] = {}
         self._takers = 0  # who has had something granted and not used it yet: none of it is shed
-        self._giving: set[asyncio.Task[None]] = set()
+        self._asked: set[asyncio.Task[None]] = set()  # of the database, and not answered
         self._is_shared = grants is not None
         self.generation = 0  # raised when some were forgotten: what holds them asks again
 
@@ -136,7 +137,8 @@ class Limits:
         async with lock:
             missing = allowance.missing(amount)
             if missing and not self._is_vain(allowance, amount):
-                await self._grant(self._grants, allowance, missing)
+                granting = self._behind(self._grant(self._grants, allowance, missing))
+                await asyncio.shield(granting)  # it is granted, whoever waits for it
         if not lock.locked():
             self._asking.pop(allowance, None)
 
@@ -171,15 +173,17 @@ class Limits:
     def _give_back(self, allowance: Allowance) -> None:
         if self._grants is None or self._takers or not (amount := allowance.shed()):
             return
-        giving = asyncio.create_task(
-            _given_back(self._grants, allowance.name, allowance.window_at, amount)
-        )
-        self._giving.add(giving)
-        giving.add_done_callback(self._giving.discard)
+        self._behind(_given_back(self._grants, allowance.name, allowance.window_at, amount))
+
+    def _behind(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+        return task
 
     async def settle(self) -> None:
         """Returns when all that was given back is."""
-        await asyncio.gather(*self._giving)
+        await asyncio.gather(*self._asked)
 
     def _allowance(self, limit: Limit) -> Allowance:
         key = (limit.scope, limit.what, limit.window_s)

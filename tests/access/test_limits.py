@@ -210,3 +210,14 @@ async def test_what_is_kept_of_limits_is_bounded_also_within_one_window(clock):
     assert len(limits._allowances) <= 100
     assert limits.generation <= 90
     assert await taken(limits, Limit(scope="999", what="requests", most=1), 1) == 0
+
+
+async def test_what_is_granted_to_who_has_left_meanwhile_is_there_for_others(grants, clock):
+    a, b = Limits(grants, clock=clock), Limits(grants, clock=clock)
+    asking = asyncio.create_task(taken(a, RPM, 1))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
+    await a.settle()
+
+    assert await taken(a, RPM, 3) + await taken(b, RPM, 3) == RPM.most
