@@ -7,12 +7,13 @@ import llama_cpp as native
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.batch import BatchArrays, Chunk
+from llm_backend.engine.batch import Chunk
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import NativeLog
-from llm_backend.engine.llama.projector import Embeddings, NativeProjector
+from llm_backend.engine.llama.native_batch import NativeBatch
+from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.vocabulary import Handle, Vocabulary
 from llm_backend.engine.media import Run
 from llm_backend.engine.messages import ModelInfo, ModelKind, Start
@@ -62,7 +63,7 @@ class LlamaModel:
         self._apply_adapters()
         self._memory = native.llama_get_memory(self._context)
         self._cells = Cells(self._context, self._memory, copies_used=self._copies_used)
-        self._batch = _Batch(self.batch_tokens)
+        self._batch = NativeBatch(self.batch_tokens)
         self.projector = self._projector()
         self.can_roll_back = True
 
@@ -291,48 +292,6 @@ def _load_mode(default: int, start: Start) -> int:
     if start.mlock:
         return int(native.LLAMA_LOAD_MODE_MMAP_MLOCK if maps else native.LLAMA_LOAD_MODE_MLOCK)
     return int(native.LLAMA_LOAD_MODE_MMAP if maps else native.LLAMA_LOAD_MODE_NONE)
-
-
-class _Batch:
-    """A native batch over arrays of ours."""
-
-    def __init__(self, capacity: int) -> None:
-        self.arrays = BatchArrays(capacity)
-        self.native = native.llama_batch()
-        kinds = dict(native.llama_batch._fields_)
-        for name, array in (
-            ("token", self.arrays.tokens),
-            ("pos", self.arrays.positions),
-            ("n_seq_id", self.arrays.slot_counts),
-            ("seq_id", self.arrays.slot_addresses),
-            ("logits", self.arrays.outputs),
-        ):
-            setattr(self.native, name, ctypes.cast(array.ctypes.data, kinds[name]))
-
-    def fill(self, chunks: list[Chunk]) -> int:
-        """Put `chunks` in; gives the number of outputs."""
-        self.arrays.fill(chunks)
-        self.native.n_tokens = self.arrays.length
-        return self.arrays.wanted
-
-    def of_embeddings(
-        self, embeddings: Embeddings, slot: int, position: int, first: int, count: int
-    ) -> Handle:
-        """A native batch of rows instead of tokens, none of which has an output, over the same
-        arrays and others that it holds."""
-        rows = np.ascontiguousarray(embeddings.rows[first : first + count])
-        whole = embeddings.positions_from(position)
-        positions = np.ascontiguousarray(whole[:, first : first + count])
-        self.arrays.slots[:count] = slot
-        self.arrays.outputs[:count] = 0
-        made, kinds = native.llama_batch(), dict(native.llama_batch._fields_)
-        for name in ("n_seq_id", "seq_id", "logits"):
-            setattr(made, name, getattr(self.native, name))
-        made.embd = ctypes.cast(rows.ctypes.data, kinds["embd"])
-        made.pos = ctypes.cast(positions.ctypes.data, kinds["pos"])
-        made.n_tokens = count
-        made.held = (rows, positions)
-        return made
 
 
 def _chunk(work: Work) -> Chunk:

@@ -1,0 +1,54 @@
+"""What one native pass computes, over arrays of ours: tokens, or rows of embeddings."""
+
+import ctypes
+
+import llama_cpp as native
+import numpy as np
+
+from llm_backend.engine.batch import BatchArrays, Chunk
+from llm_backend.engine.llama.projector import Embeddings
+from llm_backend.engine.llama.vocabulary import Handle
+
+__all__ = ["NativeBatch"]
+
+
+class NativeBatch:
+    """A native batch over arrays of ours."""
+
+    def __init__(self, capacity: int) -> None:
+        self.arrays = BatchArrays(capacity)
+        self.native = native.llama_batch()
+        kinds = dict(native.llama_batch._fields_)
+        for name, array in (
+            ("token", self.arrays.tokens),
+            ("pos", self.arrays.positions),
+            ("n_seq_id", self.arrays.slot_counts),
+            ("seq_id", self.arrays.slot_addresses),
+            ("logits", self.arrays.outputs),
+        ):
+            setattr(self.native, name, ctypes.cast(array.ctypes.data, kinds[name]))
+
+    def fill(self, chunks: list[Chunk]) -> int:
+        """Put `chunks` in; gives the number of outputs."""
+        self.arrays.fill(chunks)
+        self.native.n_tokens = self.arrays.length
+        return self.arrays.wanted
+
+    def of_embeddings(
+        self, embeddings: Embeddings, slot: int, position: int, first: int, count: int
+    ) -> Handle:
+        """A native batch of rows instead of tokens, none of which has an output, over the same
+        arrays and others that it holds."""
+        rows = np.ascontiguousarray(embeddings.rows[first : first + count])
+        whole = embeddings.positions_from(position)
+        positions = np.ascontiguousarray(whole[:, first : first + count])
+        self.arrays.slots[:count] = slot
+        self.arrays.outputs[:count] = 0
+        made, kinds = native.llama_batch(), dict(native.llama_batch._fields_)
+        for name in ("n_seq_id", "seq_id", "logits"):
+            setattr(made, name, getattr(self.native, name))
+        made.embd = ctypes.cast(rows.ctypes.data, kinds["embd"])
+        made.pos = ctypes.cast(positions.ctypes.data, kinds["pos"])
+        made.n_tokens = count
+        made.held = (rows, positions)
+        return made
