@@ -130,7 +130,7 @@ async def relay(
                     model=to.model if to else model_named(request),
                     upstream=to.upstream if to else None,
                     has_other=to.has_other if to else False,
-                    who=who_asks(request),
+                    who=who_asks(request.caller),
                 )
             )
     except ApiError:
@@ -162,9 +162,9 @@ def _is_still_to_come(http: HttpRequest) -> bool:
     return is_announced and media_type != "application/json"
 
 
-def who_asks(request: RelayRequest) -> str:
+def who_asks(caller: Any) -> str:  # Any: as in `RelayRequest`
     """Whose requests are told apart where some must wait: those of each key."""
-    return str(request.caller.key_id or "") if request.caller is not None else ""
+    return str(caller.key_id or "") if caller is not None else ""
 
 
 def model_named(request: RelayRequest) -> str | None:

@@ -142,7 +142,7 @@ class _Ways:
         assert services.upstream is not None, "a step of an upstream needs one"
         operation = operation_of(request)
         model = BridgedModel(
-            services.upstream, to, request.body, other, operation, who=who_asks(request)
+            services.upstream, to, request.body, other, operation, who=who_asks(request.caller)
         )
         return await self.bridged(services, request, model)
 

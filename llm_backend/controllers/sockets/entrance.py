@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from llm_backend.backends.upstreams.sockets import model_of, with_key
 from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.relay import who_asks
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets.client import Client
 from llm_backend.controllers.sockets.relayed import opened, pumped, upstream_steps
@@ -99,7 +100,8 @@ async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: 
         steps = upstream_steps(services, model)
         await socket.receive()  # that it connects
         async with Client(socket) as client:
-            upstream, _ = await client.unless_gone(opened(services, socket, steps))
+            opening = opened(services, socket, steps, who=who_asks(look()))
+            upstream, _ = await client.unless_gone(opening)
             await socket.accept(upstream.protocol)
             await pumped(client, upstream, session)
 

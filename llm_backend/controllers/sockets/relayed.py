@@ -48,19 +48,25 @@ def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel 
 
 
 async def opened(
-    services: Services, socket: WebSocket, steps: list[UpstreamModel | None]
+    services: Services, socket: WebSocket, steps: list[UpstreamModel | None], *, who: str
 ) -> tuple[UpstreamSocket, UpstreamModel | None]:
     """The socket of the first step that opens one, and that step."""
     for step in steps[:-1]:
         try:
-            return await _connected(services, socket, step, has_other=True), step
+            return await _connected(services, socket, step, has_other=True, who=who), step
         except PASSED_ON as error:
             log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
-    return await _connected(services, socket, steps[-1], has_other=False), steps[-1]
+    last = steps[-1]
+    return await _connected(services, socket, last, has_other=False, who=who), last
 
 
 async def _connected(
-    services: Services, socket: WebSocket, step: UpstreamModel | None, *, has_other: bool
+    services: Services,
+    socket: WebSocket,
+    step: UpstreamModel | None,
+    *,
+    has_other: bool,
+    who: str,
 ) -> UpstreamSocket:
     assert services.upstream is not None, "there are no steps without upstreams"
     if step is not None:
@@ -76,6 +82,7 @@ async def _connected(
         model=step.model if step else None,
         upstream=step.upstream if step else None,
         has_other=has_other,
+        who=who,
     )
     protocols = sent_protocols(socket.scope.get("subprotocols") or [])
     return await services.upstream.connect(asked, protocols)

@@ -250,6 +250,22 @@ async def test_the_first_bytes_deadline_runs_from_the_connection_on():
     assert failed.was_sent
 
 
+async def test_a_reader_who_is_slow_from_the_start_is_no_silence_of_the_upstream():
+    async def much(_: Message, connection: Connection) -> None:
+        await connection.send(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n" + bytes(4_000_000)
+        )
+
+    async with FakeUpstream(answer=much) as fake, upstream_of(fake, idle_timeout_s=0.1) as upstream:
+        request = {"method": "GET", "path": "/x", "query": b"", "headers": [], "body": b""}
+        relayed = await upstream.exchange(**request)
+        await asyncio.sleep(0.3)
+        read = sum([len(piece) async for piece in relayed.body])
+        await relayed.aclose()
+
+    assert read == 4_000_000
+
+
 async def test_an_upstream_that_breaks_off_every_answer_is_ejected():
     async def half(_: Message, connection: Connection) -> None:
         await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{")

@@ -136,7 +136,9 @@ class Upstream:
         connection = answer.connection
         if connection is not None and connection.protocol is not None:  # else it is whole already
             connection.protocol.read_timeout = self._idle_timeout_s
-            connection.protocol.start_timeout()  # anew: it runs with the first byte's until then
+            transport = connection.transport
+            if transport is not None and transport.is_reading():  # else the client is who is slow
+                connection.protocol.start_timeout()  # anew: with the first byte's it runs already
             self._breaking.watch(connection.protocol, answer.content)
         return answer
 
