@@ -1,6 +1,8 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_backend.backends.media import MediaBounds, MediaReader, Picture
 from llm_backend.backends.media.web import WebPictures
@@ -105,3 +107,13 @@ async def test_a_data_url_is_left_as_it_is():
     held = picture("data:image/png;base64,AA==")
 
     assert await web().fetched(held) is held
+
+
+@given(st.text(max_size=40), st.sampled_from(["http://", "HTTPS://", "data:", "data:;base64,", ""]))
+def test_whatever_is_said_to_be_a_picture_is_refused_by_its_place(text, begin):
+    reader = MediaReader()
+
+    with pytest.raises(InvalidRequest) as refused:
+        asyncio.run(reader.read([(0, picture(begin + text))]))
+
+    assert refused.value.param == "here"
