@@ -22,6 +22,8 @@ _WITHIN = ("", "session", "response")
 def check_tools(body: Mapping[str, Any], forbidden: frozenset[str]) -> None:
     """Raises `Forbidden` for a tool that the caller's project may not use: of the request, or of
     the session or the response that it begins."""
+    if "web_search" in forbidden and body.get("web_search_options") is not None:
+        raise _not_allowed("web_search", "web_search_options")
     for within in _WITHIN:
         holder = body.get(within) if within else body
         tools = holder.get("tools") if isinstance(holder, dict) else None
@@ -29,10 +31,12 @@ def check_tools(body: Mapping[str, Any], forbidden: frozenset[str]) -> None:
             type = tool.get("type") if isinstance(tool, dict) else None
             permission = _permission(type) if isinstance(type, str) else None
             if permission in forbidden:
-                raise Forbidden(
-                    f"The project may not use the hosted tool `{permission}`.",
-                    param=f"{within}.tools[{place}]" if within else f"tools[{place}]",
-                )
+                where = f"{within}.tools[{place}]" if within else f"tools[{place}]"
+                raise _not_allowed(permission, where)
+
+
+def _not_allowed(permission: str | None, where: str) -> Forbidden:
+    return Forbidden(f"The project may not use the hosted tool `{permission}`.", param=where)
 
 
 def _permission(type: str) -> str | None:

@@ -30,6 +30,7 @@ PRICED = (
     "image.edit",
     "image.variation",
     "audio_transcriptions",
+    "audio_speeches",
     "other",
 )
 """The kinds of usage that are counted in tokens."""

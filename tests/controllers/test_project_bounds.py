@@ -63,6 +63,7 @@ async def _bound(projects: Any, name: str, id: str) -> None:
     if name == "some":
         await projects.model_permissions.update(id, mode="deny_list", model_ids=["bad"])
         await projects.hosted_tool_permissions.update(id, mcp={"enabled": False})
+        await projects.hosted_tool_permissions.update(id, web_search={"enabled": False})
     elif name == "few":
         await projects.model_permissions.update(id, mode="allow_list", model_ids=["good"])
     elif name == "silent":
@@ -178,6 +179,14 @@ async def test_a_tool_that_is_forbidden_is_so_in_sessions_too(far):
 
     assert answer.status_code == 403
     assert answer.json()["error"]["param"] == "session.tools[0]"
+
+
+async def test_a_search_that_is_forbidden_is_so_as_an_option_of_a_chat_too(far):
+    body = orjson.loads(CHAT % b',"web_search_options":{}')
+    answer = await far.post("/chat/completions", json=body)
+
+    assert answer.status_code == 403
+    assert answer.json()["error"]["param"] == "web_search_options"
 
 
 async def test_what_leads_past_the_server_is_not_for_who_has_a_spend_limit(far):
