@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, Page, Route, expect
 
 from llm_backend.contract import load_document
 from tests.browser import chromium, picture, tab
+from tests.engine.gguf_models import write_llama
+from tests.engine.projectors import write_eyes
+from tests.media_files import as_url, image
 from tests.serving import Served, serve
 
 EVIL = (
@@ -329,6 +333,17 @@ def test_what_attached_files_say_is_given_to_the_model(browser, library_server):
         page.reload()
         expect(page.get_by_label("Attached files")).to_contain_text("lamp.md")
         expect(page.get_by_text("Read 1 passage of the files")).to_be_visible()
+
+        page.get_by_role("button", name="Edit and ask anew").click()
+        page.get_by_label("Ask instead").fill("What does the lamp do?")
+        page.keyboard.press("Enter")
+        expect(page.locator("#chats a[aria-current]")).to_have_text("What does the lamp do?")
+        page.locator("#chats li", has_text="Which note").hover()
+        page.get_by_role("button", name="Delete Which note does the lamp hum?").click()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        expect(page.locator("#chats a")).to_have_count(1)
+        page.reload()
+        expect(page.get_by_label("Attached files")).to_contain_text("lamp.md")
         page.get_by_role("button", name="Remove lamp.md").click()
         expect(page.get_by_label("Attached files")).to_be_hidden()
 
@@ -370,3 +385,44 @@ def test_chats_of_other_clients_are_opened_and_left_as_they_are(page, client):
 
     expect(page.locator("#chats a", has_text="Theirs")).to_have_count(2)
     assert client.chat.completions.retrieve(theirs.id).metadata["conversation"] == "c1"
+
+
+def test_a_picture_goes_with_a_question_to_a_model_that_sees(browser, tmp_path):
+    config = tmp_path / "config.yaml"
+    entry = {
+        "path": str(write_llama(tmp_path / "tiny.gguf")),
+        "mmproj": str(write_eyes(tmp_path / "eyes.gguf")),
+        "id": "eyes",
+        "context_tokens": 2048,
+        "defaults": {"temperature": 0, "max_tokens": 4},
+    }
+    config.write_text(yaml.safe_dump({"models": [entry, {"path": "builtin"}]}))
+    files = [
+        {"name": "seen.png", "mimeType": "image/png", "buffer": image(1)},
+        {"name": "other.png", "mimeType": "image/png", "buffer": image(2)},
+    ]
+    with (
+        serve(tmp_path / "data", "--config", str(config)) as served,
+        tab(browser, served.address) as page,
+    ):
+        page.goto("/")
+        page.get_by_label("Model", exact=True).select_option("eyes")
+        page.locator("#files").set_input_files(files)
+        pictures = page.get_by_role("list", name="Attached pictures").get_by_role("img")
+        expect(pictures).to_have_count(2)
+        page.get_by_role("button", name="Remove picture 2").click()
+        with page.expect_request(lambda one: one.method == "POST") as asked:
+            say(page, "What is this?")
+        wait_answered(page)
+        picture(page, "picture")
+        page.reload()
+        shown = page.locator("article.question img")
+        expect(shown).to_have_count(1)
+        assert shown.evaluate("one => one.decode().then(() => one.naturalWidth)") > 0
+        expect(page.locator("article.question p")).to_have_text("What is this?")
+        page.get_by_label("Model", exact=True).select_option("builtin")
+        expect(page.get_by_role("button", name="Attach files")).to_be_hidden()
+
+    seen, text = asked.value.post_data_json["messages"][0]["content"]
+    assert (seen["type"], seen["image_url"]["url"]) == ("image_url", as_url(image(1)))
+    assert text == {"type": "text", "text": "What is this?"}

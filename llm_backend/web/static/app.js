@@ -7,6 +7,7 @@ import { Conversation, opened, openedStored } from "./conversation.js";
 import { byId, changeIcon, make } from "./dom.js";
 import { OperationsPage } from "./operations.js";
 import { Options } from "./options.js";
+import { Pictures } from "./pictures.js";
 import { StatusPage } from "./status.js";
 import { Transcript } from "./transcript.js";
 
@@ -24,7 +25,11 @@ class App {
   #status = new StatusPage();
   #operations = new OperationsPage();
   #options = new Options({ onKey: () => this.#begin() });
-  #attachments = new Attachments({ onFailed: (error) => this.#complain(error) });
+  #pictures = new Pictures();
+  #attachments = new Attachments({
+    pictures: this.#pictures,
+    onFailed: (error) => this.#complain(error),
+  });
   #chats = new Chats({
     onDeleted: () => this.startAnew(),
     onFailed: (error) => this.#complain(error),
@@ -58,7 +63,7 @@ class App {
   /** Lists them anew as long as one is being loaded, which says only then what it is for. */
   async #listModels() {
     const isLoading = await this.#options.loadModels();
-    this.#attachments.offer(this.#options.canReadFiles);
+    this.#attachments.offer(this.#options);
     this.#greet();
     if (isLoading)
       setTimeout(() => this.#listModels().catch((error) => this.#complain(error)), LOADING_MS);
@@ -156,22 +161,25 @@ class App {
     if (!text || this.#answering) return;
     field.value = "";
     grow(field);
-    await this.#ask(text);
+    await this.#ask(text, this.#pictures.take());
   }
 
-  async #ask(text) {
+  async #ask(text, pictures) {
     const place = this.#conversation.messages.length;
-    this.#conversation.add(text);
-    this.#transcript.addQuestion(text, (other) => this.#branch(place, other));
+    this.#conversation.add(text, pictures);
+    this.#transcript.addQuestion({ content: text, pictures }, (other) =>
+      this.#branch(place, other),
+    );
     await this.#answer();
   }
 
   /** Asks something else at an earlier place, in a chat of its own; Back leads to the one that was. */
   async #branch(place, text) {
     if (this.#answering) return;
+    const { pictures } = this.#conversation.messages[place];
     this.#show(this.#conversation.branch(place));
     history.pushState(null, "", "#/");
-    await this.#ask(text);
+    await this.#ask(text, pictures);
   }
 
   /** Ends the answer that is being written, if there is one. */
@@ -245,7 +253,9 @@ class App {
     const field = byId("prompt");
     if (conversation !== this.#conversation || field.value) return;
     this.#transcript.removeLastQuestion();
-    field.value = conversation.unsay();
+    const { content, pictures } = conversation.unsay();
+    field.value = content;
+    this.#pictures.show(pictures);
     grow(field);
   }
 
@@ -322,7 +332,7 @@ class App {
     window.addEventListener("hashchange", () => this.#route());
     byId("model").addEventListener("change", () => {
       this.#greet();
-      this.#attachments.offer(this.#options.canReadFiles);
+      this.#attachments.offer(this.#options);
     });
     byId("new-chat").addEventListener("click", () => this.startAnew());
     byId("skip").addEventListener("click", (event) => {

@@ -6,6 +6,7 @@
 
 import { Refused, ask, upload } from "./api.js";
 import { byId, icon, iconButton, make } from "./dom.js";
+import { Pictures } from "./pictures.js";
 
 const STORES = "v1/vector_stores";
 const KEPT_DAYS = 30;
@@ -15,14 +16,18 @@ export class Attachments {
   #chips = byId("attachments");
   #field = byId("files");
   #storeId = null;
+  #isSeeing = false;
+  #isReading = false;
+  #pictures;
   #files = []; // each with `id`, `name`, `isKept`, and `isReady`, a promise
   #onFailed;
 
-  constructor({ onFailed }) {
+  constructor({ pictures, onFailed }) {
+    this.#pictures = pictures;
     this.#onFailed = onFailed;
     byId("attach").addEventListener("click", () => this.#field.click());
     this.#field.addEventListener("change", () => {
-      this.#addAll(this.#field.files);
+      this.#addAll([...this.#field.files]); // the field's own list ends with its value
       this.#field.value = "";
     });
     const main = byId("main");
@@ -33,13 +38,16 @@ export class Attachments {
     main.addEventListener("drop", (event) => {
       if (!event.dataTransfer.files.length || byId("attach").hidden) return;
       event.preventDefault();
-      this.#addAll(event.dataTransfer.files);
+      this.#addAll([...event.dataTransfer.files]);
     });
   }
 
-  /** Offers files, or not. */
-  offer(isOffered) {
-    byId("attach").hidden = !isOffered;
+  /** Offers to attach what the model can see, and what it can read. */
+  offer({ canSee, canReadFiles }) {
+    this.#isSeeing = canSee;
+    this.#isReading = canReadFiles;
+    byId("attach").hidden = !canSee && !canReadFiles;
+    this.#field.accept = canReadFiles ? "" : "image/*";
   }
 
   /** Those of a conversation that is opened; none for a new one. */
@@ -74,7 +82,9 @@ export class Attachments {
   async #addAll(files) {
     for (const file of files) {
       try {
-        await this.#add(file);
+        if (this.#isSeeing && Pictures.takes(file)) await this.#pictures.add(file);
+        else if (this.#isReading) await this.#add(file);
+        else throw new Refused(0, `${file.name} is no picture that the model can see.`);
       } catch (error) {
         this.#onFailed(error);
       }

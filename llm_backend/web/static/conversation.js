@@ -17,8 +17,8 @@ export class Conversation {
   title = "";
   system = "";
   metadata = {};
-  /** Each with `role` and `content`; what the model said may have `reasoning` and `isCut`, too, and
-   *  what `hasParts` was more than this text. */
+  /** Each with `role` and `content`; what the model said may have `reasoning` and `isCut`, too. What
+   *  was asked may have `pictures`, data: URLs; what `hasMore` was more than these and the text. */
   messages = [];
 
   get path() {
@@ -31,8 +31,8 @@ export class Conversation {
   }
 
   /** Adds what the user says. */
-  add(content) {
-    this.messages.push({ role: "user", content });
+  add(content, pictures = []) {
+    this.messages.push({ role: "user", content, pictures });
     this.title ||= content.trim().split("\n")[0].slice(0, TITLE_CHARACTERS);
   }
 
@@ -49,7 +49,7 @@ export class Conversation {
 
   /** Takes the last question back, which got no answer. */
   unsay() {
-    return this.messages.pop().content;
+    return this.messages.pop();
   }
 
   /** Takes the last answer back, so that there is a question to answer again. */
@@ -91,7 +91,10 @@ export class Conversation {
   }
 
   #asked() {
-    const said = this.messages.map(({ role, content }) => ({ role, content }));
+    const said = this.messages.map(({ role, content, pictures }) => ({
+      role,
+      content: pictures?.length ? partsOf(content, pictures) : content,
+    }));
     return this.system ? [{ role: "system", content: this.system }, ...said] : said;
   }
 }
@@ -137,7 +140,8 @@ async function restored(completion) {
     .map(({ role, content, content_parts: parts }) => ({
       role,
       content: content ?? textOf(parts),
-      hasParts: (content ?? null) === null,
+      pictures: (parts ?? []).filter(isPicture).map(({ image_url: { url } }) => url),
+      hasMore: (parts ?? []).some((part) => part.type !== "text" && !isPicture(part)),
     }));
   conversation.messages.push({
     role: "assistant",
@@ -161,7 +165,20 @@ async function messagesOf(storedId) {
   }
 }
 
-const textOf = (parts) => (parts ?? []).map((part) => part.text ?? `[${part.type}]`).join("\n");
+const textOf = (parts) =>
+  (parts ?? [])
+    .filter((part) => !isPicture(part))
+    .map((part) => part.text ?? `[${part.type}]`)
+    .join("\n");
+
+const partsOf = (text, pictures) => [
+  ...pictures.map((url) => ({ type: "image_url", image_url: { url } })),
+  { type: "text", text },
+];
+
+/** Whether a part is a picture that can be shown without asking anybody for it. */
+const isPicture = ({ type, image_url: picture }) =>
+  type === "image_url" && /^data:image\/[^,]*;base64,/.test(picture.url);
 
 /** What a stored completion is called. */
 export const titleOf = (completion) => completion.metadata?.title || "Untitled chat";

@@ -33,6 +33,12 @@ export class Options {
     return personality ? `${this.#models.value}:${personality}` : this.#models.value;
   }
 
+  /** Whether the chosen model takes pictures, as it says itself. */
+  get canSee() {
+    const chosen = this.#listed.find(({ id }) => id === this.#models.value);
+    return chosen?.input_modalities?.includes("image") ?? false;
+  }
+
   /** Whether the chosen model is one of this server's, and there is one that can embed files: one
    *  that was never loaded may be. */
   get canReadFiles() {

@@ -1,10 +1,16 @@
 // What somebody has asked, on the page: it can be asked otherwise, which begins another chat there.
 
 import { iconButton, make } from "./dom.js";
+import { picture } from "./pictures.js";
 
 /** The article of a question; `onEdit` gets what is to be asked instead. Without it, it stays. */
-export function question(text, onEdit) {
-  const said = make("p", {}, text);
+export function question({ content: text, pictures = [] }, onEdit) {
+  const said = make(
+    "div",
+    { className: "said" },
+    ...pictures.map((url, place) => picture(url, `Picture ${place + 1}`)),
+    make("p", {}, text),
+  );
   const article = make("article", { className: "question", "aria-label": "You" }, said);
   if (onEdit) {
     const tools = make("div", { className: "tools" });

@@ -15,15 +15,15 @@ export class Transcript {
     this.#place.replaceChildren();
     messages.forEach((message, place) => {
       if (message.role !== "user") this.addAnswer().end(message);
-      else if (message.hasParts) this.addQuestion(message.content);
-      else this.addQuestion(message.content, (text) => onEdit(place, text));
+      else if (message.hasMore) this.addQuestion(message);
+      else this.addQuestion(message, (text) => onEdit(place, text));
     });
     this.offerAgain(onAgain);
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
-  addQuestion(text, onEdit) {
-    this.#place.append(question(text, onEdit));
+  addQuestion(message, onEdit) {
+    this.#place.append(question(message, onEdit));
     this.follow(true);
   }
 

@@ -1,0 +1,88 @@
+// Pictures that go with the next question, to a model that sees. They are part of what is said, and
+// stored with it; large ones are made smaller first, as models look at them small anyway.
+
+import { byId, iconButton, make } from "./dom.js";
+
+const KINDS = ["image/png", "image/jpeg", "image/webp", "image/gif"];
+const LONGEST_SIDE = 1536; // pixels
+const SMALL_BYTES = 400_000;
+
+export class Pictures {
+  #place = byId("pictures");
+  #urls = [];
+
+  /** Whether a file is one of the pictures that models take. */
+  static takes = (file) => KINDS.includes(file.type);
+
+  /** Adds a file's picture. */
+  async add(file) {
+    this.#urls.push(await asUrl(file.size > SMALL_BYTES ? await smaller(file) : file));
+    this.#draw();
+  }
+
+  /** The pictures as data: URLs; from now on there are none. */
+  take() {
+    const taken = this.#urls;
+    this.show([]);
+    return taken;
+  }
+
+  /** Shows these and no others. */
+  show(urls) {
+    this.#urls = [...urls];
+    this.#draw();
+  }
+
+  #draw() {
+    this.#place.hidden = this.#urls.length === 0;
+    this.#place.replaceChildren(
+      ...this.#urls.map((url, place) =>
+        make(
+          "li",
+          {},
+          picture(url, `Picture ${place + 1}`),
+          iconButton("close", `Remove picture ${place + 1}`, () =>
+            this.show(this.#urls.filter((_, other) => other !== place)),
+          ),
+        ),
+      ),
+    );
+  }
+}
+
+/** An element that shows a data: URL, without the page being allowed to load any such address. */
+export function picture(url, alt) {
+  const element = make("img", { alt });
+  const shown = URL.createObjectURL(blobOf(url));
+  element.addEventListener("load", () => URL.revokeObjectURL(shown), { once: true });
+  element.src = shown;
+  return element;
+}
+
+function blobOf(url) {
+  const [, type, data] = /^data:([^;,]*)[^,]*,(.*)$/s.exec(url);
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  return new Blob([bytes], { type });
+}
+
+async function asUrl(blob) {
+  const reader = new FileReader();
+  const done = new Promise((resolve, reject) => {
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+  });
+  reader.readAsDataURL(blob);
+  return done;
+}
+
+async function smaller(file) {
+  const bitmap = await createImageBitmap(file);
+  const scale = Math.min(1, LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
+  const canvas = make("canvas", {
+    width: Math.max(1, Math.round(bitmap.width * scale)),
+    height: Math.max(1, Math.round(bitmap.height * scale)),
+  });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
+}
