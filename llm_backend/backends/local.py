@@ -3,8 +3,8 @@
 import asyncio
 import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -190,27 +190,24 @@ class LocalModel:
 
     async def rendered(self, request: Chat) -> Rendered:
         """A chat as the model reads it."""
-        with translated(prompt="messages"):
-            async with self.berth.used() as engine:
-                prompt = await self._prompt(engine, request)
-                media = await self._media(engine, prompt)
-                with translated(**_names_of_media(prompt)):
-                    tokens = await engine.read(
-                        prompt.text, cuts=prompt.cuts, media=media, add_bos=prompt.add_bos
-                    )
+        async with self._used(prompt="messages") as engine:
+            prompt = await self._prompt(engine, request)
+            media = await self._media(engine, prompt)
+            with translated(**_names_of_media(prompt)):
+                tokens = await engine.read(
+                    prompt.text, cuts=prompt.cuts, media=media, add_bos=prompt.add_bos
+                )
         return Rendered(text=prompt.text, tokens=tokens)
 
     async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         """The tokens of a text; `parse_special` takes names of control tokens for those."""
-        with translated():
-            async with self.berth.used() as engine:
-                return await engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
+        async with self._used() as engine:
+            return await engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of tokens."""
-        with translated():
-            async with self.berth.used() as engine:
-                return await engine.detokenize(list(tokens))
+        async with self._used() as engine:
+            return await engine.detokenize(list(tokens))
 
     async def complete(self, request: TextPrompt) -> Answer:
         """Admits a prompt; text in it is text, even where it looks like a special token. An empty
@@ -231,36 +228,38 @@ class LocalModel:
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
         """One normalised vector per input."""
-        with translated(inputs="input"):
-            async with self.berth.used() as engine:
-                return await engine.embed(
-                    [one if isinstance(one, str) else list(one) for one in inputs]
-                )
+        async with self._used(inputs="input") as engine:
+            return await engine.embed(
+                [one if isinstance(one, str) else list(one) for one in inputs]
+            )
 
     async def template(self) -> ChatTemplate:
         """What its chats are rendered by, once it is loaded."""
-        with translated():
-            async with self.berth.used() as engine:
-                return (await self._spoken(engine)).template
+        async with self._used() as engine:
+            return (await self._spoken(engine)).template
 
     async def info(self) -> ModelInfo:
         """What the model says of itself, once it is loaded."""
-        with translated():
-            async with self.berth.used() as engine:
-                return await engine.ready()
+        async with self._used() as engine:
+            return await engine.ready()
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, without those that every input begins or ends with."""
-        with translated():
-            async with self.berth.used() as engine:
-                tokens = [engine.tokenize(text, parse_special=False) for text in texts]
-                return [len(one) for one in await asyncio.gather(*tokens)]
+        async with self._used() as engine:
+            tokens = [engine.tokenize(text, parse_special=False) for text in texts]
+            return [len(one) for one in await asyncio.gather(*tokens)]
 
     async def rank(self, query: str, documents: Sequence[str]) -> Ranked:
         """How relevant each document is to the query, from 0 to 1."""
-        with translated():
+        async with self._used() as engine:
+            return await engine.rank(query, list(documents))
+
+    @asynccontextmanager
+    async def _used(self, **names: str) -> AsyncIterator[Engine]:
+        """Its engine; what that says is told by these names of fields."""
+        with translated(**names):
             async with self.berth.used() as engine:
-                return await engine.rank(query, list(documents))
+                yield engine
 
     async def _generate(
         self,
