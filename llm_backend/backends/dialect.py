@@ -12,7 +12,7 @@ from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.guard import Guard
 from llm_backend.backends.markup import Markup, MarkupParser, markup_of
 from llm_backend.backends.markup.grammar import Function, calls_grammar, content_grammar
-from llm_backend.backends.markup.parameters import check_strict, resolved
+from llm_backend.backends.markup.parameters import check_strict, resolved, said_once
 from llm_backend.backends.media import Marks, Shown
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -233,4 +233,6 @@ def _alone(grammar: Grammar, *, is_thinking: bool) -> str:
 def _shown(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     """A tool as models know it: how strictly it is called is not their business."""
     function = {name: value for name, value in tool["function"].items() if name != "strict"}
+    if function.get("parameters") is not None:
+        function["parameters"] = said_once(function["parameters"])
     return {**tool, "function": function}

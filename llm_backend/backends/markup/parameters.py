@@ -9,7 +9,7 @@ from llm_backend.backends.markup.family import Arguments
 from llm_backend.backends.markup.lark import LARK
 from llm_backend.errors import UnsupportedField
 
-__all__ = ["check_strict", "is_text", "resolved"]
+__all__ = ["check_strict", "is_text", "resolved", "said_once"]
 
 Json = Any  # a schema, or a part of one: any JSON value
 
@@ -50,6 +50,20 @@ def is_text(schema: Json) -> bool:
         return bool(schema["type"] == "string")
     words = [schema["const"]] if "const" in schema else schema.get("enum")
     return isinstance(words, list) and bool(words) and all(isinstance(one, str) for one in words)
+
+
+def said_once(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The same as models are shown it: a text's pattern, not the grammar that says the same."""
+    properties = parameters.get("properties")
+    if not isinstance(properties, dict):
+        return parameters
+    shown = {
+        name: {keyword: value for keyword, value in schema.items() if keyword != LARK}
+        if isinstance(schema, dict) and {LARK, "pattern"} <= schema.keys()
+        else schema
+        for name, schema in properties.items()
+    }
+    return {**parameters, "properties": shown}
 
 
 def check_strict(parameters: Mapping[str, Json], arguments: Arguments, where: str) -> None:

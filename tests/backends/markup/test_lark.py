@@ -6,7 +6,7 @@ from llm_backend.backends.markup import FAMILIES
 from llm_backend.backends.markup.family import Arguments
 from llm_backend.backends.markup.grammar import Function
 from llm_backend.backends.markup.lark import LARK, LarkError, check_lark
-from llm_backend.backends.markup.parameters import check_strict
+from llm_backend.backends.markup.parameters import check_strict, said_once
 from llm_backend.controllers.custom_tools import custom_function
 from llm_backend.errors import UnsupportedField
 from tests.backends.markup.reading import read
@@ -86,3 +86,13 @@ def test_what_reaches_out_of_a_grammar_is_refused(grammar, complaint):
 def test_a_grammar_is_taken_as_people_write_it():
     check_lark(GRAMMAR)
     check_lark('start: "}" /[{]/ # }\n %ignore /[ \\/]/\n')
+
+
+def test_models_are_shown_a_custom_tools_expression_once():
+    grammar = {"syntax": "regex", "definition": "a|b"}
+    parameters = custom_function(grammar, "format")["parameters"]
+
+    assert said_once(parameters)["properties"] == {
+        "input": {"type": "string", "pattern": "^(?:a|b)$"}
+    }
+    assert said_once(PARAMETERS) == PARAMETERS
