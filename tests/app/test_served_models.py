@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llm_backend.app.local_models import needed_bytes
 from llm_backend.app.served_models import ServedModel, check_named_models, served_models
 from llm_backend.backends.chat_formats import CHAT_FORMATS
 from llm_backend.engine.messages import ModelKind
@@ -236,3 +237,13 @@ def test_a_model_with_an_adapter_is_a_model_of_its_own(tmp_path, file):
         served(tmp_path, {**entry, "adapters": {"p": str(file)}})
     with pytest.raises(SettingsError, match="Cannot read the model none"):
         served(tmp_path, {**entry, "adapters": {"q": "none"}})
+
+
+def test_a_projector_counts_in_what_its_model_takes(tmp_path):
+    model = write_llama(tmp_path / "tiny.gguf")
+    eyes = write_eyes(tmp_path / "eyes.gguf")
+    plain, seeing = served(
+        tmp_path, str(model), {"path": str(model), "id": "seeing", "mmproj": str(eyes)}
+    )
+
+    assert needed_bytes(seeing) - needed_bytes(plain) > eyes.stat().st_size
