@@ -127,12 +127,13 @@ async def ending(socket: ClientWebSocketResponse) -> Any:
     return event["error"]
 
 
-async def test_a_revoked_key_ends_its_socket(tmp_path):
+@pytest.mark.parametrize("path", ["/realtime?model=gpt-realtime", "/responses"])
+async def test_a_revoked_key_ends_its_socket(tmp_path, path):
     async with served(tmp_path) as (_, url, organization):
         accounts = organization.projects.service_accounts
         account = await accounts.create("proj_default", name="app")
-        async with opening(url, key=account.api_key.value) as socket:
-            await said(socket, "x")
+        headers = {"authorization": f"Bearer {account.api_key.value}"}
+        async with connected(url + path, headers=headers) as socket:
             await accounts.delete(account.id, project_id="proj_default")
             error = await ending(socket)
 

@@ -1,9 +1,10 @@
 """Where WebSockets come in: who asks, for what, and how they are turned away."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 import orjson
@@ -107,10 +108,26 @@ async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: 
 
 
 async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: Look) -> None:
-    """`/responses`: each message is a request of its own, which names its model and is counted."""
+    """`/responses`: each message is a request of its own, which names its model and is counted, as
+    long as the key may ask."""
     if model := socket.query_params.get("model"):
         services.access.gate.check(look(), model)
-    await serve_responses(services, socket, app)
+    serving = asyncio.create_task(serve_responses(services, socket, app))
+    looking = asyncio.create_task(_looks(look, services.settings.keys_refresh_s))
+    try:
+        await asyncio.wait({serving, looking}, return_when=asyncio.FIRST_COMPLETED)
+        await (looking if looking.done() else serving)
+    finally:
+        for task in (serving, looking):
+            task.cancel()
+        await asyncio.gather(serving, looking, return_exceptions=True)
+
+
+async def _looks(look: Look, every_s: float) -> NoReturn:
+    """Raises what `look` does once the key may not ask any more."""
+    while True:
+        await asyncio.sleep(every_s)
+        look()
 
 
 _SERVED: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses}
