@@ -5,7 +5,8 @@
 
 One worker each. Ours checks a key, holds every request against the document and stores every chat;
 the others pass it on. Each is measured in turns within every round, so that a drifting machine
-moves all of them. nginx is used where it is installed (`apt-get install nginx-light`), LiteLLM
+moves all of them; what each takes of the processors for a request depends least on what else the
+machine does. nginx is used where it is installed (`apt-get install nginx-light`), LiteLLM
 where `--litellm` names its command (`pip install 'litellm[proxy]'` in an environment of its own).
 With `--requests`, so many JSON requests follow for each, and what it holds in memory is told.
 """
@@ -77,6 +78,10 @@ class Gateway:
     port: int
     pid: int
     ready_s: float
+
+    def processor_s(self) -> float:
+        """What its processes have had of the processors together."""
+        return sum(_ticks(pid) for pid in family(self.pid)) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self) -> float:
         """What its processes hold in memory together."""
@@ -157,9 +162,12 @@ def passing_through(far: int) -> Iterator[Gateway]:
 def measure(gateways: list[Gateway], body: bytes, connections: int, seconds: float, rounds: int):
     rates: dict[str, list[float]] = {one.name: [] for one in gateways}
     times: dict[str, list[float]] = {one.name: [] for one in gateways}
+    costs: dict[str, list[float]] = {one.name: [] for one in gateways}
     for _ in range(rounds):
         for one in gateways:
+            before_s = one.processor_s()
             took = asyncio.run(load(one.port, body, connections, seconds))
+            costs[one.name].append((one.processor_s() - before_s) / len(took))
             rates[one.name].append(len(took) / seconds)
             times[one.name] += took
     kind = f"{EVENTS}-event streams" if body is STREAMED else "JSON"
@@ -167,11 +175,12 @@ def measure(gateways: list[Gateway], body: bytes, connections: int, seconds: flo
     for one in gateways:
         cuts = [cut * 1e3 for cut in statistics.quantiles(times[one.name], n=100)]
         rate = statistics.median(rates[one.name])
+        cost_us = statistics.median(costs[one.name]) * 1e6
         against = rate / statistics.median(rates["bare"]) if "bare" in rates else 0.0
         print(
             f"{kind:>17}  {connections:>2} connections  {one.name:<8} {rate:>7.0f} requests/s  "
             f"{against:5.2f} of bare  p50 {cuts[49]:6.2f} ms ({cuts[49] - bare_p50:+.2f})  "
-            f"p99 {cuts[98]:6.2f} ms"
+            f"p99 {cuts[98]:6.2f} ms  {cost_us:6.0f} us of processor"
         )
 
 
@@ -245,6 +254,13 @@ def _wait_ready(port: int, process: subprocess.Popen[bytes] | None) -> None:
                 return
         time.sleep(0.02)
     raise SystemExit("It did not become ready.")
+
+
+def _ticks(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])  # in user mode and in the kernel
+    return 0
 
 
 def _resident_kib(pid: int) -> int:
