@@ -157,6 +157,13 @@ def test_a_custom_tools_input_follows_its_format(client):
     assert said.status == "completed"
 
 
+def test_a_model_that_is_not_named_is_missed_like_any_other_field(client):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.post("/responses", body={"input": "Hi"}, cast_to=object)
+
+    assert (refused.value.param, refused.value.code) == ("model", "missing_required_parameter")
+
+
 def test_a_hosted_tool_is_refused_by_its_name(client):
     with pytest.raises(openai.BadRequestError) as refused:
         answer(client, "Hello!", tools=[{"type": "web_search"}])

@@ -82,5 +82,9 @@ def local_model(services: Services, request: Request) -> LocalModel | None:
     if name is not None:
         return services.registry.for_model(name)
     if services.upstream is None:
-        raise errors.InvalidRequest("`model` is missing: see GET /v1/models.", param="model")
+        raise errors.InvalidRequest(
+            "`model` is missing: see GET /v1/models.",
+            param="model",
+            code="missing_required_parameter",
+        )
     return None
