@@ -2,20 +2,23 @@
 database.
 
 Shared ones are held by a lease, a few at a time where there are many, so that the database is asked
-once in several requests; what is not needed is given back at once. While the database cannot be
-used, each server counts the whole limit by itself.
+once in several requests; what is not needed is given back. A server exchanges what it needs and
+what it does not of all scopes together, one exchange after the other: so servers that share many
+scopes never wait for each other in turn. While the database cannot be used, each counts the whole
+limit by itself.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from secrets import token_hex
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from llm_backend.errors import RequestsLimited
 from llm_backend.store import StoreError
-from llm_backend.store.administration import Running
+from llm_backend.store.administration import Exchange, Running
 
 __all__ = ["SharedSlots", "Slots", "enter", "leave"]
 
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 
 BLOCKS = 20  # that a limit is taken in: of fewer than so many, each is taken for itself
 LEASE_S = 30  # after which a dead server's are there for others
+LINGER_S = 0.02  # of what is not needed: the next request may need it
 ASK_AGAIN_S = 0.25  # after there were none
 DOWN_S = 5.0  # for which a database that could not be used is left alone
 BUSY_S = 1.0  # after which somebody who had too many requests at once may come back
@@ -31,7 +35,7 @@ BUSY_S = 1.0  # after which somebody who had too many requests at once may come 
 class Slots:
     """Those of one scope: `most` in all, `granted` to this server, of which some are `running`."""
 
-    __slots__ = ("_asking", "_shared", "_vain_until", "granted", "most", "running", "scope")
+    __slots__ = ("_shared", "_vain_until", "_waiting", "granted", "most", "running", "scope")
 
     def __init__(self, scope: str, most: int, shared: "SharedSlots | None" = None) -> None:
         self.scope = scope
@@ -39,14 +43,13 @@ class Slots:
         self.running = 0
         self.granted = 0 if shared else most
         self._shared = shared
-        self._asking = asyncio.Lock()
+        self._waiting = 0
         self._vain_until = 0.0
 
     async def enter(self) -> None:
         """Takes one. Raises `RequestsLimited` where there is none."""
         if self.running >= self.granted and self._shared is not None:
-            async with self._asking:
-                await self._ask(self._shared)
+            await self._ask(self._shared)
         if self.running >= self.granted and not self._is_alone:
             raise self._full()
         self.running += 1
@@ -54,10 +57,27 @@ class Slots:
     def leave(self) -> None:
         """Gives it back; to others too, beyond a few that are kept for who comes next."""
         self.running -= 1
-        block, unused = self.most // BLOCKS, self.granted - self.running
-        if self._shared is not None and unused > 2 * block:
-            self.granted -= unused - block
-            self._shared.give_back(self.scope, unused - block)
+        if self._shared is not None and self.spare:
+            self._shared.offer(self)
+
+    def exchange(self) -> Exchange:
+        """What is to be given back and taken now; what is given back is not ours from now on."""
+        given, missing = self.spare, self.running + self._waiting - self.granted
+        self.granted -= given
+        wanted = max(missing, self.most // BLOCKS) if missing > 0 else 0
+        return Exchange(scope=self.scope, given=given, wanted=wanted, most=self.most)
+
+    def are_granted(self, number: int, now: float) -> None:
+        """So many of those wanted there are."""
+        self.granted += number
+        if not number:
+            self._vain_until = now + ASK_AGAIN_S
+
+    @property
+    def spare(self) -> int:
+        """How many are not needed."""
+        block, unused = self.most // BLOCKS, self.granted - self.running - self._waiting
+        return unused - block if unused > 2 * block else 0
 
     @property
     def _is_alone(self) -> bool:
@@ -65,13 +85,13 @@ class Slots:
         return is_down and self.running < self.most
 
     async def _ask(self, shared: "SharedSlots") -> None:
-        missing = self.running + 1 - self.granted
-        if missing <= 0 or shared.clock() < self._vain_until:
+        if shared.is_down or shared.clock() < self._vain_until:
             return
-        granted = await shared.take(self.scope, max(missing, self.most // BLOCKS), self.most)
-        self.granted += granted
-        if not granted:
-            self._vain_until = shared.clock() + ASK_AGAIN_S
+        self._waiting += 1
+        try:
+            await shared.exchanged(self)
+        finally:
+            self._waiting -= 1
 
     def _full(self) -> RequestsLimited:
         where = "" if self._shared is None else ", at all servers together"
@@ -91,47 +111,34 @@ class SharedSlots:
         self._stored = stored
         self._holder = token_hex(8)
         self._down_until = 0.0
-        self._behind: set[asyncio.Task[None]] = set()
+        self._asking: dict[Slots, asyncio.Future[None]] = {}
+        self._offered: set[Slots] = set()
+        self._is_asked = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._exchanging: asyncio.Task[None] | None = None
 
     @property
     def is_down(self) -> bool:
         """Whether the database could not be used a moment ago."""
         return self.clock() < self._down_until
 
-    async def take(self, scope: str, wanted: int, most: int) -> int:
-        """How many of those wanted there are. Who is cancelled meanwhile has taken none."""
-        taking = asyncio.create_task(self._taken(scope, wanted, most))
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            self._do(self._undone(scope, taking))
-            raise
+    async def exchanged(self, slots: Slots) -> None:
+        """Returns when as many more are granted as are missing, or as there are."""
+        if (asked := self._asking.get(slots)) is None:
+            asked = self._asking[slots] = asyncio.get_running_loop().create_future()
+            self._is_asked.set()
+            self._begin()
+        await asyncio.shield(asked)
 
-    async def _taken(self, scope: str, wanted: int, most: int) -> int:
-        if self.is_down:
-            return 0
-        now = int(self.clock())
-        try:
-            return await self._stored.take(
-                scope, holder=self._holder, wanted=wanted, most=most, now=now, until=now + LEASE_S
-            )
-        except StoreError as error:
-            self._down_until = self.clock() + DOWN_S
-            _tell(error)
-            return 0
+    def offer(self, slots: Slots) -> None:
+        """Some of them are not needed, unless somebody asks for them at once."""
+        self._offered.add(slots)
+        self._begin()
 
-    async def _undone(self, scope: str, taking: asyncio.Task[int]) -> None:
-        if number := await taking:
-            await _told(self._stored.give_back(scope, holder=self._holder, number=number))
-
-    def give_back(self, scope: str, number: int) -> None:
-        """So many are there for others, a moment later."""
-        self._do(_told(self._stored.give_back(scope, holder=self._holder, number=number)))
-
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
+    async def settle(self) -> None:
+        """Returns when there is nothing to exchange."""
+        if self._exchanging is not None:
+            await self._exchanging
 
     async def renew_forever(self) -> NoReturn:
         """Holds what this server has."""
@@ -141,16 +148,67 @@ class SharedSlots:
 
     async def renew(self) -> None:
         """Holds it for another while."""
-        await _told(self._stored.renew(self._holder, until=int(self.clock()) + LEASE_S))
+        with self._telling():
+            async with self._one_at_a_time:
+                await self._stored.renew(self._holder, until=int(self.clock()) + LEASE_S)
 
     async def leave(self) -> None:
         """This server ends."""
-        await asyncio.gather(*self._behind)
-        await _told(self._stored.leave(self._holder))
+        await self.settle()
+        with self._telling():
+            await self._stored.leave(self._holder)
 
     async def expire(self) -> None:
         """Forgets what is over."""
         await self._stored.forget(now=int(self.clock()))
+
+    def _begin(self) -> None:
+        if self._exchanging is None or self._exchanging.done():
+            self._exchanging = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._asking or self._offered:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_S):
+                    await self._is_asked.wait()
+            self._is_asked.clear()
+            asking, self._asking = self._asking, {}
+            offered, self._offered = self._offered, set()
+            try:
+                with self._telling():
+                    await self._exchange([*offered.union(asking)])
+            finally:
+                for asked in asking.values():
+                    asked.set_result(None)
+
+    async def _exchange(self, all_slots: Sequence[Slots]) -> None:
+        exchanges = {slots: slots.exchange() for slots in all_slots}
+        wanted = [one for one in exchanges.values() if one.given or one.wanted]
+        if not wanted:
+            return
+        now = int(self.clock())
+        try:
+            async with self._one_at_a_time:
+                granted = await self._stored.exchange(
+                    wanted, holder=self._holder, now=now, until=now + LEASE_S
+                )
+        except StoreError:
+            for slots, one in exchanges.items():
+                slots.granted += one.given  # which was not: they are offered again with the next
+            raise
+        for slots, one in exchanges.items():
+            if one.wanted:
+                slots.are_granted(granted[slots.scope], self.clock())
+            if slots.spare:  # who asked for them has left
+                self._offered.add(slots)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:  # what is not given back is free when its lease is over
+            self._down_until = self.clock() + DOWN_S
+            log.warning("slots_not_shared", extra={"reason": str(error)})
 
 
 async def enter(slots: Sequence[Slots]) -> None:
@@ -167,14 +225,3 @@ def leave(slots: Sequence[Slots]) -> None:
     """Gives one of each back."""
     for one in slots:
         one.leave()
-
-
-async def _told(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except StoreError as error:  # what is not given back is free when its lease is over
-        _tell(error)
-
-
-def _tell(error: StoreError) -> None:
-    log.warning("slots_not_shared", extra={"reason": str(error)})

@@ -19,11 +19,11 @@ class Counting(Running):
     asked = 0
     is_down = False
 
-    async def take(self, *args, **kwargs):
+    async def exchange(self, *args, **kwargs):
         self.asked += 1
         if self.is_down:
             raise StoreUnavailable("gone")
-        return await super().take(*args, **kwargs)
+        return await super().exchange(*args, **kwargs)
 
 
 class Servers:
@@ -39,7 +39,7 @@ class Servers:
 
     async def settle(self) -> None:
         for one in self.shared:
-            await asyncio.gather(*one._behind)
+            await one.settle()
 
 
 @pytest.fixture
@@ -152,6 +152,20 @@ async def test_without_the_database_each_counts_for_itself_and_leaves_it_alone(s
         one.leave()
     servers.clock.now = DOWN_S
     assert [await entered(a, 5), await entered(b, 5)] == [2, 0]
+
+
+async def test_what_could_not_be_given_back_is_given_back_later(servers):
+    a, b = servers.slots(1)
+    await a.enter()
+    servers.stored.is_down = True
+    a.leave()
+    await servers.settle()
+    servers.stored.is_down, servers.clock.now = False, DOWN_S
+    await a.enter()
+    a.leave()
+    await servers.settle()
+
+    assert await entered(b, 1) == 1
 
 
 async def test_who_is_refused_again_and_again_does_not_ask_the_database_each_time(servers):

@@ -9,6 +9,7 @@ from llm_backend.store.administration import (
     Administration,
     AuditFilter,
     Change,
+    Exchange,
     Grants,
     KeptAnswers,
     Record,
@@ -201,19 +202,37 @@ async def test_answers_that_are_over_or_too_much_are_forgotten_the_oldest_first(
 
 async def test_no_more_run_at_once_than_may_whoever_takes_them(database):
     running = Running(database)
-    given = await asyncio.gather(
-        *(
-            running.take("k", holder=str(one % 3), wanted=7, most=30, now=0, until=10)
-            for one in range(9)
-        ),
-        running.take("other", holder="0", wanted=7, most=30, now=0, until=10),
-    )
+
+    async def take(holder: int, wanted: int, *, scope: str = "k", now: int = 0) -> int:
+        one = Exchange(scope=scope, wanted=wanted, most=30)
+        taken = await running.exchange([one], holder=str(holder), now=now, until=now + 10)
+        return taken[scope]
+
+    given = await asyncio.gather(*(take(one, 7) for one in range(9)), take(0, 7, scope="other"))
+    first = given.index(7)
 
     assert sum(given[:-1]) == 30
     assert given[-1] == 7
-    await running.give_back("k", holder="0", number=2)
-    assert await running.take("k", holder="1", wanted=7, most=30, now=0, until=10) == 2
-    assert await running.take("k", holder="1", wanted=40, most=30, now=10, until=20) == 30
-    await running.leave("1")
+    back = Exchange(scope="k", given=2, wanted=1, most=30)
+    assert await running.exchange([back], holder=str(first), now=0, until=10) == {"k": 1}
+    assert await take(20, 7) == 1
+    assert await take(21, 40, now=10) == 30
+    await running.leave("21")
     await running.forget(now=10)
-    assert await running.take("k", holder="2", wanted=40, most=30, now=10, until=20) == 30
+    assert await take(22, 40, now=10) == 30
+
+
+async def test_holders_of_many_scopes_never_wait_for_each_other_in_turn(database):
+    running = Running(database)
+    scopes = [Exchange(scope=f"k{one}", wanted=1, most=100) for one in range(5)]
+    async with asyncio.timeout(5):  # a deadlock takes a second to be found
+        await asyncio.gather(
+            *(
+                running.exchange(scopes[:: (-1) ** one], holder=str(one), now=0, until=10)
+                for one in range(40)
+            )
+        )
+        one_more = Exchange(scope="k0", wanted=100, most=100)
+        left = await running.exchange([one_more], holder="last", now=0, until=10)
+
+    assert left == {"k0": 60}

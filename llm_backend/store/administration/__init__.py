@@ -4,7 +4,7 @@ every change to them."""
 from llm_backend.store.administration.administration import Administration, Change
 from llm_backend.store.administration.grants import Grants
 from llm_backend.store.administration.kept_answers import KeptAnswer, KeptAnswers, WholeAnswer
-from llm_backend.store.administration.running import Running
+from llm_backend.store.administration.running import Exchange, Running
 from llm_backend.store.administration.usage import StoredUsage
 from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
 from llm_backend.store.administration.values import (
@@ -20,6 +20,7 @@ __all__ = [
     "AuditEntry",
     "AuditFilter",
     "Change",
+    "Exchange",
     "Grants",
     "KeptAnswer",
     "KeptAnswers",
