@@ -2,7 +2,6 @@
 are let through."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from llm_backend.access.spending import Spending
 from llm_backend.backends.upstreams.renaming import with_value
 from llm_backend.contract.form_watch import watched_form
 from llm_backend.contract.request import Request
-from llm_backend.errors import Forbidden
+from llm_backend.errors import Forbidden, InvalidRequest
 
 __all__ = ["Permission"]
 
@@ -97,8 +96,11 @@ class Permission:
         if name == "model":
             self.check_models(project, [value.decode(errors="replace")])
             return
-        with suppress(orjson.JSONDecodeError):  # which the upstream will say
-            self.check_models(project, models_in(orjson.loads(value)))
+        try:
+            session = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequest("The field is not JSON.", param=name) from error
+        self.check_models(project, models_in(session))
 
 
 def project_of(caller: Caller) -> Project:

@@ -13,6 +13,7 @@ from llm_backend.access.models_named import models_in
 from llm_backend.access.passage import Passage
 from llm_backend.access.permission import Permission, project_of
 from llm_backend.access.told_usage import told_usage
+from llm_backend.errors import InvalidRequest
 
 __all__ = ["Session"]
 
@@ -47,15 +48,18 @@ class Session:
 
     def sent(self, message: Message) -> None:
         """A message of the client. Raises `Forbidden` for a model, or a tool, that it names and the
-        project may not use."""
+        project may not use, and `InvalidRequest` where it cannot be read whether it does."""
         project = project_of(self._caller)
-        is_free = project.models is None and not project.forbidden_tools
-        if not is_free and isinstance(event := _parsed(message), dict):
-            self._permission.check_body(project, event)
+        if project.models is None and not project.forbidden_tools:
+            return
+        event = _parsed(message)
+        if not isinstance(event, dict):
+            raise InvalidRequest("The message is not a JSON object.", code="invalid_json")
+        self._permission.check_body(project, event)
 
     def told(self, message: Message) -> None:
-        """A message of the upstream, which may tell what was used. Raises `Forbidden` where it says
-        that its model is one that the project may not use."""
+        """A message of the upstream, which may tell what was used. Raises `Forbidden` where nobody
+        has named a model, and it says that its own is one that the project may not use."""
         if not isinstance(message, str) or ('"usage"' not in message and '"model"' not in message):
             return
         event = _parsed(message)
@@ -76,9 +80,9 @@ class Session:
         session = event.get("session")
         if not isinstance(session, dict):
             return
-        self._permission.check_models(project_of(self._caller), models_in(session))
         model = session.get("model")
         if not self._model and isinstance(model, str):
+            self._permission.check_models(project_of(self._caller), [model])
             self._model = self._meter.model = model
         below = {name: value for name, value in session.items() if name != "model"}
         self._hearing = next(models_in(below), None)
@@ -103,5 +107,5 @@ class Session:
 def _parsed(message: Message) -> Any:  # Any: parsed JSON
     try:
         return orjson.loads(message)
-    except orjson.JSONDecodeError:  # which the upstream will say
+    except orjson.JSONDecodeError:
         return None

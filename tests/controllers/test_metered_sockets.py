@@ -144,9 +144,9 @@ async def test_a_revoked_key_ends_its_socket(tmp_path, path):
     "message",
     [
         session("session.update", audio={"input": {"transcription": {"model": "bad"}}}),
-        session("session.created", model="bad"),
         session("session.update", tools=[{"type": "mcp", "server_label": "s"}]),
         json.dumps({"type": "response.create", "response": {"tools": [{"type": "mcp"}]}}),
+        '{"type": "session.update", "x": NaN, "session": {"model": "bad"}}',
     ],
 )
 async def test_what_a_project_may_not_use_ends_its_socket(tmp_path, message):
@@ -163,3 +163,20 @@ async def test_what_a_project_may_not_use_ends_its_socket(tmp_path, message):
 
     assert error["type"] == "invalid_request_error"
     assert far.got == []
+
+
+async def test_a_model_that_is_told_is_looked_at_where_none_was_named(tmp_path):
+    async with served(tmp_path) as (far, url, organization):
+        far.greeting = session("session.created", model="gpt-realtime-2025-08-28")
+        await organization.projects.model_permissions.update(
+            "proj_default", mode="allow_list", model_ids=["gpt-realtime"]
+        )
+        async with opening(url) as socket:
+            await socket.receive()
+            await said(socket, done())
+        async with opening(url, "?call_id=c") as socket:
+            error = await ending(socket)
+        counted = await used(organization)
+
+    assert error["code"] == "model_not_found"
+    assert counted == {"gpt-realtime": (10, 4, 2, 1)}

@@ -25,6 +25,7 @@ class FarSocket:
         self.left = asyncio.Event()
         self.code: int | None = None
         self.refuses: int | None = None
+        self.greeting: str | None = None
         self.refused_models: dict[str, int] = {}  # and with which status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,6 +41,8 @@ class FarSocket:
         self.opened.append(socket)
         protocols = scope["subprotocols"]
         await socket.accept(protocols[0] if protocols else None)
+        if self.greeting is not None:
+            await socket.send_text(self.greeting)
         with contextlib.suppress(WebSocketDisconnect):
             while True:
                 await self._echo(socket)
