@@ -5,6 +5,7 @@ from dataclasses import replace
 from starlette.responses import PlainTextResponse, Response
 
 from llm_backend import errors
+from llm_backend.access import answered_by
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.chat import complete_chat, create_chat_completion
@@ -31,6 +32,7 @@ async def ask_chat(services: Services, request: Request) -> Response:
     asked = replace(request, body=body)
     if body["stream"]:
         return await create_chat_completion(services, asked)
+    await answered_by(model.card.id)
     completion = await complete_chat(services, asked, model)
     return PlainTextResponse(completion["choices"][0]["message"]["content"] or "")
 

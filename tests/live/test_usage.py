@@ -25,13 +25,14 @@ def test_chats_completions_and_responses_are_counted_whole_and_streamed(tmp_path
             pass
         client.completions.create(model="builtin", prompt=["One", "Two"], max_tokens=3)
         client.responses.create(model="builtin", input="Who are you?", max_output_tokens=16)
+        httpx.get(f"{served.base_url}/chat/ask", params={"question": "Who are you?"}, timeout=60)
         told = client.admin.organization.usage.completions(
             start_time=int(time.time()) - 60, group_by=["model"]
         )
 
     (result,) = [one for bucket in told.data for one in bucket.results]
-    assert (result.model, result.num_model_requests) == ("builtin", 4)
-    assert result.input_tokens >= 3 * whole.usage.prompt_tokens
+    assert (result.model, result.num_model_requests) == ("builtin", 5)
+    assert result.input_tokens >= 4 * whole.usage.prompt_tokens
     assert result.output_tokens >= 4 + 4 + 6 + 1
 
 
