@@ -1,10 +1,11 @@
 """A chat's answer as bytes, read beside its stream (pure)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from llm_backend.controllers.fold import ChatFold
+from llm_backend.controllers.fold import ChatFold, Plain
 from llm_backend.controllers.likeness import Likeness
 from llm_backend.errors import UpstreamFailed
 from llm_backend.sse import Decoder
@@ -14,6 +15,14 @@ __all__ = ["ChatObserver"]
 Json = dict[str, Any]
 
 _OBSERVED_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Alike:
+    """Events of this likeness say what `plain` takes, as long as that is the fold's."""
+
+    plain: Plain
+    likeness: Likeness
 
 
 class ChatObserver:
@@ -31,7 +40,7 @@ class ChatObserver:
         self._is_stream: bool | None = None
         self._events = Decoder(limit_bytes)
         self._fold = ChatFold()
-        self._likeness: Likeness | None = None
+        self._alike: _Alike | None = None
         self._has_chunks = False
         self._is_done = False
         self._is_broken = False
@@ -86,12 +95,13 @@ class ChatObserver:
 
     def _is_like_the_last(self, line: bytes) -> bool:
         """Whether it says a text and else what was said before; the text is taken then."""
-        if self._likeness is None or not self._events.is_between_events:
+        plain, alike = self._fold.plain, self._alike
+        if alike is None or plain is None or alike.plain is not plain:
             return False
-        text, texts = self._likeness.text_of(line), self._fold.texts
-        if text is None or texts is None:
+        text = alike.likeness.text_of(line) if self._events.is_between_events else None
+        if text is None:
             return False
-        texts.append(text)
+        plain.texts.append(text)
         return True
 
     def _feed_event(self, line: bytes) -> None:
@@ -100,8 +110,10 @@ class ChatObserver:
         chunk = None
         for event in self._events.feed(line + b"\n\n"):
             chunk = self._take(event.data)
-        is_text = chunk is not None and self._fold.texts is not None
-        self._likeness = Likeness.of(line, chunk) if is_whole and is_text and chunk else None
+        plain = self._fold.plain
+        if is_whole and chunk is not None and plain is not None:
+            likeness = Likeness.of(line, chunk)
+            self._alike = None if likeness is None else _Alike(plain=plain, likeness=likeness)
 
     def _take(self, data: str) -> Json | None:
         if data == "[DONE]":

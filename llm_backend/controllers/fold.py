@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["ChatFold", "fold"]
+__all__ = ["ChatFold", "Plain", "fold"]
 
 Json = dict[str, Any]
 
@@ -30,13 +30,13 @@ class ChatFold:
     def __init__(self) -> None:
         self._fields: Json = {}
         self._choices: dict[int, _Choice] = {}
-        self._plain: _Plain | None = None
+        self.plain: Plain | None = None  # what takes chunks that are like the latest one
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """Takes the next chunk."""
-        if self._plain is None or not self._plain.takes(chunk):
+        if self.plain is None or not self.plain.takes(chunk):
             self._add(chunk)
-            self._plain = self._plain_after(chunk)
+            self.plain = self._plain_after(chunk)
 
     def _add(self, chunk: Mapping[str, Any]) -> None:
         for name, value in chunk.items():
@@ -48,18 +48,12 @@ class ChatFold:
             if type(index) is int:
                 self._choices.setdefault(index, _Choice(index)).add(choice)
 
-    def _plain_after(self, chunk: Mapping[str, Any]) -> "_Plain | None":
+    def _plain_after(self, chunk: Mapping[str, Any]) -> "Plain | None":
         """What takes chunks like this one, if it said nothing but a piece of one choice's text."""
         choices = _mappings(chunk.get("choices"))
         choice = choices[0] if len(choices) == 1 else {}
         held = self._choices.get(choice.get("index", 0)) if _is_text(choice) else None
-        return None if held is None else _Plain(chunk, choice, held.content)
-
-    @property
-    def texts(self) -> list[str] | None:
-        """Where the texts of chunks go that are like the latest one but for what they say; None
-        where that one said more than a text."""
-        return None if self._plain is None else self._plain.texts
+        return None if held is None else Plain(chunk, choice, held.content)
 
     @property
     def is_finished(self) -> bool:
@@ -74,7 +68,7 @@ class ChatFold:
         return {"object": "chat.completion", **self._fields, "choices": choices}
 
 
-class _Plain:
+class Plain:
     """Takes chunks that differ from one in nothing but the text of their delta, as nearly all do of
     which a stream consists, at a tenth of what others cost."""
 

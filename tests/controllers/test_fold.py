@@ -288,6 +288,21 @@ def test_an_observer_of_no_completion_has_none(body: bytes):
     assert not observer.is_complete
 
 
+def test_an_observer_knows_whose_text_it_is_wherever_events_are_cut():
+    first, second = (
+        event({"id": "c", "choices": [{"index": index, "delta": {"content": "ab"[index]}}]})
+        for index in (0, 1)
+    )
+    observer = ChatObserver()
+
+    for piece in (first, second[:-1], second[-1:], first, first):
+        observer.feed(piece)
+
+    completion = observer.completion()
+    assert completion is not None
+    assert [one["message"]["content"] for one in completion["choices"]] == ["aaa", "b"]
+
+
 def test_an_observer_of_too_much_stops_and_says_so():
     observer = ChatObserver(limit_bytes=3 * len(SAID))
     for _ in range(100):
