@@ -204,6 +204,8 @@ def idle(name: str) -> Status:
         placed_tokens=0,
         cached_tokens=0,
         generated_tokens=0,
+        media_tokens=0,
+        media_s=0.0,
     )
 
 

@@ -18,8 +18,10 @@ def model(state: EngineState, running: int | None = 0, waiting: int = 0) -> Any:
         if running is None:
             raise EngineDown("gone", retry_after_s=1)
         sums = dict.fromkeys(("held_tokens", "passes", "sequences", "computed_tokens"), 0)
-        tokens = dict.fromkeys(("placed_tokens", "cached_tokens", "generated_tokens"), 0)
-        return Status(id="1", running=running, waiting=waiting, busy_s=0.0, **sums, **tokens)
+        names = ("placed_tokens", "cached_tokens", "generated_tokens", "media_tokens")
+        tokens = dict.fromkeys(names, 0)
+        seconds = {"busy_s": 0.0, "media_s": 0.0}
+        return Status(id="1", running=running, waiting=waiting, **seconds, **sums, **tokens)
 
     engine = SimpleNamespace(info=None, status=status)
     card = SimpleNamespace(id=f"{state}-{id(engine)}")
