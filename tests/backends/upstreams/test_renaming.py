@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.backends.upstreams.renaming import renamed
+from llm_backend.backends.upstreams.renaming import renamed, with_value
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
@@ -38,3 +38,22 @@ def test_whatever_the_body_holds_it_means_the_same(more, name):
     body = {**more, "model": "old", "last": more}
 
     assert orjson.loads(renamed(orjson.dumps(body), name)) == {**body, "model": name}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{}", b'{"store":false}'),
+        (b' { "a":[1,{"store":true}] }', b' {"store":false, "a":[1,{"store":true}] }'),
+        (b'{"store" :\tnull\n,"a":{}}', b'{"store" :\tfalse\n,"a":{}}'),
+        (b'{"store":{"a":[1,2]},"store":[{}] }', b'{"store":false,"store":false }'),
+        (b'{"a":"store","st\\u006fre":1}', b'{"a":"store","st\\u006fre":false}'),
+    ],
+)
+def test_a_value_at_the_top_is_exchanged_or_added(body: bytes, expected: bytes):
+    assert with_value(body, "store", False) == expected
+
+
+@given(st.dictionaries(st.text(max_size=8) | st.just("store"), json_values, max_size=4))
+def test_with_a_value_the_body_means_the_same_otherwise(body):
+    assert orjson.loads(with_value(orjson.dumps(body), "store", False)) == {**body, "store": False}
