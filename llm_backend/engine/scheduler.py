@@ -126,6 +126,8 @@ class Scheduler:
 
     def compact(self) -> list[Admitted]:
         """Move a running sequence next to the others, if it still has far to go."""
+        if len(self._running) < 2:
+            return []
         if all(item.limit - len(item.tokens) < self._worth_moving for item in self._running):
             return []
         move = self._cache.compact()
