@@ -9,9 +9,9 @@ import pytest
 
 from tests.serving import Served, serve
 
-DELAY_S = 2
+DELAY_S = 8  # a machine may be busy with other tests
 CHAT = {"model": "builtin", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 1}
-STREAM = {**CHAT, "stream": True, "ignore_eos": True, "max_tokens": 1000}
+STREAM = {**CHAT, "stream": True, "ignore_eos": True, "max_tokens": 400}
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
@@ -27,7 +27,7 @@ def served(request, tmp_path) -> Iterator[Served]:
 
 def statuses(served: Served, path: str) -> set[int]:
     """What several connections are answered, which any process may take."""
-    return {httpx.get(f"{served.address}{path}").status_code for _ in range(6)}
+    return {httpx.get(f"{served.address}{path}").status_code for _ in range(4)}
 
 
 def test_it_is_not_ready_at_once_answers_for_a_while_and_finishes_its_streams(served):
