@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from prometheus_client.registry import Collector
 
 __all__ = [
     "METRICS_FOLDER_NAME",
+    "REQUEST_ID",
     "EngineMetrics",
     "JobMetrics",
     "Metrics",
@@ -26,6 +28,9 @@ __all__ = [
 ]
 
 METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
+
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being answered, for lines about what it takes; None elsewhere."""
 
 # what every record has anyway; the rest was given as `extra`
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -49,6 +54,7 @@ def configure_logging(
 _SPEEDS = (1, 2, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)  # tokens per second
 _ENGINE = "llm_backend_engine_"
 _ENGINE_GAUGES = {
+    "slots": "Sequences that can run at once.",
     "running": "Sequences that have a slot.",
     "waiting": "Requests in the queue.",
     "held_tokens": "Tokens in KV cells, of running and of finished sequences.",

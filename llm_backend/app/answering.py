@@ -70,7 +70,7 @@ async def answering(
         upstream = await opened(opened_upstreams(settings, configs, document, metrics))
         tracing = await opened(opened_tracing(settings))
         registry = Registry([], {}, upstream, routes)
-        observe = observing(metrics, tracing)
+        observe = observing(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await opened(
             opened_models(settings, served, shared, source, registry, observe)
         )

@@ -36,7 +36,7 @@ def contracted(document: Document, validators: Validators, services: Services) -
         ),
         check_relayed=True,
         answers=AnswerChecks(settings.response_validation),
-        logs_bodies=settings.log_prompts,
+        logs_bodies=settings.logs_prompts,
     )
 
 

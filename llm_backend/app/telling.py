@@ -1,6 +1,7 @@
-"""What is told of answers: metrics, spans, and what the meters count."""
+"""What is told of answers: metrics, spans, log lines, and what the meters count."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,14 @@ from llm_backend.access import metered
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local import Observe
 from llm_backend.settings import Settings, SettingsError
-from llm_backend.telemetry import Metrics
+from llm_backend.telemetry import REQUEST_ID, Metrics
 
 if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
     from llm_backend.tracing import Tracing
 
 __all__ = ["observing", "opened_tracing"]
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -33,8 +36,8 @@ async def opened_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
         yield tracing
 
 
-def observing(metrics: Metrics, tracing: "Tracing | None") -> Observe:
-    """What a local model tells the usage of each answer to."""
+def observing(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Observe:
+    """What a local model tells the usage of each answer to; `logs` it in a line, too."""
 
     def observe(model: str, usage: Usage) -> None:
         if tracing is not None:
@@ -44,6 +47,8 @@ def observing(metrics: Metrics, tracing: "Tracing | None") -> Observe:
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.completion_tokens,
         )
+        if logs:
+            _log(model, usage)
         metrics.answered(
             model,
             prompt_tokens=usage.prompt_tokens,
@@ -55,3 +60,25 @@ def observing(metrics: Metrics, tracing: "Tracing | None") -> Observe:
         )
 
     return observe
+
+
+def _log(model: str, usage: Usage) -> None:
+    """Counts and times of an answer, without a word of it."""
+    told = {
+        "model": model,
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "accepted_tokens": usage.accepted_tokens,
+        "queue_ms": round(usage.queue_s * 1e3, 1),
+        "prompt_ms": round(usage.prompt_s * 1e3, 1),
+        "generation_ms": round(usage.generation_s * 1e3, 1),
+        "tokens_per_second": round(usage.tokens_per_second, 1),
+    }
+    log.info("generated", extra={**_asked_by(), **told})
+
+
+def _asked_by() -> Mapping[str, str]:
+    """The id of the request that is being answered; nothing where no request is."""
+    request_id = REQUEST_ID.get()
+    return {} if request_id is None else {"request_id": request_id}

@@ -8,6 +8,8 @@ from secrets import token_hex
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_backend.telemetry import REQUEST_ID
+
 __all__ = ["Envelope"]
 
 
@@ -35,7 +37,11 @@ class Envelope:
                 headers.setdefault("date", _date(int(time.time())))
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        outer = REQUEST_ID.set(request_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            REQUEST_ID.reset(outer)
 
 
 @lru_cache(maxsize=1)

@@ -61,7 +61,12 @@ async def get_readiness(services: Services, request: Request) -> Response:
 
 async def get_metrics(services: Services, request: Request) -> Response:
     """`GET /metrics`: in the text format of Prometheus."""
-    services.metrics.engines.tell(await engine_states(services.registry.local))
+    models = services.registry.local
+    told = await engine_states(models)
+    slots = {model.card.id: _slots(model) for model in models}
+    services.metrics.engines.tell(
+        {model: {**state, "slots": slots[model]} for model, state in told.items()}
+    )
     await _tell_jobs(services)
     return Response(services.metrics.render(), media_type=services.metrics.media_type)
 
@@ -107,6 +112,12 @@ async def _tell_jobs(services: Services) -> None:
         },
         {one.kind: one.lag_s for one in backlog},
     )
+
+
+def _slots(model: LocalModel) -> int:
+    """0 where its engine has gone since it was asked."""
+    info = model.engine.info if model.engine else None
+    return info.slots if info else 0
 
 
 def _model_info(model: LocalModel) -> dict[str, Any]:

@@ -17,6 +17,10 @@ class Telling(BaseModel):
     )
     log_format: Literal["text", "json"] = Field("text", description="Form of log lines.")
     log_prompts: bool = Field(False, description="Log JSON request bodies; never keys.")
+    log_stat: bool = Field(
+        False, description="Log tokens, seconds and speed of each answer of a local model."
+    )
+    log_all: bool = Field(False, description="Both of these.")
     otlp_endpoint: str | None = Field(
         None,
         pattern="^https?://.+",
@@ -24,6 +28,16 @@ class Telling(BaseModel):
         description="Base URL of a collector that takes traces (OTLP over HTTP); none are made"
         " where none is given.",
     )
+
+    @property
+    def logs_prompts(self) -> bool:
+        """Whether bodies are logged."""
+        return self.log_prompts or self.log_all
+
+    @property
+    def logs_statistics(self) -> bool:
+        """Whether what answers took is logged."""
+        return self.log_stat or self.log_all
 
     @field_validator("log_level", mode="before")
     @classmethod

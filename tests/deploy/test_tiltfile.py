@@ -49,6 +49,14 @@ def test_it_forwards_the_server_and_the_front_end(asked, development):
         assert forward.endswith(f":{port['containerPort']}")
 
 
+def test_a_front_end_that_is_checked_out_beside_it_is_built(root, development):
+    asked = run(root / "Tiltfile", {}, beside=["../chatbot-ui"])
+
+    _, built = asked.images
+    assert built["context"] == "../chatbot-ui"
+    assert built["ref"] == container(development, "chatbot-ui")["image"].rpartition(":")[0]
+
+
 def test_the_front_end_waits_for_the_server(asked, development):
     assert asked.resources["chatbot-ui"]["resource_deps"] == ["llm-backend"]
     assert asked.resources.keys() == pods(development).keys()

@@ -3,7 +3,7 @@
 Only the functions below exist: one that is not here (`local`, `read_file`, ...) fails the run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import starlark
 
 __all__ = ["Asked", "run"]
 
-PRELUDE = "os = struct(getenv = _getenv)"
+PRELUDE = "os = struct(getenv = _getenv, path = struct(exists = _exists))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,11 @@ class Asked:
     resources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def run(tiltfile: Path, environment: Mapping[str, str]) -> Asked:
-    """What `tiltfile` asks for when Tilt is started with `environment`."""
+def run(tiltfile: Path, environment: Mapping[str, str], beside: Collection[str] = ()) -> Asked:
+    """What `tiltfile` asks for when Tilt is started with `environment`, and these paths exist."""
     asked = Asked()
     module = starlark.Module()
-    for name, function in _stand_ins(asked, environment).items():
+    for name, function in {**_stand_ins(asked), **_machine(environment, beside)}.items():
         module.add_callable(name, function)
     names = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
     _evaluate(module, names, "prelude", PRELUDE)
@@ -38,7 +38,7 @@ def run(tiltfile: Path, environment: Mapping[str, str]) -> Asked:
     return asked
 
 
-def _stand_ins(asked: Asked, environment: Mapping[str, str]) -> dict[str, Any]:
+def _stand_ins(asked: Asked) -> dict[str, Any]:
     def docker_build(ref: str, context: str, **options: Any) -> None:
         asked.images.append({"ref": ref, "context": context, **options})
 
@@ -62,11 +62,20 @@ def _stand_ins(asked: Asked, environment: Mapping[str, str]) -> dict[str, Any]:
     def k8s_resource(workload: str, **options: Any) -> None:
         asked.resources[workload] = options
 
+    functions = (docker_build, sync, kustomize, encode_yaml, k8s_yaml, k8s_resource)
+    return {function.__name__: function for function in functions}
+
+
+def _machine(environment: Mapping[str, str], beside: Collection[str]) -> dict[str, Any]:
+    """What is told of the machine that Tilt runs on."""
+
     def getenv(name: str, default: str | None = None) -> str | None:
         return environment.get(name, default)
 
-    functions = (docker_build, sync, kustomize, encode_yaml, k8s_yaml, k8s_resource)
-    return {function.__name__: function for function in functions} | {"_getenv": getenv}
+    def exists(path: str) -> bool:
+        return path in beside
+
+    return {"_getenv": getenv, "_exists": exists}
 
 
 def _evaluate(module: Any, names: Any, title: str, source: str) -> None:

@@ -1,0 +1,67 @@
+"""What the log tells of requests and answers to who asks for it."""
+
+import json
+import logging
+import re
+
+import pytest
+
+from llm_backend.settings import load_settings
+from llm_backend.telemetry import _JsonLines
+from tests.gateway import gateway
+from tests.logged import logged
+from tests.upstream import Message, post
+
+SECRET = "sk-of-nobody-else"
+CHAT = (
+    b'{"model": "builtin", "max_tokens": 8,'
+    b' "messages": [{"role": "user", "content": "Tell me of herons."}]}'
+)
+WITH_KEY = b"authorization: Bearer " + SECRET.encode() + b"\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nhost: relay\r\n\r\n"
+
+
+def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
+    """The lines of one event, as a collector of JSON lines reads them."""
+    form = _JsonLines(tells_process=False)
+    told = [json.loads(form.format(record)) for record in caplog.records]
+    return [line for line in told if line["event"] == event]
+
+
+async def asked(data_dir, caplog, **settings) -> tuple[Message, str]:
+    """A chat's answer, and what the metrics say then."""
+    caplog.set_level(logging.INFO)
+    async with gateway(
+        data_dir, models=("builtin",), api_keys=(SECRET,), threads=1, slots=3, **settings
+    ) as served:
+        caplog.handler.setLevel(logging.INFO)
+        logging.getLogger().addHandler(caplog.handler)  # the application has set up its own
+        answer = await served.ask(post(CHAT, more=WITH_KEY))
+        metrics = await served.ask(METRICS)
+    return answer, metrics.body.decode()
+
+
+async def test_what_is_asked_and_what_it_took_is_logged_without_keys(tmp_path, caplog):
+    answer, metrics = await asked(tmp_path, caplog, log_all=True)
+
+    request_id = answer.values(b"x-request-id")[0].decode()
+    usage = json.loads(answer.body)["usage"]
+    (body,), (took,), ended = (lines(caplog, one) for one in ("asked", "generated", "answered"))
+    assert json.loads(body["body"]) == json.loads(CHAT)
+    assert took["completion_tokens"] == usage["completion_tokens"] == 8
+    assert took["prompt_tokens"] == usage["prompt_tokens"]
+    assert took["tokens_per_second"] > 0
+    assert body["request_id"] == took["request_id"] == ended[0]["request_id"] == request_id
+    assert SECRET not in logged(caplog)
+    assert 'llm_backend_engine_slots{model="builtin"} 3.0' in metrics
+    for name in ("first_token_seconds_count", "tokens_per_second_count", "queue_seconds_count"):
+        assert re.search(rf'llm_backend_{name}{{model="builtin"}} 1\.0', metrics), name
+
+
+def test_nothing_that_was_said_is_logged_unless_that_is_set():
+    plain, prompts = load_settings(), load_settings({"log_prompts": True})
+    statistics = load_settings({"log_stat": True})
+
+    assert (plain.logs_prompts, plain.logs_statistics) == (False, False)
+    assert (prompts.logs_prompts, prompts.logs_statistics) == (True, False)
+    assert (statistics.logs_prompts, statistics.logs_statistics) == (False, True)
