@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
+from llm_backend.controllers.file_types import check_type
 from llm_backend.controllers.files import announced_bytes, file_object, new_file_id
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import relay
@@ -36,6 +37,7 @@ async def create_upload(services: Services, request: Request) -> Response:
         limit_bytes = settings.parted_upload_limit_bytes
         message = f"Invalid 'bytes': an upload has at most {limit_bytes} bytes on this server."
         raise InvalidRequest(message, param="bytes")
+    check_type(body["filename"], body["purpose"], param="filename")
     created_at, expiry = int(time.time()), body.get("expires_after")
     upload = StoredUpload(
         id=f"upload_{uuid.uuid4().hex}",

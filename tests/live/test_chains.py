@@ -91,7 +91,7 @@ def bodies_of_files(base_url: str) -> dict[str, Any]:
     """The bodies that name files, which are uploaded."""
 
     def uploaded(purpose: str, text: bytes) -> str:
-        files, data = {"file": ("a.txt", text)}, {"purpose": purpose}
+        files, data = {"file": ("a", text)}, {"purpose": purpose}
         return httpx.post(f"{base_url}/files", files=files, data=data).json()["id"]
 
     text, lines = uploaded("assistants", b"the cat sat"), uploaded("batch", LINE)

@@ -92,12 +92,16 @@ def test_mistakes_are_named(client):
         client.files.create(file=b"x", purpose="bogus")
     with pytest.raises(openai.BadRequestError) as empty:
         client.files.create(file=b"", purpose="batch")
+    with pytest.raises(openai.BadRequestError) as other_type:
+        client.files.create(file=("a.pdf", b"x"), purpose="fine-tune")
     with pytest.raises(openai.BadRequestError) as cursor:
         client.files.list(after="file-none")
     with pytest.raises(openai.NotFoundError) as missing:
         client.files.content("file-none")
 
-    assert [error.value.param for error in (unknown, empty, cursor)] == ["purpose", "file", "after"]
+    wrongs = (unknown, empty, other_type, cursor)
+    assert [error.value.param for error in wrongs] == ["purpose", "file", "file", "after"]
+    assert not client.files.list(purpose="fine-tune").data
     assert "file-none" in missing.value.message
 
 

@@ -40,7 +40,7 @@ def test_parts_that_came_in_any_order_become_a_file(client):
 def test_the_clients_own_way_to_send_a_file_in_parts(client, tmp_path):
     (tmp_path / "a.txt").write_bytes(TEXT)
     done = client.uploads.upload_file_chunked(
-        file=tmp_path / "a.txt", mime_type="text/plain", purpose="batch", part_size=70_000
+        file=tmp_path / "a.txt", mime_type="text/plain", purpose="assistants", part_size=70_000
     )
 
     assert client.files.content(done.file.id).content == TEXT
@@ -83,6 +83,9 @@ def test_mistakes_are_named(client):
         "bytes": lambda: begin(client, size=9 * 1024**3),
         "purpose": lambda: client.uploads.create(
             bytes=1, filename="a", mime_type="text/plain", purpose="bogus"
+        ),
+        "filename": lambda: client.uploads.create(
+            bytes=1, filename="a.txt", mime_type="text/plain", purpose="vision"
         ),
         "mime_type": lambda: client.uploads.create(
             bytes=1, filename="a", mime_type="nonsense", purpose="batch"
