@@ -18,6 +18,7 @@ _STALL_S = (
     30.0  # a process that has not read for so long, though it was to, will not; a collection,
 )
 # a swapped machine or a debugger's short stop is over by then
+_REST_S = 0.5  # who comes when no descriptor is left waits so long: there may be one by then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +89,12 @@ class Hub:
     def __init__(self) -> None:
         self.outbox_bytes = 1 << 20
         self.stall_s = _STALL_S
+        self.rest_s = _REST_S
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, _Connection] = {}
         self._numbers = itertools.count(1)
         self._door: _Door | None = None
+        self._opens_at: float | None = None  # when a door that rests is looked at again
 
     def add(self, sock: socket.socket) -> int:
         """Serve a connection; gives its number."""
@@ -105,9 +108,10 @@ class Hub:
         self._selector.register(sock, selectors.EVENT_READ, None)
 
     def poll(self, timeout_s: float | None) -> list[Received]:
-        """What has come in; waits for it up to `timeout_s`, for ever if None."""
+        """What has come in; waits for it up to `timeout_s`, for ever if None, and not beyond the
+        rest of a door."""
         received: list[Received] = []
-        for key, ready in self._selector.select(timeout_s):
+        for key, ready in self._selector.select(self._awake_within(timeout_s)):
             connection: _Connection | None = key.data
             if connection is None:
                 self._let_in()
@@ -171,12 +175,28 @@ class Hub:
         assert self._door is not None, "only a door is registered without a connection"
         try:
             sock, _ = self._door.socket.accept()
-        except OSError:  # it has gone again, or there is no descriptor left at the moment
+        except (BlockingIOError, ConnectionAbortedError):  # it has gone again
+            return
+        except OSError:  # no descriptor is left, and who waits would wake every poll until one is
+            self._selector.unregister(self._door.socket)
+            self._opens_at = time.monotonic() + self.rest_s
             return
         if len(self._connections) > self._door.limit:  # the owner's is one of them
             sock.close()
             return
         self.send(self._added(sock, is_guest=True), [self._door.greeting])
+
+    def _awake_within(self, timeout_s: float | None) -> float | None:
+        """How long to wait at most; opens a door that has rested."""
+        if self._opens_at is None:
+            return timeout_s
+        rest_s = self._opens_at - time.monotonic()
+        if rest_s > 0:
+            return rest_s if timeout_s is None else min(rest_s, timeout_s)
+        assert self._door is not None, "what rests is the door"
+        self._selector.register(self._door.socket, selectors.EVENT_READ, None)
+        self._opens_at = None
+        return timeout_s
 
     def _watch(self, connection: _Connection) -> None:
         is_full = bool(connection.outbox)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -201,6 +203,37 @@ def test_a_guest_has_time_to_read_what_is_large(tmp_path):
             hub.send(1, LARGE)
 
         assert hub.poll(0) == []
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # what is open already stays so
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_who_cannot_be_let_in_for_want_of_descriptors_waits_and_wakes_nobody(tmp_path):
+    hub, guest = Hub(), socket.socket(socket.AF_UNIX)
+    hub.rest_s = 0.2
+    with open_door(tmp_path / "door") as door, guest:
+        hub.listen(door, greeting=NotReady(message="Welcome!"), limit=1)
+        guest.connect(str(tmp_path / "door"))
+        began_at = time.monotonic()
+        with no_descriptor_left():
+            hub.poll(1)
+            hub.poll(0.1)
+        waited_s = time.monotonic() - began_at
+        hub.poll(None)  # the door is open again after its rest
+        hub.poll(1)
+        guest.settimeout(1)
+        greeting = guest.recv(1)
+        hub.drop(1)
+
+    assert waited_s >= 0.1
+    assert greeting
 
 
 async def test_the_owner_is_never_cut_off():
