@@ -62,9 +62,10 @@ class ApiServer:
         # then there is still something to close.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.stop())
+        gc.set_threshold(COLLECTED_EVERY)
+        gc.freeze()  # what was imported stays: the collector need not look through it again
         async with self._app.opened():
-            gc.freeze()  # what stands now stays: the collector need not look through it again
-            gc.set_threshold(COLLECTED_EVERY)
+            gc.freeze()  # nor through what has been opened
             on_open()
             await self._server.serve(sockets=[listener])
             await self._ended()
