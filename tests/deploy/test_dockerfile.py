@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,14 @@ from scripts.image_without_docker import IMAGES
 from .dockerfile import is_sent
 
 SITE_PACKAGES = re.compile(r"/lib/python(\d\.\d+)/site-packages")
+
+
+def test_a_linter_finds_nothing_in_it(root):
+    linter = Path(sys.executable).with_name("hadolint")
+
+    done = subprocess.run([linter, root / "Dockerfile"], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_last_stage_is_what_a_plain_build_makes(image):
