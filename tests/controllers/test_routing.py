@@ -54,6 +54,21 @@ async def test_a_route_falls_back_and_renames(tmp_path):
     assert [request.body for request in b.requests] == [CHAT % b"two"]
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/responses/compact", "/v1/responses/input_tokens", "/v1/responses?beta=true"]
+)
+async def test_what_is_asked_beside_responses_takes_the_steps_of_a_route(tmp_path, path):
+    body = b'{"input": "Hi", "model": "%b"}'
+    async with FakeUpstream(answer=BROKEN) as a, FakeUpstream(answer=ok(b'{"a":1}')) as b:
+        settings = {"backends": [backend(a, "a", "one"), backend(b, "b", "two")]}
+        async with gateway(tmp_path, **settings, routes={"pair": "one, two"}) as served:
+            answer = await served.ask(post(body % b"pair", path=path))
+
+    assert (answer.status, answer.body) == (200, b'{"a":1}')
+    assert [request.body for request in a.requests] == [body % b"one"]
+    assert [request.body for request in b.requests] == [body % b"two"]
+
+
 async def test_the_last_steps_failure_is_the_answer(tmp_path):
     async with FakeUpstream(answer=BROKEN) as a:
         settings = {"backends": [backend(a, "a", "one")], "routes": {"smart": "one@a, one"}}

@@ -14,19 +14,19 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend import errors
-from llm_backend.access import answered_by
 from llm_backend.backends.base import Chat, Usage
+from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.relay import relay
 from llm_backend.controllers.responses.answering import shown_usage
-from llm_backend.controllers.responses.create import local_model
+from llm_backend.controllers.responses.create import relay_unread
 from llm_backend.controllers.responses.items import new_id
 from llm_backend.controllers.responses.question import Question, asked
 from llm_backend.controllers.responses.request import named_as_sent
 from llm_backend.controllers.responses.rounds import Model
 from llm_backend.controllers.responses.sealed import sealed
+from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 
 __all__ = ["compactconversation"]
@@ -43,10 +43,12 @@ ORDER = (
 
 async def compactconversation(services: Services, request: Request) -> Response:
     """`POST /responses/compact`"""
-    model = local_model(services, request)
-    if model is None:
-        return await relay(services, request)
-    await answered_by(model.card.id)
+    if request.query.get("beta") or request.body.get("model") is None:
+        return await relay_unread(services, request)
+    return await routed(services, request, here=_compacted)
+
+
+async def _compacted(services: Services, request: Request, model: LocalModel) -> Response:
     async with asked(services, _response_body(request.body)) as question:
         if not question.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")

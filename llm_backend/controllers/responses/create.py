@@ -5,13 +5,11 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend import errors
-from llm_backend.access import answered_by
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.bridge.model import BridgedModel
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.relay import relay
 from llm_backend.controllers.responses.background import (
     FROM_THE_START,
     begin_in_background,
@@ -20,11 +18,11 @@ from llm_backend.controllers.responses.question import asked
 from llm_backend.controllers.responses.request import named_as_sent
 from llm_backend.controllers.responses.truncation import fitting
 from llm_backend.controllers.responses.turn import ResponseTurn
-from llm_backend.controllers.routing import routed
+from llm_backend.controllers.routing import relay_operation, routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
 
-__all__ = ["create_response", "getinputtokencounts", "local_model"]
+__all__ = ["create_response", "getinputtokencounts", "relay_unread"]
 
 Json = dict[str, Any]
 
@@ -32,8 +30,7 @@ Json = dict[str, Any]
 async def create_response(services: Services, request: Request) -> Response:
     """`POST /responses`"""
     if request.query.get("beta") or request.body.get("model") is None:
-        local_model(services, request)  # raises where there is no upstream
-        return await relay(services, request)
+        return await relay_unread(services, request)
     return await routed(services, request, here=_answered, bridged=_answered)
 
 
@@ -51,12 +48,13 @@ async def _answered(
 
 async def getinputtokencounts(services: Services, request: Request) -> Response:
     """`POST /responses/input_tokens`: how many tokens a response's input would have."""
-    body = request.body or {}
-    model = local_model(services, request)
-    if model is None:
-        return await relay(services, request)
-    await answered_by(model.card.id)
-    async with asked(services, body) as question:
+    if request.query.get("beta") or (request.body or {}).get("model") is None:
+        return await relay_unread(services, request)
+    return await routed(services, request, here=_counted)
+
+
+async def _counted(services: Services, request: Request, model: LocalModel) -> Response:
+    async with asked(services, request.body) as question:
         question = await question.retrieved(services, model.vector_stores)
         with named_as_sent():
             question = await fitting(model, question)
@@ -72,19 +70,15 @@ async def _in_background(services: Services, request: Request) -> Response:
     return await event_stream(follower.events(), ending=b"", failure=follower.failure)
 
 
-def local_model(services: Services, request: Request) -> LocalModel | None:
-    """The local model that answers; None where the upstream does, whose beta is its own matter."""
+async def relay_unread(services: Services, request: Request) -> Response:
+    """The answer of an upstream, whose beta is its own matter and that may take a request without
+    a model. Raises `InvalidRequest` or `UnsupportedField` where there is none."""
+    if services.upstream is not None:
+        return await relay_operation(services, request)
     if request.query.get("beta"):
-        if services.upstream is None:
-            raise errors.UnsupportedField("OpenAI's beta is not offered here.", param="beta")
-        return None
-    name = (request.body or {}).get("model")
-    if name is not None:
-        return services.registry.for_model(name)
-    if services.upstream is None:
-        raise errors.InvalidRequest(
-            "`model` is missing: see GET /v1/models.",
-            param="model",
-            code="missing_required_parameter",
-        )
-    return None
+        raise errors.UnsupportedField("OpenAI's beta is not offered here.", param="beta")
+    raise errors.InvalidRequest(
+        "`model` is missing: see GET /v1/models.",
+        param="model",
+        code="missing_required_parameter",
+    )
