@@ -266,7 +266,7 @@ def test_swagger_ui_shows_every_operation(browser, server):
 def test_the_status_is_shown_live(page, client):
     page.get_by_role("link", name="Status").click()
     expect(page.locator(".pill")).to_have_text("Idle")
-    row = page.locator("tbody tr", has_text="builtin")
+    row = page.get_by_role("region", name="Models").get_by_role("row", name="builtin")
     expect(row).to_contain_text("0 of 8")
     with client.chat.completions.create(
         model="builtin", messages=[{"role": "user", "content": "Hello!"}], stream=True,
