@@ -41,7 +41,7 @@ async def create_conversation(services: Services, request: Request) -> Response:
         created_at=int(time.time()),
         metadata=body.get("metadata") or {},
     )
-    items = await services.responses.input_items(body.get("items"))
+    items = await services.responses.input_items(body.get("items"), "items")
     with store_errors_translated("conversation"):
         await services.responses.conversations.add(conversation, stored_items(items))
     return JsonResponse(_shown(conversation))
@@ -74,7 +74,7 @@ async def delete_conversation(services: Services, request: Request) -> Response:
 @kept_here("conversation", "conversation_id")
 async def create_conversation_items(services: Services, request: Request) -> Response:
     """`POST /conversations/{conversation_id}/items`"""
-    items = stored_items(await services.responses.input_items(request.body["items"]))
+    items = stored_items(await services.responses.input_items(request.body["items"], "items"))
     added = await services.responses.conversations.add_items(request.path["conversation_id"], items)
     include = request.query.get("include") or ()
     return JsonResponse(item_list(Page(items=added, has_more=False), include))

@@ -210,6 +210,17 @@ def test_an_item_that_only_names_another_must_name_one(client, item):
     assert refused.value.param == "input[0].id"
 
 
+def test_an_item_of_a_conversation_that_only_names_another_must_name_one(client):
+    nameless = {"type": "item_reference", "id": "msg_none"}
+    conversation = client.conversations.create()
+    with pytest.raises(openai.BadRequestError, match="msg_none") as created:
+        client.conversations.create(items=[nameless])
+    with pytest.raises(openai.BadRequestError) as added:
+        client.conversations.items.create(conversation.id, items=[nameless])
+
+    assert created.value.param == added.value.param == "items[0].id"
+
+
 def test_items_are_an_object_of_their_own(client, server):
     conversation = client.conversations.create()
     address = f"{server.base_url}/conversations/{conversation.id}/items"

@@ -399,13 +399,27 @@ def test_a_search_that_makes_no_sense_is_refused_by_its_field(library, facts, fi
 def test_files_for_other_purposes_and_bad_sizes_are_refused(library, facts):
     batch = upload(library, "a.jsonl", b"{}", purpose="batch")
     static = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 51}
+    read = facts[1]["people.csv"]
 
-    with pytest.raises(openai.BadRequestError, match="for `batch`"):
-        library.vector_stores.files.create(facts[0], file_id=batch)
+    for param, add in (
+        ("file_id", lambda: library.vector_stores.files.create(facts[0], file_id=batch)),
+        ("file_ids[1]", lambda: library.vector_stores.create(file_ids=[read, batch])),
+        (
+            "file_ids[1]",
+            lambda: library.vector_stores.file_batches.create(facts[0], file_ids=[read, batch]),
+        ),
+        (
+            "files[0].file_id",
+            lambda: library.vector_stores.file_batches.create(facts[0], files=[{"file_id": batch}]),
+        ),
+    ):
+        with pytest.raises(openai.BadRequestError, match="for `batch`") as refused:
+            add()
+        assert refused.value.param == param
     with pytest.raises(openai.BadRequestError, match="0 to 50"):
         library.vector_stores.files.create(
             facts[0],
-            file_id=facts[1]["people.csv"],
+            file_id=read,
             chunking_strategy={"type": "static", "static": static},
         )
 

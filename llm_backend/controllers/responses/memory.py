@@ -81,12 +81,14 @@ class ResponseMemory:
             ) from error
         return [dict(stored.item) for stored in items]
 
-    async def input_items(self, given: str | Sequence[Body] | None) -> list[Json]:
-        """The items of a request's `input`, those that are only named too."""
+    async def input_items(
+        self, given: str | Sequence[Body] | None, where: str = "input"
+    ) -> list[Json]:
+        """The items of a request, those that are only named too; `where` they stand in it."""
         if given is None or isinstance(given, str):
             messages = [] if given is None else [{"role": "user", "content": given}]
             return [kept_item(message) for message in messages]
-        return [await self._item(item, f"input[{place}]") for place, item in enumerate(given)]
+        return [await self._item(item, f"{where}[{place}]") for place, item in enumerate(given)]
 
     async def remember(self, body: Body, response: Json, items: Sequence[Json]) -> None:
         """Store a response, `items` being its input; durable on return.

@@ -19,23 +19,30 @@ PURPOSES = ("assistants", "user_data")  # of files that are there to be read
 
 
 async def new_files(
-    services: Services, caller: Caller, wanted: Sequence[Mapping[str, Any]], embedder: Embedder
+    services: Services,
+    caller: Caller,
+    wanted: Sequence[Mapping[str, Any]],
+    embedder: Embedder,
+    *,
+    where: str = "file_id",
 ) -> list[NewVectorFile]:
     """For each of `wanted`, with `file_id` and maybe `attributes` and `chunking_strategy`, a file
     to add, whose embedding counts for the caller; one that is named twice is added once, as it is
-    said last. Raises `NotFound`, and `QuotaExceeded` where the caller's project has spent all."""
+    said last. `where` in the request its id stands, `{}` being its place among them. Raises
+    `NotFound`, and `QuotaExceeded` where the caller's project has spent all."""
     services.library.check()
     if wanted and caller.project is not None:
         services.access.spending.check(caller.project)
     asked_by = asdict(Asker.of(caller))
     by_id: dict[str, NewVectorFile] = {}
-    for one in wanted:
-        file = await _file(services, one["file_id"])
+    for place, one in enumerate(wanted):
+        param = where.format(place)
+        file = await _file(services, one["file_id"], param)
         if file.purpose not in PURPOSES:
             raise InvalidRequest(
                 f"The file `{file.id}` is for `{file.purpose}`; vector stores take files for "
                 f"{' or '.join(f'`{purpose}`' for purpose in PURPOSES)}.",
-                param="file_id",
+                param=param,
             )
         by_id[file.id] = NewVectorFile(
             document=f"vsf_{uuid.uuid4().hex}",
@@ -48,9 +55,9 @@ async def new_files(
     return list(by_id.values())
 
 
-async def _file(services: Services, id: str) -> StoredFile:
+async def _file(services: Services, id: str, param: str) -> StoredFile:
     with store_errors_translated("file"):
         try:
             return await services.files.get(id)
         except Missing as error:
-            raise NotFound(f"No file has the id `{id}`.", param="file_id") from error
+            raise NotFound(f"No file has the id `{id}`.", param=param) from error

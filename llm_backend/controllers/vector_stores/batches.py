@@ -31,7 +31,9 @@ async def create_vector_store_file_batch(services: Services, request: Request) -
     library, store_id = services.library, request.path["vector_store_id"]
     store = await library.stores.get(store_id)
     embedder = await library.embedders.named(store.embedding_model)
-    files = await new_files(services, request.caller, _wanted(request.body), embedder)
+    where = "file_ids[{}]" if request.body.get("files") is None else "files[{}].file_id"
+    wanted = _wanted(request.body)
+    files = await new_files(services, request.caller, wanted, embedder, where=where)
     batch = await library.stores.add_batch(store_id, f"vsfb_{uuid.uuid4().hex}", files)
     return JsonResponse(batch_object(batch))
 

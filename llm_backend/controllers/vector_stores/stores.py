@@ -38,7 +38,7 @@ async def create_vector_store(services: Services, request: Request) -> Response:
         {"file_id": file_id, "chunking_strategy": body.get("chunking_strategy")}
         for file_id in body.get("file_ids") or ()
     ]
-    files = await new_files(services, request.caller, wanted, embedder)
+    files = await new_files(services, request.caller, wanted, embedder, where="file_ids[{}]")
     store = StoredVectorStore(
         id=f"vs_{uuid.uuid4().hex}",
         created_at=library.stores.now,

@@ -11,7 +11,12 @@ from llm_backend.errors import NotFound, QuotaExceeded
 from llm_backend.store import Blobs, Bucket, Database, Files, migrate
 
 
-async def test_a_file_that_is_not_there_is_refused_by_its_field(tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("where", "param"), [("file_id", "file_id"), ("files[{}].file_id", "files[0].file_id")]
+)
+async def test_a_file_that_is_not_there_is_refused_by_its_field(
+    tmp_path: Any, where: str, param: str
+) -> None:
     async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
         await migrate(database)
         files = Files(database, Blobs(database, Bucket((tmp_path / "files").as_uri())))
@@ -19,9 +24,11 @@ async def test_a_file_that_is_not_there_is_refused_by_its_field(tmp_path: Any) -
         services: Any = SimpleNamespace(files=files, library=library)
 
         with pytest.raises(NotFound, match="No file has the id `nope`") as refused:
-            await new_files(services, Caller(), [{"file_id": "nope"}], SimpleNamespace(room=1))
+            await new_files(
+                services, Caller(), [{"file_id": "nope"}], SimpleNamespace(room=1), where=where
+            )
 
-    assert refused.value.param == "file_id"
+    assert refused.value.param == param
 
 
 async def test_who_has_spent_all_adds_no_files() -> None:
