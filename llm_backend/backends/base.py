@@ -75,11 +75,13 @@ class Chat:
     forbade them. An answer calls one of `callable_names` (None: any), and `must_call` if so. With
     `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it to
     the model; `template_switches` are further variables of its chat template. `prediction` is what
-    the answer may repeat. `has_personality` lets the model's speak where the system does not.
+    the answer may repeat. `has_personality` lets the model's speak where the system does not, or
+    the one that `personality` names.
     """
 
     messages: Sequence[Message]
     has_personality: bool = True
+    personality: str | None = None
     tools: Sequence[Mapping[str, Any]] = ()
     must_call: bool = False
     callable_names: frozenset[str] | None = None

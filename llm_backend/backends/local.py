@@ -124,7 +124,7 @@ class LocalModel:
         return not await asyncio.to_thread(self._generates)
 
     def check_personality(self, name: str) -> None:
-        """Raises `ApiError` for a personality that cannot be chosen for all requests."""
+        """Raises `ApiError` for a personality that it does not have."""
         if name not in self.personalities:
             known = ", ".join(self.personalities) or "none"
             raise errors.InvalidRequest(
@@ -306,10 +306,13 @@ class LocalModel:
         return await self._reader.read(prompt.media)
 
     def _with_personality(self, request: Chat) -> Chat:
+        if request.personality is not None:
+            self.check_personality(request.personality)
+        name = request.personality or self._personality
         is_told = any(one["role"] == "system" for one in request.messages)
-        if self._personality is None or is_told or not request.has_personality:
+        if name is None or is_told or not request.has_personality:
             return request
-        system = {"role": "system", "content": self.personalities[self._personality]}
+        system = {"role": "system", "content": self.personalities[name]}
         return replace(request, messages=[system, *request.messages])
 
     async def _spoken(self, engine: Engine) -> Dialect:

@@ -38,7 +38,7 @@ WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
 CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "response_format", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
     "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
-    "chat_template_kwargs", "prediction",
+    "chat_template_kwargs", "prediction", "personality",
     "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
 }  # fmt: skip
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
@@ -77,6 +77,7 @@ def _chat_from(body: Body, choices_limit: int, grammar: Grammar | JsonContent | 
     max_name = "max_tokens" if newer is None else "max_completion_tokens"
     return Chat(
         messages=flatten_messages(body["messages"]),
+        personality=body.get("personality"),
         tools=choice.tools,
         must_call=choice.must_call,
         callable_names=choice.names,

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from llm_backend.cli import app
 from llm_backend.contract.builder import build_contract, facts_of
 
 PROSE = {"description": "prose", "title": "prose", "summary": "prose", "x-oaiMeta": {"a": 1}}
@@ -102,3 +104,13 @@ def test_the_contract_holds_no_prose(word: str):
     text = yaml.dump(contract["paths"], Dumper=yaml.CSafeDumper)
 
     assert word not in text
+
+
+def test_the_command_writes_the_facts(tmp_path):
+    source, target = tmp_path / "source.yaml", tmp_path / "facts.yaml"
+    source.write_text(yaml.dump(document(Thing={"type": "object", **PROSE})))
+
+    done = CliRunner().invoke(app, ["contract", "build", str(source), "--target", str(target)])
+
+    assert done.exit_code == 0, done.output
+    assert yaml.safe_load(target.read_text()) == facts_of(yaml.safe_load(source.read_text()))

@@ -83,6 +83,20 @@ def test_a_personality_is_a_system_message_where_the_request_has_none(ask):
     assert tokens("small:pirate", "developer", "user") == own
 
 
+def test_a_chat_may_name_its_personality_itself(ask):
+    def tokens(model: str, personality: str | None) -> int:
+        answer = ask.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=1,
+            extra_body={"personality": personality},
+        )  # fmt: skip
+        return answer.usage.prompt_tokens
+
+    assert tokens("small", "pirate") == tokens("small:pirate", None) > tokens("small", None)
+    with pytest.raises(openai.BadRequestError, match="there is pirate") as refused:
+        tokens("small", "poet")
+    assert refused.value.param == "personality"
+
+
 def test_defaults_are_used_where_the_request_says_nothing(ask):
     def answer(**more: object) -> tuple[int, str]:
         done = ask.chat.completions.create(

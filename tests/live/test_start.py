@@ -101,12 +101,13 @@ def test_a_key_once_configured_is_wanted_everywhere_but_for_health(tmp_path):
             assert httpx.get(f"{served.base_url}/models", headers=headers).status_code == 200
         wrong = httpx.get(f"{served.base_url}/models", headers={"authorization": "Bearer sk-on"})
         health = [
-            httpx.get(f"{served.address}/{name}").status_code for name in ("healthz", "metrics")
+            httpx.get(f"{served.address}/{name}").status_code
+            for name in ("healthz", "readyz", "metrics", "ping")
         ]
 
     assert wrong.status_code == 401
     assert wrong.json()["error"]["code"] == "invalid_api_key"
-    assert health == [200, 200]
+    assert health == [200] * 4
     assert "sk-one" not in served.log.read_text()
 
 
