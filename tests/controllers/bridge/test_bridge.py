@@ -107,6 +107,19 @@ async def test_a_response_is_answered_by_a_chat_and_gone_on_from(tmp_path):
     assert [message["content"] for message in again["messages"]] == ["Hi", "Hello", "And?"]
 
 
+async def test_a_prompt_of_the_settings_comes_before_the_input(tmp_path):
+    guide = {"messages": [{"role": "system", "content": "You guide through {{city}}."}]}
+    prompt = {"id": "pmpt_guide", "variables": {"city": "Oslo"}}
+    fake = FakeUpstream(answer=chat_says({"role": "assistant"}, {"content": "Hello"}))
+    async with client_of(tmp_path, fake, "chat", prompts={"pmpt_guide": guide}) as client:
+        said = await client.responses.create(model="far", input="Hi", prompt=prompt)
+
+    (asked,) = sent_to(fake, "createChatCompletion")
+    assert [one["content"] for one in asked["messages"]] == ["You guide through Oslo.", "Hi"]
+    assert said.prompt is not None
+    assert said.prompt.variables == {"city": "Oslo"}
+
+
 async def test_a_streamed_response_has_its_own_events(tmp_path):
     fake = FakeUpstream(answer=chat_says({"reasoning_content": "Hm."}, {"content": "Hello"}))
     async with client_of(tmp_path, fake, "chat") as client:

@@ -10,20 +10,25 @@ import pytest
 import pytest_asyncio
 
 from llm_backend.controllers.vector_stores.describing import described
-from llm_backend.controllers.vector_stores.ingestion import Ingestion
+from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.controllers.vector_stores.searching import Query, search
 from llm_backend.extraction import Extracted, Format
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
+from llm_backend.search.base import NoCollection
 from llm_backend.store import (
+    Blobs,
+    Bucket,
     Database,
     Jobs,
     NewVectorFile,
+    StoredFile,
     StoredVectorStore,
     VectorStores,
     migrate,
 )
-from llm_backend.store.vector_stores import INGEST, Chunking
+from llm_backend.store import Files as UploadedFiles
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST, Chunking
 
 NOBODYS: Any = None  # the ledger of files that nobody has asked for
 LINES = 150  # chunks of a large file: more than a search takes candidates
@@ -108,6 +113,12 @@ async def take_in(jobs: Jobs, library: Library, texts: dict[str, str]) -> None:
     await Ingestion(library, files, files, NOBODYS).work(job)
 
 
+async def remove(jobs: Jobs, library: Library, kind: str) -> None:
+    """What has been left in the vector index."""
+    (job,) = await jobs.claim(kind, 1, await library.index.name())
+    await Removal(library).work(job)
+
+
 async def found(library: Library, **more: Any) -> set[str]:
     hits = await search(library, ["vs_1"], Query(texts=["gate"], limit=10, **more))
     return {hit.file_id for hit in hits}
@@ -138,6 +149,37 @@ async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
 
     assert await found(shelf) == {"a"}
     assert (await stores.counted("vs_1")).files.completed == 1
+
+
+async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_stay(
+    database, jobs, stores, indexes, tmp_path
+) -> None:
+    index, shelf = indexes[0], library(stores, indexes[0])
+    uploaded = UploadedFiles(database, Blobs(database, Bucket((tmp_path / "files").as_uri())))
+    named = {"purpose": "user_data", "filename": "a", "media_type": "text/plain"}
+    await uploaded.add(StoredFile(id="a", created_at=int(time.time()), content=(), **named))
+    await add_store(stores, "a", "b")
+    for _ in range(2):
+        await take_in(jobs, shelf, {"a": "The gate opens.", "b": "A gate."})
+
+    await uploaded.delete("a")
+    await remove(jobs, shelf, FORGET)
+    (left,) = await index.nearest("vs_1", [1.0, 0.0], limit=10, condition=None)
+
+    (chunk,) = await stores.texts([left.id])
+    assert (chunk.file_id, chunk.text) == ("b", "A gate.")
+
+
+async def test_the_vectors_of_a_deleted_store_are_removed(jobs, stores, indexes) -> None:
+    index, shelf = indexes[0], library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "The gate opens."})
+
+    await stores.delete("vs_1")
+    await remove(jobs, shelf, DROP)
+
+    with pytest.raises(NoCollection):
+        await index.nearest("vs_1", [1.0, 0.0], limit=10, condition=None)
 
 
 async def test_filters_go_by_attributes_that_were_given_at_the_last_moment(
