@@ -13,6 +13,7 @@ import pytest_asyncio
 from llm_backend.backends.berth import Berth, ModelState, Patience
 from llm_backend.backends.shared_room import Lodging, SharedRoom
 from llm_backend.backends.shared_room.lodgers_berth import LodgersBerth
+from llm_backend.backends.shared_room.messages import LINE_BYTES, Changed
 from llm_backend.backends.shared_room.stay import IDLE_S
 from llm_backend.engine import EngineConfig, EngineStartError
 from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound
@@ -270,3 +271,35 @@ async def test_when_the_owner_has_gone_who_waits_is_told(house):
 
         with pytest.raises(EngineUnavailable, match="being stopped"):
             await waiting
+
+
+async def test_a_process_that_does_not_read_is_cut_off_and_holds_nothing(house, caplog):
+    berth = house.berth("a")
+    stuck, alive = await house.process(), await house.process()
+    held = stuck.a.used()
+    await held.__aenter__()
+    pipe = stuck.lodging._reader._transport
+    pipe.pause_reading()
+
+    for number in range(1, 6):
+        house.room._tell(Changed(settings="s" * (LINE_BYTES // 2)))
+        await eventually(lambda number=number: len(alive.follower.settings) == number)
+    await asyncio.wait_for(alive.a.unload(), 5)
+    assert berth.users == 0
+    assert "api_process_cut_off" in caplog.text
+
+    pipe.resume_reading()  # the last line it finds is half a line
+    await eventually(lambda: stuck.lodging._owner_is_gone)
+    with pytest.raises(EngineUnavailable):
+        await stuck.a.load()
+
+
+async def test_who_asks_when_the_owner_has_gone_is_told_at_once(house):
+    house.berth("a")
+    process = await house.process()
+    for lodger in list(house.room._lodgers):
+        lodger.close()
+    await eventually(lambda: not process.lodging._tasks)
+
+    with pytest.raises(EngineUnavailable, match="being stopped"):
+        await asyncio.wait_for(process.a.load(), 1)

@@ -64,6 +64,7 @@ class Lodging:
         self._stays: dict[str, Stay] = {}  # by door
         self._berths: dict[str, LodgersBerth] = {}
         self._asked: dict[int, Ask] = {}
+        self._owner_is_gone = False
         self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -153,6 +154,8 @@ class Lodging:
 
     @asynccontextmanager
     async def _asking(self, model: str, message: Callable[[int], Asked]) -> AsyncIterator[Ask]:
+        if self._owner_is_gone:
+            raise _gone()
         number = next(self._numbers)
         asked = self._asked[number] = Ask(model)
         self.tell(message(number))
@@ -165,10 +168,13 @@ class Lodging:
 
     async def _run(self, follower: Follower) -> None:
         with contextlib.suppress(OSError):  # the owner was killed
-            while received := await self._reader.readline():
+            while (received := await self._reader.readline()).endswith(
+                b"\n"
+            ):  # half a line is none
                 await self._take(received, follower)
+        self._owner_is_gone = True
         for asked in self._asked.values():
-            asked.refuse(EngineUnavailable(_GONE, retry_after_s=_RETRY_AFTER_S))
+            asked.refuse(_gone())
 
     async def _take(self, received: bytes, follower: Follower) -> None:
         match from_owner(received):
@@ -234,3 +240,7 @@ class Lodging:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _gone() -> EngineUnavailable:
+    return EngineUnavailable(_GONE, retry_after_s=_RETRY_AFTER_S)

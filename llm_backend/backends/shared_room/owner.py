@@ -43,6 +43,7 @@ __all__ = ["SharedRoom"]
 log = logging.getLogger(__name__)
 
 AGREED_S = 5.0  # a process that does not answer for so long keeps nobody waiting
+UNREAD_BYTES = LINE_BYTES  # more than the longest line waits only for a process that is stuck
 
 
 class SharedRoom(EngineRoom):
@@ -158,7 +159,7 @@ class SharedRoom(EngineRoom):
         lodger.tell(Chosen(personalities=self._chosen))
         try:
             with contextlib.suppress(OSError):  # it was killed
-                while received := await reader.readline():
+                while (received := await reader.readline()).endswith(b"\n"):  # half a line is none
                     lodger.take(from_lodger(received))
         finally:
             self._lodgers.discard(lodger)
@@ -178,8 +179,15 @@ class _Lodger:
         self._numbers = itertools.count()
 
     def tell(self, message: FromOwner) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(line(message))
+        """Without waiting until it is read; who leaves too much unread is cut off."""
+        if self._writer.is_closing():
+            return
+        unread = self._writer.transport.get_write_buffer_size()
+        if unread > UNREAD_BYTES:
+            log.error("api_process_cut_off", extra={"unread_bytes": unread})
+            self._writer.transport.abort()  # which ends its reading, and so its lodging
+            return
+        self._writer.write(line(message))
 
     def tell_engines(self, engines: Engines) -> None:
         for one in engines.engines:
