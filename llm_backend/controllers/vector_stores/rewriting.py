@@ -44,7 +44,12 @@ async def rewritten(registry: Registry, name: str, queries: Sequence[str]) -> li
             "that is served here.",
             param=_FIELD,
         )
-    return list(await asyncio.gather(*(_rewritten(model, query) for query in queries)))
+    try:
+        async with asyncio.TaskGroup() as asking:
+            asked = [asking.create_task(_rewritten(model, query)) for query in queries]
+    except ExceptionGroup as failed:  # the others were cancelled at the first failure
+        raise failed.exceptions[0] from None
+    return [one.result() for one in asked]
 
 
 async def _rewritten(model: Model, query: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.vector_stores.rewriting import rewritten
 from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
-from tests.controllers.responses.scripted import Answer, Model
+from tests.controllers.responses.scripted import Answer, Model, forever
 
 QUERY = "Could you please tell me how the garden gate opens?"
 
@@ -52,6 +52,20 @@ async def test_a_model_that_always_thinks_first_may_think():
 
     assert await asked(model) == ["gate"]
     assert [chat.reasoning_effort for chat in model.asked] == ["none", None]
+
+
+async def test_when_one_query_cannot_be_rewritten_the_others_are_ended():
+    endless = Answer(ChatDelta(choice=0, content="{"), before_the_last=forever)
+
+    async def fails_when_the_other_has_begun(_seconds: float) -> None:
+        await endless.began.wait()
+        raise Overloaded("Not now.")
+
+    failing = Answer(ChatDelta(choice=0), before_the_last=fails_when_the_other_has_begun)
+    with pytest.raises(Overloaded):
+        await asked(Model(endless, failing), QUERY, "Where is the key?")
+
+    assert (endless.closed, failing.closed) == (1, 1)
 
 
 async def test_a_model_that_cannot_be_asked_is_the_searchs_error():
