@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from llm_backend.cli import app
@@ -36,6 +37,14 @@ def test_the_page_of_commands_is_generated():
     assert all(
         row.rstrip(" |").split("|")[-1].strip() for row in page.splitlines() if row[:3] == "| `"
     )
+
+
+def test_every_operation_of_our_own_is_explained():
+    own = yaml.safe_load((ROOT / "openapi/extensions.yaml").read_text())["paths"]
+    page = (ROOT / "docs/api.md").read_text().partition("\n## This server's own operations\n")[2]
+
+    explained = set(re.findall(r"`(?:GET|POST) (/[^?`]*)", page))
+    assert explained == set(own)
 
 
 def test_every_setting_says_what_it_is():

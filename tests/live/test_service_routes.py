@@ -147,6 +147,18 @@ def test_a_chat_is_shown_as_the_model_reads_it(server, client):
     assert read["count"] == len(read["tokens"]) == answer.usage.prompt_tokens
 
 
+def test_how_likely_each_next_token_is_is_told(client):
+    answer = client.chat.completions.create(
+        model="builtin", messages=[{"role": "user", "content": "Hello!"}], max_tokens=1,
+        logprobs=True, top_logprobs=20,
+    )  # fmt: skip
+
+    (token,) = answer.choices[0].logprobs.content
+    likely = [one.logprob for one in token.top_logprobs]
+    assert len(likely) == 20
+    assert likely == sorted(likely, reverse=True)
+
+
 def test_a_model_of_nobody_has_no_tokens(server):
     assert post(server, "/tokenize", model="nobody", text="x").status_code == 404
 
