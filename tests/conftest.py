@@ -1,8 +1,11 @@
 """What the whole suite shares: options, and the servers beside ours."""
 
+from collections.abc import Iterator
+
 import hypothesis
 import pytest
 
+from tests.logged import logging_as_it_was
 from tests.postgresql import postgresql_server
 from tests.s3 import s3_server
 
@@ -12,6 +15,13 @@ __all__ = ["postgresql_server", "s3_server"]  # fixtures: importing them is decl
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _logging_of_this_module() -> Iterator[None]:
+    """Applications that tests open in this process configure the logging of all of it."""
+    with logging_as_it_was():
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from llm_backend.telemetry import _JsonLines, _TextLines
+from llm_backend.telemetry import _JsonLines, _TextLines, configure_logging
+from tests.logged import logging_as_it_was
 
 RECORD = logging.makeLogRecord({"msg": "answered", "levelname": "INFO", "status": 200})
 
@@ -18,3 +19,15 @@ def test_a_line_tells_its_process_only_where_there_are_several(tells_process, to
 
     assert event.get("process") == told
     assert (f"[{os.getpid()}] answered status=200" in line) is tells_process
+
+
+def test_an_application_that_logs_little_silences_no_other_test():
+    chatty, handlers = logging.getLogger("alembic"), list(logging.root.handlers)
+    before = logging.root.level, chatty.level
+    with logging_as_it_was():
+        configure_logging("error", "text")
+        within = logging.root.level, chatty.level
+
+    assert within == (logging.ERROR, logging.ERROR)
+    assert (logging.root.level, chatty.level) == before
+    assert set(logging.root.handlers) <= set(handlers)
