@@ -1,5 +1,6 @@
 """The document's words for filters, chunking and ranking -> ours (pure)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,9 +63,11 @@ def ranking_from(options: Json | None, where: str = "") -> tuple[Weights | None,
         return None, threshold
     weights = options.get("hybrid_search") or {"embedding_weight": 1.0, "text_weight": 1.0}
     embedding, text = float(weights["embedding_weight"]), float(weights["text_weight"])
-    if embedding < 0 or text < 0 or embedding + text <= 0:
+    whole = embedding + text
+    if embedding < 0 or text < 0 or not 0 < whole < math.inf:
         raise InvalidRequest(
-            "The weights of `hybrid_search` must not be negative, and one must be more than 0.",
+            "The weights of `hybrid_search` must not be negative, one must be more than 0, and "
+            "their sum a number.",
             param=f"{where}ranking_options.hybrid_search",
         )
     return Weights(embedding=embedding, text=text), threshold
@@ -74,13 +77,14 @@ def condition_from(filters: Json | None, where: str = "filters") -> Condition | 
     """What files must be like. Raises `InvalidRequest` for what cannot be compared."""
     if filters is None:
         return None
-    return _Reading().condition(filters, where, 0)
+    return _Reading(where).condition(filters, where, 0)
 
 
 class _Reading:
-    """Reads one filter, and counts its comparisons."""
+    """Reads one filter, which is `whole` in the request, and counts its comparisons."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: str) -> None:
+        self._whole = whole
         self._read = 0
 
     def condition(self, given: Json, where: str, depth: int) -> Condition:
@@ -89,7 +93,7 @@ class _Reading:
             raise InvalidRequest(
                 f"A filter has at most {CONDITIONS_LIMIT} conditions, nested at most "
                 f"{DEPTH_LIMIT} deep.",
-                param="filters",
+                param=self._whole,
             )
         if given["type"] not in ("and", "or"):
             return _comparison(given, where)
