@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 START_TIMEOUT_S = 90.0
+WITHOUT_MODEL = "neither a model nor an upstream"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,11 @@ class Served:
         ]
 
     def wait_ready(self) -> None:
-        """Returns once a model can answer."""
+        """Returns once a model can answer, or where nothing else is missing than one."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while httpx.get(f"{self.address}/readyz").status_code != 200:
+        while (ready := httpx.get(f"{self.address}/readyz")).status_code != 200:
+            if WITHOUT_MODEL in ready.text:
+                return
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
@@ -49,14 +49,20 @@ async def get_readiness(services: Services, request: Request) -> Response:
     is not about to stop."""
     if services.leaving.is_set():
         raise Overloaded("The server is being stopped.", retry_after_s=RETRY_AFTER_S)
-    models = {model.card.id: model.engine_state for model in services.registry.local}
-    if models and not CAN_ANSWER.intersection(models.values()) and services.upstream is None:
-        states = ", ".join(f"{name} is {state}" for name, state in models.items())
-        raise Overloaded(f"No model can answer yet: {states}.", retry_after_s=RETRY_AFTER_S)
     with store_errors_translated():
         await services.database.check()
         await check_schema(services.database)
+    models = {model.card.id: model.engine_state for model in services.registry.local}
+    if services.upstream is None and not CAN_ANSWER.intersection(models.values()):
+        raise Overloaded(_nobody_answers(models), retry_after_s=RETRY_AFTER_S)
     return JsonResponse({"status": "ok", "models": models})
+
+
+def _nobody_answers(models: Mapping[str, str]) -> str:
+    if not models:
+        return "There is neither a model nor an upstream that could answer."
+    states = ", ".join(f"{name} is {state}" for name, state in models.items())
+    return f"No model can answer yet: {states}."
 
 
 async def get_metrics(services: Services, request: Request) -> Response:

@@ -93,7 +93,7 @@ def test_listening_for_everybody_without_a_key_is_refused(tmp_path):
 
 def test_a_key_once_configured_is_wanted_everywhere_but_for_health(tmp_path):
     environment = {"LLM_BACKEND_API_KEYS": "sk-one,sk-two"}
-    with serve(tmp_path, "--model", "none", environment=environment) as served:
+    with serve(tmp_path, environment=environment) as served:
         for path in ("/v1/models", "/v1/images/generations", "/v1/chat/completions"):
             assert httpx.get(f"{served.address}{path}").status_code in (401, 405)
         for key in ("sk-one", "sk-two"):
@@ -109,6 +109,18 @@ def test_a_key_once_configured_is_wanted_everywhere_but_for_health(tmp_path):
     assert wrong.json()["error"]["code"] == "invalid_api_key"
     assert health == [200] * 4
     assert "sk-one" not in served.log.read_text()
+
+
+def test_it_is_ready_only_where_a_model_or_an_upstream_can_answer(tmp_path):
+    upstream = {"OPENAI_API_KEY": "sk-far", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    with (
+        serve(tmp_path / "alone", "--model", "none") as alone,
+        serve(tmp_path / "relay", "--model", "none", environment=upstream) as relay,
+    ):
+        told = [httpx.get(f"{served.address}/readyz") for served in (alone, relay)]
+
+    assert [answer.status_code for answer in told] == [503, 200]
+    assert told[0].json()["error"]["message"].startswith("There is neither a model nor an upstream")
 
 
 def test_it_is_not_ready_once_a_newer_version_has_changed_the_tables(tmp_path):
