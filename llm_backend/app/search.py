@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from llm_backend.app.stores import Stores
 from llm_backend.backends.registry import Registry
-from llm_backend.controllers.responses.file_texts import FileTexts
+from llm_backend.backends.web import WebFiles
+from llm_backend.controllers.responses.file_texts import FILE_WORDS, FileTexts
 from llm_backend.controllers.responses.mcp import McpKind
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.vector_stores.embedders import Embedder, Embedders
@@ -69,7 +70,7 @@ def search_over(
     library = Library(stores=stores.vector_stores, vectors=vectors, embedders=embedders)
     return Search(
         extractor=extractor,
-        file_texts=FileTexts(stores.files, extractor),
+        file_texts=FileTexts(stores.files, extractor, _web_files(settings)),
         library=library,
         server_tools=_server_tools(settings, library),
     )
@@ -103,6 +104,15 @@ def _extractor(settings: Settings) -> Extractor:
             memory_bytes=settings.extraction_memory_bytes,
             text_bytes=settings.text_limit_bytes,
         )
+    )
+
+
+def _web_files(settings: Settings) -> WebFiles:
+    return WebFiles(
+        settings.file_hosts,
+        words=FILE_WORDS,
+        limit_bytes=settings.fetched_file_limit_bytes,
+        timeout_s=settings.file_timeout_s,
     )
 
 

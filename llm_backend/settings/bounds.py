@@ -45,6 +45,11 @@ class Bounds(BaseModel):
     media_limit: int = Field(
         16, ge=1, description="Pictures and sounds of one prompt of a local model at most."
     )
+    fetched_file_limit_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024,
+        description="Size of a file that is fetched for a response at most.",
+    )
     image_limit_bytes: int = Field(
         20 * 1024 * 1024, ge=1024, description="Size of a picture's file at most."
     )

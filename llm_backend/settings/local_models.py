@@ -126,6 +126,15 @@ class LocalModels(BaseModel):
     image_timeout_s: float = Field(
         10, gt=0, description="Seconds that fetching a picture may take."
     )
+    file_hosts: Names = Field(
+        (),
+        description="Hosts from which files in the input of responses (`file_url`) are fetched for "
+        "local models, `HOST` or `HOST:PORT`, at public addresses only; URLs of others are "
+        "refused.",
+    )
+    file_timeout_s: float = Field(
+        30, gt=0, description="Seconds that fetching a file for a response may take."
+    )
     moderation_model: str | None = Field(
         None,
         description="Name or alias of the served chat model that answers `/v1/moderations` for "

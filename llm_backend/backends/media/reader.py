@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from llm_backend.backends.media.sounds import BadSound, seconds_of
 from llm_backend.backends.media.values import Picture, Shown, Sound
-from llm_backend.backends.media.web import WebPictures
+from llm_backend.backends.media.web import PICTURE_WORDS, WebPictures
+from llm_backend.backends.web import WebFiles
 from llm_backend.engine.messages import Media, Medium
 from llm_backend.errors import InvalidRequest
 
@@ -48,9 +49,12 @@ class MediaReader:
     ) -> None:
         self._bounds = bounds or MediaBounds()
         self._web = web or WebPictures(
-            self._bounds.hosts,
-            limit_bytes=self._bounds.picture_bytes,
-            timeout_s=self._bounds.fetch_s,
+            WebFiles(
+                self._bounds.hosts,
+                words=PICTURE_WORDS,
+                limit_bytes=self._bounds.picture_bytes,
+                timeout_s=self._bounds.fetch_s,
+            )
         )
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._kept: OrderedDict[bytes, Media] = OrderedDict()

@@ -26,6 +26,10 @@ class FilePictures:
         for what was said earlier. Raises `InvalidRequest` for a file that cannot be shown."""
         return await with_parts_read(items, where, _names_file, self._part)
 
+    async def read_part(self, part: Mapping[str, Any], where: str) -> Json:
+        """The same for one part, which stands at `where`."""
+        return await self._part(part, where) if _names_file(part) else dict(part)
+
     async def _part(self, part: Mapping[str, Any], where: str) -> Json:
         where = f"{where}.file_id"
         try:

@@ -11,18 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+from llm_backend.backends.web import WebFiles, WebWords
 from llm_backend.controllers.responses.input_parts import with_parts_read
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
+from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.extraction import ExtractionError, Extractor
 from llm_backend.store import Files
 
-__all__ = ["FileTexts"]
+__all__ = ["FILE_WORDS", "FileTexts"]
 
 Json = dict[str, Any]
 Part = Mapping[str, Any]
 
 KEPT_CHARACTERS = 16 * 1024 * 1024  # of texts that were read lately: a conversation asks each turn
+FILE_WORDS = WebWords(
+    noun="file",
+    instead="send `file_data`, upload the file and send its `file_id`",
+    setting="file_hosts",
+)
 _DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*;base64,", re.IGNORECASE)
 
 
@@ -37,10 +43,12 @@ class _File:
 
 
 class FileTexts:
-    """Reads `input_file` parts: of files that were uploaded here, or that stand in the part."""
+    """Reads `input_file` parts: of files that were uploaded here, that stand in the part, or that
+    `web` fetches."""
 
-    def __init__(self, files: Files, extractor: Extractor) -> None:
+    def __init__(self, files: Files, extractor: Extractor, web: WebFiles) -> None:
         self._files = files
+        self._web = web
         self._extractor = extractor
         self._texts: OrderedDict[str, str] = OrderedDict()  # what was asked for last at the end
         self._characters = 0
@@ -49,9 +57,10 @@ class FileTexts:
     async def read(self, items: Sequence[Json], where: str | None = None) -> list[Json]:
         """The items with text in place of files. `where` names the list that they are, None for
         what was said earlier. Raises `InvalidRequest` for a file that cannot be read."""
-        return await with_parts_read(items, where, _is_file, self._part)
+        return await with_parts_read(items, where, _is_file, self.read_part)
 
-    async def _part(self, part: Part, where: str) -> Json:
+    async def read_part(self, part: Part, where: str) -> Json:
+        """The text of an `input_file`, which stands at `where`. Raises `InvalidRequest`."""
         file = await self._file(part, where)
         text = await self._text(file, where)
         return {"type": "input_text", "text": f"[File {file.filename or 'without a name'}]\n{text}"}
@@ -88,12 +97,12 @@ class FileTexts:
         if part.get("file_data"):
             return _inline(part, f"{where}.file_data")
         if part.get("file_url"):
-            raise UnsupportedField(
-                "This server fetches nothing for its clients: send `file_data`, or upload the file "
-                "and send its `file_id`.",
-                param=f"{where}.file_url",
-            )
-        raise InvalidRequest("A file needs `file_id` or `file_data`.", param=where)
+            return await self._fetched(part, f"{where}.file_url")
+        raise InvalidRequest("A file needs `file_id`, `file_data` or `file_url`.", param=where)
+
+    async def _fetched(self, part: Part, where: str) -> _File:
+        file = await self._web.fetched(part["file_url"], where)
+        return _in_memory(part.get("filename") or file.name, file.media_type, file.content)
 
     async def _uploaded(self, id: str, where: str) -> _File:
         try:
@@ -114,7 +123,7 @@ def _is_file(part: object) -> bool:
 
 
 def _inline(part: Part, where: str) -> _File:
-    data, filename = part["file_data"], part.get("filename") or ""
+    data = part["file_data"]
     head = _DATA_URL.match(data)
     try:
         content = base64.b64decode(data[head.end() if head else 0 :], validate=True)
@@ -122,13 +131,17 @@ def _inline(part: Part, where: str) -> _File:
         raise InvalidRequest(
             "`file_data` is base64, or a data: URL with base64 in it.", param=where
         ) from error
+    return _in_memory(part.get("filename") or "", head[1] if head else "", content)
 
+
+def _in_memory(filename: str, media_type: str, content: bytes) -> _File:
     async def pieces() -> AsyncIterator[bytes]:
         yield content
 
+    named = f"{filename}\0{media_type}\0".encode("utf-8", "surrogatepass")
     return _File(
-        key=hashlib.sha256(f"{filename}\0".encode("utf-8", "surrogatepass") + content).hexdigest(),
+        key=hashlib.sha256(named + content).hexdigest(),
         filename=filename,
-        media_type=head[1] if head else "",
+        media_type=media_type,
         pieces=pieces(),
     )

@@ -15,7 +15,15 @@ from llm_backend.controllers.responses.sealed import opened, sealed
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.store import Page, StoredItem
 
-__all__ = ["is_reference", "item_list", "kept_item", "messages_from", "new_id", "shown_item"]
+__all__ = [
+    "chat_part",
+    "is_reference",
+    "item_list",
+    "kept_item",
+    "messages_from",
+    "new_id",
+    "shown_item",
+]
 
 Json = dict[str, Any]
 Item = Mapping[str, Any]
@@ -185,13 +193,13 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
 
 def _content(parts: Sequence[Item], where: str) -> str | list[Json]:
     """Text where it is nothing else, or a chat's parts."""
-    made = [_chat_part(part, f"{where}[{place}]") for place, part in enumerate(parts)]
+    made = [chat_part(part, f"{where}[{place}]") for place, part in enumerate(parts)]
     if all(part["type"] == "text" for part in made):
         return "\n".join(part["text"] for part in made)
     return made
 
 
-def _chat_part(part: Item, where: str) -> Json:
+def chat_part(part: Item, where: str) -> Json:
     """A part as chats have it; one that is no text says `where` it was."""
     if part["type"] == "refusal":
         return {"type": "text", "text": str(part["refusal"])}

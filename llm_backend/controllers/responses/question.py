@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from llm_backend.backends.base import Chat
@@ -10,6 +11,7 @@ from llm_backend.controllers.answer_schema import AnswerSchema
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.messages import flatten_messages
 from llm_backend.controllers.responses.client_tools import ClientTool
+from llm_backend.controllers.responses.items import chat_part
 from llm_backend.controllers.responses.prompts import prompt_messages
 from llm_backend.controllers.responses.refusals import refuse_others
 from llm_backend.controllers.responses.request import (
@@ -85,7 +87,9 @@ async def asked(
     """The question that this body asks, its tools open; `own` are the items of its input where they
     are known. Raises `ApiError` that names the field."""
     refuse_others(body)
-    first = prompt_messages(body.get("prompt"), services.settings.prompts)
+    first = await prompt_messages(
+        body.get("prompt"), services.settings.prompts, partial(_chat_part, services)
+    )
     before = await services.responses.said_before(body)
     if own is None:
         own = await services.responses.input_items(body.get("input"))
@@ -122,3 +126,9 @@ async def _read(
 ) -> Sequence[Json]:
     """The items with what is in their files."""
     return await services.file_pictures.read(await services.file_texts.read(items, where), where)
+
+
+async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> Json:
+    """What a chat has for a picture or a file that stands at `where`."""
+    reader = services.file_texts if part["type"] == "input_file" else services.file_pictures
+    return chat_part(await reader.read_part(part, where), where)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.backends.media import MediaBounds, MediaReader, Picture
-from llm_backend.backends.media.web import WebPictures
+from llm_backend.backends.media.web import PICTURE_WORDS, WebPictures
+from llm_backend.backends.web import WebFiles
 from llm_backend.errors import InvalidRequest
 from tests.media_files import image
 from tests.upstream import Connection, FakeUpstream, Message
@@ -19,8 +20,9 @@ def picture(url: str) -> Picture:
 
 
 def web(*hosts: str, is_public: bool = True, **more: float) -> WebPictures:
-    bounds = {"limit_bytes": 10_000, "timeout_s": 5, **more}
-    return WebPictures(hosts, is_public=lambda address: is_public, **bounds)
+    more = {"limit_bytes": 10_000, "timeout_s": 5, **more}
+    files = WebFiles(hosts, words=PICTURE_WORDS, is_public=lambda address: is_public, **more)
+    return WebPictures(files)
 
 
 async def test_a_picture_comes_from_a_host_that_is_allowed():
@@ -65,7 +67,8 @@ async def test_other_hosts_are_not_asked(url):
 async def test_a_name_that_leads_inside_is_not_followed(name, why):
     async with FakeUpstream(answer=HEAD + image(1)) as host:
         allowed = f"{name}:{host.port}"
-        inside = WebPictures([allowed], limit_bytes=10_000, timeout_s=5)
+        files = WebFiles([allowed], words=PICTURE_WORDS, limit_bytes=10_000, timeout_s=5)
+        inside = WebPictures(files)
 
         with pytest.raises(InvalidRequest, match=why):
             await inside.fetched(picture(f"http://{allowed}/cat.png"))

@@ -120,6 +120,28 @@ async def test_a_prompt_of_the_settings_comes_before_the_input(tmp_path):
     assert said.prompt.variables == {"city": "Oslo"}
 
 
+async def test_pictures_and_files_stand_where_a_prompt_has_their_variables(tmp_path):
+    see = {"messages": [{"role": "user", "content": "Is {{picture}} in {{list}}?"}]}
+    url = "data:image/png;base64,AA=="
+    prompt = {"id": "pmpt_see", "variables": {
+        "picture": {"type": "input_image", "detail": "low", "image_url": url},
+        "list": {"type": "input_file", "filename": "a.txt", "file_data": "b3ds"},
+    }}  # fmt: skip
+    fake = FakeUpstream(answer=chat_says({"role": "assistant"}, {"content": "Hello"}))
+    more = {"prompts": {"pmpt_see": see}, "file_hosts": ("127.0.0.1:1",)}
+    async with client_of(tmp_path, fake, "chat", **more) as client:
+        await client.responses.create(model="far", input="Hi", prompt=prompt)
+        prompt["variables"]["list"] = {"type": "input_file", "file_url": "http://127.0.0.1:1/"}
+        with pytest.raises(openai.BadRequestError, match="private addresses") as refused:
+            await client.responses.create(model="far", input="Hi", prompt=prompt)
+
+    (asked,) = sent_to(fake, "createChatCompletion")
+    texts = [part.get("text") for part in asked["messages"][0]["content"]]
+    assert texts == ["Is ", None, " in ", "[File a.txt]\nowl", "?"]
+    assert asked["messages"][0]["content"][1]["image_url"] == {"url": url, "detail": "low"}
+    assert refused.value.param == "prompt.variables.list.file_url"
+
+
 async def test_a_streamed_response_has_its_own_events(tmp_path):
     fake = FakeUpstream(answer=chat_says({"reasoning_content": "Hm."}, {"content": "Hello"}))
     async with client_of(tmp_path, fake, "chat") as client:

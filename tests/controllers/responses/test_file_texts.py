@@ -4,10 +4,18 @@ import asyncio
 import base64
 import types
 
+import pytest
+
+from llm_backend.backends.web import WebFiles
 from llm_backend.controllers.responses import file_texts
-from llm_backend.controllers.responses.file_texts import FileTexts
+from llm_backend.controllers.responses.file_texts import FILE_WORDS, FileTexts
 from llm_backend.errors import InvalidRequest
-from llm_backend.extraction import UnreadableFile
+from llm_backend.extraction import ExtractionLimits, UnreadableFile
+from llm_backend.extraction import Extractor as RealExtractor
+from tests.upstream import FakeUpstream
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\nconnection: close\r\n\r\n"
+MOVED = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n"
 
 
 class Extractor:
@@ -25,6 +33,16 @@ class Extractor:
         return types.SimpleNamespace(text=text)
 
 
+def web(*hosts, is_public=True):
+    return WebFiles(
+        hosts, words=FILE_WORDS, limit_bytes=1000, timeout_s=5, is_public=lambda address: is_public
+    )
+
+
+def url_item(url, **more):
+    return {"content": [{"type": "input_file", "file_url": url, **more}]}
+
+
 def item_of(text, filename="a"):
     data = base64.b64encode(text.encode()).decode()
     return {"content": [{"type": "input_file", "filename": filename, "file_data": data}]}
@@ -32,7 +50,7 @@ def item_of(text, filename="a"):
 
 async def test_a_file_that_many_ask_for_at_once_is_read_once_and_kept():
     extractor = Extractor()
-    texts = FileTexts(None, extractor)
+    texts = FileTexts(None, extractor, web())
     large = item_of("x" * (file_texts.KEPT_CHARACTERS // 3))
     await asyncio.gather(*(texts.read([large]) for _ in range(8)))
     for other in "bc":
@@ -44,7 +62,7 @@ async def test_a_file_that_many_ask_for_at_once_is_read_once_and_kept():
 
 async def test_what_was_asked_for_last_is_kept():
     extractor = Extractor()
-    texts = FileTexts(None, extractor)
+    texts = FileTexts(None, extractor, web())
     for filename in "abcac":
         third = item_of(filename + "x" * (file_texts.KEPT_CHARACTERS // 3), filename)
         await texts.read([third])
@@ -53,8 +71,70 @@ async def test_what_was_asked_for_last_is_kept():
 
 
 async def test_each_is_told_that_a_file_cannot_be_read():
-    texts = FileTexts(None, Extractor())
+    texts = FileTexts(None, Extractor(), web())
     asking = [texts.read([item_of("x", "bad")]) for _ in range(2)]
     told = await asyncio.gather(*asking, return_exceptions=True)
 
     assert [type(one) for one in told] == [InvalidRequest] * 2
+
+
+async def test_a_file_is_fetched_from_a_host_that_is_allowed():
+    async with FakeUpstream(answer=HEAD + b"<p>The word is <b>owl</b>.</p>") as host:
+        name = f"localhost:{host.port}"
+        texts = FileTexts(None, RealExtractor(ExtractionLimits()), web(name))
+
+        (item,) = await texts.read([url_item(f"http://{name}/a/word%20list?page=1")], "input")
+
+    assert host.requests[0].first_line == b"GET /a/word%20list?page=1 HTTP/1.1"
+    assert item["content"] == [
+        {"type": "input_text", "text": "[File word list]\nThe word is **owl**.\n"}
+    ]
+
+
+async def test_a_fetched_file_has_the_name_that_the_client_gives_it():
+    async with FakeUpstream(answer=HEAD + b"owl") as host:
+        name = f"localhost:{host.port}"
+        extractor = Extractor()
+
+        await FileTexts(None, extractor, web(name)).read(
+            [url_item(f"http://{name}/", filename="b")]
+        )
+
+    assert extractor.asked == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed", "is_public", "why"),
+    [
+        (HEAD, "example.org", True, "`file_data`, .* `file_hosts` .LLM_BACKEND_FILE_HOSTS"),
+        (HEAD, "{host}", False, "file cannot be fetched"),
+        (MOVED, "{host}", True, "file's host answers with 302"),
+        (HEAD + bytes(1001), "{host}", True, "file has more than 1,000 bytes"),
+    ],
+)
+async def test_a_file_that_is_not_fetched_is_named(answer, allowed, is_public, why):
+    async with FakeUpstream(answer=answer) as host:
+        name = f"localhost:{host.port}"
+        fetching = web(allowed.format(host=name), is_public=is_public)
+
+        with pytest.raises(InvalidRequest, match=why) as refused:
+            await FileTexts(None, Extractor(), fetching).read(
+                [url_item(f"http://{name}/")], "input"
+            )
+
+    assert refused.value.param == "input[0].content[0].file_url"
+
+
+async def test_no_url_of_the_web_is_no_file():
+    with pytest.raises(InvalidRequest, match="no URL"):
+        await FileTexts(None, Extractor(), web()).read([url_item("file:///etc/hostname")], "input")
+
+
+async def test_the_same_bytes_are_read_again_as_another_type():
+    extractor = Extractor()
+    texts = FileTexts(None, extractor, web())
+    for media_type in ("text/plain", "text/html"):
+        data = f"data:{media_type};base64,YQ=="
+        await texts.read([{"content": [{"type": "input_file", "file_data": data}]}])
+
+    assert extractor.asked == ["", ""]
