@@ -25,6 +25,7 @@ _ELSEWHERE = re.compile(r"https?://", re.IGNORECASE)
 _URL_CHARACTERS = 4096  # far more than the URL of a file has
 _USUAL_PORTS = (80, 443)
 _PIECE = 1 << 16
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the older addresses, as the newer ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,18 @@ def is_elsewhere(url: str) -> bool:
 
 
 def _is_public(address: str) -> bool:
-    return ipaddress.ip_address(address).is_global
+    read = ipaddress.ip_address(address)
+    inner = _inner(read)
+    return read.is_global and not read.is_multicast and (inner is None or inner.is_global)
+
+
+def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The older address that a gateway on the way makes of this one, if any does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.sixtofour
 
 
 class WebFiles:
