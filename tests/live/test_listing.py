@@ -94,7 +94,7 @@ def conversation_items(client: openai.OpenAI) -> Filled:
 def files(client: openai.OpenAI) -> Filled:
     made = [
         client.files.create(file=(f"{number}.txt", b"text"), purpose=purpose)
-        for number, purpose in enumerate(["evals", "vision", "evals", "vision", "evals"])
+        for number, purpose in enumerate(["evals", "user_data", "evals", "user_data", "evals"])
     ]
     ids = [file.id for file in made]
     filled = as_listed("/files", order="asc")(client)
