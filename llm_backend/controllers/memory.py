@@ -73,7 +73,7 @@ class ChatMemory:
             with store_errors_translated(event="chat_not_stored", chat_id=chat.id):
                 await self.chats.add(chat, body["messages"])
         except Duplicate:
-            log.warning("chat_id_taken", extra={"chat_id": chat.id})
+            _tell_taken([chat.id])
         except errors.Overloaded:
             if body.get("store"):
                 raise
@@ -106,7 +106,7 @@ class ChatMemory:
 
     async def _store_all(self, added: Sequence[NewChat]) -> None:
         try:
-            await self.chats.add_all(added)
+            _tell_taken(await self.chats.add_free(added))
         except StoreUnavailable as error:
             for one in added:
                 _tell_lost(one.chat.id, error)
@@ -116,9 +116,7 @@ class ChatMemory:
 
     async def _store_alone(self, added: NewChat) -> None:
         try:
-            await self.chats.add_all([added])
-        except Duplicate:
-            log.warning("chat_id_taken", extra={"chat_id": added.chat.id})
+            _tell_taken(await self.chats.add_free([added]))
         except StoreError as error:
             _tell_lost(added.chat.id, error)
 
@@ -127,6 +125,12 @@ class ChatMemory:
             await self.remember(body, completion, complete=False)
         except (errors.ApiError, StoreError) as error:
             _tell_lost(completion["id"], error)
+
+
+def _tell_taken(ids: Sequence[str]) -> None:
+    """One line however many there are: an upstream that counts badly makes one of every chat."""
+    if ids:
+        log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
 
 
 def _tell_lost(chat_id: str, error: Exception) -> None:

@@ -17,7 +17,7 @@ from llm_backend.store.stored_chat import ChatStatus, NewChat, StoredChat, Store
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
 from llm_backend.store.translation import is_taken
 
-__all__ = ["add_all", "delete", "find", "find_messages", "get", "update_metadata"]
+__all__ = ["add_all", "add_free", "delete", "find", "find_messages", "get", "update_metadata"]
 
 # Built once: the statements of every answer. A part finds its chat by the chat's id: nothing has to
 # come back from the database before the parts go there.
@@ -50,6 +50,24 @@ def add_all(connection: Connection, added: Sequence[NewChat]) -> None:
     for chat in (one.chat for one in added if one.chat.metadata):
         created_at, seq = _place(connection, chat.id)
         _write_metadata(connection, seq, created_at, chat.metadata)
+
+
+def add_free(connection: Connection, added: Sequence[NewChat]) -> list[str]:
+    """Insert chats and their parts, but for those whose id is taken, by a stored one or by one
+    before; gives these ids."""
+    ids = {one.chat.id for one in added}
+    seen = set(connection.scalars(select(chats.c.id).where(chats.c.id.in_(ids))))
+    free: list[NewChat] = []
+    taken: list[str] = []
+    for one in added:
+        if one.chat.id in seen:
+            taken.append(one.chat.id)
+        else:
+            seen.add(one.chat.id)
+            free.append(one)
+    if free:
+        add_all(connection, free)
+    return taken
 
 
 def _row(added: NewChat, messages: Sequence[str]) -> dict[str, Any]:

@@ -34,14 +34,17 @@ class Chats:
         new = NewChat(chat=chat, messages=messages)
         await self._database.write(lambda connection: chat_rows.add_all(connection, [new]))
 
-    async def add_all(self, added: Sequence[NewChat]) -> None:
-        """Store chats in one transaction, all or none, at little more than the cost of one; durable
-        on return. Each belongs to the owner that it names, whoever asks. Raises as `add` does.
+    async def add_free(self, added: Sequence[NewChat]) -> list[str]:
+        """Store chats in one transaction, at little more than the cost of one, but for those whose
+        id is taken, which are given; durable on return. Each belongs to the owner that it names,
+        whoever asks. Raises `Unstorable` as `add` does, and has stored none then.
         """
         for one in added:
             _check(one.chat)
         with in_the_name_of(None):
-            await self._database.write(lambda connection: chat_rows.add_all(connection, added))
+            return await self._database.write(
+                lambda connection: chat_rows.add_free(connection, added)
+            )
 
     async def get(self, id: str) -> StoredChat:
         """The chat with this id. Raises `Missing`."""

@@ -8,7 +8,7 @@ import pytest
 
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.errors import Overloaded
-from llm_backend.store import Duplicate, NewChat, StoredChat, StoreUnavailable
+from llm_backend.store import Duplicate, NewChat, StoredChat, StoreUnavailable, Unstorable
 
 BODY = {"model": "builtin", "messages": []}
 COMPLETION = {"id": "chatcmpl-1", "created": 0, "model": "builtin", "choices": []}
@@ -20,26 +20,31 @@ class FullDisk:
     async def add(self, *_: object) -> None:
         raise StoreUnavailable("The disk is full.")
 
-    async def add_all(self, _added: object) -> None:
+    async def add_free(self, _added: object) -> None:
         raise StoreUnavailable("The disk is full.")
 
 
 class Shelf:
-    """Chats that are remembered by their ids: in which writes, and what has been taken before."""
+    """Chats that are remembered by their ids: in which writes, what has been taken before, and what
+    cannot be stored."""
 
-    def __init__(self, *taken: str) -> None:
+    def __init__(self, *taken: str, bad: Sequence[str] = ()) -> None:
         self.taken = set(taken)
+        self.bad = set(bad)
         self.writes: list[list[str]] = []
 
     async def add(self, chat: StoredChat, messages: Sequence[Any]) -> None:
-        await self.add_all([NewChat(chat=chat, messages=messages)])
+        if await self.add_free([NewChat(chat=chat, messages=messages)]):
+            raise Duplicate(chat.id)
 
-    async def add_all(self, added: Sequence[NewChat]) -> None:
+    async def add_free(self, added: Sequence[NewChat]) -> list[str]:
         ids = [one.chat.id for one in added]
-        if taken := self.taken & set(ids):
-            raise Duplicate(min(taken))
+        if bad := self.bad & set(ids):
+            raise Unstorable(f"{min(bad)} cannot be stored.")
+        taken = self.taken & set(ids)
         self.taken.update(ids)
-        self.writes.append(ids)
+        self.writes.append([id for id in ids if id not in taken])
+        return [id for id in ids if id in taken]
 
 
 def relayed(memory: ChatMemory, number: int, **more: Any) -> Awaitable[None] | None:
@@ -83,14 +88,28 @@ async def test_a_relayed_chat_that_asks_to_be_stored_is_waited_for():
 
 
 async def test_one_bad_chat_takes_no_others_along(caplog):
-    memory = ChatMemory(shelf := Shelf("c1"), "always")
+    memory = ChatMemory(shelf := Shelf(bad=["c1"]), "always")
 
     for number in range(3):
         relayed(memory, number)
     await memory.settle()
 
     assert shelf.writes == [["c0"], ["c2"]]
-    assert [(one.getMessage(), one.chat_id) for one in caplog.records] == [("chat_id_taken", "c1")]
+    assert [(one.getMessage(), one.chat_id) for one in caplog.records] == [
+        ("chat_not_stored", "c1")
+    ]
+
+
+async def test_chats_whose_ids_are_taken_are_told_in_one_line(caplog):
+    memory = ChatMemory(shelf := Shelf("c1", "c2"), "always")
+
+    for number in range(4):
+        relayed(memory, number)
+    await memory.settle()
+
+    assert shelf.writes == [["c0", "c3"]]
+    (told,) = caplog.records
+    assert (told.getMessage(), told.chat_id, told.chats) == ("chat_id_taken", "c1", 2)
 
 
 async def test_every_relayed_chat_that_is_lost_is_told(caplog):

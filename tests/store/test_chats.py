@@ -12,7 +12,6 @@ from llm_backend.store import (
     Missing,
     NewChat,
     Owner,
-    StoreError,
     UnknownCursor,
     Unstorable,
     in_the_name_of,
@@ -97,7 +96,7 @@ async def test_several_are_added_as_one_is(chats):
     added = [NewChat(chat=a_chat(metadata={"user": "ann"}), messages=some_messages(number))
              for number in (2, 0, 1)]  # fmt: skip
 
-    await chats.add_all(added)
+    assert await chats.add_free(added) == []
 
     assert list((await chats.list()).items) == [one.chat for one in added]
     for one in added:
@@ -105,20 +104,30 @@ async def test_several_are_added_as_one_is(chats):
         assert [item.message for item in page.items] == list(one.messages)
 
 
-async def test_none_is_added_where_one_cannot_be(chats):
-    taken = a_chat()
+async def test_those_whose_ids_are_taken_are_left_out_and_given(chats):
+    taken, fresh = a_chat(), a_chat()
     await chats.add(taken, [])
 
-    with pytest.raises(StoreError):
-        await chats.add_all([NewChat(chat=chat, messages=[]) for chat in (a_chat(), taken)])
-    assert list((await chats.list()).items) == [taken]
+    added = [NewChat(chat=chat, messages=some_messages(1)) for chat in (taken, fresh, fresh)]
+
+    assert await chats.add_free(added) == [taken.id, fresh.id]
+    assert list((await chats.list()).items) == [taken, fresh]
+    assert len((await chats.messages(fresh.id)).items) == 1
+
+
+async def test_none_is_added_where_one_cannot_be(chats):
+    bad = a_chat(metadata={"k" * 65: "a name that is too long"})
+
+    with pytest.raises(Unstorable):
+        await chats.add_free([NewChat(chat=chat, messages=[]) for chat in (a_chat(), bad)])
+    assert list((await chats.list()).items) == []
 
 
 async def test_what_is_added_together_belongs_to_the_owners_that_it_names(chats):
     mine, theirs = (a_chat(owner=name) for name in ("mine", "theirs"))
 
     with in_the_name_of(Owner(id="mine")):
-        await chats.add_all([NewChat(chat=chat, messages=[]) for chat in (mine, theirs)])
+        await chats.add_free([NewChat(chat=chat, messages=[]) for chat in (mine, theirs)])
         found = await chats.list()
 
     assert list(found.items) == [mine]
