@@ -14,9 +14,9 @@ class Measured:
     slots: int = 16
     event_s: float = 46e-6
     """Of one core for each event of a stream: `event_cost`."""
-    relayed_s: float = 920e-6
+    relayed_s: float = 650e-6
     """For a request that is relayed whole by one API process, its key checked, held against the
-    document, and stored, while load and upstream share the two cores: `gateway_throughput`."""
+    document, and stored, while load and upstream share the two cores: `peers.gateways`."""
     writes_s: float = 5_000.0
     """Chats that one database makes durable in a second, by 16 writers: `store_writes`."""
     connections: int = 10
