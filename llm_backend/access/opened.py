@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from llm_backend.access.caller import Caller
 from llm_backend.access.gate import Gate
@@ -74,12 +75,10 @@ async def opened_access(
         keyring = await _keyring(settings, administration, stack)
         ledger = Ledger(usage)
         stack.push_async_callback(ledger.write_or_tell)
-        writing = asyncio.create_task(ledger.write_forever())
-        stack.callback(writing.cancel)
+        _meanwhile(stack, ledger.write_forever())
         spending = Spending(usage, keyring, settings.prices)
         await spending.refresh_or_tell()  # before the first request: who has spent all is refused
-        looking = asyncio.create_task(spending.refresh_forever())
-        stack.callback(looking.cancel)
+        _meanwhile(stack, spending.refresh_forever())
         # Whoever is alone shares nothing.
         is_shared = settings.has_database_server or settings.processes > 1
         limits = Limits(Grants(database) if is_shared else None)
@@ -109,6 +108,11 @@ async def opened_access(
         )
 
 
+def _meanwhile(stack: AsyncExitStack, work: Coroutine[Any, Any, NoReturn]) -> None:
+    """Goes on until the stack is left."""
+    stack.callback(asyncio.create_task(work).cancel)
+
+
 async def _keyring(
     settings: Settings, administration: Administration, stack: AsyncExitStack
 ) -> Keyring:
@@ -125,24 +129,21 @@ async def _keyring(
             "set LLM_BACKEND_API_KEYS, make one with `llm-backend keys create`, or say "
             "--allow-open if that is meant."
         )
-    refreshing = asyncio.create_task(keyring.refresh_forever(settings.keys_refresh_s))
-    stack.callback(refreshing.cancel)
+    _meanwhile(stack, keyring.refresh_forever(settings.keys_refresh_s))
     return keyring
 
 
 async def _shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:
     answers = SharedAnswers(KeptAnswers(database))
     stack.push_async_callback(answers.settle)
-    renewing = asyncio.create_task(answers.renew_forever())
-    stack.callback(renewing.cancel)
+    _meanwhile(stack, answers.renew_forever())
     return answers
 
 
 async def _shared_slots(database: Database, stack: AsyncExitStack) -> SharedSlots:
     slots = SharedSlots(Running(database))
     stack.push_async_callback(slots.leave)
-    renewing = asyncio.create_task(slots.renew_forever())
-    stack.callback(renewing.cancel)
+    _meanwhile(stack, slots.renew_forever())
     return slots
 
 
