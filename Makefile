@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
+NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
 export PIP_NO_INPUT := 1
 
 .PHONY: help run test test-clients lint fuzz soak bench peers setup dev lock docs clean
@@ -50,7 +51,7 @@ lock: dev ## pin the newest versions that fit, with hashes (needs uv)
 	sh scripts/lock.sh $(ARGS)
 
 clean: ## remove what the commands above made in this folder
-	rm -rf $(VENV) .venv-clients .venv-clients2 tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled*
+	rm -rf $(VENV) .venv-clients .venv-clients2 tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache llm_backend/contract/compiled* llm_backend/engine/sampling/libnucleus.so*
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -58,7 +59,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) \
 	  || { echo "llm-backend: cannot make $(VENV); on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
 
-$(VENV)/.installed: requirements/build.lock requirements/llama.lock requirements/base.lock pyproject.toml $(CONTRACT) | $(VENV)/bin/python
+$(VENV)/.installed: requirements/build.lock requirements/llama.lock requirements/base.lock pyproject.toml $(CONTRACT) $(NATIVE) | $(VENV)/bin/python
 	@echo "Installing what the server needs into $(VENV) ..." >&2
 	@$(PIP) install --require-hashes -r requirements/build.lock
 	@$(PIP) install --require-hashes -r requirements/base.lock

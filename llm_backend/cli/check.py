@@ -103,6 +103,7 @@ def _build() -> str:
     """The native code loads the built-in model and computes a pass of it."""
     from llm_backend.builtin import BUILTIN_PATH
     from llm_backend.engine import Engine, EngineConfig, EngineStartError
+    from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 
     async def started() -> bool:
         config = EngineConfig(
@@ -117,9 +118,12 @@ def _build() -> str:
         raise _Bad(
             f"llama.cpp does not compute: {error} `make clean run` builds it anew."
         ) from error
-    if repacks:
-        return "llama.cpp computes."
-    return "llama.cpp computes, without repacked weights, with which it dies on this processor."
+    told = "llama.cpp computes"
+    if not repacks:
+        told += ", without repacked weights, with which it dies on this processor"
+    if not NativeNucleus.is_there():
+        told += "; numpy draws the tokens, which is slower than compiled"
+    return f"{told}."
 
 
 def _models(settings: Settings) -> str:

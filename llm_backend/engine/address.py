@@ -1,11 +1,12 @@
-"""Whom an event answers: a command of one of the connected API processes."""
+"""Whom an event answers: a command of one of the connected API processes; and how it is told."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from llm_backend.engine.messages import Event
 
-__all__ = ["Address", "Publish"]
+__all__ = ["Address", "Outgoing", "Publish"]
 
 
 @dataclass(frozen=True)
@@ -17,3 +18,19 @@ class Address:
 
 
 Publish = Callable[[Address, Event], None]
+
+
+class Outgoing(Protocol):
+    """Where a generator leaves its events, and tells when it computes."""
+
+    def publish(self, address: Address, event: Event) -> None:
+        """`event` is on its way."""
+
+    def pass_begins(self, *, is_brief: bool) -> None:
+        """A forward pass comes next; `is_brief`: nobody reads a prompt in it."""
+
+    def pass_ended(self) -> None:
+        """It was computed."""
+
+    def send(self) -> None:
+        """What is on its way leaves now: something else comes next that may take long."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.address import Address, Publish
+from llm_backend.engine.address import Address, Outgoing
 from llm_backend.engine.admission import Bounds, Refused, answers_wanted
 from llm_backend.engine.answer import Answer
 from llm_backend.engine.cache import Cache
@@ -50,14 +50,14 @@ class Generator:
     """Owns all requests between `submit` and their last event."""
 
     def __init__(
-        self, model: Model, start: Start, publish: Publish, drafter: Drafter | None = None
+        self, model: Model, start: Start, outbox: Outgoing, drafter: Drafter | None = None
     ) -> None:
         self._model = model
         self._bounds = Bounds.of(
             start, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
         )
         self._patience = Patience.of(start)
-        self._publish = publish
+        self._outbox = outbox
         self.statistics = Statistics()
         cache = Cache(
             slots=model.slots,
@@ -135,12 +135,15 @@ class Generator:
         self._take_in_media()
         work = self._with_drafts(self._scheduler.plan(self._patient_tokens(now)))
         if not work:
+            self._outbox.send()
             return
+        self._outbox.pass_begins(is_brief=all(item.sequence.behind == 1 for item in work))
         try:
             rows = self._forward(work)
         except NoRoom:
             self._without_room(work)
             return
+        self._outbox.pass_ended()
         self._has_room = True
         self.statistics.count(
             sequences=len(work), tokens=sum(item.count + len(item.draft) for item in work)
@@ -253,7 +256,7 @@ class Generator:
                 run.part.count for run in first.sequence.runs if run.media.medium is Medium.SOUND
             ),
         )
-        self._publish(request.address, event)
+        self._outbox.publish(request.address, event)
 
     def _take_in_media(self) -> None:
         """Compute what comes next of a picture or a sound, apart from the pass: embeddings and
@@ -263,6 +266,7 @@ class Generator:
             return
         run = work.sequence.next_run
         assert run is not None, "it is planned for that"
+        self._outbox.send()
         began_at = time.monotonic()
         try:
             self._slots.take_in(run, work)
@@ -361,7 +365,7 @@ class Generator:
 
     def _show(self, request: Request, delta: Delta | None) -> None:
         if delta is not None:
-            self._publish(request.address, delta)
+            self._outbox.publish(request.address, delta)
 
     def _close(self, request: Request) -> None:
         self._requests.pop(request.address, None)
@@ -373,4 +377,4 @@ class Generator:
     ) -> None:
         self.cancel(request.address)
         event = Failed(id=request.address.id, failure=failure, message=message, field=field)
-        self._publish(request.address, event)
+        self._outbox.publish(request.address, event)

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections import defaultdict, deque
+from collections import deque
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.admission import Refused, check_tokens
@@ -22,13 +22,11 @@ from llm_backend.engine.generator import Generator
 from llm_backend.engine.hub import Hub, Received
 from llm_backend.engine.llama import LlamaModel, NativeLog, capture_log, draft_model
 from llm_backend.engine.messages import (
-    Accepted,
     Cancel,
     Command,
     Detokenize,
     Detokenized,
     Embed,
-    Event,
     Failed,
     Failure,
     Generate,
@@ -44,6 +42,7 @@ from llm_backend.engine.messages import (
     Tokenized,
 )
 from llm_backend.engine.model import DecodeError, LoadError, Model
+from llm_backend.engine.outbox import Outbox
 from llm_backend.engine.parent import die_with_parent
 from llm_backend.engine.reading import read
 from llm_backend.engine.worker_log import FORMAT
@@ -51,8 +50,6 @@ from llm_backend.engine.worker_log import FORMAT
 __all__ = ["Worker", "main"]
 
 _log = logging.getLogger("llm_backend.engine.worker")
-
-_HOLD_S = 0.0003  # events are not held longer while a turn goes on: about 4 of 16 chosen tokens
 
 
 class Worker:
@@ -65,13 +62,12 @@ class Worker:
         self._hub = hub
         self._owner = owner
         self._model = model
+        self._outbox = Outbox(hub, waits=not start.gpu_layers)
         self._engine: Embedder | Generator = (
-            Generator(model, start, self._publish, drafter)
+            Generator(model, start, self._outbox, drafter)
             if model.kind is ModelKind.CHAT
-            else Embedder(model, start, self._publish)
+            else Embedder(model, start, self._outbox.publish)
         )
-        self._outgoing: defaultdict[int, list[Event]] = defaultdict(list)
-        self._held_since = 0.0  # when the oldest of `outgoing` was made
         self._inbox: deque[Received] = deque()
         self._handled: Address | None = None  # whose command is being taken
         self._is_over = False
@@ -84,7 +80,7 @@ class Worker:
             except Exception as error:  # one bad turn must not take the others along
                 _log.exception("engine.turn_failed")
                 self._fail(f"{type(error).__name__}: {error}")
-            self._send()
+            self._outbox.turn_ended(is_idle=self._engine.is_idle)
 
     def turn(self) -> None:
         """One revolution; waits for commands if there is nothing else to do."""
@@ -115,15 +111,15 @@ class Worker:
         match command:
             case Generate() | Embed() | Rank():
                 self._engine.submit(address, command, time.monotonic())
-                self._publish(address, Queued(id=command.id))
+                self._outbox.publish(address, Queued(id=command.id))
             case Cancel():
                 self._engine.cancel(address)
             case Tokenize():
-                self._publish(address, self._tokenized(command))
+                self._outbox.publish(address, self._tokenized(command))
             case Detokenize():
-                self._publish(address, self._detokenized(command))
+                self._outbox.publish(address, self._detokenized(command))
             case Probe():
-                self._publish(address, self._engine.status(command.id))
+                self._outbox.publish(address, self._engine.status(command.id))
             case Shutdown() if address.connection == self._owner:
                 self._is_over = True
             case Shutdown() | Start():
@@ -150,24 +146,7 @@ class Worker:
         event = Failed(
             id=address.id, failure=refusal.failure, message=str(refusal), field=refusal.field
         )
-        self._publish(address, event)
-
-    def _publish(self, address: Address, event: Event) -> None:
-        """Sends with what else the turn makes, unless that takes long: then the other process is at
-        work on the first events while this one chooses the tokens of the others. What is worked on
-        next is told before."""
-        if not self._outgoing:
-            self._held_since = time.monotonic()
-        self._outgoing[address.connection].append(event)
-        is_next = isinstance(event, Queued | Accepted)
-        if is_next or time.monotonic() - self._held_since > _HOLD_S:
-            self._send()
-
-    def _send(self) -> None:
-        """All events held, one frame for each connection."""
-        for connection, events in self._outgoing.items():
-            self._hub.send(connection, events)
-        self._outgoing.clear()
+        self._outbox.publish(address, event)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """`llm-backend check` finds what would keep a server from starting."""
 
+import os
 import socket
 
 import pytest
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 
 from llm_backend.cli import app
 from llm_backend.cli.check import findings
+from llm_backend.engine.sampling.native_nucleus import NativeNucleus
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +65,8 @@ def test_the_database_tells_its_revision(tmp_path):
     assert run("migrate").exit_code == 0
     told = run("current")
     assert "The tables are at revision 00" in told.stdout
+
+
+@pytest.mark.skipif("CI" not in os.environ, reason="a source tree may be used without an install")
+def test_an_installation_has_the_compiled_draw():
+    assert NativeNucleus.is_there()

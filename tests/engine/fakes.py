@@ -227,13 +227,23 @@ def generate(prompt: str | list[int] = "abc", **fields: object) -> Generate:
 
 
 class Outbox:
-    """Remembers what was published, by the id of the request."""
+    """Remembers what was published, by the id of the request, and what each pass was said to be."""
 
     def __init__(self) -> None:
         self.events: dict[str, list[Event]] = {}
+        self.passes: list[bool] = []
 
-    def __call__(self, address: Address, event: Event) -> None:
+    def publish(self, address: Address, event: Event) -> None:
         self.events.setdefault(address.id, []).append(event)
+
+    def pass_begins(self, *, is_brief: bool) -> None:
+        self.passes.append(is_brief)
+
+    def pass_ended(self) -> None:
+        pass
+
+    def send(self) -> None:
+        pass
 
 
 def start(**fields: object) -> Start:

@@ -36,6 +36,7 @@ from llm_backend.engine.sampling.draw import (
 from llm_backend.engine.sampling.dry import Dry
 from llm_backend.engine.sampling.likeliest import Row, likeliest
 from llm_backend.engine.sampling.mirostat import Mirostat
+from llm_backend.engine.sampling.native_nucleus import NativeNucleus, NotFinite
 from llm_backend.engine.sampling.penalties import Adjuster, Bias, CountPenalty, RepeatPenalty
 
 __all__ = ["Sampler"]
@@ -79,6 +80,9 @@ class Sampler:
             and sampling.min_p <= 0
         )
         self._needs_candidates = sampling.typical_p < 1 or sampling.xtc_probability > 0
+        is_plain = not (self._is_greedy or self._mirostat or self._needs_candidates)
+        draws_natively = is_plain and sampling.top_k <= 0 and NativeNucleus.is_there()
+        self._native = NativeNucleus(sampling, self._rng) if draws_natively else None
         self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
 
     def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
@@ -87,7 +91,7 @@ class Sampler:
         if allowed is not None and not (self._is_greedy and allowed[changed.argmax()]):
             changed = np.where(allowed, changed, _FORBIDDEN)
         is_settled = self._is_greedy or (allowed is not None and np.count_nonzero(allowed) == 1)
-        token = int(changed.argmax()) if is_settled else self._draw(changed)
+        token = int(changed.argmax()) if is_settled else self._drawn(changed)
         if not math.isfinite(changed[token]):
             raise NoChoice(f"no token can be chosen: the best has the logit {changed[token]}")
         self.accept(token)
@@ -114,8 +118,21 @@ class Sampler:
             self._delay.apply(row)
         return row
 
-    def _draw(self, row: Row) -> int:
+    def _drawn(self, row: Row) -> int:
         """One token by all that follows the logits."""
+        if self._native is None:
+            return self._draw(row)
+        try:
+            token = self._native.draw(row)
+        except NotFinite:
+            return int(row.argmax())
+        if token is not None:
+            return token
+        weights = self._weights(row, np.maximum.reduce(row))
+        return Filtered.of(weights, self._sampling).draw(self._sampling, self._rng)
+
+    def _draw(self, row: Row) -> int:
+        """The same where numpy does it."""
         sampling = self._sampling
         peak = np.maximum.reduce(row)
         if not math.isfinite(peak):

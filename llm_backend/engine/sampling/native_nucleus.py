@@ -1,0 +1,91 @@
+"""The draw by temperature, top-p and min-p in C: nucleus.c does what `draw_nucleus` does.
+
+It is compiled when the package is installed. Where that was not possible, or the processor is older
+than what it was compiled for, there is none, and numpy draws the same tokens more slowly.
+"""
+
+import ctypes
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling.likeliest import Row
+
+__all__ = ["LIBRARY", "NativeNucleus", "NotFinite"]
+
+LIBRARY = Path(__file__).with_name("libnucleus.so")
+"""Where hatch_build.py puts what it compiles."""
+
+_DRAWS = 8  # rejected draws before the likely tokens are partitioned off
+_BLOCK = 512  # as in nucleus.c
+_NOT_DRAWN, _NOT_FINITE = -1, -2  # as in nucleus.c
+
+
+class NotFinite(Exception):
+    """The largest logit is no number, or infinite."""
+
+
+class NativeNucleus:
+    """Draws for one sequence, with the numbers of `rng`: as many as `draw_nucleus` would take."""
+
+    def __init__(self, sampling: Sampling, rng: np.random.Generator) -> None:
+        numbers = rng.bit_generator.ctypes
+        self._rng = rng  # whose state is pointed to
+        self._wishes = (1 / sampling.temperature, sampling.top_p, sampling.min_p, _DRAWS)
+        self._numbers = (ctypes.cast(numbers.next_double, ctypes.c_void_p), numbers.state_address)
+        self._room = _Room(0)
+        self._call = _library().llm_backend_nucleus
+
+    @staticmethod
+    def is_there() -> bool:
+        """Whether this installation has it and this processor can do it."""
+        return LIBRARY.exists() and bool(_library().llm_backend_nucleus_suits())
+
+    def draw(self, row: Row) -> int | None:
+        """A place of a contiguous row of logits, or None where that takes too long; raises
+        `NotFinite`."""
+        room = self._room if self._room.size == len(row) else self._fitting(len(row))
+        place: int = self._call(
+            row.__array_interface__["data"][0],
+            len(row),
+            *self._wishes,
+            *self._numbers,
+            *room.places,
+        )
+        if place == _NOT_FINITE:
+            raise NotFinite
+        return None if place == _NOT_DRAWN else place
+
+    def _fitting(self, size: int) -> "_Room":
+        self._room = _room(size)
+        return self._room
+
+
+class _Room:
+    """Where weights and their sums are put, shared by all sequences: one draws at a time."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._weights = np.empty(size, dtype=np.float32)
+        self._sums = np.empty(size // _BLOCK + 1, dtype=np.float64)
+        self.places = (self._weights.ctypes.data, self._sums.ctypes.data)
+
+
+@functools.lru_cache(maxsize=2)  # a process has one vocabulary; tests have several
+def _room(size: int) -> _Room:
+    return _Room(size)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.PyDLL(str(LIBRARY))  # so short that others may wait: the GIL is kept
+    pointer, number = ctypes.c_void_p, ctypes.c_float
+    library.llm_backend_nucleus.restype = ctypes.c_int32
+    library.llm_backend_nucleus.argtypes = (
+        *(pointer, ctypes.c_size_t, number, number, number, ctypes.c_int),
+        *(pointer, pointer, pointer, pointer),
+    )
+    library.llm_backend_nucleus_suits.restype = ctypes.c_int
+    return library

@@ -1,0 +1,99 @@
+"""The compiled draw beside numpy's, which is the rule."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hatch_build
+from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling import NoChoice, Sampler
+from llm_backend.engine.sampling.native_nucleus import LIBRARY, NativeNucleus
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """A source tree that is used without being installed has none yet."""
+    if not LIBRARY.exists():
+        hatch_build.compile_nucleus(LIBRARY.parent)
+    if not NativeNucleus.is_there():
+        pytest.skip("this processor is older than what it is compiled for")
+
+
+def sampler(sampling: Sampling) -> Sampler:
+    return Sampler(sampling, index=0, prompt=(), label=bytes)
+
+
+def by_numpy(sampling: Sampling) -> Sampler:
+    made = sampler(sampling)
+    made._native = None
+    return made
+
+
+def logits(size: int, spread: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    row = (rng.standard_normal(size) * spread).astype(np.float32)
+    row[rng.random(size) < 0.2] = -np.inf
+    row[rng.integers(size)] = spread
+    return row
+
+
+@given(
+    size=st.integers(1, 3000),
+    spread=st.sampled_from([0.01, 1.0, 5.0, 80.0]),
+    seed=st.integers(0, 2**32 - 1),
+    temperature=st.sampled_from([0.01, 0.3, 0.8, 1.0, 2.0]),
+    top_p=st.sampled_from([0.0, 0.3, 0.95, 1.0]),
+    min_p=st.sampled_from([0.0, 0.05, 1.0]),
+)
+def test_the_same_tokens_as_numpy_draws(
+    size: int, spread: float, seed: int, temperature: float, top_p: float, min_p: float
+):
+    row = logits(size, spread, seed)
+    wishes = Sampling(temperature=temperature, top_p=top_p, min_p=min_p, seed=seed)
+    ours, rule = sampler(wishes), by_numpy(wishes)
+
+    assert ours._native is not None
+    assert [ours.choose(row).token for _ in range(5)] == [rule.choose(row).token for _ in range(5)]
+
+
+@pytest.mark.parametrize("place", [0, 3, 40, 99])
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_row_without_a_largest_number_has_no_choice(place: int, odd: float):
+    row = np.zeros(100, dtype=np.float32)
+    row[place] = odd
+
+    with pytest.raises(NoChoice):
+        sampler(Sampling(temperature=1.0)).choose(row)
+
+
+def test_what_is_impossible_is_never_drawn():
+    row = np.full(1000, -np.inf, dtype=np.float32)
+    row[[7, 998]] = 0.0
+    chooser = sampler(Sampling(temperature=1.0, seed=3))
+
+    assert {chooser.choose(row).token for _ in range(50)} == {7, 998}
+
+
+def test_vocabularies_of_several_sizes_take_turns():
+    small, large = (sampler(Sampling(temperature=1.0, seed=1)) for _ in range(2))
+    few, many = np.zeros(10, dtype=np.float32), np.zeros(5000, dtype=np.float32)
+
+    drawn = [(small.choose(few).token, large.choose(many).token) for _ in range(50)]
+
+    assert max(one for one, _ in drawn) < 10
+    assert max(other for _, other in drawn) > 10
+
+
+def test_without_a_compiler_numpy_draws(tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / "nucleus.c").write_text("int x;")
+    monkeypatch.setenv("CC", "no-such-compiler")
+
+    assert hatch_build.compile_nucleus(tmp_path) is False
+    assert "numpy draws tokens" in capsys.readouterr().err
+    assert not (tmp_path / "libnucleus.so").exists()
