@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
 NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
+# FAILED_AT_FIRST=FILE, as in continuous integration: the few tests that fail are run once more, and named there.
+PYTEST := $(BIN)/python $(if $(FAILED_AT_FIRST),scripts/second_chance.py $(FAILED_AT_FIRST),-m pytest)
 export PIP_NO_INPUT := 1
 
 .PHONY: help run test test-clients lint fuzz soak bench peers setup dev lock docs clean
@@ -19,10 +21,10 @@ run: setup ## set up what is missing and serve on http://127.0.0.1:8000
 setup: $(VENV)/.installed ## make .venv with all that the server needs
 
 test: dev ## run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
-	$(BIN)/python -m pytest tests/clients --clients $(ARGS)
+	$(PYTEST) tests/clients --clients $(ARGS)
 
 lint: dev ## format, lint, types and layers
 	$(BIN)/ruff format --check .
