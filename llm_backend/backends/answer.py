@@ -1,6 +1,6 @@
 """A generation that a model has admitted: its deltas, and what it has cost."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -68,7 +68,7 @@ class Answer:
             await self._generation.aclose()
             self._observe(self.usage)
 
-    async def text(self) -> AsyncIterator[TextDelta]:
+    async def text(self) -> AsyncGenerator[TextDelta, None]:
         """The deltas as plain text."""
         with translated(**self._names):
             async for delta in self._generation:

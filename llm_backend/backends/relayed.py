@@ -3,7 +3,7 @@
 import logging
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from llm_backend.errors import InvalidRequest, UpstreamFailed
@@ -59,7 +59,7 @@ class Relayed:
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
-    body: AsyncIterator[bytes]
+    body: AsyncGenerator[bytes, None]
     close: Callable[[], None]
     upstream: str = ""  # its name, for the log
     blame: Callable[[UpstreamFailed], None] = lambda _: None
@@ -71,6 +71,7 @@ class Relayed:
     async def aclose(self) -> None:
         """Gives the connection back, or cuts it at once where the body was not read to its end."""
         self.close()
+        await self.body.aclose()  # else the collector does it, wherever it comes along
 
 
 def request_headers(

@@ -1,7 +1,7 @@
 """Answers held against the document: whole bodies at once, streams event by event."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from enum import StrEnum
 from typing import Any
 
@@ -78,7 +78,7 @@ class Answers:
         except orjson.JSONDecodeError as error:
             raise ContractViolation(f"{operation_id}: the answer is not JSON: {error}") from error
 
-    async def _events(self, operation: Operation, chunks: Any) -> AsyncIterator[bytes]:
+    async def _events(self, operation: Operation, chunks: Any) -> AsyncGenerator[bytes, None]:
         """The same chunks, each passed on when every event that it completes is fine."""
         validate = self._validators.event_validator(operation.operation_id)
         decoder = Decoder()

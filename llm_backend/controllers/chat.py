@@ -114,8 +114,8 @@ class _Turn:
 
     async def completion(self, answer: Answer | BridgedAnswer) -> Json:
         """The whole answer, remembered before it is given."""
-        async with self._remembering(answer), answer:
-            async for delta in self._deltas(answer):
+        async with self._remembering(answer), answer, aclosing(self._deltas(answer)) as deltas:
+            async for delta in deltas:
                 self._transcript.add(delta)
         return self._completion(answer)
 

@@ -3,8 +3,8 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from starlette.responses import Response
@@ -131,28 +131,31 @@ class _Merged:
         )
         self._readers: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> AsyncIterator[tuple[int, TextDelta]]:
+    async def __aenter__(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         self._readers = [
             asyncio.create_task(self._read(place)) for place in range(len(self._answers))
         ]
-        return self._deltas()
+        self._merged = self._deltas()
+        return self._merged
 
     async def __aexit__(self, *_: object) -> None:
         for reader in self._readers:
             reader.cancel()
+        await self._merged.aclose()
         await asyncio.gather(*self._readers, return_exceptions=True)
 
     async def _read(self, place: int) -> None:
         ending: Exception | None = None
         async with self._answers[place] as answer:
             try:
-                async for delta in answer.text():
-                    await self._queue.put((place, delta))
+                async with aclosing(answer.text()) as deltas:
+                    async for delta in deltas:
+                        await self._queue.put((place, delta))
             except Exception as error:  # whatever it is, it is raised to who reads the deltas
                 ending = error
         await self._queue.put((place, ending))
 
-    async def _deltas(self) -> AsyncIterator[tuple[int, TextDelta]]:
+    async def _deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         running = len(self._answers)
         while running:
             place, delta = await self._queue.get()

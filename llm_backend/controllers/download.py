@@ -1,8 +1,7 @@
 """A stored file's bytes as an answer: whole or in part, and never something a browser would run."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -53,13 +52,15 @@ class Download(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(ClientGone):
-            await unless_gone(self._request, self._send(send))
+            async with aclosing(self._pieces):
+                await unless_gone(self._request, self._send(send))
 
     async def _send(self, send: Send) -> None:
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
         try:
-            async for piece in _after(self._first, self._pieces):
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for piece in self._pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except StoreUnavailable as error:
             # Without a last message the server cuts the connection: what the client got is seen to
@@ -67,12 +68,6 @@ class Download(Response):
             log.error("answer_cut", extra={"reason": str(error)})
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _after(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for one in others:
-        yield one
 
 
 def disposition(filename: str) -> str:

@@ -45,6 +45,8 @@ async def event_stream(
 class _EventStream(StreamingResponse):
     """The events; an error among them is left in the request's state, for who stands in front."""
 
+    body_iterator: AsyncGenerator[bytes, None]
+
     def __init__(
         self,
         first: Chunk | None,
@@ -52,6 +54,7 @@ class _EventStream(StreamingResponse):
         ending: bytes,
         failure: Callable[[ApiError], bytes],
     ) -> None:
+        self._chunks = chunks
         super().__init__(
             self._events(first, chunks, ending),
             media_type="text/event-stream",
@@ -62,7 +65,9 @@ class _EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._state = scope.setdefault("state", {})
-        await super().__call__(scope, receive, send)
+        # Who leaves while something is sent leaves both suspended.
+        async with aclosing(self._chunks), aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
 
     async def _events(
         self, first: Chunk | None, chunks: AsyncGenerator[Chunk, None], ending: bytes

@@ -1,7 +1,7 @@
 """Stored files: what clients uploaded, under ids; their bytes are in the object store."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 from llm_backend.store import file_rows
@@ -69,7 +69,7 @@ class Files:
             partial(file_rows.find, request=request, purpose=purpose, now=self._now())
         )
 
-    def read(self, file: StoredFile, start: int, end: int) -> AsyncIterator[bytes]:
+    def read(self, file: StoredFile, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Its bytes from `start` until before `end`. Raises `ObjectsUnavailable`."""
         return self.blobs.read(file.content, start, end)
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 
 from llm_backend.store import upload_rows
@@ -86,8 +87,9 @@ class Uploads:
 
     async def _md5(self, content: Content) -> str:
         digest = hashlib.md5(usedforsecurity=False)
-        async for piece in self.blobs.read(content, 0, size_of(content)):
-            await asyncio.to_thread(digest.update, piece)
+        async with aclosing(self.blobs.read(content, 0, size_of(content))) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(digest.update, piece)
         return digest.hexdigest()
 
     def _now(self) -> int:

@@ -1,6 +1,6 @@
 """A WebSocket as the two ends of a relay see it, without the library behind it (no I/O)."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl, quote
@@ -41,7 +41,7 @@ class UpstreamSocket(Protocol):
         """The subprotocol that the upstream chose."""
         ...
 
-    def messages(self) -> AsyncIterator[Message]:
+    def messages(self) -> AsyncGenerator[Message, None]:
         """What the upstream sends, text as `str`, until it closes."""
         ...
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing
 
 from llm_backend.controllers.batches.input import InputCheck, LineSplitter, RawLine, read_line
 from llm_backend.controllers.batches.output import error_line
@@ -84,12 +84,13 @@ class BatchWorker:
             lines_limit=self._settings.batch_lines_limit,
             line_limit_bytes=self._settings.batch_line_limit_bytes,
         )
-        async for piece in self._pieces(content):
-            await asyncio.to_thread(check.feed, piece)
-            if check.is_hopeless:
-                break
-        else:
-            check.finish()
+        async with aclosing(self._pieces(content)) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(check.feed, piece)
+                if check.is_hopeless:
+                    break
+            else:
+                check.finish()
         if check.errors:
             await self._batches.fail(job, check.errors)
             return
@@ -192,5 +193,5 @@ class BatchWorker:
         for one in found(splitter.finish()):
             yield one
 
-    def _pieces(self, content: Content) -> AsyncIterator[bytes]:
+    def _pieces(self, content: Content) -> AsyncGenerator[bytes, None]:
         return self._files.blobs.read(content, 0, size_of(content))

@@ -135,9 +135,10 @@ class LinesWorker:
     async def _lines(self, lines: Lines, content: Content) -> AsyncGenerator[RawLine, None]:
         size_bytes = lines.end - lines.start  # the bound was held when the input was read
         splitter = LineSplitter(size_bytes, start=lines.start, first_line=lines.first_line)
-        async for piece in self._files.blobs.read(content, lines.start, lines.end):
-            for line in splitter.feed(piece):
-                yield line
+        async with aclosing(self._files.blobs.read(content, lines.start, lines.end)) as pieces:
+            async for piece in pieces:
+                for line in splitter.feed(piece):
+                    yield line
         for line in splitter.finish():
             yield line
 

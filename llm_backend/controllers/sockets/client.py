@@ -1,7 +1,7 @@
 """A client's end of a WebSocket: what it sends, and whether it is still there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
@@ -39,7 +39,7 @@ class Client:
         with suppress(asyncio.CancelledError):
             await self._reading
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncGenerator[Message, None]:
         """What it sends, until it leaves."""
         while (message := await self._held.get()) is not None:
             yield message

@@ -4,8 +4,8 @@ checks, limits and answers, read as a stream.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +34,9 @@ class Answer:
     """An answer that has begun: its status and its body in pieces."""
 
     status: int
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncGenerator[bytes, None]
 
-    async def events(self) -> AsyncIterator[str]:
+    async def events(self) -> AsyncGenerator[str, None]:
         """The data of its events."""
         decoder = Decoder()
         async for piece in self.pieces:
@@ -62,7 +62,8 @@ async def asked(app: ASGIApp, path: str, headers: Headers, body: bytes) -> Async
     asking = asyncio.create_task(_ask(app, scope, sent(body), exchange))
     try:
         start = await exchange.started()
-        yield Answer(status=start["status"], pieces=exchange.pieces())
+        async with aclosing(exchange.pieces()) as pieces:
+            yield Answer(status=start["status"], pieces=pieces)
     finally:
         asking.cancel()
         (failure,) = await asyncio.gather(asking, return_exceptions=True)
@@ -100,7 +101,7 @@ class _Exchange:
     async def started(self) -> Message:
         return await self._start
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         while (piece := await self._pieces.get()) is not None:
             self._room.release()
             yield piece

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from starlette.websockets import WebSocket
 
@@ -113,13 +113,15 @@ async def pumped(client: Client, upstream: UpstreamSocket, session: Session) -> 
 
 
 async def _pump_up(client: Client, upstream: UpstreamSocket, session: Session) -> None:
-    async for message in client.messages():
-        session.sent(message)
-        await upstream.send(message)
+    async with aclosing(client.messages()) as messages:
+        async for message in messages:
+            session.sent(message)
+            await upstream.send(message)
 
 
 async def _pump_down(upstream: UpstreamSocket, client: Client, session: Session) -> None:
     with suppress(ClientGone):
-        async for message in upstream.messages():
-            session.told(message)
-            await client.send(message)
+        async with aclosing(upstream.messages()) as messages:
+            async for message in messages:
+                session.told(message)
+                await client.send(message)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -101,8 +102,9 @@ class _Conversation:
                     said = _ws_error(await answer.error())
                     await self._tell({**said, "status": answer.status}, stream_id)
                     return
-                async for data in answer.events():
-                    await self._pass_on(data, stream_id)
+                async with aclosing(answer.events()) as events:
+                    async for data in events:
+                        await self._pass_on(data, stream_id)
         except ClientGone:
             return
         except Exception:  # as in the error renderer: a bug must not look like silence

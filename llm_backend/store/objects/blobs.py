@@ -59,7 +59,7 @@ class Blobs:
             yield await self._write(key, pieces)
             failing.pop_all()
 
-    async def read(self, content: Content, start: int, end: int) -> AsyncIterator[bytes]:
+    async def read(self, content: Content, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` until before `end`. Raises `ObjectsUnavailable`."""
         for some in slices(content, start, end):
             yield await self._bucket.get(some.name, some.start, some.length)

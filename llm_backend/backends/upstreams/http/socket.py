@@ -1,6 +1,6 @@
 """An upstream's WebSocket."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager
 
 import aiohttp
@@ -52,7 +52,7 @@ class Socket:
     def protocol(self) -> str | None:
         return self._socket.protocol
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncGenerator[Message, None]:
         with self._translated():
             while True:
                 message = await self._socket.receive()

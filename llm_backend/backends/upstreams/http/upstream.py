@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -251,7 +251,7 @@ class Upstream:
             self._watch.is_up(0)
             log.error("upstream_ejected", extra={"upstream": self.name})
 
-    async def _body(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async def _body(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         try:
             with self._translation.translated():
                 async for piece in answer.content.iter_any():
