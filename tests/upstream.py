@@ -18,6 +18,7 @@ from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.pool import Upstreams
 from llm_backend.controllers.relay import relay
 from llm_backend.errors import ApiError, ClientGone, error_body
+from tests.patience import comes_true
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -83,14 +84,19 @@ class Connection:
         )
 
     async def is_gone(self, within_s: float = 0.2) -> bool:
-        """Whether the other side closes in time; what it still says is read over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                with contextlib.suppress(ConnectionError):
-                    while await self.reader.read(65536):
-                        pass
-                return True
-        return False
+        """Whether the other side closes within so much time of this loop; what it still says is
+        read over."""
+        reading = asyncio.create_task(self._read_over())
+        try:
+            return await comes_true(reading.done, within_s=within_s)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read_over(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
 
     def cut(self) -> None:
         self.writer.transport.abort()

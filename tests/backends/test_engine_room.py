@@ -158,7 +158,7 @@ async def test_a_model_is_unloaded_when_nobody_has_used_it_for_a_while(house):
     async with berth.used():
         await asyncio.sleep(0.05)
         assert berth.state is ModelState.LOADED
-    await asyncio.wait_for(house.made["a"][0].closed.wait(), 2)
+    await asyncio.wait_for(house.made["a"][0].closed.wait(), 20)
     await settle()
 
     assert berth.state is ModelState.UNLOADED

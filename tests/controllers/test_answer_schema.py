@@ -63,10 +63,10 @@ def test_a_schema_that_multiplies_is_not_followed_for_ever():
         f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(60)
     }
     explosive = schema({"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"})
-    begun = time.monotonic()
+    begun = time.process_time()
 
     assert not explosive.is_broken_by("null")
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_a_schema_that_refers_to_itself_is_not_followed_for_ever():

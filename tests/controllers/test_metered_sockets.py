@@ -121,7 +121,7 @@ async def test_a_socket_that_has_ended_leaves_its_place(tmp_path):
 
 async def ending(socket: ClientWebSocketResponse) -> Any:
     """The error that a socket ends with."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         event = json.loads((await socket.receive()).data)
         assert (await socket.receive()).type is WSMsgType.CLOSE
     return event["error"]

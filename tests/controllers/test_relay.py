@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import time
 import zlib
 from types import SimpleNamespace
 
@@ -13,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 from llm_backend.backends.upstreams.pool import Upstreams
 from llm_backend.controllers.relay import relay, upstream_path
 from llm_backend.errors import InvalidRequest, Overloaded, Unsupported
+from tests.patience import comes_true
 from tests.upstream import (
     Connection,
     FakeUpstream,
@@ -95,7 +95,7 @@ async def test_leaving_in_the_middle_of_a_stream_cuts_the_upstream():
             await client.piece()
 
         assert await there.is_gone(within_s=0.2)
-        assert await _comes_true(lambda: relay.finished == 1)
+        assert await comes_true(lambda: relay.finished == 1, within_s=0.5)
 
 
 async def test_leaving_before_the_first_byte_cuts_the_upstream():
@@ -131,7 +131,7 @@ async def test_leaving_while_a_stalled_upstream_takes_nothing_cuts_it():
             flood = asyncio.create_task(_flood(there))
             await asyncio.sleep(0.2)  # nobody reads: every buffer on the way is full
 
-        assert await _comes_true(flood.done)
+        assert await comes_true(flood.done, within_s=0.5)
 
 
 async def test_a_cut_stream_ends_with_an_error_event():
@@ -326,7 +326,7 @@ async def test_finish_comes_before_the_end_is_seen_and_outlives_the_client():
         await asyncio.sleep(0.05)
         ends.set()
 
-        assert await _comes_true(lambda: relay.finished == 1)
+        assert await comes_true(lambda: relay.finished == 1, within_s=0.5)
 
 
 async def test_the_last_event_waits_for_finish_but_no_other():
@@ -433,10 +433,3 @@ async def _flood(connection: Connection) -> None:
             await connection.send(chunk(bytes(65536)))
     except ConnectionError:
         pass
-
-
-async def _comes_true(claim, within_s: float = 0.5) -> bool:
-    until = time.monotonic() + within_s
-    while not claim() and time.monotonic() < until:  # noqa: ASYNC110 - any claim, not an event
-        await asyncio.sleep(0.005)
-    return claim()

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from llm_backend.app import App
 from llm_backend.settings import load_settings
+from tests.patience import comes_true
 from tests.upstream import serving
 
 
@@ -154,8 +155,7 @@ async def test_a_client_that_vanishes_frees_the_upstream(tmp_path):
         await socket.send_str("x")
         await socket.receive()
         socket._response.connection.transport.abort()
-        async with asyncio.timeout(0.2):
-            await far.left.wait()
+        assert await comes_true(far.left.is_set, within_s=0.2)
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,10 @@ async def test_others_have_their_turns_while_many_vectors_are_written():
     rows = 2048
     vectors = unit_vectors(rows, 384).tobytes()
     task = asyncio.create_task(others())
-    started_at = time.perf_counter()
+    started_at = time.process_time()
     await as_numbers(vectors, 384)
-    elapsed_s = time.perf_counter() - started_at
+    used_s = time.process_time() - started_at
     task.cancel()
 
     assert turns >= rows * 384 // NUMBERS_AT_ONCE
-    assert elapsed_s < 2
+    assert used_s < 2

@@ -128,7 +128,7 @@ async def test_a_guest_of_an_engine_that_is_given_up_gives_up(tiny_llama, door):
 
 
 async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, door):
-    settings = config(tiny_llama, door=door, hang_timeout_s=0.4)
+    settings = config(tiny_llama, door=door, hang_timeout_s=1.5)
     async with Engine(settings) as owner, Engine.of_another(settings) as guest:
         await guest.ready()
         generation = await guest.generate(request(max_tokens=None))

@@ -98,7 +98,7 @@ async def test_it_can_be_closed_while_it_loads(tiny_llama):
     engine.start()
     await eventually(lambda: engine.pid is not None)
     pid = engine.pid
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(4):  # before it would be killed
         await engine.close()
 
     assert not is_alive(pid)
@@ -231,9 +231,9 @@ def is_alive(pid: int) -> bool:
 
 
 async def test_a_worker_that_hangs_is_noticed_and_replaced(tiny_llama, caplog):
-    async with Engine(config(tiny_llama, hang_timeout_s=0.4)) as engine:
+    async with Engine(config(tiny_llama, hang_timeout_s=1.5)) as engine:
         await engine.ready()
-        generation = await engine.generate(request(max_tokens=400, ignore_eos=True))
+        generation = await engine.generate(request(max_tokens=None))
         os.kill(engine.pid, signal.SIGSTOP)
         with pytest.raises(EngineDown):
             async for _ in generation:
@@ -241,15 +241,15 @@ async def test_a_worker_that_hangs_is_noticed_and_replaced(tiny_llama, caplog):
         await eventually(lambda: engine.state == "ready")
 
         assert await answer(engine, request())
-        assert "not answered for 0.4 s" in logged(caplog)
+        assert "not answered for 1.5 s" in logged(caplog)
 
 
 async def test_an_engine_at_rest_is_not_probed(tiny_llama):
-    async with Engine(config(tiny_llama, hang_timeout_s=0.2)) as engine:
+    async with Engine(config(tiny_llama, hang_timeout_s=1)) as engine:
         await engine.ready()
         pid = engine.pid
         os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(2)
         os.kill(pid, signal.SIGCONT)
 
         assert await answer(engine, request())

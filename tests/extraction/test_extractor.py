@@ -137,7 +137,7 @@ async def test_reading_that_does_not_end_is_ended() -> None:
     with pytest.raises(TooMuchWork, match=r"longer than 0\.5 s"):
         await extracted(endless, "a.docx", timeout_s=0.5)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 async def test_more_text_than_may_be_is_refused() -> None:

@@ -186,7 +186,7 @@ async def test_readers_do_not_wait_for_a_writer(sqlite_url):
         other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
         other.execute("BEGIN IMMEDIATE")
 
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(4):  # who waits for a lock does so for five seconds
             await Chats(database).list()
         other.close()
 

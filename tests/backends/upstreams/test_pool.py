@@ -28,8 +28,9 @@ async def pool(*fakes: FakeUpstream | None, **settings: object):
     async with AsyncExitStack() as stack:
         upstreams = []
         for number, fake in enumerate(fakes):
-            base_url = f"http://127.0.0.1:{closed_port()}/v1"
-            if fake is not None:
+            if fake is None:
+                base_url = f"http://127.0.0.1:{stack.enter_context(closed_port())}/v1"
+            else:
                 base_url = (await stack.enter_async_context(fake)).base_url
             config = UpstreamConfig(name=str(number), base_url=base_url, **settings)
             upstreams.append(Upstream(config))
@@ -208,7 +209,7 @@ async def test_an_ejected_upstream_is_asked_all_the_same_where_nobody_else_can_a
 
 async def test_only_so_many_are_out_at_once():
     fake = FakeUpstream(answer=silence)
-    async with pool(fake, concurrency=1, connect_timeout_s=0.05) as upstreams:
+    async with pool(fake, concurrency=1, connect_timeout_s=0.5) as upstreams:
         first = asyncio.create_task(ask(upstreams))
         while not fake.requests:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0.005)

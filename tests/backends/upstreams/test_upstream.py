@@ -13,6 +13,7 @@ from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.watch import Watch
 from llm_backend.errors import ApiError, InvalidRequest, UpstreamFailed, UpstreamTimeout
 from tests.logged import logged
+from tests.patience import comes_true
 from tests.upstream import Connection, FakeUpstream, Message, upstream_of
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -223,13 +224,13 @@ async def test_the_first_bytes_deadline_does_not_run_while_there_is_no_connectio
         await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
         await asyncio.Event().wait()
 
-    deadlines = {"connect_timeout_s": 0.1, "first_byte_timeout_s": 0.02, "idle_timeout_s": 5}
+    deadlines = {"connect_timeout_s": 0.5, "first_byte_timeout_s": 0.1, "idle_timeout_s": 5}
     async with (
         FakeUpstream(answer=begins) as fake,
         upstream_of(fake, concurrency=1, **deadlines) as upstream,
     ):
         first = asyncio.create_task(ask(upstream))
-        await asyncio.sleep(0.05)
+        assert await comes_true(lambda: bool(fake.requests), within_s=5)
         with pytest.raises(UpstreamTimeout) as late:
             await ask(upstream)
         first.cancel()
@@ -240,10 +241,10 @@ async def test_the_first_bytes_deadline_does_not_run_while_there_is_no_connectio
 
 async def test_the_first_bytes_deadline_runs_from_the_connection_on():
     async def slow_head(_: Message, connection: Connection) -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(2)
         await connection.send(OK)
 
-    late = {"first_byte_timeout_s": 0.02, "idle_timeout_s": 5}
+    late = {"first_byte_timeout_s": 0.1, "idle_timeout_s": 5}
     failed = await failure_of(FakeUpstream(answer=slow_head), **late)
 
     assert isinstance(failed, UpstreamTimeout)
@@ -256,10 +257,10 @@ async def test_a_reader_who_is_slow_from_the_start_is_no_silence_of_the_upstream
             b"HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n" + bytes(4_000_000)
         )
 
-    async with FakeUpstream(answer=much) as fake, upstream_of(fake, idle_timeout_s=0.1) as upstream:
+    async with FakeUpstream(answer=much) as fake, upstream_of(fake, idle_timeout_s=0.5) as upstream:
         request = {"method": "GET", "path": "/x", "query": b"", "headers": [], "body": b""}
         relayed = await upstream.exchange(**request)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1)
         read = sum([len(piece) async for piece in relayed.body])
         await relayed.aclose()
 
@@ -299,10 +300,10 @@ async def test_an_upstream_that_takes_nothing_is_504():
 async def test_a_client_that_sends_slowly_is_no_silence_of_the_upstream():
     async def slow():
         for piece in (b"a", b"b", b"c"):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
             yield piece
 
-    async with FakeUpstream() as fake, upstream_of(fake, idle_timeout_s=0.15) as upstream:
+    async with FakeUpstream() as fake, upstream_of(fake, idle_timeout_s=1.2) as upstream:
         assert await ask(upstream, body=slow()) == (200, b"{}")
 
     assert fake.requests[0].body == b"abc"
@@ -312,10 +313,10 @@ async def test_a_client_that_sends_slowly_is_no_silence_of_the_upstream():
 async def test_a_full_pool_is_504():
     async with (
         FakeUpstream(answer=silence) as fake,
-        upstream_of(fake, concurrency=1, connect_timeout_s=0.1) as upstream,
+        upstream_of(fake, concurrency=1, connect_timeout_s=0.5) as upstream,
     ):
         first = asyncio.create_task(ask(upstream))
-        await asyncio.sleep(0.05)
+        assert await comes_true(lambda: bool(fake.requests), within_s=5)
         with pytest.raises(UpstreamTimeout):
             await ask(upstream)
         first.cancel()

@@ -168,10 +168,14 @@ async def test_a_stream_that_tells_nothing_costs_about_what_it_said(tmp_path: Pa
                 async with stream:
                     for _ in "123":
                         await anext(stream)
-                await asyncio.sleep(0.1)  # which its leaving takes
-                told = await client.admin.organization.usage.completions(start_time=ago(60))
+                results = []
+                async with asyncio.timeout(20):  # its leaving takes a moment
+                    while not results:
+                        usage = client.admin.organization.usage
+                        told = await usage.completions(start_time=ago(60))
+                        results = [one for bucket in told.data for one in bucket.results]
 
-    (result,) = [one for bucket in told.data for one in bucket.results]
+    (result,) = results
     assert result.num_model_requests == 1
     assert result.input_tokens > 10
     assert result.output_tokens >= 3 * len("four four four ") // 4
