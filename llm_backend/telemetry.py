@@ -58,12 +58,17 @@ _ENGINE_GAUGES = {
     "running": "Sequences that have a slot.",
     "waiting": "Requests in the queue.",
     "held_tokens": "Tokens in KV cells, of running and of finished sequences.",
+    "prefix_files": "Prefixes that are kept in files.",
+    "prefix_bytes": "Bytes of these files.",
 }
 _ENGINE_COUNTERS = {
     "passes": "Forward passes.",
     "sequences": "Sequences added up over passes; by passes it is the occupancy of a batch.",
     "computed_tokens": "Tokens computed in forward passes.",
     "busy_s": "Seconds spent in turns.",
+    "prefix_reads": "Files of prefixes read into KV cells.",
+    "prefix_read_tokens": "Tokens read so that would have been computed.",
+    "prefix_writes": "Files of prefixes written.",
 }
 
 

@@ -16,7 +16,7 @@ from llm_backend.backends.chat_formats import CHAT_FORMATS, ChatFormat, format_o
 from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
-from llm_backend.engine.messages import Adapter, ModelKind
+from llm_backend.engine.messages import Adapter, ModelKind, PrefixLimits
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import GGUF_MAGIC, ModelFileMissing, find_model_file
 from llm_backend.settings import BUILTIN, Settings, SettingsError
@@ -279,9 +279,21 @@ def _engine(
         queue_deadline_s=settings.queue_deadline_s,
         batch_queue_limit=settings.batch_queue_limit,
         batch_queue_deadline_s=settings.batch_queue_deadline_s,
+        prefixes=_prefixes(settings),
         choices_limit=settings.choices_limit,
         inputs_limit=settings.inputs_limit,
         log_level=settings.log_level.upper(),
+    )
+
+
+def _prefixes(settings: Settings) -> PrefixLimits | None:
+    """Where prefixes are kept, if they are."""
+    if settings.prefix_cache_dir is None:
+        return None
+    return PrefixLimits(
+        folder=str(settings.prefix_cache_dir),
+        bytes=settings.prefix_cache_bytes,
+        tokens=settings.prefix_cache_min_tokens,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from llm_backend.engine.media import whole
 
-__all__ = ["Cache", "Copy", "Placement", "common_prefix"]
+__all__ = ["Cache", "Copy", "Held", "Placement", "common_prefix"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +25,22 @@ class Copy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held:
+    """What the cells of a slot hold."""
+
+    slot: int
+    tokens: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Put a sequence into `slot`: make the copies in their order, then keep `keep` tokens."""
+    """Put a sequence into `slot`: make the copies in their order, then keep `keep` tokens. What of
+    that is overwritten and was worth keeping is `lost`."""
 
     slot: int
     keep: int
     copies: tuple[Copy, ...] = ()
+    lost: tuple[Held, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -61,7 +71,8 @@ def common_prefix(left: Tokens[int], right: Tokens[int]) -> int:
 class Cache:
     """The slots. `can_roll_back` is False for models whose state cannot be cut (recurrent ones):
     they can only go on from the very end of what a slot holds. `prefers_neighbours` is for slots
-    with cells of their own."""
+    with cells of their own. It is told which tokens are given up where these are `worth_keeping` or
+    more, if that is not None. `expected` are prefixes that will be taken in before long."""
 
     def __init__(
         self,
@@ -70,10 +81,14 @@ class Cache:
         worth_copying: int = 1,
         can_roll_back: bool = True,
         prefers_neighbours: bool = True,
+        worth_keeping: int | None = None,
     ) -> None:
         self._slots = [_Slot(number=number) for number in range(slots)]
         self._worth_copying = max(1, worth_copying)
         self._prefers_neighbours = prefers_neighbours
+        self._worth_keeping = worth_keeping
+        self.expected: tuple[Tokens[int], ...] = ()
+        self._lost: list[Held] = []
         self._clock = 0
         self.can_roll_back = can_roll_back
 
@@ -96,6 +111,30 @@ class Cache:
         """The longest prefix of `tokens` that any slot holds now."""
         return max(self._usable(slot, tokens) for slot in self._slots)
 
+    @property
+    def held(self) -> list[Held]:
+        """What the slots hold, those used last first."""
+        latest = sorted(self._slots, key=lambda slot: slot.used_at, reverse=True)
+        return [Held(slot=slot.number, tokens=slot.tokens) for slot in latest if slot.tokens]
+
+    def is_expecting(self, tokens: Tokens[int]) -> bool:
+        """Whether a longer prefix of `tokens` will be taken in than any slot holds."""
+        longest = max((common_prefix(one, tokens) for one in self.expected), default=0)
+        return longest - self.best(tokens) >= self._worth_copying
+
+    def take_in(self, tokens: Tokens[int]) -> Placement | None:
+        """Give the cells of a free slot to `tokens` that come from elsewhere; None if all are
+        taken. Nobody runs on it then."""
+        if not self.free:
+            return None
+        near = self._near()
+        empty = [slot for slot in near if not slot.tokens]
+        target = empty[0] if empty else min(near, key=lambda slot: slot.used_at)
+        copies = self._rescue(target, 0, target)
+        target.tokens = list(tokens)
+        self._touch(target)
+        return self._placement(target, 0, copies)
+
     def place(self, tokens: Tokens[int]) -> Placement | None:
         """Take a slot for a sequence that begins with `tokens`; None if all are taken."""
         if not self.free:
@@ -110,7 +149,7 @@ class Cache:
         target.tokens = list(tokens[:keep])
         target.is_taken = True
         self._touch(target)
-        return Placement(slot=target.number, keep=keep, copies=copies)
+        return self._placement(target, keep, copies)
 
     def compact(self) -> tuple[int, Placement] | None:
         """Move one running sequence so that there are fewer runs of slots to compute; gives the
@@ -131,8 +170,7 @@ class Cache:
         target.is_taken, left.is_taken = True, False
         self._touch(target)
         left.used_at = 0  # what it holds, the other holds too
-        placement = Placement(slot=target.number, keep=len(target.tokens), copies=copies)
-        return left.number, placement
+        return left.number, self._placement(target, len(target.tokens), copies)
 
     def extend(self, slot: int, tokens: Tokens[int]) -> None:
         """The cells of `slot` now hold `tokens` too."""
@@ -159,30 +197,49 @@ class Cache:
     def _target(self, source: _Slot, shared: int) -> _Slot:
         """Where to go, among the slots that make the fewest runs: into the source itself if little
         is lost by that, else an empty slot, else the one used longest ago."""
-        free = [slot for slot in self._slots if not slot.is_taken]
-        fewest = min(self._runs(None, slot) for slot in free)
-        near = [slot for slot in free if self._runs(None, slot) == fewest]
+        near = self._near()
         empty = [slot for slot in near if not slot.tokens]
         lost = len(source.tokens) - shared
         if shared and source in near and lost <= (self._worth_copying if empty else shared):
             return source
         return empty[0] if empty else min(near, key=lambda slot: slot.used_at)
 
+    def _near(self) -> list[_Slot]:
+        """The free slots that make the fewest runs."""
+        free = [slot for slot in self._slots if not slot.is_taken]
+        runs = {slot.number: self._runs(None, slot) for slot in free}
+        fewest = min(runs.values())
+        return [slot for slot in free if runs[slot.number] == fewest]
+
     def _rescue(self, slot: _Slot, keep: int, source: _Slot) -> tuple[Copy, ...]:
         """Save what `slot` holds beyond `keep` tokens where something older is, if that is worth
         it. `source` is needed after that."""
-        if not self.can_roll_back or len(slot.tokens) - keep <= self._worth_copying:
+        victim = self._victim(slot, keep, source)
+        if victim is None:
+            self._give_up(slot, keep)
             return ()
+        self._give_up(victim, 0)
+        victim.tokens, victim.used_at = list(slot.tokens), slot.used_at
+        return (Copy(source=slot.number, target=victim.number),)
+
+    def _victim(self, slot: _Slot, keep: int, source: _Slot) -> _Slot | None:
+        """The slot that what is in another one is saved in, if it is."""
+        if not self.can_roll_back or len(slot.tokens) - keep <= self._worth_copying:
+            return None
         older = [
             other
             for other in self._slots
             if not other.is_taken and other.used_at < slot.used_at and other is not source
         ]
-        if not older:
-            return ()
-        victim = min(older, key=lambda other: other.used_at)
-        victim.tokens, victim.used_at = list(slot.tokens), slot.used_at
-        return (Copy(source=slot.number, target=victim.number),)
+        return min(older, key=lambda other: other.used_at, default=None)
+
+    def _give_up(self, slot: _Slot, keep: int) -> None:
+        if self._worth_keeping is not None and len(slot.tokens) - keep >= self._worth_keeping:
+            self._lost.append(Held(slot=slot.number, tokens=slot.tokens))
+
+    def _placement(self, slot: _Slot, keep: int, copies: tuple[Copy, ...]) -> Placement:
+        lost, self._lost = tuple(self._lost), []
+        return Placement(slot=slot.number, keep=keep, copies=copies, lost=lost)
 
     def _runs(self, left: _Slot | None = None, entered: _Slot | None = None) -> int:
         """How many runs of consecutive slots are taken, if one were left and another entered."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llm_backend.engine.messages import Adapter, GrammarLimits, ModelKind
+from llm_backend.engine.messages import Adapter, GrammarLimits, ModelKind, PrefixLimits
 
 __all__ = ["CACHE_TYPES", "EngineConfig"]
 
@@ -33,6 +33,7 @@ class EngineConfig:
     `projector_path` turns pictures or sounds into embeddings for the model; where the size of a
     picture decides, it takes `picture_tokens` at most (None: what the file says). A sound has at
     most `sound_limit_s`.
+    `prefixes` says where prefixes are kept that no slot holds any longer; None keeps none.
     A command that has ended the worker `crashes_limit` times is refused until `suspects_age_s` have
     gone by since the last time; `suspects_limit` commands are remembered.
     At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch requests have
@@ -73,6 +74,7 @@ class EngineConfig:
     stops_limit: int = 64
     inputs_limit: int = 2048
     grammars: GrammarLimits = field(default_factory=GrammarLimits)
+    prefixes: PrefixLimits | None = None
     outbox_bytes: int = 64 << 20
     start_timeout_s: float = 120
     hang_timeout_s: float = 180

@@ -83,6 +83,13 @@ class Embedder:
             **asdict(self.statistics),
         )
 
+    def rests_for_s(self, now: float) -> float | None:
+        """After how long an idle engine has something to do though nobody comes: never."""
+        return None
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+
     def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
         """Queue a command, or raise `Refused`."""
         inputs = self._inputs(command)

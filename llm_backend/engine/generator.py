@@ -31,6 +31,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.model import Model, NoRoom
 from llm_backend.engine.pace import Pace
 from llm_backend.engine.patience import Patience
+from llm_backend.engine.prefixes import Prefixes, PrefixFolder
 from llm_backend.engine.refusal import unsupported
 from llm_backend.engine.request import Request
 from llm_backend.engine.sampling import NoChoice, Row
@@ -50,7 +51,12 @@ class Generator:
     """Owns all requests between `submit` and their last event."""
 
     def __init__(
-        self, model: Model, start: Start, outbox: Outgoing, drafter: Drafter | None = None
+        self,
+        model: Model,
+        start: Start,
+        outbox: Outgoing,
+        drafter: Drafter | None = None,
+        prefixes: PrefixFolder | None = None,
     ) -> None:
         self._model = model
         self._bounds = Bounds.of(
@@ -64,6 +70,7 @@ class Generator:
             worth_copying=model.context_tokens // _COPY_SHARE,
             can_roll_back=model.can_roll_back,
             prefers_neighbours=not start.unified_cells,
+            worth_keeping=prefixes.least_tokens if prefixes else None,
         )
         self._scheduler = Scheduler(
             cache=cache, batch_tokens=model.batch_tokens, logit_rows=start.logit_rows
@@ -72,6 +79,9 @@ class Generator:
         self._may_draft = start.draft_tokens > 0
         self._speculation = Speculation(start.draft_tokens, drafter)
         self._pace = Pace()
+        self._prefixes = Prefixes(
+            model, cache, self._slots, self.statistics, prefixes, lambda: self._pace.tokens_per_s
+        )
         self._has_room = True  # cells have not just run out
         self._grammars = Grammars(model.vocabulary, start.grammars)
         self._compiling = Compiling(self._grammars)
@@ -90,6 +100,7 @@ class Generator:
             running=len(self._scheduler.running),
             waiting=len(self._waiting()),
             held_tokens=self._scheduler.held_tokens,
+            **self._prefixes.status(),
             **asdict(self.statistics),
         )
 
@@ -122,14 +133,25 @@ class Generator:
             self.cancel(address)
 
     def rest(self) -> None:
-        """Wait a moment if there is nothing to do before a grammar is ready."""
+        """Wait a moment if there is nothing to do before a grammar is ready, or a file is read."""
         if self._scheduler.is_idle and not self._compiling.is_empty:
             self._compiling.rest(_REST_S)
+        elif not self._scheduler.running:
+            self._prefixes.rest(_REST_S)
+
+    def rests_for_s(self, now: float) -> float | None:
+        """After how long an idle engine has something to do though nobody comes; None for never."""
+        return self._prefixes.rests_for_s(now)
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+        self._prefixes.close()
 
     def turn(self, now: float) -> None:
         """Admit, plan, compute, choose, publish."""
         self._take_compiled()
         self._expire(now)
+        self._prefixes.turn(now, is_idle=self._scheduler.is_idle)
         for admitted in self._scheduler.admit() or self._scheduler.compact():
             self._place(admitted)
         self._take_in_media()
@@ -217,6 +239,7 @@ class Generator:
             return
         self._answers.update({answer.sequence: answer for answer in request.answers})
         self._scheduler.add(*(answer.sequence for answer in request.answers))
+        self._prefixes.want(request.answers[0].sequence)
 
     def _answer_at_once(self, request: Request) -> None:
         """No token is wanted, and nothing must be computed."""
@@ -240,6 +263,7 @@ class Generator:
     def _place(self, admitted: Admitted) -> None:
         self.statistics.placed_tokens += len(admitted.sequence.tokens)
         self.statistics.cached_tokens += admitted.placement.keep
+        self._prefixes.overwritten(admitted.placement)
         self._slots.place(admitted)
         self._accept(self._requests[admitted.sequence.request])
 

@@ -2,8 +2,9 @@
 
 Interactive sequences come before batch ones, and those of requests with fewer running sequences
 before others. Of every few free slots one goes to whoever waits longest, so that nobody starves. A
-newcomer whose prefix is just being computed by another sequence waits for that, to take its cells
-over; an interactive one never waits so for a batch one, which gets only what others leave.
+newcomer whose prefix is just being read from a file, or computed by another sequence, waits for
+that, to take its cells over; an interactive one never waits so for a batch one, which gets only
+what others leave.
 """
 
 from collections import Counter
@@ -75,7 +76,10 @@ class Line:
         )
 
     def _must_wait(self, sequence: Sequence, running: Sequences[Sequence]) -> bool:
-        """Whether another sequence is computing a longer prefix of this one than any slot holds."""
+        """Whether a longer prefix of this one than any slot holds is being read from a file, or
+        computed by another sequence."""
+        if self._cache.expected and self._cache.is_expecting(sequence.reusable):
+            return True
         leader, length = self._joining.pop(sequence, (None, 0))
         if leader is None or leader.slot is None or leader.computed >= length:
             leader, length = self._leader(sequence, running)

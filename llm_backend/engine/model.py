@@ -107,6 +107,16 @@ class Model(Protocol):
         """Keep what a slot holds before a position. False: this state cannot be cut, it is as it
         was. To empty a slot never fails."""
 
+    def end(self, slot: int) -> int:
+        """The position behind the last one that a slot holds."""
+
+    def state(self, slot: int) -> NDArray[np.uint8]:
+        """What a slot holds, as bytes."""
+
+    def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
+        """Give a slot what another one held up to the position `end`, instead of its own. False:
+        these are not the bytes of that, or there is no room; the slot is empty."""
+
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         """One L2-normalised vector for each input; all inputs together fit one pass."""
 

@@ -29,6 +29,11 @@ class Pace:
         """A request is being answered, or waits, that cannot wait."""
         self._somebody_at = now
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """How fast prompts are read, as far as is known."""
+        return self._tokens_per_s
+
     def measured(self, statistics: Statistics) -> None:
         """Learn from the last pass; small ones say nothing of how fast prompts are read."""
         seen, self._seen = self._seen, replace(statistics)

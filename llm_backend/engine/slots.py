@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.cache import Placement
 from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.media import Run
 from llm_backend.engine.model import Model
@@ -23,13 +27,16 @@ class Slots:
     def place(self, admitted: Admitted) -> None:
         """Give a sequence its slot, with what is computed of it already."""
         sequence, placement = admitted.sequence, admitted.placement
-        for copy in placement.copies:
-            self._model.copy(copy.source, copy.target)
-            if self._drafter is not None:
-                self._drafter.copy(copy.source, copy.target)
+        self._copy(placement)
         if not self._model.truncate(placement.slot, sequence.position(placement.keep)):
             self._model.truncate(placement.slot, 0)
             self._scheduler.recompute(sequence)
+
+    def fill(self, placement: Placement, state: NDArray[np.uint8], end: int) -> bool:
+        """Give a slot what another one held up to the position `end`. False: that cannot be had;
+        the slot is empty."""
+        self._copy(placement)
+        return self._model.restore(placement.slot, state, end)
 
     def take_in(self, run: Run, work: Work) -> None:
         """Compute what comes next of a picture or a sound. Raises `MediaError` or `NoRoom`."""
@@ -69,3 +76,9 @@ class Slots:
             self._scheduler.forget(slot)
             if self._drafter is not None:
                 self._drafter.forget(slot)
+
+    def _copy(self, placement: Placement) -> None:
+        for copy in placement.copies:
+            self._model.copy(copy.source, copy.target)
+            if self._drafter is not None:
+                self._drafter.copy(copy.source, copy.target)

@@ -12,6 +12,8 @@ class Statistics:
     Of the tokens of texts that got a slot (`placed_tokens`), `cached_tokens` were in cells already;
     `generated_tokens` were chosen. `media_tokens`, of pictures and sounds, were computed apart from
     passes, in `media_s`.
+    `prefix_reads` files of prefixes were read into cells, with `prefix_read_tokens` that were to be
+    computed otherwise; `prefix_writes` were written.
     """
 
     passes: int = 0
@@ -23,6 +25,9 @@ class Statistics:
     generated_tokens: int = 0
     media_tokens: int = 0
     media_s: float = 0.0
+    prefix_reads: int = 0
+    prefix_read_tokens: int = 0
+    prefix_writes: int = 0
 
     def count(self, *, sequences: int, tokens: int) -> None:
         """A pass worked on so many sequences and tokens."""

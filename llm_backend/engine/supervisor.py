@@ -235,6 +235,7 @@ class Supervisor(Presence):
             stops_limit=config.stops_limit,
             inputs_limit=config.inputs_limit,
             grammars=config.grammars,
+            prefixes=config.prefixes,
             outbox_bytes=config.outbox_bytes,
             door=self._door.fileno() if self._door else None,
             guests_limit=config.guests_limit,

@@ -20,7 +20,13 @@ from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.embedder import Embedder
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.hub import Hub, Received
-from llm_backend.engine.llama import LlamaModel, NativeLog, capture_log, draft_model
+from llm_backend.engine.llama import (
+    STATE_FORMAT,
+    LlamaModel,
+    NativeLog,
+    capture_log,
+    draft_model,
+)
 from llm_backend.engine.messages import (
     Cancel,
     Command,
@@ -44,6 +50,7 @@ from llm_backend.engine.messages import (
 from llm_backend.engine.model import DecodeError, LoadError, Model
 from llm_backend.engine.outbox import Outbox
 from llm_backend.engine.parent import die_with_parent
+from llm_backend.engine.prefixes import PrefixFolder, open_folder
 from llm_backend.engine.reading import read
 from llm_backend.engine.worker_log import FORMAT
 
@@ -57,14 +64,20 @@ class Worker:
     on."""
 
     def __init__(
-        self, hub: Hub, owner: int, model: Model, start: Start, drafter: Drafter | None = None
+        self,
+        hub: Hub,
+        owner: int,
+        model: Model,
+        start: Start,
+        drafter: Drafter | None = None,
+        prefixes: PrefixFolder | None = None,
     ) -> None:
         self._hub = hub
         self._owner = owner
         self._model = model
         self._outbox = Outbox(hub, waits=not start.gpu_layers)
         self._engine: Embedder | Generator = (
-            Generator(model, start, self._outbox, drafter)
+            Generator(model, start, self._outbox, drafter, prefixes)
             if model.kind is ModelKind.CHAT
             else Embedder(model, start, self._outbox.publish)
         )
@@ -81,11 +94,13 @@ class Worker:
                 _log.exception("engine.turn_failed")
                 self._fail(f"{type(error).__name__}: {error}")
             self._outbox.turn_ended(is_idle=self._engine.is_idle)
+        self._engine.close()
 
     def turn(self) -> None:
         """One revolution; waits for commands if there is nothing else to do."""
         is_idle = self._engine.is_idle and not self._inbox
-        self._inbox.extend(self._hub.poll(None if is_idle else 0))
+        rest_s = self._engine.rests_for_s(time.monotonic()) if is_idle else 0
+        self._inbox.extend(self._hub.poll(rest_s))
         while self._inbox:
             self._take(self._inbox.popleft())
         self._engine.rest()
@@ -166,6 +181,7 @@ def main() -> None:
         model = LlamaModel(start, log)
         model.prove()
         drafter = _drafter(model, start, log)
+        prefixes = _prefixes(model, start)
     except (LoadError, DecodeError) as error:
         hub.send(owner, [NotReady(message=str(error))])
         return
@@ -174,7 +190,7 @@ def main() -> None:
     hub.send(owner, [ready])
     if start.door is not None:
         hub.listen(socket.socket(fileno=start.door), greeting=ready, limit=start.guests_limit)
-    Worker(hub, owner, model, start, drafter).run()
+    Worker(hub, owner, model, start, drafter, prefixes).run()
 
 
 def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
@@ -182,6 +198,16 @@ def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
     if start.draft_model_path is None:
         return None
     return Drafter(draft_model(model, start, log), model.vocabulary.size)
+
+
+def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
+    """Where prefixes are kept, if they are; raises `LoadError` where they cannot be."""
+    if start.prefixes is None or model.kind is not ModelKind.CHAT:
+        return None
+    if not model.keeps_states:
+        _log.warning("engine.prefixes_not_kept reason=the model forgets what is behind a window")
+        return None
+    return open_folder(start, STATE_FORMAT)
 
 
 def _first_command(hub: Hub) -> Start | None:

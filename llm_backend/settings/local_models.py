@@ -81,6 +81,23 @@ class LocalModels(BaseModel):
     )
     slots: int = Field(8, ge=1, le=256, description="Sequences a model runs at once.")
     batch_tokens: int = Field(512, ge=8, description="Tokens one forward pass computes at most.")
+    prefix_cache_dir: MaybePath = Field(
+        None,
+        description="Folder in which long prompts are kept, with what was computed of them, when "
+        "no slot has them any longer, and over restarts. Whoever reads it knows what was asked and "
+        "answered. Nothing is kept where unset.",
+    )
+    prefix_cache_bytes: Bytes = Field(
+        4 << 30,
+        description="Bytes that are kept there for each model at most; what was used longest ago "
+        "goes first.",
+    )
+    prefix_cache_min_tokens: int = Field(
+        256,
+        ge=64,
+        description="Tokens of a prompt that are worth keeping, beyond those that are kept, and "
+        "worth reading.",
+    )
     speculation: bool = Field(
         True,
         description="Compute ahead where a text repeats something; changes no answer.",

@@ -9,7 +9,7 @@ import yaml
 from llm_backend.app.local_models import needed_bytes
 from llm_backend.app.served_models import ServedModel, check_named_models, served_models
 from llm_backend.backends.chat_formats import CHAT_FORMATS
-from llm_backend.engine.messages import ModelKind
+from llm_backend.engine.messages import ModelKind, PrefixLimits
 from llm_backend.settings import Settings, SettingsError, load_settings
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
@@ -50,6 +50,17 @@ def test_an_entry_says_how_one_model_is_served(tmp_path, file):
     engine = model.engine
     assert (engine.kind, engine.gpu_layers, engine.cache_type) == (ModelKind.CHAT, None, "q8_0")
     assert (engine.mmap, engine.mlock, engine.slots, engine.context_tokens) == (False, True, 2, 128)
+
+
+def test_prefixes_are_kept_for_all_models_once_there_is_a_folder(tmp_path, file):
+    kept = {"prefix_cache_dir": str(tmp_path / "kept"), "prefix_cache_bytes": "2 GB"}
+    (with_folder,) = served(tmp_path, str(file), prefix_cache_min_tokens=100, **kept)
+    (without,) = served(tmp_path, str(file))
+
+    assert with_folder.engine.prefixes == PrefixLimits(
+        folder=str(tmp_path / "kept"), bytes=2 * 10**9, tokens=100
+    )
+    assert without.engine.prefixes is None
 
 
 def test_what_an_entry_leaves_out_is_what_the_flat_settings_say(tmp_path, file):

@@ -120,6 +120,7 @@ class FakeModel:
         self.computed_tokens = 0
         self.largest_pass = 0
         self.broken = False  # raises at the next pass
+        self.refuses_states = False
         self._cells = cells
 
     def forward(self, work: list[Work]) -> NDArray[np.float32]:
@@ -158,6 +159,21 @@ class FakeModel:
         if not self.can_roll_back and 0 < kept < len(positions):
             return False
         del self.held[slot][kept:], positions[kept:]
+        return True
+
+    def end(self, slot: int) -> int:
+        return self.positions[slot][-1] + 1 if self.held[slot] else 0
+
+    def state(self, slot: int) -> NDArray[np.uint8]:
+        return np.array(self.held[slot], dtype=np.int64).view(np.uint8)
+
+    def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
+        self.truncate(slot, 0)
+        if self.refuses_states:
+            return False
+        self.held[slot] = state.view(np.int64).tolist()
+        self.positions[slot] = list(range(end))
+        assert len(self.held[slot]) == end <= self.context_tokens
         return True
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
@@ -279,6 +295,7 @@ def start(**fields: object) -> Start:
         "stops_limit": 4,
         "inputs_limit": 16,
         "grammars": GrammarLimits(),
+        "prefixes": None,
         "outbox_bytes": 1 << 20,
         "door": None,
         "guests_limit": 4,

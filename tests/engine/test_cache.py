@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.cache import Cache, Copy, Placement, common_prefix
+from llm_backend.engine.cache import Cache, Copy, Held, Placement, common_prefix
 from llm_backend.engine.media import stand_ins
 from tests.engine.fakes import picture
 
@@ -150,3 +150,63 @@ def test_a_whole_picture_is_shared_and_another_one_is_not():
     assert cache.best([7, *cat, 8]) == 6
     assert cache.best([7, *dog, 9]) == 1
     assert cache.best([7, *stand_ins(picture("cat"), 1, 5), 9]) == 1
+
+
+def test_what_comes_from_elsewhere_goes_into_the_free_slot_that_is_needed_least():
+    cache = Cache(slots=3, prefers_neighbours=False)
+    for tokens in ([1] * 9, [2] * 9, [3] * 9):
+        placed(cache, tokens)
+    cache.release(2)
+    cache.release(1)
+
+    assert cache.take_in([4] * 5) == Placement(slot=2, keep=0)
+    assert cache.best([4] * 9) == 5
+    assert cache.place([4] * 9) == Placement(slot=2, keep=5)
+    placed(cache, [5])
+    assert cache.take_in([6]) is None
+
+
+def test_it_tells_what_is_overwritten_if_that_was_worth_keeping():
+    cache = Cache(slots=1, worth_keeping=4)
+    placed(cache, [1, 1, 1])
+    cache.release(0)
+    assert placed(cache, [2, 2, 2, 2, 2]).lost == ()
+    cache.release(0)
+    assert placed(cache, [2, 2, 9, 9]).lost == ()
+    cache.release(0)
+
+    assert placed(cache, [3] * 9).lost == (Held(slot=0, tokens=[2, 2, 9, 9]),)
+    cache.release(0)
+    assert cache.take_in([4]).lost == (Held(slot=0, tokens=[3] * 9),)
+
+
+def test_what_is_saved_in_another_slot_is_not_lost_but_what_was_there():
+    cache = Cache(slots=2, worth_keeping=4)
+    placed(cache, [1] * 6)
+    placed(cache, [2] * 6)
+    cache.release(0)
+    cache.release(1)
+    placement = cache.place([2, 2, 3])
+
+    assert placement.lost == (Held(slot=0, tokens=[1] * 6),)
+    assert cache.best([2] * 6) == 6
+
+
+def test_a_newcomer_expects_only_what_brings_more_than_any_slot_holds():
+    cache = Cache(slots=2, worth_copying=2)
+    placed(cache, [1, 1, 1])
+    cache.expected = ([1] * 4, [2] * 4)
+
+    assert not cache.is_expecting([1] * 9)
+    assert cache.is_expecting([2, 2, 9])
+    assert not cache.is_expecting([2])
+    assert not cache.is_expecting([])
+
+
+def test_those_used_last_are_told_first():
+    cache = Cache(slots=3)
+    for number in (1, 2):
+        placed(cache, [number])
+    cache.release(0)
+
+    assert cache.held == [Held(slot=0, tokens=[1]), Held(slot=1, tokens=[2])]

@@ -1,8 +1,9 @@
 """llama.cpp: the only package that imports llama_cpp. One thread alone may use what is in here, as
 a second OpenMP team would halve the speed."""
 
+from llm_backend.engine.llama.cells import STATE_FORMAT
 from llm_backend.engine.llama.draft import draft_model
 from llm_backend.engine.llama.log import NativeLog, capture_log
 from llm_backend.engine.llama.model import LlamaModel
 
-__all__ = ["LlamaModel", "NativeLog", "capture_log", "draft_model"]
+__all__ = ["STATE_FORMAT", "LlamaModel", "NativeLog", "capture_log", "draft_model"]

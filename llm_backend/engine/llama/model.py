@@ -110,6 +110,24 @@ class LlamaModel:
         was. To empty a slot never fails."""
         return self._cells.truncate(slot, position)
 
+    def end(self, slot: int) -> int:
+        """The position behind the last one that a slot holds."""
+        return self._cells.end(slot)
+
+    def state(self, slot: int) -> NDArray[np.uint8]:
+        """What a slot holds, as bytes."""
+        return self._cells.state(slot)
+
+    def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
+        """Give a slot what another one held up to the position `end`, instead of its own. False:
+        these are not the bytes of that, or there is no room; the slot is empty."""
+        return self._cells.restore(slot, state, end)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether `state` gives all that a slot holds: behind a sliding window it gives nothing."""
+        return self.kind is ModelKind.CHAT and native.llama_model_n_swa(self._model) == 0
+
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
         """One L2-normalised vector for each input; all inputs together fit one pass."""
         vectors = self._pool(inputs, native.llama_model_n_embd_out(self._model))

@@ -35,6 +35,7 @@ from llm_backend.engine.messages.events import (
     joined,
 )
 from llm_backend.engine.messages.values import (
+    PREFIX_BLOCK,
     Adapter,
     Failure,
     FinishReason,
@@ -43,12 +44,14 @@ from llm_backend.engine.messages.values import (
     Medium,
     ModelInfo,
     ModelKind,
+    PrefixLimits,
     Priority,
     Sampling,
     TokenLogprob,
 )
 
 __all__ = [
+    "PREFIX_BLOCK",
     "Accepted",
     "Adapter",
     "Cancel",
@@ -69,6 +72,7 @@ __all__ = [
     "ModelInfo",
     "ModelKind",
     "NotReady",
+    "PrefixLimits",
     "Priority",
     "Probe",
     "Queued",

@@ -7,6 +7,7 @@ from llm_backend.engine.messages.values import (
     GrammarLimits,
     Media,
     ModelKind,
+    PrefixLimits,
     Priority,
     Sampling,
 )
@@ -37,6 +38,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `projector_path` is what turns pictures or sounds into embeddings for the model, a picture of a
     projector that leaves the choice into `picture_tokens` at most; a sound has at most
     `sound_limit_s`.
+    `prefixes` says where prefixes are kept that no slot holds any longer, if they are.
     `door` is the inherited descriptor of the socket at which guests are let in.
     """
 
@@ -70,6 +72,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     stops_limit: int
     inputs_limit: int
     grammars: GrammarLimits
+    prefixes: PrefixLimits | None
     outbox_bytes: int
     door: int | None
     guests_limit: int

@@ -120,7 +120,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     of a batch. `busy_s` is the time spent in turns, without rests. Of `placed_tokens`, those of
     texts that got a slot, `cached_tokens` were in cells already; `generated_tokens` were chosen.
     `media_tokens` are places of pictures and sounds, which are computed apart from passes, in
-    `media_s`.
+    `media_s`. Of prefixes that slots held there are `prefix_files` of `prefix_bytes`; so far
+    `prefix_reads` and `prefix_writes` of files, and `prefix_read_tokens` that were to be computed
+    otherwise.
     """
 
     id: str
@@ -136,6 +138,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     generated_tokens: int
     media_tokens: int
     media_s: float
+    prefix_files: int = 0
+    prefix_bytes: int = 0
+    prefix_reads: int = 0
+    prefix_read_tokens: int = 0
+    prefix_writes: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 __all__ = [
+    "PREFIX_BLOCK",
     "Adapter",
     "Failure",
     "FinishReason",
@@ -13,10 +14,14 @@ __all__ = [
     "Medium",
     "ModelInfo",
     "ModelKind",
+    "PrefixLimits",
     "Priority",
     "Sampling",
     "TokenLogprob",
 ]
+
+PREFIX_BLOCK = 64
+"""Tokens by which prefixes in files are told apart before they are read."""
 
 
 class FinishReason(StrEnum):
@@ -114,6 +119,21 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
     width: int = 0
     height: int = 0
+
+
+class PrefixLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Where prefixes are kept when no slot holds them any longer: in a folder of the model's own in
+    `folder`, at most `bytes` of them. `tokens` is how many must be new to be worth a file, and how
+    many must be found there to be read; they are found by whole blocks.
+    """
+
+    folder: str
+    bytes: int = 4 << 30
+    tokens: int = 256
+
+    def __post_init__(self) -> None:
+        if self.tokens < PREFIX_BLOCK:
+            raise ValueError(f"a prefix has at least {PREFIX_BLOCK} tokens, not {self.tokens}")
 
 
 class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):

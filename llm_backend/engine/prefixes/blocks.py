@@ -1,0 +1,40 @@
+"""Texts by the hashes of their blocks: that of a block covers all before it, so two texts with the
+same one are the same up to its end. Pure.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Sequence as Tokens
+
+from llm_backend.engine.messages import PREFIX_BLOCK
+
+__all__ = ["block_hashes", "plain_length", "text_name", "token_bytes"]
+
+_DIGEST_BYTES = 16
+_TOKEN = "i"  # four bytes, in this machine's order
+_BLOCK_BYTES = PREFIX_BLOCK * array(_TOKEN).itemsize
+
+
+def block_hashes(tokens: Tokens[int]) -> tuple[bytes, ...]:
+    """One for each whole block of a text without pictures and sounds."""
+    data, chain, hashes = token_bytes(tokens), b"", []
+    for start in range(0, len(data) - _BLOCK_BYTES + 1, _BLOCK_BYTES):
+        block = data[start : start + _BLOCK_BYTES]
+        chain = hashlib.blake2b(chain + block, digest_size=_DIGEST_BYTES).digest()
+        hashes.append(chain)
+    return tuple(hashes)
+
+
+def text_name(tokens: Tokens[int]) -> str:
+    """What a text is called by all of its tokens."""
+    return hashlib.blake2b(token_bytes(tokens), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def token_bytes(tokens: Tokens[int]) -> bytes:
+    """The tokens as 32-bit numbers."""
+    return array(_TOKEN, tokens).tobytes()
+
+
+def plain_length(tokens: Tokens[int]) -> int:
+    """How many tokens come before the first picture or sound."""
+    return next((place for place, token in enumerate(tokens) if token < 0), len(tokens))

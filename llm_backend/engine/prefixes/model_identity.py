@@ -1,0 +1,56 @@
+"""What cells depend on besides tokens: the model as it is set up, and its files as they are now."""
+
+import glob
+import hashlib
+import re
+from pathlib import Path
+
+from llm_backend.engine.messages import Start
+
+__all__ = ["FOLDER_NAME", "folder_name", "model_digest"]
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9._-]*-[0-9a-f]{16}")
+
+_DIGEST_BYTES = 16
+_LOOKED_AT = 1 << 20  # bytes at both ends of a file: header and vocabulary, and weights
+_PART = re.compile(r"-\d{5}-(of-\d{5}\.gguf)$")
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")  # for the name of a folder
+
+
+def folder_name(start: Start) -> str:
+    """One for each way to set up each model, so that engines do not take each other's files for
+    old ones of their own."""
+    setup = (
+        str(Path(start.model_path).absolute()),
+        [(str(Path(one.path).absolute()), one.scale) for one in start.adapters],
+        *(start.cache_type, start.flash_attention, start.unified_cells),
+        *(start.context_tokens, start.default_context_tokens),
+    )
+    digest = hashlib.blake2b(repr(setup).encode(), digest_size=8).hexdigest()
+    return f"{_UNFIT.sub('-', Path(start.model_path).stem)[:60]}-{digest}"
+
+
+def model_digest(start: Start, state_format: str) -> bytes:
+    """Another one once a file of the model or of an adapter has changed, or what computes it.
+    Raises `OSError`."""
+    told = hashlib.blake2b(
+        f"{state_format}, {start.use_extra_buffers}, {folder_name(start)}".encode(),
+        digest_size=_DIGEST_BYTES,
+    )
+    model = Path(start.model_path)
+    for path in (*_parts(model), *(Path(one.path) for one in start.adapters)):
+        about = path.stat()
+        told.update(f"{path.name}:{about.st_size}:{about.st_mtime_ns}".encode())
+        with path.open("rb") as file:
+            told.update(file.read(_LOOKED_AT))
+            file.seek(max(0, about.st_size - _LOOKED_AT))
+            told.update(file.read(_LOOKED_AT))
+    return told.digest()
+
+
+def _parts(model: Path) -> list[Path]:
+    """The files of a model, which may have several."""
+    found = _PART.search(model.name)
+    if found is None:
+        return [model]
+    return sorted(model.parent.glob(f"{glob.escape(model.name[: found.start()])}-?????-{found[1]}"))

@@ -1,0 +1,130 @@
+"""Prefixes in files, with a real model: in this process, and over restarts of the engine."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import llama_cpp as native
+import numpy as np
+import pytest
+
+from llm_backend.engine import Engine
+from llm_backend.engine.batch import Chunk
+from llm_backend.engine.llama import LlamaModel, NativeLog
+from llm_backend.engine.messages import Delta, Generate, PrefixLimits, Sampling
+from tests.engine.conftest import answer, config
+from tests.engine.fakes import start
+from tests.engine.gguf_models import write_llama
+
+NUMBERS = itertools.count()
+SYSTEM = "the cat in the hat sat on the mat and the rat " * 6
+Opened = Callable[..., LlamaModel]
+
+
+@pytest.fixture
+def opened(tmp_path) -> Iterator[Opened]:
+    """A tiny model in this process, gone after the test."""
+    log, models = NativeLog(), []
+
+    def opened(file: Path, **fields: object) -> LlamaModel:
+        models.append(LlamaModel(start(model_path=str(file), batch_tokens=512, **fields), log))
+        return models[-1]
+
+    yield opened
+    for model in models:
+        native.llama_free(model._context)
+        native.llama_model_free(model._model)
+
+
+def read(model: LlamaModel, slot: int, tokens: list[int]) -> None:
+    model._decode([Chunk(slot=slot, position=0, tokens=tokens, outputs=[])])
+
+
+def logits(model: LlamaModel, slot: int, position: int) -> np.ndarray:
+    """What comes after one more token."""
+    row = model._decode([Chunk(slot=slot, position=position, tokens=[7], outputs=[0])])[0].copy()
+    model.truncate(slot, position)
+    return row
+
+
+TOKENS = [5 + number % 200 for number in range(100)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"flash_attention": True, "cache_type": "f16"},
+        {"unified_cells": True},
+    ],
+    ids=["plain", "fused", "unified"],
+)
+def test_a_state_goes_on_in_another_model_of_the_same_file_as_where_it_was(
+    opened, tiny_llama, fields
+):
+    first, second = opened(tiny_llama, **fields), opened(tiny_llama, **fields)
+    read(first, 1, TOKENS)
+    read(second, 0, [9] * 20)  # in the place of what it holds
+    state = first.state(1)
+
+    assert second.restore(0, state, len(TOKENS))
+    assert np.array_equal(logits(second, 0, 100), logits(first, 1, 100))
+    assert second.truncate(0, 60)
+    assert first.truncate(1, 60)
+    assert np.array_equal(logits(second, 0, 60), logits(first, 1, 60))
+
+
+def test_a_state_of_a_model_with_rows_and_columns_goes_on_too(opened, tmp_path):
+    file = write_llama(tmp_path / "places.gguf", has_places=True)
+    first, second = opened(file), opened(file)
+    read(first, 0, TOKENS)
+
+    assert second.restore(0, first.state(0), len(TOKENS))
+    assert np.array_equal(logits(second, 0, 100), logits(first, 0, 100))
+
+
+def test_bytes_that_are_no_state_leave_an_empty_slot(opened, tiny_llama):
+    model = opened(tiny_llama)
+    read(model, 0, TOKENS)
+    state = model.state(0)
+    read(model, 1, [9] * 20)
+
+    assert not model.restore(1, state[:100], len(TOKENS))
+    assert not model.restore(1, state, len(TOKENS) - 1)
+    assert model.end(1) == 0
+
+
+def request(prompt: str) -> Generate:
+    return Generate(
+        id=f"p{next(NUMBERS)}",
+        prompt=prompt,
+        max_tokens=24,
+        sampling=Sampling(temperature=0),
+        ignore_eos=True,
+    )
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+async def test_a_restarted_engine_goes_on_from_its_files_with_the_same_text(tiny_llama, tmp_path):
+    limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
+    prompts = [SYSTEM + "who?", SYSTEM + "where did it go?"]
+    async with Engine(config(tiny_llama)) as plain:
+        await plain.ready()
+        expected = [text(await answer(plain, request(prompt))) for prompt in prompts]
+    async with Engine(config(tiny_llama, prefixes=limits)) as first:
+        await first.ready()
+        await answer(first, request(prompts[0]))
+    async with Engine(config(tiny_llama, prefixes=limits)) as second:
+        await second.ready()
+        before = await second.status()
+        answers = [await answer(second, request(prompt)) for prompt in prompts]
+        after = await second.status()
+
+    assert [text(deltas) for deltas in answers] == expected
+    assert answers[0][-1].cached_tokens > 64
+    assert (before.prefix_files, before.prefix_reads) == (1, 0)
+    assert (after.prefix_files, after.prefix_reads) == (1, 1)
+    assert after.prefix_read_tokens > 64
