@@ -10,15 +10,18 @@ BYTES_A_TOKEN = 4  # of text, before it is known how many tokens it had, or wher
 _ANSWER_TOKENS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 FILE_BYTES = 4096  # what a picture, a sound or a file counts as: about a thousand tokens
-# Nobody writes so much without a blank or a mark: it is a file in base64.
-_FILE = re.compile(rb"[A-Za-z0-9+/=_-]{%d,}" % FILE_BYTES)
+# Nobody writes so much without a blank or a mark: it is a file in base64. It is looked for only
+# where such text begins, so that each byte is looked at once, whatever a body consists of.
+_FILE = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{%d,}" % FILE_BYTES)
 
 
 def tokens_of(request: Request) -> int:
     """The tokens that a request may take: those of its body, and those that it allows an answer."""
     body = request.body if isinstance(request.body, dict) else {}
     wanted = [body[name] for name in _ANSWER_TOKENS if isinstance(body.get(name), int)]
-    return max(1, text_bytes(request.raw_body) // BYTES_A_TOKEN) + (wanted[0] if wanted else 0)
+    # The document bounds none of these: less than nothing would be room that nobody has given.
+    allowed = max(0, wanted[0]) if wanted else 0
+    return max(1, text_bytes(request.raw_body) // BYTES_A_TOKEN) + allowed
 
 
 def text_bytes(body: bytes) -> int:

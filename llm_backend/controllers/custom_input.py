@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 
 from llm_backend.controllers.custom_tools import INPUT
 
@@ -9,12 +10,20 @@ __all__ = ["CustomInput"]
 
 _BEGIN = re.compile(rf'\s*\{{\s*"{INPUT}"\s*:\s*"')
 _PLAIN = re.compile(r'[^"\\]+')
-_ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4}|u[0-9a-fA-F]{4}|[^u])")
-_HALF = re.compile(r"\\u[dD][89abAB]")  # of a pair of escapes that make one character
+_HALF = r"u[dD][89abAB][0-9a-fA-F]{2}"  # of a pair of escapes that make one character
+_ESCAPE = re.compile(rf'\\(?:{_HALF}\\u[dD][c-fC-F][0-9a-fA-F]{{2}}|u[0-9a-fA-F]{{4}}|["\\/bfnrt])')
+_CUT = re.compile(rf"\\(?:u[0-9a-fA-F]{{0,3}}|{_HALF}(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?)?\Z")
+_BACKSLASH = re.compile(r"\\")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_NO_CHARACTER = "\ufffd"
 
 
 class CustomInput:
-    """Takes the arguments in pieces; gives the text in them."""
+    """Takes the arguments in pieces; gives the text in them.
+
+    A model that nothing holds to JSON also writes what is none: a backslash that begins no escape,
+    as in a pattern, stands for itself.
+    """
 
     def __init__(self) -> None:
         self._rest = ""  # has not been read yet
@@ -37,18 +46,27 @@ class CustomInput:
         """What is left once there are no more pieces: all of it, where it is not as expected."""
         return "" if self._has_begun else self._rest
 
-    def _read(self) -> list[str]:
-        read: list[str] = []
-        while self._rest:
-            found = _PLAIN.match(self._rest) or self._escape()
-            if found is None:
-                self._has_ended = self._rest[0] == '"'
-                break
-            text, self._rest = found[0], self._rest[found.end() :]
-            read.append(json.loads(f'"{text}"', strict=False) if text[0] == "\\" else text)
-        return read
+    def _read(self) -> Iterator[str]:
+        given, place = self._rest, 0
+        while (found := _next(given, place)) is not None:
+            yield _text(found[0])
+            place = found.end()
+        self._has_ended = given.startswith('"', place)
+        self._rest = given[place:]
 
-    def _escape(self) -> re.Match[str] | None:
-        """A whole escape; none while the second half of a pair may still come."""
-        is_half = _HALF.match(self._rest) and len(self._rest) < 12
-        return None if is_half else _ESCAPE.match(self._rest)
+
+def _next(given: str, place: int) -> re.Match[str] | None:
+    """What stands at this place; None at either end, and for an escape that may still go on."""
+    if plain := _PLAIN.match(given, place):
+        return plain
+    if _CUT.match(given, place):
+        return None
+    return _ESCAPE.match(given, place) or _BACKSLASH.match(given, place)
+
+
+def _text(found: str) -> str:
+    """What an escape stands for; half of a pair, of which nobody has the other, for no character.
+    All else stands for itself."""
+    if len(found) < 2 or found[0] != "\\":
+        return found
+    return _SURROGATE.sub(_NO_CHARACTER, str(json.loads(f'"{found}"')))

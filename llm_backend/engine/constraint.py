@@ -32,7 +32,7 @@ __all__ = ["CompiledGrammar", "CompilerError", "Constraint", "GrammarError", "Gr
 _log = logging.getLogger("llm_backend.engine.constraint")
 
 _STACK_BYTES = 1 << 10  # of the compiler's stack a byte of grammar: rules in rules make it recurse
-_GBNF = re.compile(r"^\s*[\w-]+\s*::=", re.MULTILINE)
+_GBNF = re.compile(r"^[^\S\n]*[\w-]+\s*::=", re.MULTILINE)
 _GBNF_RULES = 500  # converting them takes the square of their number
 
 _WORD_BITS = 32

@@ -18,9 +18,10 @@ __all__ = ["GrammarError", "check_grammar"]
 
 _PARTS = re.compile(
     r"""(?P<comment>(?://|\#).*)
-    |   (?P<literal>"(?:\\.|[^"\\\n])*" | /(?:\\.|[^/\\\n])+/)
+    |   (?P<literal>"(?:\\.|[^"\\\n])*+" | /(?:\\.|[^/\\\n])++/)
     |   (?P<json>%json)
     |   (?P<meet>&)
+    |   \\.  # else each of a row would be a beginning
     """,
     re.VERBOSE,
 )

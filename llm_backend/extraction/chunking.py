@@ -23,7 +23,9 @@ _SEGMENT_CHARACTERS = 240  # two or three sentences
 _COUNTED_AT_ONCE = 1000  # segments
 _HEADING = re.compile(r"#{1,6}\s")
 _FENCE = re.compile(r"\s*(```|~~~)")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]»”’]*\s+|[。！？]+\s*")
+# What ends a sentence is taken whole or not at all, and looked for where it begins: a line of
+# nothing but dots is gone through once, and not from every dot again.
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"')\]»”’]*+\s+|[。！？]+\s*")
 _SPACE = re.compile(r"\s+")
 
 

@@ -1,12 +1,14 @@
 """Custom tools of chats: what the model is asked, and what the client is told of its calls."""
 
 import json
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
 
 from llm_backend.backends.base import ChatDelta, ToolCall
 from llm_backend.controllers.custom_calls import CustomCalls, custom_names, with_functions
+from llm_backend.controllers.custom_input import CustomInput
 from llm_backend.controllers.generation import chat_from
 from llm_backend.errors import InvalidRequest
 
@@ -102,3 +104,33 @@ async def test_what_is_no_input_as_expected_is_the_input_itself():
 
     assert last.finish_reason == "tool_calls"
     assert [call.arguments for call in last.tool_calls] == ['{"x": 1}']
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"\n\t\"\\\/", '\n\t"\\/'),
+        (r"a\u00e9\ud83d\ude00z", "aé😀z"),
+        (r"\d+\.\'", r"\d+\.\'"),  # no escapes
+        (r"\uZZZZ \u12", r"\uZZZZ \u12"),
+        (r"\ud83d", "\ufffd"),
+        (r"\ud83d\n", "\ufffd\n"),
+        (r"\ude00\ud83dx", "\ufffd\ufffdx"),
+        ("", ""),
+    ],
+)
+async def test_whatever_stands_in_the_input_is_told(written: str, meant: str, size: int):
+    arguments = f'{{"input": "{written}"}}'
+    pieces = [arguments[start : start + size] for start in range(0, len(arguments), size)]
+    given = CustomInput()
+
+    assert "".join(given.feed(piece) for piece in pieces) + given.finish() == meant
+
+
+def test_a_long_input_that_comes_at_once_is_gone_through_once():
+    given = CustomInput()
+    began_s = time.process_time()
+
+    assert given.feed('{"input": "' + r"\n" * 200_000 + '"}') == "\n" * 200_000
+    assert time.process_time() - began_s < 2  # half a minute, if the rest were copied at each

@@ -83,6 +83,12 @@ async def test_an_answer_follows_gbnf(say):
     assert text(deltas)[4:] == "!"
 
 
+async def test_blank_lines_of_a_grammar_are_gone_through_once(say):
+    deltas = await say(request("\n" * 100_000 + 'start: "once"'))
+
+    assert text(deltas) == "once"  # a minute later, if each line were the first of all others
+
+
 async def test_a_vocabulary_that_begins_texts_with_a_space_follows_its_schema(spm):
     deltas = await answer(spm, request(schema(PERSON)))
 

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -68,6 +69,14 @@ def test_a_grammar_within_bounds_passes(grammar):
 def test_a_grammar_beyond_bounds_is_refused(grammar, complaint):
     with pytest.raises(GrammarError, match=complaint.replace("(", r"\(")):
         check_grammar(grammar, LIMITS)
+
+
+@pytest.mark.parametrize("grammar", ['"' + r"\"" * 50_000, "/" + r"\/" * 50_000])
+def test_what_never_ends_is_gone_through_once(grammar):
+    began_s = time.process_time()
+    check_grammar(grammar, LIMITS)
+
+    assert time.process_time() - began_s < 1  # a minute, from every place anew
 
 
 def test_who_sends_no_grammar_does_not_pay_for_them():

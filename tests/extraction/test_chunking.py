@@ -1,6 +1,7 @@
 """Chunks: as large as they may be, cut where the text allows it, and nothing lost."""
 
 import re
+import time
 from collections.abc import Sequence
 
 from hypothesis import given
@@ -88,3 +89,11 @@ async def test_a_line_without_end_is_cut_between_words() -> None:
     chunks = await chunked(text, size=50)
 
     assert all(chunk.text.endswith("words ") or chunk.text.endswith("and ") for chunk in chunks)
+
+
+async def test_a_line_of_nothing_but_dots_is_gone_through_once() -> None:
+    began_s = time.process_time()
+    chunks = await chunked("." * 40_000, size=10_000)
+
+    assert restored(chunks) == "." * 40_000
+    assert time.process_time() - began_s < 2  # a minute, from every dot anew

@@ -9,16 +9,17 @@ LARK = "x-lark"
 
 _PARTS = re.compile(
     r"""(?://|\#)[^\n]*                                # comments, texts and expressions
-    |   "(?:\\.|[^"\\\n])*"
-    |   /(?:\\.|[^/\\\n])+/
+    |   "(?:\\.|[^"\\\n])*+"
+    |   /(?:\\.|[^/\\\n])++/
     |   (?P<command>%[a-z]+)
     |   (?P<foreign><[^<>\s][^<>\n]*>|@\w+)
     |   (?P<brace>[{}])
+    |   \\.                                         # else each of a row would be a beginning
     """,
     re.VERBOSE,
 )
 _COMMANDS = {"%ignore", "%import"}
-_START = re.compile(r"^\s*start\b", re.MULTILINE)
+_START = re.compile(r"^[^\S\n]*start\b", re.MULTILINE)
 
 
 class LarkError(ValueError):

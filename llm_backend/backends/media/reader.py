@@ -4,13 +4,13 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from llm_backend.backends.data_url import data_url
 from llm_backend.backends.media.sounds import BadSound, seconds_of
 from llm_backend.backends.media.values import Picture, Shown, Sound
 from llm_backend.backends.media.web import PICTURE_WORDS, WebPictures
@@ -20,7 +20,6 @@ from llm_backend.errors import InvalidRequest
 
 __all__ = ["MediaBounds", "MediaReader"]
 
-_DATA_URL = re.compile(r"data:[^;,]*(?:;[^;,]*)*;base64,", re.IGNORECASE)
 _AT_ONCE = 2  # files that are decoded: each may take some hundred megabytes
 _KEPT_BYTES = 64 << 20  # of what was decoded lately: a conversation shows its pictures each turn
 _TOGETHER_BYTES = 128 << 20  # of one prompt's media: what travels to the engine in one frame
@@ -142,9 +141,8 @@ def _key(shown: Shown) -> bytes:
 
 
 def _base64_of(picture: Picture) -> str:
-    head = _DATA_URL.match(picture.url)
-    if head is not None:
-        return picture.url[head.end() :]
+    if (file := data_url(picture.url)) is not None:
+        return file.base64
     raise InvalidRequest(
         "A picture is a data: URL with base64 in it.",
         param=picture.where,

@@ -8,8 +8,9 @@ import orjson
 __all__ = ["renamed", "with_value"]
 
 # A string, or one of the marks that nest, begin and end values: what lies between is never looked
-# at. JSON escapes a quote inside a string.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
+# at. JSON escapes a quote inside a string, which may be a picture of many megabytes: nothing of the
+# way through it is remembered.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]', re.DOTALL)
 _BLANK = b" \t\r\n"
 
 Place = tuple[int, int]

@@ -4,13 +4,13 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+from llm_backend.backends.data_url import data_url
 from llm_backend.backends.web import WebFiles, WebWords
 from llm_backend.controllers.responses.input_parts import with_parts_read
 from llm_backend.controllers.store_errors import store_errors_translated
@@ -29,7 +29,6 @@ FILE_WORDS = WebWords(
     instead="send `file_data`, upload the file and send its `file_id`",
     setting="file_hosts",
 )
-_DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*;base64,", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +123,14 @@ def _is_file(part: object) -> bool:
 
 def _inline(part: Part, where: str) -> _File:
     data = part["file_data"]
-    head = _DATA_URL.match(data)
+    url = data_url(data)
     try:
-        content = base64.b64decode(data[head.end() if head else 0 :], validate=True)
+        content = base64.b64decode(url.base64 if url else data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(
             "`file_data` is base64, or a data: URL with base64 in it.", param=where
         ) from error
-    return _in_memory(part.get("filename") or "", head[1] if head else "", content)
+    return _in_memory(part.get("filename") or "", url.media_type if url else "", content)
 
 
 def _in_memory(filename: str, media_type: str, content: bytes) -> _File:

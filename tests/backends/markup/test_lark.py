@@ -1,5 +1,7 @@
 """Texts of calls that follow a client's grammar in Lark."""
 
+import time
+
 import pytest
 
 from llm_backend.backends.markup import FAMILIES
@@ -86,6 +88,15 @@ def test_what_reaches_out_of_a_grammar_is_refused(grammar, complaint):
 def test_a_grammar_is_taken_as_people_write_it():
     check_lark(GRAMMAR)
     check_lark('start: "}" /[{]/ # }\n %ignore /[ \\/]/\n')
+
+
+@pytest.mark.parametrize("grammar", ["\n" * 100_000, '"' + r"\"" * 50_000, "/" + r"\/" * 50_000])
+def test_what_never_ends_is_gone_through_once(grammar):
+    began_s = time.process_time()
+    with pytest.raises(LarkError):
+        check_lark(grammar)
+
+    assert time.process_time() - began_s < 1  # a minute, from every place anew
 
 
 def test_models_are_shown_a_custom_tools_expression_once():

@@ -1,5 +1,7 @@
 """A model's name is exchanged in a body; every other byte stays."""
 
+import tracemalloc
+
 import orjson
 import pytest
 from hypothesis import given
@@ -57,3 +59,13 @@ def test_a_value_at_the_top_is_exchanged_or_added(body: bytes, expected: bytes):
 @given(st.dictionaries(st.text(max_size=8) | st.just("store"), json_values, max_size=4))
 def test_with_a_value_the_body_means_the_same_otherwise(body):
     assert orjson.loads(with_value(orjson.dumps(body), "store", False)) == {**body, "store": False}
+
+
+def test_a_long_text_in_a_body_takes_no_room_of_its_own():
+    body = b'{"url": "' + b"A" * 1_000_000 + rb"\n" * 100_000 + b'", "model": "a"}'
+    tracemalloc.start()
+    try:
+        renamed(body, "b")
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(body)  # not for every byte of it
+    finally:
+        tracemalloc.stop()
