@@ -130,9 +130,16 @@ class ChatObserver:
     def _read_whole(self) -> Json | None:
         if self._whole is None:
             body = _parsed(self._head)
-            is_completion = body is not None and isinstance(body.get("choices"), list)
-            self._whole = body if is_completion else None
+            self._whole = body if body is not None and _is_completion(body) else None
         return self._whole
+
+
+def _is_completion(body: Json) -> bool:
+    """Whether it has the shape of one; what is in a message is its upstream's to say."""
+    choices = body.get("choices")
+    return isinstance(choices, list) and all(
+        isinstance(one, dict) and isinstance(one.get("message") or {}, dict) for one in choices
+    )
 
 
 def _parsed(data: bytes | bytearray | str) -> Json | None:

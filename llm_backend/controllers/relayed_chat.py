@@ -17,6 +17,8 @@ __all__ = ["relay_chat"]
 
 log = logging.getLogger(__name__)
 
+_END_OF_TIME = 1 << 40  # in unix seconds: beyond it is what is counted in something else
+
 
 async def relay_chat(services: Services, request: Request, *, to: Destination) -> Response:
     """Relays `POST /chat/completions`; it is kept before its last bytes go out, or behind them."""
@@ -42,6 +44,18 @@ async def relay_chat(services: Services, request: Request, *, to: Destination) -
 
 
 def _named(completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The completion with what its upstream may leave out, and none is stored without."""
-    named = {"created": int(time.time()), "model": body["model"], **completion}
-    return named if "id" in named else {"id": f"chatcmpl-{uuid.uuid4().hex}", **named}
+    """The completion with what none is stored without, where its upstream leaves that out or has
+    something else in its place."""
+    named = dict(completion)
+    if not isinstance(named.get("id"), str) or not named["id"]:
+        named["id"] = f"chatcmpl-{uuid.uuid4().hex}"
+    if not isinstance(named.get("model"), str):
+        named["model"] = body["model"]
+    if not _is_time(named.get("created")):
+        named["created"] = int(time.time())
+    return named
+
+
+def _is_time(value: object) -> bool:
+    """Whether it can be the unix seconds of a moment."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _END_OF_TIME
