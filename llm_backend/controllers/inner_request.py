@@ -1,14 +1,25 @@
 """A request of this server's own, as its application takes one: a JSON body that is posted."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
 from starlette.types import Message, Receive, Scope
 
 from llm_backend.contract.body import replayed
+from llm_backend.errors import InvalidRequest
 
-__all__ = ["json_post", "sent"]
+__all__ = ["json_body", "json_post", "sent"]
+
+
+def json_body(fields: Mapping[str, Any]) -> bytes:
+    """The body of a request of these fields. Raises `InvalidRequest` for what can be read as JSON
+    and not be written: nesting beyond some 250 levels."""
+    try:
+        return orjson.dumps(fields)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest("The body is nested too deeply.") from error
 
 
 def json_post(

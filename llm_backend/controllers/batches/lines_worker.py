@@ -18,7 +18,8 @@ from llm_backend.controllers.batches.input import (
     read_line,
 )
 from llm_backend.controllers.batches.output import answer_line, error_line
-from llm_backend.errors import ApiError, UnsupportedField, error_body
+from llm_backend.controllers.inner_request import json_body
+from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField, error_body
 from llm_backend.settings import Settings
 from llm_backend.store import (
     Batches,
@@ -109,7 +110,11 @@ class LinesWorker:
                 message = f"`{field}` is not for requests of a batch."
                 refused = _refused(UnsupportedField(message, param=field))
                 return answer_line(number, line.custom_id, refused)
-        answered = await self._persistently(chunk, orjson.dumps(line.body))
+        try:
+            body = json_body(line.body)
+        except InvalidRequest as error:
+            return answer_line(number, line.custom_id, _refused(error))
+        answered = await self._persistently(chunk, body)
         return None if answered is None else answer_line(number, line.custom_id, answered)
 
     async def _persistently(self, chunk: Chunk, body: bytes) -> Answered | None:

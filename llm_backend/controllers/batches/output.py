@@ -12,6 +12,8 @@ from llm_backend.store import LineResult, TokenCounts
 
 __all__ = ["answer_line", "error_line"]
 
+_TOKENS_END = 1 << 31  # no answer has so many, and no column of the store
+
 
 def answer_line(line: int, custom_id: str, answered: Answered) -> LineResult:
     """What was answered, well or not."""
@@ -52,18 +54,21 @@ def _text(
 
 
 def _parsed(body: bytes) -> Any:
+    """None for what is not JSON, and for what is nested too deeply to be written as JSON again."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
+        value = orjson.loads(body)
+        orjson.dumps(value)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
+    return value
 
 
 def _tokens(usage: Any) -> TokenCounts:
     """Usage in the words of chats and embeddings, or of responses."""
     if not isinstance(usage, dict):
         return TokenCounts()
-    in_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-    out_details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    in_details = _details(usage, "prompt_tokens_details", "input_tokens_details")
+    out_details = _details(usage, "completion_tokens_details", "output_tokens_details")
     return TokenCounts(
         input_tokens=_number(usage.get("prompt_tokens", usage.get("input_tokens"))),
         cached_tokens=_number(in_details.get("cached_tokens")),
@@ -72,5 +77,11 @@ def _tokens(usage: Any) -> TokenCounts:
     )
 
 
+def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    found: Any = next((usage[name] for name in names if usage.get(name)), {})
+    return found if isinstance(found, dict) else {}
+
+
 def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+    """What an upstream tells, if it can be a number of tokens."""
+    return value if isinstance(value, int) and 0 <= value < _TOKENS_END else 0

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from llm_backend.backends.upstreams.sockets import Closing, Message, sent_protocols, with_key
+from llm_backend.controllers.inner_request import json_body
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets.client import Client
 from llm_backend.controllers.sockets.inner import Headers, asked
@@ -169,7 +170,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
             param="background",
         )
     fields = {name: value for name, value in event.items() if name not in _NOT_OF_THE_BODY}
-    return orjson.dumps({**fields, "stream": True})
+    return json_body({**fields, "stream": True})
 
 
 def _told(error: ApiError) -> Json:

@@ -240,6 +240,38 @@ async def test_lines_that_fail_are_in_the_error_file_with_their_answer(server):
     assert 4 not in server.application.asked
 
 
+async def test_a_line_or_an_answer_that_cannot_be_written_again_takes_no_others_along(server):
+    deep = b'{"deep":' + b"[" * 300 + b"]" * 300 + b"}"
+
+    def answer(body: dict[str, Any]) -> Response | None:
+        return Response(deep, media_type="application/json") if body["n"] == 1 else None
+
+    server.application.answer = answer
+    async with server.running():
+        added = await server.add(lines(range(3)) + lines([3], deep=json.loads(deep)))
+        batch = await server.ended(added.id)
+
+    assert (batch.total, batch.completed, batch.failed) == (4, 2, 2)
+    failed = await server.lines_of(batch.error_file_id)
+    assert [line["response"]["status_code"] for line in failed] == [200, 400]
+    assert 3 not in server.application.asked
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [{"prompt_tokens": 1 << 40}, {"prompt_tokens": -1}, {"prompt_tokens_details": [1]}, "many"],
+)
+async def test_what_an_upstream_tells_of_its_tokens_fails_no_line(server, usage):
+    server.application.answer = lambda _body: JSONResponse({"usage": usage})
+    async with server.running():
+        added = await server.add(lines(range(2)))
+        batch = await server.ended(added.id)
+
+    assert (batch.completed, batch.failed) == (2, 0)
+    assert batch.usage is not None
+    assert batch.usage.input_tokens == 0
+
+
 async def test_an_input_that_cannot_be_used_fails_the_batch_with_its_lines(server):
     async with server.running():
         added = await server.add(lines([1]) + b"{\n" + lines([1]))
