@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from llm_backend.store import StoreError
+from llm_backend.store import StoreError, Unstorable
 from llm_backend.store.administration import StoredUsage, UsageKey
 
 __all__ = ["Ledger"]
@@ -67,16 +67,34 @@ class Ledger:
         amounts[4] += units
 
     async def write(self) -> None:
-        """Writes all that has been added up. Raises `StoreError`, and has kept it then."""
+        """Writes all that has been added up. Raises `StoreError`, and has kept it then; only what
+        the database can never hold is lost, which the log tells."""
         amounts, self._amounts = self._amounts, {}
         if not amounts:
             return
         try:
             await self._stored.add(amounts)
+        except Unstorable:
+            await self._write_each(amounts)
         except StoreError:
             self._take_back(amounts)
             raise
         self._is_full = False
+
+    async def _write_each(self, amounts: dict[UsageKey, list[int]]) -> None:
+        """One of them is what cannot be held: it must not keep the others back."""
+        try:
+            while amounts:
+                key, added = amounts.popitem()
+                try:
+                    await self._stored.add({key: added})
+                except Unstorable as error:
+                    log.error("usage_lost", extra={"entries": 1, "reason": str(error)})
+                except StoreError:
+                    amounts[key] = added
+                    raise
+        finally:
+            self._take_back(amounts)
 
     async def write_forever(self, every_s: float = EVERY_S) -> NoReturn:
         """Writes again and again; what fails is logged and tried again."""

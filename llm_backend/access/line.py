@@ -91,8 +91,9 @@ class Line:
         own = len(self._waiting.get(who, ()))
         if own + 1 >= len(self._waiting.get(most, ())):
             raise _full()
-        theirs = self._waiting[most]
-        theirs.pop().set_exception(_full())
+        last = self._waiting[most].pop()
+        if not last.done():  # otherwise it was about to leave by itself
+            last.set_exception(_full())
 
 
 def _full() -> Overloaded:

@@ -20,6 +20,7 @@ _TEXTS = re.compile(
     rb'"(?:content|reasoning_content|refusal|arguments|text|value)": ?"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 _DECODER = JSONDecoder()
+_TOKENS_END = 1 << 53  # beyond it JSON's readers do not agree on integers, and nobody has so many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,6 @@ def _read(usage: dict[str, Any]) -> ToldUsage | None:
 def _count(values: dict[str, Any], *names: str) -> int | None:
     for name in names:
         value = values.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOKENS_END:
             return value
     return None

@@ -83,3 +83,15 @@ async def test_buckets_are_of_any_width_and_groups_of_any_column(stored):
     assert [(one.bucket_at, one.group["project_id"], one.requests) for one in told] == [
         (0, "proj_a", 2), (3600, "proj_a", 1), (3600, "proj_b", 1),
     ]  # fmt: skip
+
+
+async def test_what_the_database_can_never_hold_keeps_nothing_else_back(stored, caplog):
+    ledger = Ledger(stored)
+    ledger.add(key(0), requests=1)
+    ledger.add(key(1), requests=1, input_tokens=10**30)
+    ledger.add(key(2), requests=1)
+    await ledger.write()
+
+    told = await stored.sums(ALL, width_s=60)
+    assert [one.bucket_at for one in told] == [0, 120]
+    assert caplog.text.count("usage_lost") == 1

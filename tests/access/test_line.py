@@ -87,3 +87,19 @@ async def test_without_a_queue_there_is_room_or_there_is_none():
 
     with pytest.raises(Overloaded):
         await busy.enter("a")
+
+
+async def test_who_is_leaving_makes_way_as_well():
+    busy = line(depth=3)
+    await busy.enter("x")
+    _, tasks = await waiting(busy, "a", "a", "a")
+    tasks[2].cancel()  # and has not been told yet
+    coming = asyncio.create_task(busy.enter("b"))
+    await asyncio.sleep(0.01)
+
+    assert not coming.done()
+    assert busy.waiting == 3
+    busy.leave()
+    await tasks[0]
+    busy.leave()
+    await coming

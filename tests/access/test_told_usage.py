@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -70,6 +71,7 @@ def test_a_compressed_answer_is_read_too():
         b'{"usage":{"prompt_tokens":"many"}}',
         b'{"usage":{"prompt_tokens":-1}}',
         b'{"usage":{"prompt_tokens":true}}',
+        b'{"usage":{"prompt_tokens":10000000000000000000}}',
         b'{"usage":' + b'{"a":' * 10_000,
         b'{"usage":{"prompt_tokens":' + b"1" * 10_000 + b"}}",
     ],
@@ -120,3 +122,18 @@ def test_a_picture_takes_no_more_of_a_limit_than_a_picture_may():
     request = SimpleNamespace(body=body, raw_body=json.dumps(body).encode())
 
     assert 1100 < tokens_of(request) < 1200
+
+
+def test_text_that_is_nearly_a_file_is_looked_through_once():
+    body = (b"A" * 4095 + b" ") * 256
+    began_s = time.process_time()
+
+    assert text_bytes(body) == len(body)
+    assert time.process_time() - began_s < 1  # a thousand times as long, from every byte anew
+
+
+def test_less_than_no_answer_gives_no_room_back():
+    body = {"max_tokens": -1_000_000, "prompt": "a" * 400}
+    request = SimpleNamespace(body=body, raw_body=json.dumps(body).encode())
+
+    assert tokens_of(request) > 100
