@@ -1,8 +1,11 @@
 """Responses of an upstream's models come over a WebSocket, too."""
 
+import contextlib
 import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, ClientWebSocketResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -33,7 +36,9 @@ class Upstream:
         await Response(text, media_type="text/event-stream")(scope, receive, send)
 
 
-async def test_an_upstreams_events_are_told_as_messages(tmp_path):
+@contextlib.asynccontextmanager
+async def connected(tmp_path: Path) -> AsyncIterator[tuple[Upstream, ClientWebSocketResponse]]:
+    """A socket to a server whose only models are an upstream's."""
     far = Upstream()
     async with serving(far) as far_port:
         backends = [{"name": "far", "base_url": f"http://127.0.0.1:{far_port}/v1", "api_key": "k"}]
@@ -44,10 +49,15 @@ async def test_an_upstreams_events_are_told_as_messages(tmp_path):
             ClientSession() as session,
             session.ws_connect(f"http://127.0.0.1:{port}/v1/responses") as socket,
         ):
-            await socket.send_json(
-                {"type": "response.create", "model": "gpt", "input": "Hi", "stream_id": "s"}
-            )
-            created, failed = [await socket.receive_json() for _ in EVENTS]
+            yield far, socket
+
+
+async def test_an_upstreams_events_are_told_as_messages(tmp_path):
+    async with connected(tmp_path) as (far, socket):
+        await socket.send_json(
+            {"type": "response.create", "model": "gpt", "input": "Hi", "stream_id": "s"}
+        )
+        created, failed = [await socket.receive_json() for _ in EVENTS]
 
     assert far.asked == [{"model": "gpt", "input": "Hi", "stream": True}]
     assert created == {**EVENTS[0], "stream_id": "s"}
@@ -55,3 +65,15 @@ async def test_an_upstreams_events_are_told_as_messages(tmp_path):
         "type": "error", "sequence_number": 1, "stream_id": "s",
         "error": {"type": "server_error", "code": "c", "message": "m", "param": None},
     }  # fmt: skip
+
+
+async def test_a_message_that_cannot_be_sent_on_is_refused_and_the_next_one_is_not(tmp_path):
+    deep = json.loads("[" * 300 + "]" * 300)
+    async with connected(tmp_path) as (far, socket):
+        for said in (deep, "Hi"):
+            await socket.send_json({"type": "response.create", "model": "gpt", "input": said})
+        told = [await socket.receive_json() for _ in ("refused", *EVENTS)]
+
+    assert sorted(one["type"] for one in told) == ["error", "error", "response.created"]
+    assert "nested too deeply" in str(told)
+    assert [one["input"] for one in far.asked] == ["Hi"]

@@ -16,8 +16,8 @@ _KBITS = {  # of layer III, by its four bits
     0: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 # A frame begins with eleven ones, its version, that it is of layer III, and whether it has a
-# checksum; then come its kilobits and its rate, of which some are none. It is looked for in files of
-# strangers, which may consist of beginnings.
+# checksum; then come its kilobits and its rate, of which some are none. It is looked for in files
+# of strangers, which may consist of beginnings.
 _VERSIONS = bytes(0xE2 | version << 3 | check for version in _RATES for check in (0, 1))
 _SPEEDS = bytes(kbits << 4 | low for kbits in range(1, 15) for low in range(12))
 _FRAME = re.compile(b"\xff[%b][%b]." % (re.escape(_VERSIONS), re.escape(_SPEEDS)), re.DOTALL)
