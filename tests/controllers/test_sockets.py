@@ -164,6 +164,7 @@ async def test_a_client_that_vanishes_frees_the_upstream(tmp_path):
         ("/realtime?model=m", {}, {"api_keys": ("mine",)}, 401, "invalid_api_key"),
         ("/nowhere", {}, {}, 404, "unknown_url"),
         ("/realtime?model=m", {"origin": "https://evil.test"}, {}, 403, "origin_not_allowed"),
+        ("/realtime?model=m", {"origin": "http://["}, {}, 403, "origin_not_allowed"),
         ("/realtime?model=m", {"host": "evil.test"}, {}, 403, None),
     ],
 )

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 from llm_backend.backends.relayed import Headers
 
@@ -84,7 +84,12 @@ def with_model(query: str, model: str) -> str:
     """The query with another `model`, its other words as they were."""
     words = [word for word in query.split("&") if word]
     name = f"model={quote(model, safe='')}"
-    return "&".join(name if word.partition("=")[0] == "model" else word for word in words)
+    return "&".join(name if _name_of(word) == "model" else word for word in words)
+
+
+def _name_of(word: str) -> str:
+    """A word's name, as whoever reads the query does, however it is written."""
+    return unquote_plus(word.partition("=")[0])
 
 
 def with_key(headers: Mapping[str, str], protocols: Sequence[str]) -> Mapping[str, str]:

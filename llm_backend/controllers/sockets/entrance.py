@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from llm_backend.backends.upstreams.sockets import model_of, with_key
 from llm_backend.controllers.json_response import JsonResponse
@@ -69,7 +70,8 @@ class Sockets:
             return
         except ApiError as error:
             log.info("socket_failed", extra={"path": scope["path"], "code": error.code})
-            await _refuse(socket, error)
+            with suppress(WebSocketDisconnect):  # it has left meanwhile
+                await _refuse(socket, error)
 
     async def _serve(self, socket: WebSocket) -> None:
         path = socket.scope["path"].removeprefix("/v1").rstrip("/")
@@ -86,12 +88,20 @@ class Sockets:
         origin = headers.get("origin")
         if origin is None or {"*", origin} & set(self._origins):
             return
-        if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if _site_of(origin) != headers.get("host", "").lower():
             raise Forbidden(
                 f"Pages of {origin[:100]} may not open WebSockets here; name it in the setting "
                 "`cors_origins` if they should.",
                 code="origin_not_allowed",
             )
+
+
+def _site_of(origin: str) -> str | None:
+    """The host of an origin, and its port; None of one that cannot be read."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: Look) -> None:
