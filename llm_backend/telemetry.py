@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 # what every record has anyway; the rest was given as `extra`
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure_logging(
@@ -278,10 +280,16 @@ class _Lines(logging.Formatter):
 class _TextLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
-        extra = "".join(f" {name}={value}" for name, value in _extra(record).items())
+        extra = "".join(f" {name}={_in_a_line(value)}" for name, value in _extra(record).items())
         process = f"[{record.process}] " if self._tells_process else ""
         line = f"{stamp} {record.levelname.lower():7} {process}{record.getMessage()}{extra}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _in_a_line(value: object) -> str:
+    """A value as text that neither begins a line nor commands a terminal: some is a client's."""
+    text = str(value)
+    return text if text.isprintable() else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class _JsonLines(_Lines):

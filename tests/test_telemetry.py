@@ -31,3 +31,10 @@ def test_an_application_that_logs_little_silences_no_other_test():
     assert within == (logging.ERROR, logging.ERROR)
     assert (logging.root.level, chatty.level) == before
     assert set(logging.root.handlers) <= set(handlers)
+
+
+def test_what_a_client_says_is_no_line_of_its_own():
+    said = {"msg": "refused", "levelname": "INFO", "path": "/é\n12:00:00 info\x1b[2J", "status": 1}
+    line = _TextLines(False).format(logging.makeLogRecord(said))
+
+    assert line.endswith(r"refused path=/é\n12:00:00 info\x1b[2J status=1")
