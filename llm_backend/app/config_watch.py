@@ -50,7 +50,7 @@ async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> Non
     try:
         settings, served = await asyncio.to_thread(_wanted, source)
         await serve(changed(running, settings), served)
-    except (SettingsError, InvalidRequest) as error:
+    except (SettingsError, InvalidRequest, OSError) as error:  # the last: a file that has just gone
         log.error("config_file_refused", extra={"reason": str(error)})
         return
     log.info("config_file_applied", extra={"models": ", ".join(one.card.id for one in served)})

@@ -125,7 +125,7 @@ class _Following:
         try:
             served = await asyncio.to_thread(lambda: served_models(settings_from_json(settings)))
             await self._models.serve(served)
-        except (SettingsError, InvalidRequest) as error:  # a file that has gone since, say
+        except (SettingsError, InvalidRequest, OSError) as error:  # a file that has gone since, say
             log.error("config_file_refused", extra={"reason": str(error)})
 
 

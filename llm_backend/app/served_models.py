@@ -137,10 +137,10 @@ def _card(
     if entry.path == BUILTIN:
         more = (("description", BUILTIN_DESCRIPTION),)
     if entry.personalities:
-        more = (*more, ("personalities", list(entry.personalities)))
+        more = (*more, ("personalities", tuple(entry.personalities)))
     if projector is not None:
         created_at = max(created_at, int(min(projector.path.stat().st_mtime, time.time())))
-        more = (*more, ("input_modalities", ["text", *projector.modalities]))
+        more = (*more, ("input_modalities", ("text", *projector.modalities)))
     return ModelCard(id=name, created_at=created_at, owned_by="llm-backend", more=more)
 
 

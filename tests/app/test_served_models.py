@@ -145,7 +145,8 @@ def test_a_projector_says_what_its_model_takes_in(tmp_path, file):
 
     assert model.engine.projector_path == eyes
     assert (model.engine.picture_tokens, model.engine.sound_limit_s) == (64, 7)
-    assert dict(model.card.more)["input_modalities"] == ["text", "image"]
+    assert dict(model.card.more)["input_modalities"] == ("text", "image")
+    assert model.card in {model.card}  # by which what is found out of a model is remembered
 
 
 def test_a_projector_may_be_named_as_the_hub_knows_it(tmp_path, file):

@@ -72,6 +72,7 @@ class EmbeddedIndex:
             await asyncio.wait({task})
         async with self._lock_of(collection):
             await self._in_thread(self._shards.drop, collection)
+        self._writing.pop(collection, None)
 
     async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
         """Insert or replace points."""

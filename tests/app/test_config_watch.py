@@ -1,0 +1,44 @@
+"""What changes in the config file is applied; what cannot be is told, and changes nothing."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from llm_backend.app.config_watch import watch_config
+from llm_backend.settings.loading import SettingsSource
+
+
+async def come_true(is_so: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110 # another task makes it so
+            await asyncio.sleep(0.01)
+
+
+def put(file: Path, text: str) -> None:
+    """At once: nobody sees half of it."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.rename(file)
+
+
+async def test_what_cannot_be_served_at_the_moment_does_not_end_the_watch(tmp_path: Path, caplog):
+    file = tmp_path / "config.yaml"
+    put(file, "models: []")
+    source = SettingsSource(flags={"data_dir": tmp_path}, file=file)
+    asked: list[int] = []
+
+    async def serve(settings, _served) -> None:
+        asked.append(settings.slots)
+        if len(asked) == 1:
+            raise FileNotFoundError("a model's file has just gone")
+
+    watching = asyncio.create_task(watch_config(source, source.load(), serve, every_s=0.01))
+    await asyncio.sleep(0)  # it has seen the file
+    put(file, "models: []\nslots: 2")
+    await come_true(lambda: asked)
+    put(file, "models: []\nslots: 33")
+    await come_true(lambda: len(asked) == 2)
+    watching.cancel()
+
+    assert asked == [2, 33]
+    assert "config_file_refused" in caplog.text
