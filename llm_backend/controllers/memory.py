@@ -8,10 +8,10 @@ from llm_backend import errors
 from llm_backend.controllers.backlog import Backlog
 from llm_backend.controllers.behind import Behind
 from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.controllers.together import Together
 from llm_backend.store import (
     Chats,
     ChatStatus,
-    Duplicate,
     NewChat,
     StoredChat,
     StoreError,
@@ -40,7 +40,8 @@ class ChatMemory:
         self.chats = chats
         self._policy = policy
         self._behind = Behind()
-        self._backlog: Backlog[NewChat] = Backlog(self._store_all)
+        self._backlog: Backlog[NewChat] = Backlog(self._store_behind)
+        self._together: Together[NewChat] = Together(self._store_all)
 
     def wants(self, body: Body) -> bool:
         """Whether this request's chat is to be stored; raises where it asks for what cannot be."""
@@ -68,12 +69,12 @@ class ChatMemory:
 
         `completion` has `id`, `created` and `model`; what else the document wants is filled in.
         """
-        chat = _stored(body, completion, complete=complete)
+        await self._remember(body, _new(body, completion, complete=complete))
+
+    async def _remember(self, body: Body, new: NewChat) -> None:
         try:
-            with store_errors_translated(event="chat_not_stored", chat_id=chat.id):
-                await self.chats.add(chat, body["messages"])
-        except Duplicate:
-            _tell_taken([chat.id])
+            with store_errors_translated(event="chat_not_stored", chat_id=new.chat.id):
+                await self._together.written(new)
         except errors.Overloaded:
             if body.get("store"):
                 raise
@@ -85,11 +86,10 @@ class ChatMemory:
         it says `store: true` or too much is on its way already; then what `remember` does is to be
         awaited.
         """
-        if not body.get("store"):
-            chat = _stored(body, completion, complete=complete)
-            if self._backlog.takes(NewChat(chat=chat, messages=body["messages"]), size_bytes):
-                return None
-        return self.remember(body, completion, complete=complete)
+        new = _new(body, completion, complete=complete)
+        if not body.get("store") and self._backlog.takes(new, size_bytes):
+            return None
+        return self._remember(body, new)
 
     def remember_behind(self, body: Body, completion: Body) -> None:
         """Stores a chat whose client has left; a failure is logged, nobody is there to be told."""
@@ -102,23 +102,25 @@ class ChatMemory:
     async def settle(self) -> None:
         """Waits until all that is being stored behind is stored."""
         await self._behind.settle()
+        await self._together.settle()
         await self._backlog.caught_up()
 
-    async def _store_all(self, added: Sequence[NewChat]) -> None:
+    async def _store_behind(self, added: Sequence[NewChat]) -> None:
+        for one, failure in zip(added, await self._store_all(added), strict=True):
+            if failure is not None:
+                _tell_lost(one.chat.id, failure)
+
+    async def _store_all(self, added: Sequence[NewChat]) -> Sequence[StoreError | None]:
+        """What each of them failed by. One that is bad takes no other along."""
         try:
             _tell_taken(await self.chats.add_free(added))
         except StoreUnavailable as error:
-            for one in added:
-                _tell_lost(one.chat.id, error)
-        except StoreError:  # of one of them, which is found when each is stored by itself
-            for one in added:
-                await self._store_alone(one)
-
-    async def _store_alone(self, added: NewChat) -> None:
-        try:
-            _tell_taken(await self.chats.add_free([added]))
+            return [error] * len(added)
         except StoreError as error:
-            _tell_lost(added.chat.id, error)
+            if len(added) == 1:
+                return [error]
+            return [failure for one in added for failure in await self._store_all([one])]
+        return [None] * len(added)
 
     async def _remember_quietly(self, body: Body, completion: Body) -> None:
         try:
@@ -137,8 +139,13 @@ def _tell_lost(chat_id: str, error: Exception) -> None:
     log.error("chat_not_stored", extra={"chat_id": chat_id, "reason": str(error)})
 
 
-def _stored(body: Body, completion: Body, *, complete: bool) -> StoredChat:
+def _new(body: Body, completion: Body, *, complete: bool) -> NewChat:
     """The chat of a request and its answer, the present owner's."""
+    chat = _stored(body, completion, complete=complete)
+    return NewChat(chat=chat, messages=body["messages"])
+
+
+def _stored(body: Body, completion: Body, *, complete: bool) -> StoredChat:
     owner = present_owner()
     return StoredChat(
         id=completion["id"],

@@ -1,5 +1,6 @@
 """What happens to chats that cannot be stored."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import pytest
 
 from llm_backend.controllers.memory import ChatMemory
-from llm_backend.errors import Overloaded
-from llm_backend.store import Duplicate, NewChat, StoredChat, StoreUnavailable, Unstorable
+from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.store import NewChat, StoreUnavailable, Unstorable
 
 BODY = {"model": "builtin", "messages": []}
 COMPLETION = {"id": "chatcmpl-1", "created": 0, "model": "builtin", "choices": []}
@@ -16,9 +17,6 @@ COMPLETION = {"id": "chatcmpl-1", "created": 0, "model": "builtin", "choices": [
 
 class FullDisk:
     """Chats on a disk that has no room."""
-
-    async def add(self, *_: object) -> None:
-        raise StoreUnavailable("The disk is full.")
 
     async def add_free(self, _added: object) -> None:
         raise StoreUnavailable("The disk is full.")
@@ -32,10 +30,6 @@ class Shelf:
         self.taken = set(taken)
         self.bad = set(bad)
         self.writes: list[list[str]] = []
-
-    async def add(self, chat: StoredChat, messages: Sequence[Any]) -> None:
-        if await self.add_free([NewChat(chat=chat, messages=messages)]):
-            raise Duplicate(chat.id)
 
     async def add_free(self, added: Sequence[NewChat]) -> list[str]:
         ids = [one.chat.id for one in added]
@@ -121,3 +115,24 @@ async def test_every_relayed_chat_that_is_lost_is_told(caplog):
 
     told = [(one.getMessage(), one.chat_id, one.reason) for one in caplog.records]
     assert told == [("chat_not_stored", f"c{number}", "The disk is full.") for number in range(2)]
+
+
+async def test_chats_that_ask_to_be_stored_at_one_time_are_one_write():
+    memory = ChatMemory(shelf := Shelf(), "on-request")
+
+    storing = [relayed(memory, number, store=True) for number in range(3)]
+    await asyncio.gather(*(one for one in storing if one is not None))
+
+    (ids,) = shelf.writes
+    assert sorted(ids) == ["c0", "c1", "c2"]
+
+
+async def test_one_bad_chat_is_only_its_own_clients_mistake():
+    memory = ChatMemory(Shelf(bad=["c1"]), "always")
+
+    storing = [relayed(memory, number, store=True) for number in range(3)]
+    fates = await asyncio.gather(
+        *(one for one in storing if one is not None), return_exceptions=True
+    )
+
+    assert [type(fate) for fate in fates] == [type(None), InvalidRequest, type(None)]
