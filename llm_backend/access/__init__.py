@@ -13,10 +13,12 @@ from llm_backend.access.meter import (
     metered,
     metering,
     relayed,
+    sent,
 )
 from llm_backend.access.policy import Policy, Project, policy_of
 from llm_backend.access.session import Session
 from llm_backend.access.spending import Spending
+from llm_backend.access.told_usage import Tail, ToldUsage, read_usage
 
 __all__ = [
     "DEFAULT_PROJECT",
@@ -31,6 +33,8 @@ __all__ = [
     "Project",
     "Session",
     "Spending",
+    "Tail",
+    "ToldUsage",
     "answered_by",
     "embedded",
     "estimated",
@@ -38,6 +42,8 @@ __all__ = [
     "metering",
     "new_key",
     "policy_of",
+    "read_usage",
     "relayed",
+    "sent",
     "text_bytes",
 ]

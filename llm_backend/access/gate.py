@@ -25,7 +25,7 @@ from llm_backend.access.watched import Watched
 from llm_backend.contract.connexion_app import Answer
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
-from llm_backend.errors import DeadlineExceeded
+from llm_backend.errors import ClientGone, DeadlineExceeded
 from llm_backend.store import in_the_name_of
 
 __all__ = ["Gate"]
@@ -92,11 +92,17 @@ class Gate:
             turn=None if is_batch else passage.turn_to,
         )
         watched = Watched(send, passage, meter, metered.texts)
+        counts = False
         try:
             await self._run(request, answer, watched, meter, () if is_batch else plan.slots)
+        except ClientGone:
+            counts = meter.is_begun
+            raise
         finally:
-            _count(request, watched, meter, metered)
-            _correct(passage, watched, meter)
+            counts = counts or watched.is_good
+            if counts:
+                _count(request, watched, meter, metered)
+            _correct(passage, meter, counts=counts)
 
     @asynccontextmanager
     async def session(self, look: Callable[[], Caller], model: str) -> AsyncIterator[Session]:
@@ -187,25 +193,28 @@ def _tier(request: Request) -> str:
 
 
 def _count(request: Request, watched: Watched, meter: Meter, metered: Metered) -> None:
-    """Counts an answer that was good, with the tokens that an upstream tells at its end, and about
-    as many as were said where it tells none; a local model has counted its own."""
-    if not watched.is_good:
-        return
+    """Counts an answer with the tokens that an upstream tells at its end, and about as many as were
+    said where it tells none; a local model has counted its own."""
     if meter.tokens is None and (told := watched.usage()):
         meter.used(
             input_tokens=told.input_tokens,
             cached_tokens=told.cached_tokens,
             output_tokens=told.output_tokens,
         )
-    elif meter.tokens is None and meter.is_relayed and metered.texts is not None:
+    elif _is_guessed(meter, metered):
         asked_bytes, said_bytes = text_bytes(request.raw_body), watched.said_bytes()
         meter.estimated(input_bytes=asked_bytes, output_bytes=said_bytes)
     meter.answered(metered.units(request.body if isinstance(request.body, dict) else {}))
 
 
-def _correct(passage: Passage, watched: Watched, meter: Meter) -> None:
+def _is_guessed(meter: Meter, metered: Metered) -> bool:
+    is_known = meter.tokens is not None or meter.is_told_later
+    return meter.is_relayed and not is_known and metered.texts is not None
+
+
+def _correct(passage: Passage, meter: Meter, *, counts: bool) -> None:
     """Gives back what was taken and not used. What nobody tells is as it was reckoned."""
-    if not watched.is_good:
+    if not counts:
         passage.correct(meter.tokens or 0)
     elif meter.tokens is not None:
         passage.correct(meter.tokens)

@@ -18,6 +18,7 @@ __all__ = [
     "metered",
     "metering",
     "relayed",
+    "sent",
 ]
 
 ESTIMATED = "estimated"  # the detail of tokens that nobody has told
@@ -32,7 +33,7 @@ class Meter:
 
     __slots__ = (
         "_caller", "_detail", "_is_batch", "_kind", "_ledger", "_step", "_tier", "_turn",
-        "is_relayed", "model", "tokens",
+        "is_relayed", "is_told_later", "model", "tokens", "was_sent",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +59,14 @@ class Meter:
         self._detail = detail
         self._turn = turn
         self.is_relayed = False  # whether an upstream answers, with what it tells of its tokens
+        self.was_sent = False  # whether an upstream has it, and its client may have left since
+        self.is_told_later = False  # what it takes, as an upstream goes on with it
         self.tokens: int | None = None  # counted so far; None: nobody has said
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether somebody has begun to work on it, also if no answer has begun."""
+        return self.was_sent or self.tokens is not None
 
     async def answered_by(self, model: str) -> None:
         """From here on it asks this model. Raises `RateLimited` where that one's limits do not
@@ -77,10 +85,16 @@ class Meter:
         """So many tokens more; the cached ones are among the input."""
         self._add(self._detail, input_tokens, cached_tokens, output_tokens)
 
-    def estimated(self, *, input_bytes: int, output_bytes: int) -> None:
+    def estimated(self, *, input_bytes: int, output_bytes: int) -> tuple[int, int]:
         """So many tokens more, about: what was said, and nobody tells its tokens."""
         given, said = -(-input_bytes // BYTES_A_TOKEN), -(-output_bytes // BYTES_A_TOKEN)
         self._add(ESTIMATED, given, 0, said)
+        return given, said
+
+    def expects(self) -> UsageKey:
+        """What it takes is told after its answer; what counts under this key then."""
+        self.is_told_later = True
+        return self._key(self._detail)
 
     def embedded(self, model: str, tokens: int) -> None:
         """Tokens of another model, which has made vectors for it; they are no tokens of its own."""
@@ -164,3 +178,10 @@ def relayed() -> bool:
         return False
     meter.is_relayed = True
     return True
+
+
+def sent() -> None:
+    """An upstream has the request, whose client leaves before its answer begins."""
+    meter = METER.get()
+    if meter is not None:
+        meter.was_sent = meter.is_relayed = True

@@ -2,14 +2,14 @@
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json import JSONDecoder
 from typing import Any
 
 from llm_backend.backends.relayed import plain
 
-__all__ = ["Tail", "ToldUsage", "told_usage"]
+__all__ = ["Tail", "ToldUsage", "read_usage", "told_usage"]
 
 PIECES = 8  # of an answer, that its end may be spread over
 END_BYTES = 64 * 1024  # within which usage is told
@@ -105,11 +105,11 @@ def told_usage(end: bytes) -> ToldUsage | None:
         usage, _ = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):  # broken, a number too long, nested without end
         return None
-    return _read(usage)
+    return read_usage(usage)
 
 
-def _read(usage: dict[str, Any]) -> ToldUsage | None:
-    """Chat's words or those of responses, whichever there are."""
+def read_usage(usage: Mapping[str, Any]) -> ToldUsage | None:
+    """What a usage object says, in chat's words or those of responses; None if nothing."""
     given = _count(usage, "prompt_tokens", "input_tokens")
     if given is None:
         return None
@@ -123,7 +123,7 @@ def _read(usage: dict[str, Any]) -> ToldUsage | None:
     )
 
 
-def _count(values: dict[str, Any], *names: str) -> int | None:
+def _count(values: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         value = values.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOKENS_END:

@@ -8,10 +8,12 @@ from llm_backend.app.database import migrate_for_others
 from llm_backend.app.local_models import LocalModels
 from llm_backend.app.models import budget_bytes, patience, serve_first, watched_config
 from llm_backend.app.served_models import ServedModel, check_named_models, served_models
+from llm_backend.app.served_upstreams import upstream_configs
 from llm_backend.app.starting import start_translated
 from llm_backend.backends.base import Usage
 from llm_backend.backends.registry import Registry
 from llm_backend.backends.shared_room import SharedRoom
+from llm_backend.backends.upstreams.places.keeper import PlaceKeeper
 from llm_backend.engine import Engine
 from llm_backend.settings import Settings, SettingsSource, settings_as_json
 
@@ -25,9 +27,10 @@ async def opened_engines(
     source: SettingsSource | None = None,
     on_change: Callable[[Settings], None] = lambda _: None,
 ) -> AsyncIterator[None]:
-    """What several API processes need: a room of engines with its doors in the folder `shared`, and
-    a database with this version's tables. What changes in the config file of `source` is applied in
-    all of them; `on_change` is told the settings that hold from then on. Raises `CannotStart`.
+    """What several API processes need: a room of engines with its doors in the folder `shared`, the
+    places at upstreams, and a database with this version's tables. What changes in the config file
+    of `source` is applied in all of them; `on_change` is told the settings that hold from then on.
+    Raises `CannotStart`.
     """
     async with AsyncExitStack() as stack:
         with start_translated():
@@ -35,6 +38,8 @@ async def opened_engines(
             served = served_models(settings)
             check_named_models(settings, served)
             room = await stack.enter_async_context(SharedRoom(shared, budget_bytes(settings)))
+            upstreams = upstream_configs(settings)
+            await stack.enter_async_context(PlaceKeeper(shared, upstreams))
             nobody_asks = Registry([])
             models = LocalModels(nobody_asks, room, Engine, _unobserved, patience(settings))
             await serve_first(models, served)

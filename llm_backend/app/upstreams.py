@@ -1,7 +1,8 @@
 """The upstreams that the settings name, if they name any."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_backend.app import served_upstreams
@@ -19,19 +20,28 @@ __all__ = ["opened_upstreams"]
 
 @asynccontextmanager
 async def opened_upstreams(
-    settings: Settings, configs: Sequence[UpstreamConfig], document: Document, metrics: Metrics
+    settings: Settings,
+    configs: Sequence[UpstreamConfig],
+    document: Document,
+    metrics: Metrics,
+    shared: Path | None = None,
 ) -> AsyncIterator["Upstreams | None"]:
-    """All of them, with the operations that are theirs alone; None where there is none."""
+    """All of them, with the operations that are theirs alone; None where there is none. One of
+    several processes finds the keeper of their places in the folder `shared`."""
     operations = served_upstreams.operations(settings, configs, document.operations.values())
     if not configs:
         yield None
         return
     from llm_backend.backends.upstreams.http import Upstream
+    from llm_backend.backends.upstreams.places.taker import SharedPlaces
     from llm_backend.backends.upstreams.pool import Upstreams
 
     asked = [Upstream(config, _watch(metrics, config.name)) for config in configs]
-    async with Upstreams(asked, operations) as upstreams:
-        yield upstreams
+    async with AsyncExitStack() as stack:
+        places = None
+        if shared is not None:
+            places = await stack.enter_async_context(SharedPlaces.opened(shared, asked))
+        yield await stack.enter_async_context(Upstreams(asked, operations, places))
 
 
 def _watch(metrics: Metrics, name: str) -> Watch:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from llm_backend.access import relayed as counted_as_relayed
+from llm_backend.access import sent as counted_as_sent
 from llm_backend.backends.relayed import Headers, Observe, Relayed, observable_headers
 from llm_backend.backends.upstreams.asked import Asked
 from llm_backend.backends.upstreams.renaming import renamed
@@ -131,6 +132,7 @@ async def relay(
                     upstream=to.upstream if to else None,
                     has_other=to.has_other if to else False,
                     who=who_asks(request.caller),
+                    on_left=counted_as_sent,
                 )
             )
     except ApiError:
@@ -138,6 +140,8 @@ async def relay(
             raise
     if client.has_left:
         if relayed is not None:
+            if 200 <= relayed.status < 300:
+                counted_as_sent()
             await relayed.aclose()
         raise ClientGone
     assert relayed is not None, "an exchange gives an answer or an error"

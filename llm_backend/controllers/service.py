@@ -45,24 +45,28 @@ async def get_ping(services: Services, request: Request) -> Response:
 
 
 async def get_readiness(services: Services, request: Request) -> Response:
-    """`GET /readyz`: a model or an upstream can answer, the database can be asked, and the server
-    is not about to stop."""
+    """`GET /readyz`: a model or an upstream can be expected to answer, the database can be asked,
+    and the server is not about to stop."""
     if services.leaving.is_set():
         raise Overloaded("The server is being stopped.", retry_after_s=RETRY_AFTER_S)
     with store_errors_translated():
         await services.database.check()
         await check_schema(services.database)
     models = {model.card.id: model.engine_state for model in services.registry.local}
-    if services.upstream is None and not CAN_ANSWER.intersection(models.values()):
-        raise Overloaded(_nobody_answers(models), retry_after_s=RETRY_AFTER_S)
+    upstream = services.upstream
+    is_able = upstream is not None and upstream.are_able
+    if not is_able and not CAN_ANSWER.intersection(models.values()):
+        why = _nobody_answers(models, has_upstream=upstream is not None)
+        raise Overloaded(why, retry_after_s=RETRY_AFTER_S)
     return JsonResponse({"status": "ok", "models": models})
 
 
-def _nobody_answers(models: Mapping[str, str]) -> str:
-    if not models:
+def _nobody_answers(models: Mapping[str, str], *, has_upstream: bool) -> str:
+    if not models and not has_upstream:
         return "There is neither a model nor an upstream that could answer."
-    states = ", ".join(f"{name} is {state}" for name, state in models.items())
-    return f"No model can answer yet: {states}."
+    states = [f"{name} is {state}" for name, state in models.items()]
+    states += ["every upstream is out of service"] if has_upstream else []
+    return f"Nobody can answer yet: {', '.join(states)}."
 
 
 async def get_metrics(services: Services, request: Request) -> Response:

@@ -13,7 +13,7 @@ from llm_backend.access import Keyring, Ledger, Spending
 from llm_backend.access.gate import Gate
 from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
-from llm_backend.access.meter import answered_by, metered, relayed
+from llm_backend.access.meter import answered_by, metered, relayed, sent
 from llm_backend.access.plans import Plans, UsualLimits
 from llm_backend.errors import (
     ApiError,
@@ -409,3 +409,40 @@ async def test_an_answer_that_breaks_gives_its_places_back(gates):
             await gates.ask(gate, broken)
 
     assert line.entered()
+
+
+async def leaves_early(_send: Any) -> None:
+    """An upstream has got it, and has not begun to answer."""
+    relayed()
+    sent()
+    raise ClientGone
+
+
+async def leaves_the_line(_send: Any) -> None:
+    """No upstream has got it."""
+    relayed()
+    raise ClientGone
+
+
+async def test_what_an_upstream_has_got_counts_though_its_client_leaves(gates):
+    gate = gates.gate(tokens_per_minute=1000, key_concurrent_requests=1)
+    for answer in (leaves_early, leaves_the_line, leaves_early):
+        with pytest.raises(ClientGone):
+            await gates.ask(gate, answer)
+    asked = -(-len(b'{"model":"m","max_tokens":10}') // 4)
+    wire = await gates.ask(gate, bad, body={"max_tokens": 1})
+
+    assert estimates(gates) == {"estimated": (2 * asked, 0), "": (0, 0)}
+    assert gates.counted()[-1][1] == 2
+    assert int(wire.headers["x-ratelimit-remaining-tokens"]) == 1000 - 2 * asked - 8
+
+
+async def test_what_a_local_model_has_begun_counts_though_its_client_leaves(gates):
+    async def begun(_send: Any) -> None:
+        metered(input_tokens=20, output_tokens=1)
+        raise ClientGone
+
+    with pytest.raises(ClientGone):
+        await gates.ask(gates.gate(), begun)
+
+    assert gates.counted() == [(False, 1, 20, 1)]

@@ -1,6 +1,6 @@
 """What is asked of the upstreams."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from llm_backend.backends.relayed import Headers
@@ -16,7 +16,7 @@ class Asked:
     """One request on its way to an upstream: `operation` is its id and tag, `model` what the
     upstream is to hear, `upstream` the one that a route names, `wire` what is spoken where that is
     not the operation's. `has_other` where somebody else answers if nobody here can. `who` asks:
-    those who wait take turns.
+    those who wait take turns. `on_left` is called where it is cancelled and an upstream has it.
     """
 
     method: str
@@ -30,3 +30,4 @@ class Asked:
     wire: Wire | None = None
     has_other: bool = False
     who: str = ""
+    on_left: Callable[[], None] = lambda: None

@@ -40,15 +40,22 @@ class Attempts:
     def longest_wait_s(self) -> float:
         return max(one.config.connect_timeout_s for one in self.upstreams)
 
-    def candidates(self) -> list[Upstream]:
-        """Those that are well and have room, untried ones first. Where all are ill, all are asked:
-        nobody is worse off by it, unless somebody else can answer."""
+    def wanted(self) -> list[Upstream]:
+        """Those that are well, untried ones alone if there are any. Where all are ill, all are
+        wanted: nobody is worse off by it, unless somebody else can answer."""
+        ones = self._able
+        return [one for one in ones if one.name not in self.tried] or ones
+
+    def still_wants(self, upstream: Upstream) -> bool:
+        """Whether it is well, or nobody else is."""
         now_s = asyncio.get_running_loop().time()
-        allowed = self._allowed
-        well = [one for one in allowed if one.health.admits(now_s)]
-        if not well and self.asked.has_other:
-            raise Overloaded("No upstream that could answer is up.", retry_after_s=RETRY_AFTER_S)
-        with_room = [one for one in well or allowed if one.has_room]
+        return upstream.health.admits(now_s) or not any(
+            one.health.admits(now_s) for one in self._allowed
+        )
+
+    def candidates(self) -> list[Upstream]:
+        """Those of the able ones that have room, untried ones first."""
+        with_room = [one for one in self._able if one.has_room]
         return [one for one in with_room if one.name not in self.tried] or with_room
 
     async def send(self, upstream: Upstream) -> Relayed:
@@ -61,6 +68,7 @@ class Attempts:
             headers=asked.headers,
             body=asked.body if isinstance(asked.body, bytes) else self._watched(asked.body),
             model=asked.model,
+            on_left=asked.on_left,
         )
 
     async def connect(self, upstream: Upstream, protocols: Sequence[str]) -> UpstreamSocket:
@@ -99,6 +107,15 @@ class Attempts:
         """Whether there is one to send it to that has not been asked."""
         has_another = any(one.name not in self.tried for one in self._allowed)
         return has_another and self._has_more_tries
+
+    @property
+    def _able(self) -> list[Upstream]:
+        now_s = asyncio.get_running_loop().time()
+        allowed = self._allowed
+        well = [one for one in allowed if one.health.admits(now_s)]
+        if not well and self.asked.has_other:
+            raise Overloaded("No upstream that could answer is up.", retry_after_s=RETRY_AFTER_S)
+        return well or allowed
 
     @property
     def _allowed(self) -> list[Upstream]:

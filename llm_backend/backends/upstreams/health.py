@@ -27,9 +27,13 @@ class Health:
         """Whether it has failed too often and not answered since."""
         return self._failures >= FAILURES
 
+    def is_able(self, now_s: float) -> bool:
+        """Whether it can be expected to answer: it is well, or its ejection is over."""
+        return not self.is_ejected or now_s >= self._ejected_until
+
     def admits(self, now_s: float) -> bool:
         """Whether a request may be sent: it is well, or it is time for a probe."""
-        return not self.is_ejected or (not self._is_probed and now_s >= self._ejected_until)
+        return not self.is_ejected or (not self._is_probed and self.is_able(now_s))
 
     def begin(self) -> None:
         """A request is sent; while the upstream is ejected, it is the probe."""

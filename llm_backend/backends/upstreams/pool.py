@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from llm_backend.backends.relayed import Relayed
 from llm_backend.backends.upstreams.asked import Asked
@@ -23,6 +23,12 @@ __all__ = ["Upstreams"]
 Answer = TypeVar("Answer")
 
 
+class Sharing(Protocol):
+    """Places at upstreams that several processes share."""
+
+    async def next(self, attempt: Attempts) -> Upstream: ...
+
+
 class Upstreams:
     """Opened and closed by `async with`, with every upstream in it.
 
@@ -33,13 +39,18 @@ class Upstreams:
     """
 
     def __init__(
-        self, upstreams: Sequence[Upstream], operations: Mapping[str, str] | None = None
+        self,
+        upstreams: Sequence[Upstream],
+        operations: Mapping[str, str] | None = None,
+        shared: Sharing | None = None,
     ) -> None:
+        """`shared` are the places of several processes; None where this one has all."""
         self._upstreams = {one.name: one for one in upstreams}
         self.choices = Choices([one.config for one in upstreams], operations)
         self._balance = Balance()
         self._line: Line[Upstream] = Line(self._balance.choose)
-        for one in upstreams:
+        self._shared = shared
+        for one in upstreams if shared is None else ():
             one.on_room = self._line.let_in
         self._stack = AsyncExitStack()
 
@@ -89,6 +100,12 @@ class Upstreams:
         """Whether one of them can be asked for a model."""
         return self.choices.serves(model, operation)
 
+    @property
+    def are_able(self) -> bool:
+        """Whether one of them can be expected to answer."""
+        now_s = asyncio.get_running_loop().time()
+        return any(one.health.is_able(now_s) for one in self._upstreams.values())
+
     def speak(self, wire: Wire, model: str, upstream: str | None, operation: Sequence[str]) -> bool:
         """Whether one of those that may answer for a model can be asked so."""
         named = [upstream] if upstream else self.choices.for_model(model, tuple(operation))
@@ -116,6 +133,8 @@ class Upstreams:
 
     async def _next(self, attempt: Attempts) -> Upstream:
         """The upstream to ask, as soon as one has room; raises `Overloaded` where none gets any."""
+        if self._shared is not None:
+            return await self._shared.next(attempt)
         if free := attempt.candidates():
             return self._balance.choose(free)
         if attempt.asked.has_other:

@@ -90,3 +90,11 @@ def test_an_answer_that_is_left_alone_says_nothing():
     assert health.admits(FAILURES)
     health.failed(FAILURES)
     assert health.is_ejected
+
+
+def test_one_whose_ejection_is_over_is_able_also_while_it_is_probed():
+    health = ejected(at_s=100)
+
+    assert not health.is_able(100 + EJECTION_S - 0.1)
+    health.begin()
+    assert health.is_able(100 + EJECTION_S)

@@ -1,7 +1,10 @@
 """What was used and what it costs, by the official client, of answers that an upstream gave."""
 
 import asyncio
+import json
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import openai
@@ -9,7 +12,7 @@ import pytest
 
 from tests.controllers.administration.conftest import Client, relaying_client
 from tests.gateway import backend, gateway
-from tests.upstream import Connection, FakeUpstream, Message
+from tests.upstream import Connection, FakeUpstream, Message, Relay, post
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -179,3 +182,56 @@ async def test_a_stream_that_tells_nothing_costs_about_what_it_said(tmp_path: Pa
     assert result.num_model_requests == 1
     assert result.input_tokens > 10
     assert result.output_tokens >= 3 * len("four four four ") // 4
+
+
+async def silent(_request: Message, _connection: Connection) -> None:
+    await asyncio.Event().wait()
+
+
+CHAT = b'{"model":"gpt-x","messages":[{"role":"user","content":"hi"}]}'
+
+
+async def test_only_what_an_upstream_has_got_counts_where_clients_leave_before_an_answer(
+    tmp_path: Path,
+):
+    async with (
+        FakeUpstream(answer=silent) as upstream,
+        gateway(tmp_path, backends=[backend(upstream, "far", concurrency=1)]) as served,
+    ):
+        async with served.client() as first, served.client() as second:
+            await first.send(post(CHAT))
+            await until(lambda: len(upstream.requests) == 1)
+            await second.send(post(CHAT))  # which waits for a place
+            await until_in_flight(served, 2)
+            second.cut()
+            await until_in_flight(served, 1)
+            first.cut()
+            await until_in_flight(served, 0)
+        told = await served.ask(USAGE % ago(60))
+
+    (result,) = [one for bucket in json.loads(told.body)["data"] for one in bucket["results"]]
+    assert result["num_model_requests"] == 1
+    assert (result["input_tokens"], result["output_tokens"]) == (-(-len(CHAT) // 4), 0)
+
+
+USAGE = b"GET /v1/organization/usage/completions?start_time=%d HTTP/1.1\r\nhost: relay\r\n\r\n"
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not claim():  # noqa: ASYNC110 - what a fake has seen is told by no event
+            await asyncio.sleep(0.005)
+
+
+async def until_in_flight(served: Relay, number: int) -> None:
+    """Requests being answered, besides those that ask for it."""
+    async with asyncio.timeout(5):
+        while await _in_flight(served) - 1 != number:  # noqa: ASYNC110 - asked by HTTP
+            await asyncio.sleep(0.01)
+
+
+async def _in_flight(served: Relay) -> int:
+    metrics = await served.ask(b"GET /metrics HTTP/1.1\r\nhost: relay\r\n\r\n")
+    found = re.search(rb"\nllm_backend_requests_in_flight (\S+)", metrics.body)
+    assert found is not None
+    return int(float(found[1]))

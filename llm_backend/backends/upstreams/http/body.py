@@ -41,6 +41,11 @@ class Patience:
         PATIENCE.reset(self._before)
         await self._deadline.__aexit__(kind, error, trace)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it is the upstream that is waited for, not a connection and not the client."""
+        return self._deadline.when() is not None
+
     def wait(self) -> None:
         """There is no connection yet."""
         self._reschedule(None)

@@ -47,7 +47,8 @@ class Upstream:
         self.outstanding = 0
         self._watch = watch or Watch()
         self._watch.is_up(1)
-        self.promised = 0  # places for requests that are about to be sent
+        self.places = config.concurrency  # for requests that are out, or about to be
+        self.promised = 0  # places for those that are about to be sent
         self.on_room: Callable[[], None] = _nobody_waits
         self._scheme, self._authority = parts.scheme, parts.netloc
         self._base_path = parts.path.rstrip("/")
@@ -72,7 +73,7 @@ class Upstream:
     @property
     def has_room(self) -> bool:
         """Whether another request may be sent to it."""
-        return self.outstanding + self.promised < self.config.concurrency
+        return self.outstanding + self.promised < self.places
 
     async def __aenter__(self) -> Self:
         self._session = new_session(self.config)
@@ -91,19 +92,21 @@ class Upstream:
         headers: Headers,
         body: Body,
         model: str | None = None,
+        on_left: Callable[[], None] = lambda: None,
     ) -> Relayed:
         """Sends one request and returns the answer as soon as its headers are there.
 
         `path` is percent-encoded and relative to the base URL, `query` the raw query string; a
         streamed body keeps the `Content-Length` among `headers`, or goes out chunked; `model` is
-        what Azure calls a deployment. Raises `UpstreamFailed`, `UpstreamTimeout`, or
+        what Azure calls a deployment; `on_left` is called where this is cancelled once it has been
+        sent. Raises `UpstreamFailed`, `UpstreamTimeout`, or
         `InvalidRequest` for a header that cannot be sent.
         """
         pairs = list(headers)
         sent = request_headers(pairs, own=self._own_headers, length=length_of(body, pairs))
         url = self._url(path, query.decode("latin-1"), model)
         with self._under_way():
-            return self._relayed(await self._answer(method, url, sent, body))
+            return self._relayed(await self._answer(method, url, sent, body, on_left))
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
@@ -122,17 +125,27 @@ class Upstream:
             raise
 
     async def _answer(
-        self, method: str, url: URL, headers: list[tuple[str, str]], body: Body
+        self,
+        method: str,
+        url: URL,
+        headers: list[tuple[str, str]],
+        body: Body,
+        on_left: Callable[[], None],
     ) -> aiohttp.ClientResponse:
         with self._translation.translated():
             async with Patience(self._first_byte_timeout_s) as patience:
-                answer = await self._session.request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=data_of(body, patience),
-                    allow_redirects=False,
-                )
+                try:
+                    answer = await self._session.request(
+                        method,
+                        url,
+                        headers=headers,
+                        data=data_of(body, patience),
+                        allow_redirects=False,
+                    )
+                except asyncio.CancelledError:
+                    if patience.is_running:
+                        on_left()
+                    raise
         connection = answer.connection
         if connection is not None and connection.protocol is not None:  # else it is whole already
             connection.protocol.read_timeout = self._idle_timeout_s
