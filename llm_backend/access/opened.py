@@ -17,6 +17,7 @@ from llm_backend.access.plans import Plans, TargetsOf, UsualLimits
 from llm_backend.access.shared_answers import SharedAnswers
 from llm_backend.access.slots import SharedSlots
 from llm_backend.access.spending import Spending
+from llm_backend.access.told_later import ToldLater
 from llm_backend.contract.operations import Operation
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import Database
@@ -26,6 +27,7 @@ from llm_backend.store.administration import (
     KeptAnswers,
     Running,
     StoredUsage,
+    UnsettledUsage,
 )
 
 __all__ = ["Access", "opened_access"]
@@ -42,6 +44,7 @@ class Access:
     keyring: Keyring
     usage: StoredUsage
     ledger: Ledger
+    told_later: ToldLater
     spending: Spending
     plans: Plans
     gate: Gate
@@ -52,6 +55,7 @@ class Access:
     async def expire(self) -> None:
         """Forgets usage that is older than it is to be kept, and what is shared and over."""
         await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
+        await self.told_later.expire()
         if self.shared_answers is not None:
             await self.shared_answers.expire()
         if self.shared_slots is not None:
@@ -91,6 +95,7 @@ async def opened_access(
             keyring=keyring,
             usage=usage,
             ledger=ledger,
+            told_later=ToldLater(UnsettledUsage(database)),
             spending=spending,
             plans=plans,
             usage_days=settings.usage_days,

@@ -171,11 +171,13 @@ class TextDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatDelta:
-    """A piece of one choice: reasoning, content, tool calls, or the end (`finish_reason`)."""
+    """A piece of one choice: reasoning, content, a refusal, tool calls, or the end
+    (`finish_reason`). Only upstreams refuse in words that are no content."""
 
     choice: int
     reasoning: str = ""
     content: str = ""
+    refusal: str = ""
     tool_calls: Sequence[ToolCall] = ()
     logprobs: Sequence[TokenLogprob] = ()
     finish_reason: str | None = None

@@ -87,6 +87,13 @@ class Registry:
         first = self.steps(name, operation)[0]
         return first if isinstance(first, LocalModel) else None
 
+    def local_step(self, name: str) -> LocalModel | None:
+        """The first local model among those that answer for a name; None where there is none.
+
+        Raises `ModelNotFound` where nobody answers.
+        """
+        return next((step for step in self.steps(name) if isinstance(step, LocalModel)), None)
+
     def local_cards(self) -> list[ModelCard]:
         """Local models, their personalities and aliases, and routes, each as a model of its own
         name."""

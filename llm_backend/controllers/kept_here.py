@@ -16,11 +16,11 @@ __all__ = ["kept_here"]
 
 
 def kept_here(
-    thing: str, parameter: str, *, part: str | None = None
+    thing: str, parameter: str, *, part: str | None = None, elsewhere: Handler = relay
 ) -> Callable[[Handler], Handler]:
     """A handler for one `thing`, whose id is the path's `parameter`, or for a `part` of it:
-    `Missing` from it is a 404, or the upstream's to answer if there is one and the thing itself is
-    what is missing."""
+    `Missing` from it is a 404, or the upstream's to answer, by `elsewhere`, if there is one and the
+    thing itself is what is missing."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
@@ -35,7 +35,7 @@ def kept_here(
                         raise NotFound(message) from missing
                     if services.upstream is None or missing.id != id:
                         raise
-                    return await relay(services, request)
+                    return await elsewhere(services, request)
 
         return here_or_upstream
 

@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 _END_OF_TIME = 1 << 40  # in unix seconds: beyond it is what is counted in something else
 
 
-async def relay_chat(services: Services, request: Request, *, to: Destination) -> Response:
+async def relay_chat(
+    services: Services, request: Request, *, to: Destination | None = None
+) -> Response:
     """Relays `POST /chat/completions`; it is kept before its last bytes go out, or behind them."""
     if not services.memory.wants_relayed(request.body):
         return await relay(services, request, to=to)

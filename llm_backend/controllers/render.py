@@ -79,6 +79,8 @@ def chat_chunk(head: Head, delta: ChatDelta) -> Json:
         shown["reasoning_content"] = delta.reasoning
     if delta.content:
         shown["content"] = delta.content
+    if delta.refusal:
+        shown["refusal"] = delta.refusal
     if delta.tool_calls:
         shown["tool_calls"] = [_call(call) for call in delta.tool_calls]
     return _chat_choice(head, delta.choice, shown, delta.logprobs, delta.finish_reason)

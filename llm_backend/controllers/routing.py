@@ -34,11 +34,13 @@ class There(Protocol):
     """How a request is sent to an upstream: `relay`, or what remembers beside it."""
 
     def __call__(
-        self, services: Services, request: Request, *, to: Destination
+        self, services: Services, request: Request, *, to: Destination | None = None
     ) -> Awaitable[Response]: ...
 
 
-async def relay_operation(services: Services, request: Request) -> Response:
+async def relay_operation(
+    services: Services, request: Request, *, there: There = relay
+) -> Response:
     """Any operation that the table gives to the upstreams: by the model that it names, if any."""
     if services.upstream is None:
         return await relay(services, request)
@@ -48,8 +50,8 @@ async def relay_operation(services: Services, request: Request) -> Response:
     if head is not None:
         return await _relay_form(services, request, head, steps)
     if not steps:
-        return await relay(services, request)
-    ways = _Ways(here=_nobody_is_here, there=relay)
+        return await there(services, request)
+    ways = _Ways(here=_nobody_is_here, there=there)
     return await _first_answer(services, request, steps, ways)
 
 

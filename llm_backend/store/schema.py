@@ -32,6 +32,7 @@ REVISIONS = (
     "0015",
     "0016",
     "0017",
+    "0018",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

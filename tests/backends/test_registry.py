@@ -58,3 +58,11 @@ async def test_a_route_is_asked_step_by_step_and_hides_what_is_named_like_it(tmp
     assert registry.steps("b") == (UpstreamModel(model="b"),)
     assert [card.id for card in registry.local_cards()] == ["a", "fast"]
     assert [model["id"] for model in await registry.upstream_models()] == ["b"]
+
+
+def test_the_local_step_of_a_route_is_found_wherever_it_stands(tmp_path):
+    model, far = local("a", tmp_path), UpstreamModel(model="b")
+    registry = Registry([model], {}, Far("b"), {"pair": [far, "a"], "far": [far]})
+
+    assert registry.local_step("pair") is registry.local_step("a") is model
+    assert registry.local_step("far") is None

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_backend.store import Database, Duplicate, Missing, UnknownCursor
+from llm_backend.store import Database, Duplicate, Missing, UnknownCursor, Unstorable
 from llm_backend.store.administration import (
     Administration,
     AuditFilter,
@@ -16,6 +16,9 @@ from llm_backend.store.administration import (
     Running,
     StoredKey,
     StoredUsage,
+    TokensTold,
+    Unsettled,
+    UnsettledUsage,
     UsageFilter,
     UsageKey,
     WholeAnswer,
@@ -236,3 +239,58 @@ async def test_holders_of_many_scopes_never_wait_for_each_other_in_turn(database
         left = await running.exchange([one_more], holder="last", now=0, until=10)
 
     assert left == {"k0": 60}
+
+
+def begun(id: str, minute_at: int = 60, **more: int) -> Unsettled:
+    key = UsageKey(minute_at, "completions", "proj_1", "key_1", "", "m", "default", False, "")
+    return Unsettled(id=id, key=key, **more)
+
+
+TOLD = TokensTold(input_tokens=100, cached_tokens=90, output_tokens=50)
+
+
+async def sums_of(database: Database) -> list[tuple[int, int, int, int, int]]:
+    wanted = UsageFilter(start_at=0, end_at=6000, kinds=["completions"], among={})
+    sums = await StoredUsage(database).sums(wanted, width_s=60)
+    return [
+        (one.bucket_at, one.requests, one.input_tokens, one.cached_tokens, one.output_tokens)
+        for one in sums
+    ]
+
+
+async def test_what_is_told_later_counts_once_in_the_minute_in_which_it_is_told(database):
+    unsettled = UnsettledUsage(database)
+    await unsettled.add(begun("resp_1"))
+    await unsettled.add(begun("resp_1"))
+
+    known = [await unsettled.settle("resp_1", TOLD, minute_at=120) for _ in range(2)]
+    assert known == [True, False]
+    assert not await unsettled.settle("resp_2", TOLD, minute_at=120)
+    assert await sums_of(database) == [(120, 0, 100, 90, 50)]
+
+
+async def test_only_what_is_not_counted_yet_counts_when_it_is_told(database):
+    unsettled = UnsettledUsage(database)
+    await unsettled.add(begun("resp_1", input_tokens=30, output_tokens=60))
+
+    await unsettled.settle("resp_1", TOLD, minute_at=120)
+
+    assert await sums_of(database) == [(120, 0, 70, 70, 0)]
+
+
+async def test_what_nobody_tells_is_forgotten_when_it_is_too_old_or_too_much(database):
+    unsettled = UnsettledUsage(database)
+    for number in range(5):
+        await unsettled.add(begun(f"resp_{number}", 60 * number))
+    await unsettled.forget(before=60, most=2)
+
+    known = [await unsettled.settle(f"resp_{number}", TOLD, minute_at=0) for number in range(5)]
+    assert known == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("id", ["a\x00b", "\udcff"])
+async def test_an_id_that_no_column_can_hold_is_refused(database, id):
+    with pytest.raises(Unstorable):
+        await UnsettledUsage(database).add(begun(id))
+    with pytest.raises(Unstorable):
+        await UnsettledUsage(database).settle(id, TOLD, minute_at=0)

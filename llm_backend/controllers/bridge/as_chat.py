@@ -7,7 +7,8 @@ from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.controllers.bridge.content import chat_content
 from llm_backend.controllers.bridge.refusals import refuse_uncarried
 from llm_backend.controllers.bridge.shapes import Json, number, part, parts, text, told_error, word
-from llm_backend.errors import ApiError, UpstreamFailed
+from llm_backend.controllers.responses.request import LOGPROBS
+from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
 
 __all__ = ["PATH", "ChunkReader", "as_chat"]
 
@@ -15,7 +16,7 @@ PATH = "/chat/completions"
 
 _SAME = (
     "temperature", "top_p", "service_tier", "user", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention",
+    "prompt_cache_retention", "prompt_cache_options",
 )  # fmt: skip
 _CARRIED = frozenset(
     {
@@ -33,6 +34,13 @@ def as_chat(body: Json, chat: Chat, model: str) -> dict[str, Any]:
     Raises `UnsupportedField` for what chat completions have no word for.
     """
     refuse_uncarried(body, _CARRIED, other="chat completions")
+    if LOGPROBS in (body.get("include") or ()):
+        raise UnsupportedField(
+            f"`{body['model']}` is asked by chat completions, from which no log probabilities are "
+            f"read here; leave `{LOGPROBS}` out.",
+            param="include",
+        )
+    said = body.get("text") or {}
     asked: dict[str, Any] = {
         "model": model,
         "messages": [_message(message) for message in chat.messages],
@@ -40,8 +48,10 @@ def as_chat(body: Json, chat: Chat, model: str) -> dict[str, Any]:
         "stream_options": {"include_usage": True},
         **{name: body[name] for name in _SAME if body.get(name) is not None},
         **_tools(chat),
-        **_format((body.get("text") or {}).get("format") or {}),
+        **_format(said.get("format") or {}),
     }
+    if said.get("verbosity") is not None:
+        asked["verbosity"] = said["verbosity"]
     if chat.limits.max_tokens is not None:
         asked["max_completion_tokens"] = chat.limits.max_tokens
     if chat.reasoning_effort is not None:
@@ -78,13 +88,18 @@ class ChunkReader:
             raise UpstreamFailed("The upstream sent a choice that nobody asked for.")
         delta, reason = part(choice, "delta"), text(choice, "finish_reason") or None
         reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
-        content = text(delta, "content") or text(delta, "refusal")
-        if reasoning or content:
+        content, refusal = text(delta, "content"), text(delta, "refusal")
+        if reasoning or content or refusal:
             self._open = None
         calls = [call for one in parts(delta, "tool_calls") for call in self._call(one)]
         self.is_ended = self.is_ended or reason is not None
         return ChatDelta(
-            choice=0, reasoning=reasoning, content=content, tool_calls=calls, finish_reason=reason
+            choice=0,
+            reasoning=reasoning,
+            content=content,
+            refusal=refusal,
+            tool_calls=calls,
+            finish_reason=reason,
         )
 
     def _call(self, call: Json) -> Iterator[ToolCall]:

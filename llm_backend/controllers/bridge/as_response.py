@@ -7,7 +7,8 @@ from llm_backend.backends.base import Chat, ChatDelta, Message, ToolCall, Usage
 from llm_backend.controllers.bridge.content import response_content
 from llm_backend.controllers.bridge.refusals import refuse_uncarried
 from llm_backend.controllers.bridge.shapes import Json, number, part, text, told_error, word
-from llm_backend.errors import ApiError, UpstreamFailed
+from llm_backend.controllers.responses.items import new_id
+from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
 
 __all__ = ["PATH", "EventReader", "as_response"]
 
@@ -15,17 +16,24 @@ PATH = "/responses"
 
 _SAME = (
     "temperature", "top_p", "service_tier", "user", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention",
+    "prompt_cache_retention", "prompt_cache_options",
 )  # fmt: skip
 _CARRIED = frozenset(
     {
         *_SAME, "model", "messages", "store", "metadata", "stream", "stream_options", "tools",
         "tool_choice", "parallel_tool_calls", "max_tokens", "max_completion_tokens",
-        "reasoning_effort", "response_format",
+        "reasoning_effort", "response_format", "verbosity",
     }
 )  # fmt: skip
+# Where the events of a message have its text.
+_TEXTS = {
+    "response.output_text.delta": "delta",
+    "response.output_text.done": "text",
+    "response.refusal.delta": "delta",
+    "response.refusal.done": "refusal",
+}
 _REASONING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
-_CONTENT = ("response.output_text.delta", "response.refusal.delta")
+_CALL = "call_0"  # of a function in the old form, whose messages have no ids
 
 
 def as_response(body: Json, chat: Chat, model: str) -> dict[str, Any]:
@@ -36,12 +44,16 @@ def as_response(body: Json, chat: Chat, model: str) -> dict[str, Any]:
     refuse_uncarried(body, _CARRIED, other="responses")
     asked: dict[str, Any] = {
         "model": model,
-        "input": [item for message in chat.messages for item in _items(message)],
+        "input": [
+            item
+            for place, message in enumerate(chat.messages)
+            for item in _items(message, f"messages[{place}]")
+        ],
         "stream": True,
         "store": False,
         **{name: body[name] for name in _SAME if body.get(name) is not None},
         **_tools(chat),
-        **_format(body.get("response_format") or {}),
+        **_text(body),
     }
     if chat.limits.max_tokens is not None:
         asked["max_output_tokens"] = chat.limits.max_tokens
@@ -62,12 +74,13 @@ class EventReader:
         self.failure: ApiError | None = None
         self._calls: dict[int, int] = {}  # a call's place among the output -> among the calls
         self._argued: set[int] = set()  # the places of those whose arguments have been told
+        self._said: set[tuple[int, int]] = set()  # the parts of messages that have been told
 
     def take(self, event: Json) -> Iterator[ChatDelta]:
         """What an event says. Raises `UpstreamFailed` for one of another shape."""
         kind = text(event, "type")
-        if kind in _CONTENT:
-            yield ChatDelta(choice=0, content=text(event, "delta"))
+        if kind in _TEXTS:
+            yield from self._say(event, kind)
         elif kind in _REASONING:
             yield ChatDelta(choice=0, reasoning=text(event, "delta"))
         elif kind == "response.output_item.added":
@@ -82,6 +95,18 @@ class EventReader:
         elif kind in ("response.failed", "error") or event.get("error") is not None:
             said = part(event, "response").get("error") or event.get("error") or event
             self.failure = told_error(said)
+
+    def _say(self, event: Json, kind: str) -> Iterator[ChatDelta]:
+        """What a piece of a message says, or all of it where it has not come in pieces."""
+        name, part = _TEXTS[kind], _part_of(event)
+        if kind.endswith(".done") and part in self._said:
+            return
+        self._said.add(part)
+        said = text(event, name)
+        if kind.startswith("response.refusal"):
+            yield ChatDelta(choice=0, refusal=said)
+        else:
+            yield ChatDelta(choice=0, content=said)
 
     def _begin(self, event: Json) -> Iterator[ChatDelta]:
         item, place = part(event, "item"), number(event, "output_index")
@@ -118,15 +143,33 @@ class EventReader:
         return "tool_calls" if self._calls else "stop"
 
 
-def _items(message: Message) -> Iterator[dict[str, Any]]:
+def _part_of(event: Json) -> tuple[int, int]:
+    """Which part of which item an event is about."""
+    return number(event, "output_index"), number(event, "content_index")
+
+
+def _items(message: Message, where: str) -> Iterator[dict[str, Any]]:
     """The input items that a message is."""
+    if message.get("name") and message["role"] != "tool":
+        raise UnsupportedField(
+            "The upstream is asked for responses, whose messages have no names; leave it out.",
+            param=f"{where}.name",
+        )
     if message["role"] == "tool":
         output = response_content(message.get("content")) or ""
-        call_id = message["tool_call_id"]
+        call_id = message.get("tool_call_id") or _CALL
         yield {"type": "function_call_output", "call_id": call_id, "output": output}
         return
     if message.get("content") is not None:
         yield {"role": message["role"], "content": response_content(message["content"])}
+    if message.get("refusal"):
+        yield {
+            "type": "message",
+            "id": new_id("message"),
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "refusal", "refusal": message["refusal"]}],
+        }
     for call in message.get("tool_calls") or ():
         yield {"type": "function_call", "call_id": call["id"], **call["function"]}
 
@@ -156,11 +199,17 @@ def _tool(function: Json) -> dict[str, Any]:
     }
 
 
-def _format(given: Json) -> dict[str, Any]:
-    kind = given.get("type", "text")
+def _text(body: Json) -> dict[str, Any]:
+    """What is said of the text: its format, and how much there is to be of it."""
+    given = body.get("response_format") or {}
+    kind, said = given.get("type", "text"), {}
     if kind == "json_schema":
-        return {"text": {"format": {"type": kind, **given["json_schema"]}}}
-    return {} if kind == "text" else {"text": {"format": {"type": kind}}}
+        said["format"] = {"type": kind, **given["json_schema"]}
+    elif kind != "text":
+        said["format"] = {"type": kind}
+    if body.get("verbosity") is not None:
+        said["verbosity"] = body["verbosity"]
+    return {"text": said} if said else {}
 
 
 def _usage(usage: Json) -> Usage:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 import orjson
 
-from llm_backend.access import estimated, metered, text_bytes
+from llm_backend.access import estimated, metered, sent, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.relayed import Relayed
 from llm_backend.backends.upstreams.asked import Asked
@@ -38,8 +38,13 @@ _HEADERS = (
     (b"accept", b"text/event-stream"),
     (b"accept-encoding", b"identity"),
 )
+# Held to nothing here: an answer of another form, or a refusal, is the upstream's answer.
+_ITS_OWN = frozenset(
+    {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
+)
 _ERROR_BYTES = 64 * 1024
 _LAST_BYTES_S = 0.1  # behind `[DONE]`, for the end of the body: it comes at once, or never
+_WAIT_DIGITS = 7  # seconds that an upstream asks to wait: beyond some weeks it is no such number
 
 
 class Reader(Protocol):
@@ -75,8 +80,9 @@ class BridgedModel:
         self.vector_stores: Sequence[str] = ()
 
     def filled(self, body: Json) -> dict[str, Any]:
-        """The body as it is: an upstream has its own defaults."""
-        return dict(body)
+        """The body without what the upstream sees to, as the client has said it; it has its own
+        defaults."""
+        return {name: value for name, value in body.items() if name not in _ITS_OWN}
 
     @property
     def context_tokens(self) -> int:
@@ -95,25 +101,26 @@ class BridgedModel:
         """
         is_chat = self._wire is Wire.CHAT
         made = (as_chat if is_chat else as_response)(self._body, request, self._to.model)
-        sent = orjson.dumps(made)
+        body = orjson.dumps(made)
         relayed = await self._upstream.exchange(
             Asked(
                 method="POST",
                 path=CHAT_PATH if is_chat else RESPONSE_PATH,
                 query=b"",
                 headers=_HEADERS,
-                body=sent,
+                body=body,
                 operation=self._operation,
                 model=self._to.model,
                 upstream=self._to.upstream,
                 wire=self._wire,
                 has_other=self._to.has_other,
                 who=self._who,
+                on_left=sent,
             )
         )
         if relayed.status != 200:
             raise await _refusal(relayed)
-        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader, sent)
+        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader, body)
 
 
 class BridgedAnswer:
@@ -193,7 +200,12 @@ class BridgedAnswer:
 
 
 def _text_bytes(delta: ChatDelta) -> int:
-    texts = [delta.content, delta.reasoning, *(call.arguments for call in delta.tool_calls)]
+    texts = [
+        delta.content,
+        delta.refusal,
+        delta.reasoning,
+        *(call.arguments for call in delta.tool_calls),
+    ]
     return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 
@@ -221,15 +233,24 @@ async def _refusal(relayed: Relayed) -> ApiError:
     log.warning("upstream_refused", extra=told)
     if not 400 <= relayed.status < 500:
         return UpstreamFailed("The upstream did not answer the request.")
-    return from_status(relayed.status, _message(bytes(held)))
+    said = _error_in(bytes(held))
+    message, code = said.get("message"), said.get("code")
+    error = from_status(
+        relayed.status, message if isinstance(message, str) else "The upstream refused the request."
+    )
+    if isinstance(code, str) and code:
+        error.code = code  # `param` is a name of the other operation
+    wait = relayed.header(b"retry-after") or b""
+    error.retry_after_s = int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None
+    return error
 
 
-def _message(body: bytes) -> str:
+def _error_in(body: bytes) -> Json:
     try:
-        said = orjson.loads(body)["error"]["message"]
+        said = orjson.loads(body)["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        said = None
-    return said if isinstance(said, str) else "The upstream refused the request."
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _unmeasured() -> UnsupportedField:

@@ -9,7 +9,7 @@ from llm_backend.controllers.responses.answering import new_head
 from llm_backend.controllers.responses.event_log import as_lines
 from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.memory import stored_response
-from llm_backend.controllers.responses.question import asked
+from llm_backend.controllers.responses.question import Fills, asked
 from llm_backend.controllers.services import Services
 from llm_backend.store import Events
 
@@ -21,11 +21,11 @@ Body = Mapping[str, Any]
 FROM_THE_START = -1  # the number before the first event's
 
 
-async def begin_in_background(services: Services, body: Json, caller: Caller) -> Json:
-    """Take the response down, to be answered for this caller; the response as it stands. What is
-    wrong with the request is said now."""
+async def begin_in_background(services: Services, model: Fills, body: Json, caller: Caller) -> Json:
+    """Take the response down, to be answered by this model for this caller; the response as it
+    stands. What is wrong with the request is said now."""
     _check_kept(services, body)
-    async with asked(services, body) as question:
+    async with asked(services, model, body) as question:
         own = question.own
     state = ResponseState(new_head(body, is_stored=True), include=body.get("include") or ())
     events = state.queue()

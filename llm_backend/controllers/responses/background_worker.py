@@ -70,7 +70,7 @@ class ResponseWorker:
 
     def _local(self, name: str) -> LocalModel | None:
         try:
-            return self._services.registry.for_model(name)
+            return self._services.registry.local_step(name)
         except errors.ModelNotFound:
             return None
 
@@ -109,7 +109,7 @@ class _Answer:
             caller = self._services.access.keyring.caller_of(self._job.details["key_id"])
             with metering(self._meter(caller, model)), in_the_name_of(caller.owner):
                 async with (
-                    asked(self._services, self._body, self._own) as question,
+                    asked(self._services, model, self._body, self._own) as question,
                     self._admitted(model, question) as answering,
                 ):
                     state = answering.state

@@ -49,7 +49,7 @@ async def compactconversation(services: Services, request: Request) -> Response:
 
 
 async def _compacted(services: Services, request: Request, model: LocalModel) -> Response:
-    async with asked(services, _response_body(request.body)) as question:
+    async with asked(services, model, _response_body(request.body)) as question:
         if not question.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")
         summary, usage = await unless_gone(request, _summarised(model, question))

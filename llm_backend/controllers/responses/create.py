@@ -10,15 +10,17 @@ from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.bridge.model import BridgedModel
 from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.relay import relay
 from llm_backend.controllers.responses.background import (
     FROM_THE_START,
     begin_in_background,
 )
 from llm_backend.controllers.responses.question import asked
+from llm_backend.controllers.responses.relayed import relay_response
 from llm_backend.controllers.responses.request import named_as_sent
 from llm_backend.controllers.responses.truncation import fitting
 from llm_backend.controllers.responses.turn import ResponseTurn
-from llm_backend.controllers.routing import relay_operation, routed
+from llm_backend.controllers.routing import There, relay_operation, routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
 
@@ -30,8 +32,8 @@ Json = dict[str, Any]
 async def create_response(services: Services, request: Request) -> Response:
     """`POST /responses`"""
     if request.query.get("beta") or request.body.get("model") is None:
-        return await relay_unread(services, request)
-    return await routed(services, request, here=_answered, bridged=_answered)
+        return await relay_unread(services, request, there=relay_response)
+    return await routed(services, request, here=_answered, there=relay_response, bridged=_answered)
 
 
 async def _answered(
@@ -39,7 +41,7 @@ async def _answered(
 ) -> Response:
     body = request.body
     if body.get("background") and isinstance(model, LocalModel):
-        return await _in_background(services, request)
+        return await _in_background(services, request, model)
     turn = await unless_gone(request, ResponseTurn.begin(services, model, body))
     if body.get("stream"):
         return await event_stream(turn.events(), ending=b"", failure=turn.error_event)
@@ -54,7 +56,7 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
 
 
 async def _counted(services: Services, request: Request, model: LocalModel) -> Response:
-    async with asked(services, request.body) as question:
+    async with asked(services, model, request.body) as question:
         question = await question.retrieved(services, model.vector_stores)
         with named_as_sent():
             question = await fitting(model, question)
@@ -62,19 +64,19 @@ async def _counted(services: Services, request: Request, model: LocalModel) -> R
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
 
 
-async def _in_background(services: Services, request: Request) -> Response:
-    response = await begin_in_background(services, request.body, request.caller)
+async def _in_background(services: Services, request: Request, model: LocalModel) -> Response:
+    response = await begin_in_background(services, model, request.body, request.caller)
     if not request.body.get("stream"):
         return JsonResponse(response)
     follower = services.background.follow(response["id"], FROM_THE_START)
     return await event_stream(follower.events(), ending=b"", failure=follower.failure)
 
 
-async def relay_unread(services: Services, request: Request) -> Response:
+async def relay_unread(services: Services, request: Request, *, there: There = relay) -> Response:
     """The answer of an upstream, whose beta is its own matter and that may take a request without
     a model. Raises `InvalidRequest` or `UnsupportedField` where there is none."""
     if services.upstream is not None:
-        return await relay_operation(services, request)
+        return await relay_operation(services, request, there=there)
     if request.query.get("beta"):
         raise errors.UnsupportedField("OpenAI's beta is not offered here.", param="beta")
     raise errors.InvalidRequest(

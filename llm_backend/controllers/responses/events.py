@@ -28,6 +28,9 @@ Json = dict[str, Any]
 
 NO_TOOLS: Mapping[str, ClientTool] = {}
 
+# Why an answer that a model has ended is not whole.
+_CUT_BY = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
 
 def _unannotated(text: str) -> Sequence[Json]:
     return ()
@@ -109,6 +112,8 @@ class ResponseState:
             events += self._say("reasoning", delta.reasoning, ())
         if delta.content:
             events += self._say("message", delta.content, delta.logprobs)
+        if delta.refusal:
+            events += self._say("refusal", delta.refusal, ())
         for call in delta.tool_calls:
             events += self._call(call)
         return events
@@ -134,14 +139,14 @@ class ResponseState:
     ) -> list[Json]:
         """The model has ended, for this reason; so many of the oldest items it was not shown. What
         is still to tell is `end`."""
-        is_cut = reason == "length"
-        events = self._close("incomplete" if is_cut else "completed")
-        self._status = "incomplete" if is_cut else "completed"
+        cut_by = _CUT_BY.get(reason)
+        events = self._close("completed" if cut_by is None else "incomplete")
+        self._status = "completed" if cut_by is None else "incomplete"
         self._end = {"usage": usage, **({"truncated_items": left_out} if left_out else {})}
-        if is_cut:
-            self._end["incomplete_details"] = {"reason": "max_output_tokens"}
-        else:
+        if cut_by is None:
             self._end["completed_at"] = completed_at
+        else:
+            self._end["incomplete_details"] = {"reason": cut_by}
         return events
 
     def fail(self, error: ApiError) -> list[Json]:
@@ -169,7 +174,7 @@ class ResponseState:
 
     def _say(self, kind: str, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Json]:
         opened = self._open
-        if not isinstance(opened, OpenText) or opened.item["type"] != kind:
+        if not isinstance(opened, OpenText) or opened.kind != kind:
             yield from self._close("completed")
             opened = OpenText(kind, self._annotate)
             yield from self._begin(opened)

@@ -19,6 +19,9 @@ Json = dict[str, Any]
 Annotate = Callable[[str], Sequence[Json]]
 """The annotations of a message's text."""
 
+_TEXTS = {"message": "output_text", "refusal": "refusal", "reasoning": "reasoning_text"}
+"""What the events call the text of each kind."""
+
 
 class OpenItem:
     """An item that is being said, `item` as it stands. One that a tool of the server tells of says
@@ -42,15 +45,18 @@ class OpenItem:
 
 
 class OpenText(OpenItem):
-    """A message, or reasoning: one part of text. What a message cites is asked when it is whole."""
+    """A message, a refusal, which is a message too, or reasoning: one part of text. What a message
+    cites is asked when it is whole."""
 
     def __init__(self, kind: str, annotate: Annotate) -> None:
-        item: Json = {"id": new_id(kind), "type": kind, "status": "in_progress", "content": []}
-        name, value = ("role", "assistant") if kind == "message" else ("summary", [])
+        type = "reasoning" if kind == "reasoning" else "message"
+        item: Json = {"id": new_id(type), "type": type, "status": "in_progress", "content": []}
+        name, value = ("role", "assistant") if type == "message" else ("summary", [])
         super().__init__({**item, name: value})
+        self.kind = kind
         self._annotate = annotate
         self._is_message = kind == "message"
-        self._event = "response.output_text" if self._is_message else "response.reasoning_text"
+        self._event = f"response.{_TEXTS[kind]}"
         self._logprobs: list[Json] = []
 
     def begin(self) -> list[Told]:
@@ -77,11 +83,15 @@ class OpenText(OpenItem):
             self._told(f"{self._event}.annotation.added", annotation_index=place, annotation=one)
             for place, one in enumerate(part.get("annotations", ()))
         ]
-        more = {"logprobs": [_without_bytes(one) for one in self._logprobs]}
-        done = self._told(f"{self._event}.done", text=text, **(more if self._is_message else {}))
+        whole: Json = {"refusal" if self.kind == "refusal" else "text": text}
+        if self._is_message:
+            whole["logprobs"] = [_without_bytes(one) for one in self._logprobs]
+        done = self._told(f"{self._event}.done", **whole)
         return [*cited, done, self._told("response.content_part.done", part=part)]
 
     def _part(self, text: str) -> Json:
+        if self.kind == "refusal":
+            return {"type": "refusal", "refusal": text}
         if not self._is_message:
             return {"type": "reasoning_text", "text": text}
         annotations = list(self._annotate(text)) if text else []

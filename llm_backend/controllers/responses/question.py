@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from llm_backend.backends.base import Chat
 from llm_backend.controllers.answer_schema import AnswerSchema
@@ -25,9 +25,15 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.structured import structure_from
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved_from_own
 
-__all__ = ["Question", "asked"]
+__all__ = ["Fills", "Question", "asked"]
 
 Json = dict[str, Any]
+
+
+class Fills(Protocol):
+    """A model that has values of its own for what a request leaves out."""
+
+    def filled(self, body: Mapping[str, Any]) -> Json: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +88,13 @@ class Question:
 
 @asynccontextmanager
 async def asked(
-    services: Services, body: Mapping[str, Any], own: Sequence[Json] | None = None
+    services: Services,
+    model: Fills,
+    body: Mapping[str, Any],
+    own: Sequence[Json] | None = None,
 ) -> AsyncIterator[Question]:
-    """The question that this body asks, its tools open; `own` are the items of its input where they
-    are known. Raises `ApiError` that names the field."""
+    """The question that this body asks the model, its tools open; `own` are the items of its input
+    where they are known. Raises `ApiError` that names the field."""
     refuse_others(body)
     first = await prompt_messages(
         body.get("prompt"), services.settings.prompts, partial(_chat_part, services)
@@ -95,15 +104,13 @@ async def asked(
         own = await services.responses.input_items(body.get("input"))
     read_before = await _read(services, before)
     read_own = await _read(services, own, "input")
-    model = services.registry.for_model(body["model"])
     async with services.server_tools.opened(body, [*before, *own]) as tools:
         chats = chat_tools(body, tools)
         with named_as_sent(chats.places):
             messages = chat_messages(
                 body, read_before, read_own, first=first, readers=tools.readers
             )
-            asked = chat_body(body, messages, chats.fields)
-            asked = asked if model is None else model.filled(asked)
+            asked = model.filled(chat_body(body, messages, chats.fields))
             structure = await structure_from(asked)
             choices_limit = services.settings.choices_limit
             chat = chat_from(asked, choices_limit=choices_limit, grammar=structure.grammar)

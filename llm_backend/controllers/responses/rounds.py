@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.controllers.answer_schema import checked
-from llm_backend.controllers.responses.question import Question
+from llm_backend.controllers.responses.question import Fills, Question
 from llm_backend.controllers.responses.server_tools import Ended, OpenTools, ServerCall, Step
 from llm_backend.controllers.responses.truncation import Measure, fitting
 
@@ -34,7 +34,7 @@ class Answering(Protocol):
     ) -> None: ...
 
 
-class Model(Measure, Protocol):
+class Model(Measure, Fills, Protocol):
     """What the rounds need of a model. `vector_stores` are the ids of those of its own."""
 
     @property
@@ -103,7 +103,7 @@ class Rounds:
                 async with aclosing(self._asked()) as deltas:
                     async for delta in deltas:
                         yield calls.take(delta)
-                if self.reason == "length" or not calls.made:
+                if self.reason in ("length", "content_filter") or not calls.made:
                     return
                 due, is_clients_turn = calls.made, calls.has_clients
                 yield RoundOver()

@@ -13,13 +13,14 @@ from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.responses.background import FROM_THE_START
 from llm_backend.controllers.responses.items import item_list, shown_item
+from llm_backend.controllers.responses.relayed import relay_kept_response
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
 
 __all__ = ["cancel_response", "delete_response", "get_response", "list_input_items"]
 
 
-@kept_here("response", "response_id")
+@kept_here("response", "response_id", elsewhere=relay_kept_response)
 async def get_response(services: Services, request: Request) -> Response:
     """`GET /responses/{response_id}`: as it stands, or its events, told again from any of them."""
     response_id, query = request.path["response_id"], request.query
@@ -39,7 +40,7 @@ async def delete_response(services: Services, request: Request) -> Response:
     return JsonResponse({"id": response_id, "object": "response", "deleted": True})
 
 
-@kept_here("response", "response_id")
+@kept_here("response", "response_id", elsewhere=relay_kept_response)
 async def cancel_response(services: Services, request: Request) -> Response:
     """`POST /responses/{response_id}/cancel`: as it is then, also if it had ended before."""
     response_id = request.path["response_id"]

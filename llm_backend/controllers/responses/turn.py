@@ -43,7 +43,7 @@ class ResponseTurn:
         by `response`. Raises what body, store, tools or model refuse."""
         head = new_head(body, is_stored=services.memory.wants(body))
         async with AsyncExitStack() as held:
-            question = await held.enter_async_context(asked(services, body))
+            question = await held.enter_async_context(asked(services, model, body))
             answering = await held.enter_async_context(answered(services, model, question, head))
             return cls(services, body, answering, held.pop_all())
 

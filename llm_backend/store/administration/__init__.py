@@ -5,6 +5,7 @@ from llm_backend.store.administration.administration import Administration, Chan
 from llm_backend.store.administration.grants import Grants
 from llm_backend.store.administration.kept_answers import KeptAnswer, KeptAnswers, WholeAnswer
 from llm_backend.store.administration.running import Exchange, Running
+from llm_backend.store.administration.unsettled import TokensTold, Unsettled, UnsettledUsage
 from llm_backend.store.administration.usage import StoredUsage
 from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
 from llm_backend.store.administration.values import (
@@ -29,6 +30,9 @@ __all__ = [
     "Running",
     "StoredKey",
     "StoredUsage",
+    "TokensTold",
+    "Unsettled",
+    "UnsettledUsage",
     "UsageFilter",
     "UsageKey",
     "UsageSum",

@@ -27,6 +27,7 @@ __all__ = [
     "grants",
     "kept_answers",
     "running",
+    "unsettled",
     "usage",
 ]
 
@@ -135,4 +136,22 @@ running = Table(
     Column("holder", Text, primary_key=True),
     Column("number", BigInteger, nullable=False),
     Column("until_at", BigInteger, nullable=False, index=True),  # unix seconds
+)
+# What upstreams go on with after their answers, by the id that they gave it: under which key of
+# usage it counts, and how many of its tokens do already.
+unsettled = Table(
+    "unsettled",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", BigInteger, nullable=False, index=True),  # unix seconds
+    Column("kind", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("api_key_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("service_tier", Text, nullable=False),
+    Column("is_batch", Boolean, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
 )

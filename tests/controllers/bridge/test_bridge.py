@@ -12,6 +12,7 @@ import pytest
 from llm_backend.contract import load_document
 from llm_backend.contract.validation import Validators
 from tests.gateway import backend, gateway
+from tests.response_events import check_events
 from tests.upstream import Connection, FakeUpstream, Message
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -26,6 +27,7 @@ SOUND = [
         "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}],
     }
 ]
+NAMED = {"role": "user", "name": "Ann", "content": "Hi"}
 TOLD = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
 
 
@@ -274,9 +276,11 @@ async def test_pictures_are_carried_both_ways(tmp_path):
         ("chat", {"background": True}, "background"),
         ("chat", {"top_logprobs": 2}, "top_logprobs"),
         ("chat", {"truncation": "auto"}, "truncation"),
+        ("chat", {"include": ["message.output_text.logprobs"]}, "include"),
         ("responses", {"stop": ["x"]}, "stop"),
         ("responses", {"messages": SOUND}, "messages[0].content[0].input_audio"),
         ("responses", {"n": 2}, "n"),
+        ("responses", {"messages": [NAMED]}, "messages[0].name"),
         ("responses", {"seed": 1}, "seed"),
         ("responses", {"logit_bias": {"1": 1}}, "logit_bias"),
         ("responses", {"prediction": {"type": "content", "content": "x"}}, "prediction"),
@@ -493,3 +497,113 @@ async def test_what_a_bridged_upstream_does_not_tell_is_estimated(tmp_path):
 
     assert (said_tokens, requests) == (3, 1)
     assert given > 5
+
+
+async def test_a_refusal_stays_one_and_is_said_again_as_one(tmp_path):
+    user = {"role": "user", "content": "Hi"}
+    by_chat = FakeUpstream(answer=chat_says({"refusal": "I can"}, {"refusal": "not."}))
+    said = [{"type": "response.refusal.delta", "delta": one} for one in ("I can", "not.")]
+    by_response = FakeUpstream(answer=response_says(*text_events(), *said))
+
+    async with client_of(tmp_path / "chat", by_chat, "chat") as client:
+        response = await client.responses.create(model="far", input="Hi")
+        stream = await client.responses.create(model="far", input="Hi", stream=True)
+        told = [event async for event in stream]
+    async with client_of(tmp_path / "responses", by_response, "responses") as client:
+        first = await client.chat.completions.create(model="far", messages=[user])
+        message = first.choices[0].message
+        again = [user, message.model_dump(exclude_none=True), user]
+        await client.chat.completions.create(model="far", messages=again)
+
+    assert response.output[0].content[0].refusal == "I cannot."
+    check_events([event.model_dump(exclude_unset=True) for event in told])
+    assert [event.delta for event in told if event.type == "response.refusal.delta"] == [
+        "I can", "not.",
+    ]  # fmt: skip
+    assert (message.content, message.refusal) == (None, "I cannot.")
+    _, asked = sent_to(by_response, "createResponse")
+    assert asked["input"][1]["content"] == [{"type": "refusal", "refusal": "I cannot."}]
+
+
+async def test_an_answer_that_was_filtered_is_not_whole(tmp_path):
+    fake = FakeUpstream(answer=chat_says({"content": "Hel"}, reason="content_filter"))
+    async with client_of(tmp_path, fake, "chat") as client:
+        answer = await client.responses.create(model="far", input="Hi")
+
+    assert answer.status == "incomplete"
+    assert answer.incomplete_details is not None
+    assert answer.incomplete_details.reason == "content_filter"
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"not": {"type": "string"}}}}
+
+
+@pytest.mark.parametrize("text", ["{}", "I would rather not."])
+async def test_form_and_length_of_an_answer_are_the_upstreams_to_see_to(tmp_path, text):
+    by_chat = FakeUpstream(answer=chat_says({"content": text}))
+    by_response = FakeUpstream(answer=response_says(*text_events(text)))
+    form: Any = {"name": "a", "schema": SCHEMA, "strict": False}
+    more: Any = {"prompt_cache_retention": "24h", "prompt_cache_key": "k"}
+
+    async with client_of(tmp_path / "chat", by_chat, "chat") as client:
+        answer = await client.responses.create(
+            model="far", input="Hi", **more,
+            text={"verbosity": "low", "format": {"type": "json_schema", **form}},
+        )  # fmt: skip
+    async with client_of(tmp_path / "responses", by_response, "responses") as client:
+        completion = await client.chat.completions.create(
+            model="far", messages=[{"role": "user", "content": "Hi"}], verbosity="low", **more,
+            response_format={"type": "json_schema", "json_schema": form},
+        )  # fmt: skip
+
+    (chat,) = sent_to(by_chat, "createChatCompletion")
+    (response,) = sent_to(by_response, "createResponse")
+    assert answer.output_text == completion.choices[0].message.content == text
+    assert (chat["verbosity"], chat["prompt_cache_retention"]) == ("low", "24h")
+    assert chat["response_format"] == {"type": "json_schema", "json_schema": form}
+    assert response["text"] == {"verbosity": "low", "format": {"type": "json_schema", **form}}
+    assert response["prompt_cache_retention"] == "24h"
+
+
+async def test_functions_in_the_old_form_are_carried_over(tmp_path):
+    fake = FakeUpstream(answer=response_says(*text_events("Sunny.")))
+    messages: Any = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "function_call": {"name": "weather", "arguments": "{}"}},
+        {"role": "function", "name": "weather", "content": "sun"},
+    ]
+    async with client_of(tmp_path, fake, "responses") as client:
+        await client.chat.completions.create(model="far", messages=messages)
+
+    (asked,) = sent_to(fake, "createResponse")
+    call, output = asked["input"][1:]
+    assert (call["name"], output["output"]) == ("weather", "sun")
+    assert call["call_id"] == output["call_id"]
+
+
+async def test_a_text_that_is_told_only_when_it_is_whole_is_told(tmp_path):
+    done = {"type": "response.output_text.done", "output_index": 0, "content_index": 0}
+    fake = FakeUpstream(
+        answer=response_says(
+            *text_events("Hel"),
+            {**done, "text": "Hel"},
+            {**done, "content_index": 1, "text": "lo"},
+        )
+    )
+    async with client_of(tmp_path, fake, "responses") as client:
+        answer = await _ask(client, "responses")
+
+    assert answer.choices[0].message.content == "Hello"
+
+
+@pytest.mark.parametrize("wire", ["chat", "responses"])
+async def test_what_an_upstream_refuses_keeps_its_code_and_its_time(tmp_path, wire):
+    said = {"error": {"message": "Too much.", "code": "context_length_exceeded", "param": "x"}}
+    body = json.dumps(said).encode()
+    head = f"HTTP/1.1 429 X\r\nretry-after: 7\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    async with client_of(tmp_path, FakeUpstream(answer=head + body), wire) as client:
+        with pytest.raises(openai.RateLimitError) as refused:
+            await _ask(client, wire)
+
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", None)
+    assert refused.value.response.headers["retry-after"] == "7"

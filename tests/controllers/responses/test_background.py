@@ -50,7 +50,7 @@ class Server:
             file_texts=NoFiles(),
             file_pictures=NoFiles(),
             access=types.SimpleNamespace(ledger=self, keyring=self, plans=self),
-            registry=types.SimpleNamespace(for_model=lambda name: self.model),
+            registry=types.SimpleNamespace(local_step=lambda name: self.model),
         )
 
     def counted_as(self, model):
@@ -74,7 +74,7 @@ class Server:
         return Caller(key_id=key_id)
 
     async def ask(self, **fields):
-        return await begin_in_background(self.services, {**BODY, **fields}, Caller())
+        return await begin_in_background(self.services, self.model, {**BODY, **fields}, Caller())
 
     async def response(self, id):
         return await self.services.responses.responses.get(id)

@@ -122,7 +122,6 @@ async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
     memory = memory or Memory()
     settings = types.SimpleNamespace(choices_limit=1, tool_calls_limit=limit, prompts={})
     services = types.SimpleNamespace(
-        registry=types.SimpleNamespace(for_model=lambda _name: None),
         memory=memory,
         responses=memory,
         settings=settings,

@@ -42,9 +42,13 @@ class Model:
 
     vector_stores = ()
 
-    def __init__(self, *answers) -> None:
+    def __init__(self, *answers, **defaults) -> None:
         self.answers = list(answers)
         self.asked = []
+        self._defaults = defaults
+
+    def filled(self, body):
+        return self._defaults | body
 
     async def chat(self, chat):
         self.asked.append(chat)
@@ -76,9 +80,10 @@ class Memory:
         self.kept_behind.append(response)
 
 
-async def turn(memory: Memory, *answers, tools=(), settings=SETTINGS, **fields) -> ResponseTurn:
+async def turn(
+    memory: Memory, *answers, tools=(), settings=SETTINGS, model=None, **fields
+) -> ResponseTurn:
     services = types.SimpleNamespace(
-        registry=types.SimpleNamespace(for_model=lambda _name: None),
         memory=memory,
         responses=memory,
         settings=settings,
@@ -86,7 +91,7 @@ async def turn(memory: Memory, *answers, tools=(), settings=SETTINGS, **fields) 
         file_texts=NoFiles(),
         file_pictures=NoFiles(),
     )
-    return await ResponseTurn.begin(services, Model(*answers), {**BODY, **fields})
+    return await ResponseTurn.begin(services, model or Model(*answers), {**BODY, **fields})
 
 
 async def read(events) -> list[str]:
@@ -146,3 +151,11 @@ async def test_a_whole_response_that_cannot_be_kept_is_an_error():
         await (await turn(memory, Answer())).response()
 
     assert [response["status"] for response in memory.kept_behind] == ["failed"]
+
+
+async def test_the_model_that_is_asked_fills_in_what_a_request_leaves_out():
+    model = Model(Answer(), max_completion_tokens=7)
+
+    await (await turn(Memory(), model=model)).response()
+
+    assert model.asked[0].limits.max_tokens == 7

@@ -1,0 +1,61 @@
+"""Responses that an upstream answers in the background: relayed, and counted once it tells them."""
+
+from collections.abc import Awaitable
+
+from starlette.responses import Response
+
+from llm_backend.access import Tail, ToldUsage, read_usage, text_bytes
+from llm_backend.access.metered_operations import METERED
+from llm_backend.contract.request import Request
+from llm_backend.controllers.relay import Destination, relay
+from llm_backend.controllers.responses.response_observer import (
+    ResponseObserver,
+    is_under_way,
+)
+from llm_backend.controllers.services import Services
+
+__all__ = ["relay_kept_response", "relay_response"]
+
+_SAID = METERED["createResponse"].texts
+
+
+async def relay_response(
+    services: Services, request: Request, *, to: Destination | None = None
+) -> Response:
+    """Relays `POST /responses`. What goes on in the background behind its answer is expected to be
+    told later."""
+    if not isinstance(request.body, dict) or not request.body.get("background"):
+        return await relay(services, request, to=to)
+    observer, said = ResponseObserver(), Tail(texts=_SAID)
+
+    def observe(chunk: bytes) -> None:
+        observer.feed(chunk)
+        said.feed(chunk)
+
+    def expect() -> Awaitable[None] | None:
+        response = observer.response()
+        if response is None or not is_under_way(response):
+            return None  # it has ended, and the answer's end says what it took
+        heard = (text_bytes(request.raw_body), said.said_bytes()) if observer.is_stream else None
+        return services.access.told_later.expect(response["id"], said_bytes=heard)
+
+    return await relay(services, request, to=to, observe=observe, finish=expect)
+
+
+async def relay_kept_response(services: Services, request: Request) -> Response:
+    """Relays what asks for a response that an upstream has; what that took, if it has ended, is
+    counted for whoever had it made."""
+    observer = ResponseObserver()
+
+    def settle() -> Awaitable[None] | None:
+        response = observer.response()
+        if response is None or is_under_way(response):
+            return None
+        usage = _usage(response.get("usage"))
+        return None if usage is None else services.access.told_later.told(response["id"], usage)
+
+    return await relay(services, request, observe=observer.feed, finish=settle)
+
+
+def _usage(told: object) -> ToldUsage | None:
+    return read_usage(told) if isinstance(told, dict) else None

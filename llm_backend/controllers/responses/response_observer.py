@@ -1,0 +1,87 @@
+"""A response's bytes, read beside their way: one JSON body, or the events of one (pure)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from llm_backend.errors import UpstreamFailed
+from llm_backend.sse import Decoder
+
+__all__ = ["ResponseObserver", "is_under_way"]
+
+Json = Mapping[str, Any]
+
+_OBSERVED_BYTES = 16 * 1024 * 1024
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+# In JSON text a quotation mark inside a string is escaped, so that no text can look like this.
+_TELLS_RESPONSE = re.compile(r'"response"\s*:')
+_UNDER_WAY = frozenset({"queued", "in_progress"})
+
+
+class ResponseObserver:
+    """Knows the response as it was told last. Fed the answer's bytes in any pieces; never raises.
+
+    Holds at most `limit_bytes` of a body, or of an event: of what is longer nothing is known.
+    """
+
+    def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._body = bytearray()
+        self._events: Decoder | None = None
+        self._told: Json | None = None
+        self._is_overlong = False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it comes as events."""
+        return self._events is not None
+
+    def feed(self, chunk: bytes) -> None:
+        """Takes the next bytes of the answer."""
+        if self._is_overlong:
+            return
+        if self._events is not None:
+            self._feed_events(self._events, chunk)
+            return
+        self._body += chunk
+        start = bytes(self._body[:64]).lstrip(_BLANK)
+        if start and not start.startswith(b"{"):
+            self._events = Decoder(self._limit_bytes)
+            self._feed_events(self._events, bytes(self._body))
+            self._body.clear()
+        elif len(self._body) > self._limit_bytes:
+            self._is_overlong = True
+            self._body.clear()
+
+    def response(self) -> Json | None:
+        """The response as it stands, if it has an id."""
+        told = self._told if self.is_stream else _parsed(self._body)
+        return told if told is not None and isinstance(told.get("id"), str) else None
+
+    def _feed_events(self, events: Decoder, chunk: bytes) -> None:
+        try:
+            for event in events.feed(chunk):
+                if _TELLS_RESPONSE.search(event.data):
+                    self._take(_parsed(event.data))
+        except UpstreamFailed:
+            self._is_overlong = True
+
+    def _take(self, event: Json | None) -> None:
+        response = None if event is None else event.get("response")
+        if isinstance(response, dict):
+            self._told = response
+
+
+def is_under_way(response: Json) -> bool:
+    """Whether it has not ended."""
+    return response.get("status") in _UNDER_WAY
+
+
+def _parsed(data: bytes | bytearray | str) -> Json | None:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
