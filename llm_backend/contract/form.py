@@ -9,7 +9,8 @@ as they arrive, and then for the fields:
 """
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -109,10 +110,11 @@ class Form:
 
     async def _text(self, name: str) -> str:
         held = bytearray()
-        async for piece in self._part():
-            held += piece
-            if len(held) > _FIELD_BYTES:
-                raise _invalid(name, f"a field holds at most {_FIELD_BYTES} bytes")
+        async with aclosing(self._part()) as part:
+            async for piece in part:
+                held += piece
+                if len(held) > _FIELD_BYTES:
+                    raise _invalid(name, f"a field holds at most {_FIELD_BYTES} bytes")
         try:
             return held.decode("utf-8")
         except UnicodeDecodeError:
@@ -120,16 +122,17 @@ class Form:
 
     async def _file_pieces(self, field: str, limit_bytes: int) -> AsyncIterator[bytes]:
         size_bytes = 0
-        async for piece in self._part():
-            size_bytes += len(piece)
-            if size_bytes > limit_bytes:
-                message = f"The file is larger than this server's limit of {limit_bytes} bytes."
-                raise TooLarge(message, param=field)
-            yield piece
+        async with aclosing(self._part()) as part:
+            async for piece in part:
+                size_bytes += len(piece)
+                if size_bytes > limit_bytes:
+                    message = f"The file is larger than this server's limit of {limit_bytes} bytes."
+                    raise TooLarge(message, param=field)
+                yield piece
         if size_bytes == 0:
             raise _invalid(field, "the file is empty")
 
-    async def _part(self) -> AsyncIterator[bytes]:
+    async def _part(self) -> AsyncGenerator[bytes, None]:
         async for event in self._events:
             if isinstance(event, PartEnded):
                 return

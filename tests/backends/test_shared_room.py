@@ -104,7 +104,7 @@ async def used(berth: LodgersBerth) -> None:
 
 
 async def eventually(claim: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not claim():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)

@@ -56,7 +56,7 @@ def new(*subjects: str, delay_s: float = 0.0) -> list[NewJob]:
 
 
 async def until(claim: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not claim():  # noqa: ASYNC110 (any claim can be waited for)
             await asyncio.sleep(0.005)
 

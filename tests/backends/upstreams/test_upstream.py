@@ -197,7 +197,7 @@ async def test_an_endless_header_is_502_long_before_the_deadline():
         while not connection.writer.is_closing():
             await connection.send(b"x" * 8192)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert isinstance(await failure_of(FakeUpstream(answer=answer)), UpstreamFailed)
 
 

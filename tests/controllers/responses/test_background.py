@@ -80,7 +80,7 @@ class Server:
         return await self.services.responses.responses.get(id)
 
     async def ended(self, id):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 response = await self.response(id)
                 if response["status"] not in ("queued", "in_progress"):
@@ -88,7 +88,7 @@ class Server:
                 await asyncio.sleep(0.01)
 
     async def told(self, id, after=-1):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return [
                 of(event) async for event in self.services.background.follow(id, after).events()
             ]
