@@ -39,7 +39,7 @@ from llm_backend.engine.scheduler import Admitted, Scheduler, Work
 from llm_backend.engine.sequence import Sequence
 from llm_backend.engine.slots import Slots
 from llm_backend.engine.speculation import Speculation
-from llm_backend.engine.statistics import Statistics
+from llm_backend.engine.statistics import Meter, Statistics
 
 __all__ = ["Generator"]
 
@@ -65,6 +65,7 @@ class Generator:
         self._patience = Patience.of(start)
         self._outbox = outbox
         self.statistics = Statistics()
+        self._meter = Meter(self.statistics)
         cache = Cache(
             slots=model.slots,
             worth_copying=model.context_tokens // _COPY_SHARE,
@@ -149,6 +150,7 @@ class Generator:
 
     def turn(self, now: float) -> None:
         """Admit, plan, compute, choose, publish."""
+        self._learn()
         self._take_compiled()
         self._expire(now)
         self._prefixes.turn(now, is_idle=self._scheduler.is_idle)
@@ -181,11 +183,17 @@ class Generator:
             self._fail(request, Failure.INTERNAL, message)
         self._slots.forget(slots)
 
+    def _learn(self) -> None:
+        """What the last pass has cost is what the next ones are planned by."""
+        newest = self._meter.newest()
+        if newest is not None:
+            self._pace.measured(*newest)
+            self._speculation.measured(*newest)
+
     def _patient_tokens(self, now: float) -> int | None:
         """How much of batch work's prompts the next pass may read."""
         if any(one.priority is Priority.INTERACTIVE for one in self._requests.values()):
             self._pace.somebody_is_there(now)
-        self._pace.measured(self.statistics)
         return self._pace.patient_tokens(now)
 
     def _answers_to(self, address: Address, command: Generate, now: float) -> list[Answer]:
@@ -308,7 +316,6 @@ class Generator:
 
     def _with_drafts(self, work: list[Work]) -> list[Work]:
         """Let those who talk guess ahead, where that is worth it."""
-        self._speculation.measured(self.statistics)
         may_draft = self._may_draft and self._slots.can_be_cut
         guessers = {}
         for item in work:

@@ -5,7 +5,7 @@ import itertools
 import selectors
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_backend.engine.messages import Command, Event
@@ -62,6 +62,17 @@ class _Connection:
         except FrameError:
             return [*commands, None]
         return commands if data else [*commands, None]
+
+    def put(self, data: bytes) -> None:
+        """Send `data` after what waits. Mostly nothing does, and the peer takes all of it."""
+        if not self.outbox:
+            try:
+                data = data[self.socket.send(data) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:  # as when flushing
+                return
+        self.outbox += data
 
     def flush(self) -> None:
         """Send what the peer takes now. That the peer is gone shows when it is read next."""
@@ -129,18 +140,20 @@ class Hub:
                 self.drop(item.connection)
         return received
 
-    def send(self, number: int, events: Iterable[Event]) -> None:
+    def send(self, number: int, events: Sequence[Event]) -> None:
         """All of `events`, as soon as the peer takes them; in one frame, unless that is large."""
         connection = self._connections.get(number)
         if connection is None:
             return
-        connection.flush()  # so that what it has read meanwhile is seen
-        if self._has_given_up(connection):
-            self._cut_off(connection)
-            return
-        for data in frames(list(events)):
-            connection.outbox += data
-        connection.flush()
+        if connection.outbox:
+            connection.flush()  # so that what it has read meanwhile is seen
+            if self._has_given_up(connection):
+                self._cut_off(connection)
+                return
+        for data in frames(events):
+            connection.put(data)
+        if connection.outbox:
+            connection.flush()
         self._watch(connection)
 
     def drop(self, number: int) -> None:

@@ -5,10 +5,6 @@ come, what batch work adds to a pass is therefore bounded by how fast this model
 machine; at other times it has whole passes, which are a good deal faster.
 """
 
-from dataclasses import replace
-
-from llm_backend.engine.statistics import Statistics
-
 __all__ = ["Pace"]
 
 _PATIENCE_S = 0.05  # that batch work may add to what somebody waits for a first token
@@ -21,7 +17,6 @@ class Pace:
     """What passes have computed a second, and when people were there."""
 
     def __init__(self) -> None:
-        self._seen = Statistics()
         self._tokens_per_s: float | None = None
         self._somebody_at: float | None = None
 
@@ -34,12 +29,9 @@ class Pace:
         """How fast prompts are read, as far as is known."""
         return self._tokens_per_s
 
-    def measured(self, statistics: Statistics) -> None:
-        """Learn from the last pass; small ones say nothing of how fast prompts are read."""
-        seen, self._seen = self._seen, replace(statistics)
-        tokens = statistics.computed_tokens - seen.computed_tokens
-        seconds = statistics.busy_s - seen.busy_s
-        if statistics.passes != seen.passes + 1 or tokens < _LEAST or seconds <= 0:
+    def measured(self, tokens: int, seconds: float) -> None:
+        """Learn from a pass; small ones say nothing of how fast prompts are read."""
+        if tokens < _LEAST or seconds <= 0:
             return
         known = tokens / seconds if self._tokens_per_s is None else self._tokens_per_s
         self._tokens_per_s = known + _SHARE * (tokens / seconds - known)

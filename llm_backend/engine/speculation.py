@@ -17,7 +17,6 @@ from llm_backend.engine.guesser import Chances, Guesser
 from llm_backend.engine.pass_costs import PassCosts
 from llm_backend.engine.scheduler import Work
 from llm_backend.engine.sequence import Sequence
-from llm_backend.engine.statistics import Statistics
 
 __all__ = ["Speculation", "drafts_worth"]
 
@@ -34,19 +33,14 @@ class Speculation:
         self._drafter = drafter
         self.chances = Chances()
         self._costs = PassCosts()
-        self._seen = Statistics()
         self._seen_drafting_s = 0.0
 
-    def measured(self, statistics: Statistics) -> None:
-        """Learn what the last pass cost."""
-        seen, self._seen = self._seen, replace(statistics)
-        before_s = self._seen_drafting_s
+    def measured(self, tokens: int, seconds: float) -> None:
+        """Learn what a pass cost, with what was drafted for it."""
         if self._drafter is not None:
-            self._seen_drafting_s = self._drafter.busy_s
-        if statistics.passes == seen.passes + 1:
-            tokens = statistics.computed_tokens - seen.computed_tokens
-            other_s = self._seen_drafting_s - before_s + statistics.media_s - seen.media_s
-            self._costs.measured(tokens, statistics.busy_s - seen.busy_s - other_s)
+            before_s, self._seen_drafting_s = self._seen_drafting_s, self._drafter.busy_s
+            seconds -= self._seen_drafting_s - before_s
+        self._costs.measured(tokens, seconds)
 
     def with_drafts(
         self, work: list[Work], guessers: Mapping[Sequence, Guesser], room: int

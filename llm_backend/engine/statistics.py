@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Statistics"]
+__all__ = ["Meter", "Statistics"]
 
 
 @dataclass(kw_only=True)
@@ -34,3 +34,25 @@ class Statistics:
         self.passes += 1
         self.sequences += sequences
         self.computed_tokens += tokens
+
+
+class Meter:
+    """Tells each pass's own cost from the sums."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        self._passes = statistics.passes
+        self._tokens = statistics.computed_tokens
+        self._seconds = statistics.busy_s - statistics.media_s
+
+    def newest(self) -> tuple[int, float] | None:
+        """Tokens and seconds of the pass since this was asked last; None if there was not just
+        one. What pictures and sounds took is not a pass's."""
+        now = self._statistics
+        passes, tokens, seconds = self._passes, self._tokens, self._seconds
+        self._passes = now.passes
+        self._tokens = now.computed_tokens
+        self._seconds = now.busy_s - now.media_s
+        if self._passes != passes + 1:
+            return None
+        return self._tokens - tokens, self._seconds - seconds

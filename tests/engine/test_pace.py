@@ -1,14 +1,10 @@
 from llm_backend.engine.pace import Pace
-from llm_backend.engine.statistics import Statistics
 
 
 def measured(pace: Pace, *passes: tuple[int, float]) -> None:
     """Passes of so many tokens that took so long."""
-    statistics = Statistics()
     for tokens, seconds in passes:
-        statistics.count(sequences=1, tokens=tokens)
-        statistics.busy_s += seconds
-        pace.measured(statistics)
+        pace.measured(tokens, seconds)
 
 
 def test_batch_work_has_whole_passes_while_nobody_comes():
