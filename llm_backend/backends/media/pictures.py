@@ -7,6 +7,7 @@ of any size.
 """
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _TURNS = {  # what makes a picture upright, by what its camera says
     8: Image.Transpose.ROTATE_90,
 }
 _PAPER = "white"  # what is seen through a picture that lets it
+# What the decoders of damaged files raise.
+_DAMAGES = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
 
 class BadPicture(Exception):
@@ -60,10 +63,19 @@ def pixels_of(data: bytes, *, detail: str, limit: int) -> Pixels:
             )
         size = _size(width, height, detail)
         image.draft("RGB", size)  # a JPEG need not be decoded larger than it is wanted
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = _turn_of(image)
         shrunk = _shrunk(image, size)  # first of all, as every copy of a large picture is large
         upright = shrunk if turn is None else shrunk.transpose(turn)
         return Pixels(width=upright.width, height=upright.height, data=_on_paper(upright).tobytes())
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How it is to be turned; not at all where what its camera says cannot be read: that alone
+    spoils no picture."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGES:
+        return None
 
 
 def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -106,6 +118,5 @@ def _translated() -> Iterator[None]:
         raise BadPicture(message, "unsupported_image_media_type") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadPicture("The picture has too many pixels.", "image_too_large") from error
-    # what the decoders of damaged files raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+    except _DAMAGES as error:
         raise BadPicture(f"The picture is damaged: {error}.", "image_parse_error") from error

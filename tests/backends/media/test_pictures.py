@@ -62,6 +62,14 @@ def test_a_picture_is_turned_upright(orientation):
     assert (pixels.width, pixels.height, pixels.data) == (*upright.size, upright.tobytes())
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0ab", b"Exif\0\0what"])
+def test_a_camera_that_says_nonsense_spoils_no_picture(exif, format):
+    pixels = read(saved(Image.new("RGB", (40, 30), "red"), format, exif=exif))
+
+    assert (pixels.width, pixels.height) == (40, 30)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 @pytest.mark.parametrize("side", [1, 900])
 def test_what_is_seen_through_is_white(mode, side):
