@@ -14,16 +14,18 @@ from typing import Any
 __all__ = ["Guard"]
 
 _SIGN = "\ufdd0"  # a noncharacter: text that people exchange has no such thing
+_END = ""  # in a tree: a name ends here
+
+_Tree = dict[str, "_Tree"]
+"""What may follow a beginning of names, by the next character."""
 
 
 class Guard:
     """Guards against these tokens, by their names."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
-        names = sorted({name for name in tokens if len(name) > 1}, key=len, reverse=True)
-        firsts = re.escape("".join({name[0] for name in names}))  # most text has none of them
-        any_name = "|".join(map(re.escape, names))
-        self._look_alike = re.compile(f"(?=[{firsts}])(?:{any_name})") if names else None
+        names = {name for name in tokens if len(name) > 1}
+        self._begins = re.compile(f"(?={_any_of(names)}).", re.DOTALL) if names else None
 
     def signed(self, value: Any) -> Any:
         """The value with a sign in every look-alike, in whatever text it holds."""
@@ -44,10 +46,24 @@ class Guard:
         return "".join(pieces) + last, places
 
     def _signed(self, text: str) -> str:
-        if self._look_alike is None:
-            return text
-        return self._look_alike.sub(self._split, text)
+        """With a sign behind the first character of every look-alike, however they overlap."""
+        return text if self._begins is None else self._begins.sub(rf"\g<0>{_SIGN}", text)
 
-    def _split(self, found: re.Match[str]) -> str:
-        name = found[0]
-        return name[0] + _SIGN + self._signed(name[1:])
+
+def _any_of(names: Iterable[str]) -> str:
+    """An expression for whichever of these names stands at a place. Some models have thousands that
+    begin alike: as a tree of their characters each is looked at once."""
+    tree: _Tree = {}
+    for name in names:
+        node = tree
+        for character in name:
+            node = node.setdefault(character, {})
+        node[_END] = {}
+    return _expression(tree)
+
+
+def _expression(tree: "_Tree") -> str:
+    if _END in tree:
+        return ""
+    branches = [re.escape(character) + _expression(below) for character, below in tree.items()]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

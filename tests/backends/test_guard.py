@@ -1,6 +1,7 @@
 """What people write is text to the model, however much it looks like its control tokens."""
 
 import re
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +71,22 @@ def test_a_prompt_without_look_alikes_is_not_cut():
     guard = Guard(TOKENS)
 
     assert guard.lifted(guard.signed("a < b | c")) == ("a < b | c", [])
+
+
+@given(st.sets(st.text("ab<|.", min_size=2, max_size=5), min_size=1), st.text("ab<|.", max_size=30))
+def test_names_that_begin_alike_or_overlap_are_all_found(names, text):
+    found = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
+    guard = Guard(names)
+    signed = guard.signed(text)
+
+    assert guard.lifted(signed)[0] == text
+    assert (signed == text) is (found.search(text) is None)
+    assert not any(found.search(piece) for piece in pieces(*guard.lifted(signed)))
+
+
+def test_thousands_of_names_that_begin_alike_are_looked_for_at_once():
+    guard = Guard([f"<unused{number}>" for number in range(6000)])
+    began_s = time.process_time()
+
+    assert guard.signed("<unused" * 20_000) == "<unused" * 20_000
+    assert time.process_time() - began_s < 1  # two, one after the other
