@@ -40,11 +40,11 @@ class Socket:
     def __init__(
         self,
         socket: aiohttp.ClientWebSocketResponse[bool],
-        translated: Callable[[], AbstractContextManager[None]],
+        translation: AbstractContextManager[None],
         ended: Callable[[], None],
     ) -> None:
         self._socket = socket
-        self._translated = translated
+        self._translation = translation
         self._ended = once(ended)
         self._reason = ""
 
@@ -53,7 +53,7 @@ class Socket:
         return self._socket.protocol
 
     async def messages(self) -> AsyncGenerator[Message, None]:
-        with self._translated():
+        with self._translation:
             while True:
                 message = await self._socket.receive()
                 if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
@@ -71,7 +71,7 @@ class Socket:
         return Closing(code=code, reason=self._reason)
 
     async def send(self, message: Message) -> None:
-        with self._translated():
+        with self._translation:
             if isinstance(message, str):
                 await self._socket.send_str(message)
             else:

@@ -1,8 +1,7 @@
 """The one place where the HTTP client's errors become ours; its name stays in the log."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import aiohttp
 
@@ -14,33 +13,48 @@ log = logging.getLogger(__name__)
 
 
 class Translation:
-    """Errors of one upstream, which the log names with its address."""
+    """Errors of one upstream, which the log names with its address.
+
+    What the HTTP client raises within is raised as `UpstreamFailed` or `UpstreamTimeout`; where it
+    is what a body has raised on its way up, that is raised, which is not the upstream's doing.
+    It holds nothing of what goes on, so that one serves all requests at once: a `with` costs
+    little, and there are some in each of them.
+    """
 
     def __init__(self, name: str, authority: str) -> None:
         self._name = name
         self._authority = authority
 
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """What the HTTP client raises is raised as `UpstreamFailed` or `UpstreamTimeout`; where it
-        is what a body has raised on its way up, that is raised, which is not the upstream's doing.
-        """
-        try:
-            yield
-        except TimeoutError as error:
+    def __enter__(self) -> None:
+        """The HTTP client is about to be asked."""
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._raise(error)
+
+    def _raise(self, error: BaseException) -> None:
+        """Raises what this error is here; nothing where it is the same here."""
+        if isinstance(error, TimeoutError):
             raise self.late(error) from error
-        except (aiohttp.ClientError, OSError) as error:
+        if isinstance(error, aiohttp.ClientError | OSError):
             if isinstance(error.__cause__, ApiError):
                 raise error.__cause__ from None
-            self._log("upstream_failed", error)
-            reached = not isinstance(error, aiohttp.ClientConnectorError)
-            said = "broke off or gave no valid answer" if reached else "could not be reached"
-            failed = UpstreamFailed(f"The upstream {said}.")
-            failed.was_sent = reached
-            raise failed from error
-        except UpstreamFailed as error:
+            raise self._failed(error) from error
+        if isinstance(error, UpstreamFailed):
             self.tell(error)
-            raise
+
+    def _failed(self, error: Exception) -> UpstreamFailed:
+        self._log("upstream_failed", error)
+        reached = not isinstance(error, aiohttp.ClientConnectorError)
+        said = "broke off or gave no valid answer" if reached else "could not be reached"
+        failed = UpstreamFailed(f"The upstream {said}.")
+        failed.was_sent = reached
+        return failed
 
     def tell(self, error: UpstreamFailed) -> None:
         """What came is no answer."""

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -105,24 +104,24 @@ class Upstream:
         pairs = list(headers)
         sent = request_headers(pairs, own=self._own_headers, length=length_of(body, pairs))
         url = self._url(path, query.decode("latin-1"), model)
-        with self._under_way():
+        self._begin()
+        try:
             return self._relayed(await self._answer(method, url, sent, body, on_left))
+        except BaseException as error:
+            self._gave_nothing(error)
+            raise
 
-    @contextmanager
-    def _under_way(self) -> Iterator[None]:
-        """Counts a request that begins; what it returns has to be closed, what fails is told."""
+    def _begin(self) -> None:
+        """Counts a request that begins; what it gives has to be closed, what fails is told."""
         self._count(1)
         self.health.begin()
-        try:
-            yield
-        except UpstreamError:
+
+    def _gave_nothing(self, error: BaseException) -> None:
+        if isinstance(error, UpstreamError):
             self._failed()
-            self._ended()
-            raise
-        except BaseException:
+        else:
             self.health.left()
-            self._ended()
-            raise
+        self._ended()
 
     async def _answer(
         self,
@@ -132,7 +131,7 @@ class Upstream:
         body: Body,
         on_left: Callable[[], None],
     ) -> aiohttp.ClientResponse:
-        with self._translation.translated():
+        with self._translation:
             async with Patience(self._first_byte_timeout_s) as patience:
                 try:
                     answer = await self._session.request(
@@ -182,15 +181,24 @@ class Upstream:
         """
         sent = request_headers(socket_headers(headers), own=self._own_headers, length=None)
         url = self._url(path, query.decode("latin-1"), model)
-        with self._under_way():
-            with self._translation.translated():
-                async with Patience(self._first_byte_timeout_s):
-                    try:
-                        socket = await connected(self._session, url, sent, protocols)
-                    except aiohttp.WSServerHandshakeError as error:
-                        raise self._refused(error) from error
-            self._succeeded()
-            return Socket(socket, self._translation.translated, self._ended)
+        self._begin()
+        try:
+            socket = await self._socket(url, sent, protocols)
+        except BaseException as error:
+            self._gave_nothing(error)
+            raise
+        self._succeeded()
+        return Socket(socket, self._translation, self._ended)
+
+    async def _socket(
+        self, url: URL, headers: list[tuple[str, str]], protocols: Sequence[str]
+    ) -> aiohttp.ClientWebSocketResponse[bool]:
+        with self._translation:
+            async with Patience(self._first_byte_timeout_s):
+                try:
+                    return await connected(self._session, url, headers, protocols)
+                except aiohttp.WSServerHandshakeError as error:
+                    raise self._refused(error) from error
 
     def _ended(self) -> None:
         self._count(-1)
@@ -215,7 +223,7 @@ class Upstream:
 
     def _relayed(self, answer: aiohttp.ClientResponse) -> Relayed:
         try:
-            with self._translation.translated():
+            with self._translation:
                 if answer.status in SHUT_OUT:
                     raise shut_out(answer.status)
                 headers = answer_headers(answer.raw_headers, status=answer.status)
@@ -266,7 +274,7 @@ class Upstream:
 
     async def _body(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         try:
-            with self._translation.translated():
+            with self._translation:
                 async for piece in answer.content.iter_any():
                     yield piece
         except UpstreamError:
@@ -288,7 +296,7 @@ class Upstream:
                 held = await held_list(answer)
         except TimeoutError as error:
             raise self._translation.late(error) from error
-        with self._translation.translated():
+        with self._translation:
             return models_in(answer.status, held)
 
 
