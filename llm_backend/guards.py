@@ -5,7 +5,7 @@ a line and a count per answer.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -67,9 +67,9 @@ class CutOff:
             return
         sent = Sent()
 
-        async def watch(message: Message) -> None:
+        def watch(message: Message) -> Awaitable[None]:
             sent.take(message)
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, watch)
@@ -99,11 +99,11 @@ class AccessLog:
             return
         status, began_s = 0, time.perf_counter()
 
-        async def watch(message: Message) -> None:
+        def watch(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            return send(message)
 
         self._metrics.in_flight.inc()
         try:

@@ -1,6 +1,7 @@
 """An answer on its way out: what is told with it, how it ended, and what its end says."""
 
 import re
+from collections.abc import Awaitable
 
 from starlette.types import Message, Send
 
@@ -46,13 +47,13 @@ class Watched:
         """How much text has been sent on, as far as it can be told from other things."""
         return self._tail.said_bytes() if self._tail else 0
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message = self._begin(message)
         elif self._tail is not None and (body := message.get("body")):
             self._tail.feed(body)
         self._sent.take(message)
-        await self._send(message)
+        return self._send(message)
 
     async def end_with(self, error: ApiError) -> None:
         """Ends an event stream that has begun with an error event; anything else stays without its

@@ -1,11 +1,11 @@
 """What every exchange has: a request id, a date, and a path with or without `/v1`."""
 
 import time
+from collections.abc import Awaitable
 from email.utils import formatdate
 from functools import lru_cache
 from secrets import token_hex
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.telemetry import REQUEST_ID
@@ -30,12 +30,10 @@ class Envelope:
         scope.setdefault("state", {})["request_id"] = request_id
         scope = {**scope, **_without_prefix(scope)}
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.setdefault("x-request-id", request_id)
-                headers.setdefault("date", _date(int(time.time())))
-            await send(message)
+                message = _enveloped(message, request_id)
+            return send(message)
 
         outer = REQUEST_ID.set(request_id)
         try:
@@ -44,9 +42,16 @@ class Envelope:
             REQUEST_ID.reset(outer)
 
 
+def _enveloped(start: Message, request_id: str) -> Message:
+    headers = start["headers"]
+    given = {name.lower() for name, _ in headers}
+    ours = ((b"x-request-id", request_id.encode()), (b"date", _date(int(time.time()))))
+    return {**start, "headers": [*headers, *(pair for pair in ours if pair[0] not in given)]}
+
+
 @lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 def _without_prefix(scope: Scope) -> Scope:

@@ -35,8 +35,9 @@ class KnownFields:
 
     def field(self, name: str) -> "KnownFields | None":
         """The place of a field's value; None where the field is not known."""
-        if name not in self._properties and not self.takes_any:
-            return None
+        place = self._places.get(name)
+        if place is not None or not (name in self._properties or self.takes_any):
+            return place
         return self._place(name, self._properties.get(name, self._others))
 
     def item(self) -> "KnownFields":
