@@ -5,9 +5,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, exists, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, select
 from sqlalchemy import delete as delete_from
-from sqlalchemy.exc import IntegrityError
 
 from llm_backend.store.bodies import encoded, is_text
 from llm_backend.store.errors import Duplicate, Missing
@@ -15,63 +14,59 @@ from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
 from llm_backend.store.tables import chat_messages, chat_metadata, chats
-from llm_backend.store.translation import is_taken
+from llm_backend.store.upsert import insert_into
 
-__all__ = ["add_all", "add_free", "delete", "find", "find_messages", "get", "update_metadata"]
+__all__ = ["add", "add_free", "delete", "find", "find_messages", "get", "update_metadata"]
 
-# Built once: the statements of every answer. A part finds its chat by the chat's id: nothing has to
-# come back from the database before the parts go there.
-_INSERT_CHATS = insert(chats)
-_SEQ = select(chats.c.seq).where(chats.c.id == bindparam("chat_id")).scalar_subquery()
-_INSERT_MESSAGES = insert(chat_messages).values(chat_seq=_SEQ)
+_INSERT_MESSAGES = insert(chat_messages)
 _INSERT_METADATA = insert(chat_metadata)
 
 _PLACE = select(chats.c.created_at, chats.c.seq)
 _HELD = _PLACE.with_for_update()  # until the end of the transaction nobody else changes the chat
 
 
-def add_all(connection: Connection, added: Sequence[NewChat]) -> None:
-    """Insert chats and their parts. Raises `Duplicate` where the only one there is has an id that
-    is taken."""
-    said = [[encoded(dict(message)) for message in one.messages] for one in added]
-    try:
-        connection.execute(_INSERT_CHATS, [_row(*one) for one in zip(added, said, strict=True)])
-    except IntegrityError as error:
-        if len(added) == 1 and is_taken(error):
-            raise Duplicate(added[0].chat.id) from error
-        raise
-    rows = [
-        {"chat_id": one.chat.id, "position": position, "message": message}
-        for one, messages in zip(added, said, strict=True)
-        for position, message in enumerate(messages)
-    ]
-    if rows:
-        connection.execute(_INSERT_MESSAGES, rows)
-    for chat in (one.chat for one in added if one.chat.metadata):
-        created_at, seq = _place(connection, chat.id)
-        _write_metadata(connection, seq, created_at, chat.metadata)
+def add(connection: Connection, new: NewChat) -> None:
+    """Insert a chat and its parts. Raises `Duplicate` where its id is taken."""
+    if add_free(connection, [new]):
+        raise Duplicate(new.chat.id)
 
 
 def add_free(connection: Connection, added: Sequence[NewChat]) -> list[str]:
     """Insert chats and their parts, but for those whose id is taken, by a stored one or by one
-    before; gives these ids."""
-    ids = {one.chat.id for one in added}
-    seen = set(connection.scalars(select(chats.c.id).where(chats.c.id.in_(ids))))
-    free: list[NewChat] = []
-    taken: list[str] = []
+    before; gives these ids.
+
+    However many there are, it takes two or three statements.
+    """
+    first: dict[str, NewChat] = {}
     for one in added:
-        if one.chat.id in seen:
-            taken.append(one.chat.id)
-        else:
-            seen.add(one.chat.id)
-            free.append(one)
-    if free:
-        add_all(connection, free)
-    return taken
+        first.setdefault(one.chat.id, one)
+    said = {id: [encoded(dict(each)) for each in one.messages] for id, one in first.items()}
+    insert_free = insert_into(connection, chats).on_conflict_do_nothing(index_elements=["id"])
+    rows = [_row(one.chat, said[id]) for id, one in first.items()]
+    inserted = connection.execute(insert_free.returning(chats.c.id, chats.c.seq), rows)
+    seqs: dict[str, int] = {row.id: row.seq for row in inserted}
+    _insert_parts(connection, [(seqs[id], first[id].chat, said[id]) for id in first if id in seqs])
+    return [one.chat.id for one in added if seqs.pop(one.chat.id, None) is None]
 
 
-def _row(added: NewChat, messages: Sequence[str]) -> dict[str, Any]:
-    chat = added.chat
+def _insert_parts(
+    connection: Connection, inserted: Sequence[tuple[int, StoredChat, Sequence[str]]]
+) -> None:
+    messages = [
+        {"chat_seq": seq, "position": position, "message": message}
+        for seq, _, said in inserted
+        for position, message in enumerate(said)
+    ]
+    if messages:
+        connection.execute(_INSERT_MESSAGES, messages)
+    metadata = [
+        row for seq, chat, _ in inserted for row in _pairs(seq, chat.created_at, chat.metadata)
+    ]
+    if metadata:
+        connection.execute(_INSERT_METADATA, metadata)
+
+
+def _row(chat: StoredChat, messages: Sequence[str]) -> dict[str, Any]:
     request, response = encoded(dict(chat.request)), encoded(dict(chat.response))
     return {
         "id": chat.id,
@@ -85,15 +80,11 @@ def _row(added: NewChat, messages: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _write_metadata(
-    connection: Connection, seq: int, created_at: int, metadata: Mapping[str, str]
-) -> None:
-    if metadata:
-        rows = [
-            {"chat_seq": seq, "created_at": created_at, "key": key, "value": value}
-            for key, value in metadata.items()
-        ]
-        connection.execute(_INSERT_METADATA, rows)
+def _pairs(seq: int, created_at: int, metadata: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"chat_seq": seq, "created_at": created_at, "key": key, "value": value}
+        for key, value in metadata.items()
+    ]
 
 
 def get(connection: Connection, id: str) -> StoredChat:
@@ -106,7 +97,8 @@ def update_metadata(connection: Connection, id: str, metadata: Mapping[str, str]
     """Put `metadata` in place of the chat's; the chat as it is then. Raises `Missing`."""
     created_at, seq = _place(connection, id, _HELD)
     connection.execute(delete_from(chat_metadata).where(chat_metadata.c.chat_seq == seq))
-    _write_metadata(connection, seq, created_at, metadata)
+    if metadata:
+        connection.execute(_INSERT_METADATA, _pairs(seq, created_at, metadata))
     return get(connection, id)
 
 
