@@ -11,8 +11,8 @@ __all__ = ["Backlog"]
 
 Item = TypeVar("Item")
 
-PAUSE_S = 0.02  # for more to come: a write costs much and a row little, and nobody waits
-ITEMS_MOST = 256
+PAUSE_S = 0.05  # for more to come: a write costs much and a row little, and nobody waits
+ITEMS_MOST = 1024  # of which each holds its parsed body
 BYTES_MOST = 4 * 1024 * 1024  # of JSON text; parsed, it takes several times that
 
 
