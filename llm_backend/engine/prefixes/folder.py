@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +46,13 @@ class Recalled:
 class PrefixFolder:
     """The files in `path`, which hold what `model` has computed. Owned by one thread."""
 
-    def __init__(self, path: Path, model: bytes, limits: PrefixLimits) -> None:
+    def __init__(
+        self, path: Path, model: bytes, limits: PrefixLimits, at_work: Executor | None = None
+    ) -> None:
         self._path = path
         self._model = model
         self._limits = limits
-        self._at_work = ThreadPoolExecutor(2, "prefixes")  # one reads, one writes
+        self._at_work = at_work or ThreadPoolExecutor(2, "prefixes")  # one reads, one writes
         self.index = Index(limits.bytes)
 
     @property
