@@ -12,8 +12,8 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Alike(bytes):
-    """A whole event that differs from an earlier one of its stream in nothing but what a string of
-    free text says: what was found out about that one holds for this one too.
+    """A whole event that differs from an earlier one of its stream in nothing but what strings of
+    free text say: what was found out about that one holds for this one too.
     """
 
 

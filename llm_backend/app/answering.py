@@ -20,7 +20,9 @@ from llm_backend.app.served_models import check_named_models, served_models
 from llm_backend.app.stores import Stores, opened_stores, swept
 from llm_backend.app.telling import observing, opened_tracing
 from llm_backend.app.upstreams import opened_upstreams
+from llm_backend.backends.media.web import PICTURE_WORDS
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.web import WebFiles
 from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
 from llm_backend.controllers.recent_errors import RecentErrors
@@ -99,6 +101,16 @@ async def answering(
         yield guarded(app, services, tracing)
 
 
+def _file_pictures(settings: Settings, stores: Stores) -> FilePictures:
+    web = WebFiles(
+        settings.image_hosts,
+        words=PICTURE_WORDS,
+        limit_bytes=settings.image_limit_bytes,
+        timeout_s=settings.image_timeout_s,
+    )
+    return FilePictures(stores.files, web, limit_bytes=settings.image_limit_bytes)
+
+
 def _services(
     *,
     settings: Settings,
@@ -126,7 +138,7 @@ def _services(
         files=stores.files,
         extractor=search.extractor,
         file_texts=search.file_texts,
-        file_pictures=FilePictures(stores.files, limit_bytes=settings.image_limit_bytes),
+        file_pictures=_file_pictures(settings, stores),
         library=search.library,
         responses=stores.responses,
         uploads=stores.uploads,

@@ -22,6 +22,8 @@ from llm_backend.controllers.custom_calls import CustomCalls, custom_names, name
 from llm_backend.controllers.fold import fold
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.moderated import Moderated, Withheld, moderated
+from llm_backend.controllers.obfuscation import obfuscation_for
 from llm_backend.controllers.relayed_chat import relay_chat
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
@@ -33,6 +35,7 @@ from llm_backend.sse import encode
 __all__ = ["complete_chat", "create_chat_completion"]
 
 Json = dict[str, Any]
+AnyAnswer = Answer | BridgedAnswer | Withheld
 
 
 async def create_chat_completion(services: Services, request: Request) -> Response:
@@ -58,14 +61,18 @@ async def complete_chat(services: Services, request: Request, model: LocalModel)
 
 async def _admitted(
     services: Services, request: Request, model: LocalModel | BridgedModel
-) -> tuple["_Turn", Answer | BridgedAnswer]:
+) -> tuple["_Turn", AnyAnswer]:
     body = request.body
     filled = model.filled(body)
     structure = await structure_from(filled)
     limit = services.settings.choices_limit
     asked, retrieval = await retrieved(services, filled, model.vector_stores)
     chat = chat_from(asked, choices_limit=limit, grammar=structure.grammar)
-    turn = _Turn(services, body, chat, structure.schema, retrieval, custom_names(filled))
+    moderation = moderated(services, body, lambda: body["messages"])
+    names = custom_names(filled)
+    turn = _Turn(services, body, chat, structure.schema, retrieval, names, moderation)
+    if moderation is not None and await unless_gone(request, moderation.withholds()):
+        return turn, Withheld()
     with named_as_custom(filled):
         return turn, await unless_gone(request, model.chat(chat))
 
@@ -81,6 +88,7 @@ class _Turn:
         schema: AnswerSchema | None,
         retrieval: Retrieval | None,
         custom_names: frozenset[str],
+        moderation: Moderated | None,
     ) -> None:
         self._retrieval = retrieval
         self._memory = services.memory
@@ -88,7 +96,10 @@ class _Turn:
         self._chat = chat
         self._schema = schema
         self._remembers = services.memory.wants(body)
-        self._tells_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        options = body.get("stream_options") or {}
+        self._tells_usage = bool(options.get("include_usage"))
+        usual = services.settings.obfuscate_streams
+        self._obfuscation = obfuscation_for(options, usual=usual)
         self._head = render.Head(
             id=f"chatcmpl-{uuid.uuid4().hex}",
             kind="chat.completion.chunk",
@@ -99,28 +110,44 @@ class _Turn:
         )
         self._transcript = Transcript()
         self._custom_names = custom_names
+        self._moderation = moderation
+        self._judged: Json = {}  # what is told of it, once all is said
 
-    async def events(self, answer: Answer | BridgedAnswer) -> AsyncGenerator[bytes, None]:
+    async def events(self, answer: AnyAnswer) -> AsyncGenerator[bytes, None]:
         """The answer's events; at their end, or when their reader leaves, the chat is stored."""
-        events = ChatEvents(self._head, self._transcript)
+        events = ChatEvents(self._head, self._transcript, self._obfuscation)
         async with self._remembering(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
                 for chunk in self._role_chunks():
-                    yield encode(orjson.dumps(chunk))
+                    yield events.role(chunk)
                 async for delta in deltas:
                     yield events.event(delta)
+            await self._judge()
+            if self._judged:
+                yield encode(orjson.dumps(self._head.chunk([]) | self._judged))
             if self._tells_usage:
                 yield encode(orjson.dumps(render.usage_chunk(self._head, answer.usage)))
 
-    async def completion(self, answer: Answer | BridgedAnswer) -> Json:
+    async def completion(self, answer: AnyAnswer) -> Json:
         """The whole answer, remembered before it is given."""
-        async with self._remembering(answer), answer, aclosing(self._deltas(answer)) as deltas:
-            async for delta in deltas:
-                self._transcript.add(delta)
+        async with self._remembering(answer):
+            async with answer, aclosing(self._deltas(answer)) as deltas:
+                async for delta in deltas:
+                    self._transcript.add(delta)
+            await self._judge()
         return self._completion(answer)
 
-    def _deltas(self, answer: Answer | BridgedAnswer) -> AsyncGenerator[ChatDelta, None]:
-        """What is said; checked, unless a stop may have cut it."""
+    async def _judge(self) -> None:
+        if self._moderation is not None:
+            self._judged = {"moderation": await self._moderation.told(results_in_lists=True)}
+
+    def _deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
+        """What is said, moderated where that is asked for."""
+        deltas = self._checked_deltas(answer)
+        return deltas if self._moderation is None else self._moderation.watched(deltas)
+
+    def _checked_deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
+        """The same; checked, unless a stop may have cut it."""
         deltas, limits = answer.chat(self._chat), self._chat.limits
         if self._custom_names:
             deltas = CustomCalls(self._custom_names).told(deltas)
@@ -129,7 +156,7 @@ class _Turn:
         return checked(deltas, self._schema)
 
     @asynccontextmanager
-    async def _remembering(self, answer: Answer | BridgedAnswer) -> AsyncIterator[None]:
+    async def _remembering(self, answer: AnyAnswer) -> AsyncIterator[None]:
         is_complete = False
         try:
             yield
@@ -150,8 +177,8 @@ class _Turn:
             for choice in choices
         ]
 
-    def _completion(self, answer: Answer | BridgedAnswer) -> Json:
+    def _completion(self, answer: AnyAnswer) -> Json:
         """The chunks of what was said, folded: streamed and whole answers cannot differ."""
         said = [render.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
         usage = render.usage_object(answer.usage)
-        return fold([*self._role_chunks(), *said]) | {"usage": usage}
+        return fold([*self._role_chunks(), *said]) | {"usage": usage} | self._judged

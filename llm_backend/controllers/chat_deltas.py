@@ -12,9 +12,13 @@ import orjson
 
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers import render
+from llm_backend.controllers.obfuscation import Obfuscation
 from llm_backend.sse import Alike, encode
 
 __all__ = ["ChatEvents", "Transcript"]
+
+_END = b"}\n\n"  # of every event
+_BEFORE_OBFUSCATION, _AFTER_OBFUSCATION = b',"obfuscation":"', b'"' + _END
 
 _beyond_content = attrgetter(
     *(field.name for field in fields(ChatDelta) if field.name not in {"choice", "content"})
@@ -23,11 +27,17 @@ _beyond_content = attrgetter(
 
 class ChatEvents:
     """Encodes deltas as events, and keeps them in a transcript. A choice's plain ones are its text
-    between bytes that stay."""
+    between bytes that stay, and the characters beside it where it is to be obfuscated."""
 
-    def __init__(self, head: render.Head, transcript: "Transcript") -> None:
+    def __init__(
+        self,
+        head: render.Head,
+        transcript: "Transcript",
+        obfuscation: Obfuscation | None = None,
+    ) -> None:
         self._head = head
         self._transcript = transcript
+        self._obfuscation = obfuscation
         self._frames: dict[int, tuple[bytes, bytes]] = {}  # by choice
 
     def event(self, delta: ChatDelta) -> bytes:
@@ -38,17 +48,34 @@ class ChatEvents:
         if frame is None:
             self._frames[delta.choice] = self._frame(delta.choice)
             return self._rendered(delta)
-        return Alike(frame[0] + orjson.dumps(delta.content) + frame[1])
+        text = orjson.dumps(delta.content)
+        if self._obfuscation is None:
+            return Alike(frame[0] + text + frame[1])
+        return Alike(
+            frame[0] + text + frame[1] + self._obfuscation.beside_text(text) + _AFTER_OBFUSCATION
+        )
+
+    def role(self, chunk: render.Json) -> bytes:
+        """The event of a choice's first chunk."""
+        return self._encoded(chunk, None)
 
     def _rendered(self, delta: ChatDelta) -> bytes:
-        return encode(orjson.dumps(render.chat_chunk(self._head, delta)))
+        return self._encoded(render.chat_chunk(self._head, delta), delta)
+
+    def _encoded(self, chunk: render.Json, delta: ChatDelta | None) -> bytes:
+        if self._obfuscation is not None:
+            chunk = self._obfuscation.with_chunk(chunk, delta)
+        return encode(orjson.dumps(chunk))
 
     def _frame(self, choice: int) -> tuple[bytes, bytes]:
         """What stands before and after the content. Quotes within JSON's strings are escaped, so
         what is looked for is nowhere else."""
         name, mark = b'"content":', "-"
-        event = self._rendered(ChatDelta(choice=choice, content=mark))
+        delta = ChatDelta(choice=choice, content=mark)
+        event = encode(orjson.dumps(render.chat_chunk(self._head, delta)))
         before, _, after = event.partition(name + orjson.dumps(mark))
+        if self._obfuscation is not None:
+            after = after.removesuffix(_END) + _BEFORE_OBFUSCATION
         return before + name, after
 
 

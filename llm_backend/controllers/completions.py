@@ -17,6 +17,7 @@ from llm_backend.contract.request import Request
 from llm_backend.controllers import render
 from llm_backend.controllers.generation import prompts_from
 from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.obfuscation import Obfuscation, obfuscation_for
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
@@ -39,7 +40,9 @@ async def _answered(services: Services, request: Request, model: LocalModel) -> 
         prompts_limit=services.settings.prompts_limit,
     )
     answers = await unless_gone(request, _admit(model, prompts))
-    turn = _Turn(body, answers, choices=prompts[0].limits.choices)
+    options, usual = body.get("stream_options"), services.settings.obfuscate_streams
+    obfuscation = obfuscation_for(options, usual=usual)
+    turn = _Turn(body, answers, choices=prompts[0].limits.choices, obfuscation=obfuscation)
     if body.get("stream"):
         return await unless_gone(request, event_stream(turn.chunks()))
     return JsonResponse(await unless_gone(request, turn.completion()))
@@ -58,9 +61,17 @@ async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[Answe
 class _Turn:
     """One request being answered; choice k of prompt p has the index p * choices + k."""
 
-    def __init__(self, body: Json, answers: Sequence[Answer], *, choices: int) -> None:
+    def __init__(
+        self,
+        body: Json,
+        answers: Sequence[Answer],
+        *,
+        choices: int,
+        obfuscation: Obfuscation | None,
+    ) -> None:
         self._answers = answers
         self._choices = choices
+        self._obfuscation = obfuscation
         self._tells_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._head = render.Head(
             id=f"cmpl-{uuid.uuid4().hex}",
@@ -76,10 +87,14 @@ class _Turn:
         async with _Merged(self._answers) as deltas:
             async for place, delta in deltas:
                 index = place * self._choices + delta.choice
-                yield render.text_chunk(self._head, index, delta, offsets[index])
+                chunk = render.text_chunk(self._head, index, delta, offsets[index])
+                yield self._obfuscated(chunk, delta.text)
                 offsets[index] += len(delta.text)
         if self._tells_usage:
             yield render.usage_chunk(self._head, self._usage())
+
+    def _obfuscated(self, chunk: Json, text: str) -> Json:
+        return chunk if self._obfuscation is None else self._obfuscation.with_text(chunk, text)
 
     async def completion(self) -> Json:
         """The whole answer, its choices in the order of their index."""

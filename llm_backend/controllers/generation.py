@@ -39,6 +39,7 @@ CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "response_format", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
     "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
     "chat_template_kwargs", "prediction", "personality",
+    "moderation",  # who answers sees to it
     "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
 }  # fmt: skip
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
@@ -147,11 +148,6 @@ def refuse_others(body: Body, honoured: Collection[str]) -> None:
     options = body.get("stream_options") or {}
     if options and not body.get("stream"):
         raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
-    if options.get("include_obfuscation"):
-        raise UnsupportedField(
-            "Streams of local models are not obfuscated; leave `include_obfuscation` out.",
-            param="stream_options.include_obfuscation",
-        )
 
 
 def _prediction(body: Body) -> str | None:

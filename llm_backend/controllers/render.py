@@ -22,6 +22,7 @@ from llm_backend.backends.base import (
 
 __all__ = [
     "Head",
+    "Json",
     "chat_chunk",
     "embeddings",
     "model_object",

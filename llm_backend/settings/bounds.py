@@ -45,6 +45,15 @@ class Bounds(BaseModel):
     media_limit: int = Field(
         16, ge=1, description="Pictures and sounds of one prompt of a local model at most."
     )
+    input_files_limit: int = Field(
+        64, ge=0, description="Files and pictures in the input of one response at most."
+    )
+    fetched_kept_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=0,
+        description="Size of the fetched files and pictures that are kept with one response's "
+        "input, so that later turns read the same; what is beyond is fetched each turn.",
+    )
     fetched_file_limit_bytes: int = Field(
         32 * 1024 * 1024,
         ge=1024,

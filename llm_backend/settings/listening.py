@@ -34,6 +34,11 @@ class Listening(BaseModel):
     )
     cors_origins: Names = Field((), description="Origins that browsers may call from.")
     web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
+    obfuscate_streams: bool = Field(
+        True,
+        description="Send random characters beside each piece of a stream, so that sizes on the "
+        "wire do not tell how long it is; `include_obfuscation` of a request decides for it.",
+    )
     processes: int = Field(
         1,
         ge=1,

@@ -10,6 +10,7 @@ import pytest
 from llm_backend.backends.base import TextDelta
 from llm_backend.controllers.completions import _answered, _Merged
 from llm_backend.errors import ClientGone
+from llm_backend.settings import Settings
 
 
 class Answered:
@@ -69,7 +70,7 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_slot():
     async def receive() -> dict[str, str]:
         return {"type": "http.disconnect"}
 
-    services = SimpleNamespace(settings=SimpleNamespace(choices_limit=1, prompts_limit=1))
+    services = SimpleNamespace(settings=Settings())
     model = SimpleNamespace(complete=complete, filled=dict)
     body = {"model": "m", "prompt": "p", "stream": True}
     request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive))

@@ -44,6 +44,45 @@ def test_a_streamed_chat_says_what_the_whole_one_says(client):
     assert usage.usage.completion_tokens == whole.usage.completion_tokens
 
 
+@pytest.mark.parametrize("hides", [True, False])
+def test_a_stream_hides_how_long_its_pieces_are_unless_it_is_told_not_to(client, hides):
+    options = {} if hides else {"stream_options": {"include_obfuscation": False}}
+    chat = {"model": "builtin", "stream": True, **options}
+    chunks = [
+        *client.chat.completions.create(messages=HELLO, **chat),
+        *client.completions.create(prompt="Hello", **chat),
+    ]
+
+    assert all(("obfuscation" in chunk.to_dict()) == hides for chunk in chunks)
+
+
+def test_a_chat_tells_how_input_and_output_were_judged(client):
+    asked = {"model": "builtin", "messages": HELLO, "temperature": 0}
+    judge = {"model": "omni-moderation-latest"}
+    whole = client.chat.completions.create(**asked, moderation=judge, n=2, store=True)
+    *_, last = client.chat.completions.create(**asked, moderation=judge, stream=True)
+    kept = client.chat.completions.retrieve(whole.id)
+
+    assert len(whole.moderation.input.results) == 1
+    assert len(whole.moderation.output.results) == 2
+    assert last.choices == []
+    assert last.moderation.output.results[0].model == "builtin"
+    assert kept.moderation == whole.moderation
+
+
+def test_what_a_policy_blocks_is_not_answered_or_not_said(client):
+    policy = {"input": {"mode": "block"}, "output": {"mode": "block"}}
+    answer = client.chat.completions.create(
+        model="builtin", messages=HELLO,
+        moderation={"model": "omni-moderation-latest", "policy": policy},
+    )  # fmt: skip
+
+    told = answer.moderation
+    flagged = told.input.results[0].flagged or told.output.results[0].flagged
+    assert (answer.choices[0].finish_reason == "content_filter") == flagged
+    assert bool(answer.choices[0].message.content) != flagged
+
+
 async def test_the_async_client_is_served_alike(async_client):
     whole = await async_client.chat.completions.create(
         model="builtin", messages=HELLO, temperature=0

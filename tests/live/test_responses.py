@@ -332,6 +332,49 @@ def test_a_compacted_conversation_is_gone_on_from(client):
     assert said.status == "completed"
 
 
+def test_a_long_conversation_is_summed_up_before_it_is_answered(client):
+    long = answer(client, "owl " * 400, max_output_tokens=16)
+    with answer(
+        client, "What is 2 + 3?", previous_response_id=long.id, max_output_tokens=16, stream=True,
+        context_management=[{"type": "compaction", "compact_threshold": 1000}],
+    ) as stream:  # fmt: skip
+        events = list(stream)
+    short = events[-1].response
+    after = answer(client, "And 3 + 4?", previous_response_id=short.id, max_output_tokens=16)
+
+    check_events([event.to_dict(warnings=False) for event in events])
+    assert [item.type for item in short.output] == ["compaction", "message"]
+    assert short.usage.input_tokens > long.usage.input_tokens > 1000
+    assert after.usage.input_tokens < 500
+    assert client.responses.retrieve(short.id).output == short.output
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_a_stream_hides_how_long_its_pieces_are_unless_it_is_told_not_to(client, hides):
+    options = {} if hides else {"stream_options": {"include_obfuscation": False}}
+    with answer(client, "Hello!", stream=True, **options) as stream:
+        pieces = [event.to_dict() for event in stream if event.type.endswith(".delta")]
+
+    assert pieces
+    assert all(("obfuscation" in piece) == hides for piece in pieces)
+
+
+def test_a_response_tells_how_input_and_output_were_judged(client):
+    said = answer(client, "Hello!", moderation={"model": "omni-moderation-latest"})
+    kept = client.responses.retrieve(said.id)
+
+    assert said.moderation.input.model == "builtin"
+    assert len(said.moderation.output.category_scores) == 13
+    assert kept.moderation == said.moderation
+
+
+def test_who_judges_must_be_here(client):
+    with pytest.raises(openai.BadRequestError) as refused:
+        answer(client, "Hello!", moderation={"model": "nobody"})
+
+    assert refused.value.param == "moderation.model"
+
+
 def test_a_compaction_of_another_server_cannot_be_read(client):
     with pytest.raises(openai.BadRequestError) as refused:
         answer(client, [{"type": "compaction", "encrypted_content": "gAAAA"}])

@@ -78,6 +78,7 @@ class BridgedModel:
         self._operation = operation
         self._who = who
         self.vector_stores: Sequence[str] = ()
+        self.sees = False  # it is the upstream that fetches pictures
 
     def filled(self, body: Json) -> dict[str, Any]:
         """The body without what the upstream sees to, as the client has said it; it has its own

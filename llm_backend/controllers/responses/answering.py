@@ -8,11 +8,20 @@ from typing import Any
 
 from llm_backend.backends.base import ChatDelta, Usage
 from llm_backend.controllers.chat_deltas import Transcript
+from llm_backend.controllers.moderated import Moderated, moderated
+from llm_backend.controllers.responses.compacting import cut_if_due
 from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.memory import conversation_of
+from llm_backend.controllers.responses.model import Model
 from llm_backend.controllers.responses.question import Question
 from llm_backend.controllers.responses.request import named_as_sent, repeated_fields
-from llm_backend.controllers.responses.rounds import Happening, Model, RoundOver, Rounds
+from llm_backend.controllers.responses.rounds import (
+    Happening,
+    RoundOver,
+    Rounds,
+    WithheldRounds,
+)
+from llm_backend.controllers.responses.thoughts import SummedUp, Thoughts
 from llm_backend.controllers.responses.truncation import fitting
 from llm_backend.controllers.services import Services
 
@@ -53,20 +62,35 @@ async def answered(
         number=number,
     )
     with named_as_sent():
+        cut = await cut_if_due(model, question)
         question = await fitting(model, question)
-    async with Rounds(model, question, calls_limit=limit) as rounds:
+    moderation = moderated(services, question.body, question.own_messages)
+    if moderation is not None and await moderation.withholds():
+        yield Answering(question, WithheldRounds(), state, moderation)
+        return
+    thoughts = await Thoughts.wanted(model, question.body)
+    async with Rounds(
+        model, question, calls_limit=limit, cut=cut, moderation=moderation, thoughts=thoughts
+    ) as rounds:
         with named_as_sent():
             await rounds.admit()
-        yield Answering(question, rounds, state)
+        yield Answering(question, rounds, state, moderation)
 
 
 class Answering:
     """What happens in the rounds of a response, taken by its state: as events, or at once."""
 
-    def __init__(self, question: Question, rounds: Rounds, state: ResponseState) -> None:
+    def __init__(
+        self,
+        question: Question,
+        rounds: Rounds | WithheldRounds,
+        state: ResponseState,
+        moderation: Moderated | None,
+    ) -> None:
         self.question = question
         self.state = state
         self._rounds = rounds
+        self._moderation = moderation
 
     async def events(self) -> AsyncGenerator[Json, None]:
         """All events but the last, which is the state's `end`."""
@@ -74,7 +98,7 @@ class Answering:
             async for happening in said:
                 for event in self._take(happening):
                     yield event
-        for event in self._finish():
+        for event in await self._finish():
             yield event
 
     async def whole(self) -> None:
@@ -99,7 +123,7 @@ class Answering:
                         self._take(happening)
         finally:
             said_until_now()
-        self._finish()
+        await self._finish()
 
     def _output(self) -> Sequence[Json]:
         return self.state.output
@@ -108,15 +132,21 @@ class Answering:
         match happening:
             case ChatDelta():
                 return self.state.take(happening)
+            case SummedUp(text=text):
+                return self.state.sum_up(text)
             case RoundOver():
                 return self.state.pause()
             case _:
                 return self.state.tell(happening)
 
-    def _finish(self) -> list[Json]:
+    async def _finish(self) -> list[Json]:
         usage = shown_usage(self._rounds.usage)
-        ended_at, left_out = int(time.time()), self._rounds.left_out
-        return self.state.finish(self._rounds.reason, usage, ended_at, left_out=left_out)
+        more: Json = {}
+        if self._moderation is not None:
+            more["moderation"] = await self._moderation.told(results_in_lists=False)
+        if self._rounds.left_out:
+            more["truncated_items"] = self._rounds.left_out
+        return self.state.finish(self._rounds.reason, usage, int(time.time()), more)
 
 
 def _calls_limit(services: Services, body: Body) -> int:

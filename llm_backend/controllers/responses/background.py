@@ -5,6 +5,7 @@ from typing import Any
 
 from llm_backend import errors
 from llm_backend.access import Caller
+from llm_backend.controllers.moderated import moderated
 from llm_backend.controllers.responses.answering import new_head
 from llm_backend.controllers.responses.event_log import as_lines
 from llm_backend.controllers.responses.events import ResponseState
@@ -27,6 +28,7 @@ async def begin_in_background(services: Services, model: Fills, body: Json, call
     _check_kept(services, body)
     async with asked(services, model, body) as question:
         own = question.own
+        moderated(services, body, question.own_messages)  # raises where nobody can judge
     state = ResponseState(new_head(body, is_stored=True), include=body.get("include") or ())
     events = state.queue()
     told = as_lines(events) if body.get("stream") else Events()

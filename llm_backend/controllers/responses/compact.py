@@ -8,37 +8,33 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
 
 from llm_backend import errors
-from llm_backend.backends.base import Chat, Usage
+from llm_backend.backends.base import Usage
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.responses.answering import shown_usage
+from llm_backend.controllers.responses.compacting import summary_chat, summary_of
+from llm_backend.controllers.responses.compaction import (
+    Compaction,
+    compaction_item,
+    read_places,
+)
 from llm_backend.controllers.responses.create import relay_unread
-from llm_backend.controllers.responses.items import new_id
+from llm_backend.controllers.responses.model import Model
 from llm_backend.controllers.responses.question import Question, asked
 from llm_backend.controllers.responses.request import named_as_sent
-from llm_backend.controllers.responses.rounds import Model
-from llm_backend.controllers.responses.sealed import sealed
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 
 __all__ = ["compactconversation"]
 
 Json = dict[str, Any]
-
-SUMMARY_TOKENS = 1024  # at most: a page and a half
-ORDER = (
-    "Summarise the conversation above for somebody who goes on with it and has not read it: what "
-    "was asked for, found out, decided and done, with names, numbers and open questions. Write "
-    "nothing else."
-)
 
 
 async def compactconversation(services: Services, request: Request) -> Response:
@@ -53,12 +49,10 @@ async def _compacted(services: Services, request: Request, model: LocalModel) ->
         if not question.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")
         summary, usage = await unless_gone(request, _summarised(model, question))
-    users = [item for item in (*question.before, *question.own) if item.get("role") == "user"]
-    compaction = {
-        "id": new_id("compaction"),
-        "type": "compaction",
-        "encrypted_content": sealed(summary),
-    }
+    items = [*question.before, *question.own]
+    read = [items[place] for place in read_places(items)]
+    users = [item for item in read if item.get("role") == "user"]
+    compaction = compaction_item(Compaction(summary=summary))
     return JsonResponse(
         {
             "id": f"resp_{uuid.uuid4().hex}",
@@ -78,19 +72,10 @@ def _response_body(body: Mapping[str, Any]) -> Json:
 async def _summarised(model: Model, question: Question) -> tuple[str, Usage]:
     """What the model makes of the conversation. Raises `ApiError`, if it says nothing too."""
     pieces: list[str] = []
-    chat = _with_order(question.chat)
+    chat = summary_chat(question.chat)
     with named_as_sent():
         answer = await model.chat(chat)
     async with answer, aclosing(answer.chat(chat)) as deltas:
         async for delta in deltas:
             pieces.append(delta.content)
-    summary = "".join(pieces).strip()
-    if not summary:
-        raise errors.Internal("The model made no summary; try again.")
-    return summary, answer.usage
-
-
-def _with_order(chat: Chat) -> Chat:
-    order = {"role": "user", "content": ORDER}
-    limits = replace(chat.limits, max_tokens=SUMMARY_TOKENS)
-    return replace(chat, messages=[*chat.messages, order], limits=limits)
+    return summary_of(pieces), answer.usage

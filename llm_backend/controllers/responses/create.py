@@ -10,6 +10,7 @@ from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.bridge.model import BridgedModel
 from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.obfuscation import obfuscation_for
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.responses.background import (
     FROM_THE_START,
@@ -68,7 +69,9 @@ async def _in_background(services: Services, request: Request, model: LocalModel
     response = await begin_in_background(services, model, request.body, request.caller)
     if not request.body.get("stream"):
         return JsonResponse(response)
-    follower = services.background.follow(response["id"], FROM_THE_START)
+    options, usual = request.body.get("stream_options"), services.settings.obfuscate_streams
+    obfuscation = obfuscation_for(options, usual=usual)
+    follower = services.background.follow(response["id"], FROM_THE_START, obfuscation)
     return await event_stream(follower.events(), ending=b"", failure=follower.failure)
 
 

@@ -27,6 +27,7 @@ __all__ = ["ResponseState"]
 Json = dict[str, Any]
 
 NO_TOOLS: Mapping[str, ClientTool] = {}
+NOTHING: Mapping[str, Any] = {}
 
 # Why an answer that a model has ended is not whole.
 _CUT_BY = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -130,19 +131,24 @@ class ResponseState:
                 self._open.item = dict(item)
                 return self._put_out(self._open)
 
+    def sum_up(self, text: str) -> list[Json]:
+        """What has been thought until now, in short."""
+        assert isinstance(self._open, OpenText), "it has just been thought"
+        return [self._told(told) for told in self._open.sum_up(text)]
+
     def pause(self) -> list[Json]:
         """What is being said has come to its end, the response has not."""
         return self._close("completed")
 
     def finish(
-        self, reason: str, usage: Json, completed_at: int, *, left_out: int = 0
+        self, reason: str, usage: Json, completed_at: int, more: Mapping[str, Any] = NOTHING
     ) -> list[Json]:
-        """The model has ended, for this reason; so many of the oldest items it was not shown. What
-        is still to tell is `end`."""
+        """The model has ended, for this reason; the response tells `more`. What is still to tell is
+        `end`."""
         cut_by = _CUT_BY.get(reason)
         events = self._close("completed" if cut_by is None else "incomplete")
         self._status = "completed" if cut_by is None else "incomplete"
-        self._end = {"usage": usage, **({"truncated_items": left_out} if left_out else {})}
+        self._end = {"usage": usage, **more}
         if cut_by is None:
             self._end["completed_at"] = completed_at
         else:

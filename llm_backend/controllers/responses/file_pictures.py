@@ -1,10 +1,18 @@
-"""Pictures in the input that were uploaded here: data: URLs, in place of files, for chats."""
+"""Pictures in the input that were uploaded here, or that are fetched: data: URLs, for chats."""
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from llm_backend.controllers.responses.input_parts import with_parts_read
+from llm_backend.backends.web import WebFile, WebFiles, is_elsewhere
+from llm_backend.controllers.responses.input_parts import (
+    Fetched,
+    bare_part,
+    fetched_of,
+    has_fetched,
+    with_parts_read,
+)
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Files
@@ -12,29 +20,48 @@ from llm_backend.store import Files
 __all__ = ["FilePictures"]
 
 Json = dict[str, Any]
+Part = Mapping[str, Any]
 
 
 class FilePictures:
-    """Reads `input_image` parts that name a file of up to `limit_bytes`."""
+    """Reads `input_image` parts that name a file of up to `limit_bytes`, and those that `web`
+    fetches."""
 
-    def __init__(self, files: Files, *, limit_bytes: int) -> None:
+    def __init__(self, files: Files, web: WebFiles, *, limit_bytes: int) -> None:
         self._files = files
+        self._web = web
         self._limit_bytes = limit_bytes
 
-    async def read(self, items: Sequence[Json], where: str | None = None) -> list[Json]:
+    async def read(
+        self, items: Sequence[Json], where: str | None = None, fetched: Fetched | None = None
+    ) -> list[Json]:
         """The items with data: URLs in place of files. `where` names the list that they are, None
-        for what was said earlier. Raises `InvalidRequest` for a file that cannot be shown."""
-        return await with_parts_read(items, where, _names_file, self._part)
+        for what was said earlier. Pictures that are elsewhere are fetched if there is a `fetched`
+        to tell, and room in it: whoever shows the others to a model fetches them.
 
-    async def read_part(self, part: Mapping[str, Any], where: str) -> Json:
+        Raises `InvalidRequest` for one that cannot be shown."""
+        is_meant = _is_read if fetched is None else partial(_is_read, fetched=fetched)
+        read = partial(self._part, fetched=fetched)
+        return await with_parts_read(items, where, is_meant, read)
+
+    async def read_part(self, part: Part, where: str) -> Json:
         """The same for one part, which stands at `where`."""
-        return await self._part(part, where) if _names_file(part) else dict(part)
+        return await self._part(part, where) if _is_read(part) else dict(part)
 
-    async def _part(self, part: Mapping[str, Any], where: str) -> Json:
-        where = f"{where}.file_id"
+    async def _part(self, part: Part, where: str, fetched: Fetched | None = None) -> Json:
+        if not part.get("image_url"):
+            return {**part, "image_url": await self._uploaded(part["file_id"], f"{where}.file_id")}
+        if has_fetched(part):
+            return {**bare_part(part), "image_url": _data_url(fetched_of(part))}
+        file = await self._web.fetched(part["image_url"], f"{where}.image_url")
+        if fetched is not None:
+            fetched.add(where, file)
+        return {**part, "image_url": _data_url(file)}
+
+    async def _uploaded(self, id: str, where: str) -> str:
         try:
             with store_errors_translated("file"):
-                stored = await self._files.get(part["file_id"])
+                stored = await self._files.get(id)
         except NotFound as error:
             raise InvalidRequest(error.message, param=where, code="image_file_not_found") from error
         if stored.size_bytes > self._limit_bytes:
@@ -47,14 +74,17 @@ class FilePictures:
         with store_errors_translated("file"):
             async for piece in self._files.read(stored, 0, stored.size_bytes):
                 data += piece
-        url = f"data:{stored.media_type};base64,{base64.b64encode(data).decode()}"
-        return {**part, "image_url": url}
+        return _data_url(WebFile(name="", media_type=stored.media_type, content=bytes(data)))
 
 
-def _names_file(part: object) -> bool:
-    return (
-        isinstance(part, Mapping)
-        and part.get("type") == "input_image"
-        and bool(part.get("file_id"))
-        and not part.get("image_url")
-    )
+def _data_url(file: WebFile) -> str:
+    return f"data:{file.media_type};base64,{base64.b64encode(file.content).decode()}"
+
+
+def _is_read(part: object, fetched: Fetched | None = None) -> bool:
+    if not isinstance(part, Mapping) or part.get("type") != "input_image":
+        return False
+    url = part.get("image_url")
+    if not url:
+        return bool(part.get("file_id"))
+    return has_fetched(part) or (fetched is not None and fetched.has_room and is_elsewhere(url))

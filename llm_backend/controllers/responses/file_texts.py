@@ -7,12 +7,18 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 from llm_backend.backends.data_url import data_url
 from llm_backend.backends.web import WebFiles, WebWords
-from llm_backend.controllers.responses.input_parts import with_parts_read
+from llm_backend.controllers.responses.input_parts import (
+    Fetched,
+    fetched_of,
+    has_fetched,
+    with_parts_read,
+)
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.extraction import ExtractionError, Extractor
@@ -53,14 +59,18 @@ class FileTexts:
         self._characters = 0
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by file
 
-    async def read(self, items: Sequence[Json], where: str | None = None) -> list[Json]:
+    async def read(
+        self, items: Sequence[Json], where: str | None = None, fetched: Fetched | None = None
+    ) -> list[Json]:
         """The items with text in place of files. `where` names the list that they are, None for
-        what was said earlier. Raises `InvalidRequest` for a file that cannot be read."""
-        return await with_parts_read(items, where, _is_file, self.read_part)
+        what was said earlier; `fetched` is told what was. Raises `InvalidRequest` for a file that
+        cannot be read."""
+        read = partial(self.read_part, fetched=fetched)
+        return await with_parts_read(items, where, _is_file, read)
 
-    async def read_part(self, part: Part, where: str) -> Json:
+    async def read_part(self, part: Part, where: str, fetched: Fetched | None = None) -> Json:
         """The text of an `input_file`, which stands at `where`. Raises `InvalidRequest`."""
-        file = await self._file(part, where)
+        file = await self._file(part, where, fetched)
         text = await self._text(file, where)
         return {"type": "input_text", "text": f"[File {file.filename or 'without a name'}]\n{text}"}
 
@@ -90,17 +100,22 @@ class FileTexts:
             raise InvalidRequest(f"`{file.filename}`: {error}", param=where) from error
         return extracted.text
 
-    async def _file(self, part: Part, where: str) -> _File:
+    async def _file(self, part: Part, where: str, fetched: Fetched | None) -> _File:
         if part.get("file_id"):
             return await self._uploaded(part["file_id"], f"{where}.file_id")
         if part.get("file_data"):
             return _inline(part, f"{where}.file_data")
         if part.get("file_url"):
-            return await self._fetched(part, f"{where}.file_url")
+            return await self._fetched(part, where, fetched)
         raise InvalidRequest("A file needs `file_id`, `file_data` or `file_url`.", param=where)
 
-    async def _fetched(self, part: Part, where: str) -> _File:
-        file = await self._web.fetched(part["file_url"], where)
+    async def _fetched(self, part: Part, where: str, fetched: Fetched | None) -> _File:
+        if has_fetched(part):
+            file = fetched_of(part)
+        else:
+            file = await self._web.fetched(part["file_url"], f"{where}.file_url")
+            if fetched is not None:
+                fetched.add(where, file)
         return _in_memory(part.get("filename") or file.name, file.media_type, file.content)
 
     async def _uploaded(self, id: str, where: str) -> _File:

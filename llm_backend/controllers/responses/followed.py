@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from llm_backend import errors
+from llm_backend.controllers.obfuscation import Obfuscation
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.sse import encode
 from llm_backend.store import Background, Events, Job, Standing, StoredItem, StoredResponse
@@ -67,9 +68,10 @@ class BackgroundResponses:
         """Whether it has events that can be told again. Raises `Missing`."""
         return await self._kept.tells(id)
 
-    def follow(self, id: str, after: int) -> "Follower":
-        """One client's look at its events behind this number."""
-        return Follower(self, self._kept, id, after)
+    def follow(self, id: str, after: int, obfuscation: Obfuscation | None = None) -> "Follower":
+        """One client's look at its events behind this number; they are stored as they are, and told
+        with what is to stand beside their pieces."""
+        return Follower(self, self._kept, id, after, obfuscation)
 
     @contextmanager
     def bell(self, id: str) -> Iterator[asyncio.Event]:
@@ -91,11 +93,19 @@ class BackgroundResponses:
 class Follower:
     """What one client is told of a response, and up to which number it has been told."""
 
-    def __init__(self, background: BackgroundResponses, kept: Background, id: str, after: int):
+    def __init__(
+        self,
+        background: BackgroundResponses,
+        kept: Background,
+        id: str,
+        after: int,
+        obfuscation: Obfuscation | None,
+    ) -> None:
         self._background = background
         self._kept = kept
         self._id = id
         self._after = after
+        self._obfuscation = obfuscation
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Its events, as they come, until it has ended."""
@@ -107,10 +117,16 @@ class Follower:
                 if told is None:
                     return
                 for line in told.lines:
-                    yield encode(line.encode(), orjson.loads(line)["type"])
+                    yield self._encoded(line)
                 self._after = told.last_number
                 if not told.lines:
                     await _rung(bell)
+
+    def _encoded(self, line: str) -> bytes:
+        event = orjson.loads(line)
+        if self._obfuscation is None:
+            return encode(line.encode(), event["type"])
+        return encode(orjson.dumps(self._obfuscation.with_event(event)), event["type"])
 
     def failure(self, error: errors.ApiError) -> bytes:
         """What the stream ends with if it breaks. Of a response that is gone it is the next event;

@@ -11,6 +11,8 @@ from typing import Any
 
 from llm_backend.controllers.custom_tools import INPUT
 from llm_backend.controllers.responses.client_tools import chat_name
+from llm_backend.controllers.responses.compaction import opened_compaction, read_places
+from llm_backend.controllers.responses.input_parts import without_fetched
 from llm_backend.controllers.responses.sealed import opened, sealed
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.store import Page, StoredItem
@@ -100,12 +102,13 @@ def kept_item(given: Item) -> Json:
     item["id"] = given.get("id") or new_id(kind)
     if kind == "message":
         item["content"] = _parts(given["content"], is_answer=given["role"] == "assistant")
-    return {**_DEFAULTS.get(kind, {}), **item}
+    return {**_DEFAULTS.get(kind, {}), **without_fetched(item)}
 
 
 def shown_item(item: Item, include: Sequence[str] = ()) -> Json:
-    """The item without what the document shows only to those who ask for it by `include`."""
-    shown = dict(item)
+    """The item without what the document shows only to those who ask for it by `include`, and
+    without what was fetched for it."""
+    shown = without_fetched(item)
     if "file_search_call.results" not in include and item["type"] == "file_search_call":
         shown["results"] = None
     if "code_interpreter_call.outputs" not in include and item["type"] == "code_interpreter_call":
@@ -139,7 +142,8 @@ def messages_from(
     """
     messages: list[Json] = []
     placed = [*(("input", item) for item in before), *_placed(own)]
-    for message in _messages(placed, readers):
+    read = [placed[place] for place in read_places([item for _, item in placed])]
+    for message in _messages(read, readers):
         if messages and _continues(messages[-1], message):
             _join(messages[-1], message)
         else:
@@ -181,7 +185,7 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
             case "reasoning":
                 yield {"role": "assistant", "reasoning_content": _reasoning(item)}
             case "compaction":
-                yield {"role": "assistant", "content": _summary(item, f"{where}.encrypted_content")}
+                yield from _summed_up(item, f"{where}.encrypted_content")
             case kind if kind in readers:
                 yield from (dict(message) for message in readers[kind](item))
             case kind:
@@ -230,11 +234,18 @@ def _reasoning(item: Item) -> str:
     return "\n".join(str(part["text"]) for part in parts) if hidden is None else hidden
 
 
-def _summary(item: Item, where: str) -> str:
-    summary = opened(item["encrypted_content"])
-    if summary is None:
+def _summed_up(item: Item, where: str) -> Iterator[Json]:
+    """What was said before. A summary that comes before all others is asked for: many templates
+    have a user begin."""
+    compaction = opened_compaction(item)
+    if compaction is None:
         raise UnsupportedField("This compaction is not one of this server's.", param=where)
-    return f"In short, what was said before: {summary}"
+    if compaction.kept is not None:
+        yield {"role": "user", "content": "What was said before, in short?"}
+        yield {"role": "assistant", "content": compaction.summary}
+    else:
+        said = f"In short, what was said before: {compaction.summary}"
+        yield {"role": "assistant", "content": said}
 
 
 def _continues(message: Item, next_one: Item) -> bool:

@@ -74,6 +74,19 @@ class OpenText(OpenItem):
             f"{self._event}.delta", delta=text, logprobs=[_without_bytes(one) for one in shown]
         )
 
+    def sum_up(self, text: str) -> list[Told]:
+        """A summary of the reasoning that it is."""
+        before, part = self.item["summary"], {"type": "summary_text", "text": text}
+        place, self.item["summary"] = len(before), [*before, part]
+        kind, where = "response.reasoning_summary", {"summary_index": place}
+        empty = {**part, "text": ""}
+        return [
+            Told(kind=f"{kind}_part.added", fields={**where, "part": empty}),
+            Told(kind=f"{kind}_text.delta", fields={**where, "delta": text}),
+            Told(kind=f"{kind}_text.done", fields={**where, "text": text}),
+            Told(kind=f"{kind}_part.done", fields={**where, "part": part}),
+        ]
+
     def end(self) -> list[Told]:
         """Its text is whole."""
         text = self._text

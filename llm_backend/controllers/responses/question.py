@@ -11,7 +11,9 @@ from llm_backend.controllers.answer_schema import AnswerSchema
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.messages import flatten_messages
 from llm_backend.controllers.responses.client_tools import ClientTool
-from llm_backend.controllers.responses.items import chat_part
+from llm_backend.controllers.responses.compaction import read_places
+from llm_backend.controllers.responses.input_parts import Fetched, refuse_too_many
+from llm_backend.controllers.responses.items import chat_part, messages_from
 from llm_backend.controllers.responses.prompts import prompt_messages
 from llm_backend.controllers.responses.refusals import refuse_others
 from llm_backend.controllers.responses.request import (
@@ -31,8 +33,11 @@ Json = dict[str, Any]
 
 
 class Fills(Protocol):
-    """A model that has values of its own for what a request leaves out."""
+    """A model that has values of its own for what a request leaves out, and that `sees` or not:
+    pictures are fetched for one that does."""
 
+    @property
+    def sees(self) -> bool: ...
     def filled(self, body: Mapping[str, Any]) -> Json: ...
 
 
@@ -73,6 +78,11 @@ class Question:
         found = replace(self, retrieval=retrieval)
         return replace(found, chat=found.chat_after(())) if retrieval else self
 
+    def own_messages(self) -> list[Json]:
+        """What its input says to the model, as messages of chats."""
+        own = self.items[len(self.before) :]
+        return messages_from((), [item for item in own if item["type"] == "message"])
+
     def annotations(self, text: str) -> list[Json]:
         """The document's annotations of a message that has just been said."""
         own = [] if self.retrieval is None else self.retrieval.annotations(text)
@@ -102,8 +112,9 @@ async def asked(
     before = await services.responses.said_before(body)
     if own is None:
         own = await services.responses.input_items(body.get("input"))
-    read_before = await _read(services, before)
-    read_own = await _read(services, own, "input")
+    refuse_too_many(own, "input", services.settings.input_files_limit)
+    read_before = await _read_if_shown(services, before)
+    own, read_own = await _read_own(services, own, sees=model.sees)
     async with services.server_tools.opened(body, [*before, *own]) as tools:
         chats = chat_tools(body, tools)
         with named_as_sent(chats.places):
@@ -128,11 +139,26 @@ async def asked(
         )
 
 
-async def _read(
-    services: Services, items: Sequence[Json], where: str | None = None
-) -> Sequence[Json]:
-    """The items with what is in their files."""
-    return await services.file_pictures.read(await services.file_texts.read(items, where), where)
+async def _read_own(
+    services: Services, own: Sequence[Json], *, sees: bool
+) -> tuple[Sequence[Json], Sequence[Json]]:
+    """The items of the input with what was fetched for them, and with what is in their files. No
+    pictures are fetched for who does not see."""
+    fetched = Fetched(limit_bytes=services.settings.fetched_kept_bytes)
+    texts = await services.file_texts.read(own, "input", fetched)
+    read = await services.file_pictures.read(texts, "input", fetched if sees else None)
+    return fetched.kept_in(own, "input"), read
+
+
+async def _read_if_shown(services: Services, items: Sequence[Json]) -> Sequence[Json]:
+    """Items of earlier turns with what is in their files, but for those that a compaction stands
+    for: nobody reads them."""
+    places, shown = read_places(items), list(items)
+    texts = await services.file_texts.read([items[place] for place in places])
+    read = await services.file_pictures.read(texts)
+    for place, item in zip(places, read, strict=True):
+        shown[place] = item
+    return shown
 
 
 async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> Json:

@@ -14,20 +14,16 @@ HONOURED = {
     "tool_choice", "max_tool_calls", "parallel_tool_calls", "text", "reasoning", "temperature",
     "top_p", "max_output_tokens", "top_logprobs", "include", "store", "metadata", "background",
     "stream", "stream_options", "truncation", "service_tier", "user", "safety_identifier",
-    "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+    "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "context_management",
+    "moderation",
 }  # fmt: skip
 # Every value of `include` is honoured: of what no local response holds there is nothing to leave
 # out.
 
 # Fields within fields: what may be said, and why nothing else.
 PARTS: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
-    ("reasoning", "summary"): (("auto",), "Reasoning is given as it is and not summed up"),
-    ("reasoning", "generate_summary"): (("auto",), "Reasoning is given as it is and not summed up"),
     ("reasoning", "mode"): (("standard",), "Local models reason in one way"),
     ("reasoning", "context"): (("auto",), "What was reasoned before is the chat template's matter"),
-    ("stream_options", "include_obfuscation"): (
-        (False,), "Streams of local models are not obfuscated",
-    ),
     ("prompt_cache_options", "mode"): (
         ("implicit",), "Whatever a prompt has in common with an earlier one is taken from the cache"
     ),
@@ -48,5 +44,11 @@ def refuse_others(body: Body) -> None:
         if value is not None and value not in accepted:
             rather = " or ".join([*(f"`{one}`" for one in accepted if one), "left out"])
             raise UnsupportedField(f"{why}; `{part}` is {rather}.", param=f"{name}.{part}")
+    for place, entry in enumerate(body.get("context_management") or ()):
+        if entry["type"] != "compaction":
+            raise UnsupportedField(
+                f"Contexts are managed by `compaction`; `{entry['type']}` is not known here.",
+                param=f"context_management[{place}].type",
+            )
     if (body.get("max_tool_calls") or 0) < 0:
         raise InvalidRequest("`max_tool_calls` is at least 0.", param="max_tool_calls")

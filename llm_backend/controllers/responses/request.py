@@ -82,7 +82,10 @@ def repeated_fields(body: Body, *, is_stored: bool = True) -> Json:
         "prompt": body.get("prompt"),
         "prompt_cache_key": body.get("prompt_cache_key"),
         "prompt_cache_retention": body.get("prompt_cache_retention"),
-        "reasoning": {"effort": reasoning.get("effort"), "summary": None},
+        "reasoning": {
+            "effort": reasoning.get("effort"),
+            "summary": reasoning.get("summary") or reasoning.get("generate_summary"),
+        },
         "safety_identifier": body.get("safety_identifier"),
         "service_tier": "flex" if body.get("service_tier") == "flex" else "default",
         "store": is_stored,

@@ -5,41 +5,28 @@ run, and it is asked again, until it calls none of them or may call no more.
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
 from llm_backend.controllers.answer_schema import checked
-from llm_backend.controllers.responses.question import Fills, Question
-from llm_backend.controllers.responses.server_tools import Ended, OpenTools, ServerCall, Step
-from llm_backend.controllers.responses.truncation import Measure, fitting
+from llm_backend.controllers.moderated import FILTERED, Moderated
+from llm_backend.controllers.responses.compacting import Cut, summary_chat, summary_of
+from llm_backend.controllers.responses.compaction import Compaction, compaction_item
+from llm_backend.controllers.responses.model import Answer, Model
+from llm_backend.controllers.responses.question import Question
+from llm_backend.controllers.responses.server_tools import (
+    Begun,
+    Ended,
+    OpenTools,
+    ServerCall,
+    Step,
+)
+from llm_backend.controllers.responses.thoughts import SummedUp, Thoughts
+from llm_backend.controllers.responses.truncation import fitting
 
-__all__ = ["Happening", "Model", "RoundOver", "Rounds"]
+__all__ = ["Happening", "RoundOver", "Rounds", "WithheldRounds"]
 
 Json = dict[str, Any]
-
-
-class Answering(Protocol):
-    """An answer that a model has begun; leaving its `async with` frees what it holds."""
-
-    @property
-    def usage(self) -> Usage: ...
-    def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]: ...
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-class Model(Measure, Fills, Protocol):
-    """What the rounds need of a model. `vector_stores` are the ids of those of its own."""
-
-    @property
-    def vector_stores(self) -> Sequence[str]: ...
-    async def chat(self, request: Chat) -> Answering: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,26 +34,37 @@ class RoundOver:
     """The model has said all of this round; whatever it says next is another item."""
 
 
-Happening = ChatDelta | Step | RoundOver
+Happening = ChatDelta | SummedUp | Step | RoundOver
 
 
 class Rounds:
     """What happens in one response, as `said` in order. `usage` sums all rounds, and `reason` says
     why the last one ended. At most `calls_limit` calls of the server's tools are run; a model that
-    has made so many is asked a last time without them. Leaving its `async with` frees what it holds
-    in the engine.
+    has made so many is asked a last time without them. Where there is a `cut`, the model first sums
+    up what is not kept. Leaving its `async with` frees what it holds in the engine.
     """
 
-    def __init__(self, model: Model, question: Question, *, calls_limit: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        question: Question,
+        *,
+        calls_limit: int,
+        cut: Cut | None = None,
+        moderation: Moderated | None = None,
+        thoughts: Thoughts | None = None,
+    ) -> None:
         self._model = model
         self._question = question
         self._tools: OpenTools = question.tools
         self._calls_left = calls_limit
-        self._chat = question.chat_after(()) if question.left_out else question.chat
-        if calls_limit < 1:
-            self._chat = self._with_free_choice(self._chat)
-        self._answer: Answering | None = None
+        self._cut = cut
+        self._moderation = moderation
+        self._thoughts = thoughts
+        self._chat = self._first_chat(())
+        self._answer: Answer | None = None
         self._usage = Usage()  # of the rounds before
+        self._summing_up = Usage()  # which no limit of the answer's counts
         self.reason = "stop"
 
     async def __aenter__(self) -> Self:
@@ -83,26 +81,37 @@ class Rounds:
     @property
     def usage(self) -> Usage:
         """The tokens and seconds so far."""
-        return self._usage if self._answer is None else self._usage + self._answer.usage
+        usage = self._usage + self._summing_up
+        if self._thoughts is not None:
+            usage += self._thoughts.usage
+        return usage if self._answer is None else usage + self._answer.usage
 
     async def admit(self) -> None:
         """Have the model take the first question, unless calls are to be run before. Raises what
         it refuses."""
-        if not self._tools.due():
+        if self._cut is not None:
+            self._chat = summary_chat(self._chat, self._cut.summary_tokens)
+            self._answer = await self._model.chat(self._chat)
+        elif not self._tools.due():
             self._answer = await self._model.chat(self._chat)
 
     async def said(self, output: Callable[[], Sequence[Json]]) -> AsyncGenerator[Happening, None]:
         """All that happens, to be taken as it comes; `output` gives the items that it has made so
         far, from which the model learns what the tools found."""
+        if self._cut is not None:
+            async with aclosing(self._compacted(self._cut)) as steps:
+                async for step in steps:
+                    yield step
+            self._chat = self._first_chat(output())
         for step in self._tools.told_first():
             yield step
         is_clients_turn, due = False, self._tools.due()
         while True:
             if not due:
                 calls = _Calls(self._tools)
-                async with aclosing(self._asked()) as deltas:
+                async with aclosing(self._thought_and_said()) as deltas:
                     async for delta in deltas:
-                        yield calls.take(delta)
+                        yield delta if isinstance(delta, SummedUp) else calls.take(delta)
                 if self.reason in ("length", "content_filter") or not calls.made:
                     return
                 due, is_clients_turn = calls.made, calls.has_clients
@@ -115,13 +124,40 @@ class Rounds:
                 return
             due = []
 
+    async def _compacted(self, cut: Cut) -> AsyncGenerator[Step, None]:
+        """The summary, as the item that stands for what is not kept."""
+        assert self._answer is not None, "it has been admitted"
+        pieces: list[str] = []
+        try:
+            async with aclosing(self._answer.chat(self._chat)) as deltas:
+                async for delta in deltas:
+                    pieces.append(delta.content)
+        finally:
+            await self._close()
+        self._usage, self._summing_up = Usage(), self._usage
+        item = compaction_item(Compaction(summary=summary_of(pieces), kept=cut.kept))
+        yield Begun(item=item)
+        yield Ended(item=item)
+
+    def _first_chat(self, output: Sequence[Json]) -> Chat:
+        question = self._question
+        is_asked = not (question.left_out or output)
+        chat = question.chat if is_asked else question.chat_after(output)
+        return self._with_free_choice(chat) if self._calls_left < 1 else chat
+
+    def _thought_and_said(self) -> AsyncGenerator[ChatDelta | SummedUp, None]:
+        return self._asked() if self._thoughts is None else self._thoughts.told(self._asked())
+
     async def _asked(self) -> AsyncGenerator[ChatDelta, None]:
         if self._answer is None:
             self._answer = await self._model.chat(self._chat)
         deltas, schema = self._answer.chat(self._chat), self._question.schema
-        schema = None if self._chat.limits.stop else schema  # a stop of the model's may have cut it
+        if schema is not None and not self._chat.limits.stop:  # which may have cut it
+            deltas = checked(deltas, schema)
+        if self._moderation is not None:
+            deltas = self._moderation.watched(deltas)
         try:
-            async with aclosing(deltas if schema is None else checked(deltas, schema)) as said:
+            async with aclosing(deltas) as said:
                 async for delta in said:
                     self.reason = delta.finish_reason or self.reason
                     yield delta
@@ -140,7 +176,7 @@ class Rounds:
         self._question = await fitting(self._model, self._question, output)
         chat, limits = self._question.chat_after(output), self._question.chat.limits
         if limits.max_tokens is not None:
-            left = limits.max_tokens - self.usage.completion_tokens
+            left = limits.max_tokens - self._usage.completion_tokens
             if left < 1:
                 self.reason = "length"
                 return False
@@ -162,6 +198,20 @@ class Rounds:
         if answer is not None:
             async with answer:
                 self._usage += answer.usage
+
+
+class WithheldRounds:
+    """Stands for the rounds of a response whose input was flagged: there are none."""
+
+    usage = Usage()
+    reason = FILTERED
+    left_out = 0
+
+    async def said(self, output: Callable[[], Sequence[Json]]) -> AsyncGenerator[Happening, None]:
+        """Nothing."""
+        nothing: Sequence[Happening] = ()
+        for happening in nothing:
+            yield happening
 
 
 class _Calls:

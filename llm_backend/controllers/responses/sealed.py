@@ -9,20 +9,21 @@ import binascii
 
 __all__ = ["opened", "sealed"]
 
-_MARK = "llmb1."  # the form, so that later ones can be told from it
+_TEXT = "llmb1"  # what it is, so that it can be told from later forms and other contents
 
 
-def sealed(text: str) -> str:
+def sealed(text: str, form: str = _TEXT) -> str:
     """The text in opaque form."""
-    return _MARK + base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode()
+    return f"{form}." + base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
-def opened(content: str) -> str | None:
-    """The text of an opaque form; None for one that is not this server's."""
-    if not content.startswith(_MARK):
+def opened(content: str, form: str = _TEXT) -> str | None:
+    """The text of this opaque form; None for one that is another, or not this server's."""
+    mark = f"{form}."
+    if not content.startswith(mark):
         return None
     try:
-        raw = base64.b64decode(content[len(_MARK) :], altchars=b"-_", validate=True)
+        raw = base64.b64decode(content[len(mark) :], altchars=b"-_", validate=True)
         return raw.decode("utf-8", "surrogatepass")
     except (binascii.Error, UnicodeDecodeError):
         return None

@@ -11,6 +11,7 @@ from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import page_wanted
+from llm_backend.controllers.obfuscation import obfuscation_for
 from llm_backend.controllers.responses.background import FROM_THE_START
 from llm_backend.controllers.responses.items import item_list, shown_item
 from llm_backend.controllers.responses.relayed import relay_kept_response
@@ -64,11 +65,6 @@ async def list_input_items(services: Services, request: Request) -> Response:
 
 
 async def _told_again(services: Services, response_id: str, query: Mapping[str, Any]) -> Response:
-    if query.get("include_obfuscation"):
-        raise errors.UnsupportedField(
-            "Streams of local models are not obfuscated; leave `include_obfuscation` out.",
-            param="include_obfuscation",
-        )
     if query.get("include"):
         raise errors.UnsupportedField(
             "Events are told again as they were: `include` belongs to the request that made them.",
@@ -80,7 +76,9 @@ async def _told_again(services: Services, response_id: str, query: Mapping[str, 
             param="stream",
         )
     after = query.get("starting_after")
-    follower = services.background.follow(response_id, FROM_THE_START if after is None else after)
+    obfuscation = obfuscation_for(query, usual=services.settings.obfuscate_streams)
+    begin = FROM_THE_START if after is None else after
+    follower = services.background.follow(response_id, begin, obfuscation)
     return await event_stream(_at_once(follower.events()), ending=b"", failure=follower.failure)
 
 

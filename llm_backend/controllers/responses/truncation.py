@@ -7,7 +7,7 @@ from llm_backend.backends.base import Chat
 from llm_backend.controllers.responses.question import Question
 from llm_backend.errors import ContextLengthExceeded
 
-__all__ = ["Measure", "fitting"]
+__all__ = ["Measure", "between_calls", "fitting"]
 
 ANSWERS_SHARE = 0.25  # of the context is kept free for an answer whose length is not given
 MOST = 0.5  # of the context is kept free for an answer at most
@@ -35,7 +35,7 @@ async def fitting(model: Measure, question: Question, output: Sequence[Item] = (
     if await _fits(model, question.chat_after(output), spare_tokens=1):
         return question
     items = [*question.items, *output]
-    for starts in (_turns(items), _between_calls(items)):
+    for starts in (_turns(items), between_calls(items)):
         if found := await _first_that_fits(model, question, output, starts):
             return found
     return question
@@ -79,7 +79,7 @@ def _turns(items: Sequence[Item]) -> list[int]:
     ]
 
 
-def _between_calls(items: Sequence[Item]) -> list[int]:
+def between_calls(items: Sequence[Item]) -> list[int]:
     """Where every output that comes later has its call behind it."""
     made: dict[str, int] = {}
     first = [len(items)] * len(items)  # of the calls whose outputs are at this place or later

@@ -7,9 +7,10 @@ from typing import Any, Self
 import orjson
 
 from llm_backend import errors
+from llm_backend.controllers.obfuscation import obfuscation_for
 from llm_backend.controllers.responses.answering import Answering, answered, new_head
+from llm_backend.controllers.responses.model import Model
 from llm_backend.controllers.responses.question import asked
-from llm_backend.controllers.responses.rounds import Model
 from llm_backend.controllers.services import Services
 from llm_backend.sse import Alike, encode
 
@@ -34,6 +35,8 @@ class ResponseTurn:
         self._state = answering.state
         self._held = held
         self._remembers = services.memory.wants(body)
+        usual = services.settings.obfuscate_streams
+        self._obfuscation = obfuscation_for(body.get("stream_options"), usual=usual)
         self._is_kept = False
         self._latest: tuple[str, str | None] | None = None  # type and item of the latest piece
 
@@ -94,12 +97,15 @@ class ResponseTurn:
     def _alike(self, event: Json) -> bytes:
         """The event, checked against the document only if it is the first of its kind and item."""
         kind = (event["type"], event.get("item_id"))
-        encoded = _encoded(event)
+        encoded = _encoded(self._obfuscated(event))
         if event["type"] in PIECES and not event.get("logprobs"):
             if kind == self._latest:
                 return Alike(encoded)
             self._latest = kind
         return encoded
+
+    def _obfuscated(self, event: Json) -> Json:
+        return event if self._obfuscation is None else self._obfuscation.with_event(event)
 
     async def _keep(self) -> None:
         memory, response = self._services.responses, self._state.response

@@ -10,7 +10,7 @@ import orjson
 
 from llm_backend.backends.base import Chat, JsonContent, Limits, Sampling
 from llm_backend.backends.registry import Registry
-from llm_backend.controllers.responses.rounds import Model
+from llm_backend.controllers.responses.model import Model
 from llm_backend.errors import InvalidRequest, Unsupported
 
 __all__ = ["rewritten"]

@@ -1,6 +1,7 @@
 """A model that says what a test wrote down."""
 
 import asyncio
+import types
 
 from llm_backend.backends.base import ChatDelta, ModelCard, Usage
 
@@ -35,6 +36,7 @@ class Model:
     card = ModelCard(id="m", created_at=1, owned_by="test")
     context_tokens = 1000
     vector_stores = ()
+    sees = False
 
     def __init__(self, *answers) -> None:
         self.answers, self.asked = list(answers), []
@@ -62,8 +64,17 @@ async def forever(_seconds) -> None:
     await asyncio.Event().wait()
 
 
+def settings(**fields):
+    """What a response asks the settings for."""
+    usual = {
+        "choices_limit": 1, "tool_calls_limit": 32, "prompts": {}, "obfuscate_streams": False,
+        "input_files_limit": 64, "fetched_kept_bytes": 0, "moderation_model": None,
+    }  # fmt: skip
+    return types.SimpleNamespace(**usual | fields)
+
+
 class NoFiles:
     """Stands for the texts of files where there are none."""
 
-    async def read(self, items, where=None):
+    async def read(self, items, where=None, fetched=None):
         return list(items)

@@ -9,6 +9,7 @@ import pytest
 
 from llm_backend.access import Caller, metered
 from llm_backend.backends.base import ChatDelta
+from llm_backend.controllers.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background import begin_in_background
 from llm_backend.controllers.responses.background_worker import ResponseWorker
 from llm_backend.controllers.responses.followed import BackgroundResponses
@@ -25,11 +26,18 @@ from llm_backend.store import (
     StoredConversation,
     migrate,
 )
-from tests.controllers.responses.scripted import Answer, Model, NoFiles, forever, saying
+from tests.controllers.responses.scripted import (
+    Answer,
+    Model,
+    NoFiles,
+    forever,
+    saying,
+    settings,
+)
 from tests.response_events import check_events
 
 BODY = {"model": "m", "input": "Hello", "background": True}
-SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32, prompts={})
+SETTINGS = settings()
 
 
 class Server:
@@ -87,11 +95,10 @@ class Server:
                     return response
                 await asyncio.sleep(0.01)
 
-    async def told(self, id, after=-1):
+    async def told(self, id, after=-1, obfuscation=None):
+        follower = self.services.background.follow(id, after, obfuscation)
         async with asyncio.timeout(30):
-            return [
-                of(event) async for event in self.services.background.follow(id, after).events()
-            ]
+            return [of(event) async for event in follower.events()]
 
 
 @pytest.fixture
@@ -135,6 +142,16 @@ async def test_its_events_are_told_as_they_come_and_again_from_any(database):
     assert again == live
     assert rest == live[5:]
     assert none == []
+
+
+async def test_each_who_follows_says_whether_sizes_are_hidden_from_others(database):
+    async with Server(database, saying("Hi.")).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        plain = await server.told(id)
+        hidden = await server.told(id, obfuscation=Obfuscation())
+
+    assert not any("obfuscation" in event for event in plain)
+    assert ["obfuscation" in event for event in hidden] == ["delta" in event for event in plain]
 
 
 async def test_what_nobody_streams_has_no_events(database):

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from llm_backend.backends.media.web import PICTURE_WORDS
+from llm_backend.backends.web import WebFiles
 from llm_backend.controllers.responses.file_pictures import FilePictures
 from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.store import Blobs, Bucket, Database, Files, StoredFile, migrate
 
+WEB = WebFiles(words=PICTURE_WORDS, limit_bytes=1000, timeout_s=1)
 PICTURE = b"\x89PNG and more"
 
 
@@ -41,7 +44,7 @@ def message(file_id: str) -> dict[str, Any]:
 async def test_a_picture_is_shown_in_place_of_its_file(files: Files):
     items = [message(await uploaded(files))]
 
-    (shown,) = await FilePictures(files, limit_bytes=100).read(items, "input")
+    (shown,) = await FilePictures(files, WEB, limit_bytes=100).read(items, "input")
 
     assert shown["content"][0]["image_url"] == "data:image/png;base64,iVBORyBhbmQgbW9yZQ=="
 
@@ -51,7 +54,7 @@ async def test_a_file_that_cannot_be_shown_is_named(files: Files, id: str, limit
     await uploaded(files)
 
     with pytest.raises(InvalidRequest) as refused:
-        await FilePictures(files, limit_bytes=limit_bytes).read([message(id)], "input")
+        await FilePictures(files, WEB, limit_bytes=limit_bytes).read([message(id)], "input")
 
     assert refused.value.param == "input[0].content[0].file_id"
 
@@ -65,4 +68,4 @@ async def test_bytes_that_cannot_be_read_now_are_no_mistake_of_the_client(
             blob.unlink()
 
     with pytest.raises(Overloaded, match="object store"):
-        await FilePictures(files, limit_bytes=100).read(items, "input")
+        await FilePictures(files, WEB, limit_bytes=100).read(items, "input")

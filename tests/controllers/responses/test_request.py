@@ -58,18 +58,14 @@ def test_logprobs_are_asked_for_by_number_or_by_name():
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"moderation": {"model": "m"}}, "moderation"),
         ({"reasoning": {"context": "all_turns"}}, "reasoning.context"),
         ({"prompt_cache_options": {"mode": "explicit"}}, "prompt_cache_options.mode"),
         ({"prompt_cache_options": {"ttl": "30m"}}, "prompt_cache_options.ttl"),
         ({"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
         ({"max_tool_calls": -1}, "max_tool_calls"),
-        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{**TOOL, "name": "no name"}]}, "tools[0].name"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
-        ({"stream_options": {"include_obfuscation": True}, "stream": True},
-         "stream_options.include_obfuscation"),
     ],
 )  # fmt: skip
 def test_what_is_not_honoured_is_refused_by_the_clients_name(fields, param):

@@ -19,7 +19,7 @@ from llm_backend.controllers.responses.server_tools import (
 )
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import InvalidRequest, Overloaded
-from tests.controllers.responses.scripted import Answer, Model, NoFiles, saying
+from tests.controllers.responses.scripted import Answer, Model, NoFiles, saying, settings
 from tests.response_events import check_events
 
 CLIENTS = {"type": "function", "name": "mine", "parameters": {"type": "object"}, "strict": False}
@@ -120,11 +120,10 @@ def calling(*names):
 
 async def begun(kind, model, memory=None, limit=32, tools=(TOOL,), **fields):
     memory = memory or Memory()
-    settings = types.SimpleNamespace(choices_limit=1, tool_calls_limit=limit, prompts={})
     services = types.SimpleNamespace(
         memory=memory,
         responses=memory,
-        settings=settings,
+        settings=settings(tool_calls_limit=limit),
         server_tools=ServerTools([kind]),
         file_texts=NoFiles(),
         file_pictures=NoFiles(),

@@ -9,10 +9,10 @@ from llm_backend.controllers.responses.items import kept_item
 from llm_backend.controllers.responses.server_tools import ServerTools
 from llm_backend.controllers.responses.turn import ResponseTurn
 from llm_backend.errors import Overloaded
-from tests.controllers.responses.scripted import NoFiles
+from tests.controllers.responses.scripted import NoFiles, settings
 
 BODY = {"model": "m", "input": "Hello"}
-SETTINGS = types.SimpleNamespace(choices_limit=1, tool_calls_limit=32, prompts={})
+SETTINGS = settings()
 
 
 class Answer:
@@ -41,6 +41,7 @@ class Model:
     """Answers with what it was given, once each."""
 
     vector_stores = ()
+    sees = False
 
     def __init__(self, *answers, **defaults) -> None:
         self.answers = list(answers)

@@ -1,0 +1,127 @@
+"""What was fetched for the input of a response is kept with it, and read again by later turns."""
+
+import types
+
+import pytest
+
+from llm_backend.backends.web import WebFile, WebFiles
+from llm_backend.controllers.responses.file_pictures import FilePictures
+from llm_backend.controllers.responses.file_texts import FILE_WORDS, FileTexts
+from llm_backend.controllers.responses.input_parts import Fetched, refuse_too_many
+from llm_backend.controllers.responses.items import kept_item, shown_item
+from llm_backend.errors import InvalidRequest
+from tests.controllers.responses.scripted import Model, saying
+from tests.controllers.responses.turns import Memory, services, turn
+from tests.upstream import FakeUpstream
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
+
+
+class Extractor:
+    """Reads bytes as text."""
+
+    async def extract(self, pieces, *, filename, media_type):
+        text = b"".join([piece async for piece in pieces]).decode()
+        return types.SimpleNamespace(text=text)
+
+
+def web(host):
+    return WebFiles(
+        [f"localhost:{host.port}"], words=FILE_WORDS, limit_bytes=1000, timeout_s=5,
+        is_public=lambda address: True,
+    )  # fmt: skip
+
+
+def file_at(host):
+    return {"type": "input_file", "file_url": f"http://localhost:{host.port}/owl.txt"}
+
+
+def picture_at(host):
+    return {"type": "input_image", "image_url": f"http://localhost:{host.port}/owl.png"}
+
+
+def asking(part):
+    return [{"role": "user", "content": [{"type": "input_text", "text": "What?"}, part]}]
+
+
+def urls(content):
+    """Texts, and of pictures what they hold."""
+    return content if isinstance(content, str) else [getattr(one, "url", one) for one in content]
+
+
+def reading(host, memory, model, **set_to):
+    return services(
+        model, memory, file_texts=FileTexts(None, Extractor(), web(host)),
+        file_pictures=FilePictures(None, web(host), limit_bytes=1000),
+        **{"fetched_kept_bytes": 100, **set_to},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("part", [file_at, picture_at])
+async def test_a_later_turn_reads_what_an_earlier_one_fetched(part):
+    async with FakeUpstream(answer=HEAD + b"The word is owl.") as host:
+        memory, model = Memory(), Model(saying(), saying())
+        model.sees = True
+        given = reading(host, memory, model)
+        await (await turn(given, model, input=asking(part(host)))).response()
+        await (await turn(given, model, input="And now?")).response()
+
+    first, again = (chat.messages[0]["content"] for chat in model.asked)
+    assert urls(first) == urls(again)
+    assert len(host.requests) == 1
+
+
+async def test_what_is_too_large_to_be_kept_is_fetched_again():
+    async with FakeUpstream(answer=HEAD + b"The word is owl.") as host:
+        memory, model = Memory(), Model(saying(), saying())
+        given = reading(host, memory, model, fetched_kept_bytes=5)
+        await (await turn(given, model, input=asking(file_at(host)))).response()
+        await (await turn(given, model, input="And now?")).response()
+
+    assert len(host.requests) == 2
+
+
+async def test_no_picture_is_fetched_for_a_model_that_does_not_see():
+    async with FakeUpstream(answer=HEAD + b"owl") as host:
+        memory, model = Memory(), Model(saying())
+        await turn(reading(host, memory, model), model, input=asking(picture_at(host)))
+
+    assert host.requests == []
+
+
+def test_so_many_bytes_are_kept():
+    fetched = Fetched(limit_bytes=5)
+    for place, content in enumerate([b"123", b"456", b"78"]):
+        file = WebFile(name="a", media_type="text/plain", content=content)
+        fetched.add(f"input[0].content[{place}]", file)
+    (item,) = fetched.kept_in([{"content": [{"type": "input_file"}] * 3}], "input")
+
+    assert ["fetched" in part for part in item["content"]] == [True, False, True]
+    assert not fetched.has_room
+
+
+@pytest.mark.parametrize("name", ["content", "output"])
+def test_clients_neither_see_nor_set_what_was_fetched(name):
+    part = {"type": "input_file", "file_url": "http://a/b", "fetched": {"data": "YQ=="}}
+    given = {"type": "function_call_output", "call_id": "c", name: [part]}
+
+    for item in (shown_item(given), kept_item(given)):
+        assert item[name] == [{"type": "input_file", "file_url": "http://a/b"}]
+
+
+async def test_more_files_than_a_request_may_have_are_refused_by_their_place():
+    parts = [{"type": "input_file", "file_data": "YQ=="}, {"type": "input_text", "text": "a"}]
+    given = services(Model(), Memory(), input_files_limit=2)
+    with pytest.raises(InvalidRequest, match="the 2 that") as refused:
+        await turn(given, Model(), input=[{"role": "user", "content": parts}] * 3)
+
+    assert refused.value.param == "input[2].content[0]"
+
+
+def test_files_in_outputs_of_calls_count_too():
+    image = {"type": "input_image", "image_url": "data:,"}
+    items = [{"type": "function_call_output", "output": [image, image]}]
+    with pytest.raises(InvalidRequest) as refused:
+        refuse_too_many(items, "input", 1)
+
+    assert refused.value.param == "input[0].output[1]"

@@ -1,0 +1,116 @@
+"""What a model thought is summed up by itself, if the client asks for it."""
+
+import pytest
+
+from llm_backend.backends.base import ChatDelta, ToolCall
+from llm_backend.errors import ContextLengthExceeded, InvalidRequest, UnsupportedField
+from tests.controllers.responses.scripted import Answer, Model, saying
+from tests.controllers.responses.turns import Memory, events, services, turn
+from tests.response_events import check_events
+
+CALL = ToolCall(index=0, id="call_1", name="f", arguments="{}")
+TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
+
+
+def thinking(*after):
+    return Answer(
+        ChatDelta(choice=0, reasoning="Two and "), ChatDelta(choice=0, reasoning="two."),
+        *after, ChatDelta(choice=0, finish_reason="stop"),
+    )  # fmt: skip
+
+
+FOUR = ChatDelta(choice=0, content="4")
+
+
+async def told(model, summary="concise", **fields):
+    begun = await turn(
+        services(model, Memory()), model, reasoning={"summary": summary}, stream=True, **fields
+    )
+    found = await events(begun)
+    check_events(found)
+    return found
+
+
+@pytest.mark.parametrize("summary", ["concise", "detailed"])
+async def test_a_summary_is_told_before_the_answer(summary):
+    model = Model(thinking(FOUR), saying("I added."))
+    found = await told(model, summary)
+
+    thought, said = found[-1]["response"]["output"]
+    kinds = [event["type"].removeprefix("response.") for event in found]
+    assert thought["summary"] == [{"type": "summary_text", "text": "I added."}]
+    assert thought["content"][0]["text"] == "Two and two."
+    assert said["content"][0]["text"] == "4"
+    assert kinds.index("reasoning_summary_text.done") < kinds.index("output_text.delta")
+    assert found[-1]["response"]["reasoning"]["summary"] == summary
+
+
+async def test_the_model_is_shown_its_thoughts_and_not_to_think_again():
+    model = Model(thinking(FOUR), saying("I added."))
+    await told(model)
+
+    summing = model.asked[1]
+    assert "Two and two." in summing.messages[0]["content"]
+    assert summing.reasoning_effort == "none"
+
+
+async def test_summaries_are_counted_and_take_nothing_from_the_answers_limit():
+    model = Model(thinking(FOUR), saying("I added."))
+    found = await told(model, max_output_tokens=16)
+
+    assert found[-1]["response"]["usage"]["output_tokens"] == 10
+
+
+@pytest.mark.parametrize("summary", ["auto", None])
+async def test_nothing_is_summed_up_unless_it_is_asked_for(summary):
+    model = Model(thinking(FOUR))
+    found = await told(model, summary)
+
+    assert found[-1]["response"]["output"][0]["summary"] == []
+    assert len(model.asked) == 1
+
+
+async def test_who_does_not_think_is_asked_for_no_summary():
+    model = Model(saying("4"))
+    await told(model)
+
+    assert len(model.asked) == 1
+
+
+async def test_what_was_thought_before_a_call_is_summed_up_too():
+    model = Model(thinking(ChatDelta(choice=0, tool_calls=[CALL])), saying("I look."))
+    found = await told(model, tools=[TOOL])
+
+    thought, call = found[-1]["response"]["output"]
+    assert thought["summary"][0]["text"] == "I look."
+    assert call["type"] == "function_call"
+
+
+async def test_one_delta_may_end_a_thought_and_begin_the_answer():
+    model = Model(thinking(ChatDelta(choice=0, reasoning=" So", content="4")), saying("I added."))
+    found = await told(model)
+
+    thought, said = found[-1]["response"]["output"]
+    assert thought["content"][0]["text"] == "Two and two. So"
+    assert said["content"][0]["text"] == "4"
+
+
+async def test_thoughts_too_long_for_a_summary_are_told_without():
+    model = Model(thinking(FOUR), ContextLengthExceeded("It is too long."))
+    found = await told(model)
+
+    assert found[-1]["response"]["status"] == "completed"
+    assert found[-1]["response"]["output"][0]["summary"] == []
+
+
+async def test_a_model_that_always_thinks_is_refused_before_it_begins():
+    class Thinker(Model):
+        async def prompt_tokens(self, chat):
+            if chat.reasoning_effort == "none":
+                raise InvalidRequest("This model always reasons.", param="reasoning_effort")
+            return 1
+
+    with pytest.raises(UnsupportedField) as refused:
+        await told(Thinker())
+
+    assert refused.value.param == "reasoning.summary"

@@ -1,0 +1,61 @@
+"""Responses from a body to their events, over a model that a test has written."""
+
+import types
+
+import orjson
+
+from llm_backend.controllers.responses.items import kept_item
+from llm_backend.controllers.responses.server_tools import ServerTools
+from llm_backend.controllers.responses.turn import ResponseTurn
+from tests.controllers.responses.scripted import NoFiles, settings
+
+
+class Memory:
+    """What was said before, and what is kept."""
+
+    def __init__(self, said=()) -> None:
+        self.said, self.kept = list(said), []
+
+    def wants(self, body):
+        return True
+
+    async def said_before(self, body):
+        return list(self.said)
+
+    async def input_items(self, given):
+        given = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        return [kept_item(item) for item in given]
+
+    async def remember(self, body, response, items):
+        self.kept.append(response)
+        self.said += [*items, *response["output"]]
+
+    def remember_behind(self, body, response, items):
+        self.kept.append(response)
+
+
+def services(model, memory, *, judge=None, file_texts=None, file_pictures=None, **set_to):
+    """What a response is answered with; `judge` answers for the name `judge`."""
+    registry = types.SimpleNamespace(
+        for_model=lambda name: judge if name == "judge" else model,
+        knows=lambda name: name in ("m", "judge"),
+    )
+    return types.SimpleNamespace(
+        registry=registry,
+        memory=memory,
+        responses=memory,
+        settings=settings(**set_to),
+        server_tools=ServerTools(),
+        file_texts=file_texts or NoFiles(),
+        file_pictures=file_pictures or NoFiles(),
+    )
+
+
+async def turn(given, model, **fields) -> ResponseTurn:
+    """The turn of a body with these fields."""
+    return await ResponseTurn.begin(given, model, {"model": "m", "input": "Now?", **fields})
+
+
+async def events(turn):
+    """What a stream tells of it."""
+    return [orjson.loads(event.split(b"data: ")[1]) async for event in turn.events()]
