@@ -54,6 +54,7 @@ async def answering(
     *,
     leaving: asyncio.Event,
     stopping: asyncio.Event,
+    cut_off: asyncio.Event,
 ) -> AsyncIterator[ASGIApp]:
     """The application over open collaborators."""
     served = served_models(settings)
@@ -74,7 +75,7 @@ async def answering(
         registry = Registry([], {}, upstream, routes)
         observe = observing(metrics, tracing, logs=settings.logs_statistics)
         choose_personality = await opened(
-            opened_models(settings, served, shared, source, registry, observe)
+            opened_models(settings, served, shared, source, registry, observe, cut_off)
         )
         vectors = await opened(opened_index(settings))
         stores = await opened(opened_stores(settings, database))

@@ -27,7 +27,8 @@ class App:
     """The ASGI application. Answers while it is open: by `opened`, or by a server's lifespan.
 
     `shared` is the folder where another process has opened engines, for one of several processes.
-    The config file of `source` is watched.
+    The config file of `source` is watched. `cut_off` is set once the process that owns the engines
+    has given this one up, which can only be ended then.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class App:
         self._answer: ASGIApp | None = None
         self._leaving = asyncio.Event()
         self._stopping = asyncio.Event()
+        self.cut_off = asyncio.Event()
 
     def leave(self) -> None:
         """The server is going to stop, and is not ready any more; it answers as before."""
@@ -65,7 +67,12 @@ class App:
         async with AsyncExitStack() as stack:
             with start_translated():
                 opening = answering(
-                    settings, shared, self._source, leaving=self._leaving, stopping=self._stopping
+                    settings,
+                    shared,
+                    self._source,
+                    leaving=self._leaving,
+                    stopping=self._stopping,
+                    cut_off=self.cut_off,
                 )
                 self._answer = await stack.enter_async_context(opening)
             yield

@@ -43,9 +43,11 @@ async def opened_models(
     source: SettingsSource | None,
     registry: Registry,
     observe: Observe,
+    cut_off: asyncio.Event,
 ) -> AsyncIterator[ChoosePersonality]:
     """The models that the settings ask for, in the registry; those that fit are being loaded. Where
-    another process owns the engines it says what changes, else the config file of `source`.
+    another process owns the engines it says what changes, and `cut_off` is set if it gives this one
+    up; else the config file of `source` says it.
     """
     reader = MediaReader(_media_bounds(settings))
     async with AsyncExitStack() as stack:
@@ -55,7 +57,7 @@ async def opened_models(
                 registry, lodging, Engine.of_another, observe, patience(settings), reader
             )
             await models.serve(served)
-            lodging.follow(_Following(models, registry))
+            lodging.follow(_Following(models, registry, cut_off))
             await lodging.arrived()
             yield lodging.choose
             return
@@ -109,9 +111,10 @@ async def watched_config(
 class _Following:
     """Does what the owner of the engines decides for all processes."""
 
-    def __init__(self, models: LocalModels, registry: Registry) -> None:
+    def __init__(self, models: LocalModels, registry: Registry, cut_off: asyncio.Event) -> None:
         self._models = models
         self._registry = registry
+        self._cut_off = cut_off
 
     def choose(self, personalities: dict[str, str]) -> None:
         """These personalities are for requests that name none, by model."""
@@ -127,6 +130,10 @@ class _Following:
             await self._models.serve(served)
         except (SettingsError, InvalidRequest, OSError) as error:  # a file that has gone since, say
             log.error("config_file_refused", extra={"reason": str(error)})
+
+    def cut_off(self) -> None:
+        """The owner does not know this process any more."""
+        self._cut_off.set()
 
 
 def _media_bounds(settings: Settings) -> MediaBounds:

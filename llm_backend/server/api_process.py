@@ -3,11 +3,13 @@ of them inherited file descriptors.
 
 Over CONTROL its parent tells it one line: the settings and the folder that is shared. It answers
 with one line: `null` when it serves, or why it cannot. When its parent says so, it stops, and when
-its parent closes CONTROL, it leaves.
+its parent closes CONTROL, it leaves. When it is not known any more to who owns the engines, which
+is its parent as well, it stops and ends like one that died: another comes in its place.
 """
 
 import asyncio
 import json
+import logging
 import socket
 import sys
 from pathlib import Path
@@ -20,6 +22,8 @@ from llm_backend.settings import settings_from_json
 
 __all__ = ["main"]
 
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Serve until told to stop; exit status 1 if that is not possible."""
@@ -31,14 +35,19 @@ def main() -> None:
         return
     told = json.loads(line)
     settings = settings_from_json(told["settings"])
-    server = ApiServer(App(settings, shared=Path(told["shared"])), settings)
+    app = App(settings, shared=Path(told["shared"]))
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(_serve(server, listener, control))
+        runner.run(_serve(app, ApiServer(app, settings), listener, control))
 
 
-async def _serve(server: ApiServer, listener: socket.socket, control: socket.socket) -> None:
+async def _serve(
+    app: App, server: ApiServer, listener: socket.socket, control: socket.socket
+) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=control)
-    watching = asyncio.create_task(_stop_at_end(reader, server))
+    watching = (
+        asyncio.create_task(_stop_at_end(reader, server)),
+        asyncio.create_task(_stop_when_cut_off(app, server)),
+    )
     try:
         await server.serve(listener, lambda: _tell(writer, None))
     except CannotStart as error:
@@ -46,8 +55,11 @@ async def _serve(server: ApiServer, listener: socket.socket, control: socket.soc
         await writer.drain()
         raise SystemExit(1) from error
     finally:
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         writer.close()
+    if app.cut_off.is_set():
+        raise SystemExit(1)
 
 
 def _tell(writer: asyncio.StreamWriter, reason: str | None) -> None:
@@ -59,6 +71,13 @@ async def _stop_at_end(reader: asyncio.StreamReader, server: ApiServer) -> None:
         server.stop()
     else:
         server.leave()
+
+
+async def _stop_when_cut_off(app: App, server: ApiServer) -> None:
+    """Takes nothing more; answers that have their engine already are finished."""
+    await app.cut_off.wait()
+    log.error("cut_off_by_engines_owner")
+    server.stop()
 
 
 if __name__ == "__main__":

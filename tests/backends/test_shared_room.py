@@ -13,7 +13,15 @@ import pytest_asyncio
 from llm_backend.backends.berth import Berth, ModelState, Patience
 from llm_backend.backends.shared_room import Lodging, SharedRoom
 from llm_backend.backends.shared_room.lodgers_berth import LodgersBerth
-from llm_backend.backends.shared_room.messages import LINE_BYTES, Changed
+from llm_backend.backends.shared_room.messages import (
+    LINE_BYTES,
+    ROOM,
+    UNREAD_BYTES,
+    Changed,
+    Engines,
+    Idle,
+    line,
+)
 from llm_backend.backends.shared_room.stay import IDLE_S
 from llm_backend.engine import EngineConfig, EngineStartError
 from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound
@@ -36,12 +44,16 @@ class Follower:
     def __init__(self) -> None:
         self.personalities: dict[str, str] = {}
         self.settings: list[str] = []
+        self.is_cut_off = False
 
     def choose(self, personalities: dict[str, str]) -> None:
         self.personalities = personalities
 
     async def change(self, settings: str) -> None:
         self.settings.append(settings)
+
+    def cut_off(self) -> None:
+        self.is_cut_off = True
 
 
 def place(lodging: Lodging, name: str, *, deadline_s: float = 5) -> LodgersBerth:
@@ -271,6 +283,7 @@ async def test_when_the_owner_has_gone_who_waits_is_told(house):
 
         with pytest.raises(EngineUnavailable, match="being stopped"):
             await waiting
+    assert process.follower.is_cut_off
 
 
 async def test_a_process_that_does_not_read_is_cut_off_and_holds_nothing(house, caplog):
@@ -303,3 +316,35 @@ async def test_who_asks_when_the_owner_has_gone_is_told_at_once(house):
 
     with pytest.raises(EngineUnavailable, match="being stopped"):
         await asyncio.wait_for(process.a.load(), 1)
+
+
+async def test_who_leaves_by_himself_is_not_cut_off(house):
+    house.berth("a")
+    process = await house.process()
+    await process.lodging.close()
+
+    assert not process.follower.is_cut_off
+
+
+async def test_an_owner_that_does_not_read_is_left_and_fills_no_memory(folder, caplog):
+    connections: list[asyncio.StreamWriter] = []
+
+    async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()
+        writer.write(line(Engines(engines=[], loading=[])))
+        connections.append(writer)
+
+    server = await asyncio.start_unix_server(stuck, folder / ROOM)
+    async with server, Lodging.opened(folder) as lodging:
+        process = Process(lodging)
+        most = 0
+        for _ in range(3 * UNREAD_BYTES // (1 << 20)):
+            lodging.tell(Idle(door="x" * (1 << 20)))
+            most = max(most, lodging._writer.transport.get_write_buffer_size())
+        await eventually(lambda: process.follower.is_cut_off)
+
+        with pytest.raises(EngineUnavailable, match="being stopped"):
+            await process.a.load()
+        connections[0].close()
+    assert most <= UNREAD_BYTES + (2 << 20)
+    assert "engines_owner_stuck" in caplog.text

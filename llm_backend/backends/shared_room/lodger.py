@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from llm_backend.backends.shared_room.lodgers_berth import LodgersBerth
 from llm_backend.backends.shared_room.messages import (
     LINE_BYTES,
     ROOM,
+    UNREAD_BYTES,
     Agreed,
     Asked,
     Changed,
@@ -35,9 +37,11 @@ from llm_backend.errors import EngineUnavailable
 
 __all__ = ["Lodging"]
 
+log = logging.getLogger(__name__)
+
 ARRIVAL_S = 5.0  # an engine lets others in between two passes
 _RETRY_AFTER_S = 2.0
-_GONE = "The server is being stopped; ask again when it is back."
+_GONE = "This process of the server is being stopped; ask again."
 
 
 class Follower(Protocol):
@@ -49,6 +53,10 @@ class Follower(Protocol):
 
     async def change(self, settings: str) -> None:
         """These are the settings of local models from now on."""
+        ...
+
+    def cut_off(self) -> None:
+        """The owner does not know this process any more: no engine can be asked for."""
         ...
 
 
@@ -148,9 +156,15 @@ class Lodging:
         return model in self._told.loading
 
     def tell(self, message: FromLodger) -> None:
-        """Say something to the owner."""
-        if not self._writer.is_closing():
-            self._writer.write(line(message))
+        """Say something to the owner. One who leaves too much unread is stuck, and is left."""
+        if self._writer.is_closing():
+            return
+        unread = self._writer.transport.get_write_buffer_size()
+        if unread > UNREAD_BYTES:
+            log.error("engines_owner_stuck", extra={"unread_bytes": unread})
+            self._writer.transport.abort()  # which ends the reading, and so the lodging
+            return
+        self._writer.write(line(message))
 
     @asynccontextmanager
     async def _asking(self, model: str, message: Callable[[int], Asked]) -> AsyncIterator[Ask]:
@@ -175,6 +189,7 @@ class Lodging:
         self._owner_is_gone = True
         for asked in self._asked.values():
             asked.refuse(_gone())
+        follower.cut_off()
 
     async def _take(self, received: bytes, follower: Follower) -> None:
         match from_owner(received):

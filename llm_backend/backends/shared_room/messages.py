@@ -16,6 +16,7 @@ from llm_backend.errors import (
 __all__ = [
     "LINE_BYTES",
     "ROOM",
+    "UNREAD_BYTES",
     "Agreed",
     "Asked",
     "Busy",
@@ -42,6 +43,7 @@ __all__ = [
 
 ROOM = Path("room.sock")  # in the folder that is shared
 LINE_BYTES = 16 << 20  # settings are the longest line, and a person wrote them
+UNREAD_BYTES = LINE_BYTES  # more than the longest line waits only for a process that is stuck
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):

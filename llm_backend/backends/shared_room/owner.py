@@ -13,6 +13,7 @@ from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.backends.shared_room.messages import (
     LINE_BYTES,
     ROOM,
+    UNREAD_BYTES,
     Agreed,
     Asked,
     Busy,
@@ -43,7 +44,6 @@ __all__ = ["SharedRoom"]
 log = logging.getLogger(__name__)
 
 AGREED_S = 5.0  # a process that does not answer for so long keeps nobody waiting
-UNREAD_BYTES = LINE_BYTES  # more than the longest line waits only for a process that is stuck
 
 
 class SharedRoom(EngineRoom):

@@ -1,0 +1,72 @@
+"""One of several API processes, as its parent sees it."""
+
+import asyncio
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from llm_backend.app.served_upstreams import upstream_configs
+from llm_backend.backends.shared_room import SharedRoom
+from llm_backend.backends.upstreams.places.keeper import PlaceKeeper
+from llm_backend.server.api_child import ApiChild
+from llm_backend.settings import Settings
+from tests.gateway import backend
+from tests.upstream import Connection, FakeUpstream, Message, Relay, post
+
+DEADLINE_S = 60  # a process starts slowly beside others
+CHAT = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        yield one
+
+
+@pytest.fixture
+async def room() -> AsyncIterator[SharedRoom]:
+    """One without engines, in a folder whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        async with SharedRoom(Path(name)) as one:
+            yield one
+
+
+async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
+    tmp_path: Path, listener: socket.socket, room: SharedRoom
+) -> None:
+    came, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: Message, connection: Connection) -> None:
+        came.set()
+        await may_answer.wait()
+        await connection.send(HEAD + b"{}")
+
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        FakeUpstream(answer=answer) as fake,
+        AsyncExitStack() as stack,
+    ):
+        settings = Settings(
+            models=(), data_dir=tmp_path, store_chats="never", processes=2,
+            allowed_hosts=("relay",), backends=(backend(fake, "a"),),
+        )  # fmt: skip
+        await stack.enter_async_context(PlaceKeeper(room._folder, upstream_configs(settings)))
+        child = await ApiChild.begin(settings, listener, room._folder)
+        stack.callback(child.signal, signal.SIGKILL)
+        assert await child.cannot_serve() is None
+        asking = asyncio.create_task(Relay(port=listener.getsockname()[1]).ask(post(CHAT)))
+        await came.wait()
+        for lodger in list(room._lodgers):
+            lodger.close()
+        may_answer.set()
+        answered = await asking
+        ended = await child.ended()
+
+    assert answered.status == 200
+    assert ended == "ended with status 1"
