@@ -14,6 +14,7 @@ from llm_backend.cli.reference import cli_markdown
 from llm_backend.contract import coverage_markdown, load_document
 from llm_backend.settings import Settings, configuration_markdown
 from llm_backend.settings.settings import MATTERS
+from llm_backend.store.tables import metadata
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +46,17 @@ def test_every_operation_of_our_own_is_explained():
 
     explained = set(re.findall(r"`(?:GET|POST) (/[^?`]*)", page))
     assert explained == set(own)
+
+
+def test_every_table_is_told_with_what_bounds_it():
+    page = (ROOT / "docs/retention.md").read_text().partition("## Every table")[2]
+    rows = [row.strip("| ").split(" | ") for row in page.splitlines() if row.startswith("| `")]
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+
+    assert sorted(told) == sorted(metadata.tables)
+    assert all(len(row) == 3 and row[2] for row in rows)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row[2])}
+    assert named - {"expires_after"} <= set(Settings.model_fields)
 
 
 def test_every_setting_says_what_it_is():

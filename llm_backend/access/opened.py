@@ -49,13 +49,17 @@ class Access:
     plans: Plans
     gate: Gate
     usage_days: int
+    audit_days: int | None  # None: for ever
     shared_answers: SharedAnswers | None  # None: this server is alone
     shared_slots: SharedSlots | None
 
     async def expire(self) -> None:
-        """Forgets usage that is older than it is to be kept, and what is shared and over."""
+        """Forgets what is older than it is to be kept: usage, the audit log, and what is shared."""
         await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
         await self.told_later.expire()
+        if self.audit_days is not None:
+            before = int(time.time() - self.audit_days * DAY_S)
+            await self.administration.forget_audit_entries(before)
         if self.shared_answers is not None:
             await self.shared_answers.expire()
         if self.shared_slots is not None:
@@ -99,6 +103,7 @@ async def opened_access(
             spending=spending,
             plans=plans,
             usage_days=settings.usage_days,
+            audit_days=settings.audit_days,
             shared_answers=answers,
             shared_slots=slots,
             gate=Gate(

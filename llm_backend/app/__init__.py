@@ -4,7 +4,7 @@
 """
 
 from llm_backend.app.app import App, create_app
-from llm_backend.app.database import migrate_database, opened_administration
+from llm_backend.app.database import migrate_database, opened_administration, recounted_files
 from llm_backend.app.engines import opened_engines
 from llm_backend.app.starting import CannotStart
 
@@ -15,4 +15,5 @@ __all__ = [
     "migrate_database",
     "opened_administration",
     "opened_engines",
+    "recounted_files",
 ]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from llm_backend.settings import Settings
-from llm_backend.store import Database, StoreError, StoreUnavailable, migrate
+from llm_backend.store import Database, StoreError, StoreUnavailable, migrate, recount_files
 from llm_backend.store.administration import Administration
 from llm_backend.telemetry import Metrics
 
@@ -16,6 +16,7 @@ __all__ = [
     "migrate_later",
     "opened_administration",
     "opened_database",
+    "recounted_files",
 ]
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,14 @@ async def migrate_database(settings: Settings) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with Database.open(settings.database) as database:
         await migrate(database)
+
+
+async def recounted_files(settings: Settings) -> tuple[int, int]:
+    """How many bytes files were counted to have, and how many they have."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    async with Database.open(settings.database) as database:
+        await migrate(database)
+        return await recount_files(database)
 
 
 @asynccontextmanager

@@ -101,4 +101,4 @@ def _files(settings: Settings, database: Database) -> tuple[Files, Uploads]:
         )
     blobs = Blobs(database, Bucket(settings.object_store))
     files = Files(database, blobs, limit_bytes=settings.files_limit_bytes)
-    return files, Uploads(database, blobs)
+    return files, Uploads(database, blobs, limit_bytes=settings.files_limit_bytes)

@@ -46,3 +46,18 @@ def db_current(config: Config = None) -> None:
     except StoreError as error:
         fail(str(error))
     print(f"The tables are at revision {there or 'none'}; this version's are at {needed}.")
+
+
+@commands.command("recount")
+def db_recount(config: Config = None) -> None:
+    """Count anew how many bytes `files_limit_bytes` bounds: where rows were changed by hand, or by
+    servers of an older version."""
+    from llm_backend.app import recounted_files
+    from llm_backend.store import StoreError
+
+    settings = load_settings({}, config)
+    try:
+        counted, there = asyncio.run(recounted_files(settings))
+    except StoreError as error:
+        fail(str(error))
+    print(f"Files and parts of uploads have {there} bytes; {counted} were counted before.")

@@ -1,4 +1,4 @@
-"""Which types of files a purpose takes, told by their names. Pure.
+"""Which files a purpose takes: of which types, told by their names, and how large. Pure.
 
 What is in a file is found out where it is used; this tells whoever picked the wrong file before
 anything is made of it.
@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from llm_backend.errors import InvalidRequest
+from llm_backend.settings import Settings
 
-__all__ = ["check_type"]
+__all__ = ["check_size", "check_type"]
 
 _LINES = (".jsonl",)
 _PICTURES = (".gif", ".jpeg", ".jpg", ".png", ".webp")  # those that can be shown to models
@@ -31,3 +32,14 @@ def check_type(filename: str, purpose: str, *, param: str) -> None:
         f"The name of a file for `{purpose}` ends with {' or '.join(f'`{one}`' for one in taken)}.",
         param=param,
     )
+
+
+def check_size(size_bytes: int, purpose: str, settings: Settings, *, param: str) -> None:
+    """Raises `InvalidRequest` for a file that is meant as the input of a batch, and too large."""
+    limit_bytes = settings.batch_file_limit_bytes
+    if purpose == "batch" and size_bytes > limit_bytes:
+        raise InvalidRequest(
+            f"The file is too large: one for `batch` has at most {limit_bytes} bytes on this "
+            f"server, and this one has {size_bytes}.",
+            param=param,
+        )

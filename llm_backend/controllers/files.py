@@ -13,7 +13,7 @@ from starlette.responses import Response
 from llm_backend.contract.form import FRAMING_BYTES
 from llm_backend.contract.request import Request
 from llm_backend.controllers.download import Download
-from llm_backend.controllers.file_types import check_type
+from llm_backend.controllers.file_types import check_size, check_type
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import page_wanted
@@ -48,6 +48,7 @@ async def create_file(services: Services, request: Request) -> Response:
         async with services.files.blobs.writing(part.pieces) as blob:
             fields = await request.form.fields()
             check_type(part.filename, fields["purpose"], param="file")
+            check_size(blob.size_bytes, fields["purpose"], services.settings, param="file")
             created_at = int(time.time())
             expiry = fields.get("expires_after")
             file = StoredFile(

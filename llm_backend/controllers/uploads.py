@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
-from llm_backend.controllers.file_types import check_type
+from llm_backend.controllers.file_types import check_size, check_type
 from llm_backend.controllers.files import announced_bytes, file_object, new_file_id
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.relay import relay
@@ -38,6 +38,7 @@ async def create_upload(services: Services, request: Request) -> Response:
         message = f"Invalid 'bytes': an upload has at most {limit_bytes} bytes on this server."
         raise InvalidRequest(message, param="bytes")
     check_type(body["filename"], body["purpose"], param="filename")
+    check_size(int(body["bytes"]), body["purpose"], settings, param="bytes")
     created_at, expiry = int(time.time()), body.get("expires_after")
     upload = StoredUpload(
         id=f"upload_{uuid.uuid4().hex}",
@@ -76,7 +77,6 @@ async def add_upload_part(services: Services, request: Request) -> Response:
             limits = PartLimits(
                 parts=settings.parts_limit, total_bytes=settings.parted_upload_limit_bytes
             )
-            await services.files.check_room(blob.size_bytes)
             await services.uploads.add_part(part, limits)
     return JsonResponse(_part_object(part))
 

@@ -65,6 +65,11 @@ class Access(BaseModel):
     usage_days: int = Field(
         400, ge=32, description="Days that usage is kept; a month at least, for spend limits."
     )
+    audit_days: int | None = Field(
+        None,
+        ge=1,
+        description="Days that entries of the audit log are kept; for ever where unset.",
+    )
     prices: dict[str, Price] = Field(
         {},
         description="What models cost, by name, in US dollars for a million tokens: "

@@ -29,6 +29,9 @@ class Bounds(BaseModel):
         description="Size of a file that comes in parts, and of all its parts, at most.",
     )
     batch_lines_limit: int = Field(50_000, ge=1, description="Lines of a batch at most.")
+    batch_file_limit_bytes: int = Field(
+        200 * 1024 * 1024, ge=1024, description="Size of a file for a batch at most."
+    )
     batch_line_limit_bytes: int = Field(
         8 * 1024 * 1024, ge=1024, description="Size of a line of a batch at most."
     )

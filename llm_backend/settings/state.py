@@ -36,7 +36,8 @@ class State(BaseModel):
         None,
         gt=0,
         description="Days after which chats, responses, conversations, batches and files are "
-        "forgotten, unless something uses them; never where unset.",
+        "forgotten, unless something uses them, and vector stores that have expired; never where "
+        "unset.",
     )
     history_limit_bytes: int | None = Field(
         None,

@@ -44,7 +44,7 @@ from llm_backend.store.errors import (
     UploadFull,
     WrongDigest,
 )
-from llm_backend.store.files import Files
+from llm_backend.store.files import Files, recount_files
 from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, TryLater
 from llm_backend.store.objects import Blob, Blobs, Bucket
 from llm_backend.store.ownership import Owner, in_the_name_of, present_owner
@@ -159,6 +159,7 @@ __all__ = [
     "in_the_name_of",
     "migrate",
     "present_owner",
+    "recount_files",
     "revisions",
     "sweep_forever",
 ]

@@ -85,11 +85,14 @@ def finish(
     if row is None:
         raise Missing(job.subject)
     _put(connection, row, body)
+    conversation_id = row.conversation_id if response_rows.is_said(body["status"]) else None
+    if conversation_id is not None:
+        conversation_rows.hold(connection, conversation_id)
     _hold(connection, row.seq, output)
     _tell(connection, row.seq, told)
-    if row.conversation_id is not None and response_rows.is_said(body["status"]):
+    if conversation_id is not None:
         said = [*response_rows.input_items(connection, row.seq), *output]
-        conversation_rows.add_items(connection, row.conversation_id, said)
+        conversation_rows.add_items(connection, conversation_id, said)
 
 
 def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> Body:

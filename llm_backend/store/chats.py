@@ -32,7 +32,7 @@ class Chats:
         """
         _check(chat)
         new = NewChat(chat=chat, messages=messages)
-        await self._database.write(lambda connection: chat_rows.add(connection, new))
+        await self._database.insert(lambda connection: chat_rows.add(connection, new))
 
     async def add_free(self, added: Sequence[NewChat]) -> list[str]:
         """Store chats in one transaction, at little more than the cost of one, but for those whose
@@ -42,7 +42,7 @@ class Chats:
         for one in added:
             _check(one.chat)
         with in_the_name_of(None):
-            return await self._database.write(
+            return await self._database.insert(
                 lambda connection: chat_rows.add_free(connection, added)
             )
 

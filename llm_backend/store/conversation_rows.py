@@ -21,13 +21,14 @@ __all__ = [
     "forget_some",
     "get",
     "get_item",
+    "hold",
     "items_until",
     "sizes",
     "update_metadata",
 ]
 
 _HELD = select(conversations.c.seq)
-_LOCKED = _HELD.with_for_update()  # until the end of the transaction nobody else appends
+_LOCKED = _HELD.with_for_update(key_share=True)  # nobody else appends in the transaction
 
 
 def add(
@@ -78,6 +79,11 @@ def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
     item_seqs = list(connection.scalars(select(conversation_items.c.item_seq).where(of_these)))
     connection.execute(delete(conversations).where(conversations.c.seq.in_(seqs)))
     return item_rows.forget_unheld(connection, item_seqs)
+
+
+def hold(connection: Connection, id: str) -> None:
+    """Nobody else appends until the end of the transaction. Raises `Missing`."""
+    _seq(connection, id, _LOCKED)
 
 
 def sizes(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:

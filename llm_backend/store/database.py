@@ -10,7 +10,7 @@ and with whom, is the engine's business: the same function serves SQLite and Pos
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -37,6 +37,7 @@ class _Engine(Protocol):
     async def open(self) -> None: ...
     async def read(self, work: Work[T]) -> T: ...
     async def write(self, work: Work[T]) -> T: ...
+    async def insert(self, work: Work[T]) -> T: ...
     async def alter(self, work: Work[T]) -> T: ...
     async def close(self) -> None: ...
 
@@ -88,14 +89,24 @@ class Database:
     async def write(self, work: Work[T]) -> T:
         """What `work` returns, once everything it wrote is durable.
 
-        It may share its transaction with others and be called again when one of them fails, so it
-        changes nothing but the database; it fails alone. A caller that is cancelled does not
-        withdraw it.
+        It may be called again, when another one fails that it shared a transaction with or when
+        two have waited for each other, so it changes nothing but the database; it fails alone. A
+        caller that is cancelled does not withdraw it.
         """
+        return await self._written(self._engine.write, work)
+
+    async def insert(self, work: Work[T]) -> T:
+        """The same for a work that only inserts rows under names that nobody else will think of:
+        it holds nothing that others could want, so it shares its transaction with others like it,
+        which is much cheaper where many write.
+        """
+        return await self._written(self._engine.insert, work)
+
+    async def _written(self, write: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
         began_s = time.perf_counter()
         self._on_waiting(1)
         try:
-            result = await self._engine.write(owned(work))
+            result = await write(owned(work))
         finally:
             self._on_waiting(-1)
         self._on_written(time.perf_counter() - began_s)

@@ -6,24 +6,24 @@ A file whose time is over is missing from that second on, whenever its row is re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, insert, select
 from sqlalchemy import delete as delete_from
 
+from llm_backend.store import files_total
 from llm_backend.store.batches.tables import BATCH_ENDS, batches
 from llm_backend.store.bodies import is_text
-from llm_backend.store.errors import FileInUse, FilesFull, Missing
+from llm_backend.store.errors import FileInUse, Missing
 from llm_backend.store.named import row_named
 from llm_backend.store.objects import loose
 from llm_backend.store.objects.blob import Content, from_json, to_json
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.stored_file import StoredFile
-from llm_backend.store.tables import files, upload_parts
+from llm_backend.store.tables import files
 from llm_backend.store.vector_stores.file_rows import forget_files
 from llm_backend.store.vector_stores.tables import vector_store_files
 
 __all__ = [
     "add",
-    "check_room",
     "content",
     "delete",
     "expire",
@@ -37,14 +37,16 @@ __all__ = [
 _EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
 
 
-def add(connection: Connection, file: StoredFile) -> None:
-    """Insert the file, which takes its blobs up. Raises `BlobGone`."""
+def add(connection: Connection, file: StoredFile, limit_bytes: int | None = None) -> None:
+    """Insert the file, which takes its blobs up. Raises `BlobGone`, and `FilesFull` where files and
+    uploads have more than `limit_bytes` then."""
     loose.claim(connection, file.content)
     insert_file(connection, file)
+    files_total.add(connection, file.size_bytes, limit_bytes)
 
 
 def insert_file(connection: Connection, file: StoredFile) -> None:
-    """Insert the file over blobs that are its already."""
+    """Insert the file over blobs that are its already, and counted."""
     row = {
         "id": file.id,
         "created_at": file.created_at,
@@ -126,18 +128,12 @@ def forget_old(connection: Connection, before: int, now: int, *, limit: int) -> 
     return len(rows)
 
 
-def check_room(connection: Connection, added_bytes: int, limit_bytes: int) -> None:
-    """Raise `FilesFull` where so many bytes more would be too many in files and uploads."""
-    sums = [select(func.coalesce(func.sum(t.c.size_bytes), 0)) for t in (files, upload_parts)]
-    kept_bytes = sum(int(connection.scalar(one) or 0) for one in sums)
-    if kept_bytes + added_bytes > limit_bytes:
-        raise FilesFull(limit_bytes)
-
-
 def _delete(connection: Connection, rows: Sequence[Row[Any]], now: int) -> Sequence[str]:
     connection.execute(delete_from(files).where(files.c.seq.in_([row.seq for row in rows])))
     forget_files(connection, [row.id for row in rows], now)
-    return loose.let_go(connection, [blob for row in rows for blob in from_json(row.content)])
+    keys = loose.let_go(connection, [blob for row in rows for blob in from_json(row.content)])
+    files_total.take(connection, sum(row.size_bytes for row in rows))
+    return keys
 
 
 def _row(connection: Connection, id: str, now: int, *, is_held: bool = False) -> Row[Any]:

@@ -4,15 +4,14 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
-from llm_backend.store import file_rows
+from llm_backend.store import file_rows, files_total
 from llm_backend.store.database import Database
 from llm_backend.store.objects import Blobs
-from llm_backend.store.ownership import in_the_name_of
 from llm_backend.store.pages import Order, Page, PageRequest
 from llm_backend.store.stored_chat import check_texts
 from llm_backend.store.stored_file import StoredFile
 
-__all__ = ["Files"]
+__all__ = ["Files", "recount_files"]
 
 
 class Files:
@@ -37,19 +36,18 @@ class Files:
         Raises `BlobGone`, `FilesFull`, and `Unstorable` for a text that no column can hold.
         """
         check_texts(file.id, file.purpose, file.filename, file.media_type, file.owner or "")
-        await self.check_room(file.size_bytes)
-        await self._database.write(partial(file_rows.add, file=file))
+        add = partial(file_rows.add, file=file, limit_bytes=self._limit_bytes)
+        await self._database.write(add)
 
     async def check_room(self, added_bytes: int = 0) -> None:
-        """Raise `FilesFull` where there is no room for so many bytes in all files and uploads,
-        whosever they are.
+        """Raise `FilesFull` where there is no room now for so many bytes in all files and uploads,
+        whosever they are; what is stored later is held to the bound again.
         """
         if self._limit_bytes is None:
             return
         limit_bytes = self._limit_bytes
-        check = partial(file_rows.check_room, added_bytes=added_bytes, limit_bytes=limit_bytes)
-        with in_the_name_of(None):
-            await self._database.read(check)
+        check = partial(files_total.check_room, added_bytes=added_bytes, limit_bytes=limit_bytes)
+        await self._database.read(check)
 
     async def get(self, id: str) -> StoredFile:
         """The file with this id. Raises `Missing`, also for one whose time is over."""
@@ -85,3 +83,9 @@ class Files:
 
     def _now(self) -> int:
         return int(self._clock())
+
+
+async def recount_files(database: Database) -> tuple[int, int]:
+    """Count anew how many bytes files and parts of uploads have, which is known as one number:
+    what it said, and how many there are."""
+    return await database.write(files_total.recount)

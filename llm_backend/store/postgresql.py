@@ -83,9 +83,14 @@ class PostgresqlEngine:
                 return await connection.run_sync(work)
 
     async def write(self, work: Work[T]) -> T:
-        """Do `work`; return when it is committed."""
+        """Do `work` in a transaction of its own; return when it is committed."""
         assert self._queue, "opened before use"
         return await self._queue.write(work)
+
+    async def insert(self, work: Work[T]) -> T:
+        """Do `work`, in one transaction with others; return when it is committed."""
+        assert self._queue, "opened before use"
+        return await self._queue.share(work)
 
     async def alter(self, work: Work[T]) -> T:
         """Do `work` alone and without a time limit: it may copy tables, or wait for who does."""

@@ -58,11 +58,14 @@ def add(connection: Connection, response: StoredResponse) -> int:
         if is_taken(error):
             raise Duplicate(response.id) from error
         raise
+    conversation_id = response.conversation_id if is_said(response.status) else None
+    if conversation_id is not None:  # before its items, like whoever takes one out
+        conversation_rows.hold(connection, conversation_id)
     hold_items(connection, seq, response.input, is_output=False)
     hold_items(connection, seq, response.output, start=len(response.input))
-    if response.conversation_id is not None and is_said(response.status):
+    if conversation_id is not None:
         added = [*response.input, *response.output]
-        conversation_rows.add_items(connection, response.conversation_id, added)
+        conversation_rows.add_items(connection, conversation_id, added)
     return int(seq)
 
 

@@ -1,7 +1,7 @@
 """What is kept too long, or is too much: forgotten oldest first, some of it in one transaction.
 
 A response is kept as long as one that goes on from it: whoever comes back to a thread finds all of
-it. Nothing is taken from work that has not ended, or from a vector store.
+it. Nothing is taken from work that has not ended, or from a vector store whose time is not over.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from sqlalchemy import delete as delete_from
 from llm_backend.store import conversation_rows, file_rows, response_rows, thread_rows
 from llm_backend.store.batches.tables import BATCH_ENDS, batches
 from llm_backend.store.tables import chats, conversations, items, responses
+from llm_backend.store.vector_stores import store_rows
 
 __all__ = ["SOME", "forget_old", "forget_oldest", "history_bytes"]
 
@@ -37,8 +38,10 @@ def forget_old(connection: Connection, before: int, now: int) -> int:
     ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
     _, old_batches = _oldest(connection, batches, ended)
     _delete(connection, batches, old_batches)
+    emptied = store_rows.forget_emptied(connection, before, limit=SOME)
     kinds = (old_chats, old_responses, old_conversations, old_batches)
-    return sum(map(len, kinds)) + file_rows.forget_old(connection, before, now, limit=SOME)
+    number = emptied + sum(map(len, kinds))
+    return number + file_rows.forget_old(connection, before, now, limit=SOME)
 
 
 def history_bytes(connection: Connection) -> int:

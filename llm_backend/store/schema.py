@@ -33,6 +33,7 @@ REVISIONS = (
     "0016",
     "0017",
     "0018",
+    "0019",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

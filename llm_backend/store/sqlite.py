@@ -59,9 +59,14 @@ class SqliteEngine:
         return await self._in(self._readers, lambda: self._do([work], "BEGIN")[0])
 
     async def write(self, work: Work[T]) -> T:
-        """Do `work`; return when it is on the disk."""
+        """Do `work`; return when it is on the disk. All share: there is one transaction at a time,
+        so nobody waits for who waits for him."""
         assert self._queue, "opened before use"
-        return await self._queue.write(work)
+        return await self._queue.share(work)
+
+    async def insert(self, work: Work[T]) -> T:
+        """The same."""
+        return await self.write(work)
 
     async def alter(self, work: Work[T]) -> T:
         """Do `work` alone, without foreign keys: SQLite alters a table by copying and dropping it,

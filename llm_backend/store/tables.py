@@ -44,6 +44,7 @@ __all__ = [
     "chats",
     "conversation_items",
     "conversations",
+    "counters",
     "files",
     "items",
     "loose_blobs",
@@ -173,6 +174,15 @@ upload_parts = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False, index=True),  # summed: see _size_bytes
     Column("content", JSON, nullable=False),  # the blob that holds its bytes
+)
+
+# Numbers kept beside what they count: `administration`, the changes of what is administered, and
+# `file_bytes`, what files and parts of uploads have together.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
 )
 
 # Blobs in the object store that belong to no row: being written, or to be removed.

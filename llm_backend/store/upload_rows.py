@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
-from llm_backend.store import file_rows
+from llm_backend.store import file_rows, files_total
 from llm_backend.store.errors import BadParts, UploadClosed, UploadFull
 from llm_backend.store.named import row_named
 from llm_backend.store.objects import loose
-from llm_backend.store.objects.blob import Content, from_json, to_json
+from llm_backend.store.objects.blob import Content, from_json, size_of, to_json
 from llm_backend.store.stored_file import StoredFile
 from llm_backend.store.stored_upload import PartLimits, StoredPart, StoredUpload, UploadStatus
 from llm_backend.store.tables import upload_parts, uploads
@@ -47,10 +47,17 @@ def check(connection: Connection, id: str, now: int) -> StoredUpload:
     return _upload(_open(connection, id, now))
 
 
-def add_part(connection: Connection, part: StoredPart, limits: PartLimits, now: int) -> None:
+def add_part(
+    connection: Connection,
+    part: StoredPart,
+    limits: PartLimits,
+    now: int,
+    limit_bytes: int | None = None,
+) -> None:
     """Insert the part, which takes its blob up.
 
-    Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`.
+    Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`, and `FilesFull` where files and
+    uploads have more than `limit_bytes` then.
     """
     upload = _open(connection, part.upload_id, now, is_held=True)
     of_upload = upload_parts.c.upload_seq == upload.seq
@@ -69,6 +76,7 @@ def add_part(connection: Connection, part: StoredPart, limits: PartLimits, now: 
         "content": to_json((part.blob,)),
     }
     connection.execute(insert(upload_parts), row)
+    files_total.add(connection, part.blob.size_bytes, limit_bytes)
 
 
 def content_of(connection: Connection, id: str, part_ids: Sequence[str], now: int) -> Content:
@@ -99,7 +107,9 @@ def complete(
     file_rows.insert_file(connection, file)
     unused = [blob for id in parts.keys() - set(part_ids) for blob in parts[id]]
     keys = loose.let_go(connection, unused)
-    return _closed(connection, upload, UploadStatus.COMPLETED), file, keys
+    closed = _closed(connection, upload, UploadStatus.COMPLETED)
+    files_total.take(connection, size_of(unused))
+    return closed, file, keys
 
 
 def cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Sequence[str]]:
@@ -108,8 +118,11 @@ def cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Seq
     Raises `Missing`, `UploadClosed`.
     """
     upload = _open(connection, id, now, is_held=True)
-    keys = _let_go(connection, upload)
-    return _closed(connection, upload, UploadStatus.CANCELLED), keys
+    sent = _sent(connection, upload)
+    keys = loose.let_go(connection, sent)
+    closed = _closed(connection, upload, UploadStatus.CANCELLED)
+    files_total.take(connection, size_of(sent))
+    return closed, keys
 
 
 def expire(connection: Connection, now: int) -> bool:
@@ -117,9 +130,13 @@ def expire(connection: Connection, now: int) -> bool:
     over = (uploads.c.expires_at <= now) & (uploads.c.status == UploadStatus.PENDING.value)
     some = select(uploads).where(over).order_by(uploads.c.expires_at).limit(_EXPIRED_AT_ONCE)
     rows = connection.execute(some.with_for_update(skip_locked=True)).all()
+    freed_bytes = 0
     for row in rows:
-        _let_go(connection, row)
+        sent = _sent(connection, row)
+        loose.let_go(connection, sent)
         _closed(connection, row, UploadStatus.EXPIRED)
+        freed_bytes += size_of(sent)
+    files_total.take(connection, freed_bytes)
     return len(rows) == _EXPIRED_AT_ONCE
 
 
@@ -161,9 +178,10 @@ def _joined(upload: Row[Any], part_ids: Sequence[str], parts: dict[str, Content]
     return content
 
 
-def _let_go(connection: Connection, upload: Row[Any]) -> Sequence[str]:
+def _sent(connection: Connection, upload: Row[Any]) -> Content:
+    """All that its parts hold."""
     parts = _parts(connection, upload.seq)
-    return loose.let_go(connection, [blob for blobs in parts.values() for blob in blobs])
+    return tuple(blob for blobs in parts.values() for blob in blobs)
 
 
 def _closed(connection: Connection, upload: Row[Any], status: UploadStatus) -> StoredUpload:

@@ -24,9 +24,15 @@ class Uploads:
     """The uploads of a database, and `blobs` that their parts are written to."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, *, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        blobs: Blobs,
+        *,
+        limit_bytes: int | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.blobs = blobs
+        self._limit_bytes = limit_bytes  # of all files and uploads together
         self._database = database
         self._clock = clock
 
@@ -42,11 +48,10 @@ class Uploads:
     async def add_part(self, part: StoredPart, limits: PartLimits) -> None:
         """Add a part that has been written; durable on return.
 
-        Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`.
+        Raises `Missing`, `UploadClosed`, `UploadFull`, `FilesFull`, `BlobGone`.
         """
-        await self._database.write(
-            partial(upload_rows.add_part, part=part, limits=limits, now=self._now())
-        )
+        add_part = partial(upload_rows.add_part, part=part, limits=limits, now=self._now())
+        await self._database.write(partial(add_part, limit_bytes=self._limit_bytes))
 
     async def complete(
         self, id: str, part_ids: Sequence[str], *, file_id: str, md5: str | None = None

@@ -1,6 +1,7 @@
 """What is administered, used and granted, on both databases."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -294,3 +295,16 @@ async def test_an_id_that_no_column_can_hold_is_refused(database, id):
         await UnsettledUsage(database).add(begun(id))
     with pytest.raises(Unstorable):
         await UnsettledUsage(database).settle(id, TOLD, minute_at=0)
+
+
+async def test_entries_of_the_audit_log_are_forgotten_from_before_a_time_and_no_others(database):
+    for at in (100, 200, 300):
+        administration = Administration(database, clock=lambda at=at: at)
+        await administration.add(replace(CHANGE, resource_id=f"p{at}"), record(f"p{at}"))
+    version = await administration.version()
+
+    await administration.forget_audit_entries(before=300)
+
+    page = await administration.audit_entries(AuditFilter(), PageRequest(limit=10))
+    assert [entry.resource_id for entry in page.items] == ["p300"]
+    assert await administration.version() == version

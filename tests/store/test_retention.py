@@ -29,6 +29,8 @@ from llm_backend.store import (
     StoredFile,
     StoredItem,
     StoredResponse,
+    StoredVectorStore,
+    VectorStores,
     in_the_name_of,
 )
 from llm_backend.store import retention as retention_module
@@ -164,6 +166,22 @@ async def test_files_and_batches_that_have_ended_are_forgotten_and_inputs_in_wor
 
     assert await are_there(files.get, "read", "done", "free") == ["read"]
     assert await are_there(batches.get, "batch of read", "batch of done") == ["batch of read"]
+
+
+async def test_a_vector_store_goes_when_it_has_been_over_for_its_days(database, clock):
+    stores = VectorStores(database, Jobs(database), clock=clock)
+    for id, added_at in (("old", OLD - DAY_S), ("young", YOUNG - DAY_S), ("alive", NOW)):
+        clock.now = added_at
+        store = StoredVectorStore(
+            id=id, created_at=1, name="", embedding_model="m", last_active_at=added_at,
+            expires_after_days=1,
+        )  # fmt: skip
+        await stores.add(store, [])
+    await stores.expire()
+
+    await sweeping(database, days=30).sweep()
+
+    assert await are_there(stores.get, "old", "young", "alive") == ["young", "alive"]
 
 
 async def test_the_oldest_of_the_history_is_forgotten_until_it_fits(database, chats):

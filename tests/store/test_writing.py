@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llm_backend.store import Duplicate, StoreDeadlock, StoreUnavailable
-from llm_backend.store.writing import WriteQueue
+from llm_backend.store.writing import DEADLOCKS, WriteQueue
 
 from .chat_values import a_chat, some_messages
 
@@ -52,7 +52,7 @@ def failing(error: Exception) -> Callable[[object], object]:
 
 async def test_writes_that_wait_together_share_a_commit(ledger):
     async with writing(ledger) as queue:
-        results = await asyncio.gather(*(queue.write(saying(number)) for number in range(10)))
+        results = await asyncio.gather(*(queue.share(saying(number)) for number in range(10)))
 
     assert results == list(range(10))
     assert ledger.commits == [list(range(10))]
@@ -60,7 +60,7 @@ async def test_writes_that_wait_together_share_a_commit(ledger):
 
 async def test_a_commit_holds_no_more_than_a_batch(ledger):
     async with writing(ledger, batch=4) as queue:
-        await asyncio.gather(*(queue.write(saying(number)) for number in range(10)))
+        await asyncio.gather(*(queue.share(saying(number)) for number in range(10)))
 
     assert [len(commit) for commit in ledger.commits] == [4, 4, 2]
 
@@ -70,7 +70,7 @@ async def test_a_bad_write_fails_alone(ledger, bad):
     works = [failing(ValueError("bad")) if number == bad else saying(number) for number in range(7)]
 
     async with writing(ledger) as queue:
-        outcomes = await asyncio.gather(*map(queue.write, works), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(queue.share, works), return_exceptions=True)
 
     assert isinstance(outcomes[bad], ValueError)
     assert [o for o in outcomes if o is not outcomes[bad]] == [n for n in range(7) if n != bad]
@@ -87,7 +87,7 @@ async def test_a_database_that_is_gone_is_not_asked_again_for_every_write(ledger
 
     async with writing(ledger) as queue:
         outcomes = await asyncio.gather(
-            *(queue.write(work) for _ in range(8)), return_exceptions=True
+            *(queue.share(work) for _ in range(8)), return_exceptions=True
         )
 
     assert outcomes == [gone] * 8
@@ -103,16 +103,48 @@ async def test_writers_that_waited_for_each_other_are_tried_by_themselves(ledger
         return "written"
 
     async with writing(ledger) as queue:
-        outcomes = await asyncio.gather(*(queue.write(work) for _ in range(4)))
+        outcomes = await asyncio.gather(*(queue.share(work) for _ in range(4)))
 
     assert outcomes == ["written"] * 4
+
+
+async def test_who_may_hold_rows_has_a_transaction_of_its_own_in_its_turn(ledger):
+    async with writing(ledger) as queue:
+        await asyncio.gather(
+            queue.share(saying(1)),
+            queue.share(saying(2)),
+            queue.write(saying(3)),
+            queue.write(saying(4)),
+            queue.share(saying(5)),
+            queue.share(saying(6)),
+        )
+
+    assert ledger.commits == [[1, 2], [3], [4], [5, 6]]
+
+
+@pytest.mark.parametrize(("deadlocks", "is_written"), [(DEADLOCKS, True), (DEADLOCKS + 1, False)])
+async def test_who_was_given_up_for_another_is_tried_again_a_few_times(
+    ledger, deadlocks, is_written
+):
+    left = iter(range(deadlocks))
+
+    def work(_: object) -> str:
+        if next(left, None) is not None:
+            raise StoreDeadlock
+        return "written"
+
+    async with writing(ledger) as queue:
+        (outcome,) = await asyncio.gather(queue.write(work), return_exceptions=True)
+
+    assert (outcome == "written") is is_written
+    assert is_written or isinstance(outcome, StoreDeadlock)
 
 
 async def test_a_full_queue_makes_writers_wait(ledger):
     ledger.may_commit.clear()
 
     async with writing(ledger, depth=3, batch=1) as queue:
-        writers = [asyncio.create_task(queue.write(saying(number))) for number in range(5)]
+        writers = [asyncio.create_task(queue.share(saying(number))) for number in range(5)]
         await asyncio.sleep(0)
         assert len(queue._queued) == 3
         ledger.may_commit.set()
@@ -125,7 +157,7 @@ async def test_a_writer_that_leaves_does_not_withdraw_its_work(ledger):
     ledger.may_commit.clear()
 
     async with writing(ledger) as queue:
-        writers = [asyncio.create_task(queue.write(saying(number))) for number in range(3)]
+        writers = [asyncio.create_task(queue.share(saying(number))) for number in range(3)]
         await asyncio.sleep(0)
         writers[1].cancel()
         ledger.may_commit.set()
@@ -137,14 +169,14 @@ async def test_a_writer_that_leaves_does_not_withdraw_its_work(ledger):
 
 async def test_closing_finishes_what_is_queued_and_takes_nothing_more(ledger):
     queue = WriteQueue(ledger.commit, batch=2)
-    writers = [asyncio.create_task(queue.write(saying(number))) for number in range(5)]
+    writers = [asyncio.create_task(queue.share(saying(number))) for number in range(5)]
     await asyncio.sleep(0)
 
     await queue.close()
 
     assert await asyncio.gather(*writers) == list(range(5))
     with pytest.raises(StoreUnavailable, match="closed"):
-        await queue.write(saying(5))
+        await queue.share(saying(5))
 
 
 async def test_many_chats_at_once_are_all_stored_but_the_bad_one(chats):

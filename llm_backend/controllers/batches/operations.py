@@ -7,6 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend.contract.request import Request
+from llm_backend.controllers.file_types import check_size
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import DEFAULT_LIMIT
@@ -37,6 +38,7 @@ async def create_batch(services: Services, request: Request) -> Response:
         if file.purpose != PURPOSE:
             message = f"The file `{file_id}` is for `{file.purpose}`; it must be for `{PURPOSE}`."
             raise InvalidRequest(message, param="input_file_id")
+        check_size(file.size_bytes, PURPOSE, services.settings, param="input_file_id")
         created_at, expiry = int(time.time()), body.get("output_expires_after")
         batch = StoredBatch(
             id=f"batch_{uuid.uuid4().hex}",

@@ -155,6 +155,11 @@ class Administration:
             partial(rows.find_audit_entries, wanted=wanted, request=request)
         )
 
+    async def forget_audit_entries(self, before: int) -> None:
+        """Forgets the entries from before this time, in unix seconds; nothing tells of that."""
+        while await self._database.write(partial(rows.forget_audit_entries, before=before)):
+            pass
+
     async def _do(self, change: Change, work: Work[T]) -> T:
         entry = AuditEntry(
             id=f"audit_log-{uuid.uuid4().hex}", created_at=int(self._clock()), **vars(change)

@@ -11,7 +11,6 @@ from llm_backend.store.administration.tables import (
     administered,
     api_keys,
     audit_logs,
-    counters,
 )
 from llm_backend.store.administration.values import (
     AuditEntry,
@@ -23,6 +22,7 @@ from llm_backend.store.administration.values import (
 from llm_backend.store.errors import Duplicate
 from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.tables import counters
 from llm_backend.store.translation import is_taken
 from llm_backend.store.upsert import add_up
 
@@ -37,6 +37,7 @@ __all__ = [
     "find_audit_entries",
     "find_keys",
     "find_records",
+    "forget_audit_entries",
     "get_key",
     "get_record",
     "known",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 VERSION = "administration"
+
+_FORGOTTEN_AT_ONCE = 500  # entries of the audit log that go in one transaction
 
 
 def version(connection: Connection) -> int:
@@ -187,6 +190,15 @@ def find_audit_entries(
     listing = select(audit_logs).where(*_conditions(wanted))
     rows, has_more = _page(connection, audit_logs, listing, request)
     return Page(items=[_entry(row) for row in rows], has_more=has_more)
+
+
+def forget_audit_entries(connection: Connection, before: int) -> bool:
+    """Delete some of those from before; whether there may be more of them."""
+    old = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
+    some = old.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_FORGOTTEN_AT_ONCE)
+    seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
+    connection.execute(delete_from(audit_logs).where(audit_logs.c.seq.in_(seqs)))
+    return len(seqs) == _FORGOTTEN_AT_ONCE
 
 
 def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:

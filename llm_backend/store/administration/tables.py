@@ -23,7 +23,6 @@ __all__ = [
     "administered",
     "api_keys",
     "audit_logs",
-    "counters",
     "grants",
     "kept_answers",
     "running",
@@ -71,14 +70,6 @@ audit_logs = stored_object(
     Column("resource_id", Text, nullable=False),
     Column("body", JSON, nullable=False),  # the entry as it is shown
     is_owned=False,
-)
-
-# Numbers that count up: `administration` with every change of the tables above.
-counters = Table(
-    "counters",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", BigInteger, nullable=False),
 )
 
 # What was used, added up by the minute. Texts are empty where there is nothing to say: a key's

@@ -176,7 +176,7 @@ def expire(connection: Connection, *, now: float) -> None:
     """Begin no more lines of some batches whose time is over."""
     over = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (batches.c.expires_at <= now)
     some = select(batches).where(over).order_by(batches.c.expires_at).limit(_EXPIRED_AT_ONCE)
-    for row in connection.execute(some.with_for_update(skip_locked=True)).all():
+    for row in connection.execute(some.with_for_update(skip_locked=True, key_share=True)).all():
         job_rows.remove_waiting(connection, BATCH_LINES, row.id, now=now)
         completed, failed = line_rows.counts(connection, row.seq)
         now_completed, now_failed = _counts_begun(connection, row)
@@ -196,9 +196,6 @@ def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> Non
     """The batch has ended, with these files. Raises `LeaseLost`, `BlobGone`."""
     row = _held(connection, job.subject)
     job_rows.hold(connection, job)
-    for file in (ended.output, ended.error):
-        if file is not None:
-            file_rows.add(connection, file)
     _move(
         connection,
         row,
@@ -210,6 +207,9 @@ def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> Non
         output_file_id=ended.output and ended.output.id,
         error_file_id=ended.error and ended.error.id,
     )
+    for file in (ended.output, ended.error):
+        if file is not None:
+            file_rows.add(connection, file)
 
 
 def forget_lines(connection: Connection, id: str) -> bool:
@@ -254,7 +254,7 @@ def _move(
 def _row(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any]:
     this = select(batches).where(batches.c.id == id)
     if is_held:
-        this = this.with_for_update()
+        this = this.with_for_update(key_share=True)  # answers may be inserted meanwhile
     return row_named(connection, this, id)
 
 

@@ -99,7 +99,7 @@ class Batches:
 
     async def record(self, id: str, *results: LineResult) -> BatchStatus:
         """Keep answers, durable on return; how far the batch is. Raises `Missing`."""
-        return await self._database.write(partial(batch_rows.record, id=id, results=results))
+        return await self._database.insert(partial(batch_rows.record, id=id, results=results))
 
     async def get_on(self, job: Job) -> None:
         """The job has come to something. Raises `LeaseLost`."""

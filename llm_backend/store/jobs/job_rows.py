@@ -95,7 +95,8 @@ def claim(
 
 def renew(connection: Connection, leases: Collection[str], until: float) -> None:
     """Hold these for longer, as far as they are held."""
-    connection.execute(update(jobs).where(jobs.c.lease.in_(leases)).values(due_at=until))
+    these = _held(connection, jobs.c.lease.in_(leases))
+    connection.execute(update(jobs).where(these).values(due_at=until))
 
 
 def hold(connection: Connection, job: Job) -> None:
@@ -133,20 +134,20 @@ def leave_to(connection: Connection, job: Job, place: str, *, now: float) -> Non
 
 def remove(connection: Connection, kind: str, subject: str) -> None:
     """Delete the jobs about this, also those being done: whoever does one loses it."""
-    connection.execute(delete_from(jobs).where(is_about(kind, subject)))
+    connection.execute(delete_from(jobs).where(_held(connection, is_about(kind, subject))))
 
 
 def remove_waiting(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
     """Delete the jobs about this that nobody is doing; whether others are being done."""
     waiting = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
-    connection.execute(delete_from(jobs).where(waiting))
+    connection.execute(delete_from(jobs).where(_held(connection, waiting)))
     return are_any(connection, kind, subject)
 
 
 def postpone_waiting(connection: Connection, kind: str, subject: str, *, until: float) -> None:
     """The jobs about this that nobody is doing are not due before then."""
     waiting = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
-    connection.execute(update(jobs).where(waiting).values(due_at=until))
+    connection.execute(update(jobs).where(_held(connection, waiting)).values(due_at=until))
 
 
 def are_any(connection: Connection, kind: str, subject: str) -> bool:
@@ -213,13 +214,20 @@ def leases(connection: Connection) -> Sequence[str]:
 
 def free(connection: Connection, leases: Collection[str], *, now: float) -> None:
     """These leases are dead people's: their jobs are due. The attempts count."""
-    held = jobs.c.lease.in_(leases)
+    held = _held(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(held).values(lease=None, due_at=now))
 
 
 def is_about(kind: str, subject: str) -> ColumnElement[bool]:
     """The jobs of a kind about one thing."""
     return and_(jobs.c.kind == kind, jobs.c.subject == subject)
+
+
+def _held(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:
+    """These jobs as they are, which nobody else changes until the end of the transaction: whoever
+    wants several takes them in one order."""
+    seqs = select(jobs.c.seq).where(these).order_by(jobs.c.seq).with_for_update()
+    return jobs.c.seq.in_(connection.scalars(seqs).all())
 
 
 def _is(job: Job) -> ColumnElement[bool]:

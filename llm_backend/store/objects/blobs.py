@@ -54,7 +54,7 @@ class Blobs:
         """
         key = token_hex(16)
         async with AsyncExitStack() as failing:
-            await self._database.write(partial(loose.note, key=key, due_at=self._due_at()))
+            await self._database.insert(partial(loose.note, key=key, due_at=self._due_at()))
             failing.callback(self._drop_behind, key)
             yield await self._write(key, pieces)
             failing.pop_all()

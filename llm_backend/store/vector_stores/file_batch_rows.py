@@ -25,7 +25,7 @@ def add(
     now: float,
 ) -> None:
     """Insert a batch and its files. Raises `Missing` for the store, and `Expired`."""
-    store = row_of(connection, store_id)
+    store = row_of(connection, store_id, is_held=True)
     row = {
         "id": batch_id,
         "created_at": int(now),

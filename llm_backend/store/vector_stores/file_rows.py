@@ -1,4 +1,7 @@
-"""Files in vector stores as rows: the statements, each function part of a unit of work."""
+"""Files in vector stores as rows: the statements, each function part of a unit of work.
+
+Whoever changes more than one file holds the stores that they are in.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +15,7 @@ from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
-from llm_backend.store.vector_stores import chunk_rows
+from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import FORGET, INGEST, row_of, touch
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import (
@@ -131,8 +134,9 @@ def delete(connection: Connection, store_id: str, file_id: str, now: float) -> N
 
 def forget_files(connection: Connection, file_ids: Iterable[str], now: float) -> None:
     """Take these files out of all stores: they are deleted."""
-    listed = list(file_ids)
-    found = _joined().where(_FILES.file_id.in_(listed))
+    these = _FILES.file_id.in_(list(file_ids))
+    store_rows.hold(connection, select(_FILES.store_seq).where(these))
+    found = _joined().where(these).order_by(_FILES.seq)
     for row in connection.execute(found).all():
         home = _Home(store_id=row.store_id, place=row.place)
         _remove(connection, home, [row.id], now)
@@ -178,11 +182,11 @@ def text_of(connection: Connection, store_id: str, file_id: str) -> str:
 
 def stop(connection: Connection, store_id: str, batch_seq: int, now: float) -> None:
     """Files of the batch that have not been taken in are not any more."""
+    home = _home(row_of(connection, store_id, is_held=True))
     begun = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
-    documents = connection.scalars(select(_FILES.id).where(begun)).all()
+    documents = sorted(connection.scalars(select(_FILES.id).where(begun)))
     for document in documents:
         job_rows.remove(connection, INGEST, document)
-    home = _home(row_of(connection, store_id))
     _forget(connection, home, documents, now, delay_s=FORGOTTEN_AFTER_S)
     connection.execute(update(vector_store_files).where(begun).values(status="cancelled"))
 
@@ -199,7 +203,7 @@ def _home(store: Row[Any]) -> _Home:
 
 
 def _remove(connection: Connection, home: _Home, documents: Sequence[str], now: float) -> None:
-    for document in documents:
+    for document in sorted(documents):
         job_rows.remove(connection, INGEST, document)
     some = _FILES.id.in_(documents)
     begun = connection.scalars(select(_FILES.id).where(some, _FILES.status == "in_progress")).all()

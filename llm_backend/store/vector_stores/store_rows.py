@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.jobs import NewJob, job_rows
@@ -22,7 +22,9 @@ __all__ = [
     "delete",
     "empty_due",
     "find",
+    "forget_emptied",
     "get",
+    "hold",
     "row_of",
     "set_dimensions",
     "store_of",
@@ -62,8 +64,15 @@ def row_of(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any
     """The store's row; `is_held` until the end of the transaction. Raises `Missing`."""
     this = select(vector_stores).where(vector_stores.c.id == id)
     if is_held:
-        this = this.with_for_update()
+        this = this.with_for_update(key_share=True)
     return row_named(connection, this, id)
+
+
+def hold(connection: Connection, seqs: Select[tuple[int]]) -> None:
+    """Nobody else changes these stores until the end of the transaction."""
+    these = select(vector_stores.c.seq).where(vector_stores.c.seq.in_(seqs))
+    held = these.order_by(vector_stores.c.seq).with_for_update(key_share=True)
+    connection.execute(held).all()
 
 
 def get(connection: Connection, id: str) -> StoredVectorStore:
@@ -143,6 +152,16 @@ def empty_due(connection: Connection, now: int) -> bool:
     return len(rows) == _SOME
 
 
+def forget_emptied(connection: Connection, before: int, *, limit: int) -> int:
+    """Delete some of the stores that have been emptied since their time was over, before then; how
+    many."""
+    long_over = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before)
+    some = select(vector_stores.c.seq).where(long_over).order_by(vector_stores.c.seq).limit(limit)
+    seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
+    connection.execute(delete_from(vector_stores).where(vector_stores.c.seq.in_(seqs)))
+    return len(seqs)
+
+
 def store_of(row: Row[Any], files: FileCounts, usage_bytes: int) -> StoredVectorStore:
     """The row as a value."""
     return StoredVectorStore(
@@ -186,7 +205,7 @@ def _stop(connection: Connection, seq: int) -> None:
     """No file of the store is taken in any more."""
     files = vector_store_files.c
     begun = select(files.id).where(files.store_seq == seq, files.status == "in_progress")
-    for document in connection.scalars(begun).all():
+    for document in sorted(connection.scalars(begun)):
         job_rows.remove(connection, INGEST, document)
 
 

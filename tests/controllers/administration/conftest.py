@@ -23,8 +23,8 @@ from llm_backend.store.administration.tables import (
     administered,
     api_keys,
     audit_logs,
-    counters,
 )
+from llm_backend.store.tables import counters
 from tests.upstream import serving
 
 ROOT_KEY = "sk-root"

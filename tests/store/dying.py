@@ -1,0 +1,115 @@
+"""A program that is killed before each statement of a work in turn, on a copy of a folder:
+
+python dying.py FOLDER complete|append|respond|ingest
+
+`FOLDER/0` is the folder as it was when the first statement was to be done, and so on; it says how
+many there are. The last is the one whose work has come to its end.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import Engine, event
+
+from llm_backend.store import (
+    Blobs,
+    Bucket,
+    Conversations,
+    Database,
+    Jobs,
+    Responses,
+    StoredChunk,
+    StoredItem,
+    StoredResponse,
+    Uploads,
+    VectorStores,
+)
+from llm_backend.store.vector_stores import INGEST
+
+SAID = [StoredItem(id=f"item{n}", item={"id": f"item{n}"}) for n in range(3)]
+CHUNKS = [StoredChunk(point_id=str(n), text=f"text {n}", repeated=0) for n in range(3)]
+
+
+class Death:
+    """Comes before the statement of this number, from 0, or before the end of a transaction."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self._is_near = False
+        event.listen(Engine, "before_cursor_execute", self._step)
+        event.listen(Engine, "commit", self._step)
+
+    def draw_near(self) -> None:
+        """From now on statements count."""
+        self._is_near = True
+
+    def _step(self, *_: object) -> None:
+        if not self._is_near:
+            return
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._left -= 1
+
+
+async def complete(folder: Path, database: Database, death: Death) -> None:
+    uploads = Uploads(database, Blobs(database, Bucket((folder / "files").as_uri())))
+    death.draw_near()
+    await uploads.complete("upload", ["part0", "part1"], file_id="file")
+
+
+async def append(_: Path, database: Database, death: Death) -> None:
+    death.draw_near()
+    await Conversations(database).add_items("conv", SAID)
+
+
+async def respond(_: Path, database: Database, death: Death) -> None:
+    response = StoredResponse(
+        id="resp", created_at=1, model="m", status="completed", body={"id": "resp"},
+        input=SAID[:1], output=SAID[1:], conversation_id="conv",
+    )  # fmt: skip
+    death.draw_near()
+    await Responses(database).add(response)
+
+
+async def ingest(_: Path, database: Database, death: Death) -> None:
+    jobs = Jobs(database)
+    (job,) = await jobs.claim(INGEST, 1)
+    death.draw_near()
+    await VectorStores(database, jobs).complete(job, CHUNKS, 7, {})
+
+
+WORKS: dict[str, Callable[[Path, Database, Death], Awaitable[None]]] = {
+    "complete": complete,
+    "append": append,
+    "respond": respond,
+    "ingest": ingest,
+}
+
+
+async def main(folder: Path, work: str, at: int) -> None:
+    async with Database.open(f"sqlite:///{folder / 'state.db'}") as database:
+        await WORKS[work](folder, database, Death(at))
+
+
+def is_killed(folder: Path, work: str, at: int) -> bool:
+    """Does it in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        asyncio.run(main(folder, work, at))
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+if __name__ == "__main__":
+    given, work = Path(sys.argv[1]), sys.argv[2]
+    for at in count():
+        copy = shutil.copytree(given, given.with_name(f"{given.name}-{at}"))
+        if not is_killed(copy, work, at):
+            break
+    sys.stdout.write(f"{at + 1}\n")

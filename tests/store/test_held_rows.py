@@ -1,0 +1,181 @@
+"""On PostgreSQL several transactions run at once: nobody waits for one who waits for him.
+
+A work that had to wait so is given up by the database after a second, and done again: each of these
+counts how often it is done.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from sqlalchemy import Connection, event
+from sqlalchemy.util import await_only
+
+from llm_backend.store import (
+    Conversations,
+    Database,
+    NewVectorFile,
+    StoredConversation,
+    StoredItem,
+    StoredResponse,
+    StoredVectorStore,
+    VectorStores,
+    conversation_rows,
+    migrate,
+    response_rows,
+)
+from llm_backend.store.jobs import Jobs
+from llm_backend.store.vector_stores import Chunking, file_batch_rows, file_rows
+from llm_backend.store.writing import Work
+
+from .conftest import empty
+
+A_WHILE_S = 0.1  # longer than others take to come to the same rows
+ITEM = StoredItem(id="item", item={"id": "item", "text": "a"})
+
+
+class Servers:
+    """Two that share a database, and how often they have begun a work."""
+
+    def __init__(self, one: Database, other: Database) -> None:
+        self.one, self.other = one, other
+        self.begun = 0
+
+    def counted(self, work: Work[object]) -> Work[object]:
+        def counting(connection: Connection) -> object:
+            self.begun += 1
+            return work(connection)
+
+        return counting
+
+
+@pytest.fixture
+async def servers(postgresql_url: str) -> AsyncIterator[Servers]:
+    async with AsyncExitStack() as stack:
+        one, other = [
+            await stack.enter_async_context(Database.open(postgresql_url)) for _ in range(2)
+        ]
+        await migrate(one)
+        await one.write(empty)
+        for database in (one, other):
+            event.listen(database._engine._engine.sync_engine, "after_cursor_execute", linger)
+        yield Servers(one, other)
+
+
+def linger(*_: object) -> None:
+    """After each statement the others have time to come in between."""
+    await_only(asyncio.sleep(0.01))
+
+
+async def conversation(database: Database, id: str, *items: StoredItem) -> None:
+    await Conversations(database).add(StoredConversation(id=id, created_at=1), items)
+
+
+def after_a_while(first: Work[object], then: Work[object]) -> Work[object]:
+    def work(connection: Connection) -> object:
+        first(connection)
+        await_only(asyncio.sleep(A_WHILE_S))
+        return then(connection)
+
+    return work
+
+
+def holding(id: str) -> Work[None]:
+    return lambda connection: conversation_rows.hold(connection, id)
+
+
+async def test_works_that_come_in_another_order_elsewhere_are_not_in_each_others_way(servers):
+    for id in "ab":
+        await conversation(servers.one, id)
+
+    def held(id: str) -> Work[object]:
+        return servers.counted(after_a_while(holding(id), holding(id)))
+
+    await asyncio.gather(
+        *(servers.one.write(held(id)) for id in "ab"),
+        *(servers.other.write(held(id)) for id in "ba"),
+    )
+
+    assert servers.begun == 4
+
+
+async def test_a_response_waits_for_its_conversation_before_it_holds_items_of_it(servers):
+    await conversation(servers.one, "a", ITEM)
+    response = StoredResponse(
+        id="resp", created_at=1, model="m", status="completed", body={"id": "resp"},
+        input=[ITEM], output=[], conversation_id="a",
+    )  # fmt: skip
+
+    def delete(connection: Connection) -> object:
+        return conversation_rows.delete_item(connection, "a", ITEM.id)
+
+    def add(connection: Connection) -> object:
+        return response_rows.add(connection, response)
+
+    await asyncio.gather(
+        servers.one.write(servers.counted(after_a_while(holding("a"), delete))),
+        servers.other.write(servers.counted(add)),
+    )
+
+    assert servers.begun == 2
+
+
+@pytest.fixture
+async def store(servers: Servers) -> str:
+    """The id of a vector store."""
+    stores = VectorStores(servers.one, Jobs(servers.one))
+    one = StoredVectorStore(id="vs", created_at=1, name="", embedding_model="m", last_active_at=1)
+    await stores.add(one, [])
+    return one.id
+
+
+def file(number: int) -> NewVectorFile:
+    return NewVectorFile(
+        document=f"doc-{number}",
+        file_id=f"file-{number}",
+        filename="a",
+        chunking=Chunking(max_tokens=100, overlap_tokens=0),
+    )
+
+
+def batch(store: str, number: int) -> Work[object]:
+    def add(connection: Connection) -> object:
+        files = [file(one) for one in (2 * number, 2 * number + 1)]
+        return file_batch_rows.add(connection, store, f"vsfb_{number}", files, now=1)
+
+    return add
+
+
+async def each(servers: Servers, works: list[Work[object]]) -> None:
+    """All at once, on either server in turn."""
+    databases = [servers.one, servers.other]
+    await asyncio.gather(
+        *(databases[place % 2].write(servers.counted(work)) for place, work in enumerate(works))
+    )
+
+
+async def test_batches_of_files_that_are_added_to_one_store_at_once_take_turns(servers, store):
+    await each(servers, [batch(store, number) for number in range(8)])
+
+    assert servers.begun == 8
+
+
+async def test_files_that_are_deleted_and_a_batch_of_them_that_is_cancelled_take_turns(
+    servers, store
+):
+    await each(servers, [batch(store, number) for number in range(4)])
+
+    def forgetting(*numbers: int) -> Work[object]:
+        files = [f"file-{number}" for number in numbers]
+        return lambda connection: file_rows.forget_files(connection, files, 1)
+
+    def cancelling(number: int) -> Work[object]:
+        return lambda connection: file_batch_rows.cancel(connection, store, f"vsfb_{number}", now=1)
+
+    works: list[Work[object]] = [
+        cancelling(0), forgetting(7, 1, 0), cancelling(3), forgetting(0, 1, 7),
+    ]  # fmt: skip
+    await each(servers, works)
+
+    assert servers.begun == 8
