@@ -11,6 +11,7 @@ from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.guard import Guard
 from llm_backend.backends.markup import Markup, MarkupParser, markup_of
+from llm_backend.backends.markup.family import Arguments
 from llm_backend.backends.markup.grammar import Function, calls_grammar, content_grammar
 from llm_backend.backends.markup.parameters import check_strict, resolved, said_once
 from llm_backend.backends.media import Marks, Shown
@@ -170,11 +171,12 @@ class Dialect:
     def _function(self, function: Mapping[str, Any], where: str) -> Function:
         assert self._markup.calls is not None, "every family has calls"
         parameters, is_strict = function.get("parameters"), bool(function.get("strict"))
-        if parameters is not None:
-            parameters = resolved(parameters)
-        if parameters is not None and is_strict:
-            arguments = self._markup.calls.spelling.arguments
-            check_strict(parameters, arguments, f"{where}.parameters")
+        arguments = self._markup.calls.spelling.arguments
+        followed = parameters and resolved(parameters)
+        if followed is not None and is_strict:
+            check_strict(followed, arguments, f"{where}.parameters")
+        if arguments is not Arguments.JSON:  # which says itself what is referred to, and once
+            parameters = followed
         return Function(name=function["name"], parameters=parameters, is_strict=is_strict)
 
     def _switches(self, chat: Chat) -> Mapping[str, Any]:

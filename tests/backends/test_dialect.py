@@ -83,6 +83,18 @@ def test_parameters_by_reference_are_held_to_and_read():
     assert prompt.tools["f"]["properties"] == {"days": {"type": "integer"}}
 
 
+def test_what_many_arguments_refer_to_stands_once_in_json():
+    refers = {f"p{at}": {"$ref": "#/$defs/a"} for at in range(100)}
+    definitions = {"a": {"description": "x" * 1000, "type": "integer"}}
+    schema = {"type": "object", "properties": refers, "$defs": definitions}
+    asked = Chat(messages=ASK, tools=[tool("f", strict=True, parameters=schema)])
+
+    prompt = dialect("{{ tools | length }}").prompt(asked)
+
+    assert prompt.grammar.count("x" * 1000) == 1
+    assert prompt.tools["f"]["properties"]["p0"]["type"] == "integer"
+
+
 def test_marks_that_are_control_tokens_are_shown_where_they_matter():
     one = dialect("{{ tools }}", **{"<tool_call>": 7, "</tool_call>": 8})
 

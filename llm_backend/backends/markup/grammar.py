@@ -14,6 +14,8 @@ from typing import Any
 from llm_backend.backends.markup.family import Arguments, Markup, Spelling, Thinking
 from llm_backend.backends.markup.lark import LARK
 from llm_backend.backends.markup.parameters import is_text
+from llm_backend.engine.messages import GrammarLimits
+from llm_backend.errors import InvalidRequest
 
 __all__ = ["Function", "calls_grammar", "content_grammar"]
 
@@ -22,6 +24,7 @@ _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
 _CALLS = 64  # in a row; a weak model would never stop
 _FINAL = "<|channel|>final<|message|>"  # how Harmony heads the answer itself
 _ANY = r"/(?s:.*)/"
+_BYTES_MOST = GrammarLimits().bytes
 _SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
 _COMPACT = {"whitespace_flexible": False}  # who asks for JSON reads it with a parser
 _NO_PARAMETERS: Mapping[str, Any] = {
@@ -99,12 +102,15 @@ class _Rules:
         self._spelling = spelling
         self._tokens = tokens
         self._rules: list[str] = []
+        self._length = 0
         by_length = sorted(tokens, key=len, reverse=True)
         self._mark = re.compile(f"({'|'.join(map(re.escape, by_length))})") if tokens else None
 
     def add(self, name: str, body: str) -> None:
         """One more rule."""
-        self._rules.append(f"{name}: {body}")
+        rule = f"{name}: {body}"
+        self._rules.append(rule)
+        self._length += len(rule)
 
     def text(self) -> str:
         """All of them."""
@@ -214,6 +220,7 @@ class _Rules:
         }
         required = {name for name in schema.get("required") or () if isinstance(name, str)}
         for key, (name, value) in properties.items():
+            self._check_length()
             self._argument(key, name, _with_definitions(value, schema), function.is_strict)
         present = [(key, name in required) for key, (name, _) in properties.items()]
         if kind in (Arguments.PARAMETER_TAGS, Arguments.KEY_VALUE_TAGS):
@@ -222,6 +229,14 @@ class _Rules:
         separator = '", "' if kind is Arguments.KEYWORDS else '","'
         listed = self._separated(rule, present, separator)
         yield f'"{{" {listed} "}}"' if kind is Arguments.GEMMA else listed
+
+    def _check_length(self) -> None:
+        """What arguments refer to stands in each: it must not be written on and on."""
+        if self._length > _BYTES_MOST:
+            raise InvalidRequest(
+                f"The functions' parameters make a grammar of more than {_BYTES_MOST} bytes.",
+                param="tools",
+            )
 
     def _separated(self, rule: str, present: Sequence[tuple[str, bool]], separator: str) -> str:
         """These arguments in their order, those that are not required maybe."""
@@ -301,9 +316,11 @@ def _words(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _with_definitions(schema: Any, whole: Mapping[str, Any]) -> Any:
-    """A property's schema with what its references name."""
+    """A property's schema with what its references name, if it has any."""
+    if not isinstance(schema, dict) or "$ref" not in json.dumps(schema):
+        return schema
     held = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
-    return {**held, **schema} if isinstance(schema, dict) else schema
+    return {**held, **schema}
 
 
 def _regex(text: str) -> str:

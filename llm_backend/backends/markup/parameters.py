@@ -29,6 +29,9 @@ _IDLE: Mapping[str, Json] = {
     "dependentSchemas": {}, "dependencies": {},
 }  # fmt: skip
 """What asks for nothing."""
+_STEPS_MOST = 16  # from one reference to the next
+_REFERENCE_MOST = 1000  # characters
+_KEYWORDS_MOST = 100  # of what is referred to: each that refers to it holds a copy
 
 
 def resolved(parameters: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -120,19 +123,19 @@ def _refuse(schema: Mapping[str, Json], keywords: tuple[str, ...], where: str) -
 
 def _followed(schema: Json, whole: Mapping[str, Json]) -> Json:
     """What a schema refers to, with its own notes."""
-    seen: set[str] = set()
     target = schema
-    while isinstance(target, dict) and "$ref" in target:
-        reference = target["$ref"]
-        if (
-            not isinstance(reference, str)
-            or reference in seen
-            or target.keys() - _NOTES != {"$ref"}
-        ):
+    for step in range(_STEPS_MOST + 1):
+        if not isinstance(target, dict) or len(target) > _KEYWORDS_MOST:
             return schema
-        seen.add(reference)
+        if "$ref" not in target:
+            break
+        reference = target["$ref"]
+        is_short = isinstance(reference, str) and len(reference) <= _REFERENCE_MOST
+        is_alone = target.keys() - _NOTES == {"$ref"}
+        if step == _STEPS_MOST or not is_short or not is_alone:
+            return schema
         target = _at(reference, whole)
-    if not isinstance(target, dict) or not seen:
+    if target is schema:
         return schema
     notes = {name: value for name, value in schema.items() if name != "$ref"}
     return {**target, **notes}

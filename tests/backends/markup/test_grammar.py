@@ -11,6 +11,7 @@ import pytest
 
 from llm_backend.backends.markup import FAMILIES, markup_of
 from llm_backend.backends.markup.grammar import Function, calls_grammar, content_grammar
+from llm_backend.errors import InvalidRequest
 from tests.backends.markup.reading import read
 from tests.backends.markup.samples import CITY, ONE, PARIS, TOOLS, TWO
 
@@ -171,6 +172,33 @@ def test_every_schema_becomes_a_grammar(family):
     function = Function(name="f", parameters=schema)
 
     assert Follower(family).follow("no call", [function]) is False
+
+
+@each_family
+def test_definitions_stand_where_something_refers_to_them(family):
+    properties = {f"p{at}": {"type": "integer"} for at in range(100)}
+    properties["last"] = {"type": "array", "items": {"$ref": "#/$defs/a"}}
+    definitions = {"a": {"description": "x" * 10_000, "type": "integer"}}
+    schema = {"type": "object", "properties": properties, "$defs": definitions}
+    grammar = calls_grammar(
+        markup_of("", family),
+        [Function(name="f", parameters=schema)],
+        {},
+        is_required=True,
+        is_parallel=True,
+    )
+
+    assert grammar.count("x" * 10_000) == 1
+
+
+def test_a_grammar_that_is_too_long_is_not_written():
+    refers = {f"p{at}": {"type": "array", "items": {"$ref": "#/$defs/a"}} for at in range(10_000)}
+    definitions = {"a": {"description": "x" * 100_000, "type": "integer"}}
+    schema = {"type": "object", "properties": refers, "$defs": definitions}
+
+    with pytest.raises(InvalidRequest, match="131072 bytes") as caught:
+        Follower("qwen3-coder").follow("no call", [Function(name="f", parameters=schema)])
+    assert caught.value.param == "tools"
 
 
 @each_family

@@ -1,5 +1,6 @@
 """What a model must be held to is said by its family's grammar, or refused by its place."""
 
+import time
 from typing import Any
 
 import pytest
@@ -63,6 +64,17 @@ def test_references_within_the_schema_are_followed():
 )
 def test_a_reference_that_cannot_be_followed_stays(schema):
     assert resolved(schema) == schema
+
+
+def test_long_ways_and_wide_schemas_are_left_to_the_grammar():
+    steps: dict[str, Any] = {f"a{at}": {"$ref": f"#/$defs/a{at + 1}"} for at in range(2000)}
+    wide = {f"x-{at}": at for at in range(2000)}
+    names = {f"p{at}": {"$ref": f"#/$defs/{('a0', 'wide')[at % 2]}"} for at in range(2000)}
+    schema = {"properties": names, "$defs": {**steps, "a2000": TEXT, "wide": wide}}
+
+    begun = time.process_time()
+    assert resolved(schema) == schema
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(
