@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+import yaml
 
 from llm_backend.builtin import BUILTIN_PATH
+from tests.response_events import check_events
 from tests.serving import serve
 
 TEMPLATE = (
@@ -30,8 +32,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     model = folder / "thinker.gguf"
     command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", "--chat-template", TEMPLATE]
     subprocess.run([*command, str(BUILTIN_PATH), str(model)], check=True, capture_output=True)
+    (folder / "thinks.lark").write_text(THINKS["grammar"])
+    thoughtful = {"id": "thoughtful", "grammar_file": str(folder / "thinks.lark")}
+    models = [{"path": str(model)}, {"path": str(model), "slots": 2, **thoughtful}]
+    (folder / "config.yaml").write_text(yaml.safe_dump({"models": models}))
     with (
-        serve(folder, "--model", str(model)) as served,
+        serve(folder, "--config", str(folder / "config.yaml")) as served,
         openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as one,
     ):
         yield one
@@ -67,6 +73,20 @@ def test_reasoning_is_streamed_as_it_is_answered(client):
     assert "".join(said).startswith("Hello, ")
     kinds = [kind for delta in deltas for kind in SPOKEN if delta.get(kind)]
     assert kinds == sorted(kinds, key=SPOKEN.index)  # in how many pieces depends on the reader
+
+
+def test_what_was_thought_is_summed_up_by_the_model_itself(client):
+    with client.responses.create(
+        model="thoughtful", input="Hello!", temperature=0, reasoning={"summary": "concise"},
+        stream=True,
+    ) as stream:  # fmt: skip
+        events = list(stream)
+
+    thought, said = events[-1].response.output
+    check_events([event.to_dict(warnings=False) for event in events])
+    assert thought.content[0].text == "Hm, easy."
+    assert "<think>" not in thought.summary[0].text
+    assert said.content[0].text.startswith("Hello, ")
 
 
 def test_what_was_thought_goes_back_to_the_template(client):

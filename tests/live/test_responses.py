@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 
 import httpx
 import openai
@@ -366,6 +367,30 @@ def test_a_response_tells_how_input_and_output_were_judged(client):
     assert said.moderation.input.model == "builtin"
     assert len(said.moderation.output.category_scores) == 13
     assert kept.moderation == said.moderation
+
+
+def test_more_files_than_a_request_may_have_are_refused(client):
+    files = [{"type": "input_file", "filename": "a.txt", "file_data": "YQ=="}] * 65
+    with pytest.raises(openai.BadRequestError) as refused:
+        answer(client, [{"role": "user", "content": files}])
+
+    assert refused.value.param == "input[0].content[64]"
+
+
+def test_a_response_in_the_background_is_summed_up_and_judged_too(client):
+    long = answer(client, "owl " * 400, max_output_tokens=16)
+    begun = answer(
+        client, "What is 2 + 3?", previous_response_id=long.id, max_output_tokens=16,
+        background=True, moderation={"model": "builtin"},
+        context_management=[{"type": "compaction", "compact_threshold": 1000}],
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while (ended := client.responses.retrieve(begun.id)).status in ("queued", "in_progress"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    assert [item.type for item in ended.output] == ["compaction", "message"]
+    assert ended.moderation.output.model == "builtin"
 
 
 def test_who_judges_must_be_here(client):
