@@ -26,6 +26,7 @@ from llm_backend.controllers.responses.compaction import (
     read_places,
 )
 from llm_backend.controllers.responses.create import relay_unread
+from llm_backend.controllers.responses.input_parts import without_fetched
 from llm_backend.controllers.responses.model import Model
 from llm_backend.controllers.responses.question import Question, asked
 from llm_backend.controllers.responses.request import named_as_sent
@@ -51,7 +52,7 @@ async def _compacted(services: Services, request: Request, model: LocalModel) ->
         summary, usage = await unless_gone(request, _summarised(model, question))
     items = [*question.before, *question.own]
     read = [items[place] for place in read_places(items)]
-    users = [item for item in read if item.get("role") == "user"]
+    users = [without_fetched(item) for item in read if item.get("role") == "user"]
     compaction = compaction_item(Compaction(summary=summary))
     return JsonResponse(
         {

@@ -2,15 +2,17 @@
 
 import types
 
+import orjson
 import pytest
 
 from llm_backend.backends.web import WebFile, WebFiles
+from llm_backend.controllers.responses.compact import _compacted
 from llm_backend.controllers.responses.file_pictures import FilePictures
 from llm_backend.controllers.responses.file_texts import FILE_WORDS, FileTexts
 from llm_backend.controllers.responses.input_parts import Fetched, refuse_too_many
 from llm_backend.controllers.responses.items import kept_item, shown_item
 from llm_backend.errors import InvalidRequest
-from tests.controllers.responses.scripted import Model, saying
+from tests.controllers.responses.scripted import Model, forever, saying
 from tests.controllers.responses.turns import Memory, services, turn
 from tests.upstream import FakeUpstream
 
@@ -107,6 +109,20 @@ def test_clients_neither_see_nor_set_what_was_fetched(name):
 
     for item in (shown_item(given), kept_item(given)):
         assert item[name] == [{"type": "input_file", "file_url": "http://a/b"}]
+
+
+async def test_a_conversation_made_short_by_hand_does_not_show_it_either():
+    async with FakeUpstream(answer=HEAD + b"The word is owl.") as host:
+        memory, model = Memory(), Model(saying(), saying("Owls."))
+        given = reading(host, memory, model)
+        await (await turn(given, model, input=asking(file_at(host)))).response()
+        http = types.SimpleNamespace(receive=lambda: forever(0))
+        request = types.SimpleNamespace(body={"model": "m"}, http=http)
+
+        answer = await _compacted(given, request, model)
+
+    shown, _ = orjson.loads(answer.body)["output"]
+    assert set(shown["content"][1]) == {"type", "file_url"}
 
 
 async def test_more_files_than_a_request_may_have_are_refused_by_their_place():

@@ -24,7 +24,7 @@ class Memory:
 
     async def input_items(self, given):
         given = [{"role": "user", "content": given}] if isinstance(given, str) else given
-        return [kept_item(item) for item in given]
+        return [kept_item(item) for item in given or ()]
 
     async def remember(self, body, response, items):
         self.kept.append(response)
