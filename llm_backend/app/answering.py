@@ -70,7 +70,9 @@ async def answering(
         routes = served_upstreams.routes(settings, names, configs)
         targets_of = served_upstreams.targets_of(names, routes)
         access = await opened(opened_access(settings, database, targets_of))
-        upstream = await opened(opened_upstreams(settings, configs, document, metrics, shared))
+        upstream = await opened(
+            opened_upstreams(settings, configs, document, metrics, shared, cut_off)
+        )
         tracing = await opened(opened_tracing(settings))
         registry = Registry([], {}, upstream, routes)
         observe = observing(metrics, tracing, logs=settings.logs_statistics)

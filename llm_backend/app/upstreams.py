@@ -1,5 +1,6 @@
 """The upstreams that the settings name, if they name any."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -24,10 +25,12 @@ async def opened_upstreams(
     configs: Sequence[UpstreamConfig],
     document: Document,
     metrics: Metrics,
-    shared: Path | None = None,
+    shared: Path | None,
+    cut_off: asyncio.Event,
 ) -> AsyncIterator["Upstreams | None"]:
     """All of them, with the operations that are theirs alone; None where there is none. One of
-    several processes finds the keeper of their places in the folder `shared`."""
+    several processes finds the keeper of their places in the folder `shared`, and `cut_off` is set
+    if that gives it up."""
     operations = served_upstreams.operations(settings, configs, document.operations.values())
     if not configs:
         yield None
@@ -40,7 +43,9 @@ async def opened_upstreams(
     async with AsyncExitStack() as stack:
         places = None
         if shared is not None:
-            places = await stack.enter_async_context(SharedPlaces.opened(shared, asked))
+            places = await stack.enter_async_context(
+                SharedPlaces.opened(shared, asked, cut_off.set)
+            )
         yield await stack.enter_async_context(Upstreams(asked, operations, places))
 
 

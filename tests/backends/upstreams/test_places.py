@@ -14,6 +14,7 @@ from llm_backend.backends.upstreams.config import UpstreamConfig
 from llm_backend.backends.upstreams.health import FAILURES
 from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.places.keeper import PlaceKeeper
+from llm_backend.backends.upstreams.places.messages import PLACES
 from llm_backend.backends.upstreams.places.taker import SharedPlaces
 from llm_backend.errors import Overloaded
 
@@ -56,6 +57,7 @@ class Server:
 
     def __init__(self, folder: Path, stack: AsyncExitStack, limits: dict[str, int]) -> None:
         self.came: list[str] = []
+        self.cut_off = 0
         self.configs = [
             UpstreamConfig(
                 name=name, base_url="http://127.0.0.1:1", concurrency=most, connect_timeout_s=5
@@ -65,13 +67,16 @@ class Server:
         self._folder = folder
         self._stack = stack
 
+    def _cut_off(self) -> None:
+        self.cut_off += 1
+
     async def process(self) -> Process:
         return await self._stack.enter_async_context(self.passing_process())
 
     @asynccontextmanager
     async def passing_process(self) -> AsyncIterator[Process]:
         upstreams = [Upstream(config) for config in self.configs]
-        async with SharedPlaces.opened(self._folder, upstreams) as places:
+        async with SharedPlaces.opened(self._folder, upstreams, self._cut_off) as places:
             yield Process(places, upstreams, self.came)
 
 
@@ -170,6 +175,7 @@ async def test_the_places_of_a_process_that_is_gone_are_the_others(folder: Path)
             assert not waiting.done()
 
         assert (await waiting).name == "a"
+        assert shared.cut_off == 0  # it has left by itself
 
 
 async def test_the_least_busy_of_all_processes_is_asked(folder: Path):
@@ -218,3 +224,20 @@ async def test_without_the_keeper_nobody_waits(folder: Path):
         for refused in (waiting, one.enter()):
             with pytest.raises(Overloaded):
                 await refused
+        assert shared.cut_off == 1
+
+
+async def test_a_keeper_that_does_not_read_is_left_and_fills_no_memory(folder: Path):
+    connections: list[asyncio.StreamWriter] = []
+
+    async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()
+        connections.append(writer)
+
+    async with await asyncio.start_unix_server(stuck, folder / PLACES), AsyncExitStack() as stack:
+        one = await Server(folder, stack, {"a": 1}).process()
+        waiting = [asyncio.create_task(one.enter("x" * 100_000)) for _ in range(30)]
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        connections[0].close()
+
+    assert all(isinstance(outcome, Overloaded) for outcome in outcomes)

@@ -26,7 +26,7 @@ from llm_backend.backends.upstreams.places.messages import (
 )
 from llm_backend.errors import Overloaded
 
-__all__ = ["BLOCKS", "PlaceKeeper"]
+__all__ = ["BLOCKS", "UNREAD_BYTES", "PlaceKeeper"]
 
 log = logging.getLogger(__name__)
 

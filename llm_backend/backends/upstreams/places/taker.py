@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from llm_backend.backends.upstreams.attempts import Attempts
 from llm_backend.backends.upstreams.balance import Balance
 from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.line import busy
-from llm_backend.backends.upstreams.places.keeper import BLOCKS
+from llm_backend.backends.upstreams.places.keeper import BLOCKS, UNREAD_BYTES
 from llm_backend.backends.upstreams.places.messages import (
     PLACES,
     Ask,
@@ -62,11 +62,14 @@ class SharedPlaces:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, folder: Path, upstreams: Sequence[Upstream]) -> AsyncIterator[Self]:
-        """Over a connection to the keeper in `folder`. Raises `OSError`."""
+    async def opened(
+        cls, folder: Path, upstreams: Sequence[Upstream], on_cut_off: Callable[[], None]
+    ) -> AsyncIterator[Self]:
+        """Over a connection to the keeper in `folder`; `on_cut_off` is called where that does not
+        know this process any more. Raises `OSError`."""
         reader, writer = await asyncio.open_unix_connection(folder / PLACES)
         places = cls(upstreams, reader, writer)
-        reading = asyncio.create_task(places._read())
+        reading = asyncio.create_task(places._read(on_cut_off))
         try:
             yield places
         finally:
@@ -114,7 +117,7 @@ class SharedPlaces:
             upstream.promised -= 1
             self._settle(upstream)
 
-    async def _read(self) -> None:
+    async def _read(self, on_cut_off: Callable[[], None]) -> None:
         with contextlib.suppress(OSError):  # the keeper was killed
             while (received := await self._reader.readline()).endswith(b"\n"):
                 self._take(received)
@@ -123,6 +126,7 @@ class SharedPlaces:
         for given in self._asking.values():
             if not given.done():
                 given.set_exception(busy())
+        on_cut_off()
 
     def _take(self, received: bytes) -> None:
         match from_keeper(received):
@@ -156,5 +160,12 @@ class SharedPlaces:
             self._tell(Free(upstream=upstream.name, count=spare - block))
 
     def _tell(self, message: FromTaker) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(line(message))
+        """Without waiting until it is read; who leaves too much unread is stuck, and is left."""
+        if self._writer.is_closing():
+            return
+        unread = self._writer.transport.get_write_buffer_size()
+        if unread > UNREAD_BYTES:
+            log.error("places_keeper_stuck", extra={"unread_bytes": unread})
+            self._writer.transport.abort()  # which ends the reading
+            return
+        self._writer.write(line(message))
