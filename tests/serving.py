@@ -51,7 +51,7 @@ class Served:
     def wait_ready(self) -> None:
         """Returns once a model can answer, or where nothing else is missing than one."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (ready := httpx.get(f"{self.address}/readyz")).status_code != 200:
+        while (ready := httpx.get(f"{self.address}/readyz", timeout=30)).status_code != 200:
             if WITHOUT_MODEL in ready.text:
                 return
             assert time.monotonic() < deadline, self.log.read_text()

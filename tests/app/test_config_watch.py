@@ -9,7 +9,7 @@ from llm_backend.settings.loading import SettingsSource
 
 
 async def come_true(is_so: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not is_so():  # noqa: ASYNC110 # another task makes it so
             await asyncio.sleep(0.01)
 

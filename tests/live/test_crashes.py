@@ -74,7 +74,7 @@ def test_no_engine_outlives_its_server(tmp_path):
         (worker,) = served.workers()
         served.process.kill()
         served.process.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         command = Path(f"/proc/{worker}/cmdline")
         while command.exists() and b"llm_backend" in command.read_bytes():
             assert time.monotonic() < deadline

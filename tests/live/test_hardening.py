@@ -18,7 +18,7 @@ LONG = {**CHAT, "ignore_eos": True, "max_tokens": 2000}
 
 def wait_for_requests(served: Served, count: int) -> None:
     """Returns once so many are being answered, besides the one that asks."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while f"in_flight {count + 1}.0" not in httpx.get(f"{served.address}/metrics").text:
         assert time.monotonic() < deadline
         time.sleep(0.02)
