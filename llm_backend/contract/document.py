@@ -34,7 +34,7 @@ class Document:
 
     def text(self) -> bytes:
         """The whole OpenAPI 3.1 document as JSON."""
-        return self._text
+        return self._file.read_bytes()
 
     def operation(self, operation_id: str) -> Mapping[str, Json]:
         """What the document says about an operation."""
@@ -45,9 +45,9 @@ class Document:
         """A component of the document as JSON text."""
         return self._slice(kind, name)
 
-    @cached_property
-    def _text(self) -> bytes:
-        return (self._compiled / "openapi.json").read_bytes()
+    @property
+    def _file(self) -> Path:
+        return self._compiled / "openapi.json"
 
     @cached_property
     def _index(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
@@ -58,7 +58,9 @@ class Document:
 
     def _slice(self, kind: str, name: str) -> bytes:
         offset, length = self._index[kind][name]
-        return self._text[offset : offset + length]
+        with self._file.open("rb") as file:  # a megabyte that is not held for some parts of it
+            file.seek(offset)
+            return file.read(length)
 
 
 def load_document(compiled: Path = COMPILED, sources: Path = _SOURCES) -> Document:
