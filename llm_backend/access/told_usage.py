@@ -39,7 +39,7 @@ class Tail:
     def __init__(self, coding: bytes | None = None, texts: re.Pattern[bytes] | None = None) -> None:
         self._pieces: deque[bytes] = deque(maxlen=PIECES)
         self._said = None if texts is None else _Said(texts)
-        take = self._pieces.append if self._said is None else self._take
+        take = self._pieces.append if self._said is None else _both(self._pieces, self._said)
         self.feed: Callable[[bytes], None] = plain(take, coding) or _unread
 
     def usage(self) -> ToldUsage | None:
@@ -51,11 +51,6 @@ class Tail:
         if self._said is not None:
             return self._said.so_many_bytes()
         return _bytes_of(_TEXTS, b"".join(self._pieces)[-END_BYTES:])
-
-    def _take(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        if self._said is not None:
-            self._said.take(piece)
 
 
 class _Said:
@@ -85,6 +80,14 @@ class _Said:
         line = read[end:]  # that has not ended; one without end is no text
         self._held = [line] if line and len(line) < END_BYTES else []
         self._held_bytes = len(self._held[0]) if self._held else 0
+
+
+def _both(pieces: deque[bytes], said: _Said) -> Callable[[bytes], None]:
+    def take(piece: bytes) -> None:
+        pieces.append(piece)
+        said.take(piece)
+
+    return take
 
 
 def _bytes_of(texts: re.Pattern[bytes], read: bytes) -> int:

@@ -55,6 +55,7 @@ class WhileThere:
         self._beginning.cancel()
         if self._watch is not None:
             self._watch.cancel()
+            self._watch = None  # it holds this: neither is to wait for the collector
         if not self._has_cancelled:
             return False
         is_ours = self._task.uncancel() <= self._cancelling

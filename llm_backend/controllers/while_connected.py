@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -42,8 +43,9 @@ class WhileConnected(WhileThere):
     """Runs a block while the client is there, also one that reads its body."""
 
     def __init__(self, receive: Receive, upload: Upload) -> None:
-        super().__init__(self._leaving)
-        self._receive = receive
+        # Not a method of its own: what refers to itself is kept until the collector finds it, and
+        # with it all of its request.
+        super().__init__(partial(_left, receive, upload))
         self._upload = upload
 
     @property
@@ -51,8 +53,9 @@ class WhileConnected(WhileThere):
         """Whether the client left before the block's end, or before its body's."""
         return super().has_left or self._upload.has_left
 
-    async def _leaving(self) -> None:
-        await self._upload.ended.wait()
-        while not self._upload.has_left:
-            if (await self._receive())["type"] == "http.disconnect":
-                return
+
+async def _left(receive: Receive, upload: Upload) -> None:
+    await upload.ended.wait()
+    while not upload.has_left:
+        if (await receive())["type"] == "http.disconnect":
+            return
