@@ -7,6 +7,7 @@ from llm_backend.access.keyring import Keyring, NewKey, new_key
 from llm_backend.access.ledger import Ledger
 from llm_backend.access.meter import (
     Meter,
+    answer_metered,
     answered_by,
     embedded,
     estimated,
@@ -18,7 +19,8 @@ from llm_backend.access.meter import (
 from llm_backend.access.policy import Policy, Project, policy_of
 from llm_backend.access.session import Session
 from llm_backend.access.spending import Spending
-from llm_backend.access.told_usage import Tail, ToldUsage, read_usage
+from llm_backend.access.told_usage import Tail, read_usage
+from llm_backend.store.administration import Tokens
 
 __all__ = [
     "DEFAULT_PROJECT",
@@ -34,7 +36,8 @@ __all__ = [
     "Session",
     "Spending",
     "Tail",
-    "ToldUsage",
+    "Tokens",
+    "answer_metered",
     "answered_by",
     "embedded",
     "estimated",

@@ -196,11 +196,7 @@ def _count(request: Request, watched: Watched, meter: Meter, metered: Metered) -
     """Counts an answer with the tokens that an upstream tells at its end, and about as many as were
     said where it tells none; a local model has counted its own."""
     if meter.tokens is None and (told := watched.usage()):
-        meter.used(
-            input_tokens=told.input_tokens,
-            cached_tokens=told.cached_tokens,
-            output_tokens=told.output_tokens,
-        )
+        meter.used(told)
     elif _is_guessed(meter, metered):
         asked_bytes, said_bytes = text_bytes(request.raw_body), watched.said_bytes()
         meter.estimated(input_bytes=asked_bytes, output_bytes=said_bytes)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from llm_backend.store import StoreError, Unstorable
-from llm_backend.store.administration import StoredUsage, UsageKey
+from llm_backend.store.administration import AMOUNTS, StoredUsage, Tokens, UsageKey
 
 __all__ = ["Ledger"]
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 EVERY_S = 5.0  # between two writes: what a killed process has not told yet
 ENTRIES_MOST = 50_000  # some 20 MB; reached only while the database cannot be used
 MINUTE_S = 60
+_TOKENS = slice(1, -1)  # of the amounts: between requests and units
 
 
 class Ledger:
@@ -48,10 +49,8 @@ class Ledger:
         key: UsageKey,
         *,
         requests: int = 0,
-        input_tokens: int = 0,
-        cached_tokens: int = 0,
-        output_tokens: int = 0,
         units: int = 0,
+        tokens: Tokens | None = None,
     ) -> None:
         """Adds what was used; beyond the bound it is lost, which the log tells."""
         amounts = self._amounts.get(key)
@@ -59,12 +58,11 @@ class Ledger:
             if len(self._amounts) >= self._entries_most:
                 self._tell_full()
                 return
-            amounts = self._amounts[key] = [0, 0, 0, 0, 0]
+            amounts = self._amounts[key] = [0] * len(AMOUNTS)
         amounts[0] += requests
-        amounts[1] += input_tokens
-        amounts[2] += cached_tokens
-        amounts[3] += output_tokens
-        amounts[4] += units
+        amounts[-1] += units
+        for place, count in enumerate(tokens or (), start=1):
+            amounts[place] += count
 
     async def write(self) -> None:
         """Writes all that has been added up. Raises `StoreError`, and has kept it then; only what
@@ -112,14 +110,7 @@ class Ledger:
     def _take_back(self, amounts: dict[UsageKey, list[int]]) -> None:
         meanwhile, self._amounts = self._amounts, amounts
         for key, added in meanwhile.items():
-            self.add(
-                key,
-                requests=added[0],
-                input_tokens=added[1],
-                cached_tokens=added[2],
-                output_tokens=added[3],
-                units=added[4],
-            )
+            self.add(key, requests=added[0], units=added[-1], tokens=Tokens(*added[_TOKENS]))
 
     def _tell_full(self) -> None:
         if not self._is_full:

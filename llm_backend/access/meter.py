@@ -7,11 +7,13 @@ from contextvars import ContextVar
 from llm_backend.access.caller import Payer
 from llm_backend.access.estimate import BYTES_A_TOKEN
 from llm_backend.access.ledger import Ledger
-from llm_backend.store.administration import UsageKey
+from llm_backend.backends.base import Usage
+from llm_backend.store.administration import Tokens, UsageKey
 
 __all__ = [
     "METER",
     "Meter",
+    "answer_metered",
     "answered_by",
     "embedded",
     "estimated",
@@ -81,14 +83,14 @@ class Meter:
         """It was answered; `units` are what is counted besides tokens."""
         self._ledger.add(self._key(self._detail), requests=1, units=units)
 
-    def used(self, *, input_tokens: int, cached_tokens: int = 0, output_tokens: int = 0) -> None:
-        """So many tokens more; the cached ones are among the input."""
-        self._add(self._detail, input_tokens, cached_tokens, output_tokens)
+    def used(self, tokens: Tokens) -> None:
+        """So many tokens more."""
+        self._add(self._detail, tokens)
 
     def estimated(self, *, input_bytes: int, output_bytes: int) -> tuple[int, int]:
         """So many tokens more, about: what was said, and nobody tells its tokens."""
         given, said = -(-input_bytes // BYTES_A_TOKEN), -(-output_bytes // BYTES_A_TOKEN)
-        self._add(ESTIMATED, given, 0, said)
+        self._add(ESTIMATED, Tokens(input_tokens=given, output_tokens=said))
         return given, said
 
     def expects(self) -> UsageKey:
@@ -99,16 +101,11 @@ class Meter:
     def embedded(self, model: str, tokens: int) -> None:
         """Tokens of another model, which has made vectors for it; they are no tokens of its own."""
         key = self._key("")._replace(kind="embeddings", model=model)
-        self._ledger.add(key, input_tokens=tokens)
+        self._ledger.add(key, tokens=Tokens(input_tokens=tokens))
 
-    def _add(self, detail: str, input_tokens: int, cached_tokens: int, output_tokens: int) -> None:
-        self.tokens = (self.tokens or 0) + input_tokens + output_tokens
-        self._ledger.add(
-            self._key(detail),
-            input_tokens=input_tokens,
-            cached_tokens=cached_tokens,
-            output_tokens=output_tokens,
-        )
+    def _add(self, detail: str, tokens: Tokens) -> None:
+        self.tokens = (self.tokens or 0) + tokens.input_tokens + tokens.output_tokens
+        self._ledger.add(self._key(detail), tokens=tokens)
 
     def _key(self, detail: str) -> UsageKey:
         caller = self._caller
@@ -140,13 +137,25 @@ def metering(meter: Meter) -> Iterator[None]:
         METER.reset(before)
 
 
-def metered(*, input_tokens: int, cached_tokens: int = 0, output_tokens: int = 0) -> None:
+def metered(tokens: Tokens) -> None:
     """Counts tokens for the request that is being answered; none is, in a server's own work."""
     meter = METER.get()
     if meter is not None:
-        meter.used(
-            input_tokens=input_tokens, cached_tokens=cached_tokens, output_tokens=output_tokens
-        )
+        meter.used(tokens)
+
+
+def answer_metered(usage: Usage) -> None:
+    """Counts the tokens of an answer for the request that it is for."""
+    tokens = Tokens(
+        input_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.completion_tokens,
+        input_picture_tokens=usage.picture_tokens,
+        input_sound_tokens=usage.sound_tokens,
+        cached_picture_tokens=usage.cached_picture_tokens,
+        cached_sound_tokens=usage.cached_sound_tokens,
+    )
+    metered(tokens.allotted())
 
 
 def estimated(*, input_bytes: int, output_bytes: int) -> None:

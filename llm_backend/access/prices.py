@@ -27,9 +27,9 @@ def costs_of(used: UsageSum, model: str, prices: Mapping[str, Price]) -> list[Co
         return []
     cached = price.input if price.cached_input is None else price.cached_input
     lines = (
-        ("input", price.input, used.input_tokens - used.cached_tokens),
-        ("cached input", cached, used.cached_tokens),
-        ("output", price.output, used.output_tokens),
+        ("input", price.input, used.tokens.input_tokens - used.tokens.cached_tokens),
+        ("cached input", cached, used.tokens.cached_tokens),
+        ("output", price.output, used.tokens.output_tokens),
     )
     return [
         Cost(line_item=f"{model}, {name}", dollars=each * tokens / TOKENS_PRICED, tokens=tokens)

@@ -94,11 +94,7 @@ class Session:
         model = self._meter.model
         if kind != "response.done":
             self._meter.model = self._hearing or model
-        self._meter.used(
-            input_tokens=usage.input_tokens,
-            cached_tokens=usage.cached_tokens,
-            output_tokens=usage.output_tokens,
-        )
+        self._meter.used(usage)
         self._meter.answered()
         self._meter.model = model
         self._passage.charge(usage.input_tokens + usage.output_tokens)

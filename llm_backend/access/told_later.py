@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 
 from llm_backend.access.meter import METER
-from llm_backend.access.told_usage import ToldUsage
 from llm_backend.store import StoreError
-from llm_backend.store.administration import TokensTold, Unsettled, UnsettledUsage
+from llm_backend.store.administration import Tokens, Unsettled, UnsettledUsage
 
 __all__ = ["ToldLater"]
 
@@ -47,16 +46,11 @@ class ToldLater:
         except StoreError as error:
             log.warning("usage_not_expected", extra={"id": id, "reason": str(error)})
 
-    async def told(self, id: str, usage: ToldUsage) -> None:
+    async def told(self, id: str, usage: Tokens) -> None:
         """What went on under this id has ended, and took this."""
-        tokens = TokensTold(
-            input_tokens=usage.input_tokens,
-            cached_tokens=usage.cached_tokens,
-            output_tokens=usage.output_tokens,
-        )
         now = int(self._clock())
         try:
-            await self._stored.settle(id, tokens, minute_at=now - now % MINUTE_S)
+            await self._stored.settle(id, usage, minute_at=now - now % MINUTE_S)
         except StoreError as error:
             log.warning("usage_not_settled", extra={"id": id, "reason": str(error)})
 

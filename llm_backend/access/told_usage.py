@@ -3,13 +3,13 @@
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from json import JSONDecoder
 from typing import Any
 
 from llm_backend.backends.relayed import plain
+from llm_backend.store.administration import Tokens
 
-__all__ = ["Tail", "ToldUsage", "read_usage", "told_usage"]
+__all__ = ["Tail", "read_usage", "told_usage"]
 
 PIECES = 8  # of an answer, that its end may be spread over
 END_BYTES = 64 * 1024  # within which usage is told
@@ -23,15 +23,6 @@ _DECODER = JSONDecoder()
 _TOKENS_END = 1 << 53  # beyond it JSON's readers do not agree on integers, and nobody has so many
 
 
-@dataclass(frozen=True, kw_only=True)
-class ToldUsage:
-    """Tokens of an answer; the cached ones are among the input."""
-
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-
-
 class Tail:
     """The end of an answer that passes by, without a copy of it; and where `texts` finds what a
     stream says, how much that was."""
@@ -42,7 +33,7 @@ class Tail:
         take = self._pieces.append if self._said is None else _both(self._pieces, self._said)
         self.feed: Callable[[bytes], None] = plain(take, coding) or _unread
 
-    def usage(self) -> ToldUsage | None:
+    def usage(self) -> Tokens | None:
         """What its end says; None where it says nothing."""
         return told_usage(b"".join(self._pieces)[-END_BYTES:])
 
@@ -98,7 +89,7 @@ def _unread(_piece: bytes) -> None:
     """A coding that cannot be read here."""
 
 
-def told_usage(end: bytes) -> ToldUsage | None:
+def told_usage(end: bytes) -> Tokens | None:
     """The last usage object in the end of a JSON body or of an event stream."""
     places = [found.end() for found in _USAGE.finditer(end)]
     if not places:
@@ -111,19 +102,34 @@ def told_usage(end: bytes) -> ToldUsage | None:
     return read_usage(usage)
 
 
-def read_usage(usage: Mapping[str, Any]) -> ToldUsage | None:
-    """What a usage object says, in chat's words or those of responses; None if nothing."""
+def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
+    """What a usage object says, in chat's words, those of responses or those of sessions; None if
+    nothing."""
     given = _count(usage, "prompt_tokens", "input_tokens")
     if given is None:
         return None
-    words = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-    details: Any = next((usage[word] for word in words if usage.get(word)), {})
-    cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
-    return ToldUsage(
-        input_tokens=given,
-        cached_tokens=cached or 0,
-        output_tokens=_count(usage, "completion_tokens", "output_tokens") or 0,
+    details = _part(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
+    cached = _part(details, "cached_tokens_details")
+    made = _part(
+        usage, "completion_tokens_details", "output_tokens_details", "output_token_details"
     )
+    return Tokens(
+        input_tokens=given,
+        cached_tokens=_count(details, "cached_tokens") or 0,
+        output_tokens=_count(usage, "completion_tokens", "output_tokens") or 0,
+        input_picture_tokens=_count(details, "image_tokens") or 0,
+        input_sound_tokens=_count(details, "audio_tokens") or 0,
+        cached_picture_tokens=_count(cached, "image_tokens") or 0,
+        cached_sound_tokens=_count(cached, "audio_tokens") or 0,
+        output_picture_tokens=_count(made, "image_tokens") or 0,
+        output_sound_tokens=_count(made, "audio_tokens") or 0,
+    ).allotted()
+
+
+def _part(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The first part that there is, where it is one."""
+    part: Any = next((values[name] for name in names if values.get(name)), {})
+    return part if isinstance(part, dict) else {}
 
 
 def _count(values: Mapping[str, Any], *names: str) -> int | None:

@@ -7,9 +7,10 @@ from starlette.types import Message, Send
 
 from llm_backend.access.meter import Meter
 from llm_backend.access.passage import Passage
-from llm_backend.access.told_usage import Tail, ToldUsage
+from llm_backend.access.told_usage import Tail
 from llm_backend.backends.ending import Sent
 from llm_backend.errors import ApiError
+from llm_backend.store.administration import Tokens
 
 __all__ = ["Watched"]
 
@@ -39,7 +40,7 @@ class Watched:
         """Whether it is an answer and no error."""
         return 200 <= self._status < 300
 
-    def usage(self) -> ToldUsage | None:
+    def usage(self) -> Tokens | None:
         """The tokens that its end tells."""
         return self._tail.usage() if self._tail else None
 

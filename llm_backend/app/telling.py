@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from llm_backend import __version__
-from llm_backend.access import metered
+from llm_backend.access import answer_metered
 from llm_backend.backends.base import Usage
 from llm_backend.backends.local import Observe
 from llm_backend.settings import Settings, SettingsError
@@ -42,11 +42,7 @@ def observing(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Obs
     def observe(model: str, usage: Usage) -> None:
         if tracing is not None:
             tracing.answered(model, usage)
-        metered(
-            input_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            output_tokens=usage.completion_tokens,
-        )
+        answer_metered(usage)
         if logs:
             _log(model, usage)
         metrics.answered(

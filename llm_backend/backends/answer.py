@@ -9,7 +9,7 @@ from llm_backend.backends.chat_choice import ChatChoice
 from llm_backend.backends.engine_errors import translated
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.engine import Generation
-from llm_backend.engine.messages import Delta
+from llm_backend.engine.messages import Delta, Medium
 
 __all__ = ["Answer"]
 
@@ -43,13 +43,18 @@ class Answer:
     def usage(self) -> Usage:
         """The tokens and seconds so far."""
         timing, last = self._generation.timing, self._last.values()
-        predicted = self._generation.accepted.prediction_tokens
+        accepted = self._generation.accepted
+        cached = min((delta.cached_tokens for delta in last), default=0)
+        predicted = accepted.prediction_tokens
         right = [min(delta.predicted_tokens, predicted) for delta in last]
         return Usage(
-            prompt_tokens=self._generation.accepted.prompt_tokens,
-            sound_tokens=self._generation.accepted.sound_tokens,
+            prompt_tokens=accepted.prompt_tokens,
             completion_tokens=sum(delta.completion_tokens for delta in last),
-            cached_tokens=min((delta.cached_tokens for delta in last), default=0),
+            cached_tokens=cached,
+            picture_tokens=accepted.tokens_of(Medium.PICTURE),
+            sound_tokens=accepted.tokens_of(Medium.SOUND),
+            cached_picture_tokens=accepted.tokens_of(Medium.PICTURE, until=cached),
+            cached_sound_tokens=accepted.tokens_of(Medium.SOUND, until=cached),
             drafted_tokens=sum(delta.drafted_tokens for delta in last),
             accepted_tokens=sum(delta.accepted_tokens for delta in last),
             right_prediction_tokens=sum(right),

@@ -112,7 +112,8 @@ class TextPrompt:
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     """Tokens and seconds of one request; `completion_tokens` sums all choices, reasoning
-    included. Of `prompt_tokens` so many are places of sounds.
+    included. Of `prompt_tokens`, and of the cached ones among them, so many are places of pictures
+    and of sounds.
 
     `drafted_tokens` were computed ahead and `accepted_tokens` of them used. Of the prediction's
     tokens, for each choice, those that came are right ones and the others wrong.
@@ -132,7 +133,10 @@ class Usage:
     queue_s: float = 0.0
     prompt_s: float = 0.0
     generation_s: float = 0.0
+    picture_tokens: int = 0
     sound_tokens: int = 0
+    cached_picture_tokens: int = 0
+    cached_sound_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         """That of both requests, one after the other."""
@@ -140,6 +144,11 @@ class Usage:
             one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
         }
         return Usage(**sums)
+
+    @property
+    def text_tokens(self) -> int:
+        """Those of the prompt that are neither; an upstream may tell more of these than of all."""
+        return max(0, self.prompt_tokens - self.picture_tokens - self.sound_tokens)
 
     @property
     def tokens_per_second(self) -> float:

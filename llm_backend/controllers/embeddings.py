@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from llm_backend.access import metered
+from llm_backend.access import Tokens, metered
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
@@ -36,7 +36,7 @@ async def _answered(services: Services, request: Request, model: LocalModel) -> 
     refuse_others(body, FIELDS)
     inputs = inputs_of(body, limit=services.settings.inputs_limit)
     answer = await unless_gone(request, model.embed(inputs))
-    metered(input_tokens=answer.prompt_tokens)
+    metered(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)
     rows = await _rows(answer, size, body.get("encoding_format") or "float")
     return JsonResponse(embeddings(rows, body["model"], answer.prompt_tokens))

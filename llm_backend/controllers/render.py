@@ -113,6 +113,8 @@ def usage_object(usage: Usage) -> Json:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {
             "cached_tokens": usage.cached_tokens,
+            "text_tokens": usage.text_tokens,
+            "image_tokens": usage.picture_tokens,
             "audio_tokens": usage.sound_tokens,
         },
         "completion_tokens_details": {

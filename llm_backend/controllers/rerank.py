@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import metered
+from llm_backend.access import Tokens, metered
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
@@ -40,7 +40,7 @@ async def _answered(services: Services, request: Request, model: LocalModel) -> 
         )
     texts = [one if isinstance(one, str) else one["text"] for one in documents]
     ranked = await unless_gone(request, model.rank(body["query"], texts))
-    metered(input_tokens=ranked.prompt_tokens)
+    metered(Tokens(input_tokens=ranked.prompt_tokens))
     return JsonResponse(_answer(body, documents, ranked))
 
 

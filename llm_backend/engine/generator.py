@@ -21,10 +21,10 @@ from llm_backend.engine.messages import (
     Failed,
     Failure,
     Generate,
-    Medium,
     ModelKind,
     Priority,
     Rank,
+    Seen,
     Start,
     Status,
 )
@@ -284,9 +284,10 @@ class Generator:
             id=request.address.id,
             prompt_tokens=first.sequence.prompt_tokens,
             prediction_tokens=len(first.prediction),
-            sound_tokens=sum(
-                run.part.count for run in first.sequence.runs if run.media.medium is Medium.SOUND
-            ),
+            seen=[
+                Seen(medium=run.media.medium, start=run.start, tokens=run.part.count)
+                for run in first.sequence.runs
+            ],
         )
         self._outbox.publish(request.address, event)
 

@@ -34,6 +34,7 @@ REVISIONS = (
     "0017",
     "0018",
     "0019",
+    "0020",
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 

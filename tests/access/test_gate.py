@@ -24,7 +24,7 @@ from llm_backend.errors import (
     TokensLimited,
 )
 from llm_backend.store import Database, migrate
-from llm_backend.store.administration import Administration, StoredUsage
+from llm_backend.store.administration import Administration, StoredUsage, Tokens
 
 Json = dict[str, Any]
 
@@ -113,7 +113,7 @@ async def gates(tmp_path: Path) -> AsyncIterator[Gates]:
 
 
 async def good(send: Any) -> None:
-    metered(input_tokens=20, output_tokens=5)
+    metered(Tokens(input_tokens=20, output_tokens=5))
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"{}"})
 
@@ -179,7 +179,7 @@ async def test_what_goes_on_behind_an_answer_counts_for_it(gates):
 
     async def later() -> None:
         await asyncio.sleep(0.01)
-        metered(input_tokens=1, output_tokens=1)
+        metered(Tokens(input_tokens=1, output_tokens=1))
 
     async def answer(send: Any) -> None:
         behind.append(asyncio.create_task(later()))
@@ -439,7 +439,7 @@ async def test_what_an_upstream_has_got_counts_though_its_client_leaves(gates):
 
 async def test_what_a_local_model_has_begun_counts_though_its_client_leaves(gates):
     async def begun(_send: Any) -> None:
-        metered(input_tokens=20, output_tokens=1)
+        metered(Tokens(input_tokens=20, output_tokens=1))
         raise ClientGone
 
     with pytest.raises(ClientGone):

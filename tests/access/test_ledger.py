@@ -7,9 +7,10 @@ import pytest
 
 from llm_backend.access import Ledger
 from llm_backend.store import Database, StoreUnavailable, migrate
-from llm_backend.store.administration import StoredUsage, UsageFilter, UsageKey
+from llm_backend.store.administration import StoredUsage, Tokens, UsageFilter, UsageKey
 
 ALL = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], among={})
+TOKENS = Tokens(*range(1, 1 + len(Tokens._fields)))  # each amount another
 
 
 class Failing(StoredUsage):
@@ -38,18 +39,17 @@ async def test_what_several_write_is_added_up_in_the_database(stored):
     for _ in range(2):
         ledger = Ledger(stored)
         for _ in range(3):
-            ledger.add(key(), requests=1, input_tokens=10, cached_tokens=4, output_tokens=2)
+            ledger.add(key(), requests=1, units=3, tokens=TOKENS)
         await ledger.write()
 
     (told,) = await stored.sums(ALL, width_s=60)
-    assert (told.requests, told.input_tokens, told.cached_tokens, told.output_tokens) == (
-        6, 60, 24, 12,
-    )  # fmt: skip
+    assert (told.requests, told.units) == (6, 18)
+    assert told.tokens == Tokens(*(6 * count for count in TOKENS))
 
 
 async def test_what_could_not_be_written_is_kept_and_written_later(stored, caplog):
     ledger = Ledger(stored)
-    ledger.add(key(), requests=1)
+    ledger.add(key(), requests=1, tokens=TOKENS)
     stored.is_down = True
     await ledger.write_or_tell()
     ledger.add(key(), requests=1)
@@ -57,7 +57,7 @@ async def test_what_could_not_be_written_is_kept_and_written_later(stored, caplo
     await ledger.write()
 
     (told,) = await stored.sums(ALL, width_s=60)
-    assert told.requests == 2
+    assert (told.requests, told.tokens) == (2, TOKENS)
     assert "usage_not_written" in caplog.text
 
 
@@ -88,7 +88,7 @@ async def test_buckets_are_of_any_width_and_groups_of_any_column(stored):
 async def test_what_the_database_can_never_hold_keeps_nothing_else_back(stored, caplog):
     ledger = Ledger(stored)
     ledger.add(key(0), requests=1)
-    ledger.add(key(1), requests=1, input_tokens=10**30)
+    ledger.add(key(1), requests=1, tokens=Tokens(input_tokens=10**30))
     ledger.add(key(2), requests=1)
     await ledger.write()
 

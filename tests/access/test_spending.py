@@ -17,6 +17,7 @@ from llm_backend.store.administration import (
     Change,
     Record,
     StoredUsage,
+    Tokens,
     UsageKey,
 )
 
@@ -42,7 +43,7 @@ async def spend(database: Database, tokens: int, *, at: float | None = None) -> 
     ledger = Ledger(StoredUsage(database))
     minute = int(at or time.time()) // 60 * 60
     key = UsageKey(minute, "completions", "proj_default", "k", "", "m", "default", False, "")
-    ledger.add(key, input_tokens=tokens)
+    ledger.add(key, tokens=Tokens(input_tokens=tokens))
     await ledger.write()
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from llm_backend.access.estimate import text_bytes, tokens_of
 from llm_backend.access.metered_operations import METERED
-from llm_backend.access.told_usage import Tail, ToldUsage, told_usage
+from llm_backend.access.told_usage import Tail, told_usage
+from llm_backend.store.administration import Tokens
 
 CHAT = {
     "prompt_tokens": 10,
@@ -21,7 +22,7 @@ RESPONSE = {
     "output_tokens": 4,
     "input_tokens_details": {"cached_tokens": 3},
 }
-TOLD = ToldUsage(input_tokens=10, cached_tokens=3, output_tokens=4)
+TOLD = Tokens(input_tokens=10, cached_tokens=3, output_tokens=4)
 
 
 @pytest.mark.parametrize("usage", [CHAT, RESPONSE])
@@ -30,6 +31,51 @@ def test_usage_is_read_in_chats_words_and_in_those_of_responses(usage, indent):
     body = json.dumps({"id": "x", "usage": usage, "model": "m"}, indent=indent).encode()
 
     assert told_usage(body) == TOLD
+
+
+SEEN = {
+    **CHAT,
+    "prompt_tokens_details": {"cached_tokens": 3, "image_tokens": 4, "audio_tokens": 2},
+    "completion_tokens_details": {"audio_tokens": 1},
+}
+SPOKEN = {
+    "input_tokens": 10,
+    "output_tokens": 4,
+    "input_token_details": {
+        "text_tokens": 4, "image_tokens": 4, "audio_tokens": 2, "cached_tokens": 3,
+        "cached_tokens_details": {"text_tokens": 2, "audio_tokens": 1},
+    },
+    "output_token_details": {"text_tokens": 3, "audio_tokens": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("usage", "cached_sounds"), [(SEEN, 0), (SPOKEN, 1)])
+def test_tokens_of_pictures_and_sounds_are_told_apart(usage, cached_sounds):
+    told = told_usage(json.dumps({"usage": usage}).encode())
+
+    assert told == TOLD._replace(
+        input_picture_tokens=4,
+        input_sound_tokens=2,
+        cached_sound_tokens=cached_sounds,
+        output_sound_tokens=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("cached", "pictures", "sounds"), [(4, 0, 0), (5, 1, 0), (8, 4, 0), (9, 4, 1), (10, 4, 2)]
+)
+def test_cached_tokens_that_nobody_tells_apart_are_text_as_far_as_there_is(
+    cached, pictures, sounds
+):
+    tokens = Tokens(10, cached, 0, 4, 2).allotted()
+
+    assert (tokens.cached_picture_tokens, tokens.cached_sound_tokens) == (pictures, sounds)
+
+
+def test_what_is_told_of_media_beyond_the_input_does_not_count():
+    tokens = Tokens(10, 20, 3, 8, 8, 20, 20, 2, 9).allotted()
+
+    assert tokens == Tokens(10, 10, 3, 8, 2, 8, 2, 2, 1)
 
 
 def test_what_only_looks_like_usage_is_text():

@@ -17,7 +17,7 @@ from llm_backend.store.administration import (
     Running,
     StoredKey,
     StoredUsage,
-    TokensTold,
+    Tokens,
     Unsettled,
     UnsettledUsage,
     UsageFilter,
@@ -118,18 +118,18 @@ async def test_usage_is_summed_up_by_bucket_and_group(database):
         for project in ("p", "q")
     ]
     for _ in range(2):
-        await usage.add(dict.fromkeys(keys, (1, 10, 4, 2, 0)))
+        await usage.add(dict.fromkeys(keys, (1, *Tokens(10, 4, 2), 0)))
     wanted = UsageFilter(start_at=0, end_at=7200, kinds=["completions"], among={"model": ["m"]})
 
     hours = await usage.sums(wanted, width_s=3600, group_by=["project_id", "is_batch"])
-    assert [(one.bucket_at, one.group, one.requests, one.input_tokens) for one in hours] == [
+    assert [(one.bucket_at, one.group, one.requests, one.tokens.input_tokens) for one in hours] == [
         (0, {"project_id": "p", "is_batch": False}, 4, 40),
         (0, {"project_id": "q", "is_batch": False}, 4, 40),
         (3600, {"project_id": "p", "is_batch": False}, 2, 20),
         (3600, {"project_id": "q", "is_batch": False}, 2, 20),
     ]
     (total,) = await usage.sums(wanted, width_s=1 << 40)
-    assert (total.requests, total.cached_tokens, total.output_tokens) == (12, 48, 24)
+    assert (total.requests, total.tokens) == (12, Tokens(120, 48, 24))
 
 
 async def test_usage_is_forgotten_by_the_day_and_what_is_newer_stays(database):
@@ -137,7 +137,7 @@ async def test_usage_is_forgotten_by_the_day_and_what_is_newer_stays(database):
     days = [0, 1, 2, 3]
     for day in days:
         key = UsageKey(day * 86_400, "completions", "p", "k", "", "m", "default", False, "")
-        await usage.add({key: (1, 0, 0, 0, 0)})
+        await usage.add({key: (1, *Tokens(), 0)})
     await usage.forget(2 * 86_400)
 
     wanted = UsageFilter(start_at=0, end_at=1 << 40, kinds=["completions"], among={})
@@ -247,16 +247,13 @@ def begun(id: str, minute_at: int = 60, **more: int) -> Unsettled:
     return Unsettled(id=id, key=key, **more)
 
 
-TOLD = TokensTold(input_tokens=100, cached_tokens=90, output_tokens=50)
+TOLD = Tokens(input_tokens=100, cached_tokens=90, output_tokens=50)
 
 
 async def sums_of(database: Database) -> list[tuple[int, int, int, int, int]]:
     wanted = UsageFilter(start_at=0, end_at=6000, kinds=["completions"], among={})
     sums = await StoredUsage(database).sums(wanted, width_s=60)
-    return [
-        (one.bucket_at, one.requests, one.input_tokens, one.cached_tokens, one.output_tokens)
-        for one in sums
-    ]
+    return [(one.bucket_at, one.requests, *one.tokens[:3]) for one in sums]
 
 
 async def test_what_is_told_later_counts_once_in_the_minute_in_which_it_is_told(database):

@@ -160,5 +160,7 @@ def _usage(usage: Json) -> Usage:
         prompt_tokens=number(usage, "prompt_tokens"),
         completion_tokens=number(usage, "completion_tokens"),
         cached_tokens=number(prompt, "cached_tokens"),
+        picture_tokens=number(prompt, "image_tokens"),
+        sound_tokens=number(prompt, "audio_tokens"),
         reasoning_tokens=number(completion, "reasoning_tokens"),
     )

@@ -218,5 +218,7 @@ def _usage(usage: Json) -> Usage:
         prompt_tokens=number(usage, "input_tokens"),
         completion_tokens=number(usage, "output_tokens"),
         cached_tokens=number(given, "cached_tokens"),
+        picture_tokens=number(given, "image_tokens"),
+        sound_tokens=number(given, "audio_tokens"),
         reasoning_tokens=number(made, "reasoning_tokens"),
     )

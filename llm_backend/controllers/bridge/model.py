@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 import orjson
 
-from llm_backend.access import estimated, metered, sent, text_bytes
+from llm_backend.access import answer_metered, estimated, sent, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.relayed import Relayed
 from llm_backend.backends.upstreams.asked import Asked
@@ -146,11 +146,7 @@ class BridgedAnswer:
         await self._relayed.aclose()
         usage = self.usage
         if usage.prompt_tokens or usage.completion_tokens:
-            metered(
-                input_tokens=usage.prompt_tokens,
-                cached_tokens=usage.cached_tokens,
-                output_tokens=usage.completion_tokens,
-            )
+            answer_metered(usage)
         else:
             estimated(input_bytes=text_bytes(self._sent), output_bytes=self._said_bytes)
 

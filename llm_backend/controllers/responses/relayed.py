@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 
 from starlette.responses import Response
 
-from llm_backend.access import Tail, ToldUsage, read_usage, text_bytes
+from llm_backend.access import Tail, Tokens, read_usage, text_bytes
 from llm_backend.access.metered_operations import METERED
 from llm_backend.contract.request import Request
 from llm_backend.controllers.relay import Destination, relay
@@ -57,5 +57,5 @@ async def relay_kept_response(services: Services, request: Request) -> Response:
     return await relay(services, request, observe=observer.feed, finish=settle)
 
 
-def _usage(told: object) -> ToldUsage | None:
+def _usage(told: object) -> Tokens | None:
     return read_usage(told) if isinstance(told, dict) else None

@@ -5,6 +5,7 @@ import msgspec
 from llm_backend.engine.messages.values import (
     Failure,
     FinishReason,
+    Medium,
     ModelInfo,
     TokenLogprob,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Queued",
     "Ranked",
     "Ready",
+    "Seen",
     "Status",
     "Tokenized",
     "joined",
@@ -48,16 +50,31 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: str
 
 
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """So many tokens of a prompt, from `start` on, are places of a picture or a sound."""
+
+    medium: Medium
+    start: int
+    tokens: int
+
+
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A `Generate`, `Embed` or `Rank` has got its place and is computed from now on; its answer
-    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold. Of
-    `prompt_tokens` so many are places of sounds.
+    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold. What
+    was `seen` and heard is in the order of the prompt.
     """
 
     id: str
     prompt_tokens: int
     prediction_tokens: int = 0
-    sound_tokens: int = 0
+    seen: list[Seen] = []
+
+    def tokens_of(self, medium: Medium, until: int | None = None) -> int:
+        """How many of the first `until` tokens of the prompt, or of all, are places of one."""
+        end = self.prompt_tokens if until is None else until
+        return sum(
+            min(one.tokens, max(0, end - one.start)) for one in self.seen if one.medium is medium
+        )
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):

@@ -5,9 +5,15 @@ from llm_backend.store.administration.administration import Administration, Chan
 from llm_backend.store.administration.grants import Grants
 from llm_backend.store.administration.kept_answers import KeptAnswer, KeptAnswers, WholeAnswer
 from llm_backend.store.administration.running import Exchange, Running
-from llm_backend.store.administration.unsettled import TokensTold, Unsettled, UnsettledUsage
+from llm_backend.store.administration.unsettled import Unsettled, UnsettledUsage
 from llm_backend.store.administration.usage import StoredUsage
-from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
+from llm_backend.store.administration.usage_rows import (
+    AMOUNTS,
+    Tokens,
+    UsageFilter,
+    UsageKey,
+    UsageSum,
+)
 from llm_backend.store.administration.values import (
     AuditEntry,
     AuditFilter,
@@ -17,6 +23,7 @@ from llm_backend.store.administration.values import (
 )
 
 __all__ = [
+    "AMOUNTS",
     "Administration",
     "AuditEntry",
     "AuditFilter",
@@ -30,7 +37,7 @@ __all__ = [
     "Running",
     "StoredKey",
     "StoredUsage",
-    "TokensTold",
+    "Tokens",
     "Unsettled",
     "UnsettledUsage",
     "UsageFilter",

@@ -15,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    text,
 )
 
 from llm_backend.store.tables import metadata, stored_object
@@ -72,6 +73,12 @@ audit_logs = stored_object(
     is_owned=False,
 )
 
+
+def _added(name: str) -> Column[int]:
+    """A number that older tables did not have."""
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
 # What was used, added up by the minute. Texts are empty where there is nothing to say: a key's
 # columns cannot be null.
 usage = Table(
@@ -90,6 +97,13 @@ usage = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
+    # Of the input, of the cached ones among it and of the output: what is no text.
+    _added("input_picture_tokens"),
+    _added("input_sound_tokens"),
+    _added("cached_picture_tokens"),
+    _added("cached_sound_tokens"),
+    _added("output_picture_tokens"),
+    _added("output_sound_tokens"),
     Column("units", BigInteger, nullable=False),  # what is counted other than tokens
 )
 

@@ -7,12 +7,12 @@ from sqlalchemy import Connection, delete, select
 
 from llm_backend.store.administration import usage_rows
 from llm_backend.store.administration.tables import unsettled
-from llm_backend.store.administration.usage_rows import UsageKey
+from llm_backend.store.administration.usage_rows import Tokens, UsageKey
 from llm_backend.store.database import Database
 from llm_backend.store.stored_chat import check_texts
 from llm_backend.store.upsert import insert_into
 
-__all__ = ["TokensTold", "Unsettled", "UnsettledUsage"]
+__all__ = ["Unsettled", "UnsettledUsage"]
 
 _OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
 
@@ -28,15 +28,6 @@ class Unsettled:
     output_tokens: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokensTold:
-    """What it took in all; the cached tokens are among the input."""
-
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-
-
 class UnsettledUsage:
     """What a database knows of it. Times are in unix seconds."""
 
@@ -49,9 +40,9 @@ class UnsettledUsage:
         check_texts(begun.id, *(str(value) for value in begun.key))
         await self._database.write(partial(_add, begun=begun))
 
-    async def settle(self, id: str, told: TokensTold, *, minute_at: int) -> bool:
-        """Counts what is not counted yet in this minute, and forgets the id: one transaction. Gives
-        whether the id was known."""
+    async def settle(self, id: str, told: Tokens, *, minute_at: int) -> bool:
+        """Counts what is not counted yet of what it took in all (`told`), in this minute, and
+        forgets the id: one transaction. Gives whether the id was known."""
         check_texts(id)
         return await self._database.write(partial(_settle, id=id, told=told, minute_at=minute_at))
 
@@ -71,7 +62,7 @@ def _add(connection: Connection, begun: Unsettled) -> None:
     connection.execute(insert_into(connection, unsettled).on_conflict_do_nothing(), row)
 
 
-def _settle(connection: Connection, id: str, told: TokensTold, minute_at: int) -> bool:
+def _settle(connection: Connection, id: str, told: Tokens, minute_at: int) -> bool:
     these = delete(unsettled).where(unsettled.c.id == id).returning(unsettled)
     row = connection.execute(these).mappings().first()
     if row is None:
@@ -79,7 +70,10 @@ def _settle(connection: Connection, id: str, told: TokensTold, minute_at: int) -
     given = max(0, told.input_tokens - row["input_tokens"])
     made = max(0, told.output_tokens - row["output_tokens"])
     key = UsageKey(minute_at, *(row[name] for name in _OF_THE_KEY))
-    usage_rows.add(connection, {key: [0, given, min(told.cached_tokens, given), made, 0]})
+    left = told._replace(
+        input_tokens=given, cached_tokens=min(told.cached_tokens, given), output_tokens=made
+    )
+    usage_rows.add(connection, {key: [0, *left.allotted(), 0]})
     return True
 
 

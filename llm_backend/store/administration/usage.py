@@ -18,7 +18,7 @@ class StoredUsage:
         self._database = database
 
     async def add(self, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
-        """Adds amounts (requests, input, cached and output tokens, units); durable on return."""
+        """Adds amounts, in the order of `AMOUNTS`; durable on return."""
         await self._database.write(partial(usage_rows.add, amounts=dict(amounts)))
 
     async def sums(

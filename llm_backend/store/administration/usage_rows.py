@@ -12,6 +12,7 @@ from llm_backend.store.vector_stores.tables import vector_store_files, vector_st
 
 __all__ = [
     "AMOUNTS",
+    "Tokens",
     "UsageFilter",
     "UsageKey",
     "UsageSum",
@@ -20,9 +21,6 @@ __all__ = [
     "sums",
     "vector_store_bytes",
 ]
-
-AMOUNTS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "units")
-
 
 _FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # of usage, whose rows go in one transaction
 
@@ -44,6 +42,55 @@ class UsageKey(NamedTuple):
     detail: str
 
 
+class Tokens(NamedTuple):
+    """Tokens that were used. The cached ones are among the input; of both, and of the output, so
+    many are no text.
+
+    A named tuple, because one is made and added up for every request.
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    input_picture_tokens: int = 0
+    input_sound_tokens: int = 0
+    cached_picture_tokens: int = 0
+    cached_sound_tokens: int = 0
+    output_picture_tokens: int = 0
+    output_sound_tokens: int = 0
+
+    def allotted(self) -> "Tokens":
+        """Tokens that add up, whatever was told. Of the cached ones that nobody tells apart, as
+        many as can be are text, then pictures."""
+        if self == Tokens(*self[:3]):
+            return self  # of most requests: input, cached and output are all there is
+        cached = min(self.cached_tokens, self.input_tokens)
+        pictures = min(self.input_picture_tokens, self.input_tokens)
+        sounds = min(self.input_sound_tokens, self.input_tokens - pictures)
+        beyond_text = max(0, cached - (self.input_tokens - pictures - sounds))
+        cached_sounds = min(self.cached_sound_tokens, sounds, cached)
+        cached_pictures = min(
+            max(self.cached_picture_tokens, beyond_text - cached_sounds),
+            pictures,
+            cached - cached_sounds,
+        )
+        said_pictures = min(self.output_picture_tokens, self.output_tokens)
+        return Tokens(
+            input_tokens=self.input_tokens,
+            cached_tokens=cached,
+            output_tokens=self.output_tokens,
+            input_picture_tokens=pictures,
+            input_sound_tokens=sounds,
+            cached_picture_tokens=cached_pictures,
+            cached_sound_tokens=max(cached_sounds, beyond_text - cached_pictures),
+            output_picture_tokens=said_pictures,
+            output_sound_tokens=min(self.output_sound_tokens, self.output_tokens - said_pictures),
+        )
+
+
+AMOUNTS = ("requests", *Tokens._fields, "units")
+
+
 @dataclass(frozen=True, kw_only=True)
 class UsageFilter:
     """Which usage is wanted, from `start_at` until before `end_at`; values by column."""
@@ -61,10 +108,8 @@ class UsageSum:
     bucket_at: int
     group: Mapping[str, Any]  # a column's value, by its name
     requests: int
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    units: int
+    units: int  # what is counted other than tokens
+    tokens: Tokens
 
 
 def add(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
@@ -119,7 +164,9 @@ def sums(
         UsageSum(
             bucket_at=row["bucket_at"],
             group={name: row[name] for name in group_by},
-            **{name: int(row[name]) for name in AMOUNTS},
+            requests=int(row["requests"]),
+            units=int(row["units"]),
+            tokens=Tokens(*(int(row[name]) for name in Tokens._fields)),
         )
         for row in connection.execute(statement).mappings()
     ]

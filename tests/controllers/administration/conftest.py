@@ -110,7 +110,8 @@ COMPLETION = {
         "prompt_tokens": 1000,
         "completion_tokens": 200,
         "total_tokens": 1200,
-        "prompt_tokens_details": {"cached_tokens": 400},
+        "prompt_tokens_details": {"cached_tokens": 400, "image_tokens": 500, "audio_tokens": 200},
+        "completion_tokens_details": {"audio_tokens": 50},
     },
 }
 EMBEDDING = {

@@ -54,6 +54,22 @@ async def test_what_is_relayed_is_counted_by_project_key_and_model(tmp_path: Pat
     assert (embedded.input_tokens, embedded.num_model_requests, embedded.model) == (7, 1, None)
 
 
+async def test_tokens_of_pictures_and_sounds_are_told_apart(tmp_path: Path):
+    async with relaying_client(tmp_path) as client:
+        await chat(client())
+        usage = client().admin.organization.usage
+        told = await usage.completions(start_time=ago(60))
+
+    (result,) = [one.to_dict() for bucket in told.data for one in bucket.results]
+    counts = {name: count for name, count in result.items() if name.endswith("_tokens") and count}
+    assert counts == {
+        "input_tokens": 1000, "input_cached_tokens": 400, "input_uncached_tokens": 600,
+        "input_cached_text_tokens": 300, "input_cached_image_tokens": 100,
+        "input_image_tokens": 400, "input_audio_tokens": 200,
+        "output_tokens": 200, "output_text_tokens": 150, "output_audio_tokens": 50,
+    }  # fmt: skip
+
+
 async def test_costs_are_reckoned_with_the_prices_of_the_settings(tmp_path: Path):
     async with relaying_client(tmp_path, prices=PRICES) as client:
         await chat(client())

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from llm_backend.access import Caller, metered
+from llm_backend.access import Caller, Tokens, metered
 from llm_backend.backends.base import ChatDelta
 from llm_backend.controllers.obfuscation import Obfuscation
 from llm_backend.controllers.responses.background import begin_in_background
@@ -74,7 +74,7 @@ class Server:
         return 0
 
     def add(self, key, **counts):
-        self.counted.append((key.model, counts["input_tokens"]))
+        self.counted.append((key.model, counts["tokens"].input_tokens))
 
     def caller_of(self, key_id):
         if self.is_revoked:
@@ -260,7 +260,7 @@ async def test_what_the_model_refuses_and_nobody_streams_is_a_failed_response(da
 
 async def test_what_it_uses_is_counted_for_who_asked(database):
     async def use(_seconds):
-        metered(input_tokens=3)
+        metered(Tokens(input_tokens=3))
 
     answer = Answer(ChatDelta(choice=0, finish_reason="stop"), before_the_last=use)
     async with Server(database, answer).running() as server:
