@@ -9,14 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.attachments import AttachmentError, attachment
 from llm_backend.cli.failing import fail
 from llm_backend.cli.options import ApiKey, BaseUrl
 
 __all__ = ["Conversation", "chat"]
 
+Content = str | list[dict[str, Any]]  # words, or words and what goes with them
+
 _COMMANDS = """\
 /new           forget what was said
 /again         have the last answer said anew
+/attach [FILE] send a picture or a sound with the next message, or drop what is attached
 /model [NAME]  talk to another model, or list them
 /system [TEXT] set the system message, or drop it
 /quit          leave (or Ctrl-D)
@@ -34,7 +38,8 @@ def chat(
 ) -> None:
     """Talk to a model: answers are streamed, the conversation goes on.
 
-    Reads a line at a time, from a pipe too. /help lists the commands.
+    Reads a line at a time, from a pipe too. /attach FILE sends a picture or a sound with the next
+    message; /help lists the commands.
     """
     try:
         api = Api(base_url, api_key)
@@ -57,37 +62,46 @@ class Conversation:
     ) -> None:
         self.model = model
         self.system = system
-        self.messages: list[dict[str, str]] = []
+        self.messages: list[dict[str, Any]] = []
+        self.attached: list[dict[str, Any]] = []  # parts of what is said next
         self._api = api
         self._temperature = temperature
 
-    def say(self, text: str, show: Callable[[str], None]) -> None:
-        """Say something; what is answered is shown as it comes and remembered. A keyboard interrupt
-        ends the answer where it is. Raises `Refused`, with nothing remembered."""
-        self.messages.append({"role": "user", "content": text})
-        said = ""
+    def say(self, said: Content, show: Callable[[str], None]) -> None:
+        """Say something, with what is attached; what is answered is shown as it comes and
+        remembered. A keyboard interrupt ends the answer where it is. Raises `Refused`, with nothing
+        remembered."""
+        self.messages.append({"role": "user", "content": self._with_attached(said)})
+        answer = ""
         try:
             with closing(self._pieces()) as pieces:
                 for piece in pieces:
                     show(piece)
-                    said += piece
+                    answer += piece
         except KeyboardInterrupt:
             show(" [stopped]")
         except Refused:
             self.messages.pop()
             raise
-        self.messages.append({"role": "assistant", "content": said})
+        self.messages.append({"role": "assistant", "content": answer})
 
-    def again(self) -> str | None:
+    def again(self) -> Content | None:
         """Forget the last answer and what was asked; gives that back, None where there is none."""
         if len(self.messages) < 2:
             return None
         *self.messages, asked, _ = self.messages
-        return asked["content"]
+        content: Content = asked["content"]
+        return content
 
     def models(self) -> list[str]:
         """The names of those that can be talked to."""
         return [str(one["id"]) for one in self._api.get("/models")["data"]]
+
+    def _with_attached(self, said: Content) -> Content:
+        attached, self.attached = self.attached, []
+        if not attached or not isinstance(said, str):
+            return said
+        return [*attached, {"type": "text", "text": said}]
 
     def _pieces(self) -> Generator[str, None, None]:
         head = [{"role": "system", "content": self.system}] if self.system else []
@@ -131,13 +145,13 @@ def _talk(conversation: Conversation, lines: Iterator[str], *, is_person: bool) 
             if asked:
                 conversation.say(asked, lambda piece: print(piece, end="", flush=True))
                 print()
-        except Refused as error:
+        except (Refused, AttachmentError) as error:
             if not is_person:
                 fail(str(error))
             print(error, file=sys.stderr)
 
 
-def _obeyed(conversation: Conversation, line: str) -> str | None:
+def _obeyed(conversation: Conversation, line: str) -> Content | None:
     """Do what a command says; gives what is to be asked now, if anything is."""
     command, _, rest = line.partition(" ")
     match command:
@@ -145,6 +159,9 @@ def _obeyed(conversation: Conversation, line: str) -> str | None:
             return conversation.again()
         case "/new":
             conversation.messages.clear()
+            conversation.attached.clear()
+        case "/attach":
+            _attach(conversation, rest.strip())
         case "/system":
             conversation.system = rest.strip() or None
         case "/model" if rest.strip():
@@ -156,3 +173,12 @@ def _obeyed(conversation: Conversation, line: str) -> str | None:
         case _:
             print(f"There is no {command}; /help lists the commands.")
     return None
+
+
+def _attach(conversation: Conversation, words: str) -> None:
+    if not words:
+        conversation.attached.clear()
+        print("Nothing is attached.")
+        return
+    conversation.attached.append(attachment(words))
+    print(f"{len(conversation.attached)} attached; say something to send it.")

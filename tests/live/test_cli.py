@@ -1,6 +1,9 @@
 """The commands that ask a server, against one that runs."""
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 from llm_backend.cli import app
 from llm_backend.cli.api import Api, Refused
 from llm_backend.cli.chat import Conversation
+from tests.media_files import image
 from tests.serving import Served
 
 
@@ -31,6 +35,35 @@ def test_a_conversation_from_a_pipe_goes_on_until_its_end(server):
     assert "There is no /nonsense" in done.stdout
     assert "Ctrl-C" in done.stdout
     assert "never" not in done.stdout
+
+
+def test_a_person_goes_on_after_a_mistake_and_is_told_what_is_attached(server, tmp_path):
+    (tmp_path / "cat.png").write_bytes(image())
+    lines = f"/attach {tmp_path}/dog.png\n/attach {tmp_path}/cat.png\nWhat is it?\n/attach\n"
+
+    told = in_a_terminal(server, lines + "/quit\n")
+
+    assert "/help lists the commands" in told
+    assert "dog.png cannot be read: No such file or directory." in told
+    assert "1 attached; say something to send it." in told
+    assert "`builtin` sees no pictures" in told
+    assert "Nothing is attached." in told
+
+
+def in_a_terminal(server: Served, lines: str) -> str:
+    """What a person sees who types these lines."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "llm_backend", "chat", "--base-url", server.base_url]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        os.write(ours, lines.encode())
+        told = b""
+        with contextlib.suppress(OSError):  # the terminal of nobody
+            while piece := os.read(ours, 4096):
+                told += piece
+        assert process.wait(30) == 0
+    os.close(ours)
+    return told.decode()
 
 
 def test_a_server_that_refuses_ends_a_pipe_with_its_sentence(server):

@@ -1,5 +1,7 @@
 """Pictures and sounds reach local models that see and hear."""
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,9 @@ import openai
 import pytest
 import yaml
 
+from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.attachments import attachment
+from llm_backend.cli.chat import Conversation
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
 from tests.media_files import as_url, image, in_base64, wav
@@ -40,7 +45,9 @@ def ask(tmp_path_factory) -> Iterator[openai.OpenAI]:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     with (
         serve(folder / "data", "--config", str(folder / "config.yaml")) as served,
-        openai.OpenAI(base_url=served.base_url, api_key="none", max_retries=0) as client,
+        openai.OpenAI(
+            base_url=served.base_url, api_key="none", admin_api_key="none", max_retries=0
+        ) as client,
     ):
         yield client
 
@@ -77,6 +84,10 @@ def test_a_picture_is_seen_and_taken_from_the_cache_when_it_comes_again(ask):
     newline = 1  # between two texts, where the picture is
     assert first.usage.prompt_tokens == plain.usage.prompt_tokens - newline + 4
     assert again.usage.prompt_tokens_details.cached_tokens == again.usage.prompt_tokens - 1
+    details = [one.usage.prompt_tokens_details.to_dict() for one in (first, plain)]
+    assert [(one["image_tokens"], one["text_tokens"]) for one in details] == [
+        (4, first.usage.prompt_tokens - 4), (0, plain.usage.prompt_tokens),
+    ]  # fmt: skip
 
 
 def test_a_streamed_answer_sees_the_same(ask):
@@ -93,6 +104,47 @@ def test_a_sound_is_heard_and_counted(ask):
     assert low.choices[0].message.content != high.choices[0].message.content
     assert low.usage.prompt_tokens_details.audio_tokens == 30
     assert said(ask).usage.prompt_tokens_details.audio_tokens == 0
+
+
+def test_the_terminal_shows_a_picture_with_what_is_said_next(ask, tmp_path):
+    (tmp_path / "a cat.png").write_bytes(image(1))
+    talk = Conversation(Api(str(ask.base_url), None), "eyes", temperature=0)
+    shown: list[str] = []
+
+    talk.attached.append(attachment(str(tmp_path / "a cat.png")))
+    talk.say("What is it?", shown.append)
+    again = talk.again()
+    talk.say(again, shown.append)
+    talk.attached.append(attachment(str(tmp_path / "a cat.png")))
+    talk.model = "blind"
+    with pytest.raises(Refused, match="sees no pictures"):
+        talk.say("And now?", shown.append)
+
+    kinds = [[part["type"] for part in one["content"]] for one in talk.messages[::2]]
+    assert kinds == [["image_url", "text"]]
+    assert talk.attached == []
+
+
+def used(ask: openai.OpenAI) -> Counter[str]:
+    told = ask.admin.organization.usage.completions(start_time=int(time.time()) - 3600, limit=2)
+    return sum((Counter(counts(one)) for bucket in told.data for one in bucket.results), Counter())
+
+
+def counts(result: Any) -> dict[str, int]:
+    return {name: count for name, count in result.to_dict().items() if name.endswith("_tokens")}
+
+
+def test_pictures_and_sounds_are_told_apart_in_the_usage(ask):
+    before = used(ask)
+    for _ in "12":
+        said(ask, picture(7))
+    said(ask, sound(wav(pitch=0.3)), model="ears")
+
+    added = used(ask) - before
+    assert (added["input_image_tokens"], added["input_cached_image_tokens"]) == (4, 4)
+    assert (added["input_audio_tokens"], added["input_cached_audio_tokens"]) == (30, 0)
+    assert added["input_tokens"] == added["input_cached_tokens"] + added["input_uncached_tokens"]
+    assert added["input_uncached_tokens"] == added["input_text_tokens"] + 4 + 30
 
 
 BAD = {

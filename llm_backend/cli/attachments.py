@@ -1,0 +1,62 @@
+"""Files that go with a message of `llm-backend chat`: pictures and sounds, as parts of it."""
+
+import base64
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+__all__ = ["AttachmentError", "attachment"]
+
+Part = dict[str, Any]
+
+LIMIT_BYTES = 64 << 20  # a file is held in memory four times over; servers take far less
+
+_PICTURES = {
+    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "jpeg": re.compile(rb"\xff\xd8\xff"),
+    "gif": re.compile(rb"GIF8[79]a"),
+    "webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+}
+_SOUNDS = {
+    "wav": re.compile(rb"RIFF.{4}WAVE", re.DOTALL),
+    "mp3": re.compile(rb"ID3|\xff[\xe2-\xff]"),
+}
+
+
+class AttachmentError(Exception):
+    """The file cannot be attached; the message says why, in one sentence."""
+
+
+def attachment(words: str) -> Part:
+    """The part of a message that a file is, named as a person types or pastes it. Raises
+    `AttachmentError`."""
+    path = _path(words)
+    try:
+        if path.stat().st_size > LIMIT_BYTES:
+            raise AttachmentError(f"{path} is larger than {LIMIT_BYTES >> 20} MiB.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise AttachmentError(f"{path} cannot be read: {error.strerror or error}.") from error
+    text = base64.b64encode(data).decode()
+    if kind := _kind(data, _PICTURES):
+        return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{text}"}}
+    if kind := _kind(data, _SOUNDS):
+        return {"type": "input_audio", "input_audio": {"data": text, "format": kind}}
+    raise AttachmentError(f"{path} is no picture (PNG, JPEG, WebP, GIF) and no sound (WAV, MP3).")
+
+
+def _path(words: str) -> Path:
+    """As it was typed; or as terminals paste it, in quotes or with escaped spaces."""
+    typed = Path(words).expanduser()
+    if typed.exists():
+        return typed
+    try:
+        parts = shlex.split(words)
+    except ValueError:  # half a pair of quotes
+        return typed
+    return Path(parts[0]).expanduser() if len(parts) == 1 else typed
+
+
+def _kind(data: bytes, kinds: dict[str, re.Pattern[bytes]]) -> str | None:
+    return next((kind for kind, beginning in kinds.items() if beginning.match(data)), None)

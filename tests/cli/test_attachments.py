@@ -1,0 +1,65 @@
+"""Files that go with what is said in the terminal."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from llm_backend.cli import attachments
+from llm_backend.cli.attachments import AttachmentError, attachment
+from tests.media_files import image, wav
+
+
+def test_a_picture_goes_as_one_whatever_its_name(tmp_path):
+    (tmp_path / "a cat").write_bytes(image())
+
+    part = attachment(str(tmp_path / "a cat"))
+
+    assert part["type"] == "image_url"
+    head, data = part["image_url"]["url"].split(",")
+    assert (head, base64.b64decode(data)) == ("data:image/png;base64", image())
+
+
+@pytest.mark.parametrize(
+    ("data", "format"), [(wav(), "wav"), (b"ID3\x04mp3", "mp3"), (b"\xff\xfb\x90", "mp3")]
+)
+def test_a_sound_goes_with_its_format(tmp_path, data, format):
+    (tmp_path / "said").write_bytes(data)
+
+    part = attachment(str(tmp_path / "said"))
+
+    assert part["type"] == "input_audio"
+    assert part["input_audio"]["format"] == format
+    assert base64.b64decode(part["input_audio"]["data"]) == data
+
+
+@pytest.mark.parametrize("written", ["'{}'", '"{}"', "{escaped}", "{}"])
+def test_a_name_is_understood_as_terminals_paste_it(tmp_path, written):
+    path = tmp_path / "a cat.png"
+    path.write_bytes(image())
+    escaped = str(path).replace(" ", "\\ ")
+
+    assert attachment(written.format(path, escaped=escaped))["type"] == "image_url"
+
+
+def test_what_cannot_be_attached_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "note.txt").write_text("Hello")
+    (tmp_path / "large").write_bytes(bytes((1 << 20) + 1))
+    monkeypatch.setattr(attachments, "LIMIT_BYTES", 1 << 20)
+
+    for name, why in {
+        "nobody": "nobody cannot be read: No such file or directory.",
+        "": "cannot be read: Is a directory.",
+        "large": "large is larger than 1 MiB.",
+        "'half": "'half cannot be read: No such file or directory.",
+        "note.txt": r"note.txt is no picture \(PNG, JPEG, WebP, GIF\) and no sound",
+    }.items():
+        with pytest.raises(AttachmentError, match=why):
+            attachment(f"{tmp_path}/{name}")
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path(tmp_path / "cat.png").write_bytes(image())
+
+    assert attachment("~/cat.png")["type"] == "image_url"
