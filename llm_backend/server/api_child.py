@@ -13,9 +13,12 @@ from llm_backend.engine.exits import how_ended
 from llm_backend.settings import Settings, environment_with, settings_as_json
 from llm_backend.telemetry import METRICS_FOLDER_NAME
 
-__all__ = ["STOP", "ApiChild"]
+__all__ = ["ASK", "HERE", "STOP", "ApiChild"]
 
+ASK = b"there\n"
+HERE = b"here\n"
 STOP = b"stop\n"  # that nothing more is said means to leave
+_LOOKS = 4  # within the patience, so that a hang is noticed at most a quarter later
 _WORD_BYTES = 1 << 20  # a sentence
 
 
@@ -32,6 +35,7 @@ class ApiChild:
         self._reader = reader
         self._writer = writer
         self._serves = False
+        self._is_told_to_end = False
 
     @classmethod
     async def begin(cls, settings: Settings, listener: socket.socket, shared: Path) -> Self:
@@ -79,8 +83,30 @@ class ApiChild:
         self._writer.close()
         return how_ended(status)
 
+    async def hung(self, patience_s: float) -> None:
+        """Returns once it has left a question unanswered for so long; never where it is to end."""
+        is_there = True
+        while is_there:
+            await asyncio.sleep(patience_s / _LOOKS)
+            is_there = await self._is_there(patience_s)
+
+    async def _is_there(self, patience_s: float) -> bool:
+        if self._is_told_to_end:
+            return True  # for as long as that may take
+        self._writer.write(ASK)
+        try:
+            async with asyncio.timeout(patience_s):
+                if not await self._reader.readline():
+                    await self._process.wait()  # it is ending by itself
+        except TimeoutError:
+            return self._is_told_to_end
+        except OSError:
+            return True  # it has gone, which `ended` tells
+        return True
+
     def leave(self) -> None:
         """Ask it to stop when those who ask know that it will."""
+        self._is_told_to_end = True
         if not self._serves:  # nor does it listen yet
             self.signal(signal.SIGTERM)
         with contextlib.suppress(OSError):  # it has gone

@@ -2,8 +2,9 @@
 of them inherited file descriptors.
 
 Over CONTROL its parent tells it one line: the settings and the folder that is shared. It answers
-with one line: `null` when it serves, or why it cannot. When its parent says so, it stops, and when
-its parent closes CONTROL, it leaves. When it is not known any more to who owns the engines, which
+with one line: `null` when it serves, or why it cannot. From then on it answers whenever its parent
+asks whether it is there. When its parent says so, it stops, and when its parent closes CONTROL, it
+leaves. When it is not known any more to who owns the engines, which
 is its parent as well, it stops and ends like one that died: another comes in its place.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from llm_backend.app import App, CannotStart
 from llm_backend.engine.parent import die_with_parent
-from llm_backend.server.api_child import STOP
+from llm_backend.server.api_child import ASK, HERE, STOP
 from llm_backend.server.api_server import ApiServer, auto_loop_factory
 from llm_backend.settings import settings_from_json
 
@@ -45,7 +46,7 @@ async def _serve(
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=control)
     watching = (
-        asyncio.create_task(_stop_at_end(reader, server)),
+        asyncio.create_task(_obey(reader, writer, server)),
         asyncio.create_task(_stop_when_cut_off(app, server)),
     )
     try:
@@ -66,8 +67,12 @@ def _tell(writer: asyncio.StreamWriter, reason: str | None) -> None:
     writer.write(json.dumps(reason).encode() + b"\n")
 
 
-async def _stop_at_end(reader: asyncio.StreamReader, server: ApiServer) -> None:
-    if await reader.read() == STOP:
+async def _obey(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: ApiServer
+) -> None:
+    while (word := await reader.readline()) == ASK:
+        writer.write(HERE)
+    if word == STOP:
         server.stop()
     else:
         server.leave()

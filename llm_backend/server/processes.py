@@ -129,12 +129,28 @@ class _Processes:
             reason = await child.cannot_serve()
             if reason is None:
                 self._opened(child)
-                reason = f"The API process {child.pid} {await child.ended()}."
+                reason = f"The API process {child.pid} {await self._ended(child)}."
             await child.ended()
             return reason
         finally:
             self._children.discard(child)
             forget_process(shared, child.pid)
+
+    async def _ended(self, child: ApiChild) -> str:
+        """How it has ended, once it has; one that hangs is killed, because others would wait for
+        what it holds: requests that it took, and engines that are to go."""
+        patience_s = self._settings.process_hang_timeout_s
+        ending = asyncio.create_task(child.ended())
+        hanging = asyncio.create_task(child.hung(patience_s))
+        try:
+            await asyncio.wait({ending, hanging}, return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                log.error("api_process_hung", extra={"api_process": child.pid, "s": patience_s})
+                child.signal(signal.SIGKILL)
+            return await ending
+        finally:
+            for task in (ending, hanging):
+                task.cancel()
 
     def _opened(self, child: ApiChild) -> None:
         log.info("api_process_serves", extra={"api_process": child.pid})

@@ -45,6 +45,12 @@ class Listening(BaseModel):
         le=64,
         description="API processes; they share the engines, which are one per model.",
     )
+    process_hang_timeout_s: float = Field(
+        60,
+        gt=0,
+        description="Seconds of silence after which one of several API processes is killed and "
+        "replaced; until then its requests, and models that are to be unloaded, wait for it.",
+    )
     shutdown_delay_s: int = Field(
         0,
         ge=0,

@@ -115,6 +115,17 @@ async def test_who_hangs_while_it_exits_is_killed(tiny_llama):
     assert engine.pid is None
 
 
+async def test_who_is_stopped_is_killed_when_it_is_closed(tiny_llama):
+    async with Engine(config(tiny_llama, stop_timeout_s=0.3)) as engine:
+        await engine.ready()
+        pid = engine.pid
+        os.kill(pid, signal.SIGSTOP)
+        async with asyncio.timeout(5):
+            await engine.close()
+
+    assert not is_alive(pid)
+
+
 async def test_dying_at_the_first_pass_it_comes_back_without_extra_buffers(tiny_llama, caplog):
     with caplog.at_level(logging.WARNING):
         async with crashing(tiny_llama, "extra-buffers") as engine:

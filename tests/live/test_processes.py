@@ -226,6 +226,23 @@ def test_nothing_outlives_the_process_that_was_started(tmp_path, temporary):
     assert len(others) == 3
 
 
+def test_a_process_that_hangs_is_replaced_and_holds_up_no_unloading(tmp_path, temporary):
+    flags = ("--processes", "2", "--process-hang-timeout-s", "3")
+    environment = {"TMPDIR": str(temporary), **ONE_THREAD}
+    with serve(tmp_path, *flags, environment=environment) as served:
+        answered_by_both(served)  # each has come in to the engine
+        stopped, other = served.api_processes()
+        os.kill(stopped, signal.SIGSTOP)
+        unloaded = httpx.post(f"{served.base_url}/models/builtin/unload", timeout=60)
+        eventually(lambda: len(served.api_processes()) == 2)
+        serving, log = served.api_processes(), served.log.read_text()
+
+    assert unloaded.status_code == 200
+    assert other in serving
+    assert f"api_process_hung api_process={stopped}" in log
+    assert f"{stopped} was ended by SIGKILL" in log
+
+
 def test_what_prevents_the_start_of_every_process_is_one_sentence(tmp_path):
     said = refusal("--processes", "2", "--alias", "x=nobody", "--data-dir", str(tmp_path))
 
