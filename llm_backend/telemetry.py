@@ -71,6 +71,8 @@ _ENGINE_COUNTERS = {
     "prefix_reads": "Files of prefixes read into KV cells.",
     "prefix_read_tokens": "Tokens read so that would have been computed.",
     "prefix_writes": "Files of prefixes written.",
+    "media_tokens": "Tokens of pictures and sounds that were taken in.",
+    "media_s": "Seconds spent on pictures and sounds, of those in turns.",
 }
 
 
