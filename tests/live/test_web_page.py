@@ -1,6 +1,8 @@
 """The chat page in a real browser, over the served built-in model."""
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +12,7 @@ from llm_backend.contract import load_document
 from tests.browser import chromium, picture, tab
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_eyes
-from tests.media_files import as_url, image
+from tests.media_files import as_url, image, in_base64
 from tests.serving import Served, serve
 
 EVIL = (
@@ -248,8 +250,60 @@ def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, 
 
         expect(page.locator("#notice")).to_be_hidden()
         expect(page.get_by_text("Chats are kept by the server")).to_be_visible()
+        expect(page.locator("#greeting-model")).to_contain_text("No model is here yet")
+        expect(page.locator("#starters")).to_be_hidden()
         assert page.evaluate("sessionStorage.getItem('api-key')") == "sk-right"
         assert page.evaluate("localStorage.getItem('api-key')") is None
+
+
+def test_what_lies_over_the_chat_closes_by_escape_or_by_a_click_beside_it(page):
+    button = page.get_by_role("button", name="Options")
+    for close in (lambda: page.keyboard.press("Escape"), lambda: page.mouse.click(600, 400)):
+        button.click()
+        expect(page.get_by_label("System prompt")).to_be_focused()
+        close()
+        expect(page.locator("#options")).to_be_hidden()
+        expect(button).to_have_attribute("aria-expanded", "false")
+    page.set_viewport_size({"width": 375, "height": 700})
+    page.get_by_role("button", name="Open the menu").click()
+    page.keyboard.press("Escape")
+
+    expect(page.get_by_role("button", name="Open the menu")).to_be_focused()
+
+
+def test_who_reads_what_was_said_before_is_shown_the_way_to_the_end(page):
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Line\n\n" * 80}}]}
+    body = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(body=body, content_type="text/event-stream"),
+    )
+    say(page, "Hello!")
+    wait_answered(page)
+    button = page.get_by_role("button", name="To the end of the chat")
+    expect(button).to_be_hidden()
+    page.locator("#scroller").evaluate("one => one.scrollTop = 0")
+    button.click()
+
+    expect(button).to_be_hidden()
+    expect(page.get_by_label("Message")).to_be_focused()
+
+
+def paste(page: Page, file: dict[str, Any]) -> None:
+    """Pastes a picture that some program has copied."""
+    page.get_by_label("Message").evaluate(
+        """(field, { name, type, data }) => {
+            const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File([bytes], name, { type }));
+            field.dispatchEvent(new ClipboardEvent("paste", { clipboardData, cancelable: true }));
+        }""",
+        {
+            "name": file["name"],
+            "type": file["mimeType"],
+            "data": in_base64(file["buffer"]),
+        },
+    )
 
 
 def test_swagger_ui_shows_every_operation(browser, server):
@@ -407,7 +461,8 @@ def test_a_picture_goes_with_a_question_to_a_model_that_sees(browser, tmp_path):
     ):
         page.goto("/")
         page.get_by_label("Model", exact=True).select_option("eyes")
-        page.locator("#files").set_input_files(files)
+        page.locator("#files").set_input_files(files[:1])
+        paste(page, files[1])
         pictures = page.get_by_role("list", name="Attached pictures").get_by_role("img")
         expect(pictures).to_have_count(2)
         page.get_by_role("button", name="Remove picture 2").click()

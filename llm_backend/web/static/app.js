@@ -148,9 +148,15 @@ class App {
 
   #greet() {
     byId("greeting").hidden = this.#conversation.messages.length > 0;
-    byId("greeting-model").textContent = this.#options.model
-      ? `${this.#options.model} is listening, on a server of your own.`
-      : "";
+    byId("greeting-model").textContent = this.#whoListens();
+    byId("starters").hidden = !this.#options.model;
+  }
+
+  #whoListens() {
+    const { model, isLoaded } = this.#options;
+    if (model) return `${model} is listening, on a server of your own.`;
+    if (!isLoaded) return "";
+    return "No model is here yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.";
   }
 
   // -- who speaks
@@ -323,7 +329,7 @@ class App {
       this.send();
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.stop();
+      if (event.key === "Escape") this.#escape();
       if (event.altKey && event.code === "KeyN") {
         event.preventDefault();
         this.startAnew();
@@ -353,6 +359,16 @@ class App {
   #say(text) {
     byId("prompt").value = text;
     this.send();
+  }
+
+  /** Closes what lies over the chat, or else ends the answer. */
+  #escape() {
+    if (byId("confirm").open) return; // which closes by itself
+    if (this.#options.isShown) this.#options.hide();
+    else if (document.body.classList.contains("has-sidebar")) {
+      this.#closeSidebar();
+      byId("open-sidebar").focus();
+    } else this.stop();
   }
 
   #openSidebar() {

@@ -30,6 +30,7 @@ export class Attachments {
       this.#addAll([...this.#field.files]); // the field's own list ends with its value
       this.#field.value = "";
     });
+    byId("prompt").addEventListener("paste", (event) => this.#paste(event));
     const main = byId("main");
     main.addEventListener("dragover", (event) => {
       if (event.dataTransfer.types.includes("Files") && !byId("attach").hidden)
@@ -40,6 +41,14 @@ export class Attachments {
       event.preventDefault();
       this.#addAll([...event.dataTransfer.files]);
     });
+  }
+
+  /** A picture that was copied is attached; text stays text, also where programs copy a picture of it. */
+  #paste(event) {
+    const { files, types } = event.clipboardData;
+    if (!files.length || types.includes("text/plain") || byId("attach").hidden) return;
+    event.preventDefault();
+    this.#addAll([...files]);
   }
 
   /** Offers to attach what the model can see, and what it can read. */

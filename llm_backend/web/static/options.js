@@ -5,6 +5,8 @@ import { ask, key } from "./api.js";
 import { byId, make } from "./dom.js";
 
 export class Options {
+  /** Whether the models of the server are known. */
+  isLoaded = false;
   #models = byId("model");
   #personalities = byId("personality");
   #listed = [];
@@ -24,6 +26,9 @@ export class Options {
     byId("temperature-default").addEventListener("click", () => this.#setTemperature(""));
     this.#setTemperature(localStorage.getItem("temperature") ?? "");
     byId("open-options").addEventListener("click", () => this.show(byId("options").hidden));
+    document.addEventListener("pointerdown", ({ target }) => {
+      if (this.isShown && !target.closest("#options, #open-options")) this.show(false);
+    });
     this.#watchKey(onKey);
   }
 
@@ -63,6 +68,16 @@ export class Options {
     return chosen === "" ? null : Number(chosen);
   }
 
+  get isShown() {
+    return !byId("options").hidden;
+  }
+
+  /** Closes the options, and goes back to what opened them. */
+  hide() {
+    this.show(false);
+    byId("open-options").focus();
+  }
+
   show(isShown) {
     byId("options").hidden = !isShown;
     byId("open-options").setAttribute("aria-expanded", isShown);
@@ -94,7 +109,9 @@ export class Options {
     this.#listed = data.filter(({ id, alias_of: base }) => !silent.includes(base ?? id));
     const names = this.#listed.filter((model) => !model.personality_of).map(({ id }) => id);
     this.#models.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+    if (names.length === 0) this.#models.append(make("option", { value: "" }, "No model"));
     this.#models.disabled = names.length === 0;
+    this.isLoaded = true;
     this.#offerPersonalities();
     this.choose(localStorage.getItem("model"));
     return models.some(({ state }) => state === "starting");

@@ -15,7 +15,7 @@ const WORDS = {
   error: "In trouble",
   terminated: "Stopped",
 };
-const NUMBERS = ["Running", "Waiting", "Cached", "Tokens kept", "Generated"];
+const NUMBERS = ["Running", "Waiting", "Cached", "Tokens kept", "Generated", "Pictures, sounds"];
 const count = new Intl.NumberFormat("en");
 
 export class StatusPage {
@@ -202,7 +202,12 @@ const numbers = (work, slots, context) => [
   share(work.cached_tokens, work.placed_tokens),
   kept(work.held_tokens, slots, context),
   count.format(work.generated_tokens),
+  seen(work),
 ];
+
+/** What was taken in of pictures and sounds, and how fast; most models take in none. */
+const seen = ({ media_tokens: tokens, media_s: seconds }) =>
+  tokens ? `${count.format(tokens)} (${count.format(Math.round(tokens / seconds))}/s)` : "–";
 
 const kept = (held, slots, context) =>
   slots && context ? `${count.format(held)} (${share(held, slots * context)})` : count.format(held);

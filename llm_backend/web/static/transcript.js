@@ -5,10 +5,21 @@ import { Markdown, copyButton } from "./markdown.js";
 import { question } from "./question.js";
 
 const DRAWN_EVERY_MS = 60; // reads as flowing, and leaves the processor to the model
+const NEAR_PX = 120; // who is no further from the end follows it
+const FAR_PX = 240; // who is further is offered a way there
 
 export class Transcript {
   #place = byId("transcript");
   #scroller = byId("scroller");
+  #endButton = byId("to-end");
+
+  constructor() {
+    this.#scroller.addEventListener("scroll", () => this.#offerEnd(), { passive: true });
+    this.#endButton.addEventListener("click", () => {
+      this.toEnd();
+      byId("prompt").focus({ preventScroll: true });
+    });
+  }
 
   /** Shows these messages and no others; `onEdit` gets a question's place and what to ask instead. */
   show(messages, { onAgain, onEdit }) {
@@ -19,18 +30,18 @@ export class Transcript {
       else this.addQuestion(message, (text) => onEdit(place, text));
     });
     this.offerAgain(onAgain);
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.toEnd();
   }
 
   addQuestion(message, onEdit) {
     this.#place.append(question(message, onEdit));
-    this.follow(true);
+    this.toEnd();
   }
 
   addAnswer() {
     const answer = new AnswerView(this);
     this.#place.append(answer.element);
-    this.follow(true);
+    this.toEnd();
     return answer;
   }
 
@@ -52,11 +63,28 @@ export class Transcript {
     tools.append(button);
   }
 
-  /** Keeps the end in sight for who was looking at it. */
-  follow(isForced = false) {
+  /** Shows the end. */
+  toEnd() {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#offerEnd();
+  }
+
+  /** Draws more, and keeps the end in sight for who was looking at it before, however much that is. */
+  keepEnd(draw) {
+    const wasNear = this.#beyond() < NEAR_PX;
+    draw();
+    if (wasNear) this.toEnd();
+    else this.#offerEnd();
+  }
+
+  /** How far below what is seen the end is, in pixels. */
+  #beyond() {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-    if (isForced || scrollHeight - scrollTop - clientHeight < 120)
-      this.#scroller.scrollTop = scrollHeight;
+    return scrollHeight - scrollTop - clientHeight;
+  }
+
+  #offerEnd() {
+    this.#endButton.hidden = this.#beyond() < FAR_PX;
   }
 }
 
@@ -120,9 +148,10 @@ class AnswerView {
   #draw() {
     this.#timer = null;
     const { content, reasoning } = this.#latest;
-    if (reasoning) this.#think(reasoning);
-    this.#markdown.draw(content);
-    this.#transcript.follow();
+    this.#transcript.keepEnd(() => {
+      if (reasoning) this.#think(reasoning);
+      this.#markdown.draw(content);
+    });
   }
 
   /** What was found in the files, or that and why nothing was. */
