@@ -4,8 +4,8 @@ of them inherited file descriptors.
 Over CONTROL its parent tells it one line: the settings and the folder that is shared. It answers
 with one line: `null` when it serves, or why it cannot. From then on it answers whenever its parent
 asks whether it is there. When its parent says so, it stops, and when its parent closes CONTROL, it
-leaves. When it is not known any more to who owns the engines, which
-is its parent as well, it stops and ends like one that died: another comes in its place.
+leaves. When it is not known any more to who owns the engines, which is its parent as well, it stops
+and ends like one that died: another comes in its place.
 """
 
 import asyncio
