@@ -114,10 +114,10 @@ async def test_a_restarted_engine_goes_on_from_its_files_with_the_same_text(tiny
     async with Engine(config(tiny_llama)) as plain:
         await plain.ready()
         expected = [text(await answer(plain, request(prompt))) for prompt in prompts]
-    async with Engine(config(tiny_llama, prefixes=limits)) as first:
+    async with Engine(config(tiny_llama, prefixes=limits, stop_timeout_s=30)) as first:
         await first.ready()
         await answer(first, request(prompts[0]))
-    async with Engine(config(tiny_llama, prefixes=limits)) as second:
+    async with Engine(config(tiny_llama, prefixes=limits, stop_timeout_s=30)) as second:
         await second.ready()
         before = await second.status()
         answers = [await answer(second, request(prompt)) for prompt in prompts]

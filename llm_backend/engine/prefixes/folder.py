@@ -106,6 +106,7 @@ class PrefixFolder:
 
     def _write(self, prefix: Prefix, entry: Entry, doomed: list[Path]) -> Entry:
         self._remove(doomed)
+        self._path.mkdir(mode=0o700, exist_ok=True)  # another server may have found it unused
         write_prefix(self._file(entry.name), self._model, prefix)
         return entry
 

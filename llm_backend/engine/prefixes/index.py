@@ -2,9 +2,10 @@
 their blocks and not their tokens, so it takes 16 bytes for 64 tokens.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
+from itertools import takewhile
 
 from llm_backend.engine.messages import PREFIX_BLOCK
 from llm_backend.engine.prefixes.blocks import block_hashes, text_name
@@ -14,7 +15,7 @@ __all__ = ["Entry", "Index", "Match"]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A file of `size` bytes with the prefix `name`, of so many tokens."""
+    """A file of `size` bytes with the prefix `name`, of so many tokens, at least one block."""
 
     name: str
     tokens: int
@@ -37,6 +38,7 @@ class Index:
         self._limit_bytes = limit_bytes
         self._entries: dict[str, Entry] = {}  # the one used longest ago first
         self._holders: dict[bytes, dict[str, Entry]] = {}  # by the hash of a block
+        self._ending: dict[bytes, dict[str, Entry]] = {}  # by that of their last one
         self._read: set[str] = set()
         self.bytes = 0
 
@@ -53,6 +55,7 @@ class Index:
         self.bytes += entry.size
         for block in entry.blocks:
             self._holders.setdefault(block, {})[entry.name] = entry
+        self._ending.setdefault(entry.blocks[-1], {})[entry.name] = entry
 
     def remove(self, name: str) -> None:
         """There is no such file, or not any longer."""
@@ -62,9 +65,8 @@ class Index:
         self._read.discard(name)
         self.bytes -= entry.size
         for block in entry.blocks:
-            del self._holders[block][name]
-            if not self._holders[block]:
-                del self._holders[block]
+            _drop(self._holders, block, name)
+        _drop(self._ending, entry.blocks[-1], name)
 
     def used(self, name: str) -> None:
         """A file was read."""
@@ -74,34 +76,29 @@ class Index:
 
     def match(self, tokens: Tokens[int]) -> Match | None:
         """The file with the longest prefix of a text, the smallest of several."""
-        found: Match | None = None
-        for number, holders in enumerate(self._along(tokens), start=1):
-            smallest = min(holders.values(), key=lambda entry: entry.size)
-            found = Match(entry=smallest, tokens=number * PREFIX_BLOCK)
-        return found
+        shared = self._along(tokens)
+        if not shared:
+            return None
+        smallest = min(self._holders[shared[-1]].values(), key=lambda entry: entry.size)
+        return Match(entry=smallest, tokens=len(shared) * PREFIX_BLOCK)
 
     def whole_match(self, tokens: Tokens[int]) -> Match | None:
         """The longest of the files all of which a text begins with."""
-        ended = [
-            entry
-            for number, holders in enumerate(self._along(tokens), start=1)
-            for entry in holders.values()
-            if len(entry.blocks) == number and entry.name == text_name(tokens[: entry.tokens])
-        ]
-        if not ended:
-            return None
-        longest = max(ended, key=lambda entry: entry.tokens)
-        return Match(entry=longest, tokens=longest.tokens)
+        for block in reversed(self._along(tokens)):
+            ending = self._ending.get(block, {}).values()
+            for entry in sorted(ending, key=lambda entry: entry.tokens, reverse=True):
+                if entry.name == text_name(tokens[: entry.tokens]):
+                    return Match(entry=entry, tokens=entry.tokens)
+        return None
 
     def outdone(self, entry: Entry) -> list[str]:
         """The files with no more than how another one begins, which nobody has come for: so a chat
         that goes on takes the place of what it was."""
         return [
             other.name
-            for other in self._entries.values()
-            if other.name not in self._read
-            and other.tokens < entry.tokens
-            and entry.blocks[: len(other.blocks)][-1:] == other.blocks[-1:]
+            for block in entry.blocks
+            for other in self._ending.get(block, {}).values()
+            if other.name not in self._read and other.tokens < entry.tokens
         ]
 
     def giving_way(self, entry: Entry, spared: Collection[str]) -> list[str] | None:
@@ -124,10 +121,12 @@ class Index:
                 left -= entry.size
         return crowded if left <= 0 else None
 
-    def _along(self, tokens: Tokens[int]) -> Iterator[dict[str, Entry]]:
-        """The files that have a text's first block, its second one too, and so on."""
-        for block in block_hashes(tokens):
-            holders = self._holders.get(block)
-            if holders is None:
-                return
-            yield holders
+    def _along(self, tokens: Tokens[int]) -> list[bytes]:
+        """The blocks that a text has in common with some file."""
+        return list(takewhile(self._holders.__contains__, block_hashes(tokens)))
+
+
+def _drop(files: dict[bytes, dict[str, Entry]], block: bytes, name: str) -> None:
+    del files[block][name]
+    if not files[block]:
+        del files[block]

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
+from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import PrefixLimits, Priority
 from llm_backend.engine.prefixes import PrefixFolder
@@ -56,10 +57,12 @@ class KeepingMachine(EngineMachine):
         self.disk = Disk()
         prefixes = PrefixFolder(Path(self.folder.name), MODEL, self.limits, self.disk)
         bounds = start(
+            draft_tokens=self.draft_tokens,
             queue_deadline_s=DEADLINES_S[Priority.INTERACTIVE],
             batch_queue_deadline_s=DEADLINES_S[Priority.BATCH],
         )
-        self.generator = Generator(self.model, bounds, self.outbox, prefixes=prefixes)
+        drafter = Drafter(self.draft, self.draft.vocabulary.size) if self.draft_memory else None
+        self.generator = Generator(self.model, bounds, self.outbox, drafter, prefixes)
 
     @rule(count=st.integers(1, 4))
     def disk_works(self, count: int) -> None:
@@ -106,15 +109,27 @@ class CrowdedKeepingMachine(KeepingMachine):
     cells = 130
 
 
+class DraftedKeepingMachine(KeepingMachine):
+    memory = 2
+    draft_tokens = 3
+    draft_memory = 1
+
+
 class UncuttableKeepingMachine(KeepingMachine):
     can_roll_back = False
 
 
-for machine in (KeepingMachine, CrowdedKeepingMachine, UncuttableKeepingMachine):
+for machine in (
+    KeepingMachine,
+    CrowdedKeepingMachine,
+    DraftedKeepingMachine,
+    UncuttableKeepingMachine,
+):
     machine.TestCase.settings = settings(
         max_examples=30, stateful_step_count=40, deadline=None, print_blob=True
     )
 
 TestEngineThatKeepsPrefixes = KeepingMachine.TestCase
 TestEngineThatKeepsPrefixesAndRunsOutOfCells = CrowdedKeepingMachine.TestCase
+TestEngineThatKeepsPrefixesAndHasADraftModel = DraftedKeepingMachine.TestCase
 TestEngineThatKeepsPrefixesAndCannotBeCut = UncuttableKeepingMachine.TestCase

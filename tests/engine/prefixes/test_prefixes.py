@@ -247,6 +247,7 @@ def test_a_disk_that_takes_nothing_is_told_and_harms_nobody(begin, caplog, tmp_p
     kept.answer(generate(SYSTEM))
     (folder,) = (tmp_path / "kept").iterdir()
     folder.rmdir()
+    folder.write_text("in its place")
     with caplog.at_level(logging.WARNING):
         kept.rest()
     kept.answer(generate(SYSTEM + "and more", id="2"))
