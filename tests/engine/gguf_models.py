@@ -182,6 +182,47 @@ def write_bert(
     return _written(writer, path)
 
 
+def write_mamba(path: Path, *, seed: int = 0, layers: int = 2, size: int = 32) -> Path:
+    """A float32 mamba of random weights with the vocabulary of `write_llama`: its state is one for
+    all that it has read, and cannot be cut."""
+    inner, state, rank, kernel = 2 * size, 8, 4, 4
+    writer = GGUFWriter(str(path), "mamba")
+    writer.add_name("tiny mamba")
+    writer.add_context_length(512)
+    writer.add_embedding_length(size)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_ssm_conv_kernel(kernel)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(rank)
+    writer.add_layer_norm_rms_eps(1e-5)
+    tokens = _add_gpt2_vocabulary(writer, [])
+    rng = np.random.default_rng(seed)
+
+    def tensor(name: str, *shape: int, scale: float = 0.3) -> None:
+        writer.add_tensor(name, rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))
+
+    tensor("token_embd.weight", tokens, size, scale=0.5)
+    for layer in range(layers):
+        block = f"blk.{layer}."
+        writer.add_tensor(block + "attn_norm.weight", np.ones(size, dtype=np.float32))
+        tensor(block + "ssm_in.weight", 2 * inner, size)
+        tensor(block + "ssm_conv1d.weight", inner, kernel)
+        tensor(block + "ssm_conv1d.bias", inner)
+        tensor(block + "ssm_x.weight", rank + 2 * state, inner)
+        tensor(block + "ssm_dt.weight", inner, rank)
+        tensor(block + "ssm_dt.bias", inner)
+        decay = np.arange(1, state + 1, dtype=np.float32)
+        writer.add_tensor(block + "ssm_a", -np.tile(decay, (inner, 1)))
+        writer.add_tensor(block + "ssm_d", np.ones(inner, dtype=np.float32))
+        tensor(block + "ssm_out.weight", size, inner)
+    writer.add_tensor("output_norm.weight", np.ones(size, dtype=np.float32))
+    tensor("output.weight", tokens, size, scale=0.5)
+    return _written(writer, path)
+
+
 def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str]) -> int:
     """Gives the number of its tokens."""
     tokens = [*byte_characters(), *MERGED, *CONTROL, *USER_DEFINED, *infill]

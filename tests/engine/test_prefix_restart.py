@@ -14,7 +14,7 @@ from llm_backend.engine.llama import LlamaModel, NativeLog
 from llm_backend.engine.messages import Delta, Generate, PrefixLimits, Sampling
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import start
-from tests.engine.gguf_models import write_llama
+from tests.engine.gguf_models import write_llama, write_mamba
 
 NUMBERS = itertools.count()
 SYSTEM = "the cat in the hat sat on the mat and the rat " * 6
@@ -94,11 +94,11 @@ def test_bytes_that_are_no_state_leave_an_empty_slot(opened, tiny_llama):
     assert model.end(1) == 0
 
 
-def request(prompt: str) -> Generate:
+def request(prompt: str | list[int], max_tokens: int = 24) -> Generate:
     return Generate(
         id=f"p{next(NUMBERS)}",
         prompt=prompt,
-        max_tokens=24,
+        max_tokens=max_tokens,
         sampling=Sampling(temperature=0),
         ignore_eos=True,
     )
@@ -128,3 +128,19 @@ async def test_a_restarted_engine_goes_on_from_its_files_with_the_same_text(tiny
     assert (before.prefix_files, before.prefix_reads) == (1, 0)
     assert (after.prefix_files, after.prefix_reads) == (1, 1)
     assert after.prefix_read_tokens > 64
+
+
+async def test_a_recurrent_state_outlives_a_restart_as_a_whole(tmp_path):
+    file = write_mamba(tmp_path / "mamba.gguf")
+    limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
+    longer, other = [*TOKENS, 8, 9], [*TOKENS[:90], 8, 9]
+    async with Engine(config(file, prefixes=limits, stop_timeout_s=30)) as first:
+        await first.ready()
+        expected = [text(await answer(first, request(prompt))) for prompt in (longer, other)]
+        await answer(first, request(TOKENS, max_tokens=1))
+    async with Engine(config(file, prefixes=limits)) as second:
+        await second.ready()
+        answers = [await answer(second, request(prompt)) for prompt in (longer, other)]
+
+    assert [text(deltas) for deltas in answers] == expected
+    assert [deltas[-1].cached_tokens for deltas in answers] == [len(TOKENS), 0]
