@@ -101,6 +101,9 @@ class KeepingMachine(EngineMachine):
         self.disk.is_quick = True
         self.disk.work(1000)
         super().teardown()
+        for _ in range(len(self.commands) + 1):  # what only those waited for who were cancelled
+            self.generator.turn(self.now)
+            self.generator.turn(self.now)
         assert not self.generator._scheduler._cache.expected, "somebody would wait for ever"
         self.folder.cleanup()
 
