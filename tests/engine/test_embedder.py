@@ -21,7 +21,7 @@ def embedder(
     kind: ModelKind = ModelKind.EMBEDDING, **bounds: object
 ) -> tuple[Embedder, FakeModel, Outbox]:
     model, outbox = FakeModel(kind=kind), Outbox()
-    return Embedder(model, start(**bounds), outbox), model, outbox
+    return Embedder(model, start(**bounds), outbox.publish), model, outbox
 
 
 def submit(engine: Embedder, name: str, inputs: list, now: float = 0) -> None:
