@@ -5,7 +5,7 @@ A request passes, from the outside in:
     Envelope                      request id, `/v1` prefix
     ExceptionMiddleware           any exception -> OpenAI's error body       (Connexion's)
     LifespanMiddleware            start and stop                             (Connexion's)
-    RoutingMiddleware             path and method -> operationId             (Connexion's)
+    Routing                       path and method -> operationId             (mostly Connexion's)
     Authentication                bearer token -> caller
     Checking                      parameters and body, held against the contract
     Dispatcher                    operationId -> handler, answer checked
@@ -49,6 +49,7 @@ with (
     catch_warnings(action="ignore", category=DeprecationWarning),  # Connexion's own imports
 ):
     from connexion.middleware import ConnexionMiddleware
+    from connexion.middleware.abstract import ROUTING_CONTEXT
     from connexion.middleware.exceptions import ExceptionMiddleware
     from connexion.middleware.lifespan import LifespanMiddleware
     from connexion.middleware.routing import RoutingMiddleware
@@ -99,7 +100,7 @@ def build_app(
         middlewares=[
             ExceptionMiddleware,
             LifespanMiddleware,
-            RoutingMiddleware,
+            partial(Routing, document=document),
             partial(Authentication, document=document, authenticate=authenticate),
             partial(Checking, checks=checks),
         ],
@@ -130,6 +131,35 @@ class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no typ
         """The handler, its services given already."""
         function: Callable[[Request], Awaitable[Any]] = self._resolutions[operation_id].function
         return function
+
+
+class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no types
+    """Connexion's, behind a table of the paths without parameters: most requests are for one of
+    these, and no pattern need be tried to find it."""
+
+    def __init__(self, app: ASGIApp, *, document: Document) -> None:
+        super().__init__(app)
+        self._without_parameters = {
+            (operation.method, operation.path): operation.operation_id
+            for operation in document.operations.values()
+            if "{" not in operation.path
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leaves what was found in the scope, as Connexion does."""
+        operation_id = self._found(scope)
+        if operation_id is None:
+            await super().__call__(scope, receive, send)
+            return
+        found = {ROUTING_CONTEXT: {"api_base_path": "", "operation_id": operation_id}}
+        scope["extensions"] = {**scope.get("extensions", {}), **found}
+        scope["path_params"] = {}
+        await self.app(scope, receive, send)
+
+    def _found(self, scope: Scope) -> str | None:
+        if scope["type"] != "http" or scope.get("root_path"):  # which patterns leave out
+            return None
+        return self._without_parameters.get((scope["method"], scope["path"]))
 
 
 class Authentication:
