@@ -15,8 +15,11 @@ from sqlalchemy.util import await_only
 from llm_backend.store import (
     Conversations,
     Database,
+    LineResult,
     NewVectorFile,
+    StoredBatch,
     StoredConversation,
+    StoredFile,
     StoredItem,
     StoredResponse,
     StoredVectorStore,
@@ -25,12 +28,15 @@ from llm_backend.store import (
     migrate,
     response_rows,
 )
+from llm_backend.store import file_rows as stored_files
+from llm_backend.store.batches import batch_rows
 from llm_backend.store.jobs import Jobs
 from llm_backend.store.vector_stores import Chunking, file_batch_rows, file_rows
 from llm_backend.store.writing import Work
 
 from .conftest import empty
 
+DEADLINE_S = 20
 A_WHILE_S = 0.1  # longer than others take to come to the same rows
 ITEM = StoredItem(id="item", item={"id": "item", "text": "a"})
 
@@ -179,3 +185,41 @@ async def test_files_that_are_deleted_and_a_batch_of_them_that_is_cancelled_take
     await each(servers, works)
 
     assert servers.begun == 8
+
+
+async def test_answers_to_lines_wait_for_nobody_who_moves_their_batch_on(servers):
+    batch = StoredBatch(
+        id="batch", created_at=1, endpoint="/v1/embeddings", input_file_id="in",
+        completion_window="24h", expires_at=9,
+    )  # fmt: skip
+    await servers.one.write(lambda connection: input_of(connection, batch))
+    is_held, is_recorded = asyncio.Event(), asyncio.Event()
+
+    def record(connection: Connection) -> object:
+        return batch_rows.record(
+            connection, batch.id, [LineResult(line=1, is_error=False, text="")]
+        )
+
+    def stop(connection: Connection) -> None:
+        batch_rows.stop(connection, batch.id, now=1)
+        is_held.set()
+        await_only(asyncio.wait_for(is_recorded.wait(), DEADLINE_S))
+
+    moving = asyncio.create_task(servers.one.write(stop))
+    await is_held.wait()
+    await servers.other.write(record)
+    is_recorded.set()
+    await moving
+
+    assert await servers.one.read(lambda one: batch_rows.numbers(one, batch.id, 1, 9)) == {1}
+
+
+def input_of(connection: Connection, batch: StoredBatch) -> None:
+    stored_files.add(
+        connection,
+        StoredFile(
+            id=batch.input_file_id, created_at=1, purpose="batch", filename="a",
+            media_type="text/plain", content=(),
+        ),
+    )  # fmt: skip
+    batch_rows.add(connection, batch, 1)
