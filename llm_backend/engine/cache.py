@@ -2,7 +2,8 @@
 
 A slot is one sequence id of the native cache. A finished sequence leaves its cells behind; they
 serve whoever comes with the same prefix until the slot is needed, those used longest ago first.
-Taking cells over from another slot costs about as much as computing `worth_copying` tokens.
+Taking cells over from another slot costs about as much as computing `worth_copying` tokens, and
+less from one that holds little where only that is copied.
 
 Where slots have cells of their own, the native code computes runs of consecutive slots together and
 each run for itself, so neighbours are preferred, and what they displace is copied away.
@@ -14,6 +15,9 @@ from dataclasses import dataclass, field
 from llm_backend.engine.media import whole
 
 __all__ = ["Cache", "Copy", "Held", "Placement", "common_prefix"]
+
+_COPIED_A_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
+_LEAST_COPIED = 4  # tokens: what a copy costs however small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +75,9 @@ def common_prefix(left: Tokens[int], right: Tokens[int]) -> int:
 class Cache:
     """The slots. `can_roll_back` is False for models whose state cannot be cut (recurrent ones):
     they can only go on from the very end of what a slot holds. `prefers_neighbours` is for slots
-    with cells of their own. It is told which tokens are given up where these are `worth_keeping` or
-    more, if that is not None. `expected` are prefixes that will be taken in before long."""
+    with cells of their own, `copies_used` if only those are copied that hold something. It is told
+    which tokens are given up where these are `worth_keeping` or more, if that is not None.
+    `expected` are prefixes that will be taken in before long."""
 
     def __init__(
         self,
@@ -81,11 +86,13 @@ class Cache:
         worth_copying: int = 1,
         can_roll_back: bool = True,
         prefers_neighbours: bool = True,
+        copies_used: bool = False,
         worth_keeping: int | None = None,
     ) -> None:
         self._slots = [_Slot(number=number) for number in range(slots)]
         self._worth_copying = max(1, worth_copying)
         self._prefers_neighbours = prefers_neighbours
+        self._copies_used = copies_used
         self._worth_keeping = worth_keeping
         self.expected: tuple[Tokens[int], ...] = ()
         self._lost: list[Held] = []
@@ -139,12 +146,16 @@ class Cache:
         """Take a slot for a sequence that begins with `tokens`; None if all are taken."""
         if not self.free:
             return None
-        source = max(self._slots, key=lambda slot: (self._usable(slot, tokens), not slot.is_taken))
-        shared = self._usable(source, tokens)
+        usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
+        source = max(
+            self._slots,
+            key=lambda slot: (usable[slot.number], not slot.is_taken, -len(slot.tokens)),
+        )
+        shared = usable[source.number]
         target = self._target(source, shared)
-        keep = self._usable(target, tokens)
+        keep = usable[target.number]
         copies = self._rescue(target, keep, source)
-        if target is not source and shared - keep >= self._worth_copying:
+        if target is not source and shared - keep >= self._worth_copying_from(source):
             copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
         target.tokens = list(tokens[:keep])
         target.is_taken = True
@@ -221,6 +232,12 @@ class Cache:
         self._give_up(victim, 0)
         victim.tokens, victim.used_at = list(slot.tokens), slot.used_at
         return (Copy(source=slot.number, target=victim.number),)
+
+    def _worth_copying_from(self, source: _Slot) -> int:
+        """How many shared tokens make a copy of what a slot holds cheaper than computing them."""
+        if not self._copies_used:
+            return self._worth_copying
+        return min(self._worth_copying, max(_LEAST_COPIED, len(source.tokens) // _COPIED_A_TOKEN))
 
     def _victim(self, slot: _Slot, keep: int, source: _Slot) -> _Slot | None:
         """The slot that what is in another one is saved in, if it is."""

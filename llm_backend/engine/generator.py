@@ -71,6 +71,7 @@ class Generator:
             worth_copying=model.context_tokens // _COPY_SHARE,
             can_roll_back=model.can_roll_back,
             prefers_neighbours=not start.unified_cells,
+            copies_used=model.copies_used,
             worth_keeping=prefixes.least_tokens if prefixes else None,
         )
         self._scheduler = Scheduler(

@@ -89,6 +89,10 @@ class Model(Protocol):
         """Its tokens."""
 
     @property
+    def copies_used(self) -> bool:
+        """Whether `copy` costs by what the source holds, and not by all that it has room for."""
+
+    @property
     def projector(self) -> Projector | None:
         """What it takes in more than text by, if it does."""
 

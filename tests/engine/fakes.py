@@ -113,6 +113,7 @@ class FakeModel:
         self.context_tokens = context_tokens
         self.batch_tokens = batch_tokens
         self.can_roll_back = can_roll_back
+        self.copies_used = False
         self.vocabulary = FakeVocabulary()
         self.held: list[list[int]] = [[] for _ in range(slots)]
         self.positions: list[list[int]] = [[] for _ in range(slots)]  # of what is held

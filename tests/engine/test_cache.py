@@ -65,6 +65,23 @@ def test_a_short_prefix_is_not_worth_a_copy():
     assert cache.place([1, 2, 3, 9]) == Placement(slot=1, keep=0)
 
 
+def test_where_only_used_cells_are_copied_a_short_prefix_is_worth_it_from_a_short_text():
+    cache = Cache(slots=3, worth_copying=16, copies_used=True)
+    placed(cache, [*range(8), *[8] * 400])
+    copied = placed(cache, [*range(8), *[9] * 200])
+    short = placed(cache, [*range(8), 7])
+
+    assert copied == Placement(slot=1, keep=0)  # 408 cells for 8 tokens are too many
+    assert short == Placement(slot=2, keep=8, copies=(Copy(source=1, target=2),))
+
+
+def test_a_prefix_of_three_tokens_is_not_worth_a_copy():
+    cache = Cache(slots=2, worth_copying=16, copies_used=True)
+    placed(cache, [1, 2, 3, 4])
+
+    assert cache.place([1, 2, 3, 5]) == Placement(slot=1, keep=0)
+
+
 def test_the_slot_used_longest_ago_is_given_up_first():
     cache = Cache(slots=2)
     placed(cache, [1, 1])

@@ -62,7 +62,7 @@ class LlamaModel:
         self._context = self._open_context()
         self._apply_adapters()
         self._memory = native.llama_get_memory(self._context)
-        self._cells = Cells(self._context, self._memory, copies_used=self._copies_used)
+        self._cells = Cells(self._context, self._memory, copies_used=self.copies_used)
         self._batch = NativeBatch(self.batch_tokens)
         self.projector = self._projector()
         self.can_roll_back = True
@@ -228,9 +228,9 @@ class LlamaModel:
         return context
 
     @property
-    def _copies_used(self) -> bool:
-        """Whether a slot's cells can be copied one by one, and less memory is touched by that: they
-        are the processor's, no other slot's, and all that the sequence has computed."""
+    def copies_used(self) -> bool:
+        """Whether a slot's cells are copied one by one, where they are few, as less memory is
+        touched by that: they are the processor's, no other slot's, and all that is computed."""
         model, start = self._model, self._start
         is_on_gpu = start.gpu_layers and native.llama_supports_gpu_offload()
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
