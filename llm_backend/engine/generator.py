@@ -7,11 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine.address import Address, Outgoing
-from llm_backend.engine.admission import Bounds, Refused, answers_wanted
 from llm_backend.engine.answer import Answer
 from llm_backend.engine.cache import Cache
-from llm_backend.engine.compiling import Compiling
-from llm_backend.engine.constraint import CompilerError, GrammarError, Grammars
+from llm_backend.engine.constraint import CompilerError, GrammarError
 from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.media import MediaError
 from llm_backend.engine.messages import (
@@ -22,7 +20,6 @@ from llm_backend.engine.messages import (
     Failure,
     Generate,
     ModelKind,
-    Priority,
     Rank,
     Seen,
     Start,
@@ -30,8 +27,8 @@ from llm_backend.engine.messages import (
 )
 from llm_backend.engine.model import Model, NoRoom
 from llm_backend.engine.pace import Pace
-from llm_backend.engine.patience import Patience
 from llm_backend.engine.prefixes import Prefixes, PrefixFolder
+from llm_backend.engine.reception import Reception
 from llm_backend.engine.refusal import unsupported
 from llm_backend.engine.request import Request
 from llm_backend.engine.sampling import NoChoice, Row
@@ -59,10 +56,7 @@ class Generator:
         prefixes: PrefixFolder | None = None,
     ) -> None:
         self._model = model
-        self._bounds = Bounds.of(
-            start, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
-        )
-        self._patience = Patience.of(start)
+        self._requests = Reception(model, start)
         self._outbox = outbox
         self.statistics = Statistics()
         self._meter = Meter(self.statistics)
@@ -85,22 +79,19 @@ class Generator:
             model, cache, self._slots, self.statistics, prefixes, lambda: self._pace.tokens_per_s
         )
         self._has_room = True  # cells have not just run out
-        self._grammars = Grammars(model.vocabulary, start.grammars)
-        self._compiling = Compiling(self._grammars)
-        self._requests: dict[Address, Request] = {}
         self._answers: dict[Sequence, Answer] = {}  # those not finished
 
     @property
     def is_idle(self) -> bool:
         """Whether a turn would have nothing to do."""
-        return self._scheduler.is_idle and self._compiling.is_empty
+        return self._scheduler.is_idle and not self._requests.is_compiling
 
     def status(self, name: str) -> Status:
         """What is going on, as the answer to the probe `name`."""
         return Status(
             id=name,
             running=len(self._scheduler.running),
-            waiting=len(self._waiting()),
+            waiting=len(self._requests.waiting),
             held_tokens=self._scheduler.held_tokens,
             **self._prefixes.status(),
             **asdict(self.statistics),
@@ -110,21 +101,16 @@ class Generator:
         """Admit a command to the queue, or raise `Refused`."""
         if not isinstance(command, Generate):
             raise unsupported(ModelKind.CHAT, command)
-        request = Request(address, command, self._answers_to(address, command, now), now)
-        if command.grammar is not None or request.needs_slot:
-            self._check_queue(request.priority)
-        self._requests[address] = request
-        if command.grammar is None:
+        free_slots = self._scheduler.free_slots
+        request = self._requests.admit(address, command, now, free_slots=free_slots)
+        if request is not None:
             self._enqueue(request)
-        else:
-            self._compiling.add(request, command.grammar)
 
     def cancel(self, address: Address) -> None:
         """Forget a request; its slots are free at once."""
-        request = self._requests.pop(address, None)
+        request = self._requests.forget(address)
         if request is None:
             return
-        self._compiling.remove(request)
         for answer in request.answers:
             if self._answers.pop(answer.sequence, None) is not None:
                 self._scheduler.remove(answer.sequence)
@@ -136,8 +122,8 @@ class Generator:
 
     def rest(self) -> None:
         """Wait a moment if there is nothing to do before a grammar is ready, or a file is read."""
-        if self._scheduler.is_idle and not self._compiling.is_empty:
-            self._compiling.rest(_REST_S)
+        if self._scheduler.is_idle and self._requests.is_compiling:
+            self._requests.rest(_REST_S)
         elif not self._scheduler.running:
             self._prefixes.rest(_REST_S)
 
@@ -153,7 +139,8 @@ class Generator:
         """Admit, plan, compute, choose, publish."""
         self._learn()
         self._take_compiled()
-        self._expire(now)
+        for request, message in self._requests.late(now):
+            self._fail(request, Failure.QUEUE_DEADLINE, message)
         self._prefixes.turn(now, is_idle=self._scheduler.is_idle)
         for admitted in self._scheduler.admit() or self._scheduler.compact():
             self._place(admitted)
@@ -193,42 +180,13 @@ class Generator:
 
     def _patient_tokens(self, now: float) -> int | None:
         """How much of batch work's prompts the next pass may read."""
-        if any(one.priority is Priority.INTERACTIVE for one in self._requests.values()):
+        if self._requests.has_interactive:
             self._pace.somebody_is_there(now)
         return self._pace.patient_tokens(now)
 
-    def _answers_to(self, address: Address, command: Generate, now: float) -> list[Answer]:
-        prompt = self._bounds.admit(command, self._model.vocabulary, self._model.projector)
-        sequences = [
-            Sequence(
-                request=address,
-                index=index,
-                tokens=list(prompt.tokens),
-                runs=prompt.runs,
-                limit=prompt.limit,
-                arrived_at=now,
-                priority=command.priority,
-                wants_prompt_logits=command.echo and command.sampling.logprobs is not None,
-            )
-            for index in range(answers_wanted(command))
-        ]
-        vocabulary = self._model.vocabulary
-        return [Answer(command, one, vocabulary, prompt.prediction) for one in sequences]
-
-    def _waiting(self) -> list[Request]:
-        """Those that no slot was given to yet, whether their grammar is ready or not."""
-        return [request for request in self._requests.values() if not request.is_accepted]
-
-    def _check_queue(self, priority: Priority) -> None:
-        """Raise `Refused` if no more of a priority may wait."""
-        limit = self._patience.limit(priority)
-        waiting = sum(request.priority is priority for request in self._waiting())
-        if waiting >= limit + self._scheduler.free_slots:
-            raise Refused(Failure.QUEUE_FULL, f"{limit} requests are waiting already; try later.")
-
     def _take_compiled(self) -> None:
         """Queue the requests whose grammar is ready, and fail those whose grammar is none."""
-        for request, grammar in self._compiling.take_ready():
+        for request, grammar in self._requests.take_compiled():
             try:
                 compiled = grammar.result()
             except GrammarError as error:
@@ -256,18 +214,6 @@ class Generator:
         for answer in request.answers:
             self._show(request, answer.end_at_prompt())
         self._close(request)
-
-    def _expire(self, now: float) -> None:
-        for request in self._waiting():
-            deadline_s = self._patience.ended_s(request, now)
-            if deadline_s is not None:
-                late = (
-                    "Its grammar was not ready"
-                    if request in self._compiling
-                    else "No slot became free"
-                )
-                message = f"{late} within {deadline_s:g} seconds; try later."
-                self._fail(request, Failure.QUEUE_DEADLINE, message)
 
     def _place(self, admitted: Admitted) -> None:
         self.statistics.placed_tokens += len(admitted.sequence.tokens)
@@ -343,7 +289,7 @@ class Generator:
         constraints = [answer.constraint for answer in answers if answer.constraint is not None]
         if not constraints:
             return self._model.forward(work)
-        looking = self._grammars.look_ahead(constraints)
+        looking = self._requests.grammars.look_ahead(constraints)
         try:
             return self._model.forward(work)
         finally:
@@ -401,7 +347,7 @@ class Generator:
             self._outbox.publish(request.address, delta)
 
     def _close(self, request: Request) -> None:
-        self._requests.pop(request.address, None)
+        self._requests.forget(request.address)
         for delta in request.best():
             self._show(request, delta)
 

@@ -52,7 +52,7 @@ class FailsOfWord(Generator):
         super().submit(address, command, now)
 
     def turn(self, now) -> None:
-        for request in list(self._requests.values()):
+        for request in [self._requests[address] for address in self._requests]:
             if "poison" in str(request.command.prompt) and self._scheduler.running:
                 raise RuntimeError("a bug in a turn")
         super().turn(now)

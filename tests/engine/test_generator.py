@@ -66,7 +66,7 @@ class Bench:
 
     def compiled(self) -> list:
         """The grammars that were asked for, and what became of them."""
-        return list(self.generator._grammars._kept.items())
+        return list(self.generator._requests.grammars._kept.items())
 
 
 @pytest.fixture
