@@ -13,6 +13,7 @@ from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.responses.items import item_list, shown_item
 from llm_backend.controllers.responses.memory import stored_items
+from llm_backend.controllers.routing import operation_of
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.store import Page, StoredConversation
@@ -32,8 +33,11 @@ Json = dict[str, Any]
 
 
 async def create_conversation(services: Services, request: Request) -> Response:
-    """`POST /conversations`: kept here, unless only the upstream could answer in it."""
-    if services.upstream is not None and not services.registry.local:
+    """`POST /conversations`: kept here, unless only an upstream that keeps such itself could answer
+    in it."""
+    upstream = services.upstream
+    is_upstreams = upstream is not None and upstream.keeps_responses(operation_of(request))
+    if is_upstreams and not services.registry.local:
         return await relay(services, request)
     body = request.body or {}
     conversation = StoredConversation(

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
 from starlette.types import Scope
 
 from llm_backend.access import relayed as counted_as_relayed
@@ -92,7 +91,7 @@ async def relay(
     to: Destination | None = None,
     observe: Observe | None = None,
     finish: Finish | None = None,
-) -> Response:
+) -> RelayedResponse:
     """Sends the request on and returns the upstream's answer as soon as its headers are there.
 
     Without `to` it goes to whoever serves the model that its body names, or the operation.

@@ -59,6 +59,10 @@ class RelayedResponse(Response):
             await self._relayed.aclose()
             await self._finish_at_last()
 
+    async def discard(self) -> None:
+        """Nobody is sent it."""
+        await self._relayed.aclose()
+
     async def _send_all(self, send: Send) -> None:
         start = {
             "type": "http.response.start",

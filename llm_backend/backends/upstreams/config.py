@@ -26,7 +26,12 @@ class Wire(StrEnum):
     BOTH = "both"
 
 
-WIRES = {"createChatCompletion": Wire.CHAT, "createResponse": Wire.RESPONSES}
+WIRES = {
+    "createChatCompletion": Wire.CHAT,
+    "createResponse": Wire.RESPONSES,
+    "Compactconversation": Wire.RESPONSES,
+    "Getinputtokencounts": Wire.RESPONSES,
+}
 """What the operations speak that an upstream may not know; all others are asked as they are."""
 
 

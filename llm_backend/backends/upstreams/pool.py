@@ -100,6 +100,18 @@ class Upstreams:
         """Whether one of them can be asked for a model."""
         return self.choices.serves(model, operation)
 
+    def keepers(self, operation: Sequence[str]) -> Sequence[str]:
+        """The names of those that may have kept a response: who answers what names no model first,
+        and none that knows no responses."""
+        first = self.choices.for_operation(operation)
+        names = [*first, *(name for name in self._upstreams if name not in first)]
+        return [name for name in names if self._upstreams[name].config.speaks(Wire.RESPONSES)]
+
+    def keeps_responses(self, operation: Sequence[str]) -> bool:
+        """Whether who answers what names no model knows responses."""
+        names = self.choices.for_operation(operation)
+        return all(self._upstreams[name].config.speaks(Wire.RESPONSES) for name in names)
+
     @property
     def are_able(self) -> bool:
         """Whether one of them can be expected to answer."""

@@ -17,6 +17,7 @@ from llm_backend.backends.base import Usage
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
+from llm_backend.controllers.bridge.model import BridgedModel
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.responses.answering import shown_usage
 from llm_backend.controllers.responses.compacting import summary_chat, summary_of
@@ -42,10 +43,12 @@ async def compactconversation(services: Services, request: Request) -> Response:
     """`POST /responses/compact`"""
     if request.query.get("beta") or request.body.get("model") is None:
         return await relay_unread(services, request)
-    return await routed(services, request, here=_compacted)
+    return await routed(services, request, here=_compacted, bridged=_compacted)
 
 
-async def _compacted(services: Services, request: Request, model: LocalModel) -> Response:
+async def _compacted(
+    services: Services, request: Request, model: LocalModel | BridgedModel
+) -> Response:
     async with asked(services, model, _response_body(request.body)) as question:
         if not question.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")

@@ -53,7 +53,7 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
     """`POST /responses/input_tokens`: how many tokens a response's input would have."""
     if request.query.get("beta") or (request.body or {}).get("model") is None:
         return await relay_unread(services, request)
-    return await routed(services, request, here=_counted)
+    return await routed(services, request, here=_counted, bridged=_uncounted)
 
 
 async def _counted(services: Services, request: Request, model: LocalModel) -> Response:
@@ -63,6 +63,13 @@ async def _counted(services: Services, request: Request, model: LocalModel) -> R
             question = await fitting(model, question)
             count = await model.prompt_tokens(question.chat_after(()))
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
+
+
+async def _uncounted(services: Services, request: Request, model: BridgedModel) -> Response:
+    raise errors.UnsupportedField(
+        f"`{request.body['model']}` is asked by chat completions, which count nothing beforehand.",
+        param="model",
+    )
 
 
 async def _in_background(services: Services, request: Request, model: LocalModel) -> Response:

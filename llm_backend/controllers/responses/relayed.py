@@ -6,15 +6,19 @@ from starlette.responses import Response
 
 from llm_backend.access import Tail, Tokens, read_usage, text_bytes
 from llm_backend.access.metered_operations import METERED
+from llm_backend.backends.relayed import Observe
 from llm_backend.contract.request import Request
 from llm_backend.controllers.relay import Destination, relay
+from llm_backend.controllers.relayed_response import Finish
 from llm_backend.controllers.responses.response_observer import (
     ResponseObserver,
     is_under_way,
 )
+from llm_backend.controllers.routing import PASSED_ON, operation_of
 from llm_backend.controllers.services import Services
+from llm_backend.errors import ApiError, NotFound
 
-__all__ = ["relay_kept_response", "relay_response"]
+__all__ = ["relay_kept", "relay_kept_response", "relay_response"]
 
 _SAID = METERED["createResponse"].texts
 
@@ -42,6 +46,11 @@ async def relay_response(
     return await relay(services, request, to=to, observe=observe, finish=expect)
 
 
+async def relay_kept(services: Services, request: Request) -> Response:
+    """Relays what is asked about a response that an upstream has, whichever it is."""
+    return await _relay_to_its_keeper(services, request)
+
+
 async def relay_kept_response(services: Services, request: Request) -> Response:
     """Relays what asks for a response that an upstream has; what that took, if it has ended, is
     counted for whoever had it made."""
@@ -54,7 +63,33 @@ async def relay_kept_response(services: Services, request: Request) -> Response:
         usage = _usage(response.get("usage"))
         return None if usage is None else services.access.told_later.told(response["id"], usage)
 
-    return await relay(services, request, observe=observer.feed, finish=settle)
+    return await _relay_to_its_keeper(services, request, observe=observer.feed, finish=settle)
+
+
+async def _relay_to_its_keeper(
+    services: Services,
+    request: Request,
+    *,
+    observe: Observe | None = None,
+    finish: Finish | None = None,
+) -> Response:
+    """The answer of the first upstream that does not say that there is no such response."""
+    assert services.upstream is not None, "somebody else may have it"
+    names = services.upstream.keepers(operation_of(request))
+    if len(names) < 2:
+        return await relay(services, request, observe=observe, finish=finish)
+    failures: list[ApiError] = []
+    for name in names:
+        to = Destination(model="", upstream=name)
+        try:
+            answer = await relay(services, request, to=to, observe=observe, finish=finish)
+        except PASSED_ON as error:
+            failures.append(error)
+            continue
+        if answer.status_code != NotFound.status or (name == names[-1] and not failures):
+            return answer
+        await answer.discard()
+    raise failures[0]
 
 
 def _usage(told: object) -> Tokens | None:

@@ -14,7 +14,7 @@ from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.obfuscation import obfuscation_for
 from llm_backend.controllers.responses.background import FROM_THE_START
 from llm_backend.controllers.responses.items import item_list, shown_item
-from llm_backend.controllers.responses.relayed import relay_kept_response
+from llm_backend.controllers.responses.relayed import relay_kept, relay_kept_response
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
 
@@ -33,7 +33,7 @@ async def get_response(services: Services, request: Request) -> Response:
     return JsonResponse(_shown(body, query.get("include") or ()))
 
 
-@kept_here("response", "response_id")
+@kept_here("response", "response_id", elsewhere=relay_kept)
 async def delete_response(services: Services, request: Request) -> Response:
     """`DELETE /responses/{response_id}`: one that is still being answered is stopped, too."""
     response_id = request.path["response_id"]
@@ -53,7 +53,7 @@ async def cancel_response(services: Services, request: Request) -> Response:
     return JsonResponse(_shown(body))
 
 
-@kept_here("response", "response_id")
+@kept_here("response", "response_id", elsewhere=relay_kept)
 async def list_input_items(services: Services, request: Request) -> Response:
     """`GET /responses/{response_id}/input_items`"""
     query = request.query

@@ -607,3 +607,22 @@ async def test_what_an_upstream_refuses_keeps_its_code_and_its_time(tmp_path, wi
 
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", None)
     assert refused.value.response.headers["retry-after"] == "7"
+
+
+async def test_conversations_and_compaction_work_where_upstreams_know_only_chats(tmp_path):
+    fake = FakeUpstream(answer=chat_says({"content": "Hello"}))
+    async with client_of(tmp_path, fake, "chat") as client:
+        conversation = await client.conversations.create()
+        for said in ("Hi", "And?"):
+            await client.responses.create(model="far", input=said, conversation=conversation.id)
+        short = await client.responses.compact(
+            model="far", input=[{"role": "user", "content": "Hi"}]
+        )
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.input_tokens.count(model="far", input="Hi")
+
+    _, again, compacted = sent_to(fake, "createChatCompletion")
+    assert [one["content"] for one in again["messages"]] == ["Hi", "Hello", "And?"]
+    assert short.output[-1].type == "compaction"
+    assert "Summarise" in compacted["messages"][-1]["content"]
+    assert refused.value.param == "model"

@@ -184,3 +184,44 @@ def test_of_what_is_no_response_or_too_long_nothing_is_known(said: bytes):
     observer.feed(said)
 
     assert observer.response() is None
+
+
+NONE = b"HTTP/1.1 404 X\r\ncontent-length: 2\r\n\r\n{}"
+BROKEN = b"HTTP/1.1 200 X\r\ncontent-le"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        (b"GET", b""),
+        (b"GET", b"?stream=true"),
+        (b"DELETE", b""),
+        (b"POST", b"/cancel"),
+        (b"GET", b"/input_items"),
+    ],
+)
+async def test_a_response_is_found_at_whichever_upstream_it_was_made(
+    tmp_path: Path, method: bytes, path: bytes
+):
+    ended = whole(ENDED)
+    async with FakeUpstream(answer=NONE) as a, FakeUpstream(answer=ended) as b:
+        backends = [backend(a, "a", "one"), backend(b, "b", "two")]
+        async with gateway(tmp_path, backends=backends) as relay:
+            target = b"/v1/responses/resp_far" + path
+            answer = await relay.ask(method + b" " + target + b" HTTP/1.1\r\nhost: relay\r\n\r\n")
+
+    assert (answer.status, json.loads(answer.body)) == (200, ENDED)
+    assert [len(fake.requests) for fake in (a, b)] == [1, 1]
+    assert b.requests[0].first_line.split()[1] == target
+
+
+@pytest.mark.parametrize(("first", "last"), [(BROKEN, NONE), (NONE, BROKEN), (NONE, NONE)])
+async def test_what_nobody_has_is_missing_unless_somebody_could_not_say(
+    tmp_path: Path, first: bytes, last: bytes
+):
+    async with FakeUpstream(answer=first) as a, FakeUpstream(answer=last) as b:
+        backends = [backend(a, "a", "one"), backend(b, "b", "two")]
+        async with gateway(tmp_path, backends=backends) as relay:
+            answer = await relay.ask(b"GET /v1/responses/resp_far HTTP/1.1\r\nhost: relay\r\n\r\n")
+
+    assert answer.status == (404 if first == last else 502)
