@@ -40,6 +40,7 @@ class ApiServer:
             log_config=None,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,  # nothing here depends on where a request came from
             server_header=False,
             date_header=False,  # ours are dated by the envelope, relayed ones by their upstream
             ws_max_size=settings.body_limit_bytes,

@@ -48,7 +48,8 @@ class Patience:
 
     def wait(self) -> None:
         """There is no connection yet."""
-        self._reschedule(None)
+        if self.is_running:
+            self._reschedule(None)
 
     def begin(self) -> None:
         """There is one."""
