@@ -16,6 +16,7 @@ from llm_backend.access.plans import Plan, Plans
 from llm_backend.access.policy import Project
 from llm_backend.access.spending import Spending
 from llm_backend.backends.upstreams.renaming import with_value
+from llm_backend.contract.body import check_keys
 from llm_backend.contract.form_watch import watched_form
 from llm_backend.contract.request import Request
 from llm_backend.errors import Forbidden, InvalidRequest
@@ -60,9 +61,12 @@ class Permission:
                 f"Project `{project.id}` has a spend limit, and what this opens is used at the "
                 "upstream without being seen here: open a WebSocket to /v1/realtime instead."
             )
+        if project.models is not None:
+            query = request.http.query_params.multi_items()
+            self.check_models(project, [model for name, model in query if name.lower() == "model"])
         if not isinstance(body, dict):
             return self._hold_form(request, project)
-        self.check_body(project, body)
+        self.check_body(project, body, request.raw_body)
         if not (project.keeps_nothing and metered.is_stored):
             return request
         return replace(
@@ -71,9 +75,12 @@ class Permission:
             raw_body=with_value(request.raw_body, "store", False) if request.raw_body else b"",
         )
 
-    def check_body(self, project: Project, body: dict[str, Any]) -> None:
+    def check_body(self, project: Project, body: dict[str, Any], raw_body: bytes | str) -> None:
         """Raises `Forbidden` for a model, or a tool, that a body names beside the model that it
-        asks: of a session, a grader, an image."""
+        asks: of a session, a grader, an image. Raises `InvalidRequest` where it names two in one
+        place, of which the upstream might read the other."""
+        if raw_body and (project.models is not None or project.forbidden_tools):
+            check_keys(raw_body)
         if project.models is not None:
             self.check_models(project, models_in(body))
         if project.forbidden_tools:

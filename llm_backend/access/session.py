@@ -55,7 +55,7 @@ class Session:
         event = _parsed(message)
         if not isinstance(event, dict):
             raise InvalidRequest("The message is not a JSON object.", code="invalid_json")
-        self._permission.check_body(project, event)
+        self._permission.check_body(project, event, message)
 
     def told(self, message: Message) -> None:
         """A message of the upstream, which may tell what was used. Raises `Forbidden` where nobody

@@ -1,6 +1,8 @@
 """Request bodies: read within a limit, parsed as JSON that every part of the server can hold."""
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,6 +15,7 @@ from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, Unsupported
 __all__ = [
     "Limits",
     "check_encoding",
+    "check_keys",
     "check_length",
     "counted",
     "parse_json",
@@ -106,6 +109,25 @@ def parse_json(body: bytes, limits: Limits) -> Json:
     if b"\\u0000" in body:
         _check_nul(value)
     return value
+
+
+def check_keys(body: bytes | str) -> None:
+    """Raises `InvalidRequest` for JSON with an object that has a key twice: whoever reads it takes
+    the one or the other."""
+    try:
+        json.loads(
+            body, object_pairs_hook=_check_pairs, parse_int=len, parse_float=len, parse_constant=len
+        )
+    except (RecursionError, ValueError) as error:
+        message = "The JSON cannot be read without doubt."
+        raise InvalidRequest(message, code="invalid_json") from error
+
+
+def _check_pairs(pairs: Sequence[tuple[str, Json]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        message = f"The JSON has the key '{name[:256]}' twice in one object."
+        raise InvalidRequest(message, code="invalid_json")
 
 
 def _check_depth(value: Json, limit: int) -> None:

@@ -1,6 +1,7 @@
 """The model that a form names, read from its beginning: forms are relayed as they come."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -60,42 +61,47 @@ async def read_form_head(http: HttpRequest) -> FormHead | None:
 
 
 async def _read(http: HttpRequest, boundary: bytes) -> FormHead:
-    read, more = bytearray(), True
+    read, more, place, mark = bytearray(), True, 0, b"--" + boundary
     while more and len(read) < _HEAD_BYTES:
         message = await http.receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         read += message.get("body", b"")
         more = message.get("more_body", False)
-        if found := _place_of(_NAMES_MODEL, bytes(read), b"--" + boundary):
-            return FormHead(read=bytes(read), start=found[0], stop=found[1], more=more)
-    return FormHead(
-        read=bytes(read), more=more, session=_model_of_session(bytes(read), b"--" + boundary)
-    )
+        for begin, start, stop in _parts(read, mark, place):
+            if _NAMES_MODEL.search(read, begin, start - 2):
+                return FormHead(read=bytes(read), start=start, stop=stop, more=more)
+            place = stop
+    return FormHead(read=bytes(read), more=more, session=_model_of_session(read, mark))
 
 
-def _model_of_session(read: bytes, mark: bytes) -> str | None:
-    place = _place_of(_NAMES_SESSION, read, mark)
+def _model_of_session(read: bytearray, mark: bytes) -> str | None:
+    for begin, start, stop in _parts(read, mark, 0):
+        if _NAMES_SESSION.search(read, begin, start - 2):
+            return _model_in(read[start:stop])
+    return None
+
+
+def _model_in(text: bytearray) -> str | None:
     try:
-        session = orjson.loads(read[slice(*place)]) if place else None
+        session = orjson.loads(text)
     except orjson.JSONDecodeError:  # which the upstream will say
         return None
     model = session.get("model") if isinstance(session, dict) else None
     return model if isinstance(model, str) else None
 
 
-def _place_of(name: re.Pattern[bytes], read: bytes, mark: bytes) -> tuple[int, int] | None:
-    """Where the value of the part of this name stands, if it stands there whole."""
-    begin = read.find(mark)
+def _parts(read: bytearray, mark: bytes, place: int) -> Iterator[tuple[int, int, int]]:
+    """The parts from a place on that stand there whole: where each begins, and where what it holds
+    begins and ends."""
+    begin = read.find(mark, place)
     while begin >= 0:
         start = read.find(b"\r\n\r\n", begin) + 4
         stop = read.find(b"\r\n" + mark, start)
         if start < 4 or stop < 0:
-            return None
-        if name.search(read[begin : start - 2]):
-            return start, stop
+            return
+        yield begin, start, stop
         begin = stop + 2
-    return None
 
 
 def put_back(http: HttpRequest, head: FormHead) -> HttpRequest:

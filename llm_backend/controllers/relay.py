@@ -26,6 +26,7 @@ __all__ = [
     "model_named",
     "relay",
     "upstream_path",
+    "upstream_query",
     "who_asks",
 ]
 
@@ -123,7 +124,7 @@ async def relay(
                 Asked(
                     method=http.method,
                     path=upstream_path(http.scope),
-                    query=_ascii(http.scope["query_string"]).encode(),
+                    query=upstream_query(http.scope).encode(),
                     headers=headers,
                     body=_body(request, upload, to),
                     operation=(request.operation.operation_id, request.operation.tag),
@@ -186,6 +187,11 @@ def upstream_path(scope: Scope) -> str:
     if _DOT_SEGMENTS & set(plain_path.split(b"/")):
         raise InvalidRequest("A path with `.` or `..` segments is not relayed.")
     return _ascii(raw)
+
+
+def upstream_query(scope: Scope) -> str:
+    """The query as the client sent it."""
+    return _ascii(scope["query_string"])
 
 
 def _ascii(raw: bytes) -> str:

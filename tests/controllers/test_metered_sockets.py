@@ -147,6 +147,8 @@ async def test_a_revoked_key_ends_its_socket(tmp_path, path):
         session("session.update", tools=[{"type": "mcp", "server_label": "s"}]),
         json.dumps({"type": "response.create", "response": {"tools": [{"type": "mcp"}]}}),
         '{"type": "session.update", "x": NaN, "session": {"model": "bad"}}',
+        '{"type": "session.update", "session": {"model": "bad", "model": "good"}}',
+        '{"type": "x", "x": ' + "[" * 1000 + "]" * 1000 + "}",
     ],
 )
 async def test_what_a_project_may_not_use_ends_its_socket(tmp_path, message):

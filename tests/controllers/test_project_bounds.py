@@ -189,6 +189,39 @@ async def test_a_search_that_is_forbidden_is_so_as_an_option_of_a_chat_too(far):
     assert answer.json()["error"]["param"] == "web_search_options"
 
 
+TWICE = [
+    b'"model":"bad","model":"good"',
+    b'"mod\\u0065l":"bad","model":"good"',
+    b'"model":"good","x":[{"model":"bad","model":"good"}]',
+    b'"model":"good","web_search_options":{},"web_search_options":{}',
+]
+
+
+@pytest.mark.parametrize("names", TWICE)
+async def test_who_may_not_ask_everything_names_nothing_twice(far, names: bytes):
+    body = b'{%b,"messages":[{"role":"user","content":"hi"}]}' % names
+    headers = {"content-type": "application/json"}
+    refused = await far.post("/chat/completions", content=body, headers=headers)
+    was_sent = bool(far.upstream.requests)
+    free = await far.post("/chat/completions", content=body, headers=headers, key="root")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_json")
+    assert not was_sent
+    assert free.status_code == 200
+
+
+@pytest.mark.parametrize("query", ["model=bad", "mod%65l=bad&model=good", "Model=bad"])
+async def test_a_query_names_no_other_model(far, query: str):
+    body = {"session": {"type": "realtime", "model": "good"}}
+    refused = await far.post(f"/realtime/client_secrets?{query}", json=body)
+    was_sent = bool(far.upstream.requests)
+    good = await far.post("/realtime/client_secrets?model=good", json=body)
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_found")
+    assert not was_sent
+    assert good.status_code == 200
+
+
 async def test_what_leads_past_the_server_is_not_for_who_has_a_spend_limit(far):
     body = {"session": {"type": "realtime", "model": "good"}}
     refused = await far.post("/realtime/client_secrets", json=body, key="capped")

@@ -166,6 +166,7 @@ async def test_a_client_that_vanishes_frees_the_upstream(tmp_path):
         ("/realtime?model=m", {"origin": "https://evil.test"}, {}, 403, "origin_not_allowed"),
         ("/realtime?model=m", {"origin": "http://["}, {}, 403, "origin_not_allowed"),
         ("/realtime?model=m", {"host": "evil.test"}, {}, 403, None),
+        ("/realtime?model=m&mod%65l=n", {}, {}, 400, "invalid_value"),
     ],
 )
 async def test_who_may_not_is_turned_away(tmp_path, path, headers, settings, status, code):

@@ -6,6 +6,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl, quote, unquote_plus
 
 from llm_backend.backends.relayed import Headers
+from llm_backend.errors import InvalidRequest
 
 __all__ = [
     "Closing",
@@ -76,8 +77,12 @@ def _key_of(protocols: Sequence[str]) -> str | None:
 
 
 def model_of(query: str) -> str | None:
-    """The model that a query names."""
-    return dict(parse_qsl(query, keep_blank_values=True)).get("model")
+    """The model that a query names. Raises `InvalidRequest` for two, of which the upstream might
+    read the other."""
+    words = parse_qsl(query, keep_blank_values=True)
+    if len({model for name, model in words if name.lower() == "model"}) > 1:
+        raise InvalidRequest("The query names more than one model.", param="model")
+    return dict(words).get("model")
 
 
 def with_model(query: str, model: str) -> str:

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from llm_backend.backends.upstreams.sockets import model_of, with_key
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.relay import who_asks
+from llm_backend.controllers.relay import upstream_query, who_asks
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets.client import Client
 from llm_backend.controllers.sockets.relayed import opened, pumped, upstream_steps
@@ -106,7 +106,7 @@ def _site_of(origin: str) -> str | None:
 
 async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: Look) -> None:
     """`/realtime`: an upstream's; accepted once the upstream has, and counted as it tells."""
-    model = model_of(socket.url.query)
+    model = model_of(upstream_query(socket.scope))
     async with services.access.gate.session(look, model or "") as session:
         steps = upstream_steps(services, model)
         await socket.receive()  # that it connects

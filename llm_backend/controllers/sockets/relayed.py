@@ -15,7 +15,7 @@ from llm_backend.backends.upstreams.sockets import (
     sent_protocols,
     with_model,
 )
-from llm_backend.controllers.relay import upstream_path
+from llm_backend.controllers.relay import upstream_path, upstream_query
 from llm_backend.controllers.routing import PASSED_ON
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets.client import Client
@@ -71,7 +71,7 @@ async def _connected(
     assert services.upstream is not None, "there are no steps without upstreams"
     if step is not None:
         await answered_by(step.model)
-    query = socket.url.query
+    query = upstream_query(socket.scope)
     asked = Asked(
         method="GET",
         path=upstream_path(socket.scope),
