@@ -223,6 +223,38 @@ def write_mamba(path: Path, *, seed: int = 0, layers: int = 2, size: int = 32) -
     return _written(writer, path)
 
 
+def write_windowed(path: Path, *, seed: int = 0, layers: int = 4, size: int = 64) -> Path:
+    """A float32 cohere2 of random weights with the vocabulary of `write_llama`: three of four
+    layers see the last 32 tokens only."""
+    writer = GGUFWriter(str(path), "cohere2")
+    writer.add_name("tiny windowed")
+    _shape(writer, layers=layers, size=size)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_rope_dimension_count(size // 4)
+    writer.add_sliding_window(32)
+    writer.add_logit_scale(1.0)
+    tokens = _add_gpt2_vocabulary(writer, [])
+    rng = np.random.default_rng(seed)
+
+    def tensor(name: str, *shape: int) -> None:
+        writer.add_tensor(name, rng.standard_normal(shape, dtype=np.float32) * np.float32(0.3))
+
+    tensor("token_embd.weight", tokens, size)
+    for layer in range(layers):
+        block = f"blk.{layer}."
+        writer.add_tensor(block + "attn_norm.weight", np.ones(size, dtype=np.float32))
+        tensor(block + "attn_q.weight", size, size)
+        tensor(block + "attn_k.weight", size // 2, size)
+        tensor(block + "attn_v.weight", size // 2, size)
+        tensor(block + "attn_output.weight", size, size)
+        tensor(block + "ffn_gate.weight", 2 * size, size)
+        tensor(block + "ffn_up.weight", 2 * size, size)
+        tensor(block + "ffn_down.weight", size, 2 * size)
+    writer.add_tensor("output_norm.weight", np.ones(size, dtype=np.float32))
+    return _written(writer, path)
+
+
 def _add_gpt2_vocabulary(writer: GGUFWriter, infill: list[str]) -> int:
     """Gives the number of its tokens."""
     tokens = [*byte_characters(), *MERGED, *CONTROL, *USER_DEFINED, *infill]

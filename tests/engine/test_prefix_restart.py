@@ -14,7 +14,7 @@ from llm_backend.engine.llama import LlamaModel, NativeLog
 from llm_backend.engine.messages import Delta, Generate, PrefixLimits, Sampling
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import start
-from tests.engine.gguf_models import write_llama, write_mamba
+from tests.engine.gguf_models import write_llama, write_mamba, write_windowed
 
 NUMBERS = itertools.count()
 SYSTEM = "the cat in the hat sat on the mat and the rat " * 6
@@ -81,6 +81,19 @@ def test_a_state_of_a_model_with_rows_and_columns_goes_on_too(opened, tmp_path):
 
     assert second.restore(0, first.state(0), len(TOKENS))
     assert np.array_equal(logits(second, 0, 100), logits(first, 0, 100))
+
+
+def test_the_state_of_a_model_with_a_window_is_not_to_be_cut_and_so_not_kept(opened, tmp_path):
+    file = write_windowed(tmp_path / "windowed.gguf")
+    first, second = opened(file), opened(file)
+    read(first, 0, TOKENS)
+    restored = second.restore(0, first.state(0), len(TOKENS))
+    cut = first.truncate(0, 60), second.truncate(0, 60)
+
+    assert restored
+    assert cut == (True, True)
+    assert not np.allclose(logits(second, 0, 60), logits(first, 0, 60), atol=0.1)
+    assert not first.keeps_states
 
 
 def test_bytes_that_are_no_state_leave_an_empty_slot(opened, tiny_llama):

@@ -66,7 +66,10 @@ class PrefixFolder:
         files = sorted(self._path.glob(f"*{_SUFFIX}"), key=_used_at)
         for path in files:
             try:
-                self.index.add(self._entry(read_tokens(path, self._model), path.stat().st_size))
+                entry = self._entry(read_tokens(path, self._model), path.stat().st_size)
+                if path != self._file(entry.name):
+                    raise BadPrefix(f"{path.name} is not called by its tokens")
+                self.index.add(entry)
             except FileNotFoundError:  # another process has just removed it
                 continue
             except BadPrefix as bad:

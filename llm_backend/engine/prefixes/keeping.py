@@ -44,7 +44,9 @@ class Keeping:
         self._statistics = statistics
         self._clock = clock
         self._writing: Future[Entry] | None = None
-        self._spared: set[str] = set()  # files that slots have, as far as was looked at this rest
+        self._spared: set[str] = (
+            set()
+        )  # files of what slots hold, as far as was looked at since work
         self._worked_at = 0.0
         self._is_done = True  # nothing is left to be written before somebody works again
 
@@ -64,7 +66,7 @@ class Keeping:
         self._settle()
         if self._is_done or self._writing or now - self._worked_at < _SETTLED_S:
             return
-        self._is_done = not any(self._keep(held) for held in self._cache.held)
+        self._is_done = not self._keeps_next()
 
     def rests_for_s(self, now: float) -> float | None:
         """After how long `rest` has something to do; None for never."""
@@ -74,11 +76,16 @@ class Keeping:
 
     def close(self) -> None:
         """Write what there is time for."""
-        until = self._clock() + _CLOSING_S
-        for held in self._cache.held:
-            self._wait(until)
-            self._keep(held)
+        until, self._is_done = self._clock() + _CLOSING_S, False
         self._wait(until)
+        while self._writing is None and not self._is_done and self._clock() < until:
+            self._is_done = not self._keeps_next()
+            self._wait(until)
+
+    def _keeps_next(self) -> bool:
+        """Whether one more slot is being written: the one used last of those that are to be. What
+        is in a file already makes no room for an older one."""
+        return any(self._keep(held) for held in self._cache.held)
 
     def _keep(self, held: Held) -> bool:
         """Whether the contents of a slot are being written now."""
@@ -112,7 +119,6 @@ class Keeping:
             self._is_done = True
             return
         self._folder.index.add(entry)
-        self._spared.add(entry.name)
         self._statistics.prefix_writes += 1
 
     def _wait(self, until: float) -> None:

@@ -119,6 +119,7 @@ def test_what_is_no_prefix_is_removed_and_what_is_none_of_ours_stays(begin):
     filled(begin, 1)
     path = files(begin)[0].parent
     (path / "junk.prefix").write_bytes(b"junk")
+    (path / "copy.prefix").write_bytes(files(begin)[0].read_bytes())
     (path / "notes.txt").write_text("of somebody")
     (path / "b.prefix.1.part").write_bytes(b"unfinished")
     (path / "c.prefix.2.part").write_bytes(b"being written")
