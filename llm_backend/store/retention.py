@@ -52,9 +52,9 @@ class Retention:
         now, forgotten = int(self._clock()), 0
         before = now - int(days * DAY_S)
         for _ in range(STEPS_AT_ONCE):
-            some = await self._database.write(
-                partial(retention_rows.forget_old, before=before, now=now)
-            )
+            some = 0
+            for forget in retention_rows.FORGET_OLD:
+                some += await self._database.write(partial(forget, before=before, now=now))
             forgotten += some
             if not some:
                 break

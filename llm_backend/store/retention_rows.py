@@ -5,7 +5,7 @@ it. Nothing is taken from work that has not ended, or from a vector store whose 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
 from sqlalchemy import delete as delete_from
@@ -15,7 +15,7 @@ from llm_backend.store.batches.tables import BATCH_ENDS, batches
 from llm_backend.store.tables import chats, conversations, items, responses
 from llm_backend.store.vector_stores import store_rows
 
-__all__ = ["SOME", "forget_old", "forget_oldest", "history_bytes"]
+__all__ = ["FORGET_OLD", "SOME", "forget_files", "forget_oldest", "history_bytes"]
 
 SOME = 100  # rows of each kind in one transaction
 
@@ -25,23 +25,62 @@ _is_last = ~exists().where(_later.c.previous_id == responses.c.id)
 _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
 
 
-def forget_old(connection: Connection, before: int, now: int) -> int:
-    """Forget some of what nobody has added to since; how much."""
-    _, old_chats = _oldest(connection, chats, chats.c.created_at <= before)
-    _delete(connection, chats, old_chats)
+def forget_chats(connection: Connection, before: int, now: int) -> int:
+    """Forget some that are from before; how many."""
+    _, old = _oldest(connection, chats, chats.c.created_at <= before)
+    _delete(connection, chats, old)
+    return len(old)
+
+
+def forget_responses(connection: Connection, before: int, now: int) -> int:
+    """Forget some that are from before, and that nothing goes on from; how many."""
     last = (responses.c.created_at <= before) & _is_last & _has_ended
-    _, old_responses = _oldest(connection, responses, last)
-    response_rows.forget_some(connection, old_responses)
+    _, old = _oldest(connection, responses, last)
+    response_rows.forget_some(connection, old)
+    return len(old)
+
+
+def forget_conversations(connection: Connection, before: int, now: int) -> int:
+    """Forget some that nobody has added to since; how many."""
     unused = conversations.c.changed_at <= before
-    _, old_conversations = _oldest(connection, conversations, unused, conversations.c.changed_at)
-    conversation_rows.forget_some(connection, old_conversations)
+    _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
+    conversation_rows.forget_some(connection, old)
+    return len(old)
+
+
+def forget_batches(connection: Connection, before: int, now: int) -> int:
+    """Forget some that are from before, and have ended; how many."""
     ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
-    _, old_batches = _oldest(connection, batches, ended)
-    _delete(connection, batches, old_batches)
-    emptied = store_rows.forget_emptied(connection, before, limit=SOME)
-    kinds = (old_chats, old_responses, old_conversations, old_batches)
-    number = emptied + sum(map(len, kinds))
-    return number + file_rows.forget_old(connection, before, now, limit=SOME)
+    _, old = _oldest(connection, batches, ended)
+    _delete(connection, batches, old)
+    return len(old)
+
+
+def forget_vector_stores(connection: Connection, before: int, now: int) -> int:
+    """Forget some whose time was over before; how many."""
+    return store_rows.forget_emptied(connection, before, limit=SOME)
+
+
+def forget_files(connection: Connection, before: int, now: int) -> int:
+    """Forget some that are from before, and that nothing uses; how many."""
+    return file_rows.forget_old(connection, before, now, limit=SOME)
+
+
+class Forget(Protocol):
+    """Forgets some of one kind from before; how many."""
+
+    def __call__(self, connection: Connection, before: int, now: int) -> int: ...
+
+
+FORGET_OLD: Sequence[Forget] = (
+    forget_chats,
+    forget_responses,
+    forget_conversations,
+    forget_batches,  # before the files that they have read
+    forget_vector_stores,
+    forget_files,
+)
+"""Each a unit of work of its own: what one holds keeps nobody from what another does."""
 
 
 def history_bytes(connection: Connection) -> int:
