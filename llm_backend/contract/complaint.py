@@ -2,9 +2,9 @@
 
 Compiled validators only say yes or no here: their error reports hold every branch of every
 alternative and take minutes and gigabytes for a hostile body of 200 KB. So a refused value is
-walked once more, by the schema, until the first failure, within a budget of steps. Of several
-alternatives that all fail, the one is told that the value meant: the branch whose tag (`type`,
-`role`) fits, else the one that failed deepest.
+walked once more, by the schema, until the first failure, within a budget of steps; of a long chat,
+only the messages that a validator refuses. Of several alternatives that all fail, the one is told
+that the value meant: the branch whose tag (`type`, `role`) fits, else the one that failed deepest.
 """
 
 import operator
@@ -20,6 +20,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _STEPS = 4_000
 _DEPTH = 40
+_LONG, _LONGEST = 8, 20_000  # lists at the top whose values are looked through by a validator
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -74,12 +75,18 @@ class Complaint:
         return f"Invalid {field}: {self.detail}."
 
 
-def complaint_about(value: Json, schema: Json, component: Callable[[str], Json]) -> Complaint:
+def complaint_about(
+    value: Json,
+    schema: Json,
+    component: Callable[[str], Json],
+    validator: Callable[[Json], Callable[[Json], bool]],
+) -> Complaint:
     """The first failure of a value that a validator of this schema has refused.
 
-    `component` resolves a reference, given as it is written in the schema.
+    `component` resolves a reference, given as it is written in the schema; `validator` says whether
+    a value fits a part of it.
     """
-    found = _Walk(component).failure(schema, value, ())
+    found = _Walk(component, validator).failure(schema, value, ())
     return found or Complaint(
         path=(), code="invalid_value", detail="it breaks the document of this API"
     )
@@ -100,8 +107,13 @@ def shown(value: Json) -> str:
 class _Walk:
     """One walk over a value; gives up, finding nothing, when its steps are used up."""
 
-    def __init__(self, component: Callable[[str], Json]) -> None:
+    def __init__(
+        self,
+        component: Callable[[str], Json],
+        validator: Callable[[Json], Callable[[Json], bool]],
+    ) -> None:
         self._component = component
+        self._validator = validator
         self._components: dict[str, Json] = {}
         self._steps = _STEPS
 
@@ -129,7 +141,7 @@ class _Walk:
         if isinstance(value, dict):
             yield from self._object_failures(schema, value, path)
         elif isinstance(value, list) and "items" in schema:
-            for position, item in enumerate(value):
+            for position, item in self._suspects(schema["items"], value, path):
                 if found := self.failure(schema["items"], item, (*path, position)):
                     yield found
         for part in schema.get("allOf", ()):
@@ -140,6 +152,13 @@ class _Walk:
                 yield found
         if "not" in schema and not self.failure(schema["not"], value, path):
             yield Complaint(path=path, code="invalid_value", detail="this combination is excluded")
+
+    def _suspects(self, schema: Json, values: list[Json], path: Path) -> Iterator[tuple[int, Json]]:
+        """The values of a list that may fail: all, or where that could take long, those that do."""
+        if len(path) != 1 or not _LONG < len(values) <= _LONGEST:
+            return enumerate(values)
+        is_valid = self._validator(schema)
+        return ((place, value) for place, value in enumerate(values) if not is_valid(value))
 
     def _object_failures(
         self, schema: Json, value: Mapping[str, Json], path: Path

@@ -7,7 +7,7 @@ millisecond or two, checking microseconds. All of it may be called from any thre
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -38,6 +38,7 @@ class Check:
     schema: Json
     is_valid: Callable[[Json], bool]
     component: Callable[[str], Json]
+    validator: Callable[[Json], Callable[[Json], bool]]
 
     def request(self, value: Json, *, what: str | None = None) -> None:
         """Raises `InvalidRequest`, naming the field, for a value that breaks the schema."""
@@ -51,7 +52,7 @@ class Check:
             raise ContractViolation(f"{operation_id}: {self._complaint(value).message}")
 
     def _complaint(self, value: Json) -> Complaint:
-        return complaint_about(value, self.schema, self.component)
+        return complaint_about(value, self.schema, self.component, self.validator)
 
 
 class Validators:
@@ -173,16 +174,25 @@ class Validators:
             return self._checks[key]
 
     def _compiled(self, schema: Json, is_open: bool) -> Check:
-        text = self._closure(orjson.dumps(schema))
-        if is_open:
-            text = _CLOSED.sub(b"", text)
+        @cache
+        def validator_of(part: bytes) -> Callable[[Json], bool]:
+            text = self._closure(part)
+            if is_open:
+                text = _CLOSED.sub(b"", text)
+            return Draft202012Validator(
+                text.decode(), validate_formats=False, offline=True
+            ).is_valid
 
         def component(reference: str) -> Json:
             found = self._document.component("schemas", reference.removeprefix(_PREFIX))
             return orjson.loads(_CLOSED.sub(b"", found) if is_open else found)
 
-        validator = Draft202012Validator(text.decode(), validate_formats=False, offline=True)
-        return Check(schema=schema, is_valid=validator.is_valid, component=component)
+        return Check(
+            schema=schema,
+            is_valid=validator_of(orjson.dumps(schema)),
+            component=component,
+            validator=lambda part: validator_of(orjson.dumps(part)),
+        )
 
     def _closure(self, schema: bytes) -> bytes:
         """The schema as JSON text, with every component that it reaches beside it."""

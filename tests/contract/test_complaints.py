@@ -199,6 +199,30 @@ def test_a_refused_embedding_names_the_field(
     assert (error.param, error.code) == (param, code)
 
 
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TURN = [HELLO, {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c", "content": "x"}]  # fmt: skip
+STEP = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "x"}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("operation_id", "body", "param"),
+    [
+        ("createChatCompletion", chat(messages=TURN * 500 + [{"role": "user", "content": 1}]),
+         "messages[1500].content"),
+        ("createChatCompletion", chat(messages=TURN * 500, n=0), "n"),
+        ("createResponse",
+         {"model": "m", "input": [*STEP * 500, {**STEP[0], "content": [{"type": "smell"}]}]},
+         "input[1500].content[0].type"),
+        ("createEmbedding", {"model": "m", "input": ["x"] * 2000 + [None]}, "input[2000]"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_at_the_end_of_a_long_chat_is_named(validators, operation_id, body, param):
+    assert refusal(validators, body, operation_id).param == param
+
+
 def test_a_hostile_body_is_explained_within_a_budget(validators: Validators):
     many_parts = chat(messages=[{"role": "user", "content": [1] * 100_000}])
     late_failure = chat(messages=[*[HELLO] * 50_000, 1])
