@@ -57,7 +57,7 @@ async def said(socket: ClientWebSocketResponse, *messages: str) -> None:
 
 async def used(organization: Any) -> dict[str, tuple[int, int, int, int]]:
     told = await organization.usage.completions(
-        start_time=int(time.time()) - 60, group_by=["model"]
+        start_time=int(time.time()) - 120, group_by=["model"]
     )
     return {
         one.model: (one.input_tokens, one.input_cached_tokens, one.output_tokens,

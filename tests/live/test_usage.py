@@ -27,7 +27,7 @@ def test_chats_completions_and_responses_are_counted_whole_and_streamed(tmp_path
         client.responses.create(model="builtin", input="Who are you?", max_output_tokens=16)
         httpx.get(f"{served.base_url}/chat/ask", params={"question": "Who are you?"}, timeout=60)
         told = client.admin.organization.usage.completions(
-            start_time=int(time.time()) - 60, group_by=["model"]
+            start_time=int(time.time()) - 120, group_by=["model"]
         )
 
     (result,) = [one for bucket in told.data for one in bucket.results]

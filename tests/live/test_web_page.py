@@ -243,6 +243,7 @@ def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, 
     ):
         page.goto("/")
         expect(page.get_by_role("alert")).to_contain_text("wants an API key")
+        expect(page.locator("#starters")).to_be_hidden()
         field = page.get_by_label("API key")
         expect(field).to_be_focused()
         field.fill("sk-right")
@@ -272,12 +273,7 @@ def test_what_lies_over_the_chat_closes_by_escape_or_by_a_click_beside_it(page):
 
 
 def test_who_reads_what_was_said_before_is_shown_the_way_to_the_end(page):
-    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Line\n\n" * 80}}]}
-    body = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
-    page.route(
-        "**/v1/chat/completions",
-        lambda route: route.fulfill(body=body, content_type="text/event-stream"),
-    )
+    answered_with(page, "Line\n\n" * 80)
     say(page, "Hello!")
     wait_answered(page)
     button = page.get_by_role("button", name="To the end of the chat")
@@ -287,6 +283,31 @@ def test_who_reads_what_was_said_before_is_shown_the_way_to_the_end(page):
 
     expect(button).to_be_hidden()
     expect(page.get_by_label("Message")).to_be_focused()
+
+
+def answered_with(page: Page, text: str) -> None:
+    """From now on the model's answer is this."""
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": text}}]}
+    body = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(body=body, content_type="text/event-stream"),
+    )
+
+
+def test_code_is_coloured_by_what_it_is_and_stays_the_text_that_it_was(page):
+    code = "def add(one):  # <b>sums</b>\n    return f'{one}' + 12"
+    answered_with(page, f"```python\n{code}\n```")
+    say(page, "Hello!")
+    wait_answered(page)
+
+    block = page.locator("figure.code code")
+    assert block.text_content().strip() == code
+    kinds = ("comment", "text", "number", "word")
+    assert {kind: block.locator(f".{kind}").all_text_contents() for kind in kinds} == {
+        "comment": ["# <b>sums</b>"], "text": ["'{one}'"], "number": ["12"],
+        "word": ["def", "return"],
+    }  # fmt: skip
 
 
 def paste(page: Page, file: dict[str, Any]) -> None:
@@ -424,6 +445,7 @@ def test_a_question_that_gets_no_answer_is_there_to_be_sent_again(browser, serve
         expect(page.get_by_role("alert")).to_have_text("The server cannot be reached.")
         expect(page.get_by_label("Message")).to_have_value("Hello!")
         expect(page.locator("article")).to_have_count(0)
+        expect(page.locator("#greeting")).to_be_visible()
 
 
 def test_chats_of_other_clients_are_opened_and_left_as_they_are(page, client):

@@ -149,13 +149,13 @@ class App {
   #greet() {
     byId("greeting").hidden = this.#conversation.messages.length > 0;
     byId("greeting-model").textContent = this.#whoListens();
-    byId("starters").hidden = !this.#options.model;
+    byId("starters").hidden = !this.#options.isLoaded || !this.#options.model;
   }
 
   #whoListens() {
     const { model, isLoaded } = this.#options;
-    if (model) return `${model} is listening, on a server of your own.`;
     if (!isLoaded) return "";
+    if (model) return `${model} is listening, on a server of your own.`;
     return "No model is here yet. Start the server with --model FILE.gguf, or with an upstream: OPENAI_API_KEY.";
   }
 
@@ -263,6 +263,7 @@ class App {
     field.value = content;
     this.#pictures.show(pictures);
     grow(field);
+    this.#greet();
   }
 
   async #relist() {
@@ -303,10 +304,16 @@ class App {
   #complain(error) {
     if (error.status === 401) this.#options.askForKey();
     const notice = byId("notice");
-    notice.textContent =
-      error.status === undefined ? `The page failed: ${error.message}` : error.message;
+    notice.textContent = this.#said(error);
     notice.hidden = false;
     if (error.status === undefined) throw error; // ours: the console has to have it
+  }
+
+  #said({ status, message }) {
+    if (status === undefined) return `The page failed: ${message}`;
+    if (status === 401 && !this.#options.hasKey)
+      return "This server wants an API key: write it into the field above.";
+    return message;
   }
 
   #quiet() {

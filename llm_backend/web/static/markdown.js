@@ -6,6 +6,7 @@
 
 import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.mjs";
+import { colour } from "./code.js";
 import { iconButton, changeIcon, make } from "./dom.js";
 
 const escaped = (text) =>
@@ -121,8 +122,10 @@ function framed(pre) {
   const language = /language-(\S+)/.exec(pre.firstElementChild?.className ?? "")?.[1] ?? "";
   const head = make("figcaption", {}, make("span", {}, language));
   if (navigator.clipboard) head.append(copyButton("Copy the code", () => pre.textContent));
-  pre.tabIndex = 0; // keyboards scroll what they can focus
-  return make("figure", { className: "code" }, head, pre.cloneNode(true));
+  const shown = pre.cloneNode(true);
+  shown.tabIndex = 0; // keyboards scroll what they can focus
+  if (shown.firstElementChild) colour(shown.firstElementChild, language);
+  return make("figure", { className: "code" }, head, shown);
 }
 
 /** A button that copies a text and says so with a tick. */

@@ -54,6 +54,10 @@ export class Options {
     return others.length < this.#local.length && others.some(canEmbed);
   }
 
+  get hasKey() {
+    return key.value !== "";
+  }
+
   get system() {
     return this.#system.value.trim();
   }

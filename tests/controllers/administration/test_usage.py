@@ -41,7 +41,7 @@ async def test_what_is_relayed_is_counted_by_project_key_and_model(tmp_path: Pat
             bucket_width="1h",
             group_by=["project_id", "api_key_id", "model", "batch", "service_tier"],
         )
-        embeddings = await organization.usage.embeddings(start_time=ago(60), models=["embed-x"])
+        embeddings = await organization.usage.embeddings(start_time=ago(120), models=["embed-x"])
 
     (result,) = completions.data[-1].results or completions.data[-2].results
     assert (result.input_tokens, result.input_cached_tokens, result.output_tokens) == (
@@ -58,7 +58,7 @@ async def test_tokens_of_pictures_and_sounds_are_told_apart(tmp_path: Path):
     async with relaying_client(tmp_path) as client:
         await chat(client())
         usage = client().admin.organization.usage
-        told = await usage.completions(start_time=ago(60))
+        told = await usage.completions(start_time=ago(120))
 
     (result,) = [one.to_dict() for bucket in told.data for one in bucket.results]
     counts = {name: count for name, count in result.items() if name.endswith("_tokens") and count}
@@ -74,8 +74,8 @@ async def test_costs_are_reckoned_with_the_prices_of_the_settings(tmp_path: Path
     async with relaying_client(tmp_path, prices=PRICES) as client:
         await chat(client())
         costs = client().admin.organization.usage
-        plain = await costs.costs(start_time=ago(60))
-        lines = await costs.costs(start_time=ago(60), group_by=["line_item", "project_id"])
+        plain = await costs.costs(start_time=ago(120))
+        lines = await costs.costs(start_time=ago(120), group_by=["line_item", "project_id"])
 
     (total,) = [one for bucket in plain.data for one in bucket.results]
     assert total.amount.value == pytest.approx((600 * 2 + 400 * 1 + 200 * 10) / 1e6)
@@ -87,7 +87,7 @@ async def test_an_answer_that_is_an_error_is_not_counted(tmp_path: Path):
     async with relaying_client(tmp_path) as client:
         with pytest.raises(openai.BadRequestError):
             await client().chat.completions.create(model="gpt-x", messages=[])
-        told = await client().admin.organization.usage.completions(start_time=ago(60))
+        told = await client().admin.organization.usage.completions(start_time=ago(120))
 
     assert [one for bucket in told.data for one in bucket.results] == []
 
@@ -97,9 +97,9 @@ async def test_filters_leave_out_what_is_not_meant(tmp_path: Path):
         await chat(client())
         usage = client().admin.organization.usage
         for given in ({"project_ids": ["proj_x"]}, {"models": ["x"]}, {"batch": True}):
-            told = await usage.completions(start_time=ago(60), **given)
+            told = await usage.completions(start_time=ago(120), **given)
             assert [one for bucket in told.data for one in bucket.results] == [], given
-        told = await usage.completions(start_time=ago(60), batch=False, models=["gpt-x"])
+        told = await usage.completions(start_time=ago(120), batch=False, models=["gpt-x"])
 
     assert [one.num_model_requests for bucket in told.data for one in bucket.results] == [1]
 
@@ -141,7 +141,7 @@ async def test_every_usage_page_is_there(client: Client):
         usage.images, usage.moderations, usage.vector_stores, usage.file_search_calls,
         usage.web_search_calls,
     ):  # fmt: skip
-        told = await ask(start_time=ago(60))
+        told = await ask(start_time=ago(120))
         assert told.object == "page"
 
 
@@ -152,8 +152,8 @@ async def test_a_route_costs_what_the_model_that_answers_costs(tmp_path: Path):
             model="pair", messages=[{"role": "user", "content": "hi"}]
         )
         usage = client().admin.organization.usage
-        told = await usage.completions(start_time=ago(60), group_by=["model"])
-        costs = await usage.costs(start_time=ago(60))
+        told = await usage.completions(start_time=ago(120), group_by=["model"])
+        costs = await usage.costs(start_time=ago(120))
 
     assert [one.model for bucket in told.data for one in bucket.results] == ["gpt-x"]
     (total,) = [one for bucket in costs.data for one in bucket.results]
@@ -191,7 +191,7 @@ async def test_a_stream_that_tells_nothing_costs_about_what_it_said(tmp_path: Pa
                 async with asyncio.timeout(20):  # its leaving takes a moment
                     while not results:
                         usage = client.admin.organization.usage
-                        told = await usage.completions(start_time=ago(60))
+                        told = await usage.completions(start_time=ago(120))
                         results = [one for bucket in told.data for one in bucket.results]
 
     (result,) = results
@@ -223,7 +223,7 @@ async def test_only_what_an_upstream_has_got_counts_where_clients_leave_before_a
             await until_in_flight(served, 1)
             first.cut()
             await until_in_flight(served, 0)
-        told = await served.ask(USAGE % ago(60))
+        told = await served.ask(USAGE % ago(120))
 
     (result,) = [one for bucket in json.loads(told.body)["data"] for one in bucket["results"]]
     assert result["num_model_requests"] == 1

@@ -467,7 +467,7 @@ async def test_an_upstream_that_speaks_both_is_relayed(tmp_path):
 async def used(client: openai.AsyncOpenAI) -> list[tuple[int, int, int]]:
     """Of what was counted: input and output tokens, and requests."""
     told = await client._client.get(
-        f"{client.base_url}organization/usage/completions?start_time={int(time.time()) - 60}"
+        f"{client.base_url}organization/usage/completions?start_time={int(time.time()) - 120}"
     )
     results = [one for bucket in told.json()["data"] for one in bucket["results"]]
     return [

@@ -61,7 +61,7 @@ async def clients(folder: Path) -> AsyncIterator[Client]:
 async def used(client: openai.AsyncOpenAI) -> list[tuple[str | None, int, int, int, int]]:
     """By key: requests, input, cached and output tokens."""
     told = await client.admin.organization.usage.completions(
-        start_time=int(time.time()) - 60, group_by=["api_key_id"]
+        start_time=int(time.time()) - 120, group_by=["api_key_id"]
     )
     return [
         (one.api_key_id, one.num_model_requests, one.input_tokens, one.input_cached_tokens or 0,
@@ -148,7 +148,7 @@ async def test_of_one_whose_client_left_its_stream_the_rest_counts_when_it_is_to
 
 
 async def relay_used(relay: Any) -> list[tuple[int, int, int]]:
-    line = f"GET /v1/organization/usage/completions?start_time={int(time.time()) - 60} HTTP/1.1"
+    line = f"GET /v1/organization/usage/completions?start_time={int(time.time()) - 120} HTTP/1.1"
     told = await relay.ask(f"{line}\r\nhost: relay\r\n\r\n".encode())
     results = [one for bucket in json.loads(told.body)["data"] for one in bucket["results"]]
     return [

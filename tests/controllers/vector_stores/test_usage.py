@@ -60,7 +60,7 @@ async def test_ingestion_and_searches_are_embeddings_of_who_asked(client: Client
     store = await store_with_file(app)
     usage = client().admin.organization.usage
     wanted: dict[str, Any] = {
-        "start_time": int(time.time()) - 60, "project_ids": [project],
+        "start_time": int(time.time()) - 120, "project_ids": [project],
         "group_by": ["api_key_id", "model"],
     }  # fmt: skip
     taken_in = await usage.embeddings(**wanted)
