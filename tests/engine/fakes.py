@@ -122,6 +122,7 @@ class FakeModel:
         self.largest_pass = 0
         self.broken = False  # raises at the next pass
         self.refuses_states = False
+        self.states_given = 0
         self._cells = cells
 
     def forward(self, work: list[Work]) -> NDArray[np.float32]:
@@ -166,6 +167,7 @@ class FakeModel:
         return self.positions[slot][-1] + 1 if self.held[slot] else 0
 
     def state(self, slot: int) -> NDArray[np.uint8]:
+        self.states_given += 1
         return np.array(self.held[slot], dtype=np.int64).view(np.uint8)
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:

@@ -45,5 +45,6 @@ def test_a_long_prompt_is_not_computed_again_after_a_restart(tmp_path: Path):
     assert cached(first) == 0
     assert min(cached(again), cached(other)) > 64
     assert text(again) == text(first)
-    assert (reads, files) == (1, 1)
+    assert reads == 1
+    assert files >= 1
     assert list(kept.glob("builtin-*/*.prefix"))

@@ -47,6 +47,7 @@ class Keeping:
         self._spared: set[str] = (
             set()
         )  # files of what slots hold, as far as was looked at since work
+        self._has_room = True  # for what is older than all that is spared
         self._worked_at = 0.0
         self._is_done = True  # nothing is left to be written before somebody works again
 
@@ -60,6 +61,7 @@ class Keeping:
         self._settle()
         self._worked_at, self._is_done = now, False
         self._spared.clear()
+        self._has_room = True
 
     def rest(self, now: float) -> None:
         """The engine has nothing else to do: write the next one, if it is time."""
@@ -89,13 +91,14 @@ class Keeping:
 
     def _keep(self, held: Held) -> bool:
         """Whether the contents of a slot are being written now."""
-        if self._writing is not None or not self._is_worth(held.tokens):
+        if self._writing is not None or not self._has_room or not self._is_worth(held.tokens):
             return False
         if self._model.end(held.slot) != len(held.tokens):  # some of it is not computed any longer
             return False
         prefix = Prefix(tokens=list(held.tokens), state=self._model.state(held.slot))
         self._writing = self._folder.write(prefix, self._spared)
-        return self._writing is not None
+        self._has_room = self._writing is not None
+        return self._has_room
 
     def _is_worth(self, tokens: list[int]) -> bool:
         least, index = self._folder.least_tokens, self._folder.index

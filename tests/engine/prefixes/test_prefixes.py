@@ -324,3 +324,13 @@ def test_a_file_that_takes_longer_to_read_than_to_compute_is_left_alone(begin):
     for _ in range(1000):  # what was so once is not believed for ever
         recalling.want(tokens)
     assert cache.is_expecting(tokens)
+
+
+def test_what_has_no_room_is_copied_once_and_not_for_every_slot(begin, files):
+    kept = begin({"bytes": 2000})
+    for letter in "abcd":
+        kept.answer(generate(letter * 200, id=letter))
+    kept.rest()
+
+    assert files() == []
+    assert kept.model.states_given == 1
