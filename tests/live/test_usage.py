@@ -65,8 +65,8 @@ def test_processes_share_limits_and_follow_the_shell(tmp_path):
             assert time.monotonic() < deadline, known
             time.sleep(0.05)
 
-    # Windows may have changed once meanwhile.
-    assert statuses.count(404) in (10, 20)
+    # The windows may have changed once meanwhile, before any of them.
+    assert 10 <= statuses.count(404) <= 20
     assert statuses.count(404) + statuses.count(429) == 25
 
 
