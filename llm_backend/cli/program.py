@@ -16,7 +16,7 @@ from llm_backend.settings import SettingsError, configuration_markdown
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="A self-hosted server whose program is OpenAI's own API document.",
+    help="A self-hosted server that speaks OpenAI's API: local models, upstreams, a memory.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -11,8 +11,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
-from llm_backend.settings import Settings
+from llm_backend.settings import MATTERS
 
 __all__ = ["SETTING_FLAGS", "given_settings", "with_setting_flags"]
 
@@ -41,11 +42,16 @@ def _names(name: str, kind: type) -> list[str]:
     return [f"--{word}"]
 
 
-def _parameter(name: str, kind: type, description: str) -> inspect.Parameter:
+def _parameter(name: str, kind: type, field: FieldInfo, matter: str) -> inspect.Parameter:
     taken: Any = list[str] if kind is list else kind
     more = " May be repeated." if kind is list else ""
-    metavar = None if kind is bool else name.split("_")[-1].upper()
-    option = typer.Option(*_names(name, kind), help=f"{description}{more}", metavar=metavar)
+    option = typer.Option(
+        *_names(name, kind),
+        help=f"{field.description}{more}",
+        metavar=None if kind is bool else name.split("_")[-1].upper(),
+        show_default=_default(field, kind),
+        rich_help_panel=matter,
+    )
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -54,9 +60,18 @@ def _parameter(name: str, kind: type, description: str) -> inspect.Parameter:
     )
 
 
+def _default(field: FieldInfo, kind: type) -> str | bool:
+    """What holds without the flag, as the help tells it; False where there is nothing to tell."""
+    default = field.get_default()
+    if kind is bool and default is not None:
+        return "yes" if default else "no"
+    return str(default) if isinstance(default, str | int | float) else False
+
+
 SETTING_FLAGS: Mapping[str, inspect.Parameter] = {
-    name: _parameter(name, kind, field.description or "")
-    for name, field in Settings.model_fields.items()
+    name: _parameter(name, kind, field, title)
+    for title, matter in MATTERS.items()
+    for name, field in matter.model_fields.items()
     if (kind := _kind(field.annotation)) is not None
 }
 """The flag of each setting that has one."""

@@ -15,10 +15,11 @@ from llm_backend.settings.loading import (
 from llm_backend.settings.local_models import BUILTIN
 from llm_backend.settings.markdown import configuration_markdown
 from llm_backend.settings.sentences import SettingsError
-from llm_backend.settings.settings import Settings
+from llm_backend.settings.settings import MATTERS, Settings
 
 __all__ = [
     "BUILTIN",
+    "MATTERS",
     "PREFIX",
     "Settings",
     "SettingsError",

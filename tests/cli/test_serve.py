@@ -43,3 +43,11 @@ def test_a_flag_that_cannot_be_used_is_one_sentence(words, sentence, tmp_path, c
     assert result.exit_code == 1
     told = str(result.exception) if result.exception else ""
     assert sentence.removeprefix("llm-backend: ") in result.stderr + told
+
+
+def test_the_help_tells_what_holds_without_a_flag_by_matter():
+    told = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "160"}).output
+
+    assert told.index("Listening") < told.index("--port") < told.index("Local models")
+    assert "[default: (8000)]" in told
+    assert told.index("Local models") < told.index("--draft-model") < told.index("Upstreams")
