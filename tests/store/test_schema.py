@@ -18,6 +18,7 @@ from llm_backend.store import (
     UnknownSchema,
     check_schema,
     migrate,
+    recount_files,
     schema,
     tables,
 )
@@ -118,6 +119,27 @@ async def test_an_item_that_a_list_held_twice_becomes_two(database_url):
     assert first.item == {"id": "a", "text": "A"}
     assert again.id.startswith("a_")
     assert again.item == {"id": again.id, "text": "A"}
+
+
+async def test_files_that_were_there_before_their_total_are_counted(database_url):
+    def fill(connection: Connection) -> None:
+        for statement in (
+            "INSERT INTO files (id, created_at, purpose, filename, media_type, content, size_bytes) "
+            "VALUES ('a', 1, 'p', 'f', 'm', '[]', 30), ('b', 1, 'p', 'f', 'm', '[]', 12)",
+            "INSERT INTO uploads (seq, id, created_at, purpose, filename, media_type, size_bytes, "
+            "expires_at, status) VALUES (7, 'u', 1, 'p', 'f', 'm', 9, 9, 'pending')",
+            "INSERT INTO upload_parts (id, upload_seq, created_at, size_bytes, content) "
+            "VALUES ('part', 7, 1, 5, '[]')",
+        ):
+            connection.exec_driver_sql(statement)
+
+    async with Database.open(database_url) as database:
+        await database.alter(lambda connection: upgrade(connection, "0018"))
+        await database.write(fill)
+
+        await migrate(database)
+
+        assert await recount_files(database) == (47, 47)
 
 
 async def test_migrating_twice_changes_nothing(database_url):
