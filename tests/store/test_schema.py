@@ -124,8 +124,9 @@ async def test_an_item_that_a_list_held_twice_becomes_two(database_url):
 async def test_files_that_were_there_before_their_total_are_counted(database_url):
     def fill(connection: Connection) -> None:
         for statement in (
-            "INSERT INTO files (id, created_at, purpose, filename, media_type, content, size_bytes) "
-            "VALUES ('a', 1, 'p', 'f', 'm', '[]', 30), ('b', 1, 'p', 'f', 'm', '[]', 12)",
+            "INSERT INTO files (id, created_at, purpose, filename, media_type, content, "
+            "size_bytes) VALUES ('a', 1, 'p', 'f', 'm', '[]', 30), "
+            "('b', 1, 'p', 'f', 'm', '[]', 12)",
             "INSERT INTO uploads (seq, id, created_at, purpose, filename, media_type, size_bytes, "
             "expires_at, status) VALUES (7, 'u', 1, 'p', 'f', 'm', 9, 9, 'pending')",
             "INSERT INTO upload_parts (id, upload_seq, created_at, size_bytes, content) "
