@@ -251,3 +251,34 @@ async def _in_flight(served: Relay) -> int:
     found = re.search(rb"\nllm_backend_requests_in_flight (\S+)", metrics.body)
     assert found is not None
     return int(float(found[1]))
+
+
+FORM = (
+    b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\ngpt-x\r\n'
+    b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    b"RIFF\r\n--x--\r\n"
+)
+SPEECH = (
+    b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: relay\r\n"
+    b"content-type: multipart/form-data; boundary=x\r\ncontent-length: %d\r\n\r\n" % len(FORM)
+)
+
+
+@pytest.mark.parametrize(("sent_bytes", "requests"), [(len(FORM), [1]), (len(FORM) - 9, [])])
+async def test_an_upload_counts_once_an_upstream_has_all_of_it(
+    tmp_path: Path, sent_bytes: int, requests: list[int]
+):
+    async with (
+        FakeUpstream(answer=silent, reads_bodies=False) as upstream,
+        gateway(tmp_path, backends=[backend(upstream, "far")]) as served,
+    ):
+        async with served.client() as client:
+            await client.send(SPEECH + FORM[:sent_bytes])
+            await until(lambda: len(upstream.requests) == 1)
+            await asyncio.sleep(0.1)  # what it has sent is on its way through
+            client.cut()
+            await until_in_flight(served, 0)
+        told = await served.ask(USAGE.replace(b"completions", b"audio_transcriptions") % ago(60))
+
+    results = [one for bucket in json.loads(told.body)["data"] for one in bucket["results"]]
+    assert [one["num_model_requests"] for one in results] == requests
