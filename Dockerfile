@@ -44,9 +44,13 @@ ENV PATH=/opt/llm-backend/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /data
 VOLUME ["/data", "/models"]
 EXPOSE 8000
+# It asks whether the server answers, not who it is: the certificate is for its name, and this is loopback.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
-import http.client, os, sys; \
-server = http.client.HTTPConnection('127.0.0.1', int(os.getenv('LLM_BACKEND_PORT', '8000')), timeout=4); \
+import http.client, os, ssl, sys; \
+place = ('127.0.0.1', int(os.getenv('LLM_BACKEND_PORT', '8000'))); \
+is_tls = bool(os.getenv('LLM_BACKEND_TLS_CERTIFICATE')); \
+server = http.client.HTTPSConnection(*place, timeout=4, context=ssl._create_unverified_context()) \
+if is_tls else http.client.HTTPConnection(*place, timeout=4); \
 server.request('GET', '/healthz'); \
 sys.exit(server.getresponse().status != 200)"]
 USER 10001:10001

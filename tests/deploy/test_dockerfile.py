@@ -1,6 +1,7 @@
 """The Dockerfile: what is copied exists, what runs is small, unprivileged and tells its health."""
 
 import re
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.image_without_docker import IMAGES
+from tests.live.test_tls import signed
 
 from .dockerfile import is_sent
 
@@ -194,19 +196,30 @@ def test_the_health_check_fails_where_nobody_listens(image):
     assert health_check(image, port).returncode
 
 
-def health_check(image, port: int) -> subprocess.CompletedProcess[str]:
+def test_the_health_check_speaks_tls_where_the_server_does(image, tmp_path):
+    paths = signed("llm-backend").write(tmp_path, "server")
+    certificate = str(paths[0])
+    with answering(200, paths) as port:
+        done = health_check(image, port, LLM_BACKEND_TLS_CERTIFICATE=certificate)
+
+    assert done.returncode == 0, done.stderr
+
+
+def health_check(image, port: int, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command of HEALTHCHECK against a server on this machine."""
     name, option, code = image["runtime"].last("HEALTHCHECK").inner.words
     assert (name, option) == ("python", "-c")
     return subprocess.run(
         [sys.executable, option, code],
-        env={"LLM_BACKEND_PORT": str(port)}, capture_output=True, text=True, timeout=10,
+        env={"LLM_BACKEND_PORT": str(port), **environment},
+        capture_output=True, text=True, timeout=10,
     )  # fmt: skip
 
 
 @contextmanager
-def answering(status: int) -> Iterator[int]:
-    """The port of a server that answers everything with `status`."""
+def answering(status: int, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
+    """The port of a server that answers everything with `status`, with a certificate and its key
+    if there are any."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -217,6 +230,10 @@ def answering(status: int) -> Iterator[int]:
             """Says nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -108,7 +108,7 @@ function block(token) {
     const frame = make("div", {
       className: "table",
       tabIndex: 0,
-      role: "region",
+      role: "group", // an answer may have many, and landmarks are to have names of their own
       "aria-label": "Table",
     });
     table.replaceWith(frame);
