@@ -3,10 +3,10 @@ money left, do the limits allow it, is there room. Then it runs, and is counted 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from llm_backend.access.caller import Caller
 from llm_backend.access.estimate import text_bytes
@@ -22,6 +22,7 @@ from llm_backend.access.session import Session
 from llm_backend.access.slots import Slots, enter, leave
 from llm_backend.access.spending import Spending
 from llm_backend.access.watched import Watched
+from llm_backend.backends.ending import Sent
 from llm_backend.contract.connexion_app import Answer
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
@@ -174,17 +175,25 @@ class Gate:
         if self._run_deadline_s is None:
             await answer(request, watched)
             return
+        sent = Sent()
+
+        def follow(message: Message) -> Awaitable[None]:
+            sent.take(message)
+            return watched(message)
+
         try:
             async with asyncio.timeout(self._run_deadline_s):
-                await answer(request, watched)
+                await answer(request, follow)
         except TimeoutError:
             error = DeadlineExceeded(
                 f"The answer was not ready within this server's deadline of "
                 f"{self._run_deadline_s:g} s."
             )
-            if not watched.has_begun:
+            if not sent.has_begun:
                 raise error from None
-            await watched.end_with(error)
+            # What is no stream of events stays without its end: that tells that it is not whole.
+            if (event := sent.last_words(error)) is not None:
+                await watched({"type": "http.response.body", "body": event})
 
 
 def _tier(request: Request) -> str:

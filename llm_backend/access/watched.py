@@ -8,8 +8,6 @@ from starlette.types import Message, Send
 from llm_backend.access.meter import Meter
 from llm_backend.access.passage import Passage
 from llm_backend.access.told_usage import Tail
-from llm_backend.backends.ending import Sent
-from llm_backend.errors import ApiError
 from llm_backend.store.administration import Tokens
 
 __all__ = ["Watched"]
@@ -27,13 +25,7 @@ class Watched:
         self._meter = meter
         self._texts = texts
         self._status = 0
-        self._sent = Sent()
         self._tail: Tail | None = None
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there is a status code already."""
-        return self._sent.has_begun
 
     @property
     def is_good(self) -> bool:
@@ -53,14 +45,7 @@ class Watched:
             message = self._begin(message)
         elif self._tail is not None and (body := message.get("body")):
             self._tail.feed(body)
-        self._sent.take(message)
         return self._send(message)
-
-    async def end_with(self, error: ApiError) -> None:
-        """Ends an event stream that has begun with an error event; anything else stays without its
-        end, which tells the client that it is not whole."""
-        if (event := self._sent.last_words(error)) is not None:
-            await self._send({"type": "http.response.body", "body": event})
 
     def _begin(self, start: Message) -> Message:
         self._status = start["status"]
