@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from json import JSONDecoder
 from typing import Any
 
@@ -20,6 +20,8 @@ _TEXTS = re.compile(
     rb'"(?:content|reasoning_content|refusal|arguments|text|value)": ?"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 _DECODER = JSONDecoder()
+_GIVEN = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_MADE = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _TOKENS_END = 1 << 53  # beyond it JSON's readers do not agree on integers, and nobody has so many
 
 
@@ -108,15 +110,29 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
     given = _count(usage, "prompt_tokens", "input_tokens")
     if given is None:
         return None
-    details = _part(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
-    cached = _part(details, "cached_tokens_details")
-    made = _part(
-        usage, "completion_tokens_details", "output_tokens_details", "output_token_details"
-    )
-    return Tokens(
+    details = _part(usage, _GIVEN)
+    made = _part(usage, _MADE)
+    tokens = Tokens(
         input_tokens=given,
         cached_tokens=_count(details, "cached_tokens") or 0,
         output_tokens=_count(usage, "completion_tokens", "output_tokens") or 0,
+    )
+    return _with_media(tokens, details, made) if _tell_media(details, made) else tokens
+
+
+def _tell_media(details: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether there is more to read: of most answers there is not, and this is read of each."""
+    return bool(
+        details.get("audio_tokens")
+        or details.get("image_tokens")
+        or made.get("audio_tokens")
+        or made.get("image_tokens")
+    )
+
+
+def _with_media(tokens: Tokens, details: Mapping[str, Any], made: Mapping[str, Any]) -> Tokens:
+    cached = _part(details, ("cached_tokens_details",))
+    return tokens._replace(
         input_picture_tokens=_count(details, "image_tokens") or 0,
         input_sound_tokens=_count(details, "audio_tokens") or 0,
         cached_picture_tokens=_count(cached, "image_tokens") or 0,
@@ -126,10 +142,12 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
     ).allotted()
 
 
-def _part(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def _part(values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
     """The first part that there is, where it is one."""
-    part: Any = next((values[name] for name in names if values.get(name)), {})
-    return part if isinstance(part, dict) else {}
+    for name in names:
+        if part := values.get(name):
+            return part if isinstance(part, dict) else {}
+    return {}
 
 
 def _count(values: Mapping[str, Any], *names: str) -> int | None:
