@@ -50,8 +50,8 @@ class Reader:
         self._at = 0
         self._is_over = False
         self._call: JsonText | None = None
-        self._space: str | None = ""  # white space that is text only if text follows it
-        self._thought_space = ""
+        self._space: list[str] | None = []  # white space that is text only if text follows it
+        self._thought_space: list[str] = []
         self._has_markup = False
         self.is_reasoning = False
 
@@ -72,7 +72,8 @@ class Reader:
 
     def settle(self, *, keep: int = 0) -> None:
         """What was taken so far has been understood, but for the last `keep` characters."""
-        self._taken = self._taken[-keep:] if keep else []
+        if keep < len(self._taken):
+            del self._taken[: len(self._taken) - keep]
 
     def read_again(self) -> None:
         """Go back to where all that came before had been understood."""
@@ -165,31 +166,31 @@ class Reader:
         for marker in self._hidden:
             text = text.replace(marker, "")
         if self._space is not None:
-            text = self._space + text
             if not text.strip(_SPACE):
-                self._space = text
+                self._space += [text] if text else []
                 return
+            text = "".join([*self._space, text])
             self._space = None
         if text:
             self.parts.append(Content(text))
 
     def reasoning(self, text: str) -> None:
         """A piece of the reasoning, but for the white space at its end."""
-        text = self._thought_space + text
         kept = text.rstrip(_SPACE)
-        self._thought_space = text[len(kept) :]
         if kept:
-            self.parts.append(Reasoning(kept))
+            self.parts.append(Reasoning("".join([*self._thought_space, kept])))
+            self._thought_space = []
+        self._thought_space.append(text[len(kept) :])
 
     def markup(self) -> None:
         """Here was markup: white space that no text followed is dropped."""
         self._has_markup = True
-        self._space = ""
+        self._space = []
 
     def finish(self) -> None:
         """The text is over; an answer that is nothing but white space is that."""
         if not self._has_markup and self._space:
-            self.parts.append(Content(self._space))
+            self.parts.append(Content("".join(self._space)))
 
     def begin_call(self, name: str) -> None:
         """From here on it is certain to be a call."""
@@ -230,7 +231,7 @@ class Reader:
         assert self._call is not None, "only a call that began can end"
         assert self._call.is_complete, "the arguments are whole JSON"
         self._call = None
-        self._space = ""
+        self._space = []
         self.parts.append(CallEnd())
 
     @property

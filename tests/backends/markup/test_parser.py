@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +30,18 @@ snippets = st.sampled_from(
 )  # fmt: skip
 texts = st.lists(snippets, max_size=12).map("".join)
 families = st.sampled_from(sorted(FAMILIES))
+
+
+@pytest.mark.parametrize(
+    ("family", "begin"),
+    [("hermes", ""), ("hermes", "<think>"), ("llama-function", '<function=ping>{"a": ')],
+)
+def test_a_model_that_writes_nothing_but_white_space_is_read_once(family, begin):
+    begun = time.process_time()
+    made = read([begin, *["\n\n"] * 40_000], markup_of(THINKS, family))
+
+    assert time.process_time() - begun < 2
+    assert made.reasoning == "" == made.content.strip()
 
 
 def test_there_is_a_sample_of_every_family():
