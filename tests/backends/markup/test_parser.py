@@ -33,15 +33,16 @@ families = st.sampled_from(sorted(FAMILIES))
 
 
 @pytest.mark.parametrize(
-    ("family", "begin"),
-    [("hermes", ""), ("hermes", "<think>"), ("llama-function", '<function=ping>{"a": ')],
-)
-def test_a_model_that_writes_nothing_but_white_space_is_read_once(family, begin):
+    ("family", "template", "begin"),
+    [("hermes", "", ""), ("hermes", THINKS, "<think>x"),
+     ("llama-function", "", '<function=ping>{"a": ')],
+)  # fmt: skip
+def test_a_model_that_writes_nothing_but_white_space_is_read_once(family, template, begin):
     begun = time.process_time()
-    made = read([begin, *["\n\n"] * 40_000], markup_of(THINKS, family))
+    made = read([begin, *["\n\n"] * 40_000], markup_of(template, family))
 
     assert time.process_time() - begun < 2
-    assert made.reasoning == "" == made.content.strip()
+    assert made.reasoning + made.content.strip() in begin
 
 
 def test_there_is_a_sample_of_every_family():
