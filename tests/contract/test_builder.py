@@ -97,13 +97,13 @@ def test_building_twice_gives_the_same_bytes(tmp_path: Path):
     assert (tmp_path / "one.yaml").read_bytes() == (tmp_path / "two.yaml").read_bytes()
 
 
-@pytest.mark.parametrize("word", ["x-oaiMeta", "summary:", "example:", "externalDocs"])
-def test_the_contract_holds_no_prose(word: str):
+def test_the_contract_holds_no_prose():
     contract = yaml.load(Path("openapi/openapi.yaml").read_bytes(), Loader=yaml.CSafeLoader)
 
     text = yaml.dump(contract["paths"], Dumper=yaml.CSafeDumper)
 
-    assert word not in text
+    words = ("x-oaiMeta", "summary:", "example:", "externalDocs")
+    assert [word for word in words if word in text] == []
 
 
 def test_the_command_writes_the_facts(tmp_path):
