@@ -16,7 +16,9 @@ from llm_backend.engine.messages import Accepted, Delta, Event, Queued
 
 __all__ = ["Outbox"]
 
-_BRIEF_S = 0.05  # nobody sees that a token comes so much later
+_BRIEF_S = 0.1  # nobody sees that a token comes so much later
+_LONG_S = 0.15  # apart from that, as each change from waiting to not waiting is seen
+_SHARE = 0.2  # of the newest pass in what is believed
 
 
 class Outbox:
@@ -29,7 +31,8 @@ class Outbox:
         self._held: defaultdict[int, list[Event]] = defaultdict(list)
         self._is_due = False
         self._began_at: float | None = None  # the pass in progress, if only talkers are in it
-        self._brief_s = 0.0  # what the last one of talkers took
+        self._pass_s = 0.0  # what passes of talkers take
+        self._is_brief = True  # they are short enough to be waited for
 
     def publish(self, address: Address, event: Event) -> None:
         """`event` is on its way; at once if it tells what is worked on next."""
@@ -45,14 +48,15 @@ class Outbox:
 
     def pass_begins(self, *, is_brief: bool) -> None:
         """Nothing waits for a pass that takes long. `is_brief`: only talkers are in it."""
-        if not is_brief or self._brief_s > _BRIEF_S:
+        if not is_brief or not self._is_brief:
             self.send()
         self._began_at = time.monotonic() if is_brief else None
 
     def pass_ended(self) -> None:
         """What has waited for this leaves."""
         if self._began_at is not None:
-            self._brief_s = time.monotonic() - self._began_at
+            self._pass_s += _SHARE * (time.monotonic() - self._began_at - self._pass_s)
+            self._is_brief = self._pass_s < (_LONG_S if self._is_brief else _BRIEF_S)
         self.send()
 
     def send(self) -> None:

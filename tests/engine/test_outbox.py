@@ -69,15 +69,29 @@ def test_nothing_waits_for_a_pass_that_reads_prompts():
 
 
 def test_nothing_waits_where_passes_of_talkers_take_long(monkeypatch):
-    now = iter([0.0, 0.2, 1.0])
-    monkeypatch.setattr("llm_backend.engine.outbox.time.monotonic", lambda: next(now))
+    clock = [0.0]
+    monkeypatch.setattr("llm_backend.engine.outbox.time.monotonic", lambda: clock[0])
     hub = FakeHub()
-    outbox = after_a_pass(hub)
-    outbox.publish(HERE, middle("b"))
-    outbox.turn_ended(is_idle=False)
-    outbox.pass_begins(is_brief=True)
+    outbox = Outbox(hub)
 
-    assert hub.frames == [["b"]]
+    def frames_before(passes: int, seconds: float) -> int:
+        """How many events left before the pass that came next, while they took so long."""
+        early = 0
+        for _ in range(passes):
+            outbox.publish(HERE, middle("b"))
+            outbox.turn_ended(is_idle=False)
+            outbox.pass_begins(is_brief=True)
+            early += len(hub.frames)
+            clock[0] += seconds
+            outbox.pass_ended()
+            hub.frames.clear()
+        return early
+
+    assert frames_before(20, 0.08) == 0
+    assert frames_before(20, 0.3) > 15
+    assert frames_before(20, 0.12) == 20  # not short enough to wait again
+    frames_before(5, 0.01)
+    assert frames_before(20, 0.12) == 0  # nor long enough to wait no more
 
 
 def test_nothing_waits_if_no_pass_is_to_come():
