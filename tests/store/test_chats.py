@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import Engine, event
 
 from llm_backend.store import (
     Chats,
@@ -102,6 +103,25 @@ async def test_several_are_added_as_one_is(chats):
     for one in added:
         page = await chats.messages(one.chat.id)
         assert [item.message for item in page.items] == list(one.messages)
+
+
+async def test_however_many_are_added_few_statements_are_prepared(chats):
+    statements = set()
+
+    def seen(connection, cursor, statement, *_) -> None:
+        if connection.dialect.name == "sqlite" and statement.startswith("INSERT"):
+            statements.add(statement)
+
+    event.listen(Engine, "before_cursor_execute", seen)
+    try:
+        for count in range(1, 60, 2):
+            await chats.add_free(
+                [NewChat(chat=a_chat(id=f"c{count}-{one}"), messages=[]) for one in range(count)]
+            )
+    finally:
+        event.remove(Engine, "before_cursor_execute", seen)
+
+    assert len(statements) <= 20  # the driver keeps each, with room for all of its rows
 
 
 async def test_those_whose_ids_are_taken_are_left_out_and_given(chats):
