@@ -134,9 +134,7 @@ class Cache:
         taken. Nobody runs on it then."""
         if not self.free:
             return None
-        near = self._near()
-        empty = [slot for slot in near if not slot.tokens]
-        target = empty[0] if empty else min(near, key=lambda slot: slot.used_at)
+        target = _next_given(self._near())
         copies = self._rescue(target, 0, target)
         target.tokens = list(tokens)
         self._touch(target)
@@ -209,11 +207,10 @@ class Cache:
         """Where to go, among the slots that make the fewest runs: into the source itself if little
         is lost by that, else an empty slot, else the one used longest ago."""
         near = self._near()
-        empty = [slot for slot in near if not slot.tokens]
-        lost = len(source.tokens) - shared
-        if shared and source in near and lost <= (self._worth_copying if empty else shared):
+        target, lost = _next_given(near), len(source.tokens) - shared
+        if shared and source in near and lost <= (shared if target.tokens else self._worth_copying):
             return source
-        return empty[0] if empty else min(near, key=lambda slot: slot.used_at)
+        return target
 
     def _near(self) -> list[_Slot]:
         """The free slots that make the fewest runs."""
@@ -276,3 +273,8 @@ class Cache:
     def _touch(self, slot: _Slot) -> None:
         self._clock += 1
         slot.used_at = self._clock
+
+
+def _next_given(slots: list[_Slot]) -> _Slot:
+    """The first that is empty, else the one used longest ago."""
+    return min(slots, key=lambda slot: (bool(slot.tokens), slot.used_at if slot.tokens else 0))

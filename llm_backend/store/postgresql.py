@@ -14,6 +14,7 @@ from llm_backend.store import bodies
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.ownership import guard
 from llm_backend.store.translation import translating
+from llm_backend.store.upsert import ROWS_A_STATEMENT
 from llm_backend.store.writing import Work, WriteQueue
 
 __all__ = ["PostgresqlEngine"]
@@ -28,6 +29,7 @@ _DIALECT = "postgresql+asyncpg://"
 _OPTIONS: dict[str, Any] = {
     "json_serializer": bodies.dumps,
     "json_deserializer": bodies.loads,
+    "insertmanyvalues_page_size": ROWS_A_STATEMENT,
     "hide_parameters": True,  # they are what was said, and an error's text reaches the log
 }
 

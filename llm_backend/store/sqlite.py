@@ -23,6 +23,7 @@ from llm_backend.store import bodies
 from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.ownership import guard
 from llm_backend.store.translation import translating
+from llm_backend.store.upsert import ROWS_A_STATEMENT
 from llm_backend.store.writing import Work, WriteQueue
 
 __all__ = ["SqliteEngine"]
@@ -31,9 +32,6 @@ T = TypeVar("T")
 
 _READERS = 4
 _BUSY_TIMEOUT_MS = 5000
-# Rows that one INSERT with RETURNING has: each number of rows is a statement of its own, of which
-# the driver keeps 128, and one of a hundred rows takes some 300 kB.
-_ROWS_A_STATEMENT = 16
 _LOOK_AGAIN_S = 0.01
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",  # first: the others may meet a lock
@@ -129,7 +127,7 @@ def _engine_of(path: Path) -> Engine:
         connect_args={"isolation_level": None},  # transactions begin where we say, below
         pool_size=_READERS + 1,
         max_overflow=0,
-        insertmanyvalues_page_size=_ROWS_A_STATEMENT,
+        insertmanyvalues_page_size=ROWS_A_STATEMENT,
         hide_parameters=True,  # they are what was said, and an error's text reaches the log
         json_serializer=bodies.dumps,
         json_deserializer=bodies.loads,

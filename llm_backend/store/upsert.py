@@ -6,7 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
-__all__ = ["add_up", "insert_into"]
+__all__ = ["ROWS_A_STATEMENT", "add_up", "insert_into"]
+
+ROWS_A_STATEMENT = 16
+"""What one INSERT with RETURNING has at most: each number of rows is a statement of its own, of
+which drivers keep a hundred, and one of a hundred rows takes some 300 kB."""
 
 
 def insert_into(connection: Connection, table: Table) -> Any:  # Any: one of two classes

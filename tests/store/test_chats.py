@@ -109,7 +109,7 @@ async def test_however_many_are_added_few_statements_are_prepared(chats):
     statements = set()
 
     def seen(connection, cursor, statement, *_) -> None:
-        if connection.dialect.name == "sqlite" and statement.startswith("INSERT"):
+        if statement.startswith("INSERT"):
             statements.add(statement)
 
     event.listen(Engine, "before_cursor_execute", seen)

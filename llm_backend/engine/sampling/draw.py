@@ -5,9 +5,17 @@ import numpy as np
 from llm_backend.engine.messages import Sampling
 from llm_backend.engine.sampling.likeliest import Places, Row, largest_until
 
-__all__ = ["Filtered", "applies_xtc", "draw_any", "draw_nucleus", "typical", "without_strong"]
+__all__ = [
+    "DRAWS",
+    "Filtered",
+    "applies_xtc",
+    "draw_any",
+    "draw_nucleus",
+    "typical",
+    "without_strong",
+]
 
-_DRAWS = 8  # rejected draws before the likely tokens are partitioned off
+DRAWS = 8  # rejected draws before the likely tokens are partitioned off
 _BLOCK = 512  # width of the coarse level of the two-level search in a cumulated distribution
 _ONES = np.ones(_BLOCK, dtype=np.float32)
 _LARGEST_XTC = 0.5  # above it no two tokens can be strong
@@ -19,7 +27,7 @@ def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> 
     drawn = _Distribution(weights)
     if sampling.top_p >= 1 and sampling.min_p <= 0:
         return drawn.at(rng.random())
-    for _ in range(_DRAWS):
+    for _ in range(DRAWS):
         place = drawn.at(rng.random())
         weight = weights[place]
         if weight < sampling.min_p:

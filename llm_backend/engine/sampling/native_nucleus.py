@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from llm_backend.engine.messages import Sampling
+from llm_backend.engine.sampling.draw import DRAWS
 from llm_backend.engine.sampling.likeliest import Row
 
 __all__ = ["LIBRARY", "NativeNucleus", "NotFinite"]
@@ -18,7 +19,6 @@ __all__ = ["LIBRARY", "NativeNucleus", "NotFinite"]
 LIBRARY = Path(__file__).with_name("libnucleus.so")
 """Where hatch_build.py puts what it compiles."""
 
-_DRAWS = 8  # rejected draws before the likely tokens are partitioned off
 _BLOCK = 512  # as in nucleus.c
 _NOT_DRAWN, _NOT_FINITE = -1, -2  # as in nucleus.c
 
@@ -33,12 +33,13 @@ class NativeNucleus:
     def __init__(self, sampling: Sampling, rng: np.random.Generator) -> None:
         numbers = rng.bit_generator.ctypes
         self._rng = rng  # whose state is pointed to
-        self._wishes = (1 / sampling.temperature, sampling.top_p, sampling.min_p, _DRAWS)
+        self._wishes = (1 / sampling.temperature, sampling.top_p, sampling.min_p, DRAWS)
         self._numbers = (ctypes.cast(numbers.next_double, ctypes.c_void_p), numbers.state_address)
         self._room = _Room(0)
         self._call = _library().llm_backend_nucleus
 
     @staticmethod
+    @functools.cache  # it is asked for every answer
     def is_there() -> bool:
         """Whether this installation has it and this processor can do it."""
         return LIBRARY.exists() and bool(_library().llm_backend_nucleus_suits())
