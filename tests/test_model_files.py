@@ -10,8 +10,10 @@ from llm_backend.model_files import (
     GgufHeader,
     HeaderError,
     ModelShape,
+    available_memory_bytes,
     footprint,
     machine_memory_bytes,
+    memory,
     read_header,
 )
 from tests.engine.gguf_models import write_bert, write_llama
@@ -99,5 +101,21 @@ def test_numbers_that_make_no_sense_count_as_none():
     assert footprint(header, ModelShape()).cells == 0
 
 
-def test_the_machine_has_memory():
-    assert machine_memory_bytes() > 100_000_000
+def test_the_machine_has_memory_and_some_of_it_is_free():
+    assert 100_000_000 < available_memory_bytes() < machine_memory_bytes()
+
+
+@pytest.mark.parametrize(("limit", "whole", "free"), [("max", 8 << 30, 6 << 30), (1000, 1000, 700)])
+def test_a_control_group_has_what_its_limit_leaves(tmp_path, monkeypatch, limit, whole, free):
+    (tmp_path / "limit").write_text(f"{limit}\n")
+    (tmp_path / "figures").write_text("file 900\nanon 300\n")
+    (tmp_path / "machine").write_text(f"MemTotal: 1 kB\nMemAvailable:    {6 << 20} kB\n")
+    group = memory._Group(
+        limit=str(tmp_path / "limit"), figures=str(tmp_path / "figures"), held="anon"
+    )
+    monkeypatch.setattr(memory, "_GROUPS", (group,))
+    monkeypatch.setattr(memory, "_MACHINE", str(tmp_path / "machine"))
+    monkeypatch.setattr(memory.os, "sysconf", {"SC_PHYS_PAGES": 2 << 20, "SC_PAGE_SIZE": 4096}.get)
+
+    assert machine_memory_bytes() == whole
+    assert available_memory_bytes() == free

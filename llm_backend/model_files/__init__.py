@@ -5,7 +5,6 @@ from llm_backend.model_files.footprint import (
     ModelShape,
     footprint,
     generates,
-    machine_memory_bytes,
 )
 from llm_backend.model_files.header import (
     GGUF_MAGIC,
@@ -20,6 +19,7 @@ from llm_backend.model_files.location import (
     find_model_file,
     find_projector_file,
 )
+from llm_backend.model_files.memory import available_memory_bytes, machine_memory_bytes
 from llm_backend.model_files.projector import ProjectorShape, projector_footprint, projector_shape
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "ModelFileMissing",
     "ModelShape",
     "ProjectorShape",
+    "available_memory_bytes",
     "find_model_file",
     "find_projector_file",
     "footprint",

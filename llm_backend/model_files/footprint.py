@@ -7,20 +7,17 @@ upwards: cells are counted as if all were used, though they take memory only onc
 layers that look only at a window as if they looked at everything.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from llm_backend.model_files.header import GgufHeader
 
-__all__ = ["Footprint", "ModelShape", "footprint", "generates", "machine_memory_bytes"]
+__all__ = ["Footprint", "ModelShape", "footprint", "generates"]
 
 _CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _PROCESS_BYTES = 60_000_000  # a worker without its model
 _ACTIVATIONS = 12  # vectors of the model's width that a token has in memory during a pass
 _DEFAULT_CONTEXT = 4096
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +60,6 @@ def footprint(header: GgufHeader, shape: ModelShape) -> Footprint:
         + _state_bytes(header) * (shape.slots if is_generating else 0),
         compute=4 * (batch * _numbers_of_a_token(header) + 2 * outputs * _vocabulary(header)),
     )
-
-
-def machine_memory_bytes() -> int:
-    """What this machine has, or this process may use of it if that is less."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in _CGROUP_LIMITS:
-        try:
-            text = Path(name).read_text().strip()
-        except OSError:  # no such control group here
-            continue
-        if text.isdecimal():
-            physical = min(physical, int(text))
-    return physical
 
 
 def generates(header: GgufHeader) -> bool:

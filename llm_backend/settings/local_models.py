@@ -115,7 +115,8 @@ class LocalModels(BaseModel):
     gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
     mmap: bool | None = Field(
         None,
-        description="Map model files into memory, or read them; whatever suits where unset.",
+        description="Map model files into memory, or read them; where unset they are read, into "
+        "huge pages, if half of the free memory holds them and no GPU does.",
     )
     mlock: bool = Field(
         False,

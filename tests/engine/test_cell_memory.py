@@ -13,8 +13,8 @@ import pytest
 
 from llm_backend.engine.batch import Chunk
 from llm_backend.engine.llama import LlamaModel, NativeLog
-from llm_backend.engine.llama import cell_memory as module
 from llm_backend.engine.llama.cell_memory import CellMemory
+from llm_backend.engine.llama.processor_buffers import Buffer, Library
 from tests.engine.fakes import start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux promises the zeros")
@@ -40,12 +40,6 @@ def opened(tiny_llama) -> Iterator[Opened]:
     for model in models:
         native.llama_free(model._context)
         native.llama_model_free(model._model)
-
-
-@pytest.fixture
-def kind() -> module._Kind:
-    """How the native code makes the processor's buffers."""
-    return module._Kind.from_address(module._Library().kind)
 
 
 def resident_bytes() -> int:
@@ -86,52 +80,16 @@ def test_locked_models_have_all_their_cells_from_the_start(opened):
 @pytest.mark.parametrize("value", [0, 7])
 @pytest.mark.parametrize("size", [100, LARGE])
 def test_a_buffer_that_is_cleared_holds_the_value_from_its_first_byte_to_its_last(size, value):
-    library, memory = module._Library(), CellMemory()
+    library, memory = Library(), CellMemory()
     with memory.taken_by_use():
         place = library.allocate(library.kind, size)
-    buffer = module._Buffer.from_address(place)
+    buffer = Buffer.from_address(place)
     ctypes.memset(buffer.context, 255, size)
     library.clear(place, value)
     held = ctypes.string_at(buffer.context, size)
     library.free(place)
 
     assert held == bytes([value]) * size
-
-
-def test_what_is_exchanged_is_put_back(kind):
-    before = kind.alloc_buffer
-    with CellMemory().taken_by_use():
-        assert kind.alloc_buffer != before
-
-    assert kind.alloc_buffer == before
-
-
-def test_in_structs_that_are_not_as_they_are_known_nothing_is_exchanged(kind):
-    before, memory = kind.alloc_buffer, CellMemory()
-    kind.context = before  # the processor's have none
-    try:
-        with memory.taken_by_use():
-            during = kind.alloc_buffer
-    finally:
-        kind.context = None
-
-    assert during == before
-    assert not memory.is_taken_by_use
-
-
-def test_functions_that_are_not_the_ones_called_are_left_alone(kind):
-    """As if the field held something else than what makes buffers."""
-
-    class Elsewhere(CellMemory):
-        def _kind(self):
-            other = module._Kind.from_buffer_copy(kind)
-            return other if self._works(module._Library(), other) else None
-
-    memory = Elsewhere()
-    with memory.taken_by_use():
-        pass
-
-    assert not memory.is_taken_by_use
 
 
 @pytest.mark.parametrize("flash_attention", [False, True])

@@ -11,6 +11,7 @@ from llm_backend.engine.batch import Chunk
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.header import Header, check_file, native_text
+from llm_backend.engine.llama.huge_pages import has_room_for_copy, in_huge_pages
 from llm_backend.engine.llama.log import NativeLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.projector import NativeProjector
@@ -195,8 +196,9 @@ class LlamaModel:
         params = native.llama_model_default_params()
         params.n_gpu_layers = self._start.gpu_layers
         params.use_extra_bufts = self._start.use_extra_buffers
-        params.load_mode = _load_mode(params.load_mode, self._start)
-        model = native.llama_model_load_from_file(self._start.model_path.encode(), params)
+        params.load_mode = _load_mode(self._start)
+        with in_huge_pages():
+            model = native.llama_model_load_from_file(self._start.model_path.encode(), params)
         if not model:
             raise LoadError(f"{self._start.model_path} cannot be loaded: {self._reason()}")
         return model
@@ -232,10 +234,9 @@ class LlamaModel:
         """Whether a slot's cells are copied one by one, where they are few, as less memory is
         touched by that: they are the processor's, no other slot's, and all that is computed."""
         model, start = self._model, self._start
-        is_on_gpu = start.gpu_layers and native.llama_supports_gpu_offload()
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
         is_whole = not has_state and native.llama_model_n_swa(model) == 0
-        is_shared = start.unified_cells or is_on_gpu
+        is_shared = start.unified_cells or _is_on_gpu(start)
         return self._cell_memory.is_taken_by_use and is_whole and not is_shared
 
     def _apply_adapters(self) -> None:
@@ -302,14 +303,22 @@ class LlamaModel:
         return self._log.errors[-1] if self._log.errors else "the native code gives no reason"
 
 
-def _load_mode(default: int, start: Start) -> int:
-    """How the weights come into memory."""
-    if not start.mlock and start.mmap is None:
-        return default
-    maps = start.mmap is not False
+def _load_mode(start: Start) -> int:
+    """How the weights come into memory. Where nobody has decided, those of the processor are read
+    into memory of their own, if there is enough of it."""
+    maps = start.mmap
     if start.mlock:
-        return int(native.LLAMA_LOAD_MODE_MMAP_MLOCK if maps else native.LLAMA_LOAD_MODE_MLOCK)
+        is_mapped = maps is not False
+        return int(native.LLAMA_LOAD_MODE_MMAP_MLOCK if is_mapped else native.LLAMA_LOAD_MODE_MLOCK)
+    if maps is None:
+        if _is_on_gpu(start):
+            return int(native.LLAMA_LOAD_MODE_AUTO)
+        maps = not has_room_for_copy(Path(start.model_path))
     return int(native.LLAMA_LOAD_MODE_MMAP if maps else native.LLAMA_LOAD_MODE_NONE)
+
+
+def _is_on_gpu(start: Start) -> bool:
+    return bool(start.gpu_layers and native.llama_supports_gpu_offload())
 
 
 def _chunk(work: Work) -> Chunk:
