@@ -2,8 +2,10 @@
 
 Each pass has one budget of tokens. Sequences one token behind get theirs first, so that a long
 prompt never stalls those already talking; what remains goes to those who catch up with a prompt,
-interactive ones and short ones first, a quarter of it kept for the one who waits longest. Where
-somebody may come who cannot wait for long, prompts of batch work get only so much of it.
+interactive ones and short ones first, a quarter of it kept for the one who waits longest. Once
+prompts of half a budget come to their end, the others wait for the next pass: a pass is no faster
+with more of them, and the first to be done would only wait for the last. Where somebody may come
+who cannot wait for long, prompts of batch work get only so much of it.
 
 Who waits for a slot stands in the line. If the next one is interactive, a batch sequence has to
 leave its slot for it once it has had a share of computing.
@@ -73,6 +75,7 @@ class Scheduler:
     def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:
         self._cache = cache
         self._batch_tokens = max(batch_tokens, cache.free)
+        self._enough = self._batch_tokens // 2  # tokens of prompts that one pass reads to their end
         self._logit_rows = logit_rows
         self._worth_moving = cache.worth_copying
         self._line = Line(cache)
@@ -117,7 +120,7 @@ class Scheduler:
     def admit(self) -> list[Admitted]:
         """Give slots to those who are next in the line."""
         admitted: list[Admitted] = []
-        while sequence := self._next():
+        while not self._has_copied_enough(admitted) and (sequence := self._next()):
             placement = self._cache.place(sequence.reusable)
             assert placement is not None, "a slot is free for who is next"
             self._start(sequence, placement)
@@ -204,6 +207,14 @@ class Scheduler:
         """The cells of a slot that nobody runs on are lost."""
         self._cache.forget(slot)
 
+    def _has_copied_enough(self, admitted: list[Admitted]) -> bool:
+        """Whether cells were copied for as many newcomers as the next pass will read to their end.
+        Those of others are copied before the pass that reads them: meanwhile nobody waits for it.
+        """
+        if not any(one.placement.copies for one in admitted):
+            return False
+        return sum(one.sequence.behind for one in admitted) >= self._enough
+
     def _preempt(self) -> int | None:
         if len(self._running) < 2:
             return None
@@ -251,7 +262,7 @@ class Scheduler:
         if not readers or budget <= 0:
             return []
         oldest = min(readers, key=lambda sequence: sequence.arrived_at)
-        shares, rows = dict.fromkeys(readers, 0), self._logit_rows
+        shares, rows, read = dict.fromkeys(readers, 0), self._logit_rows, 0
         in_turn = sorted(
             readers, key=lambda reader: (reader.priority is Priority.BATCH, reader.behind)
         )
@@ -263,6 +274,9 @@ class Scheduler:
             patient -= share if is_patient else 0
             budget -= share
             shares[sequence] = had + share
+            read += shares[sequence] if share and shares[sequence] == sequence.behind else 0
+            if read >= self._enough:
+                break
         return [Work(sequence, share) for sequence, share in shares.items() if share]
 
     def _wanted(self, sequence: Sequence, rows: int) -> int:

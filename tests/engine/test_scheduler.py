@@ -26,6 +26,14 @@ def sequence(length: int, *, of: str = "", first: int = 0, arrived_at: float = 0
 sequence.count = 0
 
 
+def prefixed(leader: Sequence, shared: int, length: int) -> Sequence:
+    """A sequence that begins as another one does, and goes on by itself."""
+    newcomer = sequence(length, arrived_at=1)
+    newcomer.tokens[:0] = leader.tokens[:shared]
+    newcomer.prompt_tokens = len(newcomer.tokens)
+    return newcomer
+
+
 def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
     """Run sequences until each is one token behind."""
     scheduler.add(*sequences)
@@ -47,10 +55,53 @@ def test_a_long_prompt_never_stalls_a_talker():
 
 def test_a_pass_never_exceeds_its_budget():
     loop = scheduler(slots=4, batch_tokens=10)
-    loop.add(*(sequence(9) for _ in range(4)))
+    loop.add(*(sequence(11) for _ in range(4)))
     loop.admit()
 
     assert sum(item.count for item in loop.plan()) == 10
+
+
+def test_once_half_a_budget_of_prompts_ends_in_a_pass_the_others_wait_for_the_next():
+    loop = scheduler(slots=4, batch_tokens=40)
+    readers = [sequence(10, arrived_at=arrival) for arrival in range(4)]
+    loop.add(*readers)
+    loop.admit()
+    first = loop.plan()
+    for ready in loop.settle(first):
+        ready.append(-1)
+
+    assert first == [Work(one, 10) for one in readers[:2]]
+    assert [item.count for item in loop.plan()] == [1, 1, 10, 10]
+
+
+def test_prompts_that_do_not_end_in_a_pass_have_all_of_its_budget():
+    loop = scheduler(slots=2, batch_tokens=40)
+    short, long = sequence(10, arrived_at=1), sequence(1000, arrived_at=2)
+    loop.add(short, long)
+    loop.admit()
+
+    assert loop.plan() == [Work(short, 10), Work(long, 30)]
+
+
+def test_cells_are_copied_for_those_that_the_next_pass_reads_to_their_end():
+    loop = scheduler(slots=8, batch_tokens=40)
+    leader = sequence(100, first=1)
+    caught_up(loop, leader)
+    followers = [prefixed(leader, 90, 10) for _ in range(5)]
+    loop.add(*followers)
+    admitted = []
+    while any(one.slot is None for one in followers):
+        admitted.append([one.sequence for one in loop.admit()])
+        computed(loop, passes=1)
+
+    assert admitted == [followers[:2], followers[2:4], followers[4:]]
+
+
+def test_newcomers_for_whom_nothing_is_copied_get_their_slots_at_once():
+    loop = scheduler(slots=8, batch_tokens=40)
+    loop.add(*(sequence(30) for _ in range(8)))
+
+    assert len(loop.admit()) == 8
 
 
 def test_a_short_prompt_passes_a_long_one_which_still_gets_its_quarter():
