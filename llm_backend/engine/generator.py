@@ -69,7 +69,10 @@ class Generator:
             worth_keeping=prefixes.least_tokens if prefixes else None,
         )
         self._scheduler = Scheduler(
-            cache=cache, batch_tokens=model.batch_tokens, logit_rows=start.logit_rows
+            cache=cache,
+            batch_tokens=model.batch_tokens,
+            logit_rows=start.logit_rows,
+            equal_shares=not start.unified_cells,
         )
         self._slots = Slots(model, self._scheduler, drafter)
         self._may_draft = start.draft_tokens > 0
@@ -149,7 +152,7 @@ class Generator:
         if not work:
             self._outbox.send()
             return
-        self._outbox.pass_begins(is_brief=all(item.sequence.behind == 1 for item in work))
+        self._outbox.pass_begins(is_brief=all(item.count == 1 for item in work))
         try:
             rows = self._forward(work)
         except NoRoom:

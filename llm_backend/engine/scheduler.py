@@ -70,10 +70,15 @@ class Scheduler:
 
     `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` bounds how many
     positions of a pass have logits besides the last one of each sequence: those of prompts, drafts.
+    `equal_shares`: what one sequence computes beyond the others is a native batch of its own, so
+    that a few tokens that follow from a grammar cost less one a pass, in company.
     """
 
-    def __init__(self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32) -> None:
+    def __init__(
+        self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32, equal_shares: bool = False
+    ) -> None:
         self._cache = cache
+        self._equal_shares = equal_shares
         self._batch_tokens = max(batch_tokens, cache.free)
         self._enough = self._batch_tokens // 2  # tokens of prompts that one pass reads to their end
         self._logit_rows = logit_rows
@@ -144,11 +149,10 @@ class Scheduler:
     def plan(self, patient_tokens: int | None = None) -> list[Work]:
         """What the next pass computes, in the order of slots; of the prompts of batch work at most
         so many tokens."""
-        talkers = [sequence for sequence in self._running if sequence.behind == 1]
+        few = self._few()
+        talkers = [one for one in self._running if one.behind and _keeps_step(one, few)]
         readers = [
-            sequence
-            for sequence in self._running
-            if sequence.behind > 1 and sequence.next_run is None
+            one for one in self._running if not _keeps_step(one, few) and one.next_run is None
         ]
         work = [Work(sequence, 1) for sequence in talkers]
         budget = self._batch_tokens - len(talkers)
@@ -206,6 +210,12 @@ class Scheduler:
     def forget(self, slot: int) -> None:
         """The cells of a slot that nobody runs on are lost."""
         self._cache.forget(slot)
+
+    def _few(self) -> int:
+        """How far behind somebody who talks may be, and still get one token as the others do."""
+        if not self._equal_shares:
+            return 1
+        return max(1, sum(sequence.behind == 1 for sequence in self._running))
 
     def _has_copied_enough(self, admitted: list[Admitted]) -> bool:
         """Whether cells were copied for as many newcomers as the next pass will read to their end.
@@ -281,6 +291,11 @@ class Scheduler:
 
     def _wanted(self, sequence: Sequence, rows: int) -> int:
         return min(sequence.behind, rows) if sequence.needs_prompt_logits else sequence.ahead
+
+
+def _keeps_step(sequence: Sequence, few: int) -> bool:
+    """Whether it goes on by one token a pass."""
+    return sequence.behind <= (few if sequence.generated else 1)
 
 
 def _arrival(sequence: Sequence) -> float:

@@ -74,6 +74,29 @@ def test_once_half_a_budget_of_prompts_ends_in_a_pass_the_others_wait_for_the_ne
     assert [item.count for item in loop.plan()] == [1, 1, 10, 10]
 
 
+def test_who_is_a_few_tokens_behind_gets_one_a_pass_in_the_company_of_others():
+    loop = scheduler(slots=4, batch_tokens=40, equal_shares=True)
+    talkers = [sequence(3) for _ in range(4)]
+    caught_up(loop, *talkers)
+    for token in (1, 2):
+        talkers[0].append(token)
+    first = loop.plan()
+    loop.settle(first)
+
+    assert [item.count for item in first] == [1, 1, 1, 1]
+    assert talkers[0].behind == 2
+
+
+def test_who_is_further_behind_than_others_talk_catches_up_at_once():
+    loop = scheduler(slots=4, batch_tokens=40, equal_shares=True)
+    talkers = [sequence(3) for _ in range(2)]
+    caught_up(loop, *talkers)
+    for token in (1, 2):
+        talkers[0].append(token)
+
+    assert [item.count for item in loop.plan()] == [3, 1]
+
+
 def test_prompts_that_do_not_end_in_a_pass_have_all_of_its_budget():
     loop = scheduler(slots=2, batch_tokens=40)
     short, long = sequence(10, arrived_at=1), sequence(1000, arrived_at=2)
