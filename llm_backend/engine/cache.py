@@ -18,6 +18,7 @@ __all__ = ["Cache", "Copy", "Held", "Placement", "common_prefix"]
 
 _COPIED_A_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
 _LEAST_COPIED = 4  # tokens: what a copy costs however small
+_SAVED_SHARE = 2  # of the tokens that stay: fewer are not worth a copy, as they seldom come back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,9 +209,10 @@ class Cache:
         is lost by that, else an empty slot, else the one used longest ago."""
         near = self._near()
         target, lost = _next_given(near), len(source.tokens) - shared
-        if shared and source in near and lost <= (shared if target.tokens else self._worth_copying):
-            return source
-        return target
+        if not shared or source not in near:
+            return target
+        is_little = lost <= shared if target.tokens else self._is_little(lost, shared)
+        return source if is_little else target
 
     def _near(self) -> list[_Slot]:
         """The free slots that make the fewest runs."""
@@ -230,6 +232,11 @@ class Cache:
         victim.tokens, victim.used_at = list(slot.tokens), slot.used_at
         return (Copy(source=slot.number, target=victim.number),)
 
+    def _is_little(self, lost: int, shared: int) -> bool:
+        """Whether the end of what a slot holds is given up rather than all of it copied: that of
+        the last answer of a chat, say, whose tokens came back as others."""
+        return lost <= max(self._worth_copying, shared // _SAVED_SHARE)
+
     def _worth_copying_from(self, source: _Slot) -> int:
         """How many shared tokens make a copy of what a slot holds cheaper than computing them."""
         if not self._copies_used:
@@ -238,7 +245,7 @@ class Cache:
 
     def _victim(self, slot: _Slot, keep: int, source: _Slot) -> _Slot | None:
         """The slot that what is in another one is saved in, if it is."""
-        if not self.can_roll_back or len(slot.tokens) - keep <= self._worth_copying:
+        if not self.can_roll_back or self._is_little(len(slot.tokens) - keep, keep):
             return None
         older = [
             other

@@ -58,6 +58,24 @@ def test_a_finished_sequence_keeps_its_cells_while_there_are_empty_slots():
     assert cache.best([1, 2, 3, 4, 5, 6]) == 6
 
 
+def test_a_chat_goes_on_in_its_slot_where_the_end_of_its_last_answer_came_back_otherwise():
+    cache = Cache(slots=2)
+    placed(cache, list(range(100)))
+    cache.release(0)
+
+    assert cache.place([*range(70), *range(200, 240)]) == Placement(slot=0, keep=70)
+
+
+def test_a_long_end_is_saved_before_another_chat_goes_on_from_what_it_shares():
+    cache = Cache(slots=2)
+    placed(cache, list(range(100)))
+    cache.release(0)
+
+    newcomer = cache.place([*range(60), *range(200, 240)])
+    assert newcomer == Placement(slot=1, keep=60, copies=(Copy(source=0, target=1),))
+    assert cache.best(list(range(100))) == 100
+
+
 def test_a_short_prefix_is_not_worth_a_copy():
     cache = Cache(slots=2, worth_copying=4)
     placed(cache, [1, 2, 3, 4, 5, 6, 7, 8, 9])
