@@ -1,6 +1,7 @@
 """What a model's file says, and what it takes in memory, without loading it."""
 
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,20 +102,42 @@ def test_numbers_that_make_no_sense_count_as_none():
     assert footprint(header, ModelShape()).cells == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the system tells")
 def test_the_machine_has_memory_and_some_of_it_is_free():
     assert 100_000_000 < available_memory_bytes() < machine_memory_bytes()
 
 
-@pytest.mark.parametrize(("limit", "whole", "free"), [("max", 8 << 30, 6 << 30), (1000, 1000, 700)])
-def test_a_control_group_has_what_its_limit_leaves(tmp_path, monkeypatch, limit, whole, free):
-    (tmp_path / "limit").write_text(f"{limit}\n")
-    (tmp_path / "figures").write_text("file 900\nanon 300\n")
-    (tmp_path / "machine").write_text(f"MemTotal: 1 kB\nMemAvailable:    {6 << 20} kB\n")
-    group = memory._Group(
-        limit=str(tmp_path / "limit"), figures=str(tmp_path / "figures"), held="anon"
+UNIFIED = "0::/app/server\n"
+SEPARATE = "5:cpu:/\n4:memory:/app/server\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "folder", "limits", "whole", "free"),
+    [
+        (UNIFIED, "app/server", ("memory.max", "max"), 8 << 30, 6 << 30),
+        (UNIFIED, "app/server", ("memory.max", "1000"), 1000, 600),
+        (UNIFIED, "app", ("memory.max", "1000"), 1000, 600),
+        (UNIFIED, "", ("memory.max", "1000"), 1000, 600),
+        (SEPARATE, "memory/app/server", ("memory.limit_in_bytes", "1000"), 1000, 300),
+        ("", "", ("memory.max", "1000"), 8 << 30, 6 << 30),
+    ],
+    ids=["no limit", "its own", "one around it", "a container's", "the older kind", "none"],
+)
+def test_a_control_group_has_what_its_limit_leaves(
+    tmp_path, monkeypatch, groups, folder, limits, whole, free
+):
+    proc, mounted = tmp_path / "proc", tmp_path / "groups"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text(groups)
+    (proc / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable:    {6 << 20} kB\n")
+    (mounted / folder).mkdir(parents=True)
+    name, limit = limits
+    (mounted / folder / name).write_text(f"{limit}\n")
+    (mounted / folder / "memory.stat").write_text(
+        "file 900\nanon 300\nshmem 100\ntotal_rss 600\ntotal_shmem 100\n"
     )
-    monkeypatch.setattr(memory, "_GROUPS", (group,))
-    monkeypatch.setattr(memory, "_MACHINE", str(tmp_path / "machine"))
+    monkeypatch.setattr(memory, "_PROC", proc)
+    monkeypatch.setattr(memory, "_GROUPS", mounted)
     monkeypatch.setattr(memory.os, "sysconf", {"SC_PHYS_PAGES": 2 << 20, "SC_PAGE_SIZE": 4096}.get)
 
     assert machine_memory_bytes() == whole

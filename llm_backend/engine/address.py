@@ -27,7 +27,7 @@ class Outgoing(Protocol):
         """`event` is on its way."""
 
     def pass_begins(self, *, is_brief: bool) -> None:
-        """A forward pass comes next; `is_brief`: nobody reads a prompt in it."""
+        """A forward pass comes next; `is_brief`: of one token of each."""
 
     def pass_ended(self) -> None:
         """It was computed."""

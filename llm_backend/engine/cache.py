@@ -18,7 +18,6 @@ __all__ = ["Cache", "Copy", "Held", "Placement", "common_prefix"]
 
 _COPIED_A_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
 _LEAST_COPIED = 4  # tokens: what a copy costs however small
-_SAVED_SHARE = 2  # of the tokens that stay: fewer are not worth a copy, as they seldom come back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +51,7 @@ class Placement:
 class _Slot:
     number: int
     tokens: list[int] = field(default_factory=list)  # what its cells hold
+    asked: int = 0  # how many of them, and of those to come, were a prompt; the rest is an answer
     is_taken: bool = False
     used_at: int = 0
 
@@ -137,7 +137,7 @@ class Cache:
             return None
         target = _next_given(self._near())
         copies = self._rescue(target, 0, target)
-        target.tokens = list(tokens)
+        target.tokens, target.asked = list(tokens), len(tokens)
         self._touch(target)
         return self._placement(target, 0, copies)
 
@@ -156,7 +156,7 @@ class Cache:
         copies = self._rescue(target, keep, source)
         if target is not source and shared - keep >= self._worth_copying_from(source):
             copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
-        target.tokens = list(tokens[:keep])
+        target.tokens, target.asked = list(tokens[:keep]), len(tokens)
         target.is_taken = True
         self._touch(target)
         return self._placement(target, keep, copies)
@@ -177,6 +177,7 @@ class Cache:
         copies = self._rescue(target, 0, left)
         copies = (*copies, Copy(source=left.number, target=target.number))
         target.tokens, left.tokens = left.tokens, list(left.tokens)
+        target.asked = left.asked
         target.is_taken, left.is_taken = True, False
         self._touch(target)
         left.used_at = 0  # what it holds, the other holds too
@@ -211,7 +212,7 @@ class Cache:
         target, lost = _next_given(near), len(source.tokens) - shared
         if not shared or source not in near:
             return target
-        is_little = lost <= shared if target.tokens else self._is_little(lost, shared)
+        is_little = self._is_little(source, shared) or (target.tokens and lost <= shared)
         return source if is_little else target
 
     def _near(self) -> list[_Slot]:
@@ -230,12 +231,16 @@ class Cache:
             return ()
         self._give_up(victim, 0)
         victim.tokens, victim.used_at = list(slot.tokens), slot.used_at
+        victim.asked = slot.asked
         return (Copy(source=slot.number, target=victim.number),)
 
-    def _is_little(self, lost: int, shared: int) -> bool:
-        """Whether the end of what a slot holds is given up rather than all of it copied: that of
-        the last answer of a chat, say, whose tokens came back as others."""
-        return lost <= max(self._worth_copying, shared // _SAVED_SHARE)
+    def _is_little(self, slot: _Slot, keep: int) -> bool:
+        """Whether what a slot holds beyond `keep` tokens is given up rather than all of it copied:
+        few tokens, or the end of an answer, which came back from its chat as other tokens. Another
+        chat's own words are never that."""
+        lost = len(slot.tokens) - keep
+        is_of_answer = keep + _LEAST_COPIED >= slot.asked
+        return lost <= self._worth_copying or (is_of_answer and 2 * lost <= keep)
 
     def _worth_copying_from(self, source: _Slot) -> int:
         """How many shared tokens make a copy of what a slot holds cheaper than computing them."""
@@ -245,7 +250,7 @@ class Cache:
 
     def _victim(self, slot: _Slot, keep: int, source: _Slot) -> _Slot | None:
         """The slot that what is in another one is saved in, if it is."""
-        if not self.can_roll_back or self._is_little(len(slot.tokens) - keep, keep):
+        if not self.can_roll_back or self._is_little(slot, keep):
             return None
         older = [
             other

@@ -21,8 +21,8 @@ class EngineConfig:
     context for each slot), which suits GPUs; apart from each other they are faster on CPUs.
     `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None lets
     the native code decide (it rounds to half precision, and quantized cells need it). `mmap` maps
-    the file instead of reading it (None: where a copy would leave little memory, or as suits a
-    GPU), `mlock` keeps it from swapping.
+    the file instead of reading it (None: as is faster and leaves enough memory), `mlock` keeps it
+    from swapping.
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
     ended and started again.
     `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where

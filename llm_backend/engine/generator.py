@@ -72,7 +72,7 @@ class Generator:
             cache=cache,
             batch_tokens=model.batch_tokens,
             logit_rows=start.logit_rows,
-            equal_shares=not start.unified_cells,
+            slots_apart=not start.unified_cells,
         )
         self._slots = Slots(model, self._scheduler, drafter)
         self._may_draft = start.draft_tokens > 0

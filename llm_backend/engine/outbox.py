@@ -30,8 +30,8 @@ class Outbox:
         self._waits = waits
         self._held: defaultdict[int, list[Event]] = defaultdict(list)
         self._is_due = False
-        self._began_at: float | None = None  # the pass in progress, if only talkers are in it
-        self._pass_s = 0.0  # what passes of talkers take
+        self._began_at: float | None = None  # the pass in progress, if it is one token of each
+        self._pass_s = 0.0  # what such passes take
         self._is_brief = True  # they are short enough to be waited for
 
     def publish(self, address: Address, event: Event) -> None:
@@ -47,7 +47,7 @@ class Outbox:
             self.send()
 
     def pass_begins(self, *, is_brief: bool) -> None:
-        """Nothing waits for a pass that takes long. `is_brief`: only talkers are in it."""
+        """Nothing waits for a pass that takes long. `is_brief`: it is one token of each."""
         if not is_brief or not self._is_brief:
             self.send()
         self._began_at = time.monotonic() if is_brief else None

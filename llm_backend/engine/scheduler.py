@@ -1,11 +1,12 @@
 """What the next forward pass computes. Pure: no model, no clock, no I/O.
 
 Each pass has one budget of tokens. Sequences one token behind get theirs first, so that a long
-prompt never stalls those already talking; what remains goes to those who catch up with a prompt,
-interactive ones and short ones first, a quarter of it kept for the one who waits longest. Once
-prompts of half a budget come to their end, the others wait for the next pass: a pass is no faster
-with more of them, and the first to be done would only wait for the last. Where somebody may come
-who cannot wait for long, prompts of batch work get only so much of it.
+prompt never stalls those already talking, and in company so do those a few tokens behind, to whom a
+grammar left no choice. What remains goes to those who catch up with a prompt, interactive ones and
+short ones first, a quarter of it kept for the one who waits longest. Where a token costs the same
+in a small pass, prompts of half a budget that come to their end are enough for one: with more of
+them the first to be done would only wait for the last. Where somebody may come who cannot wait for
+long, prompts of batch work get only so much of it.
 
 Who waits for a slot stands in the line. If the next one is interactive, a batch sequence has to
 leave its slot for it once it has had a share of computing.
@@ -21,6 +22,7 @@ from llm_backend.engine.sequence import Sequence
 __all__ = ["Admitted", "Scheduler", "Work"]
 
 _FAIR_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
+_FEW = 8  # tokens that cost more in a native batch of their own than in company, measured with 8
 _BATCH_SHARE = 64  # tokens that a batch sequence goes on by before it may have to leave its slot
 
 
@@ -70,17 +72,18 @@ class Scheduler:
 
     `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` bounds how many
     positions of a pass have logits besides the last one of each sequence: those of prompts, drafts.
-    `equal_shares`: what one sequence computes beyond the others is a native batch of its own, so
-    that a few tokens that follow from a grammar cost less one a pass, in company.
+    `slots_apart`: cells are a slot's own, as suits processors. There a token costs the same in a
+    small pass as in a large one, and what one sequence computes beyond the others is a native batch
+    of its own.
     """
 
     def __init__(
-        self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32, equal_shares: bool = False
+        self, *, cache: Cache, batch_tokens: int, logit_rows: int = 32, slots_apart: bool = False
     ) -> None:
         self._cache = cache
-        self._equal_shares = equal_shares
+        self._slots_apart = slots_apart
         self._batch_tokens = max(batch_tokens, cache.free)
-        self._enough = self._batch_tokens // 2  # tokens of prompts that one pass reads to their end
+        self._enough = self._batch_tokens // 2 if slots_apart else self._batch_tokens
         self._logit_rows = logit_rows
         self._worth_moving = cache.worth_copying
         self._line = Line(cache)
@@ -150,10 +153,9 @@ class Scheduler:
         """What the next pass computes, in the order of slots; of the prompts of batch work at most
         so many tokens."""
         few = self._few()
-        talkers = [one for one in self._running if one.behind and _keeps_step(one, few)]
-        readers = [
-            one for one in self._running if not _keeps_step(one, few) and one.next_run is None
-        ]
+        going = [one for one in self._running if one.behind and one.next_run is None]
+        talkers = [one for one in going if _keeps_step(one, few)]
+        readers = [one for one in going if not _keeps_step(one, few)]
         work = [Work(sequence, 1) for sequence in talkers]
         budget = self._batch_tokens - len(talkers)
         work += self._shares(readers, budget, budget if patient_tokens is None else patient_tokens)
@@ -213,17 +215,17 @@ class Scheduler:
 
     def _few(self) -> int:
         """How far behind somebody who talks may be, and still get one token as the others do."""
-        if not self._equal_shares:
+        if not self._slots_apart:
             return 1
-        return max(1, sum(sequence.behind == 1 for sequence in self._running))
+        return min(_FEW, max(1, sum(sequence.behind == 1 for sequence in self._running)))
 
     def _has_copied_enough(self, admitted: list[Admitted]) -> bool:
-        """Whether cells were copied for as many newcomers as the next pass will read to their end.
-        Those of others are copied before the pass that reads them: meanwhile nobody waits for it.
-        """
+        """Whether cells were copied for as many newcomers as the next pass reads to their end. For
+        others they are copied before the pass that reads those: so nobody waits for that now."""
         if not any(one.placement.copies for one in admitted):
             return False
-        return sum(one.sequence.behind for one in admitted) >= self._enough
+        lengths = [one.sequence.behind for one in admitted]
+        return sum(length for length in lengths if length <= self._enough) >= self._enough
 
     def _preempt(self) -> int | None:
         if len(self._running) < 2:
@@ -268,25 +270,27 @@ class Scheduler:
 
     def _shares(self, readers: list[Sequence], budget: int, patient: int) -> list[Work]:
         """Divide `budget` among those who catch up with a prompt, `patient` of it at most among
-        those who can wait."""
+        those who can wait. Interactive newcomers get nothing once enough of them come to an end.
+        """
         if not readers or budget <= 0:
             return []
         oldest = min(readers, key=lambda sequence: sequence.arrived_at)
-        shares, rows, read = dict.fromkeys(readers, 0), self._logit_rows, 0
+        shares, rows, ended = dict.fromkeys(readers, 0), self._logit_rows, 0
         in_turn = sorted(
             readers, key=lambda reader: (reader.priority is Priority.BATCH, reader.behind)
         )
         for sequence, most in [(oldest, max(1, budget // 4)), *((one, budget) for one in in_turn)]:
             is_patient, had = sequence.priority is Priority.BATCH, shares[sequence]
+            if ended >= self._enough and not is_patient and not sequence.generated:
+                continue
             wanted = self._wanted(sequence, rows + had) - had
             share = min(wanted, most, budget, patient if is_patient else budget)
             rows -= share if sequence.needs_prompt_logits else 0
             patient -= share if is_patient else 0
             budget -= share
             shares[sequence] = had + share
-            read += shares[sequence] if share and shares[sequence] == sequence.behind else 0
-            if read >= self._enough:
-                break
+            if share and shares[sequence] == sequence.behind and not sequence.generated:
+                ended += shares[sequence]
         return [Work(sequence, share) for sequence, share in shares.items() if share]
 
     def _wanted(self, sequence: Sequence, rows: int) -> int:

@@ -1,72 +1,79 @@
 """What this machine has in memory, or this process may use of it if that is less."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 __all__ = ["available_memory_bytes", "machine_memory_bytes"]
 
-_MACHINE = "/proc/meminfo"
+_PROC = Path("/proc")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Group:
-    """Where a control group tells its limit, and which line of its figures is what it holds that
-    could not be read again from a file."""
+class _Hierarchy:
+    """Where control groups tell their limits, and which lines of their figures are what they hold
+    that could not be read again from a file."""
 
+    folder: str
     limit: str
-    figures: str
-    held: str
+    held: tuple[str, ...]
 
 
-_GROUPS = (
-    _Group(
-        limit="/sys/fs/cgroup/memory.max",
-        figures="/sys/fs/cgroup/memory.stat",
-        held="anon",
-    ),
-    _Group(
-        limit="/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        figures="/sys/fs/cgroup/memory/memory.stat",
-        held="total_rss",
-    ),
+_UNIFIED = _Hierarchy(folder="", limit="memory.max", held=("anon", "shmem"))
+_MEMORY = _Hierarchy(
+    folder="memory", limit="memory.limit_in_bytes", held=("total_rss", "total_shmem")
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bound:
+    limit: int
+    held: int
 
 
 def machine_memory_bytes() -> int:
     """All of it, free or not."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([physical, *(limit for limit, _ in _limits())])
+    return min([physical, *(bound.limit for bound in _bounds())])
 
 
 def available_memory_bytes() -> int:
     """What could be taken now without anybody being swapped out or killed. 0 where the system does
     not tell."""
-    free = _figure(_MACHINE, "MemAvailable:") * 1024
-    return max(0, min([free, *(limit - held for limit, held in _limits())]))
+    free = _figures(_PROC / "meminfo").get("MemAvailable:", 0) * 1024
+    return max(0, min([free, *(bound.limit - bound.held for bound in _bounds())]))
 
 
-def _limits() -> list[tuple[int, int]]:
-    """The limits of this process's control groups, and what is held of each."""
-    limits = []
-    for group in _GROUPS:
-        limit = _text(group.limit).strip()
-        if limit.isdecimal():  # "max" is none
-            limits.append((int(limit), _figure(group.figures, group.held)))
-    return limits
+def _bounds() -> Iterator[_Bound]:
+    """Those of this process's control groups, and of the groups around them."""
+    for line in _text(_PROC / "self" / "cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        hierarchy = _MEMORY if controllers else _UNIFIED
+        own = PurePosixPath(group.lstrip("/"))
+        for one in (own, *own.parents):  # in a container the root may be this process's own
+            yield from _bound(_GROUPS / hierarchy.folder / one, hierarchy)
 
 
-def _figure(file: str, name: str) -> int:
-    """The number behind a name; 0 where there is none."""
-    for line in _text(file).splitlines():
-        first, _, rest = line.partition(" ")
-        if first == name:
-            return int(rest.split()[0])
-    return 0
+def _bound(folder: Path, hierarchy: _Hierarchy) -> Iterator[_Bound]:
+    limit = _text(folder / hierarchy.limit).strip()
+    if limit.isdecimal():  # "max" is none
+        figures = _figures(folder / "memory.stat")
+        held = sum(figures.get(name, 0) for name in hierarchy.held)
+        yield _Bound(limit=int(limit), held=held)
 
 
-def _text(file: str) -> str:
+def _figures(file: Path) -> dict[str, int]:
+    """The numbers of a file by their names."""
+    words = (line.split() for line in _text(file).splitlines())
+    return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
+
+
+def _text(file: Path) -> str:
     try:
-        return Path(file).read_text()
-    except OSError:  # another system, or no such control group here
+        return file.read_text()
+    except OSError:  # another system, or no such group here
         return ""

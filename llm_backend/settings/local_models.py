@@ -116,7 +116,8 @@ class LocalModels(BaseModel):
     mmap: bool | None = Field(
         None,
         description="Map model files into memory, or read them; where unset they are read, into "
-        "huge pages, if half of the free memory holds them and no GPU does.",
+        "huge pages, if half of the free memory holds them, `mlock` is not set, no adapter is "
+        "applied and the engine was not built for a GPU.",
     )
     mlock: bool = Field(
         False,

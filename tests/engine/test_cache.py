@@ -58,22 +58,52 @@ def test_a_finished_sequence_keeps_its_cells_while_there_are_empty_slots():
     assert cache.best([1, 2, 3, 4, 5, 6]) == 6
 
 
+def answered(cache: Cache, tokens: list[int], answer: list[int]) -> Placement:
+    """Place a sequence, compute it, and what it is answered; then it ends."""
+    placement = placed(cache, tokens)
+    cache.extend(placement.slot, answer)
+    cache.release(placement.slot)
+    return placement
+
+
 def test_a_chat_goes_on_in_its_slot_where_the_end_of_its_last_answer_came_back_otherwise():
     cache = Cache(slots=2)
-    placed(cache, list(range(100)))
-    cache.release(0)
+    answered(cache, list(range(70)), list(range(70, 100)))
 
     assert cache.place([*range(70), *range(200, 240)]) == Placement(slot=0, keep=70)
 
 
-def test_a_long_end_is_saved_before_another_chat_goes_on_from_what_it_shares():
+def test_a_long_answer_stays_where_another_goes_on_from_its_prompt():
     cache = Cache(slots=2)
-    placed(cache, list(range(100)))
-    cache.release(0)
-
+    answered(cache, list(range(60)), list(range(60, 100)))
     newcomer = cache.place([*range(60), *range(200, 240)])
+
     assert newcomer == Placement(slot=1, keep=60, copies=(Copy(source=0, target=1),))
     assert cache.best(list(range(100))) == 100
+
+
+@given(st.integers(2, 4))
+def test_chats_under_one_system_prompt_do_not_take_each_others_slots(slots):
+    cache, system = Cache(slots=slots), list(range(900))
+    chats = [[*system, 1000 + number, 2, 3, 4, 5, 6] for number in range(2)]
+    for turn in range(3):
+        for chat in chats:
+            known = cache.best(chat)
+            answer = [*range(5000 + turn, 5030 + turn)]
+            placement = answered(cache, list(chat), answer)
+            assert placement.keep == (known if turn else placement.keep)
+            assert not turn or placement.keep > len(system)
+            chat += [*answer, 7, 8, 9]
+
+
+def test_of_what_was_moved_away_it_is_still_known_what_was_asked():
+    cache, asked = Cache(slots=4), list(range(100, 170))
+    placed(cache, [1])
+    answered(cache, asked, list(range(170, 200)))
+    placed(cache, [2])  # beside the first: what was there is moved
+    placed(cache, [*asked[:60], 3])  # another question under the same words
+
+    assert cache.best(list(range(100, 200))) == 100
 
 
 def test_a_short_prefix_is_not_worth_a_copy():

@@ -1,7 +1,6 @@
 """Where weights are. In this process, so that its own pages can be counted."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,29 +10,38 @@ import pytest
 
 from llm_backend.engine.batch import Chunk
 from llm_backend.engine.llama import LlamaModel, NativeLog, huge_pages
-from llm_backend.engine.llama.huge_pages import has_room_for_copy, in_huge_pages
-from llm_backend.engine.llama.processor_buffers import Buffer, Library
+from llm_backend.engine.llama.huge_pages import fits, weights_loaded
+from llm_backend.engine.llama.processor_buffers import Buffer
 from tests.engine.fakes import start
+from tests.engine.gguf_models import write_llama
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-SIZE = 64 << 20
+pytestmark = pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="no huge pages here"
+)
 
 Opened = Callable[..., LlamaModel]
 
 
 @pytest.fixture
-def opened(tiny_llama) -> Iterator[Opened]:
-    """A tiny model in this process, gone after the test."""
+def opened() -> Iterator[Opened]:
+    """A model in this process, gone after the test."""
     log, models = NativeLog(), []
 
     def opened(**fields: object) -> LlamaModel:
-        models.append(LlamaModel(start(model_path=str(tiny_llama), **fields), log))
+        models.append(LlamaModel(start(**fields), log))
         return models[-1]
 
     yield opened
     for model in models:
         native.llama_free(model._context)
         native.llama_model_free(model._model)
+
+
+@pytest.fixture
+def large_llama(tmp_path) -> Path:
+    """A llama of some 25 MB."""
+    return write_llama(tmp_path / "large.gguf", size=512)
 
 
 def is_mapped(path: Path) -> bool:
@@ -45,18 +53,11 @@ def huge_bytes() -> int:
     return int(found[1]) * 1024
 
 
-@pytest.mark.skipif(
-    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="no huge pages here"
-)
-def test_what_is_written_to_a_large_buffer_lies_in_huge_pages():
-    library, before = Library(), huge_bytes()
-    with in_huge_pages():
-        place = library.allocate(library.kind, SIZE)
-    library.clear(place, 7)
-    held = huge_bytes() - before
-    library.free(place)
+def test_weights_lie_in_huge_pages(opened, large_llama):
+    before = huge_bytes()
+    opened(model_path=str(large_llama))
 
-    assert held > SIZE / 2  # not all: the system may be out of them
+    assert huge_bytes() - before > large_llama.stat().st_size / 2  # not all: there may be too few
 
 
 def test_a_buffer_smaller_than_a_huge_page_is_left_alone(monkeypatch):
@@ -69,37 +70,43 @@ def test_a_buffer_smaller_than_a_huge_page_is_left_alone(monkeypatch):
     assert [(first, length) for first, length, _ in advised] == [(1 << 21, 4 << 21)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system tells what is mapped")
 @pytest.mark.parametrize(
-    ("choice", "room", "maps"),
-    [(None, True, False), (None, False, True), (True, True, True), (False, False, False)],
+    ("choice", "maps"), [({}, False), ({"mmap": True}, True), ({"mmap": False}, False)]
 )
-def test_weights_are_mapped_where_a_copy_has_no_room_or_somebody_wants_it(
-    opened, tiny_llama, monkeypatch, choice, room, maps
-):
-    available = (3 if room else 1) * tiny_llama.stat().st_size
-    monkeypatch.setattr(huge_pages, "available_memory_bytes", lambda: available)
-    opened(mmap=choice)
+def test_weights_are_read_unless_somebody_wants_them_mapped(opened, tiny_llama, choice, maps):
+    opened(model_path=str(tiny_llama), **choice)
 
     assert is_mapped(tiny_llama) == maps
 
 
-def test_a_model_computes_the_same_wherever_its_weights_are(opened):
+def test_what_may_not_be_copied_is_mapped():
+    with weights_loaded([Path(__file__)], may_copy=False) as copies:
+        assert not copies
+
+
+def test_who_loads_while_another_does_waits_for_it(monkeypatch):
+    monkeypatch.setattr(huge_pages, "_WAIT_S", 0.1)
+    with weights_loaded([], may_copy=True) as copies, weights_loaded([], may_copy=True) as again:
+        assert copies
+        assert not again
+    with weights_loaded([], may_copy=True) as copies:
+        assert copies
+
+
+def test_a_model_computes_the_same_wherever_its_weights_are(opened, tiny_llama):
     rows = [
         model._decode([Chunk(slot=0, position=0, tokens=[5, 6, 7], outputs=[2])])[0].copy()
-        for model in (opened(mmap=True), opened(mmap=False))
+        for model in (opened(model_path=str(tiny_llama), mmap=maps) for maps in (True, False))
     ]
 
     assert np.array_equal(*rows)
 
 
-def test_all_parts_of_a_model_count(tmp_path, monkeypatch):
+def test_all_files_and_their_parts_have_to_fit_in_half_of_what_is_free(tmp_path):
     for part in (1, 2):
         (tmp_path / f"x-0000{part}-of-00002.gguf").write_bytes(bytes(100))
-    first = tmp_path / "x-00001-of-00002.gguf"
-    monkeypatch.setattr(huge_pages, "available_memory_bytes", lambda: 399)
-    has_too_little = has_room_for_copy(first)
-    monkeypatch.setattr(huge_pages, "available_memory_bytes", lambda: 400)
+    (tmp_path / "draft.gguf").write_bytes(bytes(50))
+    files = [tmp_path / "x-00001-of-00002.gguf", tmp_path / "draft.gguf"]
 
-    assert not has_too_little
-    assert has_room_for_copy(first)
+    assert fits(files, 500)
+    assert not fits(files, 499)

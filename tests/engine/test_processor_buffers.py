@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from llm_backend.engine.llama import processor_buffers
 from llm_backend.engine.llama.processor_buffers import (
     Buffer,
     Kind,
@@ -62,12 +63,21 @@ def test_in_structs_that_are_not_as_they_are_known_nothing_is_exchanged(kind):
     assert not works_here
 
 
-def test_functions_that_are_not_the_ones_called_are_left_alone(kind):
+def test_functions_that_are_not_the_ones_called_do_not_work(kind):
     """As if the field held something else than what makes buffers."""
     other = Kind.from_buffer_copy(kind)
 
     assert known_kind() is not None
     assert not works(Library(), other)
+
+
+def test_where_the_functions_do_not_work_nothing_is_exchanged(kind, monkeypatch):
+    before = kind.alloc_buffer
+    monkeypatch.setattr(processor_buffers, "works", lambda library, kind: False)
+    with seen_buffers(lambda buffer: None) as works_here:
+        assert kind.alloc_buffer == before
+
+    assert not works_here
 
 
 def test_a_buffer_tells_where_its_memory_is():

@@ -2,9 +2,11 @@ import itertools
 
 from llm_backend.engine.address import Address
 from llm_backend.engine.cache import Cache
+from llm_backend.engine.media import Part, Run
 from llm_backend.engine.messages import Priority
 from llm_backend.engine.scheduler import Scheduler, Work
 from llm_backend.engine.sequence import Sequence
+from tests.engine.fakes import picture
 
 
 def scheduler(*, slots: int = 4, batch_tokens: int = 8, **options: object) -> Scheduler:
@@ -34,12 +36,19 @@ def prefixed(leader: Sequence, shared: int, length: int) -> Sequence:
     return newcomer
 
 
+def pictured(count: int) -> Sequence:
+    """A sequence with a picture of so many tokens behind its first one."""
+    run = Run(media=picture(), number=0, place=0, part=Part(count=count, positions=count), start=1)
+    return sequence(count + 2, runs=(run,))
+
+
 def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
     """Run sequences until each is one token behind."""
     scheduler.add(*sequences)
     while any(item.behind != 1 or item.generated == 0 for item in sequences):
         scheduler.admit()
-        for ready in scheduler.settle(scheduler.plan()):
+        seen = scheduler.plan_media()
+        for ready in scheduler.settle([seen] if seen else scheduler.plan()):
             ready.append(-len(ready.tokens))
 
 
@@ -62,7 +71,7 @@ def test_a_pass_never_exceeds_its_budget():
 
 
 def test_once_half_a_budget_of_prompts_ends_in_a_pass_the_others_wait_for_the_next():
-    loop = scheduler(slots=4, batch_tokens=40)
+    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
     readers = [sequence(10, arrived_at=arrival) for arrival in range(4)]
     loop.add(*readers)
     loop.admit()
@@ -75,7 +84,7 @@ def test_once_half_a_budget_of_prompts_ends_in_a_pass_the_others_wait_for_the_ne
 
 
 def test_who_is_a_few_tokens_behind_gets_one_a_pass_in_the_company_of_others():
-    loop = scheduler(slots=4, batch_tokens=40, equal_shares=True)
+    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
     talkers = [sequence(3) for _ in range(4)]
     caught_up(loop, *talkers)
     for token in (1, 2):
@@ -88,7 +97,7 @@ def test_who_is_a_few_tokens_behind_gets_one_a_pass_in_the_company_of_others():
 
 
 def test_who_is_further_behind_than_others_talk_catches_up_at_once():
-    loop = scheduler(slots=4, batch_tokens=40, equal_shares=True)
+    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
     talkers = [sequence(3) for _ in range(2)]
     caught_up(loop, *talkers)
     for token in (1, 2):
@@ -106,8 +115,60 @@ def test_prompts_that_do_not_end_in_a_pass_have_all_of_its_budget():
     assert loop.plan() == [Work(short, 10), Work(long, 30)]
 
 
+def test_where_a_large_pass_is_cheaper_it_reads_all_prompts_that_it_has_room_for():
+    loop = scheduler(slots=4, batch_tokens=40)
+    loop.add(*(sequence(10) for _ in range(4)))
+    loop.admit()
+
+    assert [item.count for item in loop.plan()] == [10, 10, 10, 10]
+
+
+def test_batch_work_reads_on_though_enough_prompts_come_to_an_end():
+    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    people = [sequence(10, arrived_at=arrival) for arrival in range(3)]
+    job = batch(1000, arrived_at=9)
+    loop.add(*people, job)
+    loop.admit()
+
+    assert [item.count for item in loop.plan(8)] == [10, 10, 8]
+
+
+def test_who_talks_is_not_kept_waiting_because_prompts_come_to_an_end():
+    loop = scheduler(slots=4, batch_tokens=60, slots_apart=True)
+    talker, *newcomers = sequence(3), *(sequence(15, arrived_at=1) for _ in range(3))
+    caught_up(loop, talker)
+    for token in range(20):
+        talker.append(token)
+    loop.add(*newcomers)
+    loop.admit()
+
+    assert {item.sequence: item.count for item in loop.plan()}[talker] == 21
+
+
+def test_a_long_newcomer_does_not_keep_short_ones_from_their_slots():
+    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    leader = sequence(100, first=1)
+    caught_up(loop, leader)
+    long, *short = prefixed(leader, 90, 500), *(prefixed(leader, 90, 5) for _ in range(3))
+    loop.add(long, *short)
+
+    assert len(loop.admit()) == 4
+
+
+def test_who_comes_to_a_picture_again_waits_for_it_in_company_too():
+    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    talkers = [sequence(3) for _ in range(6)]
+    viewer = pictured(2)
+    caught_up(loop, *talkers, viewer)
+    loop.recompute(viewer)
+    loop.settle(loop.plan())  # the token before the picture
+
+    assert viewer.next_run is not None
+    assert viewer not in [item.sequence for item in loop.plan()]
+
+
 def test_cells_are_copied_for_those_that_the_next_pass_reads_to_their_end():
-    loop = scheduler(slots=8, batch_tokens=40)
+    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
     leader = sequence(100, first=1)
     caught_up(loop, leader)
     followers = [prefixed(leader, 90, 10) for _ in range(5)]

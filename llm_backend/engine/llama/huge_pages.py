@@ -1,42 +1,62 @@
 """Weights in huge pages.
 
 A pass of one stream reads every weight once, and in pages of 4 KiB the processor has to find out
-256 times for each megabyte where the next page is: a fifth of the pass. So what weights are read
-into asks for pages of 2 MiB (`MADV_HUGEPAGE`) before anything is written to it. Weights that are
-mapped from their file lie in the pages of the system's cache of files, which are small on most
-file systems: they are mapped only where a copy of them would leave too little memory.
+256 times for each megabyte where the next page is: up to a sixth of the pass. So what weights are
+read into asks for pages of 2 MiB (`MADV_HUGEPAGE`) before anything is written to it. Weights that
+are mapped from their file lie in the pages of the system's cache of files, which are small on most
+file systems.
+
+A copy cannot be dropped when memory is short, as what is mapped can. So nothing is copied unless
+half of the memory that is free holds it, and one engine of a machine at a time looks how much that
+is and loads.
 """
 
+import fcntl
 import logging
 import mmap
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from llm_backend.engine.llama.processor_buffers import ADVISE, Buffer, seen_buffers
 from llm_backend.model_files import available_memory_bytes, model_parts
 
-__all__ = ["has_room_for_copy", "in_huge_pages"]
+__all__ = ["fits", "weights_loaded"]
 
 _log = logging.getLogger(__name__)
 
 _HUGE = 1 << 21  # bytes of a huge page where it matters: x86-64, and ARM64 with pages of 4 KiB
+_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _SHARE = 0.5  # of the memory that is free; the rest is for cells, and for others
-
-
-def has_room_for_copy(model_path: Path) -> bool:
-    """Whether the weights of a file fit in memory of their own and leave enough of it."""
-    parts = [part for part in model_parts(model_path) if part.exists()]  # who loads tells of one
-    size = sum(part.stat().st_size for part in parts)
-    return size <= available_memory_bytes() * _SHARE
+_WAIT_S = 20.0  # for others that load, a part of the time in which an engine has to be ready
+_LOOK_S = 0.05  # how often to look whether they are done
 
 
 @contextmanager
-def in_huge_pages() -> Iterator[None]:
-    """The processor's buffers that are made meanwhile lie in huge pages as far as the system has
-    them: where it has none, or lets nobody ask, they are as ever."""
-    with seen_buffers(_advise):
-        yield
+def weights_loaded(files: Sequence[Path], *, may_copy: bool) -> Iterator[bool]:
+    """Weights are loaded meanwhile, into huge pages as far as the system has them. Gives whether to
+    read them rather than map them: if they may be copied, there are huge pages to be had, and all
+    of `files` together fit."""
+    with seen_buffers(_advise) as can_advise:
+        if not (may_copy and can_advise and _gives_huge_pages()):
+            yield False
+            return
+        with _alone() as is_alone:
+            copies = is_alone and fits(files, available_memory_bytes())
+            _log.debug("engine.weights copied=%s", copies)
+            yield copies
+
+
+def fits(files: Sequence[Path], free_bytes: int) -> bool:
+    """Whether these models' files, with all their parts, leave enough of what is free. A part that
+    is missing is for the loader to report."""
+    parts = [part for file in files for part in model_parts(file) if part.exists()]
+    return sum(part.stat().st_size for part in parts) <= free_bytes * _SHARE
+
+
+def _gives_huge_pages() -> bool:
+    return _SETTING.exists() and "[never]" not in _SETTING.read_text()
 
 
 def _advise(buffer: Buffer) -> None:
@@ -44,3 +64,22 @@ def _advise(buffer: Buffer) -> None:
     last = (buffer.context + buffer.size) // _HUGE * _HUGE
     if first < last and ADVISE is not None and ADVISE(first, last - first, mmap.MADV_HUGEPAGE):
         _log.debug("engine.no_huge_pages bytes=%d", last - first)
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Whether no other engine of this installation loads: what it will have taken by then is free
+    until it has."""
+    give_up_at = time.monotonic() + _WAIT_S
+    with Path(__file__).open("rb") as lock:
+        while not (is_alone := _locked(lock.fileno())) and time.monotonic() < give_up_at:
+            time.sleep(_LOOK_S)
+        yield is_alone
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody else has it, or this file system has no locks
+        return False
+    return True

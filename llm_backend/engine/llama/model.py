@@ -11,11 +11,11 @@ from llm_backend.engine.batch import Chunk
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.header import Header, check_file, native_text
-from llm_backend.engine.llama.huge_pages import has_room_for_copy, in_huge_pages
 from llm_backend.engine.llama.log import NativeLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.vocabulary import Handle, Vocabulary
+from llm_backend.engine.llama.weights import load_weights
 from llm_backend.engine.media import Run
 from llm_backend.engine.messages import ModelInfo, ModelKind, Start
 from llm_backend.engine.model import DecodeError, LoadError, NoRoom
@@ -193,12 +193,7 @@ class LlamaModel:
         )
 
     def _load(self) -> Handle:
-        params = native.llama_model_default_params()
-        params.n_gpu_layers = self._start.gpu_layers
-        params.use_extra_bufts = self._start.use_extra_buffers
-        params.load_mode = _load_mode(self._start)
-        with in_huge_pages():
-            model = native.llama_model_load_from_file(self._start.model_path.encode(), params)
+        model = load_weights(self._start)
         if not model:
             raise LoadError(f"{self._start.model_path} cannot be loaded: {self._reason()}")
         return model
@@ -301,20 +296,6 @@ class LlamaModel:
 
     def _reason(self) -> str:
         return self._log.errors[-1] if self._log.errors else "the native code gives no reason"
-
-
-def _load_mode(start: Start) -> int:
-    """How the weights come into memory. Where nobody has decided, those of the processor are read
-    into memory of their own, if there is enough of it."""
-    maps = start.mmap
-    if start.mlock:
-        is_mapped = maps is not False
-        return int(native.LLAMA_LOAD_MODE_MMAP_MLOCK if is_mapped else native.LLAMA_LOAD_MODE_MLOCK)
-    if maps is None:
-        if _is_on_gpu(start):
-            return int(native.LLAMA_LOAD_MODE_AUTO)
-        maps = not has_room_for_copy(Path(start.model_path))
-    return int(native.LLAMA_LOAD_MODE_MMAP if maps else native.LLAMA_LOAD_MODE_NONE)
 
 
 def _is_on_gpu(start: Start) -> bool:

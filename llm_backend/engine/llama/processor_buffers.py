@@ -1,9 +1,10 @@
 """The buffers that the native code makes in the processor's memory, seen as they are made.
 
-Weights, cells and what a pass computes in are such buffers. The native code has no switch for how
-their memory is taken, so for a while the function that makes them is exchanged for one that shows
-each to us first, in structs that its headers call internal. Before that it is tried on a small
-buffer whether they are what they are taken for; where they are not, nothing is exchanged.
+Weights, cells and what a pass computes in are such buffers, but for those that a device or the AMX
+kernels make for themselves. The native code has no switch for how their memory is taken, so for a
+while the function that makes them is exchanged for one that shows each to us first, in structs that
+its headers call internal. Before that it is tried on a small buffer whether they are what they are
+taken for; where they are not, nothing is exchanged.
 """
 
 import ctypes
@@ -14,7 +15,17 @@ from typing import ClassVar
 
 import llama_cpp as native
 
-__all__ = ["ADVISE", "CLEAR", "Buffer", "address_of", "seen_buffers"]
+__all__ = [
+    "ADVISE",
+    "CLEAR",
+    "Buffer",
+    "Kind",
+    "Library",
+    "address_of",
+    "known_kind",
+    "seen_buffers",
+    "works",
+]
 
 _TRIED = 1 << 12  # bytes of the buffer that it is tried on
 
@@ -74,7 +85,7 @@ Look = Callable[[Buffer], None]
 
 @contextmanager
 def seen_buffers(look: Look) -> Iterator[bool]:
-    """`look` is shown every buffer that is made meanwhile, before anything is written to it. Gives
+    """`look` is shown each of them that is made meanwhile, before anything is written to it. Gives
     whether that works here: on Linux, with the libraries as they are known."""
     kind = known_kind()
     if kind is None:
