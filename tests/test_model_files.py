@@ -117,11 +117,16 @@ SEPARATE = "5:cpu:/\n4:memory:/app/server\n0::/\n"
         (UNIFIED, "app/server", ("memory.max", "max"), 8 << 30, 6 << 30),
         (UNIFIED, "app/server", ("memory.max", "1000"), 1000, 600),
         (UNIFIED, "app", ("memory.max", "1000"), 1000, 600),
+        (UNIFIED, "app/server", ("memory.high", "1000"), 1000, 600),
+        ("no such line\n" + UNIFIED, "", ("memory.max", "1000"), 1000, 600),
         (UNIFIED, "", ("memory.max", "1000"), 1000, 600),
         (SEPARATE, "memory/app/server", ("memory.limit_in_bytes", "1000"), 1000, 300),
         ("", "", ("memory.max", "1000"), 8 << 30, 6 << 30),
     ],
-    ids=["no limit", "its own", "one around it", "a container's", "the older kind", "none"],
+    ids=[
+        *("no limit", "its own", "one around it", "throttled", "something unknown beside it"),
+        *("a container's", "the older kind", "none"),
+    ],
 )
 def test_a_control_group_has_what_its_limit_leaves(
     tmp_path, monkeypatch, groups, folder, limits, whole, free

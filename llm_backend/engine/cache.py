@@ -141,8 +141,9 @@ class Cache:
         self._touch(target)
         return self._placement(target, 0, copies)
 
-    def place(self, tokens: Tokens[int]) -> Placement | None:
-        """Take a slot for a sequence that begins with `tokens`; None if all are taken."""
+    def place(self, tokens: Tokens[int], asked: int | None = None) -> Placement | None:
+        """Take a slot for a sequence that begins with `tokens`; None if all are taken. Its prompt
+        are the first `asked` tokens, or all of these."""
         if not self.free:
             return None
         usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
@@ -156,7 +157,8 @@ class Cache:
         copies = self._rescue(target, keep, source)
         if target is not source and shared - keep >= self._worth_copying_from(source):
             copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
-        target.tokens, target.asked = list(tokens[:keep]), len(tokens)
+        target.tokens = list(tokens[:keep])
+        target.asked = len(tokens) if asked is None else asked
         target.is_taken = True
         self._touch(target)
         return self._placement(target, keep, copies)

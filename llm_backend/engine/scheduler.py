@@ -129,7 +129,7 @@ class Scheduler:
         """Give slots to those who are next in the line."""
         admitted: list[Admitted] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
-            placement = self._cache.place(sequence.reusable)
+            placement = self._cache.place(sequence.reusable, asked=sequence.prompt_tokens)
             assert placement is not None, "a slot is free for who is next"
             self._start(sequence, placement)
             admitted.append(Admitted(sequence=sequence, placement=placement))
@@ -220,12 +220,14 @@ class Scheduler:
         return min(_FEW, max(1, sum(sequence.behind == 1 for sequence in self._running)))
 
     def _has_copied_enough(self, admitted: list[Admitted]) -> bool:
-        """Whether cells were copied for as many newcomers as the next pass reads to their end. For
-        others they are copied before the pass that reads those: so nobody waits for that now."""
+        """Whether cells were copied for as many newcomers as the next pass reads to their end, or
+        for two that it does not. For others they are copied before the pass that reads those: so
+        nobody waits for that now."""
         if not any(one.placement.copies for one in admitted):
             return False
-        lengths = [one.sequence.behind for one in admitted]
-        return sum(length for length in lengths if length <= self._enough) >= self._enough
+        short = [one for one in admitted if one.sequence.behind <= self._enough]
+        copied = sum(one.sequence.behind for one in short)
+        return len(admitted) - len(short) > 1 or copied >= self._enough
 
     def _preempt(self) -> int | None:
         if len(self._running) < 2:

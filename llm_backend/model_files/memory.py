@@ -17,13 +17,13 @@ class _Hierarchy:
     that could not be read again from a file."""
 
     folder: str
-    limit: str
+    limits: tuple[str, ...]
     held: tuple[str, ...]
 
 
-_UNIFIED = _Hierarchy(folder="", limit="memory.max", held=("anon", "shmem"))
+_UNIFIED = _Hierarchy(folder="", limits=("memory.max", "memory.high"), held=("anon", "shmem"))
 _MEMORY = _Hierarchy(
-    folder="memory", limit="memory.limit_in_bytes", held=("total_rss", "total_shmem")
+    folder="memory", limits=("memory.limit_in_bytes",), held=("total_rss", "total_shmem")
 )
 
 
@@ -48,8 +48,8 @@ def available_memory_bytes() -> int:
 
 def _bounds() -> Iterator[_Bound]:
     """Those of this process's control groups, and of the groups around them."""
-    for line in _text(_PROC / "self" / "cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
+    for line in _text(_PROC / "self" / "cgroup").split("\n"):
+        _, controllers, group = line.split(":", 2) if line.count(":") > 1 else ("", "none", "")
         if controllers and "memory" not in controllers.split(","):
             continue
         hierarchy = _MEMORY if controllers else _UNIFIED
@@ -59,11 +59,12 @@ def _bounds() -> Iterator[_Bound]:
 
 
 def _bound(folder: Path, hierarchy: _Hierarchy) -> Iterator[_Bound]:
-    limit = _text(folder / hierarchy.limit).strip()
-    if limit.isdecimal():  # "max" is none
+    told = [_text(folder / name).strip() for name in hierarchy.limits]
+    limits = [int(limit) for limit in told if limit.isdecimal()]  # "max" is none
+    if limits:
         figures = _figures(folder / "memory.stat")
         held = sum(figures.get(name, 0) for name in hierarchy.held)
-        yield _Bound(limit=int(limit), held=held)
+        yield _Bound(limit=min(limits), held=held)
 
 
 def _figures(file: Path) -> dict[str, int]:
@@ -74,6 +75,6 @@ def _figures(file: Path) -> dict[str, int]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text(errors="replace")
     except OSError:  # another system, or no such group here
         return ""

@@ -73,6 +73,16 @@ def test_a_chat_goes_on_in_its_slot_where_the_end_of_its_last_answer_came_back_o
     assert cache.place([*range(70), *range(200, 240)]) == Placement(slot=0, keep=70)
 
 
+def test_what_was_asked_is_kept_though_nothing_of_it_could_be_reused():
+    cache = Cache(slots=2)
+    cache.place([], asked=90)
+    cache.extend(0, list(range(100)))
+    cache.release(0)
+    newcomer = cache.place([*range(70), *range(200, 240)])
+
+    assert newcomer == Placement(slot=1, keep=70, copies=(Copy(source=0, target=1),))
+
+
 def test_a_long_answer_stays_where_another_goes_on_from_its_prompt():
     cache = Cache(slots=2)
     answered(cache, list(range(60)), list(range(60, 100)))

@@ -93,6 +93,12 @@ def test_who_loads_while_another_does_waits_for_it(monkeypatch):
         assert copies
 
 
+def test_where_nobody_may_look_for_huge_pages_weights_are_mapped(monkeypatch, tmp_path):
+    monkeypatch.setattr(huge_pages, "_SETTING", tmp_path)  # a folder, which cannot be read
+    with weights_loaded([], may_copy=True) as copies:
+        assert not copies
+
+
 def test_a_model_computes_the_same_wherever_its_weights_are(opened, tiny_llama):
     rows = [
         model._decode([Chunk(slot=0, position=0, tokens=[5, 6, 7], outputs=[2])])[0].copy()

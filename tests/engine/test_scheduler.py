@@ -155,6 +155,15 @@ def test_a_long_newcomer_does_not_keep_short_ones_from_their_slots():
     assert len(loop.admit()) == 4
 
 
+def test_cells_are_not_copied_for_all_long_newcomers_at_once():
+    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    leader = sequence(100, first=1)
+    caught_up(loop, leader)
+    loop.add(*(prefixed(leader, 90, 500) for _ in range(5)))
+
+    assert len(loop.admit()) == 2
+
+
 def test_who_comes_to_a_picture_again_waits_for_it_in_company_too():
     loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
     talkers = [sequence(3) for _ in range(6)]

@@ -25,6 +25,7 @@ def draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
     own = replace(
         start,
         model_path=path,
+        draft_model_path=None,
         context_tokens=None,
         default_context_tokens=model.context_tokens,
         cells=None,

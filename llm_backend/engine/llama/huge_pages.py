@@ -11,9 +11,10 @@ half of the memory that is free holds it, and one engine of a machine at a time 
 is and loads.
 """
 
-import fcntl
 import logging
 import mmap
+import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,10 @@ def fits(files: Sequence[Path], free_bytes: int) -> bool:
 
 
 def _gives_huge_pages() -> bool:
-    return _SETTING.exists() and "[never]" not in _SETTING.read_text()
+    try:
+        return "[never]" not in _SETTING.read_text()
+    except OSError:  # a system without them, or one that does not let us look
+        return False
 
 
 def _advise(buffer: Buffer) -> None:
@@ -68,18 +72,18 @@ def _advise(buffer: Buffer) -> None:
 
 @contextmanager
 def _alone() -> Iterator[bool]:
-    """Whether no other engine of this installation loads: what it will have taken by then is free
-    until it has."""
+    """Whether no other engine of this user loads: what it will have taken by then is free until it
+    has. A name that one socket at a time can have is the lock, as it is gone with its process."""
     give_up_at = time.monotonic() + _WAIT_S
-    with Path(__file__).open("rb") as lock:
-        while not (is_alone := _locked(lock.fileno())) and time.monotonic() < give_up_at:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+        while not (is_alone := _has_name(lock)) and time.monotonic() < give_up_at:
             time.sleep(_LOOK_S)
         yield is_alone
 
 
-def _locked(descriptor: int) -> bool:
+def _has_name(lock: socket.socket) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # somebody else has it, or this file system has no locks
+        lock.bind(f"\0llm-backend/loading/{os.getuid()}")
+    except OSError:
         return False
     return True
