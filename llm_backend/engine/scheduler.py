@@ -226,8 +226,8 @@ class Scheduler:
         if not any(one.placement.copies for one in admitted):
             return False
         short = [one for one in admitted if one.sequence.behind <= self._enough]
-        copied = sum(one.sequence.behind for one in short)
-        return len(admitted) - len(short) > 1 or copied >= self._enough
+        tokens = sum(one.sequence.behind for one in short)
+        return len(admitted) - len(short) > 1 or tokens >= self._enough
 
     def _preempt(self) -> int | None:
         if len(self._running) < 2:
