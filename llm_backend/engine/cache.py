@@ -142,8 +142,8 @@ class Cache:
         return self._placement(target, 0, copies)
 
     def place(self, tokens: Tokens[int], asked: int | None = None) -> Placement | None:
-        """Take a slot for a sequence that begins with `tokens`; None if all are taken. Its prompt
-        are the first `asked` tokens, or all of these."""
+        """Take a slot for a sequence that begins with `tokens`; None if all are taken. Of
+        what it holds then, the first `asked` tokens are a prompt; None is all of `tokens`."""
         if not self.free:
             return None
         usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}

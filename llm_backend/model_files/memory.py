@@ -49,8 +49,8 @@ def available_memory_bytes() -> int:
 def _bounds() -> Iterator[_Bound]:
     """Those of this process's control groups, and of the groups around them."""
     for line in _text(_PROC / "self" / "cgroup").split("\n"):
-        _, controllers, group = line.split(":", 2) if line.count(":") > 1 else ("", "none", "")
-        if controllers and "memory" not in controllers.split(","):
+        controllers, colon, group = line.partition(":")[2].partition(":")
+        if not colon or (controllers and "memory" not in controllers.split(",")):
             continue
         hierarchy = _MEMORY if controllers else _UNIFIED
         own = PurePosixPath(group.lstrip("/"))

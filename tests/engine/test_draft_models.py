@@ -2,13 +2,14 @@
 
 import asyncio
 import itertools
+import sys
 from pathlib import Path
 
 import pytest
 
 from llm_backend.engine import Engine, EngineStartError
 from llm_backend.engine.drafter import Drafter
-from llm_backend.engine.llama import LlamaModel, NativeLog, draft_model
+from llm_backend.engine.llama import LlamaModel, NativeLog, draft_model, huge_pages
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.model import LoadError
 from tests.engine.conftest import answer, config
@@ -49,6 +50,16 @@ def said(bench: Bench, *commands: Generate) -> list[str]:
     bench.submit(*commands)
     bench.run()
     return [bench.text(command.id) for command in commands]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there weights are copied")
+def test_weights_of_both_models_have_to_fit_and_count_once(tmp_path, tiny_llama, monkeypatch):
+    asked, draft = [], write_llama(tmp_path / "draft.gguf", seed=1)
+    monkeypatch.setattr(huge_pages, "fits", lambda files, free: asked.append(files) or True)
+    monkeypatch.setattr(huge_pages, "_gives_huge_pages", lambda: True)
+    drafted(tiny_llama, draft)
+
+    assert asked == [[tiny_llama, draft], [draft]]
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)

@@ -3,8 +3,7 @@
 A pass of one stream reads every weight once, and in pages of 4 KiB the processor has to find out
 256 times for each megabyte where the next page is: up to a sixth of the pass. So what weights are
 read into asks for pages of 2 MiB (`MADV_HUGEPAGE`) before anything is written to it. Weights that
-are mapped from their file lie in the pages of the system's cache of files, which are small on most
-file systems.
+are mapped from their file come in small pages, even where the system's cache holds large ones.
 
 A copy cannot be dropped when memory is short, as what is mapped can. So nothing is copied unless
 half of the memory that is free holds it, and one engine of a machine at a time looks how much that
