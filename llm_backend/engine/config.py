@@ -15,7 +15,8 @@ class EngineConfig:
     """One engine: one model in one process.
 
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`;
-    it is what one sequence can hold. `threads` None is the number of cores this process may use.
+    it is what one sequence can hold. `threads` None is one thread for a tiny model, and
+    else the number of cores this process may use.
     `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack weights for
     this processor. `unified_cells` lets all sequences share one pool of `cells` (None: a whole
     context for each slot), which suits GPUs; apart from each other they are faster on CPUs.

@@ -218,6 +218,7 @@ class Supervisor(Presence):
             picture_tokens=config.picture_tokens,
             sound_limit_s=config.sound_limit_s,
             threads=config.threads or _cores(),
+            are_threads_set=config.threads is not None,
             gpu_layers=-1 if config.gpu_layers is None else config.gpu_layers,
             use_extra_buffers=self._extra_buffers,
             unified_cells=config.unified_cells,

@@ -111,7 +111,12 @@ class LocalModels(BaseModel):
         "first model or `MODEL=FILE`. A draft model has its model's vocabulary, and KV cells of "
         "its own for as many slots and tokens; it changes no answer.",
     )
-    threads: int | None = Field(None, ge=1, description="Threads per model; all cores where unset.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads per model; where unset, one for a model of at most 16 MB and all cores "
+        "for others.",
+    )
     gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
     mmap: bool | None = Field(
         None,

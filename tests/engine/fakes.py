@@ -281,6 +281,7 @@ def start(**fields: object) -> Start:
         "picture_tokens": None,
         "sound_limit_s": 60,
         "threads": 1,
+        "are_threads_set": True,
         "gpu_layers": 0,
         "use_extra_buffers": True,
         "unified_cells": False,

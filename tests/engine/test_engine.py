@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import random
 import time
 from pathlib import Path
@@ -343,6 +344,22 @@ def wakes(pid: int) -> int:
         for line in status.read_text().splitlines()
     ]
     return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt"))
+
+
+def threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="passes have one thread anyway")
+async def test_a_tiny_model_computes_with_one_thread_unless_told_otherwise(tiny_llama):
+    counts = {}
+    for wanted in (None, 1, 2):
+        async with Engine(config(tiny_llama, threads=wanted)) as engine:
+            await engine.ready()
+            await answer(engine, request(max_tokens=8))
+            counts[wanted] = threads(engine.pid)
+
+    assert counts[None] == counts[1] == counts[2] - 1
 
 
 async def test_it_ends_its_process_when_it_is_closed(tiny_llama):

@@ -30,6 +30,7 @@ _FLASH_ATTENTION = {
 }
 _EMBEDDED_AT_ONCE = 32  # inputs of one pass of an embedding model, at least
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code makes one up
+_TINY_BYTES = 16 << 20  # of weights; a pass of one token takes less than a millisecond
 _PROOF_TOKENS = 32  # enough for the matrix kernels that a single token does not use
 
 
@@ -202,7 +203,7 @@ class LlamaModel:
         start, params = self._start, native.llama_context_default_params()
         params.n_seq_max = self.slots
         params.n_batch = params.n_ubatch = self.batch_tokens
-        params.n_threads = params.n_threads_batch = start.threads
+        params.n_threads = params.n_threads_batch = self._threads()
         params.flash_attn_type = _FLASH_ATTENTION[start.flash_attention]
         params.no_perf = True
         if self.kind is not ModelKind.CHAT:
@@ -223,6 +224,11 @@ class LlamaModel:
                 f"{self._reason()}"
             )
         return context
+
+    def _threads(self) -> int:
+        """Thread count of a pass: a tiny model's is over before a second thread is there."""
+        is_tiny = native.llama_model_size(self._model) <= _TINY_BYTES
+        return 1 if is_tiny and not self._start.are_threads_set else self._start.threads
 
     @property
     def copies_used(self) -> bool:

@@ -38,6 +38,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `projector_path` is what turns pictures or sounds into embeddings for the model, a picture of a
     projector that leaves the choice into `picture_tokens` at most; a sound has at most
     `sound_limit_s`.
+    `threads` is the largest thread count of a pass; it may have fewer unless `are_threads_set`.
     `prefixes` says where prefixes are kept that no slot holds any longer, if they are.
     `door` is the inherited descriptor of the socket at which guests are let in.
     """
@@ -55,6 +56,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     picture_tokens: int | None
     sound_limit_s: float
     threads: int
+    are_threads_set: bool
     gpu_layers: int
     use_extra_buffers: bool
     unified_cells: bool
