@@ -114,8 +114,8 @@ class LocalModels(BaseModel):
     threads: int | None = Field(
         None,
         ge=1,
-        description="Threads per model; where unset, one for a model of at most 16 MB and all cores "
-        "for others.",
+        description="Threads per model; where unset, one for a model of at most 16 MB and all "
+        "cores for others.",
     )
     gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
     mmap: bool | None = Field(
