@@ -6,15 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from secrets import token_hex
 from typing import Any
 
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.backends.ending import Sent
+from llm_backend.contract.refusal import send_refusal
 from llm_backend.controllers.recent_errors import AnsweredError, RecentErrors
-from llm_backend.errors import ApiError, Forbidden, Overloaded, error_body
+from llm_backend.errors import ApiError, Forbidden, Overloaded
 from llm_backend.telemetry import Metrics
 
 __all__ = ["AccessLog", "CutOff", "HostGuard"]
@@ -39,15 +38,12 @@ class HostGuard:
         if scope["type"] == "lifespan" or self._is_known(host := _host(scope)):
             await self._app(scope, receive, send)
             return
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close"})  # before it is accepted: a 403
-            return
         error = Forbidden(
             f"This server does not answer to the host `{host[:100]}`; "
             "name it in the setting `allowed_hosts` if it should.",
             code="host_not_allowed",
         )
-        await _send_error(send, error)
+        await send_refusal(scope, send, error)
 
     def _is_known(self, host: str) -> bool:
         return host.rpartition(":")[0] in self._hosts or host in self._hosts
@@ -78,7 +74,7 @@ class CutOff:
                 "The server is being stopped; ask again when it is back.", retry_after_s=RESTART_S
             )
             if not sent.has_begun:
-                await _send_error(send, error)
+                await send_refusal(scope, send, error)
             elif (event := sent.last_words(error)) is not None:
                 await send({"type": "http.response.body", "body": event})
             # anything else stays without its end, which tells the client that it is not whole
@@ -143,15 +139,3 @@ def _host(scope: Scope) -> str:
         if name == b"host":
             return str(value.decode("latin-1").lower())
     return ""
-
-
-async def _send_error(send: Send, error: ApiError) -> None:
-    body = orjson.dumps(error_body(error))
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"x-request-id", f"req_{token_hex(16)}".encode()),
-    ]
-    headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -8,8 +8,9 @@ from starlette.types import ASGIApp
 from llm_backend.access.limits import LIMIT_HEADERS
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets import Sockets
+from llm_backend.cross_site_guard import CrossSiteGuard
 from llm_backend.guards import AccessLog, CutOff, HostGuard
-from llm_backend.web import WebPages
+from llm_backend.web import PAGES, WebPages
 
 if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
     from llm_backend.tracing import Tracing
@@ -26,7 +27,6 @@ def guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGI
         services,
         keyring.caller,
         asked=logged(app, services),
-        origins=settings.cors_origins,
     )
     if settings.web:
         app = WebPages(app)
@@ -40,6 +40,7 @@ def guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGI
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after", *LIMIT_HEADERS],
         )
+    app = CrossSiteGuard(app, settings.cors_origins, PAGES if settings.web else ())
     app = logged(CutOff(app), services)
     if tracing is None:
         return app

@@ -9,7 +9,6 @@ from llm_backend.access import answered_by
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.request import Request
 from llm_backend.controllers.chat import complete_chat, create_chat_completion
-from llm_backend.controllers.other_sites import refuse_other_sites
 from llm_backend.controllers.services import Services
 
 __all__ = ["ask_chat"]
@@ -17,7 +16,6 @@ __all__ = ["ask_chat"]
 
 async def ask_chat(services: Services, request: Request) -> Response:
     """`GET /chat/ask`: the answer as text, or as the events of a streamed chat."""
-    refuse_other_sites(request)
     query = request.query
     model = _model(services, query.get("model"))
     name, project = query.get("model", model.card.id), request.caller.project

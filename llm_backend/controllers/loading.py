@@ -11,7 +11,6 @@ from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.other_sites import refuse_other_sites
 from llm_backend.controllers.render import model_object
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest
@@ -51,7 +50,6 @@ async def unload_model_by_name(services: Services, request: Request) -> Response
 
 async def unload_models(services: Services, request: Request) -> Response:
     """`GET /unloadModel`"""
-    refuse_other_sites(request)
     return await _unloaded(services, request, _in_memory(services))
 
 

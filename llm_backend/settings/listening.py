@@ -32,7 +32,12 @@ class Listening(BaseModel):
         description="Names that requests may call this server by; without a key on loopback only "
         "loopback's, otherwise any, where unset.",
     )
-    cors_origins: Names = Field((), description="Origins that browsers may call from.")
+    cors_origins: Names = Field(
+        (),
+        description="Origins of other sites whose pages may use this server, "
+        "`https://chat.example.com` say, or `*` for all of them. What browsers send for pages of "
+        "others is refused, with or without keys.",
+    )
     web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
     obfuscate_streams: bool = Field(
         True,

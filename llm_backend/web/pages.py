@@ -14,12 +14,12 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["WebPages"]
+__all__ = ["PAGES", "WebPages"]
 
 STATIC = Path(__file__).with_name("static")
 FILES = "/web/"
 DOCS_FILES = "/docs/"
-PAGES = {"/": "index.html", "/docs": "docs.html"}
+PAGES = {"/": "index.html", "/docs": "docs.html"}  # by path; others may link to them
 SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")  # all of its package that is used
 
 MEDIA_TYPES = {

@@ -2,24 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from llm_backend.backends.upstreams.sockets import model_of, with_key
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.contract.refusal import send_refusal
 from llm_backend.controllers.relay import upstream_query, who_asks
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets.client import Client
 from llm_backend.controllers.sockets.relayed import opened, pumped, upstream_steps
 from llm_backend.controllers.sockets.responses import serve_responses
-from llm_backend.errors import ApiError, ClientGone, Forbidden, NotFound, error_body
+from llm_backend.errors import ApiError, ClientGone, NotFound, error_body
 
 __all__ = ["Sockets"]
 
@@ -40,8 +39,6 @@ _FAILED = 1011  # RFC 6455: an unexpected condition
 class Sockets:
     """Answers WebSockets; everything else is the application's. Requests that come as messages are
     `asked` of what is given for them, which logs them.
-
-    Browsers let any page open one, so a page must be this server's own or of one of the `origins`.
     """
 
     def __init__(
@@ -51,13 +48,11 @@ class Sockets:
         caller_of: CallerOf,
         *,
         asked: ASGIApp,
-        origins: Collection[str],
     ) -> None:
         self._app = app
         self._services = services
         self._caller_of = caller_of
         self._asked = asked
-        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -78,30 +73,10 @@ class Sockets:
         serve = _SERVED.get(path)
         if serve is None:
             raise NotFound(f"There is no WebSocket at {path[:256]}.", code="unknown_url")
-        self._check_origin(socket.headers)
         protocols = socket.scope.get("subprotocols") or []
         look = partial(self._caller_of, with_key(socket.headers, protocols))
         look()
         await serve(self._services, socket, self._asked, look)
-
-    def _check_origin(self, headers: Mapping[str, str]) -> None:
-        origin = headers.get("origin")
-        if origin is None or {"*", origin} & set(self._origins):
-            return
-        if _site_of(origin) != headers.get("host", "").lower():
-            raise Forbidden(
-                f"Pages of {origin[:100]} may not open WebSockets here; name it in the setting "
-                "`cors_origins` if they should.",
-                code="origin_not_allowed",
-            )
-
-
-def _site_of(origin: str) -> str | None:
-    """The host of an origin, and its port; None of one that cannot be read."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
 
 
 async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: Look) -> None:
@@ -146,8 +121,7 @@ _SERVED: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses
 async def _refuse(socket: WebSocket, error: ApiError) -> None:
     """An answer with the error's status; an error event and a goodbye once it was accepted."""
     if socket.application_state is WebSocketState.CONNECTING:
-        response = JsonResponse(error_body(error), error.status, headers=error.headers)
-        await socket.send_denial_response(response)
+        await send_refusal(socket.scope, socket.send, error)
         return
     if socket.application_state is WebSocketState.CONNECTED:
         event = {"type": "error", "status": error.status, **error_body(error)}

@@ -1,0 +1,30 @@
+"""An error as the whole answer, from in front of the document: to requests and handshakes."""
+
+from secrets import token_hex
+
+import orjson
+from starlette.types import Scope, Send
+
+from llm_backend.errors import ApiError, error_body
+
+__all__ = ["send_refusal"]
+
+
+async def send_refusal(scope: Scope, send: Send, error: ApiError) -> None:
+    """Answers with the error's status, OpenAI's body and a request id, which the scope has then."""
+    request_id = scope.setdefault("state", {}).setdefault("request_id", f"req_{token_hex(16)}")
+    kind = "http"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close"})  # before it is accepted: a 403
+            return
+        kind = "websocket.http"
+    body = orjson.dumps(error_body(error))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
+    ]
+    headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+    await send({"type": f"{kind}.response.start", "status": error.status, "headers": headers})
+    await send({"type": f"{kind}.response.body", "body": body})

@@ -1,0 +1,87 @@
+"""Cross-site request guard: a page of another site cannot make a browser use this server.
+
+A browser sends what any page asks (forms, images, scripts, `no-cors` requests, WebSockets) and only
+keeps the answer from the page. The request would be answered nevertheless, with the operator's keys
+where it is relayed, and on an open server with everybody's rights.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llm_backend.contract.refusal import send_refusal
+from llm_backend.errors import Forbidden
+
+__all__ = ["CrossSiteGuard"]
+
+log = logging.getLogger(__name__)
+
+_READ = frozenset({b"host", b"origin", b"sec-fetch-mode", b"sec-fetch-site"})
+_OWN = frozenset({"same-origin", "none"})  # `none`: an address that was typed, a bookmark
+
+
+class CrossSiteGuard:
+    """Refuses requests and WebSockets that pages of other sites than this server's and the
+    `origins` make a browser send, by any method. Following a link to one of the `pages` is let
+    through. Programs that are no browsers send neither of the headers that tell, and pass.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str], pages: Collection[str]) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+        self._pages = frozenset(pages)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers it with a 403."""
+        if scope["type"] == "lifespan" or self._is_allowed(scope, headers := _headers(scope)):
+            await self._app(scope, receive, send)
+            return
+        log.info("cross_site_request_refused", extra={"path": scope["path"][:256]})
+        await send_refusal(scope, send, _refusal(headers.get("origin")))
+
+    def _is_allowed(self, scope: Scope, headers: Mapping[str, str]) -> bool:
+        if "*" in self._origins or headers.get("origin") in self._origins:
+            return True
+        return _is_own(headers) or self._is_followed_link(scope, headers)
+
+    def _is_followed_link(self, scope: Scope, headers: Mapping[str, str]) -> bool:
+        return (
+            headers.get("sec-fetch-mode") == "navigate"
+            and scope["type"] == "http"
+            and scope["method"] in ("GET", "HEAD")
+            and scope["path"] in self._pages
+        )
+
+
+def _headers(scope: Scope) -> Mapping[str, str]:
+    return {
+        name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _READ
+    }
+
+
+def _is_own(headers: Mapping[str, str]) -> bool:
+    """Whether a page of this server, or no page, asks. `Sec-Fetch-Site` tells it, which no page can
+    set; `Origin` where the browser is old, or the address neither HTTPS nor loopback."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site in _OWN
+    return origin is None or _host_of(origin) == headers.get("host", "").lower()
+
+
+def _host_of(origin: str) -> str | None:
+    """The host of an origin, with its port; None where it has none or cannot be read."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
+
+
+def _refusal(origin: str | None) -> Forbidden:
+    page = "Pages of other sites" if origin is None else f"Pages of the origin `{origin[:100]}`"
+    return Forbidden(
+        f"{page} may not use this server; name their origin in the setting `cors_origins` if they "
+        "should.",
+        code="origin_not_allowed",
+    )
