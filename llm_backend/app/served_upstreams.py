@@ -36,6 +36,7 @@ def _config(given: BackendSettings) -> UpstreamConfig:
             base_url=given.base_url,
             api_key=given.api_key.get_secret_value() if given.api_key else None,
             headers=[(name, value.get_secret_value()) for name, value in given.headers.items()],
+            pass_headers=given.pass_headers,
             kind=Kind(given.kind),
             api_version=given.api_version,
             wire=Wire(given.wire),

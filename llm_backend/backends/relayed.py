@@ -3,9 +3,10 @@
 import logging
 import re
 import zlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from llm_backend.backends.passed_headers import HeaderList, answers_headers, requests_headers
 from llm_backend.errors import InvalidRequest, UpstreamFailed
 
 __all__ = [
@@ -23,35 +24,23 @@ log = logging.getLogger(__name__)
 Headers = Iterable[tuple[bytes, bytes]]
 Observe = Callable[[bytes], None]
 
-# RFC 9110 section 7.6.1, and the two that other proxies still send.
-_HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-# The next hop has its own name and key. Cookies are between the client and this server, and the
-# server in front has answered `Expect` already.
-_NOT_SENT_ON = frozenset({b"host", b"authorization", b"cookie", b"expect", b"content-length"})
+_UPSTREAM_REQUEST_ID = (b"x-request-id", b"x-upstream-request-id")  # the other is this server's
+_PATH = re.compile(rb"/(?![/\\])[!-~]*")
+_CREATED = 201
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BODILESS = frozenset({204, 304})
 _READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 _INFLATED_BYTES = 1024 * 1024
+_REQUESTS = requests_headers()
+_ANSWERS = answers_headers()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relayed:
     """An upstream's answer; whoever takes it calls `aclose`, also after an error.
 
-    `headers` are without the hop-by-hop ones, names in lower case, order and repeats as sent.
+    `headers` are those that clients get, names in lower case, order and repeats as sent.
     `body` gives bytes as they arrive, content coding untouched, and raises `UpstreamFailed` or
     `UpstreamTimeout` where the answer breaks off. Who reads it and finds that it is no answer calls
     `blame`: the log has it, and it counts as the upstream's failure.
@@ -75,15 +64,19 @@ class Relayed:
 
 
 def request_headers(
-    headers: Headers, *, own: Sequence[tuple[str, str]] = (), length: int | None
+    headers: Headers,
+    *,
+    own: Sequence[tuple[str, str]] = (),
+    length: int | None,
+    listed: HeaderList = _REQUESTS,
 ) -> list[tuple[str, str]]:
-    """The client's headers as the upstream gets them: in place of its key and of any that are named
-    alike, this server's `own`, whose names are in lower case; and the length.
+    """The client's headers as the upstream gets them: the listed ones; in place of any that are
+    named alike, this server's `own`, whose names are in lower case; and the length.
 
     Raises `InvalidRequest` for a value that is not UTF-8, which the HTTP client cannot send.
     """
-    dropped = _NOT_SENT_ON | {name.encode() for name, _ in own}
-    kept = [pair for pair in _end_to_end(headers) if pair[0] not in dropped]
+    dropped = {name.encode() for name, _ in own}
+    kept = [pair for pair in _end_to_end(headers, listed) if pair[0] not in dropped]
     sent = [(name.decode("latin-1"), _text(name, value)) for name, value in kept]
     sent += own
     if length is not None:
@@ -91,21 +84,33 @@ def request_headers(
     return sent
 
 
-def answer_headers(headers: Headers, *, status: int) -> tuple[tuple[bytes, bytes], ...]:
-    """The upstream's headers as the client gets them: cookies are between it and this server.
+def answer_headers(
+    headers: Headers, *, status: int, listed: HeaderList = _ANSWERS
+) -> tuple[tuple[bytes, bytes], ...]:
+    """The upstream's headers as the client gets them: the listed ones, the upstream's request id
+    under a name of its own, and where a new thing is found, if that is told as a path.
 
     Raises `UpstreamFailed` for a status or a header that no server could send on.
     """
     if not 200 <= status <= 599:
         raise UpstreamFailed("The upstream answered with a status that is not one.")
-    pairs = list(headers)
-    kept = [pair for pair in _end_to_end(pairs) if pair[0] != b"set-cookie"]
+    pairs = [(name.lower(), value) for name, value in headers]
+    kept = _end_to_end(pairs, listed)
     if any(not _NAME.fullmatch(name) or _CONTROL.search(value) for name, value in kept):
         raise UpstreamFailed("The upstream answered with a header that is not one.")
-    is_chunked = any(name.lower() == b"transfer-encoding" for name, _ in pairs)
+    is_chunked = any(name == b"transfer-encoding" for name, _ in pairs)
     if is_chunked or status in _BODILESS:
         kept = [pair for pair in kept if pair[0] != b"content-length"]
-    return tuple(kept)
+    return (*kept, *_of_another_name(pairs, status))
+
+
+def _of_another_name(pairs: Headers, status: int) -> Iterator[tuple[bytes, bytes]]:
+    theirs, ours = _UPSTREAM_REQUEST_ID
+    for name, value in pairs:
+        if name == theirs and not _CONTROL.search(value):
+            yield ours, value
+        elif name == b"location" and status == _CREATED and _PATH.fullmatch(value):
+            yield name, value
 
 
 def observable_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -168,13 +173,16 @@ def _readable(accepted: bytes) -> bytes:
     return accepted if kept == codings else b", ".join(kept) or b"identity"
 
 
-def _end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
+def _end_to_end(headers: Headers, listed: HeaderList) -> list[tuple[bytes, bytes]]:
     lowered = [(name.lower(), value) for name, value in headers]
-    dropped = _HOP_BY_HOP
-    for name, value in lowered:
-        if name == b"connection":
-            dropped = dropped | {word.strip().lower() for word in value.split(b",")}
-    return [pair for pair in lowered if pair[0] not in dropped]
+    kept = [pair for pair in lowered if listed.passes(pair[0])]
+    between_neighbours = {
+        word.strip().lower()
+        for name, value in lowered
+        if name == b"connection"
+        for word in value.split(b",")
+    }
+    return [pair for pair in kept if pair[0] not in between_neighbours]
 
 
 def _text(name: bytes, value: bytes) -> str:

@@ -15,7 +15,7 @@ __all__ = ["Envelope"]
 
 class Envelope:
     """Gives each request an id, in its scope and on its answer, dates the answer, and takes `/v1`
-    off the path. An answer that has an id and a date already, an upstream's, keeps them.
+    off the path. An answer that has an id or a date already keeps it.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -26,6 +26,11 @@ class BackendSettings(BaseModel):
     headers: dict[str, SecretStr] = Field(
         {}, description="Headers that it gets besides, or in place of a client's."
     )
+    pass_headers: tuple[str, ...] = Field(
+        (),
+        description="Names or shell patterns of further headers that pass to it from clients and "
+        "back from it. Credentials, cookies and what proxies add never do.",
+    )
     kind: Literal["openai", "azure"] = Field(
         "openai", description="How it is addressed: as OpenAI, or as Azure's deployments."
     )
@@ -56,7 +61,7 @@ class BackendSettings(BaseModel):
         "comes: one that it may have got already is sent to it again only then.",
     )
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "pass_headers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -22,6 +22,6 @@ async def test_a_chat_that_comes_again_at_another_server_is_asked_once(tmp_path)
 
     assert first.body == second.body == ANSWER
     assert second.values(b"idempotent-replayed") == [b"true"]
-    assert second.values(b"x-request-id") == first.values(b"x-request-id")
+    assert second.values(b"x-upstream-request-id") == [b"req_far"]
     assert len(fake.requests) == 1
     assert json.loads(refused.body)["error"]["code"] == "idempotency_key_reused"

@@ -6,6 +6,8 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
+from llm_backend.backends.passed_headers import never_passes
+
 __all__ = ["WIRES", "Kind", "UpstreamConfig", "Wire"]
 
 _PATTERN = frozenset("*?[")
@@ -42,14 +44,16 @@ class UpstreamConfig:
     `connect_timeout_s` is for a connection, `first_byte_timeout_s` (`idle_timeout_s` where None)
     from then to the answer's headers, `idle_timeout_s` between two pieces of the answer, and
     `total_timeout_s`, if given, for all of it. `concurrency` requests are out at most. One that
-    `honours_idempotency_key` does a request with such a key once, however often it comes. Raises
-    `ValueError`, one sentence, for a base URL that is none.
+    `honours_idempotency_key` does a request with such a key once, however often it comes.
+    `pass_headers` are names or shell patterns of headers that pass beside the listed ones. Raises
+    `ValueError`, one sentence, for a base URL that is none and for a header that never passes.
     """
 
     name: str = "upstream"
     base_url: str
     api_key: str | None = None
     headers: Sequence[tuple[str, str]] = ()
+    pass_headers: Sequence[str] = ()
     kind: Kind = Kind.OPENAI
     api_version: str | None = None
     wire: Wire = Wire.BOTH
@@ -67,6 +71,9 @@ class UpstreamConfig:
         parts = urlsplit(self.base_url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
             raise ValueError("An upstream's base URL must be http(s)://HOST[:PORT][/PATH].")
+        for name in self.pass_headers:
+            if never_passes(name.lower().encode()):
+                raise ValueError(f"`pass_headers` names `{name.lower()}`, which never passes.")
 
     @property
     def serves_any(self) -> bool:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl, quote, unquote_plus
 
-from llm_backend.backends.relayed import Headers
 from llm_backend.errors import InvalidRequest
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "UpstreamSocket",
     "model_of",
     "sent_protocols",
-    "socket_headers",
     "with_key",
     "with_model",
 ]
@@ -23,7 +21,8 @@ Message = str | bytes
 
 # What a browser, which cannot set headers, sends its key in; it is this server's key.
 _KEY_PREFIX = "openai-insecure-api-key."
-_OF_THE_HANDSHAKE = b"sec-websocket-"
+_SPOKEN = "realtime"
+_SPOKEN_PREFIX = "openai-beta."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +59,9 @@ class UpstreamSocket(Protocol):
         ...
 
 
-def socket_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The client's headers without those of its own handshake."""
-    return [pair for pair in headers if not pair[0].lower().startswith(_OF_THE_HANDSHAKE)]
-
-
 def sent_protocols(protocols: Sequence[str]) -> list[str]:
-    """The client's subprotocols without the one that carries its key."""
-    return [one for one in protocols if not one.startswith(_KEY_PREFIX)]
+    """The client's subprotocols that say what is spoken. Others carry keys, or choose who pays."""
+    return [one for one in protocols if one == _SPOKEN or one.startswith(_SPOKEN_PREFIX)]
 
 
 def _key_of(protocols: Sequence[str]) -> str | None:

@@ -104,11 +104,12 @@ async def test_a_connection_is_used_again():
     assert len(ports) == 1
 
 
-async def test_redirects_are_the_clients_to_follow():
+async def test_a_redirect_is_no_answer():
     moved = b"HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
 
     async with FakeUpstream(answer=moved) as fake, upstream_of(fake) as upstream:
-        assert await ask(upstream) == (307, b"")
+        with pytest.raises(UpstreamFailed, match="redirect"):
+            await ask(upstream)
 
 
 async def test_interim_answers_are_passed_over():
@@ -172,7 +173,7 @@ async def test_a_server_without_tls_is_502_over_https():
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nx-big: " + b"x" * 1_000_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"x-many: 1\r\n" * 1000 + b"\r\n",
-        b"HTTP/1.1 200 OK\r\nx-control: a\x01b\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nopenai-control: a\x01b\r\ncontent-length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nbad name: 1\r\ncontent-length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}",
@@ -380,26 +381,27 @@ def test_a_base_url_that_is_none_is_refused(url: str):
 
 
 def test_a_header_that_cannot_be_sent_is_refused_by_name():
-    with pytest.raises(InvalidRequest, match="x-latin"):
-        request_headers([(b"X-Latin", b"caf\xe9")], length=None)
+    with pytest.raises(InvalidRequest, match="user-agent"):
+        request_headers([(b"User-Agent", b"caf\xe9")], length=None)
 
 
 def test_what_concerns_one_connection_stays_on_it():
     pairs = [
-        (b"Connection", b"close, X-Mine"),
-        (b"X-Mine", b"1"),
+        (b"Connection", b"close, Content-Language, OpenAI-Beta"),
+        (b"Content-Language", b"en"),
+        (b"OpenAI-Beta", b"1"),
         (b"Keep-Alive", b"1"),
         (b"Transfer-Encoding", b"chunked"),
         (b"Content-Length", b"3"),
         (b"Upgrade", b"h2c"),
-        (b"X-Kept", b"1"),
-        (b"x-kept", b"2"),
+        (b"Content-Type", b"1"),
+        (b"content-type", b"2"),
     ]
-    kept = ((b"x-kept", b"1"), (b"x-kept", b"2"))
+    kept = ((b"content-type", b"1"), (b"content-type", b"2"))
 
     assert answer_headers(pairs, status=200) == kept
     assert request_headers(pairs, length=None) == [
-        ("x-kept", "1"), ("x-kept", "2")
+        ("content-type", "1"), ("content-type", "2")
     ]  # fmt: skip
 
 

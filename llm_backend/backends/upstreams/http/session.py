@@ -7,8 +7,10 @@ from aiohttp.tracing import Trace
 
 from llm_backend.backends.upstreams.config import Kind, UpstreamConfig
 from llm_backend.backends.upstreams.http.body import PATIENCE
+from llm_backend.backends.upstreams.http.ending import cut
+from llm_backend.backends.upstreams.http.translation import redirected
 
-__all__ = ["new_session", "own_headers"]
+__all__ = ["new_session", "new_socket_session", "own_headers"]
 
 _NO_AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _HEADER_BYTES = 64 * 1024
@@ -20,8 +22,39 @@ _KEEPALIVE_S = 4.0
 
 def new_session(config: UpstreamConfig) -> aiohttp.ClientSession:
     """A pool of connections that sends nothing by itself; whoever asks closes it."""
+    connector = _Connector(limit=config.concurrency, keepalive_timeout=_KEEPALIVE_S)
+    return _session(config, connector)
+
+
+def new_socket_session(
+    config: UpstreamConfig, session: aiohttp.ClientSession
+) -> aiohttp.ClientSession:
+    """The same for WebSockets, over the connections of `session`. The HTTP client would follow a
+    handshake's redirect, with all headers that the settings name: here it raises
+    `UpstreamFailed`."""
+    watching = aiohttp.TraceConfig()
+    watching.on_request_redirect.append(_refuse_redirect)
+    return _session(config, session.connector, owns_connector=False, watching=watching)
+
+
+async def _refuse_redirect(
+    _session: aiohttp.ClientSession, _context: object, told: aiohttp.TraceRequestRedirectParams
+) -> None:
+    cut(told.response)
+    raise redirected(told.response)
+
+
+def _session(
+    config: UpstreamConfig,
+    connector: aiohttp.BaseConnector | None,
+    *,
+    owns_connector: bool = True,
+    watching: aiohttp.TraceConfig | None = None,
+) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=_Connector(limit=config.concurrency, keepalive_timeout=_KEEPALIVE_S),
+        connector=connector,
+        connector_owner=owns_connector,
+        trace_configs=None if watching is None else [watching],
         timeout=aiohttp.ClientTimeout(
             total=config.total_timeout_s,
             connect=config.connect_timeout_s,

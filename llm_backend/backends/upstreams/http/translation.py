@@ -4,12 +4,15 @@ import logging
 from types import TracebackType
 
 import aiohttp
+from yarl import URL
 
 from llm_backend.errors import ApiError, UpstreamFailed, UpstreamTimeout
 
-__all__ = ["Translation", "shut_out"]
+__all__ = ["Translation", "redirected", "shut_out"]
 
 log = logging.getLogger(__name__)
+
+_SEE_OTHER = 303
 
 
 class Translation:
@@ -82,3 +85,33 @@ def shut_out(status: int) -> UpstreamFailed:
     )
     refused.was_sent, refused.is_lasting = False, True  # it was not acted on
     return refused
+
+
+def redirected(answer: aiohttp.ClientResponse) -> UpstreamFailed:
+    """The error for an upstream that answers from somewhere else; the log has the place, without
+    its query, which may hold what only the upstream's clients may know."""
+    failed = _Redirected(
+        f"The upstream answered with a redirect (status {answer.status}), and this server follows "
+        "none: the backend's base URL must be the address that answers."
+    )
+    failed.place = _place(answer)
+    failed.was_sent = answer.status == _SEE_OTHER  # which says that it was acted on
+    failed.is_lasting = True
+    return failed
+
+
+class _Redirected(UpstreamFailed):
+    """A redirect, and where it leads."""
+
+    place = ""
+
+    def __str__(self) -> str:
+        return f"redirect to {self.place}, {self.message}"
+
+
+def _place(answer: aiohttp.ClientResponse) -> str:
+    try:
+        there = answer.url.join(URL(answer.headers.get("location", "")))
+        return str(there.with_query(None).with_user(None).with_fragment(None))
+    except ValueError:
+        return "a place that is no URL"

@@ -9,18 +9,19 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL
 
+from llm_backend.backends.passed_headers import answers_headers, requests_headers
 from llm_backend.backends.relayed import Headers, Relayed, answer_headers, request_headers
 from llm_backend.backends.upstreams.azure import azure_path, azure_query
 from llm_backend.backends.upstreams.config import Kind, UpstreamConfig
 from llm_backend.backends.upstreams.health import Health
 from llm_backend.backends.upstreams.http.body import Body, Patience, data_of, length_of
 from llm_backend.backends.upstreams.http.ending import Breaking, cut, once
-from llm_backend.backends.upstreams.http.session import new_session, own_headers
+from llm_backend.backends.upstreams.http.session import new_session, new_socket_session, own_headers
 from llm_backend.backends.upstreams.http.socket import Socket, connected
-from llm_backend.backends.upstreams.http.translation import Translation, shut_out
+from llm_backend.backends.upstreams.http.translation import Translation, redirected, shut_out
 from llm_backend.backends.upstreams.model_list import ModelList, held_list, models_in
 from llm_backend.backends.upstreams.retry import DOWN, SHUT_OUT
-from llm_backend.backends.upstreams.sockets import UpstreamSocket, socket_headers
+from llm_backend.backends.upstreams.sockets import UpstreamSocket
 from llm_backend.backends.upstreams.watch import Watch
 from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed, from_status
 
@@ -52,12 +53,15 @@ class Upstream:
         self._scheme, self._authority = parts.scheme, parts.netloc
         self._base_path = parts.path.rstrip("/")
         self._own_headers = own_headers(config)
+        self._sent_headers = requests_headers(config.pass_headers)
+        self._given_headers = answers_headers(config.pass_headers)
         self._idle_timeout_s = config.idle_timeout_s
         self._first_byte_timeout_s = config.first_byte_timeout_s or config.idle_timeout_s
         self._breaking = Breaking()
         self._translation = Translation(config.name, parts.netloc)
         self._models = ModelList(self._fetch_models, config.models_ttl_s)
         self._session: aiohttp.ClientSession
+        self._sockets: aiohttp.ClientSession
 
     @property
     def name(self) -> str:
@@ -76,10 +80,12 @@ class Upstream:
 
     async def __aenter__(self) -> Self:
         self._session = new_session(self.config)
+        self._sockets = new_socket_session(self.config, self._session)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._models.close()
+        await self._sockets.close()
         await self._session.close()
 
     async def exchange(
@@ -102,7 +108,7 @@ class Upstream:
         `InvalidRequest` for a header that cannot be sent.
         """
         pairs = list(headers)
-        sent = request_headers(pairs, own=self._own_headers, length=length_of(body, pairs))
+        sent = self._headers(pairs, length_of(body, pairs))
         url = self._url(path, query.decode("latin-1"), model)
         self._begin()
         try:
@@ -110,6 +116,10 @@ class Upstream:
         except BaseException as error:
             self._gave_nothing(error)
             raise
+
+    def _headers(self, headers: Headers, length: int | None) -> list[tuple[str, str]]:
+        own = self._own_headers
+        return request_headers(headers, own=own, length=length, listed=self._sent_headers)
 
     def _begin(self) -> None:
         """Counts a request that begins; what it gives has to be closed, what fails is told."""
@@ -179,7 +189,7 @@ class Upstream:
 
         Raises as `exchange` does, and the error of its status where the upstream refuses.
         """
-        sent = request_headers(socket_headers(headers), own=self._own_headers, length=None)
+        sent = self._headers(headers, None)
         url = self._url(path, query.decode("latin-1"), model)
         self._begin()
         try:
@@ -196,7 +206,7 @@ class Upstream:
         with self._translation:
             async with Patience(self._first_byte_timeout_s):
                 try:
-                    return await connected(self._session, url, headers, protocols)
+                    return await connected(self._sockets, url, headers, protocols)
                 except aiohttp.WSServerHandshakeError as error:
                     raise self._refused(error) from error
 
@@ -226,7 +236,11 @@ class Upstream:
             with self._translation:
                 if answer.status in SHUT_OUT:
                     raise shut_out(answer.status)
-                headers = answer_headers(answer.raw_headers, status=answer.status)
+                if 300 <= answer.status < 400:
+                    raise redirected(answer)
+                headers = answer_headers(
+                    answer.raw_headers, status=answer.status, listed=self._given_headers
+                )
         except UpstreamFailed:
             cut(answer)
             raise

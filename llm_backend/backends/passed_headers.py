@@ -1,0 +1,140 @@
+"""Allow lists of the headers that pass between clients and upstreams (pure).
+
+What is not listed stays between two neighbours: a client's credentials and what its browser says of
+its user are this server's; cookies, names and rules of an upstream's site are no rules of this one.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import translate
+
+__all__ = ["HeaderList", "answers_headers", "never_passes", "requests_headers"]
+
+_OF_REQUESTS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"content-encoding",  # of a body that is not JSON, which passes as it is
+        b"content-type",
+        b"idempotency-key",
+        b"if-range",
+        b"openai-beta",
+        b"openai-safety-identifier",
+        b"range",
+        b"traceparent",
+        b"tracestate",
+        b"user-agent",  # some sites let nothing in without one
+        b"x-client-request-id",
+        b"x-request-id",
+    }
+)
+_OF_ANSWERS = frozenset(
+    {
+        b"accept-ranges",
+        b"cache-control",
+        b"content-disposition",
+        b"content-encoding",
+        b"content-language",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"etag",
+        b"last-modified",
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-accel-buffering",  # what a proxy in front of this server reads
+        b"x-should-retry",
+    }
+)
+_PREFIXES_OF_ANSWERS = (b"openai-", b"x-ratelimit-")
+
+# Whatever the settings add. `openai-organization` and `openai-project` choose, or tell, who of the
+# operator's pays: of answers they never pass, and of requests only where the settings say so.
+_NEVER = frozenset(
+    {
+        b"alt-svc",
+        b"anthropic-api-key",
+        b"api-key",
+        b"authorization",
+        b"clear-site-data",
+        b"connection",
+        b"content-length",
+        b"cookie",
+        b"date",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"keep-alive",
+        b"location",
+        b"origin",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"referer",
+        b"refresh",
+        b"server",
+        b"set-cookie",
+        b"strict-transport-security",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"via",
+        b"www-authenticate",
+        b"x-api-key",
+        b"x-goog-api-key",
+        b"x-real-ip",
+        b"x-sendfile",
+    }
+)
+_NEVER_PREFIXES = (b"access-control-", b"sec-", b"x-accel-", b"x-forwarded-", b"x-llm-backend-")
+_PAYERS = frozenset({b"openai-organization", b"openai-project"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeaderList:
+    """Names in lower case, beginnings of names, and what the settings of an upstream add."""
+
+    names: frozenset[bytes]
+    prefixes: tuple[bytes, ...] = ()
+    added: re.Pattern[bytes] | None = None
+    dropped: frozenset[bytes] = frozenset()
+
+    def passes(self, name: bytes) -> bool:
+        """Whether a header of this name, in lower case, is sent on."""
+        if name in self.names:
+            return True
+        if name in self.dropped:
+            return False
+        return name.startswith(self.prefixes) or self._is_added(name)
+
+    def _is_added(self, name: bytes) -> bool:
+        if self.added is None or never_passes(name):
+            return False
+        return self.added.fullmatch(name) is not None
+
+
+def never_passes(name: bytes) -> bool:
+    """Whether no setting lets a header of this name, in lower case, pass."""
+    return name in _NEVER or name.startswith(_NEVER_PREFIXES)
+
+
+def requests_headers(added: Iterable[str] = ()) -> HeaderList:
+    """The headers that upstreams get; `added` are names or shell patterns, in any case."""
+    return HeaderList(names=_OF_REQUESTS, added=_pattern(added))
+
+
+def answers_headers(added: Iterable[str] = ()) -> HeaderList:
+    """The headers that clients get; `added` are names or shell patterns, in any case."""
+    return HeaderList(
+        names=_OF_ANSWERS,
+        prefixes=_PREFIXES_OF_ANSWERS,
+        added=_pattern(added),
+        dropped=_PAYERS,
+    )
+
+
+def _pattern(globs: Iterable[str]) -> re.Pattern[bytes] | None:
+    patterns = [translate(glob.lower()) for glob in globs]
+    return re.compile("|".join(patterns).encode()) if patterns else None
