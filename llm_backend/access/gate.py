@@ -27,6 +27,7 @@ from llm_backend.contract.connexion_app import Answer
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.errors import ClientGone, DeadlineExceeded
+from llm_backend.offload import offload
 from llm_backend.store import in_the_name_of
 
 __all__ = ["Gate"]
@@ -75,7 +76,7 @@ class Gate:
         model = model_of(request, metered)
         plan = self._permission.check(caller, model, names_model=metered.names_model)
         if plan.is_bound or metered.leads_past:
-            request = self._permission.hold(request, caller, metered)
+            request = await offload(self._permission.hold, request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
         passage = Passage(self._limits, self._plans, project_of(caller), plan, request)
         # A batch has its own pace: its lines are no callers who come too often.

@@ -14,6 +14,7 @@ from llm_backend.contract.connexion_app import Answer, Gate
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.errors import Conflict, InvalidRequest
+from llm_backend.offload import offload
 
 __all__ = ["Idempotency"]
 
@@ -64,7 +65,7 @@ class Idempotency:
         await self._answer(_id(request, key), request, answer, send)
 
     async def _answer(self, name: Id, request: Request, answer: Answer, send: Send) -> None:
-        digest = hashlib.sha256(request.raw_body).digest()
+        digest = await offload(_digest, request.raw_body)
         while (kept := self._find(name)) is not None:
             if kept.digest != digest:
                 raise _reused()
@@ -146,6 +147,10 @@ class Idempotency:
 def _keeps_nothing(caller: Caller | None) -> bool:
     project = caller.project if caller else None
     return project is not None and project.keeps_nothing
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
 
 
 def _id(request: Request, key: str) -> Id:

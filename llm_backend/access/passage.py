@@ -7,6 +7,7 @@ from llm_backend.access.limits import Limits, Taken
 from llm_backend.access.plans import Plan, Plans
 from llm_backend.access.policy import Project
 from llm_backend.contract.request import Request
+from llm_backend.offload import offload
 
 __all__ = ["Passage"]
 
@@ -37,7 +38,7 @@ class Passage:
     async def begin(self) -> None:
         """Raises `RateLimited`, and has taken nothing then."""
         allowances = self._plan.allowances
-        self._taken = await self._limits.take(allowances, self._tokens())
+        self._taken = await self._limits.take(allowances, await offload(self._tokens))
         self.headers = self._limits.headers(allowances)
 
     async def turn_to(self, model: str) -> None:
@@ -48,7 +49,7 @@ class Passage:
             self._step = None
         allowances = self._plans.of_step(self._project, model)
         if allowances:
-            self._step = await self._limits.take(allowances, self._tokens())
+            self._step = await self._limits.take(allowances, await offload(self._tokens))
             self.headers = self._limits.headers([*self._plan.allowances, *allowances])
 
     def correct(self, tokens: int) -> None:

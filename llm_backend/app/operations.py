@@ -32,6 +32,8 @@ def contracted(document: Document, validators: Validators, services: Services) -
         limits=Limits(
             json_bytes=settings.body_limit_bytes,
             upload_bytes=settings.upload_limit_bytes,
+            json_nodes=settings.json_nodes_limit,
+            json_text_bytes=settings.json_text_limit_bytes,
             json_depth=settings.json_depth_limit,
         ),
         check_relayed=True,

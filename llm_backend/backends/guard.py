@@ -14,6 +14,7 @@ from typing import Any
 __all__ = ["Guard"]
 
 _SIGN = "\ufdd0"  # a noncharacter: text that people exchange has no such thing
+_STRETCH = 64 * 1024  # characters searched in one call: other threads run between two
 _END = ""  # in a tree: a name ends here
 
 _Tree = dict[str, "_Tree"]
@@ -25,6 +26,7 @@ class Guard:
 
     def __init__(self, tokens: Iterable[str]) -> None:
         names = {name for name in tokens if len(name) > 1}
+        self._longest = max(map(len, names), default=0)
         self._begins = re.compile(f"(?={_any_of(names)}).", re.DOTALL) if names else None
 
     def signed(self, value: Any) -> Any:
@@ -47,7 +49,16 @@ class Guard:
 
     def _signed(self, text: str) -> str:
         """With a sign behind the first character of every look-alike, however they overlap."""
-        return text if self._begins is None else self._begins.sub(rf"\g<0>{_SIGN}", text)
+        if self._begins is None:
+            return text
+        pieces, done = [], 0
+        for start in range(0, len(text), _STRETCH):
+            # what begins in this stretch may end in the next
+            for found in self._begins.finditer(text, start, start + _STRETCH + self._longest):
+                if found.start() < start + _STRETCH:
+                    pieces += [text[done : found.end()], _SIGN]
+                    done = found.end()
+        return "".join([*pieces, text[done:]]) if pieces else text
 
 
 def _any_of(names: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ from llm_backend.engine.messages import (
     ModelKind,
     Ranked,
 )
+from llm_backend.offload import offload
 
 __all__ = ["LocalModel", "Observe", "Rendered"]
 
@@ -292,6 +293,9 @@ class LocalModel:
                 "tokens. Leave out the oldest.",
                 param="messages",
             )
+        return await offload(self._rendered, dialect, request)
+
+    def _rendered(self, dialect: Dialect, request: Chat) -> Prompt:
         return dialect.prompt(self._with_personality(request))
 
     async def _media(self, engine: Engine, prompt: Prompt) -> list[Media]:

@@ -128,21 +128,31 @@ class MessageStyle:
 
 def _apart(messages: Sequence[Message]) -> Iterator[Message]:
     """Each call in a message of its own, with its result right after it."""
-    rest = list(messages)
-    while rest:
-        message = rest.pop(0)
+    place = 0
+    while place < len(messages):
+        message, end = messages[place], place + 1
         calls = message.get("tool_calls") or ()
         if len(calls) < 2:
             yield message
-            continue
-        count = next((at for at, one in enumerate(rest) if one["role"] != "tool"), len(rest))
-        results, rest = rest[:count], rest[count:]
-        for place, call in enumerate(calls):
-            said = message if place == 0 else {"role": message["role"], "content": None}
-            yield {**said, "tool_calls": [call]}
-            yield from (one for one in results if one.get("tool_call_id") == call["id"])
-        known = {call["id"] for call in calls}
-        yield from (one for one in results if one.get("tool_call_id") not in known)
+        else:
+            while end < len(messages) and messages[end]["role"] == "tool":
+                end += 1
+            yield from _each_apart(message, calls, messages[place + 1 : end])
+        place = end
+
+
+def _each_apart(
+    message: Message, calls: Sequence[Mapping[str, Any]], results: Sequence[Message]
+) -> Iterator[Message]:
+    found: dict[str, list[Message]] = {call["id"]: [] for call in calls}
+    others: list[Message] = []
+    for result in results:
+        found.get(result.get("tool_call_id", ""), others).append(result)
+    for place, call in enumerate(calls):
+        said = message if place == 0 else {"role": message["role"], "content": None}
+        yield {**said, "tool_calls": [call]}
+        yield from found[call["id"]]
+    yield from others
 
 
 def _parsed(arguments: str) -> Any:

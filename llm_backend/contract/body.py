@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import orjson
 from starlette.types import Message, Receive
 
+from llm_backend.contract.body_bounds import check_bounds
 from llm_backend.contract.complaint import Path, field_name
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
 
@@ -28,9 +29,12 @@ Json: TypeAlias = Any  # a parsed body: any JSON value
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a body may be: JSON is held in memory, uploads pass through."""
+    """What a body may be: JSON is held in memory, uploads pass through. `json_nodes` are values and
+    names of fields, `json_text_bytes` is what is no file in base64."""
 
     json_bytes: int = 32 * 1024 * 1024
+    json_nodes: int = 400_000
+    json_text_bytes: int = 16 * 1024 * 1024
     upload_bytes: int = 1024 * 1024 * 1024
     json_depth: int = 100
 
@@ -94,11 +98,13 @@ def check_encoding(headers: Mapping[str, str]) -> None:
 
 
 def parse_json(body: bytes, limits: Limits) -> Json:
-    """The parsed body; raises `InvalidRequest` for what is not JSON or cannot be kept.
+    """The parsed body; raises `InvalidRequest` for what is not JSON or cannot be kept, and
+    `TooLarge` for what would take too long.
 
     Refused besides malformed JSON: lone surrogates and other broken Unicode, NaN and Infinity,
     nesting deeper than the limit, and NUL characters, which databases cannot store.
     """
+    check_bounds(body, nodes_limit=limits.json_nodes, text_limit_bytes=limits.json_text_bytes)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -32,6 +32,7 @@ from llm_backend.contract.parameters import (
 )
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
+from llm_backend.offload import REQUEST_BYTES, offload
 
 __all__ = ["Checked", "Checking", "Checks", "operation_of"]
 
@@ -154,10 +155,14 @@ class Checking:
         check_encoding(headers)
         raw = await read_body(counted(receive, checks.limits.json_bytes))
         checked.raw_body = raw
-        if raw:
-            checked.body = parse_json(raw, checks.limits)
-        self._check_body(operation, checked)
+        REQUEST_BYTES.set(len(raw))
+        await offload(self._parse_and_check, operation, checked)
         return replayed(raw, receive)
+
+    def _parse_and_check(self, operation: Operation, checked: Checked) -> None:
+        if checked.raw_body:
+            checked.body = parse_json(checked.raw_body, self._checks.limits)
+        self._check_body(operation, checked)
 
     def _check_body(self, operation: Operation, checked: Checked) -> None:
         if not self._checks.are_for(operation) or checked.query.get("beta") is True:

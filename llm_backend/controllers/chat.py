@@ -30,6 +30,7 @@ from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
 from llm_backend.controllers.structured import structure_from
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved
+from llm_backend.offload import offload
 from llm_backend.sse import encode
 
 __all__ = ["complete_chat", "create_chat_completion"]
@@ -64,10 +65,10 @@ async def _admitted(
 ) -> tuple["_Turn", AnyAnswer]:
     body = request.body
     filled = model.filled(body)
-    structure = await structure_from(filled)
+    structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
     limit = services.settings.choices_limit
     asked, retrieval = await retrieved(services, filled, model.vector_stores)
-    chat = chat_from(asked, choices_limit=limit, grammar=structure.grammar)
+    chat = await offload(chat_from, asked, choices_limit=limit, grammar=structure.grammar)
     moderation = moderated(services, body, lambda: body["messages"])
     names = custom_names(filled)
     turn = _Turn(services, body, chat, structure.schema, retrieval, names, moderation)

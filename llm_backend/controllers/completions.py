@@ -21,6 +21,7 @@ from llm_backend.controllers.obfuscation import Obfuscation, obfuscation_for
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
+from llm_backend.offload import offload
 
 __all__ = ["create_completion"]
 
@@ -34,7 +35,8 @@ async def create_completion(services: Services, request: Request) -> Response:
 
 async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
-    prompts = prompts_from(
+    prompts = await offload(
+        prompts_from,
         model.filled(body),
         choices_limit=services.settings.choices_limit,
         prompts_limit=services.settings.prompts_limit,

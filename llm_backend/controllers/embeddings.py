@@ -20,6 +20,7 @@ from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
+from llm_backend.offload import offload
 
 __all__ = ["create_embedding"]
 
@@ -34,7 +35,7 @@ async def create_embedding(services: Services, request: Request) -> Response:
 async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
     refuse_others(body, FIELDS)
-    inputs = inputs_of(body, limit=services.settings.inputs_limit)
+    inputs = await offload(inputs_of, body, limit=services.settings.inputs_limit)
     answer = await unless_gone(request, model.embed(inputs))
     metered(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)

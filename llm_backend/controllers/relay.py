@@ -17,6 +17,7 @@ from llm_backend.controllers.relayed_response import Finish, RelayedResponse
 from llm_backend.controllers.unfamiliar import Unfamiliar
 from llm_backend.controllers.while_connected import Upload, WhileConnected
 from llm_backend.errors import ApiError, ClientGone, InvalidRequest, Unsupported
+from llm_backend.offload import offload
 
 __all__ = [
     "Destination",
@@ -110,7 +111,7 @@ async def relay(
             "itself: set OPENAI_API_KEY, and OPENAI_BASE_URL for another server than OpenAI's, "
             "and it is relayed there."
         )
-    told = services.unfamiliar.told(request.operation.operation_id, request.body)
+    told = await offload(services.unfamiliar.told, request.operation.operation_id, request.body)
     http = request.http
     upload = Upload(http)
     headers: Headers = http.scope["headers"]
@@ -126,7 +127,7 @@ async def relay(
                     path=upstream_path(http.scope),
                     query=upstream_query(http.scope).encode(),
                     headers=headers,
-                    body=_body(request, upload, to),
+                    body=await _body(request, upload, to),
                     operation=(request.operation.operation_id, request.operation.tag),
                     model=to.model if to else model_named(request),
                     upstream=to.upstream if to else None,
@@ -148,14 +149,14 @@ async def relay(
     return RelayedResponse(relayed, upload, told=told, observe=observe, finish=finish)
 
 
-def _body(
+async def _body(
     request: RelayRequest, upload: Upload, to: Destination | None
 ) -> bytes | AsyncIterator[bytes]:
     if not request.raw_body and _is_still_to_come(request.http):
         return upload.begin()
     if to is None or to.model == model_named(request):
         return request.raw_body
-    return renamed(request.raw_body, to.model)
+    return await offload(renamed, request.raw_body, to.model)
 
 
 def _is_still_to_come(http: HttpRequest) -> bool:

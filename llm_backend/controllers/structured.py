@@ -19,6 +19,7 @@ __all__ = ["Structure", "structure_from"]
 Json = Any  # a schema, or a part of one: any JSON value
 Path = tuple[str | int, ...]
 
+NODES = 40_000
 SCHEMA_PATH: Path = ("response_format", "json_schema", "schema")
 TEXT: Mapping[str, Json] = {"type": "text"}
 ANY_OBJECT: Mapping[str, Json] = {"type": "object"}
@@ -50,7 +51,7 @@ class Structure:
     schema: AnswerSchema | None = None
 
 
-async def structure_from(body: Mapping[str, Json]) -> Structure:
+async def structure_from(body: Mapping[str, Json], *, nodes_limit: int = NODES) -> Structure:
     """What this body asks its answers to follow. Raises `InvalidRequest` that names the field, in a
     schema its place."""
     wanted = body.get("response_format") or TEXT
@@ -60,7 +61,7 @@ async def structure_from(body: Mapping[str, Json]) -> Structure:
     _refuse_two(body)
     if grammar is not None:
         return Structure(grammar=Grammar(text=grammar, field="grammar"))
-    return await asyncio.to_thread(_structure_of, wanted)  # a schema may be long
+    return await asyncio.to_thread(_structure_of, wanted, nodes_limit)  # a schema may be long
 
 
 def _refuse_two(body: Mapping[str, Json]) -> None:
@@ -80,7 +81,7 @@ def _refuse_two(body: Mapping[str, Json]) -> None:
         )
 
 
-def _structure_of(wanted: Mapping[str, Json]) -> Structure:
+def _structure_of(wanted: Mapping[str, Json], nodes_limit: int) -> Structure:
     if wanted["type"] == "json_object":
         content = JsonContent(schema=ANY_OBJECT, field="response_format")
         return Structure(grammar=content, schema=AnswerSchema(ANY_OBJECT, ()))
@@ -91,8 +92,29 @@ def _structure_of(wanted: Mapping[str, Json]) -> Structure:
             code="missing_required_parameter",
         )
     schema = wanted["json_schema"]["schema"]
+    _check_size(schema, nodes_limit)
     content = JsonContent(schema=_sayable(schema), field=".".join(map(str, SCHEMA_PATH)))
     return Structure(grammar=content, schema=AnswerSchema(schema, SCHEMA_PATH))
+
+
+def _check_size(schema: Json, nodes_limit: int) -> None:
+    """Raises `InvalidRequest` for a schema that would take long to compile: other threads wait."""
+    nodes, unread = 0, [schema]
+    while unread and nodes <= nodes_limit:
+        value = unread.pop()
+        if isinstance(value, dict):
+            nodes += 2 * len(value)
+            unread += value.values()
+        elif isinstance(value, list):
+            nodes += len(value)
+            unread += value
+    if nodes > nodes_limit:
+        raise InvalidRequest(
+            f"The schema has more than {nodes_limit} values and names, which is this server's "
+            "limit (`schema_nodes_limit`).",
+            param=field_name(SCHEMA_PATH),
+            code="invalid_json_schema",
+        )
 
 
 def _sayable(schema: Json, path: Path = SCHEMA_PATH) -> Json:

@@ -14,6 +14,7 @@ from llm_backend.controllers.routing import Here, routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.structured import structure_from
 from llm_backend.errors import ModelNotFound
+from llm_backend.offload import offload
 
 __all__ = ["detokenize", "render_chat_prompt", "tokenize"]
 
@@ -56,7 +57,7 @@ async def detokenize(services: Services, request: Request) -> Response:
 async def _detokenized(services: Services, request: Request, model: LocalModel) -> Response:
     body: Body = request.body
     refuse_others(body, {"model", "tokens"})
-    tokens = tokens_from(body["tokens"], "tokens")
+    tokens = await offload(tokens_from, body["tokens"], "tokens")
     text = await unless_gone(request, model.detokenize(tokens))
     return JsonResponse({"object": "detokenization", "model": body["model"], "text": text})
 
@@ -68,9 +69,10 @@ async def render_chat_prompt(services: Services, request: Request) -> Response:
 
 async def _rendered(services: Services, request: Request, model: LocalModel) -> Response:
     body: Body = request.body
-    structure = await structure_from(body)
+    structure = await structure_from(body, nodes_limit=services.settings.schema_nodes_limit)
     limit = services.settings.choices_limit
-    chat = chat_from(model.filled(body), choices_limit=limit, grammar=structure.grammar)
+    filled, grammar = model.filled(body), structure.grammar
+    chat = await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
     read = await unless_gone(request, model.rendered(chat))
     answer = {"object": "chat.prompt", "model": body["model"], "prompt": read.text}
     return JsonResponse({**answer, "count": len(read.tokens), "tokens": read.tokens})

@@ -13,6 +13,23 @@ class Bounds(BaseModel):
     body_limit_bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="Size of a JSON request body at most."
     )
+    json_nodes_limit: int = Field(
+        400_000,
+        ge=1000,
+        description="Values and names of fields in a JSON body at most, which decide how long it "
+        "takes to read.",
+    )
+    json_text_limit_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        description="Size of a JSON body at most without the files in base64 within it.",
+    )
+    schema_nodes_limit: int = Field(
+        40_000,
+        ge=100,
+        description="Values and names of fields in a JSON schema for answers of local models at "
+        "most.",
+    )
     json_depth_limit: int = Field(100, ge=8, le=500, description="Nesting of a JSON body at most.")
     upload_limit_bytes: int = Field(
         512 * 1024 * 1024,

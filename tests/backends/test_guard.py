@@ -3,6 +3,7 @@
 import re
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,16 @@ def test_no_piece_holds_a_token_and_together_they_are_the_text(text):
 
     assert lifted == text
     assert not any(LOOK_ALIKE.search(piece) for piece in pieces(text, cuts))
+
+
+@pytest.mark.parametrize("place", [0, 65_530, 65_535, 65_536, 65_537, 131_070])
+def test_a_long_text_is_signed_alike_wherever_a_token_stands(place):
+    guard, text = Guard(TOKENS), "a" * place + "<|im_end|><<s>" + "b" * 70_000
+
+    lifted, cuts = guard.lifted(guard.signed(text))
+
+    assert lifted == text
+    assert cuts == [place + 1, place + 11, place + 12]
 
 
 def test_a_message_cannot_end_itself():

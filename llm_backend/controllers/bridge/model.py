@@ -25,6 +25,7 @@ from llm_backend.errors import (
     UpstreamFailed,
     from_status,
 )
+from llm_backend.offload import offload
 from llm_backend.sse import Decoder
 
 __all__ = ["BridgedAnswer", "BridgedModel"]
@@ -101,8 +102,8 @@ class BridgedModel:
         what `Exchanger.exchange` does.
         """
         is_chat = self._wire is Wire.CHAT
-        made = (as_chat if is_chat else as_response)(self._body, request, self._to.model)
-        body = orjson.dumps(made)
+        made = as_chat if is_chat else as_response
+        body = await offload(lambda: orjson.dumps(made(self._body, request, self._to.model)))
         relayed = await self._upstream.exchange(
             Asked(
                 method="POST",

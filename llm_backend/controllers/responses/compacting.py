@@ -48,7 +48,7 @@ async def cut_if_due(model: Measure, question: Question) -> Cut | None:
     if not entries:
         return None
     threshold = _threshold(entries, _context_tokens(model))
-    if await _tokens(model, question.chat_after(())) < threshold:
+    if await _tokens(model, await question.chat_after(())) < threshold:
         return None
     kept = await _kept(model, question, threshold * KEPT_SHARE)
     summary_tokens = max(1, min(SUMMARY_TOKENS, int(threshold * SUMMARY_SHARE)))
@@ -101,7 +101,7 @@ async def _kept(model: Measure, question: Question, most_tokens: float) -> int |
     if not read:
         return None
     start = _last_turn(read)
-    turn = replace(question, items=read[start:]).chat_after(())
+    turn = await replace(question, items=read[start:]).chat_after(())
     if await _tokens(model, turn) > most_tokens:
         start = _last_cut(read)
     return len(items) - order[start] if _is_worth_it(read[:start]) else None

@@ -61,7 +61,7 @@ async def _counted(services: Services, request: Request, model: LocalModel) -> R
         question = await question.retrieved(services, model.vector_stores)
         with named_as_sent():
             question = await fitting(model, question)
-            count = await model.prompt_tokens(question.chat_after(()))
+            count = await model.prompt_tokens(await question.chat_after(()))
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
 
 

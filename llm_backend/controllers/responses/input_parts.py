@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_backend.backends.web import WebFile
 from llm_backend.errors import InvalidRequest
+from llm_backend.offload import offload
 
 __all__ = [
     "Fetched",
@@ -47,6 +48,8 @@ class Fetched:
 
     def kept_in(self, items: Sequence[Json], where: str) -> list[Json]:
         """The items of the list `where`, with all that is kept."""
+        if not self._kept:
+            return list(items)
         return [self._item(item, f"{where}[{place}]") for place, item in enumerate(items)]
 
     def _item(self, item: Json, where: str) -> Json:
@@ -111,15 +114,22 @@ async def with_parts_read(
 ) -> list[Json]:
     """The items with what `read` makes of each part that is meant, of which it is told the place.
     `where` names the list that they are, None for what was said earlier."""
-    read_items = []
-    for place, item in enumerate(items):
+    read_items = list(items)
+    for place, name in await offload(_lists_with, items, is_meant):
         at = "input" if where is None else f"{where}[{place}]"
-        for name in _LISTS:
-            parts = _parts(item, name)
-            if any(map(is_meant, parts)):
-                item = {**item, name: await _read(parts, f"{at}.{name}", is_meant, read)}
-        read_items.append(item)
+        parts = await _read(_parts(items[place], name), f"{at}.{name}", is_meant, read)
+        read_items[place] = {**read_items[place], name: parts}
     return read_items
+
+
+def _lists_with(items: Sequence[Part], is_meant: Callable[[object], bool]) -> list[tuple[int, str]]:
+    """The lists of parts, by item and name, that hold a part that is meant."""
+    return [
+        (place, name)
+        for place, item in enumerate(items)
+        for name in _LISTS
+        if any(map(is_meant, _parts(item, name)))
+    ]
 
 
 async def _read(

@@ -147,7 +147,7 @@ def messages_from(
         if messages and _continues(messages[-1], message):
             _join(messages[-1], message)
         else:
-            messages.append(message)
+            messages.append(_with_own_calls(message))
     return messages
 
 
@@ -256,8 +256,15 @@ def _continues(message: Item, next_one: Item) -> bool:
     return "tool_calls" in next_one or ("content" not in message and "tool_calls" not in message)
 
 
+def _with_own_calls(message: Json) -> Json:
+    if "tool_calls" in message:
+        message["tool_calls"] = list(message["tool_calls"])
+    return message
+
+
 def _join(message: Json, next_one: Json) -> None:
-    calls = [*message.get("tool_calls", ()), *next_one.pop("tool_calls", ())]
+    """`message` goes on with the second; its list of calls is its own, and grows in place."""
+    calls = next_one.pop("tool_calls", ())
     message.update(next_one)
     if calls:
-        message["tool_calls"] = calls
+        message.setdefault("tool_calls", []).extend(calls)

@@ -8,6 +8,7 @@ from llm_backend import errors
 from llm_backend.controllers.behind import Behind
 from llm_backend.controllers.responses.items import is_reference, kept_item
 from llm_backend.controllers.store_errors import store_errors_translated
+from llm_backend.offload import offload
 from llm_backend.store import (
     Conversations,
     Responses,
@@ -88,7 +89,10 @@ class ResponseMemory:
         if given is None or isinstance(given, str):
             messages = [] if given is None else [{"role": "user", "content": given}]
             return [kept_item(message) for message in messages]
-        return [await self._item(item, f"{where}[{place}]") for place, item in enumerate(given)]
+        items, named = await offload(_kept_items, given)
+        for place in named:
+            items[place] = await self._item(given[place]["id"], f"{where}[{place}]")
+        return items
 
     async def remember(self, body: Body, response: Json, items: Sequence[Json]) -> None:
         """Store a response, `items` being its input; durable on return.
@@ -123,16 +127,23 @@ class ResponseMemory:
             told = {"response_id": response["id"], "reason": str(error)}
             log.error("response_not_stored", extra=told)
 
-    async def _item(self, given: Body, where: str) -> Json:
-        if not is_reference(given):
-            return kept_item(given)
+    async def _item(self, id: str, where: str) -> Json:
         try:
             with store_errors_translated():
-                return dict((await self.responses.item(given["id"])).item)
+                return dict((await self.responses.item(id)).item)
         except errors.NotFound as error:
             raise errors.InvalidRequest(
-                f"No item is stored under the id `{given['id']}`.", param=f"{where}.id"
+                f"No item is stored under the id `{id}`.", param=f"{where}.id"
             ) from error
+
+
+def _kept_items(given: Sequence[Body]) -> tuple[list[Json], list[int]]:
+    """The items as they are kept, and the places of those that are only named."""
+    named = [place for place, item in enumerate(given) if is_reference(item)]
+    references = set(named)
+    return [
+        {} if place in references else kept_item(item) for place, item in enumerate(given)
+    ], named
 
 
 def conversation_of(body: Body) -> str | None:

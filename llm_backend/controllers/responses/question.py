@@ -26,6 +26,7 @@ from llm_backend.controllers.responses.tools import chat_tools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.structured import structure_from
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved_from_own
+from llm_backend.offload import add_weight, offload
 
 __all__ = ["Fills", "Question", "asked"]
 
@@ -62,8 +63,11 @@ class Question:
     left_out: int = 0
     retrieval: Retrieval | None = None
 
-    def chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
+    async def chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
         """The chat once these items have been put out."""
+        return await offload(self._chat_after, output)
+
+    def _chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
         items = [*self.items, *output][self.left_out :]
         messages = self._messages(items)
         shown = messages if self.retrieval is None else self.retrieval.shown_in(messages)
@@ -74,9 +78,12 @@ class Question:
         names none to search."""
         if any(tool["type"] == "file_search" for tool in self.body.get("tools") or ()):
             return self
-        retrieval = await retrieved_from_own(services, self._messages(self.items), own)
+        if not own:
+            return self
+        messages = await offload(self._messages, self.items)
+        retrieval = await retrieved_from_own(services, messages, own)
         found = replace(self, retrieval=retrieval)
-        return replace(found, chat=found.chat_after(())) if retrieval else self
+        return replace(found, chat=await found.chat_after(())) if retrieval else self
 
     def own_messages(self) -> list[Json]:
         """What its input says to the model, as messages of chats."""
@@ -112,19 +119,23 @@ async def asked(
     before = await services.responses.said_before(body)
     if own is None:
         own = await services.responses.input_items(body.get("input"))
-    refuse_too_many(own, "input", services.settings.input_files_limit)
+    add_weight(body, before, own)
+    await offload(refuse_too_many, own, "input", services.settings.input_files_limit)
     read_before = await _read_if_shown(services, before)
     own, read_own = await _read_own(services, own, sees=model.sees)
     async with services.server_tools.opened(body, [*before, *own]) as tools:
-        chats = chat_tools(body, tools)
+        chats = await offload(chat_tools, body, tools)
         with named_as_sent(chats.places):
-            messages = chat_messages(
-                body, read_before, read_own, first=first, readers=tools.readers
+            messages = await offload(
+                chat_messages, body, read_before, read_own, first=first, readers=tools.readers
             )
             asked = model.filled(chat_body(body, messages, chats.fields))
-            structure = await structure_from(asked)
-            choices_limit = services.settings.choices_limit
-            chat = chat_from(asked, choices_limit=choices_limit, grammar=structure.grammar)
+            settings = services.settings
+            structure = await structure_from(asked, nodes_limit=settings.schema_nodes_limit)
+            choices_limit = settings.choices_limit
+            chat = await offload(
+                chat_from, asked, choices_limit=choices_limit, grammar=structure.grammar
+            )
         yield Question(
             body=body,
             first=first,
@@ -147,7 +158,7 @@ async def _read_own(
     fetched = Fetched(limit_bytes=services.settings.fetched_kept_bytes)
     texts = await services.file_texts.read(own, "input", fetched)
     read = await services.file_pictures.read(texts, "input", fetched if sees else None)
-    return fetched.kept_in(own, "input"), read
+    return await offload(fetched.kept_in, own, "input"), read
 
 
 async def _read_if_shown(services: Services, items: Sequence[Json]) -> Sequence[Json]:

@@ -61,7 +61,7 @@ class Rounds:
         self._cut = cut
         self._moderation = moderation
         self._thoughts = thoughts
-        self._chat = self._first_chat(())
+        self._chat = question.chat
         self._answer: Answer | None = None
         self._usage = Usage()  # of the rounds before
         self._summing_up = Usage()  # which no limit of the answer's counts
@@ -89,6 +89,7 @@ class Rounds:
     async def admit(self) -> None:
         """Have the model take the first question, unless calls are to be run before. Raises what
         it refuses."""
+        self._chat = await self._first_chat(())
         if self._cut is not None:
             self._chat = summary_chat(self._chat, self._cut.summary_tokens)
             self._answer = await self._model.chat(self._chat)
@@ -102,7 +103,7 @@ class Rounds:
             async with aclosing(self._compacted(self._cut)) as steps:
                 async for step in steps:
                     yield step
-            self._chat = self._first_chat(output())
+            self._chat = await self._first_chat(output())
         for step in self._tools.told_first():
             yield step
         is_clients_turn, due = False, self._tools.due()
@@ -139,10 +140,10 @@ class Rounds:
         yield Begun(item=item)
         yield Ended(item=item)
 
-    def _first_chat(self, output: Sequence[Json]) -> Chat:
+    async def _first_chat(self, output: Sequence[Json]) -> Chat:
         question = self._question
         is_asked = not (question.left_out or output)
-        chat = question.chat if is_asked else question.chat_after(output)
+        chat = question.chat if is_asked else await question.chat_after(output)
         return self._with_free_choice(chat) if self._calls_left < 1 else chat
 
     def _thought_and_said(self) -> AsyncGenerator[ChatDelta | SummedUp, None]:
@@ -174,7 +175,8 @@ class Rounds:
     async def _goes_on(self, output: Sequence[Json]) -> bool:
         """Whether there is room for another round; its chat is made."""
         self._question = await fitting(self._model, self._question, output)
-        chat, limits = self._question.chat_after(output), self._question.chat.limits
+        chat = await self._question.chat_after(output)
+        limits = self._question.chat.limits
         if limits.max_tokens is not None:
             left = limits.max_tokens - self._usage.completion_tokens
             if left < 1:

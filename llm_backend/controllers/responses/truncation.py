@@ -32,7 +32,7 @@ async def fitting(model: Measure, question: Question, output: Sequence[Item] = (
     """
     if question.body.get("truncation") != "auto":
         return question
-    if await _fits(model, question.chat_after(output), spare_tokens=1):
+    if await _fits(model, await question.chat_after(output), spare_tokens=1):
         return question
     items = [*question.items, *output]
     for starts in (_turns(items), between_calls(items)):
@@ -48,7 +48,7 @@ async def _first_that_fits(
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2
-        chat = question.leaving_out(starts[middle]).chat_after(output)
+        chat = await question.leaving_out(starts[middle]).chat_after(output)
         if await _fits(model, chat, spare_tokens=_for_the_answer(model, chat)):
             high = middle
         else:

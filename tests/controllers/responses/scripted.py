@@ -67,7 +67,8 @@ async def forever(_seconds) -> None:
 def settings(**fields):
     """What a response asks the settings for."""
     usual = {
-        "choices_limit": 1, "tool_calls_limit": 32, "prompts": {}, "obfuscate_streams": False,
+        "choices_limit": 1, "schema_nodes_limit": 1000, "tool_calls_limit": 32, "prompts": {},
+        "obfuscate_streams": False,
         "input_files_limit": 64, "fetched_kept_bytes": 0, "moderation_model": None,
     }  # fmt: skip
     return types.SimpleNamespace(**usual | fields)

@@ -41,7 +41,7 @@ async def test_what_is_found_there_is_shown_told_and_cited(jobs, stores, indexes
 
     assert asked.retrieval is not None
     assert (asked.retrieval.told()["status"], asked.retrieval.query) == ("found", ASKED)
-    for chat in (asked.chat, asked.chat_after(())):
+    for chat in (asked.chat, await asked.chat_after(())):
         system, user = chat.messages
         assert (system["role"], user["content"]) == ("system", ASKED)
         assert TEXT in system["content"]

@@ -57,7 +57,7 @@ async def test_whole_turns_are_left_out_from_the_oldest_on():
     fitted = await fitting(model(111), question(TURNS))
 
     assert fitted.left_out == 2
-    assert [one["role"] for one in fitted.chat_after(()).messages] == [
+    assert [one["role"] for one in (await fitted.chat_after(())).messages] == [
         "user", "assistant", "user", "assistant", "user",
     ]  # fmt: skip
 
@@ -81,7 +81,7 @@ async def test_a_long_turn_is_cut_between_its_calls():
         items += [call(str(number)), output(str(number), "z" * 20)]
     fitted = await fitting(model(60), question(items))
 
-    first, *_ = fitted.chat_after(()).messages
+    first, *_ = (await fitted.chat_after(())).messages
     assert first["role"] == "assistant"
     assert fitted.left_out % 2 == 1
 

@@ -1,0 +1,87 @@
+"""Bounds of a JSON body, checked before it is parsed: how much it holds, and of what (pure).
+
+A parser holds the interpreter's lock until it has read everything, so what it is given decides how
+long every other request waits. Files in base64 cost little; text with escapes or wide characters
+costs more, and each value costs far more than its bytes.
+"""
+
+import re
+
+from llm_backend.errors import TooLarge
+
+__all__ = ["FILE_BYTES", "check_bounds", "text_bytes"]
+
+FILE_BYTES = 4096  # base64 of this length is a file: no text is so long without a blank or a mark
+_BLOCK_BYTES = FILE_BYTES // 2  # a file holds a whole block, wherever it begins
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
+_NODES = (b",", b":", b"[", b"{")
+_STRETCH_BYTES = 1024 * 1024  # counted in one call
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.){0,4096}+', re.DOTALL)
+
+
+def check_bounds(body: bytes, *, nodes_limit: int, text_limit_bytes: int) -> None:
+    """Raises `TooLarge` for a body of more values and names than `nodes_limit`, or with more text
+    than `text_limit_bytes`, files in base64 left out."""
+    if len(body) > nodes_limit and _has_more_nodes(body, nodes_limit):
+        raise TooLarge(
+            f"The body holds more than {nodes_limit} JSON values and names of fields, this "
+            "server's limit (`json_nodes_limit`)."
+        )
+    if len(body) > text_limit_bytes and text_bytes(body) > text_limit_bytes:
+        raise TooLarge(
+            f"The body holds more than {text_limit_bytes} bytes of text besides files in base64, "
+            "which is this server's limit (`json_text_limit_bytes`)."
+        )
+
+
+def text_bytes(body: bytes) -> int:
+    """The bytes of a body, with `FILE_BYTES` for each file in base64 within it."""
+    if len(body) < FILE_BYTES:
+        return len(body)
+    saved = length = 0  # of the base64 that reaches up to this block
+    for start in range(0, len(body), _BLOCK_BYTES):
+        block = body[start : start + _BLOCK_BYTES]
+        if not block.translate(None, _BASE64):
+            length += len(block)
+            continue
+        length += len(block) - len(block.lstrip(_BASE64))
+        saved += max(0, length - FILE_BYTES)
+        length = len(block) - len(block.rstrip(_BASE64))
+    return len(body) - saved - max(0, length - FILE_BYTES)
+
+
+def _has_more_nodes(body: bytes, limit: int) -> bool:
+    """Counts marks everywhere first, which is cheap and enough for most bodies, and then those that
+    stand outside of strings."""
+    found = 0
+    for start in range(0, len(body), _STRETCH_BYTES):
+        found += _marks(body, start, start + _STRETCH_BYTES)
+        if found > limit:
+            return _has_more_marks_outside(body, limit)
+    return False
+
+
+def _has_more_marks_outside(body: bytes, limit: int) -> bool:
+    found = end = 0
+    while found <= limit:
+        start = body.find(b'"', end)
+        found += _marks(body, end, len(body) if start < 0 else start)
+        if start < 0:
+            break
+        end = _string_end(body, start + 1)
+    return found > limit
+
+
+def _string_end(body: bytes, place: int) -> int:
+    """Where the string that `place` is in has ended."""
+    while place < len(body) and body[place] != _QUOTE:
+        matched = _IN_STRING.match(body, place)
+        place = max(place + 1, matched.end() if matched else 0)  # a lone backslash ends the body
+    return place + 1
+
+
+def _marks(body: bytes, start: int, end: int) -> int:
+    return sum(body.count(mark, start, end) for mark in _NODES)
+
+
+_QUOTE = ord('"')

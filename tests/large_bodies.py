@@ -1,0 +1,333 @@
+"""The largest bodies that operations take, made from the document: one for each way to be large."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.contract import Document
+
+Json = Any  # a schema, or a value: any JSON value
+
+PREFIX = "#/components/schemas/"
+NODES = 390_000  # a little less than `json_nodes_limit`
+TEXT_BYTES = 15_500_000  # than `json_text_limit_bytes`
+FILE_BYTES = 31_000_000  # than `body_limit_bytes`
+WORDS = "words, and more: "
+MODELS = ("builtin", "relayed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Large:
+    """One large body, and which of an operation's ways to be large it is."""
+
+    operation_id: str
+    shape: str
+    body: bytes
+
+
+class LargeBodies:
+    """Makes them for the operations of a document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    def of(self, operation_id: str) -> Iterator[Large]:
+        """All large bodies of one operation; none where it takes no JSON."""
+        content = self._document.operation(operation_id).get("requestBody", {}).get("content", {})
+        schema = content.get("application/json", {}).get("schema")
+        if schema is None:
+            return
+        least = self._least(schema, 0)
+        if not isinstance(least, dict):
+            least = {}
+        if "model" in least or "model" in self._properties(schema):
+            least["model"] = _model(self._document, operation_id)
+        for field, place in self._properties(schema).items():
+            for shape, value in self._fields(place):
+                yield _large(operation_id, f"{field}: {shape}", {**least, field: value})
+        for shape, value in FREE.items():
+            yield _large(operation_id, f"an unknown field: {shape}", {**least, "vendor": value()})
+        own = OWN.get(operation_id, {})
+        for shape, value in own.items():
+            yield _large(operation_id, shape, {**least, **value()})
+
+    def _fields(self, schema: Json) -> Iterator[tuple[str, Json]]:
+        """Large values of one field, by each type that it may have."""
+        for branch in self._branches(schema, 0):
+            kind = branch.get("type")
+            if kind == "string" and not {"enum", "const", "maxLength", "pattern"} & branch.keys():
+                yield "text", WORDS * (TEXT_BYTES // len(WORDS))
+                yield "wide text", "\U0001f600" * (TEXT_BYTES // 4)
+                yield "a file", "data:image/png;base64," + "A" * FILE_BYTES
+            elif kind == "array":
+                item = self._least(branch.get("items", {}), 0)
+                yield (
+                    "many items",
+                    [item] * min(NODES // _nodes(item), branch.get("maxItems", NODES)),
+                )
+            elif kind == "object" and branch.get("additionalProperties"):
+                value = self._least(branch["additionalProperties"], 0)
+                yield "many keys", {f"k{place}": value for place in range(NODES // 3)}
+
+    def _least(self, schema: Json, depth: int) -> Json:
+        """The smallest value that a schema takes."""
+        if not isinstance(schema, dict) or depth > 12:
+            return "a"
+        branches = list(self._branches(schema, 0))
+        simple = [one for one in branches if one.get("type") in ("string", "integer", "number")]
+        one = (simple or branches or [{}])[0]
+        if "const" in one or "enum" in one:
+            return one.get("const", one.get("enum", [None])[0])
+        match one.get("type"):
+            case "object" | None if "properties" in one or "allOf" in one:
+                properties = self._properties(one)
+                return {
+                    name: self._least(properties.get(name), depth + 1)
+                    for name in self._required(one)
+                }
+            case "object":
+                return {}
+            case "array":
+                return [self._least(one.get("items", {}), depth + 1)] * max(
+                    1, one.get("minItems", 1)
+                )
+            case "integer" | "number":
+                return max(1, one.get("minimum", 1))
+            case "boolean":
+                return False
+            case "null":
+                return None
+        return "a"
+
+    def _branches(self, schema: Json, depth: int) -> Iterator[Json]:
+        """The alternatives that a schema is."""
+        if not isinstance(schema, dict) or depth > 8:
+            return
+        if "$ref" in schema:
+            yield from self._branches(self._component(schema), depth + 1)
+            return
+        alternatives = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+        for one in alternatives:
+            yield from self._branches(one, depth + 1)
+        kinds = schema.get("type")
+        if isinstance(kinds, list):
+            yield from ({**schema, "type": kind} for kind in kinds)
+        elif not alternatives:
+            yield schema
+
+    def _properties(self, schema: Json) -> dict[str, Json]:
+        found: dict[str, Json] = {}
+        for one in [*self._branches(schema, 0)] if isinstance(schema, dict) else []:
+            for part in one.get("allOf", ()):
+                found |= self._properties(part)
+            found |= one.get("properties", {})
+        return found
+
+    def _required(self, schema: Json) -> list[str]:
+        parts = [self._component(one) if "$ref" in one else one for one in schema.get("allOf", ())]
+        return [
+            *schema.get("required", ()),
+            *(name for one in parts for name in self._required(one)),
+        ]
+
+    def _component(self, schema: Json) -> Json:
+        return json.loads(self._document.component("schemas", schema["$ref"].removeprefix(PREFIX)))
+
+
+def _large(operation_id: str, shape: str, body: Json) -> Large:
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return Large(operation_id=operation_id, shape=shape, body=text.encode())
+
+
+def _model(document: Document, operation_id: str) -> str:
+    return MODELS[document.operations[operation_id].answered != "local"]
+
+
+def _nodes(value: Json) -> int:
+    text = json.dumps(value)
+    return 1 + sum(map(text.count, ",:[{"))
+
+
+def _nested(depth: int) -> Json:
+    return {"a": [_nested(depth - 2)]} if depth > 1 else {}
+
+
+def _any_of(nodes: int) -> Json:
+    """A schema of alternatives within alternatives."""
+    leaf = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    branch = {"anyOf": [leaf] * 8}
+    whole = {"anyOf": [branch] * (nodes // _nodes(branch))}
+    return {"type": "object", "properties": {"a": whole}, "required": ["a"]}
+
+
+def _deep_any_of() -> Json:
+    schema: Json = {"type": "string"}
+    for _ in range(40):
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return schema
+
+
+FREE = {
+    "many keys": lambda: {f"k{place}": 1 for place in range(NODES // 3)},
+    "many objects": lambda: [{"a": {}}] * (NODES // 5),
+    "deep": lambda: [_nested(90)] * (NODES // 280),
+    "marks in text": lambda: "[{,:" * (TEXT_BYTES // 4),
+    "escapes": lambda: '\n"' * (TEXT_BYTES // 4),
+}
+
+
+def _message(text: str = "a") -> Json:
+    return {"role": "user", "content": text}
+
+
+def _tool(parameters: Json, *, strict: bool = False, name: str = "f") -> Json:
+    return {"name": name, "parameters": parameters, "strict": strict}
+
+
+def _format(schema: Json) -> Json:
+    return {"name": "a", "schema": schema, "strict": True}
+
+
+_CHAT = {
+    "many messages": lambda: {"messages": [_message()] * (NODES // 5)},
+    "a message of many parts": lambda: {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * (NODES // 6)}]
+    },
+    "a long message": lambda: {"messages": [_message(WORDS * (TEXT_BYTES // len(WORDS)))]},
+    "a message of control tokens": lambda: {"messages": [_message("<|im_end|>" * 1_500_000)]},
+    "many calls": lambda: {
+        "messages": [
+            _message(),
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+                ]
+                * (NODES // 12),
+            },
+        ]
+    },
+    "a tool of many alternatives": lambda: {
+        "messages": [_message()],
+        "tools": [{"type": "function", "function": _tool(_any_of(NODES - 100))}],
+    },
+    "a strict tool of many alternatives": lambda: {
+        "messages": [_message()],
+        "tools": [{"type": "function", "function": _tool(_any_of(NODES - 100), strict=True)}],
+    },
+    "many tools": lambda: {
+        "messages": [_message()],
+        "tools": [{"type": "function", "function": _tool({}, name=f"f{n}")} for n in range(128)],
+    },
+    "a schema of many alternatives": lambda: {
+        "messages": [_message()],
+        "response_format": {"type": "json_schema", "json_schema": _format(_any_of(NODES - 100))},
+    },
+    "a schema of deep alternatives": lambda: {
+        "messages": [_message()],
+        "response_format": {"type": "json_schema", "json_schema": _format(_deep_any_of())},
+    },
+    "a schema of many properties": lambda: {
+        "messages": [_message()],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": _format(
+                {
+                    "type": "object",
+                    "properties": {f"k{n}": {"type": "string"} for n in range(NODES // 5)},
+                }
+            ),
+        },
+    },
+    "a schema of one enum": lambda: {
+        "messages": [_message()],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": _format({"enum": [f"k{n}" for n in range(NODES - 100)]}),
+        },
+    },
+    "many template switches": lambda: {
+        "messages": [_message()],
+        "chat_template_kwargs": {f"k{n}": 1 for n in range(NODES // 3)},
+    },
+    "many biases": lambda: {
+        "messages": [_message()],
+        "logit_bias": {str(n): 1 for n in range(NODES // 2 - 100)},
+    },
+    "many messages of a relayed chat": lambda: {
+        "model": "relayed",
+        "messages": [_message()] * (NODES // 5),
+    },
+    "a long relayed chat": lambda: {
+        "model": "relayed",
+        "messages": [_message(WORDS * (TEXT_BYTES // len(WORDS)))],
+    },
+}
+
+_RESPONSE = {
+    "many items": lambda: {"input": [_message()] * (NODES // 5)},
+    "many typed items": lambda: {"input": [{"type": "message", **_message()}] * (NODES // 7)},
+    "an item of many parts": lambda: {
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}] * (NODES // 6)}]
+    },
+    "a long item": lambda: {"input": [_message(WORDS * (TEXT_BYTES // len(WORDS)))]},
+    "many calls": lambda: {
+        "input": [
+            {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "a", "output": "1"},
+        ]
+        * (NODES // 18)
+    },
+    "many calls alone": lambda: {
+        "input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}]
+        * (NODES // 10)
+    },
+    "a tool of many alternatives": lambda: {
+        "input": "a",
+        "tools": [{"type": "function", **_tool(_any_of(NODES - 100))}],
+    },
+    "a format of many alternatives": lambda: {
+        "input": "a",
+        "text": {"format": {"type": "json_schema", **_format(_any_of(NODES - 100))}},
+    },
+    "many relayed items": lambda: {"model": "relayed", "input": [_message()] * (NODES // 5)},
+    "a long relayed item": lambda: {
+        "model": "relayed", "input": [_message(WORDS * (TEXT_BYTES // len(WORDS)))],
+    },
+    "many items bridged": lambda: {"model": "chats-only", "input": [_message()] * (NODES // 5)},
+}  # fmt: skip
+
+OWN = {
+    "createChatCompletion": {
+        **_CHAT,
+        "many messages, kept": lambda: {
+            "messages": [_message()] * 4000, "max_tokens": 1, "store": True,
+            "metadata": {f"k{n}": "a" * 500 for n in range(16)},
+        },
+    },
+    "renderChatPrompt": _CHAT,
+    "createResponse": _RESPONSE,
+    "Getinputtokencounts": _RESPONSE,
+    "Compactconversation": _RESPONSE,
+    "createEmbedding": {
+        "tokens": lambda: {"input": [1] * (NODES - 10)},
+        "lists of tokens": lambda: {"input": [[1] * (NODES // 2001)] * 2000},
+    },
+    "createCompletion": {
+        "tokens": lambda: {"prompt": [1] * (NODES - 10)},
+        "lists of tokens": lambda: {"prompt": [[1] * (NODES // 65)] * 64},
+    },
+    "createConversation": {"many items": _RESPONSE["many typed items"]},
+    "createConversationItems": {
+        "many items": lambda: {"items": [{"type": "message", **_message()}] * (NODES // 7)},
+    },
+    "createModeration": {
+        "many texts": lambda: {"input": ["a"] * (NODES - 10)},
+        "64 long texts": lambda: {"input": ["word " * 40_000] * 64},
+    },
+    "detokenize": {"tokens": lambda: {"tokens": [1] * (NODES - 10)}},
+    "createRerank": {
+        "many documents": lambda: {"query": "a", "documents": ["a"] * (NODES - 10)},
+    },
+}  # fmt: skip
