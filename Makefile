@@ -5,8 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
 NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
-# FAILED_AT_FIRST=FILE, as in continuous integration: the few tests that fail are run once more, and named there.
-PYTEST := $(BIN)/python $(if $(FAILED_AT_FIRST),scripts/second_chance.py $(FAILED_AT_FIRST),-m pytest)
+PYTEST := $(BIN)/python -m pytest
 export PIP_NO_INPUT := 1
 
 .PHONY: help run test test-clients lint fuzz soak bench peers setup dev lock docs clean

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-import hypothesis
 import pytest
 
+from tests.examples import use_profile
 from tests.logged import logging_as_it_was
 from tests.postgresql import postgresql_server
 from tests.s3 import s3_server
@@ -12,9 +12,8 @@ from tests.s3 import s3_server
 __all__ = ["postgresql_server", "s3_server"]  # fixtures: importing them is declaring them
 
 
-# How long an example takes says more of the machine than of the code.
-hypothesis.settings.register_profile("suite", deadline=None)
-hypothesis.settings.load_profile("suite")
+def pytest_configure(config: pytest.Config) -> None:
+    use_profile(config.getoption("--fuzz-examples"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,8 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-examples",
         type=int,
-        default=2,
-        help="examples of each kind that schemathesis sends to each operation",
+        help="explore at random, with so many examples of each property and each operation",
     )
     parser.addoption(
         "--clients",

@@ -6,9 +6,11 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from tests.examples import examples
+
 PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/files"]
 BOUNDED = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 WORDS = st.sampled_from(["model", "messages", "role", "user", "content", "type", "text", "input"])
 TEXTS = WORDS | st.text(max_size=20)

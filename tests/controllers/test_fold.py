@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llm_backend.controllers.chat_observer import ChatObserver
 from llm_backend.controllers.fold import fold
 from llm_backend.sse import DONE, encode
+from tests.examples import examples
 
 Json = dict[str, Any]
 
@@ -141,7 +142,7 @@ def event(value: object) -> bytes:
     return encode(orjson.dumps(value))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(completions, st.integers(1, 7))
 def test_a_completion_cut_into_chunks_comes_back(completion: Json, size: int):
     chunks = chunks_of(completion, size)
@@ -199,7 +200,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(st.dictionaries(names, JSON, max_size=5)), st.lists(JSON, max_size=3))
 def test_no_json_breaks_a_fold_or_an_observer(chunks: list[Json], choices: list[Any]):
     observer = ChatObserver()
@@ -238,7 +239,7 @@ def cut_at(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[start:end] for start, end in zip([0, *at], [*at, len(body)], strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(completions, st.booleans(), st.lists(st.integers(0, 5000), max_size=6))
 def test_an_observer_gets_a_completion_however_it_is_sent(
     completion: Json, streamed: bool, cuts: list[int]

@@ -5,9 +5,11 @@ import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.gateway import backend, gateway
 from tests.upstream import Connection, FakeUpstream, Message, Pairs, Relay, post, relayed_to
 
@@ -167,13 +169,12 @@ def meant_answer(exchange: Exchange) -> Pairs:
     ]
 
 
+@pytest.mark.hypothesis
 def test_random_exchanges_pass_unchanged():
     with asyncio.Runner() as runner:
         stack, fake = AsyncExitStack(), FakeUpstream()
 
-        @settings(
-            max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), database=None
-        )
+        @settings(max_examples=examples(250), suppress_health_check=list(HealthCheck))
         @given(exchanges)
         def passes(exchange: Exchange) -> None:
             runner.run(one(exchange))
@@ -228,13 +229,12 @@ chats = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.hypothesis
 def test_chats_pass_the_whole_server_unchanged_although_they_are_read_and_stored(tmp_path):
     with asyncio.Runner() as runner:
         stack, fake = AsyncExitStack(), FakeUpstream()
 
-        @settings(
-            max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None
-        )
+        @settings(max_examples=examples(80), suppress_health_check=list(HealthCheck))
         @given(chats, exchanges)
         def passes(chat: bytes, exchange: Exchange) -> None:
             runner.run(one(chat, exchange))

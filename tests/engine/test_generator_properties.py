@@ -17,6 +17,7 @@ from llm_backend.engine.messages import (
     Sampling,
 )
 from tests.engine.fakes import FakeModel, Outbox, generate, picture, spoken, start
+from tests.examples import examples
 
 PROMPTS = st.builds(
     lambda prefix, length, rest: (prefix * 90)[:length] + rest,
@@ -200,9 +201,7 @@ MACHINES = (
     CrowdedDraftedMachine,
 )
 for machine in MACHINES:
-    machine.TestCase.settings = settings(
-        max_examples=40, stateful_step_count=40, deadline=None, print_blob=True
-    )
+    machine.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=40)
 
 TestEngine = EngineMachine.TestCase
 TestEngineThatRunsOutOfCells = CrowdedMachine.TestCase

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from llm_backend.engine.constraint import GrammarError, Grammars
 from llm_backend.engine.messages import FinishReason, Generate, GrammarLimits, Sampling
 from tests.engine.gguf_models import MERGED
+from tests.examples import examples
 
 NUMBERS = itertools.count()
 WORD = {"type": "string", "maxLength": 5}
@@ -212,7 +213,7 @@ def combined(inner):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(schema=st.recursive(leaves, combined, max_leaves=8), dice=st.randoms(use_true_random=False))
 def test_a_text_by_any_schema_is_what_it_says(schema, dice):
     text = written(schema, dice)

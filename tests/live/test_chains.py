@@ -169,7 +169,6 @@ def chained(document: dict[str, Any], beginning: str, operations: set[str], seed
         settings=hypothesis.settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
-            database=None,
             phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),
         )

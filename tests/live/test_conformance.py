@@ -39,7 +39,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_no_answer_is_one_that_the_document_does_not_describe(fuzzed, pytestconfig, tmp_path):
-    examples = pytestconfig.getoption("--fuzz-examples")
+    examples = pytestconfig.getoption("--fuzz-examples") or 2
     told = fuzz(fuzzed, examples, tmp_path)
 
     assert told.returncode == 0, told.stdout[-12_000:]

@@ -8,13 +8,13 @@ from hypothesis import strategies as some
 from sqlalchemy import event
 
 from llm_backend.store import Chats, Database, StoredChat, migrate
+from tests.examples import examples
 
 from .chat_values import a_chat
 from .conftest import empty
 
 few_examples = settings(
-    max_examples=20,
-    deadline=None,
+    max_examples=examples(20),
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example empties it
 )
 times = some.lists(some.integers(1, 4), max_size=12)

@@ -19,6 +19,7 @@ from llm_backend.backends.markup import (
 )
 from tests.backends.markup.reading import read
 from tests.backends.markup.samples import ONE, PARIS, PING, ROME, SLIPS, TOOLS, TWO
+from tests.examples import examples
 
 THINKS = "{{ '</think>' }}"  # a template that knows reasoning
 HERMES = markup_of("", "hermes")
@@ -91,7 +92,7 @@ def test_calls_are_not_looked_for_without_tools(family):
     assert made.content == text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(families, texts, st.lists(st.integers(0, 400), max_size=10), st.booleans(), st.booleans())
 def test_however_a_text_is_cut_it_reads_the_same(family, text, places, is_thinking, is_cut):
     markup = markup_of(THINKS, family)
@@ -104,7 +105,7 @@ def test_however_a_text_is_cut_it_reads_the_same(family, text, places, is_thinki
     assert read(text, markup, is_thinking=is_thinking, is_cut=is_cut) == whole
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(families.filter(lambda name: name != "gpt-oss"), texts)
 def test_text_that_is_no_call_comes_out_as_it_went_in(family, text):
     made = read([text], markup_of("", family))
@@ -113,7 +114,7 @@ def test_text_that_is_no_call_comes_out_as_it_went_in(family, text):
         assert made.content == text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(families, texts)
 def test_arguments_are_valid_json_whatever_a_model_writes(family, text):
     made = read([text], markup_of("", family))

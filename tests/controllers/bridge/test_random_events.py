@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.controllers.bridge.test_bridge import FUNCTION, ITEM, chunk, events
+from tests.examples import examples
 from tests.gateway import backend, gateway
 from tests.upstream import FakeUpstream, Message, Relay, post
 
@@ -111,15 +112,14 @@ def check(got: Message, *, is_streamed: bool) -> None:
             json.loads(line.removeprefix(b"data: "))
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("wire", ["chat", "responses"])
 def test_random_events_are_answers_or_the_upstreams_failure(tmp_path, wire: str):
     path, question = QUESTIONS[wire]
     with asyncio.Runner() as runner:
         stack, fake = AsyncExitStack(), FakeUpstream()
 
-        @settings(
-            max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
-        )
+        @settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
         @given(scripts(wire), st.booleans())
         def holds(script: list[Any], is_streamed: bool) -> None:
             fake.answer = events(*script) + b"data: [DONE]\n\n"

@@ -16,6 +16,7 @@ from llm_backend.engine.messages import PrefixLimits, Priority
 from llm_backend.engine.prefixes import PrefixFolder
 from tests.engine.fakes import start
 from tests.engine.test_generator_properties import DEADLINES_S, SAMPLINGS, EngineMachine
+from tests.examples import examples
 
 MODEL = b"m" * 16
 
@@ -128,9 +129,7 @@ for machine in (
     DraftedKeepingMachine,
     UncuttableKeepingMachine,
 ):
-    machine.TestCase.settings = settings(
-        max_examples=30, stateful_step_count=40, deadline=None, print_blob=True
-    )
+    machine.TestCase.settings = settings(max_examples=examples(30), stateful_step_count=40)
 
 TestEngineThatKeepsPrefixes = KeepingMachine.TestCase
 TestEngineThatKeepsPrefixesAndRunsOutOfCells = CrowdedKeepingMachine.TestCase
