@@ -74,7 +74,8 @@ class Chat:
     """Messages to be answered. `tools` are the document's function tools; empty where the caller
     forbade them. An answer calls one of `callable_names` (None: any), and `must_call` if so. With
     `parallel_tool_calls` False it ends after its first call. `reasoning_effort` None leaves it to
-    the model; `template_switches` are further variables of its chat template. `prediction` is what
+    the model; unless it `must_take_effort`, a model that does not know it passes it over.
+    `template_switches` are further variables of its chat template. `prediction` is what
     the answer may repeat. `has_personality` lets the model's speak where the system does not, or
     the one that `personality` names.
     """
@@ -88,6 +89,7 @@ class Chat:
     parallel_tool_calls: bool = True
     grammar: Grammar | JsonContent | None = None
     reasoning_effort: str | None = None
+    must_take_effort: bool = True
     template_switches: Mapping[str, Any] = field(default_factory=dict)
     prediction: str | None = None
     limits: Limits = Limits()
@@ -159,13 +161,15 @@ class Usage:
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
     """A call that begins (with `id` and `name`) or goes on (with a piece of `arguments`). Of a
-    tool that `is_custom` these are its text, and no JSON."""
+    tool that `is_custom` these are its text, and no JSON. One that `is_deprecated` is told as the
+    `function_call` of its message."""
 
     index: int
     id: str | None = None
     name: str | None = None
     arguments: str = ""
     is_custom: bool = False
+    is_deprecated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,18 +181,23 @@ class Dialect:
 
     def _switches(self, chat: Chat) -> Mapping[str, Any]:
         """The variables that a template looks at beside messages and tools."""
-        return {**self._effort(chat.reasoning_effort), **chat.template_switches}
+        return {**self._effort(chat), **chat.template_switches}
 
-    def _effort(self, effort: str | None) -> Mapping[str, Any]:
+    def _effort(self, chat: Chat) -> Mapping[str, Any]:
+        effort = chat.reasoning_effort
         if effort is None or (effort == "none" and not self._markup.reasons):
             return {}
         if not self._markup.reasons:
+            if not chat.must_take_effort:
+                return {}
             raise UnsupportedField(
                 "This model does not reason: `reasoning_effort` is `none` or left out.",
                 param="reasoning_effort",
             )
         can_be_off = self._template.variables & {"enable_thinking", "thinking"}
         if effort == "none" and not can_be_off:
+            if not chat.must_take_effort:
+                return {}
             raise InvalidRequest(
                 "This model always reasons: `reasoning_effort` cannot be `none`.",
                 param="reasoning_effort",

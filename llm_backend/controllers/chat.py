@@ -19,6 +19,11 @@ from llm_backend.controllers.answer_schema import AnswerSchema, checked
 from llm_backend.controllers.bridge.model import BridgedAnswer, BridgedModel
 from llm_backend.controllers.chat_deltas import ChatEvents, Transcript
 from llm_backend.controllers.custom_calls import CustomCalls, custom_names, named_as_custom
+from llm_backend.controllers.deprecated_functions import (
+    as_function_calls,
+    named_as_functions,
+    with_tools,
+)
 from llm_backend.controllers.fold import fold
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.json_response import JsonResponse
@@ -29,6 +34,7 @@ from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
 from llm_backend.controllers.structured import structure_from
+from llm_backend.controllers.tool_call_ids import check_messages
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved
 from llm_backend.offload import offload
 from llm_backend.sse import encode
@@ -64,17 +70,19 @@ async def _admitted(
     services: Services, request: Request, model: LocalModel | BridgedModel
 ) -> tuple["_Turn", AnyAnswer]:
     body = request.body
-    filled = model.filled(body)
+    await offload(check_messages, body["messages"])
+    filled = model.filled(with_tools(body))
     structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
     limit = services.settings.choices_limit
     asked, retrieval = await retrieved(services, filled, model.vector_stores)
-    chat = await offload(chat_from, asked, choices_limit=limit, grammar=structure.grammar)
+    with named_as_functions(body):
+        chat = await offload(chat_from, asked, choices_limit=limit, grammar=structure.grammar)
     moderation = moderated(services, body, lambda: body["messages"])
     names = custom_names(filled)
     turn = _Turn(services, body, chat, structure.schema, retrieval, names, moderation)
     if moderation is not None and await unless_gone(request, moderation.withholds()):
         return turn, Withheld()
-    with named_as_custom(filled):
+    with named_as_functions(body), named_as_custom(filled):
         return turn, await unless_gone(request, model.chat(chat))
 
 
@@ -119,9 +127,17 @@ class _Turn:
         events = ChatEvents(self._head, self._transcript, self._obfuscation)
         async with self._remembering(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
-                for chunk in self._role_chunks():
-                    yield events.role(chunk)
+                begun: set[int] = set()  # the choices whose first chunk has been sent
+                if self._chat.tools:
+                    yield b""  # the answer begins; its first chunk says whether a call comes first
+                else:
+                    begun.update(range(self._chat.limits.choices))
+                    for choice in sorted(begun):
+                        yield events.role(self._role_chunk(choice))
                 async for delta in deltas:
+                    if delta.choice not in begun:
+                        begun.add(delta.choice)
+                        yield events.role(self._role_chunk(delta.choice, delta))
                     yield events.event(delta)
             await self._judge()
             if self._judged:
@@ -150,6 +166,8 @@ class _Turn:
     def _checked_deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
         """The same; checked, unless a stop may have cut it."""
         deltas, limits = answer.chat(self._chat), self._chat.limits
+        if self._body.get("functions"):
+            deltas = as_function_calls(deltas)
         if self._custom_names:
             deltas = CustomCalls(self._custom_names).told(deltas)
         if self._schema is None or limits.stop or limits.stop_token_ids:
@@ -168,18 +186,24 @@ class _Turn:
             if self._remembers and not is_complete:
                 self._memory.remember_behind(self._body, self._completion(answer))
 
-    def _role_chunks(self) -> list[Json]:
-        choices = range(self._chat.limits.choices)
+    def _role_chunk(self, choice: int, first: ChatDelta | None = None) -> Json:
+        """The first chunk of a choice; `first` is what it says then, where that is known."""
+        content: str | None = ""
+        if first is not None and not first.content and (first.tool_calls or first.reasoning):
+            content = None
         if self._retrieval is None:
-            return [render.role_chunk(self._head, choice) for choice in choices]
+            return render.role_chunk(self._head, choice, content=content)
         cites, told = self._retrieval.annotations(), self._retrieval.told()
-        return [
-            render.role_chunk(self._head, choice, annotations=cites) | {"retrieval": told}
-            for choice in choices
-        ]
+        chunk = render.role_chunk(self._head, choice, content=content, annotations=cites)
+        return chunk | {"retrieval": told}
 
     def _completion(self, answer: AnyAnswer) -> Json:
         """The chunks of what was said, folded: streamed and whole answers cannot differ."""
         said = [render.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
         usage = render.usage_object(answer.usage)
-        return fold([*self._role_chunks(), *said]) | {"usage": usage} | self._judged
+        roles = [self._role_chunk(choice) for choice in range(self._chat.limits.choices)]
+        completion = fold([*roles, *said])
+        if self._chat.sampling.logprobs is not None:
+            for choice in completion["choices"]:
+                choice["logprobs"] = choice["logprobs"] or render.chat_logprobs(())
+        return completion | {"usage": usage} | self._judged

@@ -44,7 +44,7 @@ async def _answered(services: Services, request: Request, model: LocalModel) -> 
     answers = await unless_gone(request, _admit(model, prompts))
     options, usual = body.get("stream_options"), services.settings.obfuscate_streams
     obfuscation = obfuscation_for(options, usual=usual)
-    turn = _Turn(body, answers, choices=prompts[0].limits.choices, obfuscation=obfuscation)
+    turn = _Turn(body, answers, prompts[0], obfuscation)
     if body.get("stream"):
         return await unless_gone(request, event_stream(turn.chunks()))
     return JsonResponse(await unless_gone(request, turn.completion()))
@@ -61,18 +61,19 @@ async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[Answe
 
 
 class _Turn:
-    """One request being answered; choice k of prompt p has the index p * choices + k."""
+    """One request being answered; choice k of prompt p has the index p * choices + k. All prompts
+    are asked alike; `prompt` is one of them."""
 
     def __init__(
         self,
         body: Json,
         answers: Sequence[Answer],
-        *,
-        choices: int,
+        prompt: TextPrompt,
         obfuscation: Obfuscation | None,
     ) -> None:
         self._answers = answers
-        self._choices = choices
+        self._choices = prompt.limits.choices
+        self._has_logprobs = prompt.sampling.logprobs is not None
         self._obfuscation = obfuscation
         self._tells_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._head = render.Head(
@@ -104,12 +105,15 @@ class _Turn:
         async with _Merged(self._answers) as deltas:
             async for place, delta in deltas:
                 texts.setdefault(place * self._choices + delta.choice, []).append(delta)
-        choices = [
-            choice
-            for index in sorted(texts)
-            for choice in render.text_chunk(self._head, index, _joined(texts[index]), 0)["choices"]
-        ]
+        choices = [choice for index in sorted(texts) for choice in self._whole(index, texts[index])]
         return self._head.chunk(choices) | {"usage": render.usage_object(self._usage())}
+
+    def _whole(self, index: int, deltas: Sequence[TextDelta]) -> list[Json]:
+        """One choice, as a list of it."""
+        has_logprobs = self._has_logprobs
+        chunk = render.text_chunk(self._head, index, _joined(deltas), 0, has_logprobs=has_logprobs)
+        choices: list[Json] = chunk["choices"]
+        return choices
 
     def _usage(self) -> Usage:
         each = [answer.usage for answer in self._answers]

@@ -15,6 +15,7 @@ from llm_backend.backends.base import (
     TextPrompt,
 )
 from llm_backend.controllers.custom_calls import named_as_custom, with_functions
+from llm_backend.controllers.hints import is_hint, knows_reasoning_effort
 from llm_backend.controllers.messages import flatten_messages
 from llm_backend.controllers.tool_choice import tool_choice_of
 from llm_backend.errors import InvalidRequest, UnsupportedField
@@ -54,7 +55,6 @@ RESERVED_SWITCHES = {
 NEUTRAL: Mapping[str, Collection[Any]] = {
     "modalities": [["text"]],
     "verbosity": ["medium"],
-    "prompt_cache_retention": ["in_memory"],
 }
 """Values of fields not honoured yet that ask for what happens anyway."""
 
@@ -84,6 +84,7 @@ def _chat_from(body: Body, choices_limit: int, grammar: Grammar | JsonContent | 
         callable_names=choice.names,
         parallel_tool_calls=body.get("parallel_tool_calls") is not False,
         reasoning_effort=body.get("reasoning_effort"),
+        must_take_effort=not knows_reasoning_effort(body["model"]),
         template_switches=_switches(body),
         prediction=_prediction(body),
         grammar=grammar,
@@ -140,6 +141,8 @@ def refuse_others(body: Body, honoured: Collection[str]) -> None:
     """Raises `UnsupportedField` for a field that is not honoured and asks for something."""
     for name, value in body.items():
         if name in honoured or value is None or value in NEUTRAL.get(name, ()):
+            continue
+        if is_hint(name, value, body["model"]):
             continue
         raise UnsupportedField(
             f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",

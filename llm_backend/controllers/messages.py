@@ -10,6 +10,9 @@ from llm_backend.errors import UnsupportedField
 __all__ = ["flatten_messages"]
 
 
+_CALL = "call_0"  # of a function in the deprecated form, whose messages have no ids
+
+
 def flatten_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     """Content as a string or None, or as a list where there are pictures and sounds; roles that
     templates know; calls in today's form.
@@ -29,9 +32,9 @@ def _flatten(message: Mapping[str, Any], where: str) -> Message:
     if message["role"] == "developer":
         flat["role"] = "system"  # the newer name of the same role; templates know the older
     if message["role"] == "function":
-        flat["role"] = "tool"
+        flat |= {"role": "tool", "tool_call_id": _CALL}
     if call := flat.pop("function_call", None):
-        flat["tool_calls"] = [{"id": "call_0", "type": "function", "function": call}]
+        flat["tool_calls"] = [{"id": _CALL, "type": "function", "function": call}]
     for place, call in enumerate(flat.get("tool_calls") or ()):
         if call["type"] != "function":
             raise UnsupportedField(

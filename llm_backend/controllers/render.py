@@ -24,6 +24,7 @@ __all__ = [
     "Head",
     "Json",
     "chat_chunk",
+    "chat_logprobs",
     "embeddings",
     "model_object",
     "role_chunk",
@@ -67,9 +68,12 @@ class Head:
         return chunk
 
 
-def role_chunk(head: Head, choice: int, **more: Json | list[Json]) -> Json:
-    """The first chunk of a chat's choice: who speaks, and what `more` is known of his message."""
-    said = {"role": "assistant", "content": "", "refusal": None, **more}
+def role_chunk(
+    head: Head, choice: int, *, content: str | None = "", **more: Json | list[Json]
+) -> Json:
+    """The first chunk of a chat's choice: its role, and `more` that is known of its message;
+    `content` is null where a call comes first."""
+    said = {"role": "assistant", "content": content, "refusal": None, **more}
     return _chat_choice(head, choice, said)
 
 
@@ -83,8 +87,16 @@ def chat_chunk(head: Head, delta: ChatDelta) -> Json:
     if delta.refusal:
         shown["refusal"] = delta.refusal
     if delta.tool_calls:
-        shown["tool_calls"] = [_call(call) for call in delta.tool_calls]
+        shown |= _calls(delta.tool_calls)
     return _chat_choice(head, delta.choice, shown, delta.logprobs, delta.finish_reason)
+
+
+def _calls(calls: Sequence[ToolCall]) -> Json:
+    """The calls of one delta, in the form that the client asked in."""
+    if not calls[0].is_deprecated:
+        return {"tool_calls": [_call(call) for call in calls]}
+    names: Json = {} if calls[0].name is None else {"name": calls[0].name}
+    return {"function_call": {**names, "arguments": "".join(call.arguments for call in calls)}}
 
 
 def _call(call: ToolCall) -> Json:
@@ -132,14 +144,18 @@ def usage_object(usage: Usage) -> Json:
     }
 
 
-def text_chunk(head: Head, index: int, delta: TextDelta, offset: int) -> Json:
-    """A chunk of a text completion; `offset` is where its text begins, in characters."""
+def text_chunk(
+    head: Head, index: int, delta: TextDelta, offset: int, *, has_logprobs: bool = False
+) -> Json:
+    """A chunk of a text completion; `offset` is where its text begins, in characters. One that
+    `has_logprobs` tells those of no tokens, too."""
+    has_logprobs = has_logprobs or bool(delta.logprobs)
     return head.chunk(
         [
             {
                 "index": index,
                 "text": delta.text,
-                "logprobs": _text_logprobs(delta.logprobs, offset) if delta.logprobs else None,
+                "logprobs": _text_logprobs(delta.logprobs, offset) if has_logprobs else None,
                 "finish_reason": delta.finish_reason,
             }
         ]
@@ -182,14 +198,15 @@ def _chat_choice(
             {
                 "index": choice,
                 "delta": delta,
-                "logprobs": _chat_logprobs(logprobs) if logprobs else None,
+                "logprobs": chat_logprobs(logprobs) if logprobs else None,
                 "finish_reason": finish_reason,
             }
         ]
     )
 
 
-def _chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
+def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
+    """The document's log probabilities of what a chat's choice said."""
     content = [
         {**token_object(entry), "top_logprobs": [token_object(other) for other in entry.top]}
         for entry in logprobs

@@ -8,11 +8,13 @@ from starlette.responses import Response
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
+from llm_backend.controllers.deprecated_functions import named_as_functions, with_tools
 from llm_backend.controllers.generation import chat_from, refuse_others, tokens_from
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.routing import Here, routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.structured import structure_from
+from llm_backend.controllers.tool_call_ids import check_messages
 from llm_backend.errors import ModelNotFound
 from llm_backend.offload import offload
 
@@ -69,10 +71,12 @@ async def render_chat_prompt(services: Services, request: Request) -> Response:
 
 async def _rendered(services: Services, request: Request, model: LocalModel) -> Response:
     body: Body = request.body
-    structure = await structure_from(body, nodes_limit=services.settings.schema_nodes_limit)
-    limit = services.settings.choices_limit
-    filled, grammar = model.filled(body), structure.grammar
-    chat = await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
+    await offload(check_messages, body["messages"])
+    filled = model.filled(with_tools(body))
+    structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
+    limit, grammar = services.settings.choices_limit, structure.grammar
+    with named_as_functions(body):
+        chat = await offload(chat_from, filled, choices_limit=limit, grammar=grammar)
     read = await unless_gone(request, model.rendered(chat))
     answer = {"object": "chat.prompt", "model": body["model"], "prompt": read.text}
     return JsonResponse({**answer, "count": len(read.tokens), "tokens": read.tokens})

@@ -145,6 +145,15 @@ def test_an_effort_that_the_model_cannot_make_is_refused(source, effort):
     assert caught.value.param == "reasoning_effort"
 
 
+@pytest.mark.parametrize(
+    ("source", "effort"), [("hello", "low"), ("<think>{{ 1 }}</think>", "none")]
+)
+def test_an_effort_that_need_not_be_taken_is_passed_over(source, effort):
+    asked = Chat(messages=ASK, reasoning_effort=effort, must_take_effort=False)
+
+    assert dialect(source).prompt(asked).text == dialect(source).prompt(Chat(messages=ASK)).text
+
+
 def test_no_effort_is_what_a_model_that_does_not_reason_makes():
     assert dialect("hello").prompt(Chat(messages=ASK, reasoning_effort="none")).text == "hello"
 

@@ -70,6 +70,8 @@ def test_stop_may_be_a_string_or_a_list():
         ("web_search_options", {}, "web_search_options"),
         ("functions", [{"name": "f"}], "functions"),
         ("something_new", 1, "something_new"),
+        ("verbosity", "low", "verbosity"),
+        ("prompt_cache_options", {"mode": "explicit"}, "prompt_cache_options"),
         ("tools", [{"type": "computer", "custom": {"name": "c"}}], "tools[0].type"),
     ],
 )
@@ -126,6 +128,33 @@ def test_values_that_ask_for_what_happens_anyway_pass():
     asked = chat(response_format={"type": "text"}, modalities=["text"], service_tier="auto")
 
     assert asked == chat()
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        ("m", {"prompt_cache_retention": "24h"}),
+        ("m", {"prompt_cache_options": {"ttl": "30m", "mode": "implicit"}}),
+        ("gpt-5-mini", {"verbosity": "low"}),
+        ("openai/gpt-5.1", {"verbosity": "high"}),
+    ],
+)
+def test_a_hint_changes_nothing(model, fields):
+    assert chat(model=model, **fields) == chat(model=model)
+
+
+@pytest.mark.parametrize(
+    ("model", "must_take"),
+    [
+        ("m", True),
+        ("gpt-4o", True),
+        ("gpt-5-mini", False),
+        ("o3", False),
+        ("openai/o4-mini", False),
+    ],
+)
+def test_an_effort_is_a_hint_under_the_name_of_a_model_that_knows_it(model, must_take):
+    assert chat(model=model, reasoning_effort="low").must_take_effort is must_take
 
 
 def test_tools_may_be_forbidden():

@@ -144,6 +144,19 @@ def test_an_answer_ends_at_the_token_limit_and_at_a_stop_string(client):
     assert stopped.choices[0].message.content == text[: text.index(stop)]
 
 
+def test_the_logprobs_of_an_empty_answer_are_none_of_any_token(client):
+    completion = client.completions.create(
+        model="builtin", prompt=["a", "b"], max_tokens=0, logprobs=2
+    )
+    plain = client.completions.create(model="builtin", prompt="a", max_tokens=0)
+
+    for choice in completion.choices:
+        assert choice.logprobs.model_dump() == {
+            "tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": [],
+        }  # fmt: skip
+    assert plain.choices[0].logprobs is None
+
+
 def test_logprobs_tell_each_token_and_its_rivals(client):
     answer = client.chat.completions.create(
         model="builtin", messages=HELLO, temperature=0, logprobs=True, top_logprobs=3, max_tokens=5

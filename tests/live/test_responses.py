@@ -142,6 +142,43 @@ def test_a_tool_is_called_and_its_output_answered(client):
     assert said.output_text
 
 
+@pytest.mark.parametrize("goes_on_by", ["input", "previous_response_id", "conversation"])
+def test_a_call_and_its_output_are_missed_where_the_other_is(client, goes_on_by):
+    function = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+    asked = {"model": "builtin", "tools": [function], "tool_choice": "required"}
+    asked |= {"parallel_tool_calls": False, "input": "Look."}
+    output = {"type": "function_call_output", "call_id": "call_other", "output": "1"}
+    more = {}
+    if goes_on_by == "conversation":
+        more = {"conversation": client.conversations.create().id}
+    called = client.responses.create(**asked, **more)
+    (call,) = called.output
+    before = [{"role": "user", "content": "Look."}, call.model_dump(exclude_none=True)]
+    if goes_on_by == "previous_response_id":
+        more = {"previous_response_id": called.id}
+    if goes_on_by != "input":
+        before = []
+    with pytest.raises(openai.BadRequestError) as unanswered:
+        client.responses.create(
+            model="builtin", **more, input=[*before, {"role": "user", "content": "Hi."}]
+        )
+    with pytest.raises(openai.BadRequestError) as uncalled:
+        client.responses.create(model="builtin", **more, input=[*before, output])
+    output["call_id"] = call.call_id
+    said = client.responses.create(
+        model="builtin", **more, input=[*before, output], max_output_tokens=16
+    )
+
+    assert f"No tool output found for function call {call.call_id}." in str(unanswered.value)
+    assert "No tool call found for function call output with call_id call_other." in str(
+        uncalled.value
+    )
+    assert (unanswered.value.param, uncalled.value.param) == (
+        "input", f"input[{len(before)}].call_id",
+    )  # fmt: skip
+    assert said.status in ("completed", "incomplete")
+
+
 def test_a_custom_tools_input_follows_its_format(client):
     form = {"type": "grammar", "syntax": "regex", "definition": '[a-z]{3} "[0-9]{2}"'}
     tool = {"type": "custom", "name": "run", "description": "Runs a command.", "format": form}

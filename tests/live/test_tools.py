@@ -212,3 +212,62 @@ def test_an_answer_is_a_call_or_what_the_response_format_says(client):
     assert called.message.tool_calls or json.loads(called.message.content)["mood"]
     assert told.message.tool_calls or json.loads(told.message.content)["mood"]
     assert called.finish_reason in ("tool_calls", "stop")
+
+
+def function(of: dict) -> dict:
+    """A tool in the deprecated form."""
+    return {name: value for name, value in of["function"].items() if name != "strict"}
+
+
+@pytest.mark.parametrize("choice", [{"name": "paint"}, None])
+def test_deprecated_functions_are_called_and_answered_in_their_own_form(client, choice):
+    chosen = {} if choice is None else {"function_call": choice}
+    asked = {"model": "builtin", "messages": QUESTION, "functions": [function(WEATHER),
+             function(PAINT)], "temperature": 0, **chosen}  # fmt: skip
+    whole = client.chat.completions.create(**asked).choices[0]
+    with client.chat.completions.create(**asked, stream=True) as stream:
+        choices = [chunk.choices[0] for chunk in stream]
+    call = whole.message.function_call
+    pieces = [one.delta.function_call for one in choices if one.delta.function_call]
+    output = {"role": "function", "name": call.name, "content": "done"}
+    messages = [*QUESTION, whole.message.model_dump(exclude_none=True), output]
+    said = client.chat.completions.create(**{**asked, "messages": messages}, max_tokens=8)
+
+    assert call.name == ("paint" if choice else "get_weather")
+    assert json.loads(call.arguments)
+    assert (whole.message.content, whole.message.tool_calls) == (None, None)
+    assert (whole.finish_reason, choices[-1].finish_reason) == ("function_call", "function_call")
+    assert (choices[0].delta.role, choices[0].delta.content) == ("assistant", None)
+    assert [piece.name for piece in pieces if piece.name] == [call.name]
+    assert "".join(piece.arguments for piece in pieces) == call.arguments
+    assert said.choices[0].finish_reason in ("length", "stop")
+
+
+@pytest.mark.parametrize(("tools", "content"), [([WEATHER], None), ([], "")])
+def test_the_first_chunk_of_a_call_has_no_content(client, tools, content):
+    asked = {"tools": tools, "tool_choice": "required"} if tools else {}
+    chat = {"model": "builtin", "messages": QUESTION, "stream": True, "n": 2, **asked}
+    with client.chat.completions.create(**chat) as stream:
+        chunks = list(stream)
+    firsts = [
+        next(chunk for chunk in chunks if chunk.choices[0].index == index) for index in (0, 1)
+    ]
+
+    assert [chunk.choices[0].delta.content for chunk in firsts] == [content, content]
+    assert [chunk.choices[0].delta.role for chunk in firsts] == ["assistant", "assistant"]
+    assert all("content" in chunk.choices[0].delta.to_dict() for chunk in firsts)
+
+
+def test_a_call_without_its_output_is_refused_and_so_is_an_output_without_its_call(client):
+    call = {"id": "call_1", "type": "function", "function": {"name": "paint", "arguments": "{}"}}
+    calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    output = {"role": "tool", "tool_call_id": "call_2", "content": "done"}
+    for messages, param in (
+        ([*HELLO, calling, *HELLO], "messages[1].tool_calls"),
+        ([*HELLO, output], "messages[1].role"),
+        ([*HELLO, calling, output], "messages[2].tool_call_id"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model="builtin", messages=messages)
+
+        assert refused.value.param == param

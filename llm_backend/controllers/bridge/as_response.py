@@ -21,8 +21,8 @@ _SAME = (
 _CARRIED = frozenset(
     {
         *_SAME, "model", "messages", "store", "metadata", "stream", "stream_options", "tools",
-        "tool_choice", "parallel_tool_calls", "max_tokens", "max_completion_tokens",
-        "reasoning_effort", "response_format", "verbosity",
+        "tool_choice", "functions", "function_call", "parallel_tool_calls", "max_tokens",
+        "max_completion_tokens", "reasoning_effort", "response_format", "verbosity",
     }
 )  # fmt: skip
 # Where the events of a message have its text.
@@ -33,7 +33,6 @@ _TEXTS = {
     "response.refusal.done": "refusal",
 }
 _REASONING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
-_CALL = "call_0"  # of a function in the old form, whose messages have no ids
 
 
 def as_response(body: Json, chat: Chat, model: str) -> dict[str, Any]:
@@ -157,7 +156,7 @@ def _items(message: Message, where: str) -> Iterator[dict[str, Any]]:
         )
     if message["role"] == "tool":
         output = response_content(message.get("content")) or ""
-        call_id = message.get("tool_call_id") or _CALL
+        call_id = message["tool_call_id"]
         yield {"type": "function_call_output", "call_id": call_id, "output": output}
         return
     if message.get("content") is not None:

@@ -19,6 +19,7 @@ from llm_backend.controllers.responses.event_log import EventLog, as_lines
 from llm_backend.controllers.responses.events import ResponseState
 from llm_backend.controllers.responses.memory import stored_items
 from llm_backend.controllers.responses.question import Question, asked
+from llm_backend.controllers.responses.unshown import event_as_stored
 from llm_backend.controllers.services import Services
 from llm_backend.store import (
     Events,
@@ -116,7 +117,7 @@ class _Answer:
                     await (self._tell(answering, told) if self._is_streamed else answering.whole())
         except errors.ApiError as error:
             events = state.fail(error)
-            told.add(events if self._is_streamed else ())
+            told.add(_stored(events, state) if self._is_streamed else ())
         except asyncio.CancelledError:
             await self._leave(state)
             raise
@@ -162,7 +163,7 @@ class _Answer:
             told.add([answering.state.proceed()])
         async with aclosing(answering.events()) as events:
             async for event in events:
-                told.add([event])
+                told.add(_stored([event], answering.state))
 
     async def _append(self, told: Events) -> None:
         await _durably(lambda: self._background.append(self._job, told))
@@ -179,7 +180,9 @@ class _Answer:
             await self._put(state, rest)
 
     async def _put(self, state: ResponseState, rest: Sequence[Body]) -> None:
-        last = as_lines([*rest, state.end()]) if self._is_streamed else Events()
+        last = Events()
+        if self._is_streamed:
+            last = as_lines([*rest, *_stored([state.end()], state)])
         body, output = state.response, stored_items(state.output)
         await _durably(lambda: self._background.finish(self._job, body, output, last))
 
@@ -191,6 +194,11 @@ class _Answer:
         except StoreError as error:
             told = {"response_id": self._job.subject, "reason": str(error)}
             log.error("response_not_stored", extra=told)
+
+
+def _stored(events: Sequence[Body], state: ResponseState) -> list[Body]:
+    """The events of a response in the form in which they are kept."""
+    return [event_as_stored(event, state.output) for event in events]
 
 
 async def _durably(write: Callable[[], Awaitable[None]]) -> None:

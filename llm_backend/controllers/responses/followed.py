@@ -10,6 +10,7 @@ import orjson
 
 from llm_backend import errors
 from llm_backend.controllers.obfuscation import Obfuscation
+from llm_backend.controllers.responses.unshown import event_as_asked
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.sse import encode
 from llm_backend.store import Background, Events, Job, Standing, StoredItem, StoredResponse
@@ -68,10 +69,16 @@ class BackgroundResponses:
         """Whether it has events that can be told again. Raises `Missing`."""
         return await self._kept.tells(id)
 
-    def follow(self, id: str, after: int, obfuscation: Obfuscation | None = None) -> "Follower":
+    def follow(
+        self,
+        id: str,
+        after: int,
+        obfuscation: Obfuscation | None = None,
+        include: Sequence[str] = (),
+    ) -> "Follower":
         """One client's look at its events behind this number; they are stored as they are, and told
-        with what is to stand beside their pieces."""
-        return Follower(self, self._kept, id, after, obfuscation)
+        with what is to stand beside their pieces, and what `include` names of their items."""
+        return Follower(self, self._kept, id, after, obfuscation, include)
 
     @contextmanager
     def bell(self, id: str) -> Iterator[asyncio.Event]:
@@ -100,12 +107,14 @@ class Follower:
         id: str,
         after: int,
         obfuscation: Obfuscation | None,
+        include: Sequence[str],
     ) -> None:
         self._background = background
         self._kept = kept
         self._id = id
         self._after = after
         self._obfuscation = obfuscation
+        self._include = include
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Its events, as they come, until it has ended."""
@@ -123,10 +132,10 @@ class Follower:
                     await _rung(bell)
 
     def _encoded(self, line: str) -> bytes:
-        event = orjson.loads(line)
-        if self._obfuscation is None:
-            return encode(line.encode(), event["type"])
-        return encode(orjson.dumps(self._obfuscation.with_event(event)), event["type"])
+        event = event_as_asked(orjson.loads(line), self._include)
+        if self._obfuscation is not None:
+            event = self._obfuscation.with_event(event)
+        return encode(orjson.dumps(event), event["type"])
 
     def failure(self, error: errors.ApiError) -> bytes:
         """What the stream ends with if it breaks. Of a response that is gone it is the next event;

@@ -25,6 +25,7 @@ from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.responses.tools import chat_tools
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.structured import structure_from
+from llm_backend.controllers.tool_call_ids import check_items
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved_from_own
 from llm_backend.offload import add_weight, offload
 
@@ -120,6 +121,7 @@ async def asked(
     if own is None:
         own = await services.responses.input_items(body.get("input"))
     add_weight(body, before, own)
+    await offload(check_items, before, own)
     await offload(refuse_too_many, own, "input", services.settings.input_files_limit)
     read_before = await _read_if_shown(services, before)
     own, read_own = await _read_own(services, own, sees=model.sees)

@@ -27,7 +27,6 @@ PARTS: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
     ("prompt_cache_options", "mode"): (
         ("implicit",), "Whatever a prompt has in common with an earlier one is taken from the cache"
     ),
-    ("prompt_cache_options", "ttl"): ((), "The cache keeps prompts until room is needed"),
 }  # fmt: skip
 
 

@@ -65,11 +65,6 @@ async def list_input_items(services: Services, request: Request) -> Response:
 
 
 async def _told_again(services: Services, response_id: str, query: Mapping[str, Any]) -> Response:
-    if query.get("include"):
-        raise errors.UnsupportedField(
-            "Events are told again as they were: `include` belongs to the request that made them.",
-            param="include",
-        )
     if not await services.background.tells(response_id):
         raise errors.InvalidRequest(
             "Only responses that were created with `background` and `stream` are streamed again.",
@@ -78,7 +73,8 @@ async def _told_again(services: Services, response_id: str, query: Mapping[str, 
     after = query.get("starting_after")
     obfuscation = obfuscation_for(query, usual=services.settings.obfuscate_streams)
     begin = FROM_THE_START if after is None else after
-    follower = services.background.follow(response_id, begin, obfuscation)
+    include = query.get("include") or ()
+    follower = services.background.follow(response_id, begin, obfuscation, include)
     return await event_stream(_at_once(follower.events()), ending=b"", failure=follower.failure)
 
 

@@ -95,8 +95,8 @@ class Server:
                     return response
                 await asyncio.sleep(0.01)
 
-    async def told(self, id, after=-1, obfuscation=None):
-        follower = self.services.background.follow(id, after, obfuscation)
+    async def told(self, id, after=-1, obfuscation=None, include=()):
+        follower = self.services.background.follow(id, after, obfuscation, include)
         async with asyncio.timeout(30):
             return [of(event) async for event in follower.events()]
 
@@ -152,6 +152,25 @@ async def test_each_who_follows_says_whether_sizes_are_hidden_from_others(databa
 
     assert not any("obfuscation" in event for event in plain)
     assert ["obfuscation" in event for event in hidden] == ["delta" in event for event in plain]
+
+
+async def test_each_follower_says_what_it_is_told_of_the_items(database):
+    thought = ChatDelta(choice=0, reasoning="Hm.")
+    answers = [
+        Answer(thought, ChatDelta(choice=0, finish_reason="stop")) for _ in range(2)
+    ]  # fmt: skip
+    include = ["reasoning.encrypted_content"]
+    async with Server(database, *answers).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        plain, more = await server.told(id), await server.told(id, include=include)
+        id = (await server.ask(stream=True, include=include))["id"]
+        asked = await server.told(id)
+
+    check_events(more)
+    for events, has_more in ((plain, False), (more, True), (asked, True)):
+        done = next(event for event in events if event["type"].endswith("output_item.done"))
+        for item in (done["item"], *events[-1]["response"]["output"]):
+            assert ("encrypted_content" in item) is has_more
 
 
 async def test_what_nobody_streams_has_no_events(database):

@@ -60,8 +60,6 @@ def test_logprobs_are_asked_for_by_number_or_by_name():
     [
         ({"reasoning": {"context": "all_turns"}}, "reasoning.context"),
         ({"prompt_cache_options": {"mode": "explicit"}}, "prompt_cache_options.mode"),
-        ({"prompt_cache_options": {"ttl": "30m"}}, "prompt_cache_options.ttl"),
-        ({"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
         ({"max_tool_calls": -1}, "max_tool_calls"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{**TOOL, "name": "no name"}]}, "tools[0].name"),

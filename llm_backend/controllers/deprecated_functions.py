@@ -1,0 +1,85 @@
+"""The deprecated `functions` and `function_call` of chats: tools to the model, and told to the
+client in their own form. Pure.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from llm_backend.backends.base import ChatDelta
+from llm_backend.errors import ApiError, InvalidRequest
+
+__all__ = ["as_function_calls", "named_as_functions", "with_tools"]
+
+Body = Mapping[str, Any]
+
+_TOOL = re.compile(r"tools\[(\d+)\]\.function\b")
+
+
+def with_tools(body: Body) -> Body:
+    """The chat with `tools` in place of `functions`, one of which is called at most. Raises
+    `InvalidRequest` for a chat that has both forms."""
+    functions, choice = body.get("functions"), body.get("function_call")
+    if not functions:
+        if choice is not None:
+            raise InvalidRequest("`function_call` needs `functions`.", param="function_call")
+        return body
+    _refuse_both(body)
+    others = {name: body[name] for name in body if name not in ("functions", "function_call")}
+    if choice is not None:
+        others["tool_choice"] = choice if isinstance(choice, str) else _named(choice, functions)
+    tools = [{"type": "function", "function": function} for function in functions]
+    return {**others, "tools": tools, "parallel_tool_calls": False}
+
+
+@contextmanager
+def named_as_functions(body: Body) -> Iterator[None]:
+    """Mistakes in tools that were made of functions are told by the client's names."""
+    try:
+        yield
+    except ApiError as error:
+        if body.get("functions") and error.param is not None:
+            error.param = _TOOL.sub(r"functions[\1]", error.param)
+        raise
+
+
+async def as_function_calls(
+    deltas: AsyncGenerator[ChatDelta, None],
+) -> AsyncGenerator[ChatDelta, None]:
+    """The deltas with the first call in the deprecated form, which has no place for others."""
+    async with aclosing(deltas):
+        async for delta in deltas:
+            if not delta.tool_calls and delta.finish_reason is None:
+                yield delta
+            elif (told := _told(delta)) != ChatDelta(choice=delta.choice):
+                yield told
+
+
+def _refuse_both(body: Body) -> None:
+    if body.get("tools") is not None:
+        raise InvalidRequest(
+            "`functions` is the deprecated form of `tools`; give one of them.", param="functions"
+        )
+    if body.get("tool_choice") is not None:
+        raise InvalidRequest("`tool_choice` needs `tools`.", param="tool_choice")
+    if body.get("parallel_tool_calls"):
+        raise InvalidRequest(
+            "`functions` are called one at a time; several calls need `tools`.",
+            param="parallel_tool_calls",
+        )
+
+
+def _named(choice: Body, functions: list[Body]) -> Body:
+    if all(function["name"] != choice["name"] for function in functions):
+        raise InvalidRequest(
+            f"`{choice['name'][:80]}` is not among the `functions`.", param="function_call.name"
+        )
+    return {"type": "function", "function": {"name": choice["name"]}}
+
+
+def _told(delta: ChatDelta) -> ChatDelta:
+    calls = tuple(replace(call, is_deprecated=True) for call in delta.tool_calls if not call.index)
+    reason = "function_call" if delta.finish_reason == "tool_calls" else delta.finish_reason
+    return replace(delta, tool_calls=calls, finish_reason=reason)

@@ -1,0 +1,56 @@
+"""Parts of items that events leave out unless `include` asks for them, kept beside stored events: a
+client that reads them again may ask for more than the one that made the request. Pure.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_backend.controllers.responses.items import shown_item
+
+__all__ = ["event_as_asked", "event_as_stored"]
+
+Json = dict[str, Any]
+Event = Mapping[str, Any]
+
+_UNSHOWN = "unshown"  # a key of stored events: fields by the ids of items
+_FIELDS = ("results", "outputs")  # what cannot be made of the rest of an item
+
+
+def event_as_stored(event: Event, items: Sequence[Event]) -> Event:
+    """The event with what it does not show of `items`, which are whole."""
+    whole = {item["id"]: item for item in items}
+    unshown: Json = {}
+    for item in _items_of(event):
+        fields = {
+            name: value
+            for name in _FIELDS
+            if (value := whole.get(item["id"], {}).get(name)) is not None and item.get(name) is None
+        }
+        if fields:
+            unshown[item["id"]] = fields
+    return {**event, _UNSHOWN: unshown} if unshown else event
+
+
+def event_as_asked(stored: Event, include: Sequence[str]) -> Json:
+    """The event as its request asked for it, and with what `include` names."""
+    event = {name: value for name, value in stored.items() if name != _UNSHOWN}
+    if not include:
+        return event
+    unshown = stored.get(_UNSHOWN) or {}
+    if "item" in event:
+        event["item"] = _with_more(event["item"], unshown, include)
+    if "response" in event:
+        output = [_with_more(item, unshown, include) for item in event["response"]["output"]]
+        event["response"] = {**event["response"], "output": output}
+    return event
+
+
+def _with_more(item: Event, unshown: Mapping[str, Json], include: Sequence[str]) -> Json:
+    more = shown_item({**item, **unshown.get(item["id"], {})}, include)
+    return {**item, **{name: value for name, value in more.items() if value is not None}}
+
+
+def _items_of(event: Event) -> Sequence[Event]:
+    if "item" in event:
+        return [event["item"]]
+    return event["response"]["output"] if "response" in event else ()

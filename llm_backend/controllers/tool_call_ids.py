@@ -1,0 +1,83 @@
+"""Calls of tools and their outputs, which belong together by their ids. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["check_items", "check_messages"]
+
+Json = Mapping[str, Any]
+
+_CALLS = {"function_call": "function call", "custom_tool_call": "custom tool call"}
+_OUTPUTS = {f"{kind}_output": name for kind, name in _CALLS.items()}
+_NAMED_LIMIT = 5  # ids in one sentence
+_ID_LENGTH = 80
+
+
+def check_messages(messages: Sequence[Json]) -> None:
+    """Raises `InvalidRequest` unless each message of the assistant with `tool_calls` is followed by
+    messages of the tools that answer all of them, and by no others."""
+    calls: frozenset[str] = frozenset()
+    unanswered: dict[str, None] = {}
+    caller = 0
+    for place, message in enumerate(messages):
+        if message["role"] == "tool":
+            _check_output(message, calls, f"messages[{place}]")
+            unanswered.pop(message["tool_call_id"], None)
+            continue
+        _check_answered(unanswered, caller)
+        unanswered = dict.fromkeys(str(call["id"]) for call in message.get("tool_calls") or ())
+        calls, caller = frozenset(unanswered), place
+    _check_answered(unanswered, caller)
+
+
+def check_items(before: Iterable[Json], own: Iterable[Json]) -> None:
+    """Raises `InvalidRequest` unless each call among the items has its output behind it, and each
+    output its call before it. `own` are those of the request's input, `before` those that it goes
+    on from. A call that was cut off needs none."""
+    calls: set[tuple[str, str]] = set()
+    unanswered: dict[tuple[str, str], None] = {}
+    placed = [("input", item) for item in before]
+    placed += [(f"input[{place}].call_id", item) for place, item in enumerate(own)]
+    for where, item in placed:
+        if name := _CALLS.get(item["type"]):
+            key = name, str(item["call_id"])
+            calls.add(key)
+            if item.get("status") != "incomplete":
+                unanswered[key] = None
+        elif name := _OUTPUTS.get(item["type"]):
+            key = name, str(item["call_id"])
+            if key not in calls:
+                raise InvalidRequest(
+                    f"No tool call found for {name} output with call_id {key[1][:_ID_LENGTH]}.",
+                    param=where,
+                )
+            unanswered.pop(key, None)
+    for name, id in unanswered:
+        raise InvalidRequest(f"No tool output found for {name} {id[:_ID_LENGTH]}.", param="input")
+
+
+def _check_output(message: Json, calls: frozenset[str], where: str) -> None:
+    if not calls:
+        raise InvalidRequest(
+            "A message of the role `tool` must follow the message of the assistant whose "
+            "`tool_calls` it answers.",
+            param=f"{where}.role",
+        )
+    id = str(message["tool_call_id"])
+    if id not in calls:
+        raise InvalidRequest(
+            f"`{id[:_ID_LENGTH]}` is not among the `tool_calls` that this message follows.",
+            param=f"{where}.tool_call_id",
+        )
+
+
+def _check_answered(unanswered: Mapping[str, None], caller: int) -> None:
+    if unanswered:
+        named = ", ".join(f"`{id[:_ID_LENGTH]}`" for id in list(unanswered)[:_NAMED_LIMIT])
+        raise InvalidRequest(
+            "A message of the assistant with `tool_calls` must be followed by messages of the role "
+            f"`tool` that answer each `tool_call_id`. These have no answer: {named}.",
+            param=f"messages[{caller}].tool_calls",
+        )

@@ -1,0 +1,34 @@
+"""Stored events keep what they do not show, and show it to a client that asks for it."""
+
+from llm_backend.controllers.responses.unshown import event_as_asked, event_as_stored
+
+RESULTS = "file_search_call.results"
+WHOLE = {"id": "fs_1", "type": "file_search_call", "queries": ["q"], "results": [{"text": "t"}]}
+SHOWN = {**WHOLE, "results": None}
+DONE = {"type": "response.output_item.done", "item": SHOWN}
+END = {"type": "response.completed", "response": {"id": "resp_1", "output": [SHOWN]}}
+
+
+def test_results_are_told_to_a_client_that_includes_them():
+    for event in (DONE, END):
+        stored = event_as_stored(event, [WHOLE])
+
+        assert event_as_asked(stored, ()) == event
+        assert event_as_asked(stored, ["reasoning.encrypted_content"]) == event
+    assert event_as_asked(event_as_stored(DONE, [WHOLE]), [RESULTS])["item"] == WHOLE
+    told = event_as_asked(event_as_stored(END, [WHOLE]), [RESULTS])
+    assert told["response"] == {"id": "resp_1", "output": [WHOLE]}
+
+
+def test_what_the_request_asked_for_is_told_to_all():
+    event = {**DONE, "item": WHOLE}
+    stored = event_as_stored(event, [WHOLE])
+
+    assert stored == event
+    assert event_as_asked(stored, ()) == event
+
+
+def test_an_event_without_items_stays_as_it_is():
+    event = {"type": "response.output_text.delta", "delta": "a"}
+
+    assert event_as_asked(event_as_stored(event, [WHOLE]), [RESULTS]) == event
