@@ -9,10 +9,10 @@ from starlette.types import ASGIApp
 from llm_backend.controllers.batches import batch_jobs
 from llm_backend.controllers.responses.background_worker import ResponseWorker
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
+from llm_backend.controllers.vector_stores.ingestion import Ingestion, IngestionLimits, Removal
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import Background, JobKind
-from llm_backend.store.vector_stores import DROP, FORGET, INGEST
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG
 
 __all__ = ["index_name", "job_kinds"]
 
@@ -38,14 +38,27 @@ def _library_kinds(services: Services) -> Sequence[JobKind]:
     if vectors is None:
         return ()
     place = partial(index_name, vectors)
-    ingestion = Ingestion(
-        services.library, services.files, services.extractor, services.access.ledger
-    )
     removal = Removal(services.library)
     return (
-        JobKind(name=INGEST, worker=ingestion, at_once=2, place=place),
+        JobKind(name=INGEST, worker=_ingestion(services, True), at_once=2, place=place),
+        JobKind(name=INGEST_LONG, worker=_ingestion(services, False), at_once=2, place=place),
         JobKind(name=FORGET, worker=removal, at_once=1, place=place),
         JobKind(name=DROP, worker=removal, at_once=1, place=place),
+    )
+
+
+def _ingestion(services: Services, only_short: bool) -> Ingestion:
+    settings = services.settings
+    return Ingestion(
+        services.library,
+        services.files,
+        services.extractor,
+        services.access.ledger,
+        limits=IngestionLimits(
+            timeout_s=settings.ingestion_timeout_s,
+            short_characters=settings.ingestion_short_characters,
+        ),
+        only_short=only_short,
     )
 
 

@@ -103,6 +103,8 @@ def _extractor(settings: Settings) -> Extractor:
             timeout_s=settings.extraction_timeout_s,
             memory_bytes=settings.extraction_memory_bytes,
             text_bytes=settings.text_limit_bytes,
+            slice_s=settings.extraction_slice_s,
+            at_once=settings.extractors,
         )
     )
 

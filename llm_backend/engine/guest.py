@@ -74,7 +74,7 @@ class Guest(Presence):
             self._link = None
             if self.state is EngineState.READY:
                 self._blamed = link.suspects()
-                self.suspects.blame(self._blamed)
+                self.suspects.blame(self._blamed, self.pid or 0)
                 self._become(EngineState.RESTARTING, "The engine died and is being restarted.")
             link.lose(self._down())
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.door import close_door, open_door
-from llm_backend.engine.exits import how_ended
+from llm_backend.engine.exits import how_ended, oom_kills, was_killed_from_outside
 from llm_backend.engine.link import Link
 from llm_backend.engine.messages import NotReady, Shutdown, Start
 from llm_backend.engine.presence import EngineState, Presence
@@ -106,7 +106,7 @@ class Supervisor(Presence):
 
     async def _live(self) -> _Death:
         """One worker from its start to its end."""
-        started_at = time.monotonic()
+        started_at, oom_kills_before = time.monotonic(), oom_kills()
         try:
             process, link = await self._spawn()
         except OSError as error:  # no memory or no room for another process at the moment
@@ -121,20 +121,25 @@ class Supervisor(Presence):
         finally:
             self._link = None
             is_ours = self.state is EngineState.CLOSED
+            suspects = link.suspects()
             if not is_ours and death.was_ready:
                 self._become(EngineState.RESTARTING, "The engine died and is being restarted.")
-                self.suspects.blame(link.suspects())
             link.lose(self._down())
             grace_s = 0 if death.must_be_killed else self._config.stop_timeout_s
             try:
-                status = await _end(process, grace_s)
+                ending = await _end(process, grace_s)
                 await asyncio.wait([logging_lines], timeout=_LAST_LINES_S)
             finally:
                 logging_lines.cancel()
                 self.pid = None
+        if death.was_ready and not is_ours:
+            if ending.is_from_outside(oom_kills_before):
+                self.suspects.acquit(process.pid)
+            else:
+                self.suspects.blame(suspects, process.pid)
         if death.is_final:
             return death
-        reason = f"The engine process {how_ended(status)}"
+        reason = f"The engine process {how_ended(ending.status)}"
         if death.was_ready:
             reason = f"{reason}. {death.reason}".rstrip()
         else:
@@ -143,7 +148,7 @@ class Supervisor(Presence):
             reason=reason,
             lived_s=time.monotonic() - started_at,
             was_ready=death.was_ready,
-            by_signal=status < 0,
+            by_signal=ending.status < 0,
         )
 
     async def _serve(self, link: Link, started_at: float) -> _Death:
@@ -259,16 +264,29 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-async def _end(process: asyncio.subprocess.Process, grace_s: float) -> int:
-    """The exit status, once it has ended: by itself, or killed if it does not in time, or if
-    nobody waits any longer."""
+@dataclass(frozen=True, kw_only=True)
+class _Ending:
+    """A worker's exit status, and whether its owner had to kill it."""
+
+    status: int
+    was_killed_here: bool
+
+    def is_from_outside(self, oom_kills_before: int) -> bool:
+        return not self.was_killed_here and was_killed_from_outside(self.status, oom_kills_before)
+
+
+async def _end(process: asyncio.subprocess.Process, grace_s: float) -> _Ending:
+    """How it has ended: by itself, or killed if it does not in time, or if nobody waits any
+    longer."""
+    was_killed_here = False
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await process.wait()
     finally:
         if process.returncode is None:
+            was_killed_here = True
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
         status = await process.wait()
-    return status
+    return _Ending(status=status, was_killed_here=was_killed_here)

@@ -21,14 +21,25 @@ __all__ = ["SharedSuspects", "Suspects"]
 _log = logging.getLogger(__name__)
 
 
+_ACQUITTED_S = 60.0  # for which it is known that a worker's death was no command's fault
+
+
 class _Record(msgspec.Struct, frozen=True, array_like=True):
-    deaths: float  # as many as it is believed to have caused
+    deaths: dict[int, float]  # by worker: how much of its death the command answers for
     blamed_at: float
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    records: list[tuple[bytes, _Record]]
+    acquitted: dict[int, float]
 
 
 class Suspects:
     """Counts deaths by what a command contains, whoever sends it; remembers the last `limit`, each
     for `age_s` after its last death. `clock` must be the same for all who share the counts.
+
+    Workers are named by their process ids. The death of one that was killed from outside counts for
+    nothing, in whichever order its owner says so and its guests blame their commands.
     """
 
     def __init__(
@@ -44,16 +55,31 @@ class Suspects:
         self._age_s = age_s
         self._clock = clock
         self._records: OrderedDict[bytes, _Record] = OrderedDict()
+        self._acquitted: dict[int, float] = {}  # workers, and when it was said
 
-    def blame(self, suspicions: Sequence[Suspicion]) -> None:
-        """The engine died with these under way."""
+    def blame(self, suspicions: Sequence[Suspicion], worker: int) -> None:
+        """This worker died with these under way."""
+        self._forget()
+        if worker in self._acquitted:
+            return
         for suspicion in suspicions:
             key = _fingerprint(suspicion.command)
-            deaths = self._deaths(key) + suspicion.weight
+            record = self._records.pop(key, None)
+            deaths = dict(record.deaths) if record else {}
+            deaths[worker] = max(suspicion.weight, deaths.get(worker, 0.0))
             self._records[key] = _Record(deaths, self._clock())
-            self._records.move_to_end(key)
         while len(self._records) > self._limit:
             self._records.popitem(last=False)
+
+    def acquit(self, worker: int) -> None:
+        """This worker was killed from outside: no command is to blame for its death."""
+        self._forget()
+        self._acquitted[worker] = self._clock()
+        for key, record in list(self._records.items()):
+            deaths = {one: weight for one, weight in record.deaths.items() if one != worker}
+            self._records[key] = _Record(deaths, record.blamed_at)
+            if not deaths:
+                del self._records[key]
 
     def clear(self, command: Request) -> None:
         """The command was answered: it was not to blame."""
@@ -66,9 +92,19 @@ class Suspects:
 
     def _deaths(self, key: bytes) -> float:
         record = self._records.get(key)
-        if record is None or self._clock() - record.blamed_at > self._age_s:
+        if record is None or self._is_old(record):
             return 0
-        return record.deaths
+        return sum(record.deaths.values())
+
+    def _forget(self) -> None:
+        """What has been said too long ago."""
+        for key in [key for key, record in self._records.items() if self._is_old(record)]:
+            del self._records[key]
+        since = self._clock() - _ACQUITTED_S
+        self._acquitted = {one: at for one, at in self._acquitted.items() if at >= since}
+
+    def _is_old(self, record: _Record) -> bool:
+        return self._clock() - record.blamed_at > self._age_s
 
 
 class SharedSuspects(Suspects):
@@ -89,11 +125,16 @@ class SharedSuspects(Suspects):
         super().__init__(limit=limit, crashes=crashes, age_s=age_s, clock=clock)
         self._path = path
 
-    def blame(self, suspicions: Sequence[Suspicion]) -> None:
-        """The engine died with these under way."""
+    def blame(self, suspicions: Sequence[Suspicion], worker: int) -> None:
+        """This worker died with these under way."""
         if suspicions:
             with self._shared():
-                super().blame(suspicions)
+                super().blame(suspicions, worker)
+
+    def acquit(self, worker: int) -> None:
+        """This worker was killed from outside: no command is to blame for its death."""
+        with self._shared():
+            super().acquit(worker)
 
     def clear(self, command: Request) -> None:
         """The command was answered: it was not to blame."""
@@ -121,24 +162,28 @@ class SharedSuspects(Suspects):
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             file.seek(0)
             found = file.read()
-            self._records = _read(found)
+            self._records, self._acquitted = _read(found)
+            self._forget()
             yield
-            kept = msgspec.msgpack.encode(list(self._records.items())) if self._records else b""
+            kept = b""
+            if self._records or self._acquitted:
+                kept = msgspec.msgpack.encode(_Kept(list(self._records.items()), self._acquitted))
             if kept != found:
                 _write(file, kept)
 
 
-_records = msgspec.msgpack.Decoder(list[tuple[bytes, _Record]])
+_kept = msgspec.msgpack.Decoder(_Kept)
 
 
-def _read(found: bytes) -> OrderedDict[bytes, _Record]:
+def _read(found: bytes) -> tuple[OrderedDict[bytes, _Record], dict[int, float]]:
     if not found:
-        return OrderedDict()
+        return OrderedDict(), {}
     try:
-        return OrderedDict(_records.decode(found))
+        kept = _kept.decode(found)
     except msgspec.MsgspecError as error:  # who wrote it was killed, or had no room
         _log.warning("suspects_unreadable", extra={"reason": str(error)})
-        return OrderedDict()
+        return OrderedDict(), {}
+    return OrderedDict(kept.records), kept.acquitted
 
 
 def _write(file: FileIO, kept: bytes) -> None:

@@ -4,6 +4,8 @@ chunks."""
 from llm_backend.extraction.chunking import Chunk, Chunking, CountTokens, chunks_of
 from llm_backend.extraction.errors import (
     ExtractionError,
+    ReaderKilled,
+    TakesLong,
     TooMuchWork,
     UnreadableFile,
     UnsupportedFile,
@@ -20,6 +22,8 @@ __all__ = [
     "ExtractionLimits",
     "Extractor",
     "Format",
+    "ReaderKilled",
+    "TakesLong",
     "TooMuchWork",
     "UnreadableFile",
     "UnsupportedFile",

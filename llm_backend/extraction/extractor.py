@@ -1,36 +1,29 @@
 """Files to text, within bounds.
 
-What is text as it is gets decoded here. Anything else is read by a child process (`reader`) that
-has so much time and memory and is killed when it wants more: a PDF that never ends, an archive that
-unpacks to terabytes, or a bug of a library takes nobody along.
+Plain text is decoded here. Any other file is read by a child process (`reader`) with bounds on its
+time and memory, which is killed when it wants more: a PDF that never ends, an archive that unpacks
+to terabytes, or a bug of a library takes nothing else along.
+
+The child processes are a queue with two levels. Each file begins with a short time slice. A file
+that wants more is read on while other child processes are left for short files, or else again from
+its beginning once one is: so files that take as long as they may do not hold up those that do not.
 """
 
 import asyncio
-import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import IO
 
-from llm_backend.extraction.errors import TooMuchWork, UnreadableFile
+from llm_backend.extraction.child import Child, ExtractionLimits, reading
+from llm_backend.extraction.errors import ReaderKilled, TakesLong, TooMuchWork, UnreadableFile
 from llm_backend.extraction.formats import HEAD_BYTES, Format, format_of
 from llm_backend.extraction.plain import decoded
-from llm_backend.extraction.reader import READ, TOO_MUCH, UNREADABLE
 
 __all__ = ["Extracted", "ExtractionLimits", "Extractor"]
 
 _HELD_BYTES = 1024 * 1024  # of a file in memory; a larger one is on the disk
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractionLimits:
-    """What reading one file may take, and how many are read by child processes at once."""
-
-    timeout_s: float = 60
-    memory_bytes: int = 1024 * 1024 * 1024
-    text_bytes: int = 20 * 1024 * 1024
-    at_once: int = 2
+_TRIES = 2  # of a file whose child process is killed from outside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +39,31 @@ class Extractor:
 
     def __init__(self, limits: ExtractionLimits | None = None) -> None:
         self._limits = limits or ExtractionLimits()
-        self._turns = asyncio.Semaphore(self._limits.at_once)
+        self._permits = asyncio.Semaphore(self._limits.at_once)
+        self._long = asyncio.Semaphore(self._limits.at_once - 1)  # of them, for long files
 
     async def extract(
-        self, pieces: AsyncIterator[bytes], *, filename: str, media_type: str = ""
+        self,
+        pieces: AsyncIterator[bytes],
+        *,
+        filename: str,
+        media_type: str = "",
+        only_short: bool = False,
     ) -> Extracted:
-        """The text of a file whose bytes are `pieces`. Raises `ExtractionError`, and whatever
-        `pieces` raises."""
-        async with self._turns:
-            with tempfile.SpooledTemporaryFile(_HELD_BYTES) as file:
+        """The text of a file whose bytes are `pieces`. Raises `ExtractionError`, `ReaderKilled`,
+        and whatever `pieces` raises; `TakesLong` where the file is to be read in one time slice
+        (`only_short`) and is not."""
+        with tempfile.SpooledTemporaryFile(_HELD_BYTES) as file:
+            async with self._permits:
                 await _fill(file, pieces)
                 head = file.read(HEAD_BYTES)
                 file.seek(0)
                 format = format_of(head, filename, media_type)
                 if format.is_text:
-                    return Extracted(
-                        text=await asyncio.to_thread(self._decoded, file), format=format
-                    )
-                text = await self._read(file, format)
+                    text = await asyncio.to_thread(self._decoded, file)
+                    return Extracted(text=text, format=format)
+                file.rollover()  # the child is given it as a file
+            text = _some(await self._read_persistently(file, format, only_short), format)
         is_marked = format in (Format.HTML, Format.DOCX)
         return Extracted(text=text, format=Format.MARKDOWN if is_marked else Format.TEXT)
 
@@ -74,50 +74,43 @@ class Extractor:
             raise TooMuchWork(f"The file holds more than {limit} bytes of text.")
         return _some(decoded(data), Format.TEXT)
 
-    async def _read(self, file: "tempfile.SpooledTemporaryFile[bytes]", format: Format) -> str:
-        limits = self._limits
-        file.rollover()  # the child is given it as a file
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "llm_backend.extraction.reader",
-            format.value,
-            str(round(limits.timeout_s) + 1),
-            str(limits.memory_bytes),
-            str(limits.text_bytes),
-            stdin=file,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={"PYTHONPATH": os.pathsep.join(sys.path)},  # and none of the server's secrets
-        )
+    async def _read_persistently(self, file: IO[bytes], format: Format, only_short: bool) -> str:
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._read(file, format, only_short)
+            except ReaderKilled:
+                continue
+        return await self._read(file, format, only_short)
+
+    async def _read(self, file: IO[bytes], format: Format, only_short: bool) -> str:
+        async with self._permits, reading(file, format, self._limits) as child:
+            if await self._ends_within_slice(child):
+                return await child.text()
+            if only_short:
+                raise TakesLong
+            if not self._long.locked():
+                async with self._long:
+                    return await self._rest(child)
+        async with self._long, self._permits, reading(file, format, self._limits) as child:
+            return await self._rest(child)
+
+    async def _ends_within_slice(self, child: Child) -> bool:
         try:
-            async with asyncio.timeout(limits.timeout_s):
-                output, _ = await process.communicate()
-        except TimeoutError as error:
-            raise TooMuchWork(
-                f"Reading the file takes longer than {limits.timeout_s:g} s."
-            ) from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return _some(_text(process.returncode, output), format)
+            async with asyncio.timeout(self._limits.timeout_s):
+                return await child.ends_within_slice(self._limits.slice_s)
+        except TimeoutError:  # all processors are busy with other things
+            return False
+
+    async def _rest(self, child: Child) -> str:
+        if await child.ends_within(self._limits.timeout_s):
+            return await child.text()
+        raise TooMuchWork(f"Reading the file takes longer than {self._limits.timeout_s:g} s.")
 
 
 async def _fill(file: IO[bytes], pieces: AsyncIterator[bytes]) -> None:
     async for piece in pieces:
         file.write(piece)  # as the page cache takes it
     file.seek(0)
-
-
-def _text(code: int | None, output: bytes) -> str:
-    if code == READ:
-        return output.decode()
-    if code == UNREADABLE:
-        raise UnreadableFile(output.decode())
-    if code == TOO_MUCH:
-        raise TooMuchWork(output.decode())
-    raise UnreadableFile("The file is damaged, or reading it takes more than it may.")
 
 
 def _some(text: str, format: Format) -> str:

@@ -57,6 +57,31 @@ class Search(BaseModel):
     extraction_timeout_s: float = Field(
         60, gt=0, description="Seconds that reading the text of one file may take."
     )
+    extractors: int = Field(
+        2,
+        ge=2,
+        le=64,
+        description="Child processes of one API process that read files (PDF, DOCX, HTML) at once; "
+        "one of them is always left to files that are read within a time slice.",
+    )
+    extraction_slice_s: float = Field(
+        5,
+        gt=0,
+        description="Seconds of a processor's time that the reading of each file begins with. A "
+        "file that takes more waits for others that do.",
+    )
+    ingestion_short_characters: int = Field(
+        256 * 1024,
+        ge=0,
+        description="Characters of text up to which a file of a vector store is taken in among the "
+        "short files. Longer files have a queue of their own.",
+    )
+    ingestion_timeout_s: float = Field(
+        4 * 3600,
+        gt=0,
+        description="Seconds that taking one file into a vector store may take in all, with its "
+        "embedding.",
+    )
     extraction_memory_bytes: int = Field(
         1024 * 1024 * 1024,
         ge=128 * 1024 * 1024,

@@ -210,3 +210,20 @@ async def test_what_has_killed_the_worker_twice_is_refused_to_everybody(tiny_lla
             with pytest.raises(EngineRefused) as caught:
                 await guest.generate(request("a deadly prompt", name="third"))
             assert caught.value.failure is Failure.CRASHED
+
+
+async def test_a_worker_that_is_killed_from_outside_convicts_nobody(tiny_llama, door):
+    settings = config(tiny_llama, door=door, crashes_limit=1)
+    async with Engine(settings) as owner, Engine.of_another(settings) as guest:
+        for _ in range(2):
+            await owner.ready()
+            await guest.ready()
+            generation = await guest.generate(request("unlucky", max_tokens=None))
+            os.kill(owner.pid, signal.SIGKILL)
+            with pytest.raises(EngineDown):
+                async for _ in generation:
+                    pass
+        await owner.ready()
+        await guest.ready()
+
+        assert await answer(guest, request("unlucky", max_tokens=None))

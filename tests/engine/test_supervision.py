@@ -62,6 +62,34 @@ async def test_a_request_that_kills_the_worker_twice_is_refused(tiny_llama):
         assert await answer(engine, request("a harmless prompt"))
 
 
+async def test_a_request_whose_worker_is_killed_from_outside_is_answered_in_the_end(tiny_llama):
+    async with Engine(config(tiny_llama, crashes_limit=1)) as engine:
+        for _ in range(3):
+            await engine.ready()
+            generation = await engine.generate(request("unlucky", max_tokens=None))
+            os.kill(engine.pid, signal.SIGKILL)
+            with pytest.raises(EngineDown):
+                async for _ in generation:
+                    pass
+        await engine.ready()
+
+        assert await answer(engine, request("unlucky", max_tokens=None))
+
+
+async def test_a_request_that_hangs_is_to_blame_though_its_worker_is_killed(tiny_llama):
+    async with Engine(config(tiny_llama, hang_timeout_s=1.5, crashes_limit=1)) as engine:
+        await engine.ready()
+        generation = await engine.generate(request("endless", max_tokens=None))
+        os.kill(engine.pid, signal.SIGSTOP)
+        with pytest.raises(EngineDown):
+            async for _ in generation:
+                pass
+        await engine.ready()
+
+        with pytest.raises(EngineRefused):
+            await engine.generate(request("endless", max_tokens=None))
+
+
 async def test_a_bystander_of_two_deaths_is_not_refused(tiny_llama):
     async with crashing(tiny_llama, "word") as engine:
         for name in ("first", "second"):

@@ -28,8 +28,8 @@ def suspects_of(request, tmp_path) -> Callable[..., Suspects]:
 
 def test_the_same_content_is_convicted_whatever_its_name(suspects_of):
     suspects = suspects_of()
-    suspects.blame([suspicion("a", "1")])
-    suspects.blame([suspicion("a", "2"), suspicion("b")])
+    suspects.blame([suspicion("a", "1")], 1)
+    suspects.blame([suspicion("a", "2"), suspicion("b")], 2)
 
     assert suspects.is_convicted(command("a", "3"))
     assert not suspects.is_convicted(command("b"))
@@ -37,7 +37,7 @@ def test_the_same_content_is_convicted_whatever_its_name(suspects_of):
 
 def test_an_answer_clears_a_suspect(suspects_of):
     suspects = suspects_of(crashes=1)
-    suspects.blame([suspicion("a")])
+    suspects.blame([suspicion("a")], 1)
     suspects.clear(command("a"))
 
     assert not suspects.is_convicted(command("a"))
@@ -45,7 +45,7 @@ def test_an_answer_clears_a_suspect(suspects_of):
 
 def test_only_so_many_are_remembered(suspects_of):
     suspects = suspects_of(limit=2, crashes=1)
-    suspects.blame([suspicion("a"), suspicion("b"), suspicion("c")])
+    suspects.blame([suspicion("a"), suspicion("b"), suspicion("c")], 1)
 
     assert [suspects.is_convicted(command(prompt)) for prompt in "abc"] == [False, True, True]
 
@@ -53,8 +53,8 @@ def test_only_so_many_are_remembered(suspects_of):
 def test_who_is_less_likely_to_blame_is_convicted_later(suspects_of):
     suspects = suspects_of()
     convictions = []
-    for _ in range(4):
-        suspects.blame([suspicion("a", weight=0.5)])
+    for worker in range(4):
+        suspects.blame([suspicion("a", weight=0.5)], worker)
         convictions.append(suspects.is_convicted(command("a")))
 
     assert convictions == [False, False, False, True]
@@ -63,11 +63,11 @@ def test_who_is_less_likely_to_blame_is_convicted_later(suspects_of):
 def test_a_death_is_forgotten_with_time(suspects_of):
     now = 0.0
     suspects = suspects_of(clock=lambda: now)
-    suspects.blame([suspicion("a"), suspicion("b")])
+    suspects.blame([suspicion("a"), suspicion("b")], 1)
     now = 50.0
-    suspects.blame([suspicion("a")])
+    suspects.blame([suspicion("a")], 2)
     now = 100.0
-    suspects.blame([suspicion("b")])
+    suspects.blame([suspicion("b")], 3)
 
     assert suspects.is_convicted(command("a"))
     assert not suspects.is_convicted(command("b"))
@@ -77,8 +77,8 @@ def test_a_death_is_forgotten_with_time(suspects_of):
 
 def test_several_processes_convict_together(tmp_path):
     one, other = (SharedSuspects(tmp_path / "suspects", **LIMITS) for _ in range(2))
-    for suspects in (one, other):
-        suspects.blame([suspicion("a")])
+    for worker, suspects in enumerate((one, other)):
+        suspects.blame([suspicion("a")], worker)
 
     assert one.is_convicted(command("a"))
 
@@ -86,10 +86,42 @@ def test_several_processes_convict_together(tmp_path):
 def test_a_file_that_is_half_written_counts_as_empty(tmp_path):
     path: Path = tmp_path / "suspects"
     suspects = SharedSuspects(path, **LIMITS)
-    suspects.blame([suspicion("a"), suspicion("b")])
+    suspects.blame([suspicion("a"), suspicion("b")], 1)
     path.write_bytes(path.read_bytes()[:-5])
 
     assert not suspects.is_convicted(command("a"))
-    for _ in range(2):
-        suspects.blame([suspicion("a")])
+    for worker in (2, 3):
+        suspects.blame([suspicion("a")], worker)
     assert suspects.is_convicted(command("a"))
+
+
+def test_one_death_counts_once_however_many_sent_the_command(suspects_of):
+    suspects = suspects_of()
+    suspects.blame([suspicion("a", "1"), suspicion("a", "2")], 1)
+
+    assert not suspects.is_convicted(command("a"))
+
+
+@pytest.mark.parametrize("is_said_first", [True, False])
+def test_a_worker_that_was_killed_from_outside_is_no_commands_fault(suspects_of, is_said_first):
+    suspects = suspects_of()
+    for worker in (1, 2):
+        if is_said_first:
+            suspects.acquit(worker)
+        suspects.blame([suspicion("a")], worker)
+        if not is_said_first:
+            suspects.acquit(worker)
+
+    assert not suspects.is_convicted(command("a"))
+
+
+def test_the_file_is_empty_again_after_a_while(tmp_path):
+    now = 0.0
+    path: Path = tmp_path / "suspects"
+    suspects = SharedSuspects(path, **LIMITS, clock=lambda: now)
+    suspects.blame([suspicion("a")], 1)
+    suspects.acquit(2)
+    now = 61.0
+
+    suspects.clear(command("b"))
+    assert path.stat().st_size == 0

@@ -3,7 +3,7 @@
 import io
 import zipfile
 
-__all__ = ["docx", "pdf"]
+__all__ = ["archive", "docx", "endless_docx", "page_tree_pdf", "pdf"]
 
 _TYPES = (
     '<?xml version="1.0"?>'
@@ -62,7 +62,7 @@ def pdf(*pages: str) -> bytes:
 
 
 def _numbered(objects: list[str]) -> bytes:
-    written, offsets = b"%PDF-1.4\n", []
+    written, offsets = bytearray(b"%PDF-1.4\n"), []
     for number, text in enumerate(objects, 1):
         offsets.append(len(written))
         written += f"{number} 0 obj\n{text}\nendobj\n".encode()
@@ -71,4 +71,20 @@ def _numbered(objects: list[str]) -> bytes:
     trailer = (
         f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(written)}\n%%EOF"
     )
-    return written + (head + trailer).encode()
+    return bytes(written) + (head + trailer).encode()
+
+
+def endless_docx() -> bytes:
+    """A document that is small and takes minutes to read."""
+    return docx(*["word"] * 300_000)
+
+
+def page_tree_pdf(*, depth: int) -> bytes:
+    """A PDF whose only page lies below so many others' parents."""
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>"]
+    objects += [
+        f"<< /Type /Pages /Kids [{number + 1} 0 R {number + 1} 0 R] /Count 2000000000 >>"
+        for number in range(2, depth)
+    ]
+    objects.append(f"<< /Type /Page /Parent {depth - 1} 0 R /MediaBox [0 0 612 792] >>")
+    return _numbered(objects)

@@ -1,7 +1,11 @@
 """Files to text: every format, and files that are broken or meant to harm."""
 
+import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +14,14 @@ from llm_backend.extraction import (
     ExtractionLimits,
     Extractor,
     Format,
+    ReaderKilled,
+    TakesLong,
     TooMuchWork,
     UnreadableFile,
     UnsupportedFile,
 )
 from llm_backend.extraction.reader import cleaned
-from tests.extraction.documents import archive, docx, pdf
+from tests.extraction.documents import archive, docx, endless_docx, page_tree_pdf, pdf
 
 
 async def extracted(data: bytes, filename: str, media_type: str = "", **limits: float) -> Extracted:
@@ -25,6 +31,20 @@ async def extracted(data: bytes, filename: str, media_type: str = "", **limits: 
 
     extractor = Extractor(ExtractionLimits(**limits))  # type: ignore[arg-type]
     return await extractor.extract(pieces(), filename=filename, media_type=media_type)
+
+
+async def whole(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def readers() -> list[int]:
+    """The process ids of this process's readers."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [
+        int(pid)
+        for pid in children
+        if b"llm_backend.extraction.reader" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,3 +165,68 @@ async def test_more_text_than_may_be_is_refused() -> None:
         await extracted(b"x" * 11, "a.txt", text_bytes=10)
     with pytest.raises(TooMuchWork, match="more than 10 bytes of text"):
         await extracted(pdf("A longer line."), "a.pdf", text_bytes=10)
+
+
+async def test_a_page_that_is_larger_than_memory_holds_is_read_from_its_beginning() -> None:
+    page = b"<html><p>first</p>" + b"<!-- a remark -->\n" * 70_000 + b"<p>last</p>"
+
+    found = await extracted(page, "a.html")
+
+    assert found.text.split() == ["first", "last"]
+
+
+async def test_files_that_do_not_end_hold_up_no_short_one() -> None:
+    extractor = Extractor(ExtractionLimits(slice_s=0.6, timeout_s=600))
+    hostile = [
+        asyncio.create_task(extractor.extract(whole(data), filename=name))
+        for name, data in (
+            ("a.docx", endless_docx()),
+            ("b.docx", endless_docx()),
+            ("c.html", b"<html>" + b"<p><b>x</p>" * 2_000_000),
+            ("d.docx", endless_docx()),
+        )
+    ]
+    await asyncio.sleep(0)
+    try:
+        found = await extractor.extract(whole(pdf("Harmless.")), filename="e.pdf")
+
+        assert found.text == "Harmless.\n\n"
+        assert not any(task.done() for task in hostile)
+        assert len(readers()) <= 2
+    finally:
+        for task in hostile:
+            task.cancel()
+        await asyncio.gather(*hostile, return_exceptions=True)
+    assert readers() == []
+
+
+async def test_a_pdf_whose_page_tree_is_huge_is_given_up() -> None:
+    with pytest.raises(UnreadableFile):
+        await extracted(page_tree_pdf(depth=100_000), "a.pdf", timeout_s=20)
+
+
+async def test_who_wants_only_short_files_is_told_of_a_long_one() -> None:
+    extractor = Extractor(ExtractionLimits(slice_s=0.6, timeout_s=600))
+
+    with pytest.raises(TakesLong):
+        await extractor.extract(whole(endless_docx()), filename="a.docx", only_short=True)
+    assert readers() == []
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+async def test_a_reader_that_is_killed_from_outside_says_nothing_about_its_file(kills: int) -> None:
+    extractor = Extractor(ExtractionLimits(slice_s=600, timeout_s=600))
+    data = docx(*["word"] * 3_000)
+    task = asyncio.create_task(extractor.extract(whole(data), filename="a.docx"))
+    killed: set[int] = set()
+    while len(killed) < kills and not task.done():
+        await asyncio.sleep(0.005)
+        for pid in set(readers()) - killed:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+
+    if kills == 1:
+        assert (await task).text.count("word") == 3_000
+    else:
+        with pytest.raises(ReaderKilled, match="killed"):
+            await task

@@ -20,8 +20,8 @@ from llm_backend.controllers.responses.input_parts import (
     with_parts_read,
 )
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.errors import InvalidRequest, NotFound
-from llm_backend.extraction import ExtractionError, Extractor
+from llm_backend.errors import InvalidRequest, NotFound, Overloaded
+from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
 from llm_backend.store import Files
 
 __all__ = ["FILE_WORDS", "FileTexts"]
@@ -30,6 +30,7 @@ Json = dict[str, Any]
 Part = Mapping[str, Any]
 
 KEPT_CHARACTERS = 16 * 1024 * 1024  # of texts that were read lately: a conversation asks each turn
+RETRY_AFTER_S = 1.0  # where the process that read a file was killed
 FILE_WORDS = WebWords(
     noun="file",
     instead="send `file_data`, upload the file and send its `file_id`",
@@ -98,6 +99,9 @@ class FileTexts:
                 )
         except ExtractionError as error:
             raise InvalidRequest(f"`{file.filename}`: {error}", param=where) from error
+        except ReaderKilled as error:
+            message = f"`{file.filename}`: {error}"
+            raise Overloaded(message, param=where, retry_after_s=RETRY_AFTER_S) from error
         return extracted.text
 
     async def _file(self, part: Part, where: str, fetched: Fetched | None) -> _File:

@@ -8,11 +8,13 @@ from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.controllers.vector_stores.requests import chunking_from
-from llm_backend.errors import InvalidRequest
-from llm_backend.extraction import Chunking, ExtractionError, chunks_of
+from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.extraction import Chunking, ExtractionError, ReaderKilled, chunks_of
 from llm_backend.store import StoredFile
 
 __all__ = ["create_chunks"]
+
+RETRY_AFTER_S = 1.0  # where the process that read the file was killed
 
 
 async def create_chunks(services: Services, request: Request) -> Response:
@@ -40,6 +42,8 @@ async def _chunks(
             )
     except ExtractionError as error:
         raise InvalidRequest(str(error), param="file_id") from error
+    except ReaderKilled as error:
+        raise Overloaded(str(error), param="file_id", retry_after_s=RETRY_AFTER_S) from error
     chunking = Chunking(max_tokens=most, overlap_tokens=0)
     chunks = await chunks_of(extracted.text, extracted.format, chunking, embedder.count)
     return [chunk.text for chunk in chunks]

@@ -4,11 +4,17 @@ A file is read, cut, embedded some chunks at a time and put into the vector inde
 transaction, its chunks are stored and it is `completed`. Whatever a killed server was at is done
 again from the beginning: points have ids of their own, so they are written over and not twice, and
 those that belong to no stored chunk are found by nobody, and say that they are incomplete.
+
+Files wait in two queues: short ones, and those that turned out to take long, so that these do not
+hold up the others. A file begins among the short ones and moves to the other queue, where it is
+taken in from the beginning, if its reading takes more than a time slice or its text is long.
 """
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from llm_backend.access import Asker, Ledger, Meter, metering
 from llm_backend.controllers.vector_stores.completeness import incomplete
@@ -20,6 +26,7 @@ from llm_backend.extraction import (
     Chunking,
     ExtractionError,
     Extractor,
+    TakesLong,
     UnsupportedFile,
     chunks_of,
 )
@@ -34,7 +41,7 @@ from llm_backend.store import (
     StoredVectorFile,
 )
 
-__all__ = ["Ingestion", "Removal"]
+__all__ = ["Ingestion", "IngestionLimits", "Removal"]
 
 _NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # of points
 _PUT_AT_ONCE = 64  # points: the index is held for some milliseconds
@@ -52,16 +59,35 @@ class _Elsewhere(Exception):
         self.index_name = index_name
 
 
+@dataclass(frozen=True, kw_only=True)
+class IngestionLimits:
+    """What taking one file in may take: `timeout_s` in all, and how many characters its text may
+    have to count as short."""
+
+    timeout_s: float = 4 * 3600
+    short_characters: int = 256 * 1024
+
+
 class Ingestion:
-    """Takes files in; what their embedding takes counts for whoever asked for it."""
+    """Takes files in; what their embedding takes counts for whoever asked for it. The one of short
+    files (`only_short`) leaves all others to the queue of long files."""
 
     def __init__(
-        self, library: Library, files: Files, extractor: Extractor, ledger: Ledger
+        self,
+        library: Library,
+        files: Files,
+        extractor: Extractor,
+        ledger: Ledger,
+        *,
+        limits: IngestionLimits,
+        only_short: bool,
     ) -> None:
         self._library = library
         self._files = files
         self._extractor = extractor
         self._ledger = ledger
+        self._limits = limits
+        self._only_short = only_short
 
     async def work(self, job: Job) -> None:
         """Take in the file whose document is the job's subject."""
@@ -74,9 +100,17 @@ class Ingestion:
             return
         try:
             with self._metering(job):
-                await self._take_in(job, file)
+                async with asyncio.timeout(self._limits.timeout_s) as deadline:
+                    await self._take_in(job, file)
         except _Elsewhere as elsewhere:
             await self._library.stores.leave_to(job, elsewhere.index_name)
+        except TakesLong:
+            await self._library.stores.leave_to_long(job)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            message = f"Taking the file in takes longer than {self._limits.timeout_s:g} s."
+            await self._fail(job, FileError(code="server_error", message=message))
         except UnsupportedFile as error:
             await self._fail(job, FileError(code="unsupported_file", message=str(error)))
         except (ExtractionError, InvalidRequest) as error:
@@ -154,7 +188,10 @@ class Ingestion:
             self._files.read(stored, 0, stored.size_bytes),
             filename=stored.filename,
             media_type=stored.media_type,
+            only_short=self._only_short,
         )
+        if self._only_short and len(extracted.text) > self._limits.short_characters:
+            raise TakesLong
         chunking = Chunking(
             max_tokens=file.chunking.max_tokens, overlap_tokens=file.chunking.overlap_tokens
         )

@@ -27,6 +27,7 @@ __all__ = [
     "is_about",
     "leases",
     "leave_to",
+    "move",
     "number",
     "outlook",
     "postpone_waiting",
@@ -128,6 +129,13 @@ def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) 
 def leave_to(connection: Connection, job: Job, place: str, *, now: float) -> None:
     """It can be done only there: as if it had not been begun here. Raises `LeaseLost`."""
     values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "place": place}
+    if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
+        raise LeaseLost(job.subject)
+
+
+def move(connection: Connection, job: Job, kind: str, *, now: float) -> None:
+    """It is of another kind from now on, as if it had not been begun. Raises `LeaseLost`."""
+    values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "kind": kind}
     if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
         raise LeaseLost(job.subject)
 

@@ -1,6 +1,6 @@
 """Vector stores: what is in them, whose vectors are in the vector index."""
 
-from llm_backend.store.vector_stores.store_rows import DROP, FORGET, INGEST
+from llm_backend.store.vector_stores.store_rows import DROP, FORGET, INGEST, INGEST_LONG
 from llm_backend.store.vector_stores.values import (
     Attribute,
     Chunking,
@@ -19,6 +19,7 @@ __all__ = [
     "DROP",
     "FORGET",
     "INGEST",
+    "INGEST_LONG",
     "Attribute",
     "Chunking",
     "FileCounts",

@@ -16,7 +16,13 @@ from llm_backend.store.jobs.jobs import LEASE_S
 from llm_backend.store.named import row_named
 from llm_backend.store.pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.vector_stores import chunk_rows, store_rows
-from llm_backend.store.vector_stores.store_rows import FORGET, INGEST, row_of, touch
+from llm_backend.store.vector_stores.store_rows import (
+    FORGET,
+    INGEST,
+    row_of,
+    stop_ingestion,
+    touch,
+)
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import (
     Attribute,
@@ -186,7 +192,7 @@ def stop(connection: Connection, store_id: str, batch_seq: int, now: float) -> N
     begun = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
     documents = sorted(connection.scalars(select(_FILES.id).where(begun)))
     for document in documents:
-        job_rows.remove(connection, INGEST, document)
+        stop_ingestion(connection, document)
     _forget(connection, home, documents, now, delay_s=FORGOTTEN_AFTER_S)
     connection.execute(update(vector_store_files).where(begun).values(status="cancelled"))
 
@@ -204,7 +210,7 @@ def _home(store: Row[Any]) -> _Home:
 
 def _remove(connection: Connection, home: _Home, documents: Sequence[str], now: float) -> None:
     for document in sorted(documents):
-        job_rows.remove(connection, INGEST, document)
+        stop_ingestion(connection, document)
     some = _FILES.id.in_(documents)
     begun = connection.scalars(select(_FILES.id).where(some, _FILES.status == "in_progress")).all()
     connection.execute(delete_from(vector_store_files).where(some))

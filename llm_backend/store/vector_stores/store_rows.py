@@ -16,6 +16,7 @@ __all__ = [
     "DROP",
     "FORGET",
     "INGEST",
+    "INGEST_LONG",
     "add",
     "counted",
     "counts_of",
@@ -27,14 +28,17 @@ __all__ = [
     "hold",
     "row_of",
     "set_dimensions",
+    "stop_ingestion",
     "store_of",
     "take_index",
     "touch",
     "update_values",
 ]
 
-INGEST, FORGET, DROP = "vector_file", "vector_file_removal", "vector_store_removal"
-"""Kinds of jobs: take a file in, remove its points, remove a store's collection."""
+INGEST, INGEST_LONG = "vector_file", "vector_file_long"
+FORGET, DROP = "vector_file_removal", "vector_store_removal"
+"""Kinds of jobs: take a file in, take one in that takes long, remove a file's points, remove a
+store's collection."""
 
 _SOME = 20  # stores that are emptied in one transaction
 _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
@@ -201,12 +205,18 @@ def _with_files(connection: Connection, rows: Iterable[Row[Any]]) -> list[Stored
     return [store_of(row, *counts[row.seq]) for row in rows]
 
 
+def stop_ingestion(connection: Connection, document: str) -> None:
+    """The file is not taken in any more, in whichever of the two queues it is."""
+    job_rows.remove(connection, INGEST, document)
+    job_rows.remove(connection, INGEST_LONG, document)
+
+
 def _stop(connection: Connection, seq: int) -> None:
     """No file of the store is taken in any more."""
     files = vector_store_files.c
     begun = select(files.id).where(files.store_seq == seq, files.status == "in_progress")
     for document in sorted(connection.scalars(begun)):
-        job_rows.remove(connection, INGEST, document)
+        stop_ingestion(connection, document)
 
 
 def _place(connection: Connection, id: str) -> tuple[int, int]:

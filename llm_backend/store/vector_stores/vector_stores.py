@@ -107,6 +107,13 @@ class VectorStores:
             partial(job_rows.leave_to, job=job, place=index_name, now=self._clock())
         )
 
+    async def leave_to_long(self, job: Job) -> None:
+        """The job's file takes long: it waits among its like. Raises `LeaseLost`."""
+        await self._database.write(
+            partial(job_rows.move, job=job, kind=store_rows.INGEST_LONG, now=self._clock())
+        )
+        self._jobs.wake()
+
     async def set_dimensions(self, id: str, dimensions: int) -> None:
         """The store has a collection in the vector index."""
         await self._database.write(partial(store_rows.set_dimensions, id=id, dimensions=dimensions))

@@ -1,5 +1,6 @@
 """Files taken in and searched: real rows and a real index, with vectors that are easy to see."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 import pytest_asyncio
 
 from llm_backend.controllers.vector_stores.describing import described
-from llm_backend.controllers.vector_stores.ingestion import Ingestion, Removal
+from llm_backend.controllers.vector_stores.ingestion import Ingestion, IngestionLimits, Removal
 from llm_backend.controllers.vector_stores.library import Library
 from llm_backend.controllers.vector_stores.searching import Query, search
-from llm_backend.extraction import Extracted, Format
+from llm_backend.extraction import Extracted, Format, TakesLong
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
 from llm_backend.search.base import NoCollection
 from llm_backend.store import (
@@ -28,7 +29,7 @@ from llm_backend.store import (
     migrate,
 )
 from llm_backend.store import Files as UploadedFiles
-from llm_backend.store.vector_stores import DROP, FORGET, INGEST, Chunking
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG, Chunking
 
 NOBODYS: Any = None  # the ledger of files that nobody has asked for
 LINES = 150  # chunks of a large file: more than a search takes candidates
@@ -44,6 +45,8 @@ class Embedder:
         return [len(text.split()) for text in texts]
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        if "for ever" in "".join(texts):
+            await asyncio.Event().wait()
         if "!" in "".join(texts):
             raise RuntimeError("broken off")
         return [[1.0, 0.0] if "gate" in text else [0.8, 0.6] for text in texts]
@@ -60,7 +63,11 @@ class Files:
 
     def read(self, file: Any, start: int, end: int) -> None: ...
 
-    async def extract(self, pieces: Any, *, filename: str, media_type: str) -> Extracted:
+    async def extract(
+        self, pieces: Any, *, filename: str, media_type: str, only_short: bool
+    ) -> Extracted:
+        if filename == "long" and only_short:
+            raise TakesLong
         return Extracted(text=filename, format=Format.TEXT)
 
 
@@ -106,11 +113,16 @@ async def add_store(stores: VectorStores, *names: str) -> None:
     await stores.add(store, [new_file(name) for name in names])
 
 
-async def take_in(jobs: Jobs, library: Library, texts: dict[str, str]) -> None:
+async def take_in(
+    jobs: Jobs, library: Library, texts: dict[str, str], kind: str = INGEST, **limits: float
+) -> None:
     """The next file."""
     files: Any = Files(texts)
-    (job,) = await jobs.claim(INGEST, 1, await library.index.name())
-    await Ingestion(library, files, files, NOBODYS).work(job)
+    (job,) = await jobs.claim(kind, 1, await library.index.name())
+    bounds: Any = IngestionLimits(**limits)  # type: ignore[arg-type]
+    only_short = kind == INGEST
+    worker = Ingestion(library, files, files, NOBODYS, limits=bounds, only_short=only_short)
+    await worker.work(job)
 
 
 async def remove(jobs: Jobs, library: Library, kind: str) -> None:
@@ -276,3 +288,39 @@ async def test_an_index_keeps_its_name(tmp_path: Path) -> None:
         await index.close()
 
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("text", ["long", "The gate opens again."])
+async def test_a_long_file_goes_to_a_queue_of_its_own(jobs, stores, indexes, text) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a", "b")
+    for _ in range(2):
+        await take_in(jobs, shelf, {"a": text, "b": "A gate."}, short_characters=10)
+
+    assert (await stores.file("vs_1", "a")).status == "in_progress"
+    assert (await stores.file("vs_1", "b")).status == "completed"
+    await take_in(jobs, shelf, {"a": text}, INGEST_LONG)
+    assert (await stores.file("vs_1", "a")).status == "completed"
+
+
+async def test_a_long_file_that_is_taken_out_is_not_taken_in(jobs, stores, indexes) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "long"})
+
+    await stores.delete_file("vs_1", "a")
+
+    assert await jobs.claim(INGEST_LONG, 1, await shelf.index.name()) == []
+
+
+async def test_a_file_that_takes_too_long_in_all_has_failed_and_says_so(
+    jobs, stores, indexes
+) -> None:
+    shelf = library(stores, indexes[0])
+    await add_store(stores, "a")
+    await take_in(jobs, shelf, {"a": "This takes for ever."}, timeout_s=0.05)
+
+    file = await stores.file("vs_1", "a")
+    assert file.error is not None
+    assert (file.status, file.error.code) == ("failed", "server_error")
+    assert "longer than 0.05 s" in file.error.message

@@ -1,0 +1,130 @@
+"""The child process that reads one file (`reader`), from the side of the process that starts it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from llm_backend.extraction.errors import ReaderKilled, TooMuchWork, UnreadableFile
+from llm_backend.extraction.formats import Format
+from llm_backend.extraction.reader import READ, TOO_MUCH, UNREADABLE
+
+__all__ = ["Child", "ExtractionLimits", "reading"]
+
+_TICK_S = 0.02  # between two looks at processor time, at least
+_HAS_PROC = Path("/proc/self/stat").exists()
+
+# Signals that come from people, other programs or the kernel, and never from what the child reads.
+_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionLimits:
+    """Bounds on reading one file, and on the number of child processes that read at once.
+
+    A file that is not read within `slice_s` of processor time is long. One child process is always
+    left to files that are not.
+    """
+
+    timeout_s: float = 60
+    slice_s: float = 5
+    memory_bytes: int = 1024 * 1024 * 1024
+    text_bytes: int = 20 * 1024 * 1024
+    at_once: int = 2
+
+    def __post_init__(self) -> None:
+        if self.at_once < 2:
+            raise ValueError(f"at_once is {self.at_once}: one is left for files that are short")
+
+
+class Child:
+    """A child process at its work."""
+
+    def __init__(self, output: asyncio.Task[bytes], process: asyncio.subprocess.Process) -> None:
+        self._output = output
+        self._process = process
+        self._began_s = time.monotonic()
+
+    async def ends_within(self, seconds: float) -> bool:
+        """Returns when it has ended, or after this time since its start; tells which."""
+        await asyncio.wait([self._output], timeout=self._began_s + seconds - time.monotonic())
+        return self._output.done()
+
+    async def ends_within_slice(self, seconds: float) -> bool:
+        """Returns when it has ended, or has had so much of a processor's time; tells which. A
+        machine that is busy makes no file a long one."""
+        while not self._output.done():
+            left_s = seconds - self._processor_s()
+            if left_s <= 0:
+                return False
+            await asyncio.wait([self._output], timeout=max(left_s, _TICK_S))
+        return True
+
+    def _processor_s(self) -> float:
+        """The processor time it has had; all time since its start where that is not told."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_bytes()
+        except OSError:
+            return 0.0 if _HAS_PROC else time.monotonic() - self._began_s  # it has just ended
+        user, system = stat.rpartition(b")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    async def text(self) -> str:
+        """The file's text, once it has ended. Raises `ExtractionError`, `ReaderKilled`."""
+        output, code = await self._output, self._process.returncode
+        if code == READ:
+            return output.decode()
+        if code == UNREADABLE:
+            raise UnreadableFile(output.decode())
+        if code == TOO_MUCH:
+            raise TooMuchWork(output.decode())
+        if code == -signal.SIGXCPU:
+            raise TooMuchWork("Reading the file takes longer than it may.")
+        if code in _FROM_OUTSIDE:
+            raise ReaderKilled("The process that read the file was killed; try again.")
+        raise UnreadableFile("The file is damaged, or reading it takes more than it may.")
+
+
+@asynccontextmanager
+async def reading(
+    file: IO[bytes], format: Format, limits: ExtractionLimits
+) -> AsyncIterator[Child]:
+    """A child process that reads the file from its beginning; ended at the end."""
+    file.flush()
+    os.lseek(
+        file.fileno(), 0, os.SEEK_SET
+    )  # which `seek` leaves out where its buffer has the place
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "llm_backend.extraction.reader",
+        format.value,
+        str(round(limits.timeout_s) + 1),
+        str(limits.memory_bytes),
+        str(limits.text_bytes),
+        stdin=file,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},  # and none of the server's secrets
+    )
+    output = asyncio.create_task(_output(process))
+    try:
+        yield Child(output, process)
+    finally:
+        output.cancel()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def _output(process: asyncio.subprocess.Process) -> bytes:
+    output, _ = await process.communicate()
+    return output
