@@ -16,7 +16,8 @@ class EngineConfig:
 
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`;
     it is what one sequence can hold. `threads` None is one thread for a tiny model, and
-    else the number of cores this process may use.
+    else at most the number of cores this process may use: fewer while passes wait for processors
+    that other processes have.
     `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack weights for
     this processor. `unified_cells` lets all sequences share one pool of `cells` (None: a whole
     context for each slot), which suits GPUs; apart from each other they are faster on CPUs.

@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right, insort
 
 __all__ = ["PassCosts"]
 
-_LARGEST = 256  # tokens of a pass whose cost is remembered; guesses do not matter beside more
+_LARGEST = 256  # tokens of a pass whose cost matters for guesses
 _STALE = 1000  # passes after which a cost is no longer believed: a loaded machine becomes idle
 _SHARE = 0.2  # of the newest cost in what is believed
 _OUTLIER = 2.0  # by what factor one pass may differ and be believed
@@ -13,9 +13,13 @@ _OPTIMISTIC = 0.05  # of a pass's cost for one token more, until it is known
 
 class PassCosts:
     """What passes cost by their number of tokens: measured ones, and between them straight lines.
-    More tokens than ever measured are thought to be cheap, so that they are tried."""
+    More tokens than ever measured are thought to be cheap, so that they are tried. Passes of more
+    than `largest` tokens are not remembered, and one that differs from those before by more than a
+    factor `outlier` counts as if it differed by that."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, largest: int = _LARGEST, outlier: float = _OUTLIER) -> None:
+        self._largest = largest
+        self._outlier = outlier
         self._seconds: dict[int, float] = {}
         self._measured_at: dict[int, int] = {}  # the one measured longest ago first
         self._sizes: list[int] = []  # those measured, rising
@@ -30,15 +34,19 @@ class PassCosts:
         """A pass of so many tokens took so long."""
         self._passes += 1
         self._forget_stale()
-        if tokens > _LARGEST or seconds <= 0:
+        if tokens > self._largest or seconds <= 0:
             return
         if tokens not in self._seconds:
             insort(self._sizes, tokens)
         known = self._seconds.get(tokens, seconds)
-        seconds = min(max(seconds, known / _OUTLIER), known * _OUTLIER)
+        seconds = min(max(seconds, known / self._outlier), known * self._outlier)
         self._seconds[tokens] = known + _SHARE * (seconds - known)
         self._measured_at.pop(tokens, None)
         self._measured_at[tokens] = self._passes
+
+    def covers(self, tokens: int) -> bool:
+        """A pass of so many tokens was measured, or a smaller and a larger one."""
+        return bool(self._sizes) and self._sizes[0] <= tokens <= self._sizes[-1]
 
     def of(self, tokens: int) -> float:
         """What a pass of so many tokens costs, in a unit that only compares."""

@@ -115,7 +115,7 @@ class LocalModels(BaseModel):
         None,
         ge=1,
         description="Threads per model; where unset, one for a model of at most 16 MB and all "
-        "cores for others.",
+        "cores for others, fewer while other processes want them too.",
     )
     gpu_layers: int = Field(0, ge=-1, description="Layers put on the GPU; -1 for all.")
     mmap: bool | None = Field(

@@ -14,6 +14,7 @@ from llm_backend.engine.llama.header import Header, check_file, native_text
 from llm_backend.engine.llama.log import NativeLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.projector import NativeProjector
+from llm_backend.engine.llama.threads import PassThreads, first_thread_count
 from llm_backend.engine.llama.vocabulary import Handle, Vocabulary
 from llm_backend.engine.llama.weights import load_weights
 from llm_backend.engine.media import Run
@@ -30,7 +31,6 @@ _FLASH_ATTENTION = {
 }
 _EMBEDDED_AT_ONCE = 32  # inputs of one pass of an embedding model, at least
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code makes one up
-_TINY_BYTES = 16 << 20  # of weights; a pass of one token takes less than a millisecond
 _PROOF_TOKENS = 32  # enough for the matrix kernels that a single token does not use
 
 
@@ -61,7 +61,13 @@ class LlamaModel:
         self._view: NDArray[np.float32] | None = None
         self._view_place = 0
         self._cell_memory = CellMemory()
+        self._first_threads = first_thread_count(start, native.llama_model_size(self._model))
         self._context = self._open_context()
+        self._threads = PassThreads(
+            self._context,
+            self._first_threads,
+            is_learning=not (start.are_threads_set or _is_on_gpu(start)),
+        )
         self._apply_adapters()
         self._memory = native.llama_get_memory(self._context)
         self._cells = Cells(self._context, self._memory, copies_used=self.copies_used)
@@ -158,7 +164,8 @@ class LlamaModel:
             native.llama_memory_clear(self._memory, False)
         encodes = not native.llama_model_has_decoder(self._model) or not self._memory
         compute = native.llama_encode if encodes else native.llama_decode
-        status = compute(self._context, self._batch.native)
+        batch = self._batch.native
+        status = self._threads.compute(batch.n_tokens, lambda: compute(self._context, batch))
         if status:
             raise DecodeError(
                 f"the model could not read its inputs: status {status}; {self._reason()}"
@@ -203,7 +210,7 @@ class LlamaModel:
         start, params = self._start, native.llama_context_default_params()
         params.n_seq_max = self.slots
         params.n_batch = params.n_ubatch = self.batch_tokens
-        params.n_threads = params.n_threads_batch = self._threads()
+        params.n_threads = params.n_threads_batch = self._first_threads
         params.flash_attn_type = _FLASH_ATTENTION[start.flash_attention]
         params.no_perf = True
         if self.kind is not ModelKind.CHAT:
@@ -224,11 +231,6 @@ class LlamaModel:
                 f"{self._reason()}"
             )
         return context
-
-    def _threads(self) -> int:
-        """Thread count of a pass: a tiny model's is over before a second thread is there."""
-        is_tiny = native.llama_model_size(self._model) <= _TINY_BYTES
-        return 1 if is_tiny and not self._start.are_threads_set else self._start.threads
 
     @property
     def copies_used(self) -> bool:
@@ -294,7 +296,9 @@ class LlamaModel:
         return self._view
 
     def _compute(self, batch: Handle) -> None:
-        status = native.llama_decode(self._context, batch)
+        status = self._threads.compute(
+            batch.n_tokens, lambda: int(native.llama_decode(self._context, batch))
+        )
         if status == 1:
             raise NoRoom
         if status:

@@ -1,0 +1,52 @@
+"""Threads of a context's passes: as many as were set, or as many as passes have shown to suit."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import llama_cpp as native
+
+from llm_backend.engine.llama.vocabulary import Handle
+from llm_backend.engine.messages import Start
+from llm_backend.engine.thread_count import ThreadCount
+
+__all__ = ["PassThreads", "first_thread_count"]
+
+_log = logging.getLogger("llm_backend.engine.threads")
+
+_TINY_BYTES = 16 << 20  # of weights; a pass of one token takes less than a millisecond
+
+
+def first_thread_count(start: Start, weights_bytes: int) -> int:
+    """Thread count of a context's first pass. A tiny model's pass is over before a second thread is
+    there, so it has one unless the count was set."""
+    is_tiny = weights_bytes <= _TINY_BYTES
+    return 1 if is_tiny and not start.are_threads_set else start.threads
+
+
+class PassThreads:
+    """Thread count of a context: set before its passes, and learnt from them if `is_learning`."""
+
+    def __init__(self, context: Handle, count: int, *, is_learning: bool) -> None:
+        self._context = context
+        self._now = count
+        self._count = ThreadCount(count) if is_learning and count > 1 else None
+
+    def compute(self, tokens: int, native_pass: Callable[[], int]) -> int:
+        """The status of a pass of so many tokens."""
+        if self._count is None:
+            return native_pass()
+        self._use(self._count.current)
+        began_at, used_s = time.monotonic(), time.process_time()
+        status = native_pass()
+        if not status:
+            seconds, processor_s = time.monotonic() - began_at, time.process_time() - used_s
+            self._count.measured(tokens, seconds, processor_s)
+        return status
+
+    def _use(self, count: int) -> None:
+        if count == self._now:
+            return
+        _log.debug("engine.threads count=%d before=%d", count, self._now)
+        native.llama_set_n_threads(self._context, count, count)
+        self._now = count

@@ -1,0 +1,168 @@
+"""Thread count of the passes of one model, learnt from their cost. Pure: times are told.
+
+The threads of a pass wait for each other several hundred times. Where other processes want the same
+cores, each wait lasts until a thread that was preempted runs again, and the pass takes many times
+as long as with fewer threads. It shows in the processor time: the threads get far less than the
+length of the pass for each of them. Then a trial of fewer threads begins, and it decides by the
+cost of its passes. Below the largest count, trials of more threads follow each other in growing
+intervals, which bounds what they cost while the machine stays busy.
+"""
+
+from dataclasses import dataclass
+from math import ceil, inf
+
+from llm_backend.engine.pass_costs import PassCosts
+
+__all__ = ["ThreadCount"]
+
+_STARVED = 0.75  # of the time that the threads of a pass could have had; an idle machine gives 0.97
+_FORGETTING = 0.9  # of the processor time known before, at each pass
+_BETTER = 0.95  # of the cost before, at most, for fewer threads to be kept; more may cost all of it
+_WORSE = 2.0  # times the cost before end a trial early
+_SETTLING_PASSES = 8  # that tell what a thread count costs, before another one is tried
+_TRIAL_PASSES = 4  # of a trial at least
+_TRIAL_S = 0.05  # of a trial at least; a preempted thread waits for several milliseconds
+_LONG_TRIAL_S = 0.5  # after which fewer passes are enough
+_LARGEST_PASS = 1 << 20  # tokens
+_HOPELESS_PASSES = 64  # of a trial that cannot be compared with those before
+_FEWER_AFTER_S = 0.1  # of passes before fewer threads are tried
+_MORE_AFTER_S = 1.0  # of passes before more threads are tried
+_LONGEST_INTERVAL_S = 16.0  # between two trials of the same direction
+
+
+class _Interval:
+    """Seconds of passes before the next trial in one direction."""
+
+    def __init__(self, first_s: float) -> None:
+        self._first_s = self.seconds = first_s
+
+    def reset(self) -> None:
+        self.seconds = self._first_s
+
+    def grow(self, factor: int = 2) -> None:
+        self.seconds = min(factor * self.seconds, _LONGEST_INTERVAL_S)
+
+    def shrink(self) -> None:
+        self.seconds = max(self.seconds / 2, self._first_s)
+
+
+@dataclass(kw_only=True)
+class _Trial:
+    """Passes with another thread count: their cost, and the cost that the count before has for the
+    same numbers of tokens."""
+
+    rung: int
+    most_cost: float  # of the cost before, for it to be kept
+    costs: PassCosts
+    compared: int = 0
+    not_compared: int = 0
+    seconds: float = 0.0
+    expected_s: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Enough passes were compared."""
+        is_enough = self.compared >= _TRIAL_PASSES and self.expected_s >= _TRIAL_S
+        return is_enough or self.expected_s >= _LONG_TRIAL_S
+
+    @property
+    def is_better(self) -> bool:
+        """It costs little enough to be kept."""
+        return self.seconds < self.most_cost * self.expected_s
+
+    @property
+    def is_hopeless(self) -> bool:
+        """It costs too much already, or its passes cannot be compared."""
+        is_dear = self.seconds > _WORSE * max(self.expected_s, _TRIAL_S)
+        return is_dear or self.not_compared >= _HOPELESS_PASSES
+
+
+class ThreadCount:
+    """Thread count for the next pass, from 1 to `most`."""
+
+    def __init__(self, most: int) -> None:
+        self._rungs = _rungs(most)
+        self._rung = 0
+        self._costs = _costs()
+        self._trial: _Trial | None = None
+        self._fewer = _Interval(_FEWER_AFTER_S)
+        self._more = _Interval(_MORE_AFTER_S)
+        self._passes = 0  # with the current count
+        self._seconds = 0.0
+        self._wanted_s = 0.0
+        self._granted_s = 0.0
+
+    @property
+    def current(self) -> int:
+        """Thread count for the next pass."""
+        return self._rungs[self._rung if self._trial is None else self._trial.rung]
+
+    def measured(self, tokens: int, seconds: float, processor_s: float) -> None:
+        """A pass of so many tokens with the current count took so long, and so much processor
+        time of all threads together."""
+        if self._trial is not None:
+            self._judge(self._trial, tokens, seconds)
+            return
+        self._costs.measured(tokens, seconds)
+        self._passes += 1
+        self._seconds += seconds
+        self._wanted_s = _FORGETTING * self._wanted_s + seconds * self.current
+        self._granted_s = _FORGETTING * self._granted_s + processor_s
+        if self._passes >= _SETTLING_PASSES or self._seconds >= _LONG_TRIAL_S:
+            self._try_another()
+
+    def _settle(self) -> None:
+        """Measure the current count anew."""
+        self._trial = None
+        self._passes = 0
+        self._seconds = 0.0
+        self._wanted_s = self._granted_s = 0.0
+
+    def _try_another(self) -> None:
+        is_starved = self._granted_s < _STARVED * self._wanted_s
+        if not is_starved:
+            self._fewer.reset()
+        elif self._rung + 1 < len(self._rungs) and self._seconds >= self._fewer.seconds:
+            self._trial = _Trial(rung=self._rung + 1, most_cost=_BETTER, costs=_costs())
+            return
+        if self._rung and self._seconds >= self._more.seconds:
+            self._trial = _Trial(rung=self._rung - 1, most_cost=1.0, costs=_costs())
+
+    def _judge(self, trial: _Trial, tokens: int, seconds: float) -> None:
+        trial.costs.measured(tokens, seconds)
+        if not self._costs.covers(tokens):
+            trial.not_compared += 1
+        else:
+            trial.compared += 1
+            trial.seconds += seconds
+            trial.expected_s += self._costs.of(tokens)
+        if trial.is_over and trial.is_better:
+            self._accept(trial)
+        elif trial.is_over or trial.is_hopeless:
+            (self._fewer if trial.rung > self._rung else self._more).grow()
+            self._settle()
+
+    def _accept(self, trial: _Trial) -> None:
+        """Keep the count of a trial. Fewer threads make the next rise wait by more than a rise
+        shortens that, so that a change to and fro becomes rare."""
+        if trial.rung > self._rung:
+            self._more.grow(4)
+        else:
+            self._more.shrink()
+        self._fewer.reset()
+        self._rung, self._costs = trial.rung, trial.costs
+        self._settle()
+
+
+def _costs() -> PassCosts:
+    """Of passes of any size, the longest ones too: they are what waiting for threads costs."""
+    return PassCosts(largest=_LARGEST_PASS, outlier=inf)
+
+
+def _rungs(most: int) -> list[int]:
+    """Thread counts that are tried, falling to 1: first one fewer, then by a quarter at a time."""
+    rungs = [most]
+    while rungs[-1] > 1:
+        step = 1 if len(rungs) == 1 else ceil(rungs[-1] / 4)
+        rungs.append(max(1, rungs[-1] - step))
+    return rungs

@@ -1,0 +1,57 @@
+"""Thread counts of a real context's passes."""
+
+import logging
+import time
+
+import llama_cpp as native
+import pytest
+
+from llm_backend.engine.llama import LlamaModel, NativeLog
+from llm_backend.engine.llama.threads import PassThreads, first_thread_count
+from tests.engine.fakes import start
+
+CORES = 2
+
+
+@pytest.fixture(scope="module")
+def context(tiny_llama):
+    """The native context of a tiny model, set up for two threads."""
+    model = LlamaModel(start(model_path=str(tiny_llama), threads=CORES), NativeLog())
+    return model._context
+
+
+def preempted() -> int:
+    """A pass whose threads get no processor time."""
+    time.sleep(0.02)
+    return 0
+
+
+def test_a_tiny_model_has_one_thread_unless_the_count_is_set():
+    wanted, unset = start(threads=8), start(threads=8, are_threads_set=False)
+
+    assert first_thread_count(wanted, weights_bytes=1000) == 8
+    assert first_thread_count(unset, weights_bytes=1000) == 1
+    assert first_thread_count(unset, weights_bytes=1 << 30) == 8
+
+
+def test_passes_without_processor_time_are_tried_with_fewer_threads(context, caplog):
+    threads = PassThreads(context, CORES, is_learning=True)
+    with caplog.at_level(logging.DEBUG):
+        counts = [compute_one(threads, context) for _ in range(10)]
+
+    assert counts[0] == CORES
+    assert counts[-1] == 1
+    assert "engine.threads count=1 before=2" in caplog.text
+
+
+def test_a_count_that_is_set_stays(context):
+    native.llama_set_n_threads(context, CORES, CORES)
+    threads = PassThreads(context, CORES, is_learning=False)
+
+    assert {compute_one(threads, context) for _ in range(10)} == {CORES}
+
+
+def compute_one(threads: PassThreads, context: object) -> int:
+    """The thread count that a pass had."""
+    assert threads.compute(1, preempted) == 0
+    return native.llama_n_threads(context)
