@@ -1,8 +1,11 @@
 """Settings: one source of truth, and no silent defaults."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import AliasChoices
 
 from llm_backend.settings import (
     Settings,
@@ -12,6 +15,7 @@ from llm_backend.settings import (
     settings_as_json,
     settings_from_json,
 )
+from llm_backend.settings.kinds import PREFIX
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +146,92 @@ def test_a_child_gets_this_environment_and_more(monkeypatch):
     found = environment_with({"ANOTHER_NAME": "there"})
 
     assert (found["SOME_NAME"], found["ANOTHER_NAME"]) == ("here", "there")
+
+
+VARIABLES = [
+    str(variable)
+    for name, field in Settings.model_fields.items()
+    for variable in (
+        field.validation_alias.choices
+        if isinstance(field.validation_alias, AliasChoices)
+        else [PREFIX + name.upper()]
+    )
+]
+
+
+@pytest.mark.parametrize("variable", [*VARIABLES, PREFIX + "OF_ANOTHER_VERSION"])
+def test_empty_variable_is_unset(monkeypatch, variable):
+    without = load_settings()
+    monkeypatch.setenv(variable, "")
+
+    assert load_settings().model_dump() == without.model_dump()
+
+
+def test_no_variable_that_is_empty_makes_an_upstream(monkeypatch):
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "")
+
+    settings = load_settings()
+
+    assert not settings.has_upstream
+    assert settings.models == ("builtin",)
+
+
+def test_empty_variable_of_ours_leaves_the_name_that_users_know(monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_OPENAI_API_KEY", "")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    key = load_settings().openai_api_key
+
+    assert key is not None
+    assert key.get_secret_value() == "sk-mine"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_empty_text_in_the_file_is_refused_by_name(tmp_path, name):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({name: ""}))
+
+    with pytest.raises(SettingsError, match=f"`{name}`.* is empty"):
+        load_settings({}, file)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"models": [""]}, "models"),
+        ({"models": [{"path": "builtin", "draft_model": ""}]}, "draft_model"),
+        ({"models": [{"path": "builtin", "adapters": {"a": {"path": ""}}}]}, "adapters"),
+        ({"api_keys": [""]}, "api_keys"),
+        ({"api_keys": [" "]}, "api_keys"),
+        ({"cors_origins": [""]}, "cors_origins"),
+        ({"openai_api_key": " "}, "openai_api_key"),
+        ({"backends": [{"name": "a", "base_url": "http://a", "api_key": ""}]}, "api_key"),
+        ({"backends": [{"name": "a", "base_url": "http://a", "api_key_env": "EMPTY"}]}, "backends"),
+        ({"backends": [{"name": "a", "base_url": ""}]}, "base_url"),
+    ],
+)
+def test_empty_text_inside_a_setting_is_refused(tmp_path, monkeypatch, setting, named):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(setting))
+    monkeypatch.setenv("EMPTY", "")
+
+    with pytest.raises(SettingsError, match=named):
+        load_settings({}, file)
+
+
+def test_backend_in_a_variable_has_no_empty_key(monkeypatch):
+    backend = {"name": "a", "base_url": "http://a", "api_key": ""}
+    monkeypatch.setenv("LLM_BACKEND_BACKENDS", json.dumps([backend]))
+
+    with pytest.raises(SettingsError, match="api_key"):
+        load_settings()
+
+
+@pytest.mark.parametrize("given", ["none", ["none"], []])
+def test_no_model_is_served_where_that_is_said(tmp_path, monkeypatch, given):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"models": given}))
+
+    assert load_settings({}, file).models == ()
+    monkeypatch.setenv("LLM_BACKEND_MODELS", "none")
+    assert load_settings().models == ()

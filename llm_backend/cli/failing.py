@@ -6,7 +6,7 @@ from typing import NoReturn
 __all__ = ["fail"]
 
 
-def fail(sentence: str) -> NoReturn:
-    """Say why on standard error and end with status 1."""
+def fail(sentence: str, status: int = 1) -> NoReturn:
+    """Say why on standard error and end with this status; 2 is for a command line that is wrong."""
     print(f"llm-backend: {sentence}", file=sys.stderr)
-    raise SystemExit(1)
+    raise SystemExit(status)

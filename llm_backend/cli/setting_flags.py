@@ -13,18 +13,18 @@ import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from llm_backend.settings import MATTERS
+from llm_backend.cli.failing import fail
+from llm_backend.settings import MATTERS, NO_MODEL
 
 __all__ = ["SETTING_FLAGS", "given_settings", "with_setting_flags"]
 
 _SINGULAR = {"aliases": "alias"}
-_NOTHING = "none"  # `--model none` serves no model
 
 
 def _kind(annotation: Any) -> type | None:  # Any: an annotation may be anything
     """What a flag takes: a bool, a list of words, or a word; None where there is to be no flag."""
     kinds = {one for one in (annotation, *get_args(annotation)) if one is not NoneType}
-    if SecretStr in kinds or get_origin(annotation) in (dict, Mapping):
+    if SecretStr.__name__ in str(annotation) or get_origin(annotation) in (dict, Mapping):
         return None
     if bool in kinds:
         return bool
@@ -91,8 +91,13 @@ def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def given_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that flags say; None where one was not given."""
+    """The settings that flags say; None where one was not given. Ends the program with status 2
+    where one is given an empty text."""
+    for name, value in flags.items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            flag = _names(name, type(value))[0]
+            fail(f"The flag {flag} is empty: give it a value or leave it out.", status=2)
     return {
-        name: [word for word in value if word != _NOTHING] if isinstance(value, list) else value
+        name: [word for word in value if word != NO_MODEL] if isinstance(value, list) else value
         for name, value in flags.items()
     }

@@ -255,7 +255,9 @@ def _environment() -> dict[str, str]:
     longer than the pass takes. What a person has set stays.
     """
     inherited = dict(os.environ)  # noqa: TID251 # handed on, not read for a setting
-    return inherited if "OMP_WAIT_POLICY" in inherited else {"GOMP_SPINCOUNT": _SPINS, **inherited}
+    if inherited.get("OMP_WAIT_POLICY") or inherited.get("GOMP_SPINCOUNT"):
+        return inherited
+    return {**inherited, "GOMP_SPINCOUNT": _SPINS}
 
 
 def _cores() -> int:

@@ -12,7 +12,7 @@ from llm_backend.settings.loading import (
     settings_as_json,
     settings_from_json,
 )
-from llm_backend.settings.local_models import BUILTIN
+from llm_backend.settings.local_models import BUILTIN, NO_MODEL
 from llm_backend.settings.markdown import configuration_markdown
 from llm_backend.settings.sentences import SettingsError
 from llm_backend.settings.settings import MATTERS, Settings
@@ -20,6 +20,7 @@ from llm_backend.settings.settings import MATTERS, Settings
 __all__ = [
     "BUILTIN",
     "MATTERS",
+    "NO_MODEL",
     "PREFIX",
     "Settings",
     "SettingsError",

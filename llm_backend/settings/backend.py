@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from llm_backend.settings.kinds import Secret, not_empty
+
 __all__ = ["BackendSettings"]
 
 
@@ -18,7 +20,7 @@ class BackendSettings(BaseModel):
     base_url: str = Field(
         pattern="^https?://.+", description="Base URL, `http(s)://HOST[:PORT][/PATH]`."
     )
-    api_key: SecretStr | None = Field(
+    api_key: Secret | None = Field(
         None, description="Its key. Better in the environment or in a file:"
     )
     api_key_env: str | None = Field(None, description="The environment variable that holds it.")
@@ -60,6 +62,8 @@ class BackendSettings(BaseModel):
         description="Whether it does a request with an `Idempotency-Key` once, however often it "
         "comes: one that it may have got already is sent to it again only then.",
     )
+
+    _check_empty = field_validator("*", mode="before")(not_empty)
 
     @field_validator("models", "pass_headers", mode="before")
     @classmethod

@@ -3,10 +3,20 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, SecretStr
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-__all__ = ["PREFIX", "MaybePath", "Names", "Secrets", "also", "words"]
+__all__ = [
+    "PREFIX",
+    "MaybePath",
+    "Names",
+    "Secret",
+    "Secrets",
+    "Word",
+    "also",
+    "not_empty",
+    "words",
+]
 
 PREFIX = "LLM_BACKEND_"
 
@@ -22,10 +32,27 @@ def _absolute(given: Path | None) -> Path | None:
     return given and given.expanduser().absolute()
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(words)]
+def not_empty(given: object) -> object:
+    """The value itself. Raises `ValueError` for an empty text."""
+    if given == "":
+        raise ValueError("it is empty; give it a value or leave it out")
+    return given
+
+
+def _not_blank(given: SecretStr) -> SecretStr:
+    not_empty(given.get_secret_value().strip())
+    return given
+
+
+Word = Annotated[str, Field(min_length=1)]
+
+Names = Annotated[tuple[Word, ...], NoDecode, BeforeValidator(words)]
 """A list that the environment gives as comma-separated words."""
 
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(words)]
+Secret = Annotated[SecretStr, AfterValidator(_not_blank)]
+"""A key or password, which is shown to nobody and is not blank."""
+
+Secrets = Annotated[tuple[Secret, ...], NoDecode, BeforeValidator(words)]
 """Such a list that is shown to nobody."""
 
 MaybePath = Annotated[Path | None, AfterValidator(_absolute)]

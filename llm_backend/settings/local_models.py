@@ -5,25 +5,32 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 from pydantic_settings import NoDecode
 
-from llm_backend.settings.kinds import MaybePath, Names, also, words
+from llm_backend.settings.kinds import MaybePath, Names, Word, also, words
 from llm_backend.settings.model import Bytes, CacheType, ModelSettings
 
-__all__ = ["BUILTIN", "LocalModels"]
+__all__ = ["BUILTIN", "NO_MODEL", "LocalModels"]
 
 BUILTIN = "builtin"
+NO_MODEL = "none"
+
+
+def _models(given: object) -> object:
+    models = words(given)
+    return () if models in ((NO_MODEL,), [NO_MODEL]) else models
+
 
 Models = Annotated[
     tuple[
         Annotated[
-            Annotated[str, Tag("")] | Annotated[ModelSettings, Tag("entry")],
+            Annotated[Word, Tag("")] | Annotated[ModelSettings, Tag("entry")],
             Discriminator(lambda given: "" if isinstance(given, str) else "entry"),
         ],
         ...,
     ],
     NoDecode,
-    BeforeValidator(words),
+    BeforeValidator(_models),
 ]
-"""Models by the paths of their files, or by all that is set for them."""
+"""Models by the paths of their files, or by all that is set for them; `none` alone is no model."""
 
 
 class LocalModels(BaseModel):
@@ -32,7 +39,7 @@ class LocalModels(BaseModel):
     models: Models = Field(
         (BUILTIN,),
         validation_alias=also("models", "LLAMA_MODEL_FILE"),
-        description="GGUF files to serve; `builtin` is the built-in model, empty serves none. In "
+        description="GGUF files to serve; `builtin` is the built-in model, `none` serves none. In "
         "the file an entry may also say all that stands under `One model`.",
     )
     models_dir: MaybePath = Field(

@@ -22,7 +22,8 @@ A setting's flag is its name with dashes (`--log-level`, `--no-web`; `--model` a
 lists are said once for each); secrets have none, nor have settings of many parts.
 A flag of `llm-backend serve` wins over the environment, the environment over the file of
 `--config`, the file over the default. Lists are comma-separated in the environment and
-lists in the file.
+lists in the file. An environment variable that is empty counts as unset; an empty text in
+a flag or in the file is refused.
 """
 
 _MODEL = """

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from llm_backend.settings.kinds import not_empty
 
 __all__ = [
     "AdapterSettings",
@@ -92,6 +94,8 @@ class AdapterSettings(_Section):
 
     path: Path = Field(description="GGUF file of the adapter.")
     scale: float = Field(1.0, description="How strongly it is applied.")
+
+    _check_empty = field_validator("*", mode="before")(not_empty)
 
 
 class TurnsOfChat(_Section):
@@ -178,3 +182,5 @@ class ModelSettings(_Section):
     speculation: bool | None = Field(None, description="As the setting of this name.")
     draft_tokens: int | None = Field(None, ge=1, le=256, description="As the setting of this name.")
     draft_model: Path | None = Field(None, description="As `draft_models`.")
+
+    _check_empty = field_validator("*", mode="before")(not_empty)

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
+
+from llm_backend.settings.kinds import Secret
 
 __all__ = ["Search"]
 
@@ -20,7 +22,7 @@ class Search(BaseModel):
         description="URL of a Qdrant server for the vectors of vector stores, which several "
         "processes or servers need; an index in the data folder where unset.",
     )
-    qdrant_api_key: SecretStr | None = Field(None, description="Key for the Qdrant server.")
+    qdrant_api_key: Secret | None = Field(None, description="Key for the Qdrant server.")
     qdrant_prefix: str = Field(
         "llm-backend-", description="What the names of its collections begin with."
     )

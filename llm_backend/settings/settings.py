@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from llm_backend.settings.access import Access
 from llm_backend.settings.bounds import Bounds
-from llm_backend.settings.kinds import PREFIX
+from llm_backend.settings.kinds import PREFIX, not_empty
 from llm_backend.settings.listening import Listening
 from llm_backend.settings.local_models import LocalModels
 from llm_backend.settings.responses import Responses
@@ -36,11 +36,14 @@ class Settings(
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
+        env_ignore_empty=True,  # `${NAME:-}` of Compose is how people leave a variable out
         frozen=True,
         extra="forbid",
         populate_by_name=True,
         protected_namespaces=(),
     )
+
+    _check_empty = field_validator("*", mode="before")(not_empty)
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, field_validator
 
-from llm_backend.settings.kinds import also
+from llm_backend.settings.kinds import Secret, also
 
 __all__ = ["State"]
 
@@ -16,7 +16,7 @@ class State(BaseModel):
     data_dir: Path = Field(
         Path("~/.local/share/llm-backend"), description="Folder of the database and the files."
     )
-    database_url: SecretStr | None = Field(
+    database_url: Secret | None = Field(
         None,
         validation_alias=also("database_url", "DATABASE_URL"),
         description="PostgreSQL or SQLite URL; SQLite in the data folder where none is given.",

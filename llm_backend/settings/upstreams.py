@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.environment import variable
-from llm_backend.settings.kinds import Names, also
+from llm_backend.settings.kinds import Names, Secret, also
 
 __all__ = ["Upstreams"]
 
@@ -15,7 +15,7 @@ __all__ = ["Upstreams"]
 class Upstreams(BaseModel):
     """Which other servers answer what is not answered here."""
 
-    openai_api_key: SecretStr | None = Field(
+    openai_api_key: Secret | None = Field(
         None,
         validation_alias=also("openai_api_key", "OPENAI_API_KEY"),
         description="Key for the upstream; with it, what is not local is relayed.",
@@ -72,7 +72,9 @@ def _with_key(backend: dict[str, Any]) -> dict[str, Any]:
     if name is not None:
         given["api_key"] = variable(str(name))
         if not given["api_key"]:
-            raise ValueError(f"the variable {name}, which holds a backend's key, is not set")
+            raise ValueError(
+                f"the variable {name}, which holds a backend's key, is not set or empty"
+            )
     if file is not None:
         try:
             given["api_key"] = Path(str(file)).expanduser().read_text(encoding="utf-8").strip()

@@ -45,6 +45,25 @@ def test_a_flag_that_cannot_be_used_is_one_sentence(words, sentence, tmp_path, c
     assert sentence.removeprefix("llm-backend: ") in result.stderr + told
 
 
+FLAGS = [
+    flag
+    for parameter in SETTING_FLAGS.values()
+    if "/--no-" not in (flag := parameter.annotation.__metadata__[0].default)
+]
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_flag_with_an_empty_value_is_one_sentence_and_status_2(flag, tmp_path):
+    words = ["serve", "--port", "0", "--data-dir", str(tmp_path), flag, ""]
+    result = CliRunner().invoke(app, words)
+
+    assert result.exit_code == 2
+    assert (
+        result.stderr
+        == f"llm-backend: The flag {flag} is empty: give it a value or leave it out.\n"
+    )
+
+
 def test_the_help_tells_what_holds_without_a_flag_by_matter():
     told = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "160"}).output
 

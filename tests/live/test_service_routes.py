@@ -66,7 +66,7 @@ def test_the_status_is_told_at_once_and_when_it_changes(server, client):
 
 
 def test_a_server_that_stops_tells_who_watches_and_does_not_wait_for_them(tmp_path):
-    with serve(tmp_path, environment={"LLM_BACKEND_MODELS": ""}) as served:
+    with serve(tmp_path, environment={"LLM_BACKEND_MODELS": "none"}) as served:
         with httpx.stream("GET", f"{served.address}/status", timeout=10) as stream:
             lines = (line for line in stream.iter_lines() if line)
             next(lines)

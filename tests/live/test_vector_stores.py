@@ -526,7 +526,7 @@ def test_several_processes_without_such_a_server_say_so(tmp_path):
 
 def test_an_upstreams_model_makes_the_vectors(tmp_path, library_server):
     environment = {
-        "LLM_BACKEND_MODELS": "",
+        "LLM_BACKEND_MODELS": "none",
         "LLM_BACKEND_EMBEDDING_MODEL": "all-MiniLM-L6-v2",
         "OPENAI_API_KEY": "none",
         "OPENAI_BASE_URL": library_server.base_url,

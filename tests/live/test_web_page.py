@@ -236,7 +236,7 @@ def test_the_page_is_dark_by_the_system_or_by_choice_and_fits_a_phone(page):
 
 
 def test_a_server_that_wants_a_key_is_given_one_that_ends_with_the_tab(browser, tmp_path):
-    keys = {"LLM_BACKEND_API_KEYS": "sk-right", "LLM_BACKEND_MODELS": ""}
+    keys = {"LLM_BACKEND_API_KEYS": "sk-right", "LLM_BACKEND_MODELS": "none"}
     with (
         serve(tmp_path, environment=keys) as server,
         tab(browser, server.address, complains_of="401") as page,
