@@ -70,7 +70,10 @@ class ChatChoice:
         parts = self._parser.feed(delta.text)
         self._count(delta, parts, was_reasoning, self._parser.is_reasoning)
         if delta.finish_reason:
-            parts += self._parser.finish(is_cut=delta.finish_reason is FinishReason.LENGTH)
+            parts += self._parser.finish(
+                is_cut=delta.finish_reason is FinishReason.LENGTH,
+                is_stopped=delta.stop_sequence is not None,
+            )
         return parts
 
     def _count(self, delta: Delta, parts: Sequence[Part], before: bool, after: bool) -> None:

@@ -1,5 +1,7 @@
 """Deltas of the engine become reasoning, content and numbered calls, and are counted."""
 
+import pytest
+
 from llm_backend.backends.base import ChatDelta
 from llm_backend.backends.chat_choice import ChatChoice
 from llm_backend.backends.markup import MarkupParser, markup_of
@@ -14,7 +16,7 @@ def choice(*, is_parallel: bool = True, is_thinking: bool = False) -> ChatChoice
 
 
 def taken(
-    one: ChatChoice, pieces: list[str], reason: FinishReason, size: int = 1
+    one: ChatChoice, pieces: list[str], reason: FinishReason | None, size: int = 1
 ) -> list[ChatDelta]:
     made: list[ChatDelta] = []
     for place, text in enumerate(pieces, 1):
@@ -55,6 +57,22 @@ def test_an_answer_that_was_cut_says_so_even_if_it_called():
 
     assert made[-1].finish_reason == "length"
     assert made[-2].tool_calls[-1].arguments == '{"a":'
+
+
+@pytest.mark.parametrize(
+    ("reason", "stop", "shown"), [("length", None, "length"), ("stop", "get", "stop")]
+)
+def test_a_call_cut_before_its_name_is_no_content(reason, stop, shown):
+    one = choice()
+    end = Delta(
+        id="1", index=0, text='{"name": "', completion_tokens=3,
+        finish_reason=FinishReason(reason), stop_sequence=stop,
+    )  # fmt: skip
+    made = [*taken(one, ["<tool_call>", "\n"], None), *one.take(end)]
+
+    assert [delta.content for delta in made if delta.content] == []
+    assert [call for delta in made for call in delta.tool_calls] == []
+    assert made[-1].finish_reason == shown
 
 
 def test_tokens_of_reasoning_are_counted_one_by_one():

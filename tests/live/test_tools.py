@@ -271,3 +271,34 @@ def test_a_call_without_its_output_is_refused_and_so_is_an_output_without_its_ca
             client.chat.completions.create(model="builtin", messages=messages)
 
         assert refused.value.param == param
+
+
+LONG_NAME = tool("continue_with_the_weather_report_of_tomorrow", city={"type": "string"})
+
+
+@pytest.mark.parametrize("limit", [1, 3, 6, 12])
+def test_a_call_cut_before_its_name_is_whole_is_no_content(client, limit):
+    asked = {"messages": QUESTION, "tools": [LONG_NAME], "tool_choice": "required"}
+    whole = client.chat.completions.create(model="builtin", max_tokens=limit, **asked).choices[0]
+
+    assert (whole.message.content or "", whole.finish_reason) == ("", "length")
+    assert not whole.message.tool_calls
+    assert streamed(client, max_tokens=limit, **asked) == ("", [], "length")
+
+
+def test_a_response_cut_in_the_name_of_a_call_is_incomplete_and_says_nothing(client):
+    function = {"type": "function", **LONG_NAME["function"]}
+    asked = {"input": QUESTION, "tools": [function], "tool_choice": "required"}
+    with client.responses.create(
+        model="builtin", max_output_tokens=16, stream=True, **asked
+    ) as stream:
+        events = list(stream)
+
+    response = events[-1].response
+    assert events[-1].type == "response.incomplete"
+    assert (response.status, response.incomplete_details.reason) == (
+        "incomplete",
+        "max_output_tokens",
+    )
+    assert response.output_text == ""
+    assert not any(event.type == "response.output_text.delta" for event in events)

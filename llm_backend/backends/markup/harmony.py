@@ -50,7 +50,10 @@ def _head(reader: Reader, mark: str) -> Steps[str]:
             if len(head) > _HEAD_LENGTH:
                 raise NoCall
     except NoCall:
-        reader.read_again()
+        if head and reader.is_cut and not reader.here:
+            reader.settle()
+        else:
+            reader.read_again()
         return ""
     reader.markup()
     reader.settle()

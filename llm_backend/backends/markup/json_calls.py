@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Collection
 
 from llm_backend.backends.markup.family import Body, Tools
 from llm_backend.backends.markup.json_text import JsonText, whole_json
@@ -72,7 +73,7 @@ def _call(reader: Reader, known: Tools | None, *, is_inner: bool = False) -> Ste
     yield from reader.expect("{")
     while True:
         yield from reader.skip_space()
-        key = yield from _string(reader)
+        key = yield from _word(reader, (*_NAMES, *_ARGUMENTS), known, name)
         yield from reader.skip_space()
         yield from reader.expect(":")
         yield from reader.skip_space()
@@ -80,13 +81,15 @@ def _call(reader: Reader, known: Tools | None, *, is_inner: bool = False) -> Ste
             _begin(reader, name, known)
             yield from reader.argue_here()
         elif key in _ARGUMENTS:
+            reader.is_doubtful = known is not None and name is None
             arguments = _object((yield from _value(reader)))
         elif key == "function" and reader.here == "{" and not is_inner:
             yield from _call(reader, known, is_inner=True)
         elif key in _NAMES:
-            name = yield from _string(reader)
-            _check(name, known)
+            name = yield from _word(reader, known or (), known, None)
+            _check(reader, name, known)
         else:
+            reader.is_doubtful = known is not None and name is None
             yield from _value(reader)
         yield from reader.skip_space()
         if reader.here != ",":
@@ -108,19 +111,33 @@ def _whole(reader: Reader, name: str | None, arguments: str | None, known: Tools
 
 
 def _begin(reader: Reader, name: str, known: Tools | None) -> None:
-    _check(name, known)
+    _check(reader, name, known)
     reader.begin_call(name)
 
 
-def _check(name: str, known: Tools | None) -> None:
-    if not name or (known is not None and name not in known):
+def _check(reader: Reader, name: str, known: Tools | None) -> None:
+    reader.is_doubtful = known is not None and name not in known
+    if not name or reader.is_doubtful:
         raise NoCall
 
 
-def _string(reader: Reader) -> Steps[str]:
+def _word(
+    reader: Reader, words: Collection[str], known: Tools | None, name: str | None
+) -> Steps[str]:
+    """A string. What may be an answer, as it names no known function yet, is taken for one where it
+    ends in a string that begins none of `words`."""
     if reader.here != '"':
         raise NoCall
-    return str(json.loads((yield from _value(reader))))
+    text = ""
+    value = JsonText()
+    while not value.is_complete:
+        if not reader.here or not value.take(reader.here):
+            is_open = known is not None and name is None
+            reader.is_doubtful = is_open and not any(word.startswith(text[1:]) for word in words)
+            raise NoCall
+        yield from reader.advance()
+        text += value.drain()
+    return str(json.loads(text))
 
 
 def _object(text: str) -> str | None:

@@ -66,6 +66,7 @@ def _calls(reader: Reader, tools: Tools, known: Tools | None, between: str) -> S
     while True:
         yield from reader.skip_space()
         name = yield from reader.name()
+        reader.is_doubtful = known is not None and not any(one.startswith(name) for one in known)
         yield from reader.expect("(")
         if name not in tools:
             name = name.removesuffix(".call")  # as Llama calls the tools it was born with

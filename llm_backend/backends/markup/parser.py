@@ -15,8 +15,8 @@ class MarkupParser:
 
     `tools` are the parameters' schemas of the functions that may be called, by name; without any,
     no call is looked for. `is_thinking`: the prompt has opened the reasoning already. Markup that
-    never becomes a call stays text; what is certain of a call that breaks off is closed, so that
-    arguments are valid JSON unless the text was cut.
+    never becomes a call stays text, unless the text was cut in it; what is certain of a call that
+    breaks off is closed, so that arguments are valid JSON unless the text was cut.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class MarkupParser:
         self._dropped = tuple(hidden)  # marks that are not shown wherever they stand
         self._reader = Reader(hidden)
         self._steps = self._answer(is_thinking)
-        self._is_cut = False
+        self._is_stopped = False
         next(self._steps)
 
     @property
@@ -46,10 +46,12 @@ class MarkupParser:
             self._steps.send(text)
         return self._drain()
 
-    def finish(self, *, is_cut: bool = False) -> list[Part]:
+    def finish(self, *, is_cut: bool = False, is_stopped: bool = False) -> list[Part]:
         """The parts that the end makes certain. `is_cut`: the text would have gone on, so a call
-        that is not whole stays as it is."""
-        self._is_cut = is_cut
+        that is not whole stays as it is, and what is not yet a call is not shown. `is_stopped`: the
+        same, but a call is closed."""
+        self._reader.is_cut = is_cut or is_stopped
+        self._is_stopped = is_stopped
         try:
             self._steps.send("")
         except StopIteration:
@@ -116,10 +118,13 @@ class MarkupParser:
         """Read calls after their opening; what is none is text."""
         reader = self._reader
         before = reader.calls
+        reader.is_doubtful = False
         try:
             yield from body(reader, opening, self._tools)
         except NoCall:
-            if self._is_cut and reader.is_in_call and not reader.here:
+            if reader.ends_in_call:
+                if self._is_stopped:
+                    reader.break_call()
                 reader.settle()
                 return
             reader.break_call()

@@ -44,6 +44,8 @@ class Reader:
         self.here = ""
         self.parts: list[Part] = []
         self.calls = 0  # begun so far
+        self.is_cut = False  # the text would have gone on where it ends
+        self.is_doubtful = False  # what is read may be an answer as well as a call
         self._hidden = sorted(hidden, key=len, reverse=True)
         self._taken: list[str] = []
         self._text = ""  # what has come and was not read before; `here` is its character at `_at`
@@ -93,14 +95,18 @@ class Reader:
             yield from self.skip_space()
             found = yield from self.one_of(*texts)
         except NoCall:
-            self.read_again()
+            if self.is_cut and not self.here and _shows_markup("".join(self._taken)):
+                self.settle()
+            else:
+                self.read_again()
             return ""
         self.settle()
         return found
 
     def text_until(self, marks: Sequence[str], write: Callable[[str], None]) -> Steps[str]:
         """Move over text up to one of these marks or the end of all; gives the mark. `write` gets
-        the text as soon as no mark can still claim it. The text before must be settled."""
+        the text as soon as no mark can still claim it; it gets no part of a mark that was cut. The
+        text before must be settled."""
         held = ""
         plain = _plain(tuple(marks))
         while self.here:
@@ -120,7 +126,8 @@ class Reader:
             if mark:
                 self.settle()
                 return mark
-        write(held)
+        if not (self.is_cut and _shows_markup(held)):
+            write(held)
         self.settle()
         return ""
 
@@ -198,6 +205,7 @@ class Reader:
         self.settle()
         self.calls += 1
         self._call = JsonText()
+        self.is_doubtful = False
         self.parts.append(CallBegin(name))
 
     def argue(self, text: str) -> None:
@@ -235,9 +243,9 @@ class Reader:
         self.parts.append(CallEnd())
 
     @property
-    def is_in_call(self) -> bool:
-        """Whether a call has begun and not ended."""
-        return self._call is not None
+    def ends_in_call(self) -> bool:
+        """Whether the text was cut in the middle of what can only be meant as a call."""
+        return self.is_cut and not self.here and not self.is_doubtful
 
     def break_call(self) -> None:
         """A call that began and cannot go on is closed, so that its arguments are valid JSON."""
@@ -263,3 +271,8 @@ def _overlap(text: str, mark: str) -> int:
         if text.endswith(mark[:length]):
             return length
     return 0
+
+
+def _shows_markup(text: str) -> bool:
+    """Whether the beginning of a mark is none of a word: letters may well be text."""
+    return any(not (char.isalnum() or char.isspace()) for char in text)

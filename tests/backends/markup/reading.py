@@ -31,10 +31,17 @@ class Read:
         return [(name, json.loads(arguments)) for name, arguments in self.calls]
 
 
-def read(pieces: Iterable[str], markup: Markup, *, is_cut: bool = False, **options: Any) -> Read:
+def read(
+    pieces: Iterable[str],
+    markup: Markup,
+    *,
+    is_cut: bool = False,
+    is_stopped: bool = False,
+    **options: Any,
+) -> Read:
     parser = MarkupParser(markup, options.pop("tools", TOOLS), **options)
     parts = [part for piece in pieces for part in parser.feed(piece)]
-    return folded([*parts, *parser.finish(is_cut=is_cut)])
+    return folded([*parts, *parser.finish(is_cut=is_cut, is_stopped=is_stopped)])
 
 
 def folded(parts: Iterable[Part]) -> Read:

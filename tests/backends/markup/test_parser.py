@@ -21,6 +21,7 @@ from tests.backends.markup.reading import read
 from tests.backends.markup.samples import ONE, PARIS, PING, ROME, SLIPS, TOOLS, TWO
 from tests.examples import examples
 
+AT_ONCE = {"llama", "json", "gpt-oss"}  # families whose calls are the whole answer
 THINKS = "{{ '</think>' }}"  # a template that knows reasoning
 HERMES = markup_of("", "hermes")
 marks = sorted({mark for family in FAMILIES.values() for mark in family.calls.markers})
@@ -75,7 +76,7 @@ def test_slips_that_models_make_are_understood(family, text):
     assert made.content == ""
 
 
-@pytest.mark.parametrize("family", sorted(set(ONE) - {"llama", "json", "gpt-oss"}))
+@pytest.mark.parametrize("family", sorted(set(ONE) - AT_ONCE))
 def test_text_around_calls_is_kept(family):
     made = read([f"Let me look.\n{ONE[family]} There."], markup_of("", family))
 
@@ -175,6 +176,57 @@ def test_a_call_that_was_cut_is_given_as_far_as_it_came():
 
     assert made.calls == [("f", '{"a": "long st')]
     assert (made.whole_calls, made.content) == (0, "")
+
+
+CUT = [
+    *ONE.items(), *TWO.items(), *SLIPS,
+    *((family, f"Let me look.\n{text}") for family, text in ONE.items() if family not in AT_ONCE),
+    ("hermes", "<think>It is asked.</think>\n" + ONE["hermes"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["is_cut", "is_stopped"])
+@pytest.mark.parametrize(("family", "text"), CUT)
+def test_a_call_that_is_cut_anywhere_shows_nothing_of_its_markup(family, text, end):
+    markup = markup_of(THINKS if "<think>" in text else "", family)
+    for length in range(len(text)):
+        for pieces in ([text[:length]], text[:length]):
+            made = read(pieces, markup, **{end: True})
+
+            shown = made.content.removeprefix("Let me look.").strip()
+            assert not shown or "Let me look.".startswith(shown) or is_word(shown), text[:length]
+            assert "<" not in made.reasoning
+            assert {name for name, _ in made.calls} <= TOOLS.keys()
+            if end == "is_stopped":
+                made.parsed()
+
+
+def is_word(text: str) -> bool:
+    """A mark may begin as any text does: `functools[`, `Action:`."""
+    return text in "functools" or text in "Action"
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("json", '{"title": "Rome", "days": ['),
+        ("json", '{"titl'),
+        ("json", '{"name": "Al'),
+        ("json", '{"name": "Alice"'),
+        ("json", "[1, 2"),
+        ("json", '{"arguments": {"a": 1'),
+        ("llama", '{"name": "Alice", "parameters": {'),
+        ("gemma", "```python\nprin"),
+        ("gemma", "```python\nprint(1"),
+        ("functools", "What a f"),
+        ("hermes", "a < b and a <b"),
+        ("command-r", "Acti"),
+    ],
+)
+def test_an_answer_that_is_cut_and_is_no_call_is_shown(family, text):
+    made = read([text], markup_of("", family), is_cut=True)
+
+    assert (made.content, made.calls) == (text, [])
 
 
 def test_a_lone_half_of_a_surrogate_pair_ends_a_call():
