@@ -141,6 +141,17 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self.write_failures = Counter(
+            "llm_backend_store_write_failures",
+            "Writes that the database could not take.",
+            registry=self._registry,
+        )
+        self.not_stored = Counter(
+            "llm_backend_not_stored",
+            "Chats and responses that were answered and could not be stored.",
+            ["what"],
+            registry=self._registry,
+        )
         self.upstream_outstanding = Gauge(
             "llm_backend_upstream_outstanding",
             "Requests that are out to an upstream.",

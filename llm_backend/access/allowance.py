@@ -69,8 +69,11 @@ class Allowance:
 
     @property
     def left(self) -> int:
-        """What can still be used in this window, as far as this server knows."""
+        """What can still be used in this window, as far as this server knows: what it has been
+        granted, and less than what it has asked for in vain."""
         known = self.granted if self.is_spent else self.most
+        if self.vain_at:
+            known = min(known, self.granted + self.vain_amount - 1)
         return max(0, known - self.used)
 
     def reset_s(self, now: float) -> float:

@@ -23,11 +23,12 @@ from llm_backend.errors import Forbidden, Overloaded, Unauthorized
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Administration, Change, Known, Record, StoredKey
 
-__all__ = ["Keyring", "NewKey", "make_default_project", "new_key"]
+__all__ = ["Keyring", "NewKey", "UnknownKey", "make_default_project", "new_key"]
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5.0
+LOOK_TIMEOUT_S = 2.0  # for which a request with an unknown key waits for the database
 DEFAULT_NAME = "Default project"
 KEY_BYTES = 32  # of chance in a key: no hash of it can be guessed
 
@@ -92,6 +93,10 @@ class _Entry:
     expires_at: int | None
 
 
+class UnknownKey(Unauthorized):
+    """A key that is not among those of the last look; another process may have made it since."""
+
+
 class Keyring:
     """Says who asks, by the key that is sent.
 
@@ -115,6 +120,8 @@ class Keyring:
         self._version: int | None = None  # of what is known; None before the first look
         self._is_fresh = False
         self._looking = asyncio.Lock()
+        self._next_look: asyncio.Task[None] | None = None  # that has not begun
+        self._look_turn = asyncio.Lock()
         self._used: dict[str, int] = {}
         self._take(Known(version=0, records=(), keys=()))
 
@@ -201,6 +208,23 @@ class Keyring:
                 log.warning("keys_not_refreshed", extra={"reason": str(error)})
             self._is_fresh = False
 
+    async def look(self) -> None:
+        """A look at the database that begins now or later: one that has begun is too old. Those who
+        want one share it. Where the database does not answer in time, nothing is known afresh.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._look_next())
+        await asyncio.shield(self._next_look)
+
+    async def _look_next(self) -> None:
+        async with self._look_turn:
+            self._next_look = None
+            try:
+                async with asyncio.timeout(LOOK_TIMEOUT_S):
+                    await self.refresh()
+            except TimeoutError:
+                self._is_fresh = False
+
     async def refresh_forever(self, every_s: float) -> NoReturn:
         """Keeps up with what other processes change."""
         while True:
@@ -233,7 +257,7 @@ class Keyring:
     def _unknown(self) -> Exception:
         if not self._is_fresh:
             return _not_known()
-        return Unauthorized("The API key is not known to this server.")
+        return UnknownKey("The API key is not known to this server.")
 
 
 def _check_kind(caller: Caller, *, administers: bool) -> None:

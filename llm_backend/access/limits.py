@@ -35,6 +35,7 @@ LIMIT_HEADERS = tuple(
 """What a client is told of its limits, in OpenAI's words."""
 
 UNITS = {"requests": "RPM", "tokens": "TPM"}
+DAILY_UNITS = {"requests": "RPD", "tokens": "TPD"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +170,8 @@ class Limits:
         allowance.is_spent = is_alone or (granted < wanted and not least)
         if granted < wanted:
             allowance.vain_amount, allowance.vain_at = max(1, least), self._clock()
+        else:
+            allowance.vain_at = 0.0
 
     def _give_back(self, allowance: Allowance) -> None:
         if self._grants is None or self._takers or not (amount := allowance.shed()):
@@ -212,7 +215,8 @@ class Limits:
         now = self._clock()
         wait_s = allowance.reset_s(now)
         kind = RequestsLimited if allowance.what == "requests" else TokensLimited
-        per = UNITS[allowance.what] if allowance.window_s == 60 else "RPD"
+        per = UNITS[allowance.what] if allowance.window_s == 60 else DAILY_UNITS[allowance.what]
+        where = " of all processes and servers together" if self._is_shared else ""
         if amount > allowance.most:
             message = (
                 f"The request is too large for {allowance.scope} on {allowance.what} ({per}): "
@@ -220,8 +224,9 @@ class Limits:
             )
         else:
             message = (
-                f"Rate limit reached for {allowance.scope} on {allowance.what} ({per}): "
-                f"Limit {allowance.most}, Used {allowance.used}, Requested {amount}. "
+                f"Rate limit reached for {allowance.scope} on {allowance.what} ({per}){where}: "
+                f"Limit {allowance.most}, Used {allowance.most - allowance.left}, "
+                f"Requested {amount}. "
                 f"Please try again in {_shown(wait_s)}."
             )
         more = limit_headers(all_of_them, now)

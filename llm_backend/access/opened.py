@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from llm_backend.access.caller import Caller
 from llm_backend.access.gate import Gate
-from llm_backend.access.keyring import Keyring
+from llm_backend.access.keyring import Keyring, UnknownKey
 from llm_backend.access.ledger import Ledger
 from llm_backend.access.limits import Limits
 from llm_backend.access.line import Line
@@ -67,7 +67,11 @@ class Access:
 
     async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
         """Who asks for this operation. Raises `Unauthorized`, `Forbidden` or `Overloaded`."""
-        return self.keyring.caller(headers, administers=operation.administers)
+        try:
+            return self.keyring.caller(headers, administers=operation.administers)
+        except UnknownKey:  # as of the last look, since when keys were made or the database went
+            await self.keyring.look()
+            return self.keyring.caller(headers, administers=operation.administers)
 
 
 @asynccontextmanager

@@ -94,10 +94,10 @@ class Slots:
             self._waiting -= 1
 
     def _full(self) -> RequestsLimited:
-        where = "" if self._shared is None else ", at all servers together"
+        where = "" if self._shared is None else ", at all processes and servers together"
         return RequestsLimited(
-            f"{self.scope} may have {self.most} requests running at once{where}, and has. Wait for "
-            "one to end.",
+            f"Rate limit reached for {self.scope} on requests running at once{where}: Limit "
+            f"{self.most}, Used {self.most}, Requested 1. Please try again in {BUSY_S:g}s.",
             retry_after_s=BUSY_S,
             more_headers={},
         )

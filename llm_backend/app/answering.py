@@ -80,7 +80,7 @@ async def answering(
             opened_models(settings, served, shared, source, registry, observe, cut_off)
         )
         vectors = await opened(opened_index(settings))
-        stores = await opened(opened_stores(settings, database))
+        stores = await opened(opened_stores(settings, database, metrics))
         await opened(swept(settings, database, stores, access))
         services = _services(
             settings=settings,

@@ -29,7 +29,10 @@ async def opened_database(settings: Settings, metrics: Metrics) -> AsyncIterator
     """Its tables are brought up to date, or will be once a server that is down has come up."""
     async with AsyncExitStack() as stack:
         opening = Database.open(
-            settings.database, metrics.write_seconds.observe, metrics.writes_waiting.inc
+            settings.database,
+            metrics.write_seconds.observe,
+            metrics.writes_waiting.inc,
+            metrics.write_failures.inc,
         )
         database = await stack.enter_async_context(opening)
         try:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from llm_backend.access.opened import Access
+from llm_backend.controllers.losses import Losses
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.followed import BackgroundResponses
 from llm_backend.controllers.responses.memory import ResponseMemory
@@ -27,6 +28,7 @@ from llm_backend.store import (
     VectorStores,
     sweep_forever,
 )
+from llm_backend.telemetry import Metrics
 
 __all__ = ["Stores", "opened_stores", "swept"]
 
@@ -46,9 +48,11 @@ class Stores:
 
 
 @asynccontextmanager
-async def opened_stores(settings: Settings, database: Database) -> AsyncIterator[Stores]:
+async def opened_stores(
+    settings: Settings, database: Database, metrics: Metrics
+) -> AsyncIterator[Stores]:
     """Over an open database; at the end, what is on its way into it arrives."""
-    stores = _stores(settings, database)
+    stores = _stores(settings, database, metrics)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(stores.memory.settle)
         stack.push_async_callback(stores.files.blobs.settle)
@@ -78,13 +82,16 @@ async def swept(
         sweeping.cancel()
 
 
-def _stores(settings: Settings, database: Database) -> Stores:
+def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     jobs = Jobs(database, lease_s=settings.job_lease_s)
     files, uploads = _files(settings, database)
     background = Background(database, jobs, limit=settings.background_waiting_limit)
+    lost = metrics.not_stored.labels
+    chats = Losses("chat_not_stored", "chat_id", lost("chat").inc)
+    others = Losses("response_not_stored", "response_id", lost("response").inc)
     return Stores(
-        memory=ChatMemory(Chats(database), settings.store_chats),
-        responses=ResponseMemory(Responses(database), Conversations(database)),
+        memory=ChatMemory(Chats(database), settings.store_chats, chats),
+        responses=ResponseMemory(Responses(database), Conversations(database), others),
         files=files,
         uploads=uploads,
         jobs=jobs,

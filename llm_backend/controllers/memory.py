@@ -7,6 +7,7 @@ from typing import Any, Literal
 from llm_backend import errors
 from llm_backend.controllers.backlog import Backlog
 from llm_backend.controllers.behind import Behind
+from llm_backend.controllers.losses import Losses
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.controllers.together import Together
 from llm_backend.store import (
@@ -36,8 +37,9 @@ class ChatMemory:
     incomplete. `caught_up` and `settle` wait for those.
     """
 
-    def __init__(self, chats: Chats, policy: Policy) -> None:
+    def __init__(self, chats: Chats, policy: Policy, losses: Losses | None = None) -> None:
         self.chats = chats
+        self._losses = losses or Losses("chat_not_stored", "chat_id")
         self._policy = policy
         self._behind = Behind()
         self._backlog: Backlog[NewChat] = Backlog(self._store_behind)
@@ -65,19 +67,20 @@ class ChatMemory:
         """Stores one chat, durably on return.
 
         While the database cannot, raises `Overloaded` for a chat that asked to be stored; one that
-        is stored only because the server stores all is answered all the same, and logged.
+        is stored only because the server stores all is answered all the same, counted and logged.
 
         `completion` has `id`, `created` and `model`; what else the document wants is filled in.
         """
         await self._remember(body, _new(body, completion, complete=complete))
 
     async def _remember(self, body: Body, new: NewChat) -> None:
-        try:
-            with store_errors_translated(event="chat_not_stored", chat_id=new.chat.id):
+        with store_errors_translated(event="chat_not_stored", chat_id=new.chat.id):
+            try:
                 await self._together.written(new)
-        except errors.Overloaded:
-            if body.get("store"):
-                raise
+            except StoreUnavailable as error:
+                if body.get("store"):
+                    raise
+                self._losses.add(new.chat.id, error)
 
     def remember_relayed(
         self, body: Body, completion: Body, *, complete: bool, size_bytes: int
@@ -104,11 +107,12 @@ class ChatMemory:
         await self._behind.settle()
         await self._together.settle()
         await self._backlog.caught_up()
+        self._losses.tell()
 
     async def _store_behind(self, added: Sequence[NewChat]) -> None:
         for one, failure in zip(added, await self._store_all(added), strict=True):
             if failure is not None:
-                _tell_lost(one.chat.id, failure)
+                self._losses.add(one.chat.id, failure)
 
     async def _store_all(self, added: Sequence[NewChat]) -> Sequence[StoreError | None]:
         """What each of them failed by. One that is bad takes no other along."""
@@ -126,17 +130,13 @@ class ChatMemory:
         try:
             await self.remember(body, completion, complete=False)
         except (errors.ApiError, StoreError) as error:
-            _tell_lost(completion["id"], error)
+            self._losses.add(completion["id"], error)
 
 
 def _tell_taken(ids: Sequence[str]) -> None:
     """One line however many there are: an upstream that counts badly makes one of every chat."""
     if ids:
         log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
-
-
-def _tell_lost(chat_id: str, error: Exception) -> None:
-    log.error("chat_not_stored", extra={"chat_id": chat_id, "reason": str(error)})
 
 
 def _new(body: Body, completion: Body, *, complete: bool) -> NewChat:

@@ -18,6 +18,7 @@ from llm_backend.store import (
     OldSchema,
     QueueFull,
     StoreError,
+    StoreFull,
     StoreUnavailable,
     Unfinished,
     UnknownCursor,
@@ -75,8 +76,10 @@ def store_errors_translated(
         ) from error
     except (StoreUnavailable, UnknownSchema, OldSchema) as error:
         log.error(event, extra={**told, "reason": str(error)})
+        is_full = isinstance(error, StoreFull)
+        reason = "has no room left on its disk" if is_full else "cannot be used now"
         raise errors.Overloaded(
-            "The database cannot be used now; try again later.", retry_after_s=RETRY_AFTER_S
+            f"The database {reason}; try again later.", retry_after_s=RETRY_AFTER_S
         ) from error
 
 

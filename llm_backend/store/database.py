@@ -22,6 +22,7 @@ from llm_backend.store.errors import CannotOpen, StoreUnavailable
 from llm_backend.store.ownership import owned
 from llm_backend.store.postgresql import PostgresqlEngine
 from llm_backend.store.sqlite import SqliteEngine
+from llm_backend.store.write_health import WriteHealth, probe
 from llm_backend.store.writing import Work
 
 __all__ = ["Database"]
@@ -50,8 +51,10 @@ class Database:
         engine: _Engine,
         on_written: Callable[[float], None],
         on_waiting: Callable[[float], None],
+        on_failed: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._health = WriteHealth(on_failed)
         self._on_written = on_written
         self._on_waiting = on_waiting
 
@@ -62,18 +65,20 @@ class Database:
         url: str,
         on_written: Callable[[float], None] = lambda _: None,
         on_waiting: Callable[[float], None] = lambda _: None,
+        on_failed: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Self]:
         """The database at `url`, `sqlite:///FILE` or `postgresql://...`; closed at the end.
 
         `on_written` is told how many seconds each write took until it was durable, and `on_waiting`
-        by how many the writes that are not durable yet become more or fewer.
+        by how many the writes that are not durable yet become more or fewer; `on_failed` is called
+        for each write that the database cannot take.
         Raises `CannotOpen` for what only a person can mend. A PostgreSQL server that is not there
         is met by the first work, as `StoreUnavailable`: it may come up later.
         """
         engine = _engine_for(url)
         try:
             await engine.open()
-            yield cls(engine, on_written, on_waiting)
+            yield cls(engine, on_written, on_waiting, on_failed)
         finally:
             await engine.close()
 
@@ -107,6 +112,9 @@ class Database:
         self._on_waiting(1)
         try:
             result = await write(owned(work))
+        except StoreUnavailable as error:
+            self._health.failed(error)
+            raise
         finally:
             self._on_waiting(-1)
         self._on_written(time.perf_counter() - began_s)
@@ -120,10 +128,14 @@ class Database:
         return await self._engine.alter(work)
 
     async def check(self) -> None:
-        """Raise `StoreUnavailable` unless the database answers within three seconds."""
+        """Raise `StoreUnavailable` unless the database answers within three seconds, and takes a
+        write where it could not take the last one that failed."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 await self.read(_touch)
+                if self._health.failure is not None:
+                    await self.write(probe)
+                    self._health.probed()
         except TimeoutError as error:
             raise StoreUnavailable("The database does not answer.") from error
 

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from llm_backend.access import Keyring, new_key
+from llm_backend.access.opened import Access
 from llm_backend.access.shell import create_key, revoke_key
 from llm_backend.errors import Forbidden, Overloaded, Unauthorized
 from llm_backend.store import Database, StoreUnavailable, migrate
@@ -18,9 +22,13 @@ CHANGE = Change(type="api_key.created", resource_id="x")
 class Unreachable(Administration):
     """A database that may be down."""
 
-    is_down = False
+    is_down = hangs = False
+    looks = 0
 
     async def version(self) -> int:
+        self.looks += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.is_down:
             raise StoreUnavailable("The database is down.")
         return await super().version()
@@ -38,6 +46,15 @@ async def keyring(administration: Administration) -> Keyring:
     ring = Keyring(administration, ["sk-two", "sk-one"])
     await ring.open()
     return ring
+
+
+WORKS: Any = SimpleNamespace(administers=False)  # an operation
+
+
+def access_of(keyring: Keyring) -> Access:
+    """All there is of it that tells who asks."""
+    parts: Any = {field.name: None for field in fields(Access)}
+    return Access(**{**parts, "keyring": keyring})
 
 
 def bearing(key: str) -> dict[str, str]:
@@ -203,3 +220,36 @@ async def test_work_that_goes_on_without_its_caller_goes_on_as_long_as_his_key_i
     assert keyring.caller_of(None).key_id is None
     with pytest.raises(Unauthorized, match="revoked"):
         keyring.caller_of("key_of_the_past")
+
+
+async def test_an_unknown_key_is_looked_up_before_it_is_called_wrong(administration, keyring):
+    access = access_of(keyring)
+    key = await create_key(administration, "made by another process")
+
+    assert (await access.caller(bearing(key.value), WORKS)).key_id == key.stored.id
+    with pytest.raises(Unauthorized):
+        await access.caller(bearing("sk-guessed"), WORKS)
+    administration.is_down = True
+    with pytest.raises(Overloaded):  # at once, though the last look was well
+        await access.caller(bearing("sk-guessed"), WORKS)
+
+
+async def test_many_unknown_keys_share_their_looks(administration, keyring):
+    access = access_of(keyring)
+    before = administration.looks
+
+    asked = [access.caller(bearing(f"sk-{number}"), WORKS) for number in range(50)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert all(isinstance(one, Unauthorized) for one in answers)
+    assert administration.looks - before <= 2
+
+
+async def test_a_database_that_hangs_makes_an_unknown_key_wait_no_longer_than_so(
+    administration, keyring, monkeypatch
+):
+    monkeypatch.setattr("llm_backend.access.keyring.LOOK_TIMEOUT_S", 0.01)
+    administration.hangs = True
+
+    with pytest.raises(Overloaded):
+        await access_of(keyring).caller(bearing("sk-guessed"), WORKS)

@@ -1,6 +1,7 @@
 """Requests and tokens in windows of time, alone and shared through a database."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from zlib import crc32
@@ -221,3 +222,29 @@ async def test_what_is_granted_to_who_has_left_meanwhile_is_there_for_others(gra
     await a.settle()
 
     assert await taken(a, RPM, 3) + await taken(b, RPM, 3) == RPM.most
+
+
+@pytest.mark.parametrize(("limit", "tokens"), [(RPM, 1), (TPM, 30), (TPM, 90)])
+async def test_a_refusal_of_one_of_several_servers_adds_up(grants, clock, limit, tokens):
+    """What is used and what is requested are more than the limit, whoever has used it."""
+    a, b = (Limits(grants, clock=clock) for _ in range(2))
+    await taken(a, limit, 3, tokens=25)
+    allowances = b.allowances([limit])
+
+    await taken(b, limit, 3, tokens=tokens)
+    with pytest.raises(RateLimited, match="of all processes and servers together") as refused:
+        await b.take(allowances, tokens)
+
+    told = re.search(r"Limit (\d+), Used (\d+), Requested (\d+)", refused.value.message)
+    assert told is not None
+    most, used, requested = map(int, told.groups())
+    assert used <= most < used + requested
+    assert int(refused.value.headers[f"x-ratelimit-remaining-{limit.what}"]) == most - used
+
+
+async def test_a_days_tokens_are_called_so(clock):
+    day = Limit(scope="m", what="tokens", most=10, window_s=86_400)
+    limits = Limits(clock=clock)
+
+    with pytest.raises(TokensLimited, match=r"\(TPD\)"):
+        await limits.take(limits.allowances([day]), 11)

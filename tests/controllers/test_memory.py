@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llm_backend.controllers.losses import Losses
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.store import NewChat, StoreUnavailable, Unstorable
@@ -106,15 +107,21 @@ async def test_chats_whose_ids_are_taken_are_told_in_one_line(caplog):
     assert (told.getMessage(), told.chat_id, told.chats) == ("chat_id_taken", "c1", 2)
 
 
-async def test_every_relayed_chat_that_is_lost_is_told(caplog):
-    memory = ChatMemory(FullDisk(), "always")
+async def test_every_relayed_chat_that_is_lost_is_counted_and_told_in_few_lines(caplog):
+    lost: list[None] = []
+    losses = Losses("chat_not_stored", "chat_id", lambda: lost.append(None))
+    memory = ChatMemory(FullDisk(), "always", losses)
 
-    for number in range(2):
+    for number in range(20):
         relayed(memory, number)
     await memory.settle()
 
-    told = [(one.getMessage(), one.chat_id, one.reason) for one in caplog.records]
-    assert told == [("chat_not_stored", f"c{number}", "The disk is full.") for number in range(2)]
+    told = [(one.getMessage(), one.chat_id, one.reason, one.lost) for one in caplog.records]
+    assert told == [
+        ("chat_not_stored", "c0", "The disk is full.", 1),
+        ("chat_not_stored", "c19", "The disk is full.", 19),
+    ]
+    assert len(lost) == 20
 
 
 async def test_chats_that_ask_to_be_stored_at_one_time_are_one_write():

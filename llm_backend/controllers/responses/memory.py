@@ -1,11 +1,11 @@
 """What responses go on from, and how they are kept."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_backend import errors
 from llm_backend.controllers.behind import Behind
+from llm_backend.controllers.losses import Losses
 from llm_backend.controllers.responses.items import is_reference, kept_item
 from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.offload import offload
@@ -18,8 +18,6 @@ from llm_backend.store import (
 )
 
 __all__ = ["ResponseMemory", "stored_items", "stored_response"]
-
-log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 Body = Mapping[str, Any]
@@ -51,8 +49,11 @@ class ResponseMemory:
     """The stored responses and conversations. A response is durable before its client sees its end;
     one whose client left half-way is stored behind it."""
 
-    def __init__(self, responses: Responses, conversations: Conversations) -> None:
+    def __init__(
+        self, responses: Responses, conversations: Conversations, losses: Losses | None = None
+    ) -> None:
         self.responses = responses
+        self._losses = losses or Losses("response_not_stored", "response_id")
         self.conversations = conversations
         self._behind = Behind()
 
@@ -119,13 +120,13 @@ class ResponseMemory:
     async def settle(self) -> None:
         """Waits until all that is being stored behind is stored."""
         await self._behind.settle()
+        self._losses.tell()
 
     async def _remember_quietly(self, body: Body, response: Json, items: Sequence[Json]) -> None:
         try:
             await self.remember(body, response, items)
         except (errors.ApiError, StoreError) as error:
-            told = {"response_id": response["id"], "reason": str(error)}
-            log.error("response_not_stored", extra=told)
+            self._losses.add(response["id"], error)
 
     async def _item(self, id: str, where: str) -> Json:
         try:

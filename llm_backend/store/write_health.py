@@ -1,0 +1,45 @@
+"""State of the writes to a database: failing or not, as readiness and metrics tell it."""
+
+import logging
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from llm_backend.store.errors import StoreLocked, StoreUnavailable
+from llm_backend.store.tables import counters
+from llm_backend.store.upsert import add_up
+
+__all__ = ["WriteHealth", "probe"]
+
+log = logging.getLogger(__name__)
+
+_PROBES = "write_probes"
+
+
+class WriteHealth:
+    """Failing from the first write that the database could not take until a probe succeeds: a disk
+    that is full still takes writes that change nothing."""
+
+    def __init__(self, on_failed: Callable[[], None]) -> None:
+        self.failure: StoreUnavailable | None = None
+        self._on_failed = on_failed
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """A write has failed by this. A lock that another holds is no failure of the database."""
+        if isinstance(error, StoreLocked):
+            return
+        self._on_failed()
+        if self.failure is None:
+            log.error("database_not_written", extra={"reason": str(error)})
+        self.failure = error
+
+    def probed(self) -> None:
+        """A write that changes something has succeeded."""
+        if self.failure is not None:
+            log.info("database_written_again")
+        self.failure = None
+
+
+def probe(connection: Connection) -> None:
+    """A unit of work that changes something and matters to nothing."""
+    add_up(connection, counters, [{"name": _PROBES, "value": 1}])

@@ -1,0 +1,89 @@
+"""A disk that is full: what is not stored is never called stored, and the server says so."""
+
+import contextlib
+import json
+import resource
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.serving import Served, serve
+
+CHAT = {
+    "model": "builtin",
+    "messages": [{"role": "user", "content": "Hello!"}],
+    "max_tokens": 4,
+}
+NO_ROOM_BYTES = 4096  # less than a page of the database's log and its head
+
+
+@contextlib.contextmanager
+def no_room(served: Served) -> Iterator[None]:
+    """No file of this server can have more bytes than these: as on a disk that is full, whoever
+    runs the tests."""
+    pid, (_, hard) = served.process.pid, resource.getrlimit(resource.RLIMIT_FSIZE)
+    usual = resource.prlimit(pid, resource.RLIMIT_FSIZE, (NO_ROOM_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(tmp_path_factory.mktemp("full")) as one:
+        yield one
+
+
+@pytest.fixture
+def ask(served: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.base_url, timeout=60) as client:
+        yield client
+
+
+def last_event(text: str) -> dict:
+    *_, last = [line for line in text.splitlines() if line.startswith("data: ")]
+    return json.loads(last.removeprefix("data: "))
+
+
+def metric(served: Served, name: str) -> float:
+    lines = httpx.get(f"{served.address}/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+def test_what_must_be_stored_fails_and_readiness_tells_until_there_is_room(served, ask):
+    before = httpx.get(f"{served.address}/readyz").status_code
+    with no_room(served):
+        whole = ask.post("/chat/completions", json={**CHAT, "store": True})
+        streamed = ask.post("/chat/completions", json={**CHAT, "store": True, "stream": True})
+        response = ask.post("/responses", json={"model": "builtin", "input": "Hello!"})
+        file = ask.post(
+            "/files", data={"purpose": "user_data"}, files={"file": ("a.txt", b"x" * 10_000)}
+        )
+        thread = ask.post("/conversations", json={})
+        unready = httpx.get(f"{served.address}/readyz")
+        alive = httpx.get(f"{served.address}/healthz").status_code
+    after = httpx.get(f"{served.address}/readyz").status_code
+    stored = ask.post("/chat/completions", json={**CHAT, "store": True})
+
+    assert (before, unready.status_code, alive, after) == (200, 503, 200, 200)
+    assert "database cannot be used" in unready.json()["error"]["message"]
+    for refused in (whole, response, file, thread):
+        assert refused.status_code == 503, refused.text
+        assert refused.headers["retry-after"]
+        assert refused.json()["error"]["type"] == "server_error"
+    assert last_event(streamed.text)["error"]["code"] == "overloaded"
+    assert ask.get(f"/chat/completions/{stored.json()['id']}").status_code == 200
+
+
+def test_what_is_stored_of_the_servers_own_accord_is_answered_and_counted(served, ask):
+    before = metric(served, "llm_backend_not_stored_total")
+    with no_room(served):
+        answers = [ask.post("/chat/completions", json=CHAT) for _ in range(3)]
+    lost = [ask.get(f"/chat/completions/{one.json()['id']}") for one in answers]
+
+    assert [one.status_code for one in answers] == [200] * 3
+    assert [one.status_code for one in lost] == [404] * 3
+    assert metric(served, "llm_backend_not_stored_total") - before == 3
+    assert metric(served, "llm_backend_store_write_failures_total") > 0
