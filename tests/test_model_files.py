@@ -4,7 +4,9 @@ import struct
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.model_files import (
@@ -66,7 +68,7 @@ def test_the_parts_of_a_model_are_counted_together(tmp_path):
     ("data", "sentence"),
     [
         (b"", "is not a GGUF file"),
-        (b"GGUF", "is broken"),
+        (b"GGUF", "is cut short: its header would end at byte 8, and it has 4"),
         (b"GGUF" + struct.pack("<I", 9), "version 9"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 60), "counts"),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 50), "counts"),
@@ -82,16 +84,42 @@ def test_a_broken_header_is_one_sentence(tmp_path, data, sentence):
         read_header(path)
 
 
-def test_a_header_that_ends_anywhere_is_broken_or_short_and_nothing_else(tmp_path):
+def test_a_file_that_ends_anywhere_is_cut_short(tmp_path):
     whole = write_llama(tmp_path / "tiny.gguf").read_bytes()
     path = tmp_path / "cut.gguf"
-    for length in range(0, 6000, 97):
+    for length in [*range(4, 12_000, 97), *range(12_000, len(whole), 9999), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        try:
-            header = read_header(path)
-        except HeaderError:
-            continue
-        assert header.weights_bytes == 0
+        with pytest.raises(HeaderError, match=rf"cut\.gguf is cut short: .* it has {length:,}; "):
+            read_header(path)
+    path.write_bytes(whole + b"more")
+    assert read_header(path).tensors == read_header(tmp_path / "tiny.gguf").tensors
+
+
+def test_a_later_part_that_is_cut_is_named(tmp_path):
+    whole = write_llama(tmp_path / "whole.gguf").read_bytes()
+    for part, data in ((1, whole), (2, whole[:-1])):
+        (tmp_path / f"m-0000{part}-of-00002.gguf").write_bytes(data)
+
+    with pytest.raises(HeaderError, match=r"m-00002-of-00002\.gguf is cut short"):
+        read_header(tmp_path / "m-00001-of-00002.gguf")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GGMLQuantizationType if kind.value < 42])
+def test_the_size_of_every_type_is_known(tmp_path, kind):
+    numbers, size = GGML_QUANT_SIZES[kind]
+    writer = GGUFWriter(tmp_path / "one.gguf", "llama")
+    writer.add_tensor("t", np.zeros((2, size), dtype=np.uint8), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    data = (tmp_path / "one.gguf").read_bytes()
+    assert read_header(tmp_path / "one.gguf").parameters == 2 * numbers
+
+    padded = len(data) - (-(2 * size) % 32)
+    (tmp_path / "one.gguf").write_bytes(data[: padded - 1])
+    with pytest.raises(HeaderError, match=f"its tensors would end at byte {padded:,}, and it has"):
+        read_header(tmp_path / "one.gguf")
 
 
 def test_numbers_that_make_no_sense_count_as_none():

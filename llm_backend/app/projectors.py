@@ -33,6 +33,6 @@ def named_projector(settings: Settings, given: str | None) -> NamedProjector | N
     except ModelFileMissing as error:
         raise SettingsError(str(error)) from error
     except HeaderError as error:
-        raise SettingsError(f"The projector {given} cannot be used: {error}.") from error
+        raise SettingsError(f"The projector {given} cannot be used: {error}") from error
     senses = (("image", shape.sees), ("audio", shape.hears))
     return NamedProjector(path=path, modalities=tuple(name for name, has in senses if has))

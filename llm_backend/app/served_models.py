@@ -18,7 +18,12 @@ from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind, PrefixLimits
 from llm_backend.errors import InvalidRequest
-from llm_backend.model_files import GGUF_MAGIC, ModelFileMissing, find_model_file
+from llm_backend.model_files import (
+    HeaderError,
+    ModelFileMissing,
+    find_model_file,
+    read_header,
+)
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.model import AdapterSettings, ModelSettings, TurnsOfChat
 
@@ -145,13 +150,11 @@ def _card(
 
 
 def _check_model_file(path: Path) -> None:
+    """Raise `SettingsError` for a file that is no GGUF, or not whole."""
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(GGUF_MAGIC))
-    except OSError as error:
-        raise SettingsError(f"Cannot read the model {path}: {error.strerror}.") from error
-    if magic != GGUF_MAGIC:
-        raise SettingsError(f"{path} is not a GGUF file; convert the model or name another.")
+        read_header(path)
+    except HeaderError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _check_names(served: Sequence[ServedModel]) -> None:

@@ -17,6 +17,15 @@ _SCALARS = {
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
+_BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
+    9: (32, 40), 10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210),
+    15: (256, 292), 16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18),
+    21: (256, 110), 22: (256, 82), 23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8),
+    28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36),
+    41: (128, 18),
+}  # fmt: skip
+"""Numbers and bytes of a block, by the type of a tensor."""
 _KEPT = 4096  # values of an array that is kept; vocabularies are longer
 _KEYS, _TENSORS, _DIMENSIONS = 100_000, 1_000_000, 8  # more than any file has
 _PART = re.compile(r"^(.*)-00001-of-(\d{5})\.gguf$")
@@ -75,8 +84,17 @@ def _read(path: Path) -> GgufHeader:
             return _Reader(file, path).header()
     except OSError as error:
         raise HeaderError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (struct.error, UnicodeDecodeError, OverflowError) as error:
+    except (UnicodeDecodeError, OverflowError) as error:
         raise HeaderError(f"The header of {path} is broken: {error}.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tensor:
+    """How many numbers it has, and its end among the bytes of all tensors; of a type that is not
+    known, its beginning."""
+
+    numbers: int
+    end: int
 
 
 class _Reader:
@@ -87,7 +105,7 @@ class _Reader:
 
     def header(self) -> GgufHeader:
         if self._file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
-            raise HeaderError(f"{self._path} is not a GGUF file.")
+            raise HeaderError(f"{self._path} is not a GGUF file: convert it, or name another.")
         if (version := self._number("<I")) not in _VERSIONS:
             raise HeaderError(f"{self._path} is GGUF of version {version}, which is not known.")
         tensors = self._count(_TENSORS)
@@ -95,26 +113,36 @@ class _Reader:
         for _ in range(self._count(_KEYS)):
             key = self._string()
             values[key] = self._value(self._number("<I"), key, values)
-        parameters = sum(self._tensor() for _ in range(tensors))
+        found = [self._tensor() for _ in range(tensors)]
+        self._check_end(self._file.tell(), "header")
         given = values.get("general.alignment")
         alignment = given if isinstance(given, int) and given > 0 else 32
         data_starts = -(-self._file.tell() // alignment) * alignment
+        self._check_end(max((data_starts + one.end for one in found), default=0), "tensors")
         return GgufHeader(
             path=self._path,
             values=values,
             tensors=tensors,
-            parameters=parameters,
+            parameters=sum(one.numbers for one in found),
             weights_bytes=max(0, self._size - data_starts),
         )
 
-    def _tensor(self) -> int:
-        """How many numbers the next tensor has."""
+    def _tensor(self) -> _Tensor:
         self._string()
-        size = 1
+        numbers = 1
         for _ in range(self._bounded(self._number("<I"), _DIMENSIONS)):
-            size *= self._number("<Q")
-        self._file.seek(4 + 8, 1)  # its type and its place
-        return size
+            numbers *= self._number("<Q")
+        of_block, block_bytes = _BLOCKS.get(self._number("<I"), (1, 0))
+        offset = self._number("<Q")
+        return _Tensor(numbers=numbers, end=offset + numbers // of_block * block_bytes)
+
+    def _check_end(self, end: int, part: str) -> None:
+        """Raise for a file that ends before its header or its tensors do."""
+        if end > self._size:
+            raise HeaderError(
+                f"{self._path} is cut short: its {part} would end at byte {end:,}, and it has "
+                f"{self._size:,}; bring it again."
+            )
 
     def _value(self, kind: int, key: str, values: dict[str, Any]) -> Any:
         """The next value; how long an array is stands under a key of its own."""
@@ -135,7 +163,7 @@ class _Reader:
     def _strings(self, count: int) -> list[str] | None:
         if count <= _KEPT:
             return [self._string() for _ in range(count)]
-        read, seek = self._file.read, self._file.seek
+        read, seek = self._bytes, self._file.seek
         for _ in range(count):
             (length,) = struct.unpack("<Q", read(8))
             seek(self._bounded(length, self._size), 1)
@@ -147,8 +175,7 @@ class _Reader:
         return _SCALARS[kind]
 
     def _string(self) -> str:
-        length = self._count(self._size)
-        return self._file.read(length).decode(errors="replace")
+        return self._bytes(self._count(self._size)).decode(errors="replace")
 
     def _count(self, limit: int) -> int:
         return self._bounded(self._number("<Q"), limit)
@@ -161,5 +188,11 @@ class _Reader:
         return count
 
     def _number(self, form: str) -> Any:
-        (number,) = struct.unpack(form, self._file.read(struct.calcsize(form)))
+        (number,) = struct.unpack(form, self._bytes(struct.calcsize(form)))
         return number
+
+    def _bytes(self, length: int) -> bytes:
+        found = self._file.read(length)
+        if len(found) < length:
+            self._check_end(self._file.tell() + length - len(found), "header")
+        return found

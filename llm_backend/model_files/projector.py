@@ -33,7 +33,7 @@ def projector_shape(header: GgufHeader) -> ProjectorShape:
         hears=values.get("clip.has_audio_encoder") is True,
     )
     if header.architecture != "clip" or not (shape.sees or shape.hears):
-        raise HeaderError(f"it is no projector: it says that it is a `{header.architecture}`")
+        raise HeaderError(f"it is no projector: it says that it is a `{header.architecture}`.")
     return shape
 
 

@@ -1,6 +1,7 @@
 """What the settings ask for becomes models, or one sentence that says why not."""
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from llm_backend.settings import Settings, SettingsError, load_settings
 from tests.engine.gguf_models import write_llama
 from tests.engine.projectors import write_ears, write_eyes
 
+EMPTY = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
+
 
 @pytest.fixture
 def file(tmp_path) -> Path:
-    """Something that begins like a model."""
+    """A model without weights."""
     path = tmp_path / "small.gguf"
-    path.write_bytes(b"GGUF")
+    path.write_bytes(EMPTY)
     return path
 
 
@@ -101,7 +104,7 @@ def test_a_model_may_be_named_as_the_hub_or_the_models_folder_knows_it(tmp_path,
     folder = tmp_path / "data/models/owner/name"
     folder.mkdir(parents=True)
     for name in ("m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m.gguf", "m-BF16-00002-of-00002.gguf"):
-        (folder / name).write_bytes(b"GGUF")
+        (folder / name).write_bytes(EMPTY)
     models = served(tmp_path, "owner/name:q8_0", "owner/name/m-Q4_K_M.gguf", str(file))
 
     assert [model.card.id for model in models] == ["m-Q8_0", "m-Q4_K_M", "small"]
@@ -124,7 +127,7 @@ def test_a_model_may_be_named_as_the_hub_or_the_models_folder_knows_it(tmp_path,
         ({"chat_template": "zephir"}, "no known name; there are llama-2-chat"),
         ({"chat_template": "{% if %}"}, "chat template of the model `small` cannot be used"),
         ({"tool_format": "x"}, "tool format `x` is not known"),
-        ({"draft_model": "none.gguf"}, "Cannot read the model none.gguf"),
+        ({"draft_model": "none.gguf"}, "none.gguf cannot be read"),
         ({"aliases": ["small"]}, "`small` of the model `small` is taken"),
         ({"grammar_file": "none.lark"}, "Cannot read the grammar none.lark"),
         ({"path": "none.gguf"}, "Cannot read the model none.gguf"),
@@ -163,6 +166,17 @@ def test_a_projector_may_be_named_as_the_hub_knows_it(tmp_path, file):
         served(tmp_path, *named)
 
     assert hub.engine.projector_path == quantized.engine.projector_path == ears
+
+
+@pytest.mark.parametrize("kind", ["path", "draft_model", "adapters", "mmproj"])
+def test_a_file_that_is_cut_short_is_named(tmp_path, file, kind):
+    whole = write_eyes(tmp_path / "eyes.gguf").read_bytes()
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(whole[:-1])
+    entry = {"path": str(file), kind: {"a": str(cut)} if kind == "adapters" else str(cut)}
+
+    with pytest.raises(SettingsError, match=r"cut\.gguf is cut short: its tensors would end at"):
+        served(tmp_path, entry)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +261,7 @@ def test_a_model_with_an_adapter_is_a_model_of_its_own(tmp_path, file):
     assert (plain.loads_at_start, poet.loads_at_start) == (True, False)
     with pytest.raises(SettingsError, match="`small:p` of the model `small:p` is taken"):
         served(tmp_path, {**entry, "adapters": {"p": str(file)}})
-    with pytest.raises(SettingsError, match="Cannot read the model none"):
+    with pytest.raises(SettingsError, match="none cannot be read"):
         served(tmp_path, {**entry, "adapters": {"q": "none"}})
 
 

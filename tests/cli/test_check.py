@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from llm_backend.cli import app
 from llm_backend.cli.check import findings
 from llm_backend.engine.sampling.native_nucleus import NativeNucleus
+from tests.engine.gguf_models import write_llama
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,17 @@ def test_what_will_not_do_is_told_and_the_rest_is_looked_at(monkeypatch, tmp_pat
     assert "9000.0 GB" in found["models"].sentence
     assert "cannot be asked" in found["upstream openai"].sentence
     assert "in use" in found["port"].sentence
+
+
+def test_a_model_that_is_cut_short_will_not_do(tmp_path, monkeypatch):
+    path = write_llama(tmp_path / "tiny.gguf")
+    path.write_bytes(path.read_bytes()[:-1])
+    monkeypatch.setenv("LLM_BACKEND_MODELS", str(path))
+
+    found = {one.name: one for one in findings(None)}
+
+    assert not found["models"].is_well
+    assert "tiny.gguf is cut short: its tensors would end at byte" in found["models"].sentence
 
 
 def test_settings_that_cannot_be_used_are_the_last_line(monkeypatch):

@@ -33,7 +33,7 @@ def test_the_models_in_the_folder_are_listed_with_what_they_say(folder):
     assert (tiny["name"], tiny["architecture"]) == ("owner/name/tiny.gguf", "llama")
     assert tiny["context_tokens"] == 512
     assert tiny["bytes"] == (folder / "owner/name/tiny.gguf").stat().st_size
-    assert "is broken" in broken["error"]
+    assert "is cut short" in broken["error"]
     assert "owner/name/tiny.gguf" in run("list").stdout
 
 
@@ -91,6 +91,16 @@ def test_what_is_not_in_the_folder_is_not_removed(folder, tmp_path_factory):
     assert refused.exit_code == 1
     assert "remove it yourself" in refused.stderr
     assert elsewhere.exists()
+
+
+def test_a_model_that_is_cut_short_is_not_shown(folder):
+    path = write_llama(folder / "tiny.gguf")
+    path.write_bytes(path.read_bytes()[:-1])
+    result = run("show", "tiny.gguf")
+
+    assert result.exit_code == 1
+    assert "tiny.gguf is cut short: its tensors would end at byte" in result.stderr
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize("words", [("show", "none.gguf"), ("remove", "a/b"), ("pull", "nothing")])

@@ -33,6 +33,7 @@ def test_flags_are_read_as_the_settings_are():
     [
         (["--slots", "none"], "llm-backend: The setting `slots` cannot be used"),
         (["--model", "none.gguf"], "llm-backend: Cannot read the model none.gguf"),
+        (["--model", __file__], "test_serve.py is not a GGUF file: convert it, or name another."),
         (["--no-web", "--tls-key", "x"], "llm-backend: The setting `tls_certificate` is missing"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError
 from llm_backend.engine.messages import Delta, Failure, Generate, Sampling
 from tests.engine.conftest import answer, config, eventually
+from tests.engine.gguf_models import write_llama
 from tests.logged import logged
 
 
@@ -204,11 +205,18 @@ async def test_a_missing_file_and_what_is_no_model_are_named(tmp_path):
     nonsense.write_bytes(b"nonsense")
     truncated = tmp_path / "truncated.gguf"
     truncated.write_bytes(b"GGUF\x03\0\0\0")
+    whole = write_llama(tmp_path / "whole.gguf").read_bytes()
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(whole[:-1])
+    wrong = tmp_path / "wrong.gguf"
+    wrong.write_bytes(whole.replace(b"blk.1.ffn_down", b"blk.1.ffn_left"))
 
     for path, reason in (
         (tmp_path / "missing.gguf", "No such file"),
         (nonsense, "not a GGUF file"),
-        (truncated, "cannot be loaded"),
+        (truncated, "cut short: its header would end at byte 16, and it has 8"),
+        (cut, "cut short: its tensors would end"),
+        (wrong, "cannot be loaded: .*tensor 'blk.1.ffn_down.weight' not found"),
     ):
         async with Engine(config(path)) as engine:
             with pytest.raises(EngineStartError, match=reason) as caught:

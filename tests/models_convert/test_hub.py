@@ -5,6 +5,7 @@ import os
 import pty
 import random
 import re
+import struct
 import subprocess
 import sys
 import termios
@@ -16,7 +17,8 @@ import pytest
 from llm_backend.models.hub import HubFile, PullError, chosen_files, chosen_projector, pull
 from tests.models_convert.hub_stand_in import REPOSITORY, Hub, hub_with
 
-BIG = b"GGUF" + random.Random(1).randbytes(200_000)
+EMPTY = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
+BIG = EMPTY + random.Random(1).randbytes(200_000)
 
 
 @pytest.fixture
@@ -147,12 +149,16 @@ def test_the_command_asks_the_hub_that_the_environment_names(hub, tmp_path):
         )  # fmt: skip
 
     done = run("pull", f"{REPOSITORY}:Q8_0")
+    broken = run("pull", f"{REPOSITORY}:Q4_K_M")
+    (tmp_path / "models" / REPOSITORY / "tiny-Q4_K_M.gguf").unlink()
     offline = run("pull", f"{REPOSITORY}:Q4_K_M", endpoint="http://127.0.0.1:9")
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "models" / REPOSITORY / "tiny-Q8_0.gguf").read_bytes() == BIG
     assert f"llm-backend serve --model {REPOSITORY}:Q8_0" in done.stdout
     assert offline.returncode == 1
+    assert broken.returncode == 1
+    assert "is cut short: its header would end" in broken.stderr
     assert offline.stderr.splitlines()[-1].startswith(
         "llm-backend: The hub at http://127.0.0.1:9 cannot be reached"
     )
@@ -199,7 +205,7 @@ class Terminal:
 
 
 def test_a_person_sees_how_far_it_is_and_goes_on_after_ctrl_c(tmp_path):
-    big = b"GGUF" + bytes(64 << 20)  # the hub's library shows ten megabytes at a time
+    big = EMPTY + bytes(64 << 20)  # the hub's library shows ten megabytes at a time
     environment = {"HF_HOME": str(tmp_path / "home"), "LLM_BACKEND_MODELS_DIR": str(tmp_path)}
     with hub_with({"tiny-Q8_0.gguf": big}) as hub:
         environment["HF_ENDPOINT"] = hub.url

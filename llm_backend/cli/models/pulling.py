@@ -42,11 +42,22 @@ def pull(
         again = f"llm-backend models pull {'--mmproj ' if mmproj else ''}{model}"
         fail(f"Interrupted; `{again}` goes on where it stopped.")
     for path in paths:
+        _check(path)
         print(f"{path} ({path.stat().st_size / 1e6:,.0f} MB)")
     if mmproj:
         print(f"Serve it: models: [{{path: {model}, mmproj: {owner}/{name}}}] in the config file.")
     else:
         print(f"Serve it: llm-backend serve --model {model}")
+
+
+def _check(path: Path) -> None:
+    """End where a file is no model, or not whole, as it lies on the hub."""
+    from llm_backend.model_files import HeaderError, read_header
+
+    try:
+        read_header(path)
+    except HeaderError as error:
+        fail(str(error))
 
 
 def _pulled(name: str, quant: str | None, folder: Path, *, with_projector: bool) -> list[Path]:

@@ -9,7 +9,7 @@ import llama_cpp as native
 from llm_backend.engine.llama.vocabulary import Handle
 from llm_backend.engine.messages import ModelKind
 from llm_backend.engine.model import LoadError
-from llm_backend.model_files import GGUF_MAGIC
+from llm_backend.model_files import HeaderError, read_header
 
 __all__ = ["Header", "check_file", "native_text"]
 
@@ -91,14 +91,11 @@ class Header:
 
 
 def check_file(path: Path) -> None:
-    """Raise `LoadError` for a file that cannot be read or is no GGUF."""
+    """Raise `LoadError` for a file that cannot be read, is no GGUF or is not whole."""
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(GGUF_MAGIC))
-    except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
-    if magic != GGUF_MAGIC:
-        raise LoadError(f"{path} is not a GGUF file")
+        read_header(path)
+    except HeaderError as error:
+        raise LoadError(str(error).removesuffix(".")) from error
 
 
 class _GgufParams(ctypes.Structure):

@@ -28,6 +28,12 @@ class NativeLog:
             self.errors.append(line)
         _log.debug("%s", line)
 
+    def reason(self) -> str:
+        """The last errors, the first of which says most; they are told once."""
+        told = "; ".join(self.errors) or "the native code gives no reason"
+        self.errors.clear()
+        return told
+
 
 def capture_log() -> NativeLog:
     """Redirect the native log for as long as the value is kept."""

@@ -168,7 +168,7 @@ class LlamaModel:
         status = self._threads.compute(batch.n_tokens, lambda: compute(self._context, batch))
         if status:
             raise DecodeError(
-                f"the model could not read its inputs: status {status}; {self._reason()}"
+                f"the model could not read its inputs: status {status}; {self._log.reason()}"
             )
         results = np.empty((len(inputs), size), dtype=np.float32)
         for slot in range(len(inputs)):
@@ -203,7 +203,7 @@ class LlamaModel:
     def _load(self) -> Handle:
         model = load_weights(self._start)
         if not model:
-            raise LoadError(f"{self._start.model_path} cannot be loaded: {self._reason()}")
+            raise LoadError(f"{self._start.model_path} cannot be loaded: {self._log.reason()}")
         return model
 
     def _open_context(self) -> Handle:
@@ -228,7 +228,7 @@ class LlamaModel:
         if not context:
             raise LoadError(
                 f"there is no room for {self.slots} slots of {self.context_tokens} tokens: "
-                f"{self._reason()}"
+                f"{self._log.reason()}"
             )
         return context
 
@@ -254,7 +254,7 @@ class LlamaModel:
             if not loaded[place]:
                 raise LoadError(
                     f"the adapter {one.path} cannot be applied to {self._start.model_path}: "
-                    f"{self._reason()}"
+                    f"{self._log.reason()}"
                 )
         scales = (ctypes.c_float * len(wanted))(*(one.scale for one in wanted))
         native.llama_set_adapters_lora(self._context, loaded, len(wanted), scales)
@@ -302,10 +302,7 @@ class LlamaModel:
         if status == 1:
             raise NoRoom
         if status:
-            raise DecodeError(f"the forward pass failed: status {status}; {self._reason()}")
-
-    def _reason(self) -> str:
-        return self._log.errors[-1] if self._log.errors else "the native code gives no reason"
+            raise DecodeError(f"the forward pass failed: status {status}; {self._log.reason()}")
 
 
 def _is_on_gpu(start: Start) -> bool:
