@@ -15,8 +15,8 @@ __all__ = ["PATH", "ChunkReader", "as_chat"]
 PATH = "/chat/completions"
 
 _SAME = (
-    "temperature", "top_p", "service_tier", "user", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention", "prompt_cache_options",
+    "temperature", "top_p", "presence_penalty", "frequency_penalty", "service_tier", "user",
+    "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
 )  # fmt: skip
 _CARRIED = frozenset(
     {

@@ -31,8 +31,8 @@ Json = dict[str, Any]
 Body = Mapping[str, Any]
 
 
-def new_head(body: Body, *, is_stored: bool) -> Json:
-    """What does not change of a new response."""
+def new_head(body: Body, *, is_stored: bool, passages_limit: int) -> Json:
+    """What does not change of a new response; see `repeated_fields`."""
     conversation_id = conversation_of(body)
     return {
         "id": f"resp_{uuid.uuid4().hex}",
@@ -40,7 +40,7 @@ def new_head(body: Body, *, is_stored: bool) -> Json:
         "created_at": int(time.time()),
         "background": bool(body.get("background")),
         "conversation": None if conversation_id is None else {"id": conversation_id},
-        **repeated_fields(body, is_stored=is_stored),
+        **repeated_fields(body, is_stored=is_stored, passages_limit=passages_limit),
     }
 
 

@@ -29,7 +29,8 @@ async def begin_in_background(services: Services, model: Fills, body: Json, call
     async with asked(services, model, body) as question:
         own = question.own
         moderated(services, body, question.own_messages)  # raises where nobody can judge
-    state = ResponseState(new_head(body, is_stored=True), include=body.get("include") or ())
+    head = new_head(body, is_stored=True, passages_limit=services.settings.passages_limit)
+    state = ResponseState(head, include=body.get("include") or ())
     events = state.queue()
     told = as_lines(events) if body.get("stream") else Events()
     response = state.response

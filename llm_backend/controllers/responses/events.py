@@ -85,6 +85,7 @@ class ResponseState:
             "completed_at": None,
             "error": None,
             "incomplete_details": None,
+            "usage": None,
             **self._end,
             "output": list(self._output),
         }

@@ -70,9 +70,7 @@ class OpenText(OpenItem):
             return self._told(f"{self._event}.delta", delta=text)
         shown = [_log_prob(entry) for entry in logprobs]
         self._logprobs += shown
-        return self._told(
-            f"{self._event}.delta", delta=text, logprobs=[_without_bytes(one) for one in shown]
-        )
+        return self._told(f"{self._event}.delta", delta=text, logprobs=shown)
 
     def sum_up(self, text: str) -> list[Told]:
         """A summary of the reasoning that it is."""
@@ -98,7 +96,7 @@ class OpenText(OpenItem):
         ]
         whole: Json = {"refusal" if self.kind == "refusal" else "text": text}
         if self._is_message:
-            whole["logprobs"] = [_without_bytes(one) for one in self._logprobs]
+            whole["logprobs"] = list(self._logprobs)
         done = self._told(f"{self._event}.done", **whole)
         return [*cited, done, self._told("response.content_part.done", part=part)]
 
@@ -187,9 +185,3 @@ def call_of(call: ToolCall, clients: Mapping[str, ClientTool]) -> OpenCall:
 def _log_prob(entry: TokenLogprob) -> Json:
     top = [token_object(other) for other in entry.top]
     return {**token_object(entry), "top_logprobs": top}
-
-
-def _without_bytes(entry: Json) -> Json:
-    """As events have it."""
-    top = [{"token": one["token"], "logprob": one["logprob"]} for one in entry["top_logprobs"]]
-    return {"token": entry["token"], "logprob": entry["logprob"], "top_logprobs": top}

@@ -18,8 +18,8 @@ Json = dict[str, Any]
 
 # Fields that are a chat's under the same name.
 SAME = (
-    "model", "temperature", "top_p", "parallel_tool_calls", "service_tier", "user",
-    "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "model", "temperature", "top_p", "presence_penalty", "frequency_penalty", "parallel_tool_calls",
+    "service_tier", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
 )  # fmt: skip
 LOGPROBS = "message.output_text.logprobs"
 
@@ -67,9 +67,9 @@ def chat_body(body: Body, messages: Sequence[Body], tools: Body) -> Json:
     return chat
 
 
-def repeated_fields(body: Body, *, is_stored: bool = True) -> Json:
-    """What a response object tells of its request, with the document's defaults."""
-    text = body.get("text") or {}
+def repeated_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 20) -> Json:
+    """What a response object tells of its request, with the document's defaults; `passages_limit`
+    is how many passages a search gives where the request does not say."""
     reasoning = body.get("reasoning") or {}
     return {
         "instructions": body.get("instructions"),
@@ -89,15 +89,25 @@ def repeated_fields(body: Body, *, is_stored: bool = True) -> Json:
         "safety_identifier": body.get("safety_identifier"),
         "service_tier": "flex" if body.get("service_tier") == "flex" else "default",
         "store": is_stored,
+        "presence_penalty": body.get("presence_penalty") or 0.0,
+        "frequency_penalty": body.get("frequency_penalty") or 0.0,
         "temperature": 1.0 if body.get("temperature") is None else body["temperature"],
-        "text": {"format": {"type": "text"}, **text},
+        "text": _shown_text(body.get("text") or {}),
         "tool_choice": body.get("tool_choice") or "auto",
-        "tools": [shown_tool(tool) for tool in body.get("tools") or ()],
+        "tools": [shown_tool(tool, passages_limit) for tool in body.get("tools") or ()],
         "top_logprobs": body.get("top_logprobs") or 0,
         "top_p": 1.0 if body.get("top_p") is None else body["top_p"],
         "truncation": body.get("truncation") or "disabled",
         **({} if body.get("user") is None else {"user": body["user"]}),
     }
+
+
+def _shown_text(text: Body) -> Json:
+    """What a response tells of its text's format, with all fields of a schema's."""
+    form = text.get("format") or {"type": "text"}
+    if form["type"] == "json_schema":
+        form = {"description": None, **form, "strict": bool(form.get("strict"))}
+    return {**text, "format": form}
 
 
 @contextmanager

@@ -47,14 +47,19 @@ def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
     )
 
 
-def shown_tool(tool: Body) -> Json:
-    """The tool as a response repeats it, without what is secret of it."""
+def shown_tool(tool: Body, passages_limit: int) -> Json:
+    """The tool as a response repeats it, without what is secret of it; `passages_limit` is how many
+    passages a search gives that does not say."""
     if tool["type"] == "mcp":
         shown = {name: value for name, value in tool.items() if name != "authorization"}
         return shown | {"headers": dict.fromkeys(tool.get("headers") or {}, "<redacted>") or None}
+    if tool["type"] == "file_search":
+        ranking = {"ranker": "auto", "score_threshold": 0.0, **(tool.get("ranking_options") or {})}
+        shown = {"max_num_results": passages_limit, "filters": None, **tool}
+        return shown | {"ranking_options": ranking}
     if tool["type"] != "function":
         return dict(tool)
-    return {"strict": False, "parameters": None, **tool}
+    return {"description": None, "strict": False, "parameters": None, **tool}
 
 
 def _functions(

@@ -44,7 +44,8 @@ class ResponseTurn:
     async def begin(cls, services: Services, model: Model, body: Json) -> Self:
         """The turn of this body, admitted by the model: its answer is to be taken, by `events` or
         by `response`. Raises what body, store, tools or model refuse."""
-        head = new_head(body, is_stored=services.memory.wants(body))
+        is_stored, limit = services.memory.wants(body), services.settings.passages_limit
+        head = new_head(body, is_stored=is_stored, passages_limit=limit)
         async with AsyncExitStack() as held:
             question = await held.enter_async_context(asked(services, model, body))
             answering = await held.enter_async_context(answered(services, model, question, head))

@@ -188,6 +188,7 @@ def _question(items: Sequence[Item]) -> str | None:
 
 def _result(hit: Hit) -> Json:
     return {
+        "vector_store_id": hit.store_id,
         "file_id": hit.file_id,
         "filename": hit.filename,
         "score": hit.score,

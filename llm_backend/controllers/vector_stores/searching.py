@@ -39,6 +39,7 @@ class Query:
 class Hit:
     """A chunk that was found. `similarity` is its cosine, None for one found by its words only."""
 
+    store_id: str
     file_id: str
     filename: str
     attributes: Mapping[str, Attribute]
@@ -54,12 +55,13 @@ async def search(library: Library, store_ids: Sequence[str], query: Query) -> li
         _check(store, library)
         await library.stores.has_been_used(store)
     asked = [(store, await _vectors(library, store, query)) for store in stores if store.dimensions]
-    best, texts = await _chunks(library, asked, query)
+    best, texts, stores_of = await _chunks(library, asked, query)
     if len(texts) < len(best):  # what is found by nobody has taken places
         complete = replace(query, condition=only_complete(query.condition))
-        best, texts = await _chunks(library, asked, complete)
+        best, texts, stores_of = await _chunks(library, asked, complete)
     hits = [
         Hit(
+            store_id=stores_of[one.id],
             file_id=texts[one.id].file_id,
             filename=texts[one.id].filename,
             attributes=texts[one.id].attributes,
@@ -90,13 +92,16 @@ async def _vectors(library: Library, store: StoredVectorStore, query: Query) -> 
 
 async def _chunks(
     library: Library, asked: Sequence[tuple[StoredVectorStore, Vectors]], query: Query
-) -> tuple[list[Ranked], dict[str, FoundChunk]]:
-    """The best points of the stores, and the chunks of those that have one."""
+) -> tuple[list[Ranked], dict[str, FoundChunk], dict[str, str]]:
+    """The best points of the stores, the chunks of those that have one, and the store of each."""
     with index_errors_translated():
         rankings = [await _ranked(library, store, query, vectors) for store, vectors in asked]
     best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
     chunks = await library.stores.texts([one.id for one in best])
-    return best, {chunk.point_id: chunk for chunk in chunks}
+    stores_of = {
+        one.id: store.id for (store, _), some in zip(asked, rankings, strict=True) for one in some
+    }
+    return best, {chunk.point_id: chunk for chunk in chunks}, stores_of
 
 
 async def _ranked(

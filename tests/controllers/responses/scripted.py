@@ -70,6 +70,7 @@ def settings(**fields):
         "choices_limit": 1, "schema_nodes_limit": 1000, "tool_calls_limit": 32, "prompts": {},
         "obfuscate_streams": False,
         "input_files_limit": 64, "fetched_kept_bytes": 0, "moderation_model": None,
+        "passages_limit": 20,
     }  # fmt: skip
     return types.SimpleNamespace(**usual | fields)
 

@@ -85,7 +85,7 @@ def test_a_response_tells_what_was_asked_with_defaults():
     told = repeated_fields({"model": "m", "tools": [TOOL], "temperature": None})
 
     assert told["temperature"] == 1.0
-    assert told["tools"] == [{"strict": False, **TOOL}]
+    assert told["tools"] == [{"description": None, "strict": False, **TOOL}]
     assert told["text"] == {"format": {"type": "text"}}
 
 
