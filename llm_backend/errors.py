@@ -90,6 +90,7 @@ class ApiError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str] = "internal_error"
+    may_succeed_later: ClassVar[bool] = True  # SDKs retry by the status unless they are told
 
     def __init__(
         self,
@@ -108,6 +109,8 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """Headers that belong to the answer."""
+        if not self.may_succeed_later:
+            return {"x-should-retry": "false"}
         if self.retry_after_s is None:
             return {}
         return {"Retry-After": str(max(1, round(self.retry_after_s)))}
@@ -175,6 +178,7 @@ class Conflict(InvalidRequest):
 
     status = 409
     default_code = "conflict"
+    may_succeed_later = False
 
 
 class TooLarge(InvalidRequest):
@@ -233,8 +237,8 @@ class LimitReached(RateLimited):
     def headers(self) -> dict[str, str]:
         """When to come back, to the millisecond too, and how the limits stand."""
         wait = self.retry_after_s
-        if wait is None:
-            return self._more_headers
+        if wait is None:  # however often it is asked
+            return {"x-should-retry": "false", **self._more_headers}
         whole, exactly = math.ceil(wait), math.ceil(wait * 1000)  # not a moment too early
         times = {"Retry-After": str(max(1, whole)), "retry-after-ms": str(max(1, exactly))}
         return {**times, **self._more_headers}
@@ -258,6 +262,7 @@ class QuotaExceeded(ApiError):
     status = 429
     type = "insufficient_quota"
     default_code = "insufficient_quota"
+    may_succeed_later = False
 
 
 class ClientGone(ApiError):
@@ -279,6 +284,7 @@ class Unsupported(ApiError):
 
     status = 501
     default_code = "unsupported_operation"
+    may_succeed_later = False
 
 
 class Overloaded(ApiError):

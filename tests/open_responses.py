@@ -1,8 +1,7 @@
-"""The Open Responses specification (openresponses.org, 2026-04-24, with the file search of its earlier
-text), as far as answers go: what a response, its items and its events must have.
+"""The Open Responses specification (openresponses.org, 2026-04-24, with the file search of its
+earlier text), as far as answers go: what a response, its items and its events must have.
 
-Written by its text: names, types and what is required. Further fields are allowed everywhere, and so
-are the events and items that an implementation adds.
+Written by its text: names, types and what is required. Further fields are allowed everywhere.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +30,7 @@ def ref(name: str) -> Json:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def having(optional: Mapping[str, Json] = {}, /, **required: Json) -> Json:  # noqa: B006 (read only)
+def having(optional: Mapping[str, Json] = {}, /, **required: Json) -> Json:
     return {
         "type": "object",
         "required": list(required),
@@ -39,7 +38,7 @@ def having(optional: Mapping[str, Json] = {}, /, **required: Json) -> Json:  # n
     }
 
 
-def typed(kind: str, optional: Mapping[str, Json] = {}, /, **required: Json) -> Json:  # noqa: B006
+def typed(kind: str, optional: Mapping[str, Json] = {}, /, **required: Json) -> Json:
     return having(optional, type={"const": kind}, **required)
 
 
@@ -138,10 +137,10 @@ IN_PART: Json = {**IN_ITEM, "content_index": WHOLE}
 IN_SUMMARY: Json = {**IN_ITEM, "summary_index": WHOLE}
 ITEM_EVENT: Json = {"output_index": WHOLE, "item": maybe(ref("item"))}
 EVENTS: Mapping[str, Json] = {
-    **dict.fromkeys(
-        ("created", "queued", "in_progress", "completed", "failed", "incomplete"),
-        {"response": ref("response")},
-    ),
+    **{
+        kind: {"response": ref("response")}
+        for kind in ("created", "queued", "in_progress", "completed", "failed", "incomplete")
+    },
     "output_item.added": ITEM_EVENT,
     "output_item.done": ITEM_EVENT,
     "content_part.added": {**IN_PART, "part": PART},

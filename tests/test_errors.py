@@ -34,6 +34,22 @@ def test_every_body_has_all_four_keys(kind):
     }
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (errors.Unsupported("No."), "false"),
+        (errors.QuotaExceeded("Spent."), "false"),
+        (errors.Conflict("Done."), "false"),
+        (errors.TokensLimited("Too large."), "false"),
+        (errors.TokensLimited("Later.", retry_after_s=1), None),
+        (errors.Overloaded("Busy.", retry_after_s=1), None),
+        (errors.Internal("A bug."), None),
+    ],
+)
+def test_an_error_that_no_retry_mends_says_so_to_sdks(error, told):
+    assert error.headers.get("x-should-retry") == told
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 415, 429, 501, 502, 503])
 def test_a_status_becomes_the_error_of_that_status(status):
     assert errors.from_status(status, "said so").status == status

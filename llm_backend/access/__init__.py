@@ -3,7 +3,7 @@
 from llm_backend.access.caller import DEFAULT_PROJECT, Asker, Caller
 from llm_backend.access.estimate import text_bytes
 from llm_backend.access.gate import Gate
-from llm_backend.access.keyring import Keyring, NewKey, new_key
+from llm_backend.access.keyring import CLOSED, Keyring, NewKey, new_key
 from llm_backend.access.ledger import Ledger
 from llm_backend.access.meter import (
     Meter,
@@ -23,6 +23,7 @@ from llm_backend.access.told_usage import Tail, read_usage
 from llm_backend.store.administration import Tokens
 
 __all__ = [
+    "CLOSED",
     "DEFAULT_PROJECT",
     "Asker",
     "Caller",

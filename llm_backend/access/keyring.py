@@ -23,12 +23,16 @@ from llm_backend.errors import Forbidden, Overloaded, Unauthorized
 from llm_backend.store import StoreError
 from llm_backend.store.administration import Administration, Change, Known, Record, StoredKey
 
-__all__ = ["Keyring", "NewKey", "UnknownKey", "make_default_project", "new_key"]
+__all__ = ["CLOSED", "Keyring", "NewKey", "UnknownKey", "make_default_project", "new_key"]
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5.0
 LOOK_TIMEOUT_S = 2.0  # for which a request with an unknown key waits for the database
+CLOSED = (
+    "This was the first key: the server was open to everybody and lets nobody in without a key from"
+    " now on."
+)
 DEFAULT_NAME = "Default project"
 KEY_BYTES = 32  # of chance in a key: no hash of it can be guessed
 
@@ -131,6 +135,11 @@ class Keyring:
         return bool(self._entries)
 
     @property
+    def is_open_to_all(self) -> bool:
+        """Whether everybody is let in, as it is known that there is no key."""
+        return self.is_known and not self._entries and self._may_be_open
+
+    @property
     def is_known(self) -> bool:
         """Whether the keys of the database have been read."""
         return self._version is not None
@@ -191,8 +200,11 @@ class Keyring:
     async def load(self) -> None:
         """Reads everything. Raises `StoreError`."""
         known = await self._administration.known(kinds.DECIDING)
+        was_open = self.is_open_to_all
         self._take(known)
         self._version, self._is_fresh = known.version, True
+        if was_open and not self.is_open_to_all:
+            log.warning("server_closed", extra={"reason": CLOSED})
 
     async def refresh(self) -> None:
         """Reads everything if anything has changed; what cannot be read is logged and kept as it

@@ -172,7 +172,7 @@ def _database(settings: Settings) -> str:
         there, needed = asyncio.run(found())
     except StoreError as error:
         raise _Bad(str(error)) from error
-    kind = "PostgreSQL" if settings.has_database_server else str(path)
+    kind = settings.shown_database
     if there == needed:
         return f"{kind}, at revision {there}."
     return f"{kind}, at revision {there or 'none'}; serve brings it to {needed}."

@@ -4,9 +4,9 @@ import asyncio
 
 import typer
 
+from llm_backend.cli.database import database_settings
 from llm_backend.cli.failing import fail
-from llm_backend.cli.options import Config
-from llm_backend.settings import load_settings
+from llm_backend.cli.options import Config, DataDir
 
 __all__ = ["commands"]
 
@@ -14,12 +14,12 @@ commands = typer.Typer(help="The database.")
 
 
 @commands.command("migrate")
-def db_migrate(config: Config = None) -> None:
+def db_migrate(config: Config = None, data_dir: DataDir = None) -> None:
     """Bring the database's tables to this version (serve does it by itself)."""
     from llm_backend.app import migrate_database
     from llm_backend.store import StoreError
 
-    settings = load_settings({}, config)
+    settings = database_settings(config, data_dir)
     try:
         asyncio.run(migrate_database(settings))
     except StoreError as error:
@@ -28,11 +28,11 @@ def db_migrate(config: Config = None) -> None:
 
 
 @commands.command("current")
-def db_current(config: Config = None) -> None:
+def db_current(config: Config = None, data_dir: DataDir = None) -> None:
     """Print the revision of the database's tables, and that of this version; changes nothing."""
     from llm_backend.store import Database, StoreError, revisions
 
-    settings = load_settings({}, config)
+    settings = database_settings(config, data_dir)
 
     async def found() -> tuple[str | None, str]:
         async with Database.open(settings.database) as database:
@@ -49,13 +49,13 @@ def db_current(config: Config = None) -> None:
 
 
 @commands.command("recount")
-def db_recount(config: Config = None) -> None:
+def db_recount(config: Config = None, data_dir: DataDir = None) -> None:
     """Count anew how many bytes `files_limit_bytes` bounds: where rows were changed by hand, or by
     servers of an older version."""
     from llm_backend.app import recounted_files
     from llm_backend.store import StoreError
 
-    settings = load_settings({}, config)
+    settings = database_settings(config, data_dir)
     try:
         counted, there = asyncio.run(recounted_files(settings))
     except StoreError as error:

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from llm_backend.cli.database import database_settings
 from llm_backend.cli.failing import fail
-from llm_backend.cli.options import Config
-from llm_backend.settings import load_settings
+from llm_backend.cli.options import Config, DataDir
 
 if TYPE_CHECKING:
     from llm_backend.access import NewKey
@@ -21,6 +22,10 @@ __all__ = ["commands"]
 T = TypeVar("T")
 
 DAY_S = 24 * 60 * 60
+FIRST_KEY = (
+    "this is the first key of this database. Servers that use it and were open let nobody in "
+    "without a key from now on."
+)
 
 commands = typer.Typer(help="Keys that clients must send.")
 
@@ -37,6 +42,7 @@ def keys_create(
     ] = None,
     expires_in_days: Annotated[int | None, typer.Option(min=1, help="Days it is good for.")] = None,
     config: Config = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it: it is shown this once and kept nowhere."""
     from llm_backend.access.shell import create_key
@@ -45,8 +51,8 @@ def keys_create(
         fail("An admin key belongs to no project and no user: leave --project and --user out.")
     lifetime_s = None if expires_in_days is None else expires_in_days * DAY_S
 
-    async def create(administration: "Administration") -> "NewKey":
-        return await create_key(
+    async def create(administration: "Administration") -> "tuple[NewKey, int]":
+        key = await create_key(
             administration,
             name,
             is_admin=admin,
@@ -54,8 +60,11 @@ def keys_create(
             email=user,
             lifetime_s=lifetime_s,
         )
+        return key, len((await administration.known(())).keys)
 
-    key = _in_database(create, config)
+    key, number = _in_database(create, config, data_dir)
+    if number == 1:
+        print(f"llm-backend: {FIRST_KEY}", file=sys.stderr)
     print(key.value)
 
 
@@ -63,13 +72,14 @@ def keys_create(
 def keys_list(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
     config: Config = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Print all keys, without what would let anybody in."""
 
     async def known(administration: "Administration") -> "list[StoredKey]":
         return list((await administration.known(())).keys)
 
-    keys = _in_database(known, config)
+    keys = _in_database(known, config, data_dir)
     if as_json:
         print(json.dumps([{**vars(key), "hash": None} for key in keys], indent=2))
         return
@@ -82,11 +92,12 @@ def keys_list(
 def keys_revoke(
     id: Annotated[str, typer.Argument(help="The key's id, as `list` tells it.")],
     config: Config = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Take a key back: nobody is let in with it any more."""
     from llm_backend.access.shell import revoke_key
 
-    _in_database(lambda administration: revoke_key(administration, id), config)
+    _in_database(lambda administration: revoke_key(administration, id), config, data_dir)
     print(f"{id} is revoked.")
 
 
@@ -96,12 +107,14 @@ def _until(key: "StoredKey") -> str:
     return time.strftime("until %Y-%m-%d", time.gmtime(key.expires_at))
 
 
-def _in_database(work: "Callable[[Administration], Awaitable[T]]", config: Config) -> T:
+def _in_database(
+    work: "Callable[[Administration], Awaitable[T]]", config: Config, data_dir: DataDir
+) -> T:
     from llm_backend.access.shell import UnknownName
     from llm_backend.app import opened_administration
     from llm_backend.store import Missing, StoreError
 
-    settings = load_settings({}, config)
+    settings = database_settings(config, data_dir)
 
     async def run() -> T:
         async with opened_administration(settings) as administration:

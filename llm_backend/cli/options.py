@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ApiKey", "BaseUrl", "Config"]
+__all__ = ["ApiKey", "BaseUrl", "Config", "DataDir"]
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of the database, as `serve` has it.")
+]
 BaseUrl = Annotated[
     str,
     typer.Option(help="Base URL of any server that speaks OpenAI's API.", envvar="OPENAI_BASE_URL"),

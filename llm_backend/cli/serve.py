@@ -38,6 +38,8 @@ def _announce(address: str, settings: Settings) -> None:
     model = next((_name(given) for given in settings.models), None)
     print(f"Serving on {address}  (base URL for clients: {base_url})")
     print(f"Data lies in {settings.data_dir}")
+    if settings.database_url is not None:
+        print(f"The database is {settings.shown_database}")
     if model is not None:
         question = {"role": "user", "content": "Who are you?"}
         body = json.dumps({"model": model, "messages": [question]})

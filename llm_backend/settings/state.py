@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -74,6 +75,13 @@ class State(BaseModel):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'llm-backend.sqlite3'}"
+
+    @property
+    def shown_database(self) -> str:
+        """The same without what is secret of it: its password, and its query."""
+        url = urlsplit(self.database)
+        person, at, host = url.netloc.rpartition("@")
+        return f"{url.scheme}://{person.partition(':')[0]}{at}{host}{url.path}"
 
     @property
     def has_database_server(self) -> bool:

@@ -345,6 +345,7 @@ def test_an_operation_that_nobody_answers_says_what_would(client):
     with pytest.raises(openai.APIStatusError) as caught:
         client.images.generate(prompt="a cat")
     assert caught.value.status_code == 501
+    assert caught.value.response.headers["x-should-retry"] == "false"
     assert "OPENAI_API_KEY" in caught.value.message
 
 

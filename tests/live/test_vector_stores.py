@@ -19,6 +19,8 @@ FACTS = {
     "people.csv": "name,job\nAda,mathematician\nGrace,admiral\n",
 }
 
+HINT = "openai-poll-after-ms"
+
 
 @pytest.fixture(scope="module")
 def library(library_server: Served) -> Iterator[openai.OpenAI]:
@@ -271,6 +273,28 @@ def test_a_batch_takes_in_what_can_be_read_and_says_why_not(library):
     assert failed.data[0].last_error.message == "The PDF is damaged."
     found = library.vector_stores.search(store.id, query="capital of Peru", max_num_results=1)
     assert names(found.data) == ["b.pdf"]
+
+
+def test_a_client_that_waits_is_told_when_to_look_again(library):
+    ids = [upload(library, f"{number}.txt", b"Some text. " * 20_000) for number in range(2)]
+    store = library.vector_stores.create()
+    made = library.vector_stores.file_batches.create(store.id, file_ids=ids)
+    batches, files = library.vector_stores.file_batches, library.vector_stores.files
+    asked = {"vector_store_id": store.id}
+    looked = [
+        batches.with_raw_response.retrieve(made.id, **asked),
+        files.with_raw_response.retrieve(ids[1], **asked),
+        library.vector_stores.with_raw_response.retrieve(store.id),
+    ]
+    batches.poll(made.id, **asked)
+    done = batches.with_raw_response.retrieve(made.id, **asked)
+
+    for answer in looked:
+        is_waiting = answer.parse().status == "in_progress"
+        assert (HINT in answer.headers) == is_waiting
+        assert not is_waiting or 200 <= int(answer.headers[HINT]) <= 5000
+    assert HINT in looked[0].headers
+    assert HINT not in done.headers
 
 
 def test_a_batch_can_say_something_of_each_file(library):

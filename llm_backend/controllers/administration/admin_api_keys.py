@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from llm_backend.access import new_key
 from llm_backend.contract.request import Request
-from llm_backend.controllers.administration.changes import change, changing, reading
+from llm_backend.controllers.administration.changes import change, changing, making_key, reading
 from llm_backend.controllers.administration.keys import admin_key_object
 from llm_backend.controllers.administration.listing import list_object, listed
 from llm_backend.controllers.json_response import JsonResponse
@@ -33,9 +33,9 @@ async def admin_api_keys_create(services: Services, request: Request) -> Respons
     body = request.body
     key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
     made = change(request, "api_key.created", key.stored.id, data={"scopes": []})
-    async with changing(services, THING):
+    async with making_key(services, THING) as headers:
         await services.access.administration.add_key(made, key.stored)
-    return JsonResponse({**admin_key_object(key.stored), "value": key.value})
+    return JsonResponse({**admin_key_object(key.stored), "value": key.value}, headers=headers)
 
 
 async def admin_api_keys_get(services: Services, request: Request) -> Response:

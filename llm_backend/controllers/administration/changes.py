@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from llm_backend.access import Caller, kinds
+from llm_backend.access import CLOSED, Caller, kinds
 from llm_backend.contract.request import Request
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
@@ -13,7 +13,9 @@ from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Duplicate
 from llm_backend.store.administration import Change, Record
 
-__all__ = ["change", "changing", "project_of", "reading", "unique_id"]
+__all__ = ["change", "changing", "making_key", "project_of", "reading", "unique_id"]
+
+NOTICE = "x-llm-backend-notice"
 
 
 def change(
@@ -47,6 +49,18 @@ def reading(thing: str) -> Iterator[None]:
     """Translates what the store says of a `thing`."""
     with store_errors_translated(thing):
         yield
+
+
+@asynccontextmanager
+async def making_key(services: Services, thing: str) -> AsyncIterator[dict[str, str]]:
+    """As `changing`, around a key that is made; once it is, these are the answer's headers, which
+    tell if the server was open to everybody until then."""
+    headers: dict[str, str] = {}
+    was_open = services.access.keyring.is_open_to_all
+    async with changing(services, thing):
+        yield headers
+    if was_open and not services.access.keyring.is_open_to_all:
+        headers[NOTICE] = CLOSED
 
 
 @asynccontextmanager

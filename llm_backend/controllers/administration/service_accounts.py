@@ -8,7 +8,13 @@ from starlette.responses import Response
 
 from llm_backend.access import kinds, new_key
 from llm_backend.contract.request import Request
-from llm_backend.controllers.administration.changes import change, changing, project_of, reading
+from llm_backend.controllers.administration.changes import (
+    change,
+    changing,
+    making_key,
+    project_of,
+    reading,
+)
 from llm_backend.controllers.administration.keys import new_service_account_key
 from llm_backend.controllers.administration.listing import list_object, listed
 from llm_backend.controllers.json_response import JsonResponse
@@ -67,10 +73,10 @@ async def create_project_service_account(services: Services, request: Request) -
         project_id=project.id,
         data={"role": "member"},
     )
-    async with changing(services, THING):
+    async with making_key(services, THING) as headers:
         await services.access.administration.add(made, account, *([key.stored] if key else []))
     shown = None if key is None else new_service_account_key(key)
-    return JsonResponse({**_account_object(account), "api_key": shown})
+    return JsonResponse({**_account_object(account), "api_key": shown}, headers=headers)
 
 
 async def retrieve_project_service_account(services: Services, request: Request) -> Response:
@@ -138,9 +144,9 @@ async def createan_apikeyforaserviceaccount(services: Services, request: Request
         project_id=account.project_id,
         data={"scopes": []},
     )
-    async with changing(services, "API key"):
+    async with making_key(services, "API key") as headers:
         await services.access.administration.add_key(made, key.stored)
-    return JsonResponse(new_service_account_key(key))
+    return JsonResponse(new_service_account_key(key), headers=headers)
 
 
 async def _account(services: Services, request: Request) -> Record:

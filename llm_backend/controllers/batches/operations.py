@@ -11,6 +11,7 @@ from llm_backend.controllers.file_types import check_size
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import DEFAULT_LIMIT
+from llm_backend.controllers.polling import poll_headers
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
@@ -20,6 +21,7 @@ from llm_backend.store import Missing, StoredBatch, TokenCounts
 __all__ = ["cancel_batch", "create_batch", "list_batches", "retrieve_batch"]
 
 PURPOSE = "batch"
+UNFINISHED = ("validating", "in_progress", "finalizing", "cancelling")
 WINDOWS_S = {"24h": 24 * 3600}  # the document's
 
 
@@ -70,7 +72,12 @@ async def list_batches(services: Services, request: Request) -> Response:
 @kept_here("batch", "batch_id")
 async def retrieve_batch(services: Services, request: Request) -> Response:
     """`GET /batches/{batch_id}`"""
-    return JsonResponse(_batch_object(await services.batches.get(request.path["batch_id"])))
+    batch = _batch_object(await services.batches.get(request.path["batch_id"]))
+    if batch["status"] not in UNFINISHED:
+        return JsonResponse(batch)
+    counts = batch["request_counts"]
+    left = counts["total"] - counts["completed"] - counts["failed"]
+    return JsonResponse(batch, headers=poll_headers(batch["created_at"], time.time(), left=left))
 
 
 @kept_here("batch", "batch_id")

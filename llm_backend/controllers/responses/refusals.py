@@ -12,10 +12,10 @@ Body = Mapping[str, Any]
 HONOURED = {
     "model", "input", "instructions", "prompt", "previous_response_id", "conversation", "tools",
     "tool_choice", "max_tool_calls", "parallel_tool_calls", "text", "reasoning", "temperature",
-    "top_p", "presence_penalty", "frequency_penalty", "max_output_tokens", "top_logprobs", "include", "store", "metadata", "background",
-    "stream", "stream_options", "truncation", "service_tier", "user", "safety_identifier",
-    "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "context_management",
-    "moderation",
+    "top_p", "presence_penalty", "frequency_penalty", "max_output_tokens", "top_logprobs",
+    "include", "store", "metadata", "background", "stream", "stream_options", "truncation",
+    "service_tier", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "prompt_cache_options", "context_management", "moderation",
 }  # fmt: skip
 # Every value of `include` is honoured: of what no local response holds there is nothing to leave
 # out.

@@ -1,5 +1,6 @@
 """Responses that are kept: shown again, listed from, forgotten, cancelled."""
 
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -12,6 +13,7 @@ from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import page_wanted
 from llm_backend.controllers.obfuscation import obfuscation_for
+from llm_backend.controllers.polling import poll_headers
 from llm_backend.controllers.responses.background import FROM_THE_START
 from llm_backend.controllers.responses.items import item_list, shown_item
 from llm_backend.controllers.responses.relayed import relay_kept, relay_kept_response
@@ -30,7 +32,10 @@ async def get_response(services: Services, request: Request) -> Response:
     if query.get("starting_after") is not None:
         raise errors.InvalidRequest("`starting_after` needs `stream`.", param="starting_after")
     body = await services.responses.responses.get(response_id)
-    return JsonResponse(_shown(body, query.get("include") or ()))
+    shown = _shown(body, query.get("include") or ())
+    if body["status"] not in ("queued", "in_progress"):
+        return JsonResponse(shown)
+    return JsonResponse(shown, headers=poll_headers(body["created_at"], time.time()))
 
 
 @kept_here("response", "response_id", elsewhere=relay_kept)

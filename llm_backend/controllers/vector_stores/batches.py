@@ -9,6 +9,7 @@ from starlette.responses import Response
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.polling import poll_headers
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.adding import new_files
 from llm_backend.controllers.vector_stores.objects import batch_object, file_object
@@ -42,8 +43,11 @@ async def create_vector_store_file_batch(services: Services, request: Request) -
 async def get_vector_store_file_batch(services: Services, request: Request) -> Response:
     """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}`"""
     stores, path = services.library.stores, request.path
-    batch = await stores.batch(path["vector_store_id"], path["batch_id"])
-    return JsonResponse(batch_object(batch))
+    batch = batch_object(await stores.batch(path["vector_store_id"], path["batch_id"]))
+    if batch["status"] != "in_progress":
+        return JsonResponse(batch)
+    left = batch["file_counts"]["in_progress"]
+    return JsonResponse(batch, headers=poll_headers(batch["created_at"], stores.now, left=left))
 
 
 @of_a_batch

@@ -5,6 +5,7 @@ from starlette.responses import Response
 from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
+from llm_backend.controllers.polling import poll_headers
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.adding import new_files
 from llm_backend.controllers.vector_stores.describing import described
@@ -47,8 +48,11 @@ async def list_vector_store_files(services: Services, request: Request) -> Respo
 async def get_vector_store_file(services: Services, request: Request) -> Response:
     """`GET /vector_stores/{vector_store_id}/files/{file_id}`"""
     stores, path = services.library.stores, request.path
-    file = await stores.file(path["vector_store_id"], path["file_id"])
-    return JsonResponse(file_object(file))
+    file = file_object(await stores.file(path["vector_store_id"], path["file_id"]))
+    is_done = file["status"] != "in_progress"
+    return JsonResponse(
+        file, headers=None if is_done else poll_headers(file["created_at"], stores.now)
+    )
 
 
 @of_a_file

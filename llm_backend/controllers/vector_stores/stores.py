@@ -9,6 +9,7 @@ from llm_backend.contract.request import Request
 from llm_backend.controllers.json_response import JsonResponse, list_object
 from llm_backend.controllers.kept_here import kept_here
 from llm_backend.controllers.listing import both_sides_refused, page_wanted
+from llm_backend.controllers.polling import poll_headers
 from llm_backend.controllers.relay import relay
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.store_errors import store_errors_translated
@@ -100,4 +101,9 @@ def page_of(request: Request) -> dict[str, Any]:
 
 
 def _shown(services: Services, store: StoredVectorStore) -> Response:
-    return JsonResponse(store_object(store, services.library.stores.now))
+    now = services.library.stores.now
+    shown = store_object(store, now)
+    if shown["status"] != "in_progress":
+        return JsonResponse(shown)
+    left = shown["file_counts"]["in_progress"]
+    return JsonResponse(shown, headers=poll_headers(store.last_active_at, now, left=left))

@@ -91,7 +91,5 @@ def test_logprobs_are_in_the_events_and_in_the_text():
     events, response = told([ChatDelta(choice=0, content="a", logprobs=[LOGPROB])])
     (delta,) = [event for event in events if event["type"] == "response.output_text.delta"]
 
-    assert delta["logprobs"] == [
-        {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
-    ]
+    assert delta["logprobs"] == [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]
     assert response["output"][0]["content"][0]["logprobs"][0]["bytes"] == [97]

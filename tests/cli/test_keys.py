@@ -1,0 +1,60 @@
+"""`llm-backend keys`: in which database they are, and what the first one means."""
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from llm_backend.cli import app
+from llm_backend.settings import Settings
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, [*words])
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_BACKEND_DATA_DIR", str(tmp_path / "usual"))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+
+def test_keys_are_in_the_data_folder_that_is_named(tmp_path):
+    folder = tmp_path / "other"
+    made = run("keys", "create", "laptop", "--data-dir", str(folder))
+    there = run("keys", "list", "--data-dir", str(folder))
+    usual = run("keys", "list")
+
+    assert made.exit_code == 0
+    assert "laptop" in there.stdout
+    assert usual.stdout == ""
+    assert str(folder / "llm-backend.sqlite3") in made.stderr
+    assert str(tmp_path / "usual" / "llm-backend.sqlite3") in usual.stderr
+
+
+def test_the_key_alone_is_on_standard_output():
+    first, second = run("keys", "create"), run("keys", "create")
+
+    for made in (first, second):
+        assert made.stdout.startswith("sk-")
+        assert len(made.stdout.split()) == 1
+    assert "the first key" in first.stderr
+    assert "the first key" not in second.stderr
+
+
+@pytest.mark.parametrize("words", [("keys", "list"), ("db", "migrate"), ("db", "recount")])
+def test_a_command_says_which_database_it_uses(words, tmp_path):
+    ran = run(*words, "--data-dir", str(tmp_path / "here"))
+
+    (line,) = ran.stderr.splitlines()
+    assert line == f"llm-backend: the database is sqlite:///{tmp_path}/here/llm-backend.sqlite3"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@db:5432/state?password=x", "postgresql://me@db:5432/state"),
+        ("postgresql://db/state", "postgresql://db/state"),
+        ("sqlite:////var/state.db", "sqlite:////var/state.db"),
+    ],
+)
+def test_a_databases_password_is_not_shown(url, shown):
+    assert Settings(database_url=url).shown_database == shown
