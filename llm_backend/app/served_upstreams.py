@@ -19,7 +19,7 @@ SHORT_FORM = "openai"
 
 def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
     """Every upstream, that of the short form last."""
-    configs = [_config(one) for one in settings.backends]
+    configs = [_config(one, settings.upstream_check_bytes) for one in settings.backends]
     if settings.openai_api_key is not None:
         configs.append(_short_form(settings, settings.openai_api_key.get_secret_value()))
     names = [one.name for one in configs]
@@ -29,7 +29,7 @@ def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
     return configs
 
 
-def _config(given: BackendSettings) -> UpstreamConfig:
+def _config(given: BackendSettings, check_bytes: int) -> UpstreamConfig:
     try:
         return UpstreamConfig(
             name=given.name,
@@ -48,6 +48,7 @@ def _config(given: BackendSettings) -> UpstreamConfig:
             idle_timeout_s=given.idle_timeout_s,
             total_timeout_s=given.total_timeout_s,
             honours_idempotency_key=given.honours_idempotency_key,
+            check_bytes=check_bytes,
         )
     except ValueError as error:
         raise SettingsError(f"The backend `{given.name}` cannot be used: {error}") from error
@@ -61,6 +62,7 @@ def _short_form(settings: Settings, api_key: str) -> UpstreamConfig:
             api_key=api_key,
             connect_timeout_s=settings.upstream_connect_timeout_s,
             idle_timeout_s=settings.upstream_idle_timeout_s,
+            check_bytes=settings.upstream_check_bytes,
         )
     except ValueError as error:
         raise SettingsError(f"The setting `openai_base_url` cannot be used: {error}") from error

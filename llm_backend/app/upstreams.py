@@ -1,8 +1,9 @@
 """The upstreams that the settings name, if they name any."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,22 @@ async def opened_upstreams(
             places = await stack.enter_async_context(
                 SharedPlaces.opened(shared, asked, cut_off.set)
             )
-        yield await stack.enter_async_context(Upstreams(asked, operations, places))
+        upstreams = Upstreams(asked, operations, places, _described_by(document))
+        yield await stack.enter_async_context(upstreams)
+
+
+def _described_by(document: Document) -> Callable[[str], frozenset[str]]:
+    """The media types of good answers, by operationId; none of what the document does not have."""
+
+    @cache
+    def described(operation_id: str) -> frozenset[str]:
+        if operation_id not in document.operations:
+            return frozenset()
+        answers = document.operation(operation_id)["responses"]
+        good = [answer for status, answer in answers.items() if status.startswith("2")]
+        return frozenset(kind for answer in good for kind in answer.get("content", ()))
+
+    return described
 
 
 def _watch(metrics: Metrics, name: str) -> Watch:

@@ -131,6 +131,7 @@ async def relay(
                     operation=(request.operation.operation_id, request.operation.tag),
                     model=to.model if to else model_named(request),
                     upstream=to.upstream if to else None,
+                    streams=_streams(request.body),
                     has_other=to.has_other if to else False,
                     who=who_asks(request.caller),
                     on_left=counted_as_sent,
@@ -170,6 +171,11 @@ def _is_still_to_come(http: HttpRequest) -> bool:
 def who_asks(caller: Any) -> str:  # Any: as in `RelayRequest`
     """Whose requests are told apart where some must wait: those of each key."""
     return str(caller.key_id or "") if caller is not None else ""
+
+
+def _streams(body: Any) -> bool | None:  # Any: parsed JSON
+    """Whether a JSON body asks for events."""
+    return bool(body.get("stream")) if isinstance(body, dict) else None
 
 
 def model_named(request: RelayRequest) -> str | None:

@@ -29,6 +29,14 @@ class Upstreams(BaseModel):
     upstream_idle_timeout_s: float = Field(
         600, gt=0, description="Seconds between two pieces of an upstream's answer."
     )
+    upstream_check_bytes: int = Field(
+        256 * 1024,
+        ge=1024,
+        le=16 * 1024 * 1024,
+        description="Bytes of an upstream's JSON answer that are held until it is whole: what is "
+        "no JSON then is a 502, and another one is asked. Of longer answers only the beginning is "
+        "looked at.",
+    )
     backends: tuple[BackendSettings, ...] = Field(
         (),
         description="Upstreams, any number; the settings of each are below. `openai_api_key` adds "

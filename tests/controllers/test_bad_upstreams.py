@@ -135,17 +135,23 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(
 
 
 @pytest.mark.parametrize(
-    ("then_waits", "code"), [(False, "upstream_failed"), (True, "upstream_timeout")]
+    ("then_waits", "code", "status"),
+    [(False, "upstream_failed", 502), (True, "upstream_timeout", 504)],
 )
-async def test_half_a_json_is_seen_to_be_half(tmp_path, capsys, then_waits: bool, code: str):
-    answer = says(JSON_HEAD, b'{"id":"c","choi', then_waits=then_waits)
+@pytest.mark.parametrize("is_long", [False, True])
+async def test_half_a_json_is_an_error_or_is_seen_to_be_half(
+    tmp_path, capsys, then_waits: bool, code: str, status: int, is_long: bool
+):
+    half = b'{"id":"' + b"c" * (2000 if is_long else 2) + b'","choi'
+    head = JSON_HEAD.replace(b"40", b"%d" % (len(half) + 5))
+    entry = {"name": NAME, "idle_timeout_s": soon(code)}
     async with (
-        FakeUpstream(answer=answer) as fake,
-        gateway(tmp_path, backends=[backend(fake, NAME, idle_timeout_s=soon(code))]) as served,
+        FakeUpstream(answer=says(head, half, then_waits=then_waits)) as fake,
+        gateway(tmp_path, backends=[backend(fake, **entry)], upstream_check_bytes=1024) as served,
     ):
         got = await served.ask(post(CHAT))
 
-    assert not got.is_whole
+    assert (got.status, got.is_whole) == ((200, False) if is_long else (status, True))
     told = capsys.readouterr().err
     assert NAME in told
     assert code in told

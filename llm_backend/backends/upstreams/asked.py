@@ -15,7 +15,8 @@ Body = bytes | AsyncIterator[bytes]
 class Asked:
     """One request on its way to an upstream: `operation` is its id and tag, `model` what the
     upstream is to hear, `upstream` the one that a route names, `wire` what is spoken where that is
-    not the operation's. `has_other` where somebody else answers if nobody here can. `who` asks:
+    not the operation's. `streams` is whether events are asked for, None where that is not known.
+    `has_other` where somebody else answers if nobody here can. `who` asks:
     those who wait take turns. `on_left` is called where it is cancelled and an upstream has it.
     """
 
@@ -28,6 +29,7 @@ class Asked:
     model: str | None = None
     upstream: str | None = None
     wire: Wire | None = None
+    streams: bool | None = None
     has_other: bool = False
     who: str = ""
     on_left: Callable[[], None] = lambda: None

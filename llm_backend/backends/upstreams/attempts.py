@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from llm_backend.backends.relayed import Relayed
 from llm_backend.backends.upstreams.asked import Asked
+from llm_backend.backends.upstreams.due import ANY, Due
 from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.line import RETRY_AFTER_S
 from llm_backend.backends.upstreams.retry import (
@@ -27,6 +28,7 @@ class Attempts:
 
     asked: Asked
     upstreams: list[Upstream]
+    due: Due = ANY
     tried: list[str] = field(default_factory=list)
     _is_body_begun: bool = False
     _only: Upstream | None = None  # who has it already, maybe, and can tell
@@ -68,6 +70,7 @@ class Attempts:
             headers=asked.headers,
             body=asked.body if isinstance(asked.body, bytes) else self._watched(asked.body),
             model=asked.model,
+            due=self.due,
             on_left=asked.on_left,
         )
 

@@ -45,6 +45,7 @@ class UpstreamConfig:
     from then to the answer's headers, `idle_timeout_s` between two pieces of the answer, and
     `total_timeout_s`, if given, for all of it. `concurrency` requests are out at most. One that
     `honours_idempotency_key` does a request with such a key once, however often it comes.
+    Up to `check_bytes` of a JSON answer are held until it is whole.
     `pass_headers` are names or shell patterns of headers that pass beside the listed ones. Raises
     `ValueError`, one sentence, for a base URL that is none and for a header that never passes.
     """
@@ -66,6 +67,7 @@ class UpstreamConfig:
     total_timeout_s: float | None = None
     models_ttl_s: float = 30
     honours_idempotency_key: bool = False
+    check_bytes: int = 256 * 1024
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, Self, TypeVar
 
@@ -12,6 +12,7 @@ from llm_backend.backends.upstreams.attempts import Attempts
 from llm_backend.backends.upstreams.balance import Balance
 from llm_backend.backends.upstreams.choice import Choices
 from llm_backend.backends.upstreams.config import WIRES, Wire
+from llm_backend.backends.upstreams.due import ANY, EVENTS_OR_JSON, Due, due_of
 from llm_backend.backends.upstreams.http import Upstream
 from llm_backend.backends.upstreams.line import Line, busy
 from llm_backend.backends.upstreams.retry import pause_s
@@ -43,13 +44,16 @@ class Upstreams:
         upstreams: Sequence[Upstream],
         operations: Mapping[str, str] | None = None,
         shared: Sharing | None = None,
+        described: Callable[[str], Collection[str]] = lambda _: (),
     ) -> None:
-        """`shared` are the places of several processes; None where this one has all."""
+        """`shared` are the places of several processes; None where this one has all. `described`
+        gives the media types of an operation's good answers."""
         self._upstreams = {one.name: one for one in upstreams}
         self.choices = Choices([one.config for one in upstreams], operations)
         self._balance = Balance()
         self._line: Line[Upstream] = Line(self._balance.choose)
         self._shared = shared
+        self._described = described
         for one in upstreams if shared is None else ():
             one.on_room = self._line.let_in
         self._stack = AsyncExitStack()
@@ -67,7 +71,7 @@ class Upstreams:
 
         Raises `UpstreamError`, `Overloaded` where all are busy, and what `Upstream.exchange` does.
         """
-        attempt = Attempts(asked, self._may_answer(asked))
+        attempt = Attempts(asked, self._may_answer(asked), self._due(asked))
         while True:
             relayed = await self._sent(attempt, attempt.send)
             if not attempt.is_refused(relayed):
@@ -142,6 +146,14 @@ class Upstreams:
         upstreams = [self._upstreams[name] for name in names]
         wire = asked.wire or WIRES.get(asked.operation[0]) if asked.operation else asked.wire
         return [one for one in upstreams if one.config.speaks(wire)] or upstreams
+
+    def _due(self, asked: Asked) -> Due:
+        if asked.wire is not None:
+            return EVENTS_OR_JSON  # it is another operation than the client's
+        if not asked.operation:
+            return ANY
+        operation_id = asked.operation[0]
+        return due_of(operation_id, self._described(operation_id), streams=asked.streams)
 
     async def _next(self, attempt: Attempts) -> Upstream:
         """The upstream to ask, as soon as one has room; raises `Overloaded` where none gets any."""

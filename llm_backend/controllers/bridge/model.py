@@ -115,6 +115,7 @@ class BridgedModel:
                 model=self._to.model,
                 upstream=self._to.upstream,
                 wire=self._wire,
+                streams=True,
                 has_other=self._to.has_other,
                 who=self._who,
                 on_left=sent,

@@ -51,6 +51,7 @@ class _UpstreamSource:
                 body=orjson.dumps(body),
                 operation=OPERATION,
                 model=self.name,
+                streams=False,
             )
         )
         held = bytearray()

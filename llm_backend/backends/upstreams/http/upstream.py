@@ -13,9 +13,11 @@ from llm_backend.backends.passed_headers import answers_headers, requests_header
 from llm_backend.backends.relayed import Headers, Relayed, answer_headers, request_headers
 from llm_backend.backends.upstreams.azure import azure_path, azure_query
 from llm_backend.backends.upstreams.config import Kind, UpstreamConfig
+from llm_backend.backends.upstreams.due import ANY, JSON_ONLY, Due
 from llm_backend.backends.upstreams.health import Health
 from llm_backend.backends.upstreams.http.body import Body, Patience, data_of, length_of
 from llm_backend.backends.upstreams.http.ending import Breaking, cut, once
+from llm_backend.backends.upstreams.http.holding import held
 from llm_backend.backends.upstreams.http.session import new_session, new_socket_session, own_headers
 from llm_backend.backends.upstreams.http.socket import Socket, connected
 from llm_backend.backends.upstreams.http.translation import Translation, redirected, shut_out
@@ -97,9 +99,11 @@ class Upstream:
         headers: Headers,
         body: Body,
         model: str | None = None,
+        due: Due = ANY,
         on_left: Callable[[], None] = lambda: None,
     ) -> Relayed:
-        """Sends one request and returns the answer as soon as its headers are there.
+        """Sends one request and returns the answer as soon as its headers are there, or as it is
+        seen to be what is `due`.
 
         `path` is percent-encoded and relative to the base URL, `query` the raw query string; a
         streamed body keeps the `Content-Length` among `headers`, or goes out chunked; `model` is
@@ -112,7 +116,9 @@ class Upstream:
         url = self._url(path, query.decode("latin-1"), model)
         self._begin()
         try:
-            return self._relayed(await self._answer(method, url, sent, body, on_left))
+            answer = await self._answer(method, url, sent, body, on_left)
+            held = await self._held(answer, due, on_left)
+            return self._relayed(answer, held, due)
         except BaseException as error:
             self._gave_nothing(error)
             raise
@@ -231,7 +237,22 @@ class Upstream:
         """
         return await self._models.models()
 
-    def _relayed(self, answer: aiohttp.ClientResponse) -> Relayed:
+    async def _held(
+        self, answer: aiohttp.ClientResponse, due: Due, on_left: Callable[[], None]
+    ) -> Sequence[bytes]:
+        """What had to be read of a good answer to see that it is one."""
+        if not due.has_body(answer.method, answer.status):
+            return ()
+        try:
+            with self._translation:
+                return await held(answer, due, limit_bytes=self.config.check_bytes)
+        except BaseException as error:
+            cut(answer)
+            if isinstance(error, asyncio.CancelledError):
+                on_left()
+            raise
+
+    def _relayed(self, answer: aiohttp.ClientResponse, held: Sequence[bytes], due: Due) -> Relayed:
         try:
             with self._translation:
                 if answer.status in SHUT_OUT:
@@ -251,7 +272,9 @@ class Upstream:
         return Relayed(
             status=answer.status,
             headers=headers,
-            body=self._body(answer),
+            body=self._body(
+                answer, held, has_events=due.events and due.has_body(answer.method, answer.status)
+            ),
             close=once(lambda: self._close(answer)),
             upstream=self.name,
             blame=self._blame,
@@ -286,11 +309,20 @@ class Upstream:
             self._watch.is_up(0)
             log.error("upstream_ejected", extra={"upstream": self.name})
 
-    async def _body(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    async def _body(
+        self, answer: aiohttp.ClientResponse, held: Sequence[bytes], *, has_events: bool
+    ) -> AsyncGenerator[bytes, None]:
+        is_empty = True
         try:
+            for piece in held:
+                is_empty = False
+                yield piece
             with self._translation:
                 async for piece in answer.content.iter_any():
+                    is_empty = False
                     yield piece
+                if is_empty and has_events:
+                    raise UpstreamFailed("The upstream ended its stream before its first event.")
         except UpstreamError:
             self._failed()
             raise
@@ -306,6 +338,7 @@ class Upstream:
                     query=b"",
                     headers=[(b"accept", b"application/json")],
                     body=b"",
+                    due=JSON_ONLY,
                 )
                 held = await held_list(answer)
         except TimeoutError as error:
