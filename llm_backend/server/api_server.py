@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from llm_backend.app import App
@@ -19,9 +20,12 @@ with held_back(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
     from uvicorn.loops.auto import auto_loop_factory
 
     from llm_backend.server.http_protocol import HttpProtocol
+    from llm_backend.server.request_pace import PaceLimits
+    from llm_backend.server.socket_protocol import SocketProtocol
 
 __all__ = ["ENDING_S", "ApiServer", "auto_loop_factory"]
 
+LOOKS_EVERY_S = 1.0  # at connections, for clients that are too slow
 ENDING_S = 5.0  # for what was still running when the grace period was over
 COLLECTED_EVERY = 5000  # objects: a request makes hundreds, and nearly all of them go by themselves
 
@@ -35,7 +39,8 @@ class ApiServer:
         context = server_context(settings)
         config = uvicorn.Config(
             app,
-            http=HttpProtocol,
+            http=_http_protocol(settings),  # type: ignore[arg-type] # called as a class is
+            ws=SocketProtocol,
             lifespan="off",  # `_serve` opens and closes the application around the server
             log_config=None,
             log_level="warning",
@@ -44,10 +49,11 @@ class ApiServer:
             server_header=False,
             date_header=False,  # ours are dated by the envelope, relayed ones by their upstream
             ws_max_size=settings.body_limit_bytes,
+            timeout_keep_alive=settings.keep_alive_timeout_s,
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             ssl_context_factory=None if context is None else lambda *_: context,
         )
-        self._server = _Server(config, app, settings.shutdown_delay_s)
+        self._server = _Server(config, app, settings.shutdown_delay_s, settings.header_timeout_s)
 
     def leave(self) -> None:
         """Say that this server is not to be asked, and stop when those who ask know it."""
@@ -81,14 +87,47 @@ class ApiServer:
             await asyncio.wait(tasks, timeout=ENDING_S)
 
 
-class _Server(uvicorn.Server):
-    """Tells the application when it leaves and when it begins to stop; a second signal hurries."""
+def _http_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
+    limits = PaceLimits(
+        head_s=settings.header_timeout_s,
+        body_bytes_per_s=settings.body_min_bytes_per_s,
+        body_grace_s=settings.body_grace_s,
+    )
+    return partial(HttpProtocol, pace=limits, write_timeout_s=settings.write_timeout_s)
 
-    def __init__(self, config: uvicorn.Config, app: App, delay_s: float) -> None:
+
+class _Server(uvicorn.Server):
+    """Tells the application when it leaves and when it begins to stop; a second signal hurries.
+    Looks after its connections once in a while."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: App, delay_s: float, handshake_timeout_s: float
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._delay_s = delay_s
+        self._handshake_timeout_s = handshake_timeout_s
         self._stops_at: float | None = None
+        self._looked_at = time.monotonic()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, for the sockets that it is given, with a bound on the TLS handshake."""
+        self.servers = [await self._listen(one) for one in sockets or ()]
+        self.started = True
+
+    async def _listen(self, listener: socket.socket) -> asyncio.Server:
+        config = self.config
+        is_wrapped = config.ssl is not None
+        return await asyncio.get_running_loop().create_server(
+            lambda: config.http_protocol_class(  # type: ignore[call-arg] # uvicorn's own
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            ),
+            sock=listener,
+            ssl=config.ssl,
+            backlog=config.backlog,
+            ssl_handshake_timeout=self._handshake_timeout_s if is_wrapped else None,
+            ssl_shutdown_timeout=self._handshake_timeout_s if is_wrapped else None,
+        )
 
     def leave(self) -> None:
         """Stop when the delay has gone by since this was first said."""
@@ -109,7 +148,19 @@ class _Server(uvicorn.Server):
         """uvicorn's, several times a second; whether it is time to stop."""
         if self._stops_at is not None and time.monotonic() >= self._stops_at:
             self.should_exit = True
+        self._look_after_connections()
         return await super().on_tick(counter)
+
+    def _look_after_connections(self) -> None:
+        now_s = time.monotonic()
+        if (waited_s := now_s - self._looked_at) < LOOKS_EVERY_S:
+            return
+        self._looked_at = now_s
+        loop_s = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpProtocol):
+                # a longer wait was this process's own, which had other things to do
+                connection.look(loop_s, min(waited_s, 2 * LOOKS_EVERY_S))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, after those who never come to an end by themselves have been told."""

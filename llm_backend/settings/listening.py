@@ -38,6 +38,33 @@ class Listening(BaseModel):
         "`https://chat.example.com` say, or `*` for all of them. What browsers send for pages of "
         "others is refused, with or without keys.",
     )
+    header_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Seconds for a request's headers, from the connection or their first byte on, "
+        "and for a TLS handshake; then it is given up, with a 408 where something was sent.",
+    )
+    body_min_bytes_per_s: float = Field(
+        1024,
+        gt=0,
+        description="Bytes a second that a request's body comes at on average at least, while the "
+        "server reads it; a slower one is given up with a 408.",
+    )
+    body_grace_s: float = Field(
+        30, gt=0, description="Seconds by which a body may fall behind that, or pause."
+    )
+    keep_alive_timeout_s: int = Field(
+        75,
+        ge=1,
+        description="Seconds after which a connection without a request is closed; longer than "
+        "proxies keep theirs, so that none sends into one that is being closed.",
+    )
+    write_timeout_s: float = Field(
+        60,
+        gt=0,
+        description="Seconds in which a client takes something of what waits for it at least; a "
+        "connection where it takes nothing is cut.",
+    )
     web: bool = Field(True, description="Serve the chat page at `/` and Swagger UI at `/docs`.")
     obfuscate_streams: bool = Field(
         True,

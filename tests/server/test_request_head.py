@@ -1,0 +1,63 @@
+"""Targets and `Host` headers, by RFC 9112."""
+
+import pytest
+
+from llm_backend.server.request_head import fault_of_head
+
+
+def fault(target: bytes, *hosts: bytes, version: str = "1.1") -> str | None:
+    return fault_of_head(version, target, [(b"accept", b"*/*"), *((b"host", one) for one in hosts)])
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"/v1/models", b"localhost:8000"),
+        (b"/v1/models?a=http://b", b"llm.example.com"),
+        (b"//b/c", b"a_b"),
+        (b"*", b"127.0.0.1"),
+        (b"/", b"[::1]:8000"),
+        (b"/", b"[::1]"),
+        (b"/", b"a:"),
+        (b"http://localhost:8000/v1/models", b"localhost:8000"),
+        (b"HTTP://LOCALHOST/v1/models?x", b"localhost"),
+        (b"http://localhost:80/", b"localhost"),
+        (b"https://a/", b"a:443"),
+        (b"http://[::1]/", b"[::1]:80"),
+    ],
+)
+def test_head_that_names_one_host_is_right(target, host):
+    assert fault(target, host) is None
+
+
+@pytest.mark.parametrize(
+    "host", [b"a@b", b"a b", b"a, b", b"a/b", b"", b"a:b", b"::1", b"a:1:2", b"\xff"]
+)
+def test_host_that_is_none_is_a_fault(host):
+    assert "`Host`" in (fault(b"/", host) or "")
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"http://evil.test/", b"localhost"),
+        (b"http://localhost:8001/", b"localhost:8000"),
+        (b"https://localhost/", b"localhost:80"),
+        (b"http://a@localhost/", b"localhost"),
+        (b"http:///v1/models", b"localhost"),
+    ],
+)
+def test_target_of_another_host_is_a_fault(target, host):
+    assert "another host" in (fault(target, host) or "")
+
+
+@pytest.mark.parametrize("target", [b"evil.test:443", b"ftp://localhost/", b"v1/models"])
+def test_target_that_is_no_path_and_no_url_is_a_fault(target):
+    assert "neither" in (fault(target, b"localhost") or "")
+
+
+def test_one_host_is_wanted_of_http_1_1():
+    assert fault(b"/") == "A request of HTTP/1.1 has a `Host` header."
+    assert fault(b"/", b"a", b"a") == "The request has more than one `Host` header."
+    assert fault(b"/", version="1.0") is None
+    assert "more than one" in (fault(b"/", b"a", b"b", version="1.0") or "")
