@@ -22,6 +22,7 @@ from llm_backend.app.telling import observing, opened_tracing
 from llm_backend.app.upstreams import opened_upstreams
 from llm_backend.backends.media.web import PICTURE_WORDS
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.token_files import TokenFiles
 from llm_backend.backends.web import WebFiles
 from llm_backend.contract import Document, load_document
 from llm_backend.contract.validation import Validators
@@ -148,6 +149,7 @@ def _services(
         server_tools=search.server_tools,
         jobs=stores.jobs,
         batches=stores.batches,
+        token_files=TokenFiles(settings.tiktoken_dir),
         background=stores.background,
         metrics=metrics,
         status=StatusBoard(lambda: registry.local, stopping, has_upstream=has_upstream),

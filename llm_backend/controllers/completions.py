@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
+from llm_backend.controllers.foreign_tokens import as_own_inputs
 from llm_backend.controllers.generation import prompts_from
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.obfuscation import Obfuscation, obfuscation_for
@@ -35,12 +37,15 @@ async def create_completion(services: Services, request: Request) -> Response:
 
 async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
-    prompts = await offload(
+    asked = await offload(
         prompts_from,
         model.filled(body),
         choices_limit=services.settings.choices_limit,
         prompts_limit=services.settings.prompts_limit,
     )
+    given = [prompt.prompt for prompt in asked]
+    own = await as_own_inputs(services.token_files, body["model"], given, "prompt")
+    prompts = [replace(prompt, prompt=one) for prompt, one in zip(asked, own, strict=True)]
     answers = await unless_gone(request, _admit(model, prompts))
     options, usual = body.get("stream_options"), services.settings.obfuscate_streams
     obfuscation = obfuscation_for(options, usual=usual)

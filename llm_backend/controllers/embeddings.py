@@ -13,6 +13,7 @@ from llm_backend.access import Tokens, metered
 from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
+from llm_backend.controllers.foreign_tokens import as_own_inputs
 from llm_backend.controllers.generation import refuse_others, tokens_from
 from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.render import embeddings
@@ -35,7 +36,8 @@ async def create_embedding(services: Services, request: Request) -> Response:
 async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
     body = request.body
     refuse_others(body, FIELDS)
-    inputs = await offload(inputs_of, body, limit=services.settings.inputs_limit)
+    given = await offload(inputs_of, body, limit=services.settings.inputs_limit)
+    inputs = await as_own_inputs(services.token_files, body["model"], given, "input")
     answer = await unless_gone(request, model.embed(inputs))
     metered(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)

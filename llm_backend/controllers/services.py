@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llm_backend.access.opened import Access
 from llm_backend.backends.registry import Registry
+from llm_backend.backends.token_files import TokenFiles
 from llm_backend.contract import Operations
 from llm_backend.controllers.memory import ChatMemory
 from llm_backend.controllers.responses.file_pictures import FilePictures
@@ -53,6 +54,7 @@ class Services:
     uploads: Uploads
     jobs: Jobs
     batches: Batches
+    token_files: TokenFiles
     server_tools: ServerTools
     metrics: Metrics
     status: "StatusBoard"

@@ -50,6 +50,13 @@ class LocalModels(BaseModel):
     aliases: Names = Field(
         (), description="Further names, `NAME` for the first model or `NAME=MODEL`."
     )
+    tiktoken_dir: MaybePath = Field(
+        None,
+        validation_alias=also("tiktoken_dir", "TIKTOKEN_CACHE_DIR"),
+        description="Folder in which `tiktoken` keeps the files of OpenAI's encodings. By them "
+        "token ids are read in requests that name a local model by a name of OpenAI's; nothing is "
+        "fetched.",
+    )
     tool_formats: Names = Field(
         (),
         description="How models write tool calls, `FORMAT` for all of them or `MODEL=FORMAT`; told "

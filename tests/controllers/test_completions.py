@@ -8,6 +8,7 @@ from typing import Self
 import pytest
 
 from llm_backend.backends.base import TextDelta
+from llm_backend.backends.token_files import TokenFiles
 from llm_backend.controllers.completions import _answered, _Merged
 from llm_backend.errors import ClientGone
 from llm_backend.settings import Settings
@@ -70,7 +71,7 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_slot():
     async def receive() -> dict[str, str]:
         return {"type": "http.disconnect"}
 
-    services = SimpleNamespace(settings=Settings())
+    services = SimpleNamespace(settings=Settings(), token_files=TokenFiles(None))
     model = SimpleNamespace(complete=complete, filled=dict)
     body = {"model": "m", "prompt": "p", "stream": True}
     request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive))

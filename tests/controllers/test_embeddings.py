@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from llm_backend.backends.token_files import TokenFiles
 from llm_backend.controllers.embeddings import _answered
 from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
@@ -17,7 +18,8 @@ async def test_dimensions_that_the_model_has_not_are_named_as_they_were_given():
     async def receive() -> None:
         await asyncio.Event().wait()  # the client stays
 
-    services = SimpleNamespace(settings=SimpleNamespace(inputs_limit=1))
+    settings = SimpleNamespace(inputs_limit=1)
+    services = SimpleNamespace(settings=settings, token_files=TokenFiles(None))
     body = {"model": "m", "input": "text", "dimensions": 1536}
     request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive))
 

@@ -42,6 +42,16 @@ def test_vectors_are_the_reference_implementations(minilm):
     assert answer.usage.prompt_tokens == answer.usage.total_tokens == tokens
 
 
+def test_tokens_by_a_name_of_openais_are_not_taken_for_the_models_own(minilm):
+    for input in ([9906, 1917], [[9906], [1917]]):
+        with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length") as refused:
+            minilm.embeddings.create(model="text-embedding-3-small", input=input)
+        own = minilm.embeddings.create(model="all-MiniLM-L6-v2", input=input)
+
+        assert refused.value.param == "input"
+        assert own.data
+
+
 def test_numbers_and_base64_say_the_same(minilm):
     numbers = minilm.embeddings.create(
         model="text-embedding-3-small", input=TEXTS[0], encoding_format="float"
