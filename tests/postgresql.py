@@ -3,10 +3,10 @@
 Where the environment says `CI`, not having it is a failure: there nothing may go untested.
 """
 
+import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.missing import missing
+from tests.ports import free_port
 
 __all__ = ["PostgresqlServer", "postgresql_server"]
 
@@ -86,7 +87,11 @@ def _version(folder: Path) -> int:
 
 
 def _installed() -> Path | None:
-    done = subprocess.run(["sh", _INSTALL], check=False)
+    with _INSTALL.open() as script:
+        fcntl.flock(script, fcntl.LOCK_EX)  # tests may run in several processes
+        if found := _binaries():
+            return found
+        done = subprocess.run(["sh", _INSTALL], check=False)
     return _binaries() if done.returncode == 0 else None
 
 
@@ -110,7 +115,7 @@ def _running(binaries: Path) -> Iterator[PostgresqlServer]:
 def _serving(
     as_user: list[str], binaries: Path, data: Path, log: Path
 ) -> Iterator[PostgresqlServer]:
-    server = PostgresqlServer(binaries=binaries, port=_free_port())
+    server = PostgresqlServer(binaries=binaries, port=free_port())
     command = [*as_user, binaries / "postgres", "-D", data, "-p", str(server.port)]
     settings = [word for setting in _SETTINGS for word in ("-c", setting)]
     with log.open("wb") as output:
@@ -158,9 +163,3 @@ def _exists(user: str) -> bool:
 def _group_of(user: str) -> str:
     done = subprocess.run(["id", "-gn", user], check=True, capture_output=True, text=True)
     return done.stdout.strip()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

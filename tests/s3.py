@@ -1,6 +1,5 @@
 """An S3 server for the tests, in a process of its own."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ from itertools import count
 
 import httpx
 import pytest
+
+from tests.ports import free_port
 
 __all__ = ["S3Server", "s3_server"]
 
@@ -50,8 +51,7 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """One server for all tests."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.missing import missing
+from tests.ports import free_port
 from tests.upstream import serving
 
 MIB = 1 << 20
@@ -61,11 +61,6 @@ def configuration(lines: str, folder: Path, *, listens: int, leads_to: int) -> s
         f"daemon off; pid {folder}/pid; error_log stderr; {user} worker_processes 1;\n"
         f"events {{}}\nhttp {{ access_log off;\n{paths}\n{lines}\n}}\n"
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture
