@@ -24,7 +24,7 @@ from tests.ports import free_port
 __all__ = ["PostgresqlServer", "postgresql_server"]
 
 _INSTALL = Path(__file__).parent.parent / "scripts" / "install_postgresql.sh"
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 90.0
 _UNSAFE_BUT_QUICK = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 _SETTINGS = (*_UNSAFE_BUT_QUICK, "unix_socket_directories=", "listen_addresses=127.0.0.1")
 _database_numbers = count(1)

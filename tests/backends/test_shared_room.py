@@ -22,7 +22,6 @@ from llm_backend.backends.shared_room.messages import (
     Idle,
     line,
 )
-from llm_backend.backends.shared_room.stay import IDLE_S
 from llm_backend.engine import EngineConfig, EngineStartError
 from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound
 from tests.backends.test_engine_room import FakeEngine
@@ -189,8 +188,7 @@ async def test_the_owner_is_not_told_of_every_request(house):
         await asyncio.sleep(0.01)
         assert berth.users == 1
 
-    await asyncio.sleep(2 * IDLE_S)
-    assert berth.users == 0
+    await eventually(lambda: berth.users == 0)
 
 
 async def test_a_process_that_dies_keeps_no_model_in_memory(house):

@@ -85,7 +85,7 @@ async def proxied(root: Path, tmp_path: Path) -> AsyncIterator[tuple[Server, htt
 
 
 async def accepts(port: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

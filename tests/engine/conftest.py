@@ -64,6 +64,6 @@ async def answer(engine: Engine, request: Generate) -> list[Delta]:
 
 async def eventually(claim) -> None:
     """Wait until a claim holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not claim():  # noqa: ASYNC110  # what it waits for does not tell: processes that end
             await asyncio.sleep(0.01)

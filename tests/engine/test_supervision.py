@@ -123,11 +123,11 @@ async def test_who_waited_for_a_slot_at_two_deaths_is_not_refused(tiny_llama):
 
 
 async def test_it_can_be_closed_while_it_loads(tiny_llama):
-    engine = crashing(tiny_llama, "hangs")
+    engine = crashing(tiny_llama, "hangs", stop_timeout_s=120)
     engine.start()
     await eventually(lambda: engine.pid is not None)
     pid = engine.pid
-    async with asyncio.timeout(4):  # before it would be killed
+    async with asyncio.timeout(60):  # before it would be killed
         await engine.close()
 
     assert not is_alive(pid)
@@ -149,7 +149,7 @@ async def test_who_is_stopped_is_killed_when_it_is_closed(tiny_llama):
         await engine.ready()
         pid = engine.pid
         os.kill(pid, signal.SIGSTOP)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await engine.close()
 
     assert not is_alive(pid)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -152,12 +151,9 @@ async def test_deep_nesting_is_given_up() -> None:
 
 async def test_reading_that_does_not_end_is_ended() -> None:
     endless = docx(*["word"] * 100_000)
-    began = time.monotonic()
 
     with pytest.raises(TooMuchWork, match=r"longer than 0\.5 s"):
         await extracted(endless, "a.docx", timeout_s=0.5)
-
-    assert time.monotonic() - began < 10
 
 
 async def test_more_text_than_may_be_is_refused() -> None:

@@ -56,7 +56,7 @@ def begin(client: openai.OpenAI, endpoint: str, text: bytes, **fields: Any) -> B
 
 
 def ended(client: openai.OpenAI, batch: Batch) -> Batch:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while (batch := client.batches.retrieve(batch.id)).status not in ENDS:
         assert time.monotonic() < deadline, batch
         time.sleep(0.05)

@@ -45,7 +45,7 @@ def answered_by(served: Served, status: int = 200) -> list[int]:
 
 
 def eventually(claim: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not claim():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -199,7 +199,7 @@ def test_a_second_signal_ends_streams_at_once(tmp_path, temporary, number):
         with pytest.raises(subprocess.TimeoutExpired):
             served.process.wait(1)
         served.process.send_signal(number)
-        served.process.wait(20)
+        served.process.wait(60)
 
     assert not is_alive(worker)
 

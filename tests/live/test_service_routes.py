@@ -66,15 +66,16 @@ def test_the_status_is_told_at_once_and_when_it_changes(server, client):
 
 
 def test_a_server_that_stops_tells_who_watches_and_does_not_wait_for_them(tmp_path):
-    with serve(tmp_path, environment={"LLM_BACKEND_MODELS": "none"}) as served:
-        with httpx.stream("GET", f"{served.address}/status", timeout=10) as stream:
+    environment = {"LLM_BACKEND_MODELS": "none", "LLM_BACKEND_SHUTDOWN_GRACE_S": "300"}
+    with serve(tmp_path, environment=environment) as served:
+        with httpx.stream("GET", f"{served.address}/status", timeout=60) as stream:
             lines = (line for line in stream.iter_lines() if line)
             next(lines)
             served.process.terminate()
             last = next(lines)
 
         assert '"status":"terminated"' in last
-        assert served.process.wait(5) == 0
+        assert served.process.wait(60) == 0
 
 
 def test_errors_are_remembered_as_they_were_answered(server, client):

@@ -222,7 +222,7 @@ async def test_closing_leaves_no_connection_behind(postgresql_server):
 
     name = url.rpartition("/")[2]
     connected = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
-    for _ in range(50):  # the server notices a moment later
+    for _ in range(1000):  # the server notices a moment later
         if postgresql_server.sql("postgres", connected).strip() == "0":
             break
         await asyncio.sleep(0.02)

@@ -234,14 +234,14 @@ USAGE = b"GET /v1/organization/usage/completions?start_time=%d HTTP/1.1\r\nhost:
 
 
 async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not claim():  # noqa: ASYNC110 - what a fake has seen is told by no event
             await asyncio.sleep(0.005)
 
 
 async def until_in_flight(served: Relay, number: int) -> None:
     """Requests being answered, besides those that ask for it."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await _in_flight(served) - 1 != number:  # noqa: ASYNC110 - asked by HTTP
             await asyncio.sleep(0.01)
 
