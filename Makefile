@@ -19,8 +19,8 @@ run: setup ## set up what is missing and serve on http://127.0.0.1:8000
 
 setup: $(VENV)/.installed ## make .venv with all that the server needs
 
-test: dev ## run the whole test suite
-	$(PYTEST) $(ARGS)
+test: dev ## run the whole test suite, in two processes (WORKERS)
+	$(PYTEST) -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-clients: dev .venv-clients/.installed .venv-clients2/.installed tests/clients/node/node_modules/.installed ## drive the server with the clients of docs/clients.md
 	$(PYTEST) tests/clients --clients $(ARGS)
@@ -31,8 +31,8 @@ lint: dev ## format, lint, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fuzz: dev ## schemathesis over every operation, with many examples
-	$(BIN)/python -m pytest tests/live/test_conformance.py --fuzz-examples=$(or $(EXAMPLES),200) $(ARGS)
+fuzz: dev ## try what was never tried: every property, every operation (EXAMPLES of each)
+	$(PYTEST) -m hypothesis --fuzz-examples=$(or $(EXAMPLES),200) $(ARGS)
 
 soak: dev ## ten thousand requests through one engine, whose memory must not grow
 	$(BIN)/python -m pytest tests/engine/test_soak.py --soak-requests=$(or $(REQUESTS),10000) $(ARGS)

@@ -5,15 +5,21 @@ from collections.abc import Iterator
 import pytest
 
 from tests.examples import use_profile
+from tests.fuzzing import Fuzzing
 from tests.logged import logging_as_it_was
 from tests.postgresql import postgresql_server
 from tests.s3 import s3_server
 
 __all__ = ["postgresql_server", "s3_server"]  # fixtures: importing them is declaring them
 
+LONGEST = ("tests/live/test_conformance.py", "tests/live/test_chains.py")
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    use_profile(config.getoption("--fuzz-examples"))
+    fuzz_examples = config.getoption("--fuzz-examples")
+    use_profile(fuzz_examples)
+    if fuzz_examples is not None:
+        config.pluginmanager.register(Fuzzing())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,6 +27,11 @@ def _logging_of_this_module() -> Iterator[None]:
     """Applications that tests open in this process configure the logging of all of it."""
     with logging_as_it_was():
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first: what is left at the end is short, and no process waits long."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

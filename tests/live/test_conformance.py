@@ -1,9 +1,12 @@
 """schemathesis over every operation: whatever is sent, the document describes the answer.
 
-`make test` sends a few examples of each kind, `make fuzz` many. Data that breaks the document and
-data that keeps it, boundary values, missing headers, wrong methods.
+`make test` sends the same few examples of each kind in every run, `make fuzz` many others each
+time, and chains of them along the document's links. Data that breaks the document and data that
+keeps it, boundary values, missing headers, wrong methods; what needs a model mostly names one that
+is there.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import httpx
 import pytest
 
 from llm_backend.contract import load_document
+from tests.fuzzing import CASES
 from tests.serving import Served, serve
 
 CHECKS = (
@@ -21,7 +25,22 @@ CHECKS = (
     "use_after_free",
 )  # fmt: skip
 KEY = "sk-fuzz"
-WORDS = ("Selected", "Tested")
+WORDS = ("Selected", "Tested", "Generated")
+KEPT_CHARACTERS = 200_000  # of what it tells, at most
+HERE = Path(__file__).parent
+FEW = [
+    "--phases", "coverage,fuzzing", "--max-examples", "2", "--seed", "1",
+    "--generation-deterministic",
+]  # fmt: skip
+# Half of the coverage would be the same schemas once more: of responses' items, of a chat's body.
+LIKE_OTHERS = """
+[[operations]]
+include-operation-id = [
+    "Getinputtokencounts", "Compactconversation", "createConversation", "createConversationItems",
+    "renderChatPrompt",
+]
+phases.coverage.enabled = false
+"""
 NOT_FUZZED = {
     "getOpenapiDocument",  # schemathesis leaves out the address that it read itself
     "getStatus",  # its answer has no end
@@ -38,35 +57,59 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory):
         yield served
 
 
-def test_no_answer_is_one_that_the_document_does_not_describe(fuzzed, pytestconfig, tmp_path):
-    examples = pytestconfig.getoption("--fuzz-examples") or 2
-    told = fuzz(fuzzed, examples, tmp_path)
+@pytest.mark.hypothesis
+def test_no_answer_is_one_that_the_document_does_not_describe(
+    fuzzed, pytestconfig, tmp_path, record_property
+):
+    examples = pytestconfig.getoption("--fuzz-examples")
+    config = (HERE / "schemathesis.toml").read_text()
+    if examples is None:
+        told = sent(fuzzed, config + LIKE_OTHERS, FEW, tmp_path)
+    else:
+        told = sent(fuzzed, config, many(examples), tmp_path)
+    selected, tested, generated = (number(word, told.stdout) for word in WORDS)
+    record_property(CASES, generated)
 
-    assert told.returncode == 0, told.stdout[-12_000:]
-    selected, tested = (int(re.search(rf"{word}: (\d+)", told.stdout)[1]) for word in WORDS)
+    assert told.returncode == 0, told.stdout[-KEPT_CHARACTERS:]
     assert tested == selected
     assert tested >= len(load_document().operations) - len(NOT_FUZZED)
     assert httpx.get(f"{fuzzed.address}/readyz").status_code == 200
     assert "Traceback" not in fuzzed.log.read_text()
 
 
-def fuzz(served: Served, examples: int, folder: Path) -> subprocess.CompletedProcess[str]:
+def number(word: str, told: str) -> int:
+    """A number of its summary."""
+    found = re.search(rf"{word}: +([\d,]+)", told)
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def many(examples: int) -> list[str]:
+    """The options for what was never sent before."""
+    phases = "examples,coverage,fuzzing,stateful"
+    return ["--phases", phases, "--max-examples", str(examples), "--continue-on-failure"]
+
+
+def sent(
+    served: Served, config: str, options: list[str], folder: Path
+) -> subprocess.CompletedProcess[str]:
     """schemathesis, as a person would run it."""
+    file = folder / "schemathesis.toml"
+    file.write_text(config)
     return subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
-            "--config-file", str(Path(__file__).with_name("schemathesis.toml")),
+            "--config-file", str(file),
             "run", f"{served.base_url}/openapi.json",
             "--url", served.base_url,
             "--header", f"Authorization: Bearer {KEY}",
             "--exclude-operation-id", "getStatus",
-            "--phases", "coverage,fuzzing",
-            "--max-examples", str(examples),
             "--checks", ",".join(CHECKS),
             "--workers", "1",
             "--suppress-health-check", "all",
             "--request-timeout", "60",
-            "--seed", "1",
+            *options,
         ],
         cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "schemathesis_hooks.py"),
+             "PYTHONHASHSEED": "0"},
     )  # fmt: skip
