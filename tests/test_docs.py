@@ -13,6 +13,7 @@ from llm_backend.cli import app
 from llm_backend.cli.reference import cli_markdown
 from llm_backend.contract import coverage_markdown, load_document
 from llm_backend.settings import Settings, configuration_markdown
+from llm_backend.settings.bounds import Bounds
 from llm_backend.settings.settings import MATTERS
 from llm_backend.store.tables import metadata
 
@@ -57,6 +58,24 @@ def test_every_table_is_told_with_what_bounds_it():
     assert all(len(row) == 3 and row[2] for row in rows)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row[2])}
     assert named - {"expires_after"} <= set(Settings.model_fields)
+
+
+BOUND = re.compile(r"\w+_(limit(_\w+)?|timeout_s|deadline_s|grace_s|slice_s|per_s|check_bytes)")
+
+
+def test_security_page_tells_every_bound_by_its_setting():
+    page = (ROOT / "docs/security.md").read_text()
+    table = page.partition("| is bounded by |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", table)
+    elsewhere = set(re.findall(r"`([a-z]+_[a-z_]+)`", page)) - {
+        "origin_not_allowed",
+        "cached_tokens",
+    }
+    bounds = {name for name in Settings.model_fields if BOUND.fullmatch(name)}
+
+    assert set(named) | elsewhere <= set(Settings.model_fields)
+    assert bounds | (Bounds.model_fields.keys() - {"response_validation"}) <= set(named)
+    assert len(set(named)) == len(named)
 
 
 def test_every_setting_says_what_it_is():
