@@ -75,7 +75,7 @@ class Gate:
     ) -> None:
         model = model_of(request, metered)
         plan = self._permission.check(caller, model, names_model=metered.names_model)
-        if plan.is_bound or metered.leads_past:
+        if plan.is_bound or metered.leads_past or metered.is_unknown:
             request = await offload(self._permission.hold, request, caller, metered)
         is_batch = bool(request.http.scope["state"].get("is_batch"))
         passage = Passage(self._limits, self._plans, project_of(caller), plan, request)

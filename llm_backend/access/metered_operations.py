@@ -9,6 +9,7 @@ from typing import Any
 
 from llm_backend.access.models_named import models_in
 from llm_backend.contract.request import Request
+from llm_backend.contract.unknown_operation import UNKNOWN
 
 __all__ = ["METERED", "Metered", "model_of"]
 
@@ -54,7 +55,8 @@ class Metered:
     With `names_model` a project that may use only some models must say which one it asks; without,
     nothing is asked that the request could name, or it was named before. `texts` is what its
     streams say, where an upstream may not tell its tokens. `is_stored` operations take `store`.
-    What `leads_past` this server is used there without being seen here.
+    What `leads_past` this server is used there without being seen here. Of what `is_unknown` it is
+    not known what it asks of which model.
     """
 
     kind: str
@@ -65,6 +67,7 @@ class Metered:
     texts: re.Pattern[bytes] | None = None
     is_stored: bool = False
     leads_past: bool = False
+    is_unknown: bool = False
 
 
 _CHAT = _texts("content", "reasoning_content", "reasoning", "refusal", "arguments")
@@ -117,6 +120,7 @@ METERED: Mapping[str, Metered] = {
     "create-realtime-session": _LEADING_PAST,
     "create-realtime-transcription-session": _LEADING_PAST,
     "create-realtime-translation-client-secret": _LEADING_PAST,
+    UNKNOWN.operation_id: Metered(kind="other", names_model=False, is_unknown=True),
     "CreateChatSessionMethod": _LEADING_PAST,  # of a workflow, whose models nobody here knows
 }
 """By operationId."""

@@ -56,6 +56,8 @@ class Permission:
     def hold(self, request: Request, caller: Caller, metered: Metered) -> Request:
         """The request, as the caller's project lets it be. Raises `Forbidden`."""
         project, body = project_of(caller), request.body
+        if metered.is_unknown:
+            self._check_unbound(project, request)
         if metered.leads_past and self._spending.is_limited(project):
             raise Forbidden(
                 f"Project `{project.id}` has a spend limit, and what this opens is used at the "
@@ -74,6 +76,17 @@ class Permission:
             body={**body, "store": False},
             raw_body=with_value(request.raw_body, "store", False) if request.raw_body else b"",
         )
+
+    def _check_unbound(self, project: Project, request: Request) -> None:
+        """Raises `Forbidden` where the project is bound by what cannot be seen of this request."""
+        is_bound = project.models is not None or project.forbidden_tools or project.keeps_nothing
+        if is_bound or self._spending.is_limited(project):
+            method, path = request.http.method, request.path["path"][:256]
+            raise Forbidden(
+                f"Project `{project.id}` has limits on models, tools, storage or spending, and "
+                f"what {method} {path} does is not known here: it is relayed only for a project "
+                "without such limits."
+            )
 
     def check_body(self, project: Project, body: dict[str, Any], raw_body: bytes | str) -> None:
         """Raises `Forbidden` for a model, or a tool, that a body names beside the model that it

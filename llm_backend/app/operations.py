@@ -39,7 +39,17 @@ def contracted(document: Document, validators: Validators, services: Services) -
         check_relayed=True,
         answers=AnswerChecks(settings.response_validation),
         logs_bodies=settings.logs_prompts,
+        not_relayed=_not_relayed(services),
     )
+
+
+def _not_relayed(services: Services) -> str | None:
+    """Why what the document does not have is not relayed, if it is not."""
+    if services.upstream is None:
+        return "no upstream is configured that may have it: set OPENAI_API_KEY, or `backends`"
+    if services.settings.strict:
+        return "`strict` lets nothing be relayed that the document does not have"
+    return None
 
 
 def _handler_of(operation: Operation) -> Handler:

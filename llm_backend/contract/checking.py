@@ -30,6 +30,7 @@ from llm_backend.contract.parameters import (
     query_parameters,
     read_query,
 )
+from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
 from llm_backend.offload import REQUEST_BYTES, offload
@@ -105,9 +106,13 @@ class Checks:
 
 
 def operation_of(scope: Scope, document: Document) -> Operation | None:
-    """The operation that Connexion's routing has found, None where there is none."""
+    """The operation that Connexion's routing has found, or what stands in its place; None where
+    there is none."""
     operation_id = scope["extensions"]["connexion_routing"]["operation_id"]
-    return None if operation_id is None else document.operations[operation_id]
+    if operation_id is None:
+        unknown: Operation | None = scope["state"].get("unknown_operation")
+        return unknown
+    return document.operations[operation_id]
 
 
 class Checking:
@@ -123,11 +128,26 @@ class Checking:
         if operation is not None:
             checked = scope["state"]["checked"] = Checked()
             headers = Headers(scope=scope)
-            self._checks.media_type(operation.operation_id, headers)
-            self._check_query(operation, checked, scope["query_string"])
-            if self._checks.takes_body(operation.operation_id):
+            if operation is UNKNOWN:
                 receive = await self._read(operation, checked, headers, receive)
+            else:
+                receive = await self._check(operation, checked, headers, scope, receive)
         await self._app(scope, receive, send)
+
+    async def _check(
+        self,
+        operation: Operation,
+        checked: Checked,
+        headers: Headers,
+        scope: Scope,
+        receive: Receive,
+    ) -> Receive:
+        self._checks.media_type(operation.operation_id, headers)
+        self._check_query(operation, checked, scope["query_string"])
+        if not self._checks.takes_body(operation.operation_id):
+            return receive
+        checked.form = self._checks.form(operation.operation_id)
+        return await self._read(operation, checked, headers, receive)
 
     def _check_query(self, operation: Operation, checked: Checked, query_string: bytes) -> None:
         checks = self._checks
@@ -144,7 +164,6 @@ class Checking:
     ) -> Receive:
         """Reads and checks a JSON body, and tells it again; other bodies pass, counted."""
         checks = self._checks
-        checked.form = checks.form(operation.operation_id)
         if _media_type(headers.get("content-type", "application/json")) != "application/json":
             limit_bytes = checks.limits.upload_bytes + (FRAMING_BYTES if checked.form else 0)
             check_length(headers, limit_bytes)
@@ -165,6 +184,8 @@ class Checking:
         self._check_body(operation, checked)
 
     def _check_body(self, operation: Operation, checked: Checked) -> None:
+        if operation is UNKNOWN:
+            return
         if not self._checks.are_for(operation) or checked.query.get("beta") is True:
             return
         check = self._checks.validators.body(operation.operation_id)

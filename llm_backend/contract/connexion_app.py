@@ -34,8 +34,9 @@ from llm_backend.contract.operations import Operation
 from llm_backend.contract.placeholders import held_back
 from llm_backend.contract.problems import add_error_handlers
 from llm_backend.contract.request import Handler, Request
+from llm_backend.contract.unknown_operation import UNKNOWN, UnknownPaths
 from llm_backend.contract.validation import Validators
-from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.errors import InvalidRequest
 
 with (
     held_back(
@@ -83,25 +84,34 @@ def build_app(
     answers: AnswerChecks,
     gate: Gate | None = None,
     logs_bodies: bool = False,
+    not_relayed: str | None = "there is no upstream",
 ) -> ASGIApp:
     """The application over `document`; every handler is resolved here, a missing one raises.
 
     `handler_of` finds an operation's handler, which is called with `services` and a `Request`.
     `gate` is asked about every request that keeps the contract, with what would answer it.
     `logs_bodies` is for people who look for what a client sends: JSON bodies are in the log then.
+    `not_relayed` is why an operation that the document does not have is not relayed; None where
+    it is.
     """
+    unknown = UnknownPaths(not_relayed)
     resolver = HandlerResolver(document, services, handler_of)
     checks = Checks(document, validators, limits, check_relayed=check_relayed)
     app = ConnexionMiddleware(
         Dispatcher(
-            document, resolver, Answers(validators, answers), gate or _open, logs_bodies=logs_bodies
+            document,
+            resolver,
+            Answers(validators, answers),
+            gate or _open,
+            unknown,
+            logs_bodies=logs_bodies,
         ),
         lifespan=lambda _app: nullcontext(),  # what is opened and closed is the caller's
         middlewares=[
             ExceptionMiddleware,
             LifespanMiddleware,
             partial(Routing, document=document),
-            partial(Authentication, document=document, authenticate=authenticate),
+            partial(Authentication, document=document, authenticate=authenticate, unknown=unknown),
             partial(Checking, checks=checks),
         ],
         resolver=resolver,
@@ -118,9 +128,10 @@ class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no typ
         self, document: Document, services: Any, handler_of: Callable[[Operation], Handler]
     ) -> None:
         super().__init__()
+        operations = {**document.operations, UNKNOWN.operation_id: UNKNOWN}
         self._resolutions = {
             name: Resolution(partial(handler_of(operation), services), name)
-            for name, operation in document.operations.items()
+            for name, operation in operations.items()
         }
 
     def resolve(self, operation: Any) -> Any:
@@ -169,19 +180,29 @@ class Authentication:
     and Connexion would take such a path for that of another API, which it does not validate.
     """
 
-    def __init__(self, app: ASGIApp, *, document: Document, authenticate: Authenticate) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        document: Document,
+        authenticate: Authenticate,
+        unknown: UnknownPaths,
+    ) -> None:
         self._app = app
         self._document = document
         self._authenticate = authenticate
+        self._unknown = unknown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Leaves operation and caller in the state; open operations and unknown paths have none.
+        """Leaves operation and caller in the state; open operations and refused paths have none.
         A caller who is there already was put there by this server, which asks in his name.
         """
         if scope["type"] == "http":
             if _CONTROL.search(scope["path"]):
                 raise InvalidRequest("The path holds control characters.")
             operation = operation_of(scope, self._document)
+            if operation is None:
+                operation = scope["state"]["unknown_operation"] = self._unknown.operation(scope)
             if operation is not None:
                 scope["state"]["operation_id"] = operation.operation_id
                 if not operation.is_open and "caller" not in scope["state"]:
@@ -199,6 +220,7 @@ class Dispatcher:
         resolver: HandlerResolver,
         answers: Answers,
         gate: Gate,
+        unknown: UnknownPaths,
         *,
         logs_bodies: bool,
     ) -> None:
@@ -206,6 +228,7 @@ class Dispatcher:
         self._resolver = resolver
         self._answers = answers
         self._gate = gate
+        self._unknown = unknown
         self._logs_bodies = logs_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,8 +238,7 @@ class Dispatcher:
             return
         operation = operation_of(scope, self._document)
         if operation is None:
-            message = f"There is no {scope['method']} {scope['path'][:256]} here."
-            raise NotFound(message, code="unknown_url")
+            raise self._unknown.refusal(scope)
         state = scope["state"]
         checked: Checked = state["checked"]
         http = HttpRequest(scope, receive)
@@ -228,7 +250,7 @@ class Dispatcher:
             http=http,
             request_id=state["request_id"],
             caller=state.get("caller"),
-            path=scope["path_params"],
+            path={"path": state["sent_path"]} if operation is UNKNOWN else scope["path_params"],
             query=checked.query,
             body=checked.body,
             raw_body=checked.raw_body,

@@ -5,12 +5,15 @@ from collections.abc import Awaitable
 from email.utils import formatdate
 from functools import lru_cache
 from secrets import token_hex
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_backend.telemetry import REQUEST_ID
 
 __all__ = ["Envelope"]
+
+_PRINTABLE = bytes(range(0x21, 0x7F))
 
 
 class Envelope:
@@ -27,7 +30,8 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         request_id = f"req_{token_hex(16)}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"], state["sent_path"] = request_id, _sent_path(scope)
         scope = {**scope, **_without_prefix(scope)}
 
         def send_with_id(message: Message) -> Awaitable[None]:
@@ -52,6 +56,11 @@ def _enveloped(start: Message, request_id: str) -> Message:
 @lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
+
+
+def _sent_path(scope: Scope) -> str:
+    """The path as it was sent, percent-encoded."""
+    return quote(scope.get("raw_path") or scope["path"], safe=_PRINTABLE)
 
 
 def _without_prefix(scope: Scope) -> Scope:

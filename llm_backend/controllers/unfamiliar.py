@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from llm_backend.contract.unknown_fields import KnownFields, unknown_fields
+from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 from llm_backend.telemetry import Metrics
@@ -39,6 +40,8 @@ class Unfamiliar:
         return [(HEADER, ", ".join(map(_printable, found)).encode())]
 
     def _known_fields(self, operation_id: str) -> KnownFields | None:
+        if operation_id == UNKNOWN.operation_id:
+            return None  # all of them are
         check = self._validators.body(operation_id)
         return None if check is None else KnownFields([check.schema], check.component)
 

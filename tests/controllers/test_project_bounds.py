@@ -271,3 +271,12 @@ async def test_no_answer_to_a_project_that_keeps_nothing_is_kept_for_its_being_a
         asked.append(len(far.upstream.requests))
 
     assert asked == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("key", ["some", "few", "silent", "capped"])
+async def test_what_nobody_here_knows_is_not_relayed_for_a_project_with_bounds(far: Far, key: str):
+    refused = await far.post("/webhook_endpoints", key=key, json={"model": "good"})
+
+    assert refused.status_code == 403
+    assert "POST /v1/webhook_endpoints" in refused.json()["error"]["message"]
+    assert far.got == []

@@ -72,7 +72,8 @@ class Sockets:
         path = socket.scope["path"].removeprefix("/v1").rstrip("/")
         serve = _SERVED.get(path)
         if serve is None:
-            raise NotFound(f"There is no WebSocket at {path[:256]}.", code="unknown_url")
+            sent = socket.scope["path"][:256]
+            raise NotFound(f"There is no WebSocket at {sent}.", code="unknown_url")
         protocols = socket.scope.get("subprotocols") or []
         look = partial(self._caller_of, with_key(socket.headers, protocols))
         look()

@@ -1,0 +1,71 @@
+"""Requests for paths under `/v1` that the document does not have: relayed, or refused by name."""
+
+import re
+from urllib.parse import unquote
+
+from starlette.types import Scope
+
+from llm_backend.contract.operations import Operation
+from llm_backend.errors import NotFound
+
+__all__ = ["UNKNOWN", "UnknownPaths"]
+
+UNKNOWN = Operation(
+    operation_id="unknownOperation",
+    method="",
+    path="",
+    tag="Unknown",
+    summary="An operation that the document does not have",
+    answered="upstream",
+    controller=None,
+    is_open=False,
+    administers=False,
+)
+"""What stands in an operation's place where an upstream may have it."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_PREFIX, _DOUBLED = "/v1/", "/v1/v1/"
+# An upstream would do these by this server's own key, whoever asks.
+_ADMINISTERED = ("/v1/organization/", "/v1/projects/", "/v1/fine_tuning/checkpoints/")
+_SHOWN_CHARACTERS = 256
+_SLASHES = re.compile(r"[/\\]+")
+
+
+class UnknownPaths:
+    """Decides which of them are relayed; none where there is a reason why not, a sentence's end."""
+
+    def __init__(self, not_relayed: str | None) -> None:
+        self._not_relayed = not_relayed
+
+    def operation(self, scope: Scope) -> Operation | None:
+        """What a request is for that was routed nowhere; None where it is refused."""
+        path = _plain(scope["state"]["sent_path"])
+        is_relayed = self._not_relayed is None and scope["method"] in _METHODS
+        is_unknown = path.startswith(_PREFIX) and not path.startswith((_DOUBLED, *_ADMINISTERED))
+        return UNKNOWN if is_relayed and is_unknown else None
+
+    def refusal(self, scope: Scope) -> NotFound:
+        """The error for one that is refused, with the path as it was sent."""
+        path = scope["state"]["sent_path"]
+        shown = f"There is no {scope['method']} {path[:_SHOWN_CHARACTERS]} here"
+        return NotFound(f"{shown}{self._reason(path)}.", code="unknown_url")
+
+    def _reason(self, sent_path: str) -> str:
+        path = _plain(sent_path)
+        if path.startswith(_DOUBLED):
+            return (
+                ": the path begins with `/v1` twice, as where a client adds `/v1` to a base URL "
+                "that ends with it already"
+            )
+        if not path.startswith(_PREFIX):
+            return "; the API's paths begin with /v1/"
+        if path.startswith(_ADMINISTERED):
+            return ": no such operation is known, and what administers is not relayed"
+        if self._not_relayed is None:
+            return ": no such operation is known, and this method is not relayed"
+        return f": no such operation is known, and {self._not_relayed}"
+
+
+def _plain(path: str) -> str:
+    """The path as an upstream may read it, to be compared: decoded, with one slash for several."""
+    return _SLASHES.sub("/", unquote(unquote(path)).lower() + "/")
