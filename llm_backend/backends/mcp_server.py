@@ -12,9 +12,10 @@ from typing import Any, Self
 
 import httpx2
 import mcp
-import orjson
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED
+
+from llm_backend import exact_json
 
 __all__ = ["McpFailed", "McpServer", "McpTool", "ToolRefused"]
 
@@ -92,7 +93,7 @@ class McpServer:
             result = await client.call_tool(name, dict(arguments))
         text = "\n".join(_text(block) for block in result.content)
         if not result.content and result.structured_content is not None:
-            text = orjson.dumps(result.structured_content).decode()
+            text = exact_json.dumps(result.structured_content).decode()
         if result.is_error:
             raise ToolRefused(text)
         return text

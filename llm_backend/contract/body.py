@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import orjson
 from starlette.types import Message, Receive
 
+from llm_backend import exact_json
 from llm_backend.contract.body_bounds import check_bounds
 from llm_backend.contract.complaint import Path, field_name
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
@@ -106,7 +107,7 @@ def parse_json(body: bytes, limits: Limits) -> Json:
     """
     check_bounds(body, nodes_limit=limits.json_nodes, text_limit_bytes=limits.json_text_bytes)
     try:
-        value = orjson.loads(body)
+        value = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
         message = f"The body is not valid JSON: {error.msg}, at character {error.pos}."
         raise InvalidRequest(message, code="invalid_json") from None

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from llm_backend import exact_json
 from llm_backend.controllers.fold import ChatFold, Plain
 from llm_backend.controllers.likeness import Likeness
 from llm_backend.errors import UpstreamFailed
@@ -144,7 +145,7 @@ def _is_completion(body: Json) -> bool:
 
 def _parsed(data: bytes | bytearray | str) -> Json | None:
     try:
-        value = orjson.loads(data)
+        value = exact_json.loads(data)
     except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None
@@ -153,7 +154,7 @@ def _parsed(data: bytes | bytearray | str) -> Json | None:
 def _writable(completion: Json | None) -> Json | None:
     """None for what can be read as JSON but not be written: nesting beyond some 250 levels."""
     try:
-        orjson.dumps(completion)
+        exact_json.dumps(completion)
     except orjson.JSONEncodeError:
         return None
     return completion

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from starlette.types import Message, Receive, Scope
 
+from llm_backend import exact_json
 from llm_backend.contract.body import replayed
 from llm_backend.errors import InvalidRequest
 
@@ -17,7 +18,7 @@ def json_body(fields: Mapping[str, Any]) -> bytes:
     """The body of a request of these fields. Raises `InvalidRequest` for what can be read as JSON
     and not be written: nesting beyond some 250 levels."""
     try:
-        return orjson.dumps(fields)
+        return exact_json.dumps(fields)
     except orjson.JSONEncodeError as error:
         raise InvalidRequest("The body is nested too deeply.") from error
 

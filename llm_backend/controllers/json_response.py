@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import orjson
 from starlette.responses import Response
 
+from llm_backend import exact_json
 from llm_backend.store import Page
 
 __all__ = ["JsonResponse", "list_object"]
@@ -16,7 +16,7 @@ class JsonResponse(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return orjson.dumps(content)
+        return exact_json.dumps(content)
 
 
 def list_object(page: Page[Any], data: list[dict[str, Any]]) -> dict[str, Any]:

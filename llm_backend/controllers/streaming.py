@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from llm_backend import exact_json
 from llm_backend.errors import ApiError, Internal, error_body
 from llm_backend.sse import DONE, encode
 
@@ -95,4 +96,4 @@ class _EventStream(StreamingResponse):
 
 
 def _encoded(chunk: Chunk) -> bytes:
-    return chunk if isinstance(chunk, bytes) else encode(orjson.dumps(chunk))
+    return chunk if isinstance(chunk, bytes) else encode(exact_json.dumps(chunk))

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from llm_backend import exact_json
 from llm_backend.store import Lines
 
 __all__ = ["InputCheck", "InputLine", "LineProblem", "LineSplitter", "RawLine", "read_line"]
@@ -97,7 +98,7 @@ class LineSplitter:
 def read_line(text: bytes, endpoint: str) -> InputLine:
     """The request of a line. Raises `LineProblem`."""
     try:
-        line = orjson.loads(text)
+        line = exact_json.loads(text)
     except orjson.JSONDecodeError:
         raise LineProblem("invalid_json_line", "This line is not valid JSON.") from None
     if not isinstance(line, dict):

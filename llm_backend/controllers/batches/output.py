@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from llm_backend import exact_json
 from llm_backend.controllers.batches.dispatch import Answered
 from llm_backend.errors import UpstreamFailed, error_body
 from llm_backend.store import LineResult, TokenCounts
@@ -50,14 +51,14 @@ def _text(
         "response": response,
         "error": error,
     }
-    return orjson.dumps(line).decode()
+    return exact_json.dumps(line).decode()
 
 
 def _parsed(body: bytes) -> Any:
     """None for what is not JSON, and for what is nested too deeply to be written as JSON again."""
     try:
-        value = orjson.loads(body)
-        orjson.dumps(value)
+        value = exact_json.loads(body)
+        exact_json.dumps(value)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     return value

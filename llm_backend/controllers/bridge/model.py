@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 
 import orjson
 
+from llm_backend import exact_json
 from llm_backend.access import answer_metered, estimated, sent, text_bytes
 from llm_backend.backends.base import Chat, ChatDelta, Usage
 from llm_backend.backends.relayed import Relayed
@@ -103,7 +104,7 @@ class BridgedModel:
         """
         is_chat = self._wire is Wire.CHAT
         made = as_chat if is_chat else as_response
-        body = await offload(lambda: orjson.dumps(made(self._body, request, self._to.model)))
+        body = await offload(lambda: exact_json.dumps(made(self._body, request, self._to.model)))
         relayed = await self._upstream.exchange(
             Asked(
                 method="POST",
@@ -210,7 +211,7 @@ def _text_bytes(delta: ChatDelta) -> int:
 
 def _parsed(data: str) -> Json:
     try:
-        event = orjson.loads(data)
+        event = exact_json.loads(data)
     except orjson.JSONDecodeError as error:
         raise UpstreamFailed("The upstream sent an event that is not JSON.") from error
     if not isinstance(event, dict):

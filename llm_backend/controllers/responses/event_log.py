@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
-import orjson
-
+from llm_backend import exact_json
 from llm_backend.store import Events
 
 __all__ = ["EventLog", "as_lines"]
@@ -17,7 +16,7 @@ def as_lines(events: Sequence[Mapping[str, Any]]) -> Events:
     """The events as they are stored; none is a `last_number` of nothing."""
     if not events:
         return Events()
-    lines = [orjson.dumps(event).decode() for event in events]
+    lines = [exact_json.dumps(event).decode() for event in events]
     return Events(lines=lines, last_number=events[-1]["sequence_number"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from llm_backend import errors
+from llm_backend import errors, exact_json
 from llm_backend.controllers.obfuscation import Obfuscation
 from llm_backend.controllers.responses.unshown import event_as_asked
 from llm_backend.controllers.store_errors import store_errors_translated
@@ -132,10 +132,10 @@ class Follower:
                     await _rung(bell)
 
     def _encoded(self, line: str) -> bytes:
-        event = event_as_asked(orjson.loads(line), self._include)
+        event = event_as_asked(exact_json.loads(line), self._include)
         if self._obfuscation is not None:
             event = self._obfuscation.with_event(event)
-        return encode(orjson.dumps(event), event["type"])
+        return encode(exact_json.dumps(event), event["type"])
 
     def failure(self, error: errors.ApiError) -> bytes:
         """What the stream ends with if it breaks. Of a response that is gone it is the next event;

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from llm_backend import exact_json
 from llm_backend.controllers.responses.mcp_entry import (
     allows,
     check_entry,
@@ -194,7 +195,7 @@ async def _outcome_of(server: "McpServer", name: str, arguments: str) -> Json:
     from llm_backend.backends.mcp_server import McpFailed, ToolRefused
 
     try:
-        given = orjson.loads(arguments)
+        given = exact_json.loads(arguments)
         if not isinstance(given, dict):
             raise McpFailed("The arguments are not an object.", code=-32602)
         return {"status": "completed", "output": await server.call(name, given)}

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from llm_backend import exact_json
 from llm_backend.errors import UpstreamFailed
 from llm_backend.sse import Decoder
 
@@ -81,7 +82,7 @@ def is_under_way(response: Json) -> bool:
 
 def _parsed(data: bytes | bytearray | str) -> Json | None:
     try:
-        value = orjson.loads(data)
+        value = exact_json.loads(data)
     except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None

@@ -4,9 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Self
 
-import orjson
-
-from llm_backend import errors
+from llm_backend import errors, exact_json
 from llm_backend.controllers.obfuscation import obfuscation_for
 from llm_backend.controllers.responses.answering import Answering, answered, new_head
 from llm_backend.controllers.responses.model import Model
@@ -125,4 +123,4 @@ class ResponseTurn:
 
 
 def _encoded(event: Json) -> bytes:
-    return encode(orjson.dumps(event), event["type"])
+    return encode(exact_json.dumps(event), event["type"])

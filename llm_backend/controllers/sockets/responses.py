@@ -16,6 +16,7 @@ import orjson
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
+from llm_backend import exact_json
 from llm_backend.backends.upstreams.sockets import Closing, Message, sent_protocols, with_key
 from llm_backend.controllers.inner_request import json_body
 from llm_backend.controllers.services import Services
@@ -125,7 +126,7 @@ class _Conversation:
 
     async def _tell(self, event: Json, stream_id: str | None) -> None:
         lane = {} if stream_id is None else {"stream_id": stream_id}
-        await self._send(orjson.dumps({**event, **lane}).decode())
+        await self._send(exact_json.dumps({**event, **lane}).decode())
 
     async def _send(self, text: str) -> None:
         async with self._sending:
@@ -134,7 +135,7 @@ class _Conversation:
 
 def _event(message: Message) -> Json:
     try:
-        event = orjson.loads(message)
+        event = exact_json.loads(message)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The message is not JSON: {error}", code="invalid_json") from error
     if not isinstance(event, dict):

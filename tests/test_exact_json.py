@@ -1,0 +1,54 @@
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from llm_backend import exact_json
+
+values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(10**40), 10**40),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(st.characters(exclude_categories=["Cs"])),
+    ),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text("ab9"), inner)),
+    max_leaves=6,
+)
+
+
+@given(value=values)
+@example(value=[9007199254740993, -9007199254740993])
+@example(value={"a": [2**64, -(2**63) - 1, 10**30]})
+@example(value="1" * 40)
+@example(value=[1.5, 10**25])
+def test_a_value_is_the_same_again(value):
+    again = exact_json.loads(exact_json.dumps(value))
+
+    assert again == value
+    assert repr(again) == repr(value)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, str])
+def test_every_kind_of_text_is_read_exactly(kind):
+    text = '{"a": 123456789012345678901234567890}'
+
+    value = exact_json.loads(text if kind is str else kind(text.encode()))
+
+    assert value == {"a": 123456789012345678901234567890}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1e400]", "[1" + "0" * 400 + "]", '["\\ud800", 12345678901234567890123]', "[NaN]", "[1,]"],
+)
+def test_what_orjson_refuses_is_refused(text):
+    with pytest.raises(orjson.JSONDecodeError):
+        exact_json.loads(text)
+
+
+@pytest.mark.parametrize("value", [["\ud800", 10**30], {"a": object()}, [10**30, object()]])
+def test_what_json_cannot_say_is_not_written(value):
+    with pytest.raises(orjson.JSONEncodeError):
+        exact_json.dumps(value)
