@@ -7,6 +7,7 @@ from typing import Self
 from llm_backend.backends.base import Chat, ChatDelta, TextDelta, Usage
 from llm_backend.backends.chat_choice import ChatChoice
 from llm_backend.backends.engine_errors import translated
+from llm_backend.backends.grammar_field import GrammarField
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.engine import Generation
 from llm_backend.engine.messages import Delta, Medium
@@ -25,7 +26,7 @@ class Answer:
         generation: Generation,
         observe: Callable[[Usage], None],
         parser: Callable[[], MarkupParser | None],
-        names: Mapping[str, str],
+        names: Mapping[str, str | GrammarField],
     ) -> None:
         self._generation = generation
         self._names = names  # the client's, of fields that the engine names otherwise

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from llm_backend.backends.schemas import Followed
 from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
 
 __all__ = [
@@ -63,10 +64,11 @@ class Grammar:
 @dataclass(frozen=True, kw_only=True)
 class JsonContent:
     """The schema that the content of every answer must follow, what is thought before it apart, and
-    the client's name for it."""
+    the client's name for it; `followed` tells its places in the client's own."""
 
     schema: Mapping[str, Any]
     field: str
+    followed: Followed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

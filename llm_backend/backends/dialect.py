@@ -3,18 +3,21 @@ tokens."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_backend.backends.base import Chat, Grammar, JsonContent
+from llm_backend.backends.base import Chat, Grammar
 from llm_backend.backends.chat_formats import ChatFormat
 from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.grammar_field import GrammarField
 from llm_backend.backends.guard import Guard
 from llm_backend.backends.markup import Markup, MarkupParser, markup_of
 from llm_backend.backends.markup.family import Arguments
 from llm_backend.backends.markup.grammar import Function, calls_grammar, content_grammar
 from llm_backend.backends.markup.parameters import check_strict, resolved, said_once
 from llm_backend.backends.media import Marks, Shown
+from llm_backend.backends.schemas import AnswerSchema, Path, follow
+from llm_backend.contract.complaint import field_name
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest, UnsupportedField
 
@@ -27,7 +30,8 @@ _EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # for models that
 class Prompt:
     """A chat as the engine takes it, and how its answers are to be read. No token reaches across
     `cuts`, and `media` stand at their places of the text; `shown_tokens` are the control tokens
-    that must come as text; `is_plain`: the answers hold no markup.
+    that must come as text; `is_plain`: the answers hold no markup. `grammar_field` is what the
+    grammar was made of.
     """
 
     text: str
@@ -35,6 +39,7 @@ class Prompt:
     media: Sequence[tuple[int, Shown]]
     add_bos: bool
     grammar: str | None
+    grammar_field: GrammarField
     shown_tokens: Sequence[int]
     is_plain: bool
     is_thinking: bool
@@ -117,7 +122,7 @@ class Dialect:
         text = placed.text
         markup = self._markup
         is_thinking = markup.is_open_in(text)
-        grammar = self._grammar(chat, is_thinking=is_thinking)
+        grammar, grammar_field = self._grammar(chat, is_thinking=is_thinking)
         if grammar is not None:
             markup = markup.without_slips(is_leading=chat.grammar is not None)
         marks = markup.markers_for(bool(tools))
@@ -127,6 +132,7 @@ class Dialect:
             media=placed.media,
             add_bos=not template.wrote_begin(text),
             grammar=grammar,
+            grammar_field=grammar_field,
             shown_tokens=[self._tokens[mark] for mark in marks if mark in self._controls],
             is_plain=not tools and not markup.reasons,
             is_thinking=is_thinking,
@@ -135,14 +141,28 @@ class Dialect:
             hidden=self._controls.intersection(marks),
         )
 
-    def _grammar(self, chat: Chat, *, is_thinking: bool) -> str | None:
-        """What holds the answer to the calls or the content that is wanted; None where it is free.
-        A client's own grammar is for all that the model writes."""
+    def _grammar(self, chat: Chat, *, is_thinking: bool) -> tuple[str | None, GrammarField]:
+        """What holds the answer to the calls or the content that is wanted, and what that was made
+        of; None where it is free. A client's own grammar is for all that the model writes."""
+        if chat.grammar is None:
+            return self._calls_grammar(chat, None, GrammarField(name="tools"), is_thinking)
+        made_of = GrammarField(name=chat.grammar.field)
         if isinstance(chat.grammar, Grammar):
-            return _alone(chat.grammar, is_thinking=is_thinking)
-        content = chat.grammar.schema if isinstance(chat.grammar, JsonContent) else None
-        if content is not None and not chat.tools:
-            return content_grammar(self._markup, content, self._tokens, is_thinking=is_thinking)
+            return _alone(chat.grammar, is_thinking=is_thinking), made_of
+        made_of = replace(made_of, content=chat.grammar.followed)
+        content = chat.grammar.schema
+        if not chat.tools:
+            alone = content_grammar(self._markup, content, self._tokens, is_thinking=is_thinking)
+            return alone, made_of
+        return self._calls_grammar(chat, content, made_of, is_thinking)
+
+    def _calls_grammar(
+        self,
+        chat: Chat,
+        content: Mapping[str, Any] | None,
+        made_of: GrammarField,
+        is_thinking: bool,
+    ) -> tuple[str | None, GrammarField]:
         if chat.grammar is not None and self._markup.is_bare and not chat.must_call:
             raise UnsupportedField(
                 "This model's calls and JSON content begin alike: give `tools` or a "
@@ -152,13 +172,14 @@ class Dialect:
         is_strict = any(tool["function"].get("strict") for tool in chat.tools)
         is_held = chat.must_call or chat.callable_names is not None or content is not None
         if not is_held and not is_strict:
-            return None
+            return None, made_of
         functions = [
-            self._function(tool["function"], f"tools[{place}].function")
+            self._function(tool["function"], ("tools", place, "function", "parameters"))
             for place, tool in enumerate(chat.tools)
             if chat.callable_names is None or tool["function"]["name"] in chat.callable_names
         ]
-        return calls_grammar(
+        made_of = replace(made_of, functions=functions)
+        grammar = calls_grammar(
             self._markup,
             functions,
             self._tokens,
@@ -167,17 +188,29 @@ class Dialect:
             is_thinking=is_thinking,
             content=content,
         )
+        return grammar, made_of
 
-    def _function(self, function: Mapping[str, Any], where: str) -> Function:
+    def _function(self, function: Mapping[str, Any], path: Path) -> Function:
         assert self._markup.calls is not None, "every family has calls"
         parameters, is_strict = function.get("parameters"), bool(function.get("strict"))
+        name, where = function["name"], str(field_name(path))
+        if not parameters:
+            return Function(name=name, where=where, parameters=parameters, is_strict=is_strict)
+        AnswerSchema(parameters, path)  # which refuses what is none
         arguments = self._markup.calls.spelling.arguments
-        followed = parameters and resolved(parameters)
-        if followed is not None and is_strict:
-            check_strict(followed, arguments, f"{where}.parameters")
+        plain = resolved(parameters)
+        if is_strict:
+            check_strict(plain, arguments, where)
         if arguments is not Arguments.JSON:  # which says itself what is referred to, and once
-            parameters = followed
-        return Function(name=function["name"], parameters=parameters, is_strict=is_strict)
+            parameters = plain
+        followed = follow(parameters, path, is_lenient=not is_strict)
+        return Function(
+            name=name,
+            where=where,
+            parameters=followed.schema,
+            is_strict=is_strict,
+            followed=followed,
+        )
 
     def _switches(self, chat: Chat) -> Mapping[str, Any]:
         """The variables that a template looks at beside messages and tools."""

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llm_backend import errors
+from llm_backend.backends.grammar_field import GrammarField
+from llm_backend.backends.schemas.kinds import CODE
 from llm_backend.engine import EngineDown, EngineRefused, EngineStartError
 from llm_backend.engine.messages import Failure
 
@@ -25,7 +27,7 @@ _RETRY_AFTER_S = 1.0
 
 
 @contextmanager
-def translated(**names: str) -> Iterator[None]:
+def translated(**names: str | GrammarField) -> Iterator[None]:
     """The engine's refusals as errors that a client can read; `names` are the client's names of
     fields that the engine names otherwise.
     """
@@ -40,8 +42,11 @@ def translated(**names: str) -> Iterator[None]:
         field = refused.field
         if field is None and refused.failure is Failure.UNSUPPORTED:
             field = "model"
-        param = names.get(field, field) if field else None
-        raise kind(str(refused), param=param, retry_after_s=retry_after_s) from refused
+        name = names.get(field, field) if field else None
+        is_grammar = isinstance(name, GrammarField)
+        param = name.at(refused.place) if isinstance(name, GrammarField) else name
+        code = CODE if is_grammar and kind is errors.InvalidRequest else None
+        raise kind(str(refused), param=param, code=code, retry_after_s=retry_after_s) from refused
     except EngineStartError as failed:  # why is in the log: it may name files
         raise errors.EngineUnavailable(
             "The model could not be loaded; the server's log says why.",

@@ -17,6 +17,7 @@ from llm_backend.backends.chat_template import ChatTemplate
 from llm_backend.backends.commands import chat_command, prompt_command
 from llm_backend.backends.dialect import Dialect, Prompt, Speech
 from llm_backend.backends.engine_errors import translated
+from llm_backend.backends.grammar_field import GrammarField
 from llm_backend.backends.markup import MarkupParser
 from llm_backend.backends.media import MediaReader
 from llm_backend.engine import Engine
@@ -174,9 +175,12 @@ class LocalModel:
 
     async def _asked(self, engine: Engine, request: Chat, prompt: Prompt) -> Answer:
         stops = () if self._chat_format is None else self._chat_format.stop
-        grammar = request.grammar.field if request.grammar else "tools"
         command = chat_command(request, prompt, await self._media(engine, prompt), stops)
-        names = {"prompt": "messages", "grammar": grammar, **_names_of_media(prompt)}
+        names: dict[str, str | GrammarField] = {
+            "prompt": "messages",
+            "grammar": prompt.grammar_field,
+            **_names_of_media(prompt),
+        }
         return await self._generate(engine, command, names, prompt.parser)
 
     @property
@@ -266,7 +270,7 @@ class LocalModel:
         self,
         engine: Engine,
         command: Generate,
-        names: Mapping[str, str],
+        names: Mapping[str, str | GrammarField],
         parser: Callable[[], MarkupParser | None] = lambda: None,
     ) -> Answer:
         """`names` are the client's, of fields that the command names otherwise."""

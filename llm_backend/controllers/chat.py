@@ -15,7 +15,7 @@ from llm_backend.backends.local import LocalModel
 from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers import render
-from llm_backend.controllers.answer_schema import AnswerSchema, checked
+from llm_backend.controllers.answer_schema import CheckedAnswer
 from llm_backend.controllers.bridge.model import BridgedAnswer, BridgedModel
 from llm_backend.controllers.chat_deltas import ChatEvents, Transcript
 from llm_backend.controllers.custom_calls import CustomCalls, custom_names, named_as_custom
@@ -33,7 +33,7 @@ from llm_backend.controllers.relayed_chat import relay_chat
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.streaming import event_stream
-from llm_backend.controllers.structured import structure_from
+from llm_backend.controllers.structured import Structure, structure_from
 from llm_backend.controllers.tool_call_ids import check_messages
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved
 from llm_backend.offload import offload
@@ -42,7 +42,7 @@ from llm_backend.sse import encode
 __all__ = ["complete_chat", "create_chat_completion"]
 
 Json = dict[str, Any]
-AnyAnswer = Answer | BridgedAnswer | Withheld
+AnyAnswer = Answer | BridgedAnswer | CheckedAnswer | Withheld
 
 
 async def create_chat_completion(services: Services, request: Request) -> Response:
@@ -79,11 +79,11 @@ async def _admitted(
         chat = await offload(chat_from, asked, choices_limit=limit, grammar=structure.grammar)
     moderation = moderated(services, body, lambda: body["messages"])
     names = custom_names(filled)
-    turn = _Turn(services, body, chat, structure.schema, retrieval, names, moderation)
+    turn = _Turn(services, body, chat, structure, retrieval, names, moderation)
     if moderation is not None and await unless_gone(request, moderation.withholds()):
         return turn, Withheld()
     with named_as_functions(body), named_as_custom(filled):
-        return turn, await unless_gone(request, model.chat(chat))
+        return turn, turn.checked(await unless_gone(request, model.chat(chat)), model)
 
 
 class _Turn:
@@ -94,7 +94,7 @@ class _Turn:
         services: Services,
         body: Json,
         chat: Chat,
-        schema: AnswerSchema | None,
+        structure: Structure,
         retrieval: Retrieval | None,
         custom_names: frozenset[str],
         moderation: Moderated | None,
@@ -103,7 +103,8 @@ class _Turn:
         self._memory = services.memory
         self._body = body
         self._chat = chat
-        self._schema = schema
+        self._structure = structure
+        self._tries = services.settings.structured_tries
         self._remembers = services.memory.wants(body)
         options = body.get("stream_options") or {}
         self._tells_usage = bool(options.get("include_usage"))
@@ -121,6 +122,18 @@ class _Turn:
         self._custom_names = custom_names
         self._moderation = moderation
         self._judged: Json = {}  # what is told of it, once all is said
+
+    def checked(
+        self, answer: Answer | BridgedAnswer, model: LocalModel | BridgedModel
+    ) -> Answer | BridgedAnswer | CheckedAnswer:
+        """The answer, held against its schemas, unless a stop may cut it. An upstream's is asked
+        for once."""
+        structure, limits = self._structure, self._chat.limits
+        is_free = structure.schema is None and not structure.calls
+        if is_free or limits.stop or limits.stop_token_ids:
+            return answer
+        tries = self._tries if isinstance(model, LocalModel) else 1
+        return CheckedAnswer(answer, structure, model.chat, tries=tries)
 
     async def events(self, answer: AnyAnswer) -> AsyncGenerator[bytes, None]:
         """The answer's events; at their end, or when their reader leaves, the chat is stored."""
@@ -160,19 +173,12 @@ class _Turn:
 
     def _deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
         """What is said, moderated where that is asked for."""
-        deltas = self._checked_deltas(answer)
-        return deltas if self._moderation is None else self._moderation.watched(deltas)
-
-    def _checked_deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
-        """The same; checked, unless a stop may have cut it."""
-        deltas, limits = answer.chat(self._chat), self._chat.limits
+        deltas = answer.chat(self._chat)
         if self._body.get("functions"):
             deltas = as_function_calls(deltas)
         if self._custom_names:
             deltas = CustomCalls(self._custom_names).told(deltas)
-        if self._schema is None or limits.stop or limits.stop_token_ids:
-            return deltas
-        return checked(deltas, self._schema)
+        return deltas if self._moderation is None else self._moderation.watched(deltas)
 
     @asynccontextmanager
     async def _remembering(self, answer: AnyAnswer) -> AsyncIterator[None]:

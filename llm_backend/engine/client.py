@@ -229,6 +229,6 @@ class Generation:
 def _answer(event: Event, kind: type[_Answer]) -> _Answer:
     """The event that was expected; a failure is raised."""
     if isinstance(event, Failed):
-        raise EngineRefused(event.failure, event.message, event.field)
+        raise EngineRefused(event.failure, event.message, event.field, event.place)
     assert isinstance(event, kind), f"the worker answered with {type(event).__name__}"
     return event

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_backend.engine.grammar_blame import blamed
 from llm_backend.engine.grammar_bounds import GrammarError, check_grammar
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.engine.model import Vocabulary
@@ -85,8 +86,10 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
+            _log.info("engine.answer_stuck", extra={"reason": _sentence(self._matcher.get_error())})
             raise GrammarError(
-                f"The answer cannot go on by this grammar: {_sentence(self._matcher.get_error())}"
+                "The answer cannot go on by this grammar: what may come next takes more work to "
+                "find out than is allowed."
             )
 
 
@@ -157,21 +160,38 @@ class Grammars:
             raise CompilerError(message) from error
 
     def _compiled(self, grammar: str) -> CompiledGrammar:
-        from llguidance import LLMatcher
-
         if _GBNF.search(grammar):
             grammar = _lark(grammar)
         check_grammar(grammar, self._limits)
-        source = json.dumps({"grammars": [{"lark_grammar": grammar}]})  # nothing but Lark
-        matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=self._native_limits)
+        matcher = self._matcher(grammar)
         if matcher.is_error():
-            raise GrammarError(f"The grammar cannot be used: {_sentence(matcher.get_error())}")
+            raise self._refusal(grammar, matcher.get_error())
         words = -(-self._vocabulary.size // _WORD_BITS)
         allowed = np.zeros(words, dtype=np.uint32)
         matcher.unsafe_compute_mask_ptr(allowed.ctypes.data, allowed.nbytes)
         if matcher.is_error():
-            raise GrammarError(f"No answer follows this grammar: {_sentence(matcher.get_error())}")
+            _log.info("engine.no_answer", extra={"reason": _sentence(matcher.get_error())})
+            raise GrammarError("No answer follows this grammar, or it takes too long to find one.")
         return CompiledGrammar(matcher=matcher, allowed=allowed, size=self._vocabulary.size)
+
+    def _matcher(self, grammar: str) -> "LLMatcher":
+        from llguidance import LLMatcher
+
+        source = json.dumps({"grammars": [{"lark_grammar": grammar}]})  # nothing but Lark
+        return LLMatcher(self._tokenizer, source, log_level=0, limits=self._native_limits)
+
+    def _refusal(self, grammar: str, complaint: str) -> GrammarError:
+        """What native code says of a client's own grammar; of a schema, our own words and place."""
+
+        def reason(schema: object) -> str | None:
+            matcher = self._matcher(f"start: %json {json.dumps(schema)}")
+            return matcher.get_error().partition("\n")[0] if matcher.is_error() else None
+
+        blame = blamed(grammar, reason)
+        if blame is None:
+            return GrammarError(f"The grammar cannot be used: {_sentence(complaint)}")
+        _log.info("engine.schema_refused", extra={"reason": _sentence(complaint)})
+        return GrammarError(blame.sentence, blame.place)
 
     @cached_property
     def _tokenizer(self) -> "LLTokenizer":

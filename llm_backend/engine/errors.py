@@ -16,14 +16,17 @@ class EngineError(Exception):
 
 
 class EngineRefused(EngineError):
-    """The command was refused at admission or given up later; `failure` says which of the ways, and
-    `field` which of the command's fields is to blame if it is one.
+    """The command was refused at admission or given up later; `failure` says which of the ways,
+    `field` which of the command's fields is to blame if it is one, and `place` where in it.
     """
 
-    def __init__(self, failure: Failure, message: str, field: str | None = None) -> None:
+    def __init__(
+        self, failure: Failure, message: str, field: str | None = None, place: str | None = None
+    ) -> None:
         super().__init__(message)
         self.failure = failure
         self.field = field
+        self.place = place
 
 
 class EngineDown(EngineError):

@@ -193,7 +193,7 @@ class Generator:
             try:
                 compiled = grammar.result()
             except GrammarError as error:
-                self._fail(request, Failure.INVALID, str(error), "grammar")
+                self._fail(request, Failure.INVALID, str(error), "grammar", error.place)
                 continue
             except CompilerError as error:
                 self._fail(request, Failure.INTERNAL, str(error))
@@ -330,7 +330,7 @@ class Generator:
             self._fail(request, Failure.INTERNAL, str(error))
             return 0
         except GrammarError as error:
-            self._fail(request, Failure.INVALID, str(error), "grammar")
+            self._fail(request, Failure.INVALID, str(error), "grammar", error.place)
             return 0
         self._scheduler.keep(answer.sequence, draft[:kept])
         self.statistics.generated_tokens += len(answer.sequence.tokens) - length
@@ -355,8 +355,15 @@ class Generator:
             self._show(request, delta)
 
     def _fail(
-        self, request: Request, failure: Failure, message: str, field: str | None = None
+        self,
+        request: Request,
+        failure: Failure,
+        message: str,
+        field: str | None = None,
+        place: str | None = None,
     ) -> None:
         self.cancel(request.address)
-        event = Failed(id=request.address.id, failure=failure, message=message, field=field)
+        event = Failed(
+            id=request.address.id, failure=failure, message=message, field=field, place=place
+        )
         self._outbox.publish(request.address, event)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+from llm_backend.engine.grammar_meets import meeting
 from llm_backend.engine.messages import GrammarLimits
 
 __all__ = ["GrammarError", "check_grammar"]
@@ -28,11 +29,17 @@ _PARTS = re.compile(
 _COMBINING = {"allOf", "anyOf", "oneOf", "$ref"}
 _ANNOTATIONS = {"$defs", "definitions", "title", "description", "default", "$schema", "x-guidance"}
 _SPACE = re.compile(r"\s*")
+_RULE = re.compile(r"(\w+)(?:\[[^\]]*\])?: ")
 _decoder = json.JSONDecoder()
 
 
 class GrammarError(Exception):
-    """The grammar cannot be followed; the message is one sentence that says why."""
+    """The grammar cannot be followed; the message is one sentence that says why. `place` is the
+    rule of the grammar with a JSON pointer into its schema, if that is to blame."""
+
+    def __init__(self, message: str, place: str | None = None) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 def check_grammar(grammar: str, limits: GrammarLimits) -> None:
@@ -58,44 +65,81 @@ def _check_schema(grammar: str, place: int, limits: GrammarLimits) -> int:
         schema, end = _decoder.raw_decode(grammar, start)
     except (ValueError, RecursionError) as error:
         raise GrammarError("The grammar holds `%json` without JSON that can be read.") from error
-    properties = choices = patterns = 0
-    multiple, meets = 1, False
-    for depth, keyword, value, is_alone in _keywords(schema):
-        meets = meets or (keyword in _COMBINING and not is_alone)
-        _check("a schema's nesting", depth, limits.nesting)
-        match keyword, value:
-            case "properties", dict():
-                properties += len(value)
-            case "enum", list():
-                choices += len(value)
-            case "pattern", str():
-                patterns += 1
-                _check("a pattern's characters", len(value), limits.literal)
-            case "patternProperties", dict():
-                patterns += len(value)
-                _check("a pattern's characters", max(map(len, value), default=0), limits.literal)
-            case "multipleOf", int() | float() if not isinstance(value, bool):
-                multiple = math.lcm(multiple, _digits(value))
-    _check("a schema's properties", properties, limits.properties)
-    _check("a schema's patterns under `allOf` and the like", patterns * meets, limits.meet)
-    _check("a schema's enum values", choices, limits.choices)
-    _check("the digits of a schema's multipleOf, taken together,", multiple, limits.multiple)
+    rule = _RULE.match(grammar, grammar.rfind("\n", 0, place) + 1)
+    _Schema(limits, rule[1] if rule is not None else None).check(schema)
     return end
 
 
-def _keywords(schema: Any) -> Iterator[tuple[int, str, Any, bool]]:  # Any: JSON
-    """Everything in a schema that is named: how deep it lies, its name and value, and whether it
-    says alone what its schema is."""
-    unread: list[tuple[int, Any]] = [(0, schema)]
+class _Schema:
+    """What is counted in one schema; `rule` is the one of the grammar that holds it."""
+
+    def __init__(self, limits: GrammarLimits, rule: str | None) -> None:
+        self._limits = limits
+        self._rule = rule
+        self._properties = self._choices = self._patterns = 0
+        self._multiple = 1
+
+    def check(self, schema: Any) -> None:  # Any: JSON
+        """Raise `GrammarError` for one that is beyond the limits."""
+        meets = False
+        for pointer, keyword, value, is_alone in _keywords(schema):
+            meets = meets or (keyword in _COMBINING and not is_alone)
+            place = (*pointer, keyword)
+            self._check("a schema's nesting", len(pointer), self._limits.nesting, place)
+            self._count(keyword, value, place)
+        if meets and self._patterns > self._limits.meet:
+            most = meeting(schema)
+            most = self._patterns if most is None else most
+            self._check(
+                "a schema's patterns under `allOf` and the like, for one text,",
+                most,
+                self._limits.meet,
+                (),
+            )
+
+    def _count(self, keyword: str, value: Any, place: tuple[str | int, ...]) -> None:
+        limits = self._limits
+        match keyword, value:
+            case "properties", dict():
+                self._properties += len(value)
+                self._check("a schema's properties", self._properties, limits.properties, place)
+            case "enum", list():
+                self._choices += len(value)
+                self._check("a schema's enum values", self._choices, limits.choices, place)
+            case "pattern", str():
+                self._patterns += 1
+                self._check("a pattern's characters", len(value), limits.literal, place)
+            case "patternProperties", dict():
+                self._patterns += len(value)
+                longest = max(map(len, value), default=0)
+                self._check("a pattern's characters", longest, limits.literal, place)
+            case "multipleOf", int() | float() if not isinstance(value, bool):
+                self._multiple = math.lcm(self._multiple, _digits(value))
+                what = "the digits of a schema's multipleOf, taken together,"
+                self._check(what, self._multiple, limits.multiple, place)
+
+    def _check(self, what: str, count: int, limit: int, pointer: tuple[str | int, ...]) -> None:
+        place = None if self._rule is None else "/".join([self._rule, *map(_escaped, pointer)])
+        _check(what, count, limit, place)
+
+
+def _escaped(step: str | int) -> str:
+    return str(step).replace("~", "~0").replace("/", "~1")
+
+
+def _keywords(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str, Any, bool]]:  # Any: JSON
+    """Everything in a schema that is named: the pointer to what it is in, its name and value, and
+    whether it says alone what its schema is."""
+    unread: list[tuple[tuple[str | int, ...], Any]] = [((), schema)]
     while unread:
-        depth, value = unread.pop()
+        pointer, value = unread.pop()
         if isinstance(value, dict):
             alone = len(value.keys() - _ANNOTATIONS) == 1
             for name, part in value.items():
-                yield depth, name, part, alone and not _joins(name, part)
-            unread += [(depth + 1, part) for part in value.values()]
+                yield pointer, name, part, alone and not _joins(name, part)
+            unread += [((*pointer, name), part) for name, part in value.items()]
         elif isinstance(value, list):
-            unread += [(depth + 1, part) for part in value]
+            unread += [((*pointer, number), part) for number, part in enumerate(value)]
 
 
 def _joins(name: str, value: Any) -> bool:  # Any: JSON
@@ -110,6 +154,7 @@ def _digits(number: float) -> int:
     return int(digits.rstrip("0"))
 
 
-def _check(what: str, count: int, limit: int) -> None:
+def _check(what: str, count: int, limit: int, place: str | None = None) -> None:
     if count > limit:
-        raise GrammarError(f"The grammar is refused: {what} may be {limit} at most, not {count}.")
+        message = f"The grammar is refused: {what} may be {limit} at most, not {count}."
+        raise GrammarError(message, place)

@@ -56,6 +56,13 @@ class Bounds(BaseModel):
         16, ge=1, description="Lines of batches that a process has answered at the same time."
     )
     choices_limit: int = Field(16, ge=1, le=128, description="`n` and `best_of` at most.")
+    structured_tries: int = Field(
+        3,
+        ge=1,
+        le=16,
+        description="Answers asked for, one after the other, until one is by a JSON schema of "
+        "which a grammar says only a part.",
+    )
     prompts_limit: int = Field(
         64, ge=1, description="Prompts of one completion, or inputs of one moderation, at most."
     )

@@ -126,16 +126,36 @@ def test_a_completion_follows_a_grammar(client):
     ("fields", "param"),
     [
         (
-            {"response_format": schema_format({"properties": {"a": {"not": {}}}})},
-            "response_format.json_schema.schema.properties.a.not",
+            {"response_format": schema_format({"properties": {"a": {"format": "regex"}}})},
+            "response_format.json_schema.schema.properties.a.format",
         ),
         (
             {"response_format": schema_format({"type": "integer", "minimum": 3, "maximum": 2})},
-            "response_format.json_schema.schema",
+            "response_format.json_schema.schema.maximum",
         ),
         (
             {"response_format": schema_format({"$ref": "#"})},
-            "response_format.json_schema.schema",
+            "response_format.json_schema.schema.$ref",
+        ),
+        (
+            {"response_format": schema_format({"const": 10**29 + 1})},
+            "response_format.json_schema.schema.const",
+        ),
+        (
+            {"response_format": schema_format({"minimum": 2**53 + 1, "maximum": 2**53 + 1})},
+            "response_format.json_schema.schema.minimum",
+        ),
+        (
+            {
+                "response_format": schema_format(
+                    {
+                        "items": {"patternProperties": {"a": {}, "b": {}}},
+                        "type": "array",
+                        "minItems": 1,
+                    }
+                )
+            },
+            "response_format.json_schema.schema.items.patternProperties",
         ),
         ({"extra_body": {"grammar": "start: ("}}, "grammar"),
         ({"extra_body": {"grammar": "x" * 200_000}}, "grammar"),
@@ -147,6 +167,46 @@ def test_what_cannot_be_followed_is_refused_by_its_place(client, fields, param, 
 
     assert error.body["param"] == param
     assert "\n" not in error.body["message"]
+
+
+PAIR = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "maximum": 9},
+    "uniqueItems": True,
+    "minItems": 2,
+    "maxItems": 2,
+}
+
+
+def test_what_a_grammar_cannot_say_is_checked_before_it_is_seen(client):
+    asked = {
+        "model": MODEL,
+        "messages": ASK,
+        "response_format": schema_format(PAIR),
+        "temperature": 2,
+        "n": 8,
+        "max_tokens": 40,
+    }
+    whole = client.chat.completions.create(**asked, seed=5)
+    texts = [choice.message.content for choice in whole.choices]
+    streamed = [""] * 8
+    for chunk in client.chat.completions.create(**asked, seed=6, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+
+    for text in [*texts, *streamed]:
+        one, other = json.loads(text)
+        assert one != other
+
+
+def test_large_integers_are_kept_as_they_are(client):
+    parameters = {"type": "object", "properties": {"a": {"maximum": 10**30 + 1}}}
+    tool = {"type": "function", "name": "f", "parameters": parameters, "strict": False}
+
+    made = client.responses.create(model=MODEL, input="Hello!", tools=[tool], max_output_tokens=16)
+    kept = client.responses.retrieve(made.id)
+
+    assert [made.tools[0].parameters, kept.tools[0].parameters] == [parameters] * 2
 
 
 def test_a_schema_without_a_schema_is_refused(client):

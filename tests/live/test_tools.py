@@ -80,7 +80,10 @@ def test_a_custom_tools_input_is_a_text_that_follows_its_format(client):
 
 @pytest.mark.parametrize(
     ("syntax", "definition", "param"),
-    [("regex", "(", "tools"), ("lark", "start: /a/", "tools[0].custom.format.grammar.definition")],
+    [
+        ("regex", "(", "tools[0].custom.format.grammar.definition"),
+        ("lark", "start: /a/", "tools[0].custom.format.grammar.definition"),
+    ],
 )
 def test_a_format_that_a_model_cannot_be_held_to_is_refused_by_its_place(
     client, syntax, definition, param
@@ -182,8 +185,14 @@ def test_what_cannot_be_honoured_is_refused_by_name(client):
     for fields, param in (
         ({"tool_choice": named("nobody"), "tools": [WEATHER]}, "tool_choice"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
-        ({"tools": [tool("f", strict=True, x={"type": "string", "format": "unheard-of"})]},
-         "tools"),
+        ({"tools": [WEATHER, tool("f", strict=True, x={"type": "string", "format": "regex"})]},
+         "tools[1].function.parameters.properties.x.format"),
+        ({"tools": [tool("f", strict=True, x={"enum": [9007199254740993]})]},
+         "tools[0].function.parameters.properties.x.enum[0]"),
+        ({"tools": [tool("f", strict=True, x={"type": "string", "minLength": 2, "maxLength": 1})]},
+         "tools[0].function.parameters.properties.x.maxLength"),
+        ({"tools": [tool("f", x={"type": "strin"})], "tool_choice": "required"},
+         "tools[0].function.parameters.properties.x.type"),
         ({"extra_body": {"chat_template_kwargs": {"messages": []}}},
          "chat_template_kwargs.messages"),
     ):  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 from llm_backend.backends.markup.family import Arguments, Markup, Spelling, Thinking
 from llm_backend.backends.markup.lark import LARK
 from llm_backend.backends.markup.parameters import is_text
+from llm_backend.backends.schemas import Followed
 from llm_backend.engine.messages import GrammarLimits
 from llm_backend.errors import InvalidRequest
 
@@ -37,11 +38,14 @@ _NO_PARAMETERS: Mapping[str, Any] = {
 @dataclass(frozen=True, kw_only=True)
 class Function:
     """A function that may be called. `parameters` None takes none. What llguidance cannot hold a
-    model to is an error if it `is_strict`, else it is left out."""
+    model to is an error if it `is_strict`, else it is left out. `where` the parameters stand in the
+    request, and what they were `followed` from, is for telling what is wrong with them."""
 
     name: str
     parameters: Mapping[str, Any] | None
     is_strict: bool = False
+    where: str = "tools"
+    followed: Followed | None = None
 
 
 def calls_grammar(

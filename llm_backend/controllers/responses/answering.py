@@ -61,7 +61,7 @@ async def answered(
         clients=question.clients,
         number=number,
     )
-    with named_as_sent():
+    with named_as_sent(question.tool_places):
         cut = await cut_if_due(model, question)
         question = await fitting(model, question)
     moderation = moderated(services, question.body, question.own_messages)
@@ -70,9 +70,15 @@ async def answered(
         return
     thoughts = await Thoughts.wanted(model, question.body)
     async with Rounds(
-        model, question, calls_limit=limit, cut=cut, moderation=moderation, thoughts=thoughts
+        model,
+        question,
+        calls_limit=limit,
+        tries=services.settings.structured_tries,
+        cut=cut,
+        moderation=moderation,
+        thoughts=thoughts,
     ) as rounds:
-        with named_as_sent():
+        with named_as_sent(question.tool_places):
             await rounds.admit()
         yield Answering(question, rounds, state, moderation)
 

@@ -77,7 +77,7 @@ async def _summarised(model: Model, question: Question) -> tuple[str, Usage]:
     """What the model makes of the conversation. Raises `ApiError`, if it says nothing too."""
     pieces: list[str] = []
     chat = summary_chat(question.chat)
-    with named_as_sent():
+    with named_as_sent(question.tool_places):
         answer = await model.chat(chat)
     async with answer, aclosing(answer.chat(chat)) as deltas:
         async for delta in deltas:

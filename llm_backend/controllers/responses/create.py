@@ -59,7 +59,7 @@ async def getinputtokencounts(services: Services, request: Request) -> Response:
 async def _counted(services: Services, request: Request, model: LocalModel) -> Response:
     async with asked(services, model, request.body) as question:
         question = await question.retrieved(services, model.vector_stores)
-        with named_as_sent():
+        with named_as_sent(question.tool_places):
             question = await fitting(model, question)
             count = await model.prompt_tokens(await question.chat_after(()))
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from llm_backend.backends.base import Chat
-from llm_backend.controllers.answer_schema import AnswerSchema
 from llm_backend.controllers.generation import chat_from
 from llm_backend.controllers.messages import flatten_messages
 from llm_backend.controllers.responses.client_tools import ClientTool
@@ -24,7 +23,7 @@ from llm_backend.controllers.responses.request import (
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.responses.tools import chat_tools
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.structured import structure_from
+from llm_backend.controllers.structured import Structure, structure_from
 from llm_backend.controllers.tool_call_ids import check_items
 from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieved_from_own
 from llm_backend.offload import add_weight, offload
@@ -48,8 +47,9 @@ class Question:
     """One response's question. `own` are the items of its input, `before` those that it goes on
     from, `items` all of them as models read them, of which so many of the oldest are `left_out`;
     `first` are messages before them.
-    `schema` is what a whole answer is held against, `clients` are the tools that the client runs,
-    `allowed_names` what may be called; `retrieval` is what was found for it before."""
+    `structure` is what a whole answer is held against, `clients` are the tools that the client
+    runs, `tool_places` those of the chat's tools in the body, `allowed_names` what may be called;
+    `retrieval` is what was found for it before."""
 
     body: Mapping[str, Any]
     first: Sequence[Json]
@@ -57,10 +57,11 @@ class Question:
     own: Sequence[Json]
     items: Sequence[Json]
     chat: Chat
-    schema: AnswerSchema | None
+    structure: Structure
     tools: OpenTools
     clients: Mapping[str, ClientTool]
     allowed_names: frozenset[str] | None
+    tool_places: Sequence[int] = ()
     left_out: int = 0
     retrieval: Retrieval | None = None
 
@@ -145,10 +146,11 @@ async def asked(
             own=own,
             items=[*read_before, *read_own],
             chat=chat,
-            schema=structure.schema,
+            structure=structure,
             tools=tools,
             clients=chats.clients,
             allowed_names=chats.allowed_names,
+            tool_places=chats.places,
         )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
-from llm_backend.controllers.answer_schema import checked
+from llm_backend.backends.local import LocalModel
+from llm_backend.controllers.answer_schema import CheckedAnswer
 from llm_backend.controllers.moderated import FILTERED, Moderated
 from llm_backend.controllers.responses.compacting import Cut, summary_chat, summary_of
 from llm_backend.controllers.responses.compaction import Compaction, compaction_item
@@ -50,6 +51,7 @@ class Rounds:
         question: Question,
         *,
         calls_limit: int,
+        tries: int = 1,
         cut: Cut | None = None,
         moderation: Moderated | None = None,
         thoughts: Thoughts | None = None,
@@ -58,6 +60,7 @@ class Rounds:
         self._question = question
         self._tools: OpenTools = question.tools
         self._calls_left = calls_limit
+        self._tries = tries if isinstance(model, LocalModel) else 1
         self._cut = cut
         self._moderation = moderation
         self._thoughts = thoughts
@@ -152,9 +155,12 @@ class Rounds:
     async def _asked(self) -> AsyncGenerator[ChatDelta, None]:
         if self._answer is None:
             self._answer = await self._model.chat(self._chat)
-        deltas, schema = self._answer.chat(self._chat), self._question.schema
-        if schema is not None and not self._chat.limits.stop:  # which may have cut it
-            deltas = checked(deltas, schema)
+        structure = self._question.structure
+        if (structure.schema is not None or structure.calls) and not self._chat.limits.stop:
+            self._answer = CheckedAnswer(
+                self._answer, structure, self._model.chat, tries=self._tries
+            )
+        deltas = self._answer.chat(self._chat)
         if self._moderation is not None:
             deltas = self._moderation.watched(deltas)
         try:

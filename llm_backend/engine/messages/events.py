@@ -164,13 +164,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The command ended without its answer; nothing more comes of it. `field` is the one of the
-    command's fields that is to blame, if it is one.
+    command's fields that is to blame, if it is one, and `place` where in it.
     """
 
     id: str
     failure: Failure
     message: str
     field: str | None = None
+    place: str | None = None
 
 
 Event = (

@@ -68,6 +68,7 @@ def settings(**fields):
     """What a response asks the settings for."""
     usual = {
         "choices_limit": 1, "schema_nodes_limit": 1000, "tool_calls_limit": 32, "prompts": {},
+        "structured_tries": 1,
         "obfuscate_streams": False,
         "input_files_limit": 64, "fetched_kept_bytes": 0, "moderation_model": None,
         "passages_limit": 20,

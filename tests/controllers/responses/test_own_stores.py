@@ -6,6 +6,7 @@ from typing import Any
 from llm_backend.backends.base import Chat
 from llm_backend.controllers.responses.question import Question
 from llm_backend.controllers.responses.server_tools import OpenTools
+from llm_backend.controllers.structured import Structure
 from llm_backend.settings import Settings
 from tests.controllers.vector_stores.test_ingestion import (
     add_store,
@@ -27,7 +28,7 @@ TEXT = "The gate opens with 4711."
 def question(**body: Any) -> Question:
     return Question(
         body={"model": "m", **body}, first=(), before=(), own=[USER], items=[USER],
-        chat=Chat(messages=[]), schema=None, tools=OpenTools({}, {}), clients={},
+        chat=Chat(messages=[]), structure=Structure(), tools=OpenTools({}, {}), clients={},
         allowed_names=None,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from llm_backend.controllers.responses.question import Question
 from llm_backend.controllers.responses.request import chat_messages
 from llm_backend.controllers.responses.server_tools import OpenTools
 from llm_backend.controllers.responses.truncation import fitting
+from llm_backend.controllers.structured import Structure
 from tests.controllers.responses.scripted import Model
 
 
@@ -32,7 +33,8 @@ def question(items, truncation="auto", max_tokens=10):
     chat = chat_from({"model": "m", "messages": chat_messages(body, items, [])}, choices_limit=1)
     limits = dataclasses.replace(chat.limits, max_tokens=max_tokens)
     return Question(
-        body=body, first=[], before=items, own=[], items=items, schema=None, allowed_names=None,
+        body=body, first=[], before=items, own=[], items=items, structure=Structure(),
+        allowed_names=None,
         clients={},
         chat=dataclasses.replace(chat, limits=limits), tools=OpenTools({}, {}),
     )  # fmt: skip

@@ -1,0 +1,61 @@
+"""The words of JSON schemas, and refusals by their place."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from llm_backend.contract.complaint import field_name
+from llm_backend.errors import InvalidRequest
+
+__all__ = [
+    "CODE",
+    "KEYWORDS",
+    "TYPES",
+    "Json",
+    "Path",
+    "Refusal",
+    "Schema",
+    "number_like",
+    "said",
+    "types_of",
+]
+
+Json: TypeAlias = Any  # a schema, or a part of one: any JSON value
+Schema: TypeAlias = Mapping[str, Json]
+Path: TypeAlias = tuple[str | int, ...]
+
+CODE = "invalid_json_schema"
+TYPES = ("null", "boolean", "number", "string", "array", "object")
+KEYWORDS = frozenset({
+    "$dynamicRef", "$recursiveRef", "$ref", "additionalItems", "additionalProperties", "allOf",
+    "anyOf", "const", "contains", "dependencies", "dependentRequired", "dependentSchemas", "else",
+    "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "if", "items", "maxContains",
+    "maxItems", "maxLength", "maxProperties", "maximum", "minContains", "minItems", "minLength",
+    "minProperties", "minimum", "multipleOf", "not", "oneOf", "pattern", "patternProperties",
+    "prefixItems", "properties", "propertyNames", "required", "then", "type", "unevaluatedItems",
+    "unevaluatedProperties", "uniqueItems",
+})  # fmt: skip
+"""What may change which values a schema allows."""
+
+
+class Refusal(InvalidRequest):
+    """A schema that no answer can be held to: the place, the keyword, one sentence."""
+
+    def __init__(self, sentence: str, path: Path) -> None:
+        super().__init__(sentence, param=field_name(path), code=CODE)
+
+
+def said(schema: Schema) -> frozenset[str]:
+    """The keywords that may change which values a schema allows."""
+    return KEYWORDS & schema.keys()
+
+
+def types_of(schema: Schema) -> frozenset[str]:
+    """The types that its `type` allows; an integer is a number."""
+    given = schema.get("type", TYPES)
+    names = [given] if isinstance(given, str) else given
+    return frozenset("number" if name == "integer" else name for name in names)
+
+
+def number_like(value: Json) -> bool:
+    """Whether a value is a number, which in Python a boolean is as well."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

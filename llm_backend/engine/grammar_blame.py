@@ -1,0 +1,123 @@
+"""The place in a JSON schema that no grammar can be made of, and a sentence that says why. Pure.
+
+Native code names neither. Parts of the schema are tried one by one: the innermost that fails for
+the same reason is to blame, and the keyword without which it does not fail.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Blame", "blamed"]
+
+Json = Any  # a schema, or a part of one: any JSON value
+Tried = Callable[[Json], str | None]
+"""The reason why no grammar can be made of a schema; None if one can."""
+
+_RULE = re.compile(r"^(?P<rule>\w+)(?:\[[^\]]*\])?: %json (?P<schema>\{.*\})$", re.MULTILINE)
+_TRIES_MOST = 200
+_NAMED = ("properties", "patternProperties", "$defs")
+_LISTED = ("allOf", "anyOf", "prefixItems")
+_SINGLE = ("items", "additionalProperties")
+_NOTHING = "no value is what it says"
+_OTHER = "a part of it is not supported"
+_SENTENCES = (
+    ("Unsatisfiable", _NOTHING),
+    ("unsatisfiable", _NOTHING),
+    ("incompatible types", _NOTHING),
+    ("lookaround", "its regular expression looks ahead or behind, which is not supported"),
+    ("not disjoint", "expressions of `patternProperties` may not meet in one name"),
+    ("are disjoint", "whether its `patternProperties` meet in one name cannot be told"),
+    ("regex", "its regular expression, or its range of numbers, is not supported"),
+    ("multipleOf", "its `multipleOf` has too many digits"),
+    ("min/maxProperties", "its number of properties cannot be counted beside optional ones"),
+    ("circular references", "it refers to itself, and says more beside the reference"),
+    ("stack level", "its parts are combined too deeply"),
+    ("too large", "its parts, combined, are too many"),
+    ("too complex", "its parts, combined, are too many"),
+    ("fuel", "its expressions, combined, are too complex"),
+    ("limit", "its parts, combined, are too many"),
+    ("infinite", "it refers to nothing but itself"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blame:
+    """`place` is the rule of a grammar with a JSON pointer into the schema that it holds."""
+
+    place: str
+    sentence: str
+
+
+def blamed(grammar: str, reason_of: Tried) -> Blame | None:
+    """Which schema of a grammar is none; None if it is not a schema that is to blame."""
+    tries = _Tries(reason_of)
+    for found in _RULE.finditer(grammar):
+        schema = json.loads(found["schema"])
+        reason = tries.reason(schema)
+        if reason is not None:
+            pointer = _innermost(schema, reason, tries)
+            steps = [str(step).replace("~", "~0").replace("/", "~1") for step in pointer]
+            return Blame(
+                place="/".join([found["rule"], *steps]),
+                sentence=f"No answer can be held to this schema: {reason}.",
+            )
+    return None
+
+
+class _Tries:
+    """Counts them: each takes as long as a grammar may take."""
+
+    def __init__(self, reason_of: Tried) -> None:
+        self._reason_of = reason_of
+        self._left = _TRIES_MOST
+
+    def reason(self, schema: Json) -> str | None:
+        if self._left < 1:
+            return None
+        self._left -= 1
+        reason = self._reason_of(schema)
+        return None if reason is None else _why(reason)
+
+
+def _innermost(schema: Json, reason: str, tries: _Tries) -> list[str | int]:
+    around = {name: schema[name] for name in ("$defs", "x-guidance") if name in schema}
+    pointer: list[str | int] = []
+    place = schema
+    while True:
+        for steps, part in _parts(place, is_needed=reason == _NOTHING):
+            if isinstance(part, dict) and tries.reason({**around, **part}) == reason:
+                pointer += steps
+                place = part
+                break
+        else:
+            return [*pointer, *_keyword(place, around, reason, tries)]
+
+
+def _parts(schema: Json, *, is_needed: bool) -> Iterator[tuple[list[str | int], Json]]:
+    """What a schema holds; if only what `is_needed`, without what values may do without."""
+    for keyword in _NAMED[:1] if is_needed else _NAMED:
+        for name, part in schema.get(keyword, {}).items():
+            if not is_needed or name in schema.get("required", ()):
+                yield [keyword, name], part
+    for keyword in _LISTED:
+        for number, part in enumerate(schema.get(keyword, ())):
+            yield [keyword, number], part
+    for keyword in () if is_needed and not schema.get("minItems") else _SINGLE:
+        if keyword in schema:
+            yield [keyword], schema[keyword]
+
+
+def _keyword(schema: Json, around: Json, reason: str, tries: _Tries) -> list[str]:
+    names = [name for name in schema if name not in around]
+    for name in reversed(names):
+        rest = {other: value for other, value in schema.items() if other != name}
+        if tries.reason({**around, **rest}) != reason:
+            return [name]
+    return names[:1]
+
+
+def _why(reason: str) -> str:
+    return next((why for mark, why in _SENTENCES if mark in reason), _OTHER)
