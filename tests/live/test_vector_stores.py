@@ -286,7 +286,7 @@ def test_a_client_that_waits_is_told_when_to_look_again(library):
         files.with_raw_response.retrieve(ids[1], **asked),
         library.vector_stores.with_raw_response.retrieve(store.id),
     ]
-    batches.poll(made.id, **asked)
+    batches.cancel(made.id, **asked)
     done = batches.with_raw_response.retrieve(made.id, **asked)
 
     for answer in looked:
