@@ -1,5 +1,6 @@
 """Where weights are. In this process, so that its own pages can be counted."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ def opened() -> Iterator[Opened]:
     for model in models:
         native.llama_free(model._context)
         native.llama_model_free(model._model)
+
+
+@pytest.fixture(autouse=True)
+def _loading_alone(monkeypatch) -> None:
+    """Engines that others load on this machine meanwhile are not waited for."""
+    monkeypatch.setattr(huge_pages, "_LOCK", f"\0llm-backend/tests/{os.getpid()}")
 
 
 @pytest.fixture

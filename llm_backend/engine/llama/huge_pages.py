@@ -27,6 +27,7 @@ __all__ = ["fits", "weights_loaded"]
 _log = logging.getLogger(__name__)
 
 _HUGE = 1 << 21  # bytes of a huge page where it matters: x86-64, and ARM64 with pages of 4 KiB
+_LOCK = f"\0llm-backend/loading/{os.getuid()}"
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _SHARE = 0.5  # of the memory that is free; the rest is for cells, and for others
 _WAIT_S = 20.0  # for others that load, a part of the time in which an engine has to be ready
@@ -82,7 +83,7 @@ def _alone() -> Iterator[bool]:
 
 def _has_name(lock: socket.socket) -> bool:
     try:
-        lock.bind(f"\0llm-backend/loading/{os.getuid()}")
+        lock.bind(_LOCK)
     except OSError:
         return False
     return True
