@@ -15,7 +15,7 @@ from llm_backend.controllers.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.status import engine_states
 from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.errors import Overloaded
+from llm_backend.errors import EngineUnavailable, Overloaded
 from llm_backend.store import StoreError, check_schema
 from llm_backend.store.jobs import Backlog
 
@@ -35,7 +35,18 @@ CAN_ANSWER = frozenset({"ready", "unloaded"})  # what is not in memory is loaded
 
 
 async def get_health(services: Services, request: Request) -> Response:
-    """`GET /healthz`: the process is alive."""
+    """`GET /healthz`: the process is alive, and there is nothing that only a restart of it could
+    mend. An engine that has failed is none: it is started again, and `/readyz` tells of it."""
+    abandoned = [
+        model.card.id
+        for model in services.registry.local
+        if model.engine is not None and model.engine.is_abandoned
+    ]
+    if abandoned:
+        raise EngineUnavailable(
+            f"Nothing keeps {', '.join(abandoned)} alive any longer: restart the server.",
+            retry_after_s=RETRY_AFTER_S,
+        )
     return JsonResponse({"status": "ok"})
 
 

@@ -76,6 +76,11 @@ class Engine:
         return self._presence.state
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether only another process can serve the model: nothing keeps the engine alive."""
+        return self._presence.is_abandoned
+
+    @property
     def info(self) -> ModelInfo | None:
         """What the model says of itself; None before it was ready for the first time."""
         return self._presence.info
@@ -86,7 +91,8 @@ class Engine:
         return self._presence.pid
 
     async def ready(self) -> ModelInfo:
-        """Wait for the model; raises `EngineStartError` with the reason if it cannot be served."""
+        """Wait for the model; raises `EngineStartError` with the reason if it cannot be served,
+        for now."""
         return await self._presence.ready()
 
     async def generate(self, request: Generate) -> "Generation":

@@ -27,6 +27,10 @@ class EngineConfig:
     from swapping.
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
     ended and started again.
+    A worker that dies is started again after `restart_delay_s`, doubled by each death in a row up
+    to `restart_delay_limit_s`. After more than `restart_limit` of them, or where the model cannot
+    be loaded, the engine has failed for `restart_pause_s`, doubled up to `restart_pause_limit_s`,
+    and is tried once more. One that was ready and lived for `quick_death_s` ends the row.
     `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where
     that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`, which
     are as many as `draft_tokens` at least. `draft_model_path` is a smaller model with the same
@@ -85,6 +89,8 @@ class EngineConfig:
     restart_limit: int = 5
     restart_delay_s: float = 0.25
     restart_delay_limit_s: float = 30
+    restart_pause_s: float = 15
+    restart_pause_limit_s: float = 300
     quick_death_s: float = 30
     suspects_limit: int = 1024
     crashes_limit: int = 2

@@ -2,7 +2,7 @@
 
 It is opened once by the process that owns the worker and inherited by one worker after the other:
 who connects while there is none, waits. So it lives as long as the engine does, and that nobody
-listens any more says that the engine is closed or was given up.
+listens any more says that the engine is closed or has failed, until it is started again.
 """
 
 import contextlib

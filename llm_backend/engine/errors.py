@@ -3,7 +3,7 @@
 EngineError
 ├── EngineRefused    this command was refused or given up; the engine goes on
 └── EngineDown       the engine process is not there now
-    └── EngineStartError   and it will not come: the model cannot be served
+    └── EngineStartError   and it cannot be started, for now
 """
 
 from llm_backend.engine.messages import Failure
@@ -31,7 +31,7 @@ class EngineRefused(EngineError):
 
 class EngineDown(EngineError):
     """The engine process is starting, restarting, or died with this command in it. `retry_after_s`
-    None means that it is not being restarted."""
+    None means that it will not be started again."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -39,4 +39,4 @@ class EngineDown(EngineError):
 
 
 class EngineStartError(EngineDown):
-    """The model cannot be served: not a model, no memory, dies at its first forward pass."""
+    """The model cannot be served now: not a model, no memory, dies at its first forward pass."""

@@ -1,24 +1,25 @@
 """A process that uses the worker of another one: it connects, and connects again after a death."""
 
 import asyncio
-import contextlib
 import time
 
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.link import Link, Suspicion
 from llm_backend.engine.messages import Ready
 from llm_backend.engine.presence import EngineState, Presence
+from llm_backend.engine.restarts import grown_delay_s
 
 __all__ = ["Guest"]
 
+_LOOKS_EVERY_S = 1.0  # for the next start of an engine that has failed
 _CLOSED_DOOR = (ConnectionRefusedError, FileNotFoundError)
 
 
 class Guest(Presence):
     """Keeps a connection to the worker behind `config.door` between `start` and `close`.
 
-    The worker's owner restarts it; a guest only waits for the next one, and gives up when the owner
-    has, which has closed the door then.
+    The worker's owner restarts it; a guest only waits for the next one. It refuses requests while
+    the owner, after too many deaths, keeps the door closed.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -32,6 +33,7 @@ class Guest(Presence):
         if self._task is None:
             self._reason = "The engine is loading its model."
             self._task = asyncio.create_task(self._keep_connected(), name="engine-guest")
+            self._task.add_done_callback(self._task_ended)
 
     async def close(self) -> None:
         """Leave; the worker forgets what this process had under way."""
@@ -39,8 +41,7 @@ class Guest(Presence):
         if self._task is None:
             return
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
 
     async def _keep_connected(self) -> None:
         failures = 0
@@ -48,15 +49,22 @@ class Guest(Presence):
             try:
                 was_ready = await self._visit()
             except _CLOSED_DOOR:
-                reason = "The engine was given up; the log of the process that owns it says why."
-                self._become(EngineState.FAILED, reason)
-                return
+                self._fail()
+                await asyncio.sleep(_LOOKS_EVERY_S)
+                continue
             except OSError:  # too many wait, or no descriptor is left at the moment
                 was_ready = False
             failures = 0 if was_ready else failures + 1
-            limit_s = self._config.restart_delay_limit_s
-            self._delay_s = min(self._config.restart_delay_s * 2**failures, limit_s)
+            self._delay_s = grown_delay_s(
+                self._config.restart_delay_s, failures + 1, self._config.restart_delay_limit_s
+            )
             await asyncio.sleep(self._delay_s)
+
+    def _fail(self) -> None:
+        """The owner lets nobody in between two starts of an engine that has failed."""
+        self._next_start_at = time.monotonic() + self._config.restart_pause_s
+        reason = "The engine has failed; the log of the process that owns it says why."
+        self._become(EngineState.FAILED, reason)
 
     async def _visit(self) -> bool:
         """One connection from its start to its end; whether the worker was ready in it."""

@@ -1,6 +1,8 @@
 """Whether a worker is there: what the process that owns it and its guests both tell."""
 
 import asyncio
+import logging
+import time
 from enum import StrEnum
 
 from llm_backend.engine.config import EngineConfig
@@ -11,9 +13,11 @@ from llm_backend.engine.suspects import SharedSuspects, Suspects
 
 __all__ = ["EngineState", "Presence"]
 
+_log = logging.getLogger(__name__)
+
 
 class EngineState(StrEnum):
-    """Where an engine is in its life."""
+    """Where an engine is in its life. One that has failed is started again after a pause."""
 
     STARTING = "starting"
     READY = "ready"
@@ -32,7 +36,8 @@ class Presence:
         self._is_decided = asyncio.Event()  # ready, failed or closed
         self._reason = "The engine has not been started."
         self._start_s = 1.0  # how long the last start took
-        self._delay_s = 0.0
+        self._delay_s = 0.0  # before the next start
+        self._next_start_at = 0.0  # of an engine that has failed
         self.state = EngineState.STARTING
         self.info: ModelInfo | None = None
         self.pid: int | None = None
@@ -47,11 +52,11 @@ class Presence:
         raise NotImplementedError
 
     async def ready(self) -> ModelInfo:
-        """What was loaded, once it is; raises `EngineStartError` if it never will be."""
+        """What was loaded, once it is; raises `EngineStartError` if it cannot be, for now."""
         await self._is_decided.wait()
         if self.state is EngineState.READY and self.info is not None:
             return self.info
-        raise EngineStartError(self._reason)
+        raise EngineStartError(self._reason, self._retry_after_s)
 
     def link(self) -> Link:
         """The connection to a worker that is ready, or `EngineDown`."""
@@ -66,10 +71,34 @@ class Presence:
         else:
             self._is_decided.set()
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nothing keeps the engine alive any longer, though it is wanted: a defect, after
+        which only another process can serve the model."""
+        return self._task is not None and self._task.done() and self.state is not EngineState.CLOSED
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Refuse requests where what keeps the engine alive has ended without being told to."""
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            _log.critical("engine_abandoned", exc_info=error)
+        if self.state is EngineState.CLOSED:
+            return
+        self._become(EngineState.FAILED, "The engine is not kept alive; restart the server.")
+
+    @property
+    def _retry_after_s(self) -> float | None:
+        """Seconds until it can be expected; None for never."""
+        if self.state is EngineState.CLOSED or self.is_abandoned:
+            return None
+        delay_s = self._delay_s
+        if self.state is EngineState.FAILED:
+            delay_s = max(0.0, self._next_start_at - time.monotonic())
+        return max(1.0, self._start_s + delay_s)
+
     def _down(self) -> EngineDown:
-        if self.state in (EngineState.FAILED, EngineState.CLOSED):
-            return EngineDown(self._reason, None)
-        return EngineDown(self._reason, max(1.0, self._start_s + self._delay_s))
+        return EngineDown(self._reason, self._retry_after_s)
 
 
 def _suspects(config: EngineConfig) -> Suspects:

@@ -1,4 +1,4 @@
-"""The life of the worker process: started, watched, restarted with growing delays, given up."""
+"""The life of the worker process: started, watched, and restarted with growing delays."""
 
 import asyncio
 import contextlib
@@ -15,6 +15,7 @@ from llm_backend.engine.exits import how_ended, oom_kills, was_killed_from_outsi
 from llm_backend.engine.link import Link
 from llm_backend.engine.messages import NotReady, Shutdown, Start
 from llm_backend.engine.presence import EngineState, Presence
+from llm_backend.engine.restarts import Restarts
 from llm_backend.engine.watchdog import hung
 from llm_backend.engine.worker_log import log_lines
 
@@ -28,8 +29,8 @@ _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may
 
 @dataclass(frozen=True, kw_only=True)
 class _Death:
-    """How a worker ended. `is_final`: another would end in the same way. `must_be_killed`: it has
-    not ended by itself."""
+    """How a worker ended. `is_final`: another would soon end in the same way. `must_be_killed`: it
+    has not ended by itself."""
 
     reason: str
     lived_s: float = 0
@@ -50,10 +51,10 @@ class Supervisor(Presence):
     def start(self) -> None:
         """Begin; does not wait. Raises `OSError` if guests cannot be let in."""
         if self._task is None:
-            if self._config.door is not None:
-                self._door = open_door(self._config.door)
+            self._open_door()
             self._reason = "The engine is loading its model."
             self._task = asyncio.create_task(self._keep_alive(), name="engine-supervisor")
+            self._task.add_done_callback(self._task_ended)
 
     async def close(self) -> None:
         """Stop the worker, gently at first."""
@@ -66,30 +67,37 @@ class Supervisor(Presence):
         if self._link is not None:
             await asyncio.wait([self._task], timeout=self._config.stop_timeout_s)
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
 
     async def _keep_alive(self) -> None:
-        quick_deaths = 0
+        restarts = Restarts(self._config)
         while True:
             death = await self._live()
             if self.state is EngineState.CLOSED:
                 return
             if self._can_do_without_extra_buffers(death):
                 continue
-            quick = not death.was_ready or death.lived_s < self._config.quick_death_s
-            quick_deaths = quick_deaths + 1 if quick else 1
-            if quick_deaths > self._config.restart_limit or (death.is_final and self.info is None):
-                _log.error("engine_given_up", extra={"reason": death.reason})
-                self._become(EngineState.FAILED, death.reason)
-                self._close_door()
-                return
-            _log.error("engine_died", extra={"reason": death.reason, "restarts": quick_deaths})
-            self._delay_s = min(
-                self._config.restart_delay_s * 2 ** (quick_deaths - 1),
-                self._config.restart_delay_limit_s,
+            restart = restarts.after(
+                lived_s=death.lived_s,
+                was_ready=death.was_ready,
+                cannot_start=death.is_final and self.info is None,
             )
-            await asyncio.sleep(self._delay_s)
+            self._delay_s = restart.delay_s
+            if restart.is_pause:
+                self._fail(death.reason)
+            facts = {"reason": death.reason, "next_start_s": restart.delay_s}
+            _log.error("engine_failed" if restart.is_pause else "engine_died", extra=facts)
+            await asyncio.sleep(restart.delay_s)
+
+    def _fail(self, reason: str) -> None:
+        """Requests are refused until the next start has succeeded, in guests too."""
+        self._next_start_at = time.monotonic() + self._delay_s
+        self._become(EngineState.FAILED, reason)
+        self._close_door()
+
+    def _open_door(self) -> None:
+        if self._door is None and self._config.door is not None:
+            self._door = open_door(self._config.door)
 
     def _close_door(self) -> None:
         if self._door is not None:
@@ -108,6 +116,7 @@ class Supervisor(Presence):
         """One worker from its start to its end."""
         started_at, oom_kills_before = time.monotonic(), oom_kills()
         try:
+            self._open_door()
             process, link = await self._spawn()
         except OSError as error:  # no memory or no room for another process at the moment
             return _Death(reason=f"The engine process cannot be started: {error}.")

@@ -148,6 +148,33 @@ class LocalModels(BaseModel):
         description="Seconds of silence after which a busy engine is restarted; "
         "longer than its longest forward pass.",
     )
+    start_timeout_s: float = Field(
+        120, gt=0, description="Seconds a model may take to be loaded and to compute a first pass."
+    )
+    restart_limit: int = Field(
+        5,
+        ge=0,
+        description="Deaths of a model's engine in a row after which it pauses before it is "
+        "started again; `/readyz` and a 503 tell it meanwhile.",
+    )
+    restart_delay_s: float = Field(
+        0.25, gt=0, description="Seconds before the first restart; doubled by each further death."
+    )
+    restart_delay_limit_s: float = Field(
+        30, gt=0, description="Seconds between two restarts at most, before the pauses."
+    )
+    restart_pause_s: float = Field(
+        15,
+        gt=0,
+        description="Seconds of the first pause, also after a model could not be loaded; one start "
+        "follows each, and each further pause is twice as long.",
+    )
+    restart_pause_limit_s: float = Field(300, gt=0, description="Seconds of a pause at most.")
+    quick_death_s: float = Field(
+        30,
+        ge=0,
+        description="Seconds an engine must have been ready for its death to be the first.",
+    )
     queue_limit: int = Field(256, ge=1, description="Requests that wait for a model at most.")
     queue_deadline_s: float = Field(60, gt=0, description="Seconds a request waits at most.")
     batch_queue_limit: int = Field(

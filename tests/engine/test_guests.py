@@ -114,17 +114,30 @@ async def test_after_a_death_guests_are_back_with_the_next_worker(owner, guest):
     assert await answer(guest, request())
 
 
-async def test_a_guest_of_an_engine_that_is_given_up_gives_up(tiny_llama, door):
+async def test_a_guest_of_an_engine_that_has_failed_says_so(tiny_llama, door):
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "always")
     settings = config(tiny_llama, door=door, command=command, restart_limit=0)
     async with Engine(settings) as owner, Engine.of_another(settings) as guest:
         with pytest.raises(EngineStartError, match="SIGSEGV"):
             await owner.ready()
-        with pytest.raises(EngineStartError, match="given up"):
+        with pytest.raises(EngineStartError, match="has failed") as caught:
             await guest.ready()
 
         assert guest.state == "failed"
+        assert caught.value.retry_after_s >= 1
     assert not door.exists()
+
+
+async def test_a_guest_is_back_after_the_pause_of_an_engine_that_has_failed(tiny_llama, door):
+    settings = config(tiny_llama, door=door, restart_limit=0, restart_pause_s=2)
+    async with Engine(settings) as owner, Engine.of_another(settings) as guest:
+        await guest.ready()
+        os.kill(owner.pid, signal.SIGKILL)
+        await eventually(lambda: owner.state == guest.state == "failed")
+        assert not door.exists()
+
+        await eventually(lambda: owner.state == guest.state == "ready")
+        assert await answer(guest, request())
 
 
 async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, door):

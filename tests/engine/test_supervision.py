@@ -166,25 +166,68 @@ async def test_dying_at_the_first_pass_it_comes_back_without_extra_buffers(tiny_
     assert "SIGSEGV" in logged(caplog)
 
 
-async def test_a_worker_that_always_dies_is_given_up_with_the_reason(tiny_llama):
-    async with crashing(tiny_llama, "always", restart_limit=1) as engine:
-        with pytest.raises(EngineStartError, match="SIGSEGV"):
+async def test_a_worker_that_always_dies_has_failed_with_the_reason_until_the_next_start(
+    tiny_llama,
+):
+    async with crashing(tiny_llama, "always", restart_limit=1, restart_pause_s=40) as engine:
+        with pytest.raises(EngineStartError, match="SIGSEGV") as told:
             await engine.ready()
 
         assert engine.state == "failed"
         with pytest.raises(EngineDown) as caught:
             await engine.generate(request())
+        for error in (told.value, caught.value):
+            assert 20 < error.retry_after_s < 60
+        assert not engine.is_abandoned
+
+
+async def test_a_worker_that_was_killed_often_is_started_again_after_a_pause(tiny_llama, caplog):
+    settings = {"restart_limit": 2, "restart_pause_s": 0.3, "quick_death_s": 600}
+    async with Engine(config(tiny_llama, **settings)) as engine:
+        for _ in range(4):
+            await eventually(lambda: engine.state == "ready")
+            os.kill(engine.pid, signal.SIGKILL)
+            await eventually(lambda: engine.state != "ready")
+
+        await eventually(lambda: engine.state == "ready")
+        assert await answer(engine, request())
+
+    failed = [line for line in caplog.records if line.message == "engine_failed"]
+    assert [line.next_start_s for line in failed] == [0.3, 0.6]
+
+
+async def test_a_model_whose_file_was_mended_is_loaded_after_a_pause(tmp_path):
+    path = write_llama(tmp_path / "tiny.gguf")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    async with Engine(config(path, restart_pause_s=0.2)) as engine:
+        with pytest.raises(EngineStartError, match="cut short"):
+            await engine.ready()
+        path.write_bytes(whole)
+
+        await eventually(lambda: engine.state == "ready")
+        assert await answer(engine, request())
+
+
+async def test_an_engine_that_nothing_keeps_alive_says_so(tiny_llama, caplog):
+    async with Engine(config(tiny_llama, command=("no\0program",))) as engine:
+        with pytest.raises(EngineStartError, match="restart the server") as caught:
+            await engine.ready()
+
+        assert engine.is_abandoned
         assert caught.value.retry_after_s is None
+    assert not engine.is_abandoned
+    assert "engine_abandoned" in caplog.text
 
 
-async def test_a_process_that_cannot_be_started_is_tried_again_and_given_up(tiny_llama):
+async def test_a_process_that_cannot_be_started_is_tried_again_and_has_failed(tiny_llama):
     command = ("/no/such/program",)
     async with Engine(config(tiny_llama, command=command, restart_limit=1)) as engine:
         with pytest.raises(EngineStartError, match="cannot be started"):
             await asyncio.wait_for(engine.ready(), 20)
 
 
-async def test_a_model_that_is_not_ready_in_time_is_given_up(tiny_llama):
+async def test_a_model_that_is_not_ready_in_time_has_failed(tiny_llama):
     async with crashing(tiny_llama, "hangs", start_timeout_s=0.3, stop_timeout_s=0.1) as engine:
         with pytest.raises(EngineStartError, match=r"not ready within 0\.3 s"):
             await engine.ready()

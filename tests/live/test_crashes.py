@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.serving import Served, serve
 
@@ -43,6 +45,41 @@ def test_a_stream_whose_engine_dies_ends_with_an_error_event_and_the_next_is_ans
     assert error["code"] == "engine_unavailable"
     assert others.status_code == 200
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_engine_that_is_killed_often_pauses_and_comes_back(tmp_path, processes):
+    settings = {
+        "LLM_BACKEND_PROCESSES": str(processes),
+        "LLM_BACKEND_RESTART_LIMIT": "1",
+        "LLM_BACKEND_RESTART_PAUSE_S": "6",
+        "LLM_BACKEND_QUICK_DEATH_S": "600",
+    }
+    with serve(tmp_path, environment=settings) as served:
+        for _ in range(2):
+            served.wait_ready()
+            (worker,) = served.workers()
+            os.kill(worker, signal.SIGKILL)
+            until(lambda dead=worker: not Path(f"/proc/{dead}").exists())
+        until(lambda: "engine_failed" in served.log.read_text())
+        unready = httpx.get(f"{served.address}/readyz")
+        alive = httpx.get(f"{served.address}/healthz")
+        refused = httpx.post(f"{served.base_url}/chat/completions", json=CHAT, timeout=60)
+        back = answer_when_back(served)
+        ready = httpx.get(f"{served.address}/readyz")
+
+    assert (unready.status_code, alive.status_code, refused.status_code) == (503, 200, 503)
+    assert "failed" in unready.json()["error"]["message"] or "restarting" in unready.text
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (back.status_code, ready.status_code) == (200, 200)
+
+
+def until(claim: Callable[[], bool]) -> None:
+    """Returns once a claim about other processes holds."""
+    deadline = time.monotonic() + 60
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_server_that_is_killed_loses_no_chat_that_was_acknowledged(tmp_path):

@@ -1,0 +1,52 @@
+"""Delay before a worker that has died is started again. Pure: how long it lived is told.
+
+The first deaths in a row are followed by short, growing delays. After `restart_limit` of them the
+engine pauses: one start after each pause, and each pause is twice as long as the one before, up to
+minutes. A worker that lives for a while ends the row.
+"""
+
+from dataclasses import dataclass
+
+from llm_backend.engine.config import EngineConfig
+
+__all__ = ["Restart", "Restarts", "grown_delay_s"]
+
+_DOUBLINGS = 30  # more than any limit leaves room for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """The next start: after so many seconds. `is_pause`: the engine has failed until then."""
+
+    delay_s: float
+    is_pause: bool
+
+
+class Restarts:
+    """Deaths in a row of one engine's workers."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._deaths = 0
+        self._pauses = 0
+
+    def after(self, *, lived_s: float, was_ready: bool, cannot_start: bool) -> Restart:
+        """The next start after a death. `cannot_start`: no worker has been ready yet, and this one
+        has said why it cannot be."""
+        config = self._config
+        if was_ready and lived_s >= config.quick_death_s:
+            self._deaths = self._pauses = 0
+        self._deaths += 1
+        if self._deaths <= config.restart_limit and not cannot_start:
+            delay_s = grown_delay_s(
+                config.restart_delay_s, self._deaths, config.restart_delay_limit_s
+            )
+            return Restart(delay_s=delay_s, is_pause=False)
+        self._pauses += 1
+        pause_s = grown_delay_s(config.restart_pause_s, self._pauses, config.restart_pause_limit_s)
+        return Restart(delay_s=pause_s, is_pause=True)
+
+
+def grown_delay_s(first_s: float, number: int, limit_s: float) -> float:
+    """The delay of this number, from 1 on: each is twice as long as the one before."""
+    return min(first_s * 2.0 ** min(number - 1, _DOUBLINGS), limit_s)

@@ -1,0 +1,26 @@
+"""`/healthz` asks for a restart where nothing else can help."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from llm_backend.backends.base import ModelCard
+from llm_backend.controllers.service import get_health
+from llm_backend.engine import Engine, EngineStartError
+from llm_backend.errors import EngineUnavailable
+from tests.engine.conftest import config
+
+
+async def test_a_model_whose_engine_nothing_keeps_alive_needs_a_restart(tmp_path):
+    card = ModelCard(id="small", created_at=0, owned_by="me")
+    async with Engine(config(tmp_path, command=("no\0program",))) as engine:
+        models = [
+            SimpleNamespace(card=card, engine=engine),
+            SimpleNamespace(card=card, engine=None),
+        ]
+        services = SimpleNamespace(registry=SimpleNamespace(local=models))
+        with pytest.raises(EngineStartError):
+            await engine.ready()
+
+        with pytest.raises(EngineUnavailable, match=r"keeps small alive .* restart the server"):
+            await get_health(services, None)
