@@ -30,6 +30,7 @@ _COMBINING = {"allOf", "anyOf", "oneOf", "$ref"}
 _ANNOTATIONS = {"$defs", "definitions", "title", "description", "default", "$schema", "x-guidance"}
 _SPACE = re.compile(r"\s*")
 _RULE = re.compile(r"(\w+)(?:\[[^\]]*\])?: ")
+_INTEGERS_BEGIN = -(2**63)
 _decoder = json.JSONDecoder()
 
 
@@ -87,6 +88,8 @@ class _Schema:
             place = (*pointer, keyword)
             self._check("a schema's nesting", len(pointer), self._limits.nesting, place)
             self._count(keyword, value, place)
+        if _has_lowest_integer(schema):
+            raise GrammarError("The grammar is refused: a schema's numbers lie above -2^63.")
         if meets and self._patterns > self._limits.meet:
             most = meeting(schema)
             most = self._patterns if most is None else most
@@ -121,6 +124,20 @@ class _Schema:
     def _check(self, what: str, count: int, limit: int, pointer: tuple[str | int, ...]) -> None:
         place = None if self._rule is None else "/".join([self._rule, *map(_escaped, pointer)])
         _check(what, count, limit, place)
+
+
+def _has_lowest_integer(schema: Any) -> bool:  # Any: JSON
+    """Whether there is an integer of which native code knows no opposite: it would never end."""
+    unread = [schema]
+    while unread:
+        value = unread.pop()
+        if isinstance(value, dict):
+            unread += value.values()
+        elif isinstance(value, list):
+            unread += value
+        elif isinstance(value, int | float) and value <= _INTEGERS_BEGIN:
+            return True
+    return False
 
 
 def _escaped(step: str | int) -> str:

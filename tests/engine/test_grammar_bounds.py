@@ -62,6 +62,8 @@ def test_a_grammar_within_bounds_passes(grammar):
         (schema({"allOf": [{"pattern": one} for one in "abc"]}), "patterns under `allOf`"),
         (schema({"items": {"$ref": "#/a", "pattern": "a"}, "b": {"patternProperties": {"b": 1,
             "c": 1}}}), "patterns under `allOf`"),
+        (schema({"const": [[-(2**63)]]}), "above -2"),
+        (schema({"minimum": -1e30}), "above -2"),
         ("start: %json {", "without JSON"),
         ("start: %json " + "[" * 100_000, "without JSON"),
     ],
