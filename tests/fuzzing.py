@@ -22,7 +22,8 @@ _FINDS = Path(__file__).parent / "finds"
 class Fuzzing:
     """A plugin of pytest that counts the cases of each test and keeps what failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, finds: Path = _FINDS) -> None:
+        self._folder = finds
         self._cases: Counter[str] = Counter()
         self._finds: list[Path] = []
 
@@ -44,8 +45,8 @@ class Fuzzing:
                 int(number) for name, number in report.user_properties if name == CASES
             )
         if report.failed:
-            _FINDS.mkdir(exist_ok=True)
-            file = _FINDS / (re.sub(r"\W+", "-", report.nodeid)[-120:].strip("-") + ".txt")
+            self._folder.mkdir(exist_ok=True)
+            file = self._folder / (re.sub(r"\W+", "-", report.nodeid)[-120:].strip("-") + ".txt")
             file.write_text(f"{report.nodeid}\n\n{report.longreprtext}\n", encoding="utf-8")
             self._finds.append(file)
 
