@@ -28,6 +28,7 @@ _GROUPED: Mapping[str, Callable[[Whole, Node], dict[str, Json]]] = {
     **dict.fromkeys(_NUMBERS, lambda _, node: bounds(node.schema, node.path)),
 }
 _COMBINING = {"allOf", "anyOf", "oneOf"}
+_NODES_MOST = 40_000
 _REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
 _OLD_DRAFTS = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 
@@ -68,6 +69,7 @@ class _Whole:
         self._references = References(schema)
         self.logic = Logic(self._references)
         self._is_exact = True
+        self._nodes_left = _NODES_MOST
         self._is_lenient = is_lenient
         self._path = path
         self._places: dict[int, Path] = {}
@@ -106,6 +108,9 @@ class _Whole:
         schema = node.schema
         if not isinstance(schema, dict):
             return schema
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            raise Refusal("The conditions of the schema, combined, are too many.", node.path)
         own = self._references.paths.get(id(schema))
         if own is not None:
             node = replace(node, path=(*self._path, *own), is_made=False)

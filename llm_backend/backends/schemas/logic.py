@@ -14,6 +14,7 @@ from llm_backend.backends.schemas.references import References
 __all__ = ["Logic"]
 
 _DEPTH = 6
+_STEPS_MOST = 20_000
 _FACETS_MOST = 64
 _ALTERNATIVES_MOST = 24
 _MIRRORED: dict[str, tuple[str, str, int]] = {
@@ -38,12 +39,18 @@ class Logic:
 
     def __init__(self, references: References) -> None:
         self._references = references
+        self._steps_left = _STEPS_MOST
+
+    def _is_tired(self) -> bool:
+        """Whether so much has been looked at that nothing more is plain to see."""
+        self._steps_left -= 1
+        return self._steps_left < 0
 
     def facets(self, schema: Json, base: str = "") -> list[Json]:
         """The schemas that a value must all be by: it, its reference, its `allOf`."""
         found: list[Json] = []
         unread = [(schema, base, 0)]
-        while unread and len(found) < _FACETS_MOST:
+        while unread and len(found) < _FACETS_MOST and not self._is_tired():
             one, its_base, depth = unread.pop()
             found.append(one)
             if not isinstance(one, dict) or depth > _DEPTH:
@@ -65,7 +72,7 @@ class Logic:
         """Whether no value is by both."""
         if False in one or False in other:
             return True
-        if depth > _DEPTH:
+        if depth > _DEPTH or self._is_tired():
             return False
         if not self._types(one) & self._types(other):
             return True
@@ -157,7 +164,7 @@ class Logic:
             return [True]
         if schema is True or not said(schema):
             return [False]
-        if depth > _DEPTH:
+        if depth > _DEPTH or self._is_tired():
             return None
         found: Alternatives = []
         for keyword in sorted(said(schema)):

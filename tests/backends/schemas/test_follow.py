@@ -377,3 +377,21 @@ def test_what_native_code_refuses_is_told_by_its_place(schema, place):
     named = ".".join(map(str, path)).replace(".0", "[0]")
     assert named.startswith(f"S.{place}"), named
     assert "coerce" not in str(caught.value)
+
+
+def test_conditions_that_multiply_are_bounded():
+    schema: dict[str, Any] = {"type": "object"}
+    for depth in range(6):
+        inner = json.dumps(schema)
+        schema = {
+            "if": {"required": [f"a{depth}"], "properties": {"b": json.loads(inner)}},
+            "then": json.loads(inner),
+            "else": json.loads(inner),
+        }
+
+    try:
+        is_exact = follow(schema, ()).is_exact
+    except InvalidRequest as refusal:
+        is_exact = "too many" not in str(refusal)
+
+    assert not is_exact
