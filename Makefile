@@ -8,7 +8,7 @@ NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
 PYTEST := $(BIN)/python -m pytest
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test test-clients lint fuzz soak bench peers setup dev lock docs clean
+.PHONY: help run test test-clients lint fuzz chaos soak bench peers setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -33,6 +33,9 @@ lint: dev ## format, lint, types and layers
 
 fuzz: dev ## try what was never tried: every property, every operation (EXAMPLES of each)
 	$(PYTEST) -m hypothesis --fuzz-examples=$(or $(EXAMPLES),200) $(ARGS)
+
+chaos: dev ## kill any process of a served tree at random, under all operations (ROUNDS=, DATABASE=postgresql, SEED=)
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak: dev ## ten thousand requests through one engine, whose memory must not grow
 	$(BIN)/python -m pytest tests/engine/test_soak.py --soak-requests=$(or $(REQUESTS),10000) $(ARGS)

@@ -21,7 +21,7 @@ import pytest
 from tests.missing import missing
 from tests.ports import free_port
 
-__all__ = ["PostgresqlServer", "postgresql_server"]
+__all__ = ["PostgresqlServer", "postgresql_server", "running_postgresql"]
 
 _INSTALL = Path(__file__).parent.parent / "scripts" / "install_postgresql.sh"
 _START_TIMEOUT_S = 90.0
@@ -63,6 +63,13 @@ class PostgresqlServer:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgresqlServer]:
     """One server for the session; where there can be none, the test is skipped."""
+    with running_postgresql() as server:
+        yield server
+
+
+@contextmanager
+def running_postgresql() -> Iterator[PostgresqlServer]:
+    """A server of its own; where there can be none, a test is skipped."""
     binaries = _binaries() or _installed()
     if binaries is None:
         missing(f"PostgreSQL is not installed, and {_INSTALL.name} could not install it.")
