@@ -18,6 +18,8 @@ __all__ = ["index_name", "job_kinds"]
 
 log = logging.getLogger(__name__)
 
+SHORT_AT_ONCE = 8  # files: most of them wait for the extractor, and text need not
+LONG_AT_ONCE = 2
 RESPONSE_ATTEMPTS = 3  # of servers that ended each time: it may be what ends them
 
 
@@ -40,8 +42,10 @@ def _library_kinds(services: Services) -> Sequence[JobKind]:
     place = partial(index_name, vectors)
     removal = Removal(services.library)
     return (
-        JobKind(name=INGEST, worker=_ingestion(services, True), at_once=2, place=place),
-        JobKind(name=INGEST_LONG, worker=_ingestion(services, False), at_once=2, place=place),
+        JobKind(name=INGEST, worker=_ingestion(services, True), at_once=SHORT_AT_ONCE, place=place),
+        JobKind(
+            name=INGEST_LONG, worker=_ingestion(services, False), at_once=LONG_AT_ONCE, place=place
+        ),
         JobKind(name=FORGET, worker=removal, at_once=1, place=place),
         JobKind(name=DROP, worker=removal, at_once=1, place=place),
     )

@@ -159,6 +159,11 @@ class Link(asyncio.Protocol):
         """Whether there are commands under way."""
         return bool(self._calls)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether commands can be sent; not from the moment on that the worker has closed it."""
+        return not self._transport.is_closing()
+
     def suspects(self) -> list[Suspicion]:
         """The commands that may have ended the worker.
 
@@ -183,7 +188,7 @@ class Link(asyncio.Protocol):
 
     def send(self, command: Command) -> None:
         """Send a command that nobody waits for."""
-        if not self._transport.is_closing():
+        if self.is_open:
             self._transport.write(frame([command]))
 
     def call(self, command: Request) -> Call:

@@ -60,7 +60,7 @@ class Presence:
 
     def link(self) -> Link:
         """The connection to a worker that is ready, or `EngineDown`."""
-        if self.state is EngineState.READY and self._link is not None:
+        if self.state is EngineState.READY and self._link is not None and self._link.is_open:
             return self._link
         raise self._down()
 
@@ -98,7 +98,8 @@ class Presence:
         return max(1.0, self._start_s + delay_s)
 
     def _down(self) -> EngineDown:
-        return EngineDown(self._reason, self._retry_after_s)
+        reason = self._reason or "The engine died and is being restarted."  # it is not noted yet
+        return EngineDown(reason, self._retry_after_s)
 
 
 def _suspects(config: EngineConfig) -> Suspects:

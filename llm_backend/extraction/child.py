@@ -34,7 +34,7 @@ class ExtractionLimits:
     """
 
     timeout_s: float = 60
-    slice_s: float = 5
+    slice_s: float = 1
     memory_bytes: int = 1024 * 1024 * 1024
     text_bytes: int = 20 * 1024 * 1024
     at_once: int = 2

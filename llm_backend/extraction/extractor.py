@@ -23,6 +23,7 @@ from llm_backend.extraction.plain import decoded
 __all__ = ["Extracted", "ExtractionLimits", "Extractor"]
 
 _HELD_BYTES = 1024 * 1024  # of a file in memory; a larger one is on the disk
+_FILLS = 4  # files that are brought here and decoded at once
 _TRIES = 2  # of a file whose child process is killed from outside
 
 
@@ -40,6 +41,7 @@ class Extractor:
     def __init__(self, limits: ExtractionLimits | None = None) -> None:
         self._limits = limits or ExtractionLimits()
         self._permits = asyncio.Semaphore(self._limits.at_once)
+        self._fills = asyncio.Semaphore(_FILLS)
         self._long = asyncio.Semaphore(self._limits.at_once - 1)  # of them, for long files
 
     async def extract(
@@ -54,7 +56,7 @@ class Extractor:
         and whatever `pieces` raises; `TakesLong` where the file is to be read in one time slice
         (`only_short`) and is not."""
         with tempfile.SpooledTemporaryFile(_HELD_BYTES) as file:
-            async with self._permits:
+            async with self._fills:
                 await _fill(file, pieces)
                 head = file.read(HEAD_BYTES)
                 file.seek(0)

@@ -91,8 +91,8 @@ class ApiChild:
             is_there = await self._is_there(patience_s)
 
     async def _is_there(self, patience_s: float) -> bool:
-        if self._is_told_to_end:
-            return True  # for as long as that may take
+        if self._is_told_to_end or self._writer.is_closing():
+            return True  # for as long as that may take; or it has gone, which `ended` tells
         self._writer.write(ASK)
         try:
             async with asyncio.timeout(patience_s):
@@ -109,12 +109,13 @@ class ApiChild:
         self._is_told_to_end = True
         if not self._serves:  # nor does it listen yet
             self.signal(signal.SIGTERM)
-        with contextlib.suppress(OSError):  # it has gone
-            self._writer.write_eof()
+        if not self._writer.is_closing():  # it has gone
+            with contextlib.suppress(OSError):  # it is going
+                self._writer.write_eof()
 
     def stop(self) -> None:
         """Ask it to end when its running answers have ended, or their grace period."""
-        if self._serves:
+        if self._serves and not self._writer.is_closing():
             self._writer.write(STOP)
         self.leave()
 

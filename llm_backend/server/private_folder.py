@@ -1,7 +1,7 @@
 """A folder for the sockets and counters of several processes, and the end of those that were left.
 
 Its owner holds a lock on a file in it for as long as it lives. A process that is killed cannot
-remove its folder, but its lock is gone: the next one that needs a folder removes what has none.
+remove its folder, but its lock is gone: the next server that starts removes what has none.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["private_folder"]
+__all__ = ["private_folder", "sweep"]
 
 _PREFIX = "llm-backend-"
 _LOCK = "owner.lock"
@@ -30,7 +30,7 @@ def private_folder() -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_SHORT))
     try:
         with _held(folder):
-            _sweep(folder.parent)
+            sweep(folder.parent)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -45,9 +45,10 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _sweep(parent: Path) -> None:
-    """Remove this user's folders whose owners have died."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+def sweep(parent: Path | None = None) -> None:
+    """Remove this user's folders whose owners have died; where temporary files are, if it is not
+    said."""
+    for folder in (parent or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # it is held, not ours, none of these, or going already
             if not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
                 _remove_if_left(folder)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from llm_backend.app import App, CannotStart
+from llm_backend.server import private_folder
 from llm_backend.server.api_server import ApiServer, auto_loop_factory
 from llm_backend.server.processes import serve_together
 from llm_backend.server.tls import server_context
@@ -49,6 +50,7 @@ async def _serve(
     if settings.processes > 1:
         await serve_together(settings, listener, on_open, source)
     else:
+        await asyncio.to_thread(private_folder.sweep)  # of killed ones that had several processes
         await ApiServer(App(settings, source=source), settings).serve(listener, on_open)
 
 

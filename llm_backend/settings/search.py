@@ -67,7 +67,7 @@ class Search(BaseModel):
         "one of them is always left to files that are read within a time slice.",
     )
     extraction_slice_s: float = Field(
-        5,
+        1,
         gt=0,
         description="Seconds of a processor's time that the reading of each file begins with. A "
         "file that takes more waits for others that do.",

@@ -110,7 +110,9 @@ class Facts:
                 content = await client.get(f"/files/{batch[kind]}/content")
                 _same(f"{kind} of {batch['id']}", content.status_code, 200)
                 lines = content.text.splitlines()
-                found.update(httpx.Response(200, content=line).json()["custom_id"] for line in lines)
+                found.update(
+                    httpx.Response(200, content=line).json()["custom_id"] for line in lines
+                )
         _same(f"lines of {batch['id']} told twice", [one for one in found if found[one] > 1], [])
         if names:
             _same(f"lines of {batch['id']}", sorted(found), sorted(names))
@@ -133,13 +135,19 @@ class Facts:
                 query = {"query": word, "max_num_results": 50}
                 answer = await client.post(f"/vector_stores/{store}/search", json=query)
                 _same(f"search in {store}", answer.status_code, 200)
-                _same(f"{word} in {path}", id in [hit["file_id"] for hit in answer.json()["data"]], True)
+                _same(
+                    f"{word} in {path}",
+                    id in [hit["file_id"] for hit in answer.json()["data"]],
+                    True,
+                )
             del self.vector_files[store, id]
         return left
 
     async def _get(self, client: httpx.AsyncClient, path: str) -> Json:
         answer = await client.get(path)
-        _same(path, (answer.status_code, answer.text if answer.status_code != 200 else ""), (200, ""))
+        _same(
+            path, (answer.status_code, answer.text if answer.status_code != 200 else ""), (200, "")
+        )
         self.checked[path.split("/")[1]] += 1
         found: Json = answer.json()
         return found

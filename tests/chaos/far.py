@@ -23,9 +23,7 @@ async def _chat(request: Request) -> Response:
     message = {"role": "assistant", "content": said, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    return JSONResponse(
-        {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
-    )
+    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
 
 
 async def _events(head: dict[str, object], said: str) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""The mix of operations: each may fail while processes are killed, and what it is told is a fact."""
+"""The mix of operations: each may fail while processes are killed; what it is told is a fact."""
 
 import asyncio
 import json
@@ -158,9 +158,7 @@ class Mix:
         for _ in range(self._draw.randint(1, 2)):
             word = self._word()
             page = f"<html><h1>{word}</h1>" + "<p>the cat and the dog</p>" * 300
-            name, content = self._draw.choice(
-                [("a.txt", f"{word} the cat\n"), ("a.html", page)]
-            )
+            name, content = self._draw.choice([("a.txt", f"{word} the cat\n"), ("a.html", page)])
             file = await self._uploaded(content.encode(), "user_data", name)
             await self._post(f"/vector_stores/{store}/files", {"file_id": file})
             self._facts.vector_files[store, file] = word
@@ -203,7 +201,9 @@ class Mix:
         return body
 
     def _word(self) -> str:
-        return "".join(self._draw.choice("bdfgklmnprst") + self._draw.choice("aeiou") for _ in "1234")
+        return "".join(
+            self._draw.choice("bdfgklmnprst") + self._draw.choice("aeiou") for _ in "1234"
+        )
 
     async def _post(self, path: str, body: Json) -> Json:
         return self._body(await self._client.post(path, json=body))

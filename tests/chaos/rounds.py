@@ -1,4 +1,4 @@
-"""Rounds: operations meanwhile, a kill at a random moment, and then everything that was promised."""
+"""Rounds: operations, kills at random moments, and then everything that was promised."""
 
 import asyncio
 import json
@@ -143,7 +143,9 @@ class Rounds:
                     if answer.status_code == 200:
                         return
             await asyncio.sleep(0.05)
-        raise Violation(f"the server does not answer {BACK_S:g} s after a kill: {self._last_lines()}")
+        raise Violation(
+            f"the server does not answer {BACK_S:g} s after a kill: {self._last_lines()}"
+        )
 
     async def _finish(self, client: httpx.AsyncClient) -> None:
         """All work ends, nothing is half there, and nothing is left of the processes."""

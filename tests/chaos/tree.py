@@ -33,13 +33,15 @@ class Process:
 
 @dataclass(kw_only=True)
 class Tree:
-    """The server as one session of processes, so that those that outlive their parent are found."""
+    """The server as the sessions of its processes, so that those that outlive their parents are
+    found, whatever their environment is."""
 
     folder: Path
     environment: Mapping[str, str]
     flags: Sequence[str]
     port: int = field(default_factory=lambda: _free_port())
     starts: int = 0
+    _sessions: set[int] = field(default_factory=set)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,12 +77,20 @@ class Tree:
                 env={**inherited, **self.environment, "TMPDIR": str(scratch)},
             )  # fmt: skip
         self.starts += 1
+        self._sessions = {self._process.pid}
 
     def processes(self) -> list[Process]:
         """All that live, the parent too; `other` is none that the server should have."""
         assert self._process is not None, "started"
-        session = self._process.pid
-        return [_process(pid, session) for pid in _pids_of(session)]
+        found = _stats()
+        mark = str(self.folder).encode()
+        ours = {
+            pid for pid, stat in found.items() if stat.session in self._sessions or stat.has(mark)
+        }
+        while more := {pid for pid, stat in found.items() if stat.parent in ours} - ours:
+            ours |= more
+        self._sessions |= {found[pid].session for pid in ours}
+        return [_process(pid, self._process.pid) for pid in sorted(ours)]
 
     def stop(self) -> None:
         """End it as a service manager would. Raises `AssertionError` where that takes too long, and
@@ -116,8 +126,24 @@ class Tree:
             self._process.wait(_STOP_S)
 
 
-def _process(pid: int, session: int) -> Process:
-    if pid == session:
+@dataclass(frozen=True, kw_only=True)
+class _Stat:
+    """A living process as the system tells it."""
+
+    pid: int
+    parent: int
+    session: int
+
+    def has(self, mark: bytes) -> bool:
+        """Whether its environment names this."""
+        try:
+            return mark in Path(f"/proc/{self.pid}/environ").read_bytes()
+        except OSError:
+            return False
+
+
+def _process(pid: int, parent: int) -> Process:
+    if pid == parent:
         return Process(pid=pid, kind="parent")
     with suppress(OSError):
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -127,13 +153,14 @@ def _process(pid: int, session: int) -> Process:
     return Process(pid=pid, kind="other")
 
 
-def _pids_of(session: int) -> list[int]:
-    found = []
+def _stats() -> dict[int, _Stat]:
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            state, *rest = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(rest[2]) == session and state != "Z":
-                found.append(int(folder.name))
+            pid = int(folder.name)
+            state, parent, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if state != "Z":
+                found[pid] = _Stat(pid=pid, parent=int(parent), session=int(session))
     return found
 
 

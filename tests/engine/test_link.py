@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.door import open_door
 from llm_backend.engine.errors import EngineDown
 from llm_backend.engine.hub import Hub
@@ -25,6 +26,7 @@ from llm_backend.engine.messages import (
     Queued,
     Tokenized,
 )
+from llm_backend.engine.presence import EngineState, Presence
 from llm_backend.engine.wire import FrameError, FrameReader, events_in, frame, frames
 from tests.engine.fakes import generate
 
@@ -277,3 +279,18 @@ async def test_what_does_not_fit_now_is_sent_later():
     link.lose(EngineDown("closed"))
     hub.drop(1)
     await running
+
+
+async def test_a_connection_that_has_just_ended_takes_no_command(tmp_path):
+    """Before its owner has noted the end: a write would be an error of the event loop's."""
+    link, hub = await connected()
+    presence = Presence(EngineConfig(model_path=tmp_path))
+    presence._become(EngineState.READY, "")
+    presence._link = link
+    assert presence.link() is link
+    hub.drop(1)
+    await link.gone()
+
+    with pytest.raises(EngineDown, match="restarted") as caught:
+        presence.link()
+    assert caught.value.retry_after_s

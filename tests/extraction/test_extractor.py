@@ -184,6 +184,8 @@ async def test_files_that_do_not_end_hold_up_no_short_one() -> None:
     ]
     await asyncio.sleep(0)
     try:
+        text = await extractor.extract(whole(b"Plain."), filename="e.txt")
+        assert text.text == "Plain."
         found = await extractor.extract(whole(pdf("Harmless.")), filename="e.pdf")
 
         assert found.text == "Harmless.\n\n"

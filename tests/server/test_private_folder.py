@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_backend.server.private_folder import private_folder
+from llm_backend.server.private_folder import private_folder, sweep
 
 KILLED = (
     "import os, signal\n"
@@ -71,3 +71,11 @@ def test_a_path_that_is_too_long_for_sockets_is_not_taken(temporary, monkeypatch
     with private_folder() as folder:
         assert folder.parent == Path("/tmp")
     assert not list(long.iterdir())
+
+
+def test_a_server_that_needs_none_removes_what_killed_ones_have_left(temporary):
+    subprocess.run([sys.executable, "-c", KILLED], check=False)
+    assert len(list(temporary.iterdir())) == 1
+
+    sweep()
+    assert not list(temporary.iterdir())
