@@ -27,20 +27,22 @@ _LARGEST_PASS = 1 << 20  # tokens
 _HOPELESS_PASSES = 64  # of a trial that cannot be compared with those before
 _FEWER_AFTER_S = 0.1  # of passes before fewer threads are tried
 _MORE_AFTER_S = 1.0  # of passes before more threads are tried
-_LONGEST_INTERVAL_S = 16.0  # between two trials of the same direction
+_FEWER_AT_LEAST_EVERY_S = 4.0  # of passes that are starved, though fewer threads did not help
+_MORE_AT_LEAST_EVERY_S = 16.0  # of passes
 
 
 class _Interval:
     """Seconds of passes before the next trial in one direction."""
 
-    def __init__(self, first_s: float) -> None:
+    def __init__(self, first_s: float, longest_s: float) -> None:
         self._first_s = self.seconds = first_s
+        self._longest_s = longest_s
 
     def reset(self) -> None:
         self.seconds = self._first_s
 
     def grow(self, factor: int = 2) -> None:
-        self.seconds = min(factor * self.seconds, _LONGEST_INTERVAL_S)
+        self.seconds = min(factor * self.seconds, self._longest_s)
 
     def shrink(self) -> None:
         self.seconds = max(self.seconds / 2, self._first_s)
@@ -85,8 +87,8 @@ class ThreadCount:
         self._rung = 0
         self._costs = _costs()
         self._trial: _Trial | None = None
-        self._fewer = _Interval(_FEWER_AFTER_S)
-        self._more = _Interval(_MORE_AFTER_S)
+        self._fewer = _Interval(_FEWER_AFTER_S, _FEWER_AT_LEAST_EVERY_S)
+        self._more = _Interval(_MORE_AFTER_S, _MORE_AT_LEAST_EVERY_S)
         self._passes = 0  # with the current count
         self._seconds = 0.0
         self._wanted_s = 0.0
@@ -120,9 +122,8 @@ class ThreadCount:
 
     def _try_another(self) -> None:
         is_starved = self._granted_s < _STARVED * self._wanted_s
-        if not is_starved:
-            self._fewer.reset()
-        elif self._rung + 1 < len(self._rungs) and self._seconds >= self._fewer.seconds:
+        can_fall = self._rung + 1 < len(self._rungs)
+        if is_starved and can_fall and self._seconds >= self._fewer.seconds:
             self._trial = _Trial(rung=self._rung + 1, most_cost=_BETTER, costs=_costs())
             return
         if self._rung and self._seconds >= self._more.seconds:
