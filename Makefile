@@ -32,7 +32,7 @@ lint: dev ## format, lint, types and layers
 	$(BIN)/lint-imports
 
 fuzz: dev ## try what was never tried: every property, every operation (EXAMPLES of each)
-	$(PYTEST) -m hypothesis --fuzz-examples=$(or $(EXAMPLES),200) $(ARGS)
+	$(PYTEST) -m hypothesis --fuzz-examples=$(or $(EXAMPLES),200) -o faulthandler_timeout=0 $(ARGS)
 
 chaos: dev ## kill any process of a served tree at random, under all operations (ROUNDS=, DATABASE=postgresql, SEED=)
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(ARGS)
