@@ -9,8 +9,8 @@ import pytest
 from llm_backend.backends.web import WebFiles
 from llm_backend.controllers.responses import file_texts
 from llm_backend.controllers.responses.file_texts import FILE_WORDS, FileTexts
-from llm_backend.errors import InvalidRequest
-from llm_backend.extraction import ExtractionLimits, UnreadableFile
+from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.extraction import ExtractionLimits, ReaderKilled, UnreadableFile
 from llm_backend.extraction import Extractor as RealExtractor
 from tests.upstream import FakeUpstream
 
@@ -138,3 +138,15 @@ async def test_the_same_bytes_are_read_again_as_another_type():
         await texts.read([{"content": [{"type": "input_file", "file_data": data}]}])
 
     assert extractor.asked == ["", ""]
+
+
+async def test_a_reader_that_was_killed_is_no_mistake_of_the_client():
+    class Killed:
+        async def extract(self, pieces, *, filename, media_type):
+            raise ReaderKilled("The process that read the file was killed; try again.")
+
+    part = {"type": "input_file", "filename": "a.pdf", "file_data": "YQ=="}
+    with pytest.raises(Overloaded, match="a.pdf") as caught:
+        await FileTexts(None, Killed(), web()).read_part(part, "input[0]")
+
+    assert caught.value.retry_after_s
