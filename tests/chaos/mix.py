@@ -150,7 +150,7 @@ class Mix:
         if self._draw.random() < 0.3:
             del self._facts.keys[id]
             self._body(await self._client.delete(f"{_PROJECT}/api_keys/{id}"))
-            self._facts.deleted.add(f"{_PROJECT}/api_keys/{id}")
+            self._facts.deleted[f"{_PROJECT}/api_keys/{id}"] = None
 
     async def vectors(self) -> None:
         """A vector store with some files, each with a word of its own."""
@@ -177,7 +177,7 @@ class Mix:
             id = self._draw.choice(free)
             del known[id]  # nothing is known of it until it is told
             self._body(await self._client.delete(f"{path}/{id}"))
-            self._facts.deleted.add(f"{path}/{id}")
+            self._facts.deleted[f"{path}/{id}"] = None
 
     async def _uploaded(
         self, content: bytes, purpose: str, name: str, *, is_free: bool = False

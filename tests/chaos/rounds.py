@@ -23,6 +23,7 @@ KEY = "sk-of-the-operator"
 BACK_S = 90.0  # in which the server answers again, on a machine that is busy
 ENDED_S = 300.0  # in which all work that outlives its request has ended, at the end
 CLIENTS = 6
+CHECKED_A_ROUND = 20  # of each kind; at the end it is all
 
 
 @dataclass(kw_only=True)
@@ -89,7 +90,7 @@ class Rounds:
         await self._back(client)
         if mix.wrong:
             raise Violation(f"answers that are none: {dict(mix.wrong)}")
-        await self.facts.check(client)
+        await self.facts.check(client, most=CHECKED_A_ROUND)
         await self.facts.check_ended(client, vectors=self.processes == 1)
 
     async def _kill(self) -> None:
