@@ -146,7 +146,7 @@ async def test_a_reader_that_was_killed_is_no_mistake_of_the_client():
             raise ReaderKilled("The process that read the file was killed; try again.")
 
     part = {"type": "input_file", "filename": "a.pdf", "file_data": "YQ=="}
-    with pytest.raises(Overloaded, match="a.pdf") as caught:
+    with pytest.raises(Overloaded, match=r"a\.pdf") as caught:
         await FileTexts(None, Killed(), web()).read_part(part, "input[0]")
 
     assert caught.value.retry_after_s
