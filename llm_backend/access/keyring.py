@@ -199,7 +199,7 @@ class Keyring:
 
     async def load(self) -> None:
         """Reads everything. Raises `StoreError`."""
-        known = await self._administration.known(kinds.DECIDING)
+        known = await self._administration.load_known(kinds.DECIDING)
         was_open = self.is_open_to_all
         self._take(known)
         self._version, self._is_fresh = known.version, True
@@ -247,7 +247,7 @@ class Keyring:
         used, self._used = self._used, {}
         stored = {id: at for id, at in used.items() if id in self._stored}
         if stored:
-            await self._administration.used(stored)
+            await self._administration.record_key_use(stored)
 
     def _take(self, known: Known) -> None:
         self.policy: Policy = policy_of(known.records)

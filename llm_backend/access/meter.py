@@ -155,7 +155,7 @@ def answer_metered(usage: Usage) -> None:
         cached_picture_tokens=usage.cached_picture_tokens,
         cached_sound_tokens=usage.cached_sound_tokens,
     )
-    metered(tokens.allotted())
+    metered(tokens.normalize())
 
 
 def estimated(*, input_bytes: int, output_bytes: int) -> None:

@@ -34,7 +34,7 @@ async def create_key(
     if is_admin:
         return await _stored(administration, new_key(name, lifetime_s=lifetime_s))
     await make_default_project(administration, int(time.time()))
-    known = await administration.known((kinds.PROJECT, kinds.USER, kinds.INVITE))
+    known = await administration.load_known((kinds.PROJECT, kinds.USER, kinds.INVITE))
     project_id = _project(known.records, project or DEFAULT_PROJECT)
     user_id = None
     if email is not None:

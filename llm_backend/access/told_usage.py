@@ -139,7 +139,7 @@ def _with_media(tokens: Tokens, details: Mapping[str, Any], made: Mapping[str, A
         cached_sound_tokens=_count(cached, "audio_tokens") or 0,
         output_picture_tokens=_count(made, "image_tokens") or 0,
         output_sound_tokens=_count(made, "audio_tokens") or 0,
-    ).allotted()
+    ).normalize()
 
 
 def _part(values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:

@@ -60,7 +60,7 @@ def keys_create(
             email=user,
             lifetime_s=lifetime_s,
         )
-        return key, len((await administration.known(())).keys)
+        return key, len((await administration.load_known(())).keys)
 
     key, number = _in_database(create, config, data_dir)
     if number == 1:
@@ -77,7 +77,7 @@ def keys_list(
     """Print all keys, without what would let anybody in."""
 
     async def known(administration: "Administration") -> "list[StoredKey]":
-        return list((await administration.known(())).keys)
+        return list((await administration.load_known(())).keys)
 
     keys = _in_database(known, config, data_dir)
     if as_json:

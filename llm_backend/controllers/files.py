@@ -42,7 +42,7 @@ async def create_file(services: Services, request: Request) -> Response:
         return await relay(services, request)
     assert request.form is not None, "the operation takes a form"
     with store_errors_translated("file"):
-        await services.files.check_room(announced_bytes(request))
+        await services.files.check_capacity(announced_bytes(request))
     part = await request.form.file("file", limit_bytes=services.settings.upload_limit_bytes)
     with store_errors_translated("file"):
         async with services.files.blobs.writing(part.pieces) as blob:

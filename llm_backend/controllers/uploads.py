@@ -62,7 +62,7 @@ async def add_upload_part(services: Services, request: Request) -> Response:
         upload = await _open_here(services, upload_id)
         if upload is None:
             return await relay(services, request)
-        await services.files.check_room(announced_bytes(request))
+        await services.files.check_capacity(announced_bytes(request))
         assert request.form is not None, "the operation takes a form"
         data = await request.form.file("data", limit_bytes=settings.part_limit_bytes)
         pieces = _within(upload, data.pieces)

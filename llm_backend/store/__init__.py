@@ -1,4 +1,4 @@
-"""What is remembered: one SQL model, on SQLite or PostgreSQL, spoken to in values of our own."""
+"""The store: one SQL model on SQLite or PostgreSQL, used through values of its own."""
 
 from llm_backend.store.background import Background
 from llm_backend.store.batches import (

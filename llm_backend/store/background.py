@@ -1,4 +1,4 @@
-"""Responses that are answered in the background: added, worked on, followed, cancelled."""
+"""Store of responses that run in the background: queue, append events, follow, cancel."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,62 +12,69 @@ from llm_backend.store.stored_response import Events, Standing, StoredItem, Stor
 
 __all__ = ["Background"]
 
-_ROWS = 64  # of events, read at once
+_ROWS = 64  # rows of events in one read
 
 
 class Background:
-    """The background responses of a database. Events are durable before anybody is told them, so
-    that every process tells the same, in the same order, at any time."""
+    """The background responses of a database. Events are durable before a client gets them, so
+    every process sends the same events in the same order at any time."""
 
     JOB = background_rows.JOB
 
     def __init__(self, database: Database, jobs: Jobs, *, limit: int) -> None:
         self._database = database
-        self._limit = limit  # of those that have not ended
+        self._limit = limit  # of responses that have not ended
         self._jobs = jobs
 
-    async def add(self, response: StoredResponse, details: Body, told: Events) -> None:
-        """Store a response that is to be answered, by a job with these details. Raises `QueueFull`
-        and what `Responses.add` raises."""
+    async def add(self, response: StoredResponse, details: Body, new_events: Events) -> None:
+        """Store a queued response, and the job with these details that answers it. Raises
+        `QueueFull`, and the errors of `ResponseStore.add`."""
         check_texts(response.id, response.model, *(item.id for item in response.input))
-        add = partial(background_rows.add, response=response, details=details, told=told)
+        add = partial(
+            background_rows.add, response=response, details=details, new_events=new_events
+        )
         await self._database.write(partial(add, now=time.time(), limit=self._limit))
         self._jobs.wake()
 
     async def begin(self, job: Job) -> Standing | None:
-        """It is being answered. None for a response that has ended or is gone."""
+        """Set the response in progress, and return its state. None for a response that has ended or
+        was deleted."""
         return await self._database.write(partial(background_rows.begin, job=job))
 
-    async def append(self, job: Job, told: Events) -> None:
-        """Something happened in it. Raises `LeaseLost`, `Missing`."""
-        await self._database.write(partial(background_rows.append, job=job, told=told))
+    async def append(self, job: Job, new_events: Events) -> None:
+        """Append events to the response. Raises `LeaseLost`, `Missing`."""
+        await self._database.write(partial(background_rows.append, job=job, new_events=new_events))
 
     async def finish(
-        self, job: Job, body: Body, output: Sequence[StoredItem], told: Events
+        self, job: Job, body: Body, output: Sequence[StoredItem], new_events: Events
     ) -> None:
-        """It has ended. Raises `LeaseLost`, and `Missing` if it or its conversation is gone."""
+        """End the response and its job. Raises `LeaseLost`, and `Missing` if the response or its
+        conversation was deleted."""
         await self._database.write(
-            partial(background_rows.finish, job=job, body=body, output=output, told=told)
+            partial(
+                background_rows.finish, job=job, body=body, output=output, new_events=new_events
+            )
         )
 
     async def cancel(self, id: str, *, ending: Callable[[int], str]) -> Body:
-        """End it, unless it has ended or is none of these; the response. What has been told of it
-        ends with the line that `ending` makes of the next number. Raises `Missing`."""
+        """Cancel a queued or running response and return it; a response that has ended is
+        returned as it is. The event with the next number, made by `ending`, is its last. Raises
+        `Missing`."""
         body = await self._database.write(partial(background_rows.cancel, id=id, ending=ending))
         self._jobs.wake()
         return body
 
     async def keep_output(self, id: str, output: Sequence[StoredItem]) -> None:
-        """What a response that was cancelled had said."""
+        """Store the output that a response had produced before it was cancelled."""
         await self._database.write(partial(background_rows.keep_output, id=id, output=output))
 
     async def delete(self, id: str) -> None:
-        """Forget a response, of these or not, and stop answering it. Raises `Missing`."""
+        """Delete a response, background or not, and stop its job. Raises `Missing`."""
         await self._database.write(partial(background_rows.forget, id=id))
         self._jobs.wake()
 
     async def events(self, id: str, after: int) -> Events | None:
-        """The next events behind this number, maybe none yet; None once there will be no more.
+        """The events after this number, possibly none yet; None once no more can come.
 
         Raises `Missing`.
         """
@@ -75,6 +82,6 @@ class Background:
             partial(background_rows.events, id=id, after=after, limit=_ROWS)
         )
 
-    async def tells(self, id: str) -> bool:
-        """Whether events of a response are kept. Raises `Missing`."""
-        return await self._database.read(partial(background_rows.tells, id=id))
+    async def has_events(self, id: str) -> bool:
+        """True if events of a response are stored. Raises `Missing`."""
+        return await self._database.read(partial(background_rows.has_events, id=id))

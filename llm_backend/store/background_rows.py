@@ -1,8 +1,8 @@
-"""Responses that are answered in the background, as rows: each function one unit of work.
+"""Background responses as rows: each function is one unit of work.
 
-A response and the job that answers it are stored in one transaction, and so are its end and that of
-the job. Its events are rows of several each, as lines of text; `last_number` is the number of a
-row's last one, and numbers are contiguous.
+A response and its job are inserted in one transaction, and end in one transaction. Each row of
+events holds several, one line of text each. `last_number` is the number of the last event in a row,
+and numbers are contiguous.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ __all__ = [
     "events",
     "finish",
     "forget",
+    "has_events",
     "keep_output",
-    "tells",
 ]
 
 JOB = "response"
@@ -39,27 +39,28 @@ def add(
     connection: Connection,
     response: StoredResponse,
     details: Body,
-    told: Events,
+    new_events: Events,
     *,
     now: float,
     limit: int,
 ) -> None:
     """Insert the response with its input, its first events, and the job that answers it. Raises
-    `QueueFull` where there are so many already."""
+    `QueueFull` if `limit` jobs of this kind exist already."""
     if job_rows.number(connection, JOB, limit) >= limit:
         raise QueueFull(limit)
     seq = response_rows.add(connection, response)
-    _tell(connection, seq, told)
+    _append_events(connection, seq, new_events)
     job_rows.add(connection, [NewJob(kind=JOB, subject=response.id, details=details)], now=now)
 
 
 def begin(connection: Connection, job: Job) -> Standing | None:
-    """The response is being answered; how it stands. None for one that has ended or is gone."""
-    job_rows.hold(connection, job)
+    """Set the response in progress, and return its state. None for a response that has ended or was
+    deleted."""
+    job_rows.lock(connection, job)
     row = connection.execute(_of(job.subject).with_for_update()).first()
     if row is None or row.status not in ACTIVE:
         return None
-    _put(connection, row, {**row.body, "status": "in_progress"})
+    _replace_body(connection, row, {**row.body, "status": "in_progress"})
     return Standing(
         body=row.body,
         input=response_rows.input_items(connection, row.seq),
@@ -67,37 +68,39 @@ def begin(connection: Connection, job: Job) -> Standing | None:
     )
 
 
-def append(connection: Connection, job: Job, told: Events) -> None:
+def append(connection: Connection, job: Job, new_events: Events) -> None:
     """Append events. Raises `LeaseLost`, and `Missing` if the response is gone."""
-    job_rows.hold(connection, job)
-    _tell(connection, _seq(connection, job.subject), told)
+    job_rows.lock(connection, job)
+    _append_events(connection, _seq(connection, job.subject), new_events)
 
 
 def finish(
-    connection: Connection, job: Job, body: Body, output: Sequence[StoredItem], told: Events
+    connection: Connection, job: Job, body: Body, output: Sequence[StoredItem], new_events: Events
 ) -> None:
-    """The response has ended so, and its job with it; said in its conversation, too.
+    """End the response and its job, and add its items to its conversation.
 
-    Raises `LeaseLost`, and `Missing` if the response or its conversation is gone.
+    Raises `LeaseLost`, and `Missing` if the response or its conversation was deleted.
     """
     job_rows.finish(connection, job)
     row = connection.execute(_of(job.subject).with_for_update()).first()
     if row is None:
         raise Missing(job.subject)
-    _put(connection, row, body)
-    conversation_id = row.conversation_id if response_rows.is_said(body["status"]) else None
+    _replace_body(connection, row, body)
+    conversation_id = (
+        row.conversation_id if response_rows.joins_conversation(body["status"]) else None
+    )
     if conversation_id is not None:
-        conversation_rows.hold(connection, conversation_id)
-    _hold(connection, row.seq, output)
-    _tell(connection, row.seq, told)
+        conversation_rows.lock(connection, conversation_id)
+    _add_output(connection, row.seq, output)
+    _append_events(connection, row.seq, new_events)
     if conversation_id is not None:
-        said = [*response_rows.input_items(connection, row.seq), *output]
-        conversation_rows.add_items(connection, conversation_id, said)
+        added = [*response_rows.input_items(connection, row.seq), *output]
+        conversation_rows.add_items(connection, conversation_id, added)
 
 
 def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> Body:
-    """End it as cancelled, unless it has ended; the response as it is then. `ending` makes the last
-    of its events, if it has any, of that one's number. Raises `Missing`."""
+    """Cancel the response unless it has ended, and return its body. If the response has events,
+    `ending` makes the last one from its number. Raises `Missing`."""
     _remove_job(connection, id)
     row = connection.execute(_of(id).with_for_update()).first()
     if row is None:
@@ -106,31 +109,32 @@ def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> 
     if row.status not in ACTIVE:
         return body
     cancelled = {**body, "status": "cancelled"}
-    _put(connection, row, cancelled)
+    _replace_body(connection, row, cancelled)
     last_number = _last_number(connection, row.seq)
     if last_number is not None:
         number = last_number + 1
-        _tell(connection, row.seq, Events(lines=(ending(number),), last_number=number))
+        _append_events(connection, row.seq, Events(lines=(ending(number),), last_number=number))
     return cancelled
 
 
 def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -> None:
-    """What had been said until the response was cancelled; nothing for one that was not."""
+    """Store the output that was produced before the response was cancelled. Does nothing for a
+    response that is not cancelled or has output already."""
     row = connection.execute(_of(id).with_for_update()).first()
     if row is None or row.status != "cancelled" or row.body["output"]:
         return
-    _put(connection, row, {**row.body, "output": [dict(one.item) for one in output]})
-    _hold(connection, row.seq, output)
+    _replace_body(connection, row, {**row.body, "output": [dict(one.item) for one in output]})
+    _add_output(connection, row.seq, output)
 
 
 def forget(connection: Connection, id: str) -> None:
-    """Delete the response, and stop answering it. Raises `Missing`."""
+    """Delete the response and its job. Raises `Missing`."""
     _remove_job(connection, id)
     response_rows.forget(connection, id)
 
 
 def events(connection: Connection, id: str, after: int, limit: int) -> Events | None:
-    """Events behind the one of this number, of up to so many rows; None once there will be none.
+    """Events after this number, from at most `limit` rows; None once no more can come.
 
     Raises `Missing`.
     """
@@ -149,36 +153,40 @@ def events(connection: Connection, id: str, after: int, limit: int) -> Events | 
     return Events(lines=lines[after - last_number :], last_number=last_number)
 
 
-def tells(connection: Connection, id: str) -> bool:
-    """Whether events are kept of this response. Raises `Missing`."""
+def has_events(connection: Connection, id: str) -> bool:
+    """True if events of this response are stored. Raises `Missing`."""
     return _last_number(connection, _seq(connection, id)) is not None
 
 
 def _remove_job(connection: Connection, id: str) -> None:
-    """Before the response is touched: whoever answers it locks the two in this order."""
+    """Delete the job, before the response is locked: every transaction locks these two in this
+    order."""
     if not is_text(id):
         raise Missing(id)
     job_rows.remove(connection, JOB, id)
 
 
-def _tell(connection: Connection, seq: int, told: Events) -> None:
-    if told.lines:
-        told_text = "\n".join(told.lines)
-        row = {"response_seq": seq, "last_number": told.last_number, "events": told_text}
+def _append_events(connection: Connection, seq: int, new_events: Events) -> None:
+    if new_events.lines:
+        text = "\n".join(new_events.lines)
+        row = {"response_seq": seq, "last_number": new_events.last_number, "events": text}
         connection.execute(insert(response_events), row)
-        grown = responses.c.size_bytes + len(told_text)
+        grown = responses.c.size_bytes + len(text)
         this = update(responses).where(responses.c.seq == seq)
         connection.execute(this.values(size_bytes=grown))
 
 
-def _hold(connection: Connection, seq: int, output: Sequence[StoredItem]) -> None:
+def _add_output(connection: Connection, seq: int, output: Sequence[StoredItem]) -> None:
     last = select(func.max(response_items.c.position)).where(response_items.c.response_seq == seq)
     start = connection.scalar(last)
-    response_rows.hold_items(connection, seq, output, start=0 if start is None else start + 1)
+    response_rows.add_items(connection, seq, output, start=0 if start is None else start + 1)
 
 
-def _put(connection: Connection, row: Row[tuple[int, str, Body, str | None]], body: Body) -> None:
-    """Put `body` in place of the row's; its size is that of its events, too."""
+def _replace_body(
+    connection: Connection, row: Row[tuple[int, str, Body, str | None]], body: Body
+) -> None:
+    """Replace the body of the row. Its size includes the events, so only the difference is
+    added."""
     text = encoded(dict(body))
     size_bytes = responses.c.size_bytes + (len(text) - len(encoded(dict(row.body))))
     values = {"status": body["status"], "body": text, "size_bytes": size_bytes}

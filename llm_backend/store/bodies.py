@@ -1,8 +1,8 @@
-"""JSON bodies as text and back, without loss; and what plain text columns can hold.
+"""JSON bodies as text and back, without loss; and the check of what a text column can store.
 
-The standard library's, because it escapes lone surrogates and keeps integers of any size; faster
-ones refuse the first and turn the second into floats. Not-a-number is refused: it is not JSON, and
-one of the two databases would not take it.
+This is the standard library's encoder: it escapes lone surrogates and keeps integers of any size.
+Faster encoders refuse the first and turn the second into floats. Not-a-number is refused: it is not
+JSON, and PostgreSQL would not take it.
 """
 
 import json
@@ -17,13 +17,14 @@ _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Encoded(str):
-    """A value as text already: ASCII, so that its length is its size in bytes."""
+    """JSON that is encoded already. It is ASCII, so its length is its size in bytes."""
 
     __slots__ = ()
 
 
 def encoded(value: object) -> Encoded:
-    """For a JSON column, where the size matters, too. Raises `Unstorable` for no JSON value."""
+    """JSON text for a column whose size is counted. Raises `Unstorable` if the value is not
+    JSON."""
     try:
         return Encoded(_ENCODER.encode(value))
     except (ValueError, TypeError) as error:
@@ -31,15 +32,15 @@ def encoded(value: object) -> Encoded:
 
 
 def dumps(value: object) -> str:
-    """ASCII text; ValueError for what JSON cannot say."""
+    """JSON text in ASCII. Raises `ValueError` or `TypeError` if the value is not JSON."""
     return str(value) if isinstance(value, Encoded) else _ENCODER.encode(value)
 
 
 def loads(text: str) -> object:
-    """The value that `dumps` was given."""
+    """The value of a JSON text, inverse of `dumps`."""
     return json.loads(text)
 
 
 def is_text(text: str) -> bool:
-    """Whether a text column can hold this: no NUL character, no half of a surrogate pair."""
+    """True if a text column can store this: no NUL character and no lone surrogate."""
     return not _UNSTORABLE.search(text)

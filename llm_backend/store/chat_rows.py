@@ -1,4 +1,4 @@
-"""Stored chats as rows: the statements, each function one unit of work on a connection."""
+"""Stored chats as rows: SQL statements, each function one unit of work on a connection."""
 
 import re
 from collections import defaultdict
@@ -21,31 +21,33 @@ __all__ = ["add", "add_free", "delete", "find", "find_messages", "get", "update_
 _INSERT_MESSAGES = insert(chat_messages)
 _INSERT_METADATA = insert(chat_metadata)
 
-_PLACE = select(chats.c.created_at, chats.c.seq)
-_HELD = _PLACE.with_for_update()  # until the end of the transaction nobody else changes the chat
+_SORT_KEYS = select(chats.c.created_at, chats.c.seq)
+_SORT_KEYS_LOCKED = _SORT_KEYS.with_for_update()
 
 
 def add(connection: Connection, new: NewChat) -> None:
-    """Insert a chat and its parts. Raises `Duplicate` where its id is taken."""
+    """Insert a chat with its messages and metadata. Raises `Duplicate` if its id is taken."""
     if add_free(connection, [new]):
         raise Duplicate(new.chat.id)
 
 
 def add_free(connection: Connection, added: Sequence[NewChat]) -> list[str]:
-    """Insert chats and their parts, but for those whose id is taken, by a stored one or by one
-    before; gives these ids.
+    """Insert chats with their messages and metadata, except those whose id is taken by a stored
+    chat or by an earlier one of `added`; returns the ids that were left out.
 
-    However many there are, it takes two or three statements.
+    It takes two or three statements, however many chats there are.
     """
     first: dict[str, NewChat] = {}
     for one in added:
         first.setdefault(one.chat.id, one)
-    said = {id: [encoded(dict(each)) for each in one.messages] for id, one in first.items()}
+    messages = {id: [encoded(dict(each)) for each in one.messages] for id, one in first.items()}
     insert_free = insert_into(connection, chats).on_conflict_do_nothing(index_elements=["id"])
-    rows = [_row(one.chat, said[id]) for id, one in first.items()]
+    rows = [_row(one.chat, messages[id]) for id, one in first.items()]
     inserted = connection.execute(insert_free.returning(chats.c.id, chats.c.seq), rows)
     seqs: dict[str, int] = {row.id: row.seq for row in inserted}
-    _insert_parts(connection, [(seqs[id], first[id].chat, said[id]) for id in first if id in seqs])
+    _insert_parts(
+        connection, [(seqs[id], first[id].chat, messages[id]) for id in first if id in seqs]
+    )
     return [one.chat.id for one in added if seqs.pop(one.chat.id, None) is None]
 
 
@@ -54,8 +56,8 @@ def _insert_parts(
 ) -> None:
     messages = [
         {"chat_seq": seq, "position": position, "message": message}
-        for seq, _, said in inserted
-        for position, message in enumerate(said)
+        for seq, _, messages in inserted
+        for position, message in enumerate(messages)
     ]
     if messages:
         connection.execute(_INSERT_MESSAGES, messages)
@@ -94,8 +96,8 @@ def get(connection: Connection, id: str) -> StoredChat:
 
 
 def update_metadata(connection: Connection, id: str, metadata: Mapping[str, str]) -> StoredChat:
-    """Put `metadata` in place of the chat's; the chat as it is then. Raises `Missing`."""
-    created_at, seq = _place(connection, id, _HELD)
+    """Replace the metadata of the chat, and return the chat. Raises `Missing`."""
+    created_at, seq = _sort_keys(connection, id, _SORT_KEYS_LOCKED)
     connection.execute(delete_from(chat_metadata).where(chat_metadata.c.chat_seq == seq))
     if metadata:
         connection.execute(_INSERT_METADATA, _pairs(seq, created_at, metadata))
@@ -103,8 +105,8 @@ def update_metadata(connection: Connection, id: str, metadata: Mapping[str, str]
 
 
 def delete(connection: Connection, id: str) -> None:
-    """Delete the chat; its parts go with it. Raises `Missing`."""
-    _, seq = _place(connection, id, _HELD)
+    """Delete the chat with its messages and metadata. Raises `Missing`."""
+    _, seq = _sort_keys(connection, id, _SORT_KEYS_LOCKED)
     connection.execute(delete_from(chats).where(chats.c.seq == seq))
 
 
@@ -115,7 +117,7 @@ def find(
     metadata: Mapping[str, str],
 ) -> Page[StoredChat]:
     """A page of the chats of `model` with all pairs of `metadata`. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: _place(connection, id))
+    end = end_of(request, lambda id: _sort_keys(connection, id))
     if not all(map(is_text, (model or "", *metadata, *metadata.values()))):
         return Page(items=(), has_more=False)
     listing, keys = _listing(model, metadata)
@@ -125,8 +127,8 @@ def find(
 
 def find_messages(connection: Connection, request: PageRequest, id: str) -> Page[StoredMessage]:
     """A page of the messages of a chat. Raises `Missing`, `UnknownCursor`."""
-    _, seq = _place(connection, id)
-    end = end_of(request, lambda message_id: _message_place(connection, seq, id, message_id))
+    _, seq = _sort_keys(connection, id)
+    end = end_of(request, lambda message_id: _message_sort_keys(connection, seq, id, message_id))
     of_chat = select(chat_messages).where(chat_messages.c.chat_seq == seq)
     keys = (chat_messages.c.position,)
     rows, has_more = fetch(connection, of_chat, request, keys=keys, end=end)
@@ -137,7 +139,7 @@ def find_messages(connection: Connection, request: PageRequest, id: str) -> Page
 def _listing(
     model: str | None, metadata: Mapping[str, str]
 ) -> tuple[Select[Any], tuple[ColumnElement[Any], ...]]:
-    """The statement of a filtered list, and the keys of the index that walks it in order."""
+    """The statement of a filtered list, and the keys of the index that reads it in order."""
     statement = select(chats)
     keys: tuple[ColumnElement[Any], ...] = (chats.c.created_at, chats.c.seq)
     if model is not None:
@@ -153,17 +155,17 @@ def _listing(
     return statement, keys
 
 
-def _place(
-    connection: Connection, id: str, places: Select[tuple[int, int]] = _PLACE
+def _sort_keys(
+    connection: Connection, id: str, statement: Select[tuple[int, int]] = _SORT_KEYS
 ) -> tuple[int, int]:
-    """Where a chat stands in the order of all: (created_at, seq)."""
-    row = row_named(connection, places.where(chats.c.id == id), id)
+    """Sort keys of a chat in the list of all chats: (created_at, seq)."""
+    row = row_named(connection, statement.where(chats.c.id == id), id)
     return row.created_at, row.seq
 
 
-def _message_place(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
-    place = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", id)
-    position = int(place[1]) if place else None
+def _message_sort_keys(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
+    match = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", id)
+    position = int(match[1]) if match else None
     this = (chat_messages.c.chat_seq == seq) & (chat_messages.c.position == position)
     if position is None or not connection.scalar(select(exists().where(this))):
         raise Missing(id)

@@ -1,4 +1,4 @@
-"""Stored chats: what was asked, what was answered, and finding it again."""
+"""Store of chats: requests with their completions, found by id, model and metadata."""
 
 from collections.abc import Mapping, Sequence
 
@@ -35,10 +35,10 @@ class Chats:
         await self._database.insert(lambda connection: chat_rows.add(connection, new))
 
     async def add_free(self, added: Sequence[NewChat]) -> list[str]:
-        """Store chats in one transaction, at little more than the cost of one, but for those whose
-        id is taken, which are given; durable on return. Each belongs to the owner that it names,
-        whoever asks. Raises `Unstorable` as `add` does, and has stored none then.
-        """
+        """Store chats in one transaction, at little more than the cost of one; durable on
+        return. Chats whose id is taken are left out, and their ids returned. Each chat belongs
+        to the owner that it names, not to the caller's. Raises `Unstorable` as `add` does, and
+        stores none then."""
         for one in added:
             _check(one.chat)
         with in_the_name_of(None):
@@ -61,8 +61,8 @@ class Chats:
     ) -> Page[StoredChat]:
         """A page of the chats of `model` with all pairs of `metadata`, by time of creation.
 
-        Chats of the same second come in the order in which they were stored. Raises
-        `UnknownCursor` when no chat has the id `after`.
+        Chats of the same second are in the order in which they were stored. Raises `UnknownCursor`
+        if no chat has the id `after`.
         """
         request = PageRequest(after=after, limit=limit, order=order)
         return await self._database.read(
@@ -79,7 +79,7 @@ class Chats:
         )
 
     async def update_metadata(self, id: str, metadata: Mapping[str, str]) -> StoredChat:
-        """Put `metadata` in place of the chat's; the chat as it is then.
+        """Replace the metadata of the chat, and return the chat.
 
         Raises `Missing`, and `Unstorable` as `add` does.
         """
@@ -89,7 +89,7 @@ class Chats:
         )
 
     async def delete(self, id: str) -> None:
-        """Forget the chat, its messages and its metadata. Raises `Missing`."""
+        """Delete the chat with its messages and its metadata. Raises `Missing`."""
         await self._database.write(lambda connection: chat_rows.delete(connection, id))
 
 

@@ -1,4 +1,4 @@
-"""Conversations as rows: the statements, each function one unit of work on a connection."""
+"""Conversations as rows: SQL statements, each function one unit of work on a connection."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ __all__ = [
     "forget_some",
     "get",
     "get_item",
-    "hold",
     "items_until",
+    "lock",
     "sizes",
     "update_metadata",
 ]
 
-_HELD = select(conversations.c.seq)
-_LOCKED = _HELD.with_for_update(key_share=True)  # nobody else appends in the transaction
+_SEQ = select(conversations.c.seq)
+_SEQ_LOCKED = _SEQ.with_for_update(key_share=True)  # until the transaction ends
 
 
 def add(
@@ -59,20 +59,21 @@ def get(connection: Connection, id: str) -> StoredConversation:
 def update_metadata(
     connection: Connection, id: str, metadata: Mapping[str, str]
 ) -> StoredConversation:
-    """Put `metadata` in place of the conversation's. Raises `Missing`."""
-    seq = _seq(connection, id, _LOCKED)
+    """Replace the metadata of the conversation. Raises `Missing`."""
+    seq = _seq(connection, id, _SEQ_LOCKED)
     this = conversations.c.seq == seq
     connection.execute(update(conversations).where(this).values(metadata=dict(metadata)))
     return get(connection, id)
 
 
 def forget(connection: Connection, id: str) -> None:
-    """Delete the conversation; items that nothing else holds go with it. Raises `Missing`."""
-    forget_some(connection, [_seq(connection, id, _LOCKED)])
+    """Delete the conversation, and its items that nothing else contains. Raises `Missing`."""
+    forget_some(connection, [_seq(connection, id, _SEQ_LOCKED)])
 
 
 def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
-    """Delete these conversations, and items that nothing else holds; the bytes of those."""
+    """Delete these conversations, and their items that nothing else contains; returns the bytes of
+    the deleted items."""
     if not seqs:
         return 0
     of_these = conversation_items.c.conversation_seq.in_(seqs)
@@ -81,27 +82,27 @@ def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
     return item_rows.forget_unheld(connection, item_seqs)
 
 
-def hold(connection: Connection, id: str) -> None:
-    """Nobody else appends until the end of the transaction. Raises `Missing`."""
-    _seq(connection, id, _LOCKED)
+def lock(connection: Connection, id: str) -> None:
+    """Lock the conversation against other appends until the transaction ends. Raises `Missing`."""
+    _seq(connection, id, _SEQ_LOCKED)
 
 
 def sizes(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
-    """What the items of these conversations take, also those that something else holds; nothing is
-    said of a conversation without items."""
-    held = conversation_items.c.conversation_seq
+    """Bytes of the items of each conversation, by its number. Items that other objects also contain
+    are counted; a conversation without items is left out."""
+    conversation_seq = conversation_items.c.conversation_seq
     sums = (
-        select(held, func.sum(items.c.size_bytes))
+        select(conversation_seq, func.sum(items.c.size_bytes))
         .join(items, items.c.seq == conversation_items.c.item_seq)
-        .where(held.in_(seqs))
-        .group_by(held)
+        .where(conversation_seq.in_(seqs))
+        .group_by(conversation_seq)
     )
     return {seq: int(size_bytes) for seq, size_bytes in connection.execute(sums)}
 
 
 def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> list[StoredItem]:
-    """Append items; as they are kept. Raises `Missing`."""
-    seqs = _append(connection, _seq(connection, id, _LOCKED), added)
+    """Append items, and return them as stored. Raises `Missing`."""
+    seqs = _append(connection, _seq(connection, id, _SEQ_LOCKED), added)
     found = connection.execute(select(items).where(items.c.seq.in_(seqs)))
     rows = {row.seq: row for row in found}
     return [item_rows.item_of(rows[seq]) for seq in seqs]
@@ -117,15 +118,15 @@ def find_items(connection: Connection, request: PageRequest, id: str) -> Page[St
 
 
 def all_items(connection: Connection, id: str) -> list[StoredItem]:
-    """Everything that was said, in order. Raises `Missing`."""
+    """All items of the conversation, in order. Raises `Missing`."""
     seq = _seq(connection, id)
     rows = connection.execute(_items_of(seq).order_by(conversation_items.c.position))
     return [item_rows.item_of(row) for row in rows]
 
 
 def items_until(connection: Connection, id: str, last: Select[tuple[int]]) -> list[StoredItem]:
-    """What was said up to the last of the items that `last` selects by number; nothing if none of
-    them is there any more. Raises `Missing`."""
+    """Items up to the last one that `last` selects by number; none if the conversation contains
+    none of those. Raises `Missing`."""
     seq = _seq(connection, id)
     position = conversation_items.c.position
     of_these = conversation_items.c.item_seq.in_(last)
@@ -147,8 +148,8 @@ def get_item(connection: Connection, id: str, item_id: str) -> StoredItem:
 
 
 def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversation:
-    """Take an item out; the conversation as it is then. Raises `Missing` for either id."""
-    seq = _seq(connection, id, _LOCKED)
+    """Remove an item, and return the conversation. Raises `Missing` for either id."""
+    seq = _seq(connection, id, _SEQ_LOCKED)
     get_item(connection, id, item_id)
     item_seq = connection.execute(select(items.c.seq).where(items.c.id == item_id)).scalar_one()
     connection.execute(
@@ -161,17 +162,18 @@ def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversa
 
 
 def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> list[int]:
-    """Add items at the end, which keeps the conversation from being forgotten for long unused."""
+    """Append items. This counts as use: it postpones the deletion of conversations that are
+    unused."""
     of_this = conversation_items.c.conversation_seq == seq
-    held = select(conversation_items.c.item_seq).where(of_this)
-    item_seqs = item_rows.add(connection, added, held=held)
+    present = select(conversation_items.c.item_seq).where(of_this)
+    item_seqs = item_rows.add(connection, added, excluded=present)
     if not item_seqs:
         return []
     last = connection.scalar(select(func.max(conversation_items.c.position)).where(of_this))
     start = 0 if last is None else last + 1
     rows = [
-        {"conversation_seq": seq, "position": start + place, "item_seq": item_seq}
-        for place, item_seq in enumerate(item_seqs)
+        {"conversation_seq": seq, "position": start + offset, "item_seq": item_seq}
+        for offset, item_seq in enumerate(item_seqs)
     ]
     connection.execute(insert(conversation_items), rows)
     changed = update(conversations).where(conversations.c.seq == seq)
@@ -179,8 +181,8 @@ def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> li
     return item_seqs
 
 
-def _seq(connection: Connection, id: str, held: Select[tuple[int]] = _HELD) -> int:
-    found = held.where(conversations.c.id == id)
+def _seq(connection: Connection, id: str, statement: Select[tuple[int]] = _SEQ) -> int:
+    found = statement.where(conversations.c.id == id)
     return int(row_named(connection, found, id).seq)
 
 

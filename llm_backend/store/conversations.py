@@ -1,4 +1,4 @@
-"""Conversations: items in order, that responses and clients append to."""
+"""Store of conversations: ordered items, appended by responses and by clients."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,8 @@ class Conversations:
     async def add(self, conversation: StoredConversation, items: Sequence[StoredItem]) -> None:
         """Store a conversation with its first items; durable on return.
 
-        Raises `Unstorable` for metadata over OpenAI's bounds or an id that no column can hold.
+        Raises `Unstorable` for metadata over OpenAI's limits, or for an id that no column can
+        store.
         """
         check_metadata(conversation.metadata)
         check_texts(*(item.id for item in items))
@@ -33,18 +34,19 @@ class Conversations:
         return await self._database.read(lambda connection: conversation_rows.get(connection, id))
 
     async def update_metadata(self, id: str, metadata: Mapping[str, str]) -> StoredConversation:
-        """Put `metadata` in place of the conversation's. Raises `Unstorable` as `add` does."""
+        """Replace the metadata of the conversation. Raises `Unstorable` as `add` does."""
         check_metadata(metadata)
         return await self._database.write(
             lambda connection: conversation_rows.update_metadata(connection, id, metadata)
         )
 
     async def delete(self, id: str) -> None:
-        """Forget the conversation, and the items that nothing else holds."""
+        """Delete the conversation, and its items that nothing else contains."""
         await self._database.write(lambda connection: conversation_rows.forget(connection, id))
 
     async def add_items(self, id: str, items: Sequence[StoredItem]) -> list[StoredItem]:
-        """Append items; as they are kept, durable on return. Raises `Unstorable` as `add` does."""
+        """Append items, and return them as stored; durable on return. Raises `Unstorable` as `add`
+        does."""
         check_texts(*(item.id for item in items))
         return await self._database.write(
             lambda connection: conversation_rows.add_items(connection, id, items)
@@ -60,13 +62,13 @@ class Conversations:
         )
 
     async def item(self, id: str, item_id: str) -> StoredItem:
-        """One item. Raises `Missing` for its id too."""
+        """One item. Raises `Missing` for its id, too."""
         return await self._database.read(
             lambda connection: conversation_rows.get_item(connection, id, item_id)
         )
 
     async def delete_item(self, id: str, item_id: str) -> StoredConversation:
-        """Take an item out; the conversation as it is then. Raises `Missing` for its id too."""
+        """Remove an item, and return the conversation. Raises `Missing` for its id, too."""
         return await self._database.write(
             lambda connection: conversation_rows.delete_item(connection, id, item_id)
         )

@@ -1,11 +1,12 @@
-"""The database: opened from a URL, and asked to read or write in units of work.
+"""The database: opened from a URL, and used through units of work that read or write.
 
     async with Database.open("sqlite:////var/lib/llm-backend/state.db") as database:
         await migrate(database)
-        await Chats(database).add(chat, messages)
+        await ChatStore(database).add(chat, messages)
 
-A unit of work is a plain function of a connection. Which thread or driver runs it, when it commits
-and with whom, is the engine's business: the same function serves SQLite and PostgreSQL.
+A unit of work is a plain function of a connection. The database engine decides its thread or
+driver, its commit, and the works that share its transaction. So the same function serves SQLite and
+PostgreSQL.
 """
 
 import asyncio
@@ -44,7 +45,7 @@ class _Engine(Protocol):
 
 
 class Database:
-    """Where state lives; made by `Database.open`."""
+    """An open database; made by `Database.open`."""
 
     def __init__(
         self,
@@ -67,13 +68,16 @@ class Database:
         on_waiting: Callable[[float], None] = lambda _: None,
         on_failed: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Self]:
-        """The database at `url`, `sqlite:///FILE` or `postgresql://...`; closed at the end.
+        """Open the database at `url`, `sqlite:///FILE` or `postgresql://...`, and close it at the
+        end.
 
-        `on_written` is told how many seconds each write took until it was durable, and `on_waiting`
-        by how many the writes that are not durable yet become more or fewer; `on_failed` is called
-        for each write that the database cannot take.
-        Raises `CannotOpen` for what only a person can mend. A PostgreSQL server that is not there
-        is met by the first work, as `StoreUnavailable`: it may come up later.
+        `on_written` gets the seconds that each write took until it was durable. `on_waiting` gets
+        the change in the number of writes that are not durable yet. `on_failed` is called for each
+        write that the database cannot take.
+
+        Raises `CannotOpen` for errors that only a person can correct. An unreachable PostgreSQL
+        server is not one of them: the first work raises `StoreUnavailable`, and a later one may
+        succeed.
         """
         engine = _engine_for(url)
         try:
@@ -84,36 +88,35 @@ class Database:
 
     @property
     def path(self) -> Path | None:
-        """The database's file; None where it is a server."""
+        """The file of the database; None if it is on a server."""
         return self._engine.path
 
     async def read(self, work: Work[T]) -> T:
-        """What `work` returns from one consistent view of the database; it writes nothing."""
+        """Run `work` on one consistent snapshot, and return its result; it writes nothing."""
         return await self._engine.read(owned(work))
 
     async def write(self, work: Work[T]) -> T:
-        """What `work` returns, once everything it wrote is durable.
+        """Run `work` in a transaction, and return its result once everything it wrote is durable.
 
-        It may be called again, when another one fails that it shared a transaction with or when
-        two have waited for each other, so it changes nothing but the database; it fails alone. A
-        caller that is cancelled does not withdraw it.
+        A work may be called again: after another one in its transaction failed, or after a
+        deadlock. So it changes nothing but the database. A failure affects this work only.
+        Cancelling the caller does not withdraw the work.
         """
-        return await self._written(self._engine.write, work)
+        return await self._write_measured(self._engine.write, work)
 
     async def insert(self, work: Work[T]) -> T:
-        """The same for a work that only inserts rows under names that nobody else will think of:
-        it holds nothing that others could want, so it shares its transaction with others like it,
-        which is much cheaper where many write.
-        """
-        return await self._written(self._engine.insert, work)
+        """The same for a work that only inserts rows under new random names. It locks nothing that
+        other works could need, so it shares its transaction with others of this sort. That is much
+        cheaper with many writers."""
+        return await self._write_measured(self._engine.insert, work)
 
-    async def _written(self, write: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
+    async def _write_measured(self, write: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
         began_s = time.perf_counter()
         self._on_waiting(1)
         try:
             result = await write(owned(work))
         except StoreUnavailable as error:
-            self._health.failed(error)
+            self._health.record_failure(error)
             raise
         finally:
             self._on_waiting(-1)
@@ -121,21 +124,22 @@ class Database:
         return result
 
     async def alter(self, work: Work[T]) -> T:
-        """What `work` returns; it changes tables, alone in its transaction, for as long as needed.
+        """Run `work`, which changes tables, alone in its transaction and without a time limit;
+        return its result.
 
-        Foreign keys are not enforced meanwhile where altering a table means to replace it.
+        Where altering a table means replacing it (SQLite), foreign keys are not enforced meanwhile.
         """
         return await self._engine.alter(work)
 
     async def check(self) -> None:
-        """Raise `StoreUnavailable` unless the database answers within three seconds, and takes a
-        write where it could not take the last one that failed."""
+        """Raise `StoreUnavailable` unless the database answers a read within three seconds. After a
+        failed write it must take a write, too."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 await self.read(_touch)
                 if self._health.failure is not None:
                     await self.write(probe)
-                    self._health.probed()
+                    self._health.record_success()
         except TimeoutError as error:
             raise StoreUnavailable("The database does not answer.") from error
 
@@ -151,7 +155,7 @@ def _engine_for(url: str) -> _Engine:
         return SqliteEngine(parsed)
     if backend in ("postgresql", "postgres"):
         return PostgresqlEngine("postgresql" + url[len(parsed.drivername) :])
-    raise CannotOpen(f"`{backend}` is not a database this server knows: sqlite or postgresql.")
+    raise CannotOpen(f"`{backend}` is not a database of this server: use sqlite or postgresql.")
 
 
 def _parsed(url: str) -> URL:

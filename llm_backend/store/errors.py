@@ -1,35 +1,35 @@
-"""Everything that can go wrong in the store, without a word of SQLAlchemy.
+"""Errors of the store, independent of SQLAlchemy.
 
     StoreError
-    |- StoreUnavailable   the database cannot be used now; asking again later may help
+    |- StoreUnavailable   the database cannot be used now; a retry may help
     |  |- StoreLocked     another process or transaction held a lock for too long
-    |  |  `- StoreDeadlock   two transactions waited for each other; this one was given up
-    |  |- StoreFull       no room left on the disk
+    |  |  `- StoreDeadlock   two transactions waited for each other; this one was rolled back
+    |  |- StoreFull       the disk is full
     |  `- ObjectsUnavailable   the object store cannot be used now
-    |- CannotOpen         this database can never be used as things stand; a person must act
+    |- CannotOpen         this database cannot be used until a person acts
     |  |- UnknownSchema   written by a newer program, or by another one
     |  `- OldSchema       written by an older program, and not migrated yet
     |- Missing            no such object
     |- UnknownCursor      `after` names no object
     |- Duplicate          the id is taken
     |- UploadClosed       the upload is completed, cancelled or expired
-    |- UploadFull         it has as many parts or bytes as it may
+    |- UploadFull         the upload has the most parts or bytes allowed
     |- BadParts           these parts do not make the upload
-    |- WrongDigest        the bytes are not those that the client means
+    |- WrongDigest        the bytes do not have the client's digest
     |- Unfinished         the response has not ended yet
-    |- NotSaid            its conversation does not hold what the response has said
-    |- QueueFull          so many are waiting already that no more is taken in
-    |- BatchEnded         the batch has come to its end
+    |- NotSaid            its conversation does not contain the response
+    |- QueueFull          the queue of background responses is full
+    |- BatchEnded         the batch has ended
     |- FileInUse          a batch that has not ended reads the file
-    |- Expired            its time is over: it takes nothing in any more
-    |- FilesFull          files and uploads have as many bytes as they may
-    |- AttributesChanged  a file has been described anew while it was taken in
-    |- LeaseLost          somebody else has taken the job up, or it has been removed
-    |- BlobGone           written too slowly: its bytes have been given up meanwhile
-    `- Unstorable         a value that no column can hold
+    |- Expired            the vector store has expired and takes no files
+    |- FilesFull          files and uploads have the most bytes allowed
+    |- AttributesChanged  the file's attributes were replaced during its ingestion
+    |- LeaseLost          another process has claimed the job, or it was removed
+    |- BlobGone           the write took too long: the blob was deleted as an orphan
+    `- Unstorable         a value that no column can store
 
-Whoever answers a client translates them: a full or locked database is load (503), a missing object
-is 404, an unknown cursor is 400.
+Controllers translate them for clients: a full or locked database is load (503), a missing object is
+404, an unknown cursor is 400.
 """
 
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ __all__ = [
 
 
 class StoreError(Exception):
-    """The root; its text is a sentence for the person who must act."""
+    """Base class of the store's errors; its text is a sentence for the person who must act."""
 
 
 class StoreUnavailable(StoreError):
@@ -74,23 +74,23 @@ class StoreUnavailable(StoreError):
 
 
 class StoreLocked(StoreUnavailable):
-    """A lock was not given within the time allowed."""
+    """A lock could not be acquired within the timeout."""
 
 
 class StoreDeadlock(StoreLocked):
-    """Two transactions waited for each other, and the database gave this one up."""
+    """Two transactions waited for each other, and the database rolled this one back."""
 
 
 class StoreFull(StoreUnavailable):
-    """The disk has no room; nothing of this work was written."""
+    """The disk is full; nothing of this work was written."""
 
 
 class ObjectsUnavailable(StoreUnavailable):
-    """The object store cannot be reached, or does not hold what it should."""
+    """The object store cannot be reached, or lacks an object that it should have."""
 
 
 class CannotOpen(StoreError):
-    """The URL, the driver or the file is wrong; found at start, never while serving."""
+    """The URL, the driver or the file is wrong; found at the start, never while serving."""
 
 
 class UnknownSchema(CannotOpen):
@@ -98,7 +98,7 @@ class UnknownSchema(CannotOpen):
 
 
 class OldSchema(CannotOpen):
-    """The tables are at an earlier revision; `migrate` brings them up."""
+    """The tables are at an earlier revision; `migrate` upgrades them."""
 
 
 class Missing(StoreError):
@@ -127,7 +127,7 @@ class Duplicate(StoreError):
 
 
 class UploadClosed(StoreError):
-    """The upload has come to its end, in the state `status`."""
+    """The upload has ended, in the state `status`."""
 
     def __init__(self, id: str, status: str) -> None:
         super().__init__(f"The upload `{id}` is {status}.")
@@ -135,19 +135,19 @@ class UploadClosed(StoreError):
 
 
 class UploadFull(StoreError):
-    """One more part would be over a bound."""
+    """One more part would exceed a limit of the upload."""
 
 
 class BadParts(StoreError):
-    """A part that the upload does not have, or sizes that do not add up."""
+    """A part that the upload does not have, or sizes that do not add up to the file's."""
 
 
 class WrongDigest(StoreError):
-    """The bytes are not those that the client means."""
+    """The bytes do not have the digest that the client sent."""
 
 
 class Unfinished(StoreError):
-    """The response is queued or in progress: nothing can go on from it yet."""
+    """The response is queued or in progress, so it cannot be continued yet."""
 
     def __init__(self, id: str) -> None:
         super().__init__(f"The response `{id}` has not ended yet.")
@@ -155,19 +155,19 @@ class Unfinished(StoreError):
 
 
 class NotSaid(StoreError):
-    """The response was one of a conversation that does not hold its items: it failed or was
-    cancelled, or they have been taken out."""
+    """The response belongs to a conversation that does not contain its items: it failed or was
+    cancelled, or its items were deleted."""
 
     def __init__(self, id: str, conversation_id: str) -> None:
         super().__init__(
-            f"Nothing of the response `{id}` is in its conversation: go on from the conversation "
+            f"Nothing of the response `{id}` is in its conversation: continue the conversation "
             f"`{conversation_id}`."
         )
         self.id = id
 
 
 class BatchEnded(StoreError):
-    """The batch has come to its end, in the state `status`."""
+    """The batch has ended, in the state `status`."""
 
     def __init__(self, id: str, status: str) -> None:
         super().__init__(f"The batch `{id}` is {status}.")
@@ -185,31 +185,31 @@ class FileInUse(StoreError):
 
 
 class Expired(StoreError):
-    """A vector store whose time is over, which takes nothing in any more."""
+    """The vector store has expired, and takes no more files."""
 
     def __init__(self, id: str) -> None:
         super().__init__(f"The vector store `{id}` has expired.")
 
 
 class FilesFull(StoreError):
-    """One more would be over the bound of all files and uploads together."""
+    """One more file or part would exceed the limit of all files and uploads together."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
             f"This server keeps at most {limit_bytes} bytes of files, and they are used up: "
-            "delete some that you do not need any more."
+            "delete some that are not needed any more."
         )
 
 
 class QueueFull(StoreError):
-    """As many responses as may are waiting to be answered."""
+    """The limit of background responses that have not ended is reached."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} responses wait to be answered already; try again later.")
 
 
 class AttributesChanged(StoreError):
-    """A file has been given other `attributes` while it was taken in."""
+    """The file's `attributes` were replaced during its ingestion."""
 
     def __init__(self, attributes: Mapping[str, str | float | bool]) -> None:
         super().__init__("The file has other attributes now.")
@@ -217,7 +217,8 @@ class AttributesChanged(StoreError):
 
 
 class LeaseLost(StoreError):
-    """Whoever asks does not hold the job about `subject`: another has it, or it is removed."""
+    """The lease of the job about `subject` is lost: another process has claimed it, or it was
+    removed."""
 
     def __init__(self, subject: str) -> None:
         super().__init__(f"The job about `{subject}` is not held any more.")
@@ -225,7 +226,7 @@ class LeaseLost(StoreError):
 
 
 class BlobGone(StoreError):
-    """Nobody took these bytes up in time, and they have been given up."""
+    """The blob was not claimed in time, and was deleted as an orphan."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"The bytes written as `{key}` were not taken up in time.")
@@ -233,4 +234,4 @@ class BlobGone(StoreError):
 
 
 class Unstorable(StoreError):
-    """A value that no column can hold: a NUL byte or half a character in an indexed text, say."""
+    """A value that no column can store: a NUL byte or a lone surrogate in an indexed text, say."""

@@ -1,6 +1,6 @@
-"""Stored files as rows: the statements, each function one unit of work on a connection.
+"""Stored files as rows: SQL statements, each function one unit of work on a connection.
 
-A file whose time is over is missing from that second on, whenever its row is removed.
+A file is missing from the second of its expiry on, even while its row is still there.
 """
 
 from collections.abc import Sequence
@@ -30,23 +30,23 @@ __all__ = [
     "find",
     "forget_old",
     "get",
-    "hold",
     "insert_file",
+    "lock",
 ]
 
 _EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
 
 
 def add(connection: Connection, file: StoredFile, limit_bytes: int | None = None) -> None:
-    """Insert the file, which takes its blobs up. Raises `BlobGone`, and `FilesFull` where files and
-    uploads have more than `limit_bytes` then."""
+    """Insert the file, and claim its blobs. Raises `BlobGone`, and `FilesFull` if files and uploads
+    then exceed `limit_bytes`."""
     loose.claim(connection, file.content)
     insert_file(connection, file)
     files_total.add(connection, file.size_bytes, limit_bytes)
 
 
 def insert_file(connection: Connection, file: StoredFile) -> None:
-    """Insert the file over blobs that are its already, and counted."""
+    """Insert a file whose blobs are claimed and counted already."""
     row = {
         "id": file.id,
         "created_at": file.created_at,
@@ -66,13 +66,13 @@ def get(connection: Connection, id: str, now: int) -> StoredFile:
     return _file(_row(connection, id, now))
 
 
-def hold(connection: Connection, id: str, now: int) -> None:
-    """Nobody deletes the file until the end of the transaction. Raises `Missing`."""
-    _row(connection, id, now, is_held=True)
+def lock(connection: Connection, id: str, now: int) -> None:
+    """Lock the file against deletion until the transaction ends. Raises `Missing`."""
+    _row(connection, id, now, is_locked=True)
 
 
 def content(connection: Connection, id: str) -> Content:
-    """The bytes of a file, also of one whose time is over. Raises `Missing`."""
+    """The content of a file, expired or not. Raises `Missing`."""
     found = connection.scalar(select(files.c.content).where(files.c.id == id))
     if found is None:
         raise Missing(id)
@@ -82,11 +82,11 @@ def content(connection: Connection, id: str) -> Content:
 def find(
     connection: Connection, request: PageRequest, purpose: str | None, now: int
 ) -> Page[StoredFile]:
-    """A page of the files for `purpose`. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: _place(connection, id, now))
+    """A page of the files with this `purpose`. Raises `UnknownCursor`."""
+    end = end_of(request, lambda id: _sort_keys(connection, id, now))
     if not is_text(purpose or ""):
         return Page(items=(), has_more=False)
-    listing = select(files).where(_is_there(now))
+    listing = select(files).where(_is_unexpired(now))
     if purpose is not None:
         listing = listing.where(files.c.purpose == purpose)
     keys = (files.c.created_at, files.c.seq)
@@ -95,11 +95,12 @@ def find(
 
 
 def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
-    """Delete the file, also from vector stores; the keys of its blobs, which are to be removed.
+    """Delete the file, also from vector stores; returns the keys of its blobs, which are to be
+    removed.
 
     Raises `Missing`, `FileInUse`.
     """
-    row = _row(connection, id, now, is_held=True)
+    row = _row(connection, id, now, is_locked=True)
     reader = connection.scalar(select(batches.c.id).where(_reads(id)).limit(1))
     if reader is not None:
         raise FileInUse(id, reader)
@@ -107,7 +108,7 @@ def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
 
 
 def expire(connection: Connection, now: int) -> bool:
-    """Delete some of the files whose time is over; whether there may be more of them."""
+    """Delete a limited number of expired files; true if more may be left."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     over = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
     some = over.limit(_EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
@@ -117,7 +118,7 @@ def expire(connection: Connection, now: int) -> bool:
 
 
 def forget_old(connection: Connection, before: int, now: int, *, limit: int) -> int:
-    """Delete some of the files from before that nothing uses; how many."""
+    """Delete up to `limit` files from before this time that nothing uses; returns their number."""
     is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
     is_searched = exists().where(vector_store_files.c.file_id == files.c.id)
     old = select(files).where(files.c.created_at <= before, ~is_read, ~is_searched)
@@ -132,28 +133,28 @@ def _delete(connection: Connection, rows: Sequence[Row[Any]], now: int) -> Seque
     connection.execute(delete_from(files).where(files.c.seq.in_([row.seq for row in rows])))
     forget_files(connection, [row.id for row in rows], now)
     keys = loose.let_go(connection, [blob for row in rows for blob in from_json(row.content)])
-    files_total.take(connection, sum(row.size_bytes for row in rows))
+    files_total.subtract(connection, sum(row.size_bytes for row in rows))
     return keys
 
 
-def _row(connection: Connection, id: str, now: int, *, is_held: bool = False) -> Row[Any]:
-    this = select(files).where(files.c.id == id, _is_there(now))
-    if is_held:  # until the end of the transaction nobody else changes the file
+def _row(connection: Connection, id: str, now: int, *, is_locked: bool = False) -> Row[Any]:
+    this = select(files).where(files.c.id == id, _is_unexpired(now))
+    if is_locked:
         this = this.with_for_update()
     return row_named(connection, this, id)
 
 
-def _place(connection: Connection, id: str, now: int) -> tuple[int, int]:
+def _sort_keys(connection: Connection, id: str, now: int) -> tuple[int, int]:
     row = _row(connection, id, now)
     return row.created_at, row.seq
 
 
 def _reads(id: str | ColumnElement[str]) -> ColumnElement[bool]:
-    """Batches that have not ended, and whose input this is."""
+    """Condition on batches that have not ended, and whose input is this file."""
     return (batches.c.input_file_id == id) & batches.c.status.not_in(BATCH_ENDS)
 
 
-def _is_there(now: int) -> ColumnElement[bool]:
+def _is_unexpired(now: int) -> ColumnElement[bool]:
     return files.c.expires_at.is_(None) | (files.c.expires_at > now)
 
 

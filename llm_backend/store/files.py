@@ -1,4 +1,4 @@
-"""Stored files: what clients uploaded, under ids; their bytes are in the object store."""
+"""Store of uploaded files: rows in the database, their bytes in the object store."""
 
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -15,7 +15,7 @@ __all__ = ["Files", "recount_files"]
 
 
 class Files:
-    """The stored files of a database, and `blobs` that their bytes are written to."""
+    """The stored files of a database, and `blobs`, which stores their bytes."""
 
     def __init__(
         self,
@@ -31,26 +31,27 @@ class Files:
         self._clock = clock
 
     async def add(self, file: StoredFile) -> None:
-        """Store a file over blobs that have been written for it; durable on return.
+        """Store a file over blobs that are written already; durable on return.
 
-        Raises `BlobGone`, `FilesFull`, and `Unstorable` for a text that no column can hold.
+        Raises `BlobGone`, `FilesFull`, and `Unstorable` for a text that no column can store.
         """
         check_texts(file.id, file.purpose, file.filename, file.media_type, file.owner or "")
         add = partial(file_rows.add, file=file, limit_bytes=self._limit_bytes)
         await self._database.write(add)
 
-    async def check_room(self, added_bytes: int = 0) -> None:
-        """Raise `FilesFull` where there is no room now for so many bytes in all files and uploads,
-        whosever they are; what is stored later is held to the bound again.
-        """
+    async def check_capacity(self, added_bytes: int = 0) -> None:
+        """Raise `FilesFull` if the files and uploads of all owners leave no capacity for this many
+        bytes now. The limit is checked again when the file is stored."""
         if self._limit_bytes is None:
             return
         limit_bytes = self._limit_bytes
-        check = partial(files_total.check_room, added_bytes=added_bytes, limit_bytes=limit_bytes)
+        check = partial(
+            files_total.check_capacity, added_bytes=added_bytes, limit_bytes=limit_bytes
+        )
         await self._database.read(check)
 
     async def get(self, id: str) -> StoredFile:
-        """The file with this id. Raises `Missing`, also for one whose time is over."""
+        """The file with this id. Raises `Missing`, also for an expired file."""
         return await self._database.read(partial(file_rows.get, id=id, now=self._now()))
 
     async def list(
@@ -61,23 +62,23 @@ class Files:
         limit: int = 20,
         order: Order = "asc",
     ) -> Page[StoredFile]:
-        """A page of the files for `purpose`, by time of creation. Raises `UnknownCursor`."""
+        """A page of the files with this `purpose`, by time of creation. Raises `UnknownCursor`."""
         request = PageRequest(after=after, limit=limit, order=order)
         return await self._database.read(
             partial(file_rows.find, request=request, purpose=purpose, now=self._now())
         )
 
     def read(self, file: StoredFile, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Its bytes from `start` until before `end`. Raises `ObjectsUnavailable`."""
+        """The bytes of the file from `start` until before `end`. Raises `ObjectsUnavailable`."""
         return self.blobs.read(file.content, start, end)
 
     async def delete(self, id: str) -> None:
-        """Forget the file and its bytes. Raises `Missing`."""
+        """Delete the file and its bytes. Raises `Missing`."""
         keys = await self._database.write(partial(file_rows.delete, id=id, now=self._now()))
         await self.blobs.remove(keys)
 
     async def expire(self) -> None:
-        """Forget the files whose time is over; their bytes go with the next sweep of the blobs."""
+        """Delete the expired files; their bytes are removed by the next sweep of the blobs."""
         while await self._database.write(partial(file_rows.expire, now=self._now())):
             pass
 
@@ -86,6 +87,6 @@ class Files:
 
 
 async def recount_files(database: Database) -> tuple[int, int]:
-    """Count anew how many bytes files and parts of uploads have, which is known as one number:
-    what it said, and how many there are."""
+    """Recount the bytes of files and parts of uploads; returns the stored total before, and the
+    true one."""
     return await database.write(files_total.recount)

@@ -1,4 +1,4 @@
-"""The one row that is asked for by name."""
+"""Lookup of one row by ids that clients send."""
 
 from typing import Any  # a row may hold anything
 
@@ -11,8 +11,8 @@ __all__ = ["row_named"]
 
 
 def row_named(connection: Connection, statement: Select[Any], *ids: str) -> Row[Any]:
-    """The statement's row. Raises `Missing` for the last of these `ids`, which clients have given:
-    where there is none, or where they are texts that no column holds."""
+    """The row of the statement. Raises `Missing` for the last of `ids`, if there is no row or if
+    one of these ids is a text that no column can store."""
     row = connection.execute(statement).first() if all(map(is_text, ids)) else None
     if row is None:
         raise Missing(ids[-1])

@@ -1,14 +1,13 @@
-"""Whose a stored object is: everything is stored for the owner in whose name a request is answered,
-and only what is the owner's is found, changed and deleted then.
+"""Ownership: a request stores objects for its owner, and finds, changes and deletes only objects of
+this owner.
 
-It is done in one place, for every table of stored objects there is and will be: the statements say
-nothing of owners, and are given a condition, or a value, on their way to the database. Work that
-the server does by itself (a sweep, a job) is done in nobody's name and finds everything; what it
-stores for somebody says for whom.
+One module does this for every table of stored objects. Statements do not mention owners; each gets
+a condition or a value on its way to the database. The server's own work (a sweep, a job) has no
+owner and finds everything, and names the owner of each object that it stores.
 
-The condition is put on the tables that a statement selects from, updates or deletes from, and not
-on aliases or those of its subqueries: whoever follows a reference of a client's does so in a
-statement of its own.
+The condition applies to the tables that a statement selects from, updates or deletes from, but not
+to aliases or tables of subqueries. So a reference that a client sent is followed in a statement of
+its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,25 +38,26 @@ __all__ = ["OWNED", "Owner", "guard", "in_the_name_of", "owned", "present_owner"
 T = TypeVar("T")
 
 OWNED = "owned"
-"""What `Table.info` says of a table of stored objects that have owners."""
+"""Key in `Table.info` of a table whose stored objects have owners."""
 
 Parameters = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Who owns; without an id it is whoever owns what was stored before there were owners."""
+    """Owner of stored objects; without an id, the owner of all objects from before there were
+    owners."""
 
     id: str | None
 
 
-# In whose name things are stored and found, wherever a request's work is done; None: in nobody's.
+# The owner of the work that runs in this context; None for the server's own work.
 _OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
 _KEY = "owner"  # in the connection's `info`, as long as a unit of work lasts
 
 
 class in_the_name_of:  # reads as the context that it is; a class, for its speed
-    """What is asked of the database within is asked in this owner's name, or in nobody's."""
+    """Context in which the work on the database belongs to this owner, or to none."""
 
     __slots__ = ("_before", "_owner")
 
@@ -72,18 +72,18 @@ class in_the_name_of:  # reads as the context that it is; a class, for its speed
 
 
 def present_owner() -> Owner | None:
-    """In whose name the database is asked now; for what is stored later, when it is nobody's."""
+    """The owner of this context; for objects that are stored later, outside of it."""
     return _OWNER.get()
 
 
 def owned(work: Work[T]) -> Work[T]:
-    """The unit of work, in the name of whom it is asked for now, whichever thread does it."""
+    """The unit of work with the owner of this context, whichever thread runs it."""
     owner = _OWNER.get()
     return work if owner is None else partial(_do, work=work, owner=owner)
 
 
 def guard(engine: Engine) -> None:
-    """Holds every statement on this engine to the owner of the work that it belongs to."""
+    """Add the owner's condition to every statement on this engine."""
     event.listen(engine, "before_execute", _with_owner, retval=True)
 
 
@@ -97,7 +97,7 @@ def _do(connection: Connection, work: Work[T], owner: Owner) -> T:
 
 def _with_owner(
     connection: Connection,
-    statement: Any,  # whatever can be executed
+    statement: Any,  # any executable
     rows: Parameters,
     row: Mapping[str, Any],
     _options: Mapping[str, Any],
@@ -127,10 +127,11 @@ def _inserted(
 
 
 def _selected_from(statement: Select[Any]) -> Sequence[Table]:
-    """The owned tables that a statement selects from.
+    """The tables with owners that a statement selects from.
 
-    To ask a statement for all that it selects from takes as long as to compile it (0.2 ms), and is
-    needed only where one is in it that is not of its columns: joined, or in a subquery.
+    SQLAlchemy takes as long to list all of these as to compile the statement (0.2 ms). So they are
+    listed only if the statement names a table that has none of its columns: joined, or in a
+    subquery.
     """
     selected = [one for one in statement.columns_clause_froms if isinstance(one, Table)]
     named = {

@@ -1,6 +1,6 @@
-"""Keyset pagination: a page begins where the last one ended, by value and never by count.
+"""Keyset pagination: a page begins where the last one ended, by value and never by offset.
 
-The cost of a page is an index search and `limit` rows, whichever page it is.
+The cost of a page is an index search and `limit` rows, at any depth.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ Order = Literal["asc", "desc"]
 
 
 class Identified(Protocol):
-    """Whatever has an id."""
+    """An object with an id."""
 
     @property
     def id(self) -> str: ...
@@ -28,8 +28,8 @@ T = TypeVar("T", bound=Identified)
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[T]):
-    """Some of a list, in order; `has_more` says whether anything follows the last item, or where
-    the page is `before` something, whether anything precedes the first."""
+    """A page of a list, in order. `has_more` is true if items follow the last one; for a page
+    `before` an item, if items precede the first one."""
 
     items: Sequence[T]
     has_more: bool
@@ -41,14 +41,14 @@ class Page(Generic[T]):
 
     @property
     def last_id(self) -> str | None:
-        """What the next page is asked for with; None on an empty page."""
+        """The cursor of the next page; None on an empty page."""
         return self.items[-1].id if self.items else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageRequest:
-    """Which page: up to `limit` items that follow the one named `after`, or that precede the one
-    named `before`, or the first ones."""
+    """Request for a page: up to `limit` items after the item `after`, before the item `before`, or
+    from the start."""
 
     after: str | None = None
     before: str | None = None
@@ -63,19 +63,20 @@ class PageRequest:
 
     @property
     def is_ascending(self) -> bool:
-        """The direction in which it is read, which is against its order towards its beginning."""
+        """True if the index is read upwards. A page before an item is read against the list's
+        order."""
         return (self.order == "asc") is (self.before is None)
 
 
 def end_of(
-    request: PageRequest, place: Callable[[str], Sequence[object]]
+    request: PageRequest, find_keys: Callable[[str], Sequence[object]]
 ) -> Sequence[object] | None:
-    """The keys of the item beside which the page is, None for the first page; `place` finds an
-    item's by its id, or raises `Missing`. Raises `UnknownCursor`."""
+    """The sort keys of the item that bounds the page; None for the first page. `find_keys` returns
+    the keys of an id, or raises `Missing`. Raises `UnknownCursor`."""
     for parameter, cursor in (("after", request.after), ("before", request.before)):
         if cursor is not None:
             try:
-                return place(cursor)
+                return find_keys(cursor)
             except Missing as error:
                 raise UnknownCursor(cursor, parameter) from error
     return None
@@ -91,7 +92,8 @@ def fetch(
 ) -> tuple[Sequence[Row[Any]], bool]:
     """The rows of one page of `statement`, and whether more follow.
 
-    `keys` order the list and are unique together; `end` are their values in the item beside it.
+    `keys` order the list and are unique together; `end` has their values in the item that bounds
+    the page.
     """
     is_ascending = request.is_ascending
     if end is not None:

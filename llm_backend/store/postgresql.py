@@ -1,7 +1,8 @@
-"""PostgreSQL: one pool of connections, several processes and replicas on one database.
+"""PostgreSQL: a pool of connections; several processes and replicas share a database.
 
-The URL goes to the driver as it is, so that all of libpq's forms work: `sslmode`, `sslrootcert`,
-several hosts, a socket's folder as `host`, a password from `PGPASSWORD` or `~/.pgpass`.
+The URL is passed to the driver unchanged, so that all of libpq's forms work: `sslmode`,
+`sslrootcert`, several hosts, a socket's folder as `host`, a password from `PGPASSWORD` or
+`~/.pgpass`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,18 +25,18 @@ T = TypeVar("T")
 _CONNECTIONS = 10
 _CONNECT_TIMEOUT_S = 5
 _COMMAND_TIMEOUT_S = 30
-_WRITERS, _BATCH = 4, 16  # several, so that round trips of one do not hold up the others
+_WRITERS, _BATCH = 4, 16  # several, so that round trips overlap
 _DIALECT = "postgresql+asyncpg://"
 _OPTIONS: dict[str, Any] = {
     "json_serializer": bodies.dumps,
     "json_deserializer": bodies.loads,
     "insertmanyvalues_page_size": ROWS_A_STATEMENT,
-    "hide_parameters": True,  # they are what was said, and an error's text reaches the log
+    "hide_parameters": True,  # they are bodies of requests, and an error's text reaches the log
 }
 
 
 class PostgresqlEngine:
-    """Runs works on one server."""
+    """Runs units of work on one server."""
 
     path = None
 
@@ -54,7 +55,7 @@ class PostgresqlEngine:
                 url, timeout=_CONNECT_TIMEOUT_S, command_timeout=command_timeout_s
             )
 
-        # While connecting; later SQLAlchemy wraps what the driver raises.
+        # Raised while connecting; later SQLAlchemy wraps the driver's errors.
         self._connect_errors = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
         self._engine = create_async_engine(
             _DIALECT,
@@ -66,7 +67,7 @@ class PostgresqlEngine:
             **_OPTIONS,
         )
         guard(self._engine.sync_engine)
-        self._patient = create_async_engine(
+        self._untimed_engine = create_async_engine(
             _DIALECT, async_creator=lambda: connect(None), poolclass=NullPool, **_OPTIONS
         )
         self._snapshots = self._engine.execution_options(
@@ -75,33 +76,34 @@ class PostgresqlEngine:
         self._queue: WriteQueue | None = None
 
     async def open(self) -> None:
-        """Connects to nothing yet: the first work does."""
+        """Start the write queue. No connection is made yet: the first work makes one."""
         self._queue = WriteQueue(self._commit, tasks=_WRITERS, batch=_BATCH)
 
     async def read(self, work: Work[T]) -> T:
-        """Do `work` on one snapshot of the database."""
+        """Run `work` on one snapshot of the database."""
         with self._translating():
             async with self._snapshots.connect() as connection:
                 return await connection.run_sync(work)
 
     async def write(self, work: Work[T]) -> T:
-        """Do `work` in a transaction of its own; return when it is committed."""
+        """Run `work` in a transaction of its own; return when it is committed."""
         assert self._queue, "opened before use"
         return await self._queue.write(work)
 
     async def insert(self, work: Work[T]) -> T:
-        """Do `work`, in one transaction with others; return when it is committed."""
+        """Run `work` in one transaction with others; return when it is committed."""
         assert self._queue, "opened before use"
         return await self._queue.share(work)
 
     async def alter(self, work: Work[T]) -> T:
-        """Do `work` alone and without a time limit: it may copy tables, or wait for who does."""
+        """Run `work` alone and without a time limit: it may copy tables, or wait for another
+        migration."""
         with self._translating():
-            async with self._patient.begin() as connection:
+            async with self._untimed_engine.begin() as connection:
                 return await connection.run_sync(work)
 
     async def close(self) -> None:
-        """Finish what is queued, then hang up."""
+        """Commit the queued writes, then close the connections."""
         if self._queue:
             await self._queue.close()
         await self._engine.dispose()
@@ -117,5 +119,5 @@ class PostgresqlEngine:
             try:
                 yield
             except self._connect_errors as error:
-                said = str(error) or "it does not answer"
-                raise StoreUnavailable(f"The database cannot be used: {said}") from error
+                reason = str(error) or "it does not answer"
+                raise StoreUnavailable(f"The database cannot be used: {reason}") from error

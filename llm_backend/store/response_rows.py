@@ -1,4 +1,4 @@
-"""Responses as rows: the statements, each function one unit of work on a connection."""
+"""Responses as rows: SQL statements, each function one unit of work on a connection."""
 
 from collections.abc import Sequence
 
@@ -18,26 +18,26 @@ from llm_backend.store.translation import is_taken
 __all__ = [
     "ACTIVE",
     "add",
+    "add_items",
     "context",
     "find_input",
     "forget",
     "forget_some",
     "get_body",
-    "hold_items",
     "input_items",
-    "is_said",
+    "joins_conversation",
 ]
 
 
 ACTIVE = ("queued", "in_progress")
-_AT_ONCE = 500  # parameters of one statement, below what either database takes
+_AT_ONCE = 500  # parameters of one statement, below the limits of both databases
 
 
 def add(connection: Connection, response: StoredResponse) -> int:
-    """Insert the response with its items, and append those to its conversation if it has one and
-    they are said (`is_said`); its sequence number.
+    """Insert the response with its items and return its sequence number. If it has a conversation
+    and `joins_conversation`, its items are appended there.
 
-    Raises `Duplicate`, and `Missing` if the conversation has been deleted meanwhile.
+    Raises `Duplicate`, and `Missing` if the conversation was deleted meanwhile.
     """
     body = encoded(dict(response.body))
     row = {
@@ -58,34 +58,34 @@ def add(connection: Connection, response: StoredResponse) -> int:
         if is_taken(error):
             raise Duplicate(response.id) from error
         raise
-    conversation_id = response.conversation_id if is_said(response.status) else None
-    if conversation_id is not None:  # before its items, like whoever takes one out
-        conversation_rows.hold(connection, conversation_id)
-    hold_items(connection, seq, response.input, is_output=False)
-    hold_items(connection, seq, response.output, start=len(response.input))
+    conversation_id = response.conversation_id if joins_conversation(response.status) else None
+    if conversation_id is not None:  # before its items: the order of locks of `delete_item`
+        conversation_rows.lock(connection, conversation_id)
+    add_items(connection, seq, response.input, is_output=False)
+    add_items(connection, seq, response.output, start=len(response.input))
     if conversation_id is not None:
         added = [*response.input, *response.output]
         conversation_rows.add_items(connection, conversation_id, added)
     return int(seq)
 
 
-def is_said(status: str) -> bool:
-    """Whether a conversation takes up the turn of a response that stands so: what failed or was
-    cancelled is asked again, and would be in it twice."""
+def joins_conversation(status: str) -> bool:
+    """True if the items of a response with this status belong in its conversation. A failed or
+    cancelled response is retried, and would be in it twice."""
     return status in ("completed", "incomplete")
 
 
-def hold_items(
+def add_items(
     connection: Connection,
     seq: int,
-    held: Sequence[StoredItem],
+    added: Sequence[StoredItem],
     *,
     start: int = 0,
     is_output: bool = True,
 ) -> None:
-    """These are items of the response, from position `start` on."""
+    """Add items to the response, from this position on."""
     already = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
-    item_seqs = item_rows.add(connection, held, held=already)
+    item_seqs = item_rows.add(connection, added, excluded=already)
     rows = [
         {
             "response_seq": seq,
@@ -101,8 +101,8 @@ def hold_items(
 
 def input_items(connection: Connection, seq: int) -> list[StoredItem]:
     """All input items of a response, in order."""
-    held = _input_of(seq).order_by(response_items.c.position)
-    return [item_rows.item_of(row) for row in connection.execute(held)]
+    found = _input_of(seq).order_by(response_items.c.position)
+    return [item_rows.item_of(row) for row in connection.execute(found)]
 
 
 def get_body(connection: Connection, id: str) -> Body:
@@ -114,17 +114,20 @@ def get_body(connection: Connection, id: str) -> Body:
 
 
 def forget(connection: Connection, id: str) -> None:
-    """Delete the response; items that nothing else holds go with it. Raises `Missing`."""
+    """Delete the response, and its items that nothing else contains. Raises `Missing`."""
     forget_some(connection, [_seq(connection, id)])
 
 
 def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
-    """Delete these responses, and items that nothing else holds; their bytes."""
+    """Delete these responses, and their items that nothing else contains; returns the freed
+    bytes."""
     freed_bytes = 0
     for start in range(0, len(seqs), _AT_ONCE):
         part = seqs[start : start + _AT_ONCE]
-        held = select(response_items.c.item_seq).where(response_items.c.response_seq.in_(part))
-        item_seqs = list(connection.execute(held).scalars())
+        referenced = select(response_items.c.item_seq).where(
+            response_items.c.response_seq.in_(part)
+        )
+        item_seqs = list(connection.execute(referenced).scalars())
         these = delete(responses).where(responses.c.seq.in_(part))
         freed_bytes += sum(connection.scalars(these.returning(responses.c.size_bytes)))
         freed_bytes += item_rows.forget_unheld(connection, item_seqs)
@@ -132,15 +135,15 @@ def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
 
 
 def _mine(id: str) -> Select[tuple[int]]:
-    """The response itself, if it can be seen: what it goes on from could be, too, by whoever made
-    it."""
+    """The response, if the owner can see it. The responses that it continues belong to the same
+    owner."""
     return select(responses.c.seq).where(responses.c.id == id)
 
 
 def context(connection: Connection, id: str) -> list[StoredItem]:
-    """All items up to the end of this response: those of the responses that it goes on from, or of
-    its conversation, and its own. Raises `Missing` for it or one of those, `Unfinished`, and
-    `NotSaid` for one that its conversation does not hold."""
+    """All items up to the end of this response: its own, after those of the responses that it
+    continues or of its conversation. Raises `Missing` for any of these, `Unfinished`, and `NotSaid`
+    if its conversation does not contain it."""
     if not is_text(id) or connection.execute(_mine(id)).first() is None:
         raise Missing(id)
     first = select(
@@ -169,23 +172,23 @@ def context(connection: Connection, id: str) -> list[StoredItem]:
     oldest = max(links, key=lambda link: link.age)
     if oldest.previous_id is not None:
         raise Missing(oldest.previous_id)
-    spoken: list[StoredItem] = []
-    if oldest.conversation_id is not None:  # which holds that response's own items, too
-        spoken = _spoken_until(connection, oldest.conversation_id, oldest.seq)
-        if not spoken:
+    earlier: list[StoredItem] = []
+    if oldest.conversation_id is not None:  # it contains that response's own items, too
+        earlier = _items_until(connection, oldest.conversation_id, oldest.seq)
+        if not earlier:
             raise NotSaid(oldest.id, oldest.conversation_id)
-    held = (
+    own = (
         select(items.c.id, items.c.item)
         .join(response_items, response_items.c.item_seq == items.c.seq)
         .join(chain, chain.c.seq == response_items.c.response_seq)
         .where(chain.c.conversation_id.is_(None))
         .order_by(chain.c.age.desc(), response_items.c.position)
     )
-    return spoken + [item_rows.item_of(row) for row in connection.execute(held)]
+    return earlier + [item_rows.item_of(row) for row in connection.execute(own)]
 
 
-def _spoken_until(connection: Connection, conversation_id: str, seq: int) -> list[StoredItem]:
-    """What was said in a conversation up to the last item of a response, that is still there."""
+def _items_until(connection: Connection, conversation_id: str, seq: int) -> list[StoredItem]:
+    """Items of a conversation up to the last item of a response that it still contains."""
     own = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
     return conversation_rows.items_until(connection, conversation_id, own)
 

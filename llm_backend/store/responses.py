@@ -1,4 +1,4 @@
-"""Responses: what was answered, and what the next one goes on from."""
+"""Store of responses: their bodies, and the items that the next response continues."""
 
 from llm_backend.store import conversation_rows, item_rows, response_rows
 from llm_backend.store.database import Database
@@ -16,9 +16,9 @@ class Responses:
         self._database = database
 
     async def add(self, response: StoredResponse) -> None:
-        """Store a response with its items, in its conversation too; durable on return.
+        """Store a response with its items, also in its conversation; durable on return.
 
-        Raises `Duplicate`, `Unstorable`, and `Missing` if its conversation is gone.
+        Raises `Duplicate`, `Unstorable`, and `Missing` if its conversation was deleted.
         """
         check_texts(response.id, response.model, *(item.id for item in response.input))
         await self._database.write(lambda connection: response_rows.add(connection, response))
@@ -28,7 +28,7 @@ class Responses:
         return await self._database.read(lambda connection: response_rows.get_body(connection, id))
 
     async def delete(self, id: str) -> None:
-        """Forget the response, and the items that nothing else holds."""
+        """Delete the response, and its items that nothing else contains."""
         await self._database.write(lambda connection: response_rows.forget(connection, id))
 
     async def input(
@@ -40,10 +40,10 @@ class Responses:
             lambda connection: response_rows.find_input(connection, request, id)
         )
 
-    async def said_before(
+    async def load_context(
         self, *, previous_id: str | None = None, conversation_id: str | None = None
     ) -> list[StoredItem]:
-        """All items that a new response goes on from, in order. Raises `Unfinished`, `NotSaid`."""
+        """All items that a new response continues, in order. Raises `Unfinished`, `NotSaid`."""
         if conversation_id is not None:
             return await self._database.read(
                 lambda connection: conversation_rows.all_items(connection, conversation_id)
@@ -55,5 +55,5 @@ class Responses:
         return []
 
     async def item(self, id: str) -> StoredItem:
-        """An item, whoever holds it."""
+        """An item, if any response or conversation of the owner contains it."""
         return await self._database.read(lambda connection: item_rows.get(connection, id))

@@ -1,4 +1,5 @@
-"""How long things are kept, and how many bytes of what is kept unasked."""
+"""Retention: deletes objects after a number of days, and the oldest history over a number of
+bytes."""
 
 import logging
 import time
@@ -12,23 +13,22 @@ from llm_backend.store.database import Database
 __all__ = ["Retention", "RetentionLimits"]
 
 DAY_S = 24 * 3600
-STEPS_AT_ONCE = 50  # then others have their turn until the next sweep
+STEPS_AT_ONCE = 50  # the rest is left to the next sweep, so that other writers get their turn
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionLimits:
-    """Days that things are kept, and bytes of chats, responses and conversations; None for ever,
-    and for any number.
-    """
+    """Limits of retention: days of all objects, and bytes of chats, responses and conversations.
+    None means no limit."""
 
     days: float | None = None
     history_bytes: int | None = None
 
 
 class Retention:
-    """Forgets what is kept too long, or is too much, oldest first."""
+    """Deletes objects over the limits, oldest first."""
 
     def __init__(
         self,
@@ -42,7 +42,8 @@ class Retention:
         self._clock = clock
 
     async def sweep(self) -> None:
-        """Forgets some. The bytes of files go with the next sweep of the blobs."""
+        """Delete a limited number of objects. The bytes of files are removed by the next sweep of
+        the blobs."""
         if self._limits.days is not None:
             await self._forget_old(self._limits.days)
         if self._limits.history_bytes is not None:
@@ -62,14 +63,14 @@ class Retention:
             log.info("old_forgotten", extra={"number": forgotten})
 
     async def _fit(self, limit_bytes: int) -> None:
-        kept = found = await self._database.read(retention_rows.history_bytes)
+        size_bytes = before = await self._database.read(retention_rows.history_bytes)
         for _ in range(STEPS_AT_ONCE):
-            if kept <= limit_bytes:
+            if size_bytes <= limit_bytes:
                 break
-            forget = partial(retention_rows.forget_oldest, excess_bytes=kept - limit_bytes)
+            forget = partial(retention_rows.forget_oldest, excess_bytes=size_bytes - limit_bytes)
             freed = await self._database.write(forget)
             if freed is None:
                 break
-            kept -= freed
-        if kept < found:
-            log.info("oldest_forgotten", extra={"bytes": found - kept})
+            size_bytes -= freed
+        if size_bytes < before:
+            log.info("oldest_forgotten", extra={"bytes": before - size_bytes})

@@ -1,7 +1,7 @@
-"""What is kept too long, or is too much: forgotten oldest first, some of it in one transaction.
+"""Deletion of old rows and of the oldest history, a limited number in one transaction.
 
-A response is kept as long as one that goes on from it: whoever comes back to a thread finds all of
-it. Nothing is taken from work that has not ended, or from a vector store whose time is not over.
+A response is kept as long as a response that continues it, so that a thread is complete when its
+client returns to it. Running work, and vector stores that have not expired, are left alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,14 +26,15 @@ _has_ended = responses.c.status.not_in(response_rows.ACTIVE)
 
 
 def forget_chats(connection: Connection, before: int, now: int) -> int:
-    """Forget some that are from before; how many."""
+    """Delete some chats from before this time; returns their number."""
     _, old = _oldest(connection, chats, chats.c.created_at <= before)
     _delete(connection, chats, old)
     return len(old)
 
 
 def forget_responses(connection: Connection, before: int, now: int) -> int:
-    """Forget some that are from before, and that nothing goes on from; how many."""
+    """Delete some ended responses from before this time that no response continues; returns their
+    number."""
     last = (responses.c.created_at <= before) & _is_last & _has_ended
     _, old = _oldest(connection, responses, last)
     response_rows.forget_some(connection, old)
@@ -41,7 +42,7 @@ def forget_responses(connection: Connection, before: int, now: int) -> int:
 
 
 def forget_conversations(connection: Connection, before: int, now: int) -> int:
-    """Forget some that nobody has added to since; how many."""
+    """Delete some conversations to which nothing was added since; returns their number."""
     unused = conversations.c.changed_at <= before
     _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
     conversation_rows.forget_some(connection, old)
@@ -49,7 +50,7 @@ def forget_conversations(connection: Connection, before: int, now: int) -> int:
 
 
 def forget_batches(connection: Connection, before: int, now: int) -> int:
-    """Forget some that are from before, and have ended; how many."""
+    """Delete some ended batches from before this time; returns their number."""
     ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
     _, old = _oldest(connection, batches, ended)
     _delete(connection, batches, old)
@@ -57,17 +58,17 @@ def forget_batches(connection: Connection, before: int, now: int) -> int:
 
 
 def forget_vector_stores(connection: Connection, before: int, now: int) -> int:
-    """Forget some whose time was over before; how many."""
+    """Delete some vector stores that expired before this time; returns their number."""
     return store_rows.forget_emptied(connection, before, limit=SOME)
 
 
 def forget_files(connection: Connection, before: int, now: int) -> int:
-    """Forget some that are from before, and that nothing uses; how many."""
+    """Delete some files from before this time that nothing uses; returns their number."""
     return file_rows.forget_old(connection, before, now, limit=SOME)
 
 
 class Forget(Protocol):
-    """Forgets some of one kind from before; how many."""
+    """Deletes some rows of one kind from before a time; returns their number."""
 
     def __call__(self, connection: Connection, before: int, now: int) -> int: ...
 
@@ -76,24 +77,24 @@ FORGET_OLD: Sequence[Forget] = (
     forget_chats,
     forget_responses,
     forget_conversations,
-    forget_batches,  # before the files that they have read
+    forget_batches,  # before the files, which their batches keep alive
     forget_vector_stores,
     forget_files,
 )
-"""Each a unit of work of its own: what one holds keeps nobody from what another does."""
+"""Each is a unit of work of its own, so that the locks of one do not block the others."""
 
 
 def history_bytes(connection: Connection) -> int:
-    """How much chats, responses and conversations take together."""
+    """Bytes of all chats, responses, conversations and their items."""
     sums = [select(func.coalesce(func.sum(table.c.size_bytes), 0)) for table in _HISTORY]
     return sum(int(connection.scalar(one) or 0) for one in sums)
 
 
 def forget_oldest(connection: Connection, excess_bytes: int) -> int | None:
-    """Forget some of the oldest chats, threads of responses and conversations, no more than it
-    takes to free so many bytes; the bytes that were freed, None where there is nothing to forget.
+    """Delete some of the oldest chats, threads of responses and conversations, no more than needed
+    to free this many bytes. Returns the freed bytes, or None if there is nothing to delete.
 
-    A thread is as old as its last response, and goes as a whole.
+    A thread is as old as its last response, and is deleted as a whole.
     """
     oldest = sorted([*_old_chats(connection), *_threads(connection), *_conversations(connection)])
     if not oldest:
@@ -108,7 +109,8 @@ def forget_oldest(connection: Connection, excess_bytes: int) -> int | None:
 
 
 class _Forgettable(NamedTuple):
-    """What goes at once: rows of one table, and what they take at most. The oldest sorts first."""
+    """Rows of one table that are deleted together, and their bytes at most. The oldest sorts
+    first."""
 
     at: int
     name: str
@@ -145,7 +147,7 @@ def _oldest(
     claim: ColumnElement[bool],
     age: ColumnElement[int] | None = None,
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """When, and the numbers of the oldest rows that nobody else is changing."""
+    """Times and numbers of the oldest rows that no other transaction has locked."""
     age = table.c.created_at if age is None else age
     some = select(age, table.c.seq).where(claim).order_by(age, table.c.seq).limit(SOME)
     rows = connection.execute(some.with_for_update(of=table, skip_locked=True)).all()

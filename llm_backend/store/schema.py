@@ -1,8 +1,8 @@
-"""Which revision the tables are at, and bringing them to the one this program was written for.
+"""Schema revision of the tables: read it, check it, migrate to the one of this program.
 
-Steady starts must be quick, and Alembic costs a tenth of a second and several megabytes, so it is
-imported only when there is something to upgrade: the revision is read with plain SQL, and a new
-database gets the tables as they are now, which a test holds equal to what the migrations make.
+A start without changes must be quick, and Alembic costs a tenth of a second and several megabytes.
+So it is imported only for an upgrade: the revision is read with plain SQL. A new database gets the
+current tables directly, and a test holds these equal to those that the migrations make.
 """
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
@@ -38,7 +38,7 @@ REVISIONS = (
 )  # every file of migrations/versions, oldest first
 HEAD = REVISIONS[-1]
 
-_LOCK = 0x6C6C6D62  # "llmb": held by whoever migrates, on PostgreSQL
+_LOCK = 0x6C6C6D62  # "llmb": key of PostgreSQL's advisory lock of a migration
 
 # Alembic's own table, as it makes it.
 _VERSION = Table(
@@ -49,9 +49,9 @@ _VERSION = Table(
 
 
 async def migrate(database: Database) -> None:
-    """Create or upgrade the tables; several processes may start at once, one of them does it.
+    """Create or upgrade the tables. Of several processes that start at once, one does it.
 
-    Raises `UnknownSchema` when the database is ahead of this program.
+    Raises `UnknownSchema` if the database is ahead of this program.
     """
     if await database.read(revision) != HEAD:
         await database.alter(_upgrade)
@@ -70,19 +70,19 @@ async def check_schema(database: Database) -> None:
 
 
 async def revisions(database: Database) -> tuple[str | None, str]:
-    """The revision of the tables, None when there are none yet, and that of this program."""
+    """The revision of the tables, None without tables; and that of this program."""
     return await database.read(revision), HEAD
 
 
 def revision(connection: Connection) -> str | None:
-    """The revision of the tables; None when there are none yet."""
+    """The revision of the tables; None without tables."""
     if not inspect(connection).has_table(_VERSION.name):
         return None
     return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
 
 
 def _upgrade(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":  # SQLite's transaction already excludes others
+    if connection.dialect.name == "postgresql":  # on SQLite the transaction is exclusive
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     found = revision(connection)  # again: another process may have been first
     if found == HEAD:
@@ -90,7 +90,7 @@ def _upgrade(connection: Connection) -> None:
     if found is None:
         _create(connection)
     elif found in REVISIONS:
-        from llm_backend.store.migrations import upgrade  # Alembic: only when it has work
+        from llm_backend.store.migrations import upgrade  # imports Alembic
 
         upgrade(connection)
     else:

@@ -1,11 +1,11 @@
-"""SQLite: one thread that writes, a few that read, one file in write-ahead-log mode.
+"""SQLite: one writer thread, some reader threads, one file in write-ahead-log mode.
 
-The driver blocks, so it runs in threads; a unit of work goes to a thread whole instead of statement
-by statement. Measured against an asynchronous driver with a hop for each statement this is twice
-the reads and nearly four times the writes a second, and one library less.
+The driver blocks, so it runs in threads, and a thread runs a whole unit of work rather than single
+statements. Compared with an asynchronous driver that switches threads for each statement, this was
+measured at twice the reads and nearly four times the writes a second, with one library less.
 
-`synchronous` is FULL: what was acknowledged survives a power cut and not only the end of the
-process, as on PostgreSQL. Group commit makes that cheap: at 16 writers it costs 3 % against NORMAL.
+`synchronous` is FULL: acknowledged writes survive a power cut and not only the end of the process,
+as on PostgreSQL. Group commit makes that cheap: at 16 writers it costs 3 % against NORMAL.
 """
 
 import asyncio
@@ -32,16 +32,16 @@ T = TypeVar("T")
 
 _READERS = 4
 _BUSY_TIMEOUT_MS = 5000
-_LOOK_AGAIN_S = 0.01
+_WAL_RETRY_S = 0.01
 _PRAGMAS = (
-    f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",  # first: the others may meet a lock
+    f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",  # first: the next ones may wait for a lock
     "PRAGMA foreign_keys = ON",
     "PRAGMA synchronous = FULL",
 )
 
 
 class SqliteEngine:
-    """Runs works on one database file."""
+    """Runs units of work on one database file."""
 
     def __init__(self, url: URL) -> None:
         self.path = _path_of(url)
@@ -51,32 +51,31 @@ class SqliteEngine:
         self._queue: WriteQueue | None = None
 
     async def open(self) -> None:
-        """Create the file if there is none, readable by its owner only."""
+        """Create the file if it does not exist, readable by its owner only."""
         await self._in(self._writer, self._prepare)
         self._queue = WriteQueue(self._commit)
 
     async def read(self, work: Work[T]) -> T:
-        """Do `work` on one snapshot of the database."""
+        """Run `work` on one snapshot of the database."""
         return await self._in(self._readers, lambda: self._do([work], "BEGIN")[0])
 
     async def write(self, work: Work[T]) -> T:
-        """Do `work`; return when it is on the disk. All share: there is one transaction at a time,
-        so nobody waits for who waits for him."""
+        """Run `work`; return when it is on the disk. All works may share a transaction: there is
+        one at a time, so there are no deadlocks."""
         assert self._queue, "opened before use"
         return await self._queue.share(work)
 
     async def insert(self, work: Work[T]) -> T:
-        """The same."""
+        """The same as `write`."""
         return await self.write(work)
 
     async def alter(self, work: Work[T]) -> T:
-        """Do `work` alone, without foreign keys: SQLite alters a table by copying and dropping it,
-        and dropping one would take along the rows that refer to it.
-        """
+        """Run `work` alone, without foreign keys: SQLite alters a table by copying and dropping it,
+        and dropping it would delete the rows that refer to it."""
         return await self._in(self._writer, lambda: self._alter(work))
 
     async def close(self) -> None:
-        """Finish what is queued, then let go of the file."""
+        """Commit the queued writes, then close the file."""
         if self._queue:
             await self._queue.close()
         for threads in (self._readers, self._writer):
@@ -98,7 +97,7 @@ class SqliteEngine:
     def _alter(self, work: Work[T]) -> T:
         with translating(), self._engine.connect() as connection:
             driver = _driver_of(connection)
-            driver.execute("PRAGMA foreign_keys = OFF")  # does nothing once a transaction began
+            driver.execute("PRAGMA foreign_keys = OFF")  # has no effect inside a transaction
             connection.execution_options(begin="BEGIN IMMEDIATE")
             try:
                 with connection.begin():
@@ -112,7 +111,7 @@ class SqliteEngine:
         except OSError as error:
             raise CannotOpen(f"Cannot open the database {self.path}: {error.strerror}.") from error
         with translating(), self._engine.connect() as connection:
-            _log_ahead(_driver_of(connection))
+            _enable_wal(_driver_of(connection))
 
 
 def _path_of(url: URL) -> Path:
@@ -124,11 +123,11 @@ def _path_of(url: URL) -> Path:
 def _engine_of(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        connect_args={"isolation_level": None},  # transactions begin where we say, below
+        connect_args={"isolation_level": None},  # `_begin` begins transactions
         pool_size=_READERS + 1,
         max_overflow=0,
         insertmanyvalues_page_size=ROWS_A_STATEMENT,
-        hide_parameters=True,  # they are what was said, and an error's text reaches the log
+        hide_parameters=True,  # bodies of requests must not reach the log with an error
         json_serializer=bodies.dumps,
         json_deserializer=bodies.loads,
     )
@@ -147,10 +146,9 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
 
-def _log_ahead(driver: Any) -> None:  # the driver's own connection
-    """Write-ahead logging from now on. Several that open a new file at once are in each other's way
-    here, and SQLite does not wait for this lock by itself.
-    """
+def _enable_wal(driver: Any) -> None:  # the driver's own connection
+    """Switch to write-ahead logging. Processes that open a new file at once conflict here, and
+    SQLite does not wait for this lock by itself, so this retries."""
     until_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
     while True:
         try:
@@ -159,7 +157,7 @@ def _log_ahead(driver: Any) -> None:  # the driver's own connection
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
                 raise StoreUnavailable(f"The database cannot be used: {error}") from error
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_WAL_RETRY_S)
 
 
 def _driver_of(connection: Connection) -> Any:  # sqlite3's own connection: no transaction begins

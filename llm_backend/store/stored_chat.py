@@ -1,4 +1,4 @@
-"""A stored chat as a value, and what may be stored."""
+"""Values of stored chats, and the checks of texts and metadata that columns can store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,21 +21,21 @@ __all__ = [
 # OpenAI's bounds; four bytes a character, an index entry on PostgreSQL just holds them.
 _KEY_CHARACTERS, _VALUE_CHARACTERS = 64, 512
 
-Body = Mapping[str, Any]  # a JSON object of the document, checked elsewhere
+Body = Mapping[str, Any]  # a JSON object, validated elsewhere
 
 
 class ChatStatus(StrEnum):
-    """How the answer ended."""
+    """End of the answer."""
 
     COMPLETED = "completed"
-    INCOMPLETE = "incomplete"  # the client left, or the stream failed, half-way
+    INCOMPLETE = "incomplete"  # the client disconnected, or the stream failed
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredChat:
     """One chat: the request without its messages, and the completion object as it was answered.
 
-    `response` may carry a `metadata` of its own; the one that counts is here.
+    `response` may have a `metadata` of its own; this `metadata` is the one that counts.
     """
 
     id: str
@@ -50,7 +50,7 @@ class StoredChat:
 
 @dataclass(frozen=True, kw_only=True)
 class NewChat:
-    """A chat to be stored, with its input messages."""
+    """A chat to store, with its input messages."""
 
     chat: StoredChat
     messages: Sequence[Body]
@@ -58,21 +58,21 @@ class NewChat:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredMessage:
-    """One input message of a stored chat, as it was sent; `id` is derived from its place."""
+    """One input message of a stored chat, as it was sent; `id` is derived from its position."""
 
     id: str
     message: Body
 
 
 def check_texts(*texts: str) -> None:
-    """Raise `Unstorable` unless text columns can hold all of them."""
+    """Raise `Unstorable` unless text columns can store all of these."""
     for text in texts:
         if not is_text(text):
             raise Unstorable(f"{text!r} holds a NUL character or half of a surrogate pair.")
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raise `Unstorable` unless every pair is within OpenAI's bounds and can be held."""
+    """Raise `Unstorable` unless every pair is within OpenAI's limits and can be stored."""
     check_texts(*metadata, *metadata.values())
     for key, value in metadata.items():
         if len(key) > _KEY_CHARACTERS or len(value) > _VALUE_CHARACTERS:

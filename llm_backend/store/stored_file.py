@@ -1,4 +1,4 @@
-"""A stored file as a value."""
+"""Value of a stored file."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ __all__ = ["StoredFile"]
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """One file: what its client said of it, and where its bytes are."""
+    """One file: its properties from the upload, and the blobs with its bytes."""
 
     id: str
     created_at: int  # unix seconds
@@ -22,5 +22,5 @@ class StoredFile:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes it holds."""
+        """Bytes of its content."""
         return size_of(self.content)

@@ -1,4 +1,4 @@
-"""Responses, conversations and the items that they hold, as values."""
+"""Values of responses, conversations and items."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ __all__ = ["Events", "Standing", "StoredConversation", "StoredItem", "StoredResp
 
 @dataclass(frozen=True, kw_only=True)
 class StoredItem:
-    """One item of the document, as it is shown; `id` stands in it too."""
+    """One item, as clients see it; `item` has the `id`, too."""
 
     id: str
     item: Body
@@ -28,9 +28,9 @@ class StoredConversation:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResponse:
-    """One response: the object as it was answered, and the items that it adds to what came before.
+    """One response: the object as it was answered, and the items that it adds to its context.
 
-    What came before is the response `previous_id`, the conversation `conversation_id`, or nothing.
+    It continues the response `previous_id`, the conversation `conversation_id`, or nothing.
     """
 
     id: str
@@ -47,7 +47,8 @@ class StoredResponse:
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """Events of a response, each as one line of JSON, in order; and the number of the last one."""
+    """Consecutive events of a response, each as one line of JSON; and the number of the last
+    one."""
 
     lines: Sequence[str] = ()
     last_number: int = -1
@@ -55,8 +56,8 @@ class Events:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A response that is being answered in the background: the object as it was, its input, and the
-    number of the last event that was told of it, None where no events are kept."""
+    """State of a background response: its object, its input, and the number of the last stored
+    event (None if its events are not stored)."""
 
     body: Body
     input: Sequence[StoredItem]

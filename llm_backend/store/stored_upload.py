@@ -1,4 +1,4 @@
-"""An upload in parts as a value."""
+"""Values of uploads and their parts."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ __all__ = ["PartLimits", "StoredPart", "StoredUpload", "UploadStatus"]
 
 
 class UploadStatus(StrEnum):
-    """What has become of an upload."""
+    """State of an upload."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -19,7 +19,7 @@ class UploadStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredUpload:
-    """A file that is to be, once `size_bytes` of it have come in parts."""
+    """An upload: a file that is complete once `size_bytes` of it have arrived in parts."""
 
     id: str
     created_at: int  # unix seconds
@@ -27,7 +27,7 @@ class StoredUpload:
     filename: str
     media_type: str
     size_bytes: int
-    expires_at: int  # unix seconds: the upload, not the file
+    expires_at: int  # unix seconds; of the upload, not of the file
     file_lifetime_s: int | None = None  # from its completion on
     status: UploadStatus = UploadStatus.PENDING
     owner: str | None = None
@@ -35,7 +35,7 @@ class StoredUpload:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPart:
-    """Some of its bytes; the order of parts is said when they are joined."""
+    """One part of an upload; the order of parts is given when they are joined."""
 
     id: str
     created_at: int  # unix seconds
@@ -45,7 +45,7 @@ class StoredPart:
 
 @dataclass(frozen=True, kw_only=True)
 class PartLimits:
-    """How many parts an upload may have, and bytes in all of them, used or not."""
+    """Limits of an upload: number of parts, and bytes in all of them, used or not."""
 
     parts: int
     total_bytes: int

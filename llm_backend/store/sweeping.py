@@ -1,4 +1,4 @@
-"""Forgets what is over, again and again, as long as a server runs."""
+"""Sweeper: deletes expired objects and orphans periodically, as long as the server runs."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from llm_backend.store.errors import StoreError
 
 __all__ = ["sweep_forever"]
 
-FIRST_AFTER_S = 2.0  # when the server has answered its first requests
+FIRST_AFTER_S = 2.0  # after the server has answered its first requests
 EVERY_S = 60.0
 
 log = logging.getLogger(__name__)
@@ -20,14 +20,15 @@ async def sweep_forever(
     first_after_s: float = FIRST_AFTER_S,
     every_s: float = EVERY_S,
 ) -> NoReturn:
-    """Does each of these in turn: forgets whose time is over, and what nobody took up."""
+    """Run these sweeps one after the other, every `every_s` seconds. An error in one is logged and
+    does not end the others."""
     await asyncio.sleep(first_after_s)
     while True:
         for sweep in sweeps:
             try:
                 await sweep()
-            except StoreError as error:  # the next one does its work
+            except StoreError as error:  # the next round tries again
                 log.warning("not_swept", extra={"reason": str(error)})
-            except Exception:  # a mistake in one must not end the others: it is told whole
+            except Exception:  # a bug in one must not end the others
                 log.exception("sweep_failed")
         await asyncio.sleep(every_s)

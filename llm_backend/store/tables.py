@@ -1,23 +1,21 @@
-"""The tables, as one `MetaData` that the migrations are held against; the packages beside this
-module have theirs in a `tables.py` of their own.
+"""The tables of the store, as one `MetaData` that the migrations are checked against. The packages
+administration, batches, jobs and vector_stores have modules `tables.py` of their own.
 
-Everything a client can list is a *stored object*: `stored_object()` gives it the same five columns,
-so that ids, ownership and pagination are one idea for chats now and for whatever comes beside them.
+Each object that clients can list is a *stored object*: `object_table()` gives its table the same
+five columns and an index, so that ids, ownership and pagination work the same for all.
 
-* `seq` is the primary key and grows with every insert. It breaks ties between objects of the same
-  second, in the order in which they were stored; ids are random and could not. It never leaves the
-  store.
+* `seq` is the primary key and grows with every insert. It orders objects of the same second as
+  they were stored; ids are random and could not. Clients never see it.
 * `id` is the name that clients use, with OpenAI's prefix.
-* `created_at` is in unix seconds, as OpenAI has it, and orders every list.
-* `owner` is the project that the object belongs to, and null is the default one: `ownership.py`
-  writes it, and lets nobody see what is another's.
+* `created_at` is in unix seconds, as in OpenAI's API, and orders every list.
+* `owner` is the project that the object belongs to; null is the default project. `ownership.py`
+  writes it, and hides the objects of other owners.
 
 Bodies are `JSON`, on PostgreSQL too and on purpose: `JSONB` refuses NUL characters and reorders
-keys, and what was answered has to come back as it was answered. What is searched for has a column
-or a table of its own.
+keys, and an answer must be returned as it was. Searched values have columns or tables of their own.
 """
 
-from typing import Any  # a column may hold anything
+from typing import Any  # a column may have any type
 
 from sqlalchemy import (
     JSON,
@@ -79,7 +77,7 @@ def stored_object(
 ) -> Table:
     """A table of objects that clients list by time: the common columns, `parts`, the time index.
 
-    Those that are owned are seen by their owners only (`ownership.py`).
+    Objects of an owned table are visible to their owners only (`ownership.py`).
     """
     return Table(
         name,
@@ -95,14 +93,13 @@ def stored_object(
 
 
 def _size_bytes() -> Column[int]:
-    """How much a row and what hangs on it take, for whoever must keep all of them within a bound:
-    its index makes that a sum of what the index holds.
-    """
+    """Bytes of a row and of the rows that depend on it, for limits on their total. The column has
+    an index, so that the sum reads only the index."""
     return Column("size_bytes", BigInteger, nullable=False, server_default=text("0"), index=True)
 
 
 def part_of(owner: Table, column: str) -> Column[int]:
-    """The first half of the primary key of a table whose rows live and die with `owner`'s."""
+    """The first column of the primary key of a table whose rows are deleted with `owner`'s."""
     reference = ForeignKey(owner.c.seq, ondelete="CASCADE")
     return Column(column, SEQUENCE, reference, primary_key=True, autoincrement=False)
 
@@ -140,10 +137,10 @@ chat_metadata = Table(
 files = stored_object(
     "files",
     Column("purpose", Text, nullable=False),
-    Column("filename", Text, nullable=False),  # the client's name for it, and nobody else's
+    Column("filename", Text, nullable=False),  # the client's name for it; never a path here
     Column("media_type", Text, nullable=False),
     Column("expires_at", BigInteger, index=True),
-    Column("content", JSON, nullable=False),  # the blobs that hold its bytes
+    Column("content", JSON, nullable=False),  # the blobs with its bytes
     _size_bytes(),
 )
 Index(None, files.c.purpose, files.c.created_at, files.c.seq)
@@ -153,7 +150,7 @@ uploads = stored_object(
     Column("purpose", Text, nullable=False),
     Column("filename", Text, nullable=False),
     Column("media_type", Text, nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),  # of the file that is to be
+    Column("size_bytes", BigInteger, nullable=False),  # of the complete file
     Column("expires_at", BigInteger, nullable=False, index=True),
     Column("file_lifetime_s", BigInteger),
     Column("status", Text, nullable=False),
@@ -173,11 +170,11 @@ upload_parts = Table(
     ),
     Column("created_at", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False, index=True),  # summed: see _size_bytes
-    Column("content", JSON, nullable=False),  # the blob that holds its bytes
+    Column("content", JSON, nullable=False),  # the blob with its bytes
 )
 
-# Numbers kept beside what they count: `administration`, the changes of what is administered, and
-# `file_bytes`, what files and parts of uploads have together.
+# Counters: `administration` counts changes of administered objects, `file_bytes` is the total of
+# files and parts of uploads, and `write_probes` is changed by checks of the database's health.
 counters = Table(
     "counters",
     metadata,
@@ -185,7 +182,7 @@ counters = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-# Blobs in the object store that belong to no row: being written, or to be removed.
+# Orphaned blobs in the object store, which belong to no row: being written, or to be removed.
 loose_blobs = Table(
     "loose_blobs",
     metadata,
@@ -194,9 +191,9 @@ loose_blobs = Table(
     Column("is_doomed", Boolean, nullable=False),
 )
 
-# What is said, in any direction, is an item. Items are told apart by id alone, as clients refer to
-# them without saying where; conversations and responses hold them in order, and one that nobody
-# holds any more is deleted with its last holder.
+# Items: input and output of models. Clients refer to an item by its id alone, so ids are unique
+# over all conversations and responses. These contain items in order, and an item is deleted with
+# the last object that contains it.
 items = Table(
     "items",
     metadata,
@@ -223,7 +220,7 @@ conversation_items = Table(
     part_of(conversations, "conversation_seq"),
     Column("position", Integer, primary_key=True, autoincrement=False),
     _held_item(),
-    Index(None, "conversation_seq", "item_seq", unique=True),  # an id is one place in a list
+    Index(None, "conversation_seq", "item_seq", unique=True),  # an item is in a list once
 )
 
 # `previous_id` and `conversation_id` are names and not references: what they name may be deleted.
@@ -247,7 +244,7 @@ response_items = Table(
     Index(None, "response_seq", "item_seq", unique=True),
 )
 
-# What was told of a response that is answered in the background, some events in each row.
+# Events of background responses, several in each row.
 response_events = Table(
     "response_events",
     metadata,

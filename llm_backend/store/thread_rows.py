@@ -1,4 +1,4 @@
-"""Threads as rows: a response, and those before it that nothing else goes on from."""
+"""Threads as rows: a response, and its predecessors that no other response continues."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,35 +12,37 @@ __all__ = ["Thread", "ending_with"]
 
 @dataclass(kw_only=True)
 class Thread:
-    """The responses of a thread by their numbers, and what they and their items take at most:
-    items that something else holds, too, are counted."""
+    """The responses of a thread by their numbers, and the bytes of them and their items. Items that
+    other objects also contain are counted, so this is an upper bound."""
 
     seqs: list[int] = field(default_factory=list)
     size_bytes: int = 0
 
 
 def ending_with(connection: Connection, seqs: Sequence[int]) -> dict[int, Thread]:
-    """The thread that ends with each of these responses."""
+    """The thread that ends with each of these responses, by the response's number."""
     chain = (
         select(responses.c.seq.label("last"), responses.c.seq, responses.c.previous_id)
         .where(responses.c.seq.in_(seqs))
         .cte("chain", recursive=True)
     )
     later = responses.alias("later")
-    goings_on = select(func.count()).where(later.c.previous_id == responses.c.id).scalar_subquery()
+    continuations = (
+        select(func.count()).where(later.c.previous_id == responses.c.id).scalar_subquery()
+    )
     chain = chain.union_all(
         select(chain.c.last, responses.c.seq, responses.c.previous_id).where(
-            responses.c.id == chain.c.previous_id, goings_on == 1
+            responses.c.id == chain.c.previous_id, continuations == 1
         )
     )
-    held_bytes = (
+    item_bytes = (
         select(func.coalesce(func.sum(items.c.size_bytes), 0))
         .join(response_items, response_items.c.item_seq == items.c.seq)
         .where(response_items.c.response_seq == responses.c.seq)
         .correlate(responses)
         .scalar_subquery()
     )
-    links = select(chain.c.last, responses.c.seq, responses.c.size_bytes + held_bytes).join(
+    links = select(chain.c.last, responses.c.seq, responses.c.size_bytes + item_bytes).join(
         responses, responses.c.seq == chain.c.seq
     )
     threads = {seq: Thread() for seq in seqs}

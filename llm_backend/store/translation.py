@@ -1,6 +1,6 @@
-"""What SQLAlchemy and the drivers raise -> what the store says, in one place.
+"""Translation of errors: SQLAlchemy's and the drivers' become those of `errors.py`.
 
-SQLite tells its failures by number, PostgreSQL by SQLSTATE; both are on the driver's own exception,
+SQLite reports failures by number, PostgreSQL by SQLSTATE. Both are on the driver's own exception,
 which SQLAlchemy keeps as `orig`.
 """
 
@@ -50,7 +50,7 @@ _ADVICE = {
 
 @contextmanager
 def translating() -> Iterator[None]:
-    """Whatever the database raises inside leaves as a `StoreError`."""
+    """Context that turns errors of the database into `StoreError`."""
     try:
         yield
     except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
@@ -58,19 +58,19 @@ def translating() -> Iterator[None]:
 
 
 def translated(error: Exception) -> StoreError:
-    """The error of ours that means the same; what cannot be understood is `StoreUnavailable`."""
-    if isinstance(error, UnicodeEncodeError | OverflowError):  # sqlite3 raises them bare
+    """The `StoreError` for this error; `StoreUnavailable` for an unknown one."""
+    if isinstance(error, UnicodeEncodeError | OverflowError):  # sqlite3 raises these itself
         return _told(Unstorable, error)
     if isinstance(error, DBAPIError):
         return _told(_kind(error), error.orig or error)
-    if isinstance(error, StatementError):  # a value was refused before it reached the database
+    if isinstance(error, StatementError):  # SQLAlchemy refused a value
         return _told(Unstorable, error.orig or error)
     return _told(StoreUnavailable, error)
 
 
 def _told(kind: type[StoreError], cause: BaseException) -> StoreError:
-    said = str(cause).strip().splitlines() or [type(cause).__name__]
-    return kind(f"{_ADVICE[kind]}: {said[0]}")
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return kind(f"{_ADVICE[kind]}: {lines[0]}")
 
 
 def _kind(error: DBAPIError) -> type[StoreError]:
@@ -85,7 +85,7 @@ def _kind(error: DBAPIError) -> type[StoreError]:
 
 
 def is_taken(error: DBAPIError) -> bool:
-    """Whether a unique constraint refused the row."""
+    """True if a unique constraint refused the row."""
     number = getattr(error.orig, "sqlite_errorcode", None)
     state = getattr(error.orig, "sqlstate", None)
     return number == sqlite3.SQLITE_CONSTRAINT_UNIQUE or state == "23505"

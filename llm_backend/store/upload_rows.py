@@ -1,7 +1,7 @@
-"""Uploads as rows: the statements, each function one unit of work on a connection.
+"""Uploads as rows: SQL statements, each function one unit of work on a connection.
 
-Whoever changes an upload holds its row until the end of the transaction, so that of two that would
-complete or cancel it one comes first and the other is told.
+Each change of an upload locks its row until the transaction ends. So of two requests that complete
+or cancel an upload one succeeds, and the other gets `UploadClosed`.
 """
 
 from collections.abc import Sequence
@@ -54,12 +54,12 @@ def add_part(
     now: int,
     limit_bytes: int | None = None,
 ) -> None:
-    """Insert the part, which takes its blob up.
+    """Insert the part, and claim its blob.
 
-    Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`, and `FilesFull` where files and
-    uploads have more than `limit_bytes` then.
+    Raises `Missing`, `UploadClosed`, `UploadFull`, `BlobGone`, and `FilesFull` if files and uploads
+    then exceed `limit_bytes`.
     """
-    upload = _open(connection, part.upload_id, now, is_held=True)
+    upload = _open(connection, part.upload_id, now, is_locked=True)
     of_upload = upload_parts.c.upload_seq == upload.seq
     sums = select(func.count(), func.sum(upload_parts.c.size_bytes)).where(of_upload)
     number, size_bytes = connection.execute(sums).one()
@@ -80,7 +80,7 @@ def add_part(
 
 
 def content_of(connection: Connection, id: str, part_ids: Sequence[str], now: int) -> Content:
-    """What the parts would be, joined. Raises `Missing`, `UploadClosed`, `BadParts`."""
+    """The content of these parts, joined. Raises `Missing`, `UploadClosed`, `BadParts`."""
     upload = _open(connection, id, now)
     return _joined(upload, part_ids, _parts(connection, upload.seq))
 
@@ -88,11 +88,12 @@ def content_of(connection: Connection, id: str, part_ids: Sequence[str], now: in
 def complete(
     connection: Connection, id: str, part_ids: Sequence[str], file_id: str, now: int
 ) -> tuple[StoredUpload, StoredFile, Sequence[str]]:
-    """Make a file of the parts, in their order: the upload, the file, the keys of what is not used.
+    """Make a file of the parts, in this order: returns the upload, the file, and the keys of unused
+    blobs.
 
     Raises `Missing`, `UploadClosed`, `BadParts`.
     """
-    upload = _open(connection, id, now, is_held=True)
+    upload = _open(connection, id, now, is_locked=True)
     parts = _parts(connection, upload.seq)
     file = StoredFile(
         id=file_id,
@@ -108,25 +109,25 @@ def complete(
     unused = [blob for id in parts.keys() - set(part_ids) for blob in parts[id]]
     keys = loose.let_go(connection, unused)
     closed = _closed(connection, upload, UploadStatus.COMPLETED)
-    files_total.take(connection, size_of(unused))
+    files_total.subtract(connection, size_of(unused))
     return closed, file, keys
 
 
 def cancel(connection: Connection, id: str, now: int) -> tuple[StoredUpload, Sequence[str]]:
-    """Give the upload up: what it is then, and the keys of its parts.
+    """Cancel the upload; returns it and the keys of its blobs.
 
     Raises `Missing`, `UploadClosed`.
     """
-    upload = _open(connection, id, now, is_held=True)
+    upload = _open(connection, id, now, is_locked=True)
     sent = _sent(connection, upload)
     keys = loose.let_go(connection, sent)
     closed = _closed(connection, upload, UploadStatus.CANCELLED)
-    files_total.take(connection, size_of(sent))
+    files_total.subtract(connection, size_of(sent))
     return closed, keys
 
 
 def expire(connection: Connection, now: int) -> bool:
-    """Give up some of the uploads whose time is over; whether there may be more of them."""
+    """Close some of the expired uploads; true if more may be left."""
     over = (uploads.c.expires_at <= now) & (uploads.c.status == UploadStatus.PENDING.value)
     some = select(uploads).where(over).order_by(uploads.c.expires_at).limit(_EXPIRED_AT_ONCE)
     rows = connection.execute(some.with_for_update(skip_locked=True)).all()
@@ -136,7 +137,7 @@ def expire(connection: Connection, now: int) -> bool:
         loose.let_go(connection, sent)
         _closed(connection, row, UploadStatus.EXPIRED)
         freed_bytes += size_of(sent)
-    files_total.take(connection, freed_bytes)
+    files_total.subtract(connection, freed_bytes)
     return len(rows) == _EXPIRED_AT_ONCE
 
 
@@ -146,9 +147,9 @@ def forget(connection: Connection, before: int) -> None:
     connection.execute(delete_from(uploads).where(ended))
 
 
-def _open(connection: Connection, id: str, now: int, *, is_held: bool = False) -> Row[Any]:
+def _open(connection: Connection, id: str, now: int, *, is_locked: bool = False) -> Row[Any]:
     this = select(uploads).where(uploads.c.id == id)
-    if is_held:
+    if is_locked:
         this = this.with_for_update()
     row = row_named(connection, this, id)
     if row.status != UploadStatus.PENDING.value:
@@ -179,13 +180,13 @@ def _joined(upload: Row[Any], part_ids: Sequence[str], parts: dict[str, Content]
 
 
 def _sent(connection: Connection, upload: Row[Any]) -> Content:
-    """All that its parts hold."""
+    """The content of all its parts."""
     parts = _parts(connection, upload.seq)
     return tuple(blob for blobs in parts.values() for blob in blobs)
 
 
 def _closed(connection: Connection, upload: Row[Any], status: UploadStatus) -> StoredUpload:
-    """The upload without parts, in its last state."""
+    """Delete the parts, and return the upload in this last state."""
     connection.execute(delete_from(upload_parts).where(upload_parts.c.upload_seq == upload.seq))
     this = update(uploads).where(uploads.c.seq == upload.seq)
     connection.execute(this.values(status=status.value))

@@ -1,4 +1,5 @@
-"""Uploads: files that come in parts, in any order and at the same time, joined without a copy."""
+"""Store of uploads: files that arrive in parts, concurrently and in any order, joined without a
+copy."""
 
 import asyncio
 import hashlib
@@ -17,11 +18,11 @@ from llm_backend.store.stored_upload import PartLimits, StoredPart, StoredUpload
 
 __all__ = ["Uploads"]
 
-_REMEMBERED_S = 24 * 3600  # how long an upload that ended still says how
+_CLOSED_KEPT_S = 24 * 3600  # for which the row of an ended upload is kept
 
 
 class Uploads:
-    """The uploads of a database, and `blobs` that their parts are written to."""
+    """The uploads of a database, and `blobs`, which stores their parts."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Uploads:
         self._clock = clock
 
     async def add(self, upload: StoredUpload) -> None:
-        """Begin an upload. Raises `Unstorable`."""
+        """Create an upload. Raises `Unstorable`."""
         check_texts(upload.id, upload.purpose, upload.filename, upload.media_type)
         await self._database.write(partial(upload_rows.add, upload=upload))
 
@@ -46,7 +47,7 @@ class Uploads:
         return await self._database.read(partial(upload_rows.check, id=id, now=self._now()))
 
     async def add_part(self, part: StoredPart, limits: PartLimits) -> None:
-        """Add a part that has been written; durable on return.
+        """Add a part whose blob is written; durable on return.
 
         Raises `Missing`, `UploadClosed`, `UploadFull`, `FilesFull`, `BlobGone`.
         """
@@ -56,9 +57,10 @@ class Uploads:
     async def complete(
         self, id: str, part_ids: Sequence[str], *, file_id: str, md5: str | None = None
     ) -> tuple[StoredUpload, StoredFile]:
-        """Make a file of the parts, in their order; parts that are not named are forgotten.
+        """Make a file of the parts, in this order; parts that are not named are deleted.
 
-        Raises `Missing`, `UploadClosed`, `BadParts`, and `WrongDigest` unless `md5` is theirs.
+        Raises `Missing`, `UploadClosed`, `BadParts`, and `WrongDigest` if `md5` is not that of the
+        file.
         """
         if md5 is not None:
             content = await self._database.read(
@@ -76,7 +78,7 @@ class Uploads:
         return upload, file
 
     async def cancel(self, id: str) -> StoredUpload:
-        """Give an upload up, with its parts. Raises `Missing`, `UploadClosed`."""
+        """Cancel an upload and delete its parts. Raises `Missing`, `UploadClosed`."""
         upload, keys = await self._database.write(
             partial(upload_rows.cancel, id=id, now=self._now())
         )
@@ -84,10 +86,10 @@ class Uploads:
         return upload
 
     async def expire(self) -> None:
-        """Give up what is over; its bytes go with the next sweep of the blobs."""
+        """Close the expired uploads; their bytes are removed by the next sweep of the blobs."""
         while await self._database.write(partial(upload_rows.expire, now=self._now())):
             pass
-        before = self._now() - _REMEMBERED_S
+        before = self._now() - _CLOSED_KEPT_S
         await self._database.write(partial(upload_rows.forget, before=before))
 
     async def _md5(self, content: Content) -> str:

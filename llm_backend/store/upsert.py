@@ -1,4 +1,4 @@
-"""Insert a row or change the one that is there: one statement, in either dialect."""
+"""Upsert: insert a row or change the existing one in one statement, in either dialect."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -9,12 +9,12 @@ from sqlalchemy import Connection, Table
 __all__ = ["ROWS_A_STATEMENT", "add_up", "insert_into"]
 
 ROWS_A_STATEMENT = 16
-"""What one INSERT with RETURNING has at most: each number of rows is a statement of its own, of
-which drivers keep a hundred, and one of a hundred rows takes some 300 kB."""
+"""Most rows in one INSERT with RETURNING. Each number of rows is a statement of its own. Drivers cache
+a hundred statements, and one of a hundred rows takes some 300 kB."""
 
 
 def insert_into(connection: Connection, table: Table) -> Any:  # Any: one of two classes
-    """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`.
+    """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`.
 
     Only the dialect in use is imported: the other one costs megabytes.
     """
@@ -22,9 +22,9 @@ def insert_into(connection: Connection, table: Table) -> Any:  # Any: one of two
 
 
 def add_up(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows; numbers outside the key are added to those of a row that is there.
+    """Insert the rows; where a row exists, add the numbers outside the key to its own.
 
-    Rows are locked in the order given: give them sorted where others may do the same.
+    Rows are locked in the order given: sort them where other transactions may do the same.
     """
     insert = insert_into(connection, table)
     key = [column.name for column in table.primary_key]

@@ -1,4 +1,4 @@
-"""State of the writes to a database: failing or not, as readiness and metrics tell it."""
+"""Health of the writes to a database, as readiness and metrics report it."""
 
 import logging
 from collections.abc import Callable
@@ -17,15 +17,15 @@ _PROBES = "write_probes"
 
 
 class WriteHealth:
-    """Failing from the first write that the database could not take until a probe succeeds: a disk
-    that is full still takes writes that change nothing."""
+    """Failing from the first write that the database could not take until a probe succeeds. A full
+    disk still takes writes that change nothing, so the probe changes something."""
 
     def __init__(self, on_failed: Callable[[], None]) -> None:
         self.failure: StoreUnavailable | None = None
         self._on_failed = on_failed
 
-    def failed(self, error: StoreUnavailable) -> None:
-        """A write has failed by this. A lock that another holds is no failure of the database."""
+    def record_failure(self, error: StoreUnavailable) -> None:
+        """Record a failed write. A lock of another transaction is no failure of the database."""
         if isinstance(error, StoreLocked):
             return
         self._on_failed()
@@ -33,13 +33,13 @@ class WriteHealth:
             log.error("database_not_written", extra={"reason": str(error)})
         self.failure = error
 
-    def probed(self) -> None:
-        """A write that changes something has succeeded."""
+    def record_success(self) -> None:
+        """Record a successful write that changed something."""
         if self.failure is not None:
             log.info("database_written_again")
         self.failure = None
 
 
 def probe(connection: Connection) -> None:
-    """A unit of work that changes something and matters to nothing."""
+    """A unit of work that changes an otherwise unused counter."""
     add_up(connection, counters, [{"name": _PROBES, "value": 1}])

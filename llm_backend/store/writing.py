@@ -1,24 +1,24 @@
 """Group commit: writes that wait at the same time share one transaction, where they may.
 
-A commit costs a flush to the disk whatever it holds, so a queue of writers each with its own commit
-is as slow as the disk. Here one task takes what has queued up since the last commit, does it in one
-transaction, and only then lets the callers go on: what they have returned from is durable, and the
-busier it is the more each flush carries.
+A commit costs a flush to the disk, however much it contains. A queue of writers with a commit each
+is therefore as slow as the disk. Here a task takes all writes that were queued since the last
+commit, runs them in one transaction, and only then resumes their callers. So a write is durable
+when it returns, and with more load each flush carries more writes.
 
-Where several transactions run at once, a row that a work has changed is held until the transaction
-ends, with all that came after it. Two that hold some rows each and want the other's would wait for
-each other, in whatever order works happened to come. So only those share a transaction that hold
-nothing another could want, and whoever holds several rows alone takes them in one order for all:
+Where several transactions run at once, a changed row stays locked until its transaction ends. Two
+transactions that lock some rows each and then need the other's would deadlock, depending on the
+order in which works arrived. So only works whose locks no other work needs share a transaction. A
+work that locks several rows locks them in one global order:
 
     a file, an upload, a batch, a vector store      several of a kind by their `seq`
     their jobs                                      by `seq`, too
     a response, its conversation, items
-    loose blobs, the total of files
+    orphaned blobs, the total of files
 
-What deadlocks all the same is done again: works may be called more than once.
+A work that is in a deadlock all the same is retried: works may be called more than once.
 
-One bad write must not fail its neighbours: a batch that fails is rolled back and its two halves are
-tried again, so that the bad one ends up alone in a handful of transactions.
+One bad write must not fail its neighbours. A batch that fails is rolled back and its two halves are
+retried, so that the bad write ends up alone after a handful of transactions.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ __all__ = ["Commit", "Work", "WriteQueue"]
 
 T = TypeVar("T")
 
-DEADLOCKS = 3  # after which a work that was given up for another is not tried again
+DEADLOCKS = 3  # after which a work is not retried
 
-# Reads or writes on a connection inside a transaction that somebody else begins and ends. It may be
-# called more than once, so it changes nothing but the database.
+# Reads or writes on a connection, inside a transaction that the database engine begins and ends. It
+# may be called more than once, so it changes nothing but the database.
 Work = Callable[[Connection], T]
 
-# Does all of the works in one transaction, or none; their results in order.
+# Runs all works in one transaction, or none; returns their results in order.
 Commit = Callable[[Sequence[Work[Any]]], Awaitable[Sequence[Any]]]
 
 
@@ -53,39 +53,40 @@ class _Write:
 
 
 class WriteQueue:
-    """At most `depth` writes wait, the others for room; `tasks` transactions run at once."""
+    """Queue of writes. At most `depth` writes wait, and further callers block; `tasks` transactions
+    run at once."""
 
     def __init__(self, commit: Commit, *, tasks: int = 1, depth: int = 1024, batch: int = 64):
         self._commit = commit
         self._batch = batch
         self._queued: deque[_Write] = deque()
-        self._room = asyncio.Semaphore(depth)
+        self._capacity = asyncio.Semaphore(depth)
         self._arrived = asyncio.Semaphore(0)
         self._is_closing = False
         self._tasks = [asyncio.create_task(self._run()) for _ in range(tasks)]
 
     async def write(self, work: Work[T]) -> T:
-        """Do `work` in a transaction of its own; return when it is committed.
+        """Run `work` in a transaction of its own; return when it is committed.
 
-        A caller that is cancelled once its work has been queued does not withdraw it.
+        Cancelling the caller does not withdraw a queued work.
         """
-        return await self._done(work, may_share=False)
+        return await self._submit(work, may_share=False)
 
     async def share(self, work: Work[T]) -> T:
-        """Do `work` in one transaction with others that may share it; else like `write`."""
-        return await self._done(work, may_share=True)
+        """Run `work` in one transaction with others that may share it; otherwise like `write`."""
+        return await self._submit(work, may_share=True)
 
     async def close(self) -> None:
-        """Take nothing more, finish what is queued."""
+        """Refuse new writes, and commit those that are queued."""
         self._is_closing = True
         for _ in self._tasks:
             self._arrived.release()
         await asyncio.gather(*self._tasks)
 
-    async def _done(self, work: Work[T], *, may_share: bool) -> T:
-        await self._room.acquire()
+    async def _submit(self, work: Work[T], *, may_share: bool) -> T:
+        await self._capacity.acquire()
         if self._is_closing:
-            self._room.release()
+            self._capacity.release()
             raise StoreUnavailable("The database is being closed.")
         settled = asyncio.get_running_loop().create_future()
         self._queued.append(_Write(work=work, may_share=may_share, settled=settled))
@@ -100,7 +101,7 @@ class WriteQueue:
                 await self._settle(batch)
 
     def _take(self) -> Sequence[_Write]:
-        """The next that waits, with those behind it that it may share a transaction with."""
+        """The next write, with the ones after it that may share its transaction."""
         taken: list[_Write] = []
         while self._queued and len(taken) < self._batch:
             if taken and not (taken[0].may_share and self._queued[0].may_share):
@@ -115,13 +116,13 @@ class WriteQueue:
             await self._fail(batch, outcome, deadlocks)
             return
         for write, result in zip(batch, outcome, strict=True):
-            self._room.release()
+            self._capacity.release()
             if not write.settled.done():
                 write.settled.set_result(result)
 
     async def _fail(self, batch: Sequence[_Write], error: BaseException, deadlocks: int) -> None:
         middle = len(batch) // 2
-        if middle and _is_of_one(error):
+        if middle and _may_partly_succeed(error):
             await self._settle(batch[:middle])
             await self._settle(batch[middle:])
             return
@@ -129,11 +130,11 @@ class WriteQueue:
             await self._settle(batch, deadlocks + 1)
             return
         for write in batch:
-            self._room.release()
+            self._capacity.release()
             if not write.settled.done():
                 write.settled.set_exception(error)
 
 
-def _is_of_one(error: BaseException) -> bool:
-    """Whether some of a failed batch may still succeed by themselves."""
+def _may_partly_succeed(error: BaseException) -> bool:
+    """True if some works of a failed batch may still succeed by themselves."""
     return isinstance(error, StoreDeadlock) or not isinstance(error, StoreUnavailable)

@@ -67,13 +67,13 @@ def test_tokens_of_pictures_and_sounds_are_told_apart(usage, cached_sounds):
 def test_cached_tokens_that_nobody_tells_apart_are_text_as_far_as_there_is(
     cached, pictures, sounds
 ):
-    tokens = Tokens(10, cached, 0, 4, 2).allotted()
+    tokens = Tokens(10, cached, 0, 4, 2).normalize()
 
     assert (tokens.cached_picture_tokens, tokens.cached_sound_tokens) == (pictures, sounds)
 
 
 def test_what_is_told_of_media_beyond_the_input_does_not_count():
-    tokens = Tokens(10, 20, 3, 8, 8, 20, 20, 2, 9).allotted()
+    tokens = Tokens(10, 20, 3, 8, 8, 20, 20, 2, 9).normalize()
 
     assert tokens == Tokens(10, 10, 3, 8, 2, 8, 2, 2, 1)
 

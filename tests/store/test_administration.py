@@ -85,7 +85,7 @@ async def test_what_goes_takes_along_what_is_named_after_it_and_the_keys(adminis
     await administration.add(CHANGE, record("u%1@p", kind="member"))
     await administration.remove(CHANGE, "project", "u_1", and_all_named="u_1@", user_id="u_1")
 
-    known = await administration.known(("project", "member"))
+    known = await administration.load_known(("project", "member"))
     assert [one.id for one in known.records] == ["u%1@p"]
     assert [one.id for one in known.keys] == ["key_2"]
 
@@ -104,7 +104,7 @@ async def test_every_change_is_counted_also_many_at_once(administration):
 async def test_a_key_is_used_and_that_is_no_change(administration):
     await administration.add_key(CHANGE, key())
     before = await administration.version()
-    await administration.used({"key_1": 77, "key_gone": 1})
+    await administration.record_key_use({"key_1": 77, "key_gone": 1})
 
     assert (await administration.key("key_1")).last_used_at == 77
     assert await administration.version() == before

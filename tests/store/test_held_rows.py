@@ -88,7 +88,7 @@ def after_a_while(first: Work[object], then: Work[object]) -> Work[object]:
 
 
 def holding(id: str) -> Work[None]:
-    return lambda connection: conversation_rows.hold(connection, id)
+    return lambda connection: conversation_rows.lock(connection, id)
 
 
 async def test_works_that_come_in_another_order_elsewhere_are_not_in_each_others_way(servers):

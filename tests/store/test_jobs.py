@@ -102,7 +102,7 @@ async def test_jobs_for_a_place_are_done_there_and_none_by_who_is_nowhere(jobs):
     places = {"a": "here", "b": "there", "c": None}
     await jobs.add(*(NewJob(kind="k", subject=one, place=place) for one, place in places.items()))
     async with running(jobs, lost, place=nowhere):
-        await jobs.news(0.05)
+        await jobs.wait_for_news(0.05)
     async with running(jobs, worker, place=here):
         await until(lambda: len(worker.done) == 2)
 
@@ -121,7 +121,7 @@ async def test_jobs_are_done_once_and_are_gone(database, jobs):
         await jobs.add(*new("a", "b", "c"))
         await until(lambda: len(worker.done) == 3)
     async with running(jobs, again := Worker()):
-        await jobs.news(0.05)
+        await jobs.wait_for_news(0.05)
 
     assert sorted(worker.done) == ["a", "b", "c"]
     assert again.done == []
@@ -210,7 +210,7 @@ async def test_what_fails_is_tried_again_and_given_up_in_the_end(jobs, clock, ca
     async with running(jobs, worker, attempts=3):
         await jobs.add(*new("a"))
         await until(is_given_up)
-        await jobs.news(0.05)
+        await jobs.wait_for_news(0.05)
 
     assert worker.given_up == ["a"]
     assert await jobs.claim("k", 1) == []
@@ -290,9 +290,9 @@ async def test_the_leases_of_a_killed_process_are_free_at_once_where_its_death_c
 ):
     await jobs.add(*new("a", "b"))
     with holding(sqlite_url, 1):
-        await jobs.free_dead()
+        await jobs.release_dead_leases()
         held = await jobs.claim("k", 5)
-    await jobs.free_dead()
+    await jobs.release_dead_leases()
     taken_over = await jobs.claim("k", 5)
 
     assert [job.subject for job in held] == ["b"]

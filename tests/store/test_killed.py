@@ -158,7 +158,7 @@ async def test_a_file_is_taken_in_as_a_whole_or_its_job_is_there_for_the_next(fo
         async with opened(left) as database:
             jobs = Jobs(database)
             stores = VectorStores(database, jobs)
-            await jobs.free_dead()
+            await jobs.release_dead_leases()
             claimed = await jobs.claim(INGEST, 1)
             file, text = await stores.file("vs", "f"), await stores.text("vs", "f")
             statuses.append(file.status)

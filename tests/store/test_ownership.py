@@ -166,8 +166,8 @@ async def test_nobody_goes_on_from_what_another_project_was_told(database: Datab
     ways: list[Way] = [
         lambda: responses.get("resp_1"),
         lambda: responses.input("resp_1"),
-        lambda: responses.said_before(previous_id="resp_2"),
-        lambda: responses.said_before(conversation_id="conv_1"),
+        lambda: responses.load_context(previous_id="resp_2"),
+        lambda: responses.load_context(conversation_id="conv_1"),
         lambda: responses.item("msg_resp_1"),
         lambda: responses.delete("resp_1"),
         lambda: conversations.get("conv_1"),

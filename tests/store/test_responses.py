@@ -45,7 +45,7 @@ def response(id: str, *, said: str = "", **fields) -> StoredResponse:
 
 
 async def ids(responses: Responses, **before) -> list[str]:
-    return [one.id for one in await responses.said_before(**before)]
+    return [one.id for one in await responses.load_context(**before)]
 
 
 async def test_a_response_comes_back_and_is_forgotten(responses):
@@ -75,7 +75,7 @@ async def test_a_chain_with_a_link_missing_cannot_be_gone_on_from(responses):
     await responses.delete("a")
 
     with pytest.raises(Missing) as missing:
-        await responses.said_before(previous_id="b")
+        await responses.load_context(previous_id="b")
     assert missing.value.id == "a"
 
 
@@ -105,7 +105,7 @@ async def test_what_a_conversation_does_not_hold_is_not_gone_on_from_as_if_nothi
     await responses.add(replace(response("a", conversation_id="conv"), status=status))
 
     with pytest.raises(NotSaid, match=r"`a`.*`conv`"):
-        await responses.said_before(previous_id="a")
+        await responses.load_context(previous_id="a")
 
 
 @pytest.mark.parametrize("is_background", [False, True])

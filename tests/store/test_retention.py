@@ -115,7 +115,7 @@ async def test_a_response_is_kept_as_long_as_one_that_goes_on_from_it(database):
 
     kept = await are_there(responses.get, "a1", "a2", "a3", "b1", "b2")
     assert kept == ["a1", "a2", "a3"]
-    assert len(await responses.said_before(previous_id="a3")) == 3
+    assert len(await responses.load_context(previous_id="a3")) == 3
     assert await are_there(responses.item, "b1_in") == []
 
 
@@ -226,7 +226,7 @@ async def test_a_thread_is_as_old_as_its_last_response_and_goes_as_a_whole(datab
     await sweeping(database, history_bytes=kept_bytes - 1).sweep()
 
     assert await are_there(responses.get, "a1", "a2", "b1", "b2", "b3") == ["a1", "a2"]
-    assert len(await responses.said_before(previous_id="a2")) == 2
+    assert len(await responses.load_context(previous_id="a2")) == 2
 
 
 async def test_a_fork_stays_for_the_thread_that_goes_on_from_it(database):
@@ -299,8 +299,8 @@ async def test_files_beyond_the_bound_are_refused_and_none_is_removed(files):
     with pytest.raises(FilesFull, match="100 bytes"):
         await stored(files, "b", size_bytes=41)
     with pytest.raises(FilesFull):
-        await files.check_room(41)
-    await files.check_room(40)
+        await files.check_capacity(41)
+    await files.check_capacity(40)
     await stored(files, "c", size_bytes=40)
     await files.delete("a")
     await stored(files, "d", size_bytes=60)

@@ -54,7 +54,7 @@ async def add(stores: VectorStores, *names: str, days: int | None = None) -> Sto
         expires_after_days=days,
     )  # fmt: skip
     await stores.add(store, [new_file(name) for name in names])
-    return await stores.counted("vs_1")
+    return await stores.get_with_counts("vs_1")
 
 
 async def subjects(jobs: Jobs, kind: str) -> list[str]:
@@ -79,7 +79,7 @@ async def test_each_file_is_a_job_and_counts(stores: VectorStores, jobs: Jobs) -
     (job,) = await jobs.claim(INGEST, 1)
     await stores.fail(job, FileError(code="invalid_file", message="No."))
 
-    store = await stores.counted("vs_1")
+    store = await stores.get_with_counts("vs_1")
     assert (store.files.completed, store.files.failed, store.usage_bytes) == (1, 1, 7)
     assert await stores.text("vs_1", "file-a") == "abc"
     failed = await stores.file("vs_1", "file-b")
@@ -121,7 +121,7 @@ async def test_a_file_added_again_is_another_document(stores: VectorStores, jobs
 
     assert await subjects(jobs, FORGET) == ["vsf_a"]
     assert await subjects(jobs, INGEST) == ["vsf_b"]
-    assert (await stores.counted("vs_1")).files.total == 1
+    assert (await stores.get_with_counts("vs_1")).files.total == 1
 
 
 async def test_a_batch_is_cancelled_but_for_what_is_done(
@@ -165,7 +165,7 @@ async def test_a_store_whose_time_is_over_is_emptied(
     store = await add(stores, "a", days=2)
     assert store.expires_at == NOW + 2 * DAY_S
     clock.now += DAY_S
-    await stores.has_been_used(store)
+    await stores.record_use(store)
     clock.now += 1.5 * DAY_S
     await stores.expire()
     assert not (await stores.get("vs_1")).is_emptied
@@ -173,7 +173,7 @@ async def test_a_store_whose_time_is_over_is_emptied(
     clock.now += DAY_S
     await stores.expire()
 
-    emptied = await stores.counted("vs_1")
+    emptied = await stores.get_with_counts("vs_1")
     assert (emptied.is_emptied, emptied.files.total) == (True, 0)
     assert await subjects(jobs, DROP) == ["vs_1"]
     assert await subjects(jobs, INGEST) == []
@@ -232,7 +232,7 @@ async def test_a_store_whose_time_is_over_takes_no_files(
     with pytest.raises(Expired):
         await stores.add_batch("vs_1", "vsfb_1", [new_file("a")])
 
-    assert (await stores.counted("vs_1")).files.total == 0
+    assert (await stores.get_with_counts("vs_1")).files.total == 0
     assert await subjects(jobs, INGEST) == []
 
 

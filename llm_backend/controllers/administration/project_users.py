@@ -122,7 +122,7 @@ async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
     with reading(THING):
         if id is not None:
             return (await services.access.administration.get(kinds.USER, id)).id
-        known = await services.access.administration.known((kinds.USER,))
+        known = await services.access.administration.load_known((kinds.USER,))
     for user in known.records:
         if email is not None and user.body["email"] == email:
             return user.id

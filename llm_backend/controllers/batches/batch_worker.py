@@ -170,7 +170,7 @@ class BatchWorker:
     ) -> AsyncIterator[LineResult]:
         if not held:
             return
-        answered = await self._batches.answered(batch.id, min(held), max(held))
+        answered = await self._batches.find_answered_lines(batch.id, min(held), max(held))
         for number, custom_id in held.items():
             if number not in answered:
                 yield error_line(number, custom_id, code, message)

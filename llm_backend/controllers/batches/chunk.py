@@ -62,7 +62,7 @@ class Chunk:
                 await asyncio.sleep(min(RETRY_S * 2**attempt, RETRY_LIMIT_S))
         if not self._has_got_on:
             self._has_got_on = True
-            await self._batches.get_on(self._job)
+            await self._batches.record_progress(self._job)
 
     def model_is_away(self) -> None:
         """Nobody answers a line now; the others are not asked either."""

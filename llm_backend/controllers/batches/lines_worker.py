@@ -81,7 +81,7 @@ class LinesWorker:
             raise
         lines = Lines(**job.details)
         chunk = Chunk(self._batches, job, batch)
-        done = await self._batches.answered(batch.id, lines.first_line, lines.last_line)
+        done = await self._batches.find_answered_lines(batch.id, lines.first_line, lines.last_line)
         try:
             async with asyncio.TaskGroup() as group, aclosing(self._lines(lines, content)) as found:
                 async for line in found:

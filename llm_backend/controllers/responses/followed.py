@@ -67,7 +67,7 @@ class BackgroundResponses:
 
     async def tells(self, id: str) -> bool:
         """Whether it has events that can be told again. Raises `Missing`."""
-        return await self._kept.tells(id)
+        return await self._kept.has_events(id)
 
     def follow(
         self,

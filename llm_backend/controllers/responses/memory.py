@@ -68,7 +68,7 @@ class ResponseMemory:
             )
         try:
             with store_errors_translated():
-                items = await self.responses.said_before(
+                items = await self.responses.load_context(
                     previous_id=previous_id, conversation_id=conversation_id
                 )
         except errors.Conflict as error:

@@ -53,7 +53,7 @@ async def search(library: Library, store_ids: Sequence[str], query: Query) -> li
     stores = [await library.stores.get(id) for id in dict.fromkeys(store_ids)]
     for store in stores:
         _check(store, library)
-        await library.stores.has_been_used(store)
+        await library.stores.record_use(store)
     asked = [(store, await _vectors(library, store, query)) for store in stores if store.dimensions]
     best, texts, stores_of = await _chunks(library, asked, query)
     if len(texts) < len(best):  # what is found by nobody has taken places

@@ -52,7 +52,7 @@ async def create_vector_store(services: Services, request: Request) -> Response:
     )
     with store_errors_translated("vector store"):
         await library.stores.add(store, files)
-        return _shown(services, await library.stores.counted(store.id))
+        return _shown(services, await library.stores.get_with_counts(store.id))
 
 
 async def list_vector_stores(services: Services, request: Request) -> Response:
@@ -68,7 +68,9 @@ async def list_vector_stores(services: Services, request: Request) -> Response:
 @kept_here("vector store", "vector_store_id")
 async def get_vector_store(services: Services, request: Request) -> Response:
     """`GET /vector_stores/{vector_store_id}`"""
-    return _shown(services, await services.library.stores.counted(request.path["vector_store_id"]))
+    return _shown(
+        services, await services.library.stores.get_with_counts(request.path["vector_store_id"])
+    )
 
 
 @kept_here("vector store", "vector_store_id")

@@ -1,5 +1,4 @@
-"""Who may use the server, and how much: keys, projects and what belongs to them, and the log of
-every change to them."""
+"""Administered objects: API keys, projects and what belongs to them; usage, and the audit log."""
 
 from llm_backend.store.administration.administration import Administration, Change
 from llm_backend.store.administration.grants import Grants

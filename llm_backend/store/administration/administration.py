@@ -1,4 +1,4 @@
-"""What is administered: read, and changed with an entry in the audit log, in one transaction."""
+"""Administration: records and keys, each change in one transaction with its audit log entry."""
 
 import time
 import uuid
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What the audit log says of a change, and who makes it."""
+    """A change as the audit log records it, with its actor."""
 
     type: str
     resource_id: str
@@ -43,8 +43,8 @@ class Change:
 class Administration:
     """The administered objects of a database.
 
-    What changes something takes the `Change` that the audit log tells; it is durable on return.
-    Whoever is asked for an unknown id raises `Missing`, for an unknown cursor `UnknownCursor`.
+    A method that changes an object takes the `Change` for the audit log, and is durable on return.
+    Methods raise `Missing` for an unknown id and `UnknownCursor` for an unknown cursor.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
@@ -52,10 +52,11 @@ class Administration:
         self._clock = clock
 
     async def version(self) -> int:
-        """The number of changes so far: what was read at the same number is still true."""
+        """The number of changes so far. A cached value that was read at this number is still
+        valid."""
         return await self._database.read(rows.version)
 
-    async def known(self, kinds: Sequence[str]) -> Known:
+    async def load_known(self, kinds: Sequence[str]) -> Known:
         """All keys, and all records of these kinds."""
         return await self._database.read(partial(rows.known, kinds=kinds))
 
@@ -64,7 +65,7 @@ class Administration:
         return await self._database.read(partial(rows.get_record, kind=kind, id=id))
 
     async def has(self, kind: str, id: str) -> bool:
-        """Whether there is such a record."""
+        """True if the record exists."""
         try:
             await self.get(kind, id)
         except Missing:
@@ -74,7 +75,7 @@ class Administration:
     async def find(
         self, kind: str, request: PageRequest, *, project_id: str | None = None
     ) -> Page[Record]:
-        """A page of the records of a kind, in a project or the organization, by creation."""
+        """A page of the records of a kind, of a project or of the organization, by creation."""
         return await self._database.read(
             partial(rows.find_records, kind=kind, project_id=project_id, request=request)
         )
@@ -91,31 +92,31 @@ class Administration:
         await self._do(change, work)
 
     async def alter(
-        self, change: Change, kind: str, id: str, altered: Callable[[Record], Record]
+        self, change: Change, kind: str, id: str, change_record: Callable[[Record], Record]
     ) -> Record:
-        """Put `altered` of a record in its place, and give it."""
+        """Replace a record by `change_record` of it, and return the new one."""
 
         def work(connection: Connection) -> Record:
-            record = altered(rows.get_record(connection, kind, id))
+            record = change_record(rows.get_record(connection, kind, id))
             rows.replace_record(connection, record)
             return record
 
         return await self._do(change, work)
 
     async def put(self, change: Change, record: Record) -> None:
-        """Store a record in the place of the one with its id, if there is one."""
+        """Insert a record, or replace the one with its id."""
         check_texts(record.id)
 
         def work(connection: Connection) -> None:
-            rows.put_record(connection, record)
+            rows.upsert_record(connection, record)
 
         await self._do(change, work)
 
     async def remove(
         self, change: Change, kind: str, id: str, *, and_all_named: str = "", **keys_of: str
     ) -> None:
-        """Forget a record, all whose ids begin with `and_all_named`, and the keys of whom
-        `keys_of` names."""
+        """Delete a record, all records whose ids begin with `and_all_named`, and the keys that
+        match the columns of `keys_of`."""
 
         def work(connection: Connection) -> None:
             rows.delete_record(connection, kind, id)
@@ -127,11 +128,11 @@ class Administration:
         await self._do(change, work)
 
     async def key(self, id: str, *, project_id: str | None = None) -> StoredKey:
-        """A key of a project; without one, an admin key."""
+        """A key of a project; without a project, an admin key."""
         return await self._database.read(partial(rows.get_key, id=id, project_id=project_id))
 
     async def keys(self, request: PageRequest, *, project_id: str | None = None) -> Page[StoredKey]:
-        """A page of a project's keys; without one, of the admin keys."""
+        """A page of a project's keys; without a project, of the admin keys."""
         return await self._database.read(
             partial(rows.find_keys, project_id=project_id, request=request)
         )
@@ -142,21 +143,23 @@ class Administration:
         await self._do(change, partial(rows.add_key, key=key))
 
     async def remove_key(self, change: Change, id: str) -> None:
-        """Forget a key, whosever it is."""
+        """Delete a key of any project, or an admin key."""
         await self._do(change, partial(rows.delete_key, id=id))
 
-    async def used(self, times: Mapping[str, int]) -> None:
-        """Notes when keys were used last (unix seconds), by id; this is no change."""
+    async def record_key_use(self, times: Mapping[str, int]) -> None:
+        """Record the time at which each key was last used (unix seconds), by its id. This is not
+        counted as a change."""
         await self._database.write(partial(rows.used_keys, times=dict(times)))
 
-    async def audit_entries(self, wanted: AuditFilter, request: PageRequest) -> Page[AuditEntry]:
+    async def audit_entries(self, criteria: AuditFilter, request: PageRequest) -> Page[AuditEntry]:
         """A page of the audit log."""
         return await self._database.read(
-            partial(rows.find_audit_entries, wanted=wanted, request=request)
+            partial(rows.find_audit_entries, criteria=criteria, request=request)
         )
 
     async def forget_audit_entries(self, before: int) -> None:
-        """Forgets the entries from before this time, in unix seconds; nothing tells of that."""
+        """Delete the entries from before this time, in unix seconds, without an entry of its
+        own."""
         while await self._database.write(partial(rows.forget_audit_entries, before=before)):
             pass
 

@@ -1,4 +1,5 @@
-"""Limits that several servers share: each takes a part of a window's amount, until all is given."""
+"""Rate limits that servers share: each server reserves parts of a window's amount until it is used
+up."""
 
 from functools import partial
 
@@ -14,7 +15,7 @@ KEPT_S = 2 * 24 * 60 * 60  # longer than any window
 
 
 class Grants:
-    """What has been given out of limits, in a database."""
+    """Amounts of limits that are granted to servers, in a database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -22,14 +23,14 @@ class Grants:
     async def take(
         self, scope: str, window_at: int, *, wanted: int, most: int, least: int = 0
     ) -> int:
-        """As much of what is wanted as is left of `most`, or nothing where that is less than
-        `least`; it is the taker's from then on."""
+        """Reserve up to `wanted` of what is left of `most`, or nothing if less than `least` is
+        left; returns the reserved amount."""
         return await self._database.write(
             partial(_take, scope=scope, window_at=window_at, wanted=wanted, most=most, least=least)
         )
 
     async def give_back(self, scope: str, window_at: int, amount: int) -> None:
-        """What was taken of this window and is not needed is there for others again."""
+        """Return an unused amount of this window, so that other servers can take it."""
         await self._database.write(
             partial(_give_back, scope=scope, window_at=window_at, amount=amount)
         )
@@ -39,7 +40,7 @@ def _take(
     connection: Connection, scope: str, window_at: int, wanted: int, most: int, least: int
 ) -> int:
     row = {"scope": scope, "window_at": window_at, "granted": 0}
-    add_up(connection, grants, [row])  # it is there now, and ours until the transaction ends
+    add_up(connection, grants, [row])  # creates the row, and locks it until the transaction ends
     this = (grants.c.scope == scope) & (grants.c.window_at == window_at)
     granted: int = connection.execute(select(grants.c.granted).where(this)).scalar_one()
     taken = max(0, min(wanted, most - granted))

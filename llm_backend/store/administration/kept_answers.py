@@ -1,4 +1,5 @@
-"""Answers that several servers keep for requests that come again: made by one of them at a time."""
+"""Stored answers of idempotent requests, shared by several servers: one server makes each
+answer."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from llm_backend.store.upsert import insert_into
 
 __all__ = ["KeptAnswer", "KeptAnswers", "WholeAnswer"]
 
-_SOME = 100  # rows that are forgotten in one transaction
+_SOME = 100  # rows that are deleted in one transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class WholeAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptAnswer:
-    """What there is under a name: to a request of which digest, and the answer once it is whole."""
+    """The state under a name: the digest of its request, and the answer once it is complete."""
 
     digest: str
     whole: WholeAnswer | None
@@ -41,27 +42,28 @@ class KeptAnswers:
     async def claim(
         self, name: str, *, digest: str, holder: str, now: int, until: int
     ) -> KeptAnswer | None:
-        """None where the answer under this name is the holder's to make until then; else what is
-        there and not over."""
+        """Claim the name for the holder until then, and return None; or return the state that
+        another holder has stored and that has not expired."""
         claim = partial(_claim, name=name, digest=digest, holder=holder, now=now, until=until)
         return await self._database.write(claim)
 
     async def keep(self, name: str, *, holder: str, answer: WholeAnswer, until: int) -> None:
-        """The answer is whole, and kept until then; nothing for one that is another's by now."""
+        """Store the complete answer until then. Does nothing if another holder has claimed the
+        name."""
         await self._database.write(
             partial(_keep, name=name, holder=holder, answer=answer, until=until)
         )
 
     async def free(self, name: str, *, holder: str) -> None:
-        """There will be no answer of this holder's that is kept."""
+        """Release the holder's claim without an answer."""
         await self._database.write(partial(_free, name=name, holder=holder))
 
     async def renew(self, holders: Collection[str], *, until: int) -> None:
-        """What these are making is theirs until then."""
+        """Extend the claims of these holders until then."""
         await self._database.write(partial(_renew, holders=holders, until=until))
 
     async def forget(self, *, now: int, most_bytes: int) -> None:
-        """Forgets what is over, and the oldest of what is too much."""
+        """Delete the expired answers, and the oldest of those over `most_bytes`."""
         await self._database.write(partial(_forget_past, now=now))
         while await self._database.write(partial(_forget_oldest, most_bytes=most_bytes)):
             pass
@@ -76,7 +78,7 @@ def _claim(
         return None
     this = kept_answers.c.name == name
     row = connection.execute(select(kept_answers).where(this).with_for_update()).first()
-    if row is None:  # it was given up at this moment
+    if row is None:  # released at this moment
         return _claim(connection, name, digest, holder, now, until)
     if row.until_at > now:
         return KeptAnswer(digest=row.digest, whole=_whole(row))
@@ -119,7 +121,7 @@ def _forget_past(connection: Connection, now: int) -> None:
 
 
 def _forget_oldest(connection: Connection, most_bytes: int) -> bool:
-    """Whether there may be more to forget."""
+    """Delete the oldest answers over the limit; true if more may be left."""
     too_much = (connection.scalar(select(func.sum(kept_answers.c.size_bytes))) or 0) - most_bytes
     columns = select(kept_answers.c.name, kept_answers.c.size_bytes)
     oldest = columns.where(kept_answers.c.size_bytes > 0).order_by(kept_answers.c.until_at)

@@ -1,4 +1,4 @@
-"""What is administered, as rows: each function one unit of work on a connection."""
+"""Administered objects as rows: each function is one unit of work on a connection."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,8 +41,8 @@ __all__ = [
     "get_key",
     "get_record",
     "known",
-    "put_record",
     "replace_record",
+    "upsert_record",
     "used_keys",
     "version",
 ]
@@ -69,7 +69,7 @@ def known(connection: Connection, kinds: Sequence[str]) -> Known:
 
 
 def add_record(connection: Connection, record: Record) -> None:
-    """Insert it. Raises `Duplicate`."""
+    """Insert the record. Raises `Duplicate`."""
     row = {
         "id": record.id,
         "kind": record.kind,
@@ -91,14 +91,14 @@ def get_record(connection: Connection, kind: str, id: str) -> Record:
 
 
 def replace_record(connection: Connection, record: Record) -> None:
-    """Give the record of its kind and id a new body. Raises `Missing`."""
+    """Replace the body of the record of this kind and id. Raises `Missing`."""
     get_record(connection, record.kind, record.id)
     this = update(administered).where(administered.c.id == record.id)
     connection.execute(this.values(body=record.body))
 
 
-def put_record(connection: Connection, record: Record) -> None:
-    """Insert it, or give the one of its id a new body."""
+def upsert_record(connection: Connection, record: Record) -> None:
+    """Insert the record, or replace the body of the one with its id."""
     this = update(administered).where(administered.c.id == record.id)
     if not connection.execute(this.values(body=record.body)).rowcount:
         add_record(connection, record)
@@ -111,7 +111,7 @@ def delete_record(connection: Connection, kind: str, id: str) -> None:
 
 
 def delete_named(connection: Connection, beginning: str) -> None:
-    """Delete the records whose ids begin so."""
+    """Delete the records whose ids begin with this."""
     these = administered.c.id.startswith(beginning, autoescape=True)
     connection.execute(delete_from(administered).where(these))
 
@@ -119,35 +119,35 @@ def delete_named(connection: Connection, beginning: str) -> None:
 def find_records(
     connection: Connection, kind: str, project_id: str | None, request: PageRequest
 ) -> Page[Record]:
-    """A page of the records of a kind, in a project or the organization. Raises `UnknownCursor`."""
-    mine = administered.c.project_id.is_not_distinct_from(project_id)
-    listing = select(administered).where(administered.c.kind == kind, mine)
+    """A page of the records of a kind, of a project or the organization. Raises `UnknownCursor`."""
+    is_in_project = administered.c.project_id.is_not_distinct_from(project_id)
+    listing = select(administered).where(administered.c.kind == kind, is_in_project)
     rows, has_more = _page(connection, administered, listing, request)
     return Page(items=[_record(row) for row in rows], has_more=has_more)
 
 
 def add_key(connection: Connection, key: StoredKey) -> None:
-    """Insert it."""
+    """Insert the key."""
     connection.execute(insert(api_keys), vars(key))
 
 
 def get_key(connection: Connection, id: str, project_id: str | None) -> StoredKey:
-    """The key of this id in a project; without one, the admin key. Raises `Missing`."""
-    mine = api_keys.c.project_id.is_not_distinct_from(project_id)
-    return _key(_one(connection, api_keys, id, mine))
+    """The key of this id in a project; without a project, the admin key. Raises `Missing`."""
+    is_in_project = api_keys.c.project_id.is_not_distinct_from(project_id)
+    return _key(_one(connection, api_keys, id, is_in_project))
 
 
 def find_keys(
     connection: Connection, project_id: str | None, request: PageRequest
 ) -> Page[StoredKey]:
-    """A page of a project's keys; without one, of the admin keys. Raises `UnknownCursor`."""
+    """A page of a project's keys; without a project, of the admin keys. Raises `UnknownCursor`."""
     listing = select(api_keys).where(api_keys.c.project_id.is_not_distinct_from(project_id))
     rows, has_more = _page(connection, api_keys, listing, request)
     return Page(items=[_key(row) for row in rows], has_more=has_more)
 
 
 def delete_key(connection: Connection, id: str) -> None:
-    """Delete the key of this id, whose ever it is. Raises `Missing`."""
+    """Delete the key of this id, in any project. Raises `Missing`."""
     _one(connection, api_keys, id)
     connection.execute(delete_from(api_keys).where(api_keys.c.id == id))
 
@@ -159,41 +159,41 @@ def delete_keys_of(
     service_account_id: str | None = None,
     user_id: str | None = None,
 ) -> None:
-    """Delete the keys of whom all of these that are given name."""
+    """Delete the keys that match all of the given values."""
     given = {
         api_keys.c.project_id: project_id,
         api_keys.c.service_account_id: service_account_id,
         api_keys.c.user_id: user_id,
     }
     conditions = [column == value for column, value in given.items() if value is not None]
-    assert conditions, "nobody means to delete all keys"
+    assert conditions, "at least one value: otherwise all keys would be deleted"
     connection.execute(delete_from(api_keys).where(*conditions))
 
 
 def used_keys(connection: Connection, times: dict[str, int]) -> None:
-    """Note when keys were used last, by their ids; one that is gone is passed over."""
+    """Record the time at which each key was last used, by its id; deleted keys are skipped."""
     for id, used_at in sorted(times.items()):
         this = update(api_keys).where(api_keys.c.id == id)
         connection.execute(this.values(last_used_at=used_at))
 
 
 def add_audit_entry(connection: Connection, entry: AuditEntry) -> None:
-    """Insert the entry, and count the change that it tells of."""
+    """Insert the entry, and count its change."""
     connection.execute(insert(audit_logs), vars(entry))
     add_up(connection, counters, [{"name": VERSION, "value": 1}])
 
 
 def find_audit_entries(
-    connection: Connection, wanted: AuditFilter, request: PageRequest
+    connection: Connection, criteria: AuditFilter, request: PageRequest
 ) -> Page[AuditEntry]:
-    """A page of the entries that are wanted. Raises `UnknownCursor`."""
-    listing = select(audit_logs).where(*_conditions(wanted))
+    """A page of the entries that match. Raises `UnknownCursor`."""
+    listing = select(audit_logs).where(*_conditions(criteria))
     rows, has_more = _page(connection, audit_logs, listing, request)
     return Page(items=[_entry(row) for row in rows], has_more=has_more)
 
 
 def forget_audit_entries(connection: Connection, before: int) -> bool:
-    """Delete some of those from before; whether there may be more of them."""
+    """Delete some of the entries from before this time; true if more may be left."""
     old = select(audit_logs.c.seq).where(audit_logs.c.created_at < before)
     some = old.order_by(audit_logs.c.created_at, audit_logs.c.seq).limit(_FORGOTTEN_AT_ONCE)
     seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
@@ -201,26 +201,26 @@ def forget_audit_entries(connection: Connection, before: int) -> bool:
     return len(seqs) == _FORGOTTEN_AT_ONCE
 
 
-def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
+def _conditions(criteria: AuditFilter) -> list[ColumnElement[bool]]:
     columns = audit_logs.c
     among = {
-        columns.type: wanted.types,
-        columns.project_id: wanted.project_ids,
-        columns.actor_id: wanted.actor_ids,
-        columns.actor_email: wanted.actor_emails,
-        columns.resource_id: wanted.resource_ids,
+        columns.type: criteria.types,
+        columns.project_id: criteria.project_ids,
+        columns.actor_id: criteria.actor_ids,
+        columns.actor_email: criteria.actor_emails,
+        columns.resource_id: criteria.resource_ids,
     }
     conditions: list[ColumnElement[bool]] = [
         column.in_(values) for column, values in among.items() if values is not None
     ]
-    if wanted.after_s is not None:
-        conditions.append(columns.created_at > wanted.after_s)
-    if wanted.since_s is not None:
-        conditions.append(columns.created_at >= wanted.since_s)
-    if wanted.before_s is not None:
-        conditions.append(columns.created_at < wanted.before_s)
-    if wanted.until_s is not None:
-        conditions.append(columns.created_at <= wanted.until_s)
+    if criteria.after_s is not None:
+        conditions.append(columns.created_at > criteria.after_s)
+    if criteria.since_s is not None:
+        conditions.append(columns.created_at >= criteria.since_s)
+    if criteria.before_s is not None:
+        conditions.append(columns.created_at < criteria.before_s)
+    if criteria.until_s is not None:
+        conditions.append(columns.created_at <= criteria.until_s)
     return conditions
 
 
@@ -232,12 +232,12 @@ def _one(connection: Connection, table: Table, id: str, *more: ColumnElement[boo
 def _page(
     connection: Connection, table: Table, listing: Any, request: PageRequest
 ) -> tuple[Sequence[Row[Any]], bool]:
-    end = end_of(request, lambda id: _place(connection, table, id))
+    end = end_of(request, lambda id: _sort_keys(connection, table, id))
     keys = (table.c.created_at, table.c.seq)
     return fetch(connection, listing, request, keys=keys, end=end)
 
 
-def _place(connection: Connection, table: Table, id: str) -> tuple[int, int]:
+def _sort_keys(connection: Connection, table: Table, id: str) -> tuple[int, int]:
     row = _one(connection, table, id)
     return row.created_at, row.seq
 

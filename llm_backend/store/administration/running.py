@@ -1,4 +1,4 @@
-"""Requests at once that several servers share: each holds some of a scope's by a lease."""
+"""Concurrency limits that servers share: each server leases a part of a scope's requests."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from llm_backend.store.upsert import insert_into
 
 __all__ = ["Exchange", "Running"]
 
-_NOBODY = ""
-_SCOPE_KEPT_S = 24 * 60 * 60  # the row of a scope that nobody asks for
+_LOCK_HOLDER = ""  # holder of the row that each change of a scope locks
+_SCOPE_KEPT_S = 24 * 60 * 60  # lifetime of the lock row of an unused scope
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """So many of a scope are given back, and so many wanted, of the `most` that there are."""
+    """A change of a lease: of one scope `given` requests are returned, and `wanted` more are taken
+    of `most` in all."""
 
     scope: str
     given: int = 0
@@ -27,10 +28,9 @@ class Exchange:
 
 
 class Running:
-    """What is held of all scopes, in a database. Times are in unix seconds.
+    """Leases of running requests in a database. Times are in unix seconds.
 
-    Whoever is a holder does one of these after the other: so no two transactions wait for each
-    other.
+    A holder makes its calls one after the other, so that no two transactions deadlock.
     """
 
     def __init__(self, database: Database) -> None:
@@ -39,21 +39,22 @@ class Running:
     async def exchange(
         self, exchanges: Iterable[Exchange], *, holder: str, now: int, until: int
     ) -> Mapping[str, int]:
-        """Of each scope as many as all together may have; they are the holder's until then."""
-        ordered = sorted(exchanges, key=lambda one: one.scope)  # everybody locks in this order
+        """Apply the changes; returns how many requests of each scope were taken. They belong to the
+        holder until then."""
+        ordered = sorted(exchanges, key=lambda one: one.scope)  # one order of locks for all
         work = partial(_exchange, exchanges=ordered, holder=holder, now=now, until=until)
         return await self._database.write(work)
 
     async def renew(self, holder: str, *, until: int) -> None:
-        """All that the holder has is his until then."""
+        """Extend all leases of the holder until then."""
         await self._database.write(partial(_renew, holder=holder, until=until))
 
     async def leave(self, holder: str) -> None:
-        """He has none any more."""
+        """Release all leases of the holder."""
         await self._database.write(partial(_leave, holder=holder))
 
     async def forget(self, *, now: int) -> None:
-        """Forgets what is over."""
+        """Delete the expired leases."""
         await self._database.write(partial(_forget, now=now))
 
 
@@ -75,17 +76,17 @@ def _give_back(connection: Connection, given: Exchange, holder: str) -> None:
 
 
 def _take(connection: Connection, wanted: Exchange, holder: str, now: int, until: int) -> int:
-    _put(connection, wanted.scope, _NOBODY, 0, now + _SCOPE_KEPT_S)  # ours until the end of this
+    _upsert(connection, wanted.scope, _LOCK_HOLDER, 0, now + _SCOPE_KEPT_S)  # locks the scope
     alive = (running.c.scope == wanted.scope) & (running.c.until_at > now)
     held = connection.scalar(select(func.sum(running.c.number)).where(alive)) or 0
     taken = max(0, min(wanted.wanted, wanted.most - int(held)))
     if taken:
-        _put(connection, wanted.scope, holder, taken, until)
+        _upsert(connection, wanted.scope, holder, taken, until)
     return taken
 
 
-def _put(connection: Connection, scope: str, holder: str, number: int, until: int) -> None:
-    """So many more, all of them until then."""
+def _upsert(connection: Connection, scope: str, holder: str, number: int, until: int) -> None:
+    """Add to the number of this holder, and set the end of its lease."""
     insert = insert_into(connection, running)
     values = {"scope": scope, "holder": holder, "number": number, "until_at": until}
     more = {"number": running.c.number + insert.excluded.number, "until_at": until}

@@ -1,8 +1,8 @@
-"""The tables of whoever may use the server, and how much: keys, what is administered, its log.
+"""Tables of administration: keys, administered objects, the audit log, usage and shared limits.
 
-What clients of the administration operations create is an *administered* object: its body as the
-document has it, found by kind and project. Only what is searched for otherwise has a table of its
-own: keys, by their hashes, and the audit log, by its filters.
+The objects that clients create with the administration operations are *administered* objects: a
+body as the document has it, found by kind and project. Objects that are also searched otherwise
+have tables of their own: keys, by their hashes, and the audit log, by its filters.
 """
 
 from sqlalchemy import (
@@ -31,8 +31,8 @@ __all__ = [
     "usage",
 ]
 
-# `id` names the object among all: an id that is one's own only within a project (a member's) has
-# the project's added by who stores it.
+# `id` is unique over all objects. An id that is unique only within a project (a member's) is stored
+# with the project's id added.
 administered = stored_object(
     "administered",
     Column("kind", Text, nullable=False),
@@ -52,7 +52,7 @@ api_keys = stored_object(
     "api_keys",
     Column("hash", Text, nullable=False, unique=True),  # SHA-256 of the key, in hexadecimal digits
     Column("name", Text, nullable=False),
-    Column("shown", Text, nullable=False),  # what is told of the key: its ends
+    Column("shown", Text, nullable=False),  # the key's ends, by which clients recognise it
     Column("project_id", Text),  # None: an admin key
     Column("service_account_id", Text),
     Column("user_id", Text),
@@ -66,7 +66,7 @@ audit_logs = stored_object(
     "audit_logs",
     Column("type", Text, nullable=False),
     Column("project_id", Text),
-    Column("actor_id", Text),  # of the key that asked; None: the shell, or nobody needs a key
+    Column("actor_id", Text),  # of the key of the request; None: the shell, or keys are off
     Column("actor_email", Text),
     Column("resource_id", Text, nullable=False),
     Column("body", JSON, nullable=False),  # the entry as it is shown
@@ -75,12 +75,12 @@ audit_logs = stored_object(
 
 
 def _added(name: str) -> Column[int]:
-    """A number that older tables did not have."""
+    """A number column that older tables lack."""
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
 
-# What was used, added up by the minute. Texts are empty where there is nothing to say: a key's
-# columns cannot be null.
+# Usage, added up by the minute. A text that does not apply is empty: columns of a primary key
+# cannot be null.
 usage = Table(
     "usage",
     metadata,
@@ -92,22 +92,22 @@ usage = Table(
     Column("model", Text, primary_key=True),
     Column("service_tier", Text, primary_key=True),
     Column("is_batch", Boolean, primary_key=True),
-    Column("detail", Text, primary_key=True),  # what else the kind is told apart by
+    Column("detail", Text, primary_key=True),  # further distinction within a kind
     Column("requests", BigInteger, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
-    # Of the input, of the cached ones among it and of the output: what is no text.
+    # Tokens that are no text: of the input, of its cached part, and of the output.
     _added("input_picture_tokens"),
     _added("input_sound_tokens"),
     _added("cached_picture_tokens"),
     _added("cached_sound_tokens"),
     _added("output_picture_tokens"),
     _added("output_sound_tokens"),
-    Column("units", BigInteger, nullable=False),  # what is counted other than tokens
+    Column("units", BigInteger, nullable=False),  # counts other than tokens
 )
 
-# How much of a limit has been given out to servers that share it, by window.
+# Amounts of shared rate limits that are granted to servers, by window.
 grants = Table(
     "grants",
     metadata,
@@ -117,12 +117,12 @@ grants = Table(
     Index(None, "window_at"),
 )
 
-# Answers to requests with an idempotency key, for servers that share a database. One that is still
-# being made has no status, and is its holder's until its lease is over.
+# Answers to requests with an idempotency key, for servers that share a database. An unfinished
+# answer has no status, and belongs to its holder until its lease ends.
 kept_answers = Table(
     "kept_answers",
     metadata,
-    Column("name", Text, primary_key=True),  # a digest of whose key it is, and of which operation
+    Column("name", Text, primary_key=True),  # a digest of the owner of the key, and the operation
     Column("digest", Text, nullable=False),  # of the request's body
     Column("holder", Text, nullable=False),
     Column("until_at", BigInteger, nullable=False, index=True),  # unix seconds
@@ -132,8 +132,8 @@ kept_answers = Table(
     Column("size_bytes", BigInteger, nullable=False, index=True),
 )
 
-# How many requests of a scope may run at once at a server, which holds them by a lease. The row
-# without a holder is held on to by whoever changes the others.
+# Requests of a scope that each server may run at once, by a lease. The row with an empty holder is
+# locked by every transaction that changes the others.
 running = Table(
     "running",
     metadata,
@@ -142,8 +142,8 @@ running = Table(
     Column("number", BigInteger, nullable=False),
     Column("until_at", BigInteger, nullable=False, index=True),  # unix seconds
 )
-# What upstreams go on with after their answers, by the id that they gave it: under which key of
-# usage it counts, and how many of its tokens do already.
+# Deferred usage: work that upstreams continue after their answers, by their id for it, with the key
+# of usage under which it counts and the number of tokens that are counted already.
 unsettled = Table(
     "unsettled",
     metadata,

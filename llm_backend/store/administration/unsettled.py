@@ -1,4 +1,4 @@
-"""What upstreams go on with after their answers: counted once, when they tell what it took."""
+"""Deferred usage: work that upstreams continue after their answers, counted once they report it."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +19,8 @@ _OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
 
 @dataclass(frozen=True, kw_only=True)
 class Unsettled:
-    """Work under an upstream's id, begun in the minute of its `key`, under which it counts. So many
-    of its tokens are counted already."""
+    """Deferred usage under an upstream's id. It began in the minute of its `key`, under which it
+    counts. This many of its tokens are counted already."""
 
     id: str
     key: UsageKey
@@ -29,25 +29,25 @@ class Unsettled:
 
 
 class UnsettledUsage:
-    """What a database knows of it. Times are in unix seconds."""
+    """The deferred usage of a database. Times are in unix seconds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, begun: Unsettled) -> None:
-        """Durable on return; nothing where the id is known. Raises `Unstorable` for an id that no
-        column can hold."""
+        """Store deferred usage; durable on return. Does nothing for a known id. Raises `Unstorable`
+        for an id that no column can store."""
         check_texts(begun.id, *(str(value) for value in begun.key))
         await self._database.write(partial(_add, begun=begun))
 
-    async def settle(self, id: str, told: Tokens, *, minute_at: int) -> bool:
-        """Counts what is not counted yet of what it took in all (`told`), in this minute, and
-        forgets the id: one transaction. Gives whether the id was known."""
+    async def settle(self, id: str, total: Tokens, *, minute_at: int) -> bool:
+        """Count the part of `total` that is not counted yet in this minute, and delete the id, in
+        one transaction. Returns whether the id was known."""
         check_texts(id)
-        return await self._database.write(partial(_settle, id=id, told=told, minute_at=minute_at))
+        return await self._database.write(partial(_settle, id=id, total=total, minute_at=minute_at))
 
     async def forget(self, *, before: int, most: int) -> None:
-        """Forgets what was begun before, and the oldest of what is more than so many."""
+        """Delete the usage that began before, and the oldest over this number."""
         await self._database.write(partial(_forget, before=before, most=most))
 
 
@@ -62,18 +62,20 @@ def _add(connection: Connection, begun: Unsettled) -> None:
     connection.execute(insert_into(connection, unsettled).on_conflict_do_nothing(), row)
 
 
-def _settle(connection: Connection, id: str, told: Tokens, minute_at: int) -> bool:
+def _settle(connection: Connection, id: str, total: Tokens, minute_at: int) -> bool:
     these = delete(unsettled).where(unsettled.c.id == id).returning(unsettled)
     row = connection.execute(these).mappings().first()
     if row is None:
         return False
-    given = max(0, told.input_tokens - row["input_tokens"])
-    made = max(0, told.output_tokens - row["output_tokens"])
+    input_tokens = max(0, total.input_tokens - row["input_tokens"])
+    output_tokens = max(0, total.output_tokens - row["output_tokens"])
     key = UsageKey(minute_at, *(row[name] for name in _OF_THE_KEY))
-    left = told._replace(
-        input_tokens=given, cached_tokens=min(told.cached_tokens, given), output_tokens=made
+    uncounted = total._replace(
+        input_tokens=input_tokens,
+        cached_tokens=min(total.cached_tokens, input_tokens),
+        output_tokens=output_tokens,
     )
-    usage_rows.add(connection, {key: [0, *left.allotted(), 0]})
+    usage_rows.add(connection, {key: [0, *uncounted.normalize(), 0]})
     return True
 
 

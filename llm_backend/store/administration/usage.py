@@ -1,4 +1,4 @@
-"""What was used, in a database."""
+"""Store of usage, added up by the minute."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,23 +18,23 @@ class StoredUsage:
         self._database = database
 
     async def add(self, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
-        """Adds amounts, in the order of `AMOUNTS`; durable on return."""
+        """Add amounts, in the order of `AMOUNTS`; durable on return."""
         await self._database.write(partial(usage_rows.add, amounts=dict(amounts)))
 
     async def sums(
-        self, wanted: UsageFilter, *, width_s: int, group_by: Sequence[str] = ()
+        self, criteria: UsageFilter, *, width_s: int, group_by: Sequence[str] = ()
     ) -> Sequence[UsageSum]:
-        """Sums by bucket of `width_s` and by the columns of `group_by`, in the order of time."""
+        """Sums by buckets of `width_s` and by the columns of `group_by`, in the order of time."""
         return await self._database.read(
-            partial(usage_rows.sums, wanted=wanted, width_s=width_s, group_by=group_by)
+            partial(usage_rows.sums, criteria=criteria, width_s=width_s, group_by=group_by)
         )
 
     async def forget(self, before: int) -> None:
-        """Forgets what was used before, in unix seconds."""
+        """Delete the usage from before this time, in unix seconds."""
         while await self._database.write(partial(usage_rows.forget, before=before)):
             pass
 
     async def vector_store_bytes(self) -> Mapping[str | None, int]:
-        """What the vector stores of all projects hold now; None is the default project."""
+        """Bytes of the vector stores of every project now; None is the default project."""
         with in_the_name_of(None):
             return await self._database.read(usage_rows.vector_store_bytes)

@@ -1,4 +1,4 @@
-"""What was used, as rows: added up by the minute, summed up for whoever asks."""
+"""Usage as rows: added up by the minute, and summed by bucket and group."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _FORGOTTEN_AT_ONCE_S = 24 * 60 * 60  # of usage, whose rows go in one transactio
 
 
 class UsageKey(NamedTuple):
-    """What usage is told apart by; texts are empty where there is nothing to say.
+    """The dimensions of usage; a text that does not apply is empty.
 
     A named tuple, because one is made and hashed for every request.
     """
@@ -43,8 +43,8 @@ class UsageKey(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Tokens that were used. The cached ones are among the input; of both, and of the output, so
-    many are no text.
+    """Used tokens. Cached tokens are part of the input; picture and sound tokens are part of the
+    input, of the cached or of the output tokens.
 
     A named tuple, because one is made and added up for every request.
     """
@@ -59,11 +59,11 @@ class Tokens(NamedTuple):
     output_picture_tokens: int = 0
     output_sound_tokens: int = 0
 
-    def allotted(self) -> "Tokens":
-        """Tokens that add up, whatever was told. Of the cached ones that nobody tells apart, as
-        many as can be are text, then pictures."""
+    def normalize(self) -> "Tokens":
+        """Tokens whose parts add up, whatever an upstream reported. Cached tokens of an unknown
+        kind are counted as text as far as possible, then as pictures."""
         if self == Tokens(*self[:3]):
-            return self  # of most requests: input, cached and output are all there is
+            return self  # most requests have text only
         cached = min(self.cached_tokens, self.input_tokens)
         pictures = min(self.input_picture_tokens, self.input_tokens)
         sounds = min(self.input_sound_tokens, self.input_tokens - pictures)
@@ -74,7 +74,7 @@ class Tokens(NamedTuple):
             pictures,
             cached - cached_sounds,
         )
-        said_pictures = min(self.output_picture_tokens, self.output_tokens)
+        output_pictures = min(self.output_picture_tokens, self.output_tokens)
         return Tokens(
             input_tokens=self.input_tokens,
             cached_tokens=cached,
@@ -83,8 +83,8 @@ class Tokens(NamedTuple):
             input_sound_tokens=sounds,
             cached_picture_tokens=cached_pictures,
             cached_sound_tokens=max(cached_sounds, beyond_text - cached_pictures),
-            output_picture_tokens=said_pictures,
-            output_sound_tokens=min(self.output_sound_tokens, self.output_tokens - said_pictures),
+            output_picture_tokens=output_pictures,
+            output_sound_tokens=min(self.output_sound_tokens, self.output_tokens - output_pictures),
         )
 
 
@@ -93,27 +93,27 @@ AMOUNTS = ("requests", *Tokens._fields, "units")
 
 @dataclass(frozen=True, kw_only=True)
 class UsageFilter:
-    """Which usage is wanted, from `start_at` until before `end_at`; values by column."""
+    """Filter of usage, from `start_at` until before `end_at`; allowed values by column."""
 
     start_at: int
     end_at: int
     kinds: Sequence[str]
-    among: Mapping[str, Sequence[Any]]  # a column holds texts or a truth
+    among: Mapping[str, Sequence[Any]]  # texts, or booleans
 
 
 @dataclass(frozen=True, kw_only=True)
 class UsageSum:
-    """What was used in one bucket by one group."""
+    """Usage of one group in one bucket."""
 
     bucket_at: int
     group: Mapping[str, Any]  # a column's value, by its name
     requests: int
-    units: int  # what is counted other than tokens
+    units: int  # counts other than tokens
     tokens: Tokens
 
 
 def add(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> None:
-    """Add amounts, in the order of `AMOUNTS`, to what is there already."""
+    """Add amounts, in the order of `AMOUNTS`, to those in the database."""
     rows = [
         {**key._asdict(), **dict(zip(AMOUNTS, added, strict=True))}
         for key, added in sorted(amounts.items())
@@ -122,7 +122,7 @@ def add(connection: Connection, amounts: Mapping[UsageKey, Sequence[int]]) -> No
 
 
 def forget(connection: Connection, before: int) -> bool:
-    """Delete what is older, a day of it at most; whether there was any."""
+    """Delete older usage, a day of it at most; true if there was any."""
     oldest: int | None = connection.scalar(select(func.min(usage.c.minute_at)))
     if oldest is None or oldest >= before:
         return False
@@ -132,7 +132,7 @@ def forget(connection: Connection, before: int) -> bool:
 
 
 def vector_store_bytes(connection: Connection) -> Mapping[str | None, int]:
-    """What the vector stores hold now, by owner."""
+    """Bytes of the vector stores now, by owner."""
     files = vector_store_files.c
     held = (
         select(vector_stores.c.owner, func.sum(files.usage_bytes))
@@ -143,7 +143,7 @@ def vector_store_bytes(connection: Connection) -> Mapping[str | None, int]:
 
 
 def sums(
-    connection: Connection, wanted: UsageFilter, *, width_s: int, group_by: Sequence[str]
+    connection: Connection, criteria: UsageFilter, *, width_s: int, group_by: Sequence[str]
 ) -> Sequence[UsageSum]:
     """Sums by bucket and by the columns named in `group_by`, in the order of time."""
     bucket = (usage.c.minute_at - usage.c.minute_at % width_s).label("bucket_at")
@@ -152,10 +152,10 @@ def sums(
     statement = (
         select(bucket, *groups, *added)
         .where(
-            usage.c.minute_at >= wanted.start_at,
-            usage.c.minute_at < wanted.end_at,
-            usage.c.kind.in_(wanted.kinds),
-            *(usage.c[name].in_(values) for name, values in wanted.among.items()),
+            usage.c.minute_at >= criteria.start_at,
+            usage.c.minute_at < criteria.end_at,
+            usage.c.kind.in_(criteria.kinds),
+            *(usage.c[name].in_(values) for name, values in criteria.among.items()),
         )
         .group_by(bucket, *groups)
         .order_by(bucket, *groups)

@@ -1,4 +1,4 @@
-"""What is administered, as values."""
+"""Values of administration: records, keys, audit log entries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Body: TypeAlias = Mapping[str, Any]  # a JSON object
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One administered object; `id` names it among all, `body` is what else is known of it."""
+    """One administered object; `id` is unique over all, `body` has its other properties."""
 
     id: str
     kind: str
@@ -22,9 +22,9 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredKey:
-    """A key without the key: its hash, its ends to recognise it by, and whose it is.
+    """A key without its secret: its hash, its ends by which clients recognise it, and its owner.
 
-    One without a project is an admin key.
+    A key without a project is an admin key.
     """
 
     id: str
@@ -41,7 +41,7 @@ class StoredKey:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditEntry:
-    """Who changed what; `body` is the part of the shown entry that the kind of change has."""
+    """An entry of the audit log; `body` is the part that depends on the type of the change."""
 
     id: str
     type: str
@@ -55,7 +55,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditFilter:
-    """Which entries are wanted; None: any. Times are unix seconds."""
+    """Filter of audit log entries; None matches all. Times are unix seconds."""
 
     types: Sequence[str] | None = None
     project_ids: Sequence[str] | None = None
@@ -70,7 +70,7 @@ class AuditFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """All that decides who may do what, as it was at `version`."""
+    """All records and keys that decide permissions, as they were at `version`."""
 
     version: int
     records: Sequence[Record]

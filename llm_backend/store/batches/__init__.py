@@ -1,8 +1,8 @@
-"""Batches: many requests in a file, and their answers until they are files themselves.
+"""Batches: many requests in a file, and their answers until these are in files themselves.
 
-Two kinds of jobs move a batch on. One job of `BATCH` reads its input and, later, writes its output;
-in between its lines are jobs of `BATCH_LINES`, some lines each, which processes share by claiming
-them. Whoever finishes the last of those adds the job that ends the batch.
+Two kinds of jobs process a batch. One job of `BATCH` reads its input and, later, writes its output.
+In between its lines are jobs of `BATCH_LINES`, each for a range of lines, which processes share by
+claiming them. The transaction that finishes the last of these adds the job that ends the batch.
 """
 
 from llm_backend.store.batches.batches import Batches

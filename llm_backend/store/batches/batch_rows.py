@@ -1,10 +1,10 @@
-"""Batches as rows: the statements, each function one unit of work on a connection.
+"""Batches as rows: SQL statements, each function one unit of work on a connection.
 
-Whoever moves a batch on holds its row until the end of the transaction, and jobs after it: of two
-who finish the last lines one comes second, and sees that there are no others.
+Each change of state locks the batch's row, and jobs after it, until the transaction ends. So of two
+jobs that finish the last lines the second sees that no others are left.
 
-While a batch is in progress its row has the counts of the lines that nobody is at any more, added
-with each job that is finished: answers are only ever inserted, and nobody waits for anybody.
+While a batch is in progress its row has the counts of lines whose jobs are finished; each finished
+job adds its own. Answers are only ever inserted, so no transaction waits for another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ _EXPIRED_AT_ONCE = 100
 
 def add(connection: Connection, batch: StoredBatch, now: float) -> None:
     """Insert the batch, and the job that reads its input. Raises `Missing` for the file."""
-    file_rows.hold(connection, batch.input_file_id, int(now))
+    file_rows.lock(connection, batch.input_file_id, int(now))
     row = {
         "id": batch.id,
         "created_at": batch.created_at,
@@ -78,22 +78,21 @@ def add(connection: Connection, batch: StoredBatch, now: float) -> None:
 
 
 def get(connection: Connection, id: str) -> StoredBatch:
-    """The batch with this id, as far as it is. Raises `Missing`."""
+    """The batch with this id, with its counts so far. Raises `Missing`."""
     return _batch(connection, _row(connection, id))
 
 
 def find(connection: Connection, request: PageRequest) -> Page[StoredBatch]:
     """A page of all batches. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: _place(connection, id))
+    end = end_of(request, lambda id: _sort_keys(connection, id))
     keys = (batches.c.created_at, batches.c.seq)
     rows, has_more = fetch(connection, select(batches), request, keys=keys, end=end)
     return Page(items=[_batch(connection, row) for row in rows], has_more=has_more)
 
 
 def work(connection: Connection, id: str) -> tuple[StoredBatch, Content]:
-    """The batch and the bytes of its input, also of a file whose time is over. Raises `Missing`,
-    for the file where that is what is missing.
-    """
+    """The batch and the content of its input, even if that file has expired. Raises `Missing` for
+    the batch, or for its file."""
     row = _row(connection, id)
     return _batch(connection, row), file_rows.content(connection, row.input_file_id)
 
@@ -107,9 +106,9 @@ def begin(
     model: str | None,
     now: float,
 ) -> None:
-    """Its input can be used: what is to be done. Raises `LeaseLost`."""
+    """Start the batch, whose input is valid: add the jobs of its lines. Raises `LeaseLost`."""
     row = _held(connection, job.subject)
-    job_rows.hold(connection, job)
+    job_rows.lock(connection, job)
     if row.status != BatchStatus.VALIDATING.value:  # cancelled meanwhile
         return
     _move(connection, row, BatchStatus.IN_PROGRESS, now, total=total, model=model)
@@ -122,14 +121,14 @@ def begin(
 def fail(
     connection: Connection, job: Job, errors: Sequence[Mapping[str, Any]], *, now: float
 ) -> None:
-    """Its input cannot be used. Raises `LeaseLost`."""
+    """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
     row = _held(connection, job.subject)
     job_rows.finish(connection, job)
     _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
 
 
 def record(connection: Connection, id: str, results: Sequence[LineResult]) -> BatchStatus:
-    """Keep answers; how far the batch is. Raises `Missing`."""
+    """Store answers; returns the batch's state. Raises `Missing`."""
     row = connection.execute(
         select(batches.c.seq, batches.c.status).where(batches.c.id == id)
     ).first()
@@ -142,12 +141,12 @@ def record(connection: Connection, id: str, results: Sequence[LineResult]) -> Ba
 
 
 def numbers(connection: Connection, id: str, first: int, last: int) -> set[int]:
-    """Which of these lines have an answer. Raises `Missing`."""
+    """The numbers of these lines that have an answer. Raises `Missing`."""
     return line_rows.numbers(connection, _row(connection, id).seq, first, last)
 
 
 def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
-    """All that is to be done of some lines is done; were they the last, the batch is to be ended.
+    """Finish the job of some lines. If no other is left, the batch's output is to be written.
 
     Raises `LeaseLost`.
     """
@@ -159,7 +158,7 @@ def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
 
 
 def stop(connection: Connection, id: str, *, now: float) -> StoredBatch:
-    """Begin no more lines. Raises `Missing`, `BatchEnded`."""
+    """Cancel the batch: start no more of its lines. Raises `Missing`, `BatchEnded`."""
     row = _held(connection, id)
     status = BatchStatus(row.status)
     if status.is_end:
@@ -167,19 +166,19 @@ def stop(connection: Connection, id: str, *, now: float) -> StoredBatch:
     if status is not BatchStatus.CANCELLING:
         row = _move(connection, row, BatchStatus.CANCELLING, now)
         job_rows.remove_waiting(connection, BATCH_LINES, id, now=now)
-        if status is BatchStatus.IN_PROGRESS:  # otherwise there is a job that comes to its end
+        if status is BatchStatus.IN_PROGRESS:  # in other states its job of `BATCH` ends it
             _end_if_nobody_is_at_it(connection, row, now)
     return _batch(connection, row)
 
 
 def expire(connection: Connection, *, now: float) -> None:
-    """Begin no more lines of some batches whose time is over."""
+    """Start no more lines of some expired batches."""
     over = (batches.c.status == BatchStatus.IN_PROGRESS.value) & (batches.c.expires_at <= now)
     some = select(batches).where(over).order_by(batches.c.expires_at).limit(_EXPIRED_AT_ONCE)
     for row in connection.execute(some.with_for_update(skip_locked=True, key_share=True)).all():
         job_rows.remove_waiting(connection, BATCH_LINES, row.id, now=now)
         completed, failed = line_rows.counts(connection, row.seq)
-        now_completed, now_failed = _counts_begun(connection, row)
+        now_completed, now_failed = _count_begun(connection, row)
         _set_counts(connection, row, completed - now_completed, failed - now_failed)
         _end_if_nobody_is_at_it(connection, row, now)
 
@@ -187,15 +186,15 @@ def expire(connection: Connection, *, now: float) -> None:
 def line_page(
     connection: Connection, id: str, *, is_error: bool, after: int, limit: int
 ) -> Sequence[tuple[int, str]]:
-    """Number and text of the next answers."""
+    """Numbers and texts of the next answers."""
     seq = _row(connection, id).seq
     return line_rows.page(connection, seq, is_error=is_error, after=after, limit=limit)
 
 
 def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> None:
-    """The batch has ended, with these files. Raises `LeaseLost`, `BlobGone`."""
+    """End the batch, with these files. Raises `LeaseLost`, `BlobGone`."""
     row = _held(connection, job.subject)
-    job_rows.hold(connection, job)
+    job_rows.lock(connection, job)
     _move(
         connection,
         row,
@@ -213,18 +212,18 @@ def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> Non
 
 
 def forget_lines(connection: Connection, id: str) -> bool:
-    """Delete some answers of a batch that has ended; whether there may be more."""
+    """Delete some answers of a batch that has ended; true if more may be left."""
     return line_rows.forget(connection, _row(connection, id).seq)
 
 
 def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: int) -> None:
-    """What the lines come to that nobody is at any more."""
+    """Store the counts of the lines that no job processes any more."""
     this = update(batches).where(batches.c.seq == row.seq)
     connection.execute(this.values(completed=completed, failed=failed))
 
 
-def _counts_begun(connection: Connection, row: Row[Any]) -> tuple[int, int]:
-    """The same of the lines that somebody is at, or has begun."""
+def _count_begun(connection: Connection, row: Row[Any]) -> tuple[int, int]:
+    """Counts of the answered lines of jobs that have started and are not finished."""
     begun = job_rows.begun(connection, BATCH_LINES, row.id)
     return line_rows.counts_among(connection, row.seq, [_lines_of(one) for one in begun])
 
@@ -235,6 +234,7 @@ def _lines_of(details: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _end_if_nobody_is_at_it(connection: Connection, row: Row[Any], now: float) -> None:
+    """Add the job that ends the batch, unless jobs of its lines are left."""
     if job_rows.are_any(connection, BATCH_LINES, row.id):
         return
     if row.status == BatchStatus.IN_PROGRESS.value:
@@ -245,24 +245,24 @@ def _end_if_nobody_is_at_it(connection: Connection, row: Row[Any], now: float) -
 def _move(
     connection: Connection, row: Row[Any], status: BatchStatus, now: float, **values: Any
 ) -> Row[Any]:
-    """The batch in its next state."""
+    """Set the batch's next state, and return its row."""
     values |= {"status": status.value, "times": {**row.times, f"{status.value}_at": int(now)}}
     this = update(batches).where(batches.c.seq == row.seq).values(**values)
     return connection.execute(this.returning(*batches.c)).one()
 
 
-def _row(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any]:
+def _row(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:
     this = select(batches).where(batches.c.id == id)
-    if is_held:
+    if is_locked:
         this = this.with_for_update(key_share=True)  # answers may be inserted meanwhile
     return row_named(connection, this, id)
 
 
 def _held(connection: Connection, id: str) -> Row[Any]:
-    return _row(connection, id, is_held=True)
+    return _row(connection, id, is_locked=True)
 
 
-def _place(connection: Connection, id: str) -> tuple[int, int]:
+def _sort_keys(connection: Connection, id: str) -> tuple[int, int]:
     row = _row(connection, id)
     return row.created_at, row.seq
 
@@ -271,9 +271,10 @@ def _batch(connection: Connection, row: Row[Any]) -> StoredBatch:
     status = BatchStatus(row.status)
     completed, failed = row.completed, row.failed
     if status is BatchStatus.IN_PROGRESS:
-        now_completed, now_failed = _counts_begun(connection, row)
+        now_completed, now_failed = _count_begun(connection, row)
         completed, failed = completed + now_completed, failed + now_failed
-    elif not status.is_end and status is not BatchStatus.VALIDATING:  # its files go by them
+    elif not status.is_end and status is not BatchStatus.VALIDATING:
+        # Its files are written from the answers, so the counts are, too.
         completed, failed = line_rows.counts(connection, row.seq)
     return StoredBatch(
         id=row.id,

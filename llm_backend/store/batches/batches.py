@@ -1,4 +1,4 @@
-"""The batches of a database."""
+"""Store of batches, whose work is done by jobs."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from llm_backend.store.stored_chat import check_metadata, check_texts
 
 __all__ = ["Batches"]
 
-_PAGE_LINES = 20  # answers held in memory while they are written to a file
+_PAGE_LINES = 20  # answers in memory while they are written to a file
 
 
 class Batches:
@@ -36,14 +36,15 @@ class Batches:
         self._clock = clock
 
     async def add(self, batch: StoredBatch) -> None:
-        """Begin a batch; durable on return. Raises `Missing` for its file, and `Unstorable`."""
+        """Store a batch and its job; durable on return. Raises `Missing` for its file, and
+        `Unstorable`."""
         check_metadata(batch.metadata or {})
         check_texts(batch.id, batch.input_file_id)
         await self._database.write(partial(batch_rows.add, batch=batch, now=self._clock()))
         self._jobs.wake()
 
     async def get(self, id: str) -> StoredBatch:
-        """The batch with this id, as far as it is. Raises `Missing`."""
+        """The batch with this id, with its counts so far. Raises `Missing`."""
         return await self._database.read(partial(batch_rows.get, id=id))
 
     async def list(
@@ -54,7 +55,7 @@ class Batches:
         return await self._database.read(partial(batch_rows.find, request=request))
 
     async def stop(self, id: str) -> StoredBatch:
-        """Begin no more of its lines; those in work are finished.
+        """Cancel the batch: start no more of its lines; running ones are finished.
 
         Raises `Missing`, `BatchEnded`.
         """
@@ -63,18 +64,19 @@ class Batches:
         return stopped
 
     async def expire(self) -> None:
-        """Begin no more lines of batches whose time is over."""
+        """Start no more lines of expired batches."""
         await self._database.write(partial(batch_rows.expire, now=self._clock()))
         self._jobs.wake()
 
     async def work(self, id: str) -> tuple[StoredBatch, Content]:
-        """The batch and the bytes of its input. Raises `Missing`, for whichever is missing."""
+        """The batch and the content of its input. Raises `Missing` for the batch, or for its
+        file."""
         return await self._database.read(partial(batch_rows.work, id=id))
 
     async def begin(
         self, job: Job, chunks: Sequence[Lines], *, total: int, model: str | None
     ) -> None:
-        """Its input can be used: what is to be done. Raises `LeaseLost`."""
+        """Start the batch, whose input is valid: add the jobs of its lines. Raises `LeaseLost`."""
         await self._database.write(
             partial(
                 batch_rows.begin,
@@ -88,37 +90,37 @@ class Batches:
         self._jobs.wake()
 
     async def fail(self, job: Job, errors: Sequence[Mapping[str, Any]]) -> None:
-        """Its input cannot be used. The job is finished. Raises `LeaseLost`."""
+        """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
         await self._database.write(
             partial(batch_rows.fail, job=job, errors=errors, now=self._clock())
         )
 
-    async def answered(self, id: str, first: int, last: int) -> set[int]:
-        """Which of these lines have an answer. Raises `Missing`."""
+    async def find_answered_lines(self, id: str, first: int, last: int) -> set[int]:
+        """The numbers of these lines that have an answer. Raises `Missing`."""
         return await self._database.read(partial(batch_rows.numbers, id=id, first=first, last=last))
 
     async def record(self, id: str, *results: LineResult) -> BatchStatus:
-        """Keep answers, durable on return; how far the batch is. Raises `Missing`."""
+        """Store answers, durable on return; returns the batch's state. Raises `Missing`."""
         return await self._database.insert(partial(batch_rows.record, id=id, results=results))
 
-    async def get_on(self, job: Job) -> None:
-        """The job has come to something. Raises `LeaseLost`."""
+    async def record_progress(self, job: Job) -> None:
+        """Reset the job's attempts, since this one has made progress. Raises `LeaseLost`."""
         await self._database.write(partial(job_rows.progress, job=job))
 
     async def finish_lines(self, job: Job) -> None:
-        """These lines are done; the job is finished. Raises `LeaseLost`."""
+        """Finish the job of some lines. Raises `LeaseLost`."""
         await self._database.write(partial(batch_rows.finish_lines, job=job, now=self._clock()))
         self._jobs.wake()
 
     async def postpone(self, id: str, delay_s: float) -> None:
-        """Lines that nobody is at are not begun for a while."""
+        """Delay the jobs of lines that have not started."""
         until = self._clock() + delay_s
         await self._database.write(
             partial(job_rows.postpone_waiting, kind=BATCH_LINES, subject=id, until=until)
         )
 
     async def lines(self, id: str, *, is_error: bool) -> AsyncIterator[tuple[int, str]]:
-        """Number and text of its answers, in order."""
+        """Numbers and texts of its answers, in order."""
         after = 0
         while True:
             page = await self._database.read(
@@ -133,10 +135,10 @@ class Batches:
             after = page[-1][0]
 
     async def end(self, job: Job, ended: BatchEnd) -> None:
-        """The batch has ended. Raises `LeaseLost`, `BlobGone`."""
+        """End the batch. Raises `LeaseLost`, `BlobGone`."""
         await self._database.write(partial(batch_rows.end, job=job, ended=ended, now=self._clock()))
 
     async def forget_lines(self, id: str) -> None:
-        """Forget the answers of a batch that has ended, a bounded number at once."""
+        """Delete the answers of a batch that has ended, a bounded number in each transaction."""
         while await self._database.write(partial(batch_rows.forget_lines, id=id)):
             pass

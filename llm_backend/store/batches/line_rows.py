@@ -1,4 +1,4 @@
-"""Answers to lines as rows: only ever inserted, so that nobody waits for anybody."""
+"""Answers to lines as rows: only ever inserted, so that no transaction waits for another."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ _SOME = 1000  # rows deleted in one transaction
 
 
 def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -> None:
-    """Insert answers; the first that a line was given counts."""
+    """Insert answers; of several for one line the first counts."""
     statement = insert_into(connection, batch_lines).on_conflict_do_nothing()
     rows = [
         {
@@ -33,7 +33,7 @@ def add(connection: Connection, batch_seq: int, results: Sequence[LineResult]) -
 
 
 def numbers(connection: Connection, batch_seq: int, first: int, last: int) -> set[int]:
-    """Which of these lines have an answer."""
+    """The numbers of these lines that have an answer."""
     some = batch_lines.c.line.between(first, last)
     return set(connection.scalars(select(batch_lines.c.line).where(_of(batch_seq), some)))
 
@@ -41,7 +41,7 @@ def numbers(connection: Connection, batch_seq: int, first: int, last: int) -> se
 def page(
     connection: Connection, batch_seq: int, *, is_error: bool, after: int, limit: int
 ) -> Sequence[tuple[int, str]]:
-    """Number and text of the next answers."""
+    """Numbers and texts of the next answers."""
     rest = _of(batch_seq) & (batch_lines.c.is_error == is_error) & (batch_lines.c.line > after)
     some = select(batch_lines.c.line, batch_lines.c.text).where(rest)
     return [
@@ -51,7 +51,7 @@ def page(
 
 
 def counts(connection: Connection, batch_seq: int) -> tuple[int, int]:
-    """How many lines have been answered, and how many have failed."""
+    """Counts of lines that succeeded, and of lines that failed."""
     kinds = select(batch_lines.c.is_error, func.count()).where(_of(batch_seq))
     found = {bool(row[0]): row[1] for row in connection.execute(kinds.group_by("is_error"))}
     return found.get(False, 0), found.get(True, 0)
@@ -60,11 +60,11 @@ def counts(connection: Connection, batch_seq: int) -> tuple[int, int]:
 def counts_among(
     connection: Connection, batch_seq: int, ranges: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
-    """The same of the lines from the first to the last of each range, by as many looks into the
-    index in one statement."""
+    """The same counts for the lines in these ranges (first, last): one index search for each range
+    and kind, in one statement."""
     if not ranges:
         return 0, 0
-    looks = [
+    subqueries = [
         select(func.count())
         .where(_of(batch_seq), batch_lines.c.is_error == is_error)
         .where(batch_lines.c.line.between(first, last))
@@ -72,12 +72,12 @@ def counts_among(
         for is_error in (False, True)
         for first, last in ranges
     ]
-    found = [int(count) for count in connection.execute(select(*looks)).one()]
+    found = [int(count) for count in connection.execute(select(*subqueries)).one()]
     return sum(found[: len(ranges)]), sum(found[len(ranges) :])
 
 
 def tokens(connection: Connection, batch_seq: int) -> TokenCounts:
-    """The tokens of all answers."""
+    """Sums of the tokens of all answers."""
     names = list(TokenCounts.__dataclass_fields__)
     sums = select(*(func.coalesce(func.sum(batch_lines.c[name]), 0).label(name) for name in names))
     row: Row[Any] = connection.execute(sums.where(_of(batch_seq))).one()
@@ -85,7 +85,7 @@ def tokens(connection: Connection, batch_seq: int) -> TokenCounts:
 
 
 def forget(connection: Connection, batch_seq: int) -> bool:
-    """Delete some; whether there may be more."""
+    """Delete some answers; true if more may be left."""
     some = select(batch_lines.c.line).where(_of(batch_seq)).limit(_SOME)
     these = _of(batch_seq) & batch_lines.c.line.in_(some.scalar_subquery())
     return connection.execute(delete_from(batch_lines).where(these)).rowcount == _SOME

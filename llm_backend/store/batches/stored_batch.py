@@ -1,4 +1,4 @@
-"""A batch as a value, and the answers to its lines."""
+"""Values of batches and of the answers to their lines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ BATCH, BATCH_LINES = "batch", "batch_lines"  # kinds of jobs; their subject is t
 
 
 class BatchStatus(StrEnum):
-    """How far a batch has come."""
+    """State of a batch."""
 
     VALIDATING = "validating"
     FAILED = "failed"
@@ -36,13 +36,13 @@ class BatchStatus(StrEnum):
 
     @property
     def is_end(self) -> bool:
-        """Whether nothing more happens to it."""
+        """True if the batch has ended."""
         return self.value in BATCH_ENDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCounts:
-    """Tokens of a line's answer, or of all."""
+    """Tokens of one answer, or sums over all answers."""
 
     input_tokens: int = 0
     cached_tokens: int = 0  # of the input
@@ -52,9 +52,8 @@ class TokenCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBatch:
-    """One batch. `times` holds when it came to a state, under the document's names for that;
-    `errors` say why its input cannot be used, as the document has them.
-    """
+    """One batch. `times` has the time of each state, under the document's names for these. `errors`
+    are the errors of an invalid input, in the document's form."""
 
     id: str
     created_at: int  # unix seconds
@@ -80,7 +79,7 @@ class StoredBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """Some lines of an input file: which bytes of it, and their numbers."""
+    """A range of lines of an input file: its bytes, and the numbers of its lines."""
 
     start: int
     end: int
@@ -100,7 +99,7 @@ class LineResult:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchEnd:
-    """How a batch has ended; files with nothing in them are left out."""
+    """End of a batch; a file without content is left out."""
 
     status: BatchStatus
     completed: int

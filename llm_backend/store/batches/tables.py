@@ -1,4 +1,4 @@
-"""The tables of batches: what is asked of each, and the answers to its lines until it has files."""
+"""Tables of batches: the batches, and the answers to their lines until these are in files."""
 
 from sqlalchemy import (
     JSON,
@@ -19,7 +19,7 @@ __all__ = ["BATCH_ENDS", "batch_lines", "batches"]
 # `input_file_id` and the other files are names and not references: what they name may be deleted.
 batches = stored_object(
     "batches",
-    Column("key_id", Text),  # of the key that its lines are asked with; None where none is wanted
+    Column("key_id", Text),  # of the key of its requests; None if keys are off
     Column("endpoint", Text, nullable=False),
     Column("input_file_id", Text, nullable=False, index=True),
     Column("completion_window", Text, nullable=False),
@@ -27,10 +27,10 @@ batches = stored_object(
     Column("output_lifetime_s", BigInteger),
     Column("status", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    Column("times", JSON, nullable=False),  # when it came to which state, by the document's names
-    Column("errors", JSON, nullable=False),  # why its input cannot be used
+    Column("times", JSON, nullable=False),  # time of each state, by the document's names
+    Column("errors", JSON, nullable=False),  # of an invalid input
     Column("model", Text),  # of all its lines
-    Column("total", Integer, nullable=False),  # lines; below, those that nobody is at any more
+    Column("total", Integer, nullable=False),  # lines; the next two count finished jobs only
     Column("completed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
     Column("usage", JSON),
@@ -45,9 +45,9 @@ batches = stored_object(
 Index(None, batches.c.status, batches.c.expires_at)
 
 BATCH_ENDS = ("failed", "completed", "expired", "cancelled")
-"""States of a batch to which nothing more happens."""
+"""States of a batch that has ended."""
 
-# Answers of a batch that has not ended: a line that has one is never asked again.
+# Answers of a batch that has not ended. A line that has one is not run again.
 batch_lines = Table(
     "batch_lines",
     metadata,

@@ -1,17 +1,17 @@
-"""Work that outlives the request that asked for it, done once by whoever comes first.
+"""Jobs: work that outlives its request, claimed with a lease and done by one process.
 
-    # in the transaction that stores what is to be worked on; `jobs.wake()` when it is committed
+    # in the transaction that stores the subject of the work; `jobs.wake()` when it is committed
     job_rows.add(connection, NewJob(kind="batch", subject=batch.id), now=now)
 
     # in the application, around everything that the worker uses
     async with jobs.running([JobKind(name="batch", worker=worker, at_once=4)]):
         ...
 
-A job is a row until it is done. Who claims it has a *lease*, renewed as long as he lives: when he
-dies the lease runs out, or is seen to be a dead process's, and somebody else takes the job up. So
-work is done *at least* once, and what comes of it is stored once: a worker stores results in a
-transaction that first calls `job_rows.hold(connection, job)`, which raises `LeaseLost` for one who
-has been given up for dead.
+A job is a row until it is done. A process that claims it gets a *lease* and renews it. If the
+process dies, the lease expires or is found to belong to a dead process, and another process claims
+the job. So work is done *at least* once, and its results are stored once: a worker stores them in a
+transaction that first calls `job_rows.lock(connection, job)`, which raises `LeaseLost` if the lease
+is no longer its own.
 """
 
 from llm_backend.store.jobs.job import Backlog, Job, JobKind, JobWorker, NewJob, TryLater

@@ -1,9 +1,9 @@
-"""Who holds leases: a process, known by a name that no other ever has.
+"""Holder of leases: a process, known by a name that no other process ever has.
 
-Where the database is a file, all who use it are on this machine, and whether one of them lives can
-be told: it holds a lock on a file of its name, beside the database, which the kernel lets go of
-when the process dies, however it dies. So what a killed server was at is taken up again by the next
-one as it starts, and by its neighbours, without waiting for leases to run out.
+If the database is a file, all its processes are on this machine, and their deaths can be detected.
+Each locks a file of its name beside the database, and the kernel releases the lock when the process
+dies, however it dies. So the next server to start, or a neighbour, claims the jobs of a killed
+server at once, without waiting for leases to expire.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ __all__ = ["Holder"]
 
 
 class Holder:
-    """A process that claims jobs from a database; `database` is its file, if it is one."""
+    """A process that claims jobs from a database; `database` is its file, or None for a server."""
 
     def __init__(self, database: Path | None) -> None:
         self._name = token_hex(8)
@@ -25,16 +25,17 @@ class Holder:
         self._numbers = count(1)
 
     @contextlib.contextmanager
-    def living(self) -> Iterator[None]:
-        """Shows that it lives. Raises `OSError` where the folder cannot be used."""
+    def mark_alive(self) -> Iterator[None]:
+        """Lock the file that marks this process alive, while the context lasts. Raises `OSError` if
+        the folder cannot be used."""
         if self._folder is None:
             yield
             return
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for name in self._folder.iterdir():
             if not name.suffix:
-                self.is_alive(f"{name.name}/")  # which removes what the dead have left
-        unnamed = self._folder / f"{self._name}.new"  # named once it is locked
+                self.is_alive(f"{name.name}/")  # which removes the files of dead processes
+        unnamed = self._folder / f"{self._name}.new"  # renamed once it is locked
         with unnamed.open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             named = unnamed.rename(self._folder / self._name)
@@ -44,16 +45,16 @@ class Holder:
                 named.unlink(missing_ok=True)
 
     @property
-    def knows_the_dead(self) -> bool:
-        """Whether it can tell who lives."""
+    def can_detect_death(self) -> bool:
+        """True if it can tell which processes are alive."""
         return self._folder is not None
 
     def new_leases(self, number: int) -> list[str]:
-        """Names for so many leases of its own."""
+        """Names for this number of new leases."""
         return [f"{self._name}/{next(self._numbers)}" for _ in range(number)]
 
     def is_alive(self, lease: str) -> bool:
-        """Whether the holder of this lease lives; true where that cannot be told."""
+        """False if the holder of this lease is known to be dead."""
         name = lease.partition("/")[0]
         if self._folder is None or name == self._name:
             return True
@@ -63,6 +64,6 @@ class Holder:
                 Path(lock.name).unlink(missing_ok=True)
         except FileNotFoundError:
             return False
-        except OSError:  # it is held
+        except OSError:  # the process holds the lock
             return True
         return False

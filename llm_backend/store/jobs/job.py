@@ -1,4 +1,4 @@
-"""Jobs as values, and what does them."""
+"""Values of jobs, and the protocol of their workers."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,32 +9,32 @@ __all__ = ["Backlog", "Job", "JobKind", "JobWorker", "NewJob", "TryLater"]
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """Something to do: which kind of work, the id of what it is about, and JSON for its worker."""
+    """A job to add: its kind, the id of its subject, and JSON for its worker."""
 
     kind: str
     subject: str
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON
     delay_s: float = 0.0
-    place: str | None = None  # where alone it can be done
+    place: str | None = None  # the only place that can do it, such as a vector index; None: any
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A job that has been claimed, by who holds `lease`."""
+    """A job claimed by the holder of `lease`."""
 
     seq: int
     kind: str
     subject: str
     details: Mapping[str, Any]  # JSON
-    attempt: int  # 1 for the first since it last got on
+    attempt: int  # 1 for the first since its last progress
     lease: str
-    place: str | None = None  # where alone it can be done
+    place: str | None = None  # the only place that can do it, such as a vector index; None: any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """The jobs of one kind: how many wait, are done, or are not due yet; and since when the first
-    of those that wait has been due."""
+    """Counts of the jobs of one kind that wait, run, or are not due yet; and for how long the first
+    of the waiting ones has been due."""
 
     kind: str
     waiting: int
@@ -44,9 +44,8 @@ class Backlog:
 
 
 class TryLater(Exception):
-    """Raised by a worker that waits for something else: the job is not due for `delay_s`, and the
-    attempt counts.
-    """
+    """Raised by a worker whose job must wait: the job is not due for `delay_s`, and the attempt
+    counts."""
 
     def __init__(self, delay_s: float) -> None:
         super().__init__(f"Not before {delay_s:g} seconds are over.")
@@ -54,31 +53,34 @@ class TryLater(Exception):
 
 
 class JobWorker(Protocol):
-    """Does the jobs of one kind; each may be begun again after any point that it was left at."""
+    """Worker of the jobs of one kind. It may be interrupted at any point, and the job started
+    again."""
 
     async def work(self, job: Job) -> None:
-        """Do it. The job is over when this returns, if it has not been finished before in a
-        transaction of its own; an exception means to try again after a while, `TryLater` says when.
+        """Do the job, which ends when this returns. A worker may also finish it earlier, in a
+        transaction of its own. After an exception the job is retried with a delay; `TryLater` sets
+        the delay.
 
-        Cancelled when the lease is lost, when the job is removed, and when the server ends.
+        Cancelled when the lease is lost, when the job is removed, and when the server stops.
         """
 
     async def give_up(self, job: Job) -> None:
-        """It was tried too often: say so where its client looks. The job is over afterwards."""
+        """Report to the client that the job failed too often. The job ends when this returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobKind:
-    """Jobs of this name are done by `worker`, so many at once in one process.
+    """Kind of job: its worker, and the number of jobs that run at once in one process.
 
-    Where some can be done at one place only, `place` says before each claim which one this is:
-    what is claimed are jobs for it, jobs for no place, and those for others that nobody has come
-    for in a day, of which the worker can only say so. None are claimed while it says None.
+    If some jobs can be done at one place only, `place` returns the place of this process before
+    each claim. Claimed are jobs for this place, jobs for any place, and jobs for other places that
+    have been due for a day, which the worker can only report as failed. None are claimed while it
+    returns None.
     """
 
     name: str
     worker: JobWorker
     at_once: int
-    attempts: int = 5  # that came to nothing, in a row, before it is given up
-    can_begin: Callable[[], bool] = lambda: True  # asked each time before some are claimed
+    attempts: int = 5  # failed ones in a row, before it is given up
+    can_begin: Callable[[], bool] = lambda: True  # called before each claim
     place: Callable[[], Awaitable[str | None]] | None = None

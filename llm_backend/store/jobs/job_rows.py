@@ -1,7 +1,7 @@
-"""Jobs as rows: the statements, each function part of a unit of work on a connection.
+"""Jobs as rows: SQL statements, each function part of a unit of work on a connection.
 
-On PostgreSQL those who claim pass over rows that others are claiming (`SKIP LOCKED`); on SQLite
-there is one writer at a time.
+On PostgreSQL a claim skips rows that other transactions claim (`SKIP LOCKED`); on SQLite there is
+one writer at a time.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,10 +23,10 @@ __all__ = [
     "finish",
     "free",
     "give_back",
-    "hold",
     "is_about",
     "leases",
     "leave_to",
+    "lock",
     "move",
     "number",
     "outlook",
@@ -37,13 +37,13 @@ __all__ = [
     "renew",
 ]
 
-ABANDONED_S = 24 * 3600.0  # after which who is not there to do a job is not waited for any more
+ABANDONED_S = 24 * 3600.0  # after which a job is claimed away from its place
 
 _SOME = 500  # rows in one statement
 
 
 def add(connection: Connection, added: Iterable[NewJob], *, now: float) -> None:
-    """Insert jobs; they are claimed in this order once the transaction is committed."""
+    """Insert jobs; they are claimed in this order after the commit."""
     rows = [
         {
             "kind": job.kind,
@@ -68,8 +68,8 @@ def claim(
     now: float,
     until: float,
 ) -> Sequence[Job]:
-    """Take up to one job a lease, those first that have been due for longest, for `place` or for
-    none; those for other places once nobody has come for them for long."""
+    """Claim at most one job for each lease, the longest due first: jobs for `place` or for any
+    place, and jobs for other places that have been due for `ABANDONED_S`."""
     is_here = jobs.c.place.is_(None) | (jobs.c.due_at <= now - ABANDONED_S)
     if place is not None:
         is_here |= jobs.c.place == place
@@ -95,83 +95,85 @@ def claim(
 
 
 def renew(connection: Connection, leases: Collection[str], until: float) -> None:
-    """Hold these for longer, as far as they are held."""
+    """Extend these leases, except lost ones."""
     these = _held(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(these).values(due_at=until))
 
 
-def hold(connection: Connection, job: Job) -> None:
-    """Nobody else has this job until the end of the transaction. Raises `LeaseLost`."""
+def lock(connection: Connection, job: Job) -> None:
+    """Lock the job until the transaction ends. Raises `LeaseLost`."""
     this = select(jobs.c.seq).where(_is(job)).with_for_update()
     if connection.execute(this).first() is None:
         raise LeaseLost(job.subject)
 
 
 def progress(connection: Connection, job: Job) -> None:
-    """Hold it, and count its attempts anew: something has come of this one. Raises `LeaseLost`."""
+    """Lock the job, and reset its attempts: this one has made progress. Raises `LeaseLost`."""
     if connection.execute(update(jobs).where(_is(job)).values(attempts=1)).rowcount != 1:
         raise LeaseLost(job.subject)
 
 
 def finish(connection: Connection, job: Job) -> None:
-    """It is done. Raises `LeaseLost`."""
+    """Delete the job, which is done. Raises `LeaseLost`."""
     if connection.execute(delete_from(jobs).where(_is(job))).rowcount != 1:
         raise LeaseLost(job.subject)
 
 
 def give_back(connection: Connection, job: Job, *, due_at: float, counts: bool) -> None:
-    """Let another have it from `due_at` on; whether the attempt `counts`. No matter if lost."""
+    """Release the job, due again at `due_at`; `counts` is false if the attempt does not count. Does
+    nothing if the lease is lost."""
     attempts = jobs.c.attempts if counts else jobs.c.attempts - 1
     values = {"lease": None, "due_at": due_at, "attempts": attempts}
     connection.execute(update(jobs).where(_is(job)).values(values))
 
 
 def leave_to(connection: Connection, job: Job, place: str, *, now: float) -> None:
-    """It can be done only there: as if it had not been begun here. Raises `LeaseLost`."""
+    """Release the job to this place, the only one that can do it; the attempt does not count.
+    Raises `LeaseLost`."""
     values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "place": place}
     if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
         raise LeaseLost(job.subject)
 
 
 def move(connection: Connection, job: Job, kind: str, *, now: float) -> None:
-    """It is of another kind from now on, as if it had not been begun. Raises `LeaseLost`."""
+    """Release the job as one of another kind; the attempt does not count. Raises `LeaseLost`."""
     values = {"lease": None, "due_at": now, "attempts": jobs.c.attempts - 1, "kind": kind}
     if connection.execute(update(jobs).where(_is(job)).values(values)).rowcount != 1:
         raise LeaseLost(job.subject)
 
 
 def remove(connection: Connection, kind: str, subject: str) -> None:
-    """Delete the jobs about this, also those being done: whoever does one loses it."""
+    """Delete the jobs about this subject. A running one loses its lease."""
     connection.execute(delete_from(jobs).where(_held(connection, is_about(kind, subject))))
 
 
 def remove_waiting(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
-    """Delete the jobs about this that nobody is doing; whether others are being done."""
+    """Delete the jobs about this subject that are not running; true if others are running."""
     waiting = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
     connection.execute(delete_from(jobs).where(_held(connection, waiting)))
     return are_any(connection, kind, subject)
 
 
 def postpone_waiting(connection: Connection, kind: str, subject: str, *, until: float) -> None:
-    """The jobs about this that nobody is doing are not due before then."""
+    """Postpone the jobs about this subject that have no lease."""
     waiting = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
     connection.execute(update(jobs).where(_held(connection, waiting)).values(due_at=until))
 
 
 def are_any(connection: Connection, kind: str, subject: str) -> bool:
-    """Whether there are jobs about this."""
+    """True if there are jobs about this subject."""
     some = select(jobs.c.seq).where(is_about(kind, subject)).limit(1)
     return connection.execute(some).first() is not None
 
 
 def begun(connection: Connection, kind: str, subject: str) -> list[Mapping[str, Any]]:
-    """The details of the jobs about this that somebody has begun, or is at."""
+    """The details of the jobs about this subject that have started."""
     this = select(jobs.c.details).where(is_about(kind, subject), jobs.c.attempts > 0)
     return list(connection.scalars(this))
 
 
 def number(connection: Connection, kind: str, limit: int) -> int:
-    """How many jobs of a kind there are; no more than `limit` are counted."""
+    """The number of jobs of a kind, counted up to `limit`."""
     some = select(jobs.c.seq).where(jobs.c.kind == kind).limit(limit).subquery()
     return int(connection.scalar(select(func.count()).select_from(some)) or 0)
 
@@ -179,7 +181,8 @@ def number(connection: Connection, kind: str, limit: int) -> int:
 def outlook(
     connection: Connection, kinds: Collection[str], leases: Collection[str]
 ) -> tuple[dict[str, float], set[str]]:
-    """When the first job of each kind is due, where there is one; and which leases are held."""
+    """The time at which the first job of each kind is due, if there is one; and those of these
+    leases that are not lost."""
     due_at: dict[str, float] = {}
     for kind in kinds:
         first = connection.scalar(select(func.min(jobs.c.due_at)).where(jobs.c.kind == kind))
@@ -190,16 +193,16 @@ def outlook(
 
 
 def backlog(connection: Connection, *, now: float) -> Sequence[Backlog]:
-    """How many jobs of each kind there are, and how they stand."""
-    is_due, is_held = jobs.c.due_at <= now, jobs.c.lease.is_not(None)
-    waits = case((is_due, 1), else_=0)  # also where whoever held it has let its lease run out
-    runs = case((is_held & ~is_due, 1), else_=0)
+    """Counts of the jobs of each kind by state."""
+    is_due, is_leased = jobs.c.due_at <= now, jobs.c.lease.is_not(None)
+    is_waiting = case((is_due, 1), else_=0)  # or its lease has expired
+    is_running = case((is_leased & ~is_due, 1), else_=0)
     first = func.min(case((is_due, jobs.c.due_at)))
     counted = select(
         jobs.c.kind,
         func.count().label("number"),
-        func.sum(waits).label("waiting"),
-        func.sum(runs).label("running"),
+        func.sum(is_waiting).label("waiting"),
+        func.sum(is_running).label("running"),
         first.label("first_due_at"),
     )
     return [
@@ -215,25 +218,25 @@ def backlog(connection: Connection, *, now: float) -> Sequence[Backlog]:
 
 
 def leases(connection: Connection) -> Sequence[str]:
-    """All that are held or were."""
+    """All leases, expired or not."""
     held = select(jobs.c.lease).where(jobs.c.lease.is_not(None))
     return [lease for lease in connection.scalars(held) if lease is not None]
 
 
 def free(connection: Connection, leases: Collection[str], *, now: float) -> None:
-    """These leases are dead people's: their jobs are due. The attempts count."""
+    """Release these leases of dead processes: their jobs are due. The attempts count."""
     held = _held(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(held).values(lease=None, due_at=now))
 
 
 def is_about(kind: str, subject: str) -> ColumnElement[bool]:
-    """The jobs of a kind about one thing."""
+    """Condition on the jobs of a kind about one subject."""
     return and_(jobs.c.kind == kind, jobs.c.subject == subject)
 
 
 def _held(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:
-    """These jobs as they are, which nobody else changes until the end of the transaction: whoever
-    wants several takes them in one order."""
+    """Lock these jobs until the transaction ends, in one order for all transactions; returns a
+    condition on the locked rows."""
     seqs = select(jobs.c.seq).where(these).order_by(jobs.c.seq).with_for_update()
     return jobs.c.seq.in_(connection.scalars(seqs).all())
 

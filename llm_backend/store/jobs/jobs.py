@@ -1,4 +1,4 @@
-"""The jobs of a database: added, removed, waited for."""
+"""Store of jobs: added, claimed, removed and waited for."""
 
 import asyncio
 import logging
@@ -17,13 +17,13 @@ __all__ = ["Jobs"]
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 30.0  # after which work of a server that died elsewhere is taken up by another
+LEASE_S = 30.0  # after which other servers claim the jobs of a dead one
 
 
 class Jobs:
-    """The jobs of a database, as one process sees them.
+    """The jobs of a database, in one process.
 
-    Leases are by the clocks of those who hold them: where several machines share a database, these
+    Leases are by the clocks of their holders. If several machines share a database, these clocks
     may differ by a fraction of a lease.
     """
 
@@ -42,16 +42,16 @@ class Jobs:
 
     @asynccontextmanager
     async def running(self, kinds: Sequence[JobKind]) -> AsyncGenerator[None, None]:
-        """Does jobs of these kinds meanwhile. At the end those in work are stopped and given back,
-        so that another process has them at once. Raises `OSError` for a folder it cannot use.
-        """
+        """Run jobs of these kinds while the context lasts. At its end running jobs are stopped and
+        given back, so that other processes can claim them at once. Raises `OSError` if the folder
+        of its lock cannot be used."""
         if not kinds:
             yield
             return
-        with self._holder.living():
+        with self._holder.mark_alive():
             runner = JobRunner(self, kinds, lease_s=self._lease_s)
             running = asyncio.create_task(runner.run())
-            running.add_done_callback(_say_if_it_failed)
+            running.add_done_callback(_log_failure)
             try:
                 yield
             finally:
@@ -59,25 +59,23 @@ class Jobs:
                 await asyncio.wait({running})
 
     async def add(self, *added: NewJob) -> None:
-        """Add jobs, durable on return. Who also stores something calls `job_rows.add` in the same
-        transaction, and `wake` after it.
-        """
+        """Add jobs, durable on return. To store something else in the same transaction, call
+        `job_rows.add` there and `wake` after it."""
         await self._database.write(partial(job_rows.add, added=added, now=self._clock()))
         self.wake()
 
     async def remove(self, kind: str, subject: str) -> None:
-        """Delete the jobs about this. Whoever is doing one is stopped: at once in this process,
-        within a third of a lease in others.
-        """
+        """Delete the jobs about this subject. A running one is stopped: at once in this process,
+        within a third of a lease in others."""
         await self._database.write(partial(job_rows.remove, kind=kind, subject=subject))
         self.wake()
 
     def wake(self) -> None:
-        """There may be jobs to claim, or some that have been removed."""
+        """Signal that jobs were added or removed."""
         self._is_news.set()
 
-    async def news(self, timeout_s: float) -> None:
-        """Returns when there is news, or after this time."""
+    async def wait_for_news(self, timeout_s: float) -> None:
+        """Wait until jobs were added or removed, at most for this time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._is_news.wait()
@@ -86,7 +84,7 @@ class Jobs:
         self._is_news.clear()
 
     async def claim(self, kind: str, number: int, place: str | None = None) -> Sequence[Job]:
-        """Up to so many jobs that are due and can be done at `place`, held from now on."""
+        """Claim up to this number of due jobs that can be done at `place`."""
         leases, now = self._holder.new_leases(number), self._clock()
         return await self._database.write(
             partial(
@@ -100,16 +98,17 @@ class Jobs:
         )
 
     async def renew(self, jobs: Collection[Job]) -> None:
-        """Hold those that are still held for the length of a lease from now on."""
+        """Extend the leases of these jobs, except lost ones, to their full length."""
         leases, until = [job.lease for job in jobs], self._clock() + self._lease_s
         await self._database.write(partial(job_rows.renew, leases=leases, until=until))
 
     async def finish(self, job: Job) -> None:
-        """It is done. Raises `LeaseLost`, which also means that its worker has said so already."""
+        """Delete the job, which is done. Raises `LeaseLost`, also if its worker has finished it
+        already."""
         await self._database.write(partial(job_rows.finish, job=job))
 
     async def give_back(self, job: Job, *, delay_s: float = 0.0, counts: bool) -> None:
-        """Let another try; no matter if the lease is lost."""
+        """Release the job for another attempt. Does nothing if the lease is lost."""
         due_at = self._clock() + delay_s
         await self._database.write(
             partial(job_rows.give_back, job=job, due_at=due_at, counts=counts)
@@ -118,9 +117,8 @@ class Jobs:
     async def outlook(
         self, kinds: Collection[str], jobs: Collection[Job]
     ) -> tuple[dict[str, float], set[Job]]:
-        """In how many seconds the first job of each kind is due, where there is one; and which of
-        these are still held.
-        """
+        """The seconds until the first job of each kind is due, if there is one; and those of these
+        jobs whose leases are not lost."""
         leases = [job.lease for job in jobs]
         due_at, held = await self._database.read(
             partial(job_rows.outlook, kinds=kinds, leases=leases)
@@ -132,12 +130,12 @@ class Jobs:
         )
 
     async def backlog(self) -> Sequence[Backlog]:
-        """What there is to do, of every kind of which there is something."""
+        """Counts of the jobs of every kind that has some."""
         return await self._database.read(partial(job_rows.backlog, now=self._clock()))
 
-    async def free_dead(self) -> None:
-        """What dead processes held is due, where it can be told who is dead."""
-        if not self._holder.knows_the_dead:
+    async def release_dead_leases(self) -> None:
+        """Release the leases of dead processes, if their deaths can be detected."""
+        if not self._holder.can_detect_death:
             return
         leases = await self._database.read(job_rows.leases)
         dead = [lease for lease in leases if not self._holder.is_alive(lease)]
@@ -146,6 +144,6 @@ class Jobs:
             await self._database.write(partial(job_rows.free, leases=dead, now=self._clock()))
 
 
-def _say_if_it_failed(running: asyncio.Task[None]) -> None:
+def _log_failure(running: asyncio.Task[None]) -> None:
     if not running.cancelled() and running.exception() is not None:
         log.critical("jobs_not_run", exc_info=running.exception())

@@ -1,4 +1,4 @@
-"""Claims jobs and has them done, in one process: sleeps until there is news or something is due."""
+"""Runner of jobs in one process: claims due jobs, renews their leases, and sleeps in between."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JobRunner"]
 
-POLL_S = 5.0  # for what other processes have added
-RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # doubled with every attempt that came to nothing
+POLL_S = 5.0  # for jobs that other processes have added
+RETRY_S, RETRY_LIMIT_S = 1.0, 60.0  # doubled with every failed attempt
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +32,17 @@ class JobRunner:
         self._running: dict[Job, asyncio.Task[None]] = {}
 
     async def run(self) -> NoReturn:
-        """Until it is cancelled; then jobs in work are stopped and given back."""
+        """Run until it is cancelled; then stop running jobs and give them back."""
         try:
             while True:
-                await self._jobs.news(await self._turn_or_failure())
+                await self._jobs.wait_for_news(await self._turn_or_failure())
         finally:
             await self._end()
 
     async def _turn_or_failure(self) -> float:
         try:
             wait_s = await self._turn()
-        except StoreError as error:  # the database is down, say: it may come up
+        except StoreError as error:  # the database is down, say, and may recover
             if not self._is_failing:
                 log.warning("jobs_not_claimed", extra={"reason": str(error)})
             self._is_failing = True
@@ -51,48 +51,49 @@ class JobRunner:
         return wait_s
 
     async def _turn(self) -> float:
-        """One revolution: let go of what is lost, claim what is due; when to come again."""
+        """Renew leases, stop jobs whose leases are lost, claim due jobs; returns the seconds until
+        the next turn."""
         if self._running and time.monotonic() - self._renewed_at_s >= self._renew_every_s:
             self._renewed_at_s = time.monotonic()
             await self._jobs.renew(self._running)
-        await self._jobs.free_dead()
-        able = [kind for kind in self._kinds if kind.can_begin()]
-        free = {kind.name: kind.at_once - self._number_of(kind) for kind in able}
-        hungry = [name for name, room in free.items() if room > 0]
-        due_in_s, held = await self._jobs.outlook(hungry, list(self._running))
+        await self._jobs.release_dead_leases()
+        ready = [kind for kind in self._kinds if kind.can_begin()]
+        free = {kind.name: kind.at_once - self._running_count(kind) for kind in ready}
+        claimable = [name for name, capacity in free.items() if capacity > 0]
+        due_in_s, held = await self._jobs.outlook(claimable, list(self._running))
         for job, task in self._running.items():
             if job not in held:
                 task.cancel()
-        for kind in able:
+        for kind in ready:
             if due_in_s.get(kind.name, 1.0) <= 0:
-                for job in await self._claimed(kind, free[kind.name]):
+                for job in await self._claim(kind, free[kind.name]):
                     self._begin(kind, job)
         later = [wait_s for wait_s in due_in_s.values() if wait_s > 0]
         return min(POLL_S, *later, self._renew_every_s if self._running else POLL_S)
 
-    async def _claimed(self, kind: JobKind, number: int) -> Sequence[Job]:
+    async def _claim(self, kind: JobKind, number: int) -> Sequence[Job]:
         if kind.place is None:
             return await self._jobs.claim(kind.name, number)
         place = await kind.place()
         return () if place is None else await self._jobs.claim(kind.name, number, place)
 
-    def _number_of(self, kind: JobKind) -> int:
+    def _running_count(self, kind: JobKind) -> int:
         return sum(job.kind == kind.name for job in self._running)
 
     def _begin(self, kind: JobKind, job: Job) -> None:
         log.info("job_begun", extra=_told(job))
         task = asyncio.create_task(self._do(kind, job))
         self._running[job] = task
-        task.add_done_callback(lambda _: self._ended(job))
+        task.add_done_callback(lambda _: self._remove_ended(job))
 
-    def _ended(self, job: Job) -> None:
+    def _remove_ended(self, job: Job) -> None:
         del self._running[job]
-        self._jobs.wake()  # there is room
+        self._jobs.wake()  # capacity is free
 
     async def _do(self, kind: JobKind, job: Job) -> None:
-        """Does one, and sees to it that it is over or tried again."""
-        is_too_often = job.attempt > kind.attempts
-        doing = kind.worker.give_up(job) if is_too_often else kind.worker.work(job)
+        """Run one job, then finish it or give it back for another attempt."""
+        is_exhausted = job.attempt > kind.attempts
+        doing = kind.worker.give_up(job) if is_exhausted else kind.worker.work(job)
         error = await _failure(doing) or await _failure(self._jobs.finish(job))
         if error is None or isinstance(error, LeaseLost):
             return
@@ -102,13 +103,13 @@ class JobRunner:
         else:
             log.error("job_failed", extra=_told(job), exc_info=error)
             delay_s = min(RETRY_S * 2 ** (job.attempt - 1), RETRY_LIMIT_S)
-        counts = not isinstance(error, StoreUnavailable)  # which says nothing about the job
-        unsaid = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=counts))
-        if unsaid is not None:  # its lease runs out
-            log.warning("job_not_given_back", extra={**_told(job), "reason": str(unsaid)})
+        counts = not isinstance(error, StoreUnavailable)  # not the job's fault
+        return_error = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=counts))
+        if return_error is not None:  # its lease runs out
+            log.warning("job_not_given_back", extra={**_told(job), "reason": str(return_error)})
 
     async def _end(self) -> None:
-        """Stops all and gives them back, as if they had not been begun."""
+        """Stop all jobs and give them back; their attempts do not count."""
         jobs, tasks = list(self._running), list(self._running.values())
         for task in tasks:
             task.cancel()

@@ -1,7 +1,7 @@
-"""The table of work that outlives the request that asked for it.
+"""Table of jobs: work that outlives its request.
 
-A lease is a `due_at` that lies ahead: a job is anybody's when it is due, whether nobody has had it
-yet or whoever had it has died.
+A lease is a `due_at` in the future. A due job can be claimed, whether it was never claimed or its
+holder has died.
 """
 
 from sqlalchemy import JSON, Column, Double, Index, Integer, Table, Text
@@ -15,12 +15,12 @@ jobs = Table(
     metadata,
     Column("seq", SEQUENCE, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("subject", Text, nullable=False),  # the id of what it is about
+    Column("subject", Text, nullable=False),  # the id of its subject
     Column("details", JSON, nullable=False),
     Column("due_at", Double, nullable=False),  # unix seconds
-    Column("attempts", Integer, nullable=False),  # since it last got on
-    Column("lease", Text, index=True),  # of whoever has it: one for each time it is claimed
-    Column("place", Text),  # where alone it can be done; None for anywhere
+    Column("attempts", Integer, nullable=False),  # since its last progress
+    Column("lease", Text, index=True),  # of its holder: a new one for each claim
+    Column("place", Text),  # the only place that can do it; None for any
     Index(None, "kind", "due_at", "seq"),
     Index(None, "kind", "subject"),
 )

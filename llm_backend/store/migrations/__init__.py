@@ -1,7 +1,7 @@
-"""The history of the tables, run by Alembic on a connection that is given to it.
+"""Migrations: the revisions of the tables, run by Alembic on a connection that it is given.
 
-`versions/` holds one file a revision, numbered; `schema.REVISIONS` lists them. To add one, change
-`tables.py`, then let Alembic write the difference and read what it wrote:
+`versions/` has one numbered file a revision, and `REVISIONS` of the module `schema` lists them. To
+add one, change the tables, let Alembic write the difference, and review the file:
 
     python -m llm_backend.store.migrations "files have an expiry"
 """

@@ -1,4 +1,4 @@
-"""Write the next revision: what `tables.py` has and the migrations do not make yet."""
+"""Command that writes the next revision: the difference between the tables and the migrations."""
 
 import sys
 import tempfile

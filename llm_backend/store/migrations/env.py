@@ -1,4 +1,5 @@
-"""Alembic's entry: it runs this file for every command, on the connection that we gave it."""
+"""Alembic's environment, run for every command, on the connection in
+`context.config.attributes`."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Bytes too large for a row: written once into an object store, read by range, never changed."""
+"""Blobs: bytes too large for a row, written once to an object store and read by range."""
 
 from llm_backend.store.objects.blob import Blob, Content, size_of
 from llm_backend.store.objects.blobs import Blobs

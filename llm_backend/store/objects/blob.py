@@ -1,4 +1,4 @@
-"""Where bytes are: a value that rows hold."""
+"""References to blobs, as values that rows contain."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +9,8 @@ __all__ = ["Blob", "Content", "Slice", "from_json", "size_of", "slices", "to_jso
 
 @dataclass(frozen=True, kw_only=True)
 class Blob:
-    """Bytes in numbered blocks of one size, `KEY/0`, `KEY/1`, ...; the last holds the rest."""
+    """Reference to bytes in numbered blocks of one size, `KEY/0`, `KEY/1`, ...; the last has the
+    rest."""
 
     key: str
     size_bytes: int
@@ -17,12 +18,12 @@ class Blob:
 
 
 Content: TypeAlias = tuple[Blob, ...]
-"""What a file holds: the bytes of its blobs, one after the other."""
+"""Content of a file: the bytes of its blobs, one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """Some bytes of one block."""
+    """A range of bytes of one block."""
 
     name: str
     start: int
@@ -30,12 +31,12 @@ class Slice:
 
 
 def size_of(content: Iterable[Blob]) -> int:
-    """How many bytes."""
+    """Bytes of the content."""
     return sum(blob.size_bytes for blob in content)
 
 
 def slices(content: Iterable[Blob], start: int, end: int) -> Iterator[Slice]:
-    """The parts of blocks that hold the bytes from `start` until before `end`."""
+    """The slices of blocks that contain the bytes from `start` until before `end`."""
     for blob in content:
         if start < blob.size_bytes and end > 0:
             yield from _slices(blob, max(start, 0), min(end, blob.size_bytes))
@@ -51,10 +52,10 @@ def _slices(blob: Blob, start: int, end: int) -> Iterator[Slice]:
 
 
 def to_json(content: Iterable[Blob]) -> list[dict[str, Any]]:
-    """As a row holds it."""
+    """The JSON form for a row."""
     return [asdict(blob) for blob in content]
 
 
 def from_json(rows: Sequence[dict[str, Any]]) -> Content:
-    """What `to_json` was given."""
+    """The content of the JSON form of a row."""
     return tuple(Blob(**row) for row in rows)

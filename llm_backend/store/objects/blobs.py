@@ -1,7 +1,9 @@
-"""Blobs: streams of bytes into blocks, and back by range; nothing is left behind by who fails.
+"""Blobs: streams of bytes written as blocks and read by range; a failed write leaves no orphan for
+good.
 
-The order that keeps this so: the note, the blocks, then the row that takes the blob up together
-with the note. A block is written whole or not at all, so no multipart upload is ever left open.
+The order guarantees that: first a row that marks the blob as an orphan, then the blocks, then the
+row that claims the blob, in one transaction with the removal of the mark. A block is written whole
+or not at all, so no multipart upload is ever left open.
 """
 
 import asyncio
@@ -20,15 +22,15 @@ from llm_backend.store.objects.bucket import Bucket
 
 __all__ = ["Blobs"]
 
-BLOCK_BYTES = 4 * 1024 * 1024  # what one stream holds in memory, read or written
-GRACE_S = 3600  # after which a blob that nobody goes on writing is given up
-FAILURES_LIMIT = 10  # of one sweep: each may take as long as the bucket lets one wait
+BLOCK_BYTES = 4 * 1024 * 1024  # memory of one stream that is read or written
+GRACE_S = 3600  # after which an unclaimed blob that is not being written is deleted
+FAILURES_LIMIT = 10  # in one sweep: each may take as long as the bucket's timeout
 
 log = logging.getLogger(__name__)
 
 
 class Blobs:
-    """The blobs of a database and the bucket beside it."""
+    """The blobs of a database and of its bucket."""
 
     def __init__(
         self,
@@ -42,20 +44,20 @@ class Blobs:
         self._bucket = bucket
         self._clock = clock
         self._block_bytes = block_bytes
-        self._swept_to = ""  # the key that the last sweep came to
-        self._behind: set[asyncio.Task[None]] = set()
+        self._sweep_cursor = ""  # the last key of the last sweep
+        self._removals: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def writing(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Blob, None]:
-        """A new blob of these bytes, durable; a row takes it up within the block.
+        """A new, durable blob of these bytes; within the block a row claims it.
 
-        It is removed where the block is left by an exception. Raises `StoreUnavailable`, before
-        the first piece is asked for where the database is down.
+        The blob is removed if the block raises. Raises `StoreUnavailable`; if the database is down,
+        before the first piece is read.
         """
         key = token_hex(16)
         async with AsyncExitStack() as failing:
             await self._database.insert(partial(loose.note, key=key, due_at=self._due_at()))
-            failing.callback(self._drop_behind, key)
+            failing.callback(self._drop_in_background, key)
             yield await self._write(key, pieces)
             failing.pop_all()
 
@@ -65,24 +67,26 @@ class Blobs:
             yield await self._bucket.get(some.name, some.start, some.length)
 
     async def remove(self, keys: Sequence[str]) -> None:
-        """Removes blobs that have been let go; what fails now is left to a later sweep."""
+        """Remove released blobs; blobs that cannot be removed now are left to a later sweep."""
         await self._remove(keys)
 
     async def sweep(self) -> None:
-        """Removes what nobody has taken up in time, and what could not be removed before: some of
-        it, and the next sweep goes on behind, so that what cannot be removed keeps nobody up."""
-        due = partial(loose.doom_due, now=int(self._clock()), after=self._swept_to)
+        """Remove some of the orphans: blobs that were not claimed in time or could not be removed
+        before. The next sweep continues after the last key, so that failing ones do not block the
+        others."""
+        due = partial(loose.doom_due, now=int(self._clock()), after=self._sweep_cursor)
         keys = await self._database.write(due)
         tried = await self._remove(keys)
-        self._swept_to = keys[tried - 1] if tried else ""
+        self._sweep_cursor = keys[tried - 1] if tried else ""
 
     async def settle(self) -> None:
-        """Waits until all that is being removed behind is removed."""
-        while self._behind:
-            await asyncio.wait(self._behind)
+        """Wait until the removals in the background have ended."""
+        while self._removals:
+            await asyncio.wait(self._removals)
 
     async def _remove(self, keys: Sequence[str]) -> int:
-        """How many were tried: all, unless so many fail that the others would, too."""
+        """Remove these blobs; returns how many were tried: all, unless so many fail that the rest
+        would fail, too."""
         removed: list[str] = []
         tried = 0
         for tried, key in enumerate(keys, 1):
@@ -102,39 +106,39 @@ class Blobs:
         log.info("blobs_removed", extra={"number": len(keys)})
         try:
             await self._database.write(partial(loose.forget, keys=keys))
-        except StoreError as error:  # they are removed once more
+        except StoreError as error:  # the next sweep removes them once more
             log.warning("blobs_not_forgotten", extra={"reason": str(error)})
 
     async def _write(self, key: str, pieces: AsyncIterator[bytes]) -> Blob:
-        held, number, size_bytes, told_at = bytearray(), 0, 0, self._clock()
+        buffer, number, size_bytes, postponed_at = bytearray(), 0, 0, self._clock()
         async for piece in pieces:
-            held += piece
+            buffer += piece
             size_bytes += len(piece)
-            while len(held) >= self._block_bytes:
-                await self._bucket.put(f"{key}/{number}", bytes(held[: self._block_bytes]))
-                del held[: self._block_bytes]
+            while len(buffer) >= self._block_bytes:
+                await self._bucket.put(f"{key}/{number}", bytes(buffer[: self._block_bytes]))
+                del buffer[: self._block_bytes]
                 number += 1
-            if self._clock() - told_at > GRACE_S / 4:
-                told_at = self._clock()
+            if self._clock() - postponed_at > GRACE_S / 4:
+                postponed_at = self._clock()
                 await self._database.write(partial(loose.postpone, key=key, due_at=self._due_at()))
-        if held:
-            await self._bucket.put(f"{key}/{number}", bytes(held))
+        if buffer:
+            await self._bucket.put(f"{key}/{number}", bytes(buffer))
         return Blob(key=key, size_bytes=size_bytes, block_bytes=self._block_bytes)
 
     def _due_at(self) -> int:
         return int(self._clock()) + GRACE_S
 
     async def _drop(self, key: str) -> None:
-        """Removes a blob unless a row has taken it up."""
+        """Remove a blob unless a row has claimed it."""
         try:
-            is_loose = await self._database.write(partial(loose.doom, key=key))
-        except StoreError as error:  # the note stays, and with it the next sweep's work
+            is_orphan = await self._database.write(partial(loose.doom, key=key))
+        except StoreError as error:  # it stays an orphan, for the next sweep
             log.warning("blob_not_dropped", extra={"reason": str(error)})
             return
-        if is_loose:
+        if is_orphan:
             await self.remove([key])
 
-    def _drop_behind(self, key: str) -> None:
+    def _drop_in_background(self, key: str) -> None:
         task = asyncio.create_task(self._drop(key))
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)

@@ -1,11 +1,11 @@
-"""The object store: a folder, or a bucket of S3's kind. The only module that imports obstore.
+"""The object store: a folder, or a bucket with S3's API. The only module that imports obstore.
 
-It is imported when the first object is asked for: a server that keeps no files does without its
-8 MB. Credentials, region and endpoint of S3 come from AWS's own variables, which obstore reads
-itself (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, ...).
+It is imported for the first object: a server without files saves its 8 MB. Credentials, region and
+endpoint of S3 come from AWS's own variables, which obstore reads itself (`AWS_ACCESS_KEY_ID`,
+`AWS_REGION`, `AWS_ENDPOINT_URL`, ...).
 
-On a folder obstore renames what it wrote into place but flushes nothing, and it neither lists nor
-deletes what a killed process left half-written; both are done here.
+In a folder obstore renames a written file to its name but flushes nothing, and it neither lists nor
+deletes the partial files of a killed process. Both are done here.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 
 
 class Bucket:
-    """Named objects at `url`, `file:///FOLDER` or `s3://BUCKET/PREFIX`; nothing is asked yet.
+    """Named objects at `url`, `file:///FOLDER` or `s3://BUCKET/PREFIX`; opened on first use.
 
     Raises `CannotOpen` for another kind of URL.
     """
@@ -41,7 +41,7 @@ class Bucket:
         self._folder = Path(unquote(parts.path)) if is_folder else None
 
     async def put(self, name: str, data: bytes) -> None:
-        """Stores an object whole; durable on return. Raises `ObjectsUnavailable`."""
+        """Store a whole object; durable on return. Raises `ObjectsUnavailable`."""
         with _translating():
             await self._store.put_async(name, data, use_multipart=False)
             if self._folder:
@@ -49,13 +49,13 @@ class Bucket:
                 await asyncio.to_thread(_flush, path, path.parent, self._folder)
 
     async def get(self, name: str, start: int, length: int) -> bytes:
-        """Some bytes of an object. Raises `ObjectsUnavailable`, also where it is missing."""
+        """A range of bytes of an object. Raises `ObjectsUnavailable`, also if it is missing."""
         with _translating():
             found = await self._store.get_range_async(name, start=start, length=length)
             return bytes(found)
 
     async def remove(self, prefix: str) -> None:
-        """Forgets every object whose name begins with `prefix` and a slash; there may be none."""
+        """Delete all objects whose names begin with `prefix` and a slash; there may be none."""
         with _translating():
             if self._folder:
                 await asyncio.to_thread(_remove_tree, self._folder / prefix)
@@ -75,7 +75,7 @@ class Bucket:
 
 
 def _flush(*paths: Path) -> None:
-    """Makes files, and the names in folders, survive a power cut."""
+    """Flush files and folders, so that they survive a power cut."""
     for one in paths:
         descriptor = os.open(one, os.O_RDONLY)
         try:
@@ -96,5 +96,5 @@ def _translating() -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ObjectsUnavailable(f"The object store cannot be used: {said[0]}") from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ObjectsUnavailable(f"The object store cannot be used: {lines[0]}") from error

@@ -1,11 +1,11 @@
-"""Loose blobs: what is in the object store and belongs to no row yet, or no longer.
+"""Orphaned blobs: objects in the object store that do not belong to a row yet, or no longer.
 
-A blob is noted here before its first byte is written, and a row that takes it up takes the note
-away in the same transaction; a row that is deleted leaves a note. So whatever a killed process left
-behind is known, and nothing has to be looked for in the object store.
+A blob gets a row here before its first byte is written. The transaction that stores a reference to
+the blob deletes this row; the transaction that deletes the reference inserts it again. So the blobs
+of a killed process are known without a listing of the object store.
 
-A note that is due is *doomed* in a transaction of its own before its objects are removed: from then
-on nobody can take the blob up, whatever clock he goes by.
+An orphan that is due is marked deleted in a transaction of its own before its objects are removed.
+From then on it cannot be claimed, whatever a process's clock says.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,17 +22,17 @@ _SOME = 500  # keys in one statement
 
 
 def note(connection: Connection, key: str, due_at: int) -> None:
-    """A blob is going to be written."""
+    """Insert the row of a blob that is about to be written."""
     connection.execute(insert(loose_blobs), {"key": key, "due_at": due_at, "is_doomed": False})
 
 
 def postpone(connection: Connection, key: str, due_at: int) -> None:
-    """It is still being written."""
+    """Extend the time for a blob that is still being written."""
     connection.execute(update(loose_blobs).where(loose_blobs.c.key == key).values(due_at=due_at))
 
 
 def claim(connection: Connection, content: Iterable[Blob]) -> None:
-    """A row takes these blobs up. Raises `BlobGone` for one that has been given up."""
+    """Claim these blobs for a row. Raises `BlobGone` for a blob that is marked deleted."""
     for blob in content:
         free = (loose_blobs.c.key == blob.key) & ~loose_blobs.c.is_doomed
         if connection.execute(delete(loose_blobs).where(free)).rowcount != 1:
@@ -40,7 +40,8 @@ def claim(connection: Connection, content: Iterable[Blob]) -> None:
 
 
 def let_go(connection: Connection, content: Iterable[Blob]) -> Sequence[str]:
-    """The row that had these blobs is gone; the keys to remove, now or by the next sweep."""
+    """Mark the blobs of a deleted row as deleted; returns the keys to remove, now or in the next
+    sweep."""
     keys = [blob.key for blob in content]
     if keys:
         rows = [{"key": key, "due_at": 0, "is_doomed": True} for key in keys]
@@ -49,13 +50,13 @@ def let_go(connection: Connection, content: Iterable[Blob]) -> Sequence[str]:
 
 
 def doom(connection: Connection, key: str) -> bool:
-    """Gives one up; whether it was still loose."""
+    """Mark one orphan deleted; false if it was claimed."""
     this = update(loose_blobs).where(loose_blobs.c.key == key)
     return connection.execute(this.values(is_doomed=True)).rowcount == 1
 
 
 def doom_due(connection: Connection, now: int, after: str = "") -> Sequence[str]:
-    """Gives up all that are due; some of those that are to be removed, behind the key `after`."""
+    """Mark all due orphans deleted; returns some of the keys to remove, after the key `after`."""
     due = update(loose_blobs).where(loose_blobs.c.due_at <= now, ~loose_blobs.c.is_doomed)
     connection.execute(due.values(is_doomed=True))
     doomed = select(loose_blobs.c.key).where(loose_blobs.c.is_doomed, loose_blobs.c.key > after)
@@ -63,7 +64,7 @@ def doom_due(connection: Connection, now: int, after: str = "") -> Sequence[str]
 
 
 def forget(connection: Connection, keys: Sequence[str]) -> None:
-    """Their objects have been removed."""
+    """Delete the rows of blobs whose objects are removed."""
     for start in range(0, len(keys), _SOME):
         some = loose_blobs.c.key.in_(keys[start : start + _SOME])
         connection.execute(delete(loose_blobs).where(some))

@@ -1,4 +1,4 @@
-"""Vector stores: what is in them, whose vectors are in the vector index."""
+"""Vector stores: their files and texts as rows; the vectors are in the vector index."""
 
 from llm_backend.store.vector_stores.store_rows import DROP, FORGET, INGEST, INGEST_LONG
 from llm_backend.store.vector_stores.values import (

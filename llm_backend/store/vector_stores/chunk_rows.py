@@ -1,4 +1,4 @@
-"""The texts of files in vector stores as rows, each function part of a unit of work."""
+"""Chunks of files in vector stores as rows, each function part of a unit of work."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _CHUNKS = vector_store_chunks.c
 
 
 def put(connection: Connection, file_seq: int, chunks: Sequence[StoredChunk]) -> None:
-    """Insert a file's chunks in place of those that it had."""
+    """Replace the chunks of a file."""
     connection.execute(delete(vector_store_chunks).where(_CHUNKS.file_seq == file_seq))
     rows = [
         {
@@ -31,14 +31,14 @@ def put(connection: Connection, file_seq: int, chunks: Sequence[StoredChunk]) ->
 
 
 def text_of(connection: Connection, file_seq: int) -> str:
-    """All that the file's chunks say, once."""
+    """The text of a file: its chunks without their overlaps."""
     parts = select(_CHUNKS.text, _CHUNKS.repeated).where(_CHUNKS.file_seq == file_seq)
     found = connection.execute(parts.order_by(_CHUNKS.position))
     return "".join(text[repeated:] for text, repeated in found)
 
 
 def texts_of(connection: Connection, point_ids: Sequence[str]) -> list[FoundChunk]:
-    """The chunks that the vector index knows by these ids, as far as they are there."""
+    """The chunks with these ids in the vector index; missing ones are left out."""
     files = vector_store_files.c
     joined = select(
         _CHUNKS.point_id, _CHUNKS.text, files.file_id, files.filename, files.attributes

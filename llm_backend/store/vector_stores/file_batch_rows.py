@@ -1,4 +1,4 @@
-"""Files added to a vector store together, as rows: each function part of a unit of work."""
+"""Batches of files of a vector store as rows: each function part of a unit of work."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def add(
     now: float,
 ) -> None:
     """Insert a batch and its files. Raises `Missing` for the store, and `Expired`."""
-    store = row_of(connection, store_id, is_held=True)
+    store = row_of(connection, store_id, is_locked=True)
     row = {
         "id": batch_id,
         "created_at": int(now),
@@ -39,7 +39,7 @@ def add(
 
 
 def get(connection: Connection, store_id: str, batch_id: str) -> StoredFileBatch:
-    """A batch of the store. Raises `Missing`, for the store or for the batch."""
+    """A batch of the store. Raises `Missing` for the store, or for the batch."""
     row = _row_of(connection, store_id, batch_id)
     counts, _ = counts_of(connection, vector_store_files.c.batch_seq, [row.seq])[row.seq]
     return StoredFileBatch(
@@ -52,13 +52,13 @@ def get(connection: Connection, store_id: str, batch_id: str) -> StoredFileBatch
 
 
 def seq_of(connection: Connection, store_id: str, batch_id: str) -> int:
-    """By what number the files of a batch are found. Raises `Missing`."""
+    """The number by which the files of a batch are found. Raises `Missing`."""
     seq: int = _row_of(connection, store_id, batch_id).seq
     return seq
 
 
 def cancel(connection: Connection, store_id: str, batch_id: str, *, now: float) -> StoredFileBatch:
-    """Files of the batch that have not been taken in are not any more. Raises `Missing`."""
+    """Cancel the ingestion of the batch's files that are not ingested yet. Raises `Missing`."""
     seq = seq_of(connection, store_id, batch_id)
     file_rows.stop(connection, store_id, seq, now)
     this = update(vector_store_batches).where(_BATCHES.seq == seq)

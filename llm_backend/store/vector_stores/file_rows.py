@@ -1,6 +1,6 @@
-"""Files in vector stores as rows: the statements, each function part of a unit of work.
+"""Files in vector stores as rows: SQL statements, each function part of a unit of work.
 
-Whoever changes more than one file holds the stores that they are in.
+A change of more than one file locks the stores of these files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _SOME = 500  # rows in one statement
-FORGOTTEN_AFTER_S = 2 * LEASE_S  # what was being taken in: who does learns late that he shall not
+FORGOTTEN_AFTER_S = 2 * LEASE_S  # delay: a stopped ingestion may write points until its lease ends
 _FILES = vector_store_files.c
 _KEYS = (_FILES.created_at, _FILES.seq)
 
@@ -61,9 +61,9 @@ def add(
     now: float,
     batch_seq: int | None = None,
 ) -> None:
-    """Insert files, each with the job of taking it in; one that is in the store already is taken in
-    anew. Raises `Missing` for the store, and `Expired`."""
-    store = row_of(connection, store_id, is_held=True)
+    """Insert files, each with the job of its ingestion. A file that the store contains already is
+    ingested again. Raises `Missing` for the store, and `Expired`."""
+    store = row_of(connection, store_id, is_locked=True)
     if store.expires_at is not None and store.expires_at <= now:
         raise Expired(store_id)
     for start in range(0, len(files), _SOME):
@@ -71,7 +71,7 @@ def add(
         there = select(_FILES.id).where(
             _FILES.store_seq == store.seq, _FILES.file_id.in_([file.file_id for file in some])
         )
-        _remove(connection, _home(store), connection.scalars(there).all(), now)
+        _remove(connection, _location(store), connection.scalars(there).all(), now)
         rows = [_row(file, store.seq, batch_seq, int(now)) for file in some]
         connection.execute(insert(vector_store_files), rows)
     jobs = [
@@ -88,13 +88,13 @@ def add(
 
 
 def get(connection: Connection, store_id: str, file_id: str) -> StoredVectorFile:
-    """A file of the store. Raises `Missing`, for the store or for the file."""
+    """A file of the store. Raises `Missing` for the store, or for the file."""
     row_of(connection, store_id)
     return _file(_found(connection, store_id, file_id))
 
 
 def by_document(connection: Connection, document: str) -> StoredVectorFile:
-    """The file whose points have this name. Raises `Missing`."""
+    """The file of this document, the name of its points. Raises `Missing`."""
     row = connection.execute(_joined().where(_FILES.id == document)).first()
     if row is None:
         raise Missing(document)
@@ -109,13 +109,13 @@ def find(
     status: str | None,
     batch_seq: int | None = None,
 ) -> Page[StoredVectorFile]:
-    """A page of the store's files, or of a batch's. Raises `Missing`, `UnknownCursor`."""
+    """A page of the files of the store, or of a batch. Raises `Missing`, `UnknownCursor`."""
     listing = _joined().where(_FILES.store_seq == row_of(connection, store_id).seq)
     if batch_seq is not None:
         listing = listing.where(_FILES.batch_seq == batch_seq)
     if status is not None:
         listing = listing.where(_FILES.status == status)
-    end = end_of(request, lambda file_id: _place(connection, store_id, file_id))
+    end = end_of(request, lambda file_id: _sort_keys(connection, store_id, file_id))
     rows, has_more = fetch(connection, listing, request, keys=_KEYS, end=end)
     return Page(items=[_file(row) for row in rows], has_more=has_more)
 
@@ -123,7 +123,7 @@ def find(
 def describe(
     connection: Connection, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
 ) -> StoredVectorFile:
-    """Put these attributes in place of the file's. Raises `Missing`."""
+    """Replace the attributes of the file. Raises `Missing`."""
     row = _found(connection, store_id, file_id)
     this = update(vector_store_files).where(_FILES.seq == row.seq)
     connection.execute(this.values(attributes=dict(attributes)))
@@ -131,21 +131,21 @@ def describe(
 
 
 def delete(connection: Connection, store_id: str, file_id: str, now: float) -> None:
-    """Take a file out of the store. Raises `Missing`."""
-    store = row_of(connection, store_id, is_held=True)
+    """Remove a file from the store. Raises `Missing`."""
+    store = row_of(connection, store_id, is_locked=True)
     row = _found(connection, store_id, file_id)
-    _remove(connection, _home(store), [row.id], now)
+    _remove(connection, _location(store), [row.id], now)
     touch(connection, store_id, int(now))
 
 
 def forget_files(connection: Connection, file_ids: Iterable[str], now: float) -> None:
-    """Take these files out of all stores: they are deleted."""
+    """Remove deleted files from all stores."""
     these = _FILES.file_id.in_(list(file_ids))
-    store_rows.hold(connection, select(_FILES.store_seq).where(these))
+    store_rows.lock(connection, select(_FILES.store_seq).where(these))
     found = _joined().where(these).order_by(_FILES.seq)
     for row in connection.execute(found).all():
-        home = _Home(store_id=row.store_id, place=row.place)
-        _remove(connection, home, [row.id], now)
+        location = _IndexLocation(store_id=row.store_id, place=row.place)
+        _remove(connection, location, [row.id], now)
 
 
 def complete(
@@ -155,8 +155,8 @@ def complete(
     usage_bytes: int,
     attributes: Mapping[str, Attribute],
 ) -> None:
-    """The file is taken in, under these `attributes`, and the job done. Raises `LeaseLost`, and
-    `AttributesChanged` where it has others now."""
+    """Finish the ingestion of the file with these `attributes`, and the job. Raises `LeaseLost`,
+    and `AttributesChanged` if they were replaced meanwhile."""
     job_rows.finish(connection, job)
     this_row = select(vector_store_files).where(_FILES.id == job.subject).with_for_update()
     row = connection.execute(this_row).first()
@@ -170,64 +170,66 @@ def complete(
 
 
 def fail(connection: Connection, job: Job, error: FileError, now: float) -> None:
-    """The file cannot be taken in, and the job is over. Raises `LeaseLost`."""
+    """Fail the ingestion of the file, and finish the job. Raises `LeaseLost`."""
     job_rows.finish(connection, job)
     this = update(vector_store_files).where(_FILES.id == job.subject)
     connection.execute(this.values(status="failed", error=asdict(error)))
     row = connection.execute(_joined().where(_FILES.id == job.subject)).first()
     if row is not None:
-        home = _Home(store_id=row.store_id, place=row.place)
-        _forget(connection, home, [row.id], now, delay_s=FORGOTTEN_AFTER_S)
+        location = _IndexLocation(store_id=row.store_id, place=row.place)
+        _forget(connection, location, [row.id], now, delay_s=FORGOTTEN_AFTER_S)
 
 
 def text_of(connection: Connection, store_id: str, file_id: str) -> str:
-    """All that was read from the file; empty before it is taken in. Raises `Missing`."""
+    """The text of the file; empty before its ingestion. Raises `Missing`."""
     row_of(connection, store_id)
     return chunk_rows.text_of(connection, _found(connection, store_id, file_id).seq)
 
 
 def stop(connection: Connection, store_id: str, batch_seq: int, now: float) -> None:
-    """Files of the batch that have not been taken in are not any more."""
-    home = _home(row_of(connection, store_id, is_held=True))
+    """Cancel the ingestion of the batch's files that are not ingested yet."""
+    location = _location(row_of(connection, store_id, is_locked=True))
     begun = (_FILES.batch_seq == batch_seq) & (_FILES.status == "in_progress")
     documents = sorted(connection.scalars(select(_FILES.id).where(begun)))
     for document in documents:
         stop_ingestion(connection, document)
-    _forget(connection, home, documents, now, delay_s=FORGOTTEN_AFTER_S)
+    _forget(connection, location, documents, now, delay_s=FORGOTTEN_AFTER_S)
     connection.execute(update(vector_store_files).where(begun).values(status="cancelled"))
 
 
-class _Home(NamedTuple):
-    """Where the points of a store's files are."""
+class _IndexLocation(NamedTuple):
+    """Location of the points of a store's files."""
 
     store_id: str
     place: str | None  # the vector index, once the store has one
 
 
-def _home(store: Row[Any]) -> _Home:
-    return _Home(store_id=store.id, place=store.index_name)
+def _location(store: Row[Any]) -> _IndexLocation:
+    return _IndexLocation(store_id=store.id, place=store.index_name)
 
 
-def _remove(connection: Connection, home: _Home, documents: Sequence[str], now: float) -> None:
+def _remove(
+    connection: Connection, location: _IndexLocation, documents: Sequence[str], now: float
+) -> None:
     for document in sorted(documents):
         stop_ingestion(connection, document)
     some = _FILES.id.in_(documents)
     begun = connection.scalars(select(_FILES.id).where(some, _FILES.status == "in_progress")).all()
     connection.execute(delete_from(vector_store_files).where(some))
-    _forget(connection, home, begun, now, delay_s=FORGOTTEN_AFTER_S)
-    _forget(connection, home, sorted({*documents} - {*begun}), now)
+    _forget(connection, location, begun, now, delay_s=FORGOTTEN_AFTER_S)
+    _forget(connection, location, sorted({*documents} - {*begun}), now)
 
 
 def _forget(
     connection: Connection,
-    home: _Home,
+    location: _IndexLocation,
     documents: Sequence[str],
     now: float,
     delay_s: float = 0.0,
 ) -> None:
-    details = {"store_id": home.store_id}
+    details = {"store_id": location.store_id}
     jobs = [
-        NewJob(kind=FORGET, subject=one, details=details, delay_s=delay_s, place=home.place)
+        NewJob(kind=FORGET, subject=one, details=details, delay_s=delay_s, place=location.place)
         for one in documents
     ]
     job_rows.add(connection, jobs, now=now)
@@ -250,8 +252,8 @@ def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -
 
 
 def _joined() -> Select[Any]:
-    home = (vector_stores.c.id.label("store_id"), vector_stores.c.index_name.label("place"))
-    return select(vector_store_files, *home).join_from(vector_store_files, vector_stores)
+    location = (vector_stores.c.id.label("store_id"), vector_stores.c.index_name.label("place"))
+    return select(vector_store_files, *location).join_from(vector_store_files, vector_stores)
 
 
 def _found(connection: Connection, store_id: str, file_id: str) -> Row[Any]:
@@ -259,7 +261,7 @@ def _found(connection: Connection, store_id: str, file_id: str) -> Row[Any]:
     return row_named(connection, this, store_id, file_id)
 
 
-def _place(connection: Connection, store_id: str, file_id: str) -> tuple[int, int]:
+def _sort_keys(connection: Connection, store_id: str, file_id: str) -> tuple[int, int]:
     row = _found(connection, store_id, file_id)
     return row.created_at, row.seq
 

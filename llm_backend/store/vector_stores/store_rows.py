@@ -1,4 +1,4 @@
-"""Vector stores as rows: the statements, each function part of a unit of work on a connection."""
+"""Vector stores as rows: SQL statements, each function part of a unit of work on a connection."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ __all__ = [
     "find",
     "forget_emptied",
     "get",
-    "hold",
+    "lock",
     "row_of",
     "set_dimensions",
     "stop_ingestion",
@@ -37,15 +37,15 @@ __all__ = [
 
 INGEST, INGEST_LONG = "vector_file", "vector_file_long"
 FORGET, DROP = "vector_file_removal", "vector_store_removal"
-"""Kinds of jobs: take a file in, take one in that takes long, remove a file's points, remove a
-store's collection."""
+"""Kinds of jobs: ingest a file, ingest a long file, remove a file's points, remove a store's
+collection."""
 
 _SOME = 20  # stores that are emptied in one transaction
 _KEYS = (vector_stores.c.created_at, vector_stores.c.seq)
 
 
 def add(connection: Connection, store: StoredVectorStore) -> int:
-    """Insert an empty store; its `seq`."""
+    """Insert an empty store; returns its `seq`."""
     row = {
         "id": store.id,
         "created_at": store.created_at,
@@ -64,42 +64,42 @@ def add(connection: Connection, store: StoredVectorStore) -> int:
     return seq
 
 
-def row_of(connection: Connection, id: str, *, is_held: bool = False) -> Row[Any]:
-    """The store's row; `is_held` until the end of the transaction. Raises `Missing`."""
+def row_of(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any]:
+    """The store's row, locked until the transaction ends if `is_locked`. Raises `Missing`."""
     this = select(vector_stores).where(vector_stores.c.id == id)
-    if is_held:
+    if is_locked:
         this = this.with_for_update(key_share=True)
     return row_named(connection, this, id)
 
 
-def hold(connection: Connection, seqs: Select[tuple[int]]) -> None:
-    """Nobody else changes these stores until the end of the transaction."""
+def lock(connection: Connection, seqs: Select[tuple[int]]) -> None:
+    """Lock these stores until the transaction ends."""
     these = select(vector_stores.c.seq).where(vector_stores.c.seq.in_(seqs))
     held = these.order_by(vector_stores.c.seq).with_for_update(key_share=True)
     connection.execute(held).all()
 
 
 def get(connection: Connection, id: str) -> StoredVectorStore:
-    """The store with this id, its files not counted. Raises `Missing`."""
+    """The store with this id, without counts of its files. Raises `Missing`."""
     return store_of(row_of(connection, id), FileCounts(), 0)
 
 
 def counted(connection: Connection, id: str) -> StoredVectorStore:
-    """The store with this id, and what its files add up to. Raises `Missing`."""
+    """The store with this id, with counts of its files. Raises `Missing`."""
     row = row_of(connection, id)
     return _with_files(connection, [row])[0]
 
 
 def find(connection: Connection, request: PageRequest) -> Page[Any]:
     """A page of the stores. Raises `UnknownCursor`."""
-    end = end_of(request, lambda id: _place(connection, id))
+    end = end_of(request, lambda id: _sort_keys(connection, id))
     rows, has_more = fetch(connection, select(vector_stores), request, keys=_KEYS, end=end)
     return Page(items=_with_files(connection, rows), has_more=has_more)
 
 
 def update_values(connection: Connection, id: str, values: Mapping[str, Any], now: int) -> None:
-    """Put these in place of what the store had; it has been active. Raises `Missing`."""
-    row = row_of(connection, id, is_held=True)
+    """Replace these values of the store, which counts as use. Raises `Missing`."""
+    row = row_of(connection, id, is_locked=True)
     this = vector_stores.c.seq == row.seq
     if values:
         connection.execute(update(vector_stores).where(this).values(**values))
@@ -107,7 +107,7 @@ def update_values(connection: Connection, id: str, values: Mapping[str, Any], no
 
 
 def touch(connection: Connection, id: str, now: int) -> None:
-    """It has been active now, unless its time is over."""
+    """Record use of the store now, unless it has expired."""
     days = vector_stores.c.expires_after_days
     still = vector_stores.c.expires_at.is_(None) | (vector_stores.c.expires_at > now)
     this = update(vector_stores).where(vector_stores.c.id == id)
@@ -115,9 +115,9 @@ def touch(connection: Connection, id: str, now: int) -> None:
 
 
 def take_index(connection: Connection, id: str, name: str) -> str:
-    """The name of the vector index that has this store's vectors: this one, if none has. Raises
-    `Missing`."""
-    row = row_of(connection, id, is_held=True)
+    """The name of the vector index that has this store's vectors; set to `name` if it had none.
+    Raises `Missing`."""
+    row = row_of(connection, id, is_locked=True)
     if row.index_name is not None:
         return str(row.index_name)
     this = update(vector_stores).where(vector_stores.c.seq == row.seq)
@@ -126,21 +126,21 @@ def take_index(connection: Connection, id: str, name: str) -> str:
 
 
 def set_dimensions(connection: Connection, id: str, dimensions: int) -> None:
-    """The store has a collection in the vector index, for vectors of this size."""
+    """Record that the store has a collection in the vector index, for vectors of this size."""
     this = vector_stores.c.id == id
     connection.execute(update(vector_stores).where(this).values(dimensions=dimensions))
 
 
 def delete(connection: Connection, id: str, now: float) -> None:
-    """Delete the store; its collection is removed by a job. Raises `Missing`."""
-    row = row_of(connection, id, is_held=True)
+    """Delete the store; a job removes its collection. Raises `Missing`."""
+    row = row_of(connection, id, is_locked=True)
     _stop(connection, row.seq)
     connection.execute(delete_from(vector_stores).where(vector_stores.c.seq == row.seq))
     job_rows.add(connection, [NewJob(kind=DROP, subject=id, place=row.index_name)], now=now)
 
 
 def empty_due(connection: Connection, now: int) -> bool:
-    """Empty some of the stores whose time is over; whether there may be more of them."""
+    """Empty some of the expired stores; true if more may be left."""
     due = select(vector_stores).where(
         vector_stores.c.expires_at <= now, vector_stores.c.is_emptied.is_(False)
     )
@@ -157,8 +157,7 @@ def empty_due(connection: Connection, now: int) -> bool:
 
 
 def forget_emptied(connection: Connection, before: int, *, limit: int) -> int:
-    """Delete some of the stores that have been emptied since their time was over, before then; how
-    many."""
+    """Delete some of the emptied stores that expired before this time; returns their number."""
     long_over = vector_stores.c.is_emptied & (vector_stores.c.expires_at <= before)
     some = select(vector_stores.c.seq).where(long_over).order_by(vector_stores.c.seq).limit(limit)
     seqs = connection.scalars(some.with_for_update(skip_locked=True)).all()
@@ -167,7 +166,7 @@ def forget_emptied(connection: Connection, before: int, *, limit: int) -> int:
 
 
 def store_of(row: Row[Any], files: FileCounts, usage_bytes: int) -> StoredVectorStore:
-    """The row as a value."""
+    """The value of a row."""
     return StoredVectorStore(
         id=row.id,
         created_at=row.created_at,
@@ -187,7 +186,7 @@ def store_of(row: Row[Any], files: FileCounts, usage_bytes: int) -> StoredVector
 
 
 def counts_of(connection: Connection, column: Any, seqs: Collection[int]) -> dict[int, Any]:
-    """By `column`, a store's or a batch's number: the counts of its files, and their bytes."""
+    """Counts of the files and their bytes, by the number of a store or batch in `column`."""
     files = vector_store_files.c
     counted = select(column, files.status, func.count(), func.sum(files.usage_bytes))
     counts: dict[int, dict[str, int]] = {seq: {} for seq in seqs}
@@ -206,19 +205,19 @@ def _with_files(connection: Connection, rows: Iterable[Row[Any]]) -> list[Stored
 
 
 def stop_ingestion(connection: Connection, document: str) -> None:
-    """The file is not taken in any more, in whichever of the two queues it is."""
+    """Cancel the ingestion of the file, in either queue."""
     job_rows.remove(connection, INGEST, document)
     job_rows.remove(connection, INGEST_LONG, document)
 
 
 def _stop(connection: Connection, seq: int) -> None:
-    """No file of the store is taken in any more."""
+    """Cancel the ingestion of all files of the store."""
     files = vector_store_files.c
     begun = select(files.id).where(files.store_seq == seq, files.status == "in_progress")
     for document in sorted(connection.scalars(begun)):
         stop_ingestion(connection, document)
 
 
-def _place(connection: Connection, id: str) -> tuple[int, int]:
+def _sort_keys(connection: Connection, id: str) -> tuple[int, int]:
     row = row_of(connection, id)
     return row.created_at, row.seq

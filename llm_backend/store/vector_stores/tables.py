@@ -1,4 +1,4 @@
-"""The tables of vector stores: all but the vectors themselves."""
+"""Tables of vector stores; the vectors themselves are in the vector index."""
 
 from sqlalchemy import (
     JSON,
@@ -23,8 +23,7 @@ __all__ = [
     "vector_stores",
 ]
 
-# Its name for clients is its id; what it holds is told by its files. `is_emptied` when its time is
-# over: it stays, but what it held is gone.
+# `is_emptied` is set when the store has expired: its row stays, but its files are deleted.
 vector_stores = stored_object(
     "vector_stores",
     Column("name", Text, nullable=False),
@@ -34,8 +33,8 @@ vector_stores = stored_object(
     Column("last_active_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, index=True),
     Column("embedding_model", Text, nullable=False),
-    Column("index_name", Text),  # of the vector index that alone has its vectors
-    Column("dimensions", Integer),  # once there is a collection of them in it
+    Column("index_name", Text),  # of the only vector index with its vectors
+    Column("dimensions", Integer),  # once the index has a collection for it
     Column("is_emptied", Boolean, nullable=False),
 )
 
@@ -71,7 +70,7 @@ vector_store_files = stored_object(
     CheckConstraint("status IN ('in_progress', 'completed', 'cancelled', 'failed')", name="status"),
     UniqueConstraint("store_seq", "file_id"),
 )
-Index(  # all that a count of a store's files asks for
+Index(  # all columns for the counts of a store's files
     None,
     vector_store_files.c.store_seq,
     vector_store_files.c.status,
@@ -84,7 +83,7 @@ Index(
     vector_store_files.c.seq,
 )
 
-# The texts that are found; the vector index knows them by `point_id`.
+# Texts of files; `point_id` is the id of a text's point in the vector index.
 vector_store_chunks = Table(
     "vector_store_chunks",
     metadata,
@@ -92,5 +91,5 @@ vector_store_chunks = Table(
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("point_id", Text, nullable=False, unique=True),
     Column("text", Text, nullable=False),
-    Column("repeated", Integer, nullable=False),  # characters that the chunk before has, too
+    Column("repeated", Integer, nullable=False),  # characters that overlap with the chunk before
 )

@@ -1,4 +1,4 @@
-"""Vector stores, their files and batches, as values."""
+"""Values of vector stores, their files and batches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ FileStatus = Literal["in_progress", "completed", "cancelled", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class FileCounts:
-    """How many files are in which state."""
+    """Number of files in each state."""
 
     in_progress: int = 0
     completed: int = 0
@@ -35,13 +35,14 @@ class FileCounts:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Number of files in all states."""
         return self.in_progress + self.completed + self.failed + self.cancelled
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVectorStore:
-    """One vector store, and what its files add up to where these were counted."""
+    """One vector store; `files` and `usage_bytes` are sums over its files, if these were
+    counted."""
 
     id: str
     created_at: int  # unix seconds
@@ -51,8 +52,8 @@ class StoredVectorStore:
     description: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     expires_after_days: int | None = None
-    dimensions: int | None = None  # None before anything is in the vector index
-    index_name: str | None = None  # of the vector index that alone has its vectors
+    dimensions: int | None = None  # None before the first vector
+    index_name: str | None = None  # of the only vector index with its vectors
     is_emptied: bool = False
     files: FileCounts = FileCounts()
     usage_bytes: int = 0
@@ -60,7 +61,7 @@ class StoredVectorStore:
 
     @property
     def expires_at(self) -> int | None:
-        """Unix seconds."""
+        """Time of its expiry in unix seconds; None if it does not expire."""
         if self.expires_after_days is None:
             return None
         return self.last_active_at + self.expires_after_days * DAY_S
@@ -68,7 +69,7 @@ class StoredVectorStore:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunking:
-    """How a file is cut, in tokens."""
+    """Sizes of a file's chunks, in tokens."""
 
     max_tokens: int
     overlap_tokens: int
@@ -76,7 +77,7 @@ class Chunking:
 
 @dataclass(frozen=True, kw_only=True)
 class FileError:
-    """Why a file could not be taken in: the document's code, and a sentence."""
+    """Error of a failed ingestion: the document's code, and a sentence."""
 
     code: Literal["server_error", "unsupported_file", "invalid_file"]
     message: str
@@ -84,8 +85,8 @@ class FileError:
 
 @dataclass(frozen=True, kw_only=True)
 class NewVectorFile:
-    """A file that is to be in a vector store; `document` will name its points in the index.
-    `asked_by` is told to who takes it in: JSON."""
+    """A file to add to a vector store; `document` will be the name of its points in the index.
+    `asked_by` is JSON for the job of its ingestion."""
 
     document: str
     file_id: str
@@ -97,7 +98,7 @@ class NewVectorFile:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVectorFile:
-    """A file in a vector store. `id` is the file's: clients have no other."""
+    """A file in a vector store. Its `id` is that of the file, the only one that clients know."""
 
     id: str
     document: str
@@ -113,7 +114,7 @@ class StoredVectorFile:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFileBatch:
-    """Files that were added to a vector store together."""
+    """Files that were added to a vector store in one request."""
 
     id: str
     created_at: int  # unix seconds
@@ -124,7 +125,7 @@ class StoredFileBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredChunk:
-    """A piece of a file's text; its first `repeated` characters are in the one before, too."""
+    """A piece of a file's text; its first `repeated` characters overlap with the piece before."""
 
     point_id: str
     text: str
@@ -133,7 +134,7 @@ class StoredChunk:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundChunk:
-    """A piece of a file, as a search shows it."""
+    """A piece of a file, as a search returns it."""
 
     point_id: str
     text: str

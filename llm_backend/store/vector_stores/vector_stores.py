@@ -1,4 +1,4 @@
-"""The vector stores of a database: all but the vectors themselves."""
+"""Store of vector stores: rows in the database; the vectors are in the vector index."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +23,12 @@ from llm_backend.store.vector_stores.values import (
 
 __all__ = ["VectorStores"]
 
-ACTIVE_EVERY_S = 60  # searches note that a store is used no more often than this
+ACTIVE_EVERY_S = 60  # shortest time between two records of use by searches
 
 
 class VectorStores:
-    """All methods that take an id raise `Missing` for one that is not there. What is to be done in
-    the vector index is left to jobs, which are added in the same transaction."""
+    """The vector stores of a database. Methods that take an id raise `Missing` for an unknown one.
+    Changes of the vector index are left to jobs, which are added in the same transaction."""
 
     def __init__(
         self, database: Database, jobs: Jobs, *, clock: Callable[[], float] = time.time
@@ -56,11 +56,11 @@ class VectorStores:
         self._jobs.wake()
 
     async def get(self, id: str) -> StoredVectorStore:
-        """The store with this id; its `files` and `usage_bytes` are not counted."""
+        """The store with this id, without counts of its files."""
         return await self._database.read(partial(store_rows.get, id=id))
 
-    async def counted(self, id: str) -> StoredVectorStore:
-        """The store with this id, and what its files add up to, which takes long for many."""
+    async def get_with_counts(self, id: str) -> StoredVectorStore:
+        """The store with this id, with counts of its files; slow for many files."""
         return await self._database.read(partial(store_rows.counted, id=id))
 
     async def list(
@@ -71,55 +71,54 @@ class VectorStores:
         return await self._database.read(partial(store_rows.find, request=request))
 
     async def update(self, id: str, values: Mapping[str, Any]) -> StoredVectorStore:
-        """Put `name`, `metadata` or `expires_after_days` in place of what the store has. Raises
-        `Unstorable`."""
+        """Replace `name`, `metadata` or `expires_after_days` of the store. Raises `Unstorable`."""
         check_metadata(values.get("metadata") or {})
         check_texts(values.get("name") or "")
         await self._database.write(
             partial(store_rows.update_values, id=id, values=values, now=self.now)
         )
-        return await self.counted(id)
+        return await self.get_with_counts(id)
 
     async def delete(self, id: str) -> None:
-        """Forget the store; what it has in the vector index goes behind."""
+        """Delete the store; a job removes its collection from the vector index."""
         await self._database.write(partial(store_rows.delete, id=id, now=self._clock()))
         self._jobs.wake()
 
     async def expire(self) -> None:
-        """Empty the stores whose time is over."""
+        """Empty the expired stores."""
         while await self._database.write(partial(store_rows.empty_due, now=self.now)):
             pass
         self._jobs.wake()
 
-    async def has_been_used(self, store: StoredVectorStore) -> None:
-        """Somebody has searched it."""
+    async def record_use(self, store: StoredVectorStore) -> None:
+        """Record that a search has used the store."""
         if self.now - store.last_active_at >= ACTIVE_EVERY_S:
             await self._database.write(partial(store_rows.touch, id=store.id, now=self.now))
 
     async def take_index(self, id: str, name: str) -> str:
-        """The name of the vector index that alone has this store's vectors: `name`, if the store
-        has had none."""
+        """The name of the only vector index with this store's vectors; set to `name` if it had
+        none."""
         return await self._database.write(partial(store_rows.take_index, id=id, name=name))
 
     async def leave_to(self, job: Job, index_name: str) -> None:
-        """The job is for whoever has this vector index. Raises `LeaseLost`."""
+        """Release the job to a process with this vector index. Raises `LeaseLost`."""
         await self._database.write(
             partial(job_rows.leave_to, job=job, place=index_name, now=self._clock())
         )
 
     async def leave_to_long(self, job: Job) -> None:
-        """The job's file takes long: it waits among its like. Raises `LeaseLost`."""
+        """Release the job to the queue of long files. Raises `LeaseLost`."""
         await self._database.write(
             partial(job_rows.move, job=job, kind=store_rows.INGEST_LONG, now=self._clock())
         )
         self._jobs.wake()
 
     async def set_dimensions(self, id: str, dimensions: int) -> None:
-        """The store has a collection in the vector index."""
+        """Record that the store has a collection in the vector index."""
         await self._database.write(partial(store_rows.set_dimensions, id=id, dimensions=dimensions))
 
     async def add_file(self, store_id: str, file: NewVectorFile) -> StoredVectorFile:
-        """Add a file, which is taken in behind. Raises `Unstorable`, `Expired`."""
+        """Add a file, which a job ingests. Raises `Unstorable`, `Expired`."""
         _check([file])
         await self._database.write(
             partial(file_rows.add, store_id=store_id, files=[file], now=self._clock())
@@ -132,7 +131,7 @@ class VectorStores:
         return await self._database.read(partial(file_rows.get, store_id=store_id, file_id=file_id))
 
     async def file_of_document(self, document: str) -> StoredVectorFile:
-        """The file whose points have this name in the vector index."""
+        """The file of this document, the name of its points in the vector index."""
         return await self._database.read(partial(file_rows.by_document, document=document))
 
     async def files(
@@ -146,7 +145,7 @@ class VectorStores:
         status: str | None,
         batch_id: str | None = None,
     ) -> Page[StoredVectorFile]:
-        """A page of the store's files, or of those of a batch. Raises `UnknownCursor`."""
+        """A page of the files of the store, or of a batch. Raises `UnknownCursor`."""
         request = PageRequest(after=after, before=before, limit=limit, order=order)
 
         def work(connection: Any) -> Page[StoredVectorFile]:
@@ -160,32 +159,32 @@ class VectorStores:
     async def describe(
         self, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
     ) -> StoredVectorFile:
-        """Put these attributes in place of the file's."""
+        """Replace the attributes of the file."""
         return await self._database.write(
             partial(file_rows.describe, store_id=store_id, file_id=file_id, attributes=attributes)
         )
 
     async def delete_file(self, store_id: str, file_id: str) -> None:
-        """Take a file out of the store; its points go behind."""
+        """Remove a file from the store; a job removes its points."""
         await self._database.write(
             partial(file_rows.delete, store_id=store_id, file_id=file_id, now=self._clock())
         )
         self._jobs.wake()
 
     async def text(self, store_id: str, file_id: str) -> str:
-        """What was read from the file."""
+        """The text of the file."""
         return await self._database.read(
             partial(file_rows.text_of, store_id=store_id, file_id=file_id)
         )
 
     async def texts(self, point_ids: Sequence[str]) -> Sequence[FoundChunk]:
-        """The chunks of these points, those that are still there."""
+        """The chunks of these points; missing ones are left out."""
         return await self._database.read(partial(chunk_rows.texts_of, point_ids=point_ids))
 
     async def add_batch(
         self, store_id: str, batch_id: str, files: Sequence[NewVectorFile]
     ) -> StoredFileBatch:
-        """Add files together. Raises `Unstorable`, `Expired`."""
+        """Add files in one batch. Raises `Unstorable`, `Expired`."""
         _check(files)
         await self._database.write(
             partial(
@@ -206,7 +205,7 @@ class VectorStores:
         )
 
     async def cancel_batch(self, store_id: str, batch_id: str) -> StoredFileBatch:
-        """Take in no more files of the batch."""
+        """Cancel the ingestion of the batch's files that are not ingested yet."""
         batch = await self._database.write(
             partial(file_batch_rows.cancel, store_id=store_id, batch_id=batch_id, now=self._clock())
         )
@@ -220,8 +219,8 @@ class VectorStores:
         usage_bytes: int,
         attributes: Mapping[str, Attribute],
     ) -> None:
-        """The job's file is taken in as one with these `attributes`, and the job over. Raises
-        `LeaseLost`, and `AttributesChanged` where it has others now."""
+        """Finish the ingestion of the job's file with these `attributes`, and the job. Raises
+        `LeaseLost`, and `AttributesChanged` if they were replaced meanwhile."""
         await self._database.write(
             partial(
                 file_rows.complete,
@@ -233,7 +232,7 @@ class VectorStores:
         )
 
     async def fail(self, job: Job, error: FileError) -> None:
-        """The job's file cannot be taken in, and the job is over. Raises `LeaseLost`."""
+        """Fail the ingestion of the job's file, and finish the job. Raises `LeaseLost`."""
         await self._database.write(partial(file_rows.fail, job=job, error=error, now=self._clock()))
 
 

@@ -516,7 +516,7 @@ async def test_answers_are_forgotten_once_they_are_files(server, database):
         added = await server.add(lines(range(10)))
         await server.ended(added.id)
         async with asyncio.timeout(30):
-            while await server.batches.answered(added.id, 1, 10):  # noqa: ASYNC110 # it is behind
+            while await server.batches.find_answered_lines(added.id, 1, 10):  # noqa: ASYNC110 # it is behind
                 await asyncio.sleep(0.01)
 
     assert (await server.batches.get(added.id)).completed == 10

@@ -91,7 +91,7 @@ class Findable:
             id=id, created_at=0, name="", last_active_at=0, embedding_model="m", dimensions=1
         )
 
-    async def has_been_used(self, store: StoredVectorStore) -> None: ...
+    async def record_use(self, store: StoredVectorStore) -> None: ...
 
     async def named(self, name: str) -> Any:
         return self

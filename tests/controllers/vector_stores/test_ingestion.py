@@ -160,7 +160,7 @@ async def test_a_file_that_is_complete_is_found(jobs, stores, indexes) -> None:
     await take_in(jobs, shelf, {"a": "The gate opens."})
 
     assert await found(shelf) == {"a"}
-    assert (await stores.counted("vs_1")).files.completed == 1
+    assert (await stores.get_with_counts("vs_1")).files.completed == 1
 
 
 async def test_the_vectors_of_a_deleted_file_are_removed_and_those_of_others_stay(
