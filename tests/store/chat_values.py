@@ -1,4 +1,4 @@
-"""Chats to store, and all that are stored."""
+"""Chats for the tests of the store, and the list of all stored chats."""
 
 from collections.abc import AsyncIterator
 from itertools import count

@@ -1,4 +1,4 @@
-"""A database of each kind: every test that asks for one runs on SQLite and on PostgreSQL."""
+"""Databases of each kind: a test with this fixture runs on SQLite and on PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which kind of database the test runs on."""
+    """The kind of database of the test."""
     return request.param
 
 
@@ -37,7 +37,7 @@ def database_url(kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgresql_url(postgresql_server: PostgresqlServer) -> str:
-    """One database for all tests that are content with empty tables: making one takes a while."""
+    """One database for all tests that need empty tables: creating one takes a while."""
     return postgresql_server.new_database()
 
 
@@ -51,18 +51,18 @@ async def database(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[D
 
 
 def empty(connection: Connection) -> None:
-    """Forget everything."""
+    """Delete all rows."""
     for table in reversed(tables.metadata.sorted_tables):
         connection.execute(delete(table))
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The time of all that is opened by a test's fixtures."""
+    """The clock of all objects that a test's fixtures open."""
     return Clock()
 
 
 @pytest.fixture
 def chats(database: Database) -> Chats:
-    """Its stored chats: none."""
+    """The stored chats of the database: none."""
     return Chats(database)

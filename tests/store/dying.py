@@ -1,9 +1,9 @@
-"""A program that is killed before each statement of a work in turn, on a copy of a folder:
+"""A program that runs a work on copies of a folder, and is killed before each statement in turn:
 
 python dying.py FOLDER complete|append|respond|ingest
 
-`FOLDER/0` is the folder as it was when the first statement was to be done, and so on; it says how
-many there are. The last is the one whose work has come to its end.
+`FOLDER/0` is the folder as it was before the first statement, and so on; the program prints the
+number of these folders. In the last one the work is complete.
 """
 
 import asyncio
@@ -37,7 +37,8 @@ CHUNKS = [StoredChunk(point_id=str(n), text=f"text {n}", repeated=0) for n in ra
 
 
 class Death:
-    """Comes before the statement of this number, from 0, or before the end of a transaction."""
+    """Kills the process before the statement of this number, from 0, or before the end of a
+    transaction."""
 
     def __init__(self, at: int) -> None:
         self._left = at
@@ -45,8 +46,8 @@ class Death:
         event.listen(Engine, "before_cursor_execute", self._step)
         event.listen(Engine, "commit", self._step)
 
-    def draw_near(self) -> None:
-        """From now on statements count."""
+    def start_counting(self) -> None:
+        """Count statements from now on."""
         self._is_near = True
 
     def _step(self, *_: object) -> None:
@@ -59,12 +60,12 @@ class Death:
 
 async def complete(folder: Path, database: Database, death: Death) -> None:
     uploads = Uploads(database, Blobs(database, Bucket((folder / "files").as_uri())))
-    death.draw_near()
+    death.start_counting()
     await uploads.complete("upload", ["part0", "part1"], file_id="file")
 
 
 async def append(_: Path, database: Database, death: Death) -> None:
-    death.draw_near()
+    death.start_counting()
     await Conversations(database).add_items("conv", SAID)
 
 
@@ -73,14 +74,14 @@ async def respond(_: Path, database: Database, death: Death) -> None:
         id="resp", created_at=1, model="m", status="completed", body={"id": "resp"},
         input=SAID[:1], output=SAID[1:], conversation_id="conv",
     )  # fmt: skip
-    death.draw_near()
+    death.start_counting()
     await Responses(database).add(response)
 
 
 async def ingest(_: Path, database: Database, death: Death) -> None:
     jobs = Jobs(database)
     (job,) = await jobs.claim(INGEST, 1)
-    death.draw_near()
+    death.start_counting()
     await VectorStores(database, jobs).complete(job, CHUNKS, 7, {})
 
 
@@ -98,7 +99,7 @@ async def main(folder: Path, work: str, at: int) -> None:
 
 
 def is_killed(folder: Path, work: str, at: int) -> bool:
-    """Does it in a process of its own."""
+    """Run the work in a process of its own; true if it was killed."""
     child = os.fork()
     if child == 0:
         asyncio.run(main(folder, work, at))

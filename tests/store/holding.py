@@ -1,4 +1,4 @@
-"""A program that claims jobs and does them for ever; to be killed."""
+"""A program that claims jobs and runs them forever; to be killed."""
 
 import asyncio
 import sys

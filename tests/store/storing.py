@@ -1,4 +1,4 @@
-"""A program that stores chats for ever and says each id once it is acknowledged; to be killed."""
+"""A program that stores chats forever and prints the id of each acknowledged one; to be killed."""
 
 import asyncio
 import sys

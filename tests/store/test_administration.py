@@ -1,4 +1,4 @@
-"""What is administered, used and granted, on both databases."""
+"""Administration, usage and shared limits, on both kinds of databases."""
 
 import asyncio
 from dataclasses import replace
@@ -44,7 +44,7 @@ def administration(database: Database) -> Administration:
     return Administration(database)
 
 
-async def test_a_record_is_stored_changed_and_forgotten(administration):
+async def test_administration_stores_changes_and_deletes_a_record(administration):
     await administration.add(CHANGE, record())
     altered = await administration.alter(
         CHANGE, "project", "a", lambda one: record(body={**one.body, "more": 1})
@@ -61,7 +61,7 @@ async def test_a_record_is_stored_changed_and_forgotten(administration):
 
 
 @pytest.mark.parametrize("id", ["none", "a\x00b", "\udcff"])
-async def test_what_is_not_there_is_missing_whatever_it_is_called(administration, id):
+async def test_unknown_id_is_missing_in_every_method(administration, id):
     with pytest.raises(Missing):
         await administration.get("project", id)
     with pytest.raises(Missing):
@@ -70,7 +70,7 @@ async def test_what_is_not_there_is_missing_whatever_it_is_called(administration
         await administration.find("project", PageRequest(after=id))
 
 
-async def test_records_of_the_organization_and_of_projects_are_listed_apart(administration):
+async def test_records_of_the_organization_and_of_projects_are_listed_separately(administration):
     await administration.add(CHANGE, record("a"))
     await administration.add(CHANGE, record("b", project_id="proj_1"))
 
@@ -79,7 +79,7 @@ async def test_records_of_the_organization_and_of_projects_are_listed_apart(admi
     assert [[one.id for one in page.items] for page in (own, of_project)] == [["a"], ["b"]]
 
 
-async def test_what_goes_takes_along_what_is_named_after_it_and_the_keys(administration):
+async def test_removing_a_record_deletes_records_with_its_prefix_and_its_keys(administration):
     await administration.add(CHANGE, record("u_1"), key(user_id="u_1"), key("key_2"))
     await administration.add(CHANGE, record("u_1@p", kind="member"))
     await administration.add(CHANGE, record("u%1@p", kind="member"))
@@ -90,7 +90,7 @@ async def test_what_goes_takes_along_what_is_named_after_it_and_the_keys(adminis
     assert [one.id for one in known.keys] == ["key_2"]
 
 
-async def test_every_change_is_counted_also_many_at_once(administration):
+async def test_concurrent_changes_are_all_counted(administration):
     before = await administration.version()
     await asyncio.gather(*(administration.add(CHANGE, record(str(n))) for n in range(20)))
 
@@ -101,7 +101,7 @@ async def test_every_change_is_counted_also_many_at_once(administration):
     assert len(entries.items) == 20
 
 
-async def test_a_key_is_used_and_that_is_no_change(administration):
+async def test_key_use_is_recorded_and_is_not_counted_as_a_change(administration):
     await administration.add_key(CHANGE, key())
     before = await administration.version()
     await administration.record_key_use({"key_1": 77, "key_gone": 1})
@@ -110,7 +110,7 @@ async def test_a_key_is_used_and_that_is_no_change(administration):
     assert await administration.version() == before
 
 
-async def test_usage_is_summed_up_by_bucket_and_group(database):
+async def test_usage_is_summed_by_bucket_and_group(database):
     usage = StoredUsage(database)
     keys = [
         UsageKey(minute * 60, "completions", project, "k", "", "m", "default", False, "")
@@ -132,7 +132,7 @@ async def test_usage_is_summed_up_by_bucket_and_group(database):
     assert (total.requests, total.tokens) == (12, Tokens(120, 48, 24))
 
 
-async def test_usage_is_forgotten_by_the_day_and_what_is_newer_stays(database):
+async def test_old_usage_is_deleted_and_newer_usage_is_kept(database):
     usage = StoredUsage(database)
     days = [0, 1, 2, 3]
     for day in days:
@@ -145,7 +145,7 @@ async def test_usage_is_forgotten_by_the_day_and_what_is_newer_stays(database):
     assert [one.bucket_at for one in left] == [2 * 86_400, 3 * 86_400]
 
 
-async def test_no_more_is_granted_than_there_is_however_many_ask(database):
+async def test_grants_to_concurrent_servers_stay_within_the_limit(database):
     grants = Grants(database)
     given = await asyncio.gather(
         *(grants.take("m", 60, wanted=7, most=30) for _ in range(10)),
@@ -165,7 +165,7 @@ async def claim(answers: KeptAnswers, name: str = "n", *, holder: str = "a", now
     return await answers.claim(name, digest="d", holder=holder, now=now, until=now + 10)
 
 
-async def test_an_answer_is_made_by_one_and_found_by_all(database):
+async def test_stored_answer_is_claimed_by_one_holder_and_found_by_all(database):
     answers = KeptAnswers(database)
     claims = await asyncio.gather(*(claim(answers, holder=str(one)) for one in range(10)))
     maker = str(next(number for number, found in enumerate(claims) if found is None))
@@ -179,7 +179,7 @@ async def test_an_answer_is_made_by_one_and_found_by_all(database):
     assert await claim(answers, now=50) is None
 
 
-async def test_only_who_makes_an_answer_gives_it_up(database):
+async def test_only_the_holder_releases_a_claimed_answer(database):
     answers = KeptAnswers(database)
     await claim(answers)
     await answers.free("n", holder="another")
@@ -189,7 +189,7 @@ async def test_only_who_makes_an_answer_gives_it_up(database):
     assert await claim(answers, holder="b") is None
 
 
-async def test_answers_that_are_over_or_too_much_are_forgotten_the_oldest_first(database):
+async def test_expired_answers_and_the_oldest_over_the_limit_are_deleted(database):
     answers = KeptAnswers(database)
     for number, name in enumerate("abcd"):
         await claim(answers, name)
@@ -204,7 +204,7 @@ async def test_answers_that_are_over_or_too_much_are_forgotten_the_oldest_first(
     assert [one is None for one in found] == [True, False, False, False]
 
 
-async def test_no_more_run_at_once_than_may_whoever_takes_them(database):
+async def test_concurrency_leases_of_all_holders_stay_within_the_limit(database):
     running = Running(database)
 
     async def take(holder: int, wanted: int, *, scope: str = "k", now: int = 0) -> int:
@@ -226,7 +226,7 @@ async def test_no_more_run_at_once_than_may_whoever_takes_them(database):
     assert await take(22, 40, now=10) == 30
 
 
-async def test_holders_of_many_scopes_never_wait_for_each_other_in_turn(database):
+async def test_concurrency_leases_of_many_scopes_do_not_deadlock(database):
     running = Running(database)
     scopes = [Exchange(scope=f"k{one}", wanted=1, most=100) for one in range(5)]
     async with asyncio.timeout(30):  # a deadlock takes a second to be found
@@ -256,7 +256,7 @@ async def sums_of(database: Database) -> list[tuple[int, int, int, int, int]]:
     return [(one.bucket_at, one.requests, *one.tokens[:3]) for one in sums]
 
 
-async def test_what_is_told_later_counts_once_in_the_minute_in_which_it_is_told(database):
+async def test_deferred_usage_counts_once_in_the_minute_of_its_report(database):
     unsettled = UnsettledUsage(database)
     await unsettled.add(begun("resp_1"))
     await unsettled.add(begun("resp_1"))
@@ -267,7 +267,7 @@ async def test_what_is_told_later_counts_once_in_the_minute_in_which_it_is_told(
     assert await sums_of(database) == [(120, 0, 100, 90, 50)]
 
 
-async def test_only_what_is_not_counted_yet_counts_when_it_is_told(database):
+async def test_deferred_usage_counts_only_the_uncounted_part(database):
     unsettled = UnsettledUsage(database)
     await unsettled.add(begun("resp_1", input_tokens=30, output_tokens=60))
 
@@ -276,7 +276,7 @@ async def test_only_what_is_not_counted_yet_counts_when_it_is_told(database):
     assert await sums_of(database) == [(120, 0, 70, 70, 0)]
 
 
-async def test_what_nobody_tells_is_forgotten_when_it_is_too_old_or_too_much(database):
+async def test_deferred_usage_is_deleted_when_too_old_or_over_the_limit(database):
     unsettled = UnsettledUsage(database)
     for number in range(5):
         await unsettled.add(begun(f"resp_{number}", 60 * number))
@@ -287,14 +287,14 @@ async def test_what_nobody_tells_is_forgotten_when_it_is_too_old_or_too_much(dat
 
 
 @pytest.mark.parametrize("id", ["a\x00b", "\udcff"])
-async def test_an_id_that_no_column_can_hold_is_refused(database, id):
+async def test_deferred_usage_refuses_an_unstorable_id(database, id):
     with pytest.raises(Unstorable):
         await UnsettledUsage(database).add(begun(id))
     with pytest.raises(Unstorable):
         await UnsettledUsage(database).settle(id, TOLD, minute_at=0)
 
 
-async def test_entries_of_the_audit_log_are_forgotten_from_before_a_time_and_no_others(database):
+async def test_only_old_entries_of_the_audit_log_are_deleted(database):
     for at in (100, 200, 300):
         administration = Administration(database, clock=lambda at=at: at)
         await administration.add(replace(CHANGE, resource_id=f"p{at}"), record(f"p{at}"))

@@ -1,4 +1,4 @@
-"""Bytes in the object store: a folder and a bucket, written in blocks, read by range, swept."""
+"""Blobs in the object store, a folder or a bucket: written in blocks, read by range, swept."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -50,23 +50,23 @@ async def all_of(pieces: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in pieces])
 
 
-def kept(tmp_path: Path) -> list[Path]:
+def stored_files(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
 
 
-async def test_an_object_is_read_by_range(bucket):
+async def test_bucket_reads_an_object_by_range(bucket):
     await bucket.put("one/0", TEXT)
 
     assert await bucket.get("one/0", 0, len(TEXT)) == TEXT
     assert await bucket.get("one/0", 3, 5) == TEXT[3:8]
 
 
-async def test_an_object_that_is_missing_is_told(bucket):
+async def test_bucket_reports_a_missing_object(bucket):
     with pytest.raises(ObjectsUnavailable, match="object store"):
         await bucket.get("none/0", 0, 1)
 
 
-async def test_removing_takes_what_is_under_the_name_and_nothing_else(bucket):
+async def test_bucket_removes_only_objects_under_the_name(bucket):
     for name in ("one/0", "one/1", "oneself/0"):
         await bucket.put(name, TEXT)
 
@@ -79,7 +79,7 @@ async def test_removing_takes_what_is_under_the_name_and_nothing_else(bucket):
             await bucket.get(name, 0, 1)
 
 
-async def test_removing_takes_what_a_killed_process_left_half_written(tmp_path):
+async def test_bucket_removes_partial_files_of_a_killed_process(tmp_path):
     bucket = Bucket(tmp_path.as_uri())
     await bucket.put("one/0", TEXT)
     (tmp_path / "one" / "1#1").write_bytes(TEXT)
@@ -90,12 +90,12 @@ async def test_removing_takes_what_a_killed_process_left_half_written(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["folder", "file://host/x", "http://host/x", "s3:///x", ""])
-def test_a_url_of_another_kind_is_refused(url):
+def test_bucket_refuses_an_unknown_kind_of_url(url):
     with pytest.raises(CannotOpen, match="file:///FOLDER nor s3://BUCKET"):
         Bucket(url)
 
 
-async def test_a_bucket_that_is_down_is_unavailable(monkeypatch, s3_server):
+async def test_bucket_that_is_down_is_unavailable(monkeypatch, s3_server):
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
 
@@ -103,7 +103,7 @@ async def test_a_bucket_that_is_down_is_unavailable(monkeypatch, s3_server):
         await Bucket("s3://no-such-bucket/x").put("one/0", TEXT)
 
 
-async def test_what_is_written_is_read_by_any_range(blobs, database):
+async def test_blob_is_read_by_any_range(blobs, database):
     first, second = await written(blobs, database), await written(blobs, database, b"and")
     content, whole = (first, second), TEXT + b"and"
 
@@ -113,13 +113,13 @@ async def test_what_is_written_is_read_by_any_range(blobs, database):
             assert await all_of(blobs.read(content, start, end)) == whole[start:end]
 
 
-def test_slices_of_nothing_are_none():
+def test_slices_of_empty_content_are_none():
     assert list(slices((), 0, 10)) == []
     blob = Blob(key="k", size_bytes=0, block_bytes=10)
     assert list(slices((blob,), 0, 10)) == []
 
 
-async def test_what_fails_half_way_leaves_nothing(blobs, tmp_path):
+async def test_failed_write_leaves_no_blob(blobs, tmp_path):
     async def breaking() -> AsyncIterator[bytes]:
         yield TEXT
         raise ConnectionError
@@ -129,10 +129,10 @@ async def test_what_fails_half_way_leaves_nothing(blobs, tmp_path):
             pass
     await blobs.settle()
 
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
-async def test_what_is_cancelled_leaves_nothing(blobs, tmp_path):
+async def test_cancelled_write_leaves_no_blob(blobs, tmp_path):
     has_begun = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -146,17 +146,17 @@ async def test_what_is_cancelled_leaves_nothing(blobs, tmp_path):
 
     task = asyncio.create_task(write())
     await has_begun.wait()
-    had_begun = kept(tmp_path) != []
+    had_begun = stored_files(tmp_path) != []
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await blobs.settle()
 
     assert had_begun
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
-async def test_what_was_taken_up_stays_when_the_caller_fails_afterwards(blobs, database, tmp_path):
+async def test_claimed_blob_stays_when_the_caller_fails_afterwards(blobs, database, tmp_path):
     async def fail_afterwards() -> None:
         async with blobs.writing(in_pieces(TEXT)) as blob:
             taken_up.append(blob)
@@ -171,20 +171,20 @@ async def test_what_was_taken_up_stays_when_the_caller_fails_afterwards(blobs, d
     assert await all_of(blobs.read(tuple(taken_up), 0, len(TEXT))) == TEXT
 
 
-async def test_what_nobody_takes_up_is_swept_when_its_time_is_over(blobs, clock, tmp_path):
+async def test_unclaimed_blob_is_swept_when_it_is_due(blobs, clock, tmp_path):
     async with blobs.writing(in_pieces(TEXT)):
         pass
 
     await blobs.sweep()
-    is_there_within_its_time = kept(tmp_path) != []
+    is_there_within_its_time = stored_files(tmp_path) != []
     clock.now += GRACE_S + 1
     await blobs.sweep()
 
     assert is_there_within_its_time
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
-async def test_what_was_swept_cannot_be_taken_up(blobs, clock, database):
+async def test_swept_blob_cannot_be_claimed(blobs, clock, database):
     async with blobs.writing(in_pieces(TEXT)) as blob:
         clock.now += GRACE_S + 1
         await blobs.sweep()
@@ -193,7 +193,7 @@ async def test_what_was_swept_cannot_be_taken_up(blobs, clock, database):
         await database.write(lambda connection: loose.claim(connection, [blob]))
 
 
-async def test_who_goes_on_writing_is_not_swept(blobs, clock, database):
+async def test_blob_that_is_still_written_is_not_swept(blobs, clock, database):
     async def slowly() -> AsyncIterator[bytes]:
         for start in range(0, len(TEXT), 4):
             clock.now += GRACE_S / 2
@@ -206,7 +206,7 @@ async def test_who_goes_on_writing_is_not_swept(blobs, clock, database):
     assert await all_of(blobs.read((blob,), 0, len(TEXT))) == TEXT
 
 
-async def test_what_cannot_be_removed_now_is_removed_by_a_later_sweep(blobs, database, tmp_path):
+async def test_failed_removal_is_repeated_by_a_later_sweep(blobs, database, tmp_path):
     blob = await written(blobs, database)
     keys = await database.write(lambda connection: loose.let_go(connection, [blob]))
     folder, aside = tmp_path / "files" / blob.key, tmp_path / "aside"
@@ -218,10 +218,10 @@ async def test_what_cannot_be_removed_now_is_removed_by_a_later_sweep(blobs, dat
     aside.rename(folder)
     await blobs.sweep()
 
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
-async def test_one_that_cannot_be_removed_keeps_up_no_other(blobs, database, tmp_path):
+async def test_one_failing_removal_does_not_block_the_others(blobs, database, tmp_path):
     both = [await written(blobs, database) for _ in range(2)]
     first = min(blob.key for blob in both)
     await database.write(lambda connection: loose.let_go(connection, both))
@@ -231,11 +231,11 @@ async def test_one_that_cannot_be_removed_keeps_up_no_other(blobs, database, tmp
 
     await blobs.sweep()
 
-    assert kept(tmp_path) == [folder]
+    assert stored_files(tmp_path) == [folder]
     assert await database.write(lambda connection: loose.doom_due(connection, 0)) == [first]
 
 
-async def test_many_that_cannot_be_removed_keep_up_no_other_for_ever(blobs, database, tmp_path):
+async def test_many_failing_removals_do_not_block_the_others_forever(blobs, database, tmp_path):
     last = await written(blobs, database)
     stuck = [f"{number:02}" for number in range(FAILURES_LIMIT + 1)]
     for key in stuck:
@@ -246,4 +246,4 @@ async def test_many_that_cannot_be_removed_keep_up_no_other_for_ever(blobs, data
     await blobs.sweep()
     await blobs.sweep()
 
-    assert sorted(path.name for path in kept(tmp_path)) == stuck
+    assert sorted(path.name for path in stored_files(tmp_path)) == stuck

@@ -1,4 +1,4 @@
-"""Stored chats come back as they were stored, and are found, changed and forgotten."""
+"""Stored chats are returned as they were stored, and are found, changed and deleted."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ from llm_backend.store import (
 from .chat_values import a_chat, some_messages
 
 
-async def test_a_chat_comes_back_as_it_was_stored(chats):
+async def test_chat_is_returned_as_it_was_stored(chats):
     chat = a_chat(metadata={"topic": "greeting", "mood": ""}, owner="key_1")
 
     await chats.add(chat, some_messages())
@@ -30,7 +30,7 @@ async def test_a_chat_comes_back_as_it_was_stored(chats):
     assert await chats.get(chat.id) == chat
 
 
-async def test_a_chat_that_broke_off_says_so(chats):
+async def test_interrupted_chat_is_incomplete(chats):
     chat = a_chat(status=ChatStatus.INCOMPLETE)
 
     await chats.add(chat, some_messages())
@@ -43,7 +43,7 @@ async def test_a_chat_that_broke_off_says_so(chats):
     ["\0", "half a \ud83d pair", "👋 \u2028", 10**30, 1.0, 1e-7, None, {"b": 1, "a": [{}]}],
     ids=repr,
 )
-async def test_a_body_comes_back_without_loss(chats, content):
+async def test_chat_body_is_returned_without_loss(chats, content):
     message = {"role": "user", "content": content}
     chat = a_chat(request={"x": content}, response={"choices": [content]})
 
@@ -53,7 +53,7 @@ async def test_a_body_comes_back_without_loss(chats, content):
     assert repr((await chats.messages(chat.id)).items[0].message) == repr(message)
 
 
-async def test_the_keys_of_a_body_keep_their_order(chats):
+async def test_keys_of_a_chat_body_keep_their_order(chats):
     chat = a_chat(response={"zebra": 1, "id": 2, "aa": 3})
 
     await chats.add(chat, [])
@@ -61,7 +61,7 @@ async def test_the_keys_of_a_body_keep_their_order(chats):
     assert list((await chats.get(chat.id)).response) == ["zebra", "id", "aa"]
 
 
-async def test_the_messages_come_in_pages_and_have_ids(chats):
+async def test_chat_messages_are_paginated_and_have_ids(chats):
     chat = a_chat()
     await chats.add(chat, some_messages(5))
 
@@ -75,7 +75,7 @@ async def test_the_messages_come_in_pages_and_have_ids(chats):
     assert [item.id for item in backwards.items] == [f"{chat.id}-3", f"{chat.id}-2"]
 
 
-async def test_a_chat_may_have_no_messages(chats):
+async def test_chat_may_have_no_messages(chats):
     chat = a_chat()
     await chats.add(chat, [])
 
@@ -84,7 +84,7 @@ async def test_a_chat_may_have_no_messages(chats):
     assert (list(page.items), page.first_id, page.last_id, page.has_more) == ([], None, None, False)
 
 
-async def test_an_id_is_taken_once(chats):
+async def test_chat_id_is_unique(chats):
     chat = a_chat()
     await chats.add(chat, [])
 
@@ -93,7 +93,7 @@ async def test_an_id_is_taken_once(chats):
     assert (await chats.get(chat.id)).model == chat.model
 
 
-async def test_several_are_added_as_one_is(chats):
+async def test_chats_added_together_are_stored_like_single_ones(chats):
     added = [NewChat(chat=a_chat(metadata={"user": "ann"}), messages=some_messages(number))
              for number in (2, 0, 1)]  # fmt: skip
 
@@ -105,7 +105,7 @@ async def test_several_are_added_as_one_is(chats):
         assert [item.message for item in page.items] == list(one.messages)
 
 
-async def test_however_many_are_added_few_statements_are_prepared(chats):
+async def test_adding_many_chats_prepares_few_statements(chats):
     statements = set()
 
     def seen(connection, cursor, statement, *_) -> None:
@@ -124,7 +124,7 @@ async def test_however_many_are_added_few_statements_are_prepared(chats):
     assert len(statements) <= 20  # the driver keeps each, with room for all of its rows
 
 
-async def test_those_whose_ids_are_taken_are_left_out_and_given(chats):
+async def test_chats_with_taken_ids_are_left_out_and_their_ids_returned(chats):
     taken, fresh = a_chat(), a_chat()
     await chats.add(taken, [])
 
@@ -135,7 +135,7 @@ async def test_those_whose_ids_are_taken_are_left_out_and_given(chats):
     assert len((await chats.messages(fresh.id)).items) == 1
 
 
-async def test_none_is_added_where_one_cannot_be(chats):
+async def test_no_chat_is_added_if_one_is_unstorable(chats):
     bad = a_chat(metadata={"k" * 65: "a name that is too long"})
 
     with pytest.raises(Unstorable):
@@ -143,7 +143,7 @@ async def test_none_is_added_where_one_cannot_be(chats):
     assert list((await chats.list()).items) == []
 
 
-async def test_what_is_added_together_belongs_to_the_owners_that_it_names(chats):
+async def test_chats_added_together_belong_to_the_owners_that_they_name(chats):
     mine, theirs = (a_chat(owner=name) for name in ("mine", "theirs"))
 
     with in_the_name_of(Owner(id="mine")):
@@ -179,14 +179,14 @@ async def test_chats_are_found_by_model_and_metadata(chats, model):
     [
         {"model": "unknown"},
         {"model": "\0"},
-        {"metadata": {"user": "nobody"}},
+        {"metadata": {"user": "unknown"}},
         {"metadata": {"\0": "ann"}},
         {"metadata": {"user": "\ud800"}},
         {"metadata": {"user": "ann", "kind": "real"}},
     ],
     ids=repr,
 )
-async def test_what_nothing_matches_is_an_empty_page(chats, filters):
+async def test_filter_without_matches_returns_an_empty_page(chats, filters):
     await chats.add(a_chat(metadata={"user": "ann"}), [])
 
     page = await chats.list(**filters)
@@ -194,7 +194,7 @@ async def test_what_nothing_matches_is_an_empty_page(chats, filters):
     assert (list(page.items), page.has_more) == ([], False)
 
 
-async def test_metadata_may_be_as_long_as_openai_allows(chats):
+async def test_chat_metadata_may_be_as_long_as_openai_allows(chats):
     widest = "".join(chr(0x10000 + 37 * number) for number in range(512))  # 4 bytes, incompressible
     chat = a_chat(metadata={widest[:64]: widest})
 
@@ -203,7 +203,7 @@ async def test_metadata_may_be_as_long_as_openai_allows(chats):
     assert (await chats.list(metadata=chat.metadata)).items == [chat]
 
 
-async def test_new_metadata_takes_the_place_of_the_old(chats):
+async def test_chat_metadata_is_replaced(chats):
     chat = a_chat(metadata={"user": "ann", "kind": "test"})
     await chats.add(chat, [])
 
@@ -215,7 +215,7 @@ async def test_new_metadata_takes_the_place_of_the_old(chats):
     assert [found.id for found in (await chats.list(metadata={"user": "bob"})).items] == [chat.id]
 
 
-async def test_a_deleted_chat_is_gone_with_all_its_parts(chats):
+async def test_deleting_a_chat_deletes_its_messages_and_metadata(chats):
     chat = a_chat(metadata={"user": "ann"})
     await chats.add(chat, some_messages(3))
 
@@ -228,7 +228,7 @@ async def test_a_deleted_chat_is_gone_with_all_its_parts(chats):
 
 
 @pytest.mark.parametrize("id", ["chatcmpl-unknown", "", "\0", "\ud800", "' OR 1=1 --"], ids=repr)
-async def test_an_unknown_id_is_missing(chats, id):
+async def test_unknown_chat_is_missing(chats, id):
     for call in (
         chats.get(id),
         chats.messages(id),
@@ -241,7 +241,7 @@ async def test_an_unknown_id_is_missing(chats, id):
 
 
 @pytest.mark.parametrize("end", ["-2", "-01", "-x", "-", "", "--1", "-" + "9" * 5000, "-\0", "-٣"])
-async def test_a_cursor_must_name_something(chats, end):
+async def test_unknown_cursor_is_refused(chats, end):
     chat = a_chat()
     await chats.add(chat, some_messages(2))
 
@@ -264,18 +264,18 @@ async def test_a_cursor_must_name_something(chats, end):
     ],
     ids=repr,
 )
-async def test_what_no_column_can_hold_is_refused(chats, changes):
+async def test_unstorable_chat_is_refused(chats, changes):
     with pytest.raises(Unstorable):
         await chats.add(a_chat(**changes), [])
     assert not (await chats.list()).items
 
 
-async def test_a_page_holds_at_least_one_item(chats):
+async def test_page_limit_is_at_least_one(chats):
     with pytest.raises(ValueError, match="at least one"):
         await chats.list(limit=0)
 
 
-async def test_changes_to_one_chat_at_once_come_one_after_the_other(database_url):
+async def test_concurrent_changes_to_one_chat_are_serialized(database_url):
     values = [{"turn": str(number)} for number in range(12)]
     async with Database.open(database_url) as one, Database.open(database_url) as other:
         await migrate(one)

@@ -1,4 +1,4 @@
-"""Opening, checking, and every way in which a database says no."""
+"""Opening and checking a database, and all its errors."""
 
 import asyncio
 import sqlite3
@@ -38,13 +38,13 @@ from .chat_values import a_chat, every_chat
         ("sqlite:////", "Is a directory"),
     ],
 )
-async def test_what_cannot_be_opened_is_said_in_a_sentence(url, said):
+async def test_database_that_cannot_be_opened_is_explained_in_a_sentence(url, said):
     with pytest.raises(CannotOpen, match=said):
         async with Database.open(url):
             pass
 
 
-async def test_a_bad_url_does_not_give_its_password_away():
+async def test_bad_url_error_does_not_contain_the_password():
     with pytest.raises(CannotOpen) as refused:
         async with Database.open("mysql://root:secret@localhost/state"):
             pass
@@ -52,7 +52,7 @@ async def test_a_bad_url_does_not_give_its_password_away():
     assert "secret" not in str(refused.value)
 
 
-async def test_without_its_driver_postgresql_names_the_extra(monkeypatch):
+async def test_postgresql_without_its_driver_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "asyncpg", None)
 
     with pytest.raises(CannotOpen, match=r"pip install 'llm-backend\[postgresql\]'"):
@@ -60,7 +60,7 @@ async def test_without_its_driver_postgresql_names_the_extra(monkeypatch):
             pass
 
 
-async def test_the_spellings_of_other_drivers_are_understood(sqlite_url, postgresql_url):
+async def test_database_urls_of_other_drivers_are_accepted(sqlite_url, postgresql_url):
     for url in (
         sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"),
         postgresql_url.replace("postgresql:", "postgres:"),
@@ -73,21 +73,21 @@ async def test_the_spellings_of_other_drivers_are_understood(sqlite_url, postgre
             await database.check()
 
 
-async def test_a_server_that_is_not_there_is_unavailable_and_may_come_later():
-    async with Database.open("postgresql://nobody@127.0.0.1:1/state") as database:
+async def test_unreachable_server_is_unavailable_and_not_an_error_at_start():
+    async with Database.open("postgresql://unknown@127.0.0.1:1/state") as database:
         with pytest.raises(StoreUnavailable, match="cannot be used"):
             await database.check()
         with pytest.raises(StoreUnavailable):
             await Chats(database).add(a_chat(), [])
 
 
-async def test_a_database_that_the_server_does_not_have_is_unavailable(postgresql_url):
+async def test_unknown_database_on_the_server_is_unavailable(postgresql_url):
     async with Database.open(postgresql_url + "_not") as database:
         with pytest.raises(StoreUnavailable, match="does not exist"):
             await database.check()
 
 
-async def test_a_restarted_server_is_used_again(postgresql_server):
+async def test_database_reconnects_to_a_restarted_server(postgresql_server):
     url = postgresql_server.new_database()
     async with Database.open(url) as database:
         await migrate(database)
@@ -103,11 +103,11 @@ async def test_a_restarted_server_is_used_again(postgresql_server):
         assert len((await Chats(database).list()).items) == 2
 
 
-async def test_check_finds_a_database_ready(database):
+async def test_check_accepts_a_ready_database(database):
     await database.check()
 
 
-async def test_check_finds_a_file_that_is_no_database(tmp_path):
+async def test_check_refuses_a_file_that_is_no_database(tmp_path):
     path = tmp_path / "state.db"
     path.write_text("Dear diary, " * 1000)
 
@@ -116,7 +116,7 @@ async def test_check_finds_a_file_that_is_no_database(tmp_path):
             pass
 
 
-async def test_a_full_disk_is_said_and_over_when_there_is_room(sqlite_url):
+async def test_full_disk_is_reported_until_a_probe_succeeds(sqlite_url):
     def bounded(pages: int):
         return lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
@@ -134,14 +134,14 @@ async def test_a_full_disk_is_said_and_over_when_there_is_room(sqlite_url):
         assert await chats.get(large.id) == large
 
 
-def test_no_room_for_what_lies_beside_the_database_is_a_full_disk_too():
+def test_failure_to_grow_the_wal_index_is_a_full_disk():
     cause = sqlite3.OperationalError("disk I/O error")
     cause.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
 
     assert isinstance(translated(OperationalError("", {}, cause)), StoreFull)
 
 
-async def test_what_was_said_is_not_in_an_error(database):
+async def test_database_errors_do_not_contain_message_texts(database):
     said = a_chat(metadata={"topic": "a secret plan"})
     await database.alter(lambda connection: connection.exec_driver_sql("DROP TABLE chat_metadata"))
     try:
@@ -153,7 +153,7 @@ async def test_what_was_said_is_not_in_an_error(database):
     assert "secret plan" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_a_database_that_another_process_holds_is_locked(sqlite_url, monkeypatch):
+async def test_database_locked_by_another_process_raises_store_locked(sqlite_url, monkeypatch):
     monkeypatch.setattr(sqlite_engine, "_PRAGMAS", ("PRAGMA busy_timeout = 50",))
     async with Database.open(sqlite_url) as database:
         await migrate(database)
@@ -168,7 +168,7 @@ async def test_a_database_that_another_process_holds_is_locked(sqlite_url, monke
         await chats.add(a_chat(), [])
 
 
-async def test_processes_that_write_at_once_wait_for_each_other(database_url):
+async def test_concurrent_writers_wait_for_each_other(database_url):
     async with Database.open(database_url) as one, Database.open(database_url) as other:
         await asyncio.gather(migrate(one), migrate(other))
         chats = [a_chat(id=f"chat-{number}") for number in range(200)]
@@ -180,7 +180,7 @@ async def test_processes_that_write_at_once_wait_for_each_other(database_url):
     assert stored == {chat.id for chat in chats}
 
 
-async def test_readers_do_not_wait_for_a_writer(sqlite_url):
+async def test_database_readers_do_not_wait_for_a_writer(sqlite_url):
     async with Database.open(sqlite_url) as database:
         await migrate(database)
         other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
@@ -191,7 +191,7 @@ async def test_readers_do_not_wait_for_a_writer(sqlite_url):
         other.close()
 
 
-async def test_stored_chats_are_readable_by_their_owner_only(sqlite_url):
+async def test_database_file_is_readable_by_its_owner_only(sqlite_url):
     path = Path(sqlite_url.removeprefix("sqlite:///"))
 
     async with Database.open(sqlite_url) as database:
@@ -201,7 +201,7 @@ async def test_stored_chats_are_readable_by_their_owner_only(sqlite_url):
         assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
 
 
-async def test_a_commit_is_flushed_to_the_disk(sqlite_url):
+async def test_commit_is_flushed_to_the_disk(sqlite_url):
     async with Database.open(sqlite_url) as database:
         modes = await database.write(
             lambda connection: [
@@ -214,7 +214,7 @@ async def test_a_commit_is_flushed_to_the_disk(sqlite_url):
     assert modes == ["wal", full, 1]
 
 
-async def test_closing_leaves_no_connection_behind(postgresql_server):
+async def test_closing_the_database_closes_all_connections(postgresql_server):
     url = postgresql_server.new_database()
     async with Database.open(url) as database:
         await migrate(database)
@@ -230,7 +230,7 @@ async def test_closing_leaves_no_connection_behind(postgresql_server):
         pytest.fail("connections are still open")
 
 
-async def test_it_tells_how_long_a_write_took_and_nothing_of_one_that_failed(tmp_path):
+async def test_database_reports_durations_of_successful_writes_only(tmp_path):
     told: list[float] = []
 
     async with Database.open(f"sqlite:///{tmp_path / 'state.db'}", told.append) as database:

@@ -1,4 +1,4 @@
-"""What was acknowledged is there after the process was killed."""
+"""Acknowledged writes survive a killed process."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ _PROGRAM = Path(__file__).with_name("storing.py")
 _ENOUGH = 100
 
 
-async def test_no_acknowledged_chat_is_lost_when_the_process_is_killed(database_url):
+async def test_acknowledged_chats_survive_a_killed_process(database_url):
     acknowledged = acknowledged_before_death(database_url)
 
     async with Database.open(database_url) as database:
@@ -26,7 +26,7 @@ async def test_no_acknowledged_chat_is_lost_when_the_process_is_killed(database_
 
 
 def acknowledged_before_death(url: str) -> list[str]:
-    """The ids that the program said before it was killed in the middle of its work."""
+    """The ids that the program printed before it was killed in the middle of its work."""
     with subprocess.Popen(
         [sys.executable, _PROGRAM, url], stdout=subprocess.PIPE, text=True
     ) as process:

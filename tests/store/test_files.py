@@ -1,4 +1,4 @@
-"""Stored files: kept, found, listed page by page, deleted, forgotten when their time is over."""
+"""Stored files: found, listed page by page, deleted, and removed at their expiry."""
 
 from collections.abc import AsyncIterator
 from itertools import count
@@ -48,7 +48,7 @@ async def stored(files: Files, **changes: Any) -> StoredFile:
     return file
 
 
-def kept(tmp_path: Path) -> list[Path]:
+def stored_files(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
 
 
@@ -56,7 +56,7 @@ async def ids(files: Files, **filters: Any) -> list[str]:
     return [file.id for file in (await files.list(**filters)).items]
 
 
-async def test_a_file_comes_back_as_it_was_stored(files):
+async def test_file_is_returned_as_it_was_stored(files):
     file = await stored(files, expires_at=NOW + 10)
 
     found = await files.get(file.id)
@@ -67,7 +67,7 @@ async def test_a_file_comes_back_as_it_was_stored(files):
 
 
 @pytest.mark.parametrize("id", ["none", "", "a\x00b", "\ud800"])
-async def test_an_unknown_file_is_missing(files, id):
+async def test_unknown_file_is_missing(files, id):
     with pytest.raises(Missing):
         await files.get(id)
     with pytest.raises(Missing):
@@ -76,26 +76,26 @@ async def test_an_unknown_file_is_missing(files, id):
         await files.list(after=id)
 
 
-async def test_a_name_that_no_column_can_hold_is_refused_and_its_bytes_go(files, tmp_path):
+async def test_unstorable_file_name_is_refused_and_its_blob_removed(files, tmp_path):
     with pytest.raises(Unstorable):
         await stored(files, filename="a\x00b")
     await files.blobs.settle()
 
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
-async def test_a_deleted_file_is_gone_with_its_bytes(files, tmp_path):
+async def test_deleting_a_file_removes_its_blob(files, tmp_path):
     file, other = await stored(files), await stored(files)
 
     await files.delete(file.id)
 
     assert await ids(files) == [other.id]
-    assert len(kept(tmp_path)) == 1
+    assert len(stored_files(tmp_path)) == 1
     with pytest.raises(Missing):
         await files.get(file.id)
 
 
-async def test_pages_hold_each_file_once_in_either_order(files):
+async def test_pages_contain_each_file_once_in_either_order(files):
     made = [(await stored(files, created_at=NOW + position // 2)).id for position in range(5)]
 
     first = await files.list(limit=2, order="desc")
@@ -107,7 +107,7 @@ async def test_pages_hold_each_file_once_in_either_order(files):
     assert await ids(files) == made
 
 
-async def test_a_list_can_be_of_one_purpose(files):
+async def test_files_are_filtered_by_purpose(files):
     await stored(files)
     vision = await stored(files, purpose="vision")
 
@@ -116,7 +116,7 @@ async def test_a_list_can_be_of_one_purpose(files):
     assert await ids(files, purpose="a\x00b") == []
 
 
-async def test_a_file_is_gone_the_second_its_time_is_over(files, clock):
+async def test_file_is_missing_from_the_second_of_its_expiry(files, clock):
     file = await stored(files, expires_at=NOW + 10)
     clock.now = NOW + 9
     before = await ids(files)
@@ -128,7 +128,7 @@ async def test_a_file_is_gone_the_second_its_time_is_over(files, clock):
         await files.get(file.id)
 
 
-async def test_files_whose_time_is_over_are_removed_and_no_others(files, clock, tmp_path):
+async def test_expired_files_are_removed_and_no_others(files, clock, tmp_path):
     for _ in range(3):
         await stored(files, expires_at=NOW + 10)
     others = [(await stored(files)).id, (await stored(files, expires_at=NOW + 99)).id]
@@ -138,4 +138,4 @@ async def test_files_whose_time_is_over_are_removed_and_no_others(files, clock, 
     await files.blobs.sweep()
 
     assert await ids(files) == others
-    assert len(kept(tmp_path)) == 2
+    assert len(stored_files(tmp_path)) == 2

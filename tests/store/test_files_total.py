@@ -1,4 +1,4 @@
-"""The bytes of all files and parts of uploads are known as one number, and bounded by it."""
+"""Total of the bytes of all files and parts of uploads: one number, with a limit."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -35,7 +35,7 @@ PARTS = PartLimits(parts=10, total_bytes=1000)
 
 @dataclass(kw_only=True)
 class Server:
-    """What one process has that stores files."""
+    """Stores of one process that store files."""
 
     database: Database
     files: Files
@@ -80,7 +80,7 @@ class Server:
         return id
 
     async def kept_bytes(self) -> int:
-        """What is known, which is what there is."""
+        """The stored total, which equals the true one."""
         known, there = await recount_files(self.database)
         assert known == there
         return there
@@ -102,20 +102,20 @@ def server(database: Database, tmp_path: Path, clock: Clock) -> Server:
 
 
 async def refused(*storing: Coroutine[Any, Any, str]) -> int:
-    """How many of those who store at once are refused; nothing else goes wrong."""
+    """Number of these concurrent calls that are refused; no other error occurs."""
     outcomes = await asyncio.gather(*storing, return_exceptions=True)
     errors = [one for one in outcomes if isinstance(one, BaseException)]
     assert all(isinstance(one, FilesFull) for one in errors), errors
     return len(errors)
 
 
-async def test_of_files_that_come_at_once_no_more_are_kept_than_the_bound(server):
+async def test_concurrent_files_stay_within_the_byte_limit(server):
     assert await refused(*(server.file(30) for _ in range(12))) == 9
 
     assert await server.kept_bytes() == 90
 
 
-async def test_files_and_parts_that_come_at_once_share_the_bound(server):
+async def test_concurrent_files_and_parts_share_the_byte_limit(server):
     upload = await server.upload(1000)
     storing = (server.file(30), server.part(upload, 30))
 
@@ -151,7 +151,7 @@ async def given_up(server: Server, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("going", [deleted, expired, forgotten, cancelled, given_up])
-async def test_what_goes_makes_room(
+async def test_deleted_bytes_are_subtracted_from_the_total(
     server: Server, clock: Clock, going: Callable[[Server, Clock], Coroutine[Any, Any, None]]
 ) -> None:
     await going(server, clock)
@@ -160,7 +160,7 @@ async def test_what_goes_makes_room(
     await server.file(LIMIT)
 
 
-async def test_an_upload_that_is_completed_counts_once_and_what_it_leaves_out_no_more(server):
+async def test_completed_upload_counts_once_and_its_unused_parts_do_not_count(server):
     upload = await server.upload(40)
     used, _unused = await server.part(upload, 40), await server.part(upload, 50)
 
@@ -169,7 +169,7 @@ async def test_an_upload_that_is_completed_counts_once_and_what_it_leaves_out_no
     assert await server.kept_bytes() == 40
 
 
-async def test_what_was_changed_by_hand_is_counted_anew(server):
+async def test_recount_corrects_the_total(server):
     await server.file(60)
     await server.database.write(lambda connection: connection.execute(delete(tables.files)))
     with pytest.raises(FilesFull):

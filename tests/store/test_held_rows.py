@@ -1,7 +1,7 @@
-"""On PostgreSQL several transactions run at once: nobody waits for one who waits for him.
+"""Locks of concurrent transactions on PostgreSQL: no two transactions wait for each other.
 
-A work that had to wait so is given up by the database after a second, and done again: each of these
-counts how often it is done.
+The database rolls back a deadlocked work after a second, and it is retried. So each test counts how
+often its works are run.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ from llm_backend.store.writing import Work
 from .conftest import empty
 
 DEADLINE_S = 20
-A_WHILE_S = 0.1  # longer than others take to come to the same rows
+A_WHILE_S = 0.1  # longer than others take to reach the same rows
 ITEM = StoredItem(id="item", item={"id": "item", "text": "a"})
 
 
 class Servers:
-    """Two that share a database, and how often they have begun a work."""
+    """Two databases on one server, and the number of runs of their works."""
 
     def __init__(self, one: Database, other: Database) -> None:
         self.one, self.other = one, other
@@ -70,7 +70,7 @@ async def servers(postgresql_url: str) -> AsyncIterator[Servers]:
 
 
 def linger(*_: object) -> None:
-    """After each statement the others have time to come in between."""
+    """Delay after each statement, so that other transactions run in between."""
     await_only(asyncio.sleep(0.01))
 
 
@@ -91,7 +91,7 @@ def holding(id: str) -> Work[None]:
     return lambda connection: conversation_rows.lock(connection, id)
 
 
-async def test_works_that_come_in_another_order_elsewhere_are_not_in_each_others_way(servers):
+async def test_works_that_lock_rows_in_another_order_do_not_deadlock(servers):
     for id in "ab":
         await conversation(servers.one, id)
 
@@ -106,7 +106,7 @@ async def test_works_that_come_in_another_order_elsewhere_are_not_in_each_others
     assert servers.begun == 4
 
 
-async def test_a_response_waits_for_its_conversation_before_it_holds_items_of_it(servers):
+async def test_response_locks_its_conversation_before_its_items(servers):
     await conversation(servers.one, "a", ITEM)
     response = StoredResponse(
         id="resp", created_at=1, model="m", status="completed", body={"id": "resp"},
@@ -154,22 +154,20 @@ def batch(store: str, number: int) -> Work[object]:
 
 
 async def each(servers: Servers, works: list[Work[object]]) -> None:
-    """All at once, on either server in turn."""
+    """Run all at once, in turn on either database."""
     databases = [servers.one, servers.other]
     await asyncio.gather(
         *(databases[place % 2].write(servers.counted(work)) for place, work in enumerate(works))
     )
 
 
-async def test_batches_of_files_that_are_added_to_one_store_at_once_take_turns(servers, store):
+async def test_concurrent_file_batches_of_one_store_do_not_deadlock(servers, store):
     await each(servers, [batch(store, number) for number in range(8)])
 
     assert servers.begun == 8
 
 
-async def test_files_that_are_deleted_and_a_batch_of_them_that_is_cancelled_take_turns(
-    servers, store
-):
+async def test_deleting_files_and_cancelling_their_batch_do_not_deadlock(servers, store):
     await each(servers, [batch(store, number) for number in range(4)])
 
     def forgetting(*numbers: int) -> Work[object]:
@@ -187,7 +185,7 @@ async def test_files_that_are_deleted_and_a_batch_of_them_that_is_cancelled_take
     assert servers.begun == 8
 
 
-async def test_answers_to_lines_wait_for_nobody_who_moves_their_batch_on(servers):
+async def test_answers_to_lines_do_not_wait_for_a_lock_on_their_batch(servers):
     batch = StoredBatch(
         id="batch", created_at=1, endpoint="/v1/embeddings", input_file_id="in",
         completion_window="24h", expires_at=9,

@@ -1,4 +1,4 @@
-"""Jobs: each is claimed by one at a time, tried again, and taken over from whoever died."""
+"""Jobs: claimed by one process at a time, retried, and taken over from dead processes."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).with_name("holding.py")
 
 
 class Worker:
-    """Notes what it is given; `does` says how it goes."""
+    """Records its jobs; `does` is its work."""
 
     def __init__(self, does: Callable[[Job], object] | None = None) -> None:
         self.done: list[str] = []
@@ -61,7 +61,7 @@ async def until(claim: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_what_there_is_to_do_is_counted_by_kind(jobs, clock):
+async def test_jobs_are_counted_by_kind(jobs, clock):
     await jobs.add(
         *(NewJob(kind="a", subject=str(number)) for number in range(4)),
         NewJob(kind="a", subject="later", delay_s=100),
@@ -71,14 +71,14 @@ async def test_what_there_is_to_do_is_counted_by_kind(jobs, clock):
     await jobs.add(NewJob(kind="b", subject="1"))
     clock.now += 7
 
-    told = {one.kind: one for one in await jobs.backlog()}
-    assert (told["a"].waiting, told["a"].running, told["a"].later) == (3, 1, 1)
-    assert (told["a"].lag_s, told["b"].lag_s) == (12, 7)
-    clock.now += 24  # nobody has renewed the lease
+    backlog = {one.kind: one for one in await jobs.backlog()}
+    assert (backlog["a"].waiting, backlog["a"].running, backlog["a"].later) == (3, 1, 1)
+    assert (backlog["a"].lag_s, backlog["b"].lag_s) == (12, 7)
+    clock.now += 24  # the lease is not renewed and expires
     assert [one.waiting for one in await jobs.backlog()] == [4, 1]
 
 
-async def test_jobs_that_cannot_begin_yet_are_left_to_others(database, jobs):
+async def test_jobs_of_a_kind_that_cannot_begin_are_left_to_others(database, jobs):
     worker, ready = Worker(), []
     await jobs.add(*new("a"))
     async with running(jobs, worker, can_begin=lambda: bool(ready)):
@@ -91,7 +91,7 @@ async def test_jobs_that_cannot_begin_yet_are_left_to_others(database, jobs):
     assert (before, worker.done) == ([], ["a"])
 
 
-async def test_jobs_for_a_place_are_done_there_and_none_by_who_is_nowhere(jobs):
+async def test_jobs_for_a_place_are_done_there_and_none_without_a_place(jobs):
     async def nowhere() -> None:
         """It is not known yet."""
 
@@ -115,7 +115,7 @@ async def waiting(database: Database) -> bool:
     return await database.read(partial(job_rows.are_any, kind="k", subject="a"))
 
 
-async def test_jobs_are_done_once_and_are_gone(database, jobs):
+async def test_jobs_are_done_once_and_deleted(database, jobs):
     worker = Worker()
     async with running(jobs, worker):
         await jobs.add(*new("a", "b", "c"))
@@ -128,7 +128,7 @@ async def test_jobs_are_done_once_and_are_gone(database, jobs):
     assert not await waiting(database)
 
 
-async def test_no_more_are_done_at_once_than_is_said(jobs):
+async def test_runner_keeps_the_limit_of_concurrent_jobs(jobs):
     worker = Worker()
     worker.may_end.clear()
     await jobs.add(*new("a", "b", "c"))
@@ -139,7 +139,7 @@ async def test_no_more_are_done_at_once_than_is_said(jobs):
     assert [job.subject for job in others] == ["c"]
 
 
-async def test_two_who_claim_at_once_never_get_the_same_job(database, jobs):
+async def test_concurrent_claims_never_get_the_same_job(database, jobs):
     other = Jobs(database, lease_s=30, clock=Clock())
     subjects = [str(number) for number in range(40)]
     await jobs.add(*new(*subjects))
@@ -149,7 +149,7 @@ async def test_two_who_claim_at_once_never_get_the_same_job(database, jobs):
     assert sorted(job.subject for some in claimed for job in some) == sorted(subjects)
 
 
-async def test_jobs_are_claimed_in_their_order_and_not_before_they_are_due(jobs, clock):
+async def test_jobs_are_claimed_in_order_and_not_before_they_are_due(jobs, clock):
     await jobs.add(*new("late", delay_s=10), *new("a", "b"))
     first = await jobs.claim("k", 5)
     clock.now += 10
@@ -159,7 +159,7 @@ async def test_jobs_are_claimed_in_their_order_and_not_before_they_are_due(jobs,
     assert [job.subject for job in second] == ["late"]
 
 
-async def test_a_lease_that_ran_out_is_anothers_and_its_holder_is_told(database, jobs, clock):
+async def test_expired_lease_is_claimed_and_its_holder_gets_lease_lost(database, jobs, clock):
     await jobs.add(*new("a"))
     (lost,) = await jobs.claim("k", 1)
     clock.now += 29
@@ -169,13 +169,13 @@ async def test_a_lease_that_ran_out_is_anothers_and_its_holder_is_told(database,
 
     assert too_early == []
     assert (lost.attempt, job.attempt) == (1, 2)
-    for attempt in (job_rows.hold, job_rows.progress, job_rows.finish):
+    for attempt in (job_rows.lock, job_rows.progress, job_rows.finish):
         with pytest.raises(LeaseLost):
             await database.write(partial(attempt, job=lost))
-    await database.write(partial(job_rows.hold, job=job))
+    await database.write(partial(job_rows.lock, job=job))
 
 
-async def test_a_lease_that_is_renewed_does_not_run_out(jobs, clock):
+async def test_renewed_lease_does_not_expire(jobs, clock):
     await jobs.add(*new("a"))
     held = await jobs.claim("k", 1)
     clock.now += 20
@@ -185,7 +185,7 @@ async def test_a_lease_that_is_renewed_does_not_run_out(jobs, clock):
     assert await jobs.claim("k", 1) == []
 
 
-async def test_who_gets_on_has_all_attempts_again(database, jobs):
+async def test_progress_resets_the_attempts_of_a_job(database, jobs):
     await jobs.add(*new("a"))
     for _ in range(3):
         (job,) = await jobs.claim("k", 1)
@@ -195,7 +195,7 @@ async def test_who_gets_on_has_all_attempts_again(database, jobs):
     assert job.attempt == 2
 
 
-async def test_what_fails_is_tried_again_and_given_up_in_the_end(jobs, clock, caplog):
+async def test_failing_job_is_retried_and_given_up_in_the_end(jobs, clock, caplog):
     caplog.set_level(logging.CRITICAL)
 
     def fail(job: Job) -> None:
@@ -216,7 +216,7 @@ async def test_what_fails_is_tried_again_and_given_up_in_the_end(jobs, clock, ca
     assert await jobs.claim("k", 1) == []
 
 
-async def test_who_is_stopped_gives_back_what_it_was_at(jobs):
+async def test_stopped_runner_gives_back_its_jobs(jobs):
     worker = Worker()
     worker.may_end.clear()
     await jobs.add(*new("a"))
@@ -228,7 +228,7 @@ async def test_who_is_stopped_gives_back_what_it_was_at(jobs):
     assert worker.done == []
 
 
-async def test_a_job_that_is_removed_is_stopped(jobs):
+async def test_removed_job_is_stopped(jobs):
     worker = Worker()
     worker.may_end.clear()
     async with running(jobs, worker, at_once=1):
@@ -243,7 +243,7 @@ async def test_a_job_that_is_removed_is_stopped(jobs):
     assert worker.done == ["b"]
 
 
-async def test_only_what_nobody_is_doing_can_be_removed_without_stopping_anyone(database, jobs):
+async def test_remove_waiting_leaves_running_jobs_alone(database, jobs):
     await jobs.add(*new("a", "a"), *new("a", delay_s=10))
     (held,) = await jobs.claim("k", 1)
     are_some = await database.write(
@@ -255,7 +255,7 @@ async def test_only_what_nobody_is_doing_can_be_removed_without_stopping_anyone(
     assert not await waiting(database)
 
 
-async def test_what_is_added_with_something_else_is_added_with_it_or_not_at_all(database, jobs):
+async def test_jobs_are_added_in_the_transaction_of_their_subject(database, jobs):
     def fail(connection) -> None:
         job_rows.add(connection, new("a"), now=NOW)
         raise LeaseLost("anything")
@@ -266,7 +266,7 @@ async def test_what_is_added_with_something_else_is_added_with_it_or_not_at_all(
     assert not await waiting(database)
 
 
-async def test_a_database_that_is_down_for_a_while_ends_no_runner(jobs, monkeypatch):
+async def test_runner_survives_a_database_that_is_down(jobs, monkeypatch):
     worker = Worker()
     outlook, failures = jobs.outlook, [StoreUnavailable("down")]
 
@@ -285,7 +285,7 @@ async def test_a_database_that_is_down_for_a_while_ends_no_runner(jobs, monkeypa
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_the_leases_of_a_killed_process_are_free_at_once_where_its_death_can_be_told(
+async def test_leases_of_a_killed_process_are_released_at_once_on_sqlite(
     database, sqlite_url, jobs
 ):
     await jobs.add(*new("a", "b"))
@@ -301,7 +301,7 @@ async def test_the_leases_of_a_killed_process_are_free_at_once_where_its_death_c
 
 @contextlib.contextmanager
 def holding(url: str, number: int) -> AsyncIterator[None]:
-    """A process that holds so many jobs; killed at the end."""
+    """A process that holds this number of jobs; killed at the end."""
     with subprocess.Popen(
         [sys.executable, PROGRAM, url, str(number)], stdout=subprocess.PIPE, text=True
     ) as process:

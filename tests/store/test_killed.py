@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of a work has done all of it or nothing."""
+"""Works of a process that is killed in the middle are complete or undone."""
 
 import asyncio
 import subprocess
@@ -49,8 +49,8 @@ def blobs_in(folder: Path, database: Database) -> Blobs:
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> Path:
-    """One with a database that has a conversation, an upload of two parts and one more, and a file
-    that is to be taken into a vector store."""
+    """A folder with a database that has a conversation, an upload of two parts and one more, and a
+    file to ingest into a vector store."""
     folder = tmp_path / "folder"
     folder.mkdir()
     async with opened(folder) as database:
@@ -84,8 +84,8 @@ async def some(text: bytes) -> AsyncIterator[bytes]:
 
 
 async def left_by(folder: Path, work: str) -> list[Path]:
-    """The folders as they are where the work was killed at each of its points; in the last it has
-    come to its end."""
+    """Copies of the folder as they are after a kill at each point of the work; in the last the work
+    is complete."""
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, PROGRAM, folder, work],
@@ -99,7 +99,7 @@ async def left_by(folder: Path, work: str) -> list[Path]:
     return left
 
 
-async def test_an_upload_is_a_file_or_as_it_was(folder: Path) -> None:
+async def test_killed_completion_of_an_upload_is_whole_or_undone(folder: Path) -> None:
     were_files = []
     for left in await left_by(folder, "complete"):
         async with opened(left) as database:
@@ -124,9 +124,7 @@ async def test_an_upload_is_a_file_or_as_it_was(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("work", ["append", "respond"])
-async def test_what_is_said_is_in_a_conversation_as_a_whole_or_not_at_all(
-    folder: Path, work: str
-) -> None:
+async def test_killed_append_to_a_conversation_is_whole_or_undone(folder: Path, work: str) -> None:
     lengths = []
     for left in await left_by(folder, work):
         async with opened(left) as database:
@@ -152,7 +150,7 @@ async def is_there(responses: Responses, id: str) -> bool:
     return True
 
 
-async def test_a_file_is_taken_in_as_a_whole_or_its_job_is_there_for_the_next(folder: Path) -> None:
+async def test_killed_ingestion_is_whole_or_leaves_its_job(folder: Path) -> None:
     statuses = []
     for left in await left_by(folder, "ingest"):
         async with opened(left) as database:

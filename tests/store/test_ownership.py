@@ -1,6 +1,5 @@
-"""What is stored in one project's name is not seen in another's: every kind of object, by every
-way that clients have to it.
-"""
+"""Objects of one project are hidden from others: every kind of object, by every operation that
+clients have."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -85,7 +84,7 @@ def method(client: Official, path: str) -> Any:
 
 
 async def clients_of(client: Client) -> tuple[Official, Official, Official]:
-    """Of two projects, and of the default one."""
+    """Clients of two projects, and of the default one."""
     projects = client().admin.organization.projects
     keys = []
     for name in ("one", "two"):
@@ -96,7 +95,7 @@ async def clients_of(client: Client) -> tuple[Official, Official, Official]:
 
 
 @pytest.mark.parametrize("is_relaying", [True, False])
-async def test_what_is_one_projects_is_no_others(tmp_path: Path, is_relaying: bool):
+async def test_objects_of_one_project_are_hidden_from_others(tmp_path: Path, is_relaying: bool):
     async with (relaying_client if is_relaying else served)(tmp_path) as client:
         mine, theirs, default = await clients_of(client)
         kinds = {"chat"} if is_relaying else KINDS.keys() - {"chat"}  # an upstream answers it here
@@ -115,7 +114,7 @@ async def test_what_is_one_projects_is_no_others(tmp_path: Path, is_relaying: bo
             assert [one async for one in method(mine, way)()] != [], way
 
 
-async def test_what_was_there_before_projects_is_the_default_ones(tmp_path: Path):
+async def test_objects_from_before_projects_belong_to_the_default_project(tmp_path: Path):
     async with relaying_client(tmp_path) as client:
         _, theirs, default = await clients_of(client)
         id = await make_file(default)
@@ -146,7 +145,7 @@ Way = Callable[[], Awaitable[Any]]
 
 
 async def assert_seen_by_one(mine: Owner, theirs: Owner, ways: Sequence[Way]) -> None:
-    """Each way to something leads there in one name, and nowhere in the other."""
+    """Each way to an object finds it as one owner, and raises `Missing` as the other."""
     for way in ways:
         with in_the_name_of(theirs), pytest.raises(Missing):
             await way()
@@ -155,7 +154,7 @@ async def assert_seen_by_one(mine: Owner, theirs: Owner, ways: Sequence[Way]) ->
             await way()
 
 
-async def test_nobody_goes_on_from_what_another_project_was_told(database: Database):
+async def test_responses_of_another_project_cannot_be_continued(database: Database):
     responses, conversations = Responses(database), Conversations(database)
     mine, theirs = Owner(id="proj_1"), Owner(id=None)
     with in_the_name_of(mine):
@@ -175,7 +174,7 @@ async def test_nobody_goes_on_from_what_another_project_was_told(database: Datab
     await assert_seen_by_one(mine, theirs, ways)
 
 
-async def test_the_servers_own_work_finds_everything(database: Database):
+async def test_work_without_an_owner_finds_all_objects(database: Database):
     responses = Responses(database)
     with in_the_name_of(Owner(id="proj_1")):
         await responses.add(response("resp_1"))
@@ -183,7 +182,7 @@ async def test_the_servers_own_work_finds_everything(database: Database):
     assert await responses.get("resp_1")
 
 
-async def test_a_vector_store_is_one_projects_with_all_that_is_in_it(database: Database):
+async def test_vector_store_and_its_files_belong_to_one_project(database: Database):
     stores = VectorStores(database, Jobs(database, lease_s=60))
     mine, theirs = Owner(id="proj_1"), Owner(id="proj_2")
     with in_the_name_of(mine):

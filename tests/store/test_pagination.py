@@ -1,4 +1,4 @@
-"""Walking pages sees every chat exactly once, in order, whatever else happens."""
+"""Pagination returns every chat exactly once, in order, also with concurrent changes."""
 
 from collections.abc import AsyncIterator
 
@@ -48,7 +48,7 @@ def in_order(made: list[StoredChat], order: str) -> list[StoredChat]:
 
 @few_examples
 @given(times=times, limits=limits, order=orders)
-async def test_walking_pages_sees_every_chat_once_and_in_order(
+async def test_pagination_returns_every_chat_once_and_in_order(
     database, chats, times, limits, order
 ):
     await database.write(empty)
@@ -61,7 +61,9 @@ async def test_walking_pages_sees_every_chat_once_and_in_order(
 
 @few_examples
 @given(times=times, later=times, limits=limits, order=orders)
-async def test_chats_stored_meanwhile_disturb_nobody(database, chats, times, later, limits, order):
+async def test_chats_stored_meanwhile_do_not_disturb_pagination(
+    database, chats, times, later, limits, order
+):
     await database.write(empty)
     made, later, seen = await stored(chats, times), list(later), []
 
@@ -75,9 +77,7 @@ async def test_chats_stored_meanwhile_disturb_nobody(database, chats, times, lat
 
 @few_examples
 @given(times=times, limits=limits, order=orders)
-async def test_filtered_pages_hold_what_matches_and_nothing_else(
-    database, chats, times, limits, order
-):
+async def test_filtered_pages_contain_exactly_the_matches(database, chats, times, limits, order):
     await database.write(empty)
     wanted: list[StoredChat] = []
     for time in times:
@@ -95,7 +95,7 @@ async def test_filtered_pages_hold_what_matches_and_nothing_else(
 @pytest.mark.parametrize(
     "filters", [{}, {"model": "small"}, {"metadata": {"a": "1"}}], ids=["all", "model", "metadata"]
 )
-async def test_a_page_is_an_index_search_and_not_a_sort(sqlite_url, filters, order):
+async def test_page_is_an_index_search_and_not_a_sort(sqlite_url, filters, order):
     statements: list[str] = []
     async with Database.open(sqlite_url) as database:
         await migrate(database)

@@ -1,4 +1,4 @@
-"""Responses and conversations share items; what came before is found from either."""
+"""Responses and conversations share items, and either gives the context of the next response."""
 
 import asyncio
 from dataclasses import replace
@@ -37,7 +37,7 @@ def item(id: str, text: str = "") -> StoredItem:
 
 
 def response(id: str, *, said: str = "", **fields) -> StoredResponse:
-    """A response with one item in and one out, named after it."""
+    """A response with one input and one output item, named after it."""
     return StoredResponse(
         id=id, created_at=1, model="m", status="completed", body={"id": id},
         input=[item(f"{id}_in", said)], output=[item(f"{id}_out")], **fields,
@@ -48,7 +48,7 @@ async def ids(responses: Responses, **before) -> list[str]:
     return [one.id for one in await responses.load_context(**before)]
 
 
-async def test_a_response_comes_back_and_is_forgotten(responses):
+async def test_response_is_stored_returned_and_deleted(responses):
     await responses.add(response("r"))
 
     assert await responses.get("r") == {"id": "r"}
@@ -59,7 +59,7 @@ async def test_a_response_comes_back_and_is_forgotten(responses):
         await responses.item("r_in")
 
 
-async def test_a_response_goes_on_from_all_that_came_before(responses):
+async def test_response_context_contains_all_previous_items(responses):
     await responses.add(response("a"))
     await responses.add(response("b", previous_id="a"))
     await responses.add(response("c", previous_id="b"))
@@ -69,7 +69,7 @@ async def test_a_response_goes_on_from_all_that_came_before(responses):
     ]  # fmt: skip
 
 
-async def test_a_chain_with_a_link_missing_cannot_be_gone_on_from(responses):
+async def test_chain_with_a_deleted_response_cannot_be_continued(responses):
     await responses.add(response("a"))
     await responses.add(response("b", previous_id="a"))
     await responses.delete("a")
@@ -79,16 +79,14 @@ async def test_a_chain_with_a_link_missing_cannot_be_gone_on_from(responses):
     assert missing.value.id == "a"
 
 
-async def test_a_conversation_grows_by_its_responses(responses, conversations):
+async def test_conversation_gets_the_items_of_its_responses(responses, conversations):
     await conversations.add(StoredConversation(id="conv", created_at=1), [item("first")])
     await responses.add(response("a", conversation_id="conv"))
 
     assert await ids(responses, conversation_id="conv") == ["first", "a_in", "a_out"]
 
 
-async def test_to_go_on_from_within_a_conversation_leaves_out_what_came_later(
-    responses, conversations
-):
+async def test_context_within_a_conversation_leaves_out_later_items(responses, conversations):
     await conversations.add(StoredConversation(id="conv", created_at=1), [item("first")])
     await responses.add(response("a", conversation_id="conv"))
     await responses.add(response("b", conversation_id="conv"))
@@ -98,7 +96,7 @@ async def test_to_go_on_from_within_a_conversation_leaves_out_what_came_later(
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-async def test_what_a_conversation_does_not_hold_is_not_gone_on_from_as_if_nothing_had_been_said(
+async def test_response_outside_of_its_conversation_cannot_be_continued(
     responses, conversations, status
 ):
     await conversations.add(StoredConversation(id="conv", created_at=1), [item("first")])
@@ -110,11 +108,11 @@ async def test_what_a_conversation_does_not_hold_is_not_gone_on_from_as_if_nothi
 
 @pytest.mark.parametrize("is_background", [False, True])
 @pytest.mark.parametrize(
-    ("status", "is_said"),
+    ("status", "is_appended"),
     [("completed", True), ("incomplete", True), ("failed", False), ("cancelled", False)],
 )
-async def test_a_conversation_takes_up_what_was_said_however_it_was_asked(
-    database, responses, conversations, is_background, status, is_said
+async def test_conversation_gets_items_of_every_way_to_answer(
+    database, responses, conversations, is_background, status, is_appended
 ):
     await conversations.add(StoredConversation(id="conv", created_at=1), [])
     ended = replace(response("r", conversation_id="conv"), status=status)
@@ -125,7 +123,7 @@ async def test_a_conversation_takes_up_what_was_said_however_it_was_asked(
 
     page = await conversations.items("conv", order="asc")
 
-    assert [one.id for one in page.items] == (["r_in", "r_out"] if is_said else [])
+    assert [one.id for one in page.items] == (["r_in", "r_out"] if is_appended else [])
 
 
 async def answered_in_background(database, ended):
@@ -138,14 +136,14 @@ async def answered_in_background(database, ended):
     await background.finish(job, body, ended.output, Events())
 
 
-async def test_a_response_in_a_conversation_that_is_gone_is_not_stored(responses):
+async def test_response_of_a_deleted_conversation_is_not_stored(responses):
     with pytest.raises(Missing):
         await responses.add(response("a", conversation_id="conv"))
     with pytest.raises(Missing):
         await responses.get("a")
 
 
-async def test_an_item_lives_as_long_as_somebody_holds_it(responses, conversations):
+async def test_item_is_deleted_with_the_last_object_that_contains_it(responses, conversations):
     await conversations.add(StoredConversation(id="conv", created_at=1), [])
     await responses.add(response("a", conversation_id="conv"))
     await responses.delete("a")
@@ -157,7 +155,7 @@ async def test_an_item_lives_as_long_as_somebody_holds_it(responses, conversatio
         await responses.item("a_in")
 
 
-async def test_what_is_sent_again_is_the_same_item_unless_it_differs(conversations):
+async def test_unchanged_item_is_reused_and_a_changed_one_is_new(conversations):
     await conversations.add(StoredConversation(id="conv", created_at=1), [item("x", "as it was")])
     await conversations.add(StoredConversation(id="next", created_at=1), [])
     (same,) = await conversations.add_items("next", [item("x", "as it was")])
@@ -169,7 +167,7 @@ async def test_what_is_sent_again_is_the_same_item_unless_it_differs(conversatio
     assert other.item["text"] == "changed"
 
 
-async def test_items_come_in_pages_both_ways(conversations):
+async def test_items_are_paginated_in_both_orders(conversations):
     said = [item(f"i{place}") for place in range(5)]
     await conversations.add(StoredConversation(id="conv", created_at=1), said)
     first = await conversations.items("conv", limit=2, order="asc")
@@ -183,7 +181,7 @@ async def test_items_come_in_pages_both_ways(conversations):
         await conversations.items("conv", after="elsewhere")
 
 
-async def test_an_item_is_taken_out_of_its_conversation(conversations):
+async def test_item_is_removed_from_its_conversation(conversations):
     said = [item("x"), item("y")]
     await conversations.add(StoredConversation(id="conv", created_at=1), said)
     await conversations.delete_item("conv", "x")
@@ -193,7 +191,7 @@ async def test_an_item_is_taken_out_of_its_conversation(conversations):
         await conversations.item("conv", "x")
 
 
-async def test_metadata_is_replaced_and_bounded(conversations):
+async def test_conversation_metadata_is_replaced_and_limited(conversations):
     await conversations.add(StoredConversation(id="conv", created_at=1, metadata={"a": "1"}), [])
     changed = await conversations.update_metadata("conv", {"b": "2"})
 
@@ -202,14 +200,14 @@ async def test_metadata_is_replaced_and_bounded(conversations):
         await conversations.update_metadata("conv", {"b": "2" * 513})
 
 
-async def test_ids_that_no_column_holds_are_refused(conversations):
+async def test_unstorable_item_ids_are_refused(conversations):
     with pytest.raises(Unstorable):
         await conversations.add(StoredConversation(id="conv", created_at=1), [item("\0")])
     with pytest.raises(Missing):
         await conversations.get("\ud800")
 
 
-async def test_an_item_that_a_conversation_has_already_gets_an_id_of_its_own(conversations):
+async def test_item_that_a_conversation_contains_already_gets_a_new_id(conversations):
     said = [item("a"), item("b"), item("a"), item("c")]
     await conversations.add(StoredConversation(id="conv", created_at=1), said[:2])
     await conversations.add_items("conv", said[2:])
@@ -227,7 +225,7 @@ async def walk_on(conversations, walked):
     return await conversations.items("conv", after=after, limit=1, order="asc")
 
 
-async def test_an_item_that_is_said_twice_in_one_input_gets_an_id_of_its_own(responses):
+async def test_item_that_is_twice_in_one_input_gets_a_new_id(responses):
     said = [item("a"), item("b"), item("a"), item("c")]
     await responses.add(replace(response("r"), input=said))
 
@@ -238,7 +236,7 @@ async def test_an_item_that_is_said_twice_in_one_input_gets_an_id_of_its_own(res
     assert page.items[2].item["id"] == page.items[2].id
 
 
-async def test_processes_that_store_the_same_new_item_at_once_share_it(database, kind, request):
+async def test_concurrent_inserts_of_one_item_share_it(database, kind, request):
     url = request.getfixturevalue(f"{kind}_url")
     async with Database.open(url) as other:
         both = (Responses(database), Responses(other))
@@ -255,7 +253,7 @@ async def test_processes_that_store_the_same_new_item_at_once_share_it(database,
             assert pages[0].items == pages[1].items == said[::-1]
 
 
-async def test_an_item_is_used_again_while_another_process_forgets_it(database, kind, request):
+async def test_item_is_reused_while_another_process_deletes_it(database, kind, request):
     url = request.getfixturevalue(f"{kind}_url")
     async with Database.open(url) as other:
         for number in range(10):

@@ -1,4 +1,4 @@
-"""What is kept too long, or is too much, is forgotten: oldest first, and nothing that is used."""
+"""Retention deletes old and excess objects: oldest first, and none in use."""
 
 import time
 from collections.abc import AsyncIterator
@@ -85,7 +85,7 @@ async def are_there(get, *ids: str) -> list[str]:
     return found
 
 
-async def test_chats_are_forgotten_after_their_days_and_no_others(database, chats):
+async def test_old_chats_are_deleted_and_no_others(database, chats):
     for number in range(2 * SOME + 1):
         await chats.add(a_chat(id=f"old {number}", created_at=OLD), some_messages())
     await chats.add(a_chat(id="young", created_at=YOUNG), some_messages())
@@ -95,7 +95,7 @@ async def test_chats_are_forgotten_after_their_days_and_no_others(database, chat
     assert [chat.id for chat in (await chats.list()).items] == ["young"]
 
 
-async def test_nothing_is_forgotten_where_nobody_said_so(database, chats):
+async def test_retention_without_limits_deletes_nothing(database, chats):
     await chats.add(a_chat(id="old", created_at=1), some_messages())
 
     await sweeping(database).sweep()
@@ -103,7 +103,7 @@ async def test_nothing_is_forgotten_where_nobody_said_so(database, chats):
     assert await are_there(chats.get, "old") == ["old"]
 
 
-async def test_a_response_is_kept_as_long_as_one_that_goes_on_from_it(database):
+async def test_response_is_kept_as_long_as_one_that_continues_it(database):
     responses = Responses(database)
     for id, created_at, previous_id in (
         ("a1", OLD, None), ("a2", OLD, "a1"), ("a3", YOUNG, "a2"),
@@ -119,7 +119,7 @@ async def test_a_response_is_kept_as_long_as_one_that_goes_on_from_it(database):
     assert await are_there(responses.item, "b1_in") == []
 
 
-async def test_a_response_that_is_being_answered_is_kept(database):
+async def test_running_response_is_kept(database):
     responses = Responses(database)
     await responses.add(response("r", OLD, status="in_progress"))
 
@@ -128,7 +128,7 @@ async def test_a_response_that_is_being_answered_is_kept(database):
     assert await are_there(responses.get, "r") == ["r"]
 
 
-async def test_a_conversation_is_as_old_as_what_was_added_last(database):
+async def test_age_of_a_conversation_is_that_of_its_last_append(database):
     conversations = Conversations(database)
     for id in ("silent", "alive"):
         conversation = StoredConversation(id=id, created_at=OLD, metadata={})
@@ -140,7 +140,7 @@ async def test_a_conversation_is_as_old_as_what_was_added_last(database):
     assert await are_there(conversations.get, "silent", "alive") == ["alive"]
 
 
-async def test_files_and_batches_that_have_ended_are_forgotten_and_inputs_in_work_are_not(
+async def test_old_files_and_ended_batches_are_deleted_and_inputs_of_running_ones_are_kept(
     database, files
 ):
     jobs = Jobs(database)
@@ -168,7 +168,7 @@ async def test_files_and_batches_that_have_ended_are_forgotten_and_inputs_in_wor
     assert await are_there(batches.get, "batch of read", "batch of done") == ["batch of read"]
 
 
-async def test_a_vector_store_goes_when_it_has_been_over_for_its_days(database, clock):
+async def test_vector_store_is_deleted_days_after_its_expiry(database, clock):
     stores = VectorStores(database, Jobs(database), clock=clock)
     for id, added_at in (("old", OLD - DAY_S), ("young", YOUNG - DAY_S), ("alive", NOW)):
         clock.now = added_at
@@ -184,7 +184,7 @@ async def test_a_vector_store_goes_when_it_has_been_over_for_its_days(database, 
     assert await are_there(stores.get, "old", "young", "alive") == ["young", "alive"]
 
 
-async def test_the_oldest_of_the_history_is_forgotten_until_it_fits(database, chats):
+async def test_oldest_history_is_deleted_until_it_fits(database, chats):
     responses, conversations = Responses(database), Conversations(database)
     for number in range(0, 400, 4):
         await chats.add(a_chat(id=f"c{number}", created_at=number), some_messages())
@@ -205,7 +205,7 @@ async def test_the_oldest_of_the_history_is_forgotten_until_it_fits(database, ch
     assert await are_there(conversations.get, "v2", "v6", "v398") == ["v2", "v398"]
 
 
-async def test_no_more_is_forgotten_than_what_does_not_fit(database, chats):
+async def test_no_more_history_is_deleted_than_needed(database, chats):
     for number in range(20):
         await chats.add(a_chat(id=f"c{number}", created_at=number), some_messages())
     kept_bytes = await database.read(history_bytes)
@@ -215,7 +215,7 @@ async def test_no_more_is_forgotten_than_what_does_not_fit(database, chats):
     assert await are_there(chats.get, "c0", "c1", "c2") == ["c1", "c2"]
 
 
-async def test_a_thread_is_as_old_as_its_last_response_and_goes_as_a_whole(database):
+async def test_thread_is_as_old_as_its_last_response_and_deleted_as_a_whole(database):
     responses = Responses(database)
     for id, created_at, previous_id in (
         ("a1", 1, None), ("b1", 2, None), ("b2", 3, "b1"), ("b3", 4, "b2"), ("a2", 9, "a1"),
@@ -229,7 +229,7 @@ async def test_a_thread_is_as_old_as_its_last_response_and_goes_as_a_whole(datab
     assert len(await responses.load_context(previous_id="a2")) == 2
 
 
-async def test_a_fork_stays_for_the_thread_that_goes_on_from_it(database):
+async def test_fork_is_kept_for_the_thread_that_continues_it(database):
     responses = Responses(database)
     for id, created_at, previous_id in (
         ("root", 1, None), ("left", 2, "root"), ("left 2", 3, "left"), ("right", 9, "root"),
@@ -243,7 +243,7 @@ async def test_a_fork_stays_for_the_thread_that_goes_on_from_it(database):
     assert kept == ["root", "right"]
 
 
-async def test_events_count_as_long_as_they_are_kept(database):
+async def test_stored_events_count_towards_the_size_of_their_response(database):
     responses, jobs = Responses(database), Jobs(database)
     background = Background(database, jobs, limit=1)
     queued = response("r", NOW, status="queued")
@@ -264,7 +264,7 @@ async def test_events_count_as_long_as_they_are_kept(database):
     assert await database.read(history_bytes) == 0
 
 
-async def test_one_sweep_forgets_no_more_than_its_share(database, chats, monkeypatch):
+async def test_one_sweep_deletes_a_limited_number_of_rows(database, chats, monkeypatch):
     monkeypatch.setattr(retention_module, "STEPS_AT_ONCE", 1)
     for number in range(SOME + 1):
         await chats.add(a_chat(id=f"c{number}", created_at=number), some_messages())
@@ -278,7 +278,7 @@ async def test_one_sweep_forgets_no_more_than_its_share(database, chats, monkeyp
     assert (await chats.list()).items == []
 
 
-async def test_sizes_are_those_of_what_is_stored(database, chats):
+async def test_size_columns_equal_the_sizes_of_stored_bodies(database, chats):
     chat = a_chat(request={"a": "ü"}, response={})
     await chats.add(chat, [{"b": 1}])
 
@@ -286,7 +286,7 @@ async def test_sizes_are_those_of_what_is_stored(database, chats):
     assert (await chats.get(chat.id)).request == {"a": "ü"}
 
 
-async def test_the_bound_of_files_is_that_of_all_owners_together(files):
+async def test_file_byte_limit_is_shared_by_all_owners(files):
     with in_the_name_of(Owner(id="one")):
         await stored(files, "a", size_bytes=60)
 
@@ -294,7 +294,7 @@ async def test_the_bound_of_files_is_that_of_all_owners_together(files):
         await stored(files, "b", size_bytes=60)
 
 
-async def test_files_beyond_the_bound_are_refused_and_none_is_removed(files):
+async def test_files_over_the_byte_limit_are_refused_and_none_is_removed(files):
     await stored(files, "a", size_bytes=60)
     with pytest.raises(FilesFull, match="100 bytes"):
         await stored(files, "b", size_bytes=41)

@@ -1,4 +1,4 @@
-"""The tables are what the migrations make, and every start finds them so."""
+"""The tables are those that the migrations make, and every start checks them."""
 
 import asyncio
 import subprocess
@@ -28,7 +28,7 @@ from .chat_values import a_chat, some_messages
 
 
 def described(connection: Connection) -> dict[str, object]:
-    """Everything the database says about its tables, as text."""
+    """Everything that the database reports about its tables, as text."""
     inspector = inspect(connection)
     return {
         name: [
@@ -46,7 +46,7 @@ def described(connection: Connection) -> dict[str, object]:
     }
 
 
-async def test_the_migrations_make_the_tables_of_the_program(database_url):
+async def test_migrations_make_the_tables_of_the_program(database_url):
     async with Database.open(database_url) as database:
         await database.alter(upgrade)
 
@@ -60,7 +60,7 @@ async def test_the_migrations_make_the_tables_of_the_program(database_url):
     assert differences == []
 
 
-async def test_a_new_database_equals_a_migrated_one(database_url):
+async def test_new_database_equals_a_migrated_one(database_url):
     async with Database.open(database_url) as database:
         await database.alter(upgrade)
         migrated = await database.read(described)
@@ -76,7 +76,7 @@ def drop_everything(connection: Connection) -> None:
     connection.execute(text("DROP TABLE alembic_version"))
 
 
-async def test_the_revisions_are_those_of_the_files(database):
+async def test_revisions_are_those_of_the_migration_files(database):
     def files(connection: Connection) -> tuple[str, ...]:
         scripts = ScriptDirectory.from_config(configuration(connection))
         return tuple(script.revision for script in scripts.walk_revisions())[::-1]
@@ -84,7 +84,7 @@ async def test_the_revisions_are_those_of_the_files(database):
     assert await database.read(files) == schema.REVISIONS
 
 
-async def test_every_migration_can_be_taken_back(database_url):
+async def test_every_migration_can_be_downgraded(database_url):
     async with Database.open(database_url) as database:
         await database.alter(upgrade)
         await database.alter(lambda connection: downgrade(connection))
@@ -100,7 +100,7 @@ def downgrade(connection: Connection) -> None:
     command.downgrade(configuration(connection), "base")
 
 
-async def test_an_item_that_a_list_held_twice_becomes_two(database_url):
+async def test_migration_splits_an_item_that_a_list_contains_twice(database_url):
     def fill(connection: Connection) -> None:
         for statement in (
             "INSERT INTO conversations (seq, id, created_at, metadata) VALUES (1, 'conv', 1, '{}')",
@@ -121,7 +121,7 @@ async def test_an_item_that_a_list_held_twice_becomes_two(database_url):
     assert again.item == {"id": again.id, "text": "A"}
 
 
-async def test_files_that_were_there_before_their_total_are_counted(database_url):
+async def test_migration_counts_existing_files(database_url):
     def fill(connection: Connection) -> None:
         for statement in (
             "INSERT INTO files (id, created_at, purpose, filename, media_type, content, "
@@ -143,7 +143,7 @@ async def test_files_that_were_there_before_their_total_are_counted(database_url
         assert await recount_files(database) == (47, 47)
 
 
-async def test_migrating_twice_changes_nothing(database_url):
+async def test_second_migration_changes_nothing(database_url):
     async with Database.open(database_url) as database:
         await migrate(database)
         chat = a_chat()
@@ -154,7 +154,7 @@ async def test_migrating_twice_changes_nothing(database_url):
         assert await Chats(database).get(chat.id) == chat
 
 
-async def test_many_servers_may_start_on_a_new_database_at_once(database_url):
+async def test_servers_may_start_concurrently_on_a_new_database(database_url):
     async def start() -> None:
         async with Database.open(database_url) as database:
             await migrate(database)
@@ -166,7 +166,7 @@ async def test_many_servers_may_start_on_a_new_database_at_once(database_url):
         assert len((await Chats(database).list()).items) == 6
 
 
-async def test_a_database_of_a_newer_program_is_refused_and_left_alone(database_url):
+async def test_database_of_a_newer_program_is_refused_and_unchanged(database_url):
     async with Database.open(database_url) as database:
         await migrate(database)
         await database.write(at_revision("9999"))
@@ -184,13 +184,13 @@ def at_revision(number: str):
     )
 
 
-async def test_a_database_without_tables_has_an_old_schema(database_url):
+async def test_database_without_tables_has_an_old_schema(database_url):
     async with Database.open(database_url) as database:
         with pytest.raises(OldSchema, match="llm-backend db migrate"):
             await check_schema(database)
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(database_url):
+async def test_failed_migration_is_rolled_back(database_url):
     def work(connection: Connection) -> None:
         upgrade(connection)
         raise ZeroDivisionError
@@ -202,7 +202,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(database_url):
         assert await database.read(lambda c: inspect(c).get_table_names()) == []
 
 
-async def test_replacing_a_table_keeps_the_rows_that_refer_to_it(sqlite_url):
+async def test_replacing_a_table_keeps_rows_that_refer_to_it(sqlite_url):
     def replace(connection: Connection) -> None:
         connection.execute(text("CREATE TABLE copy AS SELECT * FROM chats"))
         connection.execute(text("DROP TABLE chats"))
@@ -226,7 +226,7 @@ def foreign_keys_are_on(connection: Connection) -> bool:
     return connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
 
-def test_neither_a_new_nor_a_steady_start_on_sqlite_imports_what_it_can_do_without(sqlite_url):
+def test_start_on_sqlite_does_not_import_alembic_or_async_drivers(sqlite_url):
     program = (
         "import asyncio, sys\n"
         "from llm_backend.store import Database, migrate\n"

@@ -1,4 +1,4 @@
-"""What is over is forgotten again and again, whatever happens to one of those who forget."""
+"""The sweeper runs its sweeps periodically, whatever error one of them has."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ import pytest
 from llm_backend.store.sweeping import sweep_forever
 
 
-async def test_a_sweep_that_breaks_is_told_and_ends_no_other(caplog):
+async def test_failing_sweep_is_logged_and_does_not_end_the_others(caplog):
     swept = asyncio.Event()
     seen: list[str] = []
 

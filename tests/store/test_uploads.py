@@ -1,4 +1,5 @@
-"""Uploads in parts: joined in any order, never twice, and nothing is left of what is given up."""
+"""Uploads in parts: joined in any order, completed once, and removed without a trace when
+cancelled."""
 
 import asyncio
 import hashlib
@@ -78,11 +79,11 @@ async def text_of(files: Files, file: StoredFile) -> bytes:
     return b"".join([piece async for piece in files.read(file, 0, file.size_bytes)])
 
 
-def kept(tmp_path: Path) -> list[Path]:
+def stored_files(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "files").rglob("*") if path.is_file()]
 
 
-async def test_parts_are_joined_in_the_order_that_is_said(uploads, files):
+async def test_parts_are_joined_in_the_given_order(uploads, files):
     upload = await begun(uploads, file_lifetime_s=3600)
     world, hello = await sent(uploads, upload, b" world"), await sent(uploads, upload, b"hello")
 
@@ -94,23 +95,23 @@ async def test_parts_are_joined_in_the_order_that_is_said(uploads, files):
     assert await files.get("file-1") == file
 
 
-async def test_joining_copies_nothing_and_keeps_only_what_is_named(uploads, files, tmp_path):
+async def test_joining_copies_no_blob_and_keeps_only_named_parts(uploads, files, tmp_path):
     upload = await begun(uploads)
     wrong = await sent(uploads, upload, b"hallo world")
     right = await sent(uploads, upload, b"hello world")
-    before = set(kept(tmp_path))
+    before = set(stored_files(tmp_path))
 
     _, file = await uploads.complete(upload.id, [right], file_id="file-1")
 
-    assert set(kept(tmp_path)) < before
-    assert len(kept(tmp_path)) == 3
+    assert set(stored_files(tmp_path)) < before
+    assert len(stored_files(tmp_path)) == 3
     assert await text_of(files, file) == b"hello world"
     await files.delete("file-1")
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
     assert wrong != right
 
 
-async def test_the_digest_must_be_that_of_the_parts(uploads, files):
+async def test_upload_digest_must_match_its_parts(uploads, files):
     upload = await begun(uploads)
     parts = [await sent(uploads, upload, b"hello "), await sent(uploads, upload, b"world")]
     digest = hashlib.md5(b"hello world").hexdigest()
@@ -122,7 +123,7 @@ async def test_the_digest_must_be_that_of_the_parts(uploads, files):
     assert (await files.get("file-1")).size_bytes == 11
 
 
-async def test_parts_that_do_not_make_the_upload_are_refused(uploads, files):
+async def test_parts_that_do_not_add_up_to_the_upload_are_refused(uploads, files):
     upload, other = await begun(uploads), await begun(uploads)
     part, others = await sent(uploads, upload, b"hello"), await sent(uploads, other, b" world")
 
@@ -138,14 +139,14 @@ async def test_parts_that_do_not_make_the_upload_are_refused(uploads, files):
     assert (await files.list()).items == []
 
 
-async def test_a_cancelled_upload_is_over_and_its_bytes_are_gone(uploads, tmp_path):
+async def test_cancelled_upload_is_closed_and_its_blobs_removed(uploads, tmp_path):
     upload = await begun(uploads)
     part = await sent(uploads, upload, b"hello world")
 
     cancelled = await uploads.cancel(upload.id)
 
     assert cancelled.status is UploadStatus.CANCELLED
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
     for attempt in (
         uploads.cancel(upload.id),
         uploads.complete(upload.id, [part], file_id="file-1"),
@@ -154,10 +155,10 @@ async def test_a_cancelled_upload_is_over_and_its_bytes_are_gone(uploads, tmp_pa
         with pytest.raises(UploadClosed, match="cancelled"):
             await attempt
     await uploads.blobs.settle()
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
 
 
-async def test_of_two_who_complete_an_upload_one_does(uploads, files):
+async def test_concurrent_completions_of_an_upload_succeed_once(uploads, files):
     upload = await begun(uploads)
     part = await sent(uploads, upload, b"hello world")
 
@@ -170,7 +171,7 @@ async def test_of_two_who_complete_an_upload_one_does(uploads, files):
     assert len((await files.list()).items) == 1
 
 
-async def test_an_upload_is_over_after_its_time_and_its_bytes_go(uploads, clock, tmp_path):
+async def test_expired_upload_is_closed_and_its_blobs_removed(uploads, clock, tmp_path):
     upload = await begun(uploads)
     part = await sent(uploads, upload, b"hello world")
     clock.now = NOW + 3600
@@ -180,7 +181,7 @@ async def test_an_upload_is_over_after_its_time_and_its_bytes_go(uploads, clock,
     await uploads.expire()
     await uploads.blobs.sweep()
 
-    assert kept(tmp_path) == []
+    assert stored_files(tmp_path) == []
     with pytest.raises(UploadClosed, match="expired"):
         await uploads.check(upload.id)
     clock.now = NOW + 3600 * 30
@@ -189,7 +190,7 @@ async def test_an_upload_is_over_after_its_time_and_its_bytes_go(uploads, clock,
         await uploads.check(upload.id)
 
 
-async def test_what_was_completed_does_not_expire(uploads, files, clock):
+async def test_completed_upload_does_not_expire(uploads, files, clock):
     upload = await begun(uploads)
     part = await sent(uploads, upload, b"hello world")
     _, file = await uploads.complete(upload.id, [part], file_id="file-1")
@@ -204,7 +205,7 @@ async def test_what_was_completed_does_not_expire(uploads, files, clock):
 @pytest.mark.parametrize(
     "limits", [PartLimits(parts=1, total_bytes=1000), PartLimits(parts=10, total_bytes=9)]
 )
-async def test_parts_are_bounded_in_number_and_size(uploads, limits, tmp_path):
+async def test_upload_parts_are_limited_in_number_and_size(uploads, limits, tmp_path):
     upload = await begun(uploads)
     await sent(uploads, upload, b"hello", limits)
 
@@ -212,11 +213,11 @@ async def test_parts_are_bounded_in_number_and_size(uploads, limits, tmp_path):
         await sent(uploads, upload, b"world", limits)
     await uploads.blobs.settle()
 
-    assert len(kept(tmp_path)) == 2
+    assert len(stored_files(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("id", ["none", "", "a\x00b"])
-async def test_an_unknown_upload_is_missing(uploads, id):
+async def test_unknown_upload_is_missing(uploads, id):
     for attempt in (
         uploads.check(id),
         uploads.cancel(id),

@@ -1,4 +1,4 @@
-"""Vector stores as rows: pages, counts, jobs that come and go with files, and the end of time."""
+"""Vector stores as rows: pages, counts, jobs that are added and removed with files, and expiry."""
 
 import asyncio
 from collections.abc import Sequence
@@ -71,7 +71,9 @@ async def ingested(stores: VectorStores, jobs: Jobs, texts: Sequence[str]) -> Jo
     return job
 
 
-async def test_each_file_is_a_job_and_counts(stores: VectorStores, jobs: Jobs) -> None:
+async def test_each_vector_store_file_has_a_job_and_is_counted(
+    stores: VectorStores, jobs: Jobs
+) -> None:
     store = await add(stores, "a", "b")
     assert (store.files.in_progress, store.files.total) == (2, 2)
 
@@ -87,7 +89,7 @@ async def test_each_file_is_a_job_and_counts(stores: VectorStores, jobs: Jobs) -
     assert await subjects(jobs, INGEST) == []
 
 
-async def test_a_job_that_was_taken_away_stores_nothing(
+async def test_removed_ingestion_job_stores_nothing(
     stores: VectorStores, jobs: Jobs, clock: Clock
 ) -> None:
     await add(stores, "a")
@@ -103,7 +105,7 @@ async def test_a_job_that_was_taken_away_stores_nothing(
     assert await subjects(jobs, FORGET) == ["vsf_a"]
 
 
-async def test_texts_are_found_by_their_points(stores: VectorStores, jobs: Jobs) -> None:
+async def test_chunks_are_found_by_their_points(stores: VectorStores, jobs: Jobs) -> None:
     await add(stores, "a")
     await ingested(stores, jobs, ["one", "two"])
 
@@ -112,7 +114,7 @@ async def test_texts_are_found_by_their_points(stores: VectorStores, jobs: Jobs)
     assert (found.text, found.file_id, found.filename) == ("two", "file-a", "a.txt")
 
 
-async def test_a_file_added_again_is_another_document(stores: VectorStores, jobs: Jobs) -> None:
+async def test_file_added_again_is_another_document(stores: VectorStores, jobs: Jobs) -> None:
     await add(stores, "a")
     await ingested(stores, jobs, ["one"])
 
@@ -124,7 +126,7 @@ async def test_a_file_added_again_is_another_document(stores: VectorStores, jobs
     assert (await stores.get_with_counts("vs_1")).files.total == 1
 
 
-async def test_a_batch_is_cancelled_but_for_what_is_done(
+async def test_cancelling_a_file_batch_keeps_ingested_files(
     stores: VectorStores, jobs: Jobs, clock: Clock
 ) -> None:
     await add(stores)
@@ -139,7 +141,7 @@ async def test_a_batch_is_cancelled_but_for_what_is_done(
     assert await subjects(jobs, FORGET) == ["vsf_b"]
 
 
-async def test_a_file_that_fails_leaves_points_to_remove(
+async def test_failed_ingestion_adds_a_job_that_removes_its_points(
     stores: VectorStores, jobs: Jobs, clock: Clock
 ) -> None:
     await add(stores, "a")
@@ -151,7 +153,7 @@ async def test_a_file_that_fails_leaves_points_to_remove(
     assert await subjects(jobs, FORGET) == ["vsf_a"]
 
 
-async def test_a_store_is_in_one_vector_index(stores: VectorStores) -> None:
+async def test_vector_store_is_in_one_vector_index(stores: VectorStores) -> None:
     await add(stores)
 
     taken = await asyncio.gather(*(stores.take_index("vs_1", name) for name in ("a", "b")))
@@ -159,7 +161,7 @@ async def test_a_store_is_in_one_vector_index(stores: VectorStores) -> None:
     assert taken[0] == taken[1] == await stores.take_index("vs_1", "c")
 
 
-async def test_a_store_whose_time_is_over_is_emptied(
+async def test_expired_vector_store_is_emptied(
     stores: VectorStores, jobs: Jobs, clock: Clock
 ) -> None:
     store = await add(stores, "a", days=2)
@@ -179,7 +181,7 @@ async def test_a_store_whose_time_is_over_is_emptied(
     assert await subjects(jobs, INGEST) == []
 
 
-async def test_a_deleted_store_leaves_a_collection_to_remove(
+async def test_deleted_vector_store_adds_a_job_that_removes_its_collection(
     stores: VectorStores, jobs: Jobs
 ) -> None:
     await add(stores, "a")
@@ -192,7 +194,7 @@ async def test_a_deleted_store_leaves_a_collection_to_remove(
     assert await subjects(jobs, INGEST) == []
 
 
-async def test_pages_go_both_ways(stores: VectorStores) -> None:
+async def test_vector_stores_are_paginated_in_both_directions(stores: VectorStores) -> None:
     await add(stores, "a", "b", "c", "d")
     listed = partial(stores.files, "vs_1", order="asc", status=None)
 
@@ -210,7 +212,7 @@ async def test_pages_go_both_ways(stores: VectorStores) -> None:
         await stores.files("vs_2", order="asc", status=None, after=None, before=None, limit=2)
 
 
-async def test_what_projects_hold_is_told_of_all_whoever_asks(
+async def test_vector_store_bytes_are_of_all_projects_for_any_owner(
     database: Database, stores: VectorStores, jobs: Jobs
 ) -> None:
     with in_the_name_of(Owner(id="proj_1")):
@@ -221,7 +223,7 @@ async def test_what_projects_hold_is_told_of_all_whoever_asks(
         assert await StoredUsage(database).vector_store_bytes() == {"proj_1": 7}
 
 
-async def test_a_store_whose_time_is_over_takes_no_files(
+async def test_expired_vector_store_refuses_files(
     stores: VectorStores, jobs: Jobs, clock: Clock
 ) -> None:
     await add(stores, days=1)
@@ -236,7 +238,7 @@ async def test_a_store_whose_time_is_over_takes_no_files(
     assert await subjects(jobs, INGEST) == []
 
 
-async def test_a_file_is_not_complete_under_attributes_that_it_has_no_more(
+async def test_ingestion_with_replaced_attributes_is_refused(
     stores: VectorStores, jobs: Jobs
 ) -> None:
     await add(stores, "a")

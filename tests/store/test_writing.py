@@ -1,4 +1,4 @@
-"""Group commit: busy writers share transactions, and fail alone."""
+"""Group commit: concurrent writes share transactions, and fail alone."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +13,7 @@ from .chat_values import a_chat, some_messages
 
 
 class Ledger:
-    """Stands for a database: works are called with it, commits are recorded."""
+    """A fake database: runs works, and records commits."""
 
     def __init__(self) -> None:
         self.commits: list[list[object]] = []
@@ -50,7 +50,7 @@ def failing(error: Exception) -> Callable[[object], object]:
     return work
 
 
-async def test_writes_that_wait_together_share_a_commit(ledger):
+async def test_waiting_writes_share_a_commit(ledger):
     async with writing(ledger) as queue:
         results = await asyncio.gather(*(queue.share(saying(number)) for number in range(10)))
 
@@ -58,7 +58,7 @@ async def test_writes_that_wait_together_share_a_commit(ledger):
     assert ledger.commits == [list(range(10))]
 
 
-async def test_a_commit_holds_no_more_than_a_batch(ledger):
+async def test_commit_contains_at_most_one_batch(ledger):
     async with writing(ledger, batch=4) as queue:
         await asyncio.gather(*(queue.share(saying(number)) for number in range(10)))
 
@@ -66,7 +66,7 @@ async def test_a_commit_holds_no_more_than_a_batch(ledger):
 
 
 @pytest.mark.parametrize("bad", range(7))
-async def test_a_bad_write_fails_alone(ledger, bad):
+async def test_bad_write_fails_alone(ledger, bad):
     works = [failing(ValueError("bad")) if number == bad else saying(number) for number in range(7)]
 
     async with writing(ledger) as queue:
@@ -77,7 +77,7 @@ async def test_a_bad_write_fails_alone(ledger, bad):
     assert sum(len(commit) for commit in ledger.commits) == 6
 
 
-async def test_a_database_that_is_gone_is_not_asked_again_for_every_write(ledger):
+async def test_unavailable_database_is_not_retried_for_every_write(ledger):
     calls = []
     gone = StoreUnavailable("gone")
 
@@ -94,7 +94,7 @@ async def test_a_database_that_is_gone_is_not_asked_again_for_every_write(ledger
     assert len(calls) == 1
 
 
-async def test_writers_that_waited_for_each_other_are_tried_by_themselves(ledger):
+async def test_deadlocked_writes_are_retried_in_halves(ledger):
     deadlocks = iter([True, True])
 
     def work(_: object) -> str:
@@ -108,7 +108,7 @@ async def test_writers_that_waited_for_each_other_are_tried_by_themselves(ledger
     assert outcomes == ["written"] * 4
 
 
-async def test_who_may_hold_rows_has_a_transaction_of_its_own_in_its_turn(ledger):
+async def test_write_that_locks_rows_has_a_transaction_of_its_own(ledger):
     async with writing(ledger) as queue:
         await asyncio.gather(
             queue.share(saying(1)),
@@ -123,9 +123,7 @@ async def test_who_may_hold_rows_has_a_transaction_of_its_own_in_its_turn(ledger
 
 
 @pytest.mark.parametrize(("deadlocks", "is_written"), [(DEADLOCKS, True), (DEADLOCKS + 1, False)])
-async def test_who_was_given_up_for_another_is_tried_again_a_few_times(
-    ledger, deadlocks, is_written
-):
+async def test_deadlocked_write_is_retried_a_few_times(ledger, deadlocks, is_written):
     left = iter(range(deadlocks))
 
     def work(_: object) -> str:
@@ -140,7 +138,7 @@ async def test_who_was_given_up_for_another_is_tried_again_a_few_times(
     assert is_written or isinstance(outcome, StoreDeadlock)
 
 
-async def test_a_full_queue_makes_writers_wait(ledger):
+async def test_full_write_queue_blocks_writers(ledger):
     ledger.may_commit.clear()
 
     async with writing(ledger, depth=3, batch=1) as queue:
@@ -153,7 +151,7 @@ async def test_a_full_queue_makes_writers_wait(ledger):
     assert results == list(range(5))
 
 
-async def test_a_writer_that_leaves_does_not_withdraw_its_work(ledger):
+async def test_cancelled_writer_does_not_withdraw_its_work(ledger):
     ledger.may_commit.clear()
 
     async with writing(ledger) as queue:
@@ -167,7 +165,7 @@ async def test_a_writer_that_leaves_does_not_withdraw_its_work(ledger):
     assert isinstance(outcomes[1], asyncio.CancelledError)
 
 
-async def test_closing_finishes_what_is_queued_and_takes_nothing_more(ledger):
+async def test_closing_commits_queued_writes_and_refuses_new_ones(ledger):
     queue = WriteQueue(ledger.commit, batch=2)
     writers = [asyncio.create_task(queue.share(saying(number))) for number in range(5)]
     await asyncio.sleep(0)
@@ -179,7 +177,7 @@ async def test_closing_finishes_what_is_queued_and_takes_nothing_more(ledger):
         await queue.share(saying(5))
 
 
-async def test_many_chats_at_once_are_all_stored_but_the_bad_one(chats):
+async def test_concurrent_chats_are_stored_except_the_bad_one(chats):
     taken = a_chat()
     await chats.add(taken, [])
     made = [a_chat() for _ in range(40)]
