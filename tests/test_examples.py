@@ -74,11 +74,21 @@ def test_whatever_was_imported_the_examples_are_the_same(tmp_path):
 def test_fuzzing_tells_how_many_cases_there_were_and_keeps_what_fails(tmp_path):
     (tmp_path / "test_it.py").write_text(SUITE)
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    told = run(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", hash_seed="0")
+    told = run(
+        tmp_path,
+        "-m",
+        "pytest",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "--rootdir",
+        ".",
+        "test_it.py",
+        hash_seed="0",
+    )
 
     (find,) = (tmp_path / "finds").iterdir()
     assert told.returncode == 1
     assert "7 test_it.py::test_that_counts_itself" in told.stdout
     assert "1 tests that found something" in told.stdout
     assert find.name == "test_it-py-test_of_hypothesis.txt"
-    assert "@reproduce_failure" in find.read_text()
+    assert "number=1000" in find.read_text()
