@@ -9,6 +9,7 @@ and ends like one that died: another comes in its place.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -53,7 +54,8 @@ async def _serve(
         await server.serve(listener, lambda: _tell(writer, None))
     except CannotStart as error:
         _tell(writer, str(error))
-        await writer.drain()
+        with contextlib.suppress(OSError):  # the parent has gone, which may be why
+            await writer.drain()
         raise SystemExit(1) from error
     finally:
         for task in watching:
@@ -64,14 +66,16 @@ async def _serve(
 
 
 def _tell(writer: asyncio.StreamWriter, reason: str | None) -> None:
-    writer.write(json.dumps(reason).encode() + b"\n")
+    if not writer.is_closing():  # the parent has gone
+        writer.write(json.dumps(reason).encode() + b"\n")
 
 
 async def _obey(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: ApiServer
 ) -> None:
     while (word := await reader.readline()) == ASK:
-        writer.write(HERE)
+        if not writer.is_closing():
+            writer.write(HERE)
     if word == STOP:
         server.stop()
     else:

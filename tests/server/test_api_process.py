@@ -1,8 +1,11 @@
 """One of several API processes, as its parent sees it."""
 
 import asyncio
+import json
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -14,7 +17,7 @@ from llm_backend.app.served_upstreams import upstream_configs
 from llm_backend.backends.shared_room import SharedRoom
 from llm_backend.backends.upstreams.places.keeper import PlaceKeeper
 from llm_backend.server.api_child import ApiChild
-from llm_backend.settings import Settings
+from llm_backend.settings import Settings, settings_as_json
 from tests.gateway import backend
 from tests.upstream import Connection, FakeUpstream, Message, Relay, post
 
@@ -70,3 +73,26 @@ async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
 
     assert answered.status == 200
     assert ended == "ended with status 1"
+
+
+def test_one_whose_parent_dies_while_it_starts_ends_without_a_traceback(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    settings = Settings(models=(), data_dir=tmp_path, processes=2)
+    told = {
+        "settings": settings_as_json(settings),
+        "shared": str(tmp_path),
+    }  # where nothing listens
+    ours, theirs = socket.socketpair()
+    with theirs:
+        inherited = [listener.fileno(), theirs.fileno()]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llm_backend.server.api_process", *map(str, inherited)],
+            pass_fds=inherited, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    with ours:
+        ours.sendall(json.dumps(told).encode() + b"\n")
+    _, errors = process.communicate(timeout=DEADLINE_S)
+
+    assert process.returncode in (0, 1)
+    assert "Traceback" not in errors
