@@ -101,16 +101,18 @@ class Rounds:
         deadline = time.monotonic() + self.round_s / 3
         while time.monotonic() < deadline and self.tree.is_alive:
             if those := [one for one in self.tree.processes() if one.kind == kind]:
-                self._kill_one(self.draw.choice(those))
+                await self._kill_one(self.draw.choice(those))
                 return
             await asyncio.sleep(0.01)
         if self.tree.is_alive and (any_of_them := self.tree.processes()):
-            self._kill_one(self.draw.choice(any_of_them))
+            await self._kill_one(self.draw.choice(any_of_them))
 
-    def _kill_one(self, process: Process) -> None:
+    async def _kill_one(self, process: Process) -> None:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
             self.killed[process.kind] += 1
+        if process.kind == "parent":
+            await asyncio.to_thread(self.tree.wait_ended)  # a moment later than it is killed
 
     async def _back(self, client: httpx.AsyncClient) -> None:
         """Returns when the server answers again. Raises `Violation` where it does not in time."""

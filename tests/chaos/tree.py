@@ -105,6 +105,11 @@ class Tree:
         assert status in (0, -signal.SIGTERM), f"the server ended with {status}"
         self.wait_gone()
 
+    def wait_ended(self) -> None:
+        """Returns when the parent has ended."""
+        assert self._process is not None, "started"
+        self._process.wait(_STOP_S)
+
     def wait_gone(self) -> None:
         """Returns when no process of it is left. Raises `AssertionError` for those that stay."""
         assert self._process is not None, "started"
