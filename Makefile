@@ -8,7 +8,7 @@ NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
 PYTEST := $(BIN)/python -m pytest
 export PIP_NO_INPUT := 1
 
-.PHONY: help run test test-clients lint fuzz chaos soak bench peers setup dev lock docs clean
+.PHONY: help run test test-clients lint fuzz chaos soak large-bodies bench peers setup dev lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -39,6 +39,9 @@ chaos: dev ## kill any process of a served tree at random, under all operations 
 
 soak: dev ## ten thousand requests through one engine, whose memory must not grow
 	$(BIN)/python -m pytest tests/engine/test_soak.py --soak-requests=$(or $(REQUESTS),10000) $(ARGS)
+
+large-bodies: dev ## the largest bodies of every operation: how long others wait
+	$(BIN)/python -m pytest tests/live/test_large_bodies.py --every-large-body -s $(ARGS)
 
 bench: dev ## measure, as ratios side by side
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -12,7 +12,7 @@ from contextvars import ContextVar, copy_context
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["LARGE_BYTES", "REQUEST_BYTES", "add_weight", "offload"]
+__all__ = ["LARGE_BYTES", "REQUEST_BYTES", "add_weight", "is_large", "offload"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,9 +26,14 @@ REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
 _VALUE_BYTES = 16  # what a value counts as beside its text
 
 
+def is_large() -> bool:
+    """Whether the running request is so large that work for it is offloaded."""
+    return REQUEST_BYTES.get() >= LARGE_BYTES
+
+
 async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """The result of the work: done here where the running request is small, else in the thread."""
-    if REQUEST_BYTES.get() < LARGE_BYTES:
+    if not is_large():
         return work(*args, **kwargs)
     run = partial(copy_context().run, work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_thread(), run)

@@ -51,3 +51,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=300,
         help="requests that the engine must live through without growing",
     )
+    parser.addoption(
+        "--every-large-body",
+        action="store_true",
+        help="the largest bodies of every operation, in every way to be large",
+    )

@@ -1,9 +1,12 @@
 """The largest bodies that operations take, made from the document: one for each way to be large."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import orjson
 
 from llm_backend.contract import Document
 
@@ -31,9 +34,17 @@ class LargeBodies:
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self._components: dict[str, Json] = {}
 
-    def of(self, operation_id: str) -> Iterator[Large]:
-        """All large bodies of one operation; none where it takes no JSON."""
+    def of(self, operation_id: str, shapes: Collection[str] | None = None) -> Iterator[Large]:
+        """The large bodies of one operation, of these shapes or of all; none where it takes no
+        JSON."""
+        for shape, body in self._bodies(operation_id):
+            if shapes is None or shape in shapes:
+                text = orjson.dumps(body())
+                yield Large(operation_id=operation_id, shape=shape, body=text)
+
+    def _bodies(self, operation_id: str) -> Iterator[tuple[str, Callable[[], Json]]]:
         content = self._document.operation(operation_id).get("requestBody", {}).get("content", {})
         schema = content.get("application/json", {}).get("schema")
         if schema is None:
@@ -43,23 +54,23 @@ class LargeBodies:
             least = {}
         if "model" in least or "model" in self._properties(schema):
             least["model"] = _model(self._document, operation_id)
+        least |= SHORT.get(operation_id, {})
         for field, place in self._properties(schema).items():
             for shape, value in self._fields(place):
-                yield _large(operation_id, f"{field}: {shape}", {**least, field: value})
+                yield f"{field}: {shape}", partial(_with, least, field, value)
         for shape, value in FREE.items():
-            yield _large(operation_id, f"an unknown field: {shape}", {**least, "vendor": value()})
-        own = OWN.get(operation_id, {})
-        for shape, value in own.items():
-            yield _large(operation_id, shape, {**least, **value()})
+            yield f"an unknown field: {shape}", partial(_with, least, "vendor", value)
+        for shape, value in OWN.get(operation_id, {}).items():
+            yield shape, partial(_with, least, None, value)
 
-    def _fields(self, schema: Json) -> Iterator[tuple[str, Json]]:
+    def _fields(self, schema: Json) -> Iterator[tuple[str, Callable[[], Json]]]:
         """Large values of one field, by each type that it may have."""
         for branch in self._branches(schema, 0):
             kind = branch.get("type")
             if kind == "string" and not {"enum", "const", "maxLength", "pattern"} & branch.keys():
-                yield "text", WORDS * (TEXT_BYTES // len(WORDS))
-                yield "wide text", "\U0001f600" * (TEXT_BYTES // 4)
-                yield "a file", "data:image/png;base64," + "A" * FILE_BYTES
+                yield "text", lambda: WORDS * (TEXT_BYTES // len(WORDS))
+                yield "wide text", lambda: "\U0001f600" * (TEXT_BYTES // 4)
+                yield "a file", lambda: "data:image/png;base64," + "A" * FILE_BYTES
             elif kind == "array":
                 item = self._least(branch.get("items", {}), 0)
                 yield (
@@ -68,7 +79,7 @@ class LargeBodies:
                 )
             elif kind == "object" and branch.get("additionalProperties"):
                 value = self._least(branch["additionalProperties"], 0)
-                yield "many keys", {f"k{place}": value for place in range(NODES // 3)}
+                yield "many keys", partial(_object_of, value, NODES // 3)
 
     def _least(self, schema: Json, depth: int) -> Json:
         """The smallest value that a schema takes."""
@@ -132,12 +143,22 @@ class LargeBodies:
         ]
 
     def _component(self, schema: Json) -> Json:
-        return json.loads(self._document.component("schemas", schema["$ref"].removeprefix(PREFIX)))
+        name = schema["$ref"].removeprefix(PREFIX)
+        if name not in self._components:
+            self._components[name] = json.loads(self._document.component("schemas", name))
+        return self._components[name]
 
 
-def _large(operation_id: str, shape: str, body: Json) -> Large:
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return Large(operation_id=operation_id, shape=shape, body=text.encode())
+def _with(least: Json, field: str | None, value: Callable[[], Json]) -> Json:
+    return {**least, **(value() if field is None else {field: value()})}
+
+
+def _list_of(item: Json, count: int) -> Json:
+    return [item] * count
+
+
+def _object_of(value: Json, count: int) -> Json:
+    return {f"k{place}": value for place in range(count)}
 
 
 def _model(document: Document, operation_id: str) -> str:
@@ -169,11 +190,18 @@ def _deep_any_of() -> Json:
 
 
 FREE = {
-    "many keys": lambda: {f"k{place}": 1 for place in range(NODES // 3)},
+    "many keys": lambda: _object_of(1, NODES // 3),
     "many objects": lambda: [{"a": {}}] * (NODES // 5),
     "deep": lambda: [_nested(90)] * (NODES // 280),
     "marks in text": lambda: "[{,:" * (TEXT_BYTES // 4),
     "escapes": lambda: '\n"' * (TEXT_BYTES // 4),
+}
+
+
+SHORT = {
+    "createChatCompletion": {"max_tokens": 4},
+    "createCompletion": {"max_tokens": 4},
+    "createResponse": {"max_output_tokens": 16},
 }
 
 
@@ -195,7 +223,9 @@ _CHAT = {
         "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * (NODES // 6)}]
     },
     "a long message": lambda: {"messages": [_message(WORDS * (TEXT_BYTES // len(WORDS)))]},
-    "a message of control tokens": lambda: {"messages": [_message("<|im_end|>" * 1_500_000)]},
+    "a message of control tokens": lambda: {
+        "messages": [_message("<|im_end|>" * (TEXT_BYTES // 10))]
+    },
     "many calls": lambda: {
         "messages": [
             _message(),
@@ -324,7 +354,7 @@ OWN = {
     },
     "createModeration": {
         "many texts": lambda: {"input": ["a"] * (NODES - 10)},
-        "64 long texts": lambda: {"input": ["word " * 40_000] * 64},
+        "64 long texts": lambda: {"input": ["word " * (TEXT_BYTES // 400)] * 64},
     },
     "detokenize": {"tokens": lambda: {"tokens": [1] * (NODES - 10)}},
     "createRerank": {

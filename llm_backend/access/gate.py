@@ -105,6 +105,7 @@ class Gate:
             if counts:
                 _count(request, watched, meter, metered)
             _correct(passage, meter, counts=counts)
+            passage.release_request()
 
     @asynccontextmanager
     async def session(self, look: Callable[[], Caller], model: str) -> AsyncIterator[Session]:

@@ -52,6 +52,10 @@ class Passage:
             self._step = await self._limits.take(allowances, await offload(self._tokens))
             self.headers = self._limits.headers([*self._plan.allowances, *allowances])
 
+    def release_request(self) -> None:
+        """The request has ended: tasks that it began keep this in their context, and run on."""
+        self._request = None
+
     def correct(self, tokens: int) -> None:
         """So many tokens were used in truth."""
         for taken in (self._taken, self._step):

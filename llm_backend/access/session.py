@@ -12,8 +12,11 @@ from llm_backend.access.meter import Meter
 from llm_backend.access.models_named import models_in
 from llm_backend.access.passage import Passage
 from llm_backend.access.permission import Permission, project_of
+from llm_backend.access.policy import Project
 from llm_backend.access.told_usage import told_usage
+from llm_backend.contract.body import Limits, check_bounds
 from llm_backend.errors import InvalidRequest
+from llm_backend.offload import REQUEST_BYTES, offload
 
 __all__ = ["Session"]
 
@@ -46,12 +49,17 @@ class Session:
         self._hearing: str | None = None  # the model that transcribes
         self._caller = look()
 
-    def sent(self, message: Message) -> None:
+    async def sent(self, message: Message) -> None:
         """A message of the client. Raises `Forbidden` for a model, or a tool, that it names and the
         project may not use, and `InvalidRequest` where it cannot be read whether it does."""
         project = project_of(self._caller)
         if project.models is None and not project.forbidden_tools:
             return
+        REQUEST_BYTES.set(len(message))
+        await offload(self._check_sent, project, message)
+
+    def _check_sent(self, project: Project, message: Message) -> None:
+        check_bounds(message.encode() if isinstance(message, str) else message, Limits())
         event = _parsed(message)
         if not isinstance(event, dict):
             raise InvalidRequest("The message is not a JSON object.", code="invalid_json")

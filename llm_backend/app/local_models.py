@@ -42,7 +42,10 @@ class LocalModels:
         observe: Observe,
         patience: Patience,
         reader: MediaReader | None = None,
+        *,
+        tokenize_characters: int = 4_000_000,
     ) -> None:
+        self._tokenize_characters = tokenize_characters
         self._registry = registry
         self._room = room
         self._make_engine = make_engine
@@ -122,6 +125,7 @@ class LocalModels:
             generates=functools.partial(_generates, model),
             batch_tokens=model.engine.batch_tokens,
             reader=self._reader,
+            tokenize_characters=self._tokenize_characters,
         )
 
 

@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from llm_backend.app.config_watch import Serve, watch_config
-from llm_backend.app.local_models import LocalModels
+from llm_backend.app.local_models import LocalModels, MakeEngine
 from llm_backend.app.served_models import ServedModel, served_models
-from llm_backend.backends.berth import Patience
+from llm_backend.backends.berth import AnyRoom, Patience
 from llm_backend.backends.engine_room import EngineRoom
 from llm_backend.backends.local import Observe
 from llm_backend.backends.media import MediaBounds, MediaReader
@@ -49,20 +50,20 @@ async def opened_models(
     another process owns the engines it says what changes, and `cut_off` is set if it gives this one
     up; else the config file of `source` says it.
     """
-    reader = MediaReader(_media_bounds(settings))
+    local_models = partial(
+        _local_models, settings, registry, observe, MediaReader(_media_bounds(settings))
+    )
     async with AsyncExitStack() as stack:
         if shared is not None:
             lodging = await stack.enter_async_context(Lodging.opened(shared))
-            models = LocalModels(
-                registry, lodging, Engine.of_another, observe, patience(settings), reader
-            )
+            models = local_models(lodging, Engine.of_another)
             await models.serve(served)
             lodging.follow(_Following(models, registry, cut_off))
             await lodging.arrived()
             yield lodging.choose
             return
         room = await stack.enter_async_context(EngineRoom(budget_bytes(settings)))
-        models = LocalModels(registry, room, Engine, observe, patience(settings), reader)
+        models = local_models(room, Engine)
         await serve_first(models, served)
 
         async def serve(_settings: Settings, served: Sequence[ServedModel]) -> None:
@@ -73,6 +74,25 @@ async def opened_models(
 
         await stack.enter_async_context(watched_config(source, settings, serve))
         yield choose
+
+
+def _local_models(
+    settings: Settings,
+    registry: Registry,
+    observe: Observe,
+    reader: MediaReader,
+    room: AnyRoom,
+    make_engine: MakeEngine,
+) -> LocalModels:
+    return LocalModels(
+        registry,
+        room,
+        make_engine,
+        observe,
+        patience(settings),
+        reader,
+        tokenize_characters=settings.tokenize_limit_characters,
+    )
 
 
 async def serve_first(models: LocalModels, served: Sequence[ServedModel]) -> None:

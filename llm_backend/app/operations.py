@@ -10,10 +10,10 @@ from starlette.types import ASGIApp
 from llm_backend.access.idempotency import Idempotency
 from llm_backend.contract import Document, Operation
 from llm_backend.contract.answers import AnswerChecks
-from llm_backend.contract.body import Limits
 from llm_backend.contract.connexion_app import build_app
 from llm_backend.contract.request import Handler, Request
 from llm_backend.contract.validation import Validators
+from llm_backend.controllers.inner_request import json_limits
 from llm_backend.controllers.services import Services
 
 __all__ = ["contracted"]
@@ -29,13 +29,7 @@ def contracted(document: Document, validators: Validators, services: Services) -
         handler_of=_handler_of,
         authenticate=services.access.caller,
         gate=Idempotency(services.access.gate, services.access.shared_answers),
-        limits=Limits(
-            json_bytes=settings.body_limit_bytes,
-            upload_bytes=settings.upload_limit_bytes,
-            json_nodes=settings.json_nodes_limit,
-            json_text_bytes=settings.json_text_limit_bytes,
-            json_depth=settings.json_depth_limit,
-        ),
+        limits=json_limits(settings),
         check_relayed=True,
         answers=AnswerChecks(settings.response_validation),
         logs_bodies=settings.logs_prompts,

@@ -64,7 +64,7 @@ class LocalModel:
     `personality` names the one that a chat without a system message gets. `defaults` are fields of
     requests, `vector_stores` the ids of those that its chats search. `generates` tells from the
     file whether it goes on with texts. A text to embed has up to `batch_tokens`. `reader` decodes
-    the pictures and sounds of messages.
+    the pictures and sounds of messages; the tokens of `tokenize_characters` are told at most.
     """
 
     def __init__(
@@ -82,7 +82,9 @@ class LocalModel:
         generates: Callable[[], bool] = lambda: False,
         batch_tokens: int = 512,
         reader: MediaReader | None = None,
+        tokenize_characters: int = 4_000_000,
     ) -> None:
+        self._tokenize_characters = tokenize_characters
         self.card = card
         self.vector_stores = vector_stores
         self._generates = generates
@@ -130,7 +132,7 @@ class LocalModel:
         if name not in self.personalities:
             known = ", ".join(self.personalities) or "none"
             raise errors.InvalidRequest(
-                f"`{self.card.id}` has no personality `{name}`; there is {known}.",
+                f"`{self.card.id}` has no personality `{name[:100]}`; there is {known}.",
                 param="personality",
             )
 
@@ -197,6 +199,12 @@ class LocalModel:
         """A chat as the model reads it."""
         async with self._used(prompt="messages") as engine:
             prompt = await self._prompt(engine, request)
+            if len(prompt.text) > self._tokenize_characters:
+                raise errors.ContextLengthExceeded(
+                    f"The chat has {len(prompt.text)} characters, too many to count its tokens: "
+                    f"{self._tokenize_characters} at most (`tokenize_limit_characters`).",
+                    param="messages",
+                )
             media = await self._media(engine, prompt)
             with translated(**_names_of_media(prompt)):
                 tokens = await engine.read(
@@ -206,6 +214,13 @@ class LocalModel:
 
     async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
         """The tokens of a text; `parse_special` takes names of control tokens for those."""
+        if len(text) > self._tokenize_characters:
+            raise errors.InvalidRequest(
+                f"The text has {len(text)} characters; this server tells the tokens of "
+                f"{self._tokenize_characters} at most (`tokenize_limit_characters`).",
+                param="text",
+                code="string_above_max_length",
+            )
         async with self._used() as engine:
             return await engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
 

@@ -10,12 +10,13 @@ import orjson
 from starlette.types import Message, Receive
 
 from llm_backend import exact_json
-from llm_backend.contract.body_bounds import check_bounds
+from llm_backend.contract.body_bounds import check_size
 from llm_backend.contract.complaint import Path, field_name
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
 
 __all__ = [
     "Limits",
+    "check_bounds",
     "check_encoding",
     "check_keys",
     "check_length",
@@ -105,7 +106,7 @@ def parse_json(body: bytes, limits: Limits) -> Json:
     Refused besides malformed JSON: lone surrogates and other broken Unicode, NaN and Infinity,
     nesting deeper than the limit, and NUL characters, which databases cannot store.
     """
-    check_bounds(body, nodes_limit=limits.json_nodes, text_limit_bytes=limits.json_text_bytes)
+    check_bounds(body, limits)
     try:
         value = exact_json.loads(body)
     except orjson.JSONDecodeError as error:
@@ -116,6 +117,11 @@ def parse_json(body: bytes, limits: Limits) -> Json:
     if b"\\u0000" in body:
         _check_nul(value)
     return value
+
+
+def check_bounds(body: bytes, limits: Limits) -> None:
+    """Raises `TooLarge` for JSON text that would keep everyone waiting while it is parsed."""
+    check_size(body, nodes_limit=limits.json_nodes, text_limit_bytes=limits.json_text_bytes)
 
 
 def check_keys(body: bytes | str) -> None:

@@ -9,17 +9,17 @@ import re
 
 from llm_backend.errors import TooLarge
 
-__all__ = ["FILE_BYTES", "check_bounds", "text_bytes"]
+__all__ = ["FILE_BYTES", "check_size", "text_bytes"]
 
 FILE_BYTES = 4096  # base64 of this length is a file: no text is so long without a blank or a mark
 _BLOCK_BYTES = FILE_BYTES // 2  # a file holds a whole block, wherever it begins
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
 _NODES = (b",", b":", b"[", b"{")
 _STRETCH_BYTES = 1024 * 1024  # counted in one call
-_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.){0,4096}+', re.DOTALL)
+_ESCAPES = re.compile(rb'(?:\\.[^"\\]{0,64}+){0,4096}+', re.DOTALL)
 
 
-def check_bounds(body: bytes, *, nodes_limit: int, text_limit_bytes: int) -> None:
+def check_size(body: bytes, *, nodes_limit: int, text_limit_bytes: int) -> None:
     """Raises `TooLarge` for a body of more values and names than `nodes_limit`, or with more text
     than `text_limit_bytes`, files in base64 left out."""
     if len(body) > nodes_limit and _has_more_nodes(body, nodes_limit):
@@ -74,14 +74,13 @@ def _has_more_marks_outside(body: bytes, limit: int) -> bool:
 
 def _string_end(body: bytes, place: int) -> int:
     """Where the string that `place` is in has ended."""
-    while place < len(body) and body[place] != _QUOTE:
-        matched = _IN_STRING.match(body, place)
-        place = max(place + 1, matched.end() if matched else 0)  # a lone backslash ends the body
-    return place + 1
+    while (end := body.find(b'"', place)) >= 0:
+        escape = body.find(b"\\", place, end)
+        if escape < 0:
+            return end + 1
+        place = _ESCAPES.match(body, escape).end()  # type: ignore[union-attr]  # it matches anywhere
+    return len(body)
 
 
 def _marks(body: bytes, start: int, end: int) -> int:
     return sum(body.count(mark, start, end) for mark in _NODES)
-
-
-_QUOTE = ord('"')

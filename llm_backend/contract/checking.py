@@ -39,6 +39,8 @@ __all__ = ["Checked", "Checking", "Checks", "operation_of"]
 
 Json: TypeAlias = Any  # a parsed body: any JSON value
 
+_MODEL_CHARACTERS = 512
+
 
 @dataclass(kw_only=True, slots=True)
 class Checked:
@@ -125,14 +127,19 @@ class Checking:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Leaves `Checked` in the state. Raises `ApiError` for what breaks the contract."""
         operation = operation_of(scope, self._checks.document) if scope["type"] == "http" else None
-        if operation is not None:
-            checked = scope["state"]["checked"] = Checked()
-            headers = Headers(scope=scope)
+        if operation is None:
+            await self._app(scope, receive, send)
+            return
+        checked = scope["state"]["checked"] = Checked()
+        headers = Headers(scope=scope)
+        try:
             if operation is UNKNOWN:
                 receive = await self._read(operation, checked, headers, receive)
             else:
                 receive = await self._check(operation, checked, headers, scope, receive)
-        await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+        finally:  # an idle connection keeps the scope of its last request
+            checked.body, checked.raw_body = None, b""
 
     async def _check(
         self,
@@ -181,6 +188,7 @@ class Checking:
     def _parse_and_check(self, operation: Operation, checked: Checked) -> None:
         if checked.raw_body:
             checked.body = parse_json(checked.raw_body, self._checks.limits)
+            _check_model(checked.body)
         self._check_body(operation, checked)
 
     def _check_body(self, operation: Operation, checked: Checked) -> None:
@@ -196,6 +204,14 @@ class Checking:
         elif self._checks.validators.needs_body(operation.operation_id):
             message = "The body is missing; this operation takes a JSON object."
             raise InvalidRequest(message, code="missing_body")
+
+
+def _check_model(body: Json) -> None:
+    """Raises `InvalidRequest` for a name that no model has: names are kept, logged and counted."""
+    model = body.get("model") if isinstance(body, dict) else None
+    if isinstance(model, str) and len(model) > _MODEL_CHARACTERS:
+        message = f"`model` has more than {_MODEL_CHARACTERS} characters; no model is named so."
+        raise InvalidRequest(message, param="model")
 
 
 def _media_type(content_type: str) -> str:

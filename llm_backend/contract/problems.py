@@ -35,6 +35,8 @@ def add_error_handlers(app: Any, operations: Operations) -> None:
         if response.status_code == 405:
             methods = _allowed(operations, request.scope["path"])
             response.headers["Allow"] = methods or getattr(error, "headers", {}).get("Allow", "")
+        _drop_tracebacks(error)
+        _drop_tracebacks(told)
         return response
 
     for kind in (ApiError, ProblemException, HTTPException, Exception):
@@ -52,6 +54,15 @@ def api_error_of(error: Exception) -> ApiError:
     if isinstance(error, HTTPException):
         return from_status(error.status_code, str(error.detail or "The request is not understood."))
     return Internal("The server met an error of its own; its log has it under the request id.")
+
+
+def _drop_tracebacks(error: BaseException | None) -> None:
+    """An error in the scope of its request would keep, by the frames of its traceback, that
+    scope and the request's body: a cycle, which lasts until the collector has looked at all of it.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _rendered(request_id: str, error: Exception, told: ApiError) -> Any:

@@ -8,10 +8,22 @@ import orjson
 from starlette.types import Message, Receive, Scope
 
 from llm_backend import exact_json
-from llm_backend.contract.body import replayed
+from llm_backend.contract.body import Limits, replayed
 from llm_backend.errors import InvalidRequest
+from llm_backend.settings import Settings
 
-__all__ = ["json_body", "json_post", "sent"]
+__all__ = ["json_body", "json_limits", "json_post", "sent"]
+
+
+def json_limits(settings: Settings) -> Limits:
+    """What any body may be, as the settings say."""
+    return Limits(
+        json_bytes=settings.body_limit_bytes,
+        json_nodes=settings.json_nodes_limit,
+        json_text_bytes=settings.json_text_limit_bytes,
+        json_depth=settings.json_depth_limit,
+        upload_bytes=settings.upload_limit_bytes,
+    )
 
 
 def json_body(fields: Mapping[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ from llm_backend.contract.leaving import unless_gone
 from llm_backend.contract.request import Request
 from llm_backend.controllers.generation import refuse_others
 from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.moderation_kinds import KINDS, Judged, way_to_ask
+from llm_backend.controllers.moderation_kinds import KINDS, SEEN_KINDS, Judged, way_to_ask
 from llm_backend.controllers.routing import routed
 from llm_backend.controllers.services import Services
 from llm_backend.errors import (
@@ -25,6 +25,7 @@ from llm_backend.errors import (
     Unsupported,
     UnsupportedField,
 )
+from llm_backend.offload import is_large, offload
 
 __all__ = ["create_moderation", "judge", "moderation"]
 
@@ -40,6 +41,8 @@ OPENAIS_MODELS = (
 )
 FLAGGED_FROM = 0.5  # where a yes becomes likelier than a no
 ASKED_AT_ONCE = 16  # questions of one request: they fill passes, and leave the queue to others
+
+_SEEN_KIND = min(SEEN_KINDS)
 
 
 async def create_moderation(services: Services, request: Request) -> Response:
@@ -111,8 +114,11 @@ async def moderation(
         if not judged.types:
             return 0.0
         async with turns:
-            return await _score(model, ask(judged, kind), field, priority)
+            return await _score(model, await offload(ask, judged, kind), field, priority)
 
+    if is_large():  # what is too long is refused once, and not by every question
+        for field, one in inputs.items():
+            await score(field, one, _SEEN_KIND)
     try:
         async with asyncio.TaskGroup() as asking:
             scores = [

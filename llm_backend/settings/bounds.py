@@ -66,6 +66,12 @@ class Bounds(BaseModel):
     prompts_limit: int = Field(
         64, ge=1, description="Prompts of one completion, or inputs of one moderation, at most."
     )
+    tokenize_limit_characters: int = Field(
+        4_000_000,
+        ge=1,
+        description="Characters of a text, or of a rendered chat, whose tokens are told or counted "
+        "at most.",
+    )
     inputs_limit: int = Field(
         2048, ge=1, description="Inputs to embed, or documents to rank, of one request at most."
     )

@@ -6,14 +6,12 @@ JSON, and PostgreSQL would not take it.
 """
 
 import json
-import re
 
 from llm_backend.store.errors import Unstorable
 
 __all__ = ["Encoded", "dumps", "encoded", "is_text", "loads"]
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Encoded(str):
@@ -43,4 +41,12 @@ def loads(text: str) -> object:
 
 def is_text(text: str) -> bool:
     """True if a text column can store this: no NUL character and no lone surrogate."""
-    return not _UNSTORABLE.search(text)
+    return "\x00" not in text and (text.isascii() or _is_unicode(text))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

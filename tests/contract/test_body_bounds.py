@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from llm_backend.contract.body import Limits
-from llm_backend.contract.body_bounds import check_bounds, text_bytes
+from llm_backend.contract.body_bounds import check_size, text_bytes
 from llm_backend.errors import TooLarge
 
 JSON = {"content-type": "application/json"}
@@ -20,7 +20,7 @@ def chat(content: object, **more: object) -> bytes:
 
 def is_within(body: bytes, *, nodes: int = 1000, text: int = 2**30) -> bool:
     try:
-        check_bounds(body, nodes_limit=nodes, text_limit_bytes=text)
+        check_size(body, nodes_limit=nodes, text_limit_bytes=text)
     except TooLarge:
         return False
     return True

@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 
 from llm_backend import exact_json
+from llm_backend.contract.body import Limits, check_bounds
+from llm_backend.errors import TooLarge
 from llm_backend.store import Lines
 
 __all__ = ["InputCheck", "InputLine", "LineProblem", "LineSplitter", "RawLine", "read_line"]
@@ -97,6 +99,10 @@ class LineSplitter:
 
 def read_line(text: bytes, endpoint: str) -> InputLine:
     """The request of a line. Raises `LineProblem`."""
+    try:
+        check_bounds(text, Limits())
+    except TooLarge as error:
+        raise LineProblem("line_too_long", error.message) from None
     try:
         line = exact_json.loads(text)
     except orjson.JSONDecodeError:

@@ -115,7 +115,7 @@ async def pumped(client: Client, upstream: UpstreamSocket, session: Session) -> 
 async def _pump_up(client: Client, upstream: UpstreamSocket, session: Session) -> None:
     async with aclosing(client.messages()) as messages:
         async for message in messages:
-            session.sent(message)
+            await session.sent(message)
             await upstream.send(message)
 
 

@@ -18,12 +18,14 @@ from starlette.websockets import WebSocket
 
 from llm_backend import exact_json
 from llm_backend.backends.upstreams.sockets import Closing, Message, sent_protocols, with_key
-from llm_backend.controllers.inner_request import json_body
+from llm_backend.contract.body import Limits, check_bounds
+from llm_backend.controllers.inner_request import json_body, json_limits
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.sockets.client import Client
 from llm_backend.controllers.sockets.inner import Headers, asked
 from llm_backend.controllers.sockets.lanes import Lanes
 from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest, error_body
+from llm_backend.offload import REQUEST_BYTES, offload
 
 __all__ = ["serve_responses"]
 
@@ -48,7 +50,9 @@ async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -
         lanes_limit=settings.socket_streams_limit, waiting_limit=settings.socket_waiting_limit
     )
     async with Client(socket) as client:
-        conversation = _Conversation(client, app, _headers(socket, protocols), lanes)
+        conversation = _Conversation(
+            client, app, _headers(socket, protocols), lanes, limits=json_limits(settings)
+        )
         try:
             await conversation.run(settings.socket_idle_timeout_s)
         finally:
@@ -63,7 +67,10 @@ def _headers(socket: WebSocket, protocols: list[str]) -> Headers:
 class _Conversation:
     """What one connection asks, and is told."""
 
-    def __init__(self, client: Client, app: ASGIApp, headers: Headers, lanes: Lanes) -> None:
+    def __init__(
+        self, client: Client, app: ASGIApp, headers: Headers, lanes: Lanes, *, limits: Limits
+    ) -> None:
+        self._limits = limits
         self._client = client
         self._app = app
         self._headers = headers
@@ -90,9 +97,10 @@ class _Conversation:
     async def _take(self, message: Message) -> None:
         stream_id: str | None = None
         try:
-            event = _event(message)
+            REQUEST_BYTES.set(len(message))
+            event = await offload(_event, message, self._limits)
             stream_id = _stream_id(event)
-            body = _body(event)
+            body = await offload(_body, event)
             self._lanes.add(stream_id, partial(self._answer, stream_id, body))
         except ApiError as error:
             await self._tell({**_told(error), "status": error.status}, stream_id)
@@ -133,7 +141,8 @@ class _Conversation:
             await self._client.send(text)
 
 
-def _event(message: Message) -> Json:
+def _event(message: Message, limits: Limits) -> Json:
+    check_bounds(message.encode() if isinstance(message, str) else message, limits)
     try:
         event = exact_json.loads(message)
     except orjson.JSONDecodeError as error:
