@@ -43,9 +43,10 @@ class Node:
         return Node(schema=schema, path=path, base=self.base, is_made=self.is_made)
 
     def beside(self, schema: Json, *names: str | int, context: Facets) -> "Node":
-        """A schema for the same value, which must be by both."""
+        """A schema for the same value, which must be by both; `context` is all that it is held to,
+        this node's own context included."""
         path = self.path if self.is_made else (*self.path, *names)
-        return replace(self, schema=schema, path=path, context=(*self.context, *context))
+        return replace(self, schema=schema, path=path, context=context)
 
     def made(self, schema: Json, keyword: str, context: Facets) -> "Node":
         """A schema for the same value that this keyword makes of others."""

@@ -395,3 +395,11 @@ def test_conditions_that_multiply_are_bounded():
         is_exact = "too many" not in str(refusal)
 
     assert not is_exact
+
+
+def test_what_a_value_is_held_to_does_not_double_at_each_level_of_alternatives():
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(40):
+        schema = {"anyOf": [schema, {"type": "null"}]}
+
+    assert follow(schema, ()).is_exact
