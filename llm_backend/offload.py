@@ -6,13 +6,14 @@ parser in native code) are bounded by the limits of bodies, not by this.
 """
 
 import asyncio
+import ctypes
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["LARGE_BYTES", "REQUEST_BYTES", "add_weight", "is_large", "offload"]
+__all__ = ["LARGE_BYTES", "REQUEST_BYTES", "add_weight", "is_large", "offload", "return_memory"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,6 +24,8 @@ LARGE_BYTES = 32 * 1024
 REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
 """Size of the request that the running task answers, with what was loaded for it."""
 
+_RETURNED_BYTES = 256 * 1024
+_RETURNED_AFTER_S = 1.0
 _VALUE_BYTES = 16  # what a value counts as beside its text
 
 
@@ -48,6 +51,34 @@ def add_weight(*values: Any) -> None:  # Any: JSON values
         size += len(value) if isinstance(value, str) else _VALUE_BYTES
         unread += _children(value)
     REQUEST_BYTES.set(size)
+
+
+def return_memory() -> None:
+    """Has the allocator give back what a very large request has freed between pieces that are in
+    use: a moment later, and once for all that end until then."""
+    if REQUEST_BYTES.get() >= _RETURNED_BYTES:
+        _freed_memory().return_soon()
+
+
+class _FreedMemory:
+    def __init__(self) -> None:
+        self._is_due = False
+        self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+
+    def return_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(_RETURNED_AFTER_S, self._return)
+
+    def _return(self) -> None:
+        self._is_due = False
+        if self._malloc_trim is not None:
+            _thread().submit(self._malloc_trim, 0)
+
+
+@cache
+def _freed_memory() -> _FreedMemory:
+    return _FreedMemory()
 
 
 def _children(value: Any) -> Iterable[Any]:

@@ -33,7 +33,7 @@ from llm_backend.contract.parameters import (
 from llm_backend.contract.unknown_operation import UNKNOWN
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest, UnsupportedMediaType
-from llm_backend.offload import REQUEST_BYTES, offload
+from llm_backend.offload import REQUEST_BYTES, offload, return_memory
 
 __all__ = ["Checked", "Checking", "Checks", "operation_of"]
 
@@ -140,6 +140,7 @@ class Checking:
             await self._app(scope, receive, send)
         finally:  # an idle connection keeps the scope of its last request
             checked.body, checked.raw_body = None, b""
+            return_memory()
 
     async def _check(
         self,
