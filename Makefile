@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CONTRACT := $(wildcard openapi/*.yaml) $(wildcard llm_backend/contract/*.py)
 NATIVE := hatch_build.py llm_backend/engine/sampling/nucleus.c
 PYTEST := $(BIN)/python -m pytest
+# Folders whose language the check of words holds; others follow as they are rewritten.
+PLAIN := llm_backend/store tests/store docs/glossary.md ARCHITECTURE.md
 export PIP_NO_INPUT := 1
 
 .PHONY: help run test test-clients lint fuzz chaos soak large-bodies bench peers setup dev lock docs clean
@@ -30,6 +32,7 @@ lint: dev ## format, lint, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_words.py $(PLAIN)
 
 fuzz: dev ## try what was never tried: every property, every operation (EXAMPLES of each)
 	$(PYTEST) -m hypothesis --fuzz-examples=$(or $(EXAMPLES),200) -o faulthandler_timeout=0 $(ARGS)

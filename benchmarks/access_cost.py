@@ -14,10 +14,10 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from llm_backend.access.caller import Caller
-from llm_backend.access.gate import Gate
-from llm_backend.access.opened import opened_access
-from llm_backend.access.shell import create_key
+from llm_backend.access.authentication.key_admin import create_key
+from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.limits.admission_control import AdmissionControl
+from llm_backend.access.wiring import open_access
 from llm_backend.settings import Settings
 from llm_backend.store import Database, migrate
 from llm_backend.store.administration import Administration
@@ -88,15 +88,17 @@ async def run(requests: int, folder: Path) -> None:
             ("and in turn", Settings(**LIMITS, concurrent_requests=PLENTY)),
             ("and shared by a database", Settings(**LIMITS, processes=2)),
         ):
-            async with opened_access(settings, database, lambda _name: ()) as access:
+            async with open_access(settings, database, lambda _name: ()) as access:
                 caller = partial(access.keyring.caller, headers)
                 request = chat_of(caller())
 
                 async def check(caller: Callable[[], Caller] = caller) -> None:
                     caller()
 
-                async def through(gate: Gate = access.gate, request: Any = request) -> None:
-                    await gate(request, answer, sink)
+                async def through(
+                    admission: AdmissionControl = access.admission, request: Any = request
+                ) -> None:
+                    await admission(request, answer, sink)
 
                 if name == "counted":
                     print(

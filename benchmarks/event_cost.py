@@ -26,7 +26,6 @@ from benchmarks.peers.client import ask
 from benchmarks.peers.servers import answers, free_port
 from benchmarks.peers.workloads import body
 from llm_backend.app import served_models
-from llm_backend.engine.hub import Hub
 from llm_backend.engine.messages import (
     Accepted,
     Cancel,
@@ -41,6 +40,7 @@ from llm_backend.engine.messages import (
     Start,
     Status,
 )
+from llm_backend.engine.process.connection_server import ConnectionServer
 from llm_backend.server import serve
 from llm_backend.settings import load_settings
 
@@ -147,7 +147,7 @@ class StandIn:
     """Answers as an engine process does, every stream with one word at each beat."""
 
     def __init__(self, descriptor: int) -> None:
-        self._hub = Hub()
+        self._hub = ConnectionServer()
         self._owner = self._hub.add(socket.socket(fileno=descriptor))
         self._hub.outbox_bytes = 1 << 26
         self._streams: dict[str, tuple[int, int]] = {}  # tokens made, and wanted

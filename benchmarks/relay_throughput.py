@@ -26,11 +26,11 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.backends.upstreams.config import UpstreamConfig
-from llm_backend.backends.upstreams.http import Upstream
-from llm_backend.backends.upstreams.pool import Upstreams
-from llm_backend.controllers.chat_observer import ChatObserver
-from llm_backend.controllers.relay import relay
+from llm_backend.backends.upstream.config import UpstreamConfig
+from llm_backend.backends.upstream.http import Upstream
+from llm_backend.backends.upstream.pool import UpstreamPool
+from llm_backend.controllers.relay.chat_observer import ChatObserver
+from llm_backend.controllers.relay.relay import relay
 from llm_backend.sse import DONE
 
 EVENTS = 100
@@ -115,14 +115,16 @@ def bare(base_url: str) -> ASGIApp:
 
 def ours(base_url: str, *, observed: bool = False) -> ASGIApp:
     """The relay's controller in the same frame."""
-    unfamiliar = SimpleNamespace(told=lambda _operation_id, _body: [])  # bodies are not parsed here
-    services = SimpleNamespace(upstream=None, unfamiliar=unfamiliar)
+    unknown_fields = SimpleNamespace(
+        told=lambda _operation_id, _body: []
+    )  # bodies are not parsed here
+    services = SimpleNamespace(upstream=None, unknown_fields=unknown_fields)
     operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         upstream = Upstream(UpstreamConfig(base_url=base_url, api_key="key"))
-        async with Upstreams([upstream]) as services.upstream:
+        async with UpstreamPool([upstream]) as services.upstream:
             yield
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:

@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy import Connection, insert, text
 
-from llm_backend.store import Chats, Database, migrate, tables
+from llm_backend.store import ChatStore, Database, migrate, tables
 
 CHATS = 100_000
 PAGE = 100
@@ -87,7 +87,7 @@ async def timed(
     for _ in range(ROUNDS):
         for after, times in took.items():
             begun = time.perf_counter()
-            page = await Chats(database).list(after=after, limit=PAGE, order=order, **filters)
+            page = await ChatStore(database).list(after=after, limit=PAGE, order=order, **filters)
             times.append(time.perf_counter() - begun)
             assert len(page.items) == PAGE
     first, last = map(statistics.median, took.values())

@@ -16,7 +16,7 @@ import uuid
 from rich.console import Console
 from rich.table import Table
 
-from llm_backend.store import Chats, Database, StoredChat, migrate
+from llm_backend.store import ChatStore, Database, StoredChat, migrate
 
 MESSAGES = [{"role": "user", "content": "What is a keyset? " * 10}] * 4
 RESPONSE = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "A key. " * 70}}]}
@@ -28,7 +28,7 @@ async def main(urls: list[str], seconds: float) -> None:
         async with Database.open(url) as database:
             await migrate(database)
             for writers in (1, 4, 16, 64):
-                waits = sorted(await measured(Chats(database), writers, seconds))
+                waits = sorted(await measured(ChatStore(database), writers, seconds))
                 table.add_row(
                     url.partition(":")[0],
                     str(writers),
@@ -39,7 +39,7 @@ async def main(urls: list[str], seconds: float) -> None:
     Console().print(table)
 
 
-async def measured(chats: Chats, writers: int, seconds: float) -> list[float]:
+async def measured(chats: ChatStore, writers: int, seconds: float) -> list[float]:
     """How long each chat took, stored by `writers` at once for `seconds`."""
     end = time.perf_counter() + seconds
 

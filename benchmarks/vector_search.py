@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_backend.engine import Engine, EngineConfig
-from llm_backend.search import EmbeddedIndex, IndexPoint, fused, words_of_query, words_of_text
+from llm_backend.search import EmbeddedIndex, IndexPoint, fuse, words_of_query, words_of_text
 from llm_backend.search.fusion import Weights
 
 DIMENSIONS, TOPICS, QUERIES, WANTED = 384, 2000, 300, 10
@@ -130,7 +130,7 @@ async def searched_both(index: EmbeddedIndex, queries: Vectors, texts: list[str]
                 index.nearest("bench", query.tolist(), limit=CANDIDATES, condition=None),
                 index.with_words("bench", words, limit=CANDIDATES, condition=None),
             )
-            fused(nearest, worded, Weights())
+            fuse(nearest, worded, Weights())
     return cost
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_backend.backends.ending import Sent
+from llm_backend.backends.upstream.stream_ending import SentEvents
 from llm_backend.contract.refusal import send_refusal
-from llm_backend.controllers.recent_errors import AnsweredError, RecentErrors
+from llm_backend.controllers.service.recent_errors import AnsweredError, RecentErrors
 from llm_backend.errors import ApiError, Forbidden, Overloaded
 from llm_backend.telemetry import Metrics
 
-__all__ = ["AccessLog", "CutOff", "HostGuard"]
+__all__ = ["AbortedStreams", "AccessLog", "HostGuard"]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class HostGuard:
         return host.rpartition(":")[0] in self._hosts or host in self._hosts
 
 
-class CutOff:
+class AbortedStreams:
     """Ends the answers that are still running when the server's grace period is over, and which it
     therefore cancels: with a 503, or once an event stream has begun with an error event.
     """
@@ -61,7 +61,7 @@ class CutOff:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent = Sent()
+        sent = SentEvents()
 
         def watch(message: Message) -> Awaitable[None]:
             sent.take(message)

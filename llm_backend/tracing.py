@@ -20,12 +20,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Answered", "Traced", "Tracing"]
+__all__ = ["GenerationSpan", "Traced", "Tracing"]
 
 NS = 1_000_000_000
 
 
-class Answered(Protocol):
+class GenerationSpan(Protocol):
     """What an answer of a local model has cost; seconds and tokens."""
 
     @property
@@ -56,7 +56,7 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self._provider.shutdown)  # it waits for the collector
 
-    def answered(self, model: str, usage: Answered) -> None:
+    def answered(self, model: str, usage: GenerationSpan) -> None:
         """A local model has just ended an answer, within the span of its request."""
         ended = time.time_ns()
         first_token = ended - int(usage.generation_s * NS)

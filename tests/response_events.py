@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 
 from llm_backend.contract import load_document
-from llm_backend.controllers.responses.request import repeated_fields
+from llm_backend.controllers.responses.input.chat_request import echoed_fields
 
 __all__ = ["HEAD", "USAGE", "check_events"]
 
@@ -16,7 +16,7 @@ Event = Mapping[str, Any]
 
 HEAD = {
     "id": "resp_1", "object": "response", "created_at": 1, "background": False,
-    "conversation": None, **repeated_fields({"model": "m"}),
+    "conversation": None, **echoed_fields({"model": "m"}),
 }  # fmt: skip
 USAGE = {
     "input_tokens": 1, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},

@@ -8,8 +8,8 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from llm_backend.controllers.recent_errors import RecentErrors
-from llm_backend.guards import AccessLog, CutOff, HostGuard
+from llm_backend.controllers.service.recent_errors import RecentErrors
+from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
 from llm_backend.settings import load_settings
 from llm_backend.telemetry import Metrics
 
@@ -75,7 +75,7 @@ async def cut_off(*pieces: bytes) -> bytes:
     async def send(message):
         sent.append(message.get("body", b""))
 
-    await CutOff(answer)({"type": "http"}, None, send)
+    await AbortedStreams(answer)({"type": "http"}, None, send)
     return b"".join(sent)
 
 

@@ -13,10 +13,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from llm_backend.backends.upstreams.config import UpstreamConfig
-from llm_backend.backends.upstreams.http import Upstream
-from llm_backend.backends.upstreams.pool import Upstreams
-from llm_backend.controllers.relay import relay
+from llm_backend.backends.upstream.config import UpstreamConfig
+from llm_backend.backends.upstream.http import Upstream
+from llm_backend.backends.upstream.pool import UpstreamPool
+from llm_backend.controllers.relay.relay import relay
 from llm_backend.errors import ApiError, ClientGone, error_body
 from tests.patience import comes_true
 
@@ -215,10 +215,12 @@ def post(body: bytes = b"{}", *, path: str = "/v1/chat/completions", more: bytes
 
 
 @contextlib.asynccontextmanager
-async def relaying(upstream: Upstreams | None, *, observes: bool = False) -> AsyncIterator[Relay]:
+async def relaying(
+    upstream: UpstreamPool | None, *, observes: bool = False
+) -> AsyncIterator[Relay]:
     """The relay's controller under uvicorn, with as little around it as it needs."""
     state = Relay(observed=bytearray() if observes else None)
-    services = SimpleNamespace(upstream=upstream, unfamiliar=NothingUnfamiliar())
+    services = SimpleNamespace(upstream=upstream, unknown_fields=NothingUnfamiliar())
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         http = HttpRequest(scope, receive)
@@ -270,7 +272,7 @@ async def relayed_to(
     """A served relay in front of this fake upstream."""
     async with (
         fake,
-        Upstreams([upstream_of(fake, **settings)]) as upstream,
+        UpstreamPool([upstream_of(fake, **settings)]) as upstream,
         relaying(upstream, observes=observes) as served,
     ):
         yield served

@@ -20,7 +20,7 @@ class Measured:
     writes_s: float = 5_000.0
     """Chats that one database makes durable in a second, by 16 writers: `store_writes`."""
     connections: int = 10
-    """To PostgreSQL, at most, of each API process: llm_backend/store/postgresql.py."""
+    """To PostgreSQL, at most, of each API process: llm_backend/store/database/postgresql.py."""
     api_mib: float = 94.0
     engine_mib: float = 1_047.0
     """Resident at most, the model and the cells of 16 slots included: `engine_peers`."""

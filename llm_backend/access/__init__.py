@@ -1,53 +1,53 @@
 """Who may use the server, and how much of it: keys, projects, limits, and what is used."""
 
-from llm_backend.access.caller import DEFAULT_PROJECT, Asker, Caller
-from llm_backend.access.estimate import text_bytes
-from llm_backend.access.gate import Gate
-from llm_backend.access.keyring import CLOSED, Keyring, NewKey, new_key
-from llm_backend.access.ledger import Ledger
-from llm_backend.access.meter import (
-    Meter,
+from llm_backend.access.authentication.keyring import CLOSED, Keyring, NewKey, new_key
+from llm_backend.access.authentication.policy import Policy, Project, policy_of
+from llm_backend.access.authentication.principal import DEFAULT_PROJECT, Caller, Principal
+from llm_backend.access.limits.admission_control import AdmissionControl
+from llm_backend.access.limits.websocket_session import MeteredSession
+from llm_backend.access.usage.estimate import text_bytes
+from llm_backend.access.usage.ledger import Ledger
+from llm_backend.access.usage.meter import (
+    RequestMeter,
     answer_metered,
-    answered_by,
-    embedded,
-    estimated,
-    metered,
+    count_embedding,
+    count_estimated,
+    count_tokens,
+    expects_upstream_usage,
+    mark_sent,
     metering,
-    relayed,
-    sent,
+    switch_model,
 )
-from llm_backend.access.policy import Policy, Project, policy_of
-from llm_backend.access.session import Session
-from llm_backend.access.spending import Spending
-from llm_backend.access.told_usage import Tail, read_usage
+from llm_backend.access.usage.spending import Spending
+from llm_backend.access.usage.usage_parser import UsageTail, read_usage
 from llm_backend.store.administration import Tokens
 
 __all__ = [
     "CLOSED",
     "DEFAULT_PROJECT",
-    "Asker",
+    "AdmissionControl",
     "Caller",
-    "Gate",
     "Keyring",
     "Ledger",
-    "Meter",
+    "MeteredSession",
     "NewKey",
     "Policy",
+    "Principal",
     "Project",
-    "Session",
+    "RequestMeter",
     "Spending",
-    "Tail",
     "Tokens",
+    "UsageTail",
     "answer_metered",
-    "answered_by",
-    "embedded",
-    "estimated",
-    "metered",
+    "count_embedding",
+    "count_estimated",
+    "count_tokens",
+    "expects_upstream_usage",
+    "mark_sent",
     "metering",
     "new_key",
     "policy_of",
     "read_usage",
-    "relayed",
-    "sent",
+    "switch_model",
     "text_bytes",
 ]

@@ -4,16 +4,20 @@
 """
 
 from llm_backend.app.app import App, create_app
-from llm_backend.app.database import migrate_database, opened_administration, recounted_files
-from llm_backend.app.engines import opened_engines
-from llm_backend.app.starting import CannotStart
+from llm_backend.app.database_startup import (
+    migrate_database,
+    open_administration,
+    recount_file_bytes,
+)
+from llm_backend.app.engines import open_shared_engines
+from llm_backend.app.startup_errors import CannotStart
 
 __all__ = [
     "App",
     "CannotStart",
     "create_app",
     "migrate_database",
-    "opened_administration",
-    "opened_engines",
-    "recounted_files",
+    "open_administration",
+    "open_shared_engines",
+    "recount_file_bytes",
 ]

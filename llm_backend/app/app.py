@@ -7,8 +7,8 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llm_backend.app.answering import answering
-from llm_backend.app.starting import CannotStart, start_translated
+from llm_backend.app.startup_errors import CannotStart, start_translated
+from llm_backend.app.wiring import open_services
 from llm_backend.settings import Settings, SettingsError, SettingsSource, load_settings
 from llm_backend.telemetry import configure_logging
 
@@ -66,7 +66,7 @@ class App:
         )
         async with AsyncExitStack() as stack:
             with start_translated():
-                opening = answering(
+                opening = open_services(
                     settings,
                     shared,
                     self._source,

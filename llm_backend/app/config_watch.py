@@ -7,11 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from llm_backend.app.served_models import ServedModel, check_named_models, served_models
+from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
 from llm_backend.errors import InvalidRequest
 from llm_backend.settings import Settings, SettingsError, SettingsSource
 
-__all__ = ["Serve", "changed", "watch_config"]
+__all__ = ["Serve", "merge_changes", "watch_config"]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _APPLIED = frozenset(
 Serve = Callable[[Settings, Sequence[ServedModel]], Awaitable[None]]
 
 
-def changed(running: Settings, latest: Settings) -> Settings:
+def merge_changes(running: Settings, latest: Settings) -> Settings:
     """What holds from now on: the settings of the start, with those that can be applied."""
     return running.model_copy(update={name: getattr(latest, name) for name in _APPLIED})
 
@@ -48,8 +48,8 @@ async def watch_config(
 
 async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> None:
     try:
-        settings, served = await asyncio.to_thread(_wanted, source)
-        await serve(changed(running, settings), served)
+        settings, served = await asyncio.to_thread(_load_wanted, source)
+        await serve(merge_changes(running, settings), served)
     except (SettingsError, InvalidRequest, OSError) as error:  # the last: a file that has just gone
         log.error("config_file_refused", extra={"reason": str(error)})
         return
@@ -63,9 +63,9 @@ async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> Non
         log.warning("settings_need_restart", extra={"settings": ", ".join(others)})
 
 
-def _wanted(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
+def _load_wanted(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
     settings = source.load()
-    served = served_models(settings)
+    served = build_served_models(settings)
     check_named_models(settings, served)
     return settings, served
 

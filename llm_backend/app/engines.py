@@ -4,24 +4,24 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from llm_backend.app.database import migrate_for_others
+from llm_backend.app.database_startup import migrate_for_others
 from llm_backend.app.local_models import LocalModels
-from llm_backend.app.models import budget_bytes, patience, serve_first, watched_config
-from llm_backend.app.served_models import ServedModel, check_named_models, served_models
+from llm_backend.app.models import budget_bytes, open_config_watch, patience, serve_first
+from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
 from llm_backend.app.served_upstreams import upstream_configs
-from llm_backend.app.starting import start_translated
+from llm_backend.app.startup_errors import start_translated
 from llm_backend.backends.base import Usage
+from llm_backend.backends.local.shared_manager import ModelManagerServer
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.shared_room import SharedRoom
-from llm_backend.backends.upstreams.places.keeper import PlaceKeeper
+from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.engine import Engine
 from llm_backend.settings import Settings, SettingsSource, settings_as_json
 
-__all__ = ["opened_engines"]
+__all__ = ["open_shared_engines"]
 
 
 @asynccontextmanager
-async def opened_engines(
+async def open_shared_engines(
     settings: Settings,
     shared: Path,
     source: SettingsSource | None = None,
@@ -35,13 +35,15 @@ async def opened_engines(
     async with AsyncExitStack() as stack:
         with start_translated():
             await migrate_for_others(settings)
-            served = served_models(settings)
+            served = build_served_models(settings)
             check_named_models(settings, served)
-            room = await stack.enter_async_context(SharedRoom(shared, budget_bytes(settings)))
+            room = await stack.enter_async_context(
+                ModelManagerServer(shared, budget_bytes(settings))
+            )
             upstreams = upstream_configs(settings)
-            await stack.enter_async_context(PlaceKeeper(shared, upstreams))
+            await stack.enter_async_context(PermitServer(shared, upstreams))
             nobody_asks = Registry([])
-            models = LocalModels(nobody_asks, room, Engine, _unobserved, patience(settings))
+            models = LocalModels(nobody_asks, room, Engine, _ignore_usage, patience(settings))
             await serve_first(models, served)
 
         async def serve(changed: Settings, served: Sequence[ServedModel]) -> None:
@@ -51,9 +53,9 @@ async def opened_engines(
                 on_change(changed)
                 await room.change(settings_as_json(changed))
 
-        await stack.enter_async_context(watched_config(source, settings, serve))
+        await stack.enter_async_context(open_config_watch(source, settings, serve))
         yield
 
 
-def _unobserved(_model: str, _usage: Usage) -> None:
+def _ignore_usage(_model: str, _usage: Usage) -> None:
     """Who answers observes."""

@@ -5,28 +5,28 @@ from typing import TYPE_CHECKING
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from llm_backend.access.limits import LIMIT_HEADERS
+from llm_backend.access.limits.rate_limits import LIMIT_HEADERS
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.sockets import Sockets
+from llm_backend.controllers.websockets import WebSocketEndpoints
 from llm_backend.cross_site_guard import CrossSiteGuard
-from llm_backend.guards import AccessLog, CutOff, HostGuard
+from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
 from llm_backend.web import PAGES, WebPages
 
 if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
     from llm_backend.tracing import Tracing
 
-__all__ = ["guarded", "logged"]
+__all__ = ["add_access_log", "add_guards"]
 
 
-def guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
+def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
     """The application behind its guards, the outermost last."""
     settings = services.settings
     keyring = services.access.keyring
-    app = Sockets(
+    app = WebSocketEndpoints(
         app,
         services,
         keyring.caller,
-        asked=logged(app, services),
+        asked=add_access_log(app, services),
     )
     if settings.web:
         app = WebPages(app)
@@ -41,7 +41,7 @@ def guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGI
             expose_headers=["x-request-id", "retry-after", *LIMIT_HEADERS],
         )
     app = CrossSiteGuard(app, settings.cors_origins, PAGES if settings.web else ())
-    app = logged(CutOff(app), services)
+    app = add_access_log(AbortedStreams(app), services)
     if tracing is None:
         return app
     from llm_backend.tracing import Traced
@@ -49,6 +49,6 @@ def guarded(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGI
     return Traced(app, tracing)
 
 
-def logged(app: ASGIApp, services: Services) -> ASGIApp:
+def add_access_log(app: ASGIApp, services: Services) -> ASGIApp:
     """The application with a line in the log for each request."""
     return AccessLog(app, services.metrics, services.recent_errors)

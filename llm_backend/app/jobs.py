@@ -7,11 +7,11 @@ from functools import partial
 from starlette.types import ASGIApp
 
 from llm_backend.controllers.batches import batch_jobs
-from llm_backend.controllers.responses.background_worker import ResponseWorker
+from llm_backend.controllers.responses.background.background_worker import ResponseWorker
 from llm_backend.controllers.services import Services
 from llm_backend.controllers.vector_stores.ingestion import Ingestion, IngestionLimits, Removal
 from llm_backend.search import IndexFailure, VectorIndex
-from llm_backend.store import Background, JobKind
+from llm_backend.store import BackgroundStore, JobKind
 from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG
 
 __all__ = ["index_name", "job_kinds"]
@@ -26,7 +26,7 @@ RESPONSE_ATTEMPTS = 3  # of servers that ended each time: it may be what ends th
 def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
     """What this process can take up; `app` answers the lines of batches."""
     responses = JobKind(
-        name=Background.JOB,
+        name=BackgroundStore.JOB,
         worker=ResponseWorker(services),
         at_once=services.settings.background_limit,
         attempts=RESPONSE_ATTEMPTS,

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from llm_backend.app.served_models import ServedModel
-from llm_backend.backends.berth import AnyBerth, AnyRoom, Patience
-from llm_backend.backends.local import LocalModel, Observe
-from llm_backend.backends.media import MediaReader
+from llm_backend.backends.local.local_model import LocalModel, Observe
+from llm_backend.backends.local.media import MediaReader
+from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelHandle, ModelManager
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import Engine, EngineConfig
 from llm_backend.engine.messages import ModelKind
@@ -24,7 +24,7 @@ from llm_backend.model_files import (
     read_header,
 )
 
-__all__ = ["LocalModels", "needed_bytes"]
+__all__ = ["LocalModels", "memory_bytes"]
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class LocalModels:
     def __init__(
         self,
         registry: Registry,
-        room: AnyRoom,
+        room: ModelManager,
         make_engine: MakeEngine,
         observe: Observe,
-        patience: Patience,
+        patience: LoadQueueLimits,
         reader: MediaReader | None = None,
         *,
         tokenize_characters: int = 4_000_000,
@@ -53,7 +53,7 @@ class LocalModels:
         self._patience = patience
         self._reader = reader or MediaReader()
         self._served: Sequence[ServedModel] = ()
-        self._berths: dict[str, AnyBerth] = {}
+        self._handles: dict[str, ModelHandle] = {}
 
     async def serve(self, served: Sequence[ServedModel]) -> None:
         """From now on these are the local models. Those that were there stay as they are unless
@@ -68,42 +68,42 @@ class LocalModels:
             for model in served
             if model.card.id in before and _same_engine(model, before[model.card.id])
         }
-        berths = {
-            model.card.id: self._berths[model.card.id]
+        handles = {
+            model.card.id: self._handles[model.card.id]
             if model.card.id in kept
-            else self._berth(model)
+            else self._handle(model)
             for model in served
         }
-        leaving = [berth for name, berth in self._berths.items() if name not in kept]
-        self._served, self._berths = served, berths
+        leaving = [handle for name, handle in self._handles.items() if name not in kept]
+        self._served, self._handles = served, handles
         aliases = {alias: model.card.id for model in served for alias in model.aliases}
-        self._registry.serve([self._local(one, berths[one.card.id]) for one in served], aliases)
-        for berth in leaving:
-            berth.dismiss()
+        self._registry.serve([self._local(one, handles[one.card.id]) for one in served], aliases)
+        for handle in leaving:
+            handle.dismiss()
         await self._start(
             [
-                berths[one.card.id]
+                handles[one.card.id]
                 for one in served
                 if one.card.id not in kept and one.loads_at_start
             ]
         )
 
-    async def _start(self, berths: Sequence[AnyBerth]) -> None:
+    async def _start(self, handles: Sequence[ModelHandle]) -> None:
         """Those that fit are being loaded, whatever the others are."""
         too_large: InvalidRequest | None = None
-        for berth in berths:
+        for handle in handles:
             try:
-                await berth.start()
+                await handle.start()
             except InvalidRequest as error:
                 too_large = too_large or error
         if too_large is not None:
             raise too_large
 
-    def _berth(self, model: ServedModel) -> AnyBerth:
+    def _handle(self, model: ServedModel) -> ModelHandle:
         async def needs() -> int:
-            return await asyncio.to_thread(needed_bytes, model)
+            return await asyncio.to_thread(memory_bytes, model)
 
-        return self._room.berth(
+        return self._room.handle(
             model.card.id,
             lambda door: self._make_engine(replace(model.engine, door=door)),
             needs,
@@ -111,10 +111,10 @@ class LocalModels:
             idle_unload_s=model.idle_unload_s,
         )
 
-    def _local(self, model: ServedModel, berth: AnyBerth) -> LocalModel:
+    def _local(self, model: ServedModel, handle: ModelHandle) -> LocalModel:
         return LocalModel(
             model.card,
-            berth,
+            handle,
             self._observe,
             tool_format=model.tool_format,
             chat_format=model.chat_format,
@@ -148,7 +148,7 @@ def _generates(model: ServedModel) -> bool:
         return True
 
 
-def needed_bytes(model: ServedModel) -> int:
+def memory_bytes(model: ServedModel) -> int:
     """What a model takes in memory, its draft model and its projector included."""
     if model.memory_bytes is not None:
         return model.memory_bytes

@@ -6,10 +6,10 @@ Every function raises `SettingsError`, one sentence, for what names no model tha
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llm_backend.backends.markup import FAMILIES
+from llm_backend.backends.local.markup import FAMILIES
 from llm_backend.settings import Settings, SettingsError
 
-__all__ = ["aliases", "draft_models", "known_tool_format", "tool_formats"]
+__all__ = ["aliases", "check_tool_format", "draft_models", "tool_formats"]
 
 
 def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
@@ -38,12 +38,12 @@ def tool_formats(settings: Settings, models: Sequence[str]) -> Mapping[str, str]
         model, _, name = given.rpartition("=")
         if model and model not in models:
             raise SettingsError(f"The tool format `{given}` is for a model that is not served.")
-        known_tool_format(name)
+        check_tool_format(name)
         formats |= dict.fromkeys([model] if model else models, name)
     return formats
 
 
-def known_tool_format(name: str | None) -> str | None:
+def check_tool_format(name: str | None) -> str | None:
     """The name itself. Raises for one that no family of models has."""
     if name is not None and name not in FAMILIES:
         raise SettingsError(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from llm_backend.app.config_watch import Serve, watch_config
 from llm_backend.app.local_models import LocalModels, MakeEngine
-from llm_backend.app.served_models import ServedModel, served_models
-from llm_backend.backends.berth import AnyRoom, Patience
-from llm_backend.backends.engine_room import EngineRoom
-from llm_backend.backends.local import Observe
-from llm_backend.backends.media import MediaBounds, MediaReader
+from llm_backend.app.served_models import ServedModel, build_served_models
+from llm_backend.backends.local.local_model import Observe
+from llm_backend.backends.local.media import MediaBounds, MediaReader
+from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelManager
+from llm_backend.backends.local.model_manager import LocalModelManager
+from llm_backend.backends.local.shared_manager import ModelManagerClient
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.shared_room import Lodging
 from llm_backend.engine import Engine
 from llm_backend.errors import InvalidRequest
 from llm_backend.model_files import machine_memory_bytes
@@ -24,10 +24,10 @@ from llm_backend.settings import Settings, SettingsError, SettingsSource, settin
 __all__ = [
     "ChoosePersonality",
     "budget_bytes",
-    "opened_models",
+    "open_config_watch",
+    "open_models",
     "patience",
     "serve_first",
-    "watched_config",
 ]
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ ChoosePersonality = Callable[[str, str], Awaitable[None]]
 
 
 @asynccontextmanager
-async def opened_models(
+async def open_models(
     settings: Settings,
     served: Sequence[ServedModel],
     shared: Path | None,
@@ -55,14 +55,14 @@ async def opened_models(
     )
     async with AsyncExitStack() as stack:
         if shared is not None:
-            lodging = await stack.enter_async_context(Lodging.opened(shared))
-            models = local_models(lodging, Engine.of_another)
+            manager_client = await stack.enter_async_context(ModelManagerClient.opened(shared))
+            models = local_models(manager_client, Engine.of_another)
             await models.serve(served)
-            lodging.follow(_Following(models, registry, cut_off))
-            await lodging.arrived()
-            yield lodging.choose
+            manager_client.follow(_ModelUpdates(models, registry, cut_off))
+            await manager_client.arrived()
+            yield manager_client.choose
             return
-        room = await stack.enter_async_context(EngineRoom(budget_bytes(settings)))
+        room = await stack.enter_async_context(LocalModelManager(budget_bytes(settings)))
         models = local_models(room, Engine)
         await serve_first(models, served)
 
@@ -72,7 +72,7 @@ async def opened_models(
         async def choose(model: str, personality: str) -> None:
             registry.choose_personality(model, personality)
 
-        await stack.enter_async_context(watched_config(source, settings, serve))
+        await stack.enter_async_context(open_config_watch(source, settings, serve))
         yield choose
 
 
@@ -81,7 +81,7 @@ def _local_models(
     registry: Registry,
     observe: Observe,
     reader: MediaReader,
-    room: AnyRoom,
+    room: ModelManager,
     make_engine: MakeEngine,
 ) -> LocalModels:
     return LocalModels(
@@ -108,13 +108,13 @@ def budget_bytes(settings: Settings) -> int | None:
     return settings.memory_budget or machine_memory_bytes()
 
 
-def patience(settings: Settings) -> Patience:
+def patience(settings: Settings) -> LoadQueueLimits:
     """How requests wait for a model to be loaded."""
-    return Patience(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
+    return LoadQueueLimits(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
 
 
 @asynccontextmanager
-async def watched_config(
+async def open_config_watch(
     source: SettingsSource | None, settings: Settings, serve: Serve
 ) -> AsyncIterator[None]:
     """What changes in the config file, if there is one, is applied to the models."""
@@ -128,7 +128,7 @@ async def watched_config(
         watching.cancel()
 
 
-class _Following:
+class _ModelUpdates:
     """Does what the owner of the engines decides for all processes."""
 
     def __init__(self, models: LocalModels, registry: Registry, cut_off: asyncio.Event) -> None:
@@ -146,7 +146,9 @@ class _Following:
     async def change(self, settings: str) -> None:
         """These are the settings of local models from now on."""
         try:
-            served = await asyncio.to_thread(lambda: served_models(settings_from_json(settings)))
+            served = await asyncio.to_thread(
+                lambda: build_served_models(settings_from_json(settings))
+            )
             await self._models.serve(served)
         except (SettingsError, InvalidRequest, OSError) as error:  # a file that has gone since, say
             log.error("config_file_refused", extra={"reason": str(error)})

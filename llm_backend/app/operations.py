@@ -7,19 +7,19 @@ from functools import cache
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from llm_backend.access.idempotency import Idempotency
+from llm_backend.access.idempotency.idempotency_keys import Idempotency
 from llm_backend.contract import Document, Operation
 from llm_backend.contract.answers import AnswerChecks
 from llm_backend.contract.connexion_app import build_app
-from llm_backend.contract.request import Handler, Request
+from llm_backend.contract.request import ApiRequest, Handler
 from llm_backend.contract.validation import Validators
-from llm_backend.controllers.inner_request import json_limits
+from llm_backend.controllers.internal.internal_request import json_limits
 from llm_backend.controllers.services import Services
 
-__all__ = ["contracted"]
+__all__ = ["build_operations"]
 
 
-def contracted(document: Document, validators: Validators, services: Services) -> ASGIApp:
+def build_operations(document: Document, validators: Validators, services: Services) -> ASGIApp:
     """Every operation of the document, answered by its controller."""
     settings = services.settings
     return build_app(
@@ -28,7 +28,7 @@ def contracted(document: Document, validators: Validators, services: Services) -
         services,
         handler_of=_handler_of,
         authenticate=services.access.caller,
-        gate=Idempotency(services.access.gate, services.access.shared_answers),
+        admission=Idempotency(services.access.admission, services.access.shared_answers),
         limits=json_limits(settings),
         check_relayed=True,
         answers=AnswerChecks(settings.response_validation),
@@ -52,7 +52,7 @@ def _handler_of(operation: Operation) -> Handler:
 
     controller = cache(lambda: _controller_of(operation))
 
-    def handle(services: Services, request: Request) -> Awaitable[Response]:
+    def handle(services: Services, request: ApiRequest) -> Awaitable[Response]:
         return controller()(services, request)
 
     return handle

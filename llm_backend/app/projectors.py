@@ -12,7 +12,7 @@ from llm_backend.model_files import (
 )
 from llm_backend.settings import Settings, SettingsError
 
-__all__ = ["NamedProjector", "named_projector"]
+__all__ = ["NamedProjector", "find_projector"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class NamedProjector:
     modalities: tuple[str, ...]
 
 
-def named_projector(settings: Settings, given: str | None) -> NamedProjector | None:
+def find_projector(settings: Settings, given: str | None) -> NamedProjector | None:
     """The projector that a model's entry names. Raises `SettingsError` for a file that is none."""
     if given is None:
         return None

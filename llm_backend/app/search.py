@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from llm_backend.app.stores import Stores
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.web import WebFiles
-from llm_backend.controllers.responses.file_texts import FILE_WORDS, FileTexts
-from llm_backend.controllers.responses.mcp import McpKind
-from llm_backend.controllers.responses.server_tools import ServerTools
-from llm_backend.controllers.vector_stores.embedders import Embedder, Embedders
+from llm_backend.backends.web_files import WebFiles
+from llm_backend.controllers.responses.input.file_texts import FILE_WORDS, FileTexts
+from llm_backend.controllers.responses.loop.mcp_tools import McpKind
+from llm_backend.controllers.responses.loop.server_tools import ServerTools
+from llm_backend.controllers.vector_stores.embedders import Embedders, EmbeddingModel
 from llm_backend.controllers.vector_stores.file_search import FileSearchKind
-from llm_backend.controllers.vector_stores.library import Library
+from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.controllers.vector_stores.upstream_embedder import OPERATION as EMBEDDING
 from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
 from llm_backend.extraction import ExtractionLimits, Extractor
@@ -23,23 +23,23 @@ from llm_backend.search import EmbeddedIndex, VectorIndex
 from llm_backend.settings import Settings, SettingsError
 
 if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
-    from llm_backend.backends.upstreams.pool import Upstreams
+    from llm_backend.backends.upstream.pool import UpstreamPool
 
-__all__ = ["Search", "opened_index", "search_over"]
+__all__ = ["SearchServices", "open_index", "search_over"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SearchServices:
     """What reads files and finds passages in them."""
 
     extractor: Extractor
     file_texts: FileTexts
-    library: Library
+    library: VectorLibrary
     server_tools: ServerTools
 
 
 @asynccontextmanager
-async def opened_index(settings: Settings) -> AsyncIterator[VectorIndex | None]:
+async def open_index(settings: Settings) -> AsyncIterator[VectorIndex | None]:
     """Where vectors lie; None where several processes would need a folder that belongs to one."""
     if settings.vector_stores == "upstream" and not settings.has_upstream:
         raise SettingsError(
@@ -58,8 +58,8 @@ def search_over(
     stores: Stores,
     vectors: VectorIndex | None,
     registry: Registry,
-    upstream: "Upstreams | None",
-) -> Search:
+    upstream: "UpstreamPool | None",
+) -> SearchServices:
     """All of it over stores and an index that are open."""
     embedders = Embedders(
         registry,
@@ -67,8 +67,8 @@ def search_over(
         elsewhere=lambda name: _upstream_embedder(upstream, name),
     )
     extractor = _extractor(settings)
-    library = Library(stores=stores.vector_stores, vectors=vectors, embedders=embedders)
-    return Search(
+    library = VectorLibrary(stores=stores.vector_stores, vectors=vectors, embedders=embedders)
+    return SearchServices(
         extractor=extractor,
         file_texts=FileTexts(stores.files, extractor, _web_files(settings)),
         library=library,
@@ -76,7 +76,7 @@ def search_over(
     )
 
 
-def _upstream_embedder(upstream: "Upstreams | None", model: str) -> Embedder | None:
+def _upstream_embedder(upstream: "UpstreamPool | None", model: str) -> EmbeddingModel | None:
     if upstream is None or not upstream.serves(model, EMBEDDING):
         return None
     return upstream_embedder(upstream, model)
@@ -118,7 +118,7 @@ def _web_files(settings: Settings) -> WebFiles:
     )
 
 
-def _server_tools(settings: Settings, library: Library) -> ServerTools:
+def _server_tools(settings: Settings, library: VectorLibrary) -> ServerTools:
     """The tools that are run here while a response is answered."""
     mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)
     searches_first = settings.file_search == "always"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llm_backend.app import model_flags
-from llm_backend.app.projectors import NamedProjector, named_projector
+from llm_backend.app.projectors import NamedProjector, find_projector
 from llm_backend.backends.base import ModelCard
-from llm_backend.backends.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
-from llm_backend.backends.chat_template import ChatTemplate
+from llm_backend.backends.local.chat_formats import CHAT_FORMATS, ChatFormat, format_of_turns
+from llm_backend.backends.local.chat_template import ChatTemplate
 from llm_backend.builtin import BUILTIN_DESCRIPTION, BUILTIN_ID, BUILTIN_PATH
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import Adapter, ModelKind, PrefixLimits
@@ -27,7 +27,7 @@ from llm_backend.model_files import (
 from llm_backend.settings import BUILTIN, Settings, SettingsError
 from llm_backend.settings.model import AdapterSettings, ModelSettings, TurnsOfChat
 
-__all__ = ["ServedModel", "check_named_models", "served_models"]
+__all__ = ["ServedModel", "build_served_models", "check_named_models"]
 
 _KINDS = {
     "chat": ModelKind.CHAT,
@@ -65,7 +65,7 @@ class ServedModel:
         return {**{name: (name, None) for name in plain}, **chosen}
 
 
-def served_models(settings: Settings) -> list[ServedModel]:
+def build_served_models(settings: Settings) -> list[ServedModel]:
     """The local models in the order of the settings, each of its names its own."""
     entries = [_entry(given) for given in settings.models]
     files = [_model_file(settings, entry.path) for entry in entries]
@@ -76,12 +76,12 @@ def served_models(settings: Settings) -> list[ServedModel]:
     aliases = model_flags.aliases(settings, ids)
     formats = model_flags.tool_formats(settings, ids)
     drafts = model_flags.draft_models(settings, ids)
-    projectors = [named_projector(settings, entry.mmproj) for entry in entries]
+    projectors = [find_projector(settings, entry.mmproj) for entry in entries]
     plain = [
         ServedModel(
             card=_card(name, path, entry, projector),
             aliases=(*entry.aliases, *(one for one, model in aliases.items() if model == name)),
-            tool_format=model_flags.known_tool_format(entry.tool_format) or formats.get(name),
+            tool_format=model_flags.check_tool_format(entry.tool_format) or formats.get(name),
             chat_format=_chat_format(name, entry.chat_template),
             personalities=dict(entry.personalities),
             personality=_personality(name, entry),
@@ -97,7 +97,7 @@ def served_models(settings: Settings) -> list[ServedModel]:
     served = [
         one
         for model, entry in zip(plain, entries, strict=True)
-        for one in (model, *_adapted(settings, model, entry))
+        for one in (model, *_with_adapters(settings, model, entry))
     ]
     _check_names(served)
     return served
@@ -169,7 +169,9 @@ def _check_names(served: Sequence[ServedModel]) -> None:
             taken[name] = model.card.id
 
 
-def _adapted(settings: Settings, model: ServedModel, entry: ModelSettings) -> list[ServedModel]:
+def _with_adapters(
+    settings: Settings, model: ServedModel, entry: ModelSettings
+) -> list[ServedModel]:
     """The model with each of its adapters: a model of its own, loaded by its first request, as an
     adapter changes all that an engine computes."""
     adapted = []
@@ -219,7 +221,7 @@ def _chat_format(name: str, given: str | TurnsOfChat | None) -> ChatFormat | Non
     """The chat template that is set, tried; None for the model's own."""
     if given is None:
         return None
-    chosen = _given_format(name, given)
+    chosen = _chat_format_of(name, given)
     try:
         ChatTemplate(chosen.source)
     except InvalidRequest as error:
@@ -229,7 +231,7 @@ def _chat_format(name: str, given: str | TurnsOfChat | None) -> ChatFormat | Non
     return chosen
 
 
-def _given_format(name: str, given: str | TurnsOfChat) -> ChatFormat:
+def _chat_format_of(name: str, given: str | TurnsOfChat) -> ChatFormat:
     if isinstance(given, TurnsOfChat):
         return format_of_turns(**given.model_dump())
     if given in CHAT_FORMATS:

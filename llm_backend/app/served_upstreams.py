@@ -6,8 +6,8 @@ Every function raises `SettingsError`, one sentence, for what cannot be served.
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from llm_backend.backends.registry import UpstreamModel
-from llm_backend.backends.upstreams.choice import Choices
-from llm_backend.backends.upstreams.config import Kind, UpstreamConfig, Wire
+from llm_backend.backends.upstream.choice import Choices
+from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind, WireProtocol
 from llm_backend.contract import Operation
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.settings.backend import BackendSettings
@@ -37,9 +37,9 @@ def _config(given: BackendSettings, check_bytes: int) -> UpstreamConfig:
             api_key=given.api_key.get_secret_value() if given.api_key else None,
             headers=[(name, value.get_secret_value()) for name, value in given.headers.items()],
             pass_headers=given.pass_headers,
-            kind=Kind(given.kind),
+            kind=UpstreamKind(given.kind),
             api_version=given.api_version,
-            wire=Wire(given.wire),
+            wire=WireProtocol(given.wire),
             models=given.models,
             weight=given.weight,
             concurrency=given.concurrency,

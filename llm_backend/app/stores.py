@@ -5,32 +5,32 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from llm_backend.access.opened import Access
-from llm_backend.controllers.losses import Losses
-from llm_backend.controllers.memory import ChatMemory
-from llm_backend.controllers.responses.followed import BackgroundResponses
-from llm_backend.controllers.responses.memory import ResponseMemory
+from llm_backend.access.wiring import Access
+from llm_backend.controllers.chat.chat_memory import ChatMemory
+from llm_backend.controllers.responses.background.followers import BackgroundResponses
+from llm_backend.controllers.responses.response_memory import ResponseMemory
+from llm_backend.controllers.write_behind.lost_writes import Losses
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.store import (
-    Background,
-    Batches,
+    BackgroundStore,
+    BatchStore,
     Blobs,
     Bucket,
-    Chats,
-    Conversations,
+    ChatStore,
+    ConversationStore,
     Database,
-    Files,
+    FileStore,
     Jobs,
-    Responses,
+    ResponseStore,
     Retention,
     RetentionLimits,
-    Uploads,
+    UploadStore,
     VectorStores,
     sweep_forever,
 )
 from llm_backend.telemetry import Metrics
 
-__all__ = ["Stores", "opened_stores", "swept"]
+__all__ = ["Stores", "open_stores", "open_sweeper"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +39,16 @@ class Stores:
 
     memory: ChatMemory
     responses: ResponseMemory
-    files: Files
-    uploads: Uploads
+    files: FileStore
+    uploads: UploadStore
     jobs: Jobs
-    batches: Batches
+    batches: BatchStore
     background: BackgroundResponses
     vector_stores: VectorStores
 
 
 @asynccontextmanager
-async def opened_stores(
+async def open_stores(
     settings: Settings, database: Database, metrics: Metrics
 ) -> AsyncIterator[Stores]:
     """Over an open database; at the end, what is on its way into it arrives."""
@@ -61,7 +61,7 @@ async def opened_stores(
 
 
 @asynccontextmanager
-async def swept(
+async def open_sweeper(
     settings: Settings, database: Database, stores: Stores, access: Access
 ) -> AsyncIterator[None]:
     """What has expired, is too old or too much is forgotten, again and again."""
@@ -85,27 +85,27 @@ async def swept(
 def _stores(settings: Settings, database: Database, metrics: Metrics) -> Stores:
     jobs = Jobs(database, lease_s=settings.job_lease_s)
     files, uploads = _files(settings, database)
-    background = Background(database, jobs, limit=settings.background_waiting_limit)
+    background = BackgroundStore(database, jobs, limit=settings.background_waiting_limit)
     lost = metrics.not_stored.labels
     chats = Losses("chat_not_stored", "chat_id", lost("chat").inc)
     others = Losses("response_not_stored", "response_id", lost("response").inc)
     return Stores(
-        memory=ChatMemory(Chats(database), settings.store_chats, chats),
-        responses=ResponseMemory(Responses(database), Conversations(database), others),
+        memory=ChatMemory(ChatStore(database), settings.store_chats, chats),
+        responses=ResponseMemory(ResponseStore(database), ConversationStore(database), others),
         files=files,
         uploads=uploads,
         jobs=jobs,
-        batches=Batches(database, jobs),
+        batches=BatchStore(database, jobs),
         background=BackgroundResponses(background),
         vector_stores=VectorStores(database, jobs),
     )
 
 
-def _files(settings: Settings, database: Database) -> tuple[Files, Uploads]:
+def _files(settings: Settings, database: Database) -> tuple[FileStore, UploadStore]:
     if settings.files == "upstream" and not settings.has_upstream:
         raise SettingsError(
             "The setting `files` is `upstream`, and there is none: set a key for it."
         )
     blobs = Blobs(database, Bucket(settings.object_store))
-    files = Files(database, blobs, limit_bytes=settings.files_limit_bytes)
-    return files, Uploads(database, blobs, limit_bytes=settings.files_limit_bytes)
+    files = FileStore(database, blobs, limit_bytes=settings.files_limit_bytes)
+    return files, UploadStore(database, blobs, limit_bytes=settings.files_limit_bytes)

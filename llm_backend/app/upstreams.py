@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_backend.app import served_upstreams
-from llm_backend.backends.upstreams.config import UpstreamConfig
-from llm_backend.backends.upstreams.watch import Watch
+from llm_backend.backends.upstream.config import UpstreamConfig
+from llm_backend.backends.upstream.observer import UpstreamObserver
 from llm_backend.contract import Document
 from llm_backend.settings import Settings
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
-    from llm_backend.backends.upstreams.pool import Upstreams
+    from llm_backend.backends.upstream.pool import UpstreamPool
 
-__all__ = ["opened_upstreams"]
+__all__ = ["open_upstreams"]
 
 
 @asynccontextmanager
-async def opened_upstreams(
+async def open_upstreams(
     settings: Settings,
     configs: Sequence[UpstreamConfig],
     document: Document,
     metrics: Metrics,
     shared: Path | None,
     cut_off: asyncio.Event,
-) -> AsyncIterator["Upstreams | None"]:
+) -> AsyncIterator["UpstreamPool | None"]:
     """All of them, with the operations that are theirs alone; None where there is none. One of
     several processes finds the keeper of their places in the folder `shared`, and `cut_off` is set
     if that gives it up."""
@@ -36,18 +36,18 @@ async def opened_upstreams(
     if not configs:
         yield None
         return
-    from llm_backend.backends.upstreams.http import Upstream
-    from llm_backend.backends.upstreams.places.taker import SharedPlaces
-    from llm_backend.backends.upstreams.pool import Upstreams
+    from llm_backend.backends.upstream.http import Upstream
+    from llm_backend.backends.upstream.permits.permit_client import PermitClient
+    from llm_backend.backends.upstream.pool import UpstreamPool
 
     asked = [Upstream(config, _watch(metrics, config.name)) for config in configs]
     async with AsyncExitStack() as stack:
         places = None
         if shared is not None:
             places = await stack.enter_async_context(
-                SharedPlaces.opened(shared, asked, cut_off.set)
+                PermitClient.opened(shared, asked, cut_off.set)
             )
-        upstreams = Upstreams(asked, operations, places, _described_by(document))
+        upstreams = UpstreamPool(asked, operations, places, _described_by(document))
         yield await stack.enter_async_context(upstreams)
 
 
@@ -65,8 +65,8 @@ def _described_by(document: Document) -> Callable[[str], frozenset[str]]:
     return described
 
 
-def _watch(metrics: Metrics, name: str) -> Watch:
-    return Watch(
+def _watch(metrics: Metrics, name: str) -> UpstreamObserver:
+    return UpstreamObserver(
         outstanding=metrics.upstream_outstanding.labels(name).inc,
         failed=metrics.upstream_failures.labels(name).inc,
         is_up=metrics.upstream_up.labels(name).set,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from llm_backend.backends.schemas import Followed
+from llm_backend.backends.local.schemas import Followed
 from llm_backend.engine.messages import FinishReason, Priority, Sampling, TokenLogprob
 
 __all__ = [
@@ -15,9 +15,9 @@ __all__ = [
     "Chat",
     "ChatDelta",
     "FinishReason",
+    "GenerationLimits",
     "Grammar",
     "JsonContent",
-    "Limits",
     "Message",
     "ModelCard",
     "Priority",
@@ -41,7 +41,7 @@ NEUTRAL = Sampling()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class GenerationLimits:
     """How many answers, and where each ends."""
 
     choices: int = 1
@@ -94,7 +94,7 @@ class Chat:
     must_take_effort: bool = True
     template_switches: Mapping[str, Any] = field(default_factory=dict)
     prediction: str | None = None
-    limits: Limits = Limits()
+    limits: GenerationLimits = GenerationLimits()
     sampling: Sampling = NEUTRAL
     priority: Priority = Priority.INTERACTIVE
 
@@ -109,7 +109,7 @@ class TextPrompt:
     suffix: str | None = None
     echo: bool = False
     grammar: Grammar | None = None
-    limits: Limits = Limits()
+    limits: GenerationLimits = GenerationLimits()
     sampling: Sampling = NEUTRAL
 
 

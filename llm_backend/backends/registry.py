@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from llm_backend.backends.base import ModelCard
-from llm_backend.backends.local import LocalModel
+from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.errors import ModelNotFound
 
 __all__ = ["ModelSource", "Registry", "Step", "UpstreamModel"]

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from llm_backend.sse import Decoder
 
-__all__ = ["Api", "Refused"]
+__all__ = ["Api", "ApiRequestError"]
 
 _CHUNK = 1 << 14
 
 
-class Refused(Exception):
+class ApiRequestError(Exception):
     """The server did not do it, or could not be asked; the message is one sentence."""
 
 
@@ -24,7 +24,9 @@ class Api:
     def __init__(self, base_url: str, key: str | None, timeout_s: float = 600) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Refused(f"`{base_url}` is no base URL: it is like http://127.0.0.1:8000/v1.")
+            raise ApiRequestError(
+                f"`{base_url}` is no base URL: it is like http://127.0.0.1:8000/v1."
+            )
         self.base_url = base_url.rstrip("/")
         self._parts = parts
         self._key = key
@@ -44,7 +46,7 @@ class Api:
                 for event in decoder.feed(chunk):
                     if event.data == "[DONE]":
                         return
-                    yield _told(_json(event.data))
+                    yield _event_error(_json(event.data))
 
     @contextmanager
     def _answer(
@@ -61,11 +63,11 @@ class Api:
             )
             answer = connection.getresponse()
             if answer.status != 200:
-                raise Refused(_reason(answer.status, answer.read()))
+                raise ApiRequestError(_reason(answer.status, answer.read()))
             yield answer
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Refused(f"{self.base_url} cannot be asked: {reason}.") from error
+            raise ApiRequestError(f"{self.base_url} cannot be asked: {reason}.") from error
         finally:
             connection.close()
 
@@ -74,9 +76,9 @@ class Api:
         return headers | ({"authorization": f"Bearer {self._key}"} if self._key else {})
 
 
-def _told(event: Any) -> Any:
+def _event_error(event: Any) -> Any:
     if isinstance(event, dict) and "error" in event:
-        raise Refused(str(event["error"].get("message")))
+        raise ApiRequestError(str(event["error"].get("message")))
     return event
 
 
@@ -91,6 +93,6 @@ def _json(text: bytes | str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Refused(
+        raise ApiRequestError(
             "What answers there does not speak this API: its answer is no JSON."
         ) from error

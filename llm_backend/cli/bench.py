@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.failing import fail
 from llm_backend.cli.options import ApiKey, BaseUrl
 
@@ -56,7 +56,7 @@ def bench(
                     range(1, requests + 1),
                 )
             )
-    except Refused as error:
+    except ApiRequestError as error:
         fail(str(error))
     except (IndexError, KeyError):
         fail(f"{base_url} has no models; name one with --model.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import AttachmentError, attachment
 from llm_backend.cli.failing import fail
 from llm_backend.cli.options import ApiKey, BaseUrl
@@ -44,7 +44,7 @@ def chat(
     try:
         api = Api(base_url, api_key)
         conversation = Conversation(api, model or _first_model(api), system, temperature)
-    except Refused as error:
+    except ApiRequestError as error:
         fail(str(error))
     is_person = sys.stdin.isatty()
     if is_person:
@@ -80,7 +80,7 @@ class Conversation:
                     answer += piece
         except KeyboardInterrupt:
             show(" [stopped]")
-        except Refused:
+        except ApiRequestError:
             self.messages.pop()
             raise
         self.messages.append({"role": "assistant", "content": answer})
@@ -124,7 +124,7 @@ def _texts(chunk: Mapping[str, Any]) -> Iterator[str]:
 def _first_model(api: Api) -> str:
     models = api.get("/models").get("data") or ()
     if not models:
-        raise Refused(f"{api.base_url} has no models; name one with --model.")
+        raise ApiRequestError(f"{api.base_url} has no models; name one with --model.")
     return str(models[0]["id"])
 
 
@@ -141,17 +141,17 @@ def _talk(conversation: Conversation, lines: Iterator[str], *, is_person: bool) 
         if line == "/quit":
             return
         try:
-            asked = _obeyed(conversation, line) if line.startswith("/") else line
+            asked = _run_command(conversation, line) if line.startswith("/") else line
             if asked:
                 conversation.say(asked, lambda piece: print(piece, end="", flush=True))
                 print()
-        except (Refused, AttachmentError) as error:
+        except (ApiRequestError, AttachmentError) as error:
             if not is_person:
                 fail(str(error))
             print(error, file=sys.stderr)
 
 
-def _obeyed(conversation: Conversation, line: str) -> Content | None:
+def _run_command(conversation: Conversation, line: str) -> Content | None:
     """Do what a command says; gives what is to be asked now, if anything is."""
     command, _, rest = line.partition(" ")
     match command:

@@ -45,9 +45,9 @@ def check(config: Config = None) -> None:
 
 def findings(config: Path | None) -> Iterator[Finding]:
     """What is found, one after the other."""
-    yield _tried("processor", _processor)
-    yield _tried("contract", _contract)
-    yield _tried("build", _build)
+    yield _run_check("processor", _processor)
+    yield _run_check("contract", _contract)
+    yield _run_check("build", _build)
     try:
         settings = load_settings({}, config)
     except SettingsError as error:
@@ -56,21 +56,21 @@ def findings(config: Path | None) -> Iterator[Finding]:
     yield Finding(
         name="settings", is_well=True, sentence=f"Read{f' from {config}' if config else ''}."
     )
-    yield _tried("models", lambda: _models(settings))
-    yield _tried("folder", lambda: _folder(settings.data_dir))
-    yield _tried("database", lambda: _database(settings))
+    yield _run_check("models", lambda: _models(settings))
+    yield _run_check("folder", lambda: _folder(settings.data_dir))
+    yield _run_check("database", lambda: _database(settings))
     yield from _upstreams(settings)
-    yield _tried("port", lambda: _port(settings))
+    yield _run_check("port", lambda: _port(settings))
 
 
-class _Bad(Exception):
+class _CheckFailed(Exception):
     """It will not do; the message is one sentence."""
 
 
-def _tried(name: str, look: Callable[[], str]) -> Finding:
+def _run_check(name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(name=name, is_well=True, sentence=look())
-    except (_Bad, SettingsError) as error:
+    except (_CheckFailed, SettingsError) as error:
         return Finding(name=name, is_well=False, sentence=str(error))
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
@@ -95,7 +95,7 @@ def _contract() -> str:
     try:
         document = load_document()
     except ContractMissing as error:
-        raise _Bad(str(error)) from error
+        raise _CheckFailed(str(error)) from error
     return f"{len(document.operations)} operations."
 
 
@@ -115,7 +115,7 @@ def _build() -> str:
     try:
         repacks = asyncio.run(started())
     except EngineStartError as error:
-        raise _Bad(
+        raise _CheckFailed(
             f"llama.cpp does not compute: {error} `make clean run` builds it anew."
         ) from error
     told = "llama.cpp computes"
@@ -127,18 +127,18 @@ def _build() -> str:
 
 
 def _models(settings: Settings) -> str:
-    from llm_backend.app.local_models import needed_bytes
-    from llm_backend.app.served_models import check_named_models, served_models
+    from llm_backend.app.local_models import memory_bytes
+    from llm_backend.app.served_models import build_served_models, check_named_models
     from llm_backend.model_files import machine_memory_bytes
 
-    served = served_models(settings)
+    served = build_served_models(settings)
     check_named_models(settings, served)
     budget = settings.memory_budget or machine_memory_bytes()
     told = []
     for model in served:
-        needed = needed_bytes(model)
+        needed = memory_bytes(model)
         if needed > budget:
-            raise _Bad(
+            raise _CheckFailed(
                 f"`{model.card.id}` would take about {needed / 1e9:.1f} GB, and models may take "
                 f"{budget / 1e9:.1f} GB."
             )
@@ -149,11 +149,13 @@ def _models(settings: Settings) -> str:
 def _folder(folder: Path) -> str:
     place = next(one for one in (folder, *folder.parents) if one.exists())
     if not os.access(place, os.W_OK | os.X_OK):
-        raise _Bad(f"{place} cannot be written to: set LLM_BACKEND_DATA_DIR to another folder.")
+        raise _CheckFailed(
+            f"{place} cannot be written to: set LLM_BACKEND_DATA_DIR to another folder."
+        )
     stat = os.statvfs(place)
     free = stat.f_bavail * stat.f_frsize
     if free < _ENOUGH_BYTES:
-        raise _Bad(f"{place} has {free / 1e6:.0f} MB left, which is soon full.")
+        raise _CheckFailed(f"{place} has {free / 1e6:.0f} MB left, which is soon full.")
     return f"{folder}, {free / 1e9:,.0f} GB left{'' if folder.exists() else ', will be made'}."
 
 
@@ -171,7 +173,7 @@ def _database(settings: Settings) -> str:
     try:
         there, needed = asyncio.run(found())
     except StoreError as error:
-        raise _Bad(str(error)) from error
+        raise _CheckFailed(str(error)) from error
     kind = settings.shown_database
     if there == needed:
         return f"{kind}, at revision {there}."
@@ -180,13 +182,13 @@ def _database(settings: Settings) -> str:
 
 def _upstreams(settings: Settings) -> Iterator[Finding]:
     from llm_backend.app.served_upstreams import upstream_configs
-    from llm_backend.cli.api import Api, Refused
+    from llm_backend.cli.api import Api, ApiRequestError
 
     def asked(base_url: str, key: str | None) -> str:
         try:
             count = len(Api(base_url, key, _UPSTREAM_S).get("/models").get("data") or ())
-        except Refused as error:
-            raise _Bad(str(error)) from error
+        except ApiRequestError as error:
+            raise _CheckFailed(str(error)) from error
         return f"{base_url} serves {count} models."
 
     try:
@@ -196,7 +198,7 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
         return
     for one in configs:
         look = functools.partial(asked, one.base_url, one.api_key)
-        yield _tried(f"upstream {one.name}", look)
+        yield _run_check(f"upstream {one.name}", look)
     if not configs:
         yield Finding(name="upstream", is_well=True, sentence="None is set.")
 
@@ -209,5 +211,7 @@ def _port(settings: Settings) -> str:
             listener.bind((settings.host, settings.port))
         except OSError as error:
             address = f"{settings.host}:{settings.port}"
-            raise _Bad(f"{address} cannot be listened on: {error.strerror or error}.") from error
+            raise _CheckFailed(
+                f"{address} cannot be listened on: {error.strerror or error}."
+            ) from error
     return f"{settings.host}:{settings.port} is free."

@@ -52,12 +52,12 @@ def db_current(config: Config = None, data_dir: DataDir = None) -> None:
 def db_recount(config: Config = None, data_dir: DataDir = None) -> None:
     """Count anew how many bytes `files_limit_bytes` bounds: where rows were changed by hand, or by
     servers of an older version."""
-    from llm_backend.app import recounted_files
+    from llm_backend.app import recount_file_bytes
     from llm_backend.store import StoreError
 
     settings = database_settings(config, data_dir)
     try:
-        counted, there = asyncio.run(recounted_files(settings))
+        counted, there = asyncio.run(recount_file_bytes(settings))
     except StoreError as error:
         fail(str(error))
     print(f"Files and parts of uploads have {there} bytes; {counted} were counted before.")

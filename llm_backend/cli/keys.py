@@ -45,7 +45,7 @@ def keys_create(
     data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it: it is shown this once and kept nowhere."""
-    from llm_backend.access.shell import create_key
+    from llm_backend.access.authentication.key_admin import create_key
 
     if admin and (project or user):
         fail("An admin key belongs to no project and no user: leave --project and --user out.")
@@ -95,7 +95,7 @@ def keys_revoke(
     data_dir: DataDir = None,
 ) -> None:
     """Take a key back: nobody is let in with it any more."""
-    from llm_backend.access.shell import revoke_key
+    from llm_backend.access.authentication.key_admin import revoke_key
 
     _in_database(lambda administration: revoke_key(administration, id), config, data_dir)
     print(f"{id} is revoked.")
@@ -110,14 +110,14 @@ def _until(key: "StoredKey") -> str:
 def _in_database(
     work: "Callable[[Administration], Awaitable[T]]", config: Config, data_dir: DataDir
 ) -> T:
-    from llm_backend.access.shell import UnknownName
-    from llm_backend.app import opened_administration
+    from llm_backend.access.authentication.key_admin import UnknownName
+    from llm_backend.app import open_administration
     from llm_backend.store import Missing, StoreError
 
     settings = database_settings(config, data_dir)
 
     async def run() -> T:
-        async with opened_administration(settings) as administration:
+        async with open_administration(settings) as administration:
             return await work(administration)
 
     try:

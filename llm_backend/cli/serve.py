@@ -7,7 +7,7 @@ from typing import Any
 
 from llm_backend.cli.failing import fail
 from llm_backend.cli.options import Config
-from llm_backend.cli.setting_flags import given_settings, with_setting_flags
+from llm_backend.cli.setting_flags import settings_from_flags, with_setting_flags
 from llm_backend.settings import BUILTIN, Settings, SettingsSource
 from llm_backend.settings.model import ModelSettings
 
@@ -20,7 +20,7 @@ def serve(config: Config = None, **flags: Any) -> None:
 
     Every setting is a flag, an environment variable and a key of the config file; the flag wins.
     """
-    given = given_settings(flags)
+    given = settings_from_flags(flags)
     source = SettingsSource(flags=given, file=config)
     settings = source.load()
 

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from llm_backend.cli.failing import fail
 from llm_backend.settings import MATTERS, NO_MODEL
 
-__all__ = ["SETTING_FLAGS", "given_settings", "with_setting_flags"]
+__all__ = ["SETTING_FLAGS", "settings_from_flags", "with_setting_flags"]
 
 _SINGULAR = {"aliases": "alias"}
 
@@ -90,7 +90,7 @@ def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def given_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
+def settings_from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that flags say; None where one was not given. Ends the program with status 2
     where one is given an empty text."""
     for name, value in flags.items():

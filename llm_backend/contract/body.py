@@ -15,22 +15,22 @@ from llm_backend.contract.complaint import Path, field_name
 from llm_backend.errors import ClientGone, InvalidRequest, TooLarge, UnsupportedMediaType
 
 __all__ = [
-    "Limits",
+    "BodyLimits",
     "check_bounds",
     "check_encoding",
     "check_keys",
     "check_length",
-    "counted",
+    "limit_body",
     "parse_json",
     "read_body",
-    "replayed",
+    "replay_body",
 ]
 
 Json: TypeAlias = Any  # a parsed body: any JSON value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class BodyLimits:
     """What a body may be: JSON is held in memory, uploads pass through. `json_nodes` are values and
     names of fields, `json_text_bytes` is what is no file in base64."""
 
@@ -48,7 +48,7 @@ def check_length(headers: Mapping[str, str], limit_bytes: int) -> None:
         raise _too_large(limit_bytes)
 
 
-def counted(receive: Receive, limit_bytes: int) -> Receive:
+def limit_body(receive: Receive, limit_bytes: int) -> Receive:
     """The same messages; raises `TooLarge` when their bodies add up to more than the limit."""
     seen_bytes = 0
 
@@ -75,7 +75,7 @@ async def read_body(receive: Receive) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def replayed(body: bytes, receive: Receive, *, more: bool = False) -> Receive:
+def replay_body(body: bytes, receive: Receive, *, more: bool = False) -> Receive:
     """A channel that tells a body that has been read, then goes on with `receive`; `more` where it
     was read in part."""
     is_told = False
@@ -99,7 +99,7 @@ def check_encoding(headers: Mapping[str, str]) -> None:
         )
 
 
-def parse_json(body: bytes, limits: Limits) -> Json:
+def parse_json(body: bytes, limits: BodyLimits) -> Json:
     """The parsed body; raises `InvalidRequest` for what is not JSON or cannot be kept, and
     `TooLarge` for what would take too long.
 
@@ -119,7 +119,7 @@ def parse_json(body: bytes, limits: Limits) -> Json:
     return value
 
 
-def check_bounds(body: bytes, limits: Limits) -> None:
+def check_bounds(body: bytes, limits: BodyLimits) -> None:
     """Raises `TooLarge` for JSON text that would keep everyone waiting while it is parsed."""
     check_size(body, nodes_limit=limits.json_nodes, text_limit_bytes=limits.json_text_bytes)
 

@@ -57,7 +57,7 @@ def facts_of(document: Mapping[str, Json]) -> dict[str, Json]:
     }
     for key, value in document.items():
         if key not in facts and not key.startswith("x-"):
-            facts[key] = _named(value) if key in _NAMED else _facts(value)
+            facts[key] = _name_refs(value) if key in _NAMED else _facts(value)
     _describe_responses(facts)
     _fold_beta_twins(facts["paths"])
     return facts
@@ -82,13 +82,13 @@ def _facts(node: Json) -> Json:
         if key in _VERBATIM:
             kept[key] = value
         elif key in _NAMED and isinstance(value, dict):
-            kept[key] = _named(value)
+            kept[key] = _name_refs(value)
         else:
             kept[key] = _facts(value)
     return kept
 
 
-def _named(node: Mapping[str, Json]) -> dict[str, Json]:
+def _name_refs(node: Mapping[str, Json]) -> dict[str, Json]:
     return {str(name): _facts(value) for name, value in node.items()}
 
 

@@ -12,17 +12,17 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.body import (
-    Limits,
+    BodyLimits,
     check_encoding,
     check_length,
-    counted,
+    limit_body,
     parse_json,
     read_body,
-    replayed,
+    replay_body,
 )
-from llm_backend.contract.complaint import shown
+from llm_backend.contract.complaint import abbreviate
 from llm_backend.contract.document import Document
-from llm_backend.contract.form import FRAMING_BYTES, FormCheck
+from llm_backend.contract.forms.form import FRAMING_BYTES, FormCheck
 from llm_backend.contract.operations import Operation
 from llm_backend.contract.parameters import (
     QueryParameter,
@@ -56,7 +56,7 @@ class Checks:
     """What all requests are checked with."""
 
     def __init__(
-        self, document: Document, validators: Validators, limits: Limits, *, check_relayed: bool
+        self, document: Document, validators: Validators, limits: BodyLimits, *, check_relayed: bool
     ) -> None:
         self.document = document
         self.validators = validators
@@ -78,7 +78,7 @@ class Checks:
         if given is None or not described or _media_type(given) in described:
             return
         raise UnsupportedMediaType(
-            f"The content type {shown(_media_type(given))} is not taken here;"
+            f"The content type {abbreviate(_media_type(given))} is not taken here;"
             f" send {' or '.join(described)}."
         )
 
@@ -175,16 +175,16 @@ class Checking:
         if _media_type(headers.get("content-type", "application/json")) != "application/json":
             limit_bytes = checks.limits.upload_bytes + (FRAMING_BYTES if checked.form else 0)
             check_length(headers, limit_bytes)
-            return counted(receive, limit_bytes)
+            return limit_body(receive, limit_bytes)
         if checked.form:
             raise UnsupportedMediaType("This operation takes a form; send multipart/form-data.")
         check_length(headers, checks.limits.json_bytes)
         check_encoding(headers)
-        raw = await read_body(counted(receive, checks.limits.json_bytes))
+        raw = await read_body(limit_body(receive, checks.limits.json_bytes))
         checked.raw_body = raw
         REQUEST_BYTES.set(len(raw))
         await offload(self._parse_and_check, operation, checked)
-        return replayed(raw, receive)
+        return replay_body(raw, receive)
 
     def _parse_and_check(self, operation: Operation, checked: Checked) -> None:
         if checked.raw_body:

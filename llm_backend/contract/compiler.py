@@ -38,7 +38,7 @@ def compile_contract(openapi_dir: Path, target: Path) -> None:
     Raises `ContractError` or `OverlayError` when the four sources are not in step.
     """
     contract, overlay, extensions, answers = (_load(openapi_dir / name) for name in SOURCES)
-    document = _extended(apply_overlay(contract, overlay), extensions)
+    document = _extend(apply_overlay(contract, overlay), extensions)
     _check_references(document)
     operations = _operations(document, answers)
     start = {
@@ -47,7 +47,7 @@ def compile_contract(openapi_dir: Path, target: Path) -> None:
         "operations": operations,
         "view": _view(document, operations),
     }
-    text, index = _sliced(document)
+    text, index = _slice_document(document)
     target.mkdir(parents=True, exist_ok=True)
     (target / "openapi.json").write_bytes(text)
     (target / "index.json").write_bytes(orjson.dumps(index))
@@ -58,7 +58,7 @@ def _load(path: Path) -> Json:
     return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
 
 
-def _extended(document: dict[str, Json], extensions: Mapping[str, Json]) -> dict[str, Json]:
+def _extend(document: dict[str, Json], extensions: Mapping[str, Json]) -> dict[str, Json]:
     """The document with our own operations, tags and components added; names may not collide."""
     document["tags"] = [*document["tags"], *extensions["tags"]]
     named = {tag["name"] for tag in document["tags"]}
@@ -134,7 +134,7 @@ def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> d
     paths: dict[str, dict[str, Json]] = {}
     for row in sorted(rows, key=_routing_order):
         operation = document["paths"][row["path"]][row["method"].lower()]
-        paths.setdefault(row["path"], {})[row["method"].lower()] = _routed(operation)
+        paths.setdefault(row["path"], {})[row["method"].lower()] = _route_view(operation)
     return {
         "openapi": "3.0.3",
         "info": {"title": "view", "version": "1"},
@@ -150,7 +150,7 @@ def _routing_order(row: Mapping[str, Json]) -> tuple[bool, bool, bool, int, list
     return is_rare, row["answered"] != "local", takes_the_rest, -len(segments), are_parameters
 
 
-def _routed(operation: Mapping[str, Json]) -> dict[str, Json]:
+def _route_view(operation: Mapping[str, Json]) -> dict[str, Json]:
     routed: dict[str, Json] = {
         "operationId": operation["operationId"],
         "responses": {"x-described-elsewhere": {}},
@@ -161,7 +161,9 @@ def _routed(operation: Mapping[str, Json]) -> dict[str, Json]:
     return routed
 
 
-def _sliced(document: Mapping[str, Json]) -> tuple[bytes, dict[str, dict[str, tuple[int, int]]]]:
+def _slice_document(
+    document: Mapping[str, Json],
+) -> tuple[bytes, dict[str, dict[str, tuple[int, int]]]]:
     """The document as JSON, and where its operations and schemas lie in it."""
     writer = _Writer()
     index: dict[str, dict[str, tuple[int, int]]] = {"operations": {}, "schemas": {}}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["Complaint", "complaint_about", "field_name", "shown"]
+__all__ = ["ValidationMessage", "abbreviate", "complaint_about", "field_name"]
 
 Json: TypeAlias = Any  # a schema, or a value to be checked against one: any JSON value
 Path: TypeAlias = tuple[str | int, ...]
@@ -40,7 +40,7 @@ _BOUNDS: Sequence[tuple[str, str, str, Callable[[float, float], bool]]] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Complaint:
+class ValidationMessage:
     """One failure: where, OpenAI's code for it, and what was expected.
 
     `expected` holds types where the type is wrong, values where the value is none of a set.
@@ -70,7 +70,7 @@ class Complaint:
             types = _either([_ARTICLES.get(name, f"a {name}") for name in self.expected])
             return f"Invalid type for {field}: expected {types}, but got {self.detail} instead."
         if self.expected:
-            values = _either([shown(value) for value in self.expected])
+            values = _either([abbreviate(value) for value in self.expected])
             return f"Invalid value for {field}: {self.detail}. Supported: {values}."
         return f"Invalid {field}: {self.detail}."
 
@@ -80,14 +80,14 @@ def complaint_about(
     schema: Json,
     component: Callable[[str], Json],
     validator: Callable[[Json], Callable[[Json], bool]],
-) -> Complaint:
+) -> ValidationMessage:
     """The first failure of a value that a validator of this schema has refused.
 
     `component` resolves a reference, given as it is written in the schema; `validator` says whether
     a value fits a part of it.
     """
     found = _Walk(component, validator).failure(schema, value, ())
-    return found or Complaint(
+    return found or ValidationMessage(
         path=(), code="invalid_value", detail="it breaks the document of this API"
     )
 
@@ -98,7 +98,7 @@ def field_name(path: Path) -> str | None:
     return name.removeprefix(".")[:256] or None
 
 
-def shown(value: Json) -> str:
+def abbreviate(value: Json) -> str:
     """A value as it stands in a message: short."""
     text = f"'{value}'" if isinstance(value, str) else f"{value}"
     return text if len(text) <= 64 else f"{text[:60]}...{text[0] if text[0] == chr(39) else ''}"
@@ -117,7 +117,7 @@ class _Walk:
         self._components: dict[str, Json] = {}
         self._steps = _STEPS
 
-    def failure(self, schema: Json, value: Json, path: Path) -> Complaint | None:
+    def failure(self, schema: Json, value: Json, path: Path) -> ValidationMessage | None:
         self._steps -= 1
         if self._steps < 0 or len(path) > _DEPTH or schema is True:
             return None
@@ -137,7 +137,7 @@ class _Walk:
             self._components[reference] = self._component(reference)
         return self._components[reference]
 
-    def _inner_failures(self, schema: Json, value: Json, path: Path) -> Iterator[Complaint]:
+    def _inner_failures(self, schema: Json, value: Json, path: Path) -> Iterator[ValidationMessage]:
         if isinstance(value, dict):
             yield from self._object_failures(schema, value, path)
         elif isinstance(value, list) and "items" in schema:
@@ -151,7 +151,9 @@ class _Walk:
             if key in schema and (found := self._alternatives(schema[key], value, path)):
                 yield found
         if "not" in schema and not self.failure(schema["not"], value, path):
-            yield Complaint(path=path, code="invalid_value", detail="this combination is excluded")
+            yield ValidationMessage(
+                path=path, code="invalid_value", detail="this combination is excluded"
+            )
 
     def _suspects(self, schema: Json, values: list[Json], path: Path) -> Iterator[tuple[int, Json]]:
         """The values of a list that may fail: all, or where that could take long, those that do."""
@@ -162,7 +164,7 @@ class _Walk:
 
     def _object_failures(
         self, schema: Json, value: Mapping[str, Json], path: Path
-    ) -> Iterator[Complaint]:
+    ) -> Iterator[ValidationMessage]:
         properties = schema.get("properties", {})
         present = [name for name in properties if name in value]
         tags = [name for name in present if _is_tag(name, self._values(properties[name]))]
@@ -172,7 +174,7 @@ class _Walk:
         for name in schema.get("required", ()):
             if name not in value:
                 where = (*path, name)
-                yield Complaint(path=where, code="missing_required_parameter", detail="")
+                yield ValidationMessage(path=where, code="missing_required_parameter", detail="")
         for name in present:
             if found := self.failure(properties[name], value[name], (*path, name)):
                 yield found
@@ -180,13 +182,13 @@ class _Walk:
 
     def _other_failures(
         self, schema: Json, value: Mapping[str, Json], path: Path
-    ) -> Iterator[Complaint]:
+    ) -> Iterator[ValidationMessage]:
         """Names that `properties` does not list, and the names themselves."""
         others = schema.get("additionalProperties", True)
         for name in [name for name in value if name not in schema.get("properties", {})]:
             where = (*path, name)
             if others is False:
-                yield Complaint(path=where, code="unknown_parameter", detail="")
+                yield ValidationMessage(path=where, code="unknown_parameter", detail="")
             elif found := self.failure(others, value[name], where):
                 yield found
             if found := self.failure(schema.get("propertyNames", True), name, where):
@@ -200,8 +202,10 @@ class _Walk:
             return ()
         return [schema["const"]] if "const" in schema else schema.get("enum", ())
 
-    def _alternatives(self, branches: Sequence[Json], value: Json, path: Path) -> Complaint | None:
-        found: list[Complaint] = []
+    def _alternatives(
+        self, branches: Sequence[Json], value: Json, path: Path
+    ) -> ValidationMessage | None:
+        found: list[ValidationMessage] = []
         for branch in branches:
             failure = self.failure(branch, value, path)
             if failure is None:
@@ -214,7 +218,7 @@ class _Walk:
         same = tagged or [one for one in found if one.code == "invalid_type"]
         expected = dict.fromkeys(name for one in same for name in one.expected)
         first = same[0]
-        return Complaint(
+        return ValidationMessage(
             path=first.path,
             code=first.code,
             detail=first.detail,
@@ -228,18 +232,18 @@ def _is_tag(name: str | int | None, values: Sequence[Json]) -> bool:
     return len(values) == 1 or (name in ("type", "role") and len(values) > 0)
 
 
-def _is_of_another_kind(complaint: Complaint, path: Path) -> bool:
+def _is_of_another_kind(complaint: ValidationMessage, path: Path) -> bool:
     """Whether the failure says that the value was meant for another branch."""
     depth = len(complaint.path) - len(path)
     return (complaint.is_tag and depth <= 1) or (complaint.code == "invalid_type" and depth == 0)
 
 
-def _type_failure(types: str | list[str], value: Json, path: Path) -> Complaint | None:
+def _type_failure(types: str | list[str], value: Json, path: Path) -> ValidationMessage | None:
     names = [types] if isinstance(types, str) else types
     if any(_is_type(name, value) for name in names):
         return None
     got = _kind(value) if value not in ("", [], {}) else f"an empty {_kind(value).split()[-1]}"
-    return Complaint(path=path, code="invalid_type", detail=got, expected=tuple(names))
+    return ValidationMessage(path=path, code="invalid_type", detail=got, expected=tuple(names))
 
 
 def _is_type(name: str, value: Json) -> bool:
@@ -257,14 +261,14 @@ def _kind(value: Json) -> str:
     raise AssertionError("a JSON value is of one of these types")
 
 
-def _value_failures(schema: Json, value: Json, path: Path) -> Iterator[Complaint]:
+def _value_failures(schema: Json, value: Json, path: Path) -> Iterator[ValidationMessage]:
     """Failures of the value itself: one of a set, size, bounds, pattern."""
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if values is not None and not any(_is_same(value, one) for one in values):
-        yield Complaint(
+        yield ValidationMessage(
             path=path,
             code="invalid_value",
-            detail=f"{shown(value)} is not supported",
+            detail=f"{abbreviate(value)} is not supported",
             expected=tuple(values),
             is_tag=_is_tag(path[-1] if path else None, values),
         )
@@ -274,7 +278,7 @@ def _value_failures(schema: Json, value: Json, path: Path) -> Iterator[Complaint
         yield from _bound_failures(schema, value, path)
     if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
         detail = f"it does not match the pattern {schema['pattern']}"
-        yield Complaint(path=path, code="invalid_value", detail=detail)
+        yield ValidationMessage(path=path, code="invalid_value", detail=detail)
 
 
 def _is_same(value: Json, other: Json) -> bool:
@@ -283,7 +287,7 @@ def _is_same(value: Json, other: Json) -> bool:
 
 def _size_failures(
     schema: Json, value: str | list[Json] | dict[str, Json], path: Path
-) -> Iterator[Complaint]:
+) -> Iterator[ValidationMessage]:
     kind, unit, low, high = {
         str: ("string", "characters", "minLength", "maxLength"),
         list: ("array", "items", "minItems", "maxItems"),
@@ -293,19 +297,19 @@ def _size_failures(
     if size < schema.get(low, 0):
         code = f"empty_{kind}" if size == 0 else f"{kind}_below_min_length"
         detail = f"{kind} too short, expected at least {schema[low]} {unit}, but got {size}"
-        yield Complaint(path=path, code=code, detail=detail)
+        yield ValidationMessage(path=path, code=code, detail=detail)
     if size > schema.get(high, size):
         code = f"{kind}_above_max_{'properties' if kind == 'object' else 'length'}"
         detail = f"{kind} too long, expected at most {schema[high]} {unit}, but got {size}"
-        yield Complaint(path=path, code=code, detail=detail)
+        yield ValidationMessage(path=path, code=code, detail=detail)
 
 
-def _bound_failures(schema: Json, value: float, path: Path) -> Iterator[Complaint]:
+def _bound_failures(schema: Json, value: float, path: Path) -> Iterator[ValidationMessage]:
     kind = "integer" if isinstance(value, int) else "decimal"
     for keyword, sign, side, is_within in _BOUNDS:
         if keyword in schema and not is_within(value, schema[keyword]):
-            detail = f"expected a value {sign} {schema[keyword]}, but got {shown(value)}"
-            yield Complaint(path=path, code=f"{kind}_{side}_value", detail=detail)
+            detail = f"expected a value {sign} {schema[keyword]}, but got {abbreviate(value)}"
+            yield ValidationMessage(path=path, code=f"{kind}_{side}_value", detail=detail)
 
 
 def _either(names: Sequence[str]) -> str:

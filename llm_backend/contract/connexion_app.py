@@ -24,22 +24,22 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_backend.contract.answers import AnswerChecks, Answers
-from llm_backend.contract.body import Limits
+from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.checking import Checked, Checking, Checks, operation_of
 from llm_backend.contract.document import Document
 from llm_backend.contract.envelope import Envelope
-from llm_backend.contract.form import Form
-from llm_backend.contract.form_head import put_back, read_form_head
+from llm_backend.contract.forms.form import Form
+from llm_backend.contract.forms.form_model import put_back, read_form_head
 from llm_backend.contract.operations import Operation
-from llm_backend.contract.placeholders import held_back
 from llm_backend.contract.problems import add_error_handlers
-from llm_backend.contract.request import Handler, Request
+from llm_backend.contract.request import ApiRequest, Handler
 from llm_backend.contract.unknown_operation import UNKNOWN, UnknownPaths
+from llm_backend.contract.unused_imports import block_imports
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 
 with (
-    held_back(
+    block_imports(
         "flask",
         requests=(),
         httpx=(),
@@ -61,10 +61,10 @@ __all__ = ["Answer", "Authenticate", "Gate", "build_app"]
 Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
 """Headers and operation in, caller out; raises `Unauthorized` or `Forbidden`."""
 
-Answer: TypeAlias = Callable[[Request, Send], Awaitable[None]]
+Answer: TypeAlias = Callable[[ApiRequest, Send], Awaitable[None]]
 """Sends the whole answer to one request, as the gate lets it be."""
 
-Gate: TypeAlias = Callable[[Request, Answer, Send], Awaitable[None]]
+Gate: TypeAlias = Callable[[ApiRequest, Answer, Send], Awaitable[None]]
 """Decides whether and when a request is answered, and sees what is sent."""
 
 _log = logging.getLogger(__name__)
@@ -79,10 +79,10 @@ def build_app(
     *,
     handler_of: Callable[[Operation], Handler],
     authenticate: Authenticate,
-    limits: Limits,
+    limits: BodyLimits,
     check_relayed: bool,
     answers: AnswerChecks,
-    gate: Gate | None = None,
+    admission: Gate | None = None,
     logs_bodies: bool = False,
     not_relayed: str | None = "there is no upstream",
 ) -> ASGIApp:
@@ -102,7 +102,7 @@ def build_app(
             document,
             resolver,
             Answers(validators, answers),
-            gate or _open,
+            admission or _open,
             unknown,
             logs_bodies=logs_bodies,
         ),
@@ -138,9 +138,9 @@ class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no typ
         """Connexion's question: what answers this operation?"""
         return self._resolutions[operation.operation_id]
 
-    def handler(self, operation_id: str) -> Callable[[Request], Awaitable[Any]]:
+    def handler(self, operation_id: str) -> Callable[[ApiRequest], Awaitable[Any]]:
         """The handler, its services given already."""
-        function: Callable[[Request], Awaitable[Any]] = self._resolutions[operation_id].function
+        function: Callable[[ApiRequest], Awaitable[Any]] = self._resolutions[operation_id].function
         return function
 
 
@@ -219,7 +219,7 @@ class Dispatcher:
         document: Document,
         resolver: HandlerResolver,
         answers: Answers,
-        gate: Gate,
+        admission: Gate,
         unknown: UnknownPaths,
         *,
         logs_bodies: bool,
@@ -227,7 +227,7 @@ class Dispatcher:
         self._document = document
         self._resolver = resolver
         self._answers = answers
-        self._gate = gate
+        self._admission = admission
         self._unknown = unknown
         self._logs_bodies = logs_bodies
 
@@ -245,7 +245,7 @@ class Dispatcher:
         head = await read_form_head(http) if operation.answered == "upstream" else None
         if head is not None:
             http = put_back(http, head)
-        request = Request(
+        request = ApiRequest(
             operation=operation,
             http=http,
             request_id=state["request_id"],
@@ -260,18 +260,18 @@ class Dispatcher:
         if self._logs_bodies and checked.raw_body:
             _log_body(request)
 
-        async def answer(request: Request, send: Send) -> None:
+        async def answer(request: ApiRequest, send: Send) -> None:
             response = await self._resolver.handler(operation.operation_id)(request)
             await self._answers.checked(operation, response)(scope, receive, send)
 
-        await self._gate(request, answer, send)
+        await self._admission(request, answer, send)
 
 
-async def _open(request: Request, answer: Answer, send: Send) -> None:
+async def _open(request: ApiRequest, answer: Answer, send: Send) -> None:
     await answer(request, send)
 
 
-def _log_body(request: Request) -> None:
+def _log_body(request: ApiRequest) -> None:
     body = request.raw_body.decode(errors="replace")
     line = body.translate({10: " ", 13: " "})  # line breaks, which JSON has between tokens only
     told = {"request_id": request.request_id, "operation": request.operation.operation_id}

@@ -36,7 +36,7 @@ class Envelope:
 
         def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message = _enveloped(message, request_id)
+                message = _add_headers(message, request_id)
             return send(message)
 
         outer = REQUEST_ID.set(request_id)
@@ -46,7 +46,7 @@ class Envelope:
             REQUEST_ID.reset(outer)
 
 
-def _enveloped(start: Message, request_id: str) -> Message:
+def _add_headers(start: Message, request_id: str) -> Message:
     headers = start["headers"]
     given = {name.lower() for name, _ in headers}
     ours = ((b"x-request-id", request_id.encode()), (b"date", _date(int(time.time()))))

@@ -137,16 +137,16 @@ def _put(
         found = values.setdefault(name, {})
         if not isinstance(found, dict) or (key in found and not is_open):
             raise _invalid(f"{name}[{key}]", "A parameter is given more than once.")
-        found[key] = _typed(text, parameter.item_types)
+        found[key] = _coerce(text, parameter.item_types)
     elif "array" in parameter.types:
-        values.setdefault(name, []).append(_typed(text, parameter.item_types))
+        values.setdefault(name, []).append(_coerce(text, parameter.item_types))
     elif name in values and not is_open:
         raise _invalid(name, "A parameter is given more than once.")
     else:
-        values[name] = _typed(text, parameter.types)
+        values[name] = _coerce(text, parameter.types)
 
 
-def _typed(text: str, types: frozenset[str]) -> Json:
+def _coerce(text: str, types: frozenset[str]) -> Json:
     if "boolean" in types and text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
     if "integer" in types and _INTEGER.fullmatch(text):

@@ -31,9 +31,9 @@ def add_error_handlers(app: Any, operations: Operations) -> None:
     async def render(request: Any, error: Exception) -> Any:
         state = request.scope["state"]
         state["error"] = told = api_error_of(error)  # for who stands in front
-        response = _rendered(state["request_id"], error, told)
+        response = _render(state["request_id"], error, told)
         if response.status_code == 405:
-            methods = _allowed(operations, request.scope["path"])
+            methods = _allowed_methods(operations, request.scope["path"])
             response.headers["Allow"] = methods or getattr(error, "headers", {}).get("Allow", "")
         _drop_tracebacks(error)
         _drop_tracebacks(told)
@@ -65,7 +65,7 @@ def _drop_tracebacks(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _rendered(request_id: str, error: Exception, told: ApiError) -> Any:
+def _render(request_id: str, error: Exception, told: ApiError) -> Any:
     from connexion.lifecycle import ConnexionResponse
 
     about = {"request_id": request_id, "status": told.status, "code": told.code}
@@ -83,7 +83,7 @@ def _rendered(request_id: str, error: Exception, told: ApiError) -> Any:
     )
 
 
-def _allowed(operations: Operations, path: str) -> str:
+def _allowed_methods(operations: Operations, path: str) -> str:
     """The methods that the path takes: Starlette names those of its first route only."""
     methods = {
         operation.method

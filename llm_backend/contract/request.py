@@ -7,17 +7,17 @@ from typing import Any, TypeAlias
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from llm_backend.contract.form import Form
-from llm_backend.contract.form_head import FormHead
+from llm_backend.contract.forms.form import Form
+from llm_backend.contract.forms.form_model import FormHead
 from llm_backend.contract.operations import Operation
 
-__all__ = ["Handler", "Request"]
+__all__ = ["ApiRequest", "Handler"]
 
 Json: TypeAlias = Any  # a parsed body: any JSON value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class ApiRequest:
     """One checked request.
 
     `body` is the parsed JSON body, None where there is none or it is not JSON; `raw_body` holds
@@ -40,5 +40,5 @@ class Request:
     form_head: FormHead | None = None
 
 
-Handler: TypeAlias = Callable[[Any, Request], Awaitable[Response]]
+Handler: TypeAlias = Callable[[Any, ApiRequest], Awaitable[Response]]
 """`async def create_chat_completion(services, request) -> Response`."""

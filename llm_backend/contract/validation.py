@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import orjson
 from jsonschema_rs import Draft202012Validator
 
-from llm_backend.contract.complaint import Complaint, complaint_about
+from llm_backend.contract.complaint import ValidationMessage, complaint_about
 from llm_backend.contract.document import Document
 from llm_backend.errors import InvalidRequest
 
@@ -51,7 +51,7 @@ class Check:
         if not self.is_valid(value):
             raise ContractViolation(f"{operation_id}: {self._complaint(value).message}")
 
-    def _complaint(self, value: Json) -> Complaint:
+    def _complaint(self, value: Json) -> ValidationMessage:
         return complaint_about(value, self.schema, self.component, self.validator)
 
 

@@ -10,19 +10,19 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.backends.answer import Answer
 from llm_backend.backends.base import TextDelta, TextPrompt, Usage
-from llm_backend.backends.local import LocalModel
-from llm_backend.contract.leaving import unless_gone
-from llm_backend.contract.request import Request
-from llm_backend.controllers import render
-from llm_backend.controllers.foreign_tokens import as_own_inputs
-from llm_backend.controllers.generation import prompts_from
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.obfuscation import Obfuscation, obfuscation_for
-from llm_backend.controllers.routing import routed
+from llm_backend.backends.local.admitted_generation import AdmittedGeneration
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.generation.foreign_tokens import as_own_inputs
+from llm_backend.controllers.generation.generation_request import prompts_from
+from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.obfuscation import Obfuscation, obfuscation_for
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import event_stream
 from llm_backend.offload import offload
 
 __all__ = ["create_completion"]
@@ -30,12 +30,12 @@ __all__ = ["create_completion"]
 Json = dict[str, Any]
 
 
-async def create_completion(services: Services, request: Request) -> Response:
+async def create_completion(services: Services, request: ApiRequest) -> Response:
     """`POST /completions`"""
-    return await routed(services, request, here=_answered)
+    return await answer_by_route(services, request, here=_answer)
 
 
-async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
+async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body = request.body
     asked = await offload(
         prompts_from,
@@ -49,13 +49,13 @@ async def _answered(services: Services, request: Request, model: LocalModel) -> 
     answers = await unless_gone(request, _admit(model, prompts))
     options, usual = body.get("stream_options"), services.settings.obfuscate_streams
     obfuscation = obfuscation_for(options, usual=usual)
-    turn = _Turn(body, answers, prompts[0], obfuscation)
+    turn = _CompletionTurn(body, answers, prompts[0], obfuscation)
     if body.get("stream"):
         return await unless_gone(request, event_stream(turn.chunks()))
     return JsonResponse(await unless_gone(request, turn.completion()))
 
 
-async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[Answer]:
+async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[AdmittedGeneration]:
     """All prompts or none."""
     async with AsyncExitStack() as stack:
         admitted = [
@@ -65,14 +65,14 @@ async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[Answe
     return admitted
 
 
-class _Turn:
+class _CompletionTurn:
     """One request being answered; choice k of prompt p has the index p * choices + k. All prompts
     are asked alike; `prompt` is one of them."""
 
     def __init__(
         self,
         body: Json,
-        answers: Sequence[Answer],
+        answers: Sequence[AdmittedGeneration],
         prompt: TextPrompt,
         obfuscation: Obfuscation | None,
     ) -> None:
@@ -81,7 +81,7 @@ class _Turn:
         self._has_logprobs = prompt.sampling.logprobs is not None
         self._obfuscation = obfuscation
         self._tells_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        self._head = render.Head(
+        self._head = chunks.ChunkHead(
             id=f"cmpl-{uuid.uuid4().hex}",
             kind="text_completion",
             created_at=int(time.time()),
@@ -92,14 +92,14 @@ class _Turn:
     async def chunks(self) -> AsyncGenerator[Json, None]:
         """A chunk per delta of any choice, as they come."""
         offsets = [0] * (len(self._answers) * self._choices)
-        async with _Merged(self._answers) as deltas:
+        async with _MergedStream(self._answers) as deltas:
             async for place, delta in deltas:
                 index = place * self._choices + delta.choice
-                chunk = render.text_chunk(self._head, index, delta, offsets[index])
+                chunk = chunks.text_chunk(self._head, index, delta, offsets[index])
                 yield self._obfuscated(chunk, delta.text)
                 offsets[index] += len(delta.text)
         if self._tells_usage:
-            yield render.usage_chunk(self._head, self._usage())
+            yield chunks.usage_chunk(self._head, self._usage())
 
     def _obfuscated(self, chunk: Json, text: str) -> Json:
         return chunk if self._obfuscation is None else self._obfuscation.with_text(chunk, text)
@@ -107,16 +107,18 @@ class _Turn:
     async def completion(self) -> Json:
         """The whole answer, its choices in the order of their index."""
         texts: dict[int, list[TextDelta]] = {}
-        async with _Merged(self._answers) as deltas:
+        async with _MergedStream(self._answers) as deltas:
             async for place, delta in deltas:
                 texts.setdefault(place * self._choices + delta.choice, []).append(delta)
         choices = [choice for index in sorted(texts) for choice in self._whole(index, texts[index])]
-        return self._head.chunk(choices) | {"usage": render.usage_object(self._usage())}
+        return self._head.chunk(choices) | {"usage": chunks.usage_object(self._usage())}
 
     def _whole(self, index: int, deltas: Sequence[TextDelta]) -> list[Json]:
         """One choice, as a list of it."""
         has_logprobs = self._has_logprobs
-        chunk = render.text_chunk(self._head, index, _joined(deltas), 0, has_logprobs=has_logprobs)
+        chunk = chunks.text_chunk(
+            self._head, index, _join_deltas(deltas), 0, has_logprobs=has_logprobs
+        )
         choices: list[Json] = chunk["choices"]
         return choices
 
@@ -134,7 +136,7 @@ class _Turn:
         )
 
 
-def _joined(deltas: Sequence[TextDelta]) -> TextDelta:
+def _join_deltas(deltas: Sequence[TextDelta]) -> TextDelta:
     """The deltas of one choice as one."""
     return TextDelta(
         choice=deltas[0].choice,
@@ -144,13 +146,13 @@ def _joined(deltas: Sequence[TextDelta]) -> TextDelta:
     )
 
 
-class _Merged:
+class _MergedStream:
     """The deltas of several answers as they come, each with the place of its answer.
 
     Reads no further ahead than one delta per answer; leaving it closes every answer.
     """
 
-    def __init__(self, answers: Sequence[Answer]) -> None:
+    def __init__(self, answers: Sequence[AdmittedGeneration]) -> None:
         self._answers = answers
         self._queue: asyncio.Queue[tuple[int, TextDelta | Exception | None]] = asyncio.Queue(
             maxsize=len(answers)

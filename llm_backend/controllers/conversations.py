@@ -6,16 +6,16 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.contract.request import Request
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.kept_here import kept_here
-from llm_backend.controllers.listing import page_wanted
-from llm_backend.controllers.relay import relay
-from llm_backend.controllers.responses.items import item_list, shown_item
-from llm_backend.controllers.responses.memory import stored_items
-from llm_backend.controllers.routing import operation_of
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.relay.relay import relay
+from llm_backend.controllers.relay.routing import operation_of
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.page_query import page_wanted
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.responses.input.items import item_list, public_form
+from llm_backend.controllers.responses.response_memory import to_stored_items
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.store import Page, StoredConversation
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 Json = dict[str, Any]
 
 
-async def create_conversation(services: Services, request: Request) -> Response:
+async def create_conversation(services: Services, request: ApiRequest) -> Response:
     """`POST /conversations`: kept here, unless only an upstream that keeps such itself could answer
     in it."""
     upstream = services.upstream
@@ -47,45 +47,47 @@ async def create_conversation(services: Services, request: Request) -> Response:
     )
     items = await services.responses.input_items(body.get("items"), "items")
     with store_errors_translated("conversation"):
-        await services.responses.conversations.add(conversation, stored_items(items))
-    return JsonResponse(_shown(conversation))
+        await services.responses.conversations.add(conversation, to_stored_items(items))
+    return JsonResponse(_conversation_object(conversation))
 
 
-@kept_here("conversation", "conversation_id")
-async def get_conversation(services: Services, request: Request) -> Response:
+@local_or_upstream("conversation", "conversation_id")
+async def get_conversation(services: Services, request: ApiRequest) -> Response:
     """`GET /conversations/{conversation_id}`"""
     conversations = services.responses.conversations
-    return JsonResponse(_shown(await conversations.get(request.path["conversation_id"])))
+    return JsonResponse(
+        _conversation_object(await conversations.get(request.path["conversation_id"]))
+    )
 
 
-@kept_here("conversation", "conversation_id")
-async def update_conversation(services: Services, request: Request) -> Response:
+@local_or_upstream("conversation", "conversation_id")
+async def update_conversation(services: Services, request: ApiRequest) -> Response:
     """`POST /conversations/{conversation_id}`: puts new metadata in place of the old."""
     conversation = await services.responses.conversations.update_metadata(
         request.path["conversation_id"], request.body["metadata"] or {}
     )
-    return JsonResponse(_shown(conversation))
+    return JsonResponse(_conversation_object(conversation))
 
 
-@kept_here("conversation", "conversation_id")
-async def delete_conversation(services: Services, request: Request) -> Response:
+@local_or_upstream("conversation", "conversation_id")
+async def delete_conversation(services: Services, request: ApiRequest) -> Response:
     """`DELETE /conversations/{conversation_id}`"""
     conversation_id = request.path["conversation_id"]
     await services.responses.conversations.delete(conversation_id)
     return JsonResponse({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
-@kept_here("conversation", "conversation_id")
-async def create_conversation_items(services: Services, request: Request) -> Response:
+@local_or_upstream("conversation", "conversation_id")
+async def create_conversation_items(services: Services, request: ApiRequest) -> Response:
     """`POST /conversations/{conversation_id}/items`"""
-    items = stored_items(await services.responses.input_items(request.body["items"], "items"))
+    items = to_stored_items(await services.responses.input_items(request.body["items"], "items"))
     added = await services.responses.conversations.add_items(request.path["conversation_id"], items)
     include = request.query.get("include") or ()
     return JsonResponse(item_list(Page(items=added, has_more=False), include))
 
 
-@kept_here("conversation", "conversation_id")
-async def list_conversation_items(services: Services, request: Request) -> Response:
+@local_or_upstream("conversation", "conversation_id")
+async def list_conversation_items(services: Services, request: ApiRequest) -> Response:
     """`GET /conversations/{conversation_id}/items`"""
     query = request.query
     page = await services.responses.conversations.items(
@@ -95,25 +97,25 @@ async def list_conversation_items(services: Services, request: Request) -> Respo
     return JsonResponse(item_list(page, query.get("include") or ()))
 
 
-@kept_here("conversation", "conversation_id", part="item")
-async def get_conversation_item(services: Services, request: Request) -> Response:
+@local_or_upstream("conversation", "conversation_id", part="item")
+async def get_conversation_item(services: Services, request: ApiRequest) -> Response:
     """`GET /conversations/{conversation_id}/items/{item_id}`"""
     path = request.path
     stored = await services.responses.conversations.item(path["conversation_id"], path["item_id"])
-    return JsonResponse(shown_item(stored.item, request.query.get("include") or ()))
+    return JsonResponse(public_form(stored.item, request.query.get("include") or ()))
 
 
-@kept_here("conversation", "conversation_id", part="item")
-async def delete_conversation_item(services: Services, request: Request) -> Response:
+@local_or_upstream("conversation", "conversation_id", part="item")
+async def delete_conversation_item(services: Services, request: ApiRequest) -> Response:
     """`DELETE /conversations/{conversation_id}/items/{item_id}`"""
     path = request.path
     conversation = await services.responses.conversations.delete_item(
         path["conversation_id"], path["item_id"]
     )
-    return JsonResponse(_shown(conversation))
+    return JsonResponse(_conversation_object(conversation))
 
 
-def _shown(conversation: StoredConversation) -> Json:
+def _conversation_object(conversation: StoredConversation) -> Json:
     return {
         "id": conversation.id,
         "object": "conversation",

@@ -9,15 +9,15 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from llm_backend.access import Tokens, metered
-from llm_backend.backends.local import LocalModel
-from llm_backend.contract.leaving import unless_gone
-from llm_backend.contract.request import Request
-from llm_backend.controllers.foreign_tokens import as_own_inputs
-from llm_backend.controllers.generation import refuse_others, tokens_from
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.render import embeddings
-from llm_backend.controllers.routing import routed
+from llm_backend.access import Tokens, count_tokens
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.generation.foreign_tokens import as_own_inputs
+from llm_backend.controllers.generation.generation_request import refuse_others, tokens_from
+from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.controllers.rendering.chunks import embeddings
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
@@ -28,18 +28,18 @@ __all__ = ["create_embedding"]
 FIELDS = {"input", "model", "encoding_format", "dimensions", "user"}
 
 
-async def create_embedding(services: Services, request: Request) -> Response:
+async def create_embedding(services: Services, request: ApiRequest) -> Response:
     """`POST /embeddings`"""
-    return await routed(services, request, here=_answered)
+    return await answer_by_route(services, request, here=_answer)
 
 
-async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
+async def _answer(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body = request.body
     refuse_others(body, FIELDS)
     given = await offload(inputs_of, body, limit=services.settings.inputs_limit)
     inputs = await as_own_inputs(services.token_files, body["model"], given, "input")
     answer = await unless_gone(request, model.embed(inputs))
-    metered(Tokens(input_tokens=answer.prompt_tokens))
+    count_tokens(Tokens(input_tokens=answer.prompt_tokens))
     size = _dimensions(body, answer.embedding_size)
     rows = await _rows(answer, size, body.get("encoding_format") or "float")
     return JsonResponse(embeddings(rows, body["model"], answer.prompt_tokens))
@@ -79,11 +79,11 @@ async def _rows(answer: Embedded, size: int, encoding: str) -> Sequence[str | or
     if encoding == "base64" and size == answer.embedding_size:
         return _as_base64(answer.vectors, size)
     await asyncio.to_thread(import_module, "numpy")  # takes its time at the first request
-    from llm_backend.controllers import vectors
+    from llm_backend.controllers.rendering import vectors
 
     numbers = answer.vectors
     if size < answer.embedding_size:
-        numbers = vectors.shortened(numbers, answer.embedding_size, size)
+        numbers = vectors.shorten(numbers, answer.embedding_size, size)
     if encoding == "base64":
         return _as_base64(numbers, size)
     return await vectors.as_numbers(numbers, size)

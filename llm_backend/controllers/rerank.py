@@ -6,15 +6,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import Tokens, metered
-from llm_backend.backends.local import LocalModel
-from llm_backend.contract.leaving import unless_gone
-from llm_backend.contract.request import Request
-from llm_backend.controllers.generation import refuse_others
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.routing import routed
+from llm_backend.access import Tokens, count_tokens
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.generation.generation_request import refuse_others
+from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.engine.messages import Ranked
+from llm_backend.engine.messages import RankScores
 from llm_backend.errors import InvalidRequest
 
 __all__ = ["create_rerank"]
@@ -24,12 +24,12 @@ FIELDS = {"model", "query", "documents", "top_n", "return_documents"}
 Document = str | Mapping[str, Any]
 
 
-async def create_rerank(services: Services, request: Request) -> Response:
+async def create_rerank(services: Services, request: ApiRequest) -> Response:
     """`POST /rerank`"""
-    return await routed(services, request, here=_answered)
+    return await answer_by_route(services, request, here=_rank)
 
 
-async def _answered(services: Services, request: Request, model: LocalModel) -> Response:
+async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body = request.body
     refuse_others(body, FIELDS)
     documents: Sequence[Document] = body["documents"]
@@ -40,12 +40,12 @@ async def _answered(services: Services, request: Request, model: LocalModel) -> 
         )
     texts = [one if isinstance(one, str) else one["text"] for one in documents]
     ranked = await unless_gone(request, model.rank(body["query"], texts))
-    metered(Tokens(input_tokens=ranked.prompt_tokens))
+    count_tokens(Tokens(input_tokens=ranked.prompt_tokens))
     return JsonResponse(_answer(body, documents, ranked))
 
 
 def _answer(
-    body: Mapping[str, Any], documents: Sequence[Document], ranked: Ranked
+    body: Mapping[str, Any], documents: Sequence[Document], ranked: RankScores
 ) -> dict[str, Any]:
     """The best `top_n` documents, best first; those that score alike as they came."""
     best_first = sorted(range(len(documents)), key=lambda place: -ranked.scores[place])
@@ -57,12 +57,12 @@ def _answer(
         "model": body["model"],
         "results": [
             {"index": place, "relevance_score": ranked.scores[place]}
-            | ({"document": _shown(documents[place])} if shows else {})
+            | ({"document": _document_object(documents[place])} if shows else {})
             for place in best_first[:wanted]
         ],
         "usage": {"prompt_tokens": ranked.prompt_tokens, "total_tokens": ranked.prompt_tokens},
     }
 
 
-def _shown(document: Document) -> Mapping[str, Any]:
+def _document_object(document: Document) -> Mapping[str, Any]:
     return {"text": document} if isinstance(document, str) else document

@@ -5,29 +5,29 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_backend.access.opened import Access
+from llm_backend.access.wiring import Access
+from llm_backend.backends.local.token_files import TokenFiles
 from llm_backend.backends.registry import Registry
-from llm_backend.backends.token_files import TokenFiles
 from llm_backend.contract import Operations
-from llm_backend.controllers.memory import ChatMemory
-from llm_backend.controllers.responses.file_pictures import FilePictures
-from llm_backend.controllers.responses.file_texts import FileTexts
-from llm_backend.controllers.responses.followed import BackgroundResponses
-from llm_backend.controllers.responses.memory import ResponseMemory
-from llm_backend.controllers.responses.server_tools import ServerTools
-from llm_backend.controllers.unfamiliar import Unfamiliar
-from llm_backend.controllers.vector_stores.library import Library
+from llm_backend.controllers.chat.chat_memory import ChatMemory
+from llm_backend.controllers.relay.unknown_fields import UnknownFields
+from llm_backend.controllers.responses.background.followers import BackgroundResponses
+from llm_backend.controllers.responses.input.file_pictures import FilePictures
+from llm_backend.controllers.responses.input.file_texts import FileTexts
+from llm_backend.controllers.responses.loop.server_tools import ServerTools
+from llm_backend.controllers.responses.response_memory import ResponseMemory
+from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.extraction import Extractor
 from llm_backend.settings import Settings
-from llm_backend.store import Batches, Database, Files, Jobs, Uploads
+from llm_backend.store import BatchStore, Database, FileStore, Jobs, UploadStore
 from llm_backend.telemetry import Metrics
 
 if TYPE_CHECKING:  # modules of controllers, which import this one
-    from llm_backend.controllers.recent_errors import RecentErrors
-    from llm_backend.controllers.status import StatusBoard
+    from llm_backend.controllers.service.recent_errors import RecentErrors
+    from llm_backend.controllers.service.status import StatusBoard
 
 if TYPE_CHECKING:  # its HTTP client costs 10 MB, which a server without an upstream does not pay
-    from llm_backend.backends.upstreams.pool import Upstreams
+    from llm_backend.backends.upstream.pool import UpstreamPool
 
 __all__ = ["Services"]
 
@@ -44,16 +44,16 @@ class Services:
     choose_personality: Callable[[str, str], Awaitable[None]]
     database: Database
     memory: ChatMemory
-    files: Files
+    files: FileStore
     extractor: Extractor
-    library: Library
+    library: VectorLibrary
     responses: ResponseMemory
     background: BackgroundResponses
     file_texts: FileTexts
     file_pictures: FilePictures
-    uploads: Uploads
+    uploads: UploadStore
     jobs: Jobs
-    batches: Batches
+    batches: BatchStore
     token_files: TokenFiles
     server_tools: ServerTools
     metrics: Metrics
@@ -62,5 +62,5 @@ class Services:
     access: Access
     document: Callable[[], bytes]
     operations: Operations
-    unfamiliar: Unfamiliar
-    upstream: "Upstreams | None" = None
+    unknown_fields: UnknownFields
+    upstream: "UpstreamPool | None" = None

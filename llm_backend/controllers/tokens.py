@@ -5,16 +5,20 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.backends.local import LocalModel
-from llm_backend.contract.leaving import unless_gone
-from llm_backend.contract.request import Request
-from llm_backend.controllers.deprecated_functions import named_as_functions, with_tools
-from llm_backend.controllers.generation import chat_from, refuse_others, tokens_from
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.routing import Here, routed
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.generation.deprecated_functions import named_as_functions, with_tools
+from llm_backend.controllers.generation.generation_request import (
+    chat_from,
+    refuse_others,
+    tokens_from,
+)
+from llm_backend.controllers.generation.structured_output import structure_from
+from llm_backend.controllers.generation.tool_call_ids import check_messages
+from llm_backend.controllers.relay.routing import Here, answer_by_route
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.structured import structure_from
-from llm_backend.controllers.tool_call_ids import check_messages
 from llm_backend.errors import ModelNotFound
 from llm_backend.offload import offload
 
@@ -23,20 +27,20 @@ __all__ = ["detokenize", "render_chat_prompt", "tokenize"]
 Body = Mapping[str, Any]
 
 
-async def tokenize(services: Services, request: Request) -> Response:
+async def tokenize(services: Services, request: ApiRequest) -> Response:
     """`POST /tokenize`"""
-    return await _asked(services, request, here=_tokenized)
+    return await _with_model(services, request, here=_tokenize)
 
 
-async def _asked(services: Services, request: Request, *, here: Here) -> Response:
+async def _with_model(services: Services, request: ApiRequest, *, here: Here) -> Response:
     """The answer of the model that the body names, if the caller's project may use it."""
     name = request.body["model"]
-    if not services.access.gate.may_use(request.caller, name):
+    if not services.access.admission.may_use(request.caller, name):
         raise ModelNotFound(name)
-    return await routed(services, request, here=here)
+    return await answer_by_route(services, request, here=here)
 
 
-async def _tokenized(services: Services, request: Request, model: LocalModel) -> Response:
+async def _tokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: Body = request.body
     refuse_others(body, {"model", "text", "add_special", "parse_special"})
     tokens = await unless_gone(
@@ -51,12 +55,12 @@ async def _tokenized(services: Services, request: Request, model: LocalModel) ->
     return JsonResponse({**answer, "count": len(tokens), "tokens": tokens})
 
 
-async def detokenize(services: Services, request: Request) -> Response:
+async def detokenize(services: Services, request: ApiRequest) -> Response:
     """`POST /detokenize`"""
-    return await _asked(services, request, here=_detokenized)
+    return await _with_model(services, request, here=_detokenize)
 
 
-async def _detokenized(services: Services, request: Request, model: LocalModel) -> Response:
+async def _detokenize(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: Body = request.body
     refuse_others(body, {"model", "tokens"})
     tokens = await offload(tokens_from, body["tokens"], "tokens")
@@ -64,12 +68,12 @@ async def _detokenized(services: Services, request: Request, model: LocalModel) 
     return JsonResponse({"object": "detokenization", "model": body["model"], "text": text})
 
 
-async def render_chat_prompt(services: Services, request: Request) -> Response:
+async def render_chat_prompt(services: Services, request: ApiRequest) -> Response:
     """`POST /chat/prompt`: what `POST /chat/completions` with the same body would have read."""
-    return await _asked(services, request, here=_rendered)
+    return await _with_model(services, request, here=_render)
 
 
-async def _rendered(services: Services, request: Request, model: LocalModel) -> Response:
+async def _render(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     body: Body = request.body
     await offload(check_messages, body["messages"])
     filled = model.filled(with_tools(body))

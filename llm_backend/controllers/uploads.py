@@ -7,13 +7,13 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.contract.request import Request
-from llm_backend.controllers.file_types import check_size, check_type
-from llm_backend.controllers.files import announced_bytes, file_object, new_file_id
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.relay import relay
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.files.file_types import check_size, check_type
+from llm_backend.controllers.files.operations import declared_bytes, file_object, new_file_id
+from llm_backend.controllers.relay.relay import relay
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import InvalidRequest, TooLarge
 from llm_backend.store import (
     Missing,
@@ -28,7 +28,7 @@ __all__ = ["add_upload_part", "cancel_upload", "complete_upload", "create_upload
 LIFETIME_S = 3600  # the document's
 
 
-async def create_upload(services: Services, request: Request) -> Response:
+async def create_upload(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads`"""
     settings, body = services.settings, request.body
     if settings.files == "upstream":
@@ -55,14 +55,14 @@ async def create_upload(services: Services, request: Request) -> Response:
     return JsonResponse(_upload_object(upload))
 
 
-async def add_upload_part(services: Services, request: Request) -> Response:
+async def add_upload_part(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/parts`: the bytes go to the object store as they come."""
     settings, upload_id = services.settings, request.path["upload_id"]
     with store_errors_translated("upload"):
         upload = await _open_here(services, upload_id)
         if upload is None:
             return await relay(services, request)
-        await services.files.check_capacity(announced_bytes(request))
+        await services.files.check_capacity(declared_bytes(request))
         assert request.form is not None, "the operation takes a form"
         data = await request.form.file("data", limit_bytes=settings.part_limit_bytes)
         pieces = _within(upload, data.pieces)
@@ -81,7 +81,7 @@ async def add_upload_part(services: Services, request: Request) -> Response:
     return JsonResponse(_part_object(part))
 
 
-async def complete_upload(services: Services, request: Request) -> Response:
+async def complete_upload(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/complete`: the parts, in the order that is said, are a file."""
     upload_id, body = request.path["upload_id"], request.body
     with store_errors_translated("upload"):
@@ -93,7 +93,7 @@ async def complete_upload(services: Services, request: Request) -> Response:
     return JsonResponse(_upload_object(upload, file))
 
 
-async def cancel_upload(services: Services, request: Request) -> Response:
+async def cancel_upload(services: Services, request: ApiRequest) -> Response:
     """`POST /uploads/{upload_id}/cancel`"""
     upload_id = request.path["upload_id"]
     with store_errors_translated("upload"):

@@ -7,7 +7,7 @@ from llm_backend.engine import messages
 from llm_backend.engine.client import Engine, Generation
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.errors import EngineDown, EngineError, EngineRefused, EngineStartError
-from llm_backend.engine.presence import EngineState
+from llm_backend.engine.process.lifecycle import EngineState
 
 __all__ = [
     "Engine",

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BatchArrays", "Chunk"]
+__all__ = ["BatchArrays", "BatchChunk"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
+class BatchChunk:
     """Consecutive tokens of one slot from `position` on; `outputs` are the places among them whose
     results are wanted."""
 
@@ -33,7 +33,7 @@ class BatchArrays:
         self.length = 0
         self.wanted = 0  # outputs
 
-    def fill(self, chunks: list[Chunk]) -> None:
+    def fill(self, chunks: list[BatchChunk]) -> None:
         """Put `chunks` in, instead of what was there."""
         self.length = self.wanted = 0
         for chunk in chunks:
@@ -44,14 +44,14 @@ class BatchArrays:
             self.length += len(chunk.tokens)
             self.wanted += len(chunk.outputs)
 
-    def _put_one(self, chunk: Chunk) -> None:
+    def _put_one(self, chunk: BatchChunk) -> None:
         place = self.length
         self.tokens[place] = chunk.tokens[0]
         self.positions[place] = chunk.position
         self.slots[place] = chunk.slot
         self.outputs[place] = len(chunk.outputs)
 
-    def _put(self, chunk: Chunk) -> None:
+    def _put(self, chunk: BatchChunk) -> None:
         start, end = self.length, self.length + len(chunk.tokens)
         self.tokens[start:end] = chunk.tokens
         self.positions[start:end] = np.arange(chunk.position, chunk.position + end - start)

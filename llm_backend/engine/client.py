@@ -6,8 +6,6 @@ from typing import Self, TypeVar
 
 from llm_backend.engine.config import EngineConfig
 from llm_backend.engine.errors import EngineDown, EngineRefused
-from llm_backend.engine.guest import Guest
-from llm_backend.engine.link import Call, Link, Request
 from llm_backend.engine.messages import (
     Accepted,
     Delta,
@@ -23,18 +21,20 @@ from llm_backend.engine.messages import (
     ModelInfo,
     Probe,
     Rank,
-    Ranked,
+    RankScores,
     Status,
     Tokenize,
     Tokenized,
 )
-from llm_backend.engine.presence import EngineState, Presence
-from llm_backend.engine.supervisor import Supervisor
-from llm_backend.engine.timing import Timing
+from llm_backend.engine.process.engine_connection import Call, EngineConnection, Request
+from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
+from llm_backend.engine.process.remote_engine import RemoteEngine
+from llm_backend.engine.process.request_timing import Timing
+from llm_backend.engine.process.supervisor import Supervisor
 
 __all__ = ["Engine", "Generation"]
 
-_Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, Ranked, Status, Tokenized)
+_Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, RankScores, Status, Tokenized)
 
 
 class Engine:
@@ -45,7 +45,7 @@ class Engine:
     is not there.
     """
 
-    def __init__(self, config: EngineConfig, presence: Presence | None = None) -> None:
+    def __init__(self, config: EngineConfig, presence: EngineLifecycle | None = None) -> None:
         self.config = config
         self._presence = presence or Supervisor(config)
         self._numbers = itertools.count()
@@ -53,7 +53,7 @@ class Engine:
     @classmethod
     def of_another(cls, config: EngineConfig) -> Self:
         """The engine that another process runs, and which lets guests in at `config.door`."""
-        return cls(config, Guest(config))
+        return cls(config, RemoteEngine(config))
 
     async def __aenter__(self) -> "Engine":
         self.start()
@@ -112,10 +112,10 @@ class Engine:
         """One vector for each input."""
         return _answer(await self._ask(Embed(id=self._next_id(), inputs=inputs)), Embedded)
 
-    async def rank(self, query: str, documents: list[str]) -> Ranked:
+    async def rank(self, query: str, documents: list[str]) -> RankScores:
         """How relevant each document is to the query."""
         command = Rank(id=self._next_id(), query=query, documents=documents)
-        return _answer(await self._ask(command), Ranked)
+        return _answer(await self._ask(command), RankScores)
 
     async def tokenize(
         self,
@@ -164,13 +164,13 @@ class Engine:
             event = await call.next()
         finally:
             link.hang_up(call)
-        self._presence.suspects.clear(command)
+        self._presence.poison_requests.clear(command)
         return event
 
-    def _call(self, command: Request) -> tuple[Link, Call]:
+    def _call(self, command: Request) -> tuple[EngineConnection, Call]:
         link = self._presence.link()
         try:
-            if self._presence.suspects.is_convicted(command):
+            if self._presence.poison_requests.is_convicted(command):
                 raise EngineRefused(
                     Failure.CRASHED,
                     "This same request has ended the engine process before; it is not tried again.",
@@ -192,7 +192,12 @@ class Generation:
     """
 
     def __init__(
-        self, presence: Presence, link: Link, call: Call, accepted: Accepted, timing: Timing
+        self,
+        presence: EngineLifecycle,
+        link: EngineConnection,
+        call: Call,
+        accepted: Accepted,
+        timing: Timing,
     ) -> None:
         self.accepted = accepted
         self.timing = timing
@@ -217,7 +222,7 @@ class Generation:
         if delta.finish_reason is not None:
             self._unfinished -= 1
             if not self._unfinished:
-                self._presence.suspects.clear(self._call.command)
+                self._presence.poison_requests.clear(self._call.command)
         return delta
 
     async def __aenter__(self) -> "Generation":

@@ -92,9 +92,9 @@ class EngineConfig:
     restart_pause_s: float = 15
     restart_pause_limit_s: float = 300
     quick_death_s: float = 30
-    suspects_limit: int = 1024
+    poison_requests_limit: int = 1024
     crashes_limit: int = 2
-    suspects_age_s: float = 3600
+    poison_requests_age_s: float = 3600
     log_level: str = "WARNING"
     door: Path | None = None
     guests_limit: int = 64

@@ -6,12 +6,9 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.address import Address, Outgoing
-from llm_backend.engine.answer import Answer
-from llm_backend.engine.cache import Cache
-from llm_backend.engine.constraint import CompilerError, GrammarError
-from llm_backend.engine.drafter import Drafter
-from llm_backend.engine.media import MediaError
+from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.kv_cache.prefix_files import Prefixes, PrefixFolder
+from llm_backend.engine.kv_cache.slot_cells import SlotCells
 from llm_backend.engine.messages import (
     Accepted,
     Delta,
@@ -25,18 +22,21 @@ from llm_backend.engine.messages import (
     Start,
     Status,
 )
+from llm_backend.engine.messages.address import Address, Outgoing
 from llm_backend.engine.model import Model, NoRoom
-from llm_backend.engine.pace import Pace
-from llm_backend.engine.prefixes import Prefixes, PrefixFolder
-from llm_backend.engine.reception import Reception
-from llm_backend.engine.refusal import unsupported
-from llm_backend.engine.request import Request
+from llm_backend.engine.output.output_builder import OutputBuilder
+from llm_backend.engine.prompt.media_runs import MediaError
 from llm_backend.engine.sampling import NoChoice, Row
-from llm_backend.engine.scheduler import Admitted, Scheduler, Work
-from llm_backend.engine.sequence import Sequence
-from llm_backend.engine.slots import Slots
-from llm_backend.engine.speculation import Speculation
-from llm_backend.engine.statistics import Meter, Statistics
+from llm_backend.engine.sampling.constraint import CompilerError, GrammarError
+from llm_backend.engine.scheduling.command_refused import unsupported_command
+from llm_backend.engine.scheduling.generation_request import GenerationRequest
+from llm_backend.engine.scheduling.prefill_budget import PrefillBudget
+from llm_backend.engine.scheduling.request_table import RequestTable
+from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler, SlotAdmission
+from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.speculation.draft_length import Speculation
+from llm_backend.engine.speculation.draft_model import Drafter
+from llm_backend.engine.statistics import PassMeter, Statistics
 
 __all__ = ["Generator"]
 
@@ -56,10 +56,10 @@ class Generator:
         prefixes: PrefixFolder | None = None,
     ) -> None:
         self._model = model
-        self._requests = Reception(model, start)
+        self._requests = RequestTable(model, start)
         self._outbox = outbox
         self.statistics = Statistics()
-        self._meter = Meter(self.statistics)
+        self._meter = PassMeter(self.statistics)
         cache = Cache(
             slots=model.slots,
             worth_copying=model.context_tokens // _COPY_SHARE,
@@ -74,15 +74,15 @@ class Generator:
             logit_rows=start.logit_rows,
             slots_apart=not start.unified_cells,
         )
-        self._slots = Slots(model, self._scheduler, drafter)
+        self._slots = SlotCells(model, self._scheduler, drafter)
         self._may_draft = start.draft_tokens > 0
         self._speculation = Speculation(start.draft_tokens, drafter)
-        self._pace = Pace()
+        self._pace = PrefillBudget()
         self._prefixes = Prefixes(
             model, cache, self._slots, self.statistics, prefixes, lambda: self._pace.tokens_per_s
         )
         self._has_room = True  # cells have not just run out
-        self._answers: dict[Sequence, Answer] = {}  # those not finished
+        self._answers: dict[Sequence, OutputBuilder] = {}  # those not finished
 
     @property
     def is_idle(self) -> bool:
@@ -103,7 +103,7 @@ class Generator:
     def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
         """Admit a command to the queue, or raise `Refused`."""
         if not isinstance(command, Generate):
-            raise unsupported(ModelKind.CHAT, command)
+            raise unsupported_command(ModelKind.CHAT, command)
         free_slots = self._scheduler.free_slots
         request = self._requests.admit(address, command, now, free_slots=free_slots)
         if request is not None:
@@ -148,7 +148,7 @@ class Generator:
         for admitted in self._scheduler.admit() or self._scheduler.compact():
             self._place(admitted)
         self._take_in_media()
-        work = self._with_drafts(self._scheduler.plan(self._patient_tokens(now)))
+        work = self._with_drafts(self._scheduler.plan(self._batch_prefill_tokens(now)))
         if not work:
             self._outbox.send()
             return
@@ -181,11 +181,11 @@ class Generator:
             self._pace.measured(*newest)
             self._speculation.measured(*newest)
 
-    def _patient_tokens(self, now: float) -> int | None:
+    def _batch_prefill_tokens(self, now: float) -> int | None:
         """How much of batch work's prompts the next pass may read."""
         if self._requests.has_interactive:
             self._pace.somebody_is_there(now)
-        return self._pace.patient_tokens(now)
+        return self._pace.batch_prefill_tokens(now)
 
     def _take_compiled(self) -> None:
         """Queue the requests whose grammar is ready, and fail those whose grammar is none."""
@@ -202,7 +202,7 @@ class Generator:
                 answer.constraint = compiled.constraint()
             self._enqueue(request)
 
-    def _enqueue(self, request: Request) -> None:
+    def _enqueue(self, request: GenerationRequest) -> None:
         """Let a request wait for its slot, if it needs one."""
         if not request.needs_slot:
             self._answer_at_once(request)
@@ -211,21 +211,21 @@ class Generator:
         self._scheduler.add(*(answer.sequence for answer in request.answers))
         self._prefixes.want(request.answers[0].sequence)
 
-    def _answer_at_once(self, request: Request) -> None:
+    def _answer_at_once(self, request: GenerationRequest) -> None:
         """No token is wanted, and nothing must be computed."""
         self._accept(request)
         for answer in request.answers:
             self._show(request, answer.end_at_prompt())
         self._close(request)
 
-    def _place(self, admitted: Admitted) -> None:
+    def _place(self, admitted: SlotAdmission) -> None:
         self.statistics.placed_tokens += len(admitted.sequence.tokens)
         self.statistics.cached_tokens += admitted.placement.keep
         self._prefixes.overwritten(admitted.placement)
         self._slots.place(admitted)
         self._accept(self._requests[admitted.sequence.request])
 
-    def _accept(self, request: Request) -> None:
+    def _accept(self, request: GenerationRequest) -> None:
         if request.is_accepted:
             return
         request.is_accepted = True
@@ -265,12 +265,12 @@ class Generator:
         self.statistics.media_tokens += work.count
         self._scheduler.settle([work])
 
-    def _with_drafts(self, work: list[Work]) -> list[Work]:
+    def _with_drafts(self, work: list[ScheduledTokens]) -> list[ScheduledTokens]:
         """Let those who talk guess ahead, where that is worth it."""
         may_draft = self._may_draft and self._slots.can_be_cut
         guessers = {}
         for item in work:
-            if item.sequence.behind == 1:
+            if item.sequence.uncomputed_tokens == 1:
                 answer = self._answers[item.sequence]
                 if may_draft or answer.prediction:
                     guessers[item.sequence] = answer.guess(self._speculation.chances)
@@ -278,16 +278,18 @@ class Generator:
             return work
         return self._speculation.with_drafts(work, guessers, self._scheduler.room(work))
 
-    def _without_room(self, work: list[Work]) -> None:
+    def _without_room(self, work: list[ScheduledTokens]) -> None:
         """The cells do not hold what this pass computes: draft nothing next time, or make room."""
         self._has_room = False
         if not any(item.draft for item in work):
             self._slots.make_room()
 
-    def _forward(self, work: list[Work]) -> NDArray[np.float32]:
+    def _forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `work`; meanwhile grammars find out what their answers allow next."""
         answers = [
-            self._answers[item.sequence] for item in work if item.count == item.sequence.behind
+            self._answers[item.sequence]
+            for item in work
+            if item.count == item.sequence.uncomputed_tokens
         ]
         constraints = [answer.constraint for answer in answers if answer.constraint is not None]
         if not constraints:
@@ -298,7 +300,7 @@ class Generator:
         finally:
             looking.result()
 
-    def _settle(self, work: list[Work], rows: list[Row]) -> None:
+    def _settle(self, work: list[ScheduledTokens], rows: list[Row]) -> None:
         """Hand each row of logits to whom it belongs, in the order of the pass."""
         last_rows: dict[Sequence, list[Row]] = {item.sequence: [] for item in work}
         remaining = iter(rows)
@@ -317,7 +319,7 @@ class Generator:
             if slot is not None and kept < len(draft):
                 self._slots.cut(sequence, slot, length + kept)
 
-    def _advance(self, answer: Answer, rows: list[Row], draft: tuple[int, ...]) -> int:
+    def _advance(self, answer: OutputBuilder, rows: list[Row], draft: tuple[int, ...]) -> int:
         """Go on with an answer; gives how many tokens of its draft came next."""
         request, kept = self._requests[answer.sequence.request], 0
         length = len(answer.sequence.tokens)
@@ -339,24 +341,24 @@ class Generator:
             self._retire(request, answer)
         return kept
 
-    def _retire(self, request: Request, answer: Answer) -> None:
+    def _retire(self, request: GenerationRequest, answer: OutputBuilder) -> None:
         del self._answers[answer.sequence]
         self._scheduler.remove(answer.sequence)
         if request.is_finished:
             self._close(request)
 
-    def _show(self, request: Request, delta: Delta | None) -> None:
+    def _show(self, request: GenerationRequest, delta: Delta | None) -> None:
         if delta is not None:
             self._outbox.publish(request.address, delta)
 
-    def _close(self, request: Request) -> None:
+    def _close(self, request: GenerationRequest) -> None:
         self._requests.forget(request.address)
         for delta in request.best():
             self._show(request, delta)
 
     def _fail(
         self,
-        request: Request,
+        request: GenerationRequest,
         failure: Failure,
         message: str,
         field: str | None = None,

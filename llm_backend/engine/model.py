@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.media import Projector, Run
 from llm_backend.engine.messages import ModelKind
-from llm_backend.engine.scheduler import Work
+from llm_backend.engine.prompt.media_runs import Projector, Run
+from llm_backend.engine.scheduling.scheduler import ScheduledTokens
 
 __all__ = ["DecodeError", "LoadError", "Model", "NoRoom", "PairFrame", "Vocabulary"]
 
@@ -96,7 +96,7 @@ class Model(Protocol):
     def projector(self) -> Projector | None:
         """What it takes in more than text by, if it does."""
 
-    def forward(self, work: list[Work]) -> NDArray[np.float32]:
+    def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `work`, in the order of slots; one row of logits for each output position. The
         rows are a view that the next pass overwrites. Raises `NoRoom` or `DecodeError`."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Meter", "Statistics"]
+__all__ = ["PassMeter", "Statistics"]
 
 
 @dataclass(kw_only=True)
@@ -36,7 +36,7 @@ class Statistics:
         self.computed_tokens += tokens
 
 
-class Meter:
+class PassMeter:
     """Tells each pass's own cost from the sums."""
 
     def __init__(self, statistics: Statistics) -> None:

@@ -11,7 +11,7 @@ intervals, which bounds what they cost while the machine stays busy.
 from dataclasses import dataclass
 from math import ceil, inf
 
-from llm_backend.engine.pass_costs import PassCosts
+from llm_backend.engine.speculation.pass_costs import PassCosts
 
 __all__ = ["ThreadCount"]
 

@@ -1,7 +1,7 @@
 """The text of files (plain text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV), and its
 chunks."""
 
-from llm_backend.extraction.chunking import Chunk, Chunking, CountTokens, chunks_of
+from llm_backend.extraction.chunking import Chunking, CountTokens, TextChunk, chunks_of
 from llm_backend.extraction.errors import (
     ExtractionError,
     ReaderKilled,
@@ -14,7 +14,6 @@ from llm_backend.extraction.extractor import Extracted, ExtractionLimits, Extrac
 from llm_backend.extraction.formats import Format
 
 __all__ = [
-    "Chunk",
     "Chunking",
     "CountTokens",
     "Extracted",
@@ -24,6 +23,7 @@ __all__ = [
     "Format",
     "ReaderKilled",
     "TakesLong",
+    "TextChunk",
     "TooMuchWork",
     "UnreadableFile",
     "UnsupportedFile",

@@ -14,7 +14,7 @@ from itertools import accumulate
 
 from llm_backend.extraction.formats import Format
 
-__all__ = ["Chunk", "Chunking", "CountTokens", "chunks_of"]
+__all__ = ["Chunking", "CountTokens", "TextChunk", "chunks_of"]
 
 CountTokens = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 """How many tokens each of these texts has."""
@@ -38,7 +38,7 @@ class Chunking:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
+class TextChunk:
     """A piece of a text. Its first `repeated` characters are in the chunk before it, too: without
     them, all chunks joined are the text."""
 
@@ -66,18 +66,18 @@ class _Segment:
 
 async def chunks_of(
     text: str, format: Format, chunking: Chunking, count: CountTokens
-) -> list[Chunk]:
+) -> list[TextChunk]:
     """The chunks of a text that is more than blank. Those of a table begin with its head line."""
     uncounted = await asyncio.to_thread(lambda: list(_segments(text, format)))  # may be a million
-    segments = await _counted(uncounted, chunking.max_tokens, count)
+    segments = await _count_tokens(uncounted, chunking.max_tokens, count)
     head = segments[0] if format is Format.TABLE and _have_text(segments[1:]) else None
     if head is None or head.tokens > chunking.max_tokens // 2:
-        return await asyncio.to_thread(_joined, segments, chunking)
+        return await asyncio.to_thread(_join_segments, segments, chunking)
     room = Chunking(
         max_tokens=chunking.max_tokens - head.tokens,
         overlap_tokens=min(chunking.overlap_tokens, (chunking.max_tokens - head.tokens) // 2),
     )
-    chunks = await asyncio.to_thread(_joined, segments[1:], room)
+    chunks = await asyncio.to_thread(_join_segments, segments[1:], room)
     return [_under(head, chunk, is_first=not place) for place, chunk in enumerate(chunks)]
 
 
@@ -85,8 +85,8 @@ def _have_text(segments: Sequence[_Segment]) -> bool:
     return any(segment.text.strip() for segment in segments)
 
 
-def _under(head: _Segment, chunk: Chunk, *, is_first: bool) -> Chunk:
-    return Chunk(
+def _under(head: _Segment, chunk: TextChunk, *, is_first: bool) -> TextChunk:
+    return TextChunk(
         text=head.text + chunk.text,
         repeated=0 if is_first else len(head.text) + chunk.repeated,
         tokens=head.tokens + chunk.tokens,
@@ -130,7 +130,9 @@ def _word_end(line: str, begin: int) -> int:
     return spaces[-1] if spaces and spaces[-1] > begin else latest
 
 
-async def _counted(segments: list[_Segment], max_tokens: int, count: CountTokens) -> list[_Segment]:
+async def _count_tokens(
+    segments: list[_Segment], max_tokens: int, count: CountTokens
+) -> list[_Segment]:
     """The segments with their tokens; those that are no quarter of a chunk are halved."""
     counted: list[_Segment] = []
     for start in range(0, len(segments), _COUNTED_AT_ONCE):
@@ -138,7 +140,7 @@ async def _counted(segments: list[_Segment], max_tokens: int, count: CountTokens
         tokens = await count([segment.text for segment in some])
         for segment, number in zip(some, tokens, strict=True):
             if number > max_tokens // 4 and len(segment.text) > 1:
-                counted += await _counted(_halves(segment), max_tokens, count)
+                counted += await _count_tokens(_halves(segment), max_tokens, count)
             else:  # a blank one has none, and must not be for nothing
                 counted.append(
                     _Segment(text=segment.text, rank=segment.rank, tokens=max(1, number))
@@ -156,9 +158,9 @@ def _halves(segment: _Segment) -> list[_Segment]:
     ]
 
 
-def _joined(segments: Sequence[_Segment], chunking: Chunking) -> list[Chunk]:
+def _join_segments(segments: Sequence[_Segment], chunking: Chunking) -> list[TextChunk]:
     before = [0, *accumulate(segment.tokens for segment in segments)]
-    chunks: list[Chunk] = []
+    chunks: list[TextChunk] = []
     begin = told = 0  # where the chunk begins; how far the text has been told
     lead = ""  # blank lines before the first chunk
     while told < len(segments):
@@ -167,7 +169,7 @@ def _joined(segments: Sequence[_Segment], chunking: Chunking) -> list[Chunk]:
         repeated = sum(len(segment.text) for segment in segments[begin:told])
         if text.strip():
             tokens = before[end] - before[begin]
-            chunks.append(Chunk(text=lead + text, repeated=repeated, tokens=tokens))
+            chunks.append(TextChunk(text=lead + text, repeated=repeated, tokens=tokens))
             lead = ""
         elif not chunks:
             lead += text[repeated:]
@@ -178,8 +180,8 @@ def _joined(segments: Sequence[_Segment], chunking: Chunking) -> list[Chunk]:
     return chunks
 
 
-def _with(chunk: Chunk, blank: str) -> Chunk:
-    return Chunk(text=chunk.text + blank, repeated=chunk.repeated, tokens=chunk.tokens)
+def _with(chunk: TextChunk, blank: str) -> TextChunk:
+    return TextChunk(text=chunk.text + blank, repeated=chunk.repeated, tokens=chunk.tokens)
 
 
 def _end(

@@ -18,7 +18,7 @@ from typing import IO
 from llm_backend.extraction.child import Child, ExtractionLimits, reading
 from llm_backend.extraction.errors import ReaderKilled, TakesLong, TooMuchWork, UnreadableFile
 from llm_backend.extraction.formats import HEAD_BYTES, Format, format_of
-from llm_backend.extraction.plain import decoded
+from llm_backend.extraction.plain import decode
 
 __all__ = ["Extracted", "ExtractionLimits", "Extractor"]
 
@@ -74,7 +74,7 @@ class Extractor:
         data = file.read(limit + 1)
         if len(data) > limit:
             raise TooMuchWork(f"The file holds more than {limit} bytes of text.")
-        return _some(decoded(data), Format.TEXT)
+        return _some(decode(data), Format.TEXT)
 
     async def _read_persistently(self, file: IO[bytes], format: Format, only_short: bool) -> str:
         for _ in range(_TRIES - 1):

@@ -54,7 +54,7 @@ def format_of(head: bytes, filename: str, media_type: str) -> Format:
     no DOCX; what seems to be text may still turn out to be none."""
     if b"%PDF-" in head[:HEAD_BYTES]:
         return Format.PDF
-    said = _said(filename, media_type)
+    said = _declared_format(filename, media_type)
     if head.startswith(_ZIP):
         if said is not Format.DOCX:
             raise UnsupportedFile(f"The file is an archive and not a DOCX document. {_READ_HERE}")
@@ -70,7 +70,7 @@ def format_of(head: bytes, filename: str, media_type: str) -> Format:
     return said
 
 
-def _said(filename: str, media_type: str) -> Format:
+def _declared_format(filename: str, media_type: str) -> Format:
     suffix = PurePosixPath(filename).suffix.lower()
     name = _BY_SUFFIX.get(suffix) or _BY_MEDIA_TYPE.get(media_type) or "TEXT"
     return Format[name]

@@ -4,7 +4,7 @@ import codecs
 
 from llm_backend.extraction.errors import UnsupportedFile
 
-__all__ = ["decoded"]
+__all__ = ["decode"]
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -13,7 +13,7 @@ _MARKS = {
 }
 
 
-def decoded(data: bytes) -> str:
+def decode(data: bytes) -> str:
     """The text of UTF-8, or of UTF-16 that says so by its first two bytes, with line ends as in
     Unix. Raises `UnsupportedFile` for anything else, which binary files are."""
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import IO
 
-__all__ = ["READ", "TOO_MUCH", "UNREADABLE", "cleaned", "main"]
+__all__ = ["READ", "TOO_MUCH", "UNREADABLE", "clean", "main"]
 
 READ, UNREADABLE, TOO_MUCH = 0, 3, 4
 
@@ -46,7 +46,7 @@ def _outcome(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tup
     text = bytearray()
     try:
         for piece in read(sys.stdin.buffer):
-            text += cleaned(piece).encode("utf-8", "replace")
+            text += clean(piece).encode("utf-8", "replace")
             if len(text) > text_bytes:
                 raise _TooMuch(f"The file holds more than {text_bytes} bytes of text.")
     except _Unreadable as error:
@@ -60,7 +60,7 @@ def _outcome(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tup
     return READ, bytes(text)
 
 
-def cleaned(text: str) -> str:
+def clean(text: str) -> str:
     """The text with line ends as in Unix, and without what libraries put into it: NUL characters,
     and the mark of PDFium's for a hyphen at the end of a line, which is no part of the word."""
     return text.replace("\r\n", "\n").replace("\0", "").replace("\ufffe", "")

@@ -27,7 +27,7 @@ def find_model_file(given: str, folder: Path) -> Path:
     if path is not None:
         return path
     hub = _hub_name(given, "model")
-    return _pulled(given, folder / hub[1] / hub[2], hub[3])
+    return _pulled_file(given, folder / hub[1] / hub[2], hub[3])
 
 
 def find_projector_file(given: str, folder: Path) -> Path:
@@ -71,7 +71,7 @@ def _hub_name(given: str, thing: str) -> re.Match[str]:
     return hub
 
 
-def _pulled(given: str, folder: Path, quant: str | None) -> Path:
+def _pulled_file(given: str, folder: Path, quant: str | None) -> Path:
     files = [file for file in sorted(folder.rglob("*.gguf")) if not _NO_MODEL.search(file.name)]
     meant = [file for file in files if quant is None or quant.lower() in file.name.lower()]
     if not meant:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from llm_backend.models.errors import ConversionError
 from llm_backend.models.folder import Network, Pooling
 from llm_backend.models.tensors import PlannedTensor
-from llm_backend.models.vocabulary import TokenKind, Vocabulary
+from llm_backend.models.vocabulary import TokenKind, WordPieceVocabulary
 
 __all__ = ["EmbeddingModel", "OutType", "Progress", "gguf_library", "write_gguf"]
 
@@ -31,7 +31,7 @@ class EmbeddingModel:
     name: str
     network: Network
     pooling: Pooling
-    vocabulary: Vocabulary
+    vocabulary: WordPieceVocabulary
     tensors: Sequence[PlannedTensor]
 
 
@@ -115,7 +115,7 @@ def _describe_model(gguf: Any, writer: Any, model: EmbeddingModel, outtype: OutT
     writer.add_token_type_count(network.token_types)
 
 
-def _describe_vocabulary(gguf: Any, writer: Any, vocabulary: Vocabulary) -> None:
+def _describe_vocabulary(gguf: Any, writer: Any, vocabulary: WordPieceVocabulary) -> None:
     token_types = {
         TokenKind.NORMAL: gguf.TokenType.NORMAL,
         TokenKind.SPECIAL: gguf.TokenType.CONTROL,
@@ -142,24 +142,24 @@ def _write_tensors(
     total = sum(encoding.size_bytes for encoding in encodings)
     written = 0
     for encoding in encodings:
-        writer.write_tensor_data(_encoded(gguf, encoding))
+        writer.write_tensor_data(_encode(gguf, encoding))
         written += encoding.size_bytes
         if progress is not None:
             progress(written, total)
 
 
-def _encoded(gguf: Any, encoding: _Encoding) -> npt.NDArray[Any]:
+def _encode(gguf: Any, encoding: _Encoding) -> npt.NDArray[Any]:
     types = gguf.GGMLQuantizationType
     values = encoding.tensor.stored.load()
     if encoding.kind is types.F32:
         return values
     if encoding.kind is types.F16:
-        return _halved(encoding.tensor.name, values)
+        return _to_float16(encoding.tensor.name, values)
     quantized: npt.NDArray[Any] = gguf.quants.quantize(values, encoding.kind)
     return quantized
 
 
-def _halved(name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+def _to_float16(name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
     with np.errstate(over="ignore"):
         halved = values.astype(np.float16)
     if not np.isfinite(halved).all():

@@ -55,7 +55,7 @@ def pull(
     `PullError`; an interruption leaves what has come.
     """
     hub = _library()
-    with _translated(hub, name):
+    with _translate_errors(hub, name):
         files = _gguf_files(hub, name, endpoint)
     chosen = chosen_files(name, quant, files)
     if with_projector:
@@ -68,7 +68,7 @@ def pull(
     for file, target in zip(chosen, targets, strict=True):
         if file in missing:
             begins(file)
-            with _translated(hub, name):
+            with _translate_errors(hub, name):
                 _bring(hub, name, file, target, endpoint, came)
     return targets
 
@@ -202,7 +202,7 @@ def _checksum(path: Path) -> str:
 
 
 @contextmanager
-def _translated(hub: Any, name: str) -> Iterator[None]:
+def _translate_errors(hub: Any, name: str) -> Iterator[None]:
     errors, where = hub.errors, hub.constants.ENDPOINT
     try:
         yield

@@ -18,7 +18,7 @@ def find_model_folder(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
-    for candidate in _folders_with_weights(_installed(source)):
+    for candidate in _folders_with_weights(_find_distribution(source)):
         if (candidate / "config.json").is_file():
             return candidate
     raise ConversionError(
@@ -26,7 +26,7 @@ def find_model_folder(source: str) -> Path:
     )
 
 
-def _installed(name: str) -> Distribution:
+def _find_distribution(name: str) -> Distribution:
     try:
         return distribution(name)
     except (PackageNotFoundError, ValueError) as error:

@@ -55,7 +55,7 @@ def open_tensors(path: Path) -> Mapping[str, StoredTensor]:
         header = json.loads(data[_LENGTH_BYTES:start].tobytes())
         body = data[start:]
         return {
-            name: _stored(body, entry)
+            name: _parse_entry(body, entry)
             for name, entry in header.items()
             if name != "__metadata__" and entry["dtype"] in _DTYPES
         }
@@ -63,7 +63,7 @@ def open_tensors(path: Path) -> Mapping[str, StoredTensor]:
         raise ConversionError(f"{path} is not a whole safetensors file.") from error
 
 
-def _stored(
+def _parse_entry(
     body: npt.NDArray[np.uint8],
     entry: Mapping[str, Any],  # Any: JSON of the header
 ) -> StoredTensor:

@@ -36,7 +36,7 @@ def plan_tensors(network: Network, stored: Mapping[str, StoredTensor]) -> list[P
     Raises ConversionError when a tensor is missing or has not the size that the config gives.
     """
     plan = []
-    for expected in _expected(network):
+    for expected in _expected_tensors(network):
         tensor = stored.get(expected.source) or stored.get(_PREFIX + expected.source)
         if tensor is None:
             raise ConversionError(f"The weights lack the tensor {expected.source}.")
@@ -49,7 +49,7 @@ def plan_tensors(network: Network, stored: Mapping[str, StoredTensor]) -> list[P
     return plan
 
 
-def _expected(network: Network) -> Iterator[_Expected]:
+def _expected_tensors(network: Network) -> Iterator[_Expected]:
     width = network.embedding_length
     yield _Expected(
         source="embeddings.word_embeddings.weight",

@@ -15,7 +15,7 @@ from typing import Any
 from llm_backend.models.errors import ConversionError
 from llm_backend.models.folder import json_object
 
-__all__ = ["TokenKind", "Vocabulary", "read_vocabulary"]
+__all__ = ["TokenKind", "WordPieceVocabulary", "read_vocabulary"]
 
 _CONTINUES = "##"
 _BEGINS = "\u2581"
@@ -38,7 +38,7 @@ class TokenKind(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vocabulary:
+class WordPieceVocabulary:
     """Tokens and kinds by id, and how text is normalized before it is looked up.
 
     `special_ids` gives the ids of `cls`, `sep`, `unk`, `pad` and `mask`.
@@ -61,7 +61,7 @@ class _Pieces:
     strip_accents: bool
 
 
-def read_vocabulary(folder: Path, size: int) -> Vocabulary:
+def read_vocabulary(folder: Path, size: int) -> WordPieceVocabulary:
     """The folder's vocabulary, filled up to `size` where the embedding table has more rows.
 
     Raises ConversionError when there is none, or llama.cpp could not tokenize alike with it.
@@ -78,10 +78,10 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     for token_id in range(size):
         piece = by_id.get(token_id)
         kind = TokenKind.UNUSED if piece is None else kinds.get(piece, TokenKind.NORMAL)
-        tokens.append(f"[unused row {token_id}]" if piece is None else _marked(piece, kind))
+        tokens.append(f"[unused row {token_id}]" if piece is None else _mark_piece(piece, kind))
         token_kinds.append(kind)
     _refuse_duplicates(folder, tokens)
-    return Vocabulary(
+    return WordPieceVocabulary(
         tokens=tokens,
         kinds=token_kinds,
         special_ids=special_ids,
@@ -164,7 +164,7 @@ def _special_ids(folder: Path, ids: Mapping[str, int]) -> Mapping[str, int]:
     return special_ids
 
 
-def _marked(piece: str, kind: TokenKind) -> str:
+def _mark_piece(piece: str, kind: TokenKind) -> str:
     if kind is not TokenKind.NORMAL:
         return piece
     if piece.startswith(_CONTINUES) and piece != _CONTINUES:

@@ -16,7 +16,7 @@ from llm_backend.search.base import (
     VectorIndex,
 )
 from llm_backend.search.embedded import EmbeddedIndex
-from llm_backend.search.fusion import Ranked, Weights, fused
+from llm_backend.search.fusion import FusedPoint, Weights, fuse
 from llm_backend.search.keywords import words_of_query, words_of_text
 
 __all__ = [
@@ -26,17 +26,17 @@ __all__ = [
     "EmbeddedIndex",
     "Every",
     "Found",
+    "FusedPoint",
     "IndexBusy",
     "IndexFailure",
     "IndexPoint",
     "IndexUnavailable",
     "NoCollection",
-    "Ranked",
     "Some",
     "Sparse",
     "VectorIndex",
     "Weights",
-    "fused",
+    "fuse",
     "words_of_query",
     "words_of_text",
 ]

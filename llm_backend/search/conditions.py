@@ -41,7 +41,7 @@ class FilterKit:
 
 def payload_of(document: str, attributes: Mapping[str, Attribute]) -> dict[str, Any]:
     """What a point holds beside its vectors."""
-    named = {key.encode().hex(): _kept(value) for key, value in attributes.items()}
+    named = {key.encode().hex(): _payload_value(value) for key, value in attributes.items()}
     return {DOCUMENT: document, ATTRIBUTES: named}
 
 
@@ -65,13 +65,13 @@ def _comparison(comparison: Comparison, kit: FilterKit) -> Any:
 
 
 def _same(key: str, value: Attribute, kit: FilterKit) -> Any:
-    kept = _kept(value)
+    kept = _payload_value(value)
     if isinstance(kept, str):
         return kit.equals(key, kept)
     return kit.within(key, gte=kept, lte=kept)
 
 
-def _kept(value: Attribute) -> str | float:
+def _payload_value(value: Attribute) -> str | float:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"={value}" if isinstance(value, str) else float(value)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from llm_backend.search.base import Found
 
-__all__ = ["Ranked", "Weights", "fused"]
+__all__ = ["FusedPoint", "Weights", "fuse"]
 
 SMOOTHING = (
     60  # how little the very first places count more than those behind; as in the literature
@@ -21,7 +21,7 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranked:
+class FusedPoint:
     """A point; `score` is 1 for the first of both rankings. `similarity` is the cosine, 0 at least,
     and None for a point that is only there for its words."""
 
@@ -30,7 +30,7 @@ class Ranked:
     similarity: float | None
 
 
-def fused(nearest: Sequence[Found], worded: Sequence[Found], weights: Weights) -> list[Ranked]:
+def fuse(nearest: Sequence[Found], worded: Sequence[Found], weights: Weights) -> list[FusedPoint]:
     """Both rankings as one, best first; of equals, the more similar one first."""
     whole = weights.embedding + weights.text
     scores: dict[str, float] = {}
@@ -40,7 +40,7 @@ def fused(nearest: Sequence[Found], worded: Sequence[Found], weights: Weights) -
             scores[found.id] = scores.get(found.id, 0.0) + share
     similarities = {found.id: min(1.0, max(0.0, found.score)) for found in nearest}
     ranked = [
-        Ranked(id=id, score=min(1.0, score), similarity=similarities.get(id))
+        FusedPoint(id=id, score=min(1.0, score), similarity=similarities.get(id))
         for id, score in scores.items()
         if score > 0
     ]

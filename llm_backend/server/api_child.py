@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from llm_backend.engine.exits import how_ended
+from llm_backend.engine.process.exit_status import describe_exit
 from llm_backend.settings import Settings, environment_with, settings_as_json
 from llm_backend.telemetry import METRICS_FOLDER_NAME
 
@@ -81,7 +81,7 @@ class ApiChild:
         """How it has ended, once it has."""
         status = await self._process.wait()
         self._writer.close()
-        return how_ended(status)
+        return describe_exit(status)
 
     async def hung(self, patience_s: float) -> None:
         """Returns once it has left a question unanswered for so long; never where it is to end."""

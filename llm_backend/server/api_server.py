@@ -11,12 +11,12 @@ from functools import partial
 from types import FrameType
 
 from llm_backend.app import App
-from llm_backend.contract.placeholders import held_back
+from llm_backend.contract.unused_imports import block_imports
 from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
 
 # What reloads it, and runs several of it.
-with held_back(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
+with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
     import uvicorn
     from uvicorn.loops.auto import auto_loop_factory
 

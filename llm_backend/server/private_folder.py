@@ -29,7 +29,7 @@ def private_folder() -> Iterator[Path]:
         folder.rmdir()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_SHORT))
     try:
-        with _held(folder):
+        with _lock_folder(folder):
             sweep(folder.parent)
             yield folder
     finally:
@@ -37,7 +37,7 @@ def private_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path) -> Iterator[None]:
     unnamed = folder / f"{_LOCK}.new"  # named when it is locked: nobody finds it before
     with unnamed.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

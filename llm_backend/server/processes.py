@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from llm_backend.app import CannotStart, opened_engines
+from llm_backend.app import CannotStart, open_shared_engines
 from llm_backend.server.api_child import ApiChild
 from llm_backend.server.api_server import ENDING_S
 from llm_backend.server.private_folder import private_folder
@@ -45,8 +45,8 @@ async def serve_together(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, processes.stop, number)
-    with _shared_folder() as shared:
-        async with opened_engines(settings, shared, source, processes.change):
+    with _open_shared_folder() as shared:
+        async with open_shared_engines(settings, shared, source, processes.change):
             await processes.run(shared, on_open)
 
 
@@ -69,7 +69,7 @@ class _Processes:
         try:
             if await self._have_opened(keepers):
                 on_open()
-            await _happened(self._is_ending, keepers)
+            await _wait_for(self._is_ending, keepers)
         finally:
             await self._end(keepers)
 
@@ -89,7 +89,7 @@ class _Processes:
         self._is_ending.set()
 
     async def _have_opened(self, keepers: Sequence[asyncio.Task[None]]) -> bool:
-        opening = asyncio.create_task(_happened(self._is_open, keepers))
+        opening = asyncio.create_task(_wait_for(self._is_open, keepers))
         ending = asyncio.create_task(self._is_ending.wait())
         try:
             await asyncio.wait({opening, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -178,7 +178,7 @@ class _Processes:
             child.stop()
 
 
-async def _happened(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]]) -> None:
+async def _wait_for(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]]) -> None:
     """Wait for an event, or raise what a keeper raises before."""
     waiting = asyncio.create_task(event.wait())
     try:
@@ -190,7 +190,7 @@ async def _happened(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]])
 
 
 @contextlib.contextmanager
-def _shared_folder() -> Iterator[Path]:
+def _open_shared_folder() -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(private_folder())

@@ -64,11 +64,11 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
             listener.bind((settings.host, settings.port))
             listener.listen(BACKLOG)
         except OSError as error:
-            raise CannotServe(_why(error, settings)) from error
+            raise CannotServe(_listen_error(error, settings)) from error
         yield listener
 
 
-def _why(error: OSError, settings: Settings) -> str:
+def _listen_error(error: OSError, settings: Settings) -> str:
     address = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
         return f"{address} is in use: stop what listens there, or choose another with --port."

@@ -5,10 +5,10 @@ from pydantic import BaseModel, Field
 from llm_backend.settings.kinds import Secrets
 from llm_backend.settings.price import Price
 
-__all__ = ["Access"]
+__all__ = ["AccessSettings"]
 
 
-class Access(BaseModel):
+class AccessSettings(BaseModel):
     """Who may use the server, how much of it, and what that costs."""
 
     api_keys: Secrets = Field(

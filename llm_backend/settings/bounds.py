@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["Bounds"]
+__all__ = ["BoundsSettings"]
 
 
-class Bounds(BaseModel):
+class BoundsSettings(BaseModel):
     """How large a request may be, and whether answers are checked."""
 
     body_limit_bytes: int = Field(

@@ -6,10 +6,10 @@ from pydantic import BaseModel, Field, SecretStr
 
 from llm_backend.settings.kinds import MaybePath, Names
 
-__all__ = ["Listening"]
+__all__ = ["ListeningSettings"]
 
 
-class Listening(BaseModel):
+class ListeningSettings(BaseModel):
     """Where the server listens, for whom, and in how many processes."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")

@@ -8,7 +8,7 @@ from pydantic_settings import NoDecode
 from llm_backend.settings.kinds import MaybePath, Names, Word, also, words
 from llm_backend.settings.model import Bytes, CacheType, ModelSettings
 
-__all__ = ["BUILTIN", "NO_MODEL", "LocalModels"]
+__all__ = ["BUILTIN", "NO_MODEL", "LocalModelsSettings"]
 
 BUILTIN = "builtin"
 NO_MODEL = "none"
@@ -33,7 +33,7 @@ Models = Annotated[
 """Models by the paths of their files, or by all that is set for them; `none` alone is no model."""
 
 
-class LocalModels(BaseModel):
+class LocalModelsSettings(BaseModel):
     """Which models are answered from here, and how they are computed."""
 
     models: Models = Field(

@@ -89,10 +89,10 @@ def _variables(name: str, field: FieldInfo) -> list[str]:
 def _default(field: FieldInfo) -> str:
     if field.is_required() or field.default_factory is not None:
         return ""
-    return _shown(field.default)
+    return _format_default(field.default)
 
 
-def _shown(default: object) -> str:
+def _format_default(default: object) -> str:
     if default is None or default == () or isinstance(default, Mapping):
         return ""
     if isinstance(default, tuple):

@@ -7,10 +7,10 @@ from pydantic import BaseModel, Field, field_validator
 from llm_backend.settings.kinds import Names
 from llm_backend.settings.prompt import PromptSettings
 
-__all__ = ["Responses"]
+__all__ = ["ResponsesSettings"]
 
 
-class Responses(BaseModel):
+class ResponsesSettings(BaseModel):
     """What responses may use besides a model, and how many are at work."""
 
     prompts: Mapping[str, PromptSettings] = Field(

@@ -6,10 +6,10 @@ from pydantic import BaseModel, Field
 
 from llm_backend.settings.kinds import Secret
 
-__all__ = ["Search"]
+__all__ = ["SearchSettings"]
 
 
-class Search(BaseModel):
+class SearchSettings(BaseModel):
     """How files are read and found."""
 
     vector_stores: Literal["local", "upstream"] = Field(

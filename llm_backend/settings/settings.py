@@ -6,30 +6,30 @@ from pathlib import Path
 from pydantic import BaseModel, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from llm_backend.settings.access import Access
-from llm_backend.settings.bounds import Bounds
+from llm_backend.settings.access import AccessSettings
+from llm_backend.settings.bounds import BoundsSettings
 from llm_backend.settings.kinds import PREFIX, not_empty
-from llm_backend.settings.listening import Listening
-from llm_backend.settings.local_models import LocalModels
-from llm_backend.settings.responses import Responses
-from llm_backend.settings.search import Search
-from llm_backend.settings.state import State
-from llm_backend.settings.telling import Telling
-from llm_backend.settings.upstreams import Upstreams
+from llm_backend.settings.listening import ListeningSettings
+from llm_backend.settings.local_models import LocalModelsSettings
+from llm_backend.settings.observability import ObservabilitySettings
+from llm_backend.settings.responses import ResponsesSettings
+from llm_backend.settings.search import SearchSettings
+from llm_backend.settings.state import StateSettings
+from llm_backend.settings.upstreams import UpstreamsSettings
 
 __all__ = ["MATTERS", "Settings"]
 
 
 class Settings(
-    Telling,  # the last matter first: pydantic has the fields of the last base first
-    Bounds,
-    Responses,
-    Search,
-    State,
-    Upstreams,
-    LocalModels,
-    Access,
-    Listening,
+    ObservabilitySettings,  # the last matter first: pydantic has the fields of the last base first
+    BoundsSettings,
+    ResponsesSettings,
+    SearchSettings,
+    StateSettings,
+    UpstreamsSettings,
+    LocalModelsSettings,
+    AccessSettings,
+    ListeningSettings,
     BaseSettings,
 ):
     """Everything that can be set, each with its default and unit."""
@@ -59,14 +59,14 @@ class Settings(
 
 
 MATTERS: Mapping[str, type[BaseModel]] = {
-    "Listening": Listening,
-    "Keys, limits, costs": Access,
-    "Local models": LocalModels,
-    "Upstreams": Upstreams,
-    "What is remembered": State,
-    "Reading and finding files": Search,
-    "Responses": Responses,
-    "Bounds": Bounds,
-    "What is told": Telling,
+    "Listening": ListeningSettings,
+    "Keys, limits, costs": AccessSettings,
+    "Local models": LocalModelsSettings,
+    "Upstreams": UpstreamsSettings,
+    "What is remembered": StateSettings,
+    "Reading and finding files": SearchSettings,
+    "Responses": ResponsesSettings,
+    "Bounds": BoundsSettings,
+    "What is told": ObservabilitySettings,
 }
 """What the settings are about, in the order in which they are shown."""

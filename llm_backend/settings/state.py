@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field, field_validator
 
 from llm_backend.settings.kinds import Secret, also
 
-__all__ = ["State"]
+__all__ = ["StateSettings"]
 
 
-class State(BaseModel):
+class StateSettings(BaseModel):
     """What is remembered, where, and for how long."""
 
     data_dir: Path = Field(

@@ -9,10 +9,10 @@ from llm_backend.settings.backend import BackendSettings
 from llm_backend.settings.environment import variable
 from llm_backend.settings.kinds import Names, Secret, also
 
-__all__ = ["Upstreams"]
+__all__ = ["UpstreamsSettings"]
 
 
-class Upstreams(BaseModel):
+class UpstreamsSettings(BaseModel):
     """Which other servers answer what is not answered here."""
 
     openai_api_key: Secret | None = Field(

@@ -1,20 +1,21 @@
 """The store: one SQL model on SQLite or PostgreSQL, used through values of its own."""
 
-from llm_backend.store.background import Background
 from llm_backend.store.batches import (
     BATCH,
     BATCH_LINES,
     BatchEnd,
-    Batches,
     BatchStatus,
+    BatchStore,
     LineResult,
     Lines,
     StoredBatch,
     TokenCounts,
 )
-from llm_backend.store.chats import Chats
-from llm_backend.store.conversations import Conversations
-from llm_backend.store.database import Database
+from llm_backend.store.chats.chats import ChatStore
+from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
+from llm_backend.store.conversations.conversations import ConversationStore
+from llm_backend.store.database.database import Database
+from llm_backend.store.database.schema import check_schema, migrate, revisions
 from llm_backend.store.errors import (
     AttributesChanged,
     BadParts,
@@ -44,26 +45,30 @@ from llm_backend.store.errors import (
     UploadFull,
     WrongDigest,
 )
-from llm_backend.store.files import Files, recount_files
+from llm_backend.store.files.files import FileStore, recount_files
+from llm_backend.store.files.stored_file import StoredFile
 from llm_backend.store.jobs import Job, JobKind, Jobs, JobWorker, NewJob, TryLater
+from llm_backend.store.keyset_pages import Order, Page
 from llm_backend.store.objects import Blob, Blobs, Bucket
-from llm_backend.store.ownership import Owner, in_the_name_of, present_owner
-from llm_backend.store.pages import Order, Page
-from llm_backend.store.responses import Responses
-from llm_backend.store.retention import Retention, RetentionLimits
-from llm_backend.store.schema import check_schema, migrate, revisions
-from llm_backend.store.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
-from llm_backend.store.stored_file import StoredFile
-from llm_backend.store.stored_response import (
+from llm_backend.store.ownership import Owner, as_owner, present_owner
+from llm_backend.store.responses.background import BackgroundStore
+from llm_backend.store.responses.responses import ResponseStore
+from llm_backend.store.responses.stored_response import (
     Events,
     Standing,
     StoredConversation,
     StoredItem,
     StoredResponse,
 )
-from llm_backend.store.stored_upload import PartLimits, StoredPart, StoredUpload, UploadStatus
-from llm_backend.store.sweeping import sweep_forever
-from llm_backend.store.uploads import Uploads
+from llm_backend.store.retention.retention import Retention, RetentionLimits
+from llm_backend.store.retention.sweeper import sweep_forever
+from llm_backend.store.uploads.stored_upload import (
+    PartLimits,
+    StoredPart,
+    StoredUpload,
+    UploadStatus,
+)
+from llm_backend.store.uploads.uploads import UploadStore
 from llm_backend.store.vector_stores import (
     FileError,
     FoundChunk,
@@ -79,27 +84,27 @@ __all__ = [
     "BATCH",
     "BATCH_LINES",
     "AttributesChanged",
-    "Background",
+    "BackgroundStore",
     "BadParts",
     "BatchEnd",
     "BatchEnded",
     "BatchStatus",
-    "Batches",
+    "BatchStore",
     "Blob",
     "BlobGone",
     "Blobs",
     "Bucket",
     "CannotOpen",
     "ChatStatus",
-    "Chats",
-    "Conversations",
+    "ChatStore",
+    "ConversationStore",
     "Database",
     "Duplicate",
     "Events",
     "Expired",
     "FileError",
     "FileInUse",
-    "Files",
+    "FileStore",
     "FilesFull",
     "FoundChunk",
     "Job",
@@ -121,7 +126,7 @@ __all__ = [
     "Page",
     "PartLimits",
     "QueueFull",
-    "Responses",
+    "ResponseStore",
     "Retention",
     "RetentionLimits",
     "Standing",
@@ -152,11 +157,11 @@ __all__ = [
     "UploadClosed",
     "UploadFull",
     "UploadStatus",
-    "Uploads",
+    "UploadStore",
     "VectorStores",
     "WrongDigest",
+    "as_owner",
     "check_schema",
-    "in_the_name_of",
     "migrate",
     "present_owner",
     "recount_files",

@@ -31,9 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import visitors
 
-from llm_backend.store.writing import Work
+from llm_backend.store.database.group_commit import Work
 
-__all__ = ["OWNED", "Owner", "guard", "in_the_name_of", "owned", "present_owner"]
+__all__ = ["OWNED", "Owner", "as_owner", "guard", "present_owner", "with_owner"]
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ _OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
 _KEY = "owner"  # in the connection's `info`, as long as a unit of work lasts
 
 
-class in_the_name_of:  # reads as the context that it is; a class, for its speed
+class as_owner:  # reads as the context that it is; a class, for its speed
     """Context in which the work on the database belongs to this owner, or to none."""
 
     __slots__ = ("_before", "_owner")
@@ -76,7 +76,7 @@ def present_owner() -> Owner | None:
     return _OWNER.get()
 
 
-def owned(work: Work[T]) -> Work[T]:
+def with_owner(work: Work[T]) -> Work[T]:
     """The unit of work with the owner of this context, whichever thread runs it."""
     owner = _OWNER.get()
     return work if owner is None else partial(_do, work=work, owner=owner)
@@ -106,15 +106,15 @@ def _with_owner(
     if owner is None:
         return statement, rows, row
     if isinstance(statement, Insert):
-        return _inserted(statement, rows, row, owner)
+        return _insert_with_owner(statement, rows, row, owner)
     if isinstance(statement, Select):
-        return statement.where(*_conditions(_selected_from(statement), owner)), rows, row
+        return statement.where(*_conditions(_owned_tables(statement), owner)), rows, row
     if isinstance(statement, Update | Delete) and isinstance(statement.table, Table):
         return statement.where(*_conditions([statement.table], owner)), rows, row
     return statement, rows, row
 
 
-def _inserted(
+def _insert_with_owner(
     statement: Insert, rows: Parameters, row: Mapping[str, Any], owner: Owner
 ) -> tuple[Any, Parameters, Mapping[str, Any]]:
     if not (isinstance(statement.table, Table) and statement.table.info.get(OWNED)):
@@ -126,7 +126,7 @@ def _inserted(
     return statement.values(owner=owner.id), rows, row
 
 
-def _selected_from(statement: Select[Any]) -> Sequence[Table]:
+def _owned_tables(statement: Select[Any]) -> Sequence[Table]:
     """The tables with owners that a statement selects from.
 
     SQLAlchemy takes as long to list all of these as to compile the statement (0.2 ms). So they are

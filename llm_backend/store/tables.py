@@ -47,11 +47,11 @@ __all__ = [
     "items",
     "loose_blobs",
     "metadata",
+    "object_table",
     "part_of",
     "response_events",
     "response_items",
     "responses",
-    "stored_object",
     "upload_parts",
     "uploads",
 ]
@@ -70,7 +70,7 @@ metadata = MetaData(
 SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
 
 
-def stored_object(
+def object_table(
     name: str,
     *parts: Column[Any] | CheckConstraint | UniqueConstraint,
     is_owned: bool = True,
@@ -104,7 +104,7 @@ def part_of(owner: Table, column: str) -> Column[int]:
     return Column(column, SEQUENCE, reference, primary_key=True, autoincrement=False)
 
 
-chats = stored_object(
+chats = object_table(
     "chats",
     Column("model", Text, nullable=False),
     Column("status", Text, nullable=False),
@@ -134,7 +134,7 @@ chat_metadata = Table(
     Index(None, "key", "value", "created_at", "chat_seq"),
 )
 
-files = stored_object(
+files = object_table(
     "files",
     Column("purpose", Text, nullable=False),
     Column("filename", Text, nullable=False),  # the client's name for it; never a path here
@@ -145,7 +145,7 @@ files = stored_object(
 )
 Index(None, files.c.purpose, files.c.created_at, files.c.seq)
 
-uploads = stored_object(
+uploads = object_table(
     "uploads",
     Column("purpose", Text, nullable=False),
     Column("filename", Text, nullable=False),
@@ -203,14 +203,14 @@ items = Table(
     _size_bytes(),
 )
 
-conversations = stored_object(
+conversations = object_table(
     "conversations",
     Column("metadata", JSON, nullable=False),
     Column("changed_at", BigInteger, nullable=False, server_default=text("0"), index=True),
 )
 
 
-def _held_item() -> Column[int]:
+def _item_reference() -> Column[int]:
     return Column("item_seq", SEQUENCE, ForeignKey(items.c.seq), nullable=False, index=True)
 
 
@@ -219,12 +219,12 @@ conversation_items = Table(
     metadata,
     part_of(conversations, "conversation_seq"),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    _held_item(),
+    _item_reference(),
     Index(None, "conversation_seq", "item_seq", unique=True),  # an item is in a list once
 )
 
 # `previous_id` and `conversation_id` are names and not references: what they name may be deleted.
-responses = stored_object(
+responses = object_table(
     "responses",
     Column("model", Text, nullable=False),
     Column("status", Text, nullable=False),
@@ -239,7 +239,7 @@ response_items = Table(
     metadata,
     part_of(responses, "response_seq"),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    _held_item(),
+    _item_reference(),
     Column("is_output", Boolean, nullable=False),
     Index(None, "response_seq", "item_seq", unique=True),
 )

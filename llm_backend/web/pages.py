@@ -50,7 +50,7 @@ _DOCS_POLICY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class _File:
+class _PageFile:
     content: bytes
     tag: str
     media_type: str
@@ -73,7 +73,7 @@ class WebPages:
         await _response(file, scope)(scope, receive, send)
 
 
-def _file(path: str) -> _File | None:
+def _file(path: str) -> _PageFile | None:
     """The file at a path; None where the path is not the pages'. Names are looked up in what there
     is, never joined to a path."""
     if path in PAGES:
@@ -85,7 +85,7 @@ def _file(path: str) -> _File | None:
     return None
 
 
-def _response(file: _File, scope: Scope) -> Response:
+def _response(file: _PageFile, scope: Scope) -> Response:
     headers = {
         "etag": file.tag,
         "cache-control": "no-cache",  # keep it, and ask whether it is still the same
@@ -115,20 +115,20 @@ def _names() -> frozenset[str]:
 
 
 @functools.cache
-def _read(name: str) -> _File:
-    return _loaded(STATIC / name)
+def _read(name: str) -> _PageFile:
+    return _load(STATIC / name)
 
 
 @functools.cache
-def _read_swagger_ui(name: str) -> _File:
+def _read_swagger_ui(name: str) -> _PageFile:
     import swagger_ui_bundle  # here: most servers are never asked for it
 
-    return _loaded(Path(swagger_ui_bundle.swagger_ui_path) / name)
+    return _load(Path(swagger_ui_bundle.swagger_ui_path) / name)
 
 
-def _loaded(file: Path) -> _File:
+def _load(file: Path) -> _PageFile:
     content = file.read_bytes()
-    return _File(
+    return _PageFile(
         content=content,
         tag=f'"{hashlib.sha256(content).hexdigest()[:32]}"',
         media_type=MEDIA_TYPES[file.name.rpartition(".")[2]],

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from llm_backend.app import create_app
-from llm_backend.app.database import migrate_later
+from llm_backend.app.database_startup import migrate_later
 from llm_backend.settings import SettingsError
 from llm_backend.store import UnknownSchema
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from llm_backend.app.local_models import LocalModels, needed_bytes
+from llm_backend.app.local_models import LocalModels, memory_bytes
 from llm_backend.app.served_models import ServedModel
 from llm_backend.backends.base import ModelCard
-from llm_backend.backends.berth import ModelState, Patience
-from llm_backend.backends.engine_room import EngineRoom
+from llm_backend.backends.local.model_handle import LoadQueueLimits, ModelState
+from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.backends.registry import Registry
 from llm_backend.engine import EngineConfig
 from llm_backend.engine.messages import ModelKind
 from llm_backend.errors import InvalidRequest, ModelNotFound
-from tests.backends.test_engine_room import FakeEngine
+from tests.backends.local.test_model_manager import FakeEngine
 from tests.engine.gguf_models import write_bert, write_llama
 
 
@@ -41,10 +41,10 @@ def wanted(name: str, *, memory: int | None = 3, **engine: object) -> ServedMode
 class House:
     def __init__(self) -> None:
         self.registry = Registry([])
-        self.room = EngineRoom(10)
+        self.room = LocalModelManager(10)
         self.made: list[str] = []
         self.models = LocalModels(
-            self.registry, self.room, self._engine, lambda *_: None, Patience()
+            self.registry, self.room, self._engine, lambda *_: None, LoadQueueLimits()
         )
 
     def _engine(self, config: EngineConfig) -> FakeEngine:
@@ -71,7 +71,7 @@ async def test_models_come_and_go_and_those_that_stay_are_left_as_they_are(house
     assert house.made == ["a", "b", "c"]
     assert house.states() == {"a": ModelState.LOADED, "c": ModelState.LOADED}
     assert first is not None
-    assert first.berth is house.registry.for_model("a-alias").berth
+    assert first.handle is house.registry.for_model("a-alias").handle
     with pytest.raises(ModelNotFound):
         house.registry.for_model("b")
     assert house.room.held_bytes == 6
@@ -97,7 +97,7 @@ async def test_one_that_never_fits_is_told_of_and_keeps_no_other_from_being_load
 
 
 def test_a_file_that_has_gone_needs_nothing_until_the_engine_says_so(caplog):
-    assert needed_bytes(wanted("a", memory=None)) == 0
+    assert memory_bytes(wanted("a", memory=None)) == 0
     assert "model_size_unknown" in caplog.text
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llm_backend.app.local_models import needed_bytes
-from llm_backend.app.served_models import ServedModel, check_named_models, served_models
-from llm_backend.backends.chat_formats import CHAT_FORMATS
+from llm_backend.app.local_models import memory_bytes
+from llm_backend.app.served_models import ServedModel, build_served_models, check_named_models
+from llm_backend.backends.local.chat_formats import CHAT_FORMATS
 from llm_backend.engine.messages import ModelKind, PrefixLimits
 from llm_backend.settings import Settings, SettingsError, load_settings
 from tests.engine.gguf_models import write_llama
@@ -33,7 +33,7 @@ def loaded(tmp_path: Path, *models: object, **more: object) -> Settings:
 
 
 def served(tmp_path: Path, *models: object, **more: object) -> list[ServedModel]:
-    return served_models(loaded(tmp_path, *models, **more))
+    return build_served_models(loaded(tmp_path, *models, **more))
 
 
 def test_an_entry_says_how_one_model_is_served(tmp_path, file):
@@ -272,4 +272,4 @@ def test_a_projector_counts_in_what_its_model_takes(tmp_path):
         tmp_path, str(model), {"path": str(model), "id": "seeing", "mmproj": str(eyes)}
     )
 
-    assert needed_bytes(seeing) - needed_bytes(plain) > eyes.stat().st_size
+    assert memory_bytes(seeing) - memory_bytes(plain) > eyes.stat().st_size

@@ -3,15 +3,15 @@
 import pytest
 
 from llm_backend.backends.base import ModelCard
-from llm_backend.backends.local import LocalModel
+from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry, UpstreamModel
 from llm_backend.errors import ModelNotFound
-from tests.berths import idle_berth
+from tests.handles import idle_handle
 
 
 def local(name: str, tmp_path) -> LocalModel:
     card = ModelCard(id=name, created_at=1, owned_by="test", more=(("description", "d"),))
-    return LocalModel(card, idle_berth(name, tmp_path / name))
+    return LocalModel(card, idle_handle(name, tmp_path / name))
 
 
 class Far:

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from llm_backend.backends.berth import Berth, ModelState, Patience
-from llm_backend.backends.shared_room import Lodging, SharedRoom
-from llm_backend.backends.shared_room.lodgers_berth import LodgersBerth
-from llm_backend.backends.shared_room.messages import (
+from llm_backend.backends.local.model_handle import LoadQueueLimits, LocalModelHandle, ModelState
+from llm_backend.backends.local.shared_manager import ModelManagerClient, ModelManagerServer
+from llm_backend.backends.local.shared_manager.manager_messages import (
     LINE_BYTES,
     ROOM,
     UNREAD_BYTES,
-    Changed,
-    Engines,
-    Idle,
+    EngineIdle,
+    EngineStates,
+    ModelsChanged,
     line,
 )
+from llm_backend.backends.local.shared_manager.remote_handle import RemoteModelHandle
 from llm_backend.engine import EngineConfig, EngineStartError
 from llm_backend.errors import EngineUnavailable, InvalidRequest, ModelNotFound
-from tests.backends.test_engine_room import FakeEngine
+from tests.backends.local.test_model_manager import FakeEngine
 
 LOADED, UNLOADED = ModelState.LOADED, ModelState.UNLOADED
 
@@ -55,22 +55,24 @@ class Follower:
         self.is_cut_off = True
 
 
-def place(lodging: Lodging, name: str, *, deadline_s: float = 5) -> LodgersBerth:
+def place(
+    manager_client: ModelManagerClient, name: str, *, deadline_s: float = 5
+) -> RemoteModelHandle:
     async def needs() -> int:
         raise AssertionError("the owner knows")
 
-    patience = Patience(deadline_s=deadline_s)
-    return lodging.berth(name, EngineAt, needs, patience=patience, idle_unload_s=None)
+    patience = LoadQueueLimits(deadline_s=deadline_s)
+    return manager_client.handle(name, EngineAt, needs, patience=patience, idle_unload_s=None)
 
 
 class Process:
     """One that uses the engines of `a` and `b`."""
 
-    def __init__(self, lodging: Lodging) -> None:
-        self.lodging = lodging
+    def __init__(self, manager_client: ModelManagerClient) -> None:
+        self.manager_client = manager_client
         self.follower = Follower()
-        lodging.follow(self.follower)
-        self.a, self.b = (place(lodging, name) for name in "ab")
+        manager_client.follow(self.follower)
+        self.a, self.b = (place(manager_client, name) for name in "ab")
 
 
 class House:
@@ -78,20 +80,22 @@ class House:
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.folder = folder
-        self.room = SharedRoom(folder, 10)
+        self.room = ModelManagerServer(folder, 10)
         self.fails = False
         self._stack = stack
 
-    def berth(self, name: str, *, size: int = 6, idle_s: float | None = None) -> Berth:
+    def handle(self, name: str, *, size: int = 6, idle_s: float | None = None) -> LocalModelHandle:
         async def needs() -> int:
             return size
 
-        return self.room.berth(
+        return self.room.handle(
             name, lambda door: EngineAt(door, fails=self.fails), needs, idle_unload_s=idle_s
         )
 
     async def process(self) -> Process:
-        return Process(await self._stack.enter_async_context(Lodging.opened(self.folder)))
+        return Process(
+            await self._stack.enter_async_context(ModelManagerClient.opened(self.folder))
+        )
 
 
 @pytest.fixture
@@ -109,8 +113,8 @@ async def house(folder) -> AsyncIterator[House]:
         yield one
 
 
-async def used(berth: LodgersBerth) -> None:
-    async with berth.used():
+async def used(handle: RemoteModelHandle) -> None:
+    async with handle.used():
         pass
 
 
@@ -122,7 +126,7 @@ async def eventually(claim: Callable[[], bool]) -> None:
 
 
 async def test_what_one_process_loads_or_unloads_is_so_in_all_when_it_is_answered(house):
-    house.berth("a")
+    house.handle("a")
     one, other = await house.process(), await house.process()
 
     await one.a.load()
@@ -133,7 +137,7 @@ async def test_what_one_process_loads_or_unloads_is_so_in_all_when_it_is_answere
 
 
 async def test_a_request_in_one_process_loads_its_model_in_the_place_of_another(house):
-    house.berth("a"), house.berth("b")
+    house.handle("a"), house.handle("b")
     one, other = await house.process(), await house.process()
     await used(one.a)
 
@@ -145,7 +149,7 @@ async def test_a_request_in_one_process_loads_its_model_in_the_place_of_another(
 
 
 async def test_nobody_is_cut_off_in_any_process_and_who_comes_late_has_a_turn(house):
-    house.berth("a"), house.berth("b")
+    house.handle("a"), house.handle("b")
     one, other = await house.process(), await house.process()
     async with one.a.used() as engine:
         waiting = asyncio.create_task(used(other.b))
@@ -161,52 +165,52 @@ async def test_nobody_is_cut_off_in_any_process_and_who_comes_late_has_a_turn(ho
 
 
 async def test_models_that_do_not_fit_together_take_turns_however_many_ask(house):
-    house.berth("a"), house.berth("b")
+    house.handle("a"), house.handle("b")
     one, other = await house.process(), await house.process()
 
-    await asyncio.gather(*(used(berth) for berth in (one.a, one.b, other.a, other.b) * 10))
+    await asyncio.gather(*(used(handle) for handle in (one.a, one.b, other.a, other.b) * 10))
 
     assert house.room.held_bytes <= 10
 
 
 async def test_a_model_at_work_in_some_process_does_not_rest(house):
-    berth = house.berth("a", idle_s=0.1)
+    handle = house.handle("a", idle_s=0.1)
     process = await house.process()
     async with process.a.used():
         await asyncio.sleep(0.2)
-        assert berth.state is LOADED
-    await eventually(lambda: berth.state is UNLOADED)
+        assert handle.state is LOADED
+    await eventually(lambda: handle.state is UNLOADED)
 
     assert process.a.state in (UNLOADED, ModelState.UNLOADING)
 
 
 async def test_the_owner_is_not_told_of_every_request(house):
-    berth = house.berth("a")
+    handle = house.handle("a")
     process = await house.process()
     for _ in range(3):
         await used(process.a)
         await asyncio.sleep(0.01)
-        assert berth.users == 1
+        assert handle.users == 1
 
-    await eventually(lambda: berth.users == 0)
+    await eventually(lambda: handle.users == 0)
 
 
 async def test_a_process_that_dies_keeps_no_model_in_memory(house):
-    berth = house.berth("a")
+    handle = house.handle("a")
     dead, alive = await house.process(), await house.process()
     held = dead.a.used()
     await held.__aenter__()
     unloading = asyncio.create_task(alive.a.unload())
-    await eventually(lambda: berth.is_leaving)
+    await eventually(lambda: handle.is_leaving)
 
-    dead.lodging._writer.close()
+    dead.manager_client._writer.close()
 
     await asyncio.wait_for(unloading, 5)
     assert alive.a.state is UNLOADED
 
 
 async def test_who_gives_up_waiting_is_no_user(house):
-    busy, wanted = house.berth("a"), house.berth("b")
+    busy, wanted = house.handle("a"), house.handle("b")
     process = await house.process()
     async with process.a.used():
         waiting = asyncio.create_task(used(process.b))
@@ -218,8 +222,8 @@ async def test_who_gives_up_waiting_is_no_user(house):
 
 
 async def test_errors_are_those_of_the_owners_room(house):
-    house.berth("a", size=11)
-    house.berth("b")
+    house.handle("a", size=11)
+    house.handle("b")
     house.fails = True
     process = await house.process()
 
@@ -228,24 +232,24 @@ async def test_errors_are_those_of_the_owners_room(house):
     with pytest.raises(EngineStartError, match="It is no model"):
         await used(process.b)
     with pytest.raises(ModelNotFound):
-        await used(place(process.lodging, "nobody"))
+        await used(place(process.manager_client, "nobody"))
     assert (refused.value.param, refused.value.code) == ("model", "model_too_large")
 
 
 async def test_who_waits_too_long_is_told_so(house):
-    house.berth("a"), house.berth("b")
+    house.handle("a"), house.handle("b")
     process = await house.process()
-    impatient = place(process.lodging, "b", deadline_s=0.05)
+    impatient = place(process.manager_client, "b", deadline_s=0.05)
     async with process.a.used():
         with pytest.raises(EngineUnavailable, match=r"not loaded within 0\.05 s"):
             await used(impatient)
 
 
 async def test_all_processes_follow_what_is_decided_for_all_and_later_ones_too(house):
-    house.berth("a")
+    house.handle("a")
     one, other = await house.process(), await house.process()
     await house.room.change("the settings")
-    await one.lodging.choose("a", "pirate")
+    await one.manager_client.choose("a", "pirate")
     late = await house.process()
     await house.room.agreed()
 
@@ -254,11 +258,11 @@ async def test_all_processes_follow_what_is_decided_for_all_and_later_ones_too(h
 
 
 async def test_a_model_that_comes_in_the_place_of_one_of_its_name_is_used_from_then_on(house):
-    old = house.berth("a", size=4)
+    old = house.handle("a", size=4)
     process = await house.process()
     async with process.a.used() as before:
         removing = asyncio.create_task(house.room.remove(old))
-        new = house.berth("a", size=4)
+        new = house.handle("a", size=4)
         await house.room.start(new)
         await eventually(lambda: process.a.state is LOADED and process.a.engine is not before)
         async with process.a.used() as after:
@@ -271,13 +275,13 @@ async def test_a_model_that_comes_in_the_place_of_one_of_its_name_is_used_from_t
 
 
 async def test_when_the_owner_has_gone_who_waits_is_told(house):
-    house.berth("a"), house.berth("b")
+    house.handle("a"), house.handle("b")
     process = await house.process()
     async with process.a.used():
         waiting = asyncio.create_task(used(process.b))
         await asyncio.sleep(0.05)
-        for lodger in list(house.room._lodgers):
-            lodger.close()
+        for session in list(house.room._sessions):
+            session.close()
 
         with pytest.raises(EngineUnavailable, match="being stopped"):
             await waiting
@@ -285,41 +289,41 @@ async def test_when_the_owner_has_gone_who_waits_is_told(house):
 
 
 async def test_a_process_that_does_not_read_is_cut_off_and_holds_nothing(house, caplog):
-    berth = house.berth("a")
+    handle = house.handle("a")
     stuck, alive = await house.process(), await house.process()
     held = stuck.a.used()
     await held.__aenter__()
-    pipe = stuck.lodging._reader._transport
+    pipe = stuck.manager_client._reader._transport
     pipe.pause_reading()
 
     for number in range(1, 6):
-        house.room._tell(Changed(settings="s" * (LINE_BYTES // 2)))
+        house.room._tell(ModelsChanged(settings="s" * (LINE_BYTES // 2)))
         await eventually(lambda number=number: len(alive.follower.settings) == number)
     await asyncio.wait_for(alive.a.unload(), 5)
-    assert berth.users == 0
+    assert handle.users == 0
     assert "api_process_cut_off" in caplog.text
 
     pipe.resume_reading()  # the last line it finds is half a line
-    await eventually(lambda: stuck.lodging._owner_is_gone)
+    await eventually(lambda: stuck.manager_client._owner_is_gone)
     with pytest.raises(EngineUnavailable):
         await stuck.a.load()
 
 
 async def test_who_asks_when_the_owner_has_gone_is_told_at_once(house):
-    house.berth("a")
+    house.handle("a")
     process = await house.process()
-    for lodger in list(house.room._lodgers):
-        lodger.close()
-    await eventually(lambda: not process.lodging._tasks)
+    for session in list(house.room._sessions):
+        session.close()
+    await eventually(lambda: not process.manager_client._tasks)
 
     with pytest.raises(EngineUnavailable, match="being stopped"):
         await asyncio.wait_for(process.a.load(), 1)
 
 
 async def test_who_leaves_by_himself_is_not_cut_off(house):
-    house.berth("a")
+    house.handle("a")
     process = await house.process()
-    await process.lodging.close()
+    await process.manager_client.close()
 
     assert not process.follower.is_cut_off
 
@@ -329,16 +333,16 @@ async def test_an_owner_that_does_not_read_is_left_and_fills_no_memory(folder, c
 
     async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         reader._transport.pause_reading()
-        writer.write(line(Engines(engines=[], loading=[])))
+        writer.write(line(EngineStates(engines=[], loading=[])))
         connections.append(writer)
 
     server = await asyncio.start_unix_server(stuck, folder / ROOM)
-    async with server, Lodging.opened(folder) as lodging:
-        process = Process(lodging)
+    async with server, ModelManagerClient.opened(folder) as manager_client:
+        process = Process(manager_client)
         most = 0
         for _ in range(3 * UNREAD_BYTES // (1 << 20)):
-            lodging.tell(Idle(door="x" * (1 << 20)))
-            most = max(most, lodging._writer.transport.get_write_buffer_size())
+            manager_client.tell(EngineIdle(door="x" * (1 << 20)))
+            most = max(most, manager_client._writer.transport.get_write_buffer_size())
         await eventually(lambda: process.follower.is_cut_off)
 
         with pytest.raises(EngineUnavailable, match="being stopped"):

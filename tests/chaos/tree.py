@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["Process", "Tree"]
 
 _KINDS = {
-    b"llm_backend.engine.worker": "engine",
+    b"llm_backend.engine.process.worker": "engine",
     b"llm_backend.server.api_process": "api",
     b"llm_backend.extraction.reader": "reader",
     b"llm_backend.search.embedded.optimizer": "optimizer",

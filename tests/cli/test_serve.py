@@ -5,7 +5,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from llm_backend.cli import app
-from llm_backend.cli.setting_flags import SETTING_FLAGS, given_settings
+from llm_backend.cli.setting_flags import SETTING_FLAGS, settings_from_flags
 from llm_backend.settings import Settings, load_settings
 
 
@@ -21,7 +21,7 @@ def test_every_setting_that_is_a_value_or_a_list_is_a_flag_and_no_secret_is():
 def test_flags_are_read_as_the_settings_are():
     flags = {"port": "1", "memory_budget": "2 GB", "mmap": False, "models": ["none"],
              "aliases": ["a", "b=c"], "web": None, "log_level": "ERROR"}  # fmt: skip
-    settings = load_settings(given_settings(flags))
+    settings = load_settings(settings_from_flags(flags))
 
     assert (settings.port, settings.memory_budget, settings.mmap) == (1, 2_000_000_000, False)
     assert (settings.models, settings.aliases) == ((), ("a", "b=c"))

@@ -9,9 +9,9 @@ from starlette.testclient import TestClient
 
 from llm_backend.contract import Document, Operation, load_document
 from llm_backend.contract.answers import AnswerChecks
-from llm_backend.contract.body import Limits
+from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.connexion_app import build_app
-from llm_backend.contract.request import Handler, Request
+from llm_backend.contract.request import ApiRequest, Handler
 from llm_backend.contract.validation import Validators
 
 
@@ -25,7 +25,7 @@ def validators(document: Document) -> Validators:
     return Validators(document)
 
 
-async def echo(_services: Any, request: Request) -> Response:
+async def echo(_services: Any, request: ApiRequest) -> Response:
     """Answers what it was asked; reads a body that was not read for it."""
     rest = b"" if request.raw_body else await request.http.body()
     return JSONResponse(
@@ -52,7 +52,7 @@ def client_for(document: Document, validators: Validators) -> Callable[..., Test
         options: dict[str, Any] = {
             "handler_of": lambda _operation: handler,
             "authenticate": nobody,
-            "limits": Limits(json_bytes=200_000, upload_bytes=400_000),
+            "limits": BodyLimits(json_bytes=200_000, upload_bytes=400_000),
             "check_relayed": True,
             "answers": AnswerChecks.OFF,
         }

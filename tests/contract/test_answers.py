@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from llm_backend.contract.answers import LOGGED_BYTES, AnswerChecks
-from llm_backend.contract.request import Request
+from llm_backend.contract.request import ApiRequest
 from llm_backend.contract.validation import ContractViolation, Validators
 from llm_backend.sse import Alike
 from tests.logged import logged
@@ -25,7 +25,7 @@ MODELS = {"object": "list", "data": []}
 
 
 def answering(response: Response) -> Any:
-    async def handler(_services: Any, _request: Request) -> Response:
+    async def handler(_services: Any, _request: ApiRequest) -> Response:
         return response
 
     return handler
@@ -40,7 +40,7 @@ def streaming(*events: Any) -> Any:
             text = event if isinstance(event, str) else json.dumps(event)
             yield f"data: {text}\n\n".encode()
 
-    async def handler(_services: Any, _request: Request) -> Response:
+    async def handler(_services: Any, _request: ApiRequest) -> Response:
         return StreamingResponse(chunks(), media_type="text/event-stream")
 
     return handler

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.testclient import TestClient
 
 from llm_backend.contract import Document
-from llm_backend.contract.request import Request
+from llm_backend.contract.request import ApiRequest
 from llm_backend.errors import EngineUnavailable, InvalidRequest, Unauthorized
 from tests.contract.conftest import url_of
 from tests.logged import logged
@@ -49,7 +49,7 @@ def test_every_answer_has_a_request_id_of_its_own(client: TestClient):
     assert all(re.fullmatch(r"req_[0-9a-f]{32}", one) for one in ids)
 
 
-async def failing(_services: Any, request: Request) -> Response:
+async def failing(_services: Any, request: ApiRequest) -> Response:
     raise {
         "listModels": EngineUnavailable("The engine starts again.", retry_after_s=1.6),
         "retrieveModel": InvalidRequest("Not so.", param="model", code="wrong"),
@@ -122,7 +122,7 @@ def test_the_caller_reaches_the_handler(client_for):
     async def authenticate(headers: Any, _operation: Any) -> str:
         return headers["authorization"]
 
-    async def tell(_services: Any, request: Request) -> Response:
+    async def tell(_services: Any, request: ApiRequest) -> Response:
         return JSONResponse({"caller": request.caller, "id": request.request_id})
 
     with client_for(tell, authenticate=authenticate) as client:
@@ -132,7 +132,7 @@ def test_the_caller_reaches_the_handler(client_for):
 
 
 def test_a_request_id_of_the_upstream_is_kept(client_for):
-    async def relay(_services: Any, _request: Request) -> Response:
+    async def relay(_services: Any, _request: ApiRequest) -> Response:
         return Response(headers={"x-request-id": "req_theirs"})
 
     with client_for(relay) as client:
@@ -140,7 +140,7 @@ def test_a_request_id_of_the_upstream_is_kept(client_for):
 
 
 def test_streams_pass_as_they_are(client_for):
-    async def stream(_services: Any, _request: Request) -> Response:
+    async def stream(_services: Any, _request: ApiRequest) -> Response:
         return StreamingResponse(iter([b"data: 1\n\n", b"data: 2\n\n"]))
 
     with client_for(stream) as client:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from llm_backend.contract.body import Limits, read_body
+from llm_backend.contract.body import BodyLimits, read_body
 from llm_backend.errors import ClientGone
 
 CHAT = "/v1/chat/completions"
@@ -183,7 +183,7 @@ def test_uploads_have_a_limit_of_their_own(client: TestClient, is_announced: boo
 
 
 def test_a_body_within_the_limit_to_the_byte_is_taken(client_for):
-    with client_for(limits=Limits(json_bytes=len(GOOD))) as client:
+    with client_for(limits=BodyLimits(json_bytes=len(GOOD))) as client:
         assert client.post(CHAT, content=GOOD, headers=JSON).status_code == 200
         assert client.post(CHAT, content=GOOD + b" ", headers=JSON).status_code == 413
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
-from llm_backend.contract.body import Limits
+from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.body_bounds import check_size, text_bytes
 from llm_backend.errors import TooLarge
 
@@ -78,7 +78,7 @@ def test_a_file_is_counted_alike_wherever_it_begins(size: int, before: int):
 
 
 def test_a_request_of_too_many_values_is_refused_with_the_setting(client_for):
-    limits = Limits(json_nodes=500)
+    limits = BodyLimits(json_nodes=500)
     with client_for(limits=limits) as client:
         response = client.post(CHAT, content=chat(["x"] * 501), headers=JSON)
 

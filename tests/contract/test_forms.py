@@ -10,11 +10,11 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from llm_backend.contract import Document
-from llm_backend.contract.body import Limits
+from llm_backend.contract.body import BodyLimits
 from llm_backend.contract.checking import Checks
-from llm_backend.contract.form import Form, FormCheck
-from llm_backend.contract.multipart import events
-from llm_backend.contract.request import Request
+from llm_backend.contract.forms.form import Form, FormCheck
+from llm_backend.contract.forms.multipart import events
+from llm_backend.contract.request import ApiRequest
 from llm_backend.contract.validation import Validators
 from llm_backend.errors import InvalidRequest
 
@@ -30,7 +30,7 @@ FILE = (
 END = b"--b--\r\n"
 
 
-async def read(_services: Any, request: Request) -> Response:
+async def read(_services: Any, request: ApiRequest) -> Response:
     """What the form says, and how its file came."""
     assert request.form is not None
     part = await request.form.file("file", limit_bytes=LIMIT_BYTES)
@@ -47,7 +47,7 @@ async def read(_services: Any, request: Request) -> Response:
 
 @pytest.fixture(scope="module")
 def form_client(client_for: Callable[..., TestClient]) -> Iterator[TestClient]:
-    with client_for(read, limits=Limits(upload_bytes=LIMIT_BYTES)) as client:
+    with client_for(read, limits=BodyLimits(upload_bytes=LIMIT_BYTES)) as client:
         yield client
 
 
@@ -217,7 +217,7 @@ def http_of(*pieces: bytes) -> HttpRequest:
 
 @pytest.fixture
 def checks(document: Document, validators: Validators) -> FormCheck:
-    every = Checks(document, validators, Limits(), check_relayed=True)
+    every = Checks(document, validators, BodyLimits(), check_relayed=True)
     found = every.form("createFile")
     assert found is not None
     return found

@@ -8,8 +8,8 @@ from typing import Self
 import pytest
 
 from llm_backend.backends.base import TextDelta
-from llm_backend.backends.token_files import TokenFiles
-from llm_backend.controllers.completions import _answered, _Merged
+from llm_backend.backends.local.token_files import TokenFiles
+from llm_backend.controllers.completions import _answer, _MergedStream
 from llm_backend.errors import ClientGone
 from llm_backend.settings import Settings
 
@@ -41,7 +41,7 @@ async def test_every_delta_comes_with_the_place_of_its_answer():
 
 
 async def texts_of(answers: list[Answered]) -> list[tuple[int, str]]:
-    async with _Merged(answers) as deltas:
+    async with _MergedStream(answers) as deltas:
         return [(place, delta.text) async for place, delta in deltas]
 
 
@@ -78,5 +78,5 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_slot():
 
     async with asyncio.timeout(30):
         with pytest.raises(ClientGone):
-            await _answered(services, request, model)
+            await _answer(services, request, model)
     assert silent.is_closed

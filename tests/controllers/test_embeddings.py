@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_backend.backends.token_files import TokenFiles
-from llm_backend.controllers.embeddings import _answered
+from llm_backend.backends.local.token_files import TokenFiles
+from llm_backend.controllers.embeddings import _answer
 from llm_backend.engine.messages import Embedded
 from llm_backend.errors import InvalidRequest
 
@@ -24,4 +24,4 @@ async def test_dimensions_that_the_model_has_not_are_named_as_they_were_given():
     request = SimpleNamespace(body=body, http=SimpleNamespace(receive=receive))
 
     with pytest.raises(InvalidRequest, match="`dimensions` is 1536; this model's vectors have 8"):
-        await _answered(services, request, SimpleNamespace(embed=embed))
+        await _answer(services, request, SimpleNamespace(embed=embed))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from llm_backend.controllers.sockets.lanes import Lanes
+from llm_backend.controllers.websockets.lanes import Lanes
 from llm_backend.errors import RateLimited
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from llm_backend.contract.leaving import WATCHED_AFTER_S
+from llm_backend.contract.client_disconnect import WATCHED_AFTER_S
 from tests.gateway import backend, gateway
 from tests.upstream import Connection, FakeUpstream, Message, post
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.deploy.dockerfile import Stage, stages
+from tests.deploy.kustomize import Manifest, Missing, render
 from tests.missing import missing
-
-from .dockerfile import Stage, stages
-from .kustomize import Manifest, Missing, render
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from scripts.image_without_docker import IMAGES
+from tests.deploy.dockerfile import is_sent
 from tests.live.test_tls import signed
-
-from .dockerfile import is_sent
 
 SITE_PACKAGES = re.compile(r"/lib/python(\d\.\d+)/site-packages")
 

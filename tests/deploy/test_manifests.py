@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 from kubernetes_validate.utils import all_versions
 
-from .workload import container, objects, one, pod, pods, secret_keys, workloads
+from tests.deploy.workload import container, objects, one, pod, pods, secret_keys, workloads
 
 SUPPORTED_VERSIONS = [*dict.fromkeys(all_versions())][-3:]  # as many as Kubernetes itself supports
 

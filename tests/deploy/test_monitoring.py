@@ -8,8 +8,7 @@ import kubernetes_validate
 import pytest
 
 from llm_backend.telemetry import Metrics
-
-from .conftest import deployed_alone
+from tests.deploy.conftest import deployed_alone
 
 
 @pytest.fixture(scope="module")

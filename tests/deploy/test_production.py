@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from llm_backend.settings import Settings
-
-from .test_server_in_the_cluster import SERVER, known_names
-from .workload import container, environment, objects, one, pod, workloads
+from tests.deploy.test_server_in_the_cluster import SERVER, known_names
+from tests.deploy.workload import container, environment, objects, one, pod, workloads
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_backend.settings import PREFIX, Settings, load_settings
-
-from .workload import container, environment, one, pod, secret_keys
+from tests.deploy.workload import container, environment, one, pod, secret_keys
 
 SERVER = "llm-backend"
 FRONT_END = "chatbot-ui"

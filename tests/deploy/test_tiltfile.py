@@ -2,8 +2,8 @@
 
 import pytest
 
-from .tilt import Asked, run
-from .workload import container, objects, pods, secret_keys
+from tests.deploy.tilt import Asked, run
+from tests.deploy.workload import container, objects, pods, secret_keys
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .kustomize import Manifest
+from tests.deploy.kustomize import Manifest
 
 __all__ = [
     "container",

@@ -6,9 +6,9 @@ import signal
 import sys
 import time
 
-from llm_backend.engine import worker
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.llama import LlamaModel
+from llm_backend.engine.process import worker
 
 
 def die() -> None:
@@ -60,7 +60,7 @@ class FailsOfWord(Generator):
 
 class SaysWhy(LlamaModel):
     def prove(self) -> None:
-        logging.getLogger("llm_backend.engine.worker").error("engine.example")
+        logging.getLogger("llm_backend.engine.process.worker").error("engine.example")
         sys.stderr.write("ggml.c:1: GGML_ASSERT(everything) failed\n")
         sys.stderr.flush()
         die()

@@ -7,8 +7,6 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.address import Address
-from llm_backend.engine.media import MediaError, Part, Piece, Run, stand_ins
 from llm_backend.engine.messages import (
     Event,
     Generate,
@@ -19,10 +17,12 @@ from llm_backend.engine.messages import (
     Sampling,
     Start,
 )
+from llm_backend.engine.messages.address import Address
 from llm_backend.engine.model import NoRoom, PairFrame
-from llm_backend.engine.reading import read
+from llm_backend.engine.prompt.media_runs import MediaError, Part, Piece, Run, stand_ins
+from llm_backend.engine.prompt.prompt_tokens import read
 from llm_backend.engine.sampling import Sampler
-from llm_backend.engine.scheduler import Work
+from llm_backend.engine.scheduling.scheduler import ScheduledTokens
 
 END = 0
 LETTERS = "\0abcdefghijklmnopqrstuvwxyz .,!?\n"
@@ -57,11 +57,11 @@ class SlowVocabulary(FakeVocabulary):
     """Grammars for it are not compiled before `gate` is set, and none while it `is_broken`."""
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
+        self.admission = threading.Event()
         self.is_broken = False
 
     def label(self, token: int) -> bytes:
-        assert self.gate.wait(30), "nobody opened the gate"
+        assert self.admission.wait(30), "nobody opened the gate"
         if self.is_broken:
             raise RuntimeError("no token has a label")
         return super().label(token)
@@ -125,7 +125,7 @@ class FakeModel:
         self.states_given = 0
         self._cells = cells
 
-    def forward(self, work: list[Work]) -> NDArray[np.float32]:
+    def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
         if self.broken:
             self.broken = False
             raise RuntimeError("the pass went wrong")
@@ -187,7 +187,7 @@ class FakeModel:
         self.largest_pass = max(self.largest_pass, sum(map(len, inputs)))
         return np.array([1 / len(tokens) for tokens in inputs])
 
-    def _compute(self, item: Work) -> list[NDArray[np.float32]]:
+    def _compute(self, item: ScheduledTokens) -> list[NDArray[np.float32]]:
         sequence = item.sequence
         assert sequence.slot is not None
         cells = self.held[sequence.slot]

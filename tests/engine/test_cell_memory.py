@@ -11,10 +11,10 @@ import llama_cpp as native
 import numpy as np
 import pytest
 
-from llm_backend.engine.batch import Chunk
+from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaModel, NativeLog
 from llm_backend.engine.llama.cell_memory import CellMemory
-from llm_backend.engine.llama.processor_buffers import Buffer, Library
+from llm_backend.engine.llama.processor_buffers import Buffer, NativeLibrary
 from tests.engine.fakes import start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux promises the zeros")
@@ -47,12 +47,14 @@ def resident_bytes() -> int:
 
 
 def read(model: LlamaModel, slot: int, tokens: list[int]) -> None:
-    model._decode([Chunk(slot=slot, position=0, tokens=tokens, outputs=[])])
+    model._decode([BatchChunk(slot=slot, position=0, tokens=tokens, outputs=[])])
 
 
 def logits(model: LlamaModel, slot: int, position: int) -> np.ndarray:
     """What comes after one more token."""
-    row = model._decode([Chunk(slot=slot, position=position, tokens=[7], outputs=[0])])[0].copy()
+    row = model._decode([BatchChunk(slot=slot, position=position, tokens=[7], outputs=[0])])[
+        0
+    ].copy()
     model.truncate(slot, position)
     return row
 
@@ -80,7 +82,7 @@ def test_locked_models_have_all_their_cells_from_the_start(opened):
 @pytest.mark.parametrize("value", [0, 7])
 @pytest.mark.parametrize("size", [100, LARGE])
 def test_a_buffer_that_is_cleared_holds_the_value_from_its_first_byte_to_its_last(size, value):
-    library, memory = Library(), CellMemory()
+    library, memory = NativeLibrary(), CellMemory()
     with memory.taken_by_use():
         place = library.allocate(library.kind, size)
     buffer = Buffer.from_address(place)

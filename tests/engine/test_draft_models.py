@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from llm_backend.engine import Engine, EngineStartError
-from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.llama import LlamaModel, NativeLog, draft_model, huge_pages
 from llm_backend.engine.messages import Generate, Sampling
 from llm_backend.engine.model import LoadError
+from llm_backend.engine.speculation.draft_model import Drafter
 from tests.engine.conftest import answer, config
 from tests.engine.fakes import start
 from tests.engine.gguf_models import MERGED, write_llama

@@ -2,9 +2,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm_backend.engine.address import Address
-from llm_backend.engine.admission import Refused
-from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
     Accepted,
@@ -15,6 +12,9 @@ from llm_backend.engine.messages import (
     Priority,
     Sampling,
 )
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.scheduling.admission import CommandRefused
+from llm_backend.engine.speculation.draft_model import Drafter
 from tests.engine.fakes import (
     LETTERS,
     FakeModel,
@@ -75,11 +75,11 @@ def slow() -> Iterator[Bench]:
     model = FakeModel(slots=1)
     model.vocabulary = SlowVocabulary()
     yield Bench(model, queue_limit=2, queue_deadline_s=10)
-    model.vocabulary.gate.set()
+    model.vocabulary.admission.set()
 
 
-def refusal(bench: Bench, command) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(bench: Bench, command) -> CommandRefused:
+    with pytest.raises(CommandRefused) as caught:
         bench.submit(command)
     return caught.value
 
@@ -460,14 +460,14 @@ def test_a_grammar_that_nobody_waits_for_is_not_compiled(slow):
     assert not shared
     assert left.cancelled()
     slow.submit(generate(id="fourth", grammar='start: "b"'))
-    slow.model.vocabulary.gate.set()
+    slow.model.vocabulary.admission.set()
     slow.run()
     assert slow.text("fourth") == "b"
 
 
 def test_a_compiler_that_goes_wrong_fails_one_request_and_is_asked_again(slow):
     slow.model.vocabulary.is_broken = True
-    slow.model.vocabulary.gate.set()
+    slow.model.vocabulary.admission.set()
     slow.submit(generate(id="a", grammar='start: "a"'), generate("abc", id="b"))
     slow.run()
     slow.model.vocabulary.is_broken = False

@@ -4,8 +4,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from llm_backend.engine.address import Address
-from llm_backend.engine.drafter import Drafter
 from llm_backend.engine.generator import Generator
 from llm_backend.engine.messages import (
     Accepted,
@@ -16,6 +14,8 @@ from llm_backend.engine.messages import (
     Priority,
     Sampling,
 )
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.speculation.draft_model import Drafter
 from tests.engine.fakes import FakeModel, Outbox, generate, picture, spoken, start
 from tests.examples import examples
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_backend.engine.guesser import Chances, Guesser
-from llm_backend.engine.pass_costs import PassCosts
-from llm_backend.engine.speculation import drafts_worth
+from llm_backend.engine.speculation.draft_length import drafts_worth
+from llm_backend.engine.speculation.guesser import Chances, Guesser
+from llm_backend.engine.speculation.pass_costs import PassCosts
 
 CHANCES = st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.9, 1.0]), max_size=4).map(
     lambda found: list(itertools.accumulate(found, lambda left, right: left * right))
@@ -79,12 +79,12 @@ def linear(base: float, each: float):
     each=st.sampled_from([0.1, 1.0]),
 )
 def test_no_other_number_of_guesses_is_expected_to_be_faster(chances, readers, room, base, each):
-    talkers, cost = len(chances) + 1, linear(base, each)
-    counts = drafts_worth(chances, talkers=talkers, tokens=talkers + readers, room=room, cost=cost)
+    targets, cost = len(chances) + 1, linear(base, each)
+    counts = drafts_worth(chances, targets=targets, tokens=targets + readers, room=room, cost=cost)
 
     def speed(numbers: tuple[int, ...]) -> float:
         expected = sum(sum(each[:count]) for each, count in zip(chances, numbers, strict=True))
-        return (talkers + expected) / cost(talkers + readers + sum(numbers))
+        return (targets + expected) / cost(targets + readers + sum(numbers))
 
     assert sum(counts) <= room
     every = itertools.product(*(range(len(each) + 1) for each in chances))
@@ -94,17 +94,17 @@ def test_no_other_number_of_guesses_is_expected_to_be_faster(chances, readers, r
 
 def test_guesses_that_are_less_likely_do_not_displace_others():
     chances = [[0.1], [0.1], [0.8, 0.6, 0.5, 0.4]]
-    counts = drafts_worth(chances, talkers=4, tokens=4, room=5, cost=linear(10, 0.1))
+    counts = drafts_worth(chances, targets=4, tokens=4, room=5, cost=linear(10, 0.1))
 
     assert counts == [1, 0, 4]
 
 
 def test_where_every_token_costs_the_same_nothing_is_guessed():
-    assert drafts_worth([[0.9, 0.8]], talkers=1, tokens=1, room=9, cost=linear(0, 1)) == [0]
+    assert drafts_worth([[0.9, 0.8]], targets=1, tokens=1, room=9, cost=linear(0, 1)) == [0]
 
 
 def test_where_more_tokens_cost_nothing_all_are_guessed():
-    assert drafts_worth([[0.2, 0.1]], talkers=1, tokens=1, room=9, cost=linear(1, 0)) == [2]
+    assert drafts_worth([[0.2, 0.1]], targets=1, tokens=1, room=9, cost=linear(1, 0)) == [2]
 
 
 def test_costs_are_those_measured_and_straight_lines_between():

@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 
 from llm_backend.engine import Engine, EngineDown, EngineRefused, EngineStartError
-from llm_backend.engine.link import Link
 from llm_backend.engine.messages import (
     Delta,
     Detokenize,
@@ -20,6 +19,7 @@ from llm_backend.engine.messages import (
     Sampling,
     Shutdown,
 )
+from llm_backend.engine.process.engine_connection import EngineConnection
 from tests.engine.conftest import answer, config, eventually
 
 PROMPT = "the cat and the dog went to the house"
@@ -51,30 +51,30 @@ async def owner(settings):
 
 
 @pytest_asyncio.fixture
-async def guest(owner, settings):
+async def remote_engine(owner, settings):
     async with Engine.of_another(settings) as engine:
         yield engine
 
 
-async def test_a_guest_waits_for_the_model_and_gets_the_same_answers(owner, guest):
+async def test_a_guest_waits_for_the_model_and_gets_the_same_answers(owner, remote_engine):
     with pytest.raises(EngineDown, match="loading"):
-        await guest.generate(request())
-    assert await guest.ready() == await owner.ready()
+        await remote_engine.generate(request())
+    assert await remote_engine.ready() == await owner.ready()
 
-    ours, theirs = await answer(owner, request()), await answer(guest, request())
+    ours, theirs = await answer(owner, request()), await answer(remote_engine, request())
 
     assert text(ours) == text(theirs)
     assert theirs[-1].cached_tokens > 0  # one cache for all
-    assert guest.pid == owner.pid
+    assert remote_engine.pid == owner.pid
 
 
-async def test_the_same_ids_in_two_processes_are_two_requests(owner, guest):
-    await guest.ready()
+async def test_the_same_ids_in_two_processes_are_two_requests(owner, remote_engine):
+    await remote_engine.ready()
     await owner.ready()
 
     one, other = await asyncio.gather(
         answer(owner, request("the cat", max_tokens=30)),
-        answer(guest, request("a house", max_tokens=30)),
+        answer(remote_engine, request("a house", max_tokens=30)),
     )
 
     assert text(one) == text(await answer(owner, request("the cat", max_tokens=30)))
@@ -83,10 +83,11 @@ async def test_the_same_ids_in_two_processes_are_two_requests(owner, guest):
 
 async def test_a_guest_that_goes_away_frees_what_it_held(owner, settings):
     await owner.ready()
-    async with Engine.of_another(settings) as guest:
-        await guest.ready()
+    async with Engine.of_another(settings) as remote_engine:
+        await remote_engine.ready()
         held = [
-            await guest.generate(request(name=str(number), max_tokens=None)) for number in range(4)
+            await remote_engine.generate(request(name=str(number), max_tokens=None))
+            for number in range(4)
         ]
         assert (await owner.status()).running == 4
 
@@ -98,9 +99,9 @@ async def test_a_guest_that_goes_away_frees_what_it_held(owner, settings):
     assert status.passes < 200  # each of them would have been at it for longer
 
 
-async def test_after_a_death_guests_are_back_with_the_next_worker(owner, guest):
-    await guest.ready()
-    generation = await guest.generate(request(max_tokens=None))
+async def test_after_a_death_guests_are_back_with_the_next_worker(owner, remote_engine):
+    await remote_engine.ready()
+    generation = await remote_engine.generate(request(max_tokens=None))
     await anext(generation)
     os.kill(owner.pid, signal.SIGKILL)
 
@@ -109,54 +110,54 @@ async def test_after_a_death_guests_are_back_with_the_next_worker(owner, guest):
             pass
 
     assert caught.value.retry_after_s >= 1
-    assert guest.state == "restarting"
-    assert await guest.ready()
-    assert await answer(guest, request())
+    assert remote_engine.state == "restarting"
+    assert await remote_engine.ready()
+    assert await answer(remote_engine, request())
 
 
 async def test_a_guest_of_an_engine_that_has_failed_says_so(tiny_llama, door):
     command = (sys.executable, "-m", "tests.engine.crashing_worker", "always")
     settings = config(tiny_llama, door=door, command=command, restart_limit=0)
-    async with Engine(settings) as owner, Engine.of_another(settings) as guest:
+    async with Engine(settings) as owner, Engine.of_another(settings) as remote_engine:
         with pytest.raises(EngineStartError, match="SIGSEGV"):
             await owner.ready()
         with pytest.raises(EngineStartError, match="has failed") as caught:
-            await guest.ready()
+            await remote_engine.ready()
 
-        assert guest.state == "failed"
+        assert remote_engine.state == "failed"
         assert caught.value.retry_after_s >= 1
     assert not door.exists()
 
 
 async def test_a_guest_is_back_after_the_pause_of_an_engine_that_has_failed(tiny_llama, door):
     settings = config(tiny_llama, door=door, restart_limit=0, restart_pause_s=2)
-    async with Engine(settings) as owner, Engine.of_another(settings) as guest:
-        await guest.ready()
+    async with Engine(settings) as owner, Engine.of_another(settings) as remote_engine:
+        await remote_engine.ready()
         os.kill(owner.pid, signal.SIGKILL)
-        await eventually(lambda: owner.state == guest.state == "failed")
+        await eventually(lambda: owner.state == remote_engine.state == "failed")
         assert not door.exists()
 
-        await eventually(lambda: owner.state == guest.state == "ready")
-        assert await answer(guest, request())
+        await eventually(lambda: owner.state == remote_engine.state == "ready")
+        assert await answer(remote_engine, request())
 
 
 async def test_a_hang_is_noticed_though_only_a_guest_waits(tiny_llama, door):
     settings = config(tiny_llama, door=door, hang_timeout_s=1.5)
-    async with Engine(settings) as owner, Engine.of_another(settings) as guest:
-        await guest.ready()
-        generation = await guest.generate(request(max_tokens=None))
+    async with Engine(settings) as owner, Engine.of_another(settings) as remote_engine:
+        await remote_engine.ready()
+        generation = await remote_engine.generate(request(max_tokens=None))
         os.kill(owner.pid, signal.SIGSTOP)
 
         with pytest.raises(EngineDown):
             async for _ in generation:
                 pass
-        await guest.ready()
-        assert await answer(guest, request())
+        await remote_engine.ready()
+        assert await answer(remote_engine, request())
 
 
 async def test_no_guest_ends_the_worker(owner, door):
     await owner.ready()
-    link = await Link.to(door)
+    link = await EngineConnection.to(door)
     assert isinstance(await link.first(), Ready)
     link.send(Shutdown())
     call = link.call(Detokenize(id="1", tokens=[1]))
@@ -168,11 +169,11 @@ async def test_no_guest_ends_the_worker(owner, door):
     await running
 
 
-async def test_the_door_is_shut_when_the_engine_is_closed(owner, guest, door):
-    await guest.ready()
+async def test_the_door_is_shut_when_the_engine_is_closed(owner, remote_engine, door):
+    await remote_engine.ready()
     await owner.close()
 
-    await eventually(lambda: guest.state == "failed")
+    await eventually(lambda: remote_engine.state == "failed")
     assert not door.exists()
 
 
@@ -213,30 +214,30 @@ async def test_what_has_killed_the_worker_twice_is_refused_to_everybody(tiny_lla
         Engine.of_another(settings) as one,
         Engine.of_another(settings) as other,
     ):
-        for guest, name in ((one, "first"), (other, "second")):
-            await guest.ready()
+        for remote_engine, name in ((one, "first"), (other, "second")):
+            await remote_engine.ready()
             with pytest.raises(EngineDown):
-                await guest.generate(request("a deadly prompt", name=name))
+                await remote_engine.generate(request("a deadly prompt", name=name))
 
-        for guest in (one, other):
-            await guest.ready()
+        for remote_engine in (one, other):
+            await remote_engine.ready()
             with pytest.raises(EngineRefused) as caught:
-                await guest.generate(request("a deadly prompt", name="third"))
+                await remote_engine.generate(request("a deadly prompt", name="third"))
             assert caught.value.failure is Failure.CRASHED
 
 
 async def test_a_worker_that_is_killed_from_outside_convicts_nobody(tiny_llama, door):
     settings = config(tiny_llama, door=door, crashes_limit=1)
-    async with Engine(settings) as owner, Engine.of_another(settings) as guest:
+    async with Engine(settings) as owner, Engine.of_another(settings) as remote_engine:
         for _ in range(2):
             await owner.ready()
-            await guest.ready()
-            generation = await guest.generate(request("unlucky", max_tokens=None))
+            await remote_engine.ready()
+            generation = await remote_engine.generate(request("unlucky", max_tokens=None))
             os.kill(owner.pid, signal.SIGKILL)
             with pytest.raises(EngineDown):
                 async for _ in generation:
                     pass
         await owner.ready()
-        await guest.ready()
+        await remote_engine.ready()
 
-        assert await answer(guest, request("unlucky", max_tokens=None))
+        assert await answer(remote_engine, request("unlucky", max_tokens=None))

@@ -9,7 +9,7 @@ import llama_cpp as native
 import numpy as np
 import pytest
 
-from llm_backend.engine.batch import Chunk
+from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaModel, NativeLog, huge_pages
 from llm_backend.engine.llama.huge_pages import fits, weights_loaded
 from llm_backend.engine.llama.processor_buffers import Buffer
@@ -108,7 +108,7 @@ def test_where_nobody_may_look_for_huge_pages_weights_are_mapped(monkeypatch, tm
 
 def test_a_model_computes_the_same_wherever_its_weights_are(opened, tiny_llama):
     rows = [
-        model._decode([Chunk(slot=0, position=0, tokens=[5, 6, 7], outputs=[2])])[0].copy()
+        model._decode([BatchChunk(slot=0, position=0, tokens=[5, 6, 7], outputs=[2])])[0].copy()
         for model in (opened(model_path=str(tiny_llama), mmap=maps) for maps in (True, False))
     ]
 

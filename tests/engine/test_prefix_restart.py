@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llm_backend.engine import Engine
-from llm_backend.engine.batch import Chunk
+from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama import LlamaModel, NativeLog
 from llm_backend.engine.messages import Delta, Generate, PrefixLimits, Sampling
 from tests.engine.conftest import answer, config
@@ -37,12 +37,14 @@ def opened(tmp_path) -> Iterator[Opened]:
 
 
 def read(model: LlamaModel, slot: int, tokens: list[int]) -> None:
-    model._decode([Chunk(slot=slot, position=0, tokens=tokens, outputs=[])])
+    model._decode([BatchChunk(slot=slot, position=0, tokens=tokens, outputs=[])])
 
 
 def logits(model: LlamaModel, slot: int, position: int) -> np.ndarray:
     """What comes after one more token."""
-    row = model._decode([Chunk(slot=slot, position=position, tokens=[7], outputs=[0])])[0].copy()
+    row = model._decode([BatchChunk(slot=slot, position=position, tokens=[7], outputs=[0])])[
+        0
+    ].copy()
     model.truncate(slot, position)
     return row
 

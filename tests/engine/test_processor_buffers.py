@@ -7,9 +7,9 @@ import pytest
 from llm_backend.engine.llama import processor_buffers
 from llm_backend.engine.llama.processor_buffers import (
     Buffer,
-    Kind,
-    Library,
-    known_kind,
+    BufferType,
+    NativeLibrary,
+    processor_buffer_kind,
     seen_buffers,
     works,
 )
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there anyt
 
 
 @pytest.fixture
-def kind() -> Kind:
+def kind() -> BufferType:
     """How the native code makes the processor's buffers."""
-    return Kind.from_address(Library().kind)
+    return BufferType.from_address(NativeLibrary().kind)
 
 
 def test_a_buffer_is_seen_before_anything_is_written_to_it():
-    library, sizes = Library(), []
+    library, sizes = NativeLibrary(), []
     with seen_buffers(lambda buffer: sizes.append(buffer.size)) as works_here:
         place = library.allocate(library.kind, 12345)
     library.free(place)
@@ -42,7 +42,7 @@ def test_what_is_exchanged_is_put_back(kind):
 
 
 def test_buffers_that_are_made_later_are_not_seen():
-    library, seen = Library(), []
+    library, seen = NativeLibrary(), []
     with seen_buffers(seen.append):
         pass
     library.free(library.allocate(library.kind, 100))
@@ -65,10 +65,10 @@ def test_in_structs_that_are_not_as_they_are_known_nothing_is_exchanged(kind):
 
 def test_functions_that_are_not_the_ones_called_do_not_work(kind):
     """As if the field held something else than what makes buffers."""
-    other = Kind.from_buffer_copy(kind)
+    other = BufferType.from_buffer_copy(kind)
 
-    assert known_kind() is not None
-    assert not works(Library(), other)
+    assert processor_buffer_kind() is not None
+    assert not works(NativeLibrary(), other)
 
 
 def test_where_the_functions_do_not_work_nothing_is_exchanged(kind, monkeypatch):
@@ -81,7 +81,7 @@ def test_where_the_functions_do_not_work_nothing_is_exchanged(kind, monkeypatch)
 
 
 def test_a_buffer_tells_where_its_memory_is():
-    library, places = Library(), []
+    library, places = NativeLibrary(), []
     with seen_buffers(lambda buffer: places.append(buffer.context)):
         place = library.allocate(library.kind, 1 << 16)
     again = Buffer.from_address(place).context

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from llm_backend.backends.schemas import follow
-from llm_backend.engine.constraint import GrammarError, Grammars
+from llm_backend.backends.local.schemas import follow
 from llm_backend.engine.messages import FinishReason, Generate, GrammarLimits, Sampling
+from llm_backend.engine.sampling.constraint import GrammarError, Grammars
 from llm_backend.errors import InvalidRequest
 from tests.engine.gguf_models import MERGED
 from tests.examples import examples

@@ -352,7 +352,11 @@ async def test_what_native_code_says_at_its_end_is_in_our_log(tiny_llama, caplog
             await engine.ready()
 
     assert "GGML_ASSERT(everything) failed" in caplog.text
-    assert ("llm_backend.engine.worker", logging.ERROR, "engine.example") in caplog.record_tuples
+    assert (
+        "llm_backend.engine.process.worker",
+        logging.ERROR,
+        "engine.example",
+    ) in caplog.record_tuples
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

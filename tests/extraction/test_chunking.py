@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_backend.extraction import Format
-from llm_backend.extraction.chunking import Chunk, Chunking, chunks_of
+from llm_backend.extraction.chunking import Chunking, TextChunk, chunks_of
 
 
 async def words(texts: Sequence[str]) -> list[int]:
@@ -18,11 +18,11 @@ async def words(texts: Sequence[str]) -> list[int]:
 
 async def chunked(
     text: str, *, size: int, overlap: int = 0, format: Format = Format.TEXT
-) -> list[Chunk]:
+) -> list[TextChunk]:
     return await chunks_of(text, format, Chunking(max_tokens=size, overlap_tokens=overlap), words)
 
 
-def restored(chunks: Sequence[Chunk]) -> str:
+def restored(chunks: Sequence[TextChunk]) -> str:
     return "".join(chunk.text[chunk.repeated :] for chunk in chunks)
 
 
@@ -42,7 +42,9 @@ async def test_nothing_is_lost_and_nothing_is_too_large(
 
 
 async def test_a_short_text_is_one_chunk() -> None:
-    assert await chunked("Just this.", size=100) == [Chunk(text="Just this.", repeated=0, tokens=3)]
+    assert await chunked("Just this.", size=100) == [
+        TextChunk(text="Just this.", repeated=0, tokens=3)
+    ]
 
 
 async def test_chunks_begin_at_headings_rather_than_at_paragraphs() -> None:

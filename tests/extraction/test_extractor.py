@@ -19,7 +19,7 @@ from llm_backend.extraction import (
     UnreadableFile,
     UnsupportedFile,
 )
-from llm_backend.extraction.reader import cleaned
+from llm_backend.extraction.reader import clean
 from tests.extraction.documents import archive, docx, endless_docx, page_tree_pdf, pdf
 
 
@@ -73,7 +73,7 @@ async def test_pages_of_a_pdf_follow_each_other() -> None:
 
 
 def test_words_that_a_page_breaks_are_whole_again() -> None:
-    assert cleaned("self-ref\ufffeerential\r\n\0") == "self-referential\n"
+    assert clean("self-ref\ufffeerential\r\n\0") == "self-referential\n"
 
 
 async def test_a_document_keeps_its_headings() -> None:

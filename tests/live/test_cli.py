@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llm_backend.cli import app
-from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.chat import Conversation
 from tests.media_files import image
 from tests.serving import Served
@@ -96,7 +96,7 @@ def test_an_interrupt_stops_an_answer_and_keeps_what_has_come(server):
 def test_what_was_refused_is_not_remembered(server):
     talk = Conversation(Api(server.base_url, None), "nobody")
 
-    with pytest.raises(Refused, match="does not exist"):
+    with pytest.raises(ApiRequestError, match="does not exist"):
         talk.say("Hi", lambda _: None)
     assert talk.messages == []
     assert talk.again() is None
@@ -118,5 +118,5 @@ def test_a_server_that_is_not_there_is_one_sentence():
         result = CliRunner().invoke(app, [command, "--base-url", "http://127.0.0.1:9/v1"])
         assert result.exit_code == 1
         assert result.stderr.startswith("llm-backend: http://127.0.0.1:9/v1 cannot be asked")
-    with pytest.raises(Refused, match="is no base URL"):
+    with pytest.raises(ApiRequestError, match="is no base URL"):
         Api("localhost:8000", None)

@@ -16,7 +16,7 @@ from typing import Any
 import openai
 import pytest
 
-from llm_backend.access.shell import create_key
+from llm_backend.access.authentication.key_admin import create_key
 from llm_backend.contract import load_document
 from llm_backend.store import Database
 from llm_backend.store.administration import Administration

@@ -10,7 +10,7 @@ import openai
 import pytest
 import yaml
 
-from llm_backend.cli.api import Api, Refused
+from llm_backend.cli.api import Api, ApiRequestError
 from llm_backend.cli.attachments import attachment
 from llm_backend.cli.chat import Conversation
 from tests.engine.gguf_models import write_llama
@@ -117,7 +117,7 @@ def test_the_terminal_shows_a_picture_with_what_is_said_next(ask, tmp_path):
     talk.say(again, shown.append)
     talk.attached.append(attachment(str(tmp_path / "a cat.png")))
     talk.model = "blind"
-    with pytest.raises(Refused, match="sees no pictures"):
+    with pytest.raises(ApiRequestError, match="sees no pictures"):
         talk.say("And now?", shown.append)
 
     kinds = [[part["type"] for part in one["content"]] for one in talk.messages[::2]]

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from llm_backend.backends.base import Chat, ModelCard
-from llm_backend.backends.berth import Berth
-from llm_backend.backends.engine_room import EngineRoom
-from llm_backend.backends.local import LocalModel
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.model_handle import LocalModelHandle
+from llm_backend.backends.local.model_manager import LocalModelManager
 from llm_backend.builtin import BUILTIN_PATH
 from llm_backend.engine import Engine, EngineConfig
 from tests.engine.gguf_models import write_adapter, write_llama
@@ -165,16 +165,16 @@ def test_answers_follow_the_models_grammar_unless_the_request_says_what_they_are
 
 
 async def test_a_question_of_the_servers_own_has_no_personality():
-    room = EngineRoom()
+    room = LocalModelManager()
     card = ModelCard(id="m", created_at=1, owned_by="test")
     config = EngineConfig(model_path=BUILTIN_PATH, slots=1, context_tokens=128, threads=1)
 
     async def needs() -> int:
         return 0
 
-    berth = Berth(room, "m", lambda _door: Engine(config), needs)
-    room.add(berth)
-    model = LocalModel(card, berth, personalities={"p": "Speak like a poet."}, personality="p")
+    handle = LocalModelHandle(room, "m", lambda _door: Engine(config), needs)
+    room.add(handle)
+    model = LocalModel(card, handle, personalities={"p": "Speak like a poet."}, personality="p")
     hi = [{"role": "user", "content": "Hi"}]
     async with room:
         told = await model.prompt_tokens(Chat(messages=hi))

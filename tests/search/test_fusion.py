@@ -2,14 +2,14 @@
 
 import pytest
 
-from llm_backend.search import Found, Weights, fused
+from llm_backend.search import Found, Weights, fuse
 
 NEAREST = [Found(id="a", score=0.9), Found(id="b", score=0.5), Found(id="c", score=-0.1)]
 WORDED = [Found(id="d", score=7.0), Found(id="b", score=3.0)]
 
 
 def ids(embedding: float, text: float) -> list[str]:
-    ranked = fused(NEAREST, WORDED, Weights(embedding=embedding, text=text))
+    ranked = fuse(NEAREST, WORDED, Weights(embedding=embedding, text=text))
     return [one.id for one in ranked]
 
 
@@ -25,8 +25,8 @@ def test_a_ranking_without_weight_finds_nothing(embedding, text, found):
 
 
 def test_the_first_of_both_has_all_and_a_similarity_is_none_or_from_0_to_1():
-    ranked = fused(NEAREST[:1], [Found(id="a", score=2.0)], Weights(embedding=2, text=6))
-    others = {one.id: one.similarity for one in fused(NEAREST, WORDED, Weights())}
+    ranked = fuse(NEAREST[:1], [Found(id="a", score=2.0)], Weights(embedding=2, text=6))
+    others = {one.id: one.similarity for one in fuse(NEAREST, WORDED, Weights())}
 
     assert [(one.id, one.score, one.similarity) for one in ranked] == [("a", 1.0, 0.9)]
     assert others == {"a": 0.9, "b": 0.5, "c": 0.0, "d": None}

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from llm_backend.app.served_upstreams import upstream_configs
-from llm_backend.backends.shared_room import SharedRoom
-from llm_backend.backends.upstreams.places.keeper import PlaceKeeper
+from llm_backend.backends.local.shared_manager import ModelManagerServer
+from llm_backend.backends.upstream.permits.permit_server import PermitServer
 from llm_backend.server.api_child import ApiChild
 from llm_backend.settings import Settings, settings_as_json
 from tests.gateway import backend
@@ -33,15 +33,15 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-async def room() -> AsyncIterator[SharedRoom]:
+async def room() -> AsyncIterator[ModelManagerServer]:
     """One without engines, in a folder whose path is short enough for a socket."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        async with SharedRoom(Path(name)) as one:
+        async with ModelManagerServer(Path(name)) as one:
             yield one
 
 
 async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
-    tmp_path: Path, listener: socket.socket, room: SharedRoom
+    tmp_path: Path, listener: socket.socket, room: ModelManagerServer
 ) -> None:
     came, may_answer = asyncio.Event(), asyncio.Event()
 
@@ -59,14 +59,14 @@ async def test_who_is_cut_off_finishes_its_answers_and_ends_like_one_that_died(
             models=(), data_dir=tmp_path, store_chats="never", processes=2,
             allowed_hosts=("relay",), backends=(backend(fake, "a"),),
         )  # fmt: skip
-        await stack.enter_async_context(PlaceKeeper(room._folder, upstream_configs(settings)))
+        await stack.enter_async_context(PermitServer(room._folder, upstream_configs(settings)))
         child = await ApiChild.begin(settings, listener, room._folder)
         stack.callback(child.signal, signal.SIGKILL)
         assert await child.cannot_serve() is None
         asking = asyncio.create_task(Relay(port=listener.getsockname()[1]).ask(post(CHAT)))
         await came.wait()
-        for lodger in list(room._lodgers):
-            lodger.close()
+        for session in list(room._sessions):
+            session.close()
         may_answer.set()
         answered = await asking
         ended = await child.ended()

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from itertools import count
 from typing import Any
 
-from llm_backend.store import Chats, StoredChat
+from llm_backend.store import ChatStore, StoredChat
 
 _numbers = count(1)
 
@@ -30,7 +30,7 @@ def some_messages(number: int = 1) -> list[dict[str, Any]]:
     return [{"role": "user", "content": f"Question {position}"} for position in range(number)]
 
 
-async def every_chat(chats: Chats) -> AsyncIterator[StoredChat]:
+async def every_chat(chats: ChatStore) -> AsyncIterator[StoredChat]:
     """All stored chats, in order."""
     page = await chats.list(limit=500)
     while True:

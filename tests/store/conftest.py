@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, delete
 
-from llm_backend.store import Chats, Database, migrate, tables
+from llm_backend.store import ChatStore, Database, migrate, tables
 from tests.clock import Clock
 from tests.postgresql import PostgresqlServer
 
@@ -63,6 +63,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def chats(database: Database) -> Chats:
+def chats(database: Database) -> ChatStore:
     """The stored chats of the database: none."""
-    return Chats(database)
+    return ChatStore(database)

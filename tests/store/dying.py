@@ -20,14 +20,14 @@ from sqlalchemy import Engine, event
 from llm_backend.store import (
     Blobs,
     Bucket,
-    Conversations,
+    ConversationStore,
     Database,
     Jobs,
-    Responses,
+    ResponseStore,
     StoredChunk,
     StoredItem,
     StoredResponse,
-    Uploads,
+    UploadStore,
     VectorStores,
 )
 from llm_backend.store.vector_stores import INGEST
@@ -59,14 +59,14 @@ class Death:
 
 
 async def complete(folder: Path, database: Database, death: Death) -> None:
-    uploads = Uploads(database, Blobs(database, Bucket((folder / "files").as_uri())))
+    uploads = UploadStore(database, Blobs(database, Bucket((folder / "files").as_uri())))
     death.start_counting()
     await uploads.complete("upload", ["part0", "part1"], file_id="file")
 
 
 async def append(_: Path, database: Database, death: Death) -> None:
     death.start_counting()
-    await Conversations(database).add_items("conv", SAID)
+    await ConversationStore(database).add_items("conv", SAID)
 
 
 async def respond(_: Path, database: Database, death: Death) -> None:
@@ -75,7 +75,7 @@ async def respond(_: Path, database: Database, death: Death) -> None:
         input=SAID[:1], output=SAID[1:], conversation_id="conv",
     )  # fmt: skip
     death.start_counting()
-    await Responses(database).add(response)
+    await ResponseStore(database).add(response)
 
 
 async def ingest(_: Path, database: Database, death: Death) -> None:

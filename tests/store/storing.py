@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from llm_backend.store import Chats, Database, StoredChat, migrate
+from llm_backend.store import ChatStore, Database, StoredChat, migrate
 
 WRITERS = 8
 
@@ -11,10 +11,10 @@ WRITERS = 8
 async def main(url: str) -> None:
     async with Database.open(url) as database:
         await migrate(database)
-        await asyncio.gather(*(store(Chats(database), writer) for writer in range(WRITERS)))
+        await asyncio.gather(*(store(ChatStore(database), writer) for writer in range(WRITERS)))
 
 
-async def store(chats: Chats, writer: int) -> None:
+async def store(chats: ChatStore, writer: int) -> None:
     number = 0
     while True:
         number += 1

@@ -24,7 +24,7 @@ from llm_backend.store.administration import (
     UsageKey,
     WholeAnswer,
 )
-from llm_backend.store.pages import PageRequest
+from llm_backend.store.keyset_pages import PageRequest
 
 CHANGE = Change(type="project.created", resource_id="x", project_id="proj_1", actor_id="key_1")
 

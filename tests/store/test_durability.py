@@ -4,9 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from llm_backend.store import Chats, Database
-
-from .chat_values import every_chat
+from llm_backend.store import ChatStore, Database
+from tests.store.chat_values import every_chat
 
 _PROGRAM = Path(__file__).with_name("storing.py")
 _ENOUGH = 100
@@ -16,7 +15,7 @@ async def test_acknowledged_chats_survive_a_killed_process(database_url):
     acknowledged = acknowledged_before_death(database_url)
 
     async with Database.open(database_url) as database:
-        chats = Chats(database)
+        chats = ChatStore(database)
         stored = {chat.id: chat async for chat in every_chat(chats)}
         assert len(acknowledged) >= _ENOUGH
         assert not [id for id in acknowledged if id not in stored]

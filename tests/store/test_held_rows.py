@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.util import await_only
 
 from llm_backend.store import (
-    Conversations,
+    ConversationStore,
     Database,
     LineResult,
     NewVectorFile,
@@ -24,17 +24,16 @@ from llm_backend.store import (
     StoredResponse,
     StoredVectorStore,
     VectorStores,
-    conversation_rows,
     migrate,
-    response_rows,
 )
-from llm_backend.store import file_rows as stored_files
 from llm_backend.store.batches import batch_rows
+from llm_backend.store.conversations import conversation_rows
+from llm_backend.store.database.group_commit import Work
+from llm_backend.store.files import file_rows as stored_files
 from llm_backend.store.jobs import Jobs
-from llm_backend.store.vector_stores import Chunking, file_batch_rows, file_rows
-from llm_backend.store.writing import Work
-
-from .conftest import empty
+from llm_backend.store.responses import response_rows
+from llm_backend.store.vector_stores import StoredChunking, file_batch_rows, file_rows
+from tests.store.conftest import empty
 
 DEADLINE_S = 20
 A_WHILE_S = 0.1  # longer than others take to reach the same rows
@@ -75,7 +74,7 @@ def linger(*_: object) -> None:
 
 
 async def conversation(database: Database, id: str, *items: StoredItem) -> None:
-    await Conversations(database).add(StoredConversation(id=id, created_at=1), items)
+    await ConversationStore(database).add(StoredConversation(id=id, created_at=1), items)
 
 
 def after_a_while(first: Work[object], then: Work[object]) -> Work[object]:
@@ -141,7 +140,7 @@ def file(number: int) -> NewVectorFile:
         document=f"doc-{number}",
         file_id=f"file-{number}",
         filename="a",
-        chunking=Chunking(max_tokens=100, overlap_tokens=0),
+        chunking=StoredChunking(max_tokens=100, overlap_tokens=0),
     )
 
 

@@ -12,26 +12,26 @@ from sqlalchemy import func, select
 from llm_backend.store import (
     Blobs,
     Bucket,
-    Conversations,
+    ConversationStore,
     Database,
-    Files,
+    FileStore,
     Jobs,
     Missing,
     NewVectorFile,
     PartLimits,
-    Responses,
+    ResponseStore,
     StoredConversation,
     StoredPart,
     StoredUpload,
     StoredVectorStore,
     UploadClosed,
-    Uploads,
+    UploadStore,
     VectorStores,
     migrate,
     recount_files,
     tables,
 )
-from llm_backend.store.vector_stores import INGEST, Chunking
+from llm_backend.store.vector_stores import INGEST, StoredChunking
 
 PROGRAM = Path(__file__).with_name("dying.py")
 NOW = 1_700_000_000
@@ -55,19 +55,19 @@ async def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     async with opened(folder) as database:
         await migrate(database)
-        await Conversations(database).add(StoredConversation(id="conv", created_at=NOW), [])
-        await begin_upload(Uploads(database, blobs_in(folder, database), **CLOCK))
+        await ConversationStore(database).add(StoredConversation(id="conv", created_at=NOW), [])
+        await begin_upload(UploadStore(database, blobs_in(folder, database), **CLOCK))
         stores = VectorStores(database, Jobs(database))
         store = StoredVectorStore(
             id="vs", created_at=NOW, name="", embedding_model="m", last_active_at=NOW
         )
-        chunking = Chunking(max_tokens=100, overlap_tokens=0)
+        chunking = StoredChunking(max_tokens=100, overlap_tokens=0)
         file = NewVectorFile(document="doc", file_id="f", filename="a", chunking=chunking)
         await stores.add(store, [file])
     return folder
 
 
-async def begin_upload(uploads: Uploads) -> None:
+async def begin_upload(uploads: UploadStore) -> None:
     upload = StoredUpload(
         id="upload", created_at=NOW, purpose="assistants", filename="a", media_type="text/plain",
         size_bytes=6, expires_at=2 * NOW,
@@ -104,7 +104,7 @@ async def test_killed_completion_of_an_upload_is_whole_or_undone(folder: Path) -
     for left in await left_by(folder, "complete"):
         async with opened(left) as database:
             blobs = blobs_in(left, database)
-            files, uploads = Files(database, blobs), Uploads(database, blobs)
+            files, uploads = FileStore(database, blobs), UploadStore(database, blobs)
             known, there = await recount_files(database)
             try:
                 await uploads.complete("upload", ["part0", "part1"], file_id="file")
@@ -128,7 +128,7 @@ async def test_killed_append_to_a_conversation_is_whole_or_undone(folder: Path, 
     lengths = []
     for left in await left_by(folder, work):
         async with opened(left) as database:
-            conversations = Conversations(database)
+            conversations = ConversationStore(database)
             said = [item.id for item in (await conversations.items("conv", order="asc")).items]
             lengths.append(len(said))
             count = select(func.count()).select_from(tables.items)
@@ -136,13 +136,13 @@ async def test_killed_append_to_a_conversation_is_whole_or_undone(folder: Path, 
             assert said in ([], ["item0", "item1", "item2"])
             assert await database.read(lambda one, count=count: one.scalar(count)) == len(said)
             if work == "respond":
-                assert await is_there(Responses(database), "resp") is bool(said)
+                assert await is_there(ResponseStore(database), "resp") is bool(said)
 
     assert lengths == sorted(lengths)
     assert {*lengths} == {0, 3}
 
 
-async def is_there(responses: Responses, id: str) -> bool:
+async def is_there(responses: ResponseStore, id: str) -> bool:
     try:
         await responses.get(id)
     except Missing:

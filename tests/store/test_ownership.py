@@ -10,16 +10,16 @@ import openai
 import pytest
 
 from llm_backend.store import (
-    Conversations,
+    ConversationStore,
     Database,
     Jobs,
     Missing,
     Owner,
-    Responses,
+    ResponseStore,
     StoredConversation,
     StoredItem,
     StoredResponse,
-    in_the_name_of,
+    as_owner,
 )
 from llm_backend.store.vector_stores import StoredVectorStore, VectorStores
 from tests.controllers.administration.conftest import Client, relaying_client, served
@@ -147,17 +147,17 @@ Way = Callable[[], Awaitable[Any]]
 async def assert_seen_by_one(mine: Owner, theirs: Owner, ways: Sequence[Way]) -> None:
     """Each way to an object finds it as one owner, and raises `Missing` as the other."""
     for way in ways:
-        with in_the_name_of(theirs), pytest.raises(Missing):
+        with as_owner(theirs), pytest.raises(Missing):
             await way()
-    with in_the_name_of(mine):
+    with as_owner(mine):
         for way in ways:
             await way()
 
 
 async def test_responses_of_another_project_cannot_be_continued(database: Database):
-    responses, conversations = Responses(database), Conversations(database)
+    responses, conversations = ResponseStore(database), ConversationStore(database)
     mine, theirs = Owner(id="proj_1"), Owner(id=None)
-    with in_the_name_of(mine):
+    with as_owner(mine):
         await responses.add(response("resp_1"))
         await responses.add(response("resp_2", previous_id="resp_1"))
         await conversations.add(StoredConversation(id="conv_1", created_at=1, metadata={}), [])
@@ -175,8 +175,8 @@ async def test_responses_of_another_project_cannot_be_continued(database: Databa
 
 
 async def test_work_without_an_owner_finds_all_objects(database: Database):
-    responses = Responses(database)
-    with in_the_name_of(Owner(id="proj_1")):
+    responses = ResponseStore(database)
+    with as_owner(Owner(id="proj_1")):
         await responses.add(response("resp_1"))
 
     assert await responses.get("resp_1")
@@ -185,7 +185,7 @@ async def test_work_without_an_owner_finds_all_objects(database: Database):
 async def test_vector_store_and_its_files_belong_to_one_project(database: Database):
     stores = VectorStores(database, Jobs(database, lease_s=60))
     mine, theirs = Owner(id="proj_1"), Owner(id="proj_2")
-    with in_the_name_of(mine):
+    with as_owner(mine):
         await stores.add(
             StoredVectorStore(
                 id="vs_1", created_at=1, name="a", last_active_at=int(time.time()),

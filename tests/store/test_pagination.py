@@ -7,11 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from sqlalchemy import event
 
-from llm_backend.store import Chats, Database, StoredChat, migrate
+from llm_backend.store import ChatStore, Database, StoredChat, migrate
 from tests.examples import examples
-
-from .chat_values import a_chat
-from .conftest import empty
+from tests.store.chat_values import a_chat
+from tests.store.conftest import empty
 
 few_examples = settings(
     max_examples=examples(20),
@@ -99,7 +98,7 @@ async def test_page_is_an_index_search_and_not_a_sort(sqlite_url, filters, order
     statements: list[str] = []
     async with Database.open(sqlite_url) as database:
         await migrate(database)
-        chats = Chats(database)
+        chats = ChatStore(database)
         middle = (await stored(chats, [1, 2, 3]))[1]
         await database.read(
             lambda connection: event.listen(

@@ -22,14 +22,14 @@ from llm_backend.store import (
     VectorStores,
 )
 from llm_backend.store.administration import StoredUsage
-from llm_backend.store.ownership import Owner, in_the_name_of
-from llm_backend.store.vector_stores import DROP, FORGET, INGEST, Chunking
+from llm_backend.store.ownership import Owner, as_owner
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST, StoredChunking
 from llm_backend.store.vector_stores.file_rows import FORGOTTEN_AFTER_S
 from tests.clock import Clock
 
 NOW = 1_700_000_000
 DAY_S = 86_400
-CHUNKING = Chunking(max_tokens=800, overlap_tokens=400)
+CHUNKING = StoredChunking(max_tokens=800, overlap_tokens=400)
 
 
 @pytest.fixture
@@ -215,11 +215,11 @@ async def test_vector_stores_are_paginated_in_both_directions(stores: VectorStor
 async def test_vector_store_bytes_are_of_all_projects_for_any_owner(
     database: Database, stores: VectorStores, jobs: Jobs
 ) -> None:
-    with in_the_name_of(Owner(id="proj_1")):
+    with as_owner(Owner(id="proj_1")):
         await add(stores, "a")
     await ingested(stores, jobs, ["text"])
 
-    with in_the_name_of(Owner(id=None)):
+    with as_owner(Owner(id=None)):
         assert await StoredUsage(database).vector_store_bytes() == {"proj_1": 7}
 
 

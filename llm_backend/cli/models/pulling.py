@@ -35,7 +35,7 @@ def pull(
     owner, name, quant = named.groups()
     folder = load_settings({}, config).models_folder / owner / name
     try:
-        paths = _pulled(f"{owner}/{name}", quant, folder, with_projector=mmproj)
+        paths = _pull_files(f"{owner}/{name}", quant, folder, with_projector=mmproj)
     except PullError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -60,7 +60,7 @@ def _check(path: Path) -> None:
         fail(str(error))
 
 
-def _pulled(name: str, quant: str | None, folder: Path, *, with_projector: bool) -> list[Path]:
+def _pull_files(name: str, quant: str | None, folder: Path, *, with_projector: bool) -> list[Path]:
     """The files, with a bar on standard error for the one that is coming if a person is there."""
     from rich.console import Console
     from rich.progress import (

@@ -41,12 +41,12 @@ def show(
         fail(str(error))
     _print_header(path, header)
     if header.architecture == PROJECTOR:
-        print(f"\n{_told(path)}")
+        print(f"\n{_projector_line(path)}")
         return
     _print_template(header)
     _print_memory(header, settings)
     for projector in _projectors(path, settings):
-        print(_told(projector))
+        print(_projector_line(projector))
 
 
 def _print_header(path: Path, header: "GgufHeader") -> None:
@@ -107,7 +107,7 @@ def _projectors(path: Path, settings: Settings) -> list[Path]:
     return named or sorted(path.parent.glob("*mmproj*.gguf"))
 
 
-def _told(projector: Path) -> str:
+def _projector_line(projector: Path) -> str:
     """What a model has of a projector, in one line."""
     from llm_backend.model_files import (
         HeaderError,

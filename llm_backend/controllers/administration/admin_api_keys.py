@@ -3,11 +3,11 @@
 from starlette.responses import Response
 
 from llm_backend.access import new_key
-from llm_backend.contract.request import Request
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, making_key, reading
 from llm_backend.controllers.administration.keys import admin_key_object
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 
 __all__ = [
@@ -20,15 +20,15 @@ __all__ = [
 THING = "admin API key"
 
 
-async def admin_api_keys_list(services: Services, request: Request) -> Response:
+async def admin_api_keys_list(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys`"""
     with reading(THING):
-        page = await listed(request.query, services.access.administration.keys)
+        page = await list_page(request.query, services.access.administration.keys)
     data = [admin_key_object(key) for key in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-async def admin_api_keys_create(services: Services, request: Request) -> Response:
+async def admin_api_keys_create(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/admin_api_keys`: the answer shows the key, once."""
     body = request.body
     key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
@@ -38,14 +38,14 @@ async def admin_api_keys_create(services: Services, request: Request) -> Respons
     return JsonResponse({**admin_key_object(key.stored), "value": key.value}, headers=headers)
 
 
-async def admin_api_keys_get(services: Services, request: Request) -> Response:
+async def admin_api_keys_get(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/admin_api_keys/{key_id}`"""
     with reading(THING):
         key = await services.access.administration.key(request.path["key_id"])
     return JsonResponse(admin_key_object(key))
 
 
-async def admin_api_keys_delete(services: Services, request: Request) -> Response:
+async def admin_api_keys_delete(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/admin_api_keys/{key_id}`"""
     id = request.path["key_id"]
     async with changing(services, THING):

@@ -5,10 +5,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.contract.request import Request
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import reading
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.store.administration import AuditEntry, AuditFilter
 
@@ -17,7 +17,7 @@ __all__ = ["list_audit_logs"]
 Json = dict[str, Any]
 
 
-async def list_audit_logs(services: Services, request: Request) -> Response:
+async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/audit_logs`: the newest first. There are no tenants here, so those of one
     only are none."""
     query = request.query
@@ -25,7 +25,7 @@ async def list_audit_logs(services: Services, request: Request) -> Response:
         return JsonResponse(list_object([], has_more=False))
     wanted = _filter(query)
     with reading("audit log entry"):
-        page = await listed(
+        page = await list_page(
             query,
             lambda page: services.access.administration.audit_entries(wanted, page),
             order="desc",

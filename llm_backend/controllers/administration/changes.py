@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from llm_backend.access import CLOSED, Caller, kinds
-from llm_backend.contract.request import Request
+from llm_backend.access import CLOSED, Caller
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store import Duplicate
 from llm_backend.store.administration import Change, Record
@@ -19,7 +20,7 @@ NOTICE = "x-llm-backend-notice"
 
 
 def change(
-    request: Request,
+    request: ApiRequest,
     type: str,
     resource_id: str,
     *,
@@ -74,12 +75,14 @@ async def changing(services: Services, thing: str) -> AsyncIterator[None]:
     await services.access.keyring.refresh()
 
 
-async def project_of(services: Services, request: Request, *, is_changed: bool = False) -> Record:
+async def project_of(
+    services: Services, request: ApiRequest, *, is_changed: bool = False
+) -> Record:
     """The project that the path names; to be changed, it must not be archived. Raises
     `NotFound`."""
     with store_errors_translated("project"):
         project = await services.access.administration.get(
-            kinds.PROJECT, request.path["project_id"]
+            resource_kinds.PROJECT, request.path["project_id"]
         )
     if is_changed and project.body.get("archived_at") is not None:
         raise InvalidRequest(f"The project `{project.id}` is archived.", param="project_id")

@@ -4,11 +4,11 @@ not stored, whatever a request says.
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import project_of
 from llm_backend.controllers.administration.own_settings import put_setting, setting_of
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 
 __all__ = [
@@ -19,9 +19,9 @@ __all__ = [
 ]
 
 
-async def retrieve_organization_data_retention(services: Services, request: Request) -> Response:
+async def retrieve_organization_data_retention(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/data_retention`"""
-    own = await setting_of(services, kinds.DATA_RETENTION)
+    own = await setting_of(services, resource_kinds.DATA_RETENTION)
     return JsonResponse(
         {
             "object": "organization.data_retention",
@@ -30,30 +30,30 @@ async def retrieve_organization_data_retention(services: Services, request: Requ
     )
 
 
-async def update_organization_data_retention(services: Services, request: Request) -> Response:
+async def update_organization_data_retention(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/data_retention`"""
     own = {"type": request.body["retention_type"]}
     put = await put_setting(
-        services, request, kinds.DATA_RETENTION, own, type="organization.updated"
+        services, request, resource_kinds.DATA_RETENTION, own, type="organization.updated"
     )
     return JsonResponse({"object": "organization.data_retention", **put})
 
 
-async def retrieve_project_data_retention(services: Services, request: Request) -> Response:
+async def retrieve_project_data_retention(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/data_retention`"""
     project = await project_of(services, request)
-    own = await setting_of(services, kinds.DATA_RETENTION, project.id)
+    own = await setting_of(services, resource_kinds.DATA_RETENTION, project.id)
     type = own["type"] if own else "organization_default"
     return JsonResponse({"object": "project.data_retention", "type": type})
 
 
-async def update_project_data_retention(services: Services, request: Request) -> Response:
+async def update_project_data_retention(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/data_retention`"""
     project = await project_of(services, request, is_changed=True)
     put = await put_setting(
         services,
         request,
-        kinds.DATA_RETENTION,
+        resource_kinds.DATA_RETENTION,
         {"type": request.body["retention_type"]},
         type="project.updated",
         project_id=project.id,

@@ -2,11 +2,11 @@
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import project_of
 from llm_backend.controllers.administration.own_settings import put_setting, setting_of
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 
 __all__ = [
@@ -18,24 +18,26 @@ TOOLS = ("file_search", "web_search", "image_generation", "mcp", "code_interpret
 
 
 async def retrieve_project_hosted_tool_permissions(
-    services: Services, request: Request
+    services: Services, request: ApiRequest
 ) -> Response:
     """`GET /organization/projects/{project_id}/hosted_tool_permissions`"""
     project = await project_of(services, request)
-    own = await setting_of(services, kinds.HOSTED_TOOLS, project.id) or {}
+    own = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
     return JsonResponse({tool: own.get(tool, {"enabled": True}) for tool in TOOLS})
 
 
-async def update_project_hosted_tool_permissions(services: Services, request: Request) -> Response:
+async def update_project_hosted_tool_permissions(
+    services: Services, request: ApiRequest
+) -> Response:
     """`POST /organization/projects/{project_id}/hosted_tool_permissions`: those that are named."""
     project = await project_of(services, request, is_changed=True)
-    own = await setting_of(services, kinds.HOSTED_TOOLS, project.id) or {}
+    own = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
     given = {tool: request.body[tool] for tool in TOOLS if request.body.get(tool) is not None}
     all_of_them = {tool: own.get(tool, {"enabled": True}) for tool in TOOLS} | given
     put = await put_setting(
         services,
         request,
-        kinds.HOSTED_TOOLS,
+        resource_kinds.HOSTED_TOOLS,
         all_of_them,
         type="project.updated",
         project_id=project.id,

@@ -8,11 +8,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, reading
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import Conflict, InvalidRequest
 from llm_backend.store.administration import Record
@@ -25,17 +25,18 @@ THING = "invite"
 LIFETIME_S = 7 * 24 * 60 * 60  # OpenAI's
 
 
-async def list_invites(services: Services, request: Request) -> Response:
+async def list_invites(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/invites`"""
     with reading(THING):
-        page = await listed(
-            request.query, lambda page: services.access.administration.find(kinds.INVITE, page)
+        page = await list_page(
+            request.query,
+            lambda page: services.access.administration.find(resource_kinds.INVITE, page),
         )
     data = [_invite_object(invite) for invite in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-async def invite_user(services: Services, request: Request) -> Response:
+async def invite_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/invites`"""
     email, role = request.body["email"], request.body["role"]
     if "@" not in email:
@@ -45,7 +46,7 @@ async def invite_user(services: Services, request: Request) -> Response:
     await _check_projects(services, projects)
     invite = Record(
         id=f"invite-{uuid.uuid4().hex[:24]}",
-        kind=kinds.INVITE,
+        kind=resource_kinds.INVITE,
         created_at=now,
         body={
             "email": email,
@@ -61,29 +62,31 @@ async def invite_user(services: Services, request: Request) -> Response:
     return JsonResponse(_invite_object(invite))
 
 
-async def retrieve_invite(services: Services, request: Request) -> Response:
+async def retrieve_invite(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/invites/{invite_id}`"""
     with reading(THING):
-        invite = await services.access.administration.get(kinds.INVITE, request.path["invite_id"])
+        invite = await services.access.administration.get(
+            resource_kinds.INVITE, request.path["invite_id"]
+        )
     return JsonResponse(_invite_object(invite))
 
 
-async def delete_invite(services: Services, request: Request) -> Response:
+async def delete_invite(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/invites/{invite_id}`: one that has not been accepted."""
     id = request.path["invite_id"]
     async with changing(services, THING):
-        invite = await services.access.administration.get(kinds.INVITE, id)
+        invite = await services.access.administration.get(resource_kinds.INVITE, id)
         if invite.body["accepted_at"] is not None:
             raise Conflict(f"The invite `{id}` has been accepted: delete the user.")
         made = change(request, "invite.deleted", id)
-        await services.access.administration.remove(made, kinds.INVITE, id)
+        await services.access.administration.remove(made, resource_kinds.INVITE, id)
     return JsonResponse({"object": "organization.invite.deleted", "id": id, "deleted": True})
 
 
 async def _check_projects(services: Services, projects: list[Json]) -> None:
     with reading("project"):
         for project in projects:
-            await services.access.administration.get(kinds.PROJECT, project["id"])
+            await services.access.administration.get(resource_kinds.PROJECT, project["id"])
 
 
 def _invite_object(invite: Record) -> Json:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from llm_backend.access import NewKey, kinds
+from llm_backend.access import NewKey
+from llm_backend.access.authentication import resource_kinds
 from llm_backend.controllers.services import Services
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record, StoredKey
@@ -60,9 +61,9 @@ def new_service_account_key(key: NewKey) -> Json:
 
 async def _owner(services: Services, key: StoredKey) -> Json:
     if key.user_id is not None:
-        user = await _record(services, kinds.USER, key.user_id)
+        user = await _record(services, resource_kinds.USER, key.user_id)
         return {"type": "user", "user": _person(user, key)}
-    account = await _record(services, kinds.SERVICE_ACCOUNT, key.service_account_id)
+    account = await _record(services, resource_kinds.SERVICE_ACCOUNT, key.service_account_id)
     return {"type": "service_account", "service_account": _account(account, key)}
 
 

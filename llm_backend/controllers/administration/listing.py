@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from llm_backend.controllers.listing import DEFAULT_LIMIT, both_sides_refused
+from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT, both_sides_refused
 from llm_backend.errors import InvalidRequest
-from llm_backend.store.pages import Identified, Order, Page, PageRequest
+from llm_backend.store.keyset_pages import Identified, Order, Page, PageRequest
 
-__all__ = ["list_object", "listed"]
+__all__ = ["list_object", "list_page"]
 
 T = TypeVar("T", bound=Identified)
 Json = dict[str, Any]
@@ -17,7 +17,7 @@ LIMIT_MOST = 1000  # of what is put into one answer
 AT_ONCE = 200  # looked through at once, where some are left out
 
 
-async def listed(
+async def list_page(
     query: Mapping[str, Any],
     find: Callable[[PageRequest], Awaitable[Page[T]]],
     *,
@@ -42,7 +42,7 @@ async def listed(
         limit=max(1, size),
         order=order,
     )
-    page = await (find(request) if wanted is None else _chosen(find, request, wanted))
+    page = await (find(request) if wanted is None else _select(find, request, wanted))
     if size == 0:
         return Page(items=(), has_more=bool(page.items))
     return page
@@ -59,7 +59,7 @@ def list_object(data: list[Json], *, has_more: bool) -> Json:
     }
 
 
-async def _chosen(
+async def _select(
     find: Callable[[PageRequest], Awaitable[Page[T]]],
     request: PageRequest,
     wanted: Callable[[T], bool],

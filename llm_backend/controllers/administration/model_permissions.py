@@ -4,15 +4,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import project_of
 from llm_backend.controllers.administration.own_settings import (
     put_setting,
     remove_setting,
     setting_of,
 )
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 
 __all__ = [
@@ -25,21 +25,21 @@ OBJECT = "project.model_permissions"
 EVERYTHING = {"mode": "deny_list", "model_ids": []}  # what holds where nothing is set
 
 
-async def retrieve_project_model_permissions(services: Services, request: Request) -> Response:
+async def retrieve_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/model_permissions`"""
     project = await project_of(services, request)
-    own = await setting_of(services, kinds.MODEL_PERMISSIONS, project.id)
+    own = await setting_of(services, resource_kinds.MODEL_PERMISSIONS, project.id)
     return JsonResponse({"object": OBJECT, **(own or EVERYTHING)})
 
 
-async def update_project_model_permissions(services: Services, request: Request) -> Response:
+async def update_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/model_permissions`"""
     project = await project_of(services, request, is_changed=True)
     given: dict[str, Any] = {name: request.body[name] for name in EVERYTHING}
     own = await put_setting(
         services,
         request,
-        kinds.MODEL_PERMISSIONS,
+        resource_kinds.MODEL_PERMISSIONS,
         given,
         type="project.updated",
         project_id=project.id,
@@ -47,10 +47,14 @@ async def update_project_model_permissions(services: Services, request: Request)
     return JsonResponse({"object": OBJECT, **own})
 
 
-async def delete_project_model_permissions(services: Services, request: Request) -> Response:
+async def delete_project_model_permissions(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/projects/{project_id}/model_permissions`: it may use all again."""
     project = await project_of(services, request)
     await remove_setting(
-        services, request, kinds.MODEL_PERMISSIONS, type="project.updated", project_id=project.id
+        services,
+        request,
+        resource_kinds.MODEL_PERMISSIONS,
+        type="project.updated",
+        project_id=project.id,
     )
     return JsonResponse({"object": f"{OBJECT}.deleted", "deleted": True})

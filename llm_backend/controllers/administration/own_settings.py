@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from llm_backend.contract.request import Request
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, reading, unique_id
 from llm_backend.controllers.services import Services
 from llm_backend.store import Missing
@@ -31,7 +31,7 @@ async def setting_of(
 
 async def put_setting(
     services: Services,
-    request: Request,
+    request: ApiRequest,
     kind: str,
     body: Json,
     *,
@@ -55,7 +55,7 @@ async def put_setting(
 
 
 async def remove_setting(
-    services: Services, request: Request, kind: str, *, type: str, project_id: str | None = None
+    services: Services, request: ApiRequest, kind: str, *, type: str, project_id: str | None = None
 ) -> bool:
     """Takes it away; whether anything was set."""
     if await setting_of(services, kind, project_id) is None:

@@ -2,11 +2,11 @@
 
 from starlette.responses import Response
 
-from llm_backend.contract.request import Request
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, project_of, reading
 from llm_backend.controllers.administration.keys import project_key_object
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 
 __all__ = ["delete_project_api_key", "list_project_api_keys", "retrieve_project_api_key"]
@@ -14,12 +14,12 @@ __all__ = ["delete_project_api_key", "list_project_api_keys", "retrieve_project_
 THING = "API key"
 
 
-async def list_project_api_keys(services: Services, request: Request) -> Response:
+async def list_project_api_keys(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/api_keys`"""
     project = await project_of(services, request)
     shows = request.query.get("owner_project_access", "any") != "inactive"
     with reading(THING):
-        page = await listed(
+        page = await list_page(
             request.query,
             lambda page: services.access.administration.keys(page, project_id=project.id),
             wanted=lambda _: shows,  # an owner without access has no keys
@@ -28,7 +28,7 @@ async def list_project_api_keys(services: Services, request: Request) -> Respons
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-async def retrieve_project_api_key(services: Services, request: Request) -> Response:
+async def retrieve_project_api_key(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/api_keys/{api_key_id}`"""
     project = await project_of(services, request)
     with reading(THING):
@@ -38,7 +38,7 @@ async def retrieve_project_api_key(services: Services, request: Request) -> Resp
         return JsonResponse(await project_key_object(services, key))
 
 
-async def delete_project_api_key(services: Services, request: Request) -> Response:
+async def delete_project_api_key(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/projects/{project_id}/api_keys/{api_key_id}`"""
     id, project = request.path["api_key_id"], await project_of(services, request)
     made = change(request, "api_key.deleted", id, project_id=project.id)

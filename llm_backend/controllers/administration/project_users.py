@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import (
     change,
     changing,
@@ -16,8 +16,8 @@ from llm_backend.controllers.administration.changes import (
     reading,
     unique_id,
 )
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing
@@ -37,14 +37,14 @@ THING = "user"
 ROLES = ("owner", "member")
 
 
-async def list_project_users(services: Services, request: Request) -> Response:
+async def list_project_users(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/users`"""
     project = await project_of(services, request)
     with reading(THING):
-        page = await listed(
+        page = await list_page(
             request.query,
             lambda page: services.access.administration.find(
-                kinds.MEMBER, page, project_id=project.id
+                resource_kinds.MEMBER, page, project_id=project.id
             ),
             id_of=lambda id: unique_id(id, project.id),
         )
@@ -52,13 +52,13 @@ async def list_project_users(services: Services, request: Request) -> Response:
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-async def create_project_user(services: Services, request: Request) -> Response:
+async def create_project_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/users`: a user of the organization joins."""
     project = await project_of(services, request, is_changed=True)
     role, user_id = _role(request.body["role"]), await _user_id(services, request.body)
     member = Record(
         id=unique_id(user_id, project.id),
-        kind=kinds.MEMBER,
+        kind=resource_kinds.MEMBER,
         created_at=int(time.time()),
         project_id=project.id,
         body={"user_id": user_id, "role": role},
@@ -69,12 +69,12 @@ async def create_project_user(services: Services, request: Request) -> Response:
         return JsonResponse(await _member_object(services, member))
 
 
-async def retrieve_project_user(services: Services, request: Request) -> Response:
+async def retrieve_project_user(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/users/{user_id}`"""
     return JsonResponse(await _member_object(services, await _member(services, request)))
 
 
-async def modify_project_user(services: Services, request: Request) -> Response:
+async def modify_project_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/users/{user_id}`: another role."""
     member, role = await _member(services, request), request.body.get("role")
     if role is None:
@@ -89,29 +89,31 @@ async def modify_project_user(services: Services, request: Request) -> Response:
     )
     async with changing(services, THING):
         member = await services.access.administration.alter(
-            made, kinds.MEMBER, member.id, lambda member: replace(member, body=body)
+            made, resource_kinds.MEMBER, member.id, lambda member: replace(member, body=body)
         )
     return JsonResponse(await _member_object(services, member))
 
 
-async def delete_project_user(services: Services, request: Request) -> Response:
+async def delete_project_user(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/projects/{project_id}/users/{user_id}`"""
     member, id = await _member(services, request), request.path["user_id"]
     project_id = request.path["project_id"]
     made = change(request, "user.deleted", id, project_id=project_id)
     async with changing(services, THING):
         await services.access.administration.remove(
-            made, kinds.MEMBER, member.id, project_id=project_id, user_id=id
+            made, resource_kinds.MEMBER, member.id, project_id=project_id, user_id=id
         )
     deleted = {"object": "organization.project.user.deleted", "id": id, "deleted": True}
     return JsonResponse(deleted)
 
 
-async def _member(services: Services, request: Request) -> Record:
+async def _member(services: Services, request: ApiRequest) -> Record:
     project, id = await project_of(services, request), request.path["user_id"]
     with reading(THING):
         try:
-            return await services.access.administration.get(kinds.MEMBER, unique_id(id, project.id))
+            return await services.access.administration.get(
+                resource_kinds.MEMBER, unique_id(id, project.id)
+            )
         except Missing as error:
             raise NotFound(f"No user of the project has the id `{id}`.") from error
 
@@ -121,8 +123,8 @@ async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
     id, email = body.get("user_id"), body.get("email")
     with reading(THING):
         if id is not None:
-            return (await services.access.administration.get(kinds.USER, id)).id
-        known = await services.access.administration.load_known((kinds.USER,))
+            return (await services.access.administration.get(resource_kinds.USER, id)).id
+        known = await services.access.administration.load_known((resource_kinds.USER,))
     for user in known.records:
         if email is not None and user.body["email"] == email:
             return user.id
@@ -132,7 +134,7 @@ async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
 
 
 async def _member_object(services: Services, member: Record) -> Json:
-    user = await services.access.administration.get(kinds.USER, member.body["user_id"])
+    user = await services.access.administration.get(resource_kinds.USER, member.body["user_id"])
     return {
         "object": "organization.project.user",
         "id": user.id,

@@ -6,11 +6,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import DEFAULT_PROJECT, kinds
-from llm_backend.contract.request import Request
+from llm_backend.access import DEFAULT_PROJECT
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, project_of, reading
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.store.administration import Record
@@ -26,26 +27,26 @@ __all__ = [
 Json = dict[str, Any]
 
 
-async def list_projects(services: Services, request: Request) -> Response:
+async def list_projects(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects`"""
     with_archived = request.query.get("include_archived", False)
     with reading("project"):
-        page = await listed(
+        page = await list_page(
             request.query,
-            lambda page: services.access.administration.find(kinds.PROJECT, page),
+            lambda page: services.access.administration.find(resource_kinds.PROJECT, page),
             wanted=lambda project: with_archived or project.body.get("archived_at") is None,
         )
     data = [project_object(project) for project in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-async def create_project(services: Services, request: Request) -> Response:
+async def create_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects`"""
     body = request.body
     _refuse_unhonoured(body)
     project = Record(
         id=f"proj_{uuid.uuid4().hex[:24]}",
-        kind=kinds.PROJECT,
+        kind=resource_kinds.PROJECT,
         created_at=int(time.time()),
         body={"name": _name(body["name"]), "archived_at": None},
     )
@@ -57,27 +58,27 @@ async def create_project(services: Services, request: Request) -> Response:
     return JsonResponse(project_object(project))
 
 
-async def retrieve_project(services: Services, request: Request) -> Response:
+async def retrieve_project(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}`"""
     return JsonResponse(project_object(await project_of(services, request)))
 
 
-async def modify_project(services: Services, request: Request) -> Response:
+async def modify_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}`"""
     _refuse_unhonoured(request.body)
     project = await project_of(services, request, is_changed=True)
     name = request.body.get("name")
     if name is None:
         return JsonResponse(project_object(project))
-    return await _altered(services, request, "project.updated", name=_name(name))
+    return await _alter(services, request, "project.updated", name=_name(name))
 
 
-async def archive_project(services: Services, request: Request) -> Response:
+async def archive_project(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/archive`: its keys are not let in any more."""
     if request.path["project_id"] == DEFAULT_PROJECT:
         raise InvalidRequest("The default project cannot be archived.", param="project_id")
     await project_of(services, request, is_changed=True)
-    return await _altered(services, request, "project.archived", archived_at=int(time.time()))
+    return await _alter(services, request, "project.archived", archived_at=int(time.time()))
 
 
 def project_object(project: Record) -> Json:
@@ -95,7 +96,7 @@ def project_object(project: Record) -> Json:
     }
 
 
-async def _altered(services: Services, request: Request, type: str, **values: Any) -> Response:
+async def _alter(services: Services, request: ApiRequest, type: str, **values: Any) -> Response:
     id = request.path["project_id"]
     requested = {"title": values["name"]} if "name" in values else None
     made = change(request, type, id, project_id=id, requested=requested)
@@ -104,7 +105,9 @@ async def _altered(services: Services, request: Request, type: str, **values: An
         return Record(**{**vars(project), "body": {**project.body, **values}})
 
     async with changing(services, "project"):
-        project = await services.access.administration.alter(made, kinds.PROJECT, id, altered)
+        project = await services.access.administration.alter(
+            made, resource_kinds.PROJECT, id, altered
+        )
     return JsonResponse(project_object(project))
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, project_of, unique_id
 from llm_backend.controllers.administration.listing import LIMIT_MOST, list_object
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, NotFound, UnsupportedField
 from llm_backend.store.administration import Record
@@ -29,7 +29,7 @@ UNLIMITED = 1_000_000_000
 HONOURED = ("max_requests_per_1_minute", "max_tokens_per_1_minute", "max_requests_per_1_day")
 
 
-async def list_project_rate_limits(services: Services, request: Request) -> Response:
+async def list_project_rate_limits(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/rate_limits`: by model."""
     project = await project_of(services, request)
     own = _own(services, project.id)
@@ -39,7 +39,7 @@ async def list_project_rate_limits(services: Services, request: Request) -> Resp
     return JsonResponse(list_object(data, has_more=has_more))
 
 
-async def update_project_rate_limits(services: Services, request: Request) -> Response:
+async def update_project_rate_limits(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/rate_limits/{rate_limit_id}`"""
     project = await project_of(services, request, is_changed=True)
     id = request.path["rate_limit_id"]
@@ -47,11 +47,11 @@ async def update_project_rate_limits(services: Services, request: Request) -> Re
     model = id.removeprefix("rl-")
     if model == id or model not in await _models(services, own):
         raise NotFound(f"No rate limit has the id `{id}`.")
-    given = _given(request.body)
+    given = _limits_of_body(request.body)
     limits = {**own.get(model, {}), **given}
     record = Record(
         id=unique_id(id, project.id),
-        kind=kinds.RATE_LIMIT,
+        kind=resource_kinds.RATE_LIMIT,
         created_at=int(time.time()),
         project_id=project.id,
         body={"model": model, "limits": limits},
@@ -93,7 +93,7 @@ def _place(models: list[str], query: Mapping[str, Any], name: str) -> int:
     return models.index(model)
 
 
-def _given(body: Mapping[str, Any]) -> dict[str, int]:
+def _limits_of_body(body: Mapping[str, Any]) -> dict[str, int]:
     for name, value in body.items():
         if name not in HONOURED:
             raise UnsupportedField(f"`{name}` is not limited by this server.", param=name)

@@ -6,8 +6,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds, new_key
-from llm_backend.contract.request import Request
+from llm_backend.access import new_key
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import (
     change,
     changing,
@@ -16,8 +17,8 @@ from llm_backend.controllers.administration.changes import (
     reading,
 )
 from llm_backend.controllers.administration.keys import new_service_account_key
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import UnsupportedField
 from llm_backend.store import Missing
@@ -37,28 +38,28 @@ Json = dict[str, Any]
 THING = "service account"
 
 
-async def list_project_service_accounts(services: Services, request: Request) -> Response:
+async def list_project_service_accounts(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/service_accounts`"""
     project = await project_of(services, request)
     with reading(THING):
-        page = await listed(
+        page = await list_page(
             request.query,
             lambda page: services.access.administration.find(
-                kinds.SERVICE_ACCOUNT, page, project_id=project.id
+                resource_kinds.SERVICE_ACCOUNT, page, project_id=project.id
             ),
         )
     data = [_account_object(account) for account in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-async def create_project_service_account(services: Services, request: Request) -> Response:
+async def create_project_service_account(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/service_accounts`: with a key, which the answer
     shows once, unless `create_service_account_only` is set."""
     project = await project_of(services, request, is_changed=True)
     body = request.body
     account = Record(
         id=f"svc_acct_{uuid.uuid4().hex[:24]}",
-        kind=kinds.SERVICE_ACCOUNT,
+        kind=resource_kinds.SERVICE_ACCOUNT,
         created_at=int(time.time()),
         project_id=project.id,
         body={"name": body["name"], "role": "member"},
@@ -79,12 +80,12 @@ async def create_project_service_account(services: Services, request: Request) -
     return JsonResponse({**_account_object(account), "api_key": shown}, headers=headers)
 
 
-async def retrieve_project_service_account(services: Services, request: Request) -> Response:
+async def retrieve_project_service_account(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/service_accounts/{service_account_id}`"""
     return JsonResponse(_account_object(await _account(services, request)))
 
 
-async def update_project_service_account(services: Services, request: Request) -> Response:
+async def update_project_service_account(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/service_accounts/{service_account_id}`"""
     account = await _account(services, request)
     values = {name: request.body[name] for name in ("name", "role") if name in request.body}
@@ -101,19 +102,19 @@ async def update_project_service_account(services: Services, request: Request) -
 
     async with changing(services, THING):
         account = await services.access.administration.alter(
-            made, kinds.SERVICE_ACCOUNT, account.id, altered
+            made, resource_kinds.SERVICE_ACCOUNT, account.id, altered
         )
     return JsonResponse(_account_object(account))
 
 
-async def delete_project_service_account(services: Services, request: Request) -> Response:
+async def delete_project_service_account(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/projects/{project_id}/service_accounts/{service_account_id}`: with its
     keys."""
     account = await _account(services, request)
     made = change(request, "service_account.deleted", account.id, project_id=account.project_id)
     async with changing(services, THING):
         await services.access.administration.remove(
-            made, kinds.SERVICE_ACCOUNT, account.id, service_account_id=account.id
+            made, resource_kinds.SERVICE_ACCOUNT, account.id, service_account_id=account.id
         )
     deleted = {
         "object": "organization.project.service_account.deleted",
@@ -123,7 +124,7 @@ async def delete_project_service_account(services: Services, request: Request) -
     return JsonResponse(deleted)
 
 
-async def createan_apikeyforaserviceaccount(services: Services, request: Request) -> Response:
+async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequest) -> Response:
     """`POST .../service_accounts/{service_account_id}/api_keys`: the answer shows the key, once."""
     await project_of(services, request, is_changed=True)
     account = await _account(services, request)
@@ -149,12 +150,12 @@ async def createan_apikeyforaserviceaccount(services: Services, request: Request
     return JsonResponse(new_service_account_key(key), headers=headers)
 
 
-async def _account(services: Services, request: Request) -> Record:
+async def _account(services: Services, request: ApiRequest) -> Record:
     """The service account that the path names, in the project that it names."""
     project = await project_of(services, request)
     id = request.path["service_account_id"]
     with reading(THING):
-        account = await services.access.administration.get(kinds.SERVICE_ACCOUNT, id)
+        account = await services.access.administration.get(resource_kinds.SERVICE_ACCOUNT, id)
         if account.project_id != project.id:
             raise Missing(id)
     return account

@@ -10,11 +10,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, project_of, reading
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.store import Missing
 from llm_backend.store.administration import Record
@@ -37,78 +37,78 @@ CHANGED = "tenant.billing.alerts.updated"
 FIELDS = ("threshold_amount", "currency", "interval", "notification_channel")
 
 
-async def list_organization_spend_alerts(services: Services, request: Request) -> Response:
+async def list_organization_spend_alerts(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/spend_alerts`"""
     return await _list(services, request, None)
 
 
-async def create_organization_spend_alert(services: Services, request: Request) -> Response:
+async def create_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_alerts`"""
     return await _create(services, request, None)
 
 
-async def retrieve_organization_spend_alert(services: Services, request: Request) -> Response:
+async def retrieve_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/spend_alerts/{alert_id}`"""
     return JsonResponse(_alert_object(await _alert(services, request, None)))
 
 
-async def update_organization_spend_alert(services: Services, request: Request) -> Response:
+async def update_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_alerts/{alert_id}`"""
     return await _update(services, request, None)
 
 
-async def delete_organization_spend_alert(services: Services, request: Request) -> Response:
+async def delete_organization_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/spend_alerts/{alert_id}`"""
     return await _delete(services, request, None)
 
 
-async def list_project_spend_alerts(services: Services, request: Request) -> Response:
+async def list_project_spend_alerts(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/spend_alerts`"""
     return await _list(services, request, (await project_of(services, request)).id)
 
 
-async def create_project_spend_alert(services: Services, request: Request) -> Response:
+async def create_project_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/spend_alerts`"""
     project = await project_of(services, request, is_changed=True)
     return await _create(services, request, project.id)
 
 
-async def retrieve_project_spend_alert(services: Services, request: Request) -> Response:
+async def retrieve_project_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/spend_alerts/{alert_id}`"""
     project = await project_of(services, request)
     return JsonResponse(_alert_object(await _alert(services, request, project.id)))
 
 
-async def update_project_spend_alert(services: Services, request: Request) -> Response:
+async def update_project_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/spend_alerts/{alert_id}`"""
     project = await project_of(services, request, is_changed=True)
     return await _update(services, request, project.id)
 
 
-async def delete_project_spend_alert(services: Services, request: Request) -> Response:
+async def delete_project_spend_alert(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/projects/{project_id}/spend_alerts/{alert_id}`"""
     return await _delete(services, request, (await project_of(services, request)).id)
 
 
-async def _list(services: Services, request: Request, project_id: str | None) -> Response:
+async def _list(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     with reading(THING):
-        page = await listed(
+        page = await list_page(
             request.query,
             lambda page: services.access.administration.find(
-                kinds.SPEND_ALERT, page, project_id=project_id
+                resource_kinds.SPEND_ALERT, page, project_id=project_id
             ),
         )
     data = [_alert_object(alert) for alert in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-async def _create(services: Services, request: Request, project_id: str | None) -> Response:
+async def _create(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     alert = Record(
         id=f"alert_{uuid.uuid4().hex[:24]}",
-        kind=kinds.SPEND_ALERT,
+        kind=resource_kinds.SPEND_ALERT,
         created_at=int(time.time()),
         project_id=project_id,
-        body=_given(request.body),
+        body=_alert_of_body(request.body),
     )
     made = change(request, CHANGED, alert.id, project_id=project_id, data=alert.body)
     async with changing(services, THING):
@@ -116,36 +116,36 @@ async def _create(services: Services, request: Request, project_id: str | None) 
     return JsonResponse(_alert_object(alert))
 
 
-async def _update(services: Services, request: Request, project_id: str | None) -> Response:
+async def _update(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     alert = await _alert(services, request, project_id)
-    body = _given(request.body)
+    body = _alert_of_body(request.body)
     made = change(request, CHANGED, alert.id, project_id=project_id, requested=body)
     async with changing(services, THING):
         alert = await services.access.administration.alter(
-            made, kinds.SPEND_ALERT, alert.id, lambda alert: replace(alert, body=body)
+            made, resource_kinds.SPEND_ALERT, alert.id, lambda alert: replace(alert, body=body)
         )
     return JsonResponse(_alert_object(alert))
 
 
-async def _delete(services: Services, request: Request, project_id: str | None) -> Response:
+async def _delete(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     alert = await _alert(services, request, project_id)
     made = change(request, CHANGED, alert.id, project_id=project_id)
     async with changing(services, THING):
-        await services.access.administration.remove(made, kinds.SPEND_ALERT, alert.id)
+        await services.access.administration.remove(made, resource_kinds.SPEND_ALERT, alert.id)
     deleted = f"{_object(alert)}.deleted"
     return JsonResponse({"id": alert.id, "object": deleted, "deleted": True})
 
 
-async def _alert(services: Services, request: Request, project_id: str | None) -> Record:
+async def _alert(services: Services, request: ApiRequest, project_id: str | None) -> Record:
     id = request.path["alert_id"]
     with reading(THING):
-        alert = await services.access.administration.get(kinds.SPEND_ALERT, id)
+        alert = await services.access.administration.get(resource_kinds.SPEND_ALERT, id)
         if alert.project_id != project_id:
             raise Missing(id)
     return alert
 
 
-def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+def _alert_of_body(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: body[name] for name in FIELDS}
 
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import project_of, reading
 from llm_backend.controllers.administration.own_settings import (
     put_setting,
     remove_setting,
     setting_of,
 )
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import NotFound
 
@@ -31,57 +31,57 @@ CHANGED = "tenant.billing.overage_limit.updated"
 FIELDS = ("threshold_amount", "currency", "interval")
 
 
-async def getorganizationspendlimit(services: Services, request: Request) -> Response:
+async def getorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/spend_limit`"""
     return await _get(services, None)
 
 
-async def updateorganizationspendlimit(services: Services, request: Request) -> Response:
+async def updateorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/spend_limit`"""
     return await _update(services, request, None)
 
 
-async def deleteorganizationspendlimit(services: Services, request: Request) -> Response:
+async def deleteorganizationspendlimit(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/spend_limit`"""
     return await _delete(services, request, None)
 
 
-async def getprojectspendlimit(services: Services, request: Request) -> Response:
+async def getprojectspendlimit(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/projects/{project_id}/spend_limit`"""
     return await _get(services, (await project_of(services, request)).id)
 
 
-async def updateprojectspendlimit(services: Services, request: Request) -> Response:
+async def updateprojectspendlimit(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/projects/{project_id}/spend_limit`"""
     project = await project_of(services, request, is_changed=True)
     return await _update(services, request, project.id)
 
 
-async def deleteprojectspendlimit(services: Services, request: Request) -> Response:
+async def deleteprojectspendlimit(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/projects/{project_id}/spend_limit`"""
     return await _delete(services, request, (await project_of(services, request)).id)
 
 
 async def _get(services: Services, project_id: str | None) -> Response:
-    own = await setting_of(services, kinds.SPEND_LIMIT, project_id)
+    own = await setting_of(services, resource_kinds.SPEND_LIMIT, project_id)
     if own is None:
         raise _none(project_id)
     return _answer(services, {**own}, project_id)
 
 
-async def _update(services: Services, request: Request, project_id: str | None) -> Response:
+async def _update(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     given = {name: request.body[name] for name in FIELDS}
     put = await put_setting(
-        services, request, kinds.SPEND_LIMIT, given, type=CHANGED, project_id=project_id
+        services, request, resource_kinds.SPEND_LIMIT, given, type=CHANGED, project_id=project_id
     )
     with reading("spend limit"):
         await services.access.spending.refresh()  # what was spent may be over it already
     return _answer(services, put, project_id)
 
 
-async def _delete(services: Services, request: Request, project_id: str | None) -> Response:
+async def _delete(services: Services, request: ApiRequest, project_id: str | None) -> Response:
     if not await remove_setting(
-        services, request, kinds.SPEND_LIMIT, type=CHANGED, project_id=project_id
+        services, request, resource_kinds.SPEND_LIMIT, type=CHANGED, project_id=project_id
     ):
         raise _none(project_id)
     return JsonResponse({"object": f"{_object(project_id)}.deleted", "deleted": True})

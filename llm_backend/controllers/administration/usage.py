@@ -7,9 +7,9 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend.access import DEFAULT_PROJECT
-from llm_backend.access.prices import Cost, costs_of
-from llm_backend.access.spending import PRICED
-from llm_backend.contract.request import Request
+from llm_backend.access.usage.prices import Cost, costs_of
+from llm_backend.access.usage.spending import PRICED
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import reading
 from llm_backend.controllers.administration.usage_query import (
     COSTS_LIMITS,
@@ -17,7 +17,7 @@ from llm_backend.controllers.administration.usage_query import (
     buckets_of,
     filter_of,
 )
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.store.administration import UsageSum
 
@@ -53,56 +53,56 @@ COLUMNS = {
 }
 
 
-async def usage_completions(services: Services, request: Request) -> Response:
+async def usage_completions(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/completions`: chats, completions and responses."""
     return await _usage(services, request, "completions", _completions, ("completions",))
 
 
-async def usage_embeddings(services: Services, request: Request) -> Response:
+async def usage_embeddings(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/embeddings`"""
     return await _usage(services, request, "embeddings", _input_tokens, ("embeddings",))
 
 
-async def usage_moderations(services: Services, request: Request) -> Response:
+async def usage_moderations(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/moderations`"""
     return await _usage(services, request, "moderations", _input_tokens, ("moderations",))
 
 
-async def usage_images(services: Services, request: Request) -> Response:
+async def usage_images(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/images`"""
     return await _usage(services, request, "images", _units("images"), IMAGES)
 
 
-async def usage_audio_speeches(services: Services, request: Request) -> Response:
+async def usage_audio_speeches(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/audio_speeches`"""
     kinds = ("audio_speeches",)
     return await _usage(services, request, "audio_speeches", _units("characters"), kinds)
 
 
-async def usage_audio_transcriptions(services: Services, request: Request) -> Response:
+async def usage_audio_transcriptions(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/audio_transcriptions`: an upstream does not always tell seconds."""
     kinds = ("audio_transcriptions",)
     return await _usage(services, request, "audio_transcriptions", _units("seconds"), kinds)
 
 
-async def usage_code_interpreter_sessions(services: Services, request: Request) -> Response:
+async def usage_code_interpreter_sessions(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/code_interpreter_sessions`"""
     kinds = ("code_interpreter_sessions",)
     return await _usage(services, request, kinds[0], _requests("num_sessions"), kinds)
 
 
-async def usage_file_search_calls(services: Services, request: Request) -> Response:
+async def usage_file_search_calls(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/file_search_calls`: searches of vector stores."""
     kinds = ("file_search_calls",)
     return await _usage(services, request, "file_searches", _requests("num_requests"), kinds)
 
 
-async def usage_web_search_calls(services: Services, request: Request) -> Response:
+async def usage_web_search_calls(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/web_search_calls`: none is counted here."""
     return await _usage(services, request, "web_searches", _requests("num_requests"), ())
 
 
-async def usage_vector_stores(services: Services, request: Request) -> Response:
+async def usage_vector_stores(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/usage/vector_stores`: what they hold now, in the bucket that runs; what
     they held before is not kept."""
     now = _now()
@@ -124,7 +124,7 @@ async def usage_vector_stores(services: Services, request: Request) -> Response:
     return _answer(buckets, {start: results for start in runs if parts})
 
 
-async def usage_costs(services: Services, request: Request) -> Response:
+async def usage_costs(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/costs`: by the prices of the settings."""
     query, prices = request.query, services.settings.prices
     buckets = buckets_of(query, _now(), limits=COSTS_LIMITS)
@@ -148,7 +148,7 @@ async def usage_costs(services: Services, request: Request) -> Response:
 
 async def _usage(
     services: Services,
-    request: Request,
+    request: ApiRequest,
     name: str,
     amounts: Callable[[UsageSum], Json],
     kinds: Sequence[str],
@@ -163,7 +163,11 @@ async def _usage(
         result = {
             "object": f"organization.usage.{name}.result",
             **amounts(one),
-            **{group: _told(one.group[COLUMNS[group]]) for group in groups if group in COLUMNS},
+            **{
+                group: _group_value(one.group[COLUMNS[group]])
+                for group in groups
+                if group in COLUMNS
+            },
         }
         results.setdefault(one.bucket_at, []).append(result)
     return _answer(buckets, results)
@@ -247,7 +251,7 @@ def _requests(name: str) -> Callable[[UsageSum], Json]:
     return lambda used: {name: used.requests}
 
 
-def _told(value: Any) -> Any:
+def _group_value(value: Any) -> Any:
     """A group's value; what was empty is told as null."""
     return None if value == "" else value
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.access import kinds
-from llm_backend.contract.request import Request
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.contract.request import ApiRequest
 from llm_backend.controllers.administration.changes import change, changing, reading, unique_id
-from llm_backend.controllers.administration.listing import list_object, listed
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.controllers.administration.listing import list_object, list_page
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
 from llm_backend.errors import InvalidRequest, UnsupportedField
 from llm_backend.store.administration import Record
@@ -23,27 +23,29 @@ ROLES = ("owner", "reader")
 UNHONOURED = ("role_id", "technical_level", "developer_persona")
 
 
-async def list_users(services: Services, request: Request) -> Response:
+async def list_users(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/users`"""
     emails = request.query.get("emails")
     with reading(THING):
-        page = await listed(
+        page = await list_page(
             request.query,
-            lambda page: services.access.administration.find(kinds.USER, page),
+            lambda page: services.access.administration.find(resource_kinds.USER, page),
             wanted=lambda user: emails is None or user.body["email"] in emails,
         )
     data = [_user_object(user) for user in page.items]
     return JsonResponse(list_object(data, has_more=page.has_more))
 
 
-async def retrieve_user(services: Services, request: Request) -> Response:
+async def retrieve_user(services: Services, request: ApiRequest) -> Response:
     """`GET /organization/users/{user_id}`"""
     with reading(THING):
-        user = await services.access.administration.get(kinds.USER, request.path["user_id"])
+        user = await services.access.administration.get(
+            resource_kinds.USER, request.path["user_id"]
+        )
     return JsonResponse(_user_object(user))
 
 
-async def modify_user(services: Services, request: Request) -> Response:
+async def modify_user(services: Services, request: ApiRequest) -> Response:
     """`POST /organization/users/{user_id}`: another role."""
     id, role = request.path["user_id"], request.body.get("role")
     for name in UNHONOURED:
@@ -56,18 +58,21 @@ async def modify_user(services: Services, request: Request) -> Response:
     made = change(request, "user.updated", id, requested={"role": role})
     async with changing(services, THING):
         user = await services.access.administration.alter(
-            made, kinds.USER, id, lambda user: replace(user, body={**user.body, "role": role})
+            made,
+            resource_kinds.USER,
+            id,
+            lambda user: replace(user, body={**user.body, "role": role}),
         )
     return JsonResponse(_user_object(user))
 
 
-async def delete_user(services: Services, request: Request) -> Response:
+async def delete_user(services: Services, request: ApiRequest) -> Response:
     """`DELETE /organization/users/{user_id}`: with the user's keys, and from all projects."""
     id = request.path["user_id"]
     made = change(request, "user.deleted", id)
     async with changing(services, THING):
         await services.access.administration.remove(
-            made, kinds.USER, id, and_all_named=unique_id(id, ""), user_id=id
+            made, resource_kinds.USER, id, and_all_named=unique_id(id, ""), user_id=id
         )
     return JsonResponse({"id": id, "object": "organization.user.deleted", "deleted": True})
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp
 
 from llm_backend.controllers.batches.batch_worker import BatchWorker
-from llm_backend.controllers.batches.chunk import ATTEMPTS
 from llm_backend.controllers.batches.dispatch import Dispatch
+from llm_backend.controllers.batches.line_chunk import ATTEMPTS
 from llm_backend.controllers.batches.lines_worker import CHUNKS_AT_ONCE, LinesWorker
 from llm_backend.controllers.services import Services
 from llm_backend.store import BATCH, BATCH_LINES, JobKind

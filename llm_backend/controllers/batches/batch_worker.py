@@ -5,15 +5,15 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
 
-from llm_backend.controllers.batches.input import InputCheck, LineSplitter, RawLine, read_line
-from llm_backend.controllers.batches.output import error_line
-from llm_backend.controllers.files import new_file_id
+from llm_backend.controllers.batches.batch_input import InputCheck, LineSplitter, RawLine, read_line
+from llm_backend.controllers.batches.batch_output import error_line
+from llm_backend.controllers.files.operations import new_file_id
 from llm_backend.settings import Settings
 from llm_backend.store import (
     BatchEnd,
-    Batches,
     BatchStatus,
-    Files,
+    BatchStore,
+    FileStore,
     Job,
     LineResult,
     Missing,
@@ -40,7 +40,7 @@ _ASKED_AT_ONCE = 500  # lines whose answers are looked for together
 class BatchWorker:
     """Does jobs of `BATCH`: what there is to do is told by the state of the batch."""
 
-    def __init__(self, batches: Batches, files: Files, settings: Settings) -> None:
+    def __init__(self, batches: BatchStore, files: FileStore, settings: Settings) -> None:
         self._batches = batches
         self._files = files
         self._settings = settings

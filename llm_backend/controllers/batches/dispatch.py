@@ -8,13 +8,13 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message
 
-from llm_backend.controllers.inner_request import json_post, sent
+from llm_backend.controllers.internal.internal_request import body_channel, json_post
 
-__all__ = ["Answered", "Dispatch"]
+__all__ = ["Dispatch", "DispatchedAnswer"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class DispatchedAnswer:
     """An answer with its whole body."""
 
     status: int
@@ -28,15 +28,15 @@ class Dispatch:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def post(self, path: str, body: bytes, caller: Any) -> Answered:
+    async def post(self, path: str, body: bytes, caller: Any) -> DispatchedAnswer:
         """The answer to a JSON body. What the application raises, it raises."""
         scope = json_post(path, body, state={"caller": caller, "is_batch": True})
-        exchange = _Exchange()
-        await self._app(scope, sent(body), exchange.send)
+        exchange = _DispatchExchange()
+        await self._app(scope, body_channel(body), exchange.send)
         return exchange.answered()
 
 
-class _Exchange:
+class _DispatchExchange:
     def __init__(self) -> None:
         self._start: Message = {}
         self._parts: list[bytes] = []
@@ -47,8 +47,8 @@ class _Exchange:
         elif message["type"] == "http.response.body":
             self._parts.append(message.get("body", b""))
 
-    def answered(self) -> Answered:
-        return Answered(
+    def answered(self) -> DispatchedAnswer:
+        return DispatchedAnswer(
             status=self._start["status"],
             request_id=Headers(raw=self._start["headers"]).get("x-request-id", ""),
             body=b"".join(self._parts),

@@ -8,22 +8,17 @@ from typing import TypeAlias
 import orjson
 
 from llm_backend.access import Caller
-from llm_backend.backends.urgency import at_batch_priority
-from llm_backend.controllers.batches.chunk import Chunk
-from llm_backend.controllers.batches.dispatch import Answered, Dispatch
-from llm_backend.controllers.batches.input import (
-    InputLine,
-    LineSplitter,
-    RawLine,
-    read_line,
-)
-from llm_backend.controllers.batches.output import answer_line, error_line
-from llm_backend.controllers.inner_request import json_body
+from llm_backend.backends.local.task_priority import at_batch_priority
+from llm_backend.controllers.batches.batch_input import InputLine, LineSplitter, RawLine, read_line
+from llm_backend.controllers.batches.batch_output import answer_line, error_line
+from llm_backend.controllers.batches.dispatch import Dispatch, DispatchedAnswer
+from llm_backend.controllers.batches.line_chunk import LineChunk
+from llm_backend.controllers.internal.internal_request import json_body
 from llm_backend.errors import ApiError, InvalidRequest, UnsupportedField, error_body
 from llm_backend.settings import Settings
 from llm_backend.store import (
-    Batches,
-    Files,
+    BatchStore,
+    FileStore,
     Job,
     LineResult,
     Lines,
@@ -40,7 +35,7 @@ RETRY_S = 1.0  # doubled with every try
 _UNHONOURED = ("stream", "background")  # what makes no sense where nobody listens
 
 
-_Answer: TypeAlias = Callable[[Chunk, int, InputLine], Awaitable[LineResult | None]]
+_Answer: TypeAlias = Callable[[LineChunk, int, InputLine], Awaitable[LineResult | None]]
 """What is kept of a line; None where it is to be asked again."""
 
 CallerOf: TypeAlias = Callable[[str | None], Caller]
@@ -52,8 +47,8 @@ class LinesWorker:
 
     def __init__(
         self,
-        batches: Batches,
-        files: Files,
+        batches: BatchStore,
+        files: FileStore,
         dispatch: Dispatch,
         caller_of: CallerOf,
         settings: Settings,
@@ -70,7 +65,7 @@ class LinesWorker:
 
     async def give_up(self, job: Job) -> None:
         """Each line that has no answer has failed."""
-        await self._each(job, _given_up)
+        await self._each(job, _expired_line)
 
     async def _each(self, job: Job, answer: _Answer) -> None:
         try:
@@ -80,7 +75,7 @@ class LinesWorker:
                 return
             raise
         lines = Lines(**job.details)
-        chunk = Chunk(self._batches, job, batch)
+        chunk = LineChunk(self._batches, job, batch)
         done = await self._batches.find_answered_lines(batch.id, lines.first_line, lines.last_line)
         try:
             async with asyncio.TaskGroup() as group, aclosing(self._lines(lines, content)) as found:
@@ -96,7 +91,7 @@ class LinesWorker:
             raise failed.exceptions[0] from None
         await chunk.finish()
 
-    async def _line(self, chunk: Chunk, line: RawLine, answer: _Answer) -> None:
+    async def _line(self, chunk: LineChunk, line: RawLine, answer: _Answer) -> None:
         if chunk.is_over:
             return
         assert line.text is not None, "the input was read before"
@@ -104,20 +99,20 @@ class LinesWorker:
         if result is not None:
             await chunk.keep(result)
 
-    async def _asked(self, chunk: Chunk, number: int, line: InputLine) -> LineResult | None:
+    async def _asked(self, chunk: LineChunk, number: int, line: InputLine) -> LineResult | None:
         for field in _UNHONOURED:
             if line.body.get(field):
                 message = f"`{field}` is not for requests of a batch."
-                refused = _refused(UnsupportedField(message, param=field))
+                refused = _refusal_answer(UnsupportedField(message, param=field))
                 return answer_line(number, line.custom_id, refused)
         try:
             body = json_body(line.body)
         except InvalidRequest as error:
-            return answer_line(number, line.custom_id, _refused(error))
+            return answer_line(number, line.custom_id, _refusal_answer(error))
         answered = await self._persistently(chunk, body)
         return None if answered is None else answer_line(number, line.custom_id, answered)
 
-    async def _persistently(self, chunk: Chunk, body: bytes) -> Answered | None:
+    async def _persistently(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer | None:
         """The answer, or None where there is none to be had now."""
         for attempt in range(TRIES):
             answered = await self._answered(chunk, body)
@@ -129,11 +124,11 @@ class LinesWorker:
         chunk.model_is_away()
         return None
 
-    async def _answered(self, chunk: Chunk, body: bytes) -> Answered:
+    async def _answered(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer:
         try:
             caller = self._caller_of(chunk.key_id)
         except ApiError as error:  # the key has been revoked since
-            return _refused(error)
+            return _refusal_answer(error)
         with at_batch_priority():
             return await self._dispatch.post(chunk.endpoint, body, caller)
 
@@ -148,16 +143,16 @@ class LinesWorker:
             yield line
 
 
-def _passes(answered: Answered) -> bool:
+def _passes(answered: DispatchedAnswer) -> bool:
     """Whether asking again may help."""
     return answered.status in PASSING and b'"insufficient_quota"' not in answered.body
 
 
-async def _given_up(_chunk: Chunk, number: int, line: InputLine) -> LineResult:
+async def _expired_line(_chunk: LineChunk, number: int, line: InputLine) -> LineResult:
     message = "The server failed at this request again and again; its log says why."
     return error_line(number, line.custom_id, "server_error", message)
 
 
-def _refused(error: ApiError) -> Answered:
+def _refusal_answer(error: ApiError) -> DispatchedAnswer:
     body = orjson.dumps(error_body(error))
-    return Answered(status=error.status, request_id="", body=body)
+    return DispatchedAnswer(status=error.status, request_id="", body=body)

@@ -6,15 +6,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.contract.request import Request
-from llm_backend.controllers.file_types import check_size
-from llm_backend.controllers.json_response import JsonResponse, list_object
-from llm_backend.controllers.kept_here import kept_here
-from llm_backend.controllers.listing import DEFAULT_LIMIT
-from llm_backend.controllers.polling import poll_headers
-from llm_backend.controllers.relay import relay
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.files.file_types import check_size
+from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.relay.relay import relay
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.page_query import DEFAULT_LIMIT
+from llm_backend.controllers.rendering.poll_interval import poll_headers
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.store_errors import store_errors_translated
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing, StoredBatch, TokenCounts
 
@@ -25,7 +25,7 @@ UNFINISHED = ("validating", "in_progress", "finalizing", "cancelling")
 WINDOWS_S = {"24h": 24 * 3600}  # the document's
 
 
-async def create_batch(services: Services, request: Request) -> Response:
+async def create_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /batches`: what its lines hold is found out later, and told by its status."""
     body = request.body
     file_id = body["input_file_id"]
@@ -57,7 +57,7 @@ async def create_batch(services: Services, request: Request) -> Response:
     return JsonResponse(_batch_object(batch))
 
 
-async def list_batches(services: Services, request: Request) -> Response:
+async def list_batches(services: Services, request: ApiRequest) -> Response:
     """`GET /batches`: newest first; the upstream's where files are kept there."""
     if services.settings.files == "upstream":
         return await relay(services, request)
@@ -69,8 +69,8 @@ async def list_batches(services: Services, request: Request) -> Response:
     return JsonResponse(list_object(page, [_batch_object(batch) for batch in page.items]))
 
 
-@kept_here("batch", "batch_id")
-async def retrieve_batch(services: Services, request: Request) -> Response:
+@local_or_upstream("batch", "batch_id")
+async def retrieve_batch(services: Services, request: ApiRequest) -> Response:
     """`GET /batches/{batch_id}`"""
     batch = _batch_object(await services.batches.get(request.path["batch_id"]))
     if batch["status"] not in UNFINISHED:
@@ -80,8 +80,8 @@ async def retrieve_batch(services: Services, request: Request) -> Response:
     return JsonResponse(batch, headers=poll_headers(batch["created_at"], time.time(), left=left))
 
 
-@kept_here("batch", "batch_id")
-async def cancel_batch(services: Services, request: Request) -> Response:
+@local_or_upstream("batch", "batch_id")
+async def cancel_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /batches/{batch_id}/cancel`: lines in work are finished, and what is finished kept."""
     return JsonResponse(_batch_object(await services.batches.stop(request.path["batch_id"])))
 

@@ -14,24 +14,24 @@ from starlette.responses import Response
 
 from llm_backend import errors
 from llm_backend.backends.base import Usage
-from llm_backend.backends.local import LocalModel
-from llm_backend.contract.leaving import unless_gone
-from llm_backend.contract.request import Request
-from llm_backend.controllers.bridge.model import BridgedModel
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.responses.answering import shown_usage
-from llm_backend.controllers.responses.compacting import summary_chat, summary_of
-from llm_backend.controllers.responses.compaction import (
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
+from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.responses.create import relay_unread
+from llm_backend.controllers.responses.input.chat_request import translate_error_paths
+from llm_backend.controllers.responses.input.compaction_items import (
     Compaction,
     compaction_item,
     read_places,
 )
-from llm_backend.controllers.responses.create import relay_unread
-from llm_backend.controllers.responses.input_parts import without_fetched
-from llm_backend.controllers.responses.model import Model
-from llm_backend.controllers.responses.question import Question, asked
-from llm_backend.controllers.responses.request import named_as_sent
-from llm_backend.controllers.routing import routed
+from llm_backend.controllers.responses.input.context_management import summary_chat, summary_of
+from llm_backend.controllers.responses.input.input_parts import without_fetched
+from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest, open_request
+from llm_backend.controllers.responses.loop.response_model import ResponseModel
+from llm_backend.controllers.responses.loop.response_run import usage_object
 from llm_backend.controllers.services import Services
 
 __all__ = ["compactconversation"]
@@ -39,20 +39,20 @@ __all__ = ["compactconversation"]
 Json = dict[str, Any]
 
 
-async def compactconversation(services: Services, request: Request) -> Response:
+async def compactconversation(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/compact`"""
     if request.query.get("beta") or request.body.get("model") is None:
         return await relay_unread(services, request)
-    return await routed(services, request, here=_compacted, bridged=_compacted)
+    return await answer_by_route(services, request, here=_compact, bridged=_compact)
 
 
-async def _compacted(
-    services: Services, request: Request, model: LocalModel | BridgedModel
+async def _compact(
+    services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> Response:
-    async with asked(services, model, _response_body(request.body)) as question:
+    async with open_request(services, model, _response_body(request.body)) as question:
         if not question.items:
             raise errors.InvalidRequest("There is nothing to compact.", param="input")
-        summary, usage = await unless_gone(request, _summarised(model, question))
+        summary, usage = await unless_gone(request, _summarize(model, question))
     items = [*question.before, *question.own]
     read = [items[place] for place in read_places(items)]
     users = [without_fetched(item) for item in read if item.get("role") == "user"]
@@ -63,7 +63,7 @@ async def _compacted(
             "object": "response.compaction",
             "created_at": int(time.time()),
             "output": [*users, compaction],
-            "usage": shown_usage(usage),
+            "usage": usage_object(usage),
         }
     )
 
@@ -73,11 +73,11 @@ def _response_body(body: Mapping[str, Any]) -> Json:
     return {name: value for name, value in body.items() if value is not None}
 
 
-async def _summarised(model: Model, question: Question) -> tuple[str, Usage]:
+async def _summarize(model: ResponseModel, question: ResolvedRequest) -> tuple[str, Usage]:
     """What the model makes of the conversation. Raises `ApiError`, if it says nothing too."""
     pieces: list[str] = []
     chat = summary_chat(question.chat)
-    with named_as_sent(question.tool_places):
+    with translate_error_paths(question.tool_places):
         answer = await model.chat(chat)
     async with answer, aclosing(answer.chat(chat)) as deltas:
         async for delta in deltas:

@@ -5,40 +5,42 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend import errors
-from llm_backend.backends.local import LocalModel
-from llm_backend.contract.leaving import unless_gone
-from llm_backend.contract.request import Request
-from llm_backend.controllers.bridge.model import BridgedModel
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.obfuscation import obfuscation_for
-from llm_backend.controllers.relay import relay
-from llm_backend.controllers.responses.background import (
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
+from llm_backend.controllers.relay.relay import relay
+from llm_backend.controllers.relay.routing import UpstreamStep, answer_by_route, relay_operation
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.obfuscation import obfuscation_for
+from llm_backend.controllers.responses.background.queueing import (
     FROM_THE_START,
     begin_in_background,
 )
-from llm_backend.controllers.responses.question import asked
-from llm_backend.controllers.responses.relayed import relay_response
-from llm_backend.controllers.responses.request import named_as_sent
-from llm_backend.controllers.responses.truncation import fitting
-from llm_backend.controllers.responses.turn import ResponseTurn
-from llm_backend.controllers.routing import There, relay_operation, routed
+from llm_backend.controllers.responses.input.chat_request import translate_error_paths
+from llm_backend.controllers.responses.input.resolved_request import open_request
+from llm_backend.controllers.responses.input.truncation import fitting
+from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
+from llm_backend.controllers.responses.relayed_background import relay_response
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import event_stream
 
 __all__ = ["create_response", "getinputtokencounts", "relay_unread"]
 
 Json = dict[str, Any]
 
 
-async def create_response(services: Services, request: Request) -> Response:
+async def create_response(services: Services, request: ApiRequest) -> Response:
     """`POST /responses`"""
     if request.query.get("beta") or request.body.get("model") is None:
         return await relay_unread(services, request, there=relay_response)
-    return await routed(services, request, here=_answered, there=relay_response, bridged=_answered)
+    return await answer_by_route(
+        services, request, here=_answer, there=relay_response, bridged=_answer
+    )
 
 
-async def _answered(
-    services: Services, request: Request, model: LocalModel | BridgedModel
+async def _answer(
+    services: Services, request: ApiRequest, model: LocalModel | BridgedModel
 ) -> Response:
     body = request.body
     if body.get("background") and isinstance(model, LocalModel):
@@ -49,30 +51,30 @@ async def _answered(
     return JsonResponse(await unless_gone(request, turn.response()))
 
 
-async def getinputtokencounts(services: Services, request: Request) -> Response:
+async def getinputtokencounts(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/input_tokens`: how many tokens a response's input would have."""
     if request.query.get("beta") or (request.body or {}).get("model") is None:
         return await relay_unread(services, request)
-    return await routed(services, request, here=_counted, bridged=_uncounted)
+    return await answer_by_route(services, request, here=_count_input, bridged=_refuse_count)
 
 
-async def _counted(services: Services, request: Request, model: LocalModel) -> Response:
-    async with asked(services, model, request.body) as question:
+async def _count_input(services: Services, request: ApiRequest, model: LocalModel) -> Response:
+    async with open_request(services, model, request.body) as question:
         question = await question.retrieved(services, model.vector_stores)
-        with named_as_sent(question.tool_places):
+        with translate_error_paths(question.tool_places):
             question = await fitting(model, question)
             count = await model.prompt_tokens(await question.chat_after(()))
     return JsonResponse({"object": "response.input_tokens", "input_tokens": count})
 
 
-async def _uncounted(services: Services, request: Request, model: BridgedModel) -> Response:
+async def _refuse_count(services: Services, request: ApiRequest, model: BridgedModel) -> Response:
     raise errors.UnsupportedField(
         f"`{request.body['model']}` is asked by chat completions, which count nothing beforehand.",
         param="model",
     )
 
 
-async def _in_background(services: Services, request: Request, model: LocalModel) -> Response:
+async def _in_background(services: Services, request: ApiRequest, model: LocalModel) -> Response:
     response = await begin_in_background(services, model, request.body, request.caller)
     if not request.body.get("stream"):
         return JsonResponse(response)
@@ -82,7 +84,9 @@ async def _in_background(services: Services, request: Request, model: LocalModel
     return await event_stream(follower.events(), ending=b"", failure=follower.failure)
 
 
-async def relay_unread(services: Services, request: Request, *, there: There = relay) -> Response:
+async def relay_unread(
+    services: Services, request: ApiRequest, *, there: UpstreamStep = relay
+) -> Response:
     """The answer of an upstream, whose beta is its own matter and that may take a request without
     a model. Raises `InvalidRequest` or `UnsupportedField` where there is none."""
     if services.upstream is not None:

@@ -58,14 +58,14 @@ class ResponseObserver:
 
     def response(self) -> Json | None:
         """The response as it stands, if it has an id."""
-        told = self._told if self.is_stream else _parsed(self._body)
+        told = self._told if self.is_stream else _parse_event(self._body)
         return told if told is not None and isinstance(told.get("id"), str) else None
 
     def _feed_events(self, events: Decoder, chunk: bytes) -> None:
         try:
             for event in events.feed(chunk):
                 if _TELLS_RESPONSE.search(event.data):
-                    self._take(_parsed(event.data))
+                    self._take(_parse_event(event.data))
         except UpstreamFailed:
             self._is_overlong = True
 
@@ -80,7 +80,7 @@ def is_under_way(response: Json) -> bool:
     return response.get("status") in _UNDER_WAY
 
 
-def _parsed(data: bytes | bytearray | str) -> Json | None:
+def _parse_event(data: bytes | bytearray | str) -> Json | None:
     try:
         value = exact_json.loads(data)
     except orjson.JSONDecodeError:

@@ -8,46 +8,46 @@ from typing import Any
 from starlette.responses import Response
 
 from llm_backend import errors
-from llm_backend.contract.request import Request
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.kept_here import kept_here
-from llm_backend.controllers.listing import page_wanted
-from llm_backend.controllers.obfuscation import obfuscation_for
-from llm_backend.controllers.polling import poll_headers
-from llm_backend.controllers.responses.background import FROM_THE_START
-from llm_backend.controllers.responses.items import item_list, shown_item
-from llm_backend.controllers.responses.relayed import relay_kept, relay_kept_response
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.obfuscation import obfuscation_for
+from llm_backend.controllers.rendering.page_query import page_wanted
+from llm_backend.controllers.rendering.poll_interval import poll_headers
+from llm_backend.controllers.responses.background.queueing import FROM_THE_START
+from llm_backend.controllers.responses.input.items import item_list, public_form
+from llm_backend.controllers.responses.relayed_background import relay_kept, relay_kept_response
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.streaming import event_stream
 
 __all__ = ["cancel_response", "delete_response", "get_response", "list_input_items"]
 
 
-@kept_here("response", "response_id", elsewhere=relay_kept_response)
-async def get_response(services: Services, request: Request) -> Response:
+@local_or_upstream("response", "response_id", elsewhere=relay_kept_response)
+async def get_response(services: Services, request: ApiRequest) -> Response:
     """`GET /responses/{response_id}`: as it stands, or its events, told again from any of them."""
     response_id, query = request.path["response_id"], request.query
     if query.get("stream"):
-        return await _told_again(services, response_id, query)
+        return await _replay_events(services, response_id, query)
     if query.get("starting_after") is not None:
         raise errors.InvalidRequest("`starting_after` needs `stream`.", param="starting_after")
     body = await services.responses.responses.get(response_id)
-    shown = _shown(body, query.get("include") or ())
+    shown = _public_response(body, query.get("include") or ())
     if body["status"] not in ("queued", "in_progress"):
         return JsonResponse(shown)
     return JsonResponse(shown, headers=poll_headers(body["created_at"], time.time()))
 
 
-@kept_here("response", "response_id", elsewhere=relay_kept)
-async def delete_response(services: Services, request: Request) -> Response:
+@local_or_upstream("response", "response_id", elsewhere=relay_kept)
+async def delete_response(services: Services, request: ApiRequest) -> Response:
     """`DELETE /responses/{response_id}`: one that is still being answered is stopped, too."""
     response_id = request.path["response_id"]
     await services.background.delete(response_id)
     return JsonResponse({"id": response_id, "object": "response", "deleted": True})
 
 
-@kept_here("response", "response_id", elsewhere=relay_kept_response)
-async def cancel_response(services: Services, request: Request) -> Response:
+@local_or_upstream("response", "response_id", elsewhere=relay_kept_response)
+async def cancel_response(services: Services, request: ApiRequest) -> Response:
     """`POST /responses/{response_id}/cancel`: as it is then, also if it had ended before."""
     response_id = request.path["response_id"]
     body = await services.background.cancel(response_id)
@@ -55,11 +55,11 @@ async def cancel_response(services: Services, request: Request) -> Response:
         raise errors.InvalidRequest(
             f"`{response_id}` was not created with `background`, so it cannot be cancelled."
         )
-    return JsonResponse(_shown(body))
+    return JsonResponse(_public_response(body))
 
 
-@kept_here("response", "response_id", elsewhere=relay_kept)
-async def list_input_items(services: Services, request: Request) -> Response:
+@local_or_upstream("response", "response_id", elsewhere=relay_kept)
+async def list_input_items(services: Services, request: ApiRequest) -> Response:
     """`GET /responses/{response_id}/input_items`"""
     query = request.query
     page = await services.responses.responses.input(
@@ -69,7 +69,9 @@ async def list_input_items(services: Services, request: Request) -> Response:
     return JsonResponse(item_list(page, query.get("include") or ()))
 
 
-async def _told_again(services: Services, response_id: str, query: Mapping[str, Any]) -> Response:
+async def _replay_events(
+    services: Services, response_id: str, query: Mapping[str, Any]
+) -> Response:
     if not await services.background.tells(response_id):
         raise errors.InvalidRequest(
             "Only responses that were created with `background` and `stream` are streamed again.",
@@ -91,5 +93,5 @@ async def _at_once(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes,
             yield event
 
 
-def _shown(body: Mapping[str, Any], include: Sequence[str] = ()) -> Mapping[str, Any]:
-    return {**body, "output": [shown_item(one, include) for one in body["output"]]}
+def _public_response(body: Mapping[str, Any], include: Sequence[str] = ()) -> Mapping[str, Any]:
+    return {**body, "output": [public_form(one, include) for one in body["output"]]}

@@ -5,7 +5,7 @@ client that reads them again may ask for more than the one that made the request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_backend.controllers.responses.items import shown_item
+from llm_backend.controllers.responses.input.items import public_form
 
 __all__ = ["event_as_asked", "event_as_stored"]
 
@@ -46,7 +46,7 @@ def event_as_asked(stored: Event, include: Sequence[str]) -> Json:
 
 
 def _with_more(item: Event, unshown: Mapping[str, Json], include: Sequence[str]) -> Json:
-    more = shown_item({**item, **unshown.get(item["id"], {})}, include)
+    more = public_form({**item, **unshown.get(item["id"], {})}, include)
     return {**item, **{name: value for name, value in more.items() if value is not None}}
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.contract.request import Request
-from llm_backend.controllers.json_response import JsonResponse, list_object
-from llm_backend.controllers.kept_here import kept_here
-from llm_backend.controllers.polling import poll_headers
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.adding import new_files
-from llm_backend.controllers.vector_stores.objects import batch_object, file_object
+from llm_backend.controllers.vector_stores.new_files import new_files
+from llm_backend.controllers.vector_stores.response_objects import batch_object, file_object
 from llm_backend.controllers.vector_stores.stores import page_of
 from llm_backend.errors import InvalidRequest
 
@@ -23,24 +23,24 @@ __all__ = [
     "list_files_in_vector_store_batch",
 ]
 
-of_a_batch = kept_here("vector store", "vector_store_id", part="file batch")
+of_a_batch = local_or_upstream("vector store", "vector_store_id", part="file batch")
 
 
-@kept_here("vector store", "vector_store_id")
-async def create_vector_store_file_batch(services: Services, request: Request) -> Response:
+@local_or_upstream("vector store", "vector_store_id")
+async def create_vector_store_file_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/file_batches`"""
     library, store_id = services.library, request.path["vector_store_id"]
     store = await library.stores.get(store_id)
     embedder = await library.embedders.named(store.embedding_model)
     where = "file_ids[{}]" if request.body.get("files") is None else "files[{}].file_id"
-    wanted = _wanted(request.body)
+    wanted = _files_of_body(request.body)
     files = await new_files(services, request.caller, wanted, embedder, where=where)
     batch = await library.stores.add_batch(store_id, f"vsfb_{uuid.uuid4().hex}", files)
     return JsonResponse(batch_object(batch))
 
 
 @of_a_batch
-async def get_vector_store_file_batch(services: Services, request: Request) -> Response:
+async def get_vector_store_file_batch(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}`"""
     stores, path = services.library.stores, request.path
     batch = batch_object(await stores.batch(path["vector_store_id"], path["batch_id"]))
@@ -51,7 +51,7 @@ async def get_vector_store_file_batch(services: Services, request: Request) -> R
 
 
 @of_a_batch
-async def cancel_vector_store_file_batch(services: Services, request: Request) -> Response:
+async def cancel_vector_store_file_batch(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel`"""
     stores, path = services.library.stores, request.path
     batch = await stores.cancel_batch(path["vector_store_id"], path["batch_id"])
@@ -59,7 +59,7 @@ async def cancel_vector_store_file_batch(services: Services, request: Request) -
 
 
 @of_a_batch
-async def list_files_in_vector_store_batch(services: Services, request: Request) -> Response:
+async def list_files_in_vector_store_batch(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}/file_batches/{batch_id}/files`"""
     path = request.path
     page = await services.library.stores.files(
@@ -71,7 +71,7 @@ async def list_files_in_vector_store_batch(services: Services, request: Request)
     return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
 
 
-def _wanted(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def _files_of_body(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     files: Sequence[Mapping[str, Any]] | None = body.get("files")
     if files is not None and body.get("file_ids") is not None:
         raise InvalidRequest("Give either `file_ids` or `files`.", param="files")

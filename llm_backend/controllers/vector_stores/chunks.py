@@ -2,12 +2,12 @@
 
 from starlette.responses import Response
 
-from llm_backend.contract.leaving import unless_gone
-from llm_backend.contract.request import Request
-from llm_backend.controllers.json_response import JsonResponse
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.controllers.vector_stores.requests import chunking_from
+from llm_backend.controllers.vector_stores.request_values import chunking_from
 from llm_backend.errors import InvalidRequest, Overloaded
 from llm_backend.extraction import Chunking, ExtractionError, ReaderKilled, chunks_of
 from llm_backend.store import StoredFile
@@ -17,7 +17,7 @@ __all__ = ["create_chunks"]
 RETRY_AFTER_S = 1.0  # where the process that read the file was killed
 
 
-async def create_chunks(services: Services, request: Request) -> Response:
+async def create_chunks(services: Services, request: ApiRequest) -> Response:
     """`POST /chunks`: no chunk repeats the end of the one before."""
     body = request.body
     with store_errors_translated("file"):

@@ -4,15 +4,15 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from llm_backend.access import embedded
+from llm_backend.access import count_embedding
 from llm_backend.backends.base import ModelCard
-from llm_backend.backends.local import LocalModel
+from llm_backend.backends.local.local_model import LocalModel
 from llm_backend.backends.registry import Registry
 from llm_backend.engine.messages import ModelInfo, ModelKind
 from llm_backend.errors import ContextLengthExceeded, EngineUnavailable, Unsupported
 from llm_backend.extraction import Chunking, Format, chunks_of
 
-__all__ = ["Embedder", "Embedders", "Source"]
+__all__ = ["Embedders", "EmbeddingModel", "Source"]
 
 Vector = list[float]
 
@@ -48,12 +48,12 @@ class LocalSource:
     async def vectors(self, texts: Sequence[str]) -> list[Vector]:
         """A vector of length 1 for each text."""
         answer = await self._model.embed(texts)
-        embedded(self.name, tokens=answer.prompt_tokens)
+        count_embedding(self.name, tokens=answer.prompt_tokens)
         numbers = struct.iter_unpack(f"<{answer.embedding_size}f", answer.vectors)
         return [list(row) for row in numbers]
 
 
-class Embedder:
+class EmbeddingModel:
     """A model for embeddings. `room` is how many tokens of a text it reads at once."""
 
     def __init__(self, source: Source, room: int) -> None:
@@ -98,14 +98,14 @@ class Embedders:
         registry: Registry,
         *,
         preferred: str | None,
-        elsewhere: Callable[[str], Embedder | None] = lambda name: None,
+        elsewhere: Callable[[str], EmbeddingModel | None] = lambda name: None,
     ) -> None:
         self._registry = registry
         self._preferred = preferred
         self._elsewhere = elsewhere
         self._known: dict[ModelCard, ModelInfo] = {}
 
-    async def for_new_stores(self) -> Embedder:
+    async def for_new_stores(self) -> EmbeddingModel:
         """Raises `Unsupported` where there is none."""
         if self._preferred is not None:
             return await self.named(self._preferred)
@@ -123,7 +123,7 @@ class Embedders:
             "of one to `models`."
         )
 
-    async def named(self, name: str) -> Embedder:
+    async def named(self, name: str) -> EmbeddingModel:
         """The model of this name. Raises `Unsupported` where it is not served any more."""
         for model in self._registry.local:
             if model.card.id == name:
@@ -136,7 +136,7 @@ class Embedders:
             f"The embedding model `{name}` is not among this server's models; add it to `models`."
         )
 
-    async def _embedder(self, model: LocalModel) -> Embedder | None:
+    async def _embedder(self, model: LocalModel) -> EmbeddingModel | None:
         info = self._known.get(model.card)
         if info is None:  # one that is not in memory is loaded, once
             info = self._known[model.card] = await model.info()
@@ -145,7 +145,7 @@ class Embedders:
         room = min(info.context_tokens, model.batch_tokens) - SPARE_TOKENS
         if room < 1:
             raise ContextLengthExceeded(f"`{model.card.id}` reads too few tokens at once.")
-        return Embedder(LocalSource(model), room)
+        return EmbeddingModel(LocalSource(model), room)
 
 
 def _mean(vectors: Sequence[Vector]) -> Vector:

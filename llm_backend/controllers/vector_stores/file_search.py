@@ -11,21 +11,21 @@ from typing import Any
 
 import orjson
 
-from llm_backend.controllers.responses.items import new_id
-from llm_backend.controllers.responses.server_tools import (
-    Asked,
-    Begun,
-    Ended,
+from llm_backend.controllers.responses.input.items import new_id
+from llm_backend.controllers.responses.loop.server_tools import (
+    CallBegan,
+    CallEnded,
+    CallProgress,
     Reader,
     ServerCall,
     ServerTool,
     Step,
-    Told,
+    ToolContext,
     ToolKind,
 )
-from llm_backend.controllers.vector_stores.library import Library
-from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
-from llm_backend.controllers.vector_stores.searching import Hit, Query, search
+from llm_backend.controllers.vector_stores.hybrid_search import Hit, Query, search
+from llm_backend.controllers.vector_stores.library import VectorLibrary
+from llm_backend.controllers.vector_stores.passages import Passage, find_citations, format_passages
 from llm_backend.controllers.vector_stores.tool_entry import query_from, stores_named
 from llm_backend.errors import ApiError
 from llm_backend.store import StoreError
@@ -67,13 +67,13 @@ class FileSearchKind(ToolKind):
     type = "file_search"
     items = ("file_search_call",)
 
-    def __init__(self, library: Library, *, limit: int, searches_first: bool) -> None:
+    def __init__(self, library: VectorLibrary, *, limit: int, searches_first: bool) -> None:
         self._library = library
         self._limit = limit
         self._searches_first = searches_first
 
     @asynccontextmanager
-    async def open(self, asked: Asked) -> AsyncIterator[ServerTool]:
+    async def open(self, asked: ToolContext) -> AsyncIterator[ServerTool]:
         """The tool over the stores that the entry names, which are there."""
         entry, where = asked.tool, asked.where
         store_ids = await stores_named(self._library.stores, entry, where)
@@ -95,7 +95,7 @@ class FileSearch(ServerTool):
 
     def __init__(
         self,
-        library: Library,
+        library: VectorLibrary,
         store_ids: Sequence[str],
         query: Query,
         question: str | None,
@@ -134,9 +134,9 @@ class FileSearch(ServerTool):
             "queries": queries,
             "results": None,
         }
-        yield Begun(item=item)
-        yield Told(kind="response.file_search_call.in_progress")
-        yield Told(kind="response.file_search_call.searching")
+        yield CallBegan(item=item)
+        yield CallProgress(kind="response.file_search_call.in_progress")
+        yield CallProgress(kind="response.file_search_call.searching")
         status, results = "completed", None
         try:
             hits = await search(self._library, self._store_ids, self._query.of(queries))
@@ -144,17 +144,17 @@ class FileSearch(ServerTool):
         except (ApiError, StoreError):
             status = "failed"
         if status == "completed":
-            yield Told(kind="response.file_search_call.completed")
+            yield CallProgress(kind="response.file_search_call.completed")
         ended = {**item, "status": status, "results": results}
         self._number(ended)
-        yield Ended(item=ended)
+        yield CallEnded(item=ended)
 
     def annotations(self, text: str) -> Sequence[Json]:
         """The files that a message cites, or all that it was told of if it cites none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "index": one.index,
              "filename": one.filename}
-            for one in cited(text, self._found, self._found_before)
+            for one in find_citations(text, self._found, self._found_before)
         ]  # fmt: skip
 
     def _number(self, item: Item) -> None:
@@ -203,14 +203,14 @@ def _messages(item: Item, first: int) -> list[Json]:
     call = {"id": item["id"], "type": "function", "function": function}
     return [
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": item["id"], "content": _told(item, first)},
+        {"role": "tool", "tool_call_id": item["id"], "content": _result_line(item, first)},
     ]
 
 
-def _told(item: Item, first: int) -> str:
+def _result_line(item: Item, first: int) -> str:
     if item["status"] == "failed":
         return "The search has failed. Say that the files could not be searched."
-    return shown(_passages(item), first)
+    return format_passages(_passages(item), first)
 
 
 def _passages(item: Item) -> list[Passage]:

@@ -2,15 +2,15 @@
 
 from starlette.responses import Response
 
-from llm_backend.contract.request import Request
-from llm_backend.controllers.json_response import JsonResponse, list_object
-from llm_backend.controllers.kept_here import kept_here
-from llm_backend.controllers.polling import poll_headers
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.poll_interval import poll_headers
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.adding import new_files
-from llm_backend.controllers.vector_stores.describing import described
-from llm_backend.controllers.vector_stores.objects import content_page, file_object
-from llm_backend.controllers.vector_stores.requests import attributes_from
+from llm_backend.controllers.vector_stores.file_attributes import update_attributes
+from llm_backend.controllers.vector_stores.new_files import new_files
+from llm_backend.controllers.vector_stores.request_values import attributes_from
+from llm_backend.controllers.vector_stores.response_objects import content_page, file_object
 from llm_backend.controllers.vector_stores.stores import page_of
 
 __all__ = [
@@ -22,11 +22,11 @@ __all__ = [
     "update_vector_store_file_attributes",
 ]
 
-of_a_file = kept_here("vector store", "vector_store_id", part="file")
+of_a_file = local_or_upstream("vector store", "vector_store_id", part="file")
 
 
-@kept_here("vector store", "vector_store_id")
-async def create_vector_store_file(services: Services, request: Request) -> Response:
+@local_or_upstream("vector store", "vector_store_id")
+async def create_vector_store_file(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/files`"""
     library, store_id = services.library, request.path["vector_store_id"]
     store = await library.stores.get(store_id)
@@ -35,8 +35,8 @@ async def create_vector_store_file(services: Services, request: Request) -> Resp
     return JsonResponse(file_object(await library.stores.add_file(store_id, file)))
 
 
-@kept_here("vector store", "vector_store_id")
-async def list_vector_store_files(services: Services, request: Request) -> Response:
+@local_or_upstream("vector store", "vector_store_id")
+async def list_vector_store_files(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}/files`"""
     page = await services.library.stores.files(
         request.path["vector_store_id"], **page_of(request), status=request.query.get("filter")
@@ -45,7 +45,7 @@ async def list_vector_store_files(services: Services, request: Request) -> Respo
 
 
 @of_a_file
-async def get_vector_store_file(services: Services, request: Request) -> Response:
+async def get_vector_store_file(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}/files/{file_id}`"""
     stores, path = services.library.stores, request.path
     file = file_object(await stores.file(path["vector_store_id"], path["file_id"]))
@@ -56,17 +56,17 @@ async def get_vector_store_file(services: Services, request: Request) -> Respons
 
 
 @of_a_file
-async def update_vector_store_file_attributes(services: Services, request: Request) -> Response:
+async def update_vector_store_file_attributes(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/files/{file_id}`"""
     library, path = services.library, request.path
     await library.stores.get(path["vector_store_id"])
     attributes = attributes_from(request.body["attributes"])
-    file = await described(library, path["vector_store_id"], path["file_id"], attributes)
+    file = await update_attributes(library, path["vector_store_id"], path["file_id"], attributes)
     return JsonResponse(file_object(file))
 
 
 @of_a_file
-async def delete_vector_store_file(services: Services, request: Request) -> Response:
+async def delete_vector_store_file(services: Services, request: ApiRequest) -> Response:
     """`DELETE /vector_stores/{vector_store_id}/files/{file_id}`"""
     stores, path = services.library.stores, request.path
     await stores.delete_file(path["vector_store_id"], path["file_id"])
@@ -76,7 +76,7 @@ async def delete_vector_store_file(services: Services, request: Request) -> Resp
 
 
 @of_a_file
-async def retrieve_vector_store_file_content(services: Services, request: Request) -> Response:
+async def retrieve_vector_store_file_content(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}/files/{file_id}/content`"""
     stores, path = services.library.stores, request.path
     return JsonResponse(content_page(await stores.text(path["vector_store_id"], path["file_id"])))

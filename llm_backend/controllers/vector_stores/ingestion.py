@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from llm_backend.access import Asker, Ledger, Meter, metering
+from llm_backend.access import Ledger, Principal, RequestMeter, metering
 from llm_backend.controllers.vector_stores.completeness import incomplete
-from llm_backend.controllers.vector_stores.embedders import Embedder
-from llm_backend.controllers.vector_stores.library import Library
+from llm_backend.controllers.vector_stores.embedders import EmbeddingModel
+from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.errors import InvalidRequest
 from llm_backend.extraction import (
-    Chunk,
     Chunking,
     ExtractionError,
     Extractor,
     TakesLong,
+    TextChunk,
     UnsupportedFile,
     chunks_of,
 )
@@ -34,7 +34,7 @@ from llm_backend.search import IndexPoint, words_of_text
 from llm_backend.store import (
     AttributesChanged,
     FileError,
-    Files,
+    FileStore,
     Job,
     Missing,
     StoredChunk,
@@ -74,8 +74,8 @@ class Ingestion:
 
     def __init__(
         self,
-        library: Library,
-        files: Files,
+        library: VectorLibrary,
+        files: FileStore,
         extractor: Extractor,
         ledger: Ledger,
         *,
@@ -131,7 +131,7 @@ class Ingestion:
         asked_by = job.details.get("asked_by")
         if not asked_by:  # of a job that is older than its being noted
             return nullcontext()
-        return metering(Meter(self._ledger, Asker(**asked_by), kind="embeddings"))
+        return metering(RequestMeter(self._ledger, Principal(**asked_by), kind="embeddings"))
 
     async def _take_in(self, job: Job, file: StoredVectorFile) -> None:
         library, index = self._library, self._library.index
@@ -182,7 +182,7 @@ class Ingestion:
             except AttributesChanged as changed:
                 attributes = changed.attributes
 
-    async def _chunks(self, file: StoredVectorFile, embedder: Embedder) -> list[Chunk]:
+    async def _chunks(self, file: StoredVectorFile, embedder: EmbeddingModel) -> list[TextChunk]:
         stored = await self._files.get(file.id)
         extracted = await self._extractor.extract(
             self._files.read(stored, 0, stored.size_bytes),
@@ -205,7 +205,7 @@ class Removal:
     """Removes what rows that are gone have left in the vector index: the points of a file, or all
     of a store."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: VectorLibrary) -> None:
         self._library = library
 
     async def work(self, job: Job) -> None:
@@ -221,7 +221,7 @@ class Removal:
 
 
 def _points(
-    file: StoredVectorFile, chunks: Sequence[Chunk], vectors: Sequence[list[float]], first: int
+    file: StoredVectorFile, chunks: Sequence[TextChunk], vectors: Sequence[list[float]], first: int
 ) -> list[IndexPoint]:
     return [
         IndexPoint(

@@ -9,13 +9,13 @@ from llm_backend.controllers.vector_stores.embedders import Embedders
 from llm_backend.search import IndexFailure, VectorIndex
 from llm_backend.store import VectorStores
 
-__all__ = ["Library", "index_errors_translated"]
+__all__ = ["VectorLibrary", "index_errors_translated"]
 
 RETRY_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Library:
+class VectorLibrary:
     """The stores, the index of their vectors, and who makes these. There is no index where several
     processes would need the one that belongs to one process."""
 

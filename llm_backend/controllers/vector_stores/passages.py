@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Citation", "Passage", "cited", "shown"]
+__all__ = ["Citation", "Passage", "find_citations", "format_passages"]
 
 NOTHING = "Nothing was found in the files. Say so if the answer depends on them."
 _MARK = re.compile(r"\[(\d{1,4})\]")
@@ -28,7 +28,7 @@ class Citation:
     index: int
 
 
-def shown(passages: Sequence[Passage], first: int = 1) -> str:
+def format_passages(passages: Sequence[Passage], first: int = 1) -> str:
     """The passages with numbers to cite them by, from `first` on, or that there are none."""
     if not passages:
         return NOTHING
@@ -36,7 +36,7 @@ def shown(passages: Sequence[Passage], first: int = 1) -> str:
     return "\n\n".join([*texts, f"Cite what you use by its number, as in [{first}]."])
 
 
-def cited(text: str, passages: Sequence[Passage], before: int = 0) -> list[Citation]:
+def find_citations(text: str, passages: Sequence[Passage], before: int = 0) -> list[Citation]:
     """The files that a text cites by the passages' numbers, each once; where it cites none all but
     those of the passages `before`, which were shown for another answer."""
     numbers = [int(number) - 1 for number in _MARK.findall(text)]

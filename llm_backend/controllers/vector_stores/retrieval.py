@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
-from llm_backend.controllers.vector_stores.searching import Hit, Query, search
+from llm_backend.controllers.vector_stores.hybrid_search import Hit, Query, search
+from llm_backend.controllers.vector_stores.passages import Passage, find_citations, format_passages
 from llm_backend.controllers.vector_stores.tool_entry import query_from, stores_named
 from llm_backend.errors import ApiError, InvalidRequest
-from llm_backend.store import Missing, StoreError, in_the_name_of
+from llm_backend.store import Missing, StoreError, as_owner
 
-__all__ = ["Retrieval", "retrieved", "retrieved_from_own"]
+__all__ = ["Retrieval", "retrieve", "retrieve_from_own"]
 
 Json = dict[str, Any]
 Body = Mapping[str, Any]
@@ -63,7 +63,7 @@ class Retrieval:
 
     def shown_in(self, messages: Sequence[Body]) -> list[Body]:
         """The messages with what was found, for the model."""
-        context = FAILED if self.error is not None else shown(self.passages)
+        context = FAILED if self.error is not None else format_passages(self.passages)
         return _PLACES[self.policy](messages, context)
 
     def annotations(self, text: str = "") -> list[Json]:
@@ -71,11 +71,11 @@ class Retrieval:
         return [
             {"type": "file_citation", "file_id": one.file_id, "filename": one.filename,
              "index": one.index}
-            for one in cited(text, self.passages)
+            for one in find_citations(text, self.passages)
         ]  # fmt: skip
 
 
-async def retrieved(
+async def retrieve(
     services: Services, body: Body, own: Sequence[str]
 ) -> tuple[Body, Retrieval | None]:
     """The chat as a local model is to be asked that has vector stores of its `own`, and the search
@@ -91,17 +91,17 @@ async def retrieved(
             "One tool `file_search` can name several vector stores; there are two.",
             param=f"tools[{places[1]}]",
         )
-    store_ids, query = await _wanted(services, body, places, own)
+    store_ids, query = await _search_of_body(services, body, places, own)
     asked = _without_tools(body, places)
     question = _question(asked["messages"])
     if not question:
         return asked, None
-    with nullcontext() if places else in_the_name_of(None):  # the server's settings name them
-        retrieval = await _searched(services, store_ids, query.of([question]))
+    with nullcontext() if places else as_owner(None):  # the server's settings name them
+        retrieval = await _search(services, store_ids, query.of([question]))
     return {**asked, "messages": retrieval.shown_in(asked["messages"])}, retrieval
 
 
-async def retrieved_from_own(
+async def retrieve_from_own(
     services: Services, messages: Sequence[Body], own: Sequence[str]
 ) -> Retrieval | None:
     """The search in a model's `own` vector stores for what the user has said last; None where there
@@ -109,12 +109,12 @@ async def retrieved_from_own(
     question = _question(messages)
     if not own or not question:
         return None
-    store_ids, query = await _wanted(services, {}, (), own)
-    with in_the_name_of(None):  # the server's settings name them
-        return await _searched(services, store_ids, query.of([question]))
+    store_ids, query = await _search_of_body(services, {}, (), own)
+    with as_owner(None):  # the server's settings name them
+        return await _search(services, store_ids, query.of([question]))
 
 
-async def _wanted(
+async def _search_of_body(
     services: Services, body: Body, places: Sequence[int], own: Sequence[str]
 ) -> tuple[Sequence[str], Query]:
     settings = services.settings
@@ -129,7 +129,7 @@ async def _wanted(
     return store_ids, query if is_ranked else replace(query, least_similarity=least)
 
 
-async def _searched(services: Services, store_ids: Sequence[str], query: Query) -> Retrieval:
+async def _search(services: Services, store_ids: Sequence[str], query: Query) -> Retrieval:
     (question,) = query.texts
     told = partial(Retrieval, query=question, policy=services.settings.retrieval_policy)
     try:

@@ -2,15 +2,15 @@
 
 from starlette.responses import Response
 
-from llm_backend.contract.leaving import unless_gone
-from llm_backend.contract.request import Request
-from llm_backend.controllers.json_response import JsonResponse
-from llm_backend.controllers.kept_here import kept_here
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.rendering.json_response import JsonResponse
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.vector_stores.objects import results_page
-from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
-from llm_backend.controllers.vector_stores.rewriting import rewritten
-from llm_backend.controllers.vector_stores.searching import Query, search
+from llm_backend.controllers.vector_stores.hybrid_search import Query, search
+from llm_backend.controllers.vector_stores.query_rewriting import rewrite_queries
+from llm_backend.controllers.vector_stores.request_values import condition_from, ranking_from
+from llm_backend.controllers.vector_stores.response_objects import results_page
 from llm_backend.errors import InvalidRequest
 
 __all__ = ["search_vector_store"]
@@ -19,8 +19,8 @@ DEFAULT_LIMIT = 10  # the document's
 QUERIES_LIMIT = 16
 
 
-@kept_here("vector store", "vector_store_id")
-async def search_vector_store(services: Services, request: Request) -> Response:
+@local_or_upstream("vector store", "vector_store_id")
+async def search_vector_store(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}/search`. With `rewrite_query` queries are looked for
     as the setting `query_model` makes them; `search_query` says what was looked for."""
     body = request.body
@@ -32,7 +32,7 @@ async def search_vector_store(services: Services, request: Request) -> Response:
     weights, least_score = ranking_from(body.get("ranking_options"))
     query_model = services.settings.query_model
     if body.get("rewrite_query") and query_model is not None:
-        rewriting = rewritten(services.registry, query_model, queries)
+        rewriting = rewrite_queries(services.registry, query_model, queries)
         queries = await unless_gone(request, rewriting)
     query = Query(
         texts=queries,

@@ -5,17 +5,17 @@ from typing import Any
 
 from starlette.responses import Response
 
-from llm_backend.contract.request import Request
-from llm_backend.controllers.json_response import JsonResponse, list_object
-from llm_backend.controllers.kept_here import kept_here
-from llm_backend.controllers.listing import both_sides_refused, page_wanted
-from llm_backend.controllers.polling import poll_headers
-from llm_backend.controllers.relay import relay
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.relay.relay import relay
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.page_query import both_sides_refused, page_wanted
+from llm_backend.controllers.rendering.poll_interval import poll_headers
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
 from llm_backend.controllers.services import Services
-from llm_backend.controllers.store_errors import store_errors_translated
-from llm_backend.controllers.vector_stores.adding import new_files
-from llm_backend.controllers.vector_stores.objects import store_object
-from llm_backend.controllers.vector_stores.requests import expiry_from
+from llm_backend.controllers.vector_stores.new_files import new_files
+from llm_backend.controllers.vector_stores.request_values import expiry_from
+from llm_backend.controllers.vector_stores.response_objects import store_object
 from llm_backend.store import StoredVectorStore
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-async def create_vector_store(services: Services, request: Request) -> Response:
+async def create_vector_store(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores`"""
     if services.settings.vector_stores == "upstream":
         return await relay(services, request)
@@ -52,10 +52,10 @@ async def create_vector_store(services: Services, request: Request) -> Response:
     )
     with store_errors_translated("vector store"):
         await library.stores.add(store, files)
-        return _shown(services, await library.stores.get_with_counts(store.id))
+        return _store_answer(services, await library.stores.get_with_counts(store.id))
 
 
-async def list_vector_stores(services: Services, request: Request) -> Response:
+async def list_vector_stores(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores`"""
     if services.settings.vector_stores == "upstream":
         return await relay(services, request)
@@ -65,16 +65,16 @@ async def list_vector_stores(services: Services, request: Request) -> Response:
     return JsonResponse(list_object(page, [store_object(one, stores.now) for one in page.items]))
 
 
-@kept_here("vector store", "vector_store_id")
-async def get_vector_store(services: Services, request: Request) -> Response:
+@local_or_upstream("vector store", "vector_store_id")
+async def get_vector_store(services: Services, request: ApiRequest) -> Response:
     """`GET /vector_stores/{vector_store_id}`"""
-    return _shown(
+    return _store_answer(
         services, await services.library.stores.get_with_counts(request.path["vector_store_id"])
     )
 
 
-@kept_here("vector store", "vector_store_id")
-async def modify_vector_store(services: Services, request: Request) -> Response:
+@local_or_upstream("vector store", "vector_store_id")
+async def modify_vector_store(services: Services, request: ApiRequest) -> Response:
     """`POST /vector_stores/{vector_store_id}`"""
     body = request.body
     values: dict[str, Any] = {}
@@ -85,24 +85,24 @@ async def modify_vector_store(services: Services, request: Request) -> Response:
     if "expires_after" in body:
         values["expires_after_days"] = expiry_from(body["expires_after"])
     changed = await services.library.stores.update(request.path["vector_store_id"], values)
-    return _shown(services, changed)
+    return _store_answer(services, changed)
 
 
-@kept_here("vector store", "vector_store_id")
-async def delete_vector_store(services: Services, request: Request) -> Response:
+@local_or_upstream("vector store", "vector_store_id")
+async def delete_vector_store(services: Services, request: ApiRequest) -> Response:
     """`DELETE /vector_stores/{vector_store_id}`"""
     store_id = request.path["vector_store_id"]
     await services.library.stores.delete(store_id)
     return JsonResponse({"id": store_id, "object": "vector_store.deleted", "deleted": True})
 
 
-def page_of(request: Request) -> dict[str, Any]:
+def page_of(request: ApiRequest) -> dict[str, Any]:
     """Which page is wanted. Raises `InvalidRequest` for one on both sides."""
     both_sides_refused(request.query)
     return {**page_wanted(request.query), "before": request.query.get("before")}
 
 
-def _shown(services: Services, store: StoredVectorStore) -> Response:
+def _store_answer(services: Services, store: StoredVectorStore) -> Response:
     now = services.library.stores.now
     shown = store_object(store, now)
     if shown["status"] != "in_progress":

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_backend.controllers.vector_stores.requests import condition_from, ranking_from
-from llm_backend.controllers.vector_stores.searching import Query
+from llm_backend.controllers.vector_stores.hybrid_search import Query
+from llm_backend.controllers.vector_stores.request_values import condition_from, ranking_from
 from llm_backend.errors import InvalidRequest, NotFound
 from llm_backend.store import Missing, VectorStores
 

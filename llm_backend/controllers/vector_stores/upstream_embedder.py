@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import orjson
 
-from llm_backend.access import embedded
-from llm_backend.access.estimate import BYTES_A_TOKEN
-from llm_backend.access.told_usage import told_usage
-from llm_backend.backends.upstreams.asked import Asked
-from llm_backend.controllers.relay import Exchanger
-from llm_backend.controllers.vector_stores.embedders import Embedder
+from llm_backend.access import count_embedding
+from llm_backend.access.usage.estimate import BYTES_A_TOKEN
+from llm_backend.access.usage.usage_parser import parse_usage
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.controllers.relay.relay import Exchanger
+from llm_backend.controllers.vector_stores.embedders import EmbeddingModel
 from llm_backend.errors import Overloaded, UpstreamFailed
 
 __all__ = ["OPERATION", "upstream_embedder"]
@@ -25,9 +25,9 @@ RETRY_AFTER_S = 10.0
 _HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
 
-def upstream_embedder(upstream: Exchanger, model: str) -> Embedder:
+def upstream_embedder(upstream: Exchanger, model: str) -> EmbeddingModel:
     """The upstream's model of this name."""
-    return Embedder(_UpstreamSource(upstream, model), ROOM_TOKENS)
+    return EmbeddingModel(_UpstreamSource(upstream, model), ROOM_TOKENS)
 
 
 class _UpstreamSource:
@@ -43,7 +43,7 @@ class _UpstreamSource:
         """Raises `UpstreamFailed`, and what the exchange raises."""
         body = {"model": self.name, "input": list(texts), "encoding_format": "float"}
         relayed = await self._upstream.exchange(
-            Asked(
+            UpstreamRequest(
                 method="POST",
                 path="/embeddings",
                 query=b"",
@@ -67,13 +67,13 @@ class _UpstreamSource:
         if relayed.status != 200:
             log.warning("upstream_refused", extra={"status": relayed.status})
             raise UpstreamFailed("The upstream did not embed the texts.")
-        embedded(self.name, tokens=_tokens(bytes(held), texts))
+        count_embedding(self.name, tokens=_tokens(bytes(held), texts))
         return _rows(bytes(held), len(texts))
 
 
 def _tokens(answer: bytes, texts: Sequence[str]) -> int:
     """As many as it tells, or about so many."""
-    told = told_usage(answer)
+    told = parse_usage(answer)
     if told is not None:
         return told.input_tokens
     return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN

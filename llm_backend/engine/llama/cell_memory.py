@@ -53,11 +53,11 @@ class CellMemory:
 def _clear(place: int, value: int) -> None:
     """In the place of a buffer's `clear`."""
     buffer = Buffer.from_address(place)
-    if value or not _given_back(buffer.context, buffer.size):
+    if value or not _release_pages(buffer.context, buffer.size):
         ctypes.memset(buffer.context, value, buffer.size)
 
 
-def _given_back(start: int, size: int) -> bool:
+def _release_pages(start: int, size: int) -> bool:
     """Make memory zero by giving its whole pages back; False if that is not to be had, for pages
     that are locked or huge, say."""
     if size < _LARGE or ADVISE is None:

@@ -7,7 +7,7 @@ import llama_cpp as native
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_backend.engine.batch import Chunk
+from llm_backend.engine.batch import BatchChunk
 from llm_backend.engine.llama.cell_memory import CellMemory
 from llm_backend.engine.llama.cells import Cells
 from llm_backend.engine.llama.header import Header, check_file, native_text
@@ -15,12 +15,12 @@ from llm_backend.engine.llama.log import NativeLog
 from llm_backend.engine.llama.native_batch import NativeBatch
 from llm_backend.engine.llama.projector import NativeProjector
 from llm_backend.engine.llama.threads import PassThreads, first_thread_count
-from llm_backend.engine.llama.vocabulary import Handle, Vocabulary
+from llm_backend.engine.llama.vocabulary import Handle, LlamaVocabulary
 from llm_backend.engine.llama.weights import load_weights
-from llm_backend.engine.media import Run
 from llm_backend.engine.messages import ModelInfo, ModelKind, Start
 from llm_backend.engine.model import DecodeError, LoadError, NoRoom
-from llm_backend.engine.scheduler import Work
+from llm_backend.engine.prompt.media_runs import Run
+from llm_backend.engine.scheduling.scheduler import ScheduledTokens
 
 __all__ = ["LlamaModel"]
 
@@ -46,7 +46,7 @@ class LlamaModel:
         check_file(Path(start.model_path))
         native.llama_backend_init()
         self._model = self._load()
-        self.vocabulary = Vocabulary(native.llama_model_get_vocab(self._model))
+        self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(self._model))
         self._header = Header(self._model, start.model_path, start.kind)
         self.kind = self._header.kind
         self.rerank_template = self._header.rerank_template()
@@ -84,12 +84,12 @@ class LlamaModel:
             self._pool([[token] * length], 1)
             return
         first, last = [token] * length, [token]
-        self._decode([Chunk(slot=0, position=0, tokens=first, outputs=[length - 1])])
-        self._decode([Chunk(slot=0, position=length, tokens=last, outputs=[0])])
+        self._decode([BatchChunk(slot=0, position=0, tokens=first, outputs=[length - 1])])
+        self._decode([BatchChunk(slot=0, position=length, tokens=last, outputs=[0])])
         self.can_roll_back = self.truncate(0, length)
         self.truncate(0, 0)
 
-    def forward(self, work: list[Work]) -> NDArray[np.float32]:
+    def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
         """Compute `work`, in the order of slots; one row of logits for each output position. The
         rows are a view that the next pass overwrites."""
         return self._decode([_chunk(item) for item in work])
@@ -156,7 +156,7 @@ class LlamaModel:
         """The first `size` numbers that the model gives for each input."""
         self._batch.fill(
             [
-                Chunk(slot=slot, position=0, tokens=tokens, outputs=list(range(len(tokens))))
+                BatchChunk(slot=slot, position=0, tokens=tokens, outputs=list(range(len(tokens))))
                 for slot, tokens in enumerate(inputs)
             ]
         )
@@ -277,7 +277,7 @@ class LlamaModel:
             return min(trained, start.context_tokens)
         return start.context_tokens
 
-    def _decode(self, chunks: list[Chunk]) -> NDArray[np.float32]:
+    def _decode(self, chunks: list[BatchChunk]) -> NDArray[np.float32]:
         outputs = self._batch.fill(chunks)
         self._compute(self._batch.native)
         if not outputs:
@@ -309,10 +309,10 @@ def _is_on_gpu(start: Start) -> bool:
     return bool(start.gpu_layers and native.llama_supports_gpu_offload())
 
 
-def _chunk(work: Work) -> Chunk:
+def _chunk(work: ScheduledTokens) -> BatchChunk:
     sequence, start = work.sequence, work.sequence.computed
     assert sequence.slot is not None, "who is planned has a slot"
-    return Chunk(
+    return BatchChunk(
         slot=sequence.slot,
         position=sequence.position(start),
         tokens=work.tokens,

@@ -5,7 +5,7 @@ import ctypes
 import llama_cpp as native
 import numpy as np
 
-from llm_backend.engine.batch import BatchArrays, Chunk
+from llm_backend.engine.batch import BatchArrays, BatchChunk
 from llm_backend.engine.llama.projector import Embeddings
 from llm_backend.engine.llama.vocabulary import Handle
 
@@ -28,7 +28,7 @@ class NativeBatch:
         ):
             setattr(self.native, name, ctypes.cast(array.ctypes.data, kinds[name]))
 
-    def fill(self, chunks: list[Chunk]) -> int:
+    def fill(self, chunks: list[BatchChunk]) -> int:
         """Put `chunks` in; gives the number of outputs."""
         self.arrays.fill(chunks)
         self.native.n_tokens = self.arrays.length

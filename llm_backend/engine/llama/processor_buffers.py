@@ -19,10 +19,10 @@ __all__ = [
     "ADVISE",
     "CLEAR",
     "Buffer",
-    "Kind",
-    "Library",
+    "BufferType",
+    "NativeLibrary",
     "address_of",
-    "known_kind",
+    "processor_buffer_kind",
     "seen_buffers",
     "works",
 ]
@@ -41,7 +41,7 @@ ADVISE = _Advise(("madvise", ctypes.CDLL(None))) if sys.platform == "linux" else
 """The system's `madvise(2)`."""
 
 
-class Kind(ctypes.Structure):
+class BufferType(ctypes.Structure):
     """`ggml_backend_buffer_type`: how buffers of one kind are made."""
 
     _fields_: ClassVar = [
@@ -69,7 +69,7 @@ class Buffer(ctypes.Structure):
     ]
 
 
-class Library:
+class NativeLibrary:
     """Public functions of the native code; raises `AttributeError` if it lacks one."""
 
     def __init__(self) -> None:
@@ -87,29 +87,29 @@ Look = Callable[[Buffer], None]
 def seen_buffers(look: Look) -> Iterator[bool]:
     """`look` is shown each of them that is made meanwhile, before anything is written to it. Gives
     whether that works here: on Linux, with the libraries as they are known."""
-    kind = known_kind()
+    kind = processor_buffer_kind()
     if kind is None:
         yield False
         return
-    with _exchanged(kind, look):
+    with _replace_allocator(kind, look):
         yield True
 
 
-def known_kind() -> Kind | None:
+def processor_buffer_kind() -> BufferType | None:
     """How the processor's buffers are made, if that is as it is known here."""
     if sys.platform != "linux":  # advice means something else elsewhere
         return None
     try:
-        library = Library()
+        library = NativeLibrary()
     except AttributeError:
         return None
-    kind = Kind.from_address(library.kind)
+    kind = BufferType.from_address(library.kind)
     if kind.get_max_size or kind.get_alloc_size or kind.device or kind.context:
         return None  # what that kind leaves out: these are other fields
     return kind if works(library, kind) else None
 
 
-def works(library: Library, kind: Kind) -> bool:
+def works(library: NativeLibrary, kind: BufferType) -> bool:
     """Whether the functions in these structs are the ones that are called."""
     cleared: list[int] = []
     tells = CLEAR(lambda place, _: cleared.append(place))
@@ -117,7 +117,7 @@ def works(library: Library, kind: Kind) -> bool:
     def look(buffer: Buffer) -> None:
         buffer.clear = address_of(tells)
 
-    with _exchanged(kind, look):
+    with _replace_allocator(kind, look):
         place = library.allocate(library.kind, _TRIED)
     if not place:
         return False
@@ -127,7 +127,7 @@ def works(library: Library, kind: Kind) -> bool:
 
 
 @contextmanager
-def _exchanged(kind: Kind, look: Look) -> Iterator[None]:
+def _replace_allocator(kind: BufferType, look: Look) -> Iterator[None]:
     own_address = kind.alloc_buffer
     own = _Allocate(own_address)
 

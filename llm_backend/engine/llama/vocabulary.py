@@ -8,14 +8,14 @@ import llama_cpp as native
 
 from llm_backend.engine.model import PairFrame
 
-__all__ = ["Handle", "Vocabulary"]
+__all__ = ["Handle", "LlamaVocabulary"]
 
 _SPARE = 128  # tokens that sizes may differ by: files of one family are padded differently
 
 Handle = Any  # handles of the bindings are untyped: what crosses this edge is Any
 
 
-class Vocabulary:
+class LlamaVocabulary:
     """Text to tokens and back."""
 
     def __init__(self, handle: Handle) -> None:
@@ -25,7 +25,7 @@ class Vocabulary:
         self._bos: int = native.llama_vocab_bos(handle)
         self._adds_bos: bool = native.llama_vocab_get_add_bos(handle)
 
-    def difference(self, other: "Vocabulary") -> str | None:
+    def difference(self, other: "LlamaVocabulary") -> str | None:
         """How the tokens of another vocabulary differ, in a few words; None if a token of one is
         the same one of the other. A few tokens more at the end are none that count."""
         if native.llama_vocab_type(self._handle) != native.llama_vocab_type(other._handle):

@@ -28,12 +28,12 @@ from llm_backend.engine.messages.events import (
     Failed,
     NotReady,
     Queued,
-    Ranked,
+    RankScores,
     Ready,
     Seen,
     Status,
     Tokenized,
-    joined,
+    join_deltas,
 )
 from llm_backend.engine.messages.values import (
     PREFIX_BLOCK,
@@ -78,7 +78,7 @@ __all__ = [
     "Probe",
     "Queued",
     "Rank",
-    "Ranked",
+    "RankScores",
     "Ready",
     "Sampling",
     "Seen",
@@ -88,5 +88,5 @@ __all__ = [
     "TokenLogprob",
     "Tokenize",
     "Tokenized",
-    "joined",
+    "join_deltas",
 ]

@@ -19,12 +19,12 @@ __all__ = [
     "Failed",
     "NotReady",
     "Queued",
-    "Ranked",
+    "RankScores",
     "Ready",
     "Seen",
     "Status",
     "Tokenized",
-    "joined",
+    "join_deltas",
 ]
 
 
@@ -108,7 +108,7 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     prompt_tokens: int
 
 
-class Ranked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class RankScores(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Relevances from 0 to 1, in the order of documents."""
 
     id: str
@@ -181,7 +181,7 @@ Event = (
     | Accepted
     | Delta
     | Embedded
-    | Ranked
+    | RankScores
     | Tokenized
     | Detokenized
     | Status
@@ -189,7 +189,7 @@ Event = (
 )
 
 
-def joined(earlier: Delta, later: Delta) -> Delta:
+def join_deltas(earlier: Delta, later: Delta) -> Delta:
     """Two consecutive deltas of one choice as one."""
     return Delta(
         id=earlier.id,

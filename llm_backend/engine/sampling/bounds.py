@@ -3,7 +3,7 @@
 import math
 
 from llm_backend.engine.messages import Failure, Sampling
-from llm_backend.engine.refusal import Refused
+from llm_backend.engine.scheduling.command_refused import CommandRefused
 
 __all__ = ["check_sampling"]
 
@@ -31,20 +31,20 @@ def check_sampling(sampling: Sampling) -> None:
     """Raises `Refused` naming the field."""
     for name in _FINITE:
         if not math.isfinite(getattr(sampling, name)):
-            raise Refused(Failure.INVALID, f"{name} must be a finite number.", name)
+            raise CommandRefused(Failure.INVALID, f"{name} must be a finite number.", name)
     for name, (least, most) in _RANGES.items():
         value = getattr(sampling, name)
         if value is not None and not (least <= value <= most and value < math.inf):
             bounds = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-            raise Refused(Failure.INVALID, f"{name} is {value}; it must be {bounds}.", name)
+            raise CommandRefused(Failure.INVALID, f"{name} is {value}; it must be {bounds}.", name)
     _check_breakers(sampling.dry_sequence_breakers)
 
 
 def _check_breakers(breakers: tuple[str, ...]) -> None:
     name = "dry_sequence_breakers"
     if len(breakers) > _BREAKERS:
-        raise Refused(Failure.INVALID, f"There may be at most {_BREAKERS} {name}.", name)
+        raise CommandRefused(Failure.INVALID, f"There may be at most {_BREAKERS} {name}.", name)
     for breaker in breakers:
         if not 1 <= len(breaker.encode(errors="replace")) <= _BREAKER_BYTES:
             message = f"Each of {name} must have 1 to {_BREAKER_BYTES} bytes."
-            raise Refused(Failure.INVALID, message, name)
+            raise CommandRefused(Failure.INVALID, message, name)

@@ -21,13 +21,13 @@ def likeliest(values: Row, count: int) -> Places:
     group is a column: its members are a stride apart, as peaks are found fastest along rows.
     """
     if count * _GROUP * 4 > len(values):
-        return _partitioned(values, np.arange(len(values)), count)
+        return _partition(values, np.arange(len(values)), count)
     groups = len(values) // _GROUP
     peaks = values[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
     best = np.argpartition(peaks, groups - count)[groups - count :]
     members = (np.sort(best) + groups * np.arange(_GROUP)[:, None]).ravel()
     places = np.concatenate((members, np.arange(groups * _GROUP, len(values))))
-    return _partitioned(values, places, count)
+    return _partition(values, places, count)
 
 
 def largest_until(values: Row, is_enough: Callable[[Places], bool]) -> Places:
@@ -41,7 +41,7 @@ def largest_until(values: Row, is_enough: Callable[[Places], bool]) -> Places:
     return likeliest(values, len(values))
 
 
-def _partitioned(values: Row, places: Places, count: int) -> Places:
+def _partition(values: Row, places: Places, count: int) -> Places:
     """The `count` of `places` with the largest values, largest first."""
     found = values[places]
     if count < len(places):

@@ -35,7 +35,7 @@ class NativeNucleus:
         self._rng = rng  # whose state is pointed to
         self._wishes = (1 / sampling.temperature, sampling.top_p, sampling.min_p, DRAWS)
         self._numbers = (ctypes.cast(numbers.next_double, ctypes.c_void_p), numbers.state_address)
-        self._room = _Room(0)
+        self._room = _DrawBuffers(0)
         self._call = _library().llm_backend_nucleus
 
     @staticmethod
@@ -59,12 +59,12 @@ class NativeNucleus:
             raise NotFinite
         return None if place == _NOT_DRAWN else place
 
-    def _fitting(self, size: int) -> "_Room":
+    def _fitting(self, size: int) -> "_DrawBuffers":
         self._room = _room(size)
         return self._room
 
 
-class _Room:
+class _DrawBuffers:
     """Where weights and their sums are put, shared by all sequences: one draws at a time."""
 
     def __init__(self, size: int) -> None:
@@ -75,8 +75,8 @@ class _Room:
 
 
 @functools.lru_cache(maxsize=2)  # a process has one vocabulary; tests have several
-def _room(size: int) -> _Room:
-    return _Room(size)
+def _room(size: int) -> _DrawBuffers:
+    return _DrawBuffers(size)
 
 
 @functools.cache

@@ -7,10 +7,18 @@ from typing import IO
 
 from llm_backend.search.base import IndexBusy, IndexUnavailable
 
-__all__ = ["copy_of", "locked", "mend", "points_built", "remove", "remove_collection", "replace"]
+__all__ = [
+    "copy_of",
+    "lock_folder",
+    "mend",
+    "points_built",
+    "remove",
+    "remove_collection",
+    "replace",
+]
 
 
-def locked(folder: Path) -> IO[bytes]:
+def lock_folder(folder: Path) -> IO[bytes]:
     """The folder's lock, held until it is closed. Raises `IndexBusy` if another has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 from llm_backend.search.base import IndexUnavailable
 from llm_backend.search.embedded.folder import (
     copy_of,
-    locked,
+    lock_folder,
     mend,
     points_built,
     remove_collection,
@@ -41,7 +41,7 @@ class OpenShards:
         """Take the folder for this process, if it has not been taken. Raises `IndexUnavailable`."""
         if self._lock is not None:
             return
-        lock = locked(self._folder)
+        lock = lock_folder(self._folder)
         try:
             mend(self._folder)
         except OSError as error:
@@ -76,7 +76,7 @@ class OpenShards:
         path = self.path(collection)
         if not path.is_dir():
             return None
-        shard = _opened(path)
+        shard = _open_shard(path)
         self.unbuilt[collection] = max(0, shard.count() - points_built(path))
         self._keep(collection, shard)
         return shard
@@ -85,7 +85,7 @@ class OpenShards:
         """Make an empty collection unless it exists."""
         if self.get(collection) is None:
             self.unbuilt[collection] = 0
-            self._keep(collection, _made(self.path(collection), dimensions))
+            self._keep(collection, _create_shard(self.path(collection), dimensions))
 
     def drop(self, collection: str) -> None:
         """Remove a collection and all that it holds."""
@@ -98,7 +98,7 @@ class OpenShards:
     def replace(self, collection: str, written: list[Callable[["Shard"], None]]) -> None:
         """Put a collection's copy in its place, once what was `written` meanwhile is in it, too."""
         path = self.path(collection)
-        shard = _opened(copy_of(path))
+        shard = _open_shard(copy_of(path))
         count = shard.count()
         for work in written:
             work(shard)
@@ -128,13 +128,13 @@ class OpenShards:
             shard.close()
 
 
-def _opened(path: Path) -> "Shard":
+def _open_shard(path: Path) -> "Shard":
     from llm_backend.search.embedded.shard import Shard
 
     return Shard(path)
 
 
-def _made(path: Path, dimensions: int) -> "Shard":
+def _create_shard(path: Path, dimensions: int) -> "Shard":
     """Made beside its place, so that a collection is there whole or not at all."""
     from llm_backend.search.embedded.shard import Shard
 

@@ -17,11 +17,11 @@ from llm_backend.store.administration.values import (
     Record,
     StoredKey,
 )
-from llm_backend.store.database import Database
+from llm_backend.store.chats.stored_chat import check_texts
+from llm_backend.store.database.database import Database
+from llm_backend.store.database.group_commit import Work
 from llm_backend.store.errors import Missing
-from llm_backend.store.pages import Page, PageRequest
-from llm_backend.store.stored_chat import check_texts
-from llm_backend.store.writing import Work
+from llm_backend.store.keyset_pages import Page, PageRequest
 
 __all__ = ["Administration", "Change"]
 
@@ -58,7 +58,7 @@ class Administration:
 
     async def load_known(self, kinds: Sequence[str]) -> Known:
         """All keys, and all records of these kinds."""
-        return await self._database.read(partial(rows.known, kinds=kinds))
+        return await self._database.read(partial(rows.load_known, kinds=kinds))
 
     async def get(self, kind: str, id: str) -> Record:
         """One record."""
@@ -149,7 +149,7 @@ class Administration:
     async def record_key_use(self, times: Mapping[str, int]) -> None:
         """Record the time at which each key was last used (unix seconds), by its id. This is not
         counted as a change."""
-        await self._database.write(partial(rows.used_keys, times=dict(times)))
+        await self._database.write(partial(rows.record_key_use, times=dict(times)))
 
     async def audit_entries(self, criteria: AuditFilter, request: PageRequest) -> Page[AuditEntry]:
         """A page of the audit log."""

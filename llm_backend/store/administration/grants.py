@@ -6,8 +6,8 @@ from functools import partial
 from sqlalchemy import Connection, delete, select, update
 
 from llm_backend.store.administration.tables import grants
-from llm_backend.store.database import Database
-from llm_backend.store.upsert import add_up
+from llm_backend.store.database.database import Database
+from llm_backend.store.database.upsert import add_up
 
 __all__ = ["Grants"]
 

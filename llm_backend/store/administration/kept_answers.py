@@ -8,8 +8,8 @@ from functools import partial
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from llm_backend.store.administration.tables import kept_answers
-from llm_backend.store.database import Database
-from llm_backend.store.upsert import insert_into
+from llm_backend.store.database.database import Database
+from llm_backend.store.database.upsert import insert_into
 
 __all__ = ["KeptAnswer", "KeptAnswers", "WholeAnswer"]
 

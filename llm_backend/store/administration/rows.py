@@ -19,12 +19,12 @@ from llm_backend.store.administration.values import (
     Record,
     StoredKey,
 )
+from llm_backend.store.database.driver_errors import is_taken
+from llm_backend.store.database.upsert import add_up
 from llm_backend.store.errors import Duplicate
-from llm_backend.store.named import row_named
-from llm_backend.store.pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.row_by_id import row_named
 from llm_backend.store.tables import counters
-from llm_backend.store.translation import is_taken
-from llm_backend.store.upsert import add_up
 
 __all__ = [
     "add_audit_entry",
@@ -40,10 +40,10 @@ __all__ = [
     "forget_audit_entries",
     "get_key",
     "get_record",
-    "known",
+    "load_known",
+    "record_key_use",
     "replace_record",
     "upsert_record",
-    "used_keys",
     "version",
 ]
 
@@ -58,7 +58,7 @@ def version(connection: Connection) -> int:
     return connection.execute(this).scalar_one_or_none() or 0
 
 
-def known(connection: Connection, kinds: Sequence[str]) -> Known:
+def load_known(connection: Connection, kinds: Sequence[str]) -> Known:
     """All keys, and all records of these kinds."""
     records = select(administered).where(administered.c.kind.in_(kinds))
     return Known(
@@ -170,7 +170,7 @@ def delete_keys_of(
     connection.execute(delete_from(api_keys).where(*conditions))
 
 
-def used_keys(connection: Connection, times: dict[str, int]) -> None:
+def record_key_use(connection: Connection, times: dict[str, int]) -> None:
     """Record the time at which each key was last used, by its id; deleted keys are skipped."""
     for id, used_at in sorted(times.items()):
         this = update(api_keys).where(api_keys.c.id == id)

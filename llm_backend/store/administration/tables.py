@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from llm_backend.store.tables import metadata, stored_object
+from llm_backend.store.tables import metadata, object_table
 
 __all__ = [
     "administered",
@@ -33,7 +33,7 @@ __all__ = [
 
 # `id` is unique over all objects. An id that is unique only within a project (a member's) is stored
 # with the project's id added.
-administered = stored_object(
+administered = object_table(
     "administered",
     Column("kind", Text, nullable=False),
     Column("project_id", Text),  # None: the organization's
@@ -48,7 +48,7 @@ Index(
     administered.c.seq,
 )
 
-api_keys = stored_object(
+api_keys = object_table(
     "api_keys",
     Column("hash", Text, nullable=False, unique=True),  # SHA-256 of the key, in hexadecimal digits
     Column("name", Text, nullable=False),
@@ -62,7 +62,7 @@ api_keys = stored_object(
 )
 Index(None, api_keys.c.project_id, api_keys.c.created_at, api_keys.c.seq)
 
-audit_logs = stored_object(
+audit_logs = object_table(
     "audit_logs",
     Column("type", Text, nullable=False),
     Column("project_id", Text),
@@ -74,7 +74,7 @@ audit_logs = stored_object(
 )
 
 
-def _added(name: str) -> Column[int]:
+def _late_column(name: str) -> Column[int]:
     """A number column that older tables lack."""
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
@@ -98,12 +98,12 @@ usage = Table(
     Column("cached_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     # Tokens that are no text: of the input, of its cached part, and of the output.
-    _added("input_picture_tokens"),
-    _added("input_sound_tokens"),
-    _added("cached_picture_tokens"),
-    _added("cached_sound_tokens"),
-    _added("output_picture_tokens"),
-    _added("output_sound_tokens"),
+    _late_column("input_picture_tokens"),
+    _late_column("input_sound_tokens"),
+    _late_column("cached_picture_tokens"),
+    _late_column("cached_sound_tokens"),
+    _late_column("output_picture_tokens"),
+    _late_column("output_sound_tokens"),
     Column("units", BigInteger, nullable=False),  # counts other than tokens
 )
 

@@ -5,8 +5,8 @@ from functools import partial
 
 from llm_backend.store.administration import usage_rows
 from llm_backend.store.administration.usage_rows import UsageFilter, UsageKey, UsageSum
-from llm_backend.store.database import Database
-from llm_backend.store.ownership import in_the_name_of
+from llm_backend.store.database.database import Database
+from llm_backend.store.ownership import as_owner
 
 __all__ = ["StoredUsage"]
 
@@ -36,5 +36,5 @@ class StoredUsage:
 
     async def vector_store_bytes(self) -> Mapping[str | None, int]:
         """Bytes of the vector stores of every project now; None is the default project."""
-        with in_the_name_of(None):
+        with as_owner(None):
             return await self._database.read(usage_rows.vector_store_bytes)

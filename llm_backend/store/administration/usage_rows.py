@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, delete, func, select
 
 from llm_backend.store.administration.tables import usage
-from llm_backend.store.upsert import add_up
+from llm_backend.store.database.upsert import add_up
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 
 __all__ = [

@@ -5,7 +5,7 @@ In between its lines are jobs of `BATCH_LINES`, each for a range of lines, which
 claiming them. The transaction that finishes the last of these adds the job that ends the batch.
 """
 
-from llm_backend.store.batches.batches import Batches
+from llm_backend.store.batches.batches import BatchStore
 from llm_backend.store.batches.stored_batch import (
     BATCH,
     BATCH_LINES,
@@ -22,7 +22,7 @@ __all__ = [
     "BATCH_LINES",
     "BatchEnd",
     "BatchStatus",
-    "Batches",
+    "BatchStore",
     "LineResult",
     "Lines",
     "StoredBatch",

@@ -13,7 +13,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from llm_backend.store import file_rows
 from llm_backend.store.batches import line_rows
 from llm_backend.store.batches.stored_batch import (
     BATCH,
@@ -27,10 +26,11 @@ from llm_backend.store.batches.stored_batch import (
 )
 from llm_backend.store.batches.tables import batches
 from llm_backend.store.errors import BatchEnded, Missing
+from llm_backend.store.files import file_rows
 from llm_backend.store.jobs import Job, NewJob, job_rows
-from llm_backend.store.named import row_named
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
 from llm_backend.store.objects import Content
-from llm_backend.store.pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.row_by_id import row_named
 
 __all__ = [
     "add",
@@ -107,7 +107,7 @@ def begin(
     now: float,
 ) -> None:
     """Start the batch, whose input is valid: add the jobs of its lines. Raises `LeaseLost`."""
-    row = _held(connection, job.subject)
+    row = _locked_row(connection, job.subject)
     job_rows.lock(connection, job)
     if row.status != BatchStatus.VALIDATING.value:  # cancelled meanwhile
         return
@@ -122,7 +122,7 @@ def fail(
     connection: Connection, job: Job, errors: Sequence[Mapping[str, Any]], *, now: float
 ) -> None:
     """End the batch, whose input is invalid, and its job. Raises `LeaseLost`."""
-    row = _held(connection, job.subject)
+    row = _locked_row(connection, job.subject)
     job_rows.finish(connection, job)
     _move(connection, row, BatchStatus.FAILED, now, errors=[dict(one) for one in errors])
 
@@ -150,16 +150,16 @@ def finish_lines(connection: Connection, job: Job, *, now: float) -> None:
 
     Raises `LeaseLost`.
     """
-    row = _held(connection, job.subject)
+    row = _locked_row(connection, job.subject)
     job_rows.finish(connection, job)
     completed, failed = line_rows.counts_among(connection, row.seq, [_lines_of(job.details)])
     _set_counts(connection, row, row.completed + completed, row.failed + failed)
-    _end_if_nobody_is_at_it(connection, row, now)
+    _end_if_idle(connection, row, now)
 
 
 def stop(connection: Connection, id: str, *, now: float) -> StoredBatch:
     """Cancel the batch: start no more of its lines. Raises `Missing`, `BatchEnded`."""
-    row = _held(connection, id)
+    row = _locked_row(connection, id)
     status = BatchStatus(row.status)
     if status.is_end:
         raise BatchEnded(id, status.value)
@@ -167,7 +167,7 @@ def stop(connection: Connection, id: str, *, now: float) -> StoredBatch:
         row = _move(connection, row, BatchStatus.CANCELLING, now)
         job_rows.remove_waiting(connection, BATCH_LINES, id, now=now)
         if status is BatchStatus.IN_PROGRESS:  # in other states its job of `BATCH` ends it
-            _end_if_nobody_is_at_it(connection, row, now)
+            _end_if_idle(connection, row, now)
     return _batch(connection, row)
 
 
@@ -180,7 +180,7 @@ def expire(connection: Connection, *, now: float) -> None:
         completed, failed = line_rows.counts(connection, row.seq)
         now_completed, now_failed = _count_begun(connection, row)
         _set_counts(connection, row, completed - now_completed, failed - now_failed)
-        _end_if_nobody_is_at_it(connection, row, now)
+        _end_if_idle(connection, row, now)
 
 
 def line_page(
@@ -193,7 +193,7 @@ def line_page(
 
 def end(connection: Connection, job: Job, ended: BatchEnd, *, now: float) -> None:
     """End the batch, with these files. Raises `LeaseLost`, `BlobGone`."""
-    row = _held(connection, job.subject)
+    row = _locked_row(connection, job.subject)
     job_rows.lock(connection, job)
     _move(
         connection,
@@ -224,7 +224,7 @@ def _set_counts(connection: Connection, row: Row[Any], completed: int, failed: i
 
 def _count_begun(connection: Connection, row: Row[Any]) -> tuple[int, int]:
     """Counts of the answered lines of jobs that have started and are not finished."""
-    begun = job_rows.begun(connection, BATCH_LINES, row.id)
+    begun = job_rows.begun_details(connection, BATCH_LINES, row.id)
     return line_rows.counts_among(connection, row.seq, [_lines_of(one) for one in begun])
 
 
@@ -233,7 +233,7 @@ def _lines_of(details: Mapping[str, Any]) -> tuple[int, int]:
     return lines.first_line, lines.last_line
 
 
-def _end_if_nobody_is_at_it(connection: Connection, row: Row[Any], now: float) -> None:
+def _end_if_idle(connection: Connection, row: Row[Any], now: float) -> None:
     """Add the job that ends the batch, unless jobs of its lines are left."""
     if job_rows.are_any(connection, BATCH_LINES, row.id):
         return
@@ -258,7 +258,7 @@ def _row(connection: Connection, id: str, *, is_locked: bool = False) -> Row[Any
     return row_named(connection, this, id)
 
 
-def _held(connection: Connection, id: str) -> Row[Any]:
+def _locked_row(connection: Connection, id: str) -> Row[Any]:
     return _row(connection, id, is_locked=True)
 
 

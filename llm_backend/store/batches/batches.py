@@ -14,18 +14,18 @@ from llm_backend.store.batches.stored_batch import (
     Lines,
     StoredBatch,
 )
-from llm_backend.store.database import Database
+from llm_backend.store.chats.stored_chat import check_metadata, check_texts
+from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs, job_rows
+from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.objects import Content
-from llm_backend.store.pages import Order, Page, PageRequest
-from llm_backend.store.stored_chat import check_metadata, check_texts
 
-__all__ = ["Batches"]
+__all__ = ["BatchStore"]
 
 _PAGE_LINES = 20  # answers in memory while they are written to a file
 
 
-class Batches:
+class BatchStore:
     """The batches of a database, whose work is done by `jobs`."""
 
     def __init__(

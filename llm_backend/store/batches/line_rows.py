@@ -9,7 +9,7 @@ from sqlalchemy import delete as delete_from
 
 from llm_backend.store.batches.stored_batch import LineResult, TokenCounts
 from llm_backend.store.batches.tables import batch_lines
-from llm_backend.store.upsert import insert_into
+from llm_backend.store.database.upsert import insert_into
 
 __all__ = ["add", "counts", "counts_among", "forget", "numbers", "page", "tokens"]
 

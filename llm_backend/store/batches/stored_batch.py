@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from llm_backend.store.batches.tables import BATCH_ENDS
-from llm_backend.store.stored_file import StoredFile
+from llm_backend.store.files.stored_file import StoredFile
 
 __all__ = [
     "BATCH",

@@ -12,12 +12,12 @@ from sqlalchemy import (
     Text,
 )
 
-from llm_backend.store.tables import metadata, part_of, stored_object
+from llm_backend.store.tables import metadata, object_table, part_of
 
 __all__ = ["BATCH_ENDS", "batch_lines", "batches"]
 
 # `input_file_id` and the other files are names and not references: what they name may be deleted.
-batches = stored_object(
+batches = object_table(
     "batches",
     Column("key_id", Text),  # of the key of its requests; None if keys are off
     Column("endpoint", Text, nullable=False),

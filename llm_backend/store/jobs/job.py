@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Backlog", "Job", "JobKind", "JobWorker", "NewJob", "TryLater"]
+__all__ = ["Job", "JobCounts", "JobKind", "JobWorker", "NewJob", "TryLater"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backlog:
+class JobCounts:
     """Counts of the jobs of one kind that wait, run, or are not due yet; and for how long the first
     of the waiting ones has been due."""
 

@@ -11,14 +11,14 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, sele
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.errors import LeaseLost
-from llm_backend.store.jobs.job import Backlog, Job, NewJob
+from llm_backend.store.jobs.job import Job, JobCounts, NewJob
 from llm_backend.store.jobs.tables import jobs
 
 __all__ = [
     "add",
     "are_any",
     "backlog",
-    "begun",
+    "begun_details",
     "claim",
     "finish",
     "free",
@@ -96,7 +96,7 @@ def claim(
 
 def renew(connection: Connection, leases: Collection[str], until: float) -> None:
     """Extend these leases, except lost ones."""
-    these = _held(connection, jobs.c.lease.in_(leases))
+    these = _lock_jobs(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(these).values(due_at=until))
 
 
@@ -144,20 +144,20 @@ def move(connection: Connection, job: Job, kind: str, *, now: float) -> None:
 
 def remove(connection: Connection, kind: str, subject: str) -> None:
     """Delete the jobs about this subject. A running one loses its lease."""
-    connection.execute(delete_from(jobs).where(_held(connection, is_about(kind, subject))))
+    connection.execute(delete_from(jobs).where(_lock_jobs(connection, is_about(kind, subject))))
 
 
 def remove_waiting(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
     """Delete the jobs about this subject that are not running; true if others are running."""
     waiting = and_(is_about(kind, subject), jobs.c.lease.is_(None) | (jobs.c.due_at <= now))
-    connection.execute(delete_from(jobs).where(_held(connection, waiting)))
+    connection.execute(delete_from(jobs).where(_lock_jobs(connection, waiting)))
     return are_any(connection, kind, subject)
 
 
 def postpone_waiting(connection: Connection, kind: str, subject: str, *, until: float) -> None:
     """Postpone the jobs about this subject that have no lease."""
     waiting = is_about(kind, subject) & jobs.c.lease.is_(None) & (jobs.c.due_at < until)
-    connection.execute(update(jobs).where(_held(connection, waiting)).values(due_at=until))
+    connection.execute(update(jobs).where(_lock_jobs(connection, waiting)).values(due_at=until))
 
 
 def are_any(connection: Connection, kind: str, subject: str) -> bool:
@@ -166,7 +166,7 @@ def are_any(connection: Connection, kind: str, subject: str) -> bool:
     return connection.execute(some).first() is not None
 
 
-def begun(connection: Connection, kind: str, subject: str) -> list[Mapping[str, Any]]:
+def begun_details(connection: Connection, kind: str, subject: str) -> list[Mapping[str, Any]]:
     """The details of the jobs about this subject that have started."""
     this = select(jobs.c.details).where(is_about(kind, subject), jobs.c.attempts > 0)
     return list(connection.scalars(this))
@@ -192,7 +192,7 @@ def outlook(
     return due_at, {str(lease) for lease in connection.scalars(held)} if leases else set()
 
 
-def backlog(connection: Connection, *, now: float) -> Sequence[Backlog]:
+def backlog(connection: Connection, *, now: float) -> Sequence[JobCounts]:
     """Counts of the jobs of each kind by state."""
     is_due, is_leased = jobs.c.due_at <= now, jobs.c.lease.is_not(None)
     is_waiting = case((is_due, 1), else_=0)  # or its lease has expired
@@ -206,7 +206,7 @@ def backlog(connection: Connection, *, now: float) -> Sequence[Backlog]:
         first.label("first_due_at"),
     )
     return [
-        Backlog(
+        JobCounts(
             kind=row.kind,
             waiting=int(row.waiting),
             running=int(row.running),
@@ -225,7 +225,7 @@ def leases(connection: Connection) -> Sequence[str]:
 
 def free(connection: Connection, leases: Collection[str], *, now: float) -> None:
     """Release these leases of dead processes: their jobs are due. The attempts count."""
-    held = _held(connection, jobs.c.lease.in_(leases))
+    held = _lock_jobs(connection, jobs.c.lease.in_(leases))
     connection.execute(update(jobs).where(held).values(lease=None, due_at=now))
 
 
@@ -234,7 +234,7 @@ def is_about(kind: str, subject: str) -> ColumnElement[bool]:
     return and_(jobs.c.kind == kind, jobs.c.subject == subject)
 
 
-def _held(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:
+def _lock_jobs(connection: Connection, these: ColumnElement[bool]) -> ColumnElement[bool]:
     """Lock these jobs until the transaction ends, in one order for all transactions; returns a
     condition on the locked rows."""
     seqs = select(jobs.c.seq).where(these).order_by(jobs.c.seq).with_for_update()

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from llm_backend.store.database import Database
+from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import job_rows
-from llm_backend.store.jobs.holder import Holder
-from llm_backend.store.jobs.job import Backlog, Job, JobKind, NewJob
+from llm_backend.store.jobs.job import Job, JobCounts, JobKind, NewJob
+from llm_backend.store.jobs.lease_holder import LeaseHolder
 from llm_backend.store.jobs.runner import JobRunner
 
 __all__ = ["Jobs"]
@@ -37,7 +37,7 @@ class Jobs:
         self._database = database
         self._lease_s = lease_s
         self._clock = clock
-        self._holder = Holder(database.path)
+        self._holder = LeaseHolder(database.path)
         self._is_news = asyncio.Event()
 
     @asynccontextmanager
@@ -129,7 +129,7 @@ class Jobs:
             {job for job in jobs if job.lease in held},
         )
 
-    async def backlog(self) -> Sequence[Backlog]:
+    async def backlog(self) -> Sequence[JobCounts]:
         """Counts of the jobs of every kind that has some."""
         return await self._database.read(partial(job_rows.backlog, now=self._clock()))
 

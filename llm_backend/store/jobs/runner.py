@@ -81,7 +81,7 @@ class JobRunner:
         return sum(job.kind == kind.name for job in self._running)
 
     def _begin(self, kind: JobKind, job: Job) -> None:
-        log.info("job_begun", extra=_told(job))
+        log.info("job_begun", extra=_log_fields(job))
         task = asyncio.create_task(self._do(kind, job))
         self._running[job] = task
         task.add_done_callback(lambda _: self._remove_ended(job))
@@ -98,15 +98,17 @@ class JobRunner:
         if error is None or isinstance(error, LeaseLost):
             return
         if isinstance(error, TryLater):
-            log.info("job_waits", extra={**_told(job), "delay_s": error.delay_s})
+            log.info("job_waits", extra={**_log_fields(job), "delay_s": error.delay_s})
             delay_s = error.delay_s
         else:
-            log.error("job_failed", extra=_told(job), exc_info=error)
+            log.error("job_failed", extra=_log_fields(job), exc_info=error)
             delay_s = min(RETRY_S * 2 ** (job.attempt - 1), RETRY_LIMIT_S)
         counts = not isinstance(error, StoreUnavailable)  # not the job's fault
         return_error = await _failure(self._jobs.give_back(job, delay_s=delay_s, counts=counts))
         if return_error is not None:  # its lease runs out
-            log.warning("job_not_given_back", extra={**_told(job), "reason": str(return_error)})
+            log.warning(
+                "job_not_given_back", extra={**_log_fields(job), "reason": str(return_error)}
+            )
 
     async def _end(self) -> None:
         """Stop all jobs and give them back; their attempts do not count."""
@@ -117,7 +119,7 @@ class JobRunner:
         for job in jobs:
             error = await _failure(self._jobs.give_back(job, counts=False))
             if error is not None:
-                log.warning("job_not_given_back", extra={**_told(job), "reason": str(error)})
+                log.warning("job_not_given_back", extra={**_log_fields(job), "reason": str(error)})
 
 
 async def _failure(doing: Coroutine[None, None, None]) -> BaseException | None:
@@ -125,5 +127,5 @@ async def _failure(doing: Coroutine[None, None, None]) -> BaseException | None:
     return outcome
 
 
-def _told(job: Job) -> dict[str, object]:
+def _log_fields(job: Job) -> dict[str, object]:
     return {"kind": job.kind, "subject": job.subject, "attempt": job.attempt}

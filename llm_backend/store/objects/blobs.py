@@ -14,9 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from secrets import token_hex
 
-from llm_backend.store.database import Database
+from llm_backend.store.database.database import Database
 from llm_backend.store.errors import StoreError
-from llm_backend.store.objects import loose
+from llm_backend.store.objects import orphans
 from llm_backend.store.objects.blob import Blob, Content, slices
 from llm_backend.store.objects.bucket import Bucket
 
@@ -56,7 +56,7 @@ class Blobs:
         """
         key = token_hex(16)
         async with AsyncExitStack() as failing:
-            await self._database.insert(partial(loose.note, key=key, due_at=self._due_at()))
+            await self._database.insert(partial(orphans.note, key=key, due_at=self._due_at()))
             failing.callback(self._drop_in_background, key)
             yield await self._write(key, pieces)
             failing.pop_all()
@@ -74,7 +74,7 @@ class Blobs:
         """Remove some of the orphans: blobs that were not claimed in time or could not be removed
         before. The next sweep continues after the last key, so that failing ones do not block the
         others."""
-        due = partial(loose.doom_due, now=int(self._clock()), after=self._sweep_cursor)
+        due = partial(orphans.mark_due_deleted, now=int(self._clock()), after=self._sweep_cursor)
         keys = await self._database.write(due)
         tried = await self._remove(keys)
         self._sweep_cursor = keys[tried - 1] if tried else ""
@@ -105,7 +105,7 @@ class Blobs:
             return
         log.info("blobs_removed", extra={"number": len(keys)})
         try:
-            await self._database.write(partial(loose.forget, keys=keys))
+            await self._database.write(partial(orphans.forget, keys=keys))
         except StoreError as error:  # the next sweep removes them once more
             log.warning("blobs_not_forgotten", extra={"reason": str(error)})
 
@@ -120,7 +120,9 @@ class Blobs:
                 number += 1
             if self._clock() - postponed_at > GRACE_S / 4:
                 postponed_at = self._clock()
-                await self._database.write(partial(loose.postpone, key=key, due_at=self._due_at()))
+                await self._database.write(
+                    partial(orphans.postpone, key=key, due_at=self._due_at())
+                )
         if buffer:
             await self._bucket.put(f"{key}/{number}", bytes(buffer))
         return Blob(key=key, size_bytes=size_bytes, block_bytes=self._block_bytes)
@@ -131,7 +133,7 @@ class Blobs:
     async def _drop(self, key: str) -> None:
         """Remove a blob unless a row has claimed it."""
         try:
-            is_orphan = await self._database.write(partial(loose.doom, key=key))
+            is_orphan = await self._database.write(partial(orphans.mark_deleted, key=key))
         except StoreError as error:  # it stays an orphan, for the next sweep
             log.warning("blob_not_dropped", extra={"reason": str(error)})
             return

@@ -13,8 +13,8 @@ from sqlalchemy import delete as delete_from
 from llm_backend.store.errors import AttributesChanged, Expired, LeaseLost, Missing
 from llm_backend.store.jobs import Job, NewJob, job_rows
 from llm_backend.store.jobs.jobs import LEASE_S
-from llm_backend.store.named import row_named
-from llm_backend.store.pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.row_by_id import row_named
 from llm_backend.store.vector_stores import chunk_rows, store_rows
 from llm_backend.store.vector_stores.store_rows import (
     FORGET,
@@ -26,10 +26,10 @@ from llm_backend.store.vector_stores.store_rows import (
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import (
     Attribute,
-    Chunking,
     FileError,
     NewVectorFile,
     StoredChunk,
+    StoredChunking,
     StoredVectorFile,
 )
 
@@ -90,12 +90,12 @@ def add(
 def get(connection: Connection, store_id: str, file_id: str) -> StoredVectorFile:
     """A file of the store. Raises `Missing` for the store, or for the file."""
     row_of(connection, store_id)
-    return _file(_found(connection, store_id, file_id))
+    return _file(_find_row(connection, store_id, file_id))
 
 
 def by_document(connection: Connection, document: str) -> StoredVectorFile:
     """The file of this document, the name of its points. Raises `Missing`."""
-    row = connection.execute(_joined().where(_FILES.id == document)).first()
+    row = connection.execute(_joined_select().where(_FILES.id == document)).first()
     if row is None:
         raise Missing(document)
     return _file(row)
@@ -110,7 +110,7 @@ def find(
     batch_seq: int | None = None,
 ) -> Page[StoredVectorFile]:
     """A page of the files of the store, or of a batch. Raises `Missing`, `UnknownCursor`."""
-    listing = _joined().where(_FILES.store_seq == row_of(connection, store_id).seq)
+    listing = _joined_select().where(_FILES.store_seq == row_of(connection, store_id).seq)
     if batch_seq is not None:
         listing = listing.where(_FILES.batch_seq == batch_seq)
     if status is not None:
@@ -124,7 +124,7 @@ def describe(
     connection: Connection, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
 ) -> StoredVectorFile:
     """Replace the attributes of the file. Raises `Missing`."""
-    row = _found(connection, store_id, file_id)
+    row = _find_row(connection, store_id, file_id)
     this = update(vector_store_files).where(_FILES.seq == row.seq)
     connection.execute(this.values(attributes=dict(attributes)))
     return get(connection, store_id, file_id)
@@ -133,7 +133,7 @@ def describe(
 def delete(connection: Connection, store_id: str, file_id: str, now: float) -> None:
     """Remove a file from the store. Raises `Missing`."""
     store = row_of(connection, store_id, is_locked=True)
-    row = _found(connection, store_id, file_id)
+    row = _find_row(connection, store_id, file_id)
     _remove(connection, _location(store), [row.id], now)
     touch(connection, store_id, int(now))
 
@@ -142,7 +142,7 @@ def forget_files(connection: Connection, file_ids: Iterable[str], now: float) ->
     """Remove deleted files from all stores."""
     these = _FILES.file_id.in_(list(file_ids))
     store_rows.lock(connection, select(_FILES.store_seq).where(these))
-    found = _joined().where(these).order_by(_FILES.seq)
+    found = _joined_select().where(these).order_by(_FILES.seq)
     for row in connection.execute(found).all():
         location = _IndexLocation(store_id=row.store_id, place=row.place)
         _remove(connection, location, [row.id], now)
@@ -174,7 +174,7 @@ def fail(connection: Connection, job: Job, error: FileError, now: float) -> None
     job_rows.finish(connection, job)
     this = update(vector_store_files).where(_FILES.id == job.subject)
     connection.execute(this.values(status="failed", error=asdict(error)))
-    row = connection.execute(_joined().where(_FILES.id == job.subject)).first()
+    row = connection.execute(_joined_select().where(_FILES.id == job.subject)).first()
     if row is not None:
         location = _IndexLocation(store_id=row.store_id, place=row.place)
         _forget(connection, location, [row.id], now, delay_s=FORGOTTEN_AFTER_S)
@@ -183,7 +183,7 @@ def fail(connection: Connection, job: Job, error: FileError, now: float) -> None
 def text_of(connection: Connection, store_id: str, file_id: str) -> str:
     """The text of the file; empty before its ingestion. Raises `Missing`."""
     row_of(connection, store_id)
-    return chunk_rows.text_of(connection, _found(connection, store_id, file_id).seq)
+    return chunk_rows.text_of(connection, _find_row(connection, store_id, file_id).seq)
 
 
 def stop(connection: Connection, store_id: str, batch_seq: int, now: float) -> None:
@@ -251,18 +251,18 @@ def _row(file: NewVectorFile, store_seq: int, batch_seq: int | None, now: int) -
     }
 
 
-def _joined() -> Select[Any]:
+def _joined_select() -> Select[Any]:
     location = (vector_stores.c.id.label("store_id"), vector_stores.c.index_name.label("place"))
     return select(vector_store_files, *location).join_from(vector_store_files, vector_stores)
 
 
-def _found(connection: Connection, store_id: str, file_id: str) -> Row[Any]:
-    this = _joined().where(vector_stores.c.id == store_id, _FILES.file_id == file_id)
+def _find_row(connection: Connection, store_id: str, file_id: str) -> Row[Any]:
+    this = _joined_select().where(vector_stores.c.id == store_id, _FILES.file_id == file_id)
     return row_named(connection, this, store_id, file_id)
 
 
 def _sort_keys(connection: Connection, store_id: str, file_id: str) -> tuple[int, int]:
-    row = _found(connection, store_id, file_id)
+    row = _find_row(connection, store_id, file_id)
     return row.created_at, row.seq
 
 
@@ -274,7 +274,7 @@ def _file(row: Row[Any]) -> StoredVectorFile:
         created_at=row.created_at,
         filename=row.filename,
         status=row.status,
-        chunking=Chunking(**row.chunking),
+        chunking=StoredChunking(**row.chunking),
         attributes=row.attributes,
         error=row.error and FileError(**row.error),
         usage_bytes=row.usage_bytes,

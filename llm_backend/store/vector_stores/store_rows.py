@@ -7,8 +7,8 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.jobs import NewJob, job_rows
-from llm_backend.store.named import row_named
-from llm_backend.store.pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.row_by_id import row_named
 from llm_backend.store.vector_stores.tables import vector_store_files, vector_stores
 from llm_backend.store.vector_stores.values import DAY_S, FileCounts, StoredVectorStore
 
@@ -18,13 +18,13 @@ __all__ = [
     "INGEST",
     "INGEST_LONG",
     "add",
-    "counted",
     "counts_of",
     "delete",
     "empty_due",
     "find",
     "forget_emptied",
     "get",
+    "get_with_counts",
     "lock",
     "row_of",
     "set_dimensions",
@@ -84,7 +84,7 @@ def get(connection: Connection, id: str) -> StoredVectorStore:
     return store_of(row_of(connection, id), FileCounts(), 0)
 
 
-def counted(connection: Connection, id: str) -> StoredVectorStore:
+def get_with_counts(connection: Connection, id: str) -> StoredVectorStore:
     """The store with this id, with counts of its files. Raises `Missing`."""
     row = row_of(connection, id)
     return _with_files(connection, [row])[0]

@@ -14,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from llm_backend.store.tables import SEQUENCE, metadata, part_of, stored_object
+from llm_backend.store.tables import SEQUENCE, metadata, object_table, part_of
 
 __all__ = [
     "vector_store_batches",
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # `is_emptied` is set when the store has expired: its row stays, but its files are deleted.
-vector_stores = stored_object(
+vector_stores = object_table(
     "vector_stores",
     Column("name", Text, nullable=False),
     Column("description", Text),
@@ -44,14 +44,14 @@ def _of_vector_store() -> Column[int]:
     return Column("store_seq", SEQUENCE, reference, nullable=False)
 
 
-vector_store_batches = stored_object(
+vector_store_batches = object_table(
     "vector_store_batches", _of_vector_store(), Column("is_cancelled", Boolean, nullable=False)
 )
 Index(None, vector_store_batches.c.store_seq)
 
 # A file in a vector store. Its `id` names its points in the vector index, and is never used again;
 # clients call it by `file_id`, a name and not a reference: a file may be the upstream's one day.
-vector_store_files = stored_object(
+vector_store_files = object_table(
     "vector_store_files",
     _of_vector_store(),
     Column("file_id", Text, nullable=False, index=True),

@@ -6,13 +6,13 @@ from typing import Literal
 
 __all__ = [
     "Attribute",
-    "Chunking",
     "FileCounts",
     "FileError",
     "FileStatus",
     "FoundChunk",
     "NewVectorFile",
     "StoredChunk",
+    "StoredChunking",
     "StoredFileBatch",
     "StoredVectorFile",
     "StoredVectorStore",
@@ -68,7 +68,7 @@ class StoredVectorStore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunking:
+class StoredChunking:
     """Sizes of a file's chunks, in tokens."""
 
     max_tokens: int
@@ -91,7 +91,7 @@ class NewVectorFile:
     document: str
     file_id: str
     filename: str
-    chunking: Chunking
+    chunking: StoredChunking
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     asked_by: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -106,7 +106,7 @@ class StoredVectorFile:
     created_at: int  # unix seconds
     filename: str
     status: FileStatus
-    chunking: Chunking
+    chunking: StoredChunking
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     error: FileError | None = None
     usage_bytes: int = 0

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from llm_backend.store.database import Database
+from llm_backend.store.chats.stored_chat import check_metadata, check_texts
+from llm_backend.store.database.database import Database
 from llm_backend.store.jobs import Job, Jobs, job_rows
-from llm_backend.store.pages import Order, Page, PageRequest
-from llm_backend.store.stored_chat import check_metadata, check_texts
+from llm_backend.store.keyset_pages import Order, Page, PageRequest
 from llm_backend.store.vector_stores import chunk_rows, file_batch_rows, file_rows, store_rows
 from llm_backend.store.vector_stores.values import (
     Attribute,
@@ -61,7 +61,7 @@ class VectorStores:
 
     async def get_with_counts(self, id: str) -> StoredVectorStore:
         """The store with this id, with counts of its files; slow for many files."""
-        return await self._database.read(partial(store_rows.counted, id=id))
+        return await self._database.read(partial(store_rows.get_with_counts, id=id))
 
     async def list(
         self, *, after: str | None, before: str | None, limit: int, order: Order

@@ -5,7 +5,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from llm_backend.access.shell import create_key
+from llm_backend.access.authentication.key_admin import create_key
 from llm_backend.store import Database
 from llm_backend.store.administration import Administration
 from tests.controllers.administration.conftest import Client

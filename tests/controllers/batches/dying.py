@@ -15,11 +15,11 @@ from llm_backend.settings import Settings
 from llm_backend.store import (
     BATCH,
     BatchEnd,
-    Batches,
+    BatchStore,
     Blobs,
     Bucket,
     Database,
-    Files,
+    FileStore,
     Job,
     JobKind,
     Jobs,
@@ -32,7 +32,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class MortalBatches(Batches):
+class MortalBatches(BatchStore):
     """Does what others do until the point comes."""
 
     point = ""
@@ -64,7 +64,7 @@ async def main(folder: Path, point: str) -> None:
         jobs = Jobs(database)
         batches = MortalBatches(database, jobs)
         batches.point = point
-        files = Files(database, Blobs(database, Bucket((folder / "files").as_uri())))
+        files = FileStore(database, Blobs(database, Bucket((folder / "files").as_uri())))
         worker = BatchWorker(batches, files, Settings())
         async with jobs.running([JobKind(name=BATCH, worker=worker, at_once=1)]):
             await asyncio.Event().wait()

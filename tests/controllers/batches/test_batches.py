@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from llm_backend.access import Caller
-from llm_backend.backends.urgency import priority_of
-from llm_backend.controllers.batches import chunk, lines_worker
+from llm_backend.backends.local.task_priority import priority_of
+from llm_backend.controllers.batches import line_chunk, lines_worker
 from llm_backend.controllers.batches.batch_worker import BatchWorker
 from llm_backend.controllers.batches.dispatch import Dispatch
 from llm_backend.controllers.batches.lines_worker import LinesWorker
@@ -26,13 +26,13 @@ from llm_backend.store import (
     BATCH,
     BATCH_LINES,
     BatchEnded,
-    Batches,
     BatchStatus,
+    BatchStore,
     Blobs,
     Bucket,
     Database,
     FileInUse,
-    Files,
+    FileStore,
     Job,
     JobKind,
     Jobs,
@@ -83,8 +83,8 @@ class Server:
     """What a process has that works on batches."""
 
     jobs: Jobs
-    files: Files
-    batches: Batches
+    files: FileStore
+    batches: BatchStore
     settings: Settings
     application: Application = field(default_factory=Application)
     caller_of: Callable[[str | None], Caller] = lambda key_id: Caller(key_id=key_id)
@@ -165,11 +165,11 @@ class Server:
 
 def server_on(database: Database, folder: Path, **settings: Any) -> Server:
     jobs = Jobs(database, lease_s=30)
-    files = Files(database, Blobs(database, Bucket((folder / "files").as_uri())))
+    files = FileStore(database, Blobs(database, Bucket((folder / "files").as_uri())))
     return Server(
         jobs=jobs,
         files=files,
-        batches=Batches(database, jobs),
+        batches=BatchStore(database, jobs),
         settings=Settings(batch_concurrency=4, **settings),
     )
 
@@ -342,7 +342,7 @@ async def test_a_model_that_stays_away_is_the_answer_in_the_end(server, monkeypa
     with pytest.raises(TryLater):
         await server.lines_worker.work(job)
     before = await server.batches.get(added.id)
-    await server.lines_worker.work(replace(job, attempt=chunk.ATTEMPTS))
+    await server.lines_worker.work(replace(job, attempt=line_chunk.ATTEMPTS))
     async with server.running():
         batch = await server.ended(added.id)
 

@@ -5,12 +5,12 @@ import types
 import orjson
 import pytest
 
-from llm_backend.backends.web import WebFile, WebFiles
-from llm_backend.controllers.responses.compact import _compacted
-from llm_backend.controllers.responses.file_pictures import FilePictures
-from llm_backend.controllers.responses.file_texts import FILE_WORDS, FileTexts
-from llm_backend.controllers.responses.input_parts import Fetched, refuse_too_many
-from llm_backend.controllers.responses.items import kept_item, shown_item
+from llm_backend.backends.web_files import WebFile, WebFiles
+from llm_backend.controllers.responses.compact import _compact
+from llm_backend.controllers.responses.input.file_pictures import FilePictures
+from llm_backend.controllers.responses.input.file_texts import FILE_WORDS, FileTexts
+from llm_backend.controllers.responses.input.input_parts import FetchedFiles, refuse_too_many
+from llm_backend.controllers.responses.input.items import public_form, stored_form
 from llm_backend.errors import InvalidRequest
 from tests.controllers.responses.scripted import Model, forever, saying
 from tests.controllers.responses.turns import Memory, services, turn
@@ -92,7 +92,7 @@ async def test_no_picture_is_fetched_for_a_model_that_does_not_see():
 
 
 def test_so_many_bytes_are_kept():
-    fetched = Fetched(limit_bytes=5)
+    fetched = FetchedFiles(limit_bytes=5)
     for place, content in enumerate([b"123", b"456", b"78"]):
         file = WebFile(name="a", media_type="text/plain", content=content)
         fetched.add(f"input[0].content[{place}]", file)
@@ -107,7 +107,7 @@ def test_clients_neither_see_nor_set_what_was_fetched(name):
     part = {"type": "input_file", "file_url": "http://a/b", "fetched": {"data": "YQ=="}}
     given = {"type": "function_call_output", "call_id": "c", name: [part]}
 
-    for item in (shown_item(given), kept_item(given)):
+    for item in (public_form(given), stored_form(given)):
         assert item[name] == [{"type": "input_file", "file_url": "http://a/b"}]
 
 
@@ -119,7 +119,7 @@ async def test_a_conversation_made_short_by_hand_does_not_show_it_either():
         http = types.SimpleNamespace(receive=lambda: forever(0))
         request = types.SimpleNamespace(body={"model": "m"}, http=http)
 
-        answer = await _compacted(given, request, model)
+        answer = await _compact(given, request, model)
 
     shown, _ = orjson.loads(answer.body)["output"]
     assert set(shown["content"][1]) == {"type", "file_url"}

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from llm_backend.backends.base import Chat
-from llm_backend.controllers.responses.question import Question
-from llm_backend.controllers.responses.server_tools import OpenTools
-from llm_backend.controllers.structured import Structure
+from llm_backend.controllers.generation.structured_output import StructuredOutput
+from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
+from llm_backend.controllers.responses.loop.server_tools import OpenTools
 from llm_backend.settings import Settings
 from tests.controllers.vector_stores.test_ingestion import (
     add_store,
@@ -25,10 +25,10 @@ USER = {"type": "message", "role": "user", "content": [{"type": "input_text", "t
 TEXT = "The gate opens with 4711."
 
 
-def question(**body: Any) -> Question:
-    return Question(
+def question(**body: Any) -> ResolvedRequest:
+    return ResolvedRequest(
         body={"model": "m", **body}, first=(), before=(), own=[USER], items=[USER],
-        chat=Chat(messages=[]), structure=Structure(), tools=OpenTools({}, {}), clients={},
+        chat=Chat(messages=[]), structure=StructuredOutput(), tools=OpenTools({}, {}), clients={},
         allowed_names=None,
     )  # fmt: skip
 

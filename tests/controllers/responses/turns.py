@@ -4,9 +4,9 @@ import types
 
 import orjson
 
-from llm_backend.controllers.responses.items import kept_item
-from llm_backend.controllers.responses.server_tools import ServerTools
-from llm_backend.controllers.responses.turn import ResponseTurn
+from llm_backend.controllers.responses.input.items import stored_form
+from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
+from llm_backend.controllers.responses.loop.server_tools import ServerTools
 from tests.controllers.responses.scripted import NoFiles, settings
 
 
@@ -24,7 +24,7 @@ class Memory:
 
     async def input_items(self, given):
         given = [{"role": "user", "content": given}] if isinstance(given, str) else given
-        return [kept_item(item) for item in given or ()]
+        return [stored_form(item) for item in given or ()]
 
     async def remember(self, body, response, items):
         self.kept.append(response)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from llm_backend.controllers.responses.server_tools import Asked, Ended, ServerCall
+from llm_backend.controllers.responses.loop.server_tools import CallEnded, ServerCall, ToolContext
 from llm_backend.controllers.vector_stores.file_search import FileSearchKind
-from llm_backend.controllers.vector_stores.passages import Passage, cited, shown
+from llm_backend.controllers.vector_stores.passages import Passage, find_citations, format_passages
 from llm_backend.errors import Overloaded
 from llm_backend.search import Found
 from llm_backend.store import StoredVectorStore
@@ -39,9 +39,9 @@ def kind(**more: bool) -> FileSearchKind:
     return FileSearchKind(library, limit=3, **{"searches_first": False, **more})
 
 
-def asked(*items: dict[str, Any]) -> Asked:
+def asked(*items: dict[str, Any]) -> ToolContext:
     tool = {"type": "file_search", "vector_store_ids": ["vs_1"]}
-    return Asked(tool=tool, where="tools[0]", body={}, items=items)
+    return ToolContext(tool=tool, where="tools[0]", body={}, items=items)
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ async def test_a_search_that_fails_is_an_item_and_no_end() -> None:
         steps = [step async for step in tool.run(call)]
 
     ended = steps[-1]
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, CallEnded)
     assert ended.item["status"] == "failed"
     assert "could not be searched" in search.messages(ended.item)[1]["content"]
 
@@ -140,15 +140,20 @@ async def ended(tool: Any, query: str) -> dict[str, Any]:
 
 
 def test_passages_are_numbered_for_the_model() -> None:
-    assert shown(PASSAGES).startswith("[1] a.txt\nOne.\n\n[2] b.txt\nTwo.")
-    assert "Nothing was found" in shown([])
+    assert format_passages(PASSAGES).startswith("[1] a.txt\nOne.\n\n[2] b.txt\nTwo.")
+    assert "Nothing was found" in format_passages([])
 
 
 def test_an_answer_cites_files_by_the_numbers_of_passages() -> None:
-    assert [(one.file_id, one.index) for one in cited("As said [2].", PASSAGES)] == [("file-b", 1)]
-    assert [one.file_id for one in cited("[1] and [3]", PASSAGES)] == ["file-a"]
+    assert [(one.file_id, one.index) for one in find_citations("As said [2].", PASSAGES)] == [
+        ("file-b", 1)
+    ]
+    assert [one.file_id for one in find_citations("[1] and [3]", PASSAGES)] == ["file-a"]
 
 
 def test_an_answer_without_numbers_cites_all_it_was_told_of() -> None:
-    assert [one.file_id for one in cited("Certainly [9].", PASSAGES)] == ["file-a", "file-b"]
-    assert cited("Certainly.", []) == []
+    assert [one.file_id for one in find_citations("Certainly [9].", PASSAGES)] == [
+        "file-a",
+        "file-b",
+    ]
+    assert find_citations("Certainly.", []) == []

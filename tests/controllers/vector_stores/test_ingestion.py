@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from llm_backend.controllers.vector_stores.describing import described
+from llm_backend.controllers.vector_stores.file_attributes import update_attributes
+from llm_backend.controllers.vector_stores.hybrid_search import Query, search
 from llm_backend.controllers.vector_stores.ingestion import Ingestion, IngestionLimits, Removal
-from llm_backend.controllers.vector_stores.library import Library
-from llm_backend.controllers.vector_stores.searching import Query, search
+from llm_backend.controllers.vector_stores.library import VectorLibrary
 from llm_backend.extraction import Extracted, Format, TakesLong
 from llm_backend.search import Comparison, EmbeddedIndex, VectorIndex
 from llm_backend.search.base import NoCollection
@@ -28,8 +28,8 @@ from llm_backend.store import (
     VectorStores,
     migrate,
 )
-from llm_backend.store import Files as UploadedFiles
-from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG, Chunking
+from llm_backend.store import FileStore as UploadedFiles
+from llm_backend.store.vector_stores import DROP, FORGET, INGEST, INGEST_LONG, StoredChunking
 
 NOBODYS: Any = None  # the ledger of files that nobody has asked for
 LINES = 150  # chunks of a large file: more than a search takes candidates
@@ -96,13 +96,13 @@ async def indexes(tmp_path: Path) -> AsyncIterator[list[EmbeddedIndex]]:
         await index.close()
 
 
-def library(stores: VectorStores, index: VectorIndex) -> Library:
+def library(stores: VectorStores, index: VectorIndex) -> VectorLibrary:
     embedders: Any = Embedder()
-    return Library(stores=stores, vectors=index, embedders=embedders)
+    return VectorLibrary(stores=stores, vectors=index, embedders=embedders)
 
 
 def new_file(name: str) -> NewVectorFile:
-    chunking = Chunking(max_tokens=8, overlap_tokens=0)
+    chunking = StoredChunking(max_tokens=8, overlap_tokens=0)
     return NewVectorFile(document=f"vsf_{name}", file_id=name, filename=name, chunking=chunking)
 
 
@@ -114,7 +114,7 @@ async def add_store(stores: VectorStores, *names: str) -> None:
 
 
 async def take_in(
-    jobs: Jobs, library: Library, texts: dict[str, str], kind: str = INGEST, **limits: float
+    jobs: Jobs, library: VectorLibrary, texts: dict[str, str], kind: str = INGEST, **limits: float
 ) -> None:
     """The next file."""
     files: Any = Files(texts)
@@ -125,13 +125,13 @@ async def take_in(
     await worker.work(job)
 
 
-async def remove(jobs: Jobs, library: Library, kind: str) -> None:
+async def remove(jobs: Jobs, library: VectorLibrary, kind: str) -> None:
     """What has been left in the vector index."""
     (job,) = await jobs.claim(kind, 1, await library.index.name())
     await Removal(library).work(job)
 
 
-async def found(library: Library, **more: Any) -> set[str]:
+async def found(library: VectorLibrary, **more: Any) -> set[str]:
     hits = await search(library, ["vs_1"], Query(texts=["gate"], limit=10, **more))
     return {hit.file_id for hit in hits}
 
@@ -222,14 +222,14 @@ async def test_the_last_who_describes_a_file_wins_in_store_and_index(
         async def describe(self, collection: str, document: str, attributes: Any) -> None:
             await super().describe(collection, document, attributes)
             if attributes == {"color": "red"} and not others:
-                others.append(await described(shelf, "vs_1", "a", {"color": "blue"}))
+                others.append(await update_attributes(shelf, "vs_1", "a", {"color": "blue"}))
 
     others: list[Any] = []
     await add_store(stores, "a")
     late = LateIndex(tmp_path / "vectors")
     shelf = library(stores, late)
     await take_in(jobs, shelf, {"a": "The gate opens."})
-    file = await described(shelf, "vs_1", "a", {"color": "red"})
+    file = await update_attributes(shelf, "vs_1", "a", {"color": "red"})
 
     stored = await stores.file("vs_1", "a")
     assert file.attributes == stored.attributes == {"color": "red"}

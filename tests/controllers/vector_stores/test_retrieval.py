@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from llm_backend.controllers.vector_stores.retrieval import FAILED, retrieved
+from llm_backend.controllers.vector_stores.retrieval import FAILED, retrieve
 from llm_backend.errors import InvalidRequest
-from llm_backend.store import Missing, Owner, in_the_name_of
-from llm_backend.store.ownership import owned
+from llm_backend.store import Missing, Owner, as_owner
+from llm_backend.store.ownership import with_owner
 
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 FUNCTION = {"type": "function", "function": {"name": "f"}}
@@ -23,7 +23,7 @@ class Stores:
         self.in_nobodys_name: list[bool] = []
 
     async def get(self, id: str) -> Any:
-        self.in_nobodys_name.append(owned(print) is print)
+        self.in_nobodys_name.append(with_owner(print) is print)
         self.asked += 1
         if self.asked > self._times:
             raise Missing(id)
@@ -44,7 +44,7 @@ def chat(*messages: tuple[str, Any], **more: Any) -> dict[str, Any]:
 async def test_a_chat_that_names_no_store_stays_as_it_is() -> None:
     body = chat(("user", "Hi"), tools=[FUNCTION])
 
-    assert await retrieved(services(), body, ()) == (body, None)
+    assert await retrieve(services(), body, ()) == (body, None)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ async def test_a_chat_that_names_no_store_stays_as_it_is() -> None:
     ],
 )
 async def test_the_model_reads_how_the_search_went(policy, messages, asked) -> None:
-    told, retrieval = await retrieved(services(policy), chat(*messages, tools=[TOOL]), ())
+    told, retrieval = await retrieve(services(policy), chat(*messages, tools=[TOOL]), ())
 
     assert told == chat(*asked)
     assert retrieval is not None
@@ -81,8 +81,8 @@ async def test_the_model_reads_how_the_search_went(policy, messages, asked) -> N
 )
 async def test_stores_of_a_model_are_searched_for_whoever_asks(tools, own, in_nobodys_name) -> None:
     asked = services(times=len(tools))
-    with in_the_name_of(Owner(id="proj_1")):
-        await retrieved(asked, chat(("user", "Hi"), tools=tools), own)
+    with as_owner(Owner(id="proj_1")):
+        await retrieve(asked, chat(("user", "Hi"), tools=tools), own)
 
     assert asked.library.stores.in_nobodys_name[-1] is in_nobodys_name
 
@@ -90,22 +90,20 @@ async def test_stores_of_a_model_are_searched_for_whoever_asks(tools, own, in_no
 async def test_other_tools_stay() -> None:
     body = chat(("user", "Hi"), tools=[TOOL, FUNCTION], tool_choice="auto")
 
-    told, _ = await retrieved(services(), body, ())
+    told, _ = await retrieve(services(), body, ())
 
     assert told["tools"] == [FUNCTION]
     assert told["tool_choice"] == "auto"
 
 
 async def test_a_choice_among_no_tools_goes_with_them() -> None:
-    told, _ = await retrieved(
-        services(), chat(("user", "Hi"), tools=[TOOL], tool_choice="auto"), ()
-    )
+    told, _ = await retrieve(services(), chat(("user", "Hi"), tools=[TOOL], tool_choice="auto"), ())
 
     assert "tool_choice" not in told
 
 
 async def test_two_searches_are_refused_by_the_second() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        await retrieved(services(), chat(("user", "Hi"), tools=[TOOL, TOOL]), ())
+        await retrieve(services(), chat(("user", "Hi"), tools=[TOOL, TOOL]), ())
 
     assert refused.value.param == "tools[1]"

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from llm_backend.backends.relayed import Relayed
-from llm_backend.backends.upstreams.asked import Asked
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
 from llm_backend.controllers.vector_stores.upstream_embedder import upstream_embedder
 from llm_backend.errors import Overloaded, UpstreamFailed
 
@@ -20,7 +20,7 @@ class Exchange:
         self.asked: list[dict[str, Any]] = []
         self.closed = 0
 
-    async def exchange(self, asked: Asked) -> Relayed:
+    async def exchange(self, asked: UpstreamRequest) -> UpstreamAnswer:
         body = orjson.loads(asked.body)
         self.asked.append(body)
         data = [
@@ -33,7 +33,7 @@ class Exchange:
             yield orjson.dumps(answer)[:5]
             yield orjson.dumps(answer)[5:]
 
-        return Relayed(status=self._status, headers=(), body=pieces(), close=self._close)
+        return UpstreamAnswer(status=self._status, headers=(), body=pieces(), close=self._close)
 
     def _close(self) -> None:
         self.closed += 1

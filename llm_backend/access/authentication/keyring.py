@@ -1,0 +1,315 @@
+"""All keys, in memory: who sends one is known without asking the database.
+
+What is in memory outlives an outage of the database, and follows what any process changes: this
+one at once, another one within the time between two looks at the number of changes.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.access.authentication.policy import Policy, Project, policy_of
+from llm_backend.access.authentication.principal import DEFAULT_PROJECT, Caller
+from llm_backend.errors import Forbidden, Overloaded, Unauthorized
+from llm_backend.store import StoreError
+from llm_backend.store.administration import Administration, Change, Known, Record, StoredKey
+
+__all__ = ["CLOSED", "Keyring", "NewKey", "UnknownKey", "make_default_project", "new_key"]
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5.0
+LOOK_TIMEOUT_S = 2.0  # for which a request with an unknown key waits for the database
+CLOSED = (
+    "This was the first key: the server was open to everybody and lets nobody in without a key from"
+    " now on."
+)
+DEFAULT_NAME = "Default project"
+KEY_BYTES = 32  # of chance in a key: no hash of it can be guessed
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """A key that has just been made: `value` is shown once and kept nowhere."""
+
+    value: str
+    stored: StoredKey
+
+
+def new_key(
+    name: str,
+    *,
+    project_id: str | None = None,
+    service_account_id: str | None = None,
+    user_id: str | None = None,
+    lifetime_s: int | None = None,
+) -> NewKey:
+    """A new key of a project; without one, an admin key."""
+    kind = "sk-admin" if project_id is None else "sk-svcacct" if service_account_id else "sk-proj"
+    value = f"{kind}-{secrets.token_urlsafe(KEY_BYTES)}"
+    created_at = int(time.time())
+    stored = StoredKey(
+        id=f"key_{uuid.uuid4().hex[:24]}",
+        created_at=created_at,
+        hash=_hash(value).hex(),
+        name=name,
+        shown=f"{value[: len(kind) + 4]}***{value[-4:]}",
+        project_id=project_id,
+        service_account_id=service_account_id,
+        user_id=user_id,
+        expires_at=None if lifetime_s is None else created_at + lifetime_s,
+    )
+    return NewKey(value=value, stored=stored)
+
+
+async def make_default_project(administration: Administration, now: int) -> None:
+    """Makes the project that always is, unless it has been made."""
+    if await administration.has(resource_kinds.PROJECT, DEFAULT_PROJECT):
+        return
+    project = Record(
+        id=DEFAULT_PROJECT,
+        kind=resource_kinds.PROJECT,
+        created_at=now,
+        body={"name": DEFAULT_NAME, "archived_at": None},
+    )
+    made = Change(
+        type="project.created",
+        resource_id=project.id,
+        project_id=project.id,
+        body={"id": project.id, "data": {"name": DEFAULT_NAME}},
+    )
+    await administration.add(made, project)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    hash: bytes
+    caller: Caller
+    expires_at: int | None
+
+
+class UnknownKey(Unauthorized):
+    """A key that is not among those of the last look; another process may have made it since."""
+
+
+class Keyring:
+    """Says who asks, by the key that is sent.
+
+    `static_keys` are those of the settings, which nothing revokes: each may administer, and call
+    models within the default project. Where there is no key at all, and the server `may_be_open`,
+    everybody may do both.
+    """
+
+    def __init__(
+        self,
+        administration: Administration,
+        static_keys: Sequence[str] = (),
+        *,
+        may_be_open: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._administration = administration
+        self._static_keys = static_keys
+        self._may_be_open = may_be_open
+        self._clock = clock
+        self._version: int | None = None  # of what is known; None before the first look
+        self._is_fresh = False
+        self._looking = asyncio.Lock()
+        self._next_look: asyncio.Task[None] | None = None  # that has not begun
+        self._look_turn = asyncio.Lock()
+        self._used: dict[str, int] = {}
+        self._take(Known(version=0, records=(), keys=()))
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether there is any key."""
+        return bool(self._entries)
+
+    @property
+    def is_open_to_all(self) -> bool:
+        """Whether everybody is let in, as it is known that there is no key."""
+        return self.is_known and not self._entries and self._may_be_open
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the keys of the database have been read."""
+        return self._version is not None
+
+    def caller(self, headers: Mapping[str, str], *, administers: bool = False) -> Caller:
+        """The caller of a request with these headers (names in lower case); `administers` tells an
+        operation of the organization from one that works.
+
+        Raises `Unauthorized` for no key or an unknown one, `Forbidden` for the wrong kind of key,
+        and `Overloaded` where the database must be asked and cannot.
+        """
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if not self._entries and self._is_open():
+            return self._anonymous
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthorized(
+                "This server wants an API key: send it as `Authorization: Bearer KEY`."
+            )
+        digest = _hash(token)
+        entry = self._entries.get(digest)
+        # Whoever guesses learns nothing from the time a look-up takes: it depends on the hash.
+        if entry is None or not hmac.compare_digest(entry.hash, digest):
+            raise self._unknown()
+        caller, now = entry.caller, self._clock()
+        if entry.expires_at is not None and entry.expires_at <= now:
+            raise Unauthorized("The API key has expired: make a new one.")
+        _check_kind(caller, administers=administers)
+        if caller.key_id is not None:
+            self._used[caller.key_id] = int(now)
+        return caller
+
+    def caller_of(self, key_id: str | None) -> Caller:
+        """The caller who asked with this key before, for work that goes on without him.
+
+        Raises `Unauthorized` where the key has been revoked since, has expired, or is of a project
+        that is archived.
+        """
+        if key_id is None:
+            return self._anonymous
+        entry = self._by_id.get(key_id)
+        if entry is None:
+            raise Unauthorized("The API key that this was asked with has been revoked.")
+        if entry.expires_at is not None and entry.expires_at <= self._clock():
+            raise Unauthorized("The API key that this was asked with has expired.")
+        _check_kind(entry.caller, administers=False)
+        return entry.caller
+
+    async def open(self) -> None:
+        """The first look, which makes the default project; a database that cannot be used now is
+        looked at again by `refresh`."""
+        await self.refresh()
+        if self.is_known and DEFAULT_PROJECT not in self.policy.projects:
+            with suppress(StoreError):  # another process was first, or the database is down again
+                await make_default_project(self._administration, int(self._clock()))
+            await self.refresh()
+
+    async def load(self) -> None:
+        """Reads everything. Raises `StoreError`."""
+        known = await self._administration.load_known(resource_kinds.DECIDING)
+        was_open = self.is_open_to_all
+        self._take(known)
+        self._version, self._is_fresh = known.version, True
+        if was_open and not self.is_open_to_all:
+            log.warning("server_closed", extra={"reason": CLOSED})
+
+    async def refresh(self) -> None:
+        """Reads everything if anything has changed; what cannot be read is logged and kept as it
+        was."""
+        try:
+            async with self._looking:  # one look at a time: no older one ends after a newer one
+                if await self._administration.version() != self._version:
+                    await self.load()
+            self._is_fresh = True
+            await self._tell_used()
+        except StoreError as error:
+            if self._is_fresh:
+                log.warning("keys_not_refreshed", extra={"reason": str(error)})
+            self._is_fresh = False
+
+    async def look(self) -> None:
+        """A look at the database that begins now or later: one that has begun is too old. Those who
+        want one share it. Where the database does not answer in time, nothing is known afresh.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._look_next())
+        await asyncio.shield(self._next_look)
+
+    async def _look_next(self) -> None:
+        async with self._look_turn:
+            self._next_look = None
+            try:
+                async with asyncio.timeout(LOOK_TIMEOUT_S):
+                    await self.refresh()
+            except TimeoutError:
+                self._is_fresh = False
+
+    async def refresh_forever(self, every_s: float) -> NoReturn:
+        """Keeps up with what other processes change."""
+        while True:
+            await asyncio.sleep(every_s)
+            await self.refresh()
+
+    async def _tell_used(self) -> None:
+        used, self._used = self._used, {}
+        stored = {id: at for id, at in used.items() if id in self._stored}
+        if stored:
+            await self._administration.record_key_use(stored)
+
+    def _take(self, known: Known) -> None:
+        self.policy: Policy = policy_of(known.records)
+        project = self.policy.projects.get(DEFAULT_PROJECT) or Project(
+            id=DEFAULT_PROJECT, name=DEFAULT_NAME
+        )
+        self._anonymous = Caller(project=project, may_administer=True)
+        self._stored = frozenset(key.id for key in known.keys)
+        entries = [*_static_entries(self._static_keys, project), *_entries(known, self.policy)]
+        self._entries = {entry.hash: entry for entry in entries}
+        self._by_id = {entry.caller.key_id: entry for entry in entries}
+
+    def _is_open(self) -> bool:
+        """Whether everybody may come in, now that no key is known."""
+        if self._version is None and not self._static_keys:
+            raise _not_known()
+        return self._may_be_open
+
+    def _unknown(self) -> Exception:
+        if not self._is_fresh:
+            return _not_known()
+        return UnknownKey("The API key is not known to this server.")
+
+
+def _check_kind(caller: Caller, *, administers: bool) -> None:
+    if administers and not caller.may_administer:
+        raise Forbidden("Only an admin key may administer; this key belongs to a project.")
+    if not administers and caller.project is None:
+        raise Forbidden("An admin key only administers; send a key of a project here.")
+    if caller.project is not None and caller.project.is_archived:
+        raise Unauthorized(f"The project `{caller.project.id}` of this API key is archived.")
+
+
+def _not_known() -> Overloaded:
+    return Overloaded(
+        "The database cannot be used now, so this key cannot be checked; try again later.",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+def _static_entries(keys: Sequence[str], project: Project) -> Iterable[_Entry]:
+    for key in keys:
+        digest = _hash(key)
+        caller = Caller(key_id=digest.hex()[:12], project=project, may_administer=True)
+        yield _Entry(hash=digest, caller=caller, expires_at=None)
+
+
+def _entries(known: Known, policy: Policy) -> Iterable[_Entry]:
+    for key in known.keys:
+        project = None if key.project_id is None else policy.projects.get(key.project_id)
+        if project is None and key.project_id is not None:
+            continue  # of a project that is nowhere: it opens nothing
+        caller = Caller(
+            key_id=key.id,
+            project=project,
+            user_id=key.user_id,
+            service_account_id=key.service_account_id,
+            email=policy.emails.get(key.user_id or ""),
+            may_administer=project is None,
+        )
+        yield _Entry(hash=bytes.fromhex(key.hash), caller=caller, expires_at=key.expires_at)
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,122 @@
+"""What is administered, read once into what a request is held against (pure)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.store.administration import Record
+
+__all__ = ["DEFAULT_PROJECT", "ModelPermissions", "Policy", "Project", "policy_of"]
+
+DEFAULT_PROJECT = "proj_default"
+"""The project of the settings' keys, and of an open server."""
+
+_KEEPS_NOTHING = frozenset({"zero_data_retention", "enhanced_zero_data_retention"})
+
+Limits = Mapping[str, int]
+"""A rate limit as the document has it: `max_requests_per_1_minute` and the others, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPermissions:
+    """Models that may be used, or all but these."""
+
+    is_allow_list: bool
+    models: frozenset[str]
+
+    def allow(self, name: str, targets: Sequence[str] = ()) -> bool:
+        """Whether a name may be asked that leads to these models: it or all of them are allowed,
+        and none of it all is forbidden."""
+        if self.is_allow_list:
+            return name in self.models or (bool(targets) and self.models.issuperset(targets))
+        return self.models.isdisjoint((name, *targets))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Project:
+    """What holds for a project's requests."""
+
+    id: str
+    name: str
+    is_archived: bool = False
+    rate_limits: Mapping[str, Limits] = field(default_factory=dict)  # by model
+    models: ModelPermissions | None = None
+    forbidden_tools: frozenset[str] = frozenset()
+    spend_limit_cents: int | None = None  # a month
+    keeps_nothing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What holds for everybody."""
+
+    projects: Mapping[str, Project]
+    emails: Mapping[str, str]  # of users, by their ids
+    spend_limit_cents: int | None = None  # the organization's, a month
+    spend_alerts: tuple[Record, ...] = ()
+
+
+def policy_of(records: Iterable[Record]) -> Policy:
+    """The policy that these records say."""
+    by_kind: dict[str, list[Record]] = {}
+    for record in records:
+        by_kind.setdefault(record.kind, []).append(record)
+    own = {
+        kind: {record.project_id: record.body for record in by_kind.get(kind, ())}
+        for kind in (
+            resource_kinds.MODEL_PERMISSIONS,
+            resource_kinds.HOSTED_TOOLS,
+            resource_kinds.SPEND_LIMIT,
+            resource_kinds.DATA_RETENTION,
+        )
+    }
+    rates: dict[str | None, dict[str, Limits]] = {}
+    for record in by_kind.get(resource_kinds.RATE_LIMIT, ()):
+        rates.setdefault(record.project_id, {})[record.body["model"]] = record.body["limits"]
+    return Policy(
+        projects={
+            record.id: _project(record, own, rates.get(record.id, {}))
+            for record in by_kind.get(resource_kinds.PROJECT, ())
+        },
+        emails={record.id: record.body["email"] for record in by_kind.get(resource_kinds.USER, ())},
+        spend_limit_cents=_spend_limit(own, None),
+        spend_alerts=tuple(by_kind.get(resource_kinds.SPEND_ALERT, ())),
+    )
+
+
+Own = Mapping[str, Mapping[str | None, Mapping[str, Any]]]  # bodies by kind and project
+
+
+def _project(record: Record, own: Own, rates: Mapping[str, Limits]) -> Project:
+    permissions = own[resource_kinds.MODEL_PERMISSIONS].get(record.id)
+    tools = own[resource_kinds.HOSTED_TOOLS].get(record.id, {})
+    return Project(
+        id=record.id,
+        name=record.body["name"],
+        is_archived=record.body.get("archived_at") is not None,
+        rate_limits=rates,
+        models=(
+            permissions
+            and ModelPermissions(
+                is_allow_list=permissions["mode"] == "allow_list",
+                models=frozenset(permissions["model_ids"]),
+            )
+        )
+        or None,
+        forbidden_tools=frozenset(name for name, one in tools.items() if not one["enabled"]),
+        spend_limit_cents=_spend_limit(own, record.id),
+        keeps_nothing=_retention(own, record.id) in _KEEPS_NOTHING,
+    )
+
+
+def _spend_limit(own: Own, project_id: str | None) -> int | None:
+    limit = own[resource_kinds.SPEND_LIMIT].get(project_id)
+    return None if limit is None else int(limit["threshold_amount"])
+
+
+def _retention(own: Own, project_id: str) -> str | None:
+    """A project's data retention; where it has none of its own, the organization's."""
+    bodies = own[resource_kinds.DATA_RETENTION]
+    chosen: str | None = bodies.get(project_id, {}).get("type", "organization_default")
+    return bodies.get(None, {}).get("type") if chosen == "organization_default" else chosen

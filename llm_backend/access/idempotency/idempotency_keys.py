@@ -1,0 +1,174 @@
+"""`Idempotency-Key`: what is sent again gets the answer that it got before."""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from starlette.types import Send
+
+from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.idempotency.shared_answers import KEPT_S, SharedAnswers
+from llm_backend.access.idempotency.stored_answer import AnswerRecorder, StoredAnswer, replay
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.connexion_app import Answer, Gate
+from llm_backend.contract.request import ApiRequest
+from llm_backend.errors import Conflict, InvalidRequest
+from llm_backend.offload import offload
+
+__all__ = ["Idempotency"]
+
+KEY = "idempotency-key"
+KEY_CHARACTERS = 255
+ALL_BYTES = 64 * 1024 * 1024
+
+Id = tuple[str | None, str, tuple[tuple[str, str], ...], bytes, str]
+
+
+class Idempotency:
+    """Stands before a gate: the same key with the same JSON body within an hour is answered with
+    the bytes of the first answer, and waits for one that is being made.
+
+    Keys are each caller's and each operation's own, with its path and query. What is kept is in
+    this process's memory, and in the database where servers have a `shared` one; both are bounded,
+    and the oldest goes first. An answer that failed, or whose client left, is not kept; nor is one
+    to an administrator, which may hold a secret that is told once, nor one to a project of which
+    nothing is to be kept.
+    """
+
+    def __init__(
+        self,
+        admission: Gate,
+        shared: SharedAnswers | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._admission = admission
+        self._shared = shared
+        self._clock = clock
+        self._kept: OrderedDict[Id, StoredAnswer] = OrderedDict()
+        self._bytes = 0
+
+    async def __call__(self, request: ApiRequest, answer: Answer, send: Send) -> None:
+        """Sends the kept answer or the new one. Raises `Conflict` where the key was another
+        request's, and `InvalidRequest` for a key that is too long."""
+        key = request.http.headers.get(KEY)
+        is_kept = request.http.method == "POST" and not request.operation.administers
+        is_kept = is_kept and not _keeps_nothing(request.caller)
+        if not key or not is_kept or not request.raw_body:
+            await self._admission(request, answer, send)
+            return
+        if len(key) > KEY_CHARACTERS:
+            raise InvalidRequest(
+                f"The key is longer than {KEY_CHARACTERS} characters.", param="Idempotency-Key"
+            )
+        await self._answer(_id(request, key), request, answer, send)
+
+    async def _answer(self, name: Id, request: ApiRequest, answer: Answer, send: Send) -> None:
+        digest = await offload(_digest, request.raw_body)
+        while (kept := self._find(name)) is not None:
+            if kept.digest != digest:
+                raise _key_reused_error()
+            if kept.ended.is_set():
+                await replay(kept, send)
+                return
+            await kept.ended.wait()
+        await self._record(name, StoredAnswer(digest=digest), request, answer, send)
+
+    async def _record(
+        self, name: Id, kept: StoredAnswer, request: ApiRequest, answer: Answer, send: Send
+    ) -> None:
+        self._kept[name] = kept
+        is_whole = False
+        try:
+            if self._shared is None:
+                is_whole = await self._made(kept, request, answer, send)
+            else:
+                is_whole = await self._found_or_made(
+                    self._shared, name, kept, request, answer, send
+                )
+        finally:
+            if is_whole:
+                self._keep(kept)
+            elif self._kept.get(name) is kept:
+                del self._kept[name]
+            kept.ended.set()
+
+    async def _made(
+        self, kept: StoredAnswer, request: ApiRequest, answer: Answer, send: Send
+    ) -> bool:
+        """Whether the answer that was sent is one to be kept."""
+        recorder = AnswerRecorder(kept, send)
+        await self._admission(request, answer, recorder)
+        return recorder.is_whole
+
+    async def _found_or_made(
+        self,
+        shared: SharedAnswers,
+        name: Id,
+        kept: StoredAnswer,
+        request: ApiRequest,
+        answer: Answer,
+        send: Send,
+    ) -> bool:
+        shared_name, digest = hashlib.sha256(repr(name).encode()).hexdigest(), kept.digest.hex()
+        found = await unless_gone(request, shared.claimed(shared_name, digest))
+        if found is not None:
+            if found.digest != digest or found.whole is None:
+                raise _key_reused_error()
+            kept.is_now(found.whole)
+            await replay(kept, send)
+            return True
+        is_whole = False
+        try:
+            is_whole = await self._made(kept, request, answer, send)
+        finally:
+            if is_whole:
+                shared.keep(shared_name, kept.whole)
+            else:
+                shared.free(shared_name)
+        return is_whole
+
+    def _find(self, name: Id) -> StoredAnswer | None:
+        kept = self._kept.get(name)
+        if kept is not None and kept.ended.is_set() and self._clock() >= kept.until_s:
+            self._forget(name)
+            return None
+        return kept
+
+    def _keep(self, kept: StoredAnswer) -> None:
+        kept.until_s = self._clock() + KEPT_S
+        self._bytes += kept.size_bytes
+        while self._bytes > ALL_BYTES:
+            self._forget(next(name for name, one in self._kept.items() if one.ended.is_set()))
+
+    def _forget(self, name: Id) -> None:
+        self._bytes -= self._kept.pop(name).size_bytes
+
+
+def _keeps_nothing(caller: Caller | None) -> bool:
+    project = caller.project if caller else None
+    return project is not None and project.keeps_nothing
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+def _id(request: ApiRequest, key: str) -> Id:
+    caller: Caller | None = request.caller
+    return (
+        caller.key_id if caller else None,
+        request.operation.operation_id,
+        tuple(sorted(request.path.items())),
+        request.http.scope["query_string"],
+        key,
+    )
+
+
+def _key_reused_error() -> Conflict:
+    return Conflict(
+        "This idempotency key was used for another request; use a new one for each.",
+        param="Idempotency-Key",
+        code="idempotency_key_reused",
+    )

@@ -1,0 +1,114 @@
+"""Answers to requests that come again at another server, through the database that they share.
+
+Whoever gets a request first holds its name by a lease, renewed as long as he answers; the others
+look now and then. While the database cannot be used, each server knows only its own answers.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from secrets import token_hex
+from typing import Any, NoReturn
+
+from llm_backend.store import StoreError
+from llm_backend.store.administration import KeptAnswer, KeptAnswers, WholeAnswer
+
+__all__ = ["KEPT_S", "SharedAnswers"]
+
+log = logging.getLogger(__name__)
+
+KEPT_S = 3600  # an answer, from its end
+LEASE_S = 30  # of who makes one: after his death another may
+LOOK_AGAIN_S = 0.2  # while another server makes it
+ALL_BYTES = 256 * 1024 * 1024  # of all servers together; the oldest go first
+
+
+class SharedAnswers:
+    """What this server makes and finds of them."""
+
+    def __init__(self, stored: KeptAnswers, *, clock: Callable[[], float] = time.time) -> None:
+        self._stored = stored
+        self._clock = clock
+        self._holders: dict[str, str] = {}  # by name: as whom this server makes it
+        self._behind: set[asyncio.Task[None]] = set()
+
+    async def claimed(self, name: str, digest: str) -> KeptAnswer | None:
+        """None where this server is to make the answer, and then to `keep` or `free` it; else the
+        whole one, or that the name is another request's. Waits for one that is being made."""
+        while True:
+            found = await self._claim(name, digest)
+            if found is None or found.whole is not None or found.digest != digest:
+                return found
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _claim(self, name: str, digest: str) -> KeptAnswer | None:
+        holder, now = token_hex(8), int(self._clock())
+        self._holders[name] = holder
+        try:
+            found = await self._stored.claim(
+                name, digest=digest, holder=holder, now=now, until=now + LEASE_S
+            )
+        except asyncio.CancelledError:
+            self.free(name)  # it may have been written
+            raise
+        except StoreError as error:
+            _notify(error)
+            del self._holders[name]
+            return None
+        if found is not None:
+            del self._holders[name]
+        return found
+
+    def keep(self, name: str, answer: WholeAnswer) -> None:
+        """It is whole, and others will find it a moment later."""
+        if holder := self._holders.get(name):
+            until = int(self._clock()) + KEPT_S
+            work = self._stored.keep(name, holder=holder, answer=answer, until=until)
+            self._do(name, holder, work)
+
+    def free(self, name: str) -> None:
+        """There is none to be kept: who comes next has it made anew."""
+        if holder := self._holders.get(name):
+            self._do(name, holder, self._stored.free(name, holder=holder))
+
+    async def renew_forever(self) -> NoReturn:
+        """Holds what this server makes, for as long as it does."""
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            if self._holders:
+                await self._told(self._renew())
+
+    async def settle(self) -> None:
+        """Returns when all that was kept or freed is."""
+        await asyncio.gather(*self._behind)
+
+    async def expire(self) -> None:
+        """Forgets what is over or too much."""
+        await self._stored.forget(now=int(self._clock()), most_bytes=ALL_BYTES)
+
+    async def _renew(self) -> None:
+        until = int(self._clock()) + LEASE_S
+        await self._stored.renew(list(self._holders.values()), until=until)
+
+    def _do(self, name: str, holder: str, work: Coroutine[Any, Any, None]) -> None:
+        """Behind the answer, and though its client has left; its lease is renewed until then."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._behind.discard(task)
+            if self._holders.get(name) == holder:  # it may have been claimed again
+                del self._holders[name]
+
+        task = asyncio.create_task(self._told(work))
+        self._behind.add(task)
+        task.add_done_callback(done)
+
+    async def _told(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except StoreError as error:  # its lease runs out
+            _notify(error)
+
+
+def _notify(error: StoreError) -> None:
+    log.warning("answers_not_shared", extra={"reason": str(error)})

@@ -1,0 +1,1 @@
+"""Rate limits, concurrency limits and the fair queue that hold every metered request."""

@@ -1,0 +1,184 @@
+"""What holds for a caller's requests to a model, put together once and looked up by each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llm_backend.access.authentication.keyring import Keyring
+from llm_backend.access.authentication.policy import Policy, Project
+from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.limits.concurrency import ConcurrencyLimit, SharedConcurrencyLimits
+from llm_backend.access.limits.rate_limits import RateLimit, RateLimits
+from llm_backend.access.limits.rate_window import RateLimitWindow
+
+__all__ = ["DefaultLimits", "RequestPolicies", "RequestPolicy", "TargetsOf"]
+
+PLANS_MOST = 20_000  # kept; put together anew when there are more
+MODELS_MOST = 1_000  # of a project, each with the usual limits: a client may invent any name
+DAY_S = 24 * 60 * 60
+
+TargetsOf = Callable[[str], Sequence[str]]
+"""The models that a name of this server leads to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultLimits:
+    """The settings' limits; None: no limit."""
+
+    requests_per_minute: int | None = None  # of a project to a model
+    tokens_per_minute: int | None = None
+    key_requests_per_minute: int | None = None
+    key_tokens_per_minute: int | None = None
+    key_concurrent_requests: int | None = None
+    project_concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestPolicy:
+    """What one caller's request to one model is held to; `model` is what it is counted as. Of a
+    route that is what is known of it until one of its steps is about to answer."""
+
+    model: str
+    is_route: bool
+    allowances: Sequence[RateLimitWindow]
+    slots: Sequence[ConcurrencyLimit]
+    is_allowed: bool
+    is_bound: bool  # whether the project may not ask everything, or wants nothing kept
+
+
+class RequestPolicies:
+    """Plans by key and model, until anything that is administered changes."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        limits: RateLimits,
+        usual: DefaultLimits,
+        targets_of: TargetsOf,
+        shared: SharedConcurrencyLimits | None = None,
+    ) -> None:
+        self._keyring = keyring
+        self._limits = limits
+        self._usual = usual
+        self._targets_of = targets_of
+        self._shared = shared
+        self._policy: Policy | None = None
+        self._generation = limits.generation
+        self._plans: dict[tuple[str | None, str], RequestPolicy] = {}
+        self._steps: dict[tuple[str, str], Sequence[RateLimitWindow]] = {}  # by project and model
+        self._models: dict[str, set[str]] = {}  # by project: those that are counted apart
+        self._slots: dict[str, ConcurrencyLimit] = {}
+
+    def plan(self, caller: Caller, model: str) -> RequestPolicy:
+        """The plan for this caller's requests to this model."""
+        self._renew()
+        key = (caller.key_id, model)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._made(caller, model)
+        return plan
+
+    def of_step(self, project: Project, model: str) -> Sequence[RateLimitWindow]:
+        """What holds for a project's requests while this model is the one to answer."""
+        self._renew()
+        key = (project.id, model)
+        step = self._steps.get(key)
+        if step is None:
+            limits = self._project_limits(project, model, self._usual)
+            step = self._steps[key] = self._limits.allowances(limits)
+        return step
+
+    def _renew(self) -> None:
+        if (
+            self._policy is not self._keyring.policy
+            or self._generation != self._limits.generation
+            or len(self._plans) > PLANS_MOST
+        ):
+            self._policy, self._generation = self._keyring.policy, self._limits.generation
+            self._plans.clear()
+            self._steps.clear()
+            self._models.clear()
+
+    def counted_as(self, model: str) -> str:
+        """The model that a name is another one of; a route to several is counted as itself until
+        one of them answers."""
+        targets = self._targets_of(model)
+        return targets[0] if len(targets) == 1 else model
+
+    def is_route(self, model: str) -> bool:
+        """Whether a name leads to several models, each with limits of its own."""
+        return len(self._targets_of(model)) > 1
+
+    def allows(self, project: Project, model: str) -> bool:
+        """Whether the project may use a model."""
+        return project.models is None or project.models.allow(model, self._targets_of(model))
+
+    def _made(self, caller: Caller, model: str) -> RequestPolicy:
+        project = caller.project
+        assert project is not None, "who calls a model has a project"
+        counted, is_route = self.counted_as(model), self.is_route(model)
+        limits = self._key_limits(caller)
+        if not is_route:
+            limits += self._project_limits(project, counted, self._usual)
+        elif model in project.rate_limits and model not in self._targets_of(model):
+            # What is administered for a route's own name holds besides its steps' limits.
+            limits += self._project_limits(project, model, DefaultLimits())
+        return RequestPolicy(
+            model=counted,
+            is_route=is_route,
+            allowances=self._limits.allowances(limits),
+            slots=self._slots_of(caller, project),
+            is_allowed=self.allows(project, model),
+            is_bound=project.models is not None
+            or bool(project.forbidden_tools)
+            or project.keeps_nothing,
+        )
+
+    def _key_limits(self, caller: Caller) -> list[RateLimit]:
+        usual, scope = self._usual, f"key {caller.key_id}"
+        if caller.key_id is None:
+            return []
+        return _limits(scope, usual.key_requests_per_minute, usual.key_tokens_per_minute)
+
+    def _project_limits(
+        self, project: Project, model: str, usual: DefaultLimits
+    ) -> list[RateLimit]:
+        own = project.rate_limits.get(model, {})
+        name = (model or "this model") if self._is_apart(project, model) else "another model"
+        scope = f"{name} in project {project.id}"
+        limits = _limits(
+            scope,
+            own.get("max_requests_per_1_minute", usual.requests_per_minute),
+            own.get("max_tokens_per_1_minute", usual.tokens_per_minute),
+        )
+        daily = own.get("max_requests_per_1_day")
+        if daily is not None:
+            limits.append(RateLimit(scope=scope, what="requests", most=daily, window_s=DAY_S))
+        return limits
+
+    def _is_apart(self, project: Project, model: str) -> bool:
+        """Whether a model is counted by itself; what is beyond so many names is counted as one."""
+        if model in project.rate_limits:
+            return True
+        models = self._models.setdefault(project.id, set())
+        if len(models) < MODELS_MOST:
+            models.add(model)
+        return model in models
+
+    def _slots_of(self, caller: Caller, project: Project) -> list[ConcurrencyLimit]:
+        wanted = {f"project {project.id}": self._usual.project_concurrent_requests}
+        if caller.key_id is not None:
+            wanted[f"key {caller.key_id}"] = self._usual.key_concurrent_requests
+        return [
+            self._slots.setdefault(scope, ConcurrencyLimit(scope, most, self._shared))
+            for scope, most in wanted.items()
+            if most is not None
+        ]
+
+
+def _limits(scope: str, requests: int | None, tokens: int | None) -> list[RateLimit]:
+    given = {"requests": requests, "tokens": tokens}
+    return [
+        RateLimit(scope=scope, what=what, most=most)
+        for what, most in given.items()
+        if most is not None
+    ]

@@ -1,0 +1,115 @@
+"""A WebSocket's time: held to the limits at its opening, counted beside its messages, and ended
+when its key may no longer ask."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import orjson
+
+from llm_backend.access.authentication.named_models import models_in
+from llm_backend.access.authentication.permission import Permission, project_of
+from llm_backend.access.authentication.policy import Project
+from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.limits.reservation import RateLimitReservation
+from llm_backend.access.usage.meter import RequestMeter
+from llm_backend.access.usage.usage_parser import parse_usage
+from llm_backend.contract.body import BodyLimits, check_bounds
+from llm_backend.errors import InvalidRequest
+from llm_backend.offload import REQUEST_BYTES, offload
+
+__all__ = ["MeteredSession"]
+
+_TOLD = ("response.done", "input_audio_transcription.completed")  # with what each took
+_BEGUN = ("session.created", "session.updated")
+
+Message = str | bytes
+
+
+class MeteredSession:
+    """What passes through one socket. `look` says who asks, as keys are now, and is asked again
+    every `every_s` seconds."""
+
+    def __init__(
+        self,
+        permission: Permission,
+        meter: RequestMeter,
+        reservation: RateLimitReservation,
+        look: Callable[[], Caller],
+        model: str,
+        *,
+        every_s: float,
+    ) -> None:
+        self._permission = permission
+        self._meter = meter
+        self._reservation = reservation
+        self._look = look
+        self._model = model
+        self._every_s = every_s
+        self._hearing: str | None = None  # the model that transcribes
+        self._caller = look()
+
+    async def sent(self, message: Message) -> None:
+        """A message of the client. Raises `Forbidden` for a model, or a tool, that it names and the
+        project may not use, and `InvalidRequest` where it cannot be read whether it does."""
+        project = project_of(self._caller)
+        if project.models is None and not project.forbidden_tools:
+            return
+        REQUEST_BYTES.set(len(message))
+        await offload(self._check_sent, project, message)
+
+    def _check_sent(self, project: Project, message: Message) -> None:
+        check_bounds(message.encode() if isinstance(message, str) else message, BodyLimits())
+        event = _parse_message(message)
+        if not isinstance(event, dict):
+            raise InvalidRequest("The message is not a JSON object.", code="invalid_json")
+        self._permission.check_body(project, event, message)
+
+    def told(self, message: Message) -> None:
+        """A message of the upstream, which may tell what was used. Raises `Forbidden` where nobody
+        has named a model, and it says that its own is one that the project may not use."""
+        if not isinstance(message, str) or ('"usage"' not in message and '"model"' not in message):
+            return
+        event = _parse_message(message)
+        kind = str(event.get("type")) if isinstance(event, dict) else ""
+        if kind in _BEGUN:
+            self._begin(event)
+        elif kind.endswith(_TOLD):
+            self._count(kind, message)
+
+    async def last(self) -> NoReturn:
+        """Lasts as long as its caller may ask; raises what he would be told by then."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            self._caller = self._look()
+            self._permission.check(self._caller, self._model, names_model=False)
+
+    def _begin(self, event: dict[str, Any]) -> None:
+        session = event.get("session")
+        if not isinstance(session, dict):
+            return
+        model = session.get("model")
+        if not self._model and isinstance(model, str):
+            self._permission.check_models(project_of(self._caller), [model])
+            self._model = self._meter.model = model
+        below = {name: value for name, value in session.items() if name != "model"}
+        self._hearing = next(models_in(below), None)
+
+    def _count(self, kind: str, message: str) -> None:
+        usage = parse_usage(message.encode())
+        if usage is None:
+            return
+        model = self._meter.model
+        if kind != "response.done":
+            self._meter.model = self._hearing or model
+        self._meter.used(usage)
+        self._meter.answered()
+        self._meter.model = model
+        self._reservation.charge(usage.input_tokens + usage.output_tokens)
+
+
+def _parse_message(message: Message) -> Any:  # Any: parsed JSON
+    try:
+        return orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return None

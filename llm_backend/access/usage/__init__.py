@@ -1,0 +1,1 @@
+"""Usage of requests: metered, priced, added up and written to the ledger."""

@@ -1,0 +1,59 @@
+"""Usage of what upstreams go on with after their answers: told when somebody asks how it went."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from llm_backend.access.usage.meter import METER
+from llm_backend.store import StoreError
+from llm_backend.store.administration import Tokens, Unsettled, UnsettledUsage
+
+__all__ = ["DeferredUsage"]
+
+log = logging.getLogger(__name__)
+
+KEPT_S = 30 * 24 * 60 * 60  # as long as OpenAI keeps a response
+MOST = 100_000  # some 30 MB
+MINUTE_S = 60
+
+
+class DeferredUsage:
+    """Remembers for whom such work counts, and counts it once, when it is told what it took.
+
+    While the database cannot be used nothing is remembered, which the log tells; what is told then
+    counts when it is told again.
+    """
+
+    def __init__(
+        self, stored: UnsettledUsage, *, clock: Callable[[], float] = time.time, most: int = MOST
+    ) -> None:
+        self._stored = stored
+        self._clock = clock
+        self._most = most
+
+    async def expect(self, id: str, *, said_bytes: tuple[int, int] | None = None) -> None:
+        """The request that is being answered goes on under this id. Where its client has left in
+        the middle, so many bytes that were asked and said count already."""
+        meter = METER.get()
+        if meter is None:
+            return
+        key, counted = meter.expects(), (0, 0)
+        if said_bytes is not None:
+            counted = meter.estimated(input_bytes=said_bytes[0], output_bytes=said_bytes[1])
+        begun = Unsettled(id=id, key=key, input_tokens=counted[0], output_tokens=counted[1])
+        try:
+            await self._stored.add(begun)
+        except StoreError as error:
+            log.warning("usage_not_expected", extra={"id": id, "reason": str(error)})
+
+    async def told(self, id: str, usage: Tokens) -> None:
+        """What went on under this id has ended, and took this."""
+        now = int(self._clock())
+        try:
+            await self._stored.settle(id, usage, minute_at=now - now % MINUTE_S)
+        except StoreError as error:
+            log.warning("usage_not_settled", extra={"id": id, "reason": str(error)})
+
+    async def expire(self) -> None:
+        """Forgets what nobody has asked for in all that time."""
+        await self._stored.forget(before=int(self._clock()) - KEPT_S, most=self._most)

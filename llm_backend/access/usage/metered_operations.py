@@ -1,0 +1,145 @@
+"""Which operations ask a model, or have an upstream do something that it is paid for, and what is
+counted of each (pure). Those that do neither are in `exempt_operations`, each with its reason.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.access.authentication.named_models import models_in
+from llm_backend.contract.request import ApiRequest
+from llm_backend.contract.unknown_operation import UNKNOWN
+
+__all__ = ["METERED", "MeteredOperation", "model_of"]
+
+Body = Mapping[str, Any]
+
+MODEL_CHARACTERS = 256  # of a name that is counted under
+
+
+def _nothing(_body: Body) -> int:
+    return 0
+
+
+def _images(body: Body) -> int:
+    return int(body.get("n") or 1)
+
+
+def _characters(body: Body) -> int:
+    return len(body.get("input") or "")
+
+
+def _no_detail(_request: ApiRequest) -> str:
+    return ""
+
+
+def _size(request: ApiRequest) -> str:
+    return str((request.body or {}).get("size") or "")
+
+
+def _vector_store(request: ApiRequest) -> str:
+    return request.path["vector_store_id"]
+
+
+def _texts(*names: str) -> re.Pattern[bytes]:
+    """The text that these fields hold, wherever they stand in JSON."""
+    any_of = "|".join(names).encode()
+    return re.compile(rb'"(?:%b)": ?"([^"\\]*(?:\\.[^"\\]*)*)"' % any_of)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeteredOperation:
+    """What one operation's usage is kept under; `units` are counted of the body beside tokens.
+
+    With `names_model` a project that may use only some models must say which one it asks; without,
+    nothing is asked that the request could name, or it was named before. `texts` is what its
+    streams say, where an upstream may not tell its tokens. `is_stored` operations take `store`.
+    What `leads_past` this server is used there without being seen here. Of what `is_unknown` it is
+    not known what it asks of which model.
+    """
+
+    kind: str
+    units: Callable[[Body], int] = _nothing
+    detail: Callable[[ApiRequest], str] = _no_detail
+    names_model: bool = True
+    default_model: str = ""
+    texts: re.Pattern[bytes] | None = None
+    is_stored: bool = False
+    leads_past: bool = False
+    is_unknown: bool = False
+
+
+_CHAT = _texts("content", "reasoning_content", "reasoning", "refusal", "arguments")
+_RUN = _texts("value", "arguments")
+
+# What the document has no usage of: it is in the costs, as far as its tokens are told.
+_OTHER = MeteredOperation(kind="other")
+_OTHER_UNNAMED = MeteredOperation(kind="other", names_model=False)
+_LEADING_PAST = MeteredOperation(kind="other", leads_past=True)
+
+METERED: Mapping[str, MeteredOperation] = {
+    "createChatCompletion": MeteredOperation(kind="completions", texts=_CHAT, is_stored=True),
+    "askChat": MeteredOperation(kind="completions", texts=_CHAT),
+    "createCompletion": MeteredOperation(kind="completions", texts=_texts("text")),
+    "createResponse": MeteredOperation(kind="completions", texts=_texts("delta"), is_stored=True),
+    "Compactconversation": MeteredOperation(kind="completions"),
+    "createRun": MeteredOperation(kind="completions", texts=_RUN),
+    "createThreadAndRun": MeteredOperation(kind="completions", texts=_RUN),
+    "submitToolOuputsToRun": MeteredOperation(kind="completions", texts=_RUN, names_model=False),
+    "createEmbedding": MeteredOperation(kind="embeddings"),
+    "createModeration": MeteredOperation(
+        kind="moderations", default_model="omni-moderation-latest"
+    ),
+    "createRerank": MeteredOperation(kind="rerank"),  # in costs; the document has no usage of it
+    "createImage": MeteredOperation(kind="image.generation", units=_images, detail=_size),
+    "createImageEdit": MeteredOperation(kind="image.edit", units=_images, detail=_size),
+    "createImageVariation": MeteredOperation(kind="image.variation", units=_images, detail=_size),
+    "createSpeech": MeteredOperation(kind="audio_speeches", units=_characters),
+    "createTranscription": MeteredOperation(kind="audio_transcriptions"),
+    "createTranslation": MeteredOperation(kind="audio_transcriptions"),
+    "searchVectorStore": MeteredOperation(
+        kind="file_search_calls", detail=_vector_store, names_model=False
+    ),
+    "CreateContainer": MeteredOperation(kind="code_interpreter_sessions", names_model=False),
+    "Getinputtokencounts": _OTHER,
+    "createAssistant": _OTHER,  # its runs need not name the model again
+    "modifyAssistant": _OTHER_UNNAMED,
+    "createFineTuningJob": _OTHER,
+    "runGrader": _OTHER_UNNAMED,  # few graders ask a model; those that do name it
+    "validateGrader": _OTHER_UNNAMED,
+    "createEval": _OTHER_UNNAMED,
+    "createEvalRun": _OTHER_UNNAMED,
+    "createVideo": _OTHER,
+    "CreateVideoCharacter": _OTHER,
+    "CreateVideoEdit": _OTHER,
+    "CreateVideoExtend": _OTHER,
+    "CreateVideoRemix": _OTHER,
+    "createVoice": _OTHER_UNNAMED,
+    "createVoiceConsent": _OTHER_UNNAMED,
+    "Createcontentprovenancecheck": _OTHER_UNNAMED,
+    "accept-realtime-call": _LEADING_PAST,
+    "create-realtime-call": _LEADING_PAST,
+    "create-realtime-client-secret": _LEADING_PAST,
+    "create-realtime-session": _LEADING_PAST,
+    "create-realtime-transcription-session": _LEADING_PAST,
+    "create-realtime-translation-client-secret": _LEADING_PAST,
+    UNKNOWN.operation_id: MeteredOperation(kind="other", names_model=False, is_unknown=True),
+    "CreateChatSessionMethod": _LEADING_PAST,  # of a workflow, whose models nobody here knows
+}
+"""By operationId."""
+
+
+def model_of(request: ApiRequest, metered: MeteredOperation) -> str:
+    """The model that a request asks: the one its body names at the top, else the first that it
+    names below, in a session or a grader, say; the one in the beginning of a form; empty where
+    none is named."""
+    body = request.body
+    model: Any = None
+    if isinstance(body, dict):
+        model = body.get("model") or next(iter(models_in(body)), None)
+    elif request.form_head is not None:
+        model = request.form_head.named
+    elif request.operation.method == "GET":
+        model = request.query.get("model")
+    return model[:MODEL_CHARACTERS] if isinstance(model, str) else metered.default_model

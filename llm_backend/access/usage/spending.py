@@ -1,0 +1,146 @@
+"""What has been spent this month, as it was a few seconds ago, and whether more may be."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from llm_backend.access.authentication.keyring import Keyring
+from llm_backend.access.authentication.policy import Project
+from llm_backend.access.usage.prices import cost_cents
+from llm_backend.errors import QuotaExceeded
+from llm_backend.settings.price import Price
+from llm_backend.store import StoreError
+from llm_backend.store.administration import Record, StoredUsage, UsageFilter
+
+__all__ = ["PRICED", "Spending"]
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 5.0  # between two looks at what all servers have written
+PAUSE = 20  # times as long as a look has taken: a month of many keys is much to add up
+PRICED = (
+    "completions",
+    "embeddings",
+    "moderations",
+    "rerank",
+    "image.generation",
+    "image.edit",
+    "image.variation",
+    "audio_transcriptions",
+    "audio_speeches",
+    "other",
+)
+"""The kinds of usage that are counted in tokens."""
+
+_ALL_TIME_S = 1 << 40  # one bucket
+
+
+class Spending:
+    """Adds up what all servers on the database have spent since the month began (UTC), where a
+    limit or an alert wants to know."""
+
+    def __init__(
+        self,
+        stored: StoredUsage,
+        keyring: Keyring,
+        prices: Mapping[str, Price],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stored = stored
+        self._keyring = keyring
+        self._prices = prices
+        self._clock = clock
+        self._cents: dict[str, float] = {}  # by project
+        self._told: set[tuple[str, int]] = set()  # alerts, with their months
+
+    def cents(self, project_id: str | None = None) -> float:
+        """What a project has spent; all of them without one."""
+        if project_id is None:
+            return sum(self._cents.values())
+        return self._cents.get(project_id, 0.0)
+
+    def check(self, project: Project) -> None:
+        """Raises `QuotaExceeded` where the project, or the organization, has reached its limit."""
+        limit = project.spend_limit_cents
+        if limit is not None and self.cents(project.id) >= limit:
+            raise _quota_error(f"project `{project.id}`", limit)
+        limit = self._keyring.policy.spend_limit_cents
+        if limit is not None and self.cents() >= limit:
+            raise _quota_error("organization", limit)
+
+    def is_limited(self, project: Project) -> bool:
+        """Whether what the project spends is held to a limit."""
+        limits = (project.spend_limit_cents, self._keyring.policy.spend_limit_cents)
+        return any(limit is not None for limit in limits)
+
+    async def refresh(self) -> None:
+        """Looks at what has been written, and tells the alerts that are due."""
+        policy = self._keyring.policy
+        limits = [
+            policy.spend_limit_cents,
+            *(p.spend_limit_cents for p in policy.projects.values()),
+        ]
+        is_wanted = policy.spend_alerts or any(limit is not None for limit in limits)
+        if not self._prices or not is_wanted:
+            return
+        month_at = _month_at(self._clock())
+        wanted = UsageFilter(start_at=month_at, end_at=_ALL_TIME_S, kinds=PRICED, among={})
+        used = await self._stored.sums(
+            wanted, width_s=_ALL_TIME_S, group_by=("project_id", "model")
+        )
+        spent: dict[str, float] = {}
+        for one in used:
+            project_id = one.group["project_id"]
+            cents = cost_cents(one, one.group["model"], self._prices)
+            spent[project_id] = spent.get(project_id, 0.0) + cents
+        self._cents = spent
+        for alert in policy.spend_alerts:
+            self._tell(alert, month_at)
+
+    async def refresh_or_tell(self) -> bool:
+        """Looks, if it can, and says in the log where it cannot."""
+        try:
+            await self.refresh()
+        except StoreError as error:
+            log.warning("spending_not_known", extra={"reason": str(error)})
+            return False
+        return True
+
+    async def refresh_forever(self, every_s: float = EVERY_S) -> NoReturn:
+        """Looks again and again; while it cannot, what was seen last holds."""
+        took_s = 0.0
+        while True:
+            await asyncio.sleep(max(every_s, PAUSE * took_s))
+            began_s = time.perf_counter()
+            if await self.refresh_or_tell():
+                took_s = time.perf_counter() - began_s
+
+    def _tell(self, alert: Record, month_at: int) -> None:
+        threshold, spent = alert.body["threshold_amount"], self.cents(alert.project_id)
+        if spent < threshold or (alert.id, month_at) in self._told:
+            return
+        self._told.add((alert.id, month_at))
+        told = {
+            "alert_id": alert.id,
+            "project_id": alert.project_id,
+            "threshold_cents": threshold,
+            "spent_cents": round(spent),
+            "recipients": alert.body["notification_channel"]["recipients"],
+        }
+        log.warning("spend_alert", extra=told)
+
+
+def _quota_error(whose: str, cents: int) -> QuotaExceeded:
+    return QuotaExceeded(
+        f"The {whose} has reached its spend limit of {cents / 100:.2f} USD a month: whoever "
+        "administers it can raise the limit."
+    )
+
+
+def _month_at(now: float) -> int:
+    today = datetime.fromtimestamp(now, UTC)
+    return int(datetime(today.year, today.month, 1, tzinfo=UTC).timestamp())

@@ -1,0 +1,158 @@
+"""How many tokens an upstream says that its answer took, read off the answer's end (pure)."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from json import JSONDecoder
+from typing import Any
+
+from llm_backend.backends.upstream.headers import plain
+from llm_backend.store.administration import Tokens
+
+__all__ = ["UsageTail", "parse_usage", "read_usage"]
+
+PIECES = 8  # of an answer, that its end may be spread over
+END_BYTES = 64 * 1024  # within which usage is told
+# In JSON text a quotation mark inside a string is escaped, so that no string can look like this.
+_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+# What an answer that is no stream says, by the names that texts have in it.
+_TEXTS = re.compile(
+    rb'"(?:content|reasoning_content|refusal|arguments|text|value)": ?"([^"\\]*(?:\\.[^"\\]*)*)"'
+)
+_DECODER = JSONDecoder()
+_GIVEN = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_MADE = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_TOKENS_END = 1 << 53  # beyond it JSON's readers do not agree on integers, and nobody has so many
+
+
+class UsageTail:
+    """The end of an answer that passes by, without a copy of it; and where `texts` finds what a
+    stream says, how much that was."""
+
+    def __init__(self, coding: bytes | None = None, texts: re.Pattern[bytes] | None = None) -> None:
+        self._pieces: deque[bytes] = deque(maxlen=PIECES)
+        self._said = None if texts is None else _Said(texts)
+        take = self._pieces.append if self._said is None else _both(self._pieces, self._said)
+        self.feed: Callable[[bytes], None] = plain(take, coding) or _unread
+
+    def usage(self) -> Tokens | None:
+        """What its end says; None where it says nothing."""
+        return parse_usage(b"".join(self._pieces)[-END_BYTES:])
+
+    def said_bytes(self) -> int:
+        """How many bytes of text a stream has brought; of an answer that is none, its end."""
+        if self._said is not None:
+            return self._said.so_many_bytes()
+        return _bytes_of(_TEXTS, b"".join(self._pieces)[-END_BYTES:])
+
+
+class _Said:
+    """Adds up the texts in a stream's lines; looks for them only some at a time, and not before it
+    must, because most streams are short or tell at their end what they took."""
+
+    def __init__(self, texts: re.Pattern[bytes]) -> None:
+        self._texts = texts
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._said_bytes = 0
+
+    def take(self, piece: bytes) -> None:
+        self._held.append(piece)
+        self._held_bytes += len(piece)
+        if self._held_bytes >= END_BYTES:
+            self._read()
+
+    def so_many_bytes(self) -> int:
+        self._read()
+        return self._said_bytes
+
+    def _read(self) -> None:
+        read = b"".join(self._held)
+        end = read.rfind(b"\n") + 1
+        self._said_bytes += _bytes_of(self._texts, read[:end])
+        line = read[end:]  # that has not ended; one without end is no text
+        self._held = [line] if line and len(line) < END_BYTES else []
+        self._held_bytes = len(self._held[0]) if self._held else 0
+
+
+def _both(pieces: deque[bytes], said: _Said) -> Callable[[bytes], None]:
+    def take(piece: bytes) -> None:
+        pieces.append(piece)
+        said.take(piece)
+
+    return take
+
+
+def _bytes_of(texts: re.Pattern[bytes], read: bytes) -> int:
+    return sum(map(len, texts.findall(read)))
+
+
+def _unread(_piece: bytes) -> None:
+    """A coding that cannot be read here."""
+
+
+def parse_usage(end: bytes) -> Tokens | None:
+    """The last usage object in the end of a JSON body or of an event stream."""
+    places = [found.end() for found in _USAGE.finditer(end)]
+    if not places:
+        return None
+    text = end[places[-1] :].decode("utf-8", "replace")
+    try:
+        usage, _ = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):  # broken, a number too long, nested without end
+        return None
+    return read_usage(usage)
+
+
+def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
+    """What a usage object says, in chat's words, those of responses or those of sessions; None if
+    nothing."""
+    given = _count(usage, "prompt_tokens", "input_tokens")
+    if given is None:
+        return None
+    details = _part(usage, _GIVEN)
+    made = _part(usage, _MADE)
+    tokens = Tokens(
+        input_tokens=given,
+        cached_tokens=_count(details, "cached_tokens") or 0,
+        output_tokens=_count(usage, "completion_tokens", "output_tokens") or 0,
+    )
+    return _with_media(tokens, details, made) if _add_media(details, made) else tokens
+
+
+def _add_media(details: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether there is more to read: of most answers there is not, and this is read of each."""
+    return bool(
+        details.get("audio_tokens")
+        or details.get("image_tokens")
+        or made.get("audio_tokens")
+        or made.get("image_tokens")
+    )
+
+
+def _with_media(tokens: Tokens, details: Mapping[str, Any], made: Mapping[str, Any]) -> Tokens:
+    cached = _part(details, ("cached_tokens_details",))
+    return tokens._replace(
+        input_picture_tokens=_count(details, "image_tokens") or 0,
+        input_sound_tokens=_count(details, "audio_tokens") or 0,
+        cached_picture_tokens=_count(cached, "image_tokens") or 0,
+        cached_sound_tokens=_count(cached, "audio_tokens") or 0,
+        output_picture_tokens=_count(made, "image_tokens") or 0,
+        output_sound_tokens=_count(made, "audio_tokens") or 0,
+    ).normalize()
+
+
+def _part(values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """The first part that there is, where it is one."""
+    for name in names:
+        if part := values.get(name):
+            return part if isinstance(part, dict) else {}
+    return {}
+
+
+def _count(values: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = values.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOKENS_END:
+            return value
+    return None

@@ -1,0 +1,184 @@
+"""All that decides who may use the server, opened together."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from llm_backend.access.authentication.keyring import Keyring, UnknownKey
+from llm_backend.access.authentication.principal import Caller
+from llm_backend.access.idempotency.shared_answers import SharedAnswers
+from llm_backend.access.limits.admission_control import AdmissionControl
+from llm_backend.access.limits.concurrency import SharedConcurrencyLimits
+from llm_backend.access.limits.fair_queue import FairQueue
+from llm_backend.access.limits.rate_limits import RateLimits
+from llm_backend.access.limits.request_policy import DefaultLimits, RequestPolicies, TargetsOf
+from llm_backend.access.usage.deferred_usage import DeferredUsage
+from llm_backend.access.usage.ledger import Ledger
+from llm_backend.access.usage.spending import Spending
+from llm_backend.contract.operations import Operation
+from llm_backend.settings import Settings, SettingsError
+from llm_backend.store import Database
+from llm_backend.store.administration import (
+    Administration,
+    Grants,
+    KeptAnswers,
+    Running,
+    StoredUsage,
+    UnsettledUsage,
+)
+
+__all__ = ["Access", "open_access"]
+
+
+DAY_S = 24 * 60 * 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Keys, usage and limits of one server, and what is administered of them."""
+
+    administration: Administration
+    keyring: Keyring
+    usage: StoredUsage
+    ledger: Ledger
+    deferred_usage: DeferredUsage
+    spending: Spending
+    plans: RequestPolicies
+    admission: AdmissionControl
+    usage_days: int
+    audit_days: int | None  # None: for ever
+    shared_answers: SharedAnswers | None  # None: this server is alone
+    shared_slots: SharedConcurrencyLimits | None
+
+    async def expire(self) -> None:
+        """Forgets what is older than it is to be kept: usage, the audit log, and what is shared."""
+        await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
+        await self.deferred_usage.expire()
+        if self.audit_days is not None:
+            before = int(time.time() - self.audit_days * DAY_S)
+            await self.administration.forget_audit_entries(before)
+        if self.shared_answers is not None:
+            await self.shared_answers.expire()
+        if self.shared_slots is not None:
+            await self.shared_slots.expire()
+
+    async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
+        """Who asks for this operation. Raises `Unauthorized`, `Forbidden` or `Overloaded`."""
+        try:
+            return self.keyring.caller(headers, administers=operation.administers)
+        except UnknownKey:  # as of the last look, since when keys were made or the database went
+            await self.keyring.look()
+            return self.keyring.caller(headers, administers=operation.administers)
+
+
+@asynccontextmanager
+async def open_access(
+    settings: Settings, database: Database, targets_of: TargetsOf
+) -> AsyncIterator[Access]:
+    """Follows the database while it is open; at the end, what was used is written.
+
+    Raises `SettingsError` where everybody could come in and nobody has said that this is meant.
+    """
+    async with AsyncExitStack() as stack:
+        administration, usage = Administration(database), StoredUsage(database)
+        keyring = await _keyring(settings, administration, stack)
+        ledger = Ledger(usage)
+        stack.push_async_callback(ledger.write_or_tell)
+        _meanwhile(stack, ledger.write_forever())
+        spending = Spending(usage, keyring, settings.prices)
+        await spending.refresh_or_tell()  # before the first request: who has spent all is refused
+        _meanwhile(stack, spending.refresh_forever())
+        # Whoever is alone shares nothing.
+        is_shared = settings.has_database_server or settings.processes > 1
+        limits = RateLimits(Grants(database) if is_shared else None)
+        stack.push_async_callback(limits.settle)
+        slots = await _open_concurrency_leases(database, stack) if is_shared else None
+        plans = RequestPolicies(keyring, limits, _usual(settings), targets_of, slots)
+        answers = await _open_shared_answers(database, stack) if is_shared else None
+        yield Access(
+            administration=administration,
+            keyring=keyring,
+            usage=usage,
+            ledger=ledger,
+            deferred_usage=DeferredUsage(UnsettledUsage(database)),
+            spending=spending,
+            plans=plans,
+            usage_days=settings.usage_days,
+            audit_days=settings.audit_days,
+            shared_answers=answers,
+            shared_slots=slots,
+            admission=AdmissionControl(
+                ledger=ledger,
+                spending=spending,
+                plans=plans,
+                limits=limits,
+                line=_line(settings),
+                run_deadline_s=settings.run_deadline_s,
+                look_every_s=settings.keys_refresh_s,
+            ),
+        )
+
+
+def _meanwhile(stack: AsyncExitStack, work: Coroutine[Any, Any, NoReturn]) -> None:
+    """Goes on until the stack is left."""
+    stack.callback(asyncio.create_task(work).cancel)
+
+
+async def _keyring(
+    settings: Settings, administration: Administration, stack: AsyncExitStack
+) -> Keyring:
+    may_be_open = settings.is_loopback or settings.allow_open
+    keyring = Keyring(
+        administration,
+        [key.get_secret_value() for key in settings.api_keys],
+        may_be_open=may_be_open,
+    )
+    await keyring.open()
+    if keyring.is_known and not keyring.has_keys and not may_be_open:
+        raise SettingsError(
+            f"Anybody who reaches {settings.host} could use this server, because there is no key: "
+            "set LLM_BACKEND_API_KEYS, make one with `llm-backend keys create`, or say "
+            "--allow-open if that is meant."
+        )
+    _meanwhile(stack, keyring.refresh_forever(settings.keys_refresh_s))
+    return keyring
+
+
+async def _open_shared_answers(database: Database, stack: AsyncExitStack) -> SharedAnswers:
+    answers = SharedAnswers(KeptAnswers(database))
+    stack.push_async_callback(answers.settle)
+    _meanwhile(stack, answers.renew_forever())
+    return answers
+
+
+async def _open_concurrency_leases(
+    database: Database, stack: AsyncExitStack
+) -> SharedConcurrencyLimits:
+    slots = SharedConcurrencyLimits(Running(database))
+    stack.push_async_callback(slots.leave)
+    _meanwhile(stack, slots.renew_forever())
+    return slots
+
+
+def _usual(settings: Settings) -> DefaultLimits:
+    return DefaultLimits(
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        key_requests_per_minute=settings.key_requests_per_minute,
+        key_tokens_per_minute=settings.key_tokens_per_minute,
+        key_concurrent_requests=settings.key_concurrent_requests,
+        project_concurrent_requests=settings.project_concurrent_requests,
+    )
+
+
+def _line(settings: Settings) -> FairQueue | None:
+    if settings.concurrent_requests is None:
+        return None
+    return FairQueue(
+        settings.concurrent_requests,
+        depth=settings.waiting_requests,
+        deadline_s=settings.waiting_deadline_s,
+    )

@@ -1,0 +1,80 @@
+"""What is told of answers: metrics, spans, log lines, and what the meters count."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from llm_backend import __version__
+from llm_backend.access import answer_metered
+from llm_backend.backends.base import Usage
+from llm_backend.backends.local.local_model import Observe
+from llm_backend.settings import Settings, SettingsError
+from llm_backend.telemetry import REQUEST_ID, Metrics
+
+if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
+    from llm_backend.tracing import Tracing
+
+__all__ = ["observing", "open_tracing"]
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
+    """Spans on their way to the collector; None where there is no collector."""
+    if settings.otlp_endpoint is None:
+        yield None
+        return
+    try:
+        from llm_backend.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "The setting `otlp_endpoint` needs OpenTelemetry: pip install 'llm-backend[tracing]'."
+        ) from error
+    async with Tracing(settings.otlp_endpoint, __version__) as tracing:
+        yield tracing
+
+
+def observing(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Observe:
+    """What a local model tells the usage of each answer to; `logs` it in a line, too."""
+
+    def observe(model: str, usage: Usage) -> None:
+        if tracing is not None:
+            tracing.answered(model, usage)
+        answer_metered(usage)
+        if logs:
+            _log(model, usage)
+        metrics.answered(
+            model,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            queue_s=usage.queue_s,
+            first_token_s=usage.queue_s + usage.prompt_s if usage.prompt_s else 0.0,
+            tokens_per_second=usage.tokens_per_second,
+        )
+
+    return observe
+
+
+def _log(model: str, usage: Usage) -> None:
+    """Counts and times of an answer, without a word of it."""
+    told = {
+        "model": model,
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "accepted_tokens": usage.accepted_tokens,
+        "queue_ms": round(usage.queue_s * 1e3, 1),
+        "prompt_ms": round(usage.prompt_s * 1e3, 1),
+        "generation_ms": round(usage.generation_s * 1e3, 1),
+        "tokens_per_second": round(usage.tokens_per_second, 1),
+    }
+    log.info("generated", extra={**_request_fields(), **told})
+
+
+def _request_fields() -> Mapping[str, str]:
+    """The id of the request that is being answered; nothing where no request is."""
+    request_id = REQUEST_ID.get()
+    return {} if request_id is None else {"request_id": request_id}

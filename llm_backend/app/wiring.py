@@ -1,0 +1,162 @@
+"""Everything, in the order in which it is opened; it is closed in the reverse one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp
+
+from llm_backend.access.wiring import Access, open_access
+from llm_backend.app import served_upstreams
+from llm_backend.app.database_startup import open_database
+from llm_backend.app.guards import add_access_log, add_guards
+from llm_backend.app.jobs import job_kinds
+from llm_backend.app.models import ChoosePersonality, open_models
+from llm_backend.app.observability import observing, open_tracing
+from llm_backend.app.operations import build_operations
+from llm_backend.app.search import SearchServices, open_index, search_over
+from llm_backend.app.served_models import build_served_models, check_named_models
+from llm_backend.app.stores import Stores, open_stores, open_sweeper
+from llm_backend.app.upstreams import open_upstreams
+from llm_backend.backends.local.media.web import PICTURE_WORDS
+from llm_backend.backends.local.token_files import TokenFiles
+from llm_backend.backends.registry import Registry
+from llm_backend.backends.web_files import WebFiles
+from llm_backend.contract import Document, load_document
+from llm_backend.contract.validation import Validators
+from llm_backend.controllers.relay.unknown_fields import UnknownFields
+from llm_backend.controllers.responses.input.file_pictures import FilePictures
+from llm_backend.controllers.service.recent_errors import RecentErrors
+from llm_backend.controllers.service.status import StatusBoard
+from llm_backend.controllers.services import Services
+from llm_backend.settings import Settings, SettingsSource
+from llm_backend.store import Database
+from llm_backend.telemetry import Metrics
+
+if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
+    from llm_backend.backends.upstream.pool import UpstreamPool
+
+__all__ = ["open_services"]
+
+WARMED = (
+    "createChatCompletion",
+    "createCompletion",
+    "createEmbedding",
+)  # others at first use: 10 MB
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings,
+    shared: Path | None,
+    source: SettingsSource | None,
+    *,
+    leaving: asyncio.Event,
+    stopping: asyncio.Event,
+    cut_off: asyncio.Event,
+) -> AsyncIterator[ASGIApp]:
+    """The application over open collaborators."""
+    served = build_served_models(settings)
+    check_named_models(settings, served)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    document, metrics = load_document(), Metrics(shared)
+    validators = Validators(document)
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_async_context
+        database = await opened(open_database(settings, metrics))
+        configs = served_upstreams.upstream_configs(settings)
+        names = {name: model.card.id for model in served for name in model.names}
+        routes = served_upstreams.routes(settings, names, configs)
+        targets_of = served_upstreams.targets_of(names, routes)
+        access = await opened(open_access(settings, database, targets_of))
+        upstream = await opened(
+            open_upstreams(settings, configs, document, metrics, shared, cut_off)
+        )
+        tracing = await opened(open_tracing(settings))
+        registry = Registry([], {}, upstream, routes)
+        observe = observing(metrics, tracing, logs=settings.logs_statistics)
+        choose_personality = await opened(
+            open_models(settings, served, shared, source, registry, observe, cut_off)
+        )
+        vectors = await opened(open_index(settings))
+        stores = await opened(open_stores(settings, database, metrics))
+        await opened(open_sweeper(settings, database, stores, access))
+        services = _build_services(
+            settings=settings,
+            leaving=leaving,
+            stopping=stopping,
+            document=document,
+            validators=validators,
+            metrics=metrics,
+            database=database,
+            access=access,
+            upstream=upstream,
+            registry=registry,
+            choose_personality=choose_personality,
+            stores=stores,
+            search=search_over(settings, stores, vectors, registry, upstream),
+        )
+        warming = asyncio.create_task(asyncio.to_thread(validators.warm, WARMED))
+        stack.callback(warming.cancel)
+        app = build_operations(document, validators, services)
+        await opened(stores.jobs.running(job_kinds(services, add_access_log(app, services))))
+        yield add_guards(app, services, tracing)
+
+
+def _file_pictures(settings: Settings, stores: Stores) -> FilePictures:
+    web = WebFiles(
+        settings.image_hosts,
+        words=PICTURE_WORDS,
+        limit_bytes=settings.image_limit_bytes,
+        timeout_s=settings.image_timeout_s,
+    )
+    return FilePictures(stores.files, web, limit_bytes=settings.image_limit_bytes)
+
+
+def _build_services(
+    *,
+    settings: Settings,
+    leaving: asyncio.Event,
+    stopping: asyncio.Event,
+    document: Document,
+    validators: Validators,
+    metrics: Metrics,
+    database: Database,
+    access: Access,
+    upstream: "UpstreamPool | None",
+    registry: Registry,
+    choose_personality: ChoosePersonality,
+    stores: Stores,
+    search: SearchServices,
+) -> Services:
+    has_upstream = upstream is not None
+    return Services(
+        settings=settings,
+        leaving=leaving,
+        registry=registry,
+        choose_personality=choose_personality,
+        database=database,
+        memory=stores.memory,
+        files=stores.files,
+        extractor=search.extractor,
+        file_texts=search.file_texts,
+        file_pictures=_file_pictures(settings, stores),
+        library=search.library,
+        responses=stores.responses,
+        uploads=stores.uploads,
+        server_tools=search.server_tools,
+        jobs=stores.jobs,
+        batches=stores.batches,
+        token_files=TokenFiles(settings.tiktoken_dir),
+        background=stores.background,
+        metrics=metrics,
+        status=StatusBoard(lambda: registry.local, stopping, has_upstream=has_upstream),
+        recent_errors=RecentErrors(),
+        access=access,
+        document=document.text,
+        operations=document.operations,
+        unknown_fields=UnknownFields(validators, metrics, strict=settings.strict),
+        upstream=upstream,
+    )

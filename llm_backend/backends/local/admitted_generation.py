@@ -1,0 +1,102 @@
+"""A generation that a model has admitted: its deltas, and what it has cost."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Self
+
+from llm_backend.backends.base import Chat, ChatDelta, TextDelta, Usage
+from llm_backend.backends.local.chat_choice import ChatChoice
+from llm_backend.backends.local.engine_errors import translate_engine_errors
+from llm_backend.backends.local.grammar_field import GrammarField
+from llm_backend.backends.local.markup import MarkupParser
+from llm_backend.engine import Generation
+from llm_backend.engine.messages import Delta, Medium
+
+__all__ = ["AdmittedGeneration"]
+
+
+class AdmittedGeneration:
+    """A generation that was admitted: its deltas can be read once, as `text` or as `chat` (`parser`
+    makes what reads a choice of it); `usage` grows with them. Leaving its `async with` frees what
+    it holds in the engine.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        observe: Callable[[Usage], None],
+        parser: Callable[[], MarkupParser | None],
+        names: Mapping[str, str | GrammarField],
+    ) -> None:
+        self._generation = generation
+        self._names = names  # the client's, of fields that the engine names otherwise
+        self._observe = observe
+        self._parser = parser
+        self._choices: Sequence[ChatChoice] = ()
+        self._held = AsyncExitStack()
+        self._last: dict[int, Delta] = {}  # of each choice
+
+    def holds(self, held: AsyncExitStack) -> None:
+        """What is released when the answer is left: the model, which may go then."""
+        self._held = held
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens and seconds so far."""
+        timing, last = self._generation.timing, self._last.values()
+        accepted = self._generation.accepted
+        cached = min((delta.cached_tokens for delta in last), default=0)
+        predicted = accepted.prediction_tokens
+        right = [min(delta.predicted_tokens, predicted) for delta in last]
+        return Usage(
+            prompt_tokens=accepted.prompt_tokens,
+            completion_tokens=sum(delta.completion_tokens for delta in last),
+            cached_tokens=cached,
+            picture_tokens=accepted.tokens_of(Medium.PICTURE),
+            sound_tokens=accepted.tokens_of(Medium.SOUND),
+            cached_picture_tokens=accepted.tokens_of(Medium.PICTURE, until=cached),
+            cached_sound_tokens=accepted.tokens_of(Medium.SOUND, until=cached),
+            drafted_tokens=sum(delta.drafted_tokens for delta in last),
+            accepted_tokens=sum(delta.accepted_tokens for delta in last),
+            right_prediction_tokens=sum(right),
+            wrong_prediction_tokens=sum(max(0, predicted - count) for count in right),
+            queue_s=timing.queue_s,
+            prompt_s=timing.prompt_s,
+            generation_s=timing.generation_s,
+            reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with self._held:
+            await self._generation.aclose()
+            self._observe(self.usage)
+
+    async def text(self) -> AsyncGenerator[TextDelta, None]:
+        """The deltas as plain text."""
+        with translate_engine_errors(**self._names):
+            async for delta in self._generation:
+                self._last[delta.index] = delta
+                yield TextDelta(
+                    choice=delta.index,
+                    text=delta.text,
+                    logprobs=delta.logprobs,
+                    finish_reason=delta.finish_reason,
+                )
+
+    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+        """The deltas as reasoning, content and tool calls."""
+        self._choices = [
+            ChatChoice(index, self._parser(), is_parallel=request.parallel_tool_calls)
+            for index in range(request.limits.choices)
+        ]
+        with translate_engine_errors(**self._names):
+            async for delta in self._generation:
+                self._last[delta.index] = delta
+                choice = self._choices[delta.index]
+                for part in choice.take(delta):
+                    yield part
+                if choice.is_finished and all(other.is_finished for other in self._choices):
+                    return

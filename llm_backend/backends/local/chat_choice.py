@@ -1,0 +1,111 @@
+"""One choice of a chat: the engine's deltas as reasoning, content and numbered calls."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
+from llm_backend.backends.local.markup import (
+    CallArguments,
+    CallBegin,
+    CallEnd,
+    Content,
+    MarkupParser,
+    Part,
+    Reasoning,
+)
+from llm_backend.engine.messages import Delta, FinishReason
+
+__all__ = ["ChatChoice"]
+
+
+class ChatChoice:
+    """Takes the deltas of choice `index`; `parser` None takes their text as it is. With
+    `is_parallel` False the choice ends after its first call.
+    """
+
+    def __init__(self, index: int, parser: MarkupParser | None, *, is_parallel: bool) -> None:
+        self._index = index
+        self._parser = parser
+        self._is_parallel = is_parallel
+        self._calls = 0
+        self._tokens = 0
+        self._reasoning_tokens = 0.0
+        self.is_finished = False
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many tokens so far are reasoning, its marks among them. Exact where each delta is one
+        token; where several came as one and the reasoning ended among them, they are shared out
+        by the length of their text.
+        """
+        return round(self._reasoning_tokens)
+
+    def take(self, delta: Delta) -> Sequence[ChatDelta]:
+        """What this delta adds; nothing once the choice is finished."""
+        if self._parser is not None or delta.finish_reason is not None or self.is_finished:
+            return () if self.is_finished else list(self._parsed(delta))
+        if delta.text or delta.logprobs:  # nearly all deltas of most chats
+            return (ChatDelta(choice=self._index, content=delta.text, logprobs=delta.logprobs),)
+        return ()
+
+    def _parsed(self, delta: Delta) -> Iterator[ChatDelta]:
+        parts = self._parts(delta)
+        is_cut_short = not self._is_parallel and CallEnd() in parts
+        if is_cut_short:
+            parts = parts[: parts.index(CallEnd())]
+        parts = [part for part in parts if part != CallEnd()]
+        if parts or delta.logprobs:
+            yield self._shown(parts, delta.logprobs)
+        if delta.finish_reason or is_cut_short:
+            self.is_finished = True
+            is_length = delta.finish_reason is FinishReason.LENGTH and not is_cut_short
+            reason = str(delta.finish_reason) if is_length or not self._calls else "tool_calls"
+            yield ChatDelta(choice=self._index, finish_reason=reason)
+
+    def _parts(self, delta: Delta) -> Sequence[Part]:
+        if self._parser is None:
+            return [Content(delta.text)] if delta.text else []
+        was_reasoning = self._parser.is_reasoning
+        parts = self._parser.feed(delta.text)
+        self._count(delta, parts, was_reasoning, self._parser.is_reasoning)
+        if delta.finish_reason:
+            parts += self._parser.finish(
+                is_cut=delta.finish_reason is FinishReason.LENGTH,
+                is_stopped=delta.stop_sequence is not None,
+            )
+        return parts
+
+    def _count(self, delta: Delta, parts: Sequence[Part], before: bool, after: bool) -> None:
+        tokens = delta.completion_tokens - self._tokens
+        self._tokens = delta.completion_tokens
+        thought = sum(len(part.text) for part in parts if isinstance(part, Reasoning))
+        if (before and after) or (tokens == 1 and (before or after)):
+            self._reasoning_tokens += tokens
+        elif before or after or thought:
+            others = sum(
+                len(part.text) for part in parts if isinstance(part, Content | CallArguments)
+            )
+            self._reasoning_tokens += tokens * (thought / (thought + others) if others else 1)
+
+    def _shown(self, parts: Sequence[Part], logprobs: Sequence[TokenLogprob]) -> ChatDelta:
+        calls: list[ToolCall] = []
+        for part in parts:
+            if isinstance(part, CallBegin):
+                calls.append(
+                    ToolCall(index=self._calls, id=f"call_{uuid.uuid4().hex[:24]}", name=part.name)
+                )
+                self._calls += 1
+            elif isinstance(part, CallArguments):
+                index = self._calls - 1
+                if calls and calls[-1].index == index:
+                    calls[-1] = replace(calls[-1], arguments=calls[-1].arguments + part.text)
+                else:
+                    calls.append(ToolCall(index=index, arguments=part.text))
+        return ChatDelta(
+            choice=self._index,
+            reasoning="".join(part.text for part in parts if isinstance(part, Reasoning)),
+            content="".join(part.text for part in parts if isinstance(part, Content)),
+            tool_calls=calls,
+            logprobs=logprobs,
+        )

@@ -1,0 +1,155 @@
+"""Renders a conversation into the text a model was trained on, with the model's own template.
+
+Templates come from files that anybody may have made, so they run in Jinja's immutable sandbox and
+their output is bounded.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from jinja2 import TemplateError, meta
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from llm_backend.backends.base import Message
+from llm_backend.backends.local.control_tokens import ControlTokenGuard
+from llm_backend.backends.local.template_messages import PROBE, SAID, MessageStyle
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["CHATML", "ChatTemplate"]
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""For models that bring no template of their own."""
+
+
+# whatever a template's expressions can raise on messages that it was not written for
+_MISBEHAVIOUR = (
+    TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
+_PROMPT_CHARACTERS = 64 * 1024 * 1024
+
+
+class _Refusal(Exception):
+    """The template itself refused the conversation."""
+
+
+def _raise_exception(message: str) -> None:
+    raise _Refusal(message)
+
+
+def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+class ChatTemplate:
+    """A compiled template; `render` is pure but for the date that some templates ask for.
+
+    Raises `InvalidRequest` for a source that is no template.
+    """
+
+    def __init__(self, source: str | None, *, bos_token: str = "", eos_token: str = "") -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        self.source = source or CHATML
+        try:
+            self._template = environment.from_string(self.source)
+            self.variables = meta.find_undeclared_variables(environment.parse(self.source))
+        except TemplateError as error:
+            raise InvalidRequest(
+                f"The model's chat template is none: {error}; load another model.", param="model"
+            ) from error
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+
+    @cached_property
+    def _style(self) -> MessageStyle:
+        try:
+            arguments_are_text = "'probe_key'" in self._text(PROBE)
+        except TypeError:
+            arguments_are_text = True
+        except (_Refusal, *_MISBEHAVIOUR):  # what it does not like is not the arguments
+            arguments_are_text = False
+        return MessageStyle.of(
+            self.source,
+            arguments_are_text=arguments_are_text,
+            content_is_parts=not self._shows(SAID)
+            and self._shows([{"type": "text", "text": SAID}]),
+        )
+
+    def _shows(self, content: object) -> bool:
+        """Whether what a user says in this form comes through."""
+        try:
+            return SAID in self._text([{"role": "user", "content": content}])
+        except (_Refusal, *_MISBEHAVIOUR):
+            return False
+
+    @property
+    def renders_tools(self) -> bool:
+        """Whether the template shows tools to the model."""
+        return "tools" in self.variables or self._style.tools_in_system
+
+    def wrote_begin(self, prompt: str) -> bool:
+        """Whether the template put the model's begin token first, so that nobody else must."""
+        bos_token = self._tokens["bos_token"]
+        return bool(bos_token) and prompt.startswith(bos_token)
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        switches: Mapping[str, Any] | None = None,
+        guard: ControlTokenGuard | None = None,
+    ) -> str:
+        """The prompt up to where the assistant speaks; raises `InvalidRequest` if it cannot be.
+
+        `switches` are variables that the template may look at; `guard` signs all that people wrote.
+        A template that shows no tools is given none: to tell a model of tools in words that it was
+        never trained on would only pretend that it can call them.
+        """
+        if tools and not self.renders_tools:
+            raise UnsupportedField(
+                "This model's chat template knows no tools; load a model that was trained on them.",
+                param="tools",
+            )
+        if guard is not None:
+            tools, switches = guard.signed(tools), guard.signed(switches or {})
+        try:
+            return self._text(self._style.shown(messages, tools, guard), tools, switches)
+        except _Refusal as refusal:
+            raise InvalidRequest(
+                f"The model's chat template refused the messages: {refusal}", param="messages"
+            ) from refusal
+        except _MISBEHAVIOUR as error:
+            raise InvalidRequest(
+                f"The model's chat template cannot render these messages: {error}", param="messages"
+            ) from error
+
+    def _text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        switches: Mapping[str, Any] | None = None,
+    ) -> str:
+        known = {"messages": messages, "tools": list(tools) or None, "add_generation_prompt": True}
+        return _join_bounded(self._template.generate({**(switches or {}), **known, **self._tokens}))
+
+
+def _join_bounded(pieces: Iterable[str]) -> str:
+    """The pieces as one text; raises `ValueError` once there is more than any model could read."""
+    held, length = [], 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length > _PROMPT_CHARACTERS:
+            raise ValueError(f"it makes more than {_PROMPT_CHARACTERS} characters of them")
+    return "".join(held)

@@ -1,0 +1,68 @@
+"""What is asked, in our words -> the engine's command."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from llm_backend.backends.base import Chat, GenerationLimits, Priority, Sampling, TextPrompt
+from llm_backend.backends.local.model_protocol import RenderedPrompt
+from llm_backend.backends.local.task_priority import priority_of
+from llm_backend.engine.messages import Generate, Media
+
+__all__ = ["chat_command", "prompt_command"]
+
+
+def chat_command(
+    request: Chat, prompt: RenderedPrompt, media: Sequence[Media], format_stops: Sequence[str]
+) -> Generate:
+    """A chat, rendered as `prompt` with `media` in it; `format_stops` end its answers besides those
+    of the request."""
+    return _generate_command(
+        request.limits,
+        request.sampling,
+        prompt=prompt.text,
+        cuts=list(prompt.cuts),
+        media=list(media),
+        add_bos=prompt.add_bos,
+        stop=[*request.limits.stop, *format_stops],
+        priority=priority_of(request.priority),
+        prediction=request.prediction,
+        grammar=prompt.grammar,
+        shown_tokens=list(prompt.shown_tokens),
+    )
+
+
+def prompt_command(request: TextPrompt, begin: str) -> Generate:
+    """A prompt that is continued; text in it is text, even where it looks like a special token.
+    `begin` is the token, by name, that stands for an empty one."""
+    prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
+    return _generate_command(
+        request.limits,
+        request.sampling,
+        prompt=begin or prompt,
+        parse_special=bool(begin),
+        add_bos=not begin,
+        stop=list(request.limits.stop),
+        priority=priority_of(Priority.INTERACTIVE),
+        echo=request.echo,
+        suffix=request.suffix,
+        grammar=request.grammar.text if request.grammar else None,
+    )
+
+
+def _generate_command(
+    limits: GenerationLimits,
+    sampling: Sampling,
+    **more: Any,  # the command's other fields, by its own names
+) -> Generate:
+    return Generate(
+        id=uuid.uuid4().hex,
+        n=limits.choices,
+        best_of=limits.best_of,
+        max_tokens=limits.max_tokens,
+        min_tokens=limits.min_tokens,
+        stop_token_ids=list(limits.stop_token_ids),
+        ignore_eos=limits.ignore_eos,
+        sampling=sampling,
+        **more,
+    )

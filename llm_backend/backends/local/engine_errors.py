@@ -1,0 +1,56 @@
+"""What an engine refuses, as errors that a client can read."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llm_backend import errors
+from llm_backend.backends.local.grammar_field import GrammarField
+from llm_backend.backends.local.schemas.kinds import CODE
+from llm_backend.engine import EngineDown, EngineRefused, EngineStartError
+from llm_backend.engine.messages import Failure
+
+__all__ = ["translate_engine_errors"]
+
+log = logging.getLogger(__name__)
+
+_REFUSALS: dict[Failure, type[errors.ApiError]] = {
+    Failure.CONTEXT_LENGTH: errors.ContextLengthExceeded,
+    Failure.QUEUE_FULL: errors.Overloaded,
+    Failure.QUEUE_DEADLINE: errors.Overloaded,
+    Failure.INVALID: errors.InvalidRequest,
+    Failure.UNSUPPORTED: errors.InvalidRequest,
+    Failure.CRASHED: errors.InvalidRequest,
+    Failure.INTERNAL: errors.Internal,
+}
+_RETRY_AFTER_S = 1.0
+
+
+@contextmanager
+def translate_engine_errors(**names: str | GrammarField) -> Iterator[None]:
+    """The engine's refusals as errors that a client can read; `names` are the client's names of
+    fields that the engine names otherwise.
+    """
+    try:
+        yield
+    except EngineRefused as refused:
+        kind = _REFUSALS[refused.failure]
+        if kind is errors.Internal:
+            log.error("engine_failed_request", extra={"reason": str(refused)})
+            raise errors.Internal("The engine failed this request; its log says why.") from refused
+        retry_after_s = _RETRY_AFTER_S if kind is errors.Overloaded else None
+        field = refused.field
+        if field is None and refused.failure is Failure.UNSUPPORTED:
+            field = "model"
+        name = names.get(field, field) if field else None
+        is_grammar = isinstance(name, GrammarField)
+        param = name.at(refused.place) if isinstance(name, GrammarField) else name
+        code = CODE if is_grammar and kind is errors.InvalidRequest else None
+        raise kind(str(refused), param=param, code=code, retry_after_s=retry_after_s) from refused
+    except EngineStartError as failed:  # why is in the log: it may name files
+        raise errors.EngineUnavailable(
+            "The model could not be loaded; the server's log says why.",
+            retry_after_s=failed.retry_after_s,
+        ) from failed
+    except EngineDown as down:
+        raise errors.EngineUnavailable(str(down), retry_after_s=down.retry_after_s) from down

@@ -1,0 +1,44 @@
+"""The field of a request that a grammar was made of, and the places in it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm_backend.backends.local.markup.grammar import Function
+from llm_backend.backends.local.schemas import Followed
+from llm_backend.contract.complaint import field_name
+
+__all__ = ["GrammarField"]
+
+_ARGUMENTS = re.compile(r"call_(\d+)_(?:arguments|(\d+)_value)")
+_CONTENT = "json_content"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrammarField:
+    """The client's `name` of the field. `content` is the schema of the answer's content, and
+    `functions` are those that may be called, in the grammar's order."""
+
+    name: str
+    content: Followed | None = None
+    functions: Sequence[Function] = ()
+
+    def at(self, place: str | None) -> str | None:
+        """The client's name of what is at a place of the grammar: a rule, and a JSON pointer into
+        the schema that it holds."""
+        if place is None:
+            return self.name
+        rule, *steps = place.split("/")
+        pointer = [step.replace("~1", "/").replace("~0", "~") for step in steps]
+        if rule == _CONTENT and self.content is not None:
+            return field_name(self.content.place(pointer))
+        found = _ARGUMENTS.fullmatch(rule)
+        if found is None:
+            return self.name
+        function = self.functions[int(found[1])]
+        if function.followed is None or function.parameters is None:
+            return function.where
+        if found[2] is not None:
+            name = list(function.parameters["properties"])[int(found[2])]
+            pointer = ["properties", name, *pointer]
+        return field_name(function.followed.place(pointer))

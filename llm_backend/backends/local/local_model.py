@@ -1,0 +1,359 @@
+"""A local model: chats and prompts in, deltas out, over one engine."""
+
+import asyncio
+import copy
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from llm_backend import errors
+from llm_backend.backends.base import Chat, ModelCard, TextPrompt, Usage
+from llm_backend.backends.local.admitted_generation import AdmittedGeneration
+from llm_backend.backends.local.chat_formats import ChatFormat
+from llm_backend.backends.local.chat_template import ChatTemplate
+from llm_backend.backends.local.engine_commands import chat_command, prompt_command
+from llm_backend.backends.local.engine_errors import translate_engine_errors
+from llm_backend.backends.local.grammar_field import GrammarField
+from llm_backend.backends.local.markup import MarkupParser
+from llm_backend.backends.local.media import MediaReader
+from llm_backend.backends.local.model_handle import ModelHandle, ModelState
+from llm_backend.backends.local.model_protocol import ModelProtocol, OutputFormat, RenderedPrompt
+from llm_backend.engine import Engine
+from llm_backend.engine.messages import (
+    Embedded,
+    Generate,
+    Media,
+    Medium,
+    ModelInfo,
+    ModelKind,
+    RankScores,
+)
+from llm_backend.offload import offload
+
+__all__ = ["LocalModel", "Observe", "RenderedChat"]
+
+_SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
+_PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking documents"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedChat:
+    """A chat's prompt, as text and as the tokens that the model reads; None stands at the places of
+    pictures and sounds."""
+
+    text: str
+    tokens: Sequence[int | None]
+
+
+Observe = Callable[[str, Usage], None]
+"""Is told the model and the usage of every answer that has ended."""
+
+
+def _ignore_usage(model: str, usage: Usage) -> None:
+    """Nobody wants to know."""
+
+
+class LocalModel:
+    """One model, loaded where it is not in memory. Every method may raise an `ApiError`, before the
+    first delta where that is possible: an unusable template, a full queue, a prompt that cannot
+    fit.
+
+    `chat_format` stands for the model's own template. `personalities` are system prompts, and
+    `personality` names the one that a chat without a system message gets. `defaults` are fields of
+    requests, `vector_stores` the ids of those that its chats search. `generates` tells from the
+    file whether it goes on with texts. A text to embed has up to `batch_tokens`. `reader` decodes
+    the pictures and sounds of messages; the tokens of `tokenize_characters` are told at most.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        handle: ModelHandle,
+        observe: Observe = _ignore_usage,
+        *,
+        tool_format: str | None = None,
+        chat_format: ChatFormat | None = None,
+        personalities: Mapping[str, str] | None = None,
+        personality: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        vector_stores: Sequence[str] = (),
+        generates: Callable[[], bool] = lambda: False,
+        batch_tokens: int = 512,
+        reader: MediaReader | None = None,
+        tokenize_characters: int = 4_000_000,
+    ) -> None:
+        self._tokenize_characters = tokenize_characters
+        self.card = card
+        self.vector_stores = vector_stores
+        self._generates = generates
+        self.batch_tokens = batch_tokens
+        self._reader = reader or MediaReader()
+        self.handle = handle
+        self.personalities = dict(personalities or {})
+        self._observe = observe
+        self._speech = OutputFormat(tool_format, chat_format)  # shared with its other personalities
+        self._chat_format = chat_format
+        self._personality = personality
+        self._defaults = dict(defaults or {})
+        self._context_tokens: int | None = None
+
+    @property
+    def state(self) -> ModelState:
+        """Whether it is in memory."""
+        return self.handle.state
+
+    @property
+    def engine(self) -> Engine | None:
+        """Its engine while it is in memory. To ask something of it, `used` by the berth."""
+        return self.handle.engine
+
+    @property
+    def engine_state(self) -> str:
+        """Where its engine is in its life; `unloaded` where there is none."""
+        engine = self.handle.engine
+        return str(ModelState.UNLOADED if engine is None else engine.state)
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes in pictures, as its card says."""
+        return "image" in dict(self.card.more).get("input_modalities", ())
+
+    async def may_embed(self) -> bool:
+        """Whether it may be a model for embeddings, found out without loading it."""
+        info = self.engine.info if self.engine else None
+        if info is not None:
+            return info.kind is ModelKind.EMBEDDING
+        return not await asyncio.to_thread(self._generates)
+
+    def check_personality(self, name: str) -> None:
+        """Raises `ApiError` for a personality that it does not have."""
+        if name not in self.personalities:
+            known = ", ".join(self.personalities) or "none"
+            raise errors.InvalidRequest(
+                f"`{self.card.id}` has no personality `{name[:100]}`; there is {known}.",
+                param="personality",
+            )
+
+    def choose_personality(self, name: str) -> None:
+        """From now on requests that name none get this one, which it has."""
+        self._personality = name
+
+    async def load(self) -> None:
+        """Returns when it is in memory."""
+        with translate_engine_errors():
+            await self.handle.load()
+
+    async def unload(self) -> None:
+        """Returns when its memory is free, which waits for what was begun."""
+        await self.handle.unload()
+
+    def as_personality(self, name: str | None) -> Self:
+        """The same model with another of its personalities, or with none."""
+        other = copy.copy(self)
+        other._personality = name
+        return other
+
+    def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A request's body, with this model's defaults for what it does not say; its grammar is
+        for those that do not say themselves what an answer is."""
+        said = {name: value for name, value in body.items() if value is not None}
+        is_free = said.keys().isdisjoint({"response_format", "tools"})
+        defaults = {
+            name: value for name, value in self._defaults.items() if is_free or name != "grammar"
+        }
+        return defaults | said
+
+    async def chat(self, request: Chat) -> AdmittedGeneration:
+        """Admits a chat."""
+        async with AsyncExitStack() as held:
+            with translate_engine_errors():
+                engine = await held.enter_async_context(self.handle.used())
+            prompt = await self._prompt(engine, request)
+            answer = await self._asked(engine, request, prompt)
+            answer.holds(held.pop_all())
+            return answer
+
+    async def _asked(
+        self, engine: Engine, request: Chat, prompt: RenderedPrompt
+    ) -> AdmittedGeneration:
+        stops = () if self._chat_format is None else self._chat_format.stop
+        command = chat_command(request, prompt, await self._media(engine, prompt), stops)
+        names: dict[str, str | GrammarField] = {
+            "prompt": "messages",
+            "grammar": prompt.grammar_field,
+            **_names_of_media(prompt),
+        }
+        return await self._generate(engine, command, names, prompt.parser)
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens prompt and answer have together; known once something was asked."""
+        assert self._context_tokens is not None, "a model that was asked was ready"
+        return self._context_tokens
+
+    async def prompt_tokens(self, request: Chat) -> int:
+        """How many tokens a chat's prompt has."""
+        return len((await self.rendered(request)).tokens)
+
+    async def rendered(self, request: Chat) -> RenderedChat:
+        """A chat as the model reads it."""
+        async with self._used(prompt="messages") as engine:
+            prompt = await self._prompt(engine, request)
+            if len(prompt.text) > self._tokenize_characters:
+                raise errors.ContextLengthExceeded(
+                    f"The chat has {len(prompt.text)} characters, too many to count its tokens: "
+                    f"{self._tokenize_characters} at most (`tokenize_limit_characters`).",
+                    param="messages",
+                )
+            media = await self._media(engine, prompt)
+            with translate_engine_errors(**_names_of_media(prompt)):
+                tokens = await engine.read(
+                    prompt.text, cuts=prompt.cuts, media=media, add_bos=prompt.add_bos
+                )
+        return RenderedChat(text=prompt.text, tokens=tokens)
+
+    async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
+        """The tokens of a text; `parse_special` takes names of control tokens for those."""
+        if len(text) > self._tokenize_characters:
+            raise errors.InvalidRequest(
+                f"The text has {len(text)} characters; this server tells the tokens of "
+                f"{self._tokenize_characters} at most (`tokenize_limit_characters`).",
+                param="text",
+                code="string_above_max_length",
+            )
+        async with self._used() as engine:
+            return await engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens."""
+        async with self._used() as engine:
+            return await engine.detokenize(list(tokens))
+
+    async def complete(self, request: TextPrompt) -> AdmittedGeneration:
+        """Admits a prompt; text in it is text, even where it looks like a special token. An empty
+        one begins a new text, as the model's begin token says.
+        """
+        async with AsyncExitStack() as held:
+            with translate_engine_errors():
+                engine = await held.enter_async_context(self.handle.used())
+            answer = await self._continued(engine, request)
+            answer.holds(held.pop_all())
+            return answer
+
+    async def _continued(self, engine: Engine, request: TextPrompt) -> AdmittedGeneration:
+        is_empty = request.prompt == "" and request.suffix is None
+        begin = await self._begin_token(engine) if is_empty else ""
+        command = prompt_command(request, begin)
+        return await self._generate(engine, command, {"prompt": "prompt", "grammar": "grammar"})
+
+    async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
+        """One normalised vector per input."""
+        async with self._used(inputs="input") as engine:
+            return await engine.embed(
+                [one if isinstance(one, str) else list(one) for one in inputs]
+            )
+
+    async def template(self) -> ChatTemplate:
+        """What its chats are rendered by, once it is loaded."""
+        async with self._used() as engine:
+            return (await self._spoken(engine)).template
+
+    async def info(self) -> ModelInfo:
+        """What the model says of itself, once it is loaded."""
+        async with self._used() as engine:
+            return await engine.ready()
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, without those that every input begins or ends with."""
+        async with self._used() as engine:
+            tokens = [engine.tokenize(text, parse_special=False) for text in texts]
+            return [len(one) for one in await asyncio.gather(*tokens)]
+
+    async def rank(self, query: str, documents: Sequence[str]) -> RankScores:
+        """How relevant each document is to the query, from 0 to 1."""
+        async with self._used() as engine:
+            return await engine.rank(query, list(documents))
+
+    @asynccontextmanager
+    async def _used(self, **names: str) -> AsyncIterator[Engine]:
+        """Its engine; what that says is told by these names of fields."""
+        with translate_engine_errors(**names):
+            async with self.handle.used() as engine:
+                yield engine
+
+    async def _generate(
+        self,
+        engine: Engine,
+        command: Generate,
+        names: Mapping[str, str | GrammarField],
+        parser: Callable[[], MarkupParser | None] = lambda: None,
+    ) -> AdmittedGeneration:
+        """`names` are the client's, of fields that the command names otherwise."""
+        with translate_engine_errors(**names):
+            await engine.ready()
+            generation = await engine.generate(command)
+        return AdmittedGeneration(
+            generation, functools.partial(self._observe, self.card.id), parser, names
+        )
+
+    async def _begin_token(self, engine: Engine) -> str:
+        with translate_engine_errors():
+            info = await engine.ready()
+        return info.bos_token or info.eos_token
+
+    async def _prompt(self, engine: Engine, request: Chat) -> RenderedPrompt:
+        """The chat as this model reads it; raises `ContextLengthExceeded` before the work of
+        rendering if there are more messages than the context has tokens."""
+        dialect = await self._spoken(engine)
+        info = engine.info
+        assert info is not None, "a model that is spoken to was ready"
+        self._context_tokens = info.context_tokens
+        if len(request.messages) > info.context_tokens:
+            raise errors.ContextLengthExceeded(
+                f"{len(request.messages)} messages cannot fit a context of {info.context_tokens} "
+                "tokens. Leave out the oldest.",
+                param="messages",
+            )
+        return await offload(self._rendered, dialect, request)
+
+    def _rendered(self, dialect: ModelProtocol, request: Chat) -> RenderedPrompt:
+        return dialect.prompt(self._with_personality(request))
+
+    async def _media(self, engine: Engine, prompt: RenderedPrompt) -> list[Media]:
+        """The pictures and sounds of a prompt, decoded, if the model takes in such."""
+        info = engine.info
+        assert info is not None, "a model that is spoken to was ready"
+        for _, shown in prompt.media:
+            if shown.medium not in info.media:
+                raise errors.UnsupportedField(
+                    f"The model `{self.card.id}` {_SEES[shown.medium]}.", param=shown.where
+                )
+        return await self._reader.read(prompt.media)
+
+    def _with_personality(self, request: Chat) -> Chat:
+        if request.personality is not None:
+            self.check_personality(request.personality)
+        name = request.personality or self._personality
+        is_told = any(one["role"] == "system" for one in request.messages)
+        if name is None or is_told or not request.has_personality:
+            return request
+        system = {"role": "system", "content": self.personalities[name]}
+        return replace(request, messages=[system, *request.messages])
+
+    async def _spoken(self, engine: Engine) -> ModelProtocol:
+        """How the model is spoken to, as its file says; what is loaded anew may be another file."""
+        with translate_engine_errors():
+            info = await engine.ready()
+            if info.kind is not ModelKind.CHAT:
+                raise errors.InvalidRequest(
+                    f"`{self.card.id}` is a model for {_PURPOSES[info.kind]}; it cannot chat.",
+                    param="model",
+                )
+            return await self._speech.of(engine)
+
+
+def _names_of_media(prompt: RenderedPrompt) -> dict[str, str]:
+    """The client's names of the media that the engine's command numbers."""
+    return {f"media[{place}]": shown.where for place, (_, shown) in enumerate(prompt.media)}

@@ -1,0 +1,27 @@
+"""What models write that is not plain text: calls and reasoning, in every family's markup."""
+
+from llm_backend.backends.local.markup.families import FAMILIES, markup_of
+from llm_backend.backends.local.markup.family import Markup, Tools
+from llm_backend.backends.local.markup.parser import MarkupParser
+from llm_backend.backends.local.markup.parts import (
+    CallArguments,
+    CallBegin,
+    CallEnd,
+    Content,
+    Part,
+    Reasoning,
+)
+
+__all__ = [
+    "FAMILIES",
+    "CallArguments",
+    "CallBegin",
+    "CallEnd",
+    "Content",
+    "Markup",
+    "MarkupParser",
+    "Part",
+    "Reasoning",
+    "Tools",
+    "markup_of",
+]

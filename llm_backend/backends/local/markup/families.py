@@ -1,0 +1,423 @@
+"""Every family's markup as data, and how a model's is told from its chat template.
+
+A template is the one thing that every model file carries and that says how its model was trained to
+write; the marks that it shows are its family's. Where two families' marks stand in one template the
+more particular one comes first in the table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from llm_backend.backends.local.markup.family import (
+    ArgumentStyle,
+    CallMarkup,
+    Markup,
+    Spelling,
+    Thinking,
+    Tools,
+)
+from llm_backend.backends.local.markup.harmony import HARMONY, harmony_messages
+from llm_backend.backends.local.markup.json_calls import json_calls
+from llm_backend.backends.local.markup.literal_calls import gemma_calls, python_calls
+from llm_backend.backends.local.markup.named_calls import (
+    deepseek_calls,
+    kimi_calls,
+    mistral_calls,
+    tag_json_calls,
+)
+from llm_backend.backends.local.markup.reader import MarkupReader, Steps
+from llm_backend.backends.local.markup.tag_calls import function_calls, tag_calls
+
+__all__ = ["FAMILIES", "Family", "markup_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family's calls; `signs` are what its templates hold: all of one of the groups."""
+
+    calls: CallMarkup
+    signs: tuple[tuple[str, ...], ...]
+    is_harmony: bool = False
+
+
+_OBJECT = '{"name": "{name}", "arguments": {arguments}}'
+_TAG, _TAG_END = "<tool_call>", "</tool_call>"
+_tool_call_tags = tag_calls(_TAG_END)
+_TAGS = Spelling(
+    begin=f"{_TAG}\n",
+    call=_OBJECT,
+    between=f"\n{_TAG_END}\n{_TAG}\n",
+    end=f"\n{_TAG_END}",
+)
+
+
+def _list_of(begin: str, end: str, call: str = _OBJECT) -> Spelling:
+    return Spelling(begin=begin, call=call, between=", ", end=end)
+
+
+_LLAMA_JSON = json_calls(separators=(";", ","))
+_LLAMA_BARE = json_calls(is_known_only=True, separators=(";", ","))
+_LLAMA_BUILTIN = python_calls()
+
+
+def _llama_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+    """JSON; after its mark also a call in Python, of the tools that Llama was born with."""
+    yield from reader.skip_space()
+    if opening and reader.here != "{":
+        yield from _LLAMA_BUILTIN(reader, opening, tools)
+    else:
+        yield from (_LLAMA_JSON if opening else _LLAMA_BARE)(reader, opening, tools)
+
+
+def _qwen_coder_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+    """Its models now and then forget the tag around the function."""
+    body = function_calls if opening == "<function=" else _tool_call_tags
+    yield from body(reader, opening, tools)
+
+
+_DEEPSEEK = (
+    "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>",
+    "<｜tool▁calls▁end｜>",
+)  # fmt: skip
+_KIMI = (
+    "<|tool_calls_section_begin|>", "<|tool_call_begin|>", "<|tool_call_argument_begin|>",
+    "<|tool_call_end|>", "<|tool_calls_section_end|>",
+)  # fmt: skip
+
+FAMILIES: Mapping[str, Family] = {
+    "gpt-oss": Family(
+        signs=(("<|channel|>", "<|message|>"),),
+        is_harmony=True,
+        calls=CallMarkup(
+            markers=HARMONY,
+            body=json_calls(),
+            spelling=Spelling(
+                begin="<|channel|>commentary to=functions.",
+                call="{name} <|constrain|>json<|message|>{arguments}",
+                between=None,
+            ),
+        ),
+    ),
+    "deepseek-v3.1": Family(
+        signs=(
+            ("<｜tool▁calls▁begin｜>", "'<｜tool▁call▁begin｜>'+ tool['function']['name']"),
+            ("<｜tool▁calls▁begin｜>", "'<｜tool▁call▁begin｜>' + tool['function']['name']"),
+        ),
+        calls=CallMarkup(
+            openings=_DEEPSEEK[:2],
+            markers=_DEEPSEEK,
+            body=deepseek_calls,
+            spelling=Spelling(
+                begin="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>",
+                call="{name}<｜tool▁sep｜>{arguments}<｜tool▁call▁end｜>",
+                between="<｜tool▁call▁begin｜>",
+                end="<｜tool▁calls▁end｜>",
+            ),
+        ),
+    ),
+    "deepseek": Family(
+        signs=(("<｜tool▁calls▁begin｜>",),),
+        calls=CallMarkup(
+            openings=_DEEPSEEK[:2],
+            markers=_DEEPSEEK,
+            body=deepseek_calls,
+            spelling=Spelling(
+                begin="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+                call="{name}\n```json\n{arguments}\n```<｜tool▁call▁end｜>",
+                between="\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+                end="<｜tool▁calls▁end｜>",
+            ),
+        ),
+    ),
+    "kimi": Family(
+        signs=(("<|tool_calls_section_begin|>", "<|tool_call_begin|>"),),
+        calls=CallMarkup(
+            openings=_KIMI[:1],
+            markers=_KIMI,
+            body=kimi_calls,
+            spelling=Spelling(
+                begin=_KIMI[0] + _KIMI[1],
+                call=f"functions.{{name}}:{{number}}{_KIMI[2]}{{arguments}}{_KIMI[3]}",
+                between=_KIMI[1],
+                end=_KIMI[4],
+            ),
+        ),
+    ),
+    "command": Family(
+        signs=(("<|START_ACTION|>",),),
+        calls=CallMarkup(
+            openings=("<|START_ACTION|>",),
+            markers=("<|START_ACTION|>", "<|END_ACTION|>"),
+            body=json_calls("<|END_ACTION|>"),
+            spelling=Spelling(
+                begin="<|START_ACTION|>[\n    ",
+                call='{"tool_call_id": "{number}", "tool_name": "{name}", '
+                '"parameters": {arguments}}',
+                between=",\n    ",
+                end="\n]<|END_ACTION|>",
+            ),
+        ),
+    ),
+    "command-r": Family(
+        signs=(("Action:", "```json", "tool_name"),),
+        calls=CallMarkup(
+            openings=("Action: ```json", "Action:```json", "Action:\n```json"),
+            body=json_calls("```"),
+            spelling=Spelling(
+                begin="Action: ```json\n[\n    ",
+                call='{\n        "tool_name": "{name}",\n        "parameters": {arguments}\n    }',
+                between=",\n    ",
+                end="\n]```",
+            ),
+        ),
+    ),
+    "mistral": Family(
+        signs=(("[TOOL_CALLS]", "[ARGS]"),),
+        calls=CallMarkup(
+            openings=("[TOOL_CALLS]",),
+            markers=("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"),
+            body=mistral_calls,
+            spelling=Spelling(
+                begin="[TOOL_CALLS]", call="{name}[ARGS]{arguments}", between="[TOOL_CALLS]"
+            ),
+        ),
+    ),
+    "mistral-list": Family(
+        signs=(("[TOOL_CALLS]",),),
+        calls=CallMarkup(
+            openings=("[TOOL_CALLS]",),
+            markers=("[TOOL_CALLS]",),
+            body=mistral_calls,
+            spelling=_list_of("[TOOL_CALLS][", "]"),
+        ),
+    ),
+    "gemma-4": Family(
+        signs=(("<|tool_call>", "<tool_call|>"),),
+        calls=CallMarkup(
+            openings=("<|tool_call>",),
+            markers=("<|tool_call>", "<tool_call|>", '<|"|>'),
+            body=gemma_calls('<|"|>', "<tool_call|>"),
+            spelling=Spelling(
+                begin="<|tool_call>",
+                call="call:{name}{arguments}",
+                between="<tool_call|><|tool_call>",
+                end="<tool_call|>",
+                arguments=ArgumentStyle.GEMMA,
+                quote='<|"|>',
+            ),
+        ),
+    ),
+    "function-gemma": Family(
+        signs=(("<start_function_call>",),),
+        calls=CallMarkup(
+            openings=("<start_function_call>",),
+            markers=("<start_function_call>", "<end_function_call>", "<escape>"),
+            body=gemma_calls("<escape>", "<end_function_call>"),
+            spelling=Spelling(
+                begin="<start_function_call>",
+                call="call:{name}{arguments}",
+                between="<end_function_call><start_function_call>",
+                end="<end_function_call>",
+                arguments=ArgumentStyle.GEMMA,
+                quote="<escape>",
+            ),
+        ),
+    ),
+    "phi-4": Family(
+        signs=(("<|tool_call|>", "<|/tool_call|>"), ("<|tool|>", "<|/tool|>")),
+        calls=CallMarkup(
+            openings=("<|tool_call|>", "functools"),
+            markers=("<|tool_call|>", "<|/tool_call|>"),
+            body=json_calls("<|/tool_call|>"),
+            spelling=_list_of("<|tool_call|>[", "]<|/tool_call|>"),
+        ),
+    ),
+    "functools": Family(
+        signs=(("functools",),),
+        calls=CallMarkup(
+            openings=("functools",), body=json_calls(), spelling=_list_of("functools[", "]")
+        ),
+    ),
+    "granite": Family(
+        signs=(("<|tool_call|>",),),
+        calls=CallMarkup(
+            openings=("<|tool_call|>",),
+            markers=("<|tool_call|>",),
+            body=json_calls(),
+            spelling=_list_of("<|tool_call|>[", "]"),
+        ),
+    ),
+    "lfm2": Family(
+        signs=(("<|tool_call_start|>",), ("<|tool_list_start|>",)),
+        calls=CallMarkup(
+            openings=("<|tool_call_start|>",),
+            markers=("<|tool_call_start|>", "<|tool_call_end|>"),
+            body=python_calls("<|tool_call_end|>"),
+            spelling=Spelling(
+                begin="<|tool_call_start|>[",
+                call="{name}({arguments})",
+                between=", ",
+                end="]<|tool_call_end|>",
+                arguments=ArgumentStyle.KEYWORDS,
+            ),
+        ),
+    ),
+    "qwen3-coder": Family(
+        signs=(("<tool_call>", "<function=", "<parameter="),),
+        calls=CallMarkup(
+            openings=("<tool_call>", "<function="),
+            markers=(_TAG, _TAG_END),
+            body=_qwen_coder_calls,
+            spelling=replace(
+                _TAGS,
+                call="<function={name}>\n{arguments}</function>",
+                arguments=ArgumentStyle.PARAMETER_TAGS,
+            ),
+        ),
+    ),
+    "seed": Family(
+        signs=(("<seed:tool_call>",),),
+        calls=CallMarkup(
+            openings=("<seed:tool_call>",),
+            markers=("<seed:tool_call>", "</seed:tool_call>"),
+            body=tag_calls("</seed:tool_call>"),
+            spelling=Spelling(
+                begin="<seed:tool_call>\n",
+                call="<function={name}>\n{arguments}</function>",
+                between="\n</seed:tool_call>\n<seed:tool_call>\n",
+                end="\n</seed:tool_call>",
+                arguments=ArgumentStyle.PARAMETER_TAGS,
+            ),
+        ),
+    ),
+    "glm": Family(
+        signs=(("<arg_key>", "<arg_value>"),),
+        calls=CallMarkup(
+            openings=("<tool_call>",),
+            markers=(_TAG, _TAG_END, "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+            body=_tool_call_tags,
+            spelling=Spelling(
+                begin=_TAG,
+                call="{name}\n{arguments}",
+                between=f"{_TAG_END}\n{_TAG}",
+                end=_TAG_END,
+                arguments=ArgumentStyle.KEY_VALUE_TAGS,
+            ),
+        ),
+    ),
+    "hermes": Family(
+        signs=(("<tool_call>",),),
+        calls=CallMarkup(
+            openings=("<tool_call>",),
+            markers=(_TAG, _TAG_END),
+            body=_tool_call_tags,
+            spelling=_TAGS,
+        ),
+    ),
+    "nemotron": Family(
+        signs=(("<TOOLCALL>",),),
+        calls=CallMarkup(
+            openings=("<TOOLCALL>",),
+            markers=("<TOOLCALL>", "</TOOLCALL>"),
+            body=json_calls("</TOOLCALL>"),
+            spelling=_list_of("<TOOLCALL>[", "]</TOOLCALL>"),
+        ),
+    ),
+    "apriel": Family(
+        signs=(("<tool_calls>[",),),
+        calls=CallMarkup(
+            openings=("<tool_calls>",),
+            markers=("<tool_calls>", "</tool_calls>"),
+            body=json_calls("</tool_calls>"),
+            spelling=_list_of("<tool_calls>[", "]</tool_calls>"),
+        ),
+    ),
+    "gemma": Family(
+        signs=(("tool_code",),),
+        calls=CallMarkup(
+            openings=("```tool_code\n", "```python\n"),
+            body=python_calls("```", is_known_only=True),
+            spelling=Spelling(
+                begin="```tool_code\n",
+                call="{name}({arguments})",
+                between="\n",
+                end="\n```",
+                arguments=ArgumentStyle.KEYWORDS,
+            ),
+        ),
+    ),
+    "llama-function": Family(
+        signs=(("<function=", "</function>"),),
+        calls=CallMarkup(
+            openings=("<function=",),
+            markers=("<|python_tag|>",),
+            body=tag_json_calls,
+            spelling=Spelling(
+                begin="<function=",
+                call="{name}>{arguments}</function>",
+                between="<function=",
+            ),
+        ),
+    ),
+    "llama": Family(
+        signs=(
+            ("<|python_tag|>",),
+            ("<|start_header_id|>", '"parameters"'),
+            ("<|eom_id|>",),
+            ("<|header_start|>", '"parameters"'),
+        ),
+        calls=CallMarkup(
+            openings=("<|python_tag|>", "<|python_start|>"),
+            is_bare=True,
+            markers=("<|python_tag|>", "<|python_start|>", "<|python_end|>"),
+            body=_llama_calls,
+            spelling=Spelling(call='{"name": "{name}", "parameters": {arguments}}', between=None),
+        ),
+    ),
+    "json": Family(
+        signs=(),
+        calls=CallMarkup(
+            openings=("```json\n",),
+            is_bare=True,
+            body=json_calls("```", is_known_only=True),
+            spelling=Spelling(call=_OBJECT, between=None),
+        ),
+    ),
+}
+"""By name. The last one is for templates that show tools and none of the marks."""
+
+THINKING = (
+    Thinking(opening="<|START_THINKING|>", closing="<|END_THINKING|>", sign="<|START_THINKING|>"),
+    Thinking(opening="<|channel>thought", closing="<channel|>", sign="<|channel>thought"),
+    Thinking(opening="[THINK]", closing="[/THINK]", sign="[THINK]"),
+    Thinking(opening="<seed:think>", closing="</seed:think>", sign="<seed:think>"),
+    Thinking(
+        opening="<think>",
+        closing="</think>",
+        sign="<response>",
+        answer=("<response>", "</response>"),
+    ),
+    Thinking(opening="<think>", closing="</think>", sign="</think>"),
+    Thinking(
+        opening="Here is my thought process:",
+        closing="Here is my response:",
+        sign="Here is my thought process",
+    ),
+)
+"""How reasoning is set apart."""
+
+
+def markup_of(template: str, family: str | None = None) -> Markup:
+    """The markup of a model with this chat template; its calls are `family`'s, if one is named."""
+    found = FAMILIES[family] if family is not None else _family_of(template)
+    thinking = next((one for one in THINKING if one.sign in template), None)
+    if found.is_harmony:
+        return Markup(calls=found.calls, messages=harmony_messages)
+    return Markup(calls=found.calls, thinking=thinking)
+
+
+def _family_of(template: str) -> Family:
+    for family in FAMILIES.values():
+        if any(all(sign in template for sign in group) for group in family.signs):
+            return family
+    return FAMILIES["json"]

@@ -1,0 +1,337 @@
+"""Grammars that hold a model to its family's calls, in llguidance's dialect of Lark.
+
+A mark that is a token of its own is written as that token (`<[7]>`): text that merely looks like it
+is another thing to the model. Arguments follow their schema, with as much white space between
+tokens as people's JSON has and no more, or a model could go on with it forever.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.backends.local.markup.family import ArgumentStyle, Markup, Spelling, Thinking
+from llm_backend.backends.local.markup.lark import LARK
+from llm_backend.backends.local.markup.parameters import is_text
+from llm_backend.backends.local.schemas import Followed
+from llm_backend.engine.messages import GrammarLimits
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["Function", "calls_grammar", "content_grammar"]
+
+_SLOT = re.compile(r"(\{name\}|\{arguments\}|\{number\})")
+_SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}/]")
+_CALLS = 64  # in a row; a weak model would never stop
+_FINAL = "<|channel|>final<|message|>"  # how Harmony heads the answer itself
+_ANY = r"/(?s:.*)/"
+_BYTES_MOST = GrammarLimits().bytes
+_SPACE = {"whitespace_pattern": r"[ \n]{1,40}"}
+_COMPACT = {"whitespace_flexible": False}  # who asks for JSON reads it with a parser
+_NO_PARAMETERS: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {},
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """A function that may be called. `parameters` None takes none. What llguidance cannot hold a
+    model to is an error if it `is_strict`, else it is left out. `where` the parameters stand in the
+    request, and what they were `followed` from, is for telling what is wrong with them."""
+
+    name: str
+    parameters: Mapping[str, Any] | None
+    is_strict: bool = False
+    where: str = "tools"
+    followed: Followed | None = None
+
+
+def calls_grammar(
+    markup: Markup,
+    functions: Sequence[Function],
+    tokens: Mapping[str, int],
+    *,
+    is_required: bool,
+    is_parallel: bool,
+    is_thinking: bool = False,
+    content: Mapping[str, Any] | None = None,
+) -> str:
+    """The grammar of an answer that calls these functions. Not `is_required`: text without any call
+    is an answer too, or where there is a schema for `content`, JSON by that instead of a call. Not
+    `is_parallel`: there is one call. `is_thinking`: the prompt has opened the reasoning. `tokens`
+    are the marks that are tokens of their own.
+    """
+    assert markup.calls is not None, "every family has calls"
+    rules = _Rules(markup.calls.spelling, tokens)
+    rules.functions(functions)
+    thought = rules.thought(markup, is_thinking)
+    if is_required or content is not None:
+        calls = rules.calls(is_parallel, skip="")
+        if content is not None and not is_required:
+            rules.content(markup, content)
+            calls = f"({calls} | content)"
+        rules.add("start", f"{thought} {calls}".strip())
+    else:
+        opening = next(iter(markup.calls.openings), "")
+        is_bare = markup.calls.is_bare
+        rules.add("start", f"{thought} answer".strip())
+        if markup.messages is not None:
+            rules.messages()
+        else:
+            rules.answer(opening, is_bare=is_bare, is_parallel=is_parallel)
+    return rules.text()
+
+
+def content_grammar(
+    markup: Markup,
+    schema: Mapping[str, Any],
+    tokens: Mapping[str, int],
+    *,
+    is_thinking: bool = False,
+) -> str:
+    """The grammar of an answer whose content is JSON by this schema; what it thinks is free."""
+    assert markup.calls is not None, "every family has calls"
+    rules = _Rules(markup.calls.spelling, tokens)
+    rules.add("start", f"{rules.thought(markup, is_thinking)} content".strip())
+    rules.content(markup, schema)
+    return rules.text()
+
+
+class _Rules:
+    """The rules of one grammar."""
+
+    def __init__(self, spelling: Spelling, tokens: Mapping[str, int]) -> None:
+        self._spelling = spelling
+        self._tokens = tokens
+        self._rules: list[str] = []
+        self._length = 0
+        by_length = sorted(tokens, key=len, reverse=True)
+        self._mark = re.compile(f"({'|'.join(map(re.escape, by_length))})") if tokens else None
+
+    def add(self, name: str, body: str) -> None:
+        """One more rule."""
+        rule = f"{name}: {body}"
+        self._rules.append(rule)
+        self._length += len(rule)
+
+    def text(self) -> str:
+        """All of them."""
+        return "\n".join(self._rules)
+
+    def functions(self, functions: Sequence[Function]) -> None:
+        """`call`: any of these functions is called."""
+        names = [f"call_{place}" for place in range(len(functions))]
+        self.add("call", " | ".join(names))
+        for name, function in zip(names, functions, strict=True):
+            self.add(name, " ".join(self._call(name, function)))
+
+    def calls(self, is_parallel: bool, *, skip: str) -> str:
+        """One or more calls, without `skip`, with which they begin."""
+        spelling = self._spelling
+        begin = self._written(spelling.begin.removeprefix(skip))
+        more = ""
+        if is_parallel and spelling.between is not None:
+            more = f"({self._written(spelling.between)} call){{0,{_CALLS - 1}}}"
+        return " ".join(filter(None, (begin, "call", more, self._written(spelling.end))))
+
+    def answer(self, opening: str, *, is_bare: bool, is_parallel: bool) -> None:
+        """`answer`: text in which the opening, or being bare, leads into calls."""
+        calls = self.calls(is_parallel, skip=opening if not is_bare else "")
+        if is_bare:
+            self.add("answer", f"{calls} | TEXT |")
+            self.add("TEXT", r"/[^\s{\[](?s:.*)/")
+            return
+        self.add("TEXT", _without(opening))
+        again = "*" if is_parallel else "?"
+        self.add("answer", f"(opening {calls}){again} TEXT" if is_parallel else "TEXT | one")
+        if not is_parallel:
+            self.add("one", f"opening {calls}")
+        if opening in self._tokens:
+            self.add("opening", f"TEXT <[{self._tokens[opening]}]>")
+        else:
+            self.add("opening[lazy]", f"/(?s:.*){_regex(opening)}/")
+
+    def messages(self) -> None:
+        """`answer`: Harmony's last message, or a call, which may be announced in one of its own."""
+        call = self.calls(False, skip="")
+        announced = self._written("<|channel|>commentary<|message|>")
+        between = self._written("<|end|><|start|>assistant")
+        self.add(
+            "answer", f"{self._written(_FINAL)} MESSAGE | ({announced} MESSAGE {between})? {call}"
+        )
+
+    def content(self, markup: Markup, schema: Mapping[str, Any]) -> None:
+        """`content`: JSON by this schema, in Harmony under a head of its own."""
+        begin = self._written(_FINAL) if markup.messages else ""
+        self.add("content", f"{begin} json_content".strip())
+        self.add("json_content", "%json " + json.dumps({**schema, "x-guidance": _COMPACT}))
+
+    def thought(self, markup: Markup, is_thinking: bool) -> str:
+        """The reasoning before the answer, which may be missing unless it has begun already."""
+        if markup.messages is not None:
+            return self._analysis()
+        if markup.thinking is None:
+            return ""
+        self._thought(markup.thinking, is_thinking)
+        return "thought" if is_thinking else "thought?"
+
+    def _analysis(self) -> str:
+        """Harmony's messages before the one that matters."""
+        self.add("MESSAGE", _ANY)
+        self.add(
+            "thought",
+            self._written("<|channel|>analysis<|message|>")
+            + " MESSAGE "
+            + self._written("<|end|><|start|>assistant"),
+        )
+        return "thought?"
+
+    def _thought(self, thinking: Thinking, is_thinking: bool) -> None:
+        opening, closing = thinking.opening, thinking.closing
+        if closing in self._tokens:
+            begin = "" if is_thinking else self._written(opening)
+            self.add("THOUGHT", _ANY)
+            self.add("thought", f"{begin} THOUGHT {self._written(closing)} SPACE")
+        else:
+            begin = "" if is_thinking else _regex(opening)
+            self.add("thought", "ended SPACE")
+            self.add("ended[lazy]", f"/{begin}(?s:.*){_regex(closing)}/")
+        self.add("SPACE", r"/[ \n]{0,4}/")
+
+    def _call(self, rule: str, function: Function) -> Iterator[str]:
+        for piece in _SLOT.split(self._spelling.call):
+            if piece == "{name}":
+                yield self._written(function.name)
+            elif piece == "{number}":
+                yield "/[0-9]{1,3}/"
+            elif piece == "{arguments}":
+                yield from self._arguments(rule, function)
+            elif piece:
+                yield self._written(piece)
+
+    def _arguments(self, rule: str, function: Function) -> Iterator[str]:
+        schema = function.parameters if function.parameters is not None else _NO_PARAMETERS
+        kind = self._spelling.arguments
+        if kind is ArgumentStyle.JSON:
+            self.add(f"{rule}_arguments", _json(_object(schema), function.is_strict))
+            yield f"{rule}_arguments"
+            return
+        properties = {
+            f"{rule}_{place}": (name, value)
+            for place, (name, value) in enumerate((schema.get("properties") or {}).items())
+        }
+        required = {name for name in schema.get("required") or () if isinstance(name, str)}
+        for key, (name, value) in properties.items():
+            self._check_length()
+            self._argument(key, name, _with_definitions(value, schema), function.is_strict)
+        present = [(key, name in required) for key, (name, _) in properties.items()]
+        if kind in (ArgumentStyle.PARAMETER_TAGS, ArgumentStyle.KEY_VALUE_TAGS):
+            yield from (key if is_required else f"{key}?" for key, is_required in present)
+            return
+        separator = '", "' if kind is ArgumentStyle.KEYWORDS else '","'
+        listed = self._separated(rule, present, separator)
+        yield f'"{{" {listed} "}}"' if kind is ArgumentStyle.GEMMA else listed
+
+    def _check_length(self) -> None:
+        """What arguments refer to stands in each: it must not be written on and on."""
+        if self._length > _BYTES_MOST:
+            raise InvalidRequest(
+                f"The functions' parameters make a grammar of more than {_BYTES_MOST} bytes.",
+                param="tools",
+            )
+
+    def _separated(self, rule: str, present: Sequence[tuple[str, bool]], separator: str) -> str:
+        """These arguments in their order, those that are not required maybe."""
+        first = after = ""
+        for place, (key, is_required) in reversed(list(enumerate(present))):
+            alone = f"{key} {after}".strip()
+            more = f"{separator} {key}" if is_required else f"({separator} {key})?"
+            first = alone if is_required else f"({alone} | {first})" if first else f"({alone})?"
+            self.add(f"{rule}_after_{place}", f"{more} {after}".strip())
+            after = f"{rule}_after_{place}"
+        return first
+
+    def _argument(self, rule: str, name: str, schema: Any, is_strict: bool) -> None:
+        kind = self._spelling.arguments
+        if kind is ArgumentStyle.PARAMETER_TAGS:
+            begin, end = f"<parameter={name}>\n", "\n</parameter>\n"
+        elif kind is ArgumentStyle.KEY_VALUE_TAGS:
+            begin, end = f"<arg_key>{name}</arg_key>\n<arg_value>", "</arg_value>\n"
+        elif kind is ArgumentStyle.KEYWORDS:
+            begin, end = f"{name}=", ""
+        else:
+            begin, end = f"{name}:", ""
+        value = self._value(rule, schema, end, is_strict)
+        self.add(rule, f"{self._written(begin)} {value}")
+
+    def _value(self, rule: str, schema: Any, end: str, is_strict: bool) -> str:
+        """A value and what ends it."""
+        kind = self._spelling.arguments
+        if not is_text(schema) or kind is ArgumentStyle.KEYWORDS:
+            self.add(f"{rule}_value", _json(schema, is_strict))
+            return f"{rule}_value {self._written(end)}".strip()
+        quote = self._written(self._spelling.quote) if kind is ArgumentStyle.GEMMA else ""
+        if LARK in schema:
+            self.add(f"{rule}_value", f"%lark {{\n{schema[LARK]}\n}}")
+            ending = self._written((self._spelling.quote if quote else "") + end)
+            return f"{quote} {rule}_value {ending}".strip()
+        if words := _words(schema):
+            choice = " | ".join(json.dumps(word, ensure_ascii=False) for word in words)
+            return " ".join(filter(None, (quote, f"({choice})", quote, self._written(end))))
+        ending = self._spelling.quote or end
+        if ending.strip() in self._tokens:
+            self.add(f"TEXT_{rule.upper()}", _ANY)
+            return f"{quote} TEXT_{rule.upper()} {self._written(ending)}".strip()
+        self.add(f"{rule}_value[lazy]", f"/(?s:.*){_regex(ending)}/")
+        return f"{quote} {rule}_value".strip()
+
+    def _written(self, text: str) -> str:
+        """A fixed text with its marks as tokens."""
+        pieces = self._mark.split(text) if self._mark is not None else [text]
+        return " ".join(
+            f"<[{self._tokens[piece]}]>"
+            if piece in self._tokens
+            else json.dumps(piece, ensure_ascii=False)
+            for piece in pieces
+            if piece
+        )
+
+
+def _object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Arguments are an object, also where their schema forgets to say so."""
+    return schema if "type" in schema or "$ref" in schema else {"type": "object", **schema}
+
+
+def _json(schema: Any, is_strict: bool) -> str:
+    if not isinstance(schema, dict):
+        schema = {"not": {}} if schema is False else {}
+    options = _SPACE if is_strict else {**_SPACE, "lenient": True}
+    return "%json " + json.dumps({**schema, "x-guidance": options})
+
+
+def _words(schema: Mapping[str, Any]) -> list[str]:
+    """The only texts that a string may be; none if it is free."""
+    words = schema["enum"] if isinstance(schema.get("enum"), list) else []
+    if "const" in schema:
+        words = [schema["const"]]
+    return [word for word in words if isinstance(word, str)]
+
+
+def _with_definitions(schema: Any, whole: Mapping[str, Any]) -> Any:
+    """A property's schema with what its references name, if it has any."""
+    if not isinstance(schema, dict) or "$ref" not in json.dumps(schema):
+        return schema
+    held = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
+    return {**held, **schema}
+
+
+def _regex(text: str) -> str:
+    """A text within `/.../`."""
+    return _SPECIAL.sub(r"\\\g<0>", text).replace("\n", r"\n")
+
+
+def _without(text: str) -> str:
+    """Text that does not hold this one."""
+    return f"{_ANY} & ~/(?s:.*){_regex(text)}(?s:.*)/" if text else _ANY

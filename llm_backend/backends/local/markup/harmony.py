@@ -1,0 +1,68 @@
+"""The messages of gpt-oss: an answer in several channels, each message with a head of its own:
+
+<|channel|>analysis<|message|>thoughts<|end|><|start|>assistant<|channel|>commentary
+ to=functions.get_weather <|constrain|>json<|message|>{"city": "Paris"}<|call|>
+"""
+
+import re
+
+from llm_backend.backends.local.markup.family import Attempt, Body, Tools
+from llm_backend.backends.local.markup.named_calls import arguments_of
+from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
+
+__all__ = ["HARMONY", "harmony_messages"]
+
+CHANNEL, MESSAGE, START = "<|channel|>", "<|message|>", "<|start|>"
+ENDS = ("<|end|>", "<|call|>", "<|return|>")
+HARMONY = (CHANNEL, MESSAGE, START, "<|constrain|>", *ENDS)
+
+_HEAD_LENGTH = 512  # characters; a head is a role, a channel, a recipient and a kind
+_RECIPIENT = re.compile(r"to=([^\s<]+)")
+_CHANNEL = re.compile(re.escape(CHANNEL) + r"\s*(\w+)")
+
+
+def harmony_messages(reader: MarkupReader, attempt: Attempt, tools: Tools) -> Steps[None]:
+    """Reads the messages: analysis is reasoning, what has a recipient is a call, all else is the
+    answer. A text without heads is the answer."""
+    mark = ""
+    while reader.here:
+        head = yield from _head(reader, mark)
+        channel, recipient = _CHANNEL.search(head), _RECIPIENT.search(head)
+        if recipient is not None and tools:
+            name = recipient[1].removeprefix("functions.")
+            yield from attempt(_call_of(name), "")
+        reader.is_reasoning = channel is not None and channel[1] == "analysis" and not recipient
+        write = reader.reasoning if reader.is_reasoning else reader.content
+        mark = yield from reader.text_until(HARMONY, write)
+        reader.is_reasoning = False
+
+
+def _head(reader: MarkupReader, mark: str) -> Steps[str]:
+    """The head of the next message, which is markup and begins with `mark` if that is its start;
+    empty if no head comes."""
+    head = mark if mark in (START, CHANNEL) else ""
+    try:
+        if not head:
+            yield from reader.skip_space()
+            head = yield from reader.one_of(START, CHANNEL)
+        while not head.endswith(MESSAGE):
+            head += yield from reader.advance()
+            if len(head) > _HEAD_LENGTH:
+                raise NoCall
+    except NoCall:
+        if head and reader.is_cut and not reader.here:
+            reader.settle()
+        else:
+            reader.read_again()
+        return ""
+    reader.markup()
+    reader.settle()
+    return head
+
+
+def _call_of(name: str) -> Body:
+    def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+        yield from arguments_of(reader, name)
+        yield from reader.maybe(*ENDS)
+
+    return body

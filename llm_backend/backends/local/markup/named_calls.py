@@ -1,0 +1,88 @@
+"""Calls written as a name, a mark, and the arguments as a JSON object:
+
+[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}
+"""
+
+from llm_backend.backends.local.markup.family import Tools
+from llm_backend.backends.local.markup.json_calls import json_calls
+from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
+
+__all__ = ["arguments_of", "deepseek_calls", "kimi_calls", "mistral_calls", "tag_json_calls"]
+
+_LIST = json_calls()
+
+
+def arguments_of(reader: MarkupReader, name: str) -> Steps[None]:
+    """A call of `name` whose arguments come now."""
+    yield from reader.skip_space()
+    if reader.here != "{":
+        raise NoCall
+    reader.begin_call(name)
+    yield from reader.argue_here()
+
+
+def mistral_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+    """`[TOOL_CALLS][{...}]`, later `[TOOL_CALLS]name[ARGS]{...}`, in between with `[CALL_ID]`."""
+    yield from reader.skip_space()
+    if reader.here and reader.here in "[{":
+        yield from _LIST(reader, opening, tools)
+        return
+    name = yield from reader.name()
+    if reader.here == "[":
+        mark = yield from reader.one_of("[ARGS]", "[CALL_ID]")
+        if mark == "[CALL_ID]":
+            yield from reader.name()
+            yield from reader.expect("[ARGS]")
+    yield from arguments_of(reader, name)
+
+
+def deepseek_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+    """A name, a mark, and the arguments; before V3.1 the mark stood between kind and name, and the
+    arguments were fenced as JSON."""
+    is_first = opening != "<｜tool▁call▁begin｜>"
+    while True:
+        if is_first:
+            yield from reader.skip_space()
+            yield from reader.expect("<｜tool▁call▁begin｜>")
+        is_first = True
+        name = yield from reader.name()
+        yield from reader.expect("<｜tool▁sep｜>")
+        yield from reader.skip_space()
+        is_fenced = reader.here != "{"
+        if is_fenced:
+            name = yield from reader.name()
+            yield from reader.skip_space()
+            yield from reader.expect("```json")
+        yield from arguments_of(reader, name)
+        if is_fenced:
+            yield from reader.maybe("```")
+        yield from reader.maybe("<｜tool▁call▁end｜>")
+        found = yield from reader.maybe("<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>")
+        if found != "<｜tool▁call▁begin｜>":
+            return
+        is_first = False
+
+
+def kimi_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+    """`<|tool_call_begin|>functions.name:0<|tool_call_argument_begin|>{...}<|tool_call_end|>`."""
+    yield from reader.skip_space()
+    yield from reader.expect("<|tool_call_begin|>")
+    while True:
+        yield from reader.skip_space()
+        name = yield from reader.name()
+        yield from reader.skip_space()
+        yield from reader.expect("<|tool_call_argument_begin|>")
+        yield from arguments_of(reader, name.removeprefix("functions.").rpartition(":")[0] or name)
+        yield from reader.maybe("<|tool_call_end|>")
+        if (
+            yield from reader.maybe("<|tool_calls_section_end|>", "<|tool_call_begin|>")
+        ) != "<|tool_call_begin|>":
+            return
+
+
+def tag_json_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+    """`<function=name>{...}</function>`."""
+    name = yield from reader.name()
+    yield from reader.expect(">")
+    yield from arguments_of(reader, name)
+    yield from reader.maybe("</function>")

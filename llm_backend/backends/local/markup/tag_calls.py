@@ -1,0 +1,118 @@
+"""Calls written as tags with one tag an argument, whose value is bare text:
+
+    <tool_call>
+    <function=get_weather>
+    <parameter=city>
+    Paris
+    </parameter>
+    </function>
+    </tool_call>
+
+What is no string by the function's schema is read as JSON.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from llm_backend.backends.local.markup.family import Body, Tools
+from llm_backend.backends.local.markup.json_calls import json_calls
+from llm_backend.backends.local.markup.json_text import whole_json
+from llm_backend.backends.local.markup.parameters import is_text
+from llm_backend.backends.local.markup.reader import MarkupReader, NoCall, Steps
+
+__all__ = ["function_calls", "tag_calls"]
+
+
+def tag_calls(closing: str) -> Body:
+    """What stands in a tag that ends with `closing`: JSON, `<function=...>`, or a name and
+    `<arg_key>`s."""
+    read_json = json_calls(closing)
+
+    def body(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+        yield from reader.skip_space()
+        if reader.here and reader.here in "{[":
+            yield from read_json(reader, opening, tools)
+            return
+        if reader.here == "<":
+            yield from reader.expect("<function=")
+            yield from function_calls(reader, opening, tools)
+        else:
+            yield from _key_and_value(reader, tools)
+        yield from reader.maybe(closing)
+
+    return body
+
+
+def function_calls(reader: MarkupReader, opening: str, tools: Tools) -> Steps[None]:
+    """From after `<function=` on."""
+    name = yield from reader.name()
+    yield from reader.expect(">")
+    call = _Call(reader, name, tools)
+    while (yield from reader.maybe("<parameter=", "</function>")) == "<parameter=":
+        key = yield from reader.name()
+        yield from reader.expect(">")
+        yield from call.value(key, "</parameter>")
+    call.end()
+
+
+def _key_and_value(reader: MarkupReader, tools: Tools) -> Steps[None]:
+    name = yield from reader.name()
+    yield from reader.skip_space()
+    if reader.here != "<":
+        raise NoCall
+    is_empty = (yield from reader.one_of("<arg_key>", "</tool_call>")) == "</tool_call>"
+    call = _Call(reader, name, tools)
+    while not is_empty:
+        key = yield from reader.name()
+        yield from reader.expect("</arg_key>")
+        yield from reader.skip_space()
+        yield from reader.expect("<arg_value>")
+        yield from call.value(key, "</arg_value>")
+        is_empty = not (yield from reader.maybe("<arg_key>"))
+    call.end()
+
+
+class _Call:
+    """A call whose arguments come one by one."""
+
+    def __init__(self, reader: MarkupReader, name: str, tools: Tools) -> None:
+        self._reader = reader
+        self._properties: Mapping[str, Any] = tools.get(name, {}).get("properties") or {}
+        self._keys: set[str] = set()
+        reader.begin_call(name)
+        reader.argue("{")
+
+    def value(self, key: str, closing: str) -> Steps[None]:
+        """The next argument: its text up to `closing`, without the line breaks around it."""
+        reader = self._reader
+        if key in self._keys:
+            raise NoCall
+        reader.argue((", " if self._keys else "") + json.dumps(key, ensure_ascii=False) + ": ")
+        self._keys.add(key)
+        if reader.here == "\n":
+            yield from reader.advance()
+        reader.settle()
+        marks = ("\n" + closing, closing)
+        schema = self._properties.get(key)
+        if not isinstance(schema, dict) or not schema or is_text(schema):  # unknown ones are texts
+            reader.argue('"')
+            yield from reader.text_until(marks, self._write)
+            reader.argue('"')
+            return
+        pieces: list[str] = []
+        yield from reader.text_until(marks, pieces.append)
+        reader.argue(_json("".join(pieces)))
+
+    def end(self) -> None:
+        """No further argument comes."""
+        self._reader.argue("}")
+        self._reader.end_call()
+
+    def _write(self, text: str) -> None:
+        self._reader.argue(json.dumps(text, ensure_ascii=False)[1:-1])
+
+
+def _json(text: str) -> str:
+    """The JSON that a text is; the text itself as a string where it is none."""
+    return whole_json(text) or json.dumps(text, ensure_ascii=False)

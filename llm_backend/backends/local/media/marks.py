@@ -1,0 +1,97 @@
+"""Marks that stand for pictures and sounds while a template renders the messages.
+
+To a template a mark is text, so it puts it where it puts what is said at that place. What a model
+wants around a picture is the projector's to know. A mark holds a number that nobody can guess, so
+that no message can bring one.
+"""
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm_backend.backends.base import Message
+from llm_backend.backends.local.media.values import Content, Shown
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["Marks", "PlacedMedia"]
+
+_SIGN = "\ufdd1"  # a noncharacter: text that people exchange has no such thing
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedMedia:
+    """A prompt without marks; no token reaches across `cuts`, and at each place of `media` one
+    stands."""
+
+    text: str
+    cuts: Sequence[int]
+    media: Sequence[tuple[int, Shown]] = ()
+
+
+class Marks:
+    """The marks of one chat; `messages` are its messages with marks in the places of media."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._media: list[Shown] = []
+        self._nonce = ""
+        has_media = any(_has_media(message.get("content")) for message in messages)
+        if has_media:
+            self._nonce = secrets.token_hex(16)
+        self.messages = [self._marked(message) for message in messages] if has_media else messages
+
+    def taken_out(self, text: str, cuts: Sequence[int]) -> PlacedMedia:
+        """A rendered prompt without its marks. Raises `InvalidRequest` for a template that leaves
+        out or repeats what was said."""
+        if not self._media:
+            return PlacedMedia(text=text, cuts=cuts)
+        spans = [
+            (found.start(), found.end(), int(found[1]))
+            for found in re.finditer(f"{_SIGN}{self._nonce}:([0-9]+){_SIGN}", text)
+        ]
+        self._check([number for *_, number in spans])
+        pieces, ends = [], [0, *(end for _, end, _ in spans)]
+        for before, start in zip(ends, [*(start for start, *_ in spans), len(text)], strict=True):
+            pieces.append(text[before:start])
+        places = [sum(map(len, pieces[: place + 1])) for place in range(len(spans))]
+        return PlacedMedia(
+            text="".join(pieces),
+            cuts=[_shift_position(cut, spans) for cut in cuts],
+            media=[
+                (place, self._media[number])
+                for place, (*_, number) in zip(places, spans, strict=True)
+            ],
+        )
+
+    def _marked(self, message: Message) -> Message:
+        content = message.get("content")
+        if content is None or isinstance(content, str):
+            return message
+        text, was_text = "", False
+        for piece in content:
+            is_text = isinstance(piece, str)
+            text += "\n" if is_text and was_text else ""
+            text += piece if is_text else self._mark(piece)
+            was_text = is_text
+        return {**message, "content": text}
+
+    def _mark(self, shown: Shown) -> str:
+        self._media.append(shown)
+        return f"{_SIGN}{self._nonce}:{len(self._media) - 1}{_SIGN}"
+
+    def _check(self, found: Sequence[int]) -> None:
+        for number, shown in enumerate(self._media):
+            if found.count(number) != 1:
+                raise InvalidRequest(
+                    f"The model's chat template has no place for this {shown.medium}.",
+                    param=shown.where,
+                )
+
+
+def _has_media(content: Content) -> bool:
+    return content is not None and not isinstance(content, str)
+
+
+def _shift_position(cut: int, spans: Sequence[tuple[int, int, int]]) -> int:
+    """Where a place of the text is once the marks before it are out."""
+    return cut - sum(min(cut, end) - start for start, end, _ in spans if start < cut)

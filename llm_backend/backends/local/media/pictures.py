@@ -1,0 +1,122 @@
+"""Picture files -> pixels, within bounds. The only module that imports Pillow.
+
+How large a picture becomes is what OpenAI says that it does: `low` fits 512 by 512 pixels,
+`original` 2,048 by 2,048, and the others that and 768 on the shorter side. It bounds what a
+picture weighs on its way to the engine, and how many tokens a model makes of it that takes pictures
+of any size.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+__all__ = ["BadPicture", "Pixels", "pixels_of"]
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_LONG, _SHORT, _LOW = 2048, 768, 512  # pixels of a side
+_COLOURS = ("RGB", "RGBA")
+_TURNS = {  # what makes a picture upright, by what its camera says
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PAPER = "white"  # what is seen through a picture that lets it
+# What the decoders of damaged files raise.
+_DAMAGES = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
+
+
+class BadPicture(Exception):
+    """This is no picture that can be shown; the message is a sentence, `code` OpenAI's name of what
+    is wrong."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """Rows of `width` pixels, three bytes each."""
+
+    width: int
+    height: int
+    data: bytes
+
+
+def pixels_of(data: bytes, *, detail: str, limit: int) -> Pixels:
+    """The first picture in a file, turned upright and as large as `detail` says. Raises
+    `BadPicture`; one of more than `limit` pixels is not decoded."""
+    with _translate_errors(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > limit:
+            raise BadPicture(
+                f"The picture has {width} x {height} pixels; it may have {limit:,}.",
+                "image_too_large",
+            )
+        size = _size(width, height, detail)
+        image.draft("RGB", size)  # a JPEG need not be decoded larger than it is wanted
+        turn = _turn_of(image)
+        shrunk = _shrunk(image, size)  # first of all, as every copy of a large picture is large
+        upright = shrunk if turn is None else shrunk.transpose(turn)
+        return Pixels(width=upright.width, height=upright.height, data=_on_paper(upright).tobytes())
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How it is to be turned; not at all where what its camera says cannot be read: that alone
+    spoils no picture."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGES:
+        return None
+
+
+def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture of this size in colour, which may be seen through."""
+    if image.mode.startswith("I"):  # sixteen bits of grey, which a conversion would make white
+        image = image.point(lambda value: value / 256).convert("L")
+    if image.mode not in _COLOURS:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _on_paper(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    paper = Image.new("RGB", image.size, _PAPER)
+    paper.paste(image, mask=image)
+    return paper
+
+
+def _size(width: int, height: int, detail: str) -> tuple[int, int]:
+    """What a picture of this size is shrunk to; none is enlarged."""
+    long, short = max(width, height), min(width, height)
+    if detail == "low":
+        share = _LOW / long
+    elif detail == "original":
+        share = _LONG / long
+    else:
+        share = min(_LONG / long, _SHORT / short)
+    share = min(1.0, share)
+    return max(1, round(width * share)), max(1, round(height * share))
+
+
+@contextmanager
+def _translate_errors() -> Iterator[None]:
+    """What a decoder raises, in our words."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        message = "This is no PNG, JPEG, WebP or GIF picture."
+        raise BadPicture(message, "unsupported_image_media_type") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadPicture("The picture has too many pixels.", "image_too_large") from error
+    except _DAMAGES as error:
+        raise BadPicture(f"The picture is damaged: {error}.", "image_parse_error") from error

@@ -1,0 +1,31 @@
+"""Pictures that are elsewhere, fetched from hosts that are allowed."""
+
+import base64
+from dataclasses import replace
+
+from llm_backend.backends.local.media.values import Picture
+from llm_backend.backends.web_files import FetchMessages, WebFiles, is_elsewhere
+
+__all__ = ["PICTURE_WORDS", "WebPictures"]
+
+PICTURE_WORDS = FetchMessages(
+    noun="picture",
+    instead="send a data: URL, upload the picture and send its `file_id` to /v1/responses",
+    setting="image_hosts",
+    url_code="invalid_image_url",
+    size_code="image_file_too_large",
+)
+
+
+class WebPictures:
+    """Puts the pictures that `files` fetches into data: URLs."""
+
+    def __init__(self, files: WebFiles) -> None:
+        self._files = files
+
+    async def fetched(self, picture: Picture) -> Picture:
+        """A picture with a data: URL, if it is elsewhere. Raises `InvalidRequest`."""
+        if not is_elsewhere(picture.url):
+            return picture
+        file = await self._files.fetched(picture.url, picture.where)
+        return replace(picture, url=f"data:;base64,{base64.b64encode(file.content).decode()}")

@@ -1,0 +1,282 @@
+"""How one model is spoken to and understood: its template, its markup, and the marks among its
+tokens."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llm_backend.backends.base import Chat, Grammar
+from llm_backend.backends.local.chat_formats import ChatFormat
+from llm_backend.backends.local.chat_template import ChatTemplate
+from llm_backend.backends.local.control_tokens import ControlTokenGuard
+from llm_backend.backends.local.grammar_field import GrammarField
+from llm_backend.backends.local.markup import Markup, MarkupParser, markup_of
+from llm_backend.backends.local.markup.family import ArgumentStyle
+from llm_backend.backends.local.markup.grammar import Function, calls_grammar, content_grammar
+from llm_backend.backends.local.markup.parameters import (
+    check_strict,
+    resolve_references,
+    without_grammar_pattern,
+)
+from llm_backend.backends.local.media import Marks, Shown
+from llm_backend.backends.local.schemas import AnswerSchema, Path, follow
+from llm_backend.contract.complaint import field_name
+from llm_backend.engine import Engine
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["ModelProtocol", "OutputFormat", "RenderedPrompt"]
+
+_EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # for models that know three
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedPrompt:
+    """A chat as the engine takes it, and how its answers are to be read. No token reaches across
+    `cuts`, and `media` stand at their places of the text; `shown_tokens` are the control tokens
+    that must come as text; `is_plain`: the answers hold no markup. `grammar_field` is what the
+    grammar was made of.
+    """
+
+    text: str
+    cuts: Sequence[int]
+    media: Sequence[tuple[int, Shown]]
+    add_bos: bool
+    grammar: str | None
+    grammar_field: GrammarField
+    shown_tokens: Sequence[int]
+    is_plain: bool
+    is_thinking: bool
+    markup: Markup
+    tools: Mapping[str, Mapping[str, Any]]
+    hidden: frozenset[str]
+
+    def parser(self) -> MarkupParser | None:
+        """Reads one answer; None where an answer is nothing but text."""
+        if self.is_plain:
+            return None
+        return MarkupParser(
+            self.markup, self.tools, is_thinking=self.is_thinking, hidden=self.hidden
+        )
+
+
+class ModelProtocol:
+    """A model's template and markup; with tools it may have another template. `tokens` are the
+    marks that are tokens of their own, `controls` all control tokens, which the engine shows only
+    if asked to.
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        tool_template: ChatTemplate,
+        markup: Markup,
+        tokens: Mapping[str, int],
+        controls: frozenset[str],
+    ) -> None:
+        self._template = template
+        self._tool_template = tool_template
+        # Harmony's heads are no control tokens to llama.cpp, but they say who speaks
+        self._guard = ControlTokenGuard([*controls, *(tokens if markup.messages else ())])
+        self._markup = markup
+        self._tokens = tokens
+        self._controls = controls
+
+    @classmethod
+    async def of(
+        cls, engine: Engine, tool_format: str | None, chat_format: ChatFormat | None = None
+    ) -> "ModelProtocol":
+        """The dialect of an engine's model: its template, or `chat_format`'s; its calls as
+        `tool_format` says, or as the template shows. Raises what the engine raises."""
+        info = await engine.ready()
+        sources = (info.chat_template, info.tool_template or info.chat_template)
+        if chat_format is not None:
+            sources = (chat_format.source, chat_format.source)
+        compiled = {
+            source: ChatTemplate(source, bos_token=info.bos_token, eos_token=info.eos_token)
+            for source in set(sources)
+        }
+        template, tool_template = (compiled[source] for source in sources)
+        markup = markup_of(tool_template.source, tool_format)
+        marks = list(dict.fromkeys(markup.markers))
+        split = await asyncio.gather(*(engine.tokenize(mark) for mark in marks))
+        tokens = {mark: ids[0] for mark, ids in zip(marks, split, strict=True) if len(ids) == 1}
+        return cls(template, tool_template, markup, tokens, frozenset(info.control_tokens))
+
+    @property
+    def template(self) -> ChatTemplate:
+        """What chats without tools are rendered by."""
+        return self._template
+
+    def prompt(self, chat: Chat) -> RenderedPrompt:
+        """The chat rendered, and the grammar that it asks for; raises `InvalidRequest`."""
+        tools = {
+            tool["function"]["name"]: resolve_references(tool["function"].get("parameters") or {})
+            for tool in chat.tools
+        }
+        template = self._tool_template if tools else self._template
+        marks_of_media = Marks(chat.messages)
+        signed = template.render(
+            marks_of_media.messages,
+            [_template_tool(tool) for tool in chat.tools],
+            self._switches(chat),
+            self._guard,
+        )
+        placed = marks_of_media.taken_out(*self._guard.lifted(signed))
+        text = placed.text
+        markup = self._markup
+        is_thinking = markup.is_open_in(text)
+        grammar, grammar_field = self._grammar(chat, is_thinking=is_thinking)
+        if grammar is not None:
+            markup = markup.without_slips(is_leading=chat.grammar is not None)
+        marks = markup.markers_for(bool(tools))
+        return RenderedPrompt(
+            text=text,
+            cuts=placed.cuts,
+            media=placed.media,
+            add_bos=not template.wrote_begin(text),
+            grammar=grammar,
+            grammar_field=grammar_field,
+            shown_tokens=[self._tokens[mark] for mark in marks if mark in self._controls],
+            is_plain=not tools and not markup.reasons,
+            is_thinking=is_thinking,
+            markup=markup,
+            tools=tools,
+            hidden=self._controls.intersection(marks),
+        )
+
+    def _grammar(self, chat: Chat, *, is_thinking: bool) -> tuple[str | None, GrammarField]:
+        """What holds the answer to the calls or the content that is wanted, and what that was made
+        of; None where it is free. A client's own grammar is for all that the model writes."""
+        if chat.grammar is None:
+            return self._calls_grammar(chat, None, GrammarField(name="tools"), is_thinking)
+        made_of = GrammarField(name=chat.grammar.field)
+        if isinstance(chat.grammar, Grammar):
+            return _alone(chat.grammar, is_thinking=is_thinking), made_of
+        made_of = replace(made_of, content=chat.grammar.followed)
+        content = chat.grammar.schema
+        if not chat.tools:
+            alone = content_grammar(self._markup, content, self._tokens, is_thinking=is_thinking)
+            return alone, made_of
+        return self._calls_grammar(chat, content, made_of, is_thinking)
+
+    def _calls_grammar(
+        self,
+        chat: Chat,
+        content: Mapping[str, Any] | None,
+        made_of: GrammarField,
+        is_thinking: bool,
+    ) -> tuple[str | None, GrammarField]:
+        if chat.grammar is not None and self._markup.is_bare and not chat.must_call:
+            raise UnsupportedField(
+                "This model's calls and JSON content begin alike: give `tools` or a "
+                "`response_format`, not both.",
+                param=chat.grammar.field,
+            )
+        is_strict = any(tool["function"].get("strict") for tool in chat.tools)
+        is_held = chat.must_call or chat.callable_names is not None or content is not None
+        if not is_held and not is_strict:
+            return None, made_of
+        functions = [
+            self._function(tool["function"], ("tools", place, "function", "parameters"))
+            for place, tool in enumerate(chat.tools)
+            if chat.callable_names is None or tool["function"]["name"] in chat.callable_names
+        ]
+        made_of = replace(made_of, functions=functions)
+        grammar = calls_grammar(
+            self._markup,
+            functions,
+            self._tokens,
+            is_required=chat.must_call,
+            is_parallel=chat.parallel_tool_calls,
+            is_thinking=is_thinking,
+            content=content,
+        )
+        return grammar, made_of
+
+    def _function(self, function: Mapping[str, Any], path: Path) -> Function:
+        assert self._markup.calls is not None, "every family has calls"
+        parameters, is_strict = function.get("parameters"), bool(function.get("strict"))
+        name, where = function["name"], str(field_name(path))
+        if not parameters:
+            return Function(name=name, where=where, parameters=parameters, is_strict=is_strict)
+        AnswerSchema(parameters, path)  # which refuses what is none
+        arguments = self._markup.calls.spelling.arguments
+        plain = resolve_references(parameters)
+        if is_strict:
+            check_strict(plain, arguments, where)
+        if arguments is not ArgumentStyle.JSON:  # which says itself what is referred to, and once
+            parameters = plain
+        followed = follow(parameters, path, is_lenient=not is_strict)
+        return Function(
+            name=name,
+            where=where,
+            parameters=followed.schema,
+            is_strict=is_strict,
+            followed=followed,
+        )
+
+    def _switches(self, chat: Chat) -> Mapping[str, Any]:
+        """The variables that a template looks at beside messages and tools."""
+        return {**self._effort(chat), **chat.template_switches}
+
+    def _effort(self, chat: Chat) -> Mapping[str, Any]:
+        effort = chat.reasoning_effort
+        if effort is None or (effort == "none" and not self._markup.reasons):
+            return {}
+        if not self._markup.reasons:
+            if not chat.must_take_effort:
+                return {}
+            raise UnsupportedField(
+                "This model does not reason: `reasoning_effort` is `none` or left out.",
+                param="reasoning_effort",
+            )
+        can_be_off = self._template.variables & {"enable_thinking", "thinking"}
+        if effort == "none" and not can_be_off:
+            if not chat.must_take_effort:
+                return {}
+            raise InvalidRequest(
+                "This model always reasons: `reasoning_effort` cannot be `none`.",
+                param="reasoning_effort",
+            )
+        is_on = effort != "none"
+        level = {"reasoning_effort": _EFFORTS.get(effort, effort)} if is_on else {}
+        return {"enable_thinking": is_on, "thinking": is_on, **level}
+
+
+class OutputFormat:
+    """The dialect of whatever engine a model has, found out once for each. `tool_format` and
+    `chat_format` are as in `Dialect.of`."""
+
+    def __init__(self, tool_format: str | None, chat_format: ChatFormat | None) -> None:
+        self._tool_format = tool_format
+        self._chat_format = chat_format
+        self._finding_out = asyncio.Lock()
+        self._engine: Engine | None = None
+        self._dialect: ModelProtocol | None = None
+
+    async def of(self, engine: Engine) -> ModelProtocol:
+        """How the model is spoken to; who comes meanwhile waits. Raises as `Dialect.of` does."""
+        async with self._finding_out:
+            if self._dialect is None or self._engine is not engine:
+                self._dialect = await ModelProtocol.of(engine, self._tool_format, self._chat_format)
+                self._engine = engine
+            return self._dialect
+
+
+def _alone(grammar: Grammar, *, is_thinking: bool) -> str:
+    if is_thinking:
+        raise InvalidRequest(
+            "The prompt of this model begins its reasoning, which a grammar leaves no place for: "
+            "ask for `reasoning_effort: none`, or for a `response_format`.",
+            param=grammar.field,
+        )
+    return grammar.text
+
+
+def _template_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tool as models know it: how strictly it is called is not their business."""
+    function = {name: value for name, value in tool["function"].items() if name != "strict"}
+    if function.get("parameters") is not None:
+        function["parameters"] = without_grammar_pattern(function["parameters"])
+    return {**tool, "function": function}

@@ -1,0 +1,82 @@
+"""Arrays for native code."""
+
+from llm_backend.backends.local.schemas.kinds import Json, Schema, types_of
+from llm_backend.backends.local.schemas.node import Node, Whole
+
+__all__ = ["ARRAY_KEYWORDS", "lower_array"]
+
+ARRAY_KEYWORDS = frozenset({
+    "items", "prefixItems", "additionalItems", "contains", "minContains", "maxContains",
+    "minItems", "maxItems", "uniqueItems", "unevaluatedItems",
+})  # fmt: skip
+_CONTAINED_MOST = 16
+_APPLICATORS = {"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"}
+
+
+def lower_array(whole: Whole, node: Node) -> dict[str, Json]:
+    """What a schema says of arrays."""
+    schema: Schema = node.schema
+    first, first_name, rest, rest_name = _items(schema)
+    rest = _unevaluated(whole, schema, rest)
+    lowered: dict[str, Json] = {}
+    if first:
+        lowered["prefixItems"] = [
+            whole.lower(node.below(one, first_name, place)) for place, one in enumerate(first)
+        ]
+    if rest is not True:
+        lowered["items"] = whole.lower(node.below(rest, rest_name))
+    for keyword in ("minItems", "maxItems"):
+        if keyword in schema:
+            lowered[keyword] = int(schema[keyword])
+    _contain(whole, node, lowered, rest)
+    _be_unique(whole, node, lowered, rest)
+    return lowered
+
+
+def _items(schema: Schema) -> tuple[list[Json], str, Json, str]:
+    """The schemas of the first items, and that of all others, with their names."""
+    items = schema.get("items", True)
+    if isinstance(items, list):
+        return items, "items", schema.get("additionalItems", True), "additionalItems"
+    return schema.get("prefixItems", []), "prefixItems", items, "items"
+
+
+def _unevaluated(whole: Whole, schema: Schema, rest: Json) -> Json:
+    others = schema.get("unevaluatedItems", True)
+    if others in (True, {}) or "items" in schema:
+        return rest
+    if _APPLICATORS & schema.keys() or "contains" in schema:
+        whole.widen()
+        return rest
+    return others
+
+
+def _contain(whole: Whole, node: Node, lowered: dict[str, Json], rest: Json) -> None:
+    """`contains`: the first items are what must be among them."""
+    schema = node.schema
+    if "contains" not in schema:
+        return
+    if "maxContains" in schema:
+        whole.widen()
+    count = int(schema.get("minContains", 1))
+    if not count:
+        return
+    if "prefixItems" in lowered or count > _CONTAINED_MOST:
+        whole.widen()
+    else:
+        contained = whole.lower(node.below(schema["contains"], "contains"))
+        both = contained if rest is True else {"allOf": [lowered["items"], contained]}
+        lowered["prefixItems"] = [both] * count
+    lowered["minItems"] = max(count, lowered.get("minItems", 0))
+
+
+def _be_unique(whole: Whole, node: Node, lowered: dict[str, Json], rest: Json) -> None:
+    """`uniqueItems`: of few values, not more than there are."""
+    if not node.schema.get("uniqueItems"):
+        return
+    if "prefixItems" not in lowered:
+        values = whole.logic.finite(whole.logic.facets(rest, node.base))
+        if values is not None:
+            lowered["maxItems"] = min(len(values), lowered.get("maxItems", len(values)))
+    if lowered.get("maxItems", 2) > 1 and "array" in types_of(node.schema):
+        whole.widen()

@@ -1,0 +1,117 @@
+"""Formats and patterns of texts as native code takes them."""
+
+import re
+from collections.abc import Mapping
+
+from llm_backend.backends.local.schemas.kinds import Json, Path, Refusal
+
+__all__ = ["format_of", "lowered_pattern", "other_than", "with_plain_escapes"]
+
+_NATIVE = {
+    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
+}  # fmt: skip
+_NARROWER = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri"}
+_POINTER = r"(/([^~/]|~[01])*)*"
+_REFERENCE = r"([A-Za-z0-9._!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})+"
+_REFERENCES = rf"^/?{_REFERENCE}(/{_REFERENCE})*/?(\?{_REFERENCE})?(#{_REFERENCE})?$"
+_PATTERNS: Mapping[str, str] = {
+    "json-pointer": f"^{_POINTER}$",
+    "relative-json-pointer": f"^(0|[1-9][0-9]*)(#|{_POINTER})$",
+    "uri-reference": _REFERENCES,
+    "iri-reference": _REFERENCES,
+    "uri-template": r"^([A-Za-z0-9._/:-]|\{[A-Za-z0-9_]+\})*$",
+}
+"""Formats that are said by a pattern, which may be narrower: what follows it is of the format."""
+_UNSUPPORTED = {"regex"}
+_ANY = r"[\s\S]*"
+_WORDS_MOST = 400  # characters that are told from all others
+
+_PARTS = re.compile(
+    r"""\\0(?![0-9])              (?P<nul>)
+    |   \\c(?P<control>[A-Za-z])
+    |   \\(?P<back>[1-9])
+    |   \\k<(?P<named>)
+    |   \\.
+    |   \[\^?\]?(?:\\.|[^\]\\])*\]?
+    |   \((?P<around>\?<?[=!])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_AROUND = {"?=": "lookahead", "?!": "lookahead", "?<=": "lookbehind", "?<!": "lookbehind"}
+_ESCAPES = re.compile(r"\\0(?![0-9])|\\c([A-Za-z])|\\.", re.DOTALL)
+
+
+def format_of(name: str, path: Path) -> dict[str, str]:
+    """The keywords that say a format; none for one that no specification knows. Raises
+    `Refusal`."""
+    if name in _UNSUPPORTED:
+        known = ", ".join(sorted(_NATIVE | _NARROWER.keys() | _PATTERNS.keys()))
+        raise Refusal(f"No answer can be held to the `format` `{name}`, only to {known}.", path)
+    if name in _PATTERNS:
+        return {"pattern": _PATTERNS[name]}
+    name = _NARROWER.get(name, name)
+    return {"format": name} if name in _NATIVE else {}
+
+
+def lowered_pattern(pattern: str, keyword: str, path: Path) -> str:
+    """An expression in the native code's notation. Raises `Refusal` for what that has none for."""
+    for part in _PARTS.finditer(pattern):
+        found = None
+        if part["around"] is not None:
+            found = f"{_AROUND[part['around']]} (`({part['around']}`)"
+        elif part["back"] is not None or part["named"] is not None:
+            found = f"a reference back (`{part[0]}`)"
+        if found is not None:
+            raise Refusal(f"The expression of this `{keyword}` uses {found}, which is not "
+                          "supported.", path)  # fmt: skip
+    return _ESCAPES.sub(_escape, pattern)
+
+
+def with_plain_escapes(schema: Json) -> Json:
+    """The schema with `\\0` and `\\cA`, which not every reader of expressions knows, as numbers."""
+    if isinstance(schema, list):
+        return [with_plain_escapes(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain: dict[str, Json] = {}
+    for keyword, value in schema.items():
+        if keyword == "pattern" and isinstance(value, str):
+            plain[keyword] = _ESCAPES.sub(_escape, value)
+        elif keyword == "patternProperties" and isinstance(value, dict):
+            plain[keyword] = {
+                _ESCAPES.sub(_escape, pattern): with_plain_escapes(one)
+                for pattern, one in value.items()
+            }
+        elif keyword in ("const", "enum", "default", "examples"):
+            plain[keyword] = value
+        else:
+            plain[keyword] = with_plain_escapes(value)
+    return plain
+
+
+def _escape(found: re.Match[str]) -> str:
+    if found[1]:
+        return f"\\x{ord(found[1].upper()) - 64:02x}"
+    return r"\x00" if found[0] == r"\0" else found[0]
+
+
+def other_than(words: list[str]) -> str | None:
+    """An expression for all texts but these; None if that would be too long."""
+    if sum(map(len, words)) > _WORDS_MOST:
+        return None
+    return f"^{_others(sorted(set(words)))}$"
+
+
+def _others(words: list[str]) -> str:
+    """Those of one beginning, without it."""
+    begins = dict.fromkeys(word[0] for word in words if word)
+    if not begins:
+        return f"[\\s\\S]{_ANY}" if words else _ANY
+    letters = "".join(f"\\u{{{ord(letter):x}}}" for letter in begins)
+    choices = [f"[^{letters}]{_ANY}"]
+    for letter in begins:
+        rest = _others([word[1:] for word in words if word.startswith(letter)])
+        choices.append(f"\\u{{{ord(letter):x}}}{rest}")
+    if "" not in words:
+        choices.append("")
+    return f"(?:{'|'.join(choices)})"

@@ -1,0 +1,342 @@
+"""What schemas leave each other: which exclude each other, and what a `not` leaves.
+
+Both answers are careful: two schemas are `disjoint` only where that is plain to see, and what is
+`negated` is None where no schema says it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from llm_backend.backends.local.schemas.formats import other_than
+from llm_backend.backends.local.schemas.kinds import (
+    TYPES,
+    Json,
+    Schema,
+    number_like,
+    said,
+    types_of,
+)
+from llm_backend.backends.local.schemas.references import References
+
+__all__ = ["Logic"]
+
+_DEPTH = 6
+_STEPS_MOST = 20_000
+_FACETS_MOST = 64
+_ALTERNATIVES_MOST = 24
+_MIRRORED: dict[str, tuple[str, str, int]] = {
+    "minimum": ("number", "exclusiveMaximum", 0),
+    "maximum": ("number", "exclusiveMinimum", 0),
+    "exclusiveMinimum": ("number", "maximum", 0),
+    "exclusiveMaximum": ("number", "minimum", 0),
+    "minLength": ("string", "maxLength", -1),
+    "maxLength": ("string", "minLength", 1),
+    "minItems": ("array", "maxItems", -1),
+    "maxItems": ("array", "minItems", 1),
+    "minProperties": ("object", "maxProperties", -1),
+    "maxProperties": ("object", "minProperties", 1),
+}
+
+Facets = Sequence[Json]
+Alternatives = list[Json]
+
+
+class Logic:
+    """Of the schemas of one document, whose references it follows."""
+
+    def __init__(self, references: References) -> None:
+        self._references = references
+        self._steps_left = _STEPS_MOST
+
+    def _is_tired(self) -> bool:
+        """Whether so much has been looked at that nothing more is plain to see."""
+        self._steps_left -= 1
+        return self._steps_left < 0
+
+    def facets(self, schema: Json, base: str = "") -> list[Json]:
+        """The schemas that a value must all be by: it, its reference, its `allOf`."""
+        found: list[Json] = []
+        unread = [(schema, base, 0)]
+        while unread and len(found) < _FACETS_MOST and not self._is_tired():
+            one, its_base, depth = unread.pop()
+            found.append(one)
+            if not isinstance(one, dict) or depth > _DEPTH:
+                continue
+            if isinstance(one.get("$ref"), str):
+                target = self._references.target(one["$ref"], its_base)
+                if target is not None:
+                    unread.append((target.schema, target.base, depth + 1))
+            unread += [(part, its_base, depth + 1) for part in one.get("allOf", ())]
+        return found
+
+    def is_nothing(self, schema: Json, base: str) -> bool:
+        """Whether it is plain that no value is by it."""
+        if not isinstance(schema, dict) or "not" not in schema:
+            return schema is False
+        return self.negated(schema["not"], base, ()) == [False]
+
+    def disjoint(self, one: Facets, other: Facets, depth: int = 0) -> bool:
+        """Whether no value is by both."""
+        if False in one or False in other:
+            return True
+        if depth > _DEPTH or self._is_tired():
+            return False
+        if not self._types(one) & self._types(other):
+            return True
+        first, second = self.finite(one), self.finite(other)
+        if first is not None and second is not None:
+            return not any(_same(value, two) for value in first for two in second)
+        return (
+            self._by_branches(one, other, depth)
+            or self._by_branches(other, one, depth)
+            or self._by_range(one, other)
+            or self._by_properties(one, other, depth)
+        )
+
+    def _types(self, facets: Facets) -> frozenset[str]:
+        types = frozenset(TYPES)
+        for facet in facets:
+            if isinstance(facet, dict):
+                types &= types_of(facet)
+                values = _own_values(facet)
+                if values is not None:
+                    types &= frozenset(_type_of(value) for value in values)
+        return types
+
+    def finite(self, facets: Facets) -> list[Json] | None:
+        """The only values that may be by all of these; None if they are not known."""
+        lists = [_own_values(facet) for facet in facets if isinstance(facet, dict)]
+        known = [values for values in lists if values is not None]
+        if not known:
+            types = self._types(facets)
+            return [False, True] if types == {"boolean"} else None
+        first, *others = known
+        types = self._types(facets)
+        return [
+            value
+            for value in first
+            if _type_of(value) in types
+            and all(any(_same(value, two) for two in other) for other in others)
+        ]
+
+    def _by_branches(self, one: Facets, other: Facets, depth: int) -> bool:
+        for facet in one:
+            for keyword in ("anyOf", "oneOf"):
+                branches = facet.get(keyword) if isinstance(facet, dict) else None
+                if branches and len(branches) <= _ALTERNATIVES_MOST and all(
+                    self.disjoint(self.facets(branch), other, depth + 1) for branch in branches
+                ):  # fmt: skip
+                    return True
+        return False
+
+    def _by_range(self, one: Facets, other: Facets) -> bool:
+        for low, high, kind in (
+            ("minimum", "maximum", "number"),
+            ("minLength", "maxLength", "string"),
+            ("minItems", "maxItems", "array"),
+        ):
+            if self._types(one) & self._types(other) == {kind} and (
+                _most(one, low) > _least(other, high) or _most(other, low) > _least(one, high)
+            ):
+                return True
+        return False
+
+    def _by_properties(self, one: Facets, other: Facets, depth: int) -> bool:
+        if self._types(one) & self._types(other) != {"object"}:
+            return False
+        names = dict.fromkeys([*_required(one), *_required(other)])
+        return any(
+            self.disjoint(self.property(one, name), self.property(other, name), depth + 1)
+            for name in names
+        )
+
+    def property(self, facets: Facets, name: str) -> list[Json]:
+        """The schemas that a property is held to."""
+        found: list[Json] = []
+        for facet in facets:
+            if not isinstance(facet, dict):
+                continue
+            properties = facet.get("properties", {})
+            if name in properties:
+                found += self.facets(properties[name])
+            elif facet.get("additionalProperties") is False and not facet.get("patternProperties"):
+                found.append(False)
+        return found
+
+    def negated(
+        self, schema: Json, base: str, context: Facets, depth: int = 0
+    ) -> Alternatives | None:
+        """Schemas of which one holds for all that is by `context` and not by this one."""
+        if schema is False:
+            return [True]
+        if schema is True or not said(schema):
+            return [False]
+        if depth > _DEPTH or self._is_tired():
+            return None
+        found: Alternatives = []
+        for keyword in sorted(said(schema)):
+            part = self._negated_keyword(keyword, schema, base, context, depth)
+            if part is None:
+                return None
+            found += part
+        if len(found) > _ALTERNATIVES_MOST:
+            return None
+        return [one for one in found if one is not False] or [False]
+
+    def _negated_keyword(
+        self, keyword: str, schema: Schema, base: str, context: Facets, depth: int
+    ) -> Alternatives | None:
+        value = schema[keyword]
+        if keyword in _MIRRORED and number_like(value):
+            return _mirrored(keyword, value)
+        match keyword:
+            case "type":
+                are_integers = any(_is_integer(facet) for facet in context)
+                return _other_types(value, self._types(context), are_integers=are_integers)
+            case "required":
+                return [{"type": "object", "properties": {name: False}} for name in value]
+            case "const" | "enum":
+                return self._other_values([value] if keyword == "const" else value, context)
+            case "not":
+                return [value]
+        return self._negated_parts(keyword, value, base, context, depth)
+
+    def _negated_parts(
+        self, keyword: str, value: Json, base: str, context: Facets, depth: int
+    ) -> Alternatives | None:
+        match keyword:
+            case "properties":
+                return self._negated_properties(value, base, context, depth)
+            case "anyOf":
+                return self._negated_all(value, base, context, depth)
+            case "allOf":
+                parts = [self.negated(one, base, context, depth + 1) for one in value]
+                return None if None in parts else [one for part in parts for one in part or ()]
+            case "$ref":
+                target = self._references.target(value, base)
+                if target is None:
+                    return None
+                return self.negated(target.schema, target.base, context, depth + 1)
+        return None
+
+    def _negated_all(
+        self, schemas: Facets, base: str, context: Facets, depth: int
+    ) -> Alternatives | None:
+        parts = [self.negated(one, base, context, depth + 1) for one in schemas]
+        return None if None in parts else [{"allOf": [{"anyOf": part} for part in parts]}]
+
+    def _negated_properties(
+        self, properties: Schema, base: str, context: Facets, depth: int
+    ) -> Alternatives | None:
+        found: Alternatives = []
+        for name, schema in properties.items():
+            inner = self.property(context, name)
+            parts = self.negated(schema, base, inner, depth + 1)
+            if parts is None:
+                return None
+            found += [
+                {"type": "object", "required": [name], "properties": {name: part}}
+                for part in parts
+                if part is not False
+            ]
+        return found or [False]
+
+    def _other_values(self, values: Sequence[Json], context: Facets) -> Alternatives | None:
+        known = self.finite(context)
+        if known is not None:
+            left = [one for one in known if not any(_same(one, two) for two in values)]
+            return [{"enum": left}] if left else [False]
+        types = self._types(context)
+        found: Alternatives = []
+        for kind in sorted(types):
+            own = [value for value in values if _type_of(value) == kind]
+            other = _others_of(kind, own)
+            if other is None:
+                return None
+            found += other
+        return found
+
+
+def _others_of(kind: str, values: Sequence[Any]) -> Alternatives | None:
+    """Schemas of all values of a type but these."""
+    if not values:
+        return [{"type": kind}]
+    if kind == "null":
+        return []
+    if kind == "boolean":
+        left = [one for one in (False, True) if one not in values]
+        return [{"enum": left}] if left else []
+    if kind == "string":
+        pattern = other_than(list(values))
+        return None if pattern is None else [{"type": "string", "pattern": pattern}]
+    if kind == "number" and len(values) == 1:
+        [value] = values
+        return [
+            {"type": "number", "exclusiveMaximum": value},
+            {"type": "number", "exclusiveMinimum": value},
+        ]
+    return None
+
+
+def _other_types(
+    given: Json, context: frozenset[str], *, are_integers: bool
+) -> Alternatives | None:
+    names = [given] if isinstance(given, str) else given
+    is_partly = "integer" in names and "number" not in names and not are_integers
+    if is_partly and "number" in context:
+        return None
+    left = [one for one in TYPES if one in context and one not in types_of({"type": names})]
+    return [{"type": left}] if left else [False]
+
+
+def _is_integer(facet: Json) -> bool:
+    return isinstance(facet, dict) and facet.get("type") in ("integer", ["integer"])
+
+
+def _mirrored(keyword: str, value: float) -> Alternatives | None:
+    kind, other, step = _MIRRORED[keyword]
+    bound = value + step
+    return [{"type": kind, other: bound}] if kind == "number" or bound >= 0 else [False]
+
+
+def _own_values(schema: Schema) -> list[Json] | None:
+    if "const" in schema:
+        return [schema["const"]]
+    values = schema.get("enum")
+    return values if isinstance(values, list) else None
+
+
+def _type_of(value: Json) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    kinds = {dict: "object", list: "array", str: "string", type(None): "null"}
+    return kinds.get(type(value), "number")
+
+
+def _same(one: Json, other: Json) -> bool:
+    """Equality of JSON, to which true is no number."""
+    if _type_of(one) != _type_of(other):
+        return False
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    return bool(one == other)
+
+
+def _required(facets: Facets) -> Iterator[str]:
+    for facet in facets:
+        if isinstance(facet, dict):
+            yield from (name for name in facet.get("required", ()) if isinstance(name, str))
+
+
+def _most(facets: Facets, keyword: str) -> float:
+    return max(_given(facets, keyword), default=float("-inf"))
+
+
+def _least(facets: Facets, keyword: str) -> float:
+    return min(_given(facets, keyword), default=float("inf"))
+
+
+def _given(facets: Facets, keyword: str) -> list[float]:
+    return [facet[keyword] for facet in facets if isinstance(facet, dict) and keyword in facet]

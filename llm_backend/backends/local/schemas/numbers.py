@@ -1,0 +1,123 @@
+"""Numbers of schemas as native code takes them: as floats of 64 bits, integers below 2^63.
+
+A bound that is no float is moved inward, to the next one: answers by it are answers by the schema.
+Beyond 2^53 both would be coarse, so an open range ends there.
+"""
+
+import math
+from decimal import Decimal
+from fractions import Fraction
+from typing import cast
+
+from llm_backend.backends.local.schemas.kinds import Json, Path, Refusal, Schema, number_like
+
+__all__ = ["bounds", "check_value", "is_sayable", "multiple"]
+
+_FINE = 2**53
+_MOST = 10**17  # what stands above is not read right by native code
+_DIGITS_MOST = 2**32 - 1
+_DECIMALS_MOST = 9
+_EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
+
+
+def bounds(schema: Schema, path: Path) -> dict[str, Json]:
+    """`minimum`, `maximum` and the exclusive ones as floats that are no wider. Raises `Refusal` if
+    nothing is left of the range."""
+    low, low_keyword = _strictest(schema, "minimum", 1)
+    high, high_keyword = _strictest(schema, "maximum", -1)
+    if low is not None and low < -_FINE and (high is None or high > -_FINE):
+        low, low_keyword = -_FINE, "minimum"
+    if high is not None and high > _FINE and (low is None or low < _FINE):
+        high, high_keyword = _FINE, "maximum"
+    said: dict[str, Json] = {}
+    for bound, keyword, side in ((low, low_keyword, math.inf), (high, high_keyword, -math.inf)):
+        if bound is not None:
+            if abs(bound) > _MOST:
+                raise _beyond(keyword, path)
+            said |= _inward(bound, keyword, side)
+    if low is not None and high is not None and low <= high:
+        first, last = (said.get(name) for name in ("minimum", "maximum"))
+        if first is not None and last is not None and first > last:
+            raise _beyond(low_keyword, path)
+    return said
+
+
+def _strictest(schema: Schema, keyword: str, sign: int) -> tuple[int | float | None, str]:
+    """The narrower of a bound and the exclusive one, which was a boolean once."""
+    bound, exclusive = schema.get(keyword), schema.get(_EXCLUSIVE[keyword])
+    if exclusive is True and number_like(bound):
+        return bound, _EXCLUSIVE[keyword]
+    if not number_like(exclusive):
+        return (bound, keyword) if number_like(bound) else (None, keyword)
+    if number_like(bound) and sign * cast("float", bound) > sign * cast("float", exclusive):
+        return bound, keyword
+    return exclusive, _EXCLUSIVE[keyword]
+
+
+def _inward(bound: float, keyword: str, side: float) -> dict[str, Json]:
+    """The nearest float that is not outside, an integer where it is one; beyond 2^53, where native
+    code does not tell a bound from the number beside it, an inclusive one."""
+    number, is_exclusive = float(bound), keyword in _EXCLUSIVE.values()
+    if abs(bound) >= _FINE:
+        while not _is_within(number, bound, side, is_exclusive):
+            number = math.nextafter(number, side)
+        keyword = "minimum" if side > 0 else "maximum"
+    elif not _is_within(number, bound, side, is_exclusive=False):
+        number = math.nextafter(number, side)
+    return {keyword: int(number) if number.is_integer() else number}
+
+
+def _is_within(number: float, bound: float, side: float, is_exclusive: bool) -> bool:
+    if number == bound:
+        return not is_exclusive
+    return number > bound if side > 0 else number < bound
+
+
+def _beyond(keyword: str, path: Path) -> Refusal:
+    return Refusal(
+        f"`{keyword}` lies so far beyond 2^53 that answers could not be held to it exactly; bounds "
+        "may go up to 10^17.",
+        (*path, keyword),
+    )
+
+
+def is_sayable(value: Json) -> bool:
+    """Whether native code writes just this number."""
+    if not number_like(value) or abs(value) <= _FINE:
+        return True
+    return abs(value) < 2**63 and isinstance(value, int) and int(float(value)) == value
+
+
+def check_value(value: Json, path: Path) -> None:
+    """Raises `Refusal` for a number, or a value with one in it, that cannot be written exactly."""
+    unread: list[tuple[Path, Json]] = [(path, value)]
+    while unread:
+        place, one = unread.pop()
+        if isinstance(one, dict):
+            unread += [((*place, name), part) for name, part in one.items()]
+        elif isinstance(one, list):
+            unread += [((*place, number), part) for number, part in enumerate(one)]
+        elif not is_sayable(one):
+            keyword = "enum" if "enum" in path[-2:] else "const"
+            raise Refusal(
+                f"`{keyword}` has a number beyond 2^53 here, which answers could not be held to "
+                "exactly; give it as a string.",
+                place,
+            )
+
+
+def multiple(value: float, *, is_integer: bool) -> int | float | None:
+    """A `multipleOf` that native code reads right, and that is a multiple of this one; None where
+    that would be nothing but zero."""
+    exact = Fraction(Decimal(str(value)))
+    if is_integer:
+        exact = Fraction(exact.numerator)
+    if exact.denominator == 1:
+        return int(exact) if 0 < exact <= _DIGITS_MOST else None
+    number, decimals = float(value), 0
+    while number != int(number) and decimals <= _DECIMALS_MOST:
+        number, decimals = number * 10, decimals + 1
+    is_read = number == int(number) and Fraction(int(number), 10**decimals) == exact
+    if is_read and number <= _DIGITS_MOST:
+        return value
+    return multiple(exact.numerator, is_integer=True)

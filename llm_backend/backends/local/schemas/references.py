@@ -1,0 +1,148 @@
+"""The places that the references of a schema lead to: pointers, anchors, and ids within it."""
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from urllib.parse import unquote, urldefrag, urljoin
+
+from llm_backend.backends.local.schemas.kinds import Json, Path
+
+__all__ = ["Place", "References", "unresolved", "without_unused"]
+
+_VALUES = frozenset({"const", "default", "enum", "examples"})
+_DEFINITIONS = frozenset({"$defs", "definitions"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A schema within the whole, and the URI that its own references are relative to."""
+
+    schema: Json
+    path: Path
+    base: str
+
+
+class References:
+    """Those of one schema, found once."""
+
+    def __init__(self, schema: Json) -> None:
+        self.root = Place(schema=schema, path=(), base=_own_base(schema, ""))
+        self.paths: dict[int, Path] = {}  # of all schemas, by their identity
+        self._named = {("", ""): self.root}
+        for place in _all_places(schema):
+            self.paths[id(place.schema)] = place.path
+            self._name(place)
+
+    def _name(self, place: Place) -> None:
+        uri, fragment = urldefrag(_id_of(place.schema))
+        if uri:
+            self._named.setdefault((place.base, ""), place)
+        for anchor in (fragment, place.schema.get("$anchor"), place.schema.get("$dynamicAnchor")):
+            if isinstance(anchor, str) and anchor:
+                self._named.setdefault((place.base, anchor), place)
+
+    def target(self, reference: str, base: str) -> Place | None:
+        """Where a reference in a schema with this base leads; None for out of the whole."""
+        uri, fragment = urldefrag(reference)
+        uri = _joined(base, uri)
+        fragment = unquote(fragment)
+        if fragment and not fragment.startswith("/"):
+            return self._named.get((uri, fragment))
+        start = self._named.get((uri, ""))
+        if start is None and uri == self.root.base:
+            start = self.root
+        return start and _below(start, fragment)
+
+
+def unresolved(references: References) -> Path | None:
+    """The first reference in use that leads to nothing within the schema."""
+    for place in _used(references):
+        for keyword in ("$ref", "$dynamicRef"):
+            reference = place.schema.get(keyword)
+            if isinstance(reference, str) and references.target(reference, place.base) is None:
+                return (*place.path, keyword)
+    return None
+
+
+def without_unused(schema: Json) -> Json:
+    """The schema with any value in place of the definitions that nothing refers to."""
+    if not isinstance(schema, dict):
+        return schema
+    used = {place.path[:2] for place in _used(References(schema))}
+    kept = dict(schema)
+    for keyword in _DEFINITIONS & schema.keys():
+        if isinstance(schema[keyword], dict):
+            kept[keyword] = {
+                name: part if (keyword, name) in used else True
+                for name, part in schema[keyword].items()
+            }
+    return kept
+
+
+def _used(references: References) -> Iterator[Place]:
+    """All places with what is said there, but for definitions that nothing refers to."""
+    unread, seen = [references.root], set[Path]()
+    while unread:
+        place = unread.pop()
+        if place.path in seen:
+            continue
+        seen.add(place.path)
+        if isinstance(place.schema, dict):
+            yield place
+            for keyword in ("$ref", "$dynamicRef"):
+                reference = place.schema.get(keyword)
+                target = isinstance(reference, str) and references.target(reference, place.base)
+                unread += [target] if target else []
+        unread += _inside(place, _VALUES | _DEFINITIONS)
+
+
+def _below(start: Place, pointer: str) -> Place | None:
+    schema, path, base = start.schema, start.path, start.base
+    for part in pointer.split("/")[1:]:
+        name: str | int = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(schema, list):
+            name = int(name) if str(name).isdecimal() and len(str(name)) < 10 else -1
+            if not 0 <= name < len(schema):
+                return None
+        elif not isinstance(schema, dict) or name not in schema:
+            return None
+        schema = schema[name]
+        path = (*path, name)
+        base = _own_base(schema, base)
+    return Place(schema=schema, path=path, base=base)
+
+
+def _all_places(schema: Json) -> Iterator[Place]:
+    unread = [Place(schema=schema, path=(), base=_own_base(schema, ""))]
+    while unread:
+        place = unread.pop()
+        if isinstance(place.schema, dict):
+            yield place
+        unread += _inside(place, _VALUES)
+
+
+def _inside(place: Place, skipped: Container[str]) -> Iterator[Place]:
+    """What a place holds, but for what these keywords hold."""
+    parts: Iterable[tuple[str | int, Json]] = ()
+    if isinstance(place.schema, dict):
+        parts = [pair for pair in place.schema.items() if pair[0] not in skipped]
+    elif isinstance(place.schema, list):
+        parts = enumerate(place.schema)
+    for name, part in parts:
+        if isinstance(part, dict | list):
+            yield Place(schema=part, path=(*place.path, name), base=_own_base(part, place.base))
+
+
+def _own_base(schema: Json, base: str) -> str:
+    return _joined(base, urldefrag(_id_of(schema)).url) if isinstance(schema, dict) else base
+
+
+def _id_of(schema: Json) -> str:
+    name = schema.get("$id", schema.get("id"))
+    return name if isinstance(name, str) else ""
+
+
+def _joined(base: str, uri: str) -> str:
+    try:
+        return urljoin(base, uri) if uri else base
+    except ValueError:  # no URI at all
+        return uri

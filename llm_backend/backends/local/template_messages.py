@@ -1,0 +1,172 @@
+"""Messages of the document -> messages as chat templates expect them. Pure.
+
+Templates agree on the form of a message and differ in what they do with a call: some write its
+arguments as JSON themselves, some expect the JSON, some want ids of a form of their own. A template
+does not say which: it is read, and tried.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.backends.base import Message
+from llm_backend.backends.local.control_tokens import ControlTokenGuard
+
+__all__ = ["PROBE", "SAID", "MessageStyle"]
+
+_NINE = re.compile(r"length\s*(!=|==)\s*9\b")
+PROBE: Sequence[Message] = (
+    {"role": "user", "content": "?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {
+                "id": "probe1234",
+                "type": "function",
+                "function": {"name": "probe", "arguments": {"probe_key": "probe_value"}},
+            }
+        ],
+    },
+)
+"""A call with its arguments as a mapping: a template that wants text fails, or writes it as Python
+does, with `'probe_key'` in it."""
+
+
+SAID = "probe_text"
+"""A text that a template shows, if it is content of the form that it reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageStyle:
+    """What a template wants of messages. `arguments_are_text`: JSON, where most want a mapping.
+    `short_ids`: nine letters and digits (Mistral). `numbered_ids`: `functions.name:0` (Kimi).
+    `tools_in_system`: the tools as JSON in the system message (Phi-4). `single_calls`: one call a
+    message (Llama). `content_is_parts`: a list of parts, where most want a string.
+    """
+
+    arguments_are_text: bool = False
+    short_ids: bool = False
+    numbered_ids: bool = False
+    tools_in_system: bool = False
+    single_calls: bool = False
+    content_is_parts: bool = False
+
+    @classmethod
+    def of(
+        cls, source: str, *, arguments_are_text: bool, content_is_parts: bool = False
+    ) -> "MessageStyle":
+        """The style of a template; how it takes arguments and content shows when it renders the
+        `PROBE` and `SAID`."""
+        return cls(
+            arguments_are_text=arguments_are_text,
+            content_is_parts=content_is_parts,
+            short_ids=_NINE.search(source) is not None,
+            numbered_ids="<|tool_call_argument_begin|>" in source,
+            tools_in_system="message['tools']" in source or "message.tools" in source,
+            single_calls="single tool-call" in source,
+        )
+
+    def shown(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        guard: ControlTokenGuard | None = None,
+    ) -> list[dict[str, Any]]:
+        """The messages: content in the form that the template reads, calls and their results under
+        the same ids, results with the name of what was called; no text in them is a control token
+        for `guard`."""
+        names: dict[str, str] = {}
+        ids: dict[str, str] = {}
+        shown = []
+        for message in _apart(messages) if self.single_calls else messages:
+            for call in message.get("tool_calls") or ():
+                ids[call["id"]] = self._id(call, len(ids))
+                names[call["id"]] = call["function"]["name"]
+            made = self._message(message, ids, names)
+            shown.append(guard.signed(made) if guard is not None else made)
+        if tools and self.tools_in_system:
+            shown = _with_tools(shown, tools)
+        return shown
+
+    def _message(
+        self, message: Message, ids: Mapping[str, str], names: Mapping[str, str]
+    ) -> dict[str, Any]:
+        shown = {name: value for name, value in message.items() if value is not None}
+        shown["content"] = self._content(message.get("content") or "")
+        if calls := shown.get("tool_calls"):
+            shown["tool_calls"] = [self._call(call, ids) for call in calls]
+        if (call_id := shown.get("tool_call_id")) is not None:
+            shown["tool_call_id"] = ids.get(call_id, call_id)
+            shown.setdefault("name", names.get(call_id, ""))
+        if (thought := shown.get("reasoning_content")) and not (calls and shown["content"]):
+            shown["thinking"] = thought  # gpt-oss's name of it, for which it refuses both at once
+        return shown
+
+    def _content(self, text: str) -> Any:
+        if not self.content_is_parts:
+            return text
+        return [{"type": "text", "text": text}] if text else []
+
+    def _call(self, call: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+        function = dict(call["function"])
+        if not self.arguments_are_text:
+            function["arguments"] = _parse_arguments(function["arguments"])
+        return {**call, "id": ids[call["id"]], "function": function}
+
+    def _id(self, call: Mapping[str, Any], place: int) -> str:
+        given = str(call["id"])
+        if self.numbered_ids:
+            return f"functions.{call['function']['name']}:{place}"
+        if self.short_ids and not (len(given) == 9 and given.isascii() and given.isalnum()):
+            return hashlib.sha256(given.encode("utf-8", errors="replace")).hexdigest()[:9]
+        return given
+
+
+def _apart(messages: Sequence[Message]) -> Iterator[Message]:
+    """Each call in a message of its own, with its result right after it."""
+    place = 0
+    while place < len(messages):
+        message, end = messages[place], place + 1
+        calls = message.get("tool_calls") or ()
+        if len(calls) < 2:
+            yield message
+        else:
+            while end < len(messages) and messages[end]["role"] == "tool":
+                end += 1
+            yield from _each_apart(message, calls, messages[place + 1 : end])
+        place = end
+
+
+def _each_apart(
+    message: Message, calls: Sequence[Mapping[str, Any]], results: Sequence[Message]
+) -> Iterator[Message]:
+    found: dict[str, list[Message]] = {call["id"]: [] for call in calls}
+    others: list[Message] = []
+    for result in results:
+        found.get(result.get("tool_call_id", ""), others).append(result)
+    for place, call in enumerate(calls):
+        said = message if place == 0 else {"role": message["role"], "content": None}
+        yield {**said, "tool_calls": [call]}
+        yield from found[call["id"]]
+    yield from others
+
+
+def _parse_arguments(arguments: str) -> Any:
+    """The arguments as values; what is no JSON is the model's own words, shown as they were."""
+    try:
+        return json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _with_tools(
+    messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    text = json.dumps([tool["function"] for tool in tools], ensure_ascii=False)
+    if messages and messages[0]["role"] == "system":
+        return [{**messages[0], "tools": text}, *messages[1:]]
+    return [{"role": "system", "content": "", "tools": text}, *messages]

@@ -1,0 +1,199 @@
+"""What a relay carries: which headers go which way, and an answer on its way back (no I/O)."""
+
+import logging
+import re
+import zlib
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from llm_backend.backends.upstream.passed_headers import (
+    HeaderList,
+    answers_headers,
+    requests_headers,
+)
+from llm_backend.errors import InvalidRequest, UpstreamFailed
+
+__all__ = [
+    "Headers",
+    "Observe",
+    "UpstreamAnswer",
+    "answer_headers",
+    "observable_headers",
+    "plain",
+    "request_headers",
+]
+
+log = logging.getLogger(__name__)
+
+Headers = Iterable[tuple[bytes, bytes]]
+Observe = Callable[[bytes], None]
+
+_UPSTREAM_REQUEST_ID = (b"x-request-id", b"x-upstream-request-id")  # the other is this server's
+_PATH = re.compile(rb"/(?![/\\])[!-~]*")
+_CREATED = 201
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BODILESS = frozenset({204, 304})
+_READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
+_INFLATED_BYTES = 1024 * 1024
+_REQUESTS = requests_headers()
+_ANSWERS = answers_headers()
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamAnswer:
+    """An upstream's answer; whoever takes it calls `aclose`, also after an error.
+
+    `headers` are those that clients get, names in lower case, order and repeats as sent.
+    `body` gives bytes as they arrive, content coding untouched, and raises `UpstreamFailed` or
+    `UpstreamTimeout` where the answer breaks off. Who reads it and finds that it is no answer calls
+    `blame`: the log has it, and it counts as the upstream's failure.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: AsyncGenerator[bytes, None]
+    close: Callable[[], None]
+    upstream: str = ""  # its name, for the log
+    blame: Callable[[UpstreamFailed], None] = lambda _: None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, named in lower case."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    async def aclose(self) -> None:
+        """Gives the connection back, or cuts it at once where the body was not read to its end."""
+        self.close()
+        await self.body.aclose()  # else the collector does it, wherever it comes along
+
+
+def request_headers(
+    headers: Headers,
+    *,
+    own: Sequence[tuple[str, str]] = (),
+    length: int | None,
+    listed: HeaderList = _REQUESTS,
+) -> list[tuple[str, str]]:
+    """The client's headers as the upstream gets them: the listed ones; in place of any that are
+    named alike, this server's `own`, whose names are in lower case; and the length.
+
+    Raises `InvalidRequest` for a value that is not UTF-8, which the HTTP client cannot send.
+    """
+    dropped = {name.encode() for name, _ in own}
+    kept = [pair for pair in _end_to_end(headers, listed) if pair[0] not in dropped]
+    sent = [(name.decode("latin-1"), _text(name, value)) for name, value in kept]
+    sent += own
+    if length is not None:
+        sent.append(("content-length", str(length)))
+    return sent
+
+
+def answer_headers(
+    headers: Headers, *, status: int, listed: HeaderList = _ANSWERS
+) -> tuple[tuple[bytes, bytes], ...]:
+    """The upstream's headers as the client gets them: the listed ones, the upstream's request id
+    under a name of its own, and where a new thing is found, if that is told as a path.
+
+    Raises `UpstreamFailed` for a status or a header that no server could send on.
+    """
+    if not 200 <= status <= 599:
+        raise UpstreamFailed("The upstream answered with a status that is not one.")
+    pairs = [(name.lower(), value) for name, value in headers]
+    kept = _end_to_end(pairs, listed)
+    if any(not _NAME.fullmatch(name) or _CONTROL.search(value) for name, value in kept):
+        raise UpstreamFailed("The upstream answered with a header that is not one.")
+    is_chunked = any(name == b"transfer-encoding" for name, _ in pairs)
+    if is_chunked or status in _BODILESS:
+        kept = [pair for pair in kept if pair[0] != b"content-length"]
+    return (*kept, *_of_another_name(pairs, status))
+
+
+def _of_another_name(pairs: Headers, status: int) -> Iterator[tuple[bytes, bytes]]:
+    theirs, ours = _UPSTREAM_REQUEST_ID
+    for name, value in pairs:
+        if name == theirs and not _CONTROL.search(value):
+            yield ours, value
+        elif name == b"location" and status == _CREATED and _PATH.fullmatch(value):
+            yield name, value
+
+
+def observable_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The client's headers for an answer that is to be read beside the stream.
+
+    Only codings that cannot be read here (br, zstd) are struck from `Accept-Encoding`: the client
+    gets one that it asked for, byte for byte as the upstream made it, and nothing goes unread.
+    """
+    return [
+        (name, _readable(value) if name.lower() == b"accept-encoding" else value)
+        for name, value in headers
+    ]
+
+
+def plain(observe: Observe, coding: bytes | None) -> Observe | None:
+    """`observe` for a body with this `Content-Encoding`; None where the coding is not known."""
+    name = (coding or b"identity").strip().lower()
+    if name == b"identity":
+        return observe
+    if name in _READABLE_CODINGS:
+        return _Inflating(observe).feed
+    log.warning("answer_not_observed", extra={"coding": repr(name[:40])})
+    return None
+
+
+class _Inflating:
+    """Inflates gzip, zlib or bare deflate in pieces of bounded size; stops at what is neither."""
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+        self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+        self._is_untouched = True
+        self._is_broken = False
+
+    def feed(self, chunk: bytes) -> None:
+        while chunk and not self._is_broken:
+            chunk = self._step(chunk)
+
+    def _step(self, chunk: bytes) -> bytes:
+        try:
+            piece = self._inflate.decompress(chunk, _INFLATED_BYTES)
+        except zlib.error:
+            self._is_broken = not self._is_untouched
+            self._is_untouched = False
+            self._inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+            return chunk
+        self._is_untouched = False
+        if piece:
+            self._observe(piece)
+        if self._inflate.eof:  # gzip may go on with another member
+            rest = self._inflate.unused_data
+            self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+            return rest
+        return self._inflate.unconsumed_tail
+
+
+def _readable(accepted: bytes) -> bytes:
+    codings = [word.strip() for word in accepted.split(b",")]
+    kept = [word for word in codings if word.partition(b";")[0].lower() in _READABLE_CODINGS]
+    return accepted if kept == codings else b", ".join(kept) or b"identity"
+
+
+def _end_to_end(headers: Headers, listed: HeaderList) -> list[tuple[bytes, bytes]]:
+    lowered = [(name.lower(), value) for name, value in headers]
+    kept = [pair for pair in lowered if listed.passes(pair[0])]
+    between_neighbours = {
+        word.strip().lower()
+        for name, value in lowered
+        if name == b"connection"
+        for word in value.split(b",")
+    }
+    return [pair for pair in kept if pair[0] not in between_neighbours]
+
+
+def _text(name: bytes, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"The header `{name.decode('latin-1')}` is not UTF-8 and cannot be relayed.",
+            param=name.decode("latin-1"),
+        ) from error

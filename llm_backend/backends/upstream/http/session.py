@@ -1,0 +1,96 @@
+"""How the HTTP client is set up for an upstream, and what is sent of ours."""
+
+import aiohttp
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+from llm_backend.backends.upstream.config import UpstreamConfig, UpstreamKind
+from llm_backend.backends.upstream.http.body import PATIENCE
+from llm_backend.backends.upstream.http.ending import cut
+from llm_backend.backends.upstream.http.translation import redirected
+
+__all__ = ["new_session", "new_socket_session", "own_headers"]
+
+_NO_AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_HEADER_BYTES = 64 * 1024
+_HEADER_COUNT = 256
+# Below the 5 s after which uvicorn and Node close an idle connection: a request never meets one
+# that is being closed.
+_KEEPALIVE_S = 4.0
+
+
+def new_session(config: UpstreamConfig) -> aiohttp.ClientSession:
+    """A pool of connections that sends nothing by itself; whoever asks closes it."""
+    connector = _Connector(limit=config.concurrency, keepalive_timeout=_KEEPALIVE_S)
+    return _session(config, connector)
+
+
+def new_socket_session(
+    config: UpstreamConfig, session: aiohttp.ClientSession
+) -> aiohttp.ClientSession:
+    """The same for WebSockets, over the connections of `session`. The HTTP client would follow a
+    handshake's redirect, with all headers that the settings name: here it raises
+    `UpstreamFailed`."""
+    watching = aiohttp.TraceConfig()
+    watching.on_request_redirect.append(_refuse_redirect)
+    return _session(config, session.connector, owns_connector=False, watching=watching)
+
+
+async def _refuse_redirect(
+    _session: aiohttp.ClientSession, _context: object, told: aiohttp.TraceRequestRedirectParams
+) -> None:
+    cut(told.response)
+    raise redirected(told.response)
+
+
+def _session(
+    config: UpstreamConfig,
+    connector: aiohttp.BaseConnector | None,
+    *,
+    owns_connector: bool = True,
+    watching: aiohttp.TraceConfig | None = None,
+) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        connector_owner=owns_connector,
+        trace_configs=None if watching is None else [watching],
+        timeout=aiohttp.ClientTimeout(
+            total=config.total_timeout_s,
+            connect=config.connect_timeout_s,
+            sock_read=config.first_byte_timeout_s or config.idle_timeout_s,
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,  # a proxy or netrc of the environment would change what is sent where
+        skip_auto_headers=_NO_AUTOMATIC_HEADERS,
+        max_line_size=_HEADER_BYTES,
+        max_field_size=_HEADER_BYTES,
+        max_headers=_HEADER_COUNT,
+    )
+
+
+def own_headers(config: UpstreamConfig) -> list[tuple[str, str]]:
+    """The headers that the settings give an upstream, its key among them."""
+    own = [(name.lower(), value) for name, value in config.headers]
+    if config.api_key is None:
+        return own
+    if config.kind is UpstreamKind.AZURE:
+        return [*own, ("api-key", config.api_key)]
+    return [*own, ("authorization", f"Bearer {config.api_key}")]
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells who asks for a connection when there is one: the client does so to nobody."""
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 # the client's own word
+    ) -> Connection:
+        patience = PATIENCE.get()
+        patience.wait()
+        connection = await super().connect(req, traces, timeout)
+        patience.begin()
+        return connection

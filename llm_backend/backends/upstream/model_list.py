@@ -1,0 +1,70 @@
+"""An upstream's models as it lists them, asked for once in a while."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.errors import UpstreamFailed
+
+__all__ = ["ModelList", "models_in", "read_list"]
+
+Models = list[dict[str, Any]]
+
+_LIST_BYTES = 16 * 1024 * 1024
+_FAILURE_KEPT_S = 2.0
+
+
+class ModelList:
+    """What `fetch` gives, at most `kept_s` old; one request however many ask."""
+
+    def __init__(self, fetch: Callable[[], Coroutine[Any, Any, Models]], kept_s: float) -> None:
+        self._fetch = fetch
+        self._kept_s = kept_s
+        self._models: asyncio.Task[Models] | None = None
+        self._until = 0.0
+
+    async def models(self) -> Models:
+        """Raises what `fetch` raises; a failure is remembered for two seconds."""
+        now = asyncio.get_running_loop().time()
+        if self._models is None or (self._models.done() and now >= self._until):
+            self._models = asyncio.create_task(self._fetch())
+            self._models.add_done_callback(self._keep)
+        return await asyncio.shield(self._models)
+
+    def close(self) -> None:
+        """Nobody asks any more."""
+        if self._models is not None:
+            self._models.cancel()
+
+    def _keep(self, fetched: asyncio.Task[Models]) -> None:
+        failed = fetched.cancelled() or fetched.exception() is not None
+        kept_s = min(_FAILURE_KEPT_S, self._kept_s) if failed else self._kept_s
+        self._until = fetched.get_loop().time() + kept_s
+
+
+async def read_list(answer: UpstreamAnswer) -> bytes:
+    """The bytes of a list, no more of them than a list may have."""
+    held = bytearray()
+    try:
+        async for piece in answer.body:
+            held += piece
+            if len(held) > _LIST_BYTES:
+                break
+    finally:
+        await answer.aclose()
+    return bytes(held)
+
+
+def models_in(status: int, body: bytes) -> Models:
+    """The models of a list that was answered. Raises `UpstreamFailed` if it is none."""
+    try:
+        listed = orjson.loads(body) if status == 200 else None
+    except orjson.JSONDecodeError:
+        listed = None
+    data = listed.get("data") if isinstance(listed, dict) else None
+    if not isinstance(data, list):
+        raise UpstreamFailed(f"The upstream gave no list of models (status {status}).")
+    return [model for model in data if isinstance(model, dict) and isinstance(model.get("id"), str)]

@@ -1,0 +1,191 @@
+"""All upstreams: one that can answer is found, asked, and given up for another where it fails."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Protocol, Self, TypeVar
+
+from llm_backend.backends.upstream.answer_kinds import ANY, EVENTS_OR_JSON, Due, due_of
+from llm_backend.backends.upstream.attempts import Attempts
+from llm_backend.backends.upstream.balance import Balance
+from llm_backend.backends.upstream.choice import Choices
+from llm_backend.backends.upstream.config import WIRES, WireProtocol
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.http import Upstream
+from llm_backend.backends.upstream.permit_queue import PermitQueue, busy
+from llm_backend.backends.upstream.retry import pause_s
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.backends.upstream.websockets import UpstreamSocket
+from llm_backend.errors import ApiError, UpstreamError, UpstreamFailed
+
+__all__ = ["UpstreamPool"]
+
+Answer = TypeVar("Answer")
+
+
+class PermitSharing(Protocol):
+    """Places at upstreams that several processes share."""
+
+    async def next(self, attempt: Attempts) -> Upstream: ...
+
+
+class UpstreamPool:
+    """Opened and closed by `async with`, with every upstream in it.
+
+    A request goes to the least busy of those that may answer it, are well and have room. It goes
+    out again, to another one if there is, where nothing of it was sent, where the answer says that
+    nothing was done, or where sending it twice does no harm; and to the same one, where that knows
+    by its key that it comes again; up to three times.
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        operations: Mapping[str, str] | None = None,
+        shared: PermitSharing | None = None,
+        described: Callable[[str], Collection[str]] = lambda _: (),
+    ) -> None:
+        """`shared` are the places of several processes; None where this one has all. `described`
+        gives the media types of an operation's good answers."""
+        self._upstreams = {one.name: one for one in upstreams}
+        self.choices = Choices([one.config for one in upstreams], operations)
+        self._balance = Balance()
+        self._line: PermitQueue[Upstream] = PermitQueue(self._balance.choose)
+        self._shared = shared
+        self._described = described
+        for one in upstreams if shared is None else ():
+            one.on_room = self._line.let_in
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for upstream in self._upstreams.values():
+            await self._stack.enter_async_context(upstream)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def exchange(self, asked: UpstreamRequest) -> UpstreamAnswer:
+        """Sends a request and returns the answer as soon as its headers are there.
+
+        Raises `UpstreamError`, `Overloaded` where all are busy, and what `Upstream.exchange` does.
+        """
+        attempt = Attempts(asked, self._may_answer(asked), self._due(asked))
+        while True:
+            relayed = await self._sent(attempt, attempt.send)
+            if not attempt.is_refused(relayed):
+                return relayed
+            await relayed.aclose()
+            if not attempt.has_untried:
+                raise UpstreamFailed("The upstream did not answer the request.")
+            await _pause(attempt)
+
+    async def connect(self, asked: UpstreamRequest, protocols: Sequence[str]) -> UpstreamSocket:
+        """Opens a WebSocket; the subprotocols are those to choose from. Raises as `exchange`, and
+        the error of its status where an upstream refuses."""
+        attempt = Attempts(asked, self._may_answer(asked))
+        return await self._sent(attempt, lambda upstream: attempt.connect(upstream, protocols))
+
+    async def _sent(
+        self, attempt: Attempts, send: Callable[[Upstream], Awaitable[Answer]]
+    ) -> Answer:
+        """What the first upstream answers whose failure does not let another be asked."""
+        while True:
+            upstream = await self._next(attempt)
+            try:
+                return await send(upstream)
+            except UpstreamError as error:
+                if not attempt.may_go_on(error):
+                    raise
+            await _pause(attempt)
+
+    def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
+        """Whether one of them can be asked for a model."""
+        return self.choices.serves(model, operation)
+
+    def keepers(self, operation: Sequence[str]) -> Sequence[str]:
+        """The names of those that may have kept a response: who answers what names no model first,
+        and none that knows no responses."""
+        first = self.choices.for_operation(operation)
+        names = [*first, *(name for name in self._upstreams if name not in first)]
+        return [
+            name for name in names if self._upstreams[name].config.speaks(WireProtocol.RESPONSES)
+        ]
+
+    def keeps_responses(self, operation: Sequence[str]) -> bool:
+        """Whether who answers what names no model knows responses."""
+        names = self.choices.for_operation(operation)
+        return all(self._upstreams[name].config.speaks(WireProtocol.RESPONSES) for name in names)
+
+    @property
+    def are_able(self) -> bool:
+        """Whether one of them can be expected to answer."""
+        now_s = asyncio.get_running_loop().time()
+        return any(one.health.is_able(now_s) for one in self._upstreams.values())
+
+    def speak(
+        self, wire: WireProtocol, model: str, upstream: str | None, operation: Sequence[str]
+    ) -> bool:
+        """Whether one of those that may answer for a model can be asked so."""
+        named = [upstream] if upstream else self.choices.for_model(model, tuple(operation))
+        return any(self._upstreams[name].config.speaks(wire) for name in named)
+
+    async def models(self) -> list[Mapping[str, Any]]:
+        """The models of all upstreams, the first of a name; one that is down hides only its own."""
+        lists = await asyncio.gather(*(_models_of(one) for one in self._upstreams.values()))
+        found: dict[str, Mapping[str, Any]] = {}
+        for listed in lists:
+            for model in listed:
+                found.setdefault(model["id"], model)
+        return list(found.values())
+
+    def _may_answer(self, asked: UpstreamRequest) -> list[Upstream]:
+        names: Sequence[str] = ()
+        if asked.upstream is not None:
+            names = [asked.upstream]
+        elif asked.model is not None:
+            names = self.choices.for_model(asked.model, tuple(asked.operation))
+        names = names or self.choices.for_operation(asked.operation)
+        upstreams = [self._upstreams[name] for name in names]
+        wire = asked.wire or WIRES.get(asked.operation[0]) if asked.operation else asked.wire
+        return [one for one in upstreams if one.config.speaks(wire)] or upstreams
+
+    def _due(self, asked: UpstreamRequest) -> Due:
+        if asked.wire is not None:
+            return EVENTS_OR_JSON  # it is another operation than the client's
+        if not asked.operation:
+            return ANY
+        operation_id = asked.operation[0]
+        return due_of(operation_id, self._described(operation_id), streams=asked.streams)
+
+    async def _next(self, attempt: Attempts) -> Upstream:
+        """The upstream to ask, as soon as one has room; raises `Overloaded` where none gets any."""
+        if self._shared is not None:
+            return await self._shared.next(attempt)
+        if free := attempt.candidates():
+            return self._balance.choose(free)
+        if attempt.asked.has_other:
+            raise busy()
+        return await self._line.place(
+            attempt.asked.who,
+            among=attempt.names,
+            free=attempt.candidates,
+            within_s=attempt.longest_wait_s,
+        )
+
+
+async def _pause(attempt: Attempts) -> None:
+    await asyncio.sleep(pause_s(len(attempt.tried), random.random()))
+
+
+async def _models_of(upstream: Upstream) -> list[dict[str, Any]]:
+    named = [{"id": name, "object": "model", "created": 0, "owned_by": "upstream"}
+             for name in upstream.config.named_models]  # fmt: skip
+    if not upstream.config.lists_models:
+        return named
+    try:
+        listed = await upstream.models()
+    except ApiError:  # logged where it happened
+        return []
+    return [model for model in listed if upstream.config.may_list(model["id"])]

@@ -1,0 +1,94 @@
+"""How an answer ends, and how one that breaks off is ended (no I/O)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from llm_backend.backends.upstream.headers import Headers
+from llm_backend.errors import ApiError, error_body
+from llm_backend.sse import encode
+
+__all__ = ["SentEvents", "StreamEnding"]
+
+_EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
+_TAIL_BYTES = 32
+_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # at a line's start: no JSON text can look like it
+
+
+class StreamEnding:
+    """Follows an answer's bytes to know where it ends, and how to end one that breaks off.
+
+    `headers` are the answer's, names in lower case.
+    """
+
+    def __init__(self, headers: Headers) -> None:
+        first: dict[bytes, bytes] = {}
+        for name, value in headers:
+            first.setdefault(name, value)
+        kind = first.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        length = first.get(b"content-length")
+        self._is_stream = kind == b"text/event-stream"
+        is_plain = b"content-encoding" not in first
+        self._can_be_added_to = length is None and is_plain
+        self.is_readable = is_plain and (self._is_stream or kind == b"application/json")
+        self._missing_bytes = int(length) if length is not None and length.isdigit() else None
+        self._tail = b""
+
+    @property
+    def is_told_by_length(self) -> bool:
+        """Whether nothing can come once it is reached."""
+        return self._missing_bytes is not None
+
+    def is_reached_by(self, chunk: bytes) -> bool:
+        """Whether the answer is whole with this chunk, as far as its length or `[DONE]` tell."""
+        self._tail = _end_of(self._tail, chunk)
+        if self._missing_bytes is not None:
+            self._missing_bytes -= len(chunk)
+            return self._missing_bytes <= 0
+        return self._is_stream and _DONE.search(self._tail[-_TAIL_BYTES:]) is not None
+
+    def last_words(self, error: ApiError) -> bytes | None:
+        """The error event that ends a stream of events; None where nothing can be said."""
+        if not self._is_stream or not self._can_be_added_to:
+            return None
+        is_between_events = not self._tail or self._tail.endswith(_EVENT_ENDS)
+        return (b"" if is_between_events else b"\n\n") + encode(orjson.dumps(error_body(error)))
+
+
+class SentEvents:
+    """What has been sent of an answer, by the server's messages, for who may have to cut it off."""
+
+    def __init__(self) -> None:
+        self._headers: Headers | None = None
+        self._tail = b""
+        self._is_over = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a status code already."""
+        return self._headers is not None
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Sees the next message."""
+        if message["type"] == "http.response.start":
+            self._headers = message["headers"]
+            return
+        if chunk := message.get("body"):
+            self._tail = _end_of(self._tail, chunk)
+        self._is_over = not message.get("more_body", False)
+
+    def last_words(self, error: ApiError) -> bytes | None:
+        """The error event that ends it; None where it has ended, or stays without its end, which
+        tells the client that it is not whole."""
+        if self._headers is None or self._is_over:
+            return None
+        ending = StreamEnding(self._headers)
+        ending.is_reached_by(self._tail)
+        return ending.last_words(error)
+
+
+def _end_of(tail: bytes, chunk: bytes) -> bytes:
+    """The last bytes of both, and more where that saves a copy."""
+    return chunk if len(chunk) >= _TAIL_BYTES else tail[-_TAIL_BYTES:] + chunk

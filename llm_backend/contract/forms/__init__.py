@@ -1,0 +1,1 @@
+"""Multipart forms as streams: fields checked, files passed on as they arrive."""

@@ -1,0 +1,175 @@
+"""A multipart form as a stream: its fields checked against the document, its file never held.
+
+Parts come in the order that the client chose, so a handler asks for the file first, takes its bytes
+as they arrive, and then for the fields:
+
+    part = await form.file("file", limit_bytes=...)
+    async with blobs.writing(part.pieces) as blob:
+        fields = await form.fields()
+"""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from starlette.requests import Request as HttpRequest
+
+from llm_backend.contract.body import check_length
+from llm_backend.contract.complaint import field_name
+from llm_backend.contract.forms.multipart import Event, PartBegan, PartEnded, boundary_of, events
+from llm_backend.contract.parameters import QueryParameter, read_pairs
+from llm_backend.contract.validation import Check
+from llm_backend.errors import InvalidRequest, TooLarge
+
+__all__ = ["FRAMING_BYTES", "FilePart", "Form", "FormCheck"]
+
+Json: TypeAlias = Any  # a typed field: any JSON value
+
+FRAMING_BYTES = 1024 * 1024  # what a form may be larger than its file: fields, heads, boundaries
+_FIELD_BYTES = 64 * 1024
+_NAME_CHARACTERS = 512
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+_UNKNOWN_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormCheck:
+    """What one operation's forms are checked with."""
+
+    check: Check
+    parameters: Mapping[str, QueryParameter]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePart:
+    """A file in a form: its field, what the client says of it, and its bytes as they come.
+
+    `pieces` raises `TooLarge` over the limit, `InvalidRequest` for an empty file or a body that
+    breaks off; it is to be read to its end.
+    """
+
+    field: str
+    filename: str
+    media_type: str
+    pieces: AsyncIterator[bytes]
+
+
+class Form:
+    """The form of one request, read once from front to back."""
+
+    def __init__(self, http: HttpRequest, form_check: FormCheck) -> None:
+        self._http = http
+        self._form_check = form_check
+        self._events = self._begin()
+        self._pairs: list[tuple[str, str]] = []
+        self._files: dict[str, str] = {}
+
+    async def file(self, field: str, *, limit_bytes: int) -> FilePart:
+        """The file in `field`, once the form has come to it; fields before it are checked.
+
+        Raises `InvalidRequest` where there is none, `TooLarge` where the body is announced as over
+        the limit.
+        """
+        check_length(self._http.headers, limit_bytes + FRAMING_BYTES)
+        head = await self._next_file(field)
+        if head is None:
+            self._check({})
+            raise _missing(field)
+        self._files[field] = ""
+        self._check(self._files, is_whole=False)
+        return FilePart(
+            field=field,
+            filename=_filename(head),
+            media_type=_media_type(head),
+            pieces=self._file_pieces(field, limit_bytes),
+        )
+
+    async def fields(self) -> Mapping[str, Json]:
+        """The other fields, typed, once the form has ended. Raises `InvalidRequest`."""
+        if head := await self._next_file(next(iter(self._files), "")):
+            message = f"The form holds '{head.name}' more than once."
+            raise InvalidRequest(message, param=head.name)
+        return self._check(self._files)
+
+    async def _begin(self) -> AsyncIterator[Event]:
+        boundary = boundary_of(self._http.headers.get("content-type", ""))
+        async for event in events(self._http.stream(), boundary):
+            yield event
+
+    async def _next_file(self, field: str) -> PartBegan | None:
+        """Keeps fields until the next part named `field` begins; None at the form's end."""
+        async for event in self._events:
+            assert isinstance(event, PartBegan), "every part is read to its end"
+            if event.name == field:
+                return event
+            self._pairs.append((event.name, await self._text(event.name)))
+        return None
+
+    async def _text(self, name: str) -> str:
+        held = bytearray()
+        async with aclosing(self._part()) as part:
+            async for piece in part:
+                held += piece
+                if len(held) > _FIELD_BYTES:
+                    raise _invalid(name, f"a field holds at most {_FIELD_BYTES} bytes")
+        try:
+            return held.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _invalid(name, "it is not UTF-8") from None
+
+    async def _file_pieces(self, field: str, limit_bytes: int) -> AsyncIterator[bytes]:
+        size_bytes = 0
+        async with aclosing(self._part()) as part:
+            async for piece in part:
+                size_bytes += len(piece)
+                if size_bytes > limit_bytes:
+                    message = f"The file is larger than this server's limit of {limit_bytes} bytes."
+                    raise TooLarge(message, param=field)
+                yield piece
+        if size_bytes == 0:
+            raise _invalid(field, "the file is empty")
+
+    async def _part(self) -> AsyncGenerator[bytes, None]:
+        async for event in self._events:
+            if isinstance(event, PartEnded):
+                return
+            assert isinstance(event, bytes), "a part ends before the next one begins"
+            yield event
+
+    def _check(self, files: Mapping[str, str], *, is_whole: bool = True) -> dict[str, Json]:
+        """The typed fields; raises `InvalidRequest`, but half-way not for what may still come."""
+        fields = read_pairs(self._pairs, self._form_check.parameters, is_open=False)
+        try:
+            self._form_check.check.request({**fields, **files})
+        except InvalidRequest as error:
+            if is_whole or error.code != "missing_required_parameter":
+                raise
+        return fields
+
+
+def _filename(head: PartBegan) -> str:
+    if not head.filename:
+        raise _invalid(head.name, "the file has no name; send one as `filename`")
+    if len(head.filename) > _NAME_CHARACTERS:
+        raise _invalid(head.name, f"the file's name is over {_NAME_CHARACTERS} characters")
+    if _CONTROL.search(head.filename):
+        raise _invalid(head.name, "the file's name holds control characters")
+    return head.filename
+
+
+def _media_type(head: PartBegan) -> str:
+    """What the client says, unless it says nothing or what is no media type."""
+    return head.media_type if _MEDIA_TYPE.fullmatch(head.media_type) else _UNKNOWN_TYPE
+
+
+def _missing(field: str) -> InvalidRequest:
+    message = f"Missing required parameter: '{field}'."
+    return InvalidRequest(message, param=field, code="missing_required_parameter")
+
+
+def _invalid(name: str, why: str) -> InvalidRequest:
+    field = field_name((name,)) or "?"
+    return InvalidRequest(f"Invalid '{field}': {why}.", param=field)

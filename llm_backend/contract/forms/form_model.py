@@ -1,0 +1,138 @@
+"""The model that a form names, read from its beginning: forms are relayed as they come."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+from starlette.requests import Request as HttpRequest
+from starlette.types import Message, Receive
+
+from llm_backend.contract.body import replay_body
+from llm_backend.errors import ClientGone
+
+__all__ = ["FormHead", "put_back", "read_form_head", "with_model"]
+
+# Clients write their fields before the file, or the file first; one that is this far behind is not
+# waited for, and the form goes to whoever has the operation.
+_HEAD_BYTES = 64 * 1024
+_BOUNDARY = re.compile(rb'boundary="?([^";]+)"?', re.IGNORECASE)
+_NAMES_MODEL = re.compile(rb'[; ]name="?model"?\s*(?:;|\r|$)', re.IGNORECASE)
+_NAMES_SESSION = re.compile(rb'[; ]name="?session"?\s*(?:;|\r|$)', re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormHead:
+    """The first bytes of a form, and where in them the model's name stands; `more` where the form
+    goes on. `session` is the model of a realtime session, in JSON in a field of its own."""
+
+    read: bytes
+    start: int = 0
+    stop: int = 0
+    more: bool = False
+    session: str | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model's name, None where the head holds none."""
+        name = self.read[self.start : self.stop].decode(errors="replace")
+        return name or None
+
+    @property
+    def named(self) -> str | None:
+        """The model that is asked, wherever the form names it."""
+        return self.model or self.session
+
+    def renamed(self, model: str) -> bytes:
+        """The head with another name in its place."""
+        return self.read[: self.start] + model.encode() + self.read[self.stop :]
+
+
+async def read_form_head(http: HttpRequest) -> FormHead | None:
+    """Reads a form until it names a model, up to a bound; None where the body is no form.
+
+    Raises `ClientGone` where the client leaves meanwhile.
+    """
+    kind = http.headers.get("content-type", "").encode()
+    boundary = _BOUNDARY.search(kind)
+    if not kind.lower().startswith(b"multipart/form-data") or boundary is None:
+        return None
+    return await _read(http, boundary[1].strip())
+
+
+async def _read(http: HttpRequest, boundary: bytes) -> FormHead:
+    read, more, place, mark = bytearray(), True, 0, b"--" + boundary
+    while more and len(read) < _HEAD_BYTES:
+        message = await http.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        read += message.get("body", b"")
+        more = message.get("more_body", False)
+        for begin, start, stop in _parts(read, mark, place):
+            if _NAMES_MODEL.search(read, begin, start - 2):
+                return FormHead(read=bytes(read), start=start, stop=stop, more=more)
+            place = stop
+    return FormHead(read=bytes(read), more=more, session=_model_of_session(read, mark))
+
+
+def _model_of_session(read: bytearray, mark: bytes) -> str | None:
+    for begin, start, stop in _parts(read, mark, 0):
+        if _NAMES_SESSION.search(read, begin, start - 2):
+            return _model_in(read[start:stop])
+    return None
+
+
+def _model_in(text: bytearray) -> str | None:
+    try:
+        session = orjson.loads(text)
+    except orjson.JSONDecodeError:  # which the upstream will say
+        return None
+    model = session.get("model") if isinstance(session, dict) else None
+    return model if isinstance(model, str) else None
+
+
+def _parts(read: bytearray, mark: bytes, place: int) -> Iterator[tuple[int, int, int]]:
+    """The parts from a place on that stand there whole: where each begins, and where what it holds
+    begins and ends."""
+    begin = read.find(mark, place)
+    while begin >= 0:
+        start = read.find(b"\r\n\r\n", begin) + 4
+        stop = read.find(b"\r\n" + mark, start)
+        if start < 4 or stop < 0:
+            return
+        yield begin, start, stop
+        begin = stop + 2
+
+
+def put_back(http: HttpRequest, head: FormHead) -> HttpRequest:
+    """The request with its body whole again."""
+    return HttpRequest(http.scope, replay_body(head.read, http.receive, more=head.more))
+
+
+def with_model(http: HttpRequest, head: FormHead, model: str) -> HttpRequest:
+    """The request, whole, under another name for its model."""
+    first = head.renamed(model)
+    grown = len(first) - len(head.read)
+    headers = [_grown(pair, grown) for pair in http.scope["headers"]]
+    return HttpRequest({**http.scope, "headers": headers}, _replace_head(first, http.receive))
+
+
+def _grown(pair: tuple[bytes, bytes], grown: int) -> tuple[bytes, bytes]:
+    name, value = pair
+    is_length = name == b"content-length" and value.isdigit()
+    return (name, b"%d" % (int(value) + grown)) if is_length else pair
+
+
+def _replace_head(first: bytes, receive: Receive) -> Receive:
+    """The same messages with another body in the first one, which is the head."""
+    is_told = False
+
+    async def receive_exchanged() -> Message:
+        nonlocal is_told
+        message = await receive()
+        if not is_told:
+            is_told = True
+            return {**message, "body": first}
+        return message
+
+    return receive_exchanged

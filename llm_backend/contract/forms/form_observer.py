@@ -1,0 +1,65 @@
+"""Some fields of a form, read as it passes on to an upstream."""
+
+from collections.abc import Callable, Collection
+
+from starlette.requests import Request as HttpRequest
+from starlette.types import Message, Receive
+
+from llm_backend.contract.forms.multipart import Event, PartBegan, PartEnded, Parts, boundary_of
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["CheckField", "observe_form"]
+
+_FIELD_BYTES = 64 * 1024  # of one that is read
+
+CheckField = Callable[[str, bytes], None]
+"""A field's name in lower case, and what it holds."""
+
+
+def observe_form(http: HttpRequest, names: Collection[str], check: CheckField) -> HttpRequest:
+    """The request, whose form is read on its way: `check` is called with every field of these
+    names before its last bytes pass, and may raise. Raises `InvalidRequest` for a form that cannot
+    be read.
+    """
+    fields = _Fields(boundary_of(http.headers.get("content-type", "")), names, check)
+    return HttpRequest(http.scope, _observe(http.receive, fields))
+
+
+def _observe(receive: Receive, fields: "_Fields") -> Receive:
+    async def receive_watched() -> Message:
+        message = await receive()
+        if body := message.get("body"):
+            fields.take(body)
+        return message
+
+    return receive_watched
+
+
+class _Fields:
+    """Reads a form, and keeps a field as long as it lasts."""
+
+    def __init__(self, boundary: bytes, names: Collection[str], check: CheckField) -> None:
+        self._parts = Parts(boundary)
+        self._names = names
+        self._check = check
+        self._name: str | None = None  # of the field that is being read
+        self._value = bytearray()
+
+    def take(self, piece: bytes) -> None:
+        for event in self._parts.read(piece):
+            self._see(event)
+
+    def _see(self, event: Event) -> None:
+        if isinstance(event, PartBegan):
+            name = event.name.lower()
+            self._name = name if name in self._names else None
+        elif self._name is None:
+            return
+        elif isinstance(event, PartEnded):
+            self._check(self._name, bytes(self._value))
+            self._value.clear()
+        else:
+            self._value += event
+            if len(self._value) > _FIELD_BYTES:
+                message = f"The field holds more than {_FIELD_BYTES} bytes."
+                raise InvalidRequest(message, param=self._name)

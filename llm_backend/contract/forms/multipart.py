@@ -1,0 +1,156 @@
+"""multipart/form-data as a stream of heads and bytes; what is malformed is refused."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from llm_backend.errors import InvalidRequest
+
+__all__ = ["Event", "PartBegan", "PartEnded", "Parts", "boundary_of", "events"]
+
+_PARTS = 100  # more than any form of the document has fields
+_PLAIN = frozenset({"", "binary", "8bit", "7bit"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartBegan:
+    """The head of a part: `filename` is None for a plain field."""
+
+    name: str
+    filename: str | None
+    media_type: str
+
+
+@dataclass(frozen=True)
+class PartEnded:
+    """No more bytes of the part follow."""
+
+
+Event: TypeAlias = PartBegan | bytes | PartEnded
+
+
+def boundary_of(content_type: str) -> bytes:
+    """What separates the parts; raises `InvalidRequest` where it is missing."""
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if not 0 < len(boundary) <= 70:  # RFC 2046
+        raise _malformed_form("its content type names no boundary of 1 to 70 characters")
+    return boundary
+
+
+async def events(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[Event]:
+    """What the body consists of, in its order. Raises `InvalidRequest`."""
+    parts = Parts(boundary)
+    async for piece in body:
+        for event in parts.read(piece):
+            yield event
+    if not parts.has_ended:
+        raise _malformed_form("it ends before its closing boundary")
+
+
+class Parts:
+    """Reads a body, piece by piece, as what it consists of."""
+
+    def __init__(self, boundary: bytes) -> None:
+        reader = self._reader = _Reader()
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": reader.begin,
+                "on_header_field": reader.header_name,
+                "on_header_value": reader.header_value,
+                "on_header_end": reader.header_end,
+                "on_headers_finished": reader.head_end,
+                "on_part_data": reader.data,
+                "on_part_end": reader.part_end,
+                "on_end": reader.end,
+            },
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the closing boundary has come."""
+        return self._reader.has_ended
+
+    def read(self, piece: bytes) -> list[Event]:
+        """What has begun, come or ended with this piece. Raises `InvalidRequest`."""
+        try:
+            self._parser.write(piece)
+        except FormParserError as error:
+            raise _malformed_form(str(error)) from error
+        found, self._reader.found = self._reader.found, []
+        return found
+
+
+@dataclass(kw_only=True)
+class _Reader:
+    """What the parser calls, as a list of events."""
+
+    found: list[Event] = field(default_factory=list)
+    has_ended: bool = False
+    parts: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    name: bytes = b""
+    value: bytes = b""
+
+    def begin(self) -> None:
+        self.headers = {}
+        self.parts += 1
+        if self.parts > _PARTS:
+            raise InvalidRequest(f"The form has more than {_PARTS} parts.")
+
+    def header_name(self, data: bytes, start: int, end: int) -> None:
+        self.name += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self.value += data[start:end]
+
+    def header_end(self) -> None:
+        try:
+            self.headers[self.name.decode("ascii").lower()] = self.value.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            raise _malformed_form("a part's headers are not UTF-8") from None
+        self.name = self.value = b""
+
+    def head_end(self) -> None:
+        self.found.append(_head(self.headers))
+
+    def data(self, data: bytes, start: int, end: int) -> None:
+        self.found.append(data[start:end])
+
+    def part_end(self) -> None:
+        self.found.append(PartEnded())
+
+    def end(self) -> None:
+        self.has_ended = True
+
+
+def _head(headers: dict[str, str]) -> PartBegan:
+    kind, options = _options(headers.get("content-disposition", ""))
+    if kind != "form-data" or "name" not in options:
+        raise _malformed_form("a part has no `Content-Disposition: form-data` with a name")
+    encoding = headers.get("content-transfer-encoding", "").lower()
+    if encoding not in _PLAIN:
+        raise _malformed_form(f"a part's transfer encoding is {encoding[:32]!r}; send it as it is")
+    return PartBegan(
+        name=options["name"],
+        filename=options.get("filename"),
+        media_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
+    )
+
+
+def _options(value: str) -> tuple[str, dict[str, str]]:
+    """A header and its options; the library wants and gives what is Latin-1."""
+    kind, options = parse_options_header(value.encode().decode("latin-1"))
+    try:
+        return kind.decode(), {name.decode(): text.decode() for name, text in options.items()}
+    except UnicodeDecodeError:
+        raise _malformed_form("a part's headers are not UTF-8") from None
+
+
+def _malformed_form(why: str) -> InvalidRequest:
+    message = f"The body is not valid multipart/form-data: {why[:200]}."
+    return InvalidRequest(message, code="invalid_multipart")

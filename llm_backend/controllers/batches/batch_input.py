@@ -1,0 +1,216 @@
+"""The input of a batch: lines of JSON, found in bytes as they come, and what is wrong with them.
+
+Pure. Each line is an object of `custom_id`, `method`, `url` and `body`; what a body may hold is the
+operation's business and is found out when it is asked.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from llm_backend import exact_json
+from llm_backend.contract.body import BodyLimits, check_bounds
+from llm_backend.errors import TooLarge
+from llm_backend.store import Lines
+
+__all__ = ["InputCheck", "InputLine", "LineProblem", "LineSplitter", "RawLine", "read_line"]
+
+CHUNK_LINES = 64  # that are claimed together: few enough to share, many enough to cost little
+ERRORS_TOLD = 100  # a file of another kind is wrong in every line
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawLine:
+    """Some bytes between line ends, from `start` until before `end`; None if they are too many."""
+
+    number: int  # from 1
+    start: int
+    end: int
+    text: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputLine:
+    """One request."""
+
+    custom_id: str
+    body: Mapping[str, Any]
+
+
+class LineProblem(Exception):
+    """Why a line cannot be used."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+
+
+class LineSplitter:
+    """Bytes in pieces -> lines that are not empty; it holds one line of up to `limit_bytes`."""
+
+    def __init__(self, limit_bytes: int, *, start: int = 0, first_line: int = 1) -> None:
+        self._limit_bytes = limit_bytes
+        self._held = bytearray()
+        self._is_too_long = False
+        self._number = first_line
+        self._start = start
+        self._end = start
+
+    def feed(self, piece: bytes) -> Iterator[RawLine]:
+        """The lines that end in this piece."""
+        *ended, rest = piece.split(b"\n")
+        for part in ended:
+            self._take(part)
+            yield from self._line(end=1)
+        self._take(rest)
+
+    def finish(self) -> Iterator[RawLine]:
+        """The last line, if nothing ends it."""
+        yield from self._line(end=0)
+
+    def _take(self, part: bytes) -> None:
+        self._end += len(part)
+        if len(self._held) + len(part) > self._limit_bytes:
+            self._is_too_long = True
+            self._held.clear()
+        elif not self._is_too_long:
+            self._held += part
+
+    def _line(self, *, end: int) -> Iterator[RawLine]:
+        text = bytes(self._held)
+        if self._start == 0:
+            text = text.removeprefix(_BYTE_ORDER_MARK)
+        if self._is_too_long or text.strip():
+            found = None if self._is_too_long else text
+            yield RawLine(number=self._number, start=self._start, end=self._end, text=found)
+        self._held.clear()
+        self._is_too_long = False
+        self._number += 1
+        self._end += end
+        self._start = self._end
+
+
+def read_line(text: bytes, endpoint: str) -> InputLine:
+    """The request of a line. Raises `LineProblem`."""
+    try:
+        check_bounds(text, BodyLimits())
+    except TooLarge as error:
+        raise LineProblem("line_too_long", error.message) from None
+    try:
+        line = exact_json.loads(text)
+    except orjson.JSONDecodeError:
+        raise LineProblem("invalid_json_line", "This line is not valid JSON.") from None
+    if not isinstance(line, dict):
+        raise LineProblem("invalid_json_line", "This line is not a JSON object.")
+    for field in ("custom_id", "method", "url", "body"):
+        if field not in line:
+            message = f"This line has no '{field}', which is required."
+            raise LineProblem("missing_required_parameter", message, field)
+    if not isinstance(line["custom_id"], str) or not line["custom_id"]:
+        raise LineProblem("invalid_custom_id", "'custom_id' is not a text.", "custom_id")
+    if line["method"] != "POST":
+        raise LineProblem("invalid_method", "'method' is not POST.", "method")
+    if line["url"] != endpoint:
+        message = f"'url' is not {endpoint}, which this batch is for."
+        raise LineProblem("url_mismatch", message, "url")
+    if not isinstance(line["body"], dict):
+        raise LineProblem("invalid_body", "'body' is not a JSON object.", "body")
+    return InputLine(custom_id=line["custom_id"], body=line["body"])
+
+
+class InputCheck:
+    """Reads a whole input: how many lines there are, where they are, and what is wrong.
+
+    `is_hopeless` once there is nothing more to be found out.
+    """
+
+    def __init__(self, endpoint: str, *, lines_limit: int, line_limit_bytes: int) -> None:
+        self.errors: list[dict[str, Any]] = []
+        self.chunks: list[Lines] = []
+        self.total = 0
+        self._endpoint = endpoint
+        self._lines_limit = lines_limit
+        self._line_limit_bytes = line_limit_bytes
+        self._splitter = LineSplitter(line_limit_bytes)
+        self._models: set[str | None] = set()
+        self._seen: set[bytes] = set()
+        self._chunk: list[RawLine] = []  # where its lines are
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the rest need not be read."""
+        return len(self.errors) >= ERRORS_TOLD or self.total > self._lines_limit
+
+    @property
+    def model(self) -> str | None:
+        """The model of all lines; None where they name several."""
+        return next(iter(self._models)) if len(self._models) == 1 else None
+
+    def feed(self, piece: bytes) -> None:
+        """Some more bytes."""
+        for line in self._splitter.feed(piece):
+            self._check(line)
+
+    def finish(self) -> None:
+        """The input has ended."""
+        for line in self._splitter.finish():
+            self._check(line)
+        self._close_chunk()
+        if not self.total:
+            self._complain("empty_file", "The input file holds no line.")
+
+    def _check(self, line: RawLine) -> None:
+        if self.is_hopeless:
+            return
+        self.total += 1
+        if self.total > self._lines_limit:
+            limit = self._lines_limit
+            self._complain("too_many_tasks", f"A batch has at most {limit} lines on this server.")
+            return
+        try:
+            self._remember(line)
+        except LineProblem as problem:
+            self._complain(problem.code, problem.message, problem.param, line.number)
+
+    def _remember(self, line: RawLine) -> None:
+        if line.text is None:
+            limit = self._line_limit_bytes
+            message = f"This line is longer than this server's limit of {limit} bytes."
+            raise LineProblem("line_too_long", message)
+        read = read_line(line.text, self._endpoint)
+        digest = hashlib.blake2b(read.custom_id.encode(), digest_size=16).digest()
+        if digest in self._seen:
+            message = "An earlier line has the same 'custom_id'; each must have one of its own."
+            raise LineProblem("duplicate_custom_id", message, "custom_id")
+        self._seen.add(digest)
+        if len(self._models) < 2:
+            model = read.body.get("model")
+            self._models.add(model if isinstance(model, str) else None)
+        self._chunk.append(replace(line, text=None))
+        if len(self._chunk) == CHUNK_LINES:
+            self._close_chunk()
+
+    def _close_chunk(self) -> None:
+        if self._chunk:
+            first, last = self._chunk[0], self._chunk[-1]
+            self.chunks.append(
+                Lines(
+                    start=first.start,
+                    end=last.end,
+                    first_line=first.number,
+                    last_line=last.number,
+                )
+            )
+            self._chunk = []
+
+    def _complain(
+        self, code: str, message: str, param: str | None = None, line: int | None = None
+    ) -> None:
+        self.errors.append({"code": code, "message": message, "param": param, "line": line})

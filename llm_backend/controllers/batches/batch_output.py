@@ -1,0 +1,88 @@
+"""Answers as lines of an output file or an error file. Pure."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from llm_backend import exact_json
+from llm_backend.controllers.batches.dispatch import DispatchedAnswer
+from llm_backend.errors import UpstreamFailed, error_body
+from llm_backend.store import LineResult, TokenCounts
+
+__all__ = ["answer_line", "error_line"]
+
+_TOKENS_END = 1 << 31  # no answer has so many, and no column of the store
+
+
+def answer_line(line: int, custom_id: str, answered: DispatchedAnswer) -> LineResult:
+    """What was answered, well or not."""
+    body = _parse_body(answered.body)
+    is_error = not 200 <= answered.status < 300
+    if not isinstance(body, dict):  # a proxy's page, say, before or instead of the upstream
+        body = error_body(UpstreamFailed("The upstream's answer is not a JSON object."))
+        is_error = True
+    response = {
+        "status_code": answered.status,
+        "request_id": answered.request_id,
+        "body": body,
+    }
+    return LineResult(
+        line=line,
+        is_error=is_error,
+        text=_text(custom_id, response, None),
+        tokens=TokenCounts() if is_error else _tokens(body.get("usage")),
+    )
+
+
+def error_line(line: int, custom_id: str, code: str, message: str) -> LineResult:
+    """It was not asked, or its asking failed in a way that is not an answer."""
+    error = {"code": code, "message": message}
+    return LineResult(line=line, is_error=True, text=_text(custom_id, None, error))
+
+
+def _text(
+    custom_id: str, response: Mapping[str, Any] | None, error: Mapping[str, str] | None
+) -> str:
+    line = {
+        "id": f"batch_req_{uuid.uuid4().hex}",
+        "custom_id": custom_id,
+        "response": response,
+        "error": error,
+    }
+    return exact_json.dumps(line).decode()
+
+
+def _parse_body(body: bytes) -> Any:
+    """None for what is not JSON, and for what is nested too deeply to be written as JSON again."""
+    try:
+        value = exact_json.loads(body)
+        exact_json.dumps(value)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    return value
+
+
+def _tokens(usage: Any) -> TokenCounts:
+    """Usage in the words of chats and embeddings, or of responses."""
+    if not isinstance(usage, dict):
+        return TokenCounts()
+    in_details = _details(usage, "prompt_tokens_details", "input_tokens_details")
+    out_details = _details(usage, "completion_tokens_details", "output_tokens_details")
+    return TokenCounts(
+        input_tokens=_number(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        cached_tokens=_number(in_details.get("cached_tokens")),
+        output_tokens=_number(usage.get("completion_tokens", usage.get("output_tokens"))),
+        reasoning_tokens=_number(out_details.get("reasoning_tokens")),
+    )
+
+
+def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    found: Any = next((usage[name] for name in names if usage.get(name)), {})
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: Any) -> int:
+    """What an upstream tells, if it can be a number of tokens."""
+    return value if isinstance(value, int) and 0 <= value < _TOKENS_END else 0

@@ -1,0 +1,78 @@
+"""Some lines of a batch being answered: keeps answers, and sees when to stop."""
+
+import asyncio
+import logging
+import time
+from itertools import count
+
+from llm_backend.store import (
+    BatchStatus,
+    BatchStore,
+    Job,
+    LineResult,
+    StoredBatch,
+    StoreUnavailable,
+    TryLater,
+)
+
+__all__ = ["ATTEMPTS", "LineChunk"]
+
+ATTEMPTS = 20  # of lines whose model is away, together half an hour
+AWAY_S = 60.0  # that a batch leaves the others' lines alone then
+RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # doubled with every time that the database cannot be used
+
+log = logging.getLogger(__name__)
+
+
+class LineChunk:
+    """The lines of one job, while they are in work."""
+
+    def __init__(self, batches: BatchStore, job: Job, batch: StoredBatch) -> None:
+        self.endpoint = batch.endpoint
+        self.key_id = batch.key_id
+        self._batches = batches
+        self._job = job
+        self._batch = batch
+        self._status = batch.status
+        self._has_got_on = False
+        self._is_model_away = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more of its lines are to be asked now."""
+        return self._is_model_away or self._is_batch_over
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether these lines have been asked so often that any answer will do."""
+        return self._job.attempt >= ATTEMPTS and not self._has_got_on
+
+    @property
+    def _is_batch_over(self) -> bool:
+        return self._status is not BatchStatus.IN_PROGRESS or time.time() >= self._batch.expires_at
+
+    async def keep(self, result: LineResult) -> None:
+        """Durable on return, however long the database is away: an answer has been paid for."""
+        for attempt in count():
+            try:
+                self._status = await self._batches.record(self._batch.id, result)
+                break
+            except StoreUnavailable as error:
+                log.warning("line_not_kept_yet", extra={"reason": str(error)})
+                await asyncio.sleep(min(RETRY_S * 2**attempt, RETRY_LIMIT_S))
+        if not self._has_got_on:
+            self._has_got_on = True
+            await self._batches.record_progress(self._job)
+
+    def model_is_away(self) -> None:
+        """Nobody answers a line now; the others are not asked either."""
+        self._is_model_away = True
+
+    async def finish(self) -> None:
+        """All that is to be done is done. Raises `TryLater` where the model is to be waited for:
+        other batches have their turn meanwhile.
+        """
+        if self._is_model_away and not self._is_batch_over:
+            await self._batches.postpone(self._batch.id, AWAY_S)
+            raise TryLater(AWAY_S)
+        await self._batches.finish_lines(self._job)

@@ -1,0 +1,1 @@
+"""Chat completions: created, streamed, stored and listed."""

@@ -1,0 +1,49 @@
+"""One question by GET, for shells and old clients."""
+
+from dataclasses import replace
+
+from starlette.responses import PlainTextResponse, Response
+
+from llm_backend import errors
+from llm_backend.access import switch_model
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.chat.create import complete_chat, create_chat_completion
+from llm_backend.controllers.services import Services
+
+__all__ = ["ask_chat"]
+
+
+async def ask_chat(services: Services, request: ApiRequest) -> Response:
+    """`GET /chat/ask`: the answer as text, or as the events of a streamed chat."""
+    query = request.query
+    model = _model(services, query.get("model"))
+    name, project = query.get("model", model.card.id), request.caller.project
+    services.access.admission.check(
+        request.caller, name
+    )  # the first model, which nobody named, too
+    body = {
+        "model": name,
+        "messages": [{"role": "user", "content": query["question"]}],
+        "stream": bool(query.get("stream")),
+    }
+    if project is not None and project.keeps_nothing:
+        body["store"] = False
+    asked = replace(request, body=body)
+    if body["stream"]:
+        return await create_chat_completion(services, asked)
+    await switch_model(model.card.id)
+    completion = await complete_chat(services, asked, model)
+    return PlainTextResponse(completion["choices"][0]["message"]["content"] or "")
+
+
+def _model(services: Services, name: str | None) -> LocalModel:
+    """The model that was named, or the first; raises for one that is not here."""
+    first = next(iter(services.registry.local), None)
+    model = first if name is None else services.registry.for_model(name)
+    if model is None:
+        raise errors.InvalidRequest(
+            "Only models of this server answer here; ask others by POST /v1/chat/completions.",
+            param="model",
+        )
+    return model

@@ -1,0 +1,223 @@
+"""Chat completions: answered by a local model or relayed, and remembered either way."""
+
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from llm_backend.backends.base import Chat, ChatDelta, Priority
+from llm_backend.backends.local.admitted_generation import AdmittedGeneration
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.chat.events import ChatEvents, Transcript
+from llm_backend.controllers.chat.fold import fold
+from llm_backend.controllers.generation.answer_schema import CheckedAnswer
+from llm_backend.controllers.generation.custom_calls import (
+    CustomCalls,
+    custom_names,
+    translate_error_names,
+)
+from llm_backend.controllers.generation.deprecated_functions import (
+    as_function_calls,
+    named_as_functions,
+    with_tools,
+)
+from llm_backend.controllers.generation.generation_request import chat_from
+from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
+from llm_backend.controllers.generation.tool_call_ids import check_messages
+from llm_backend.controllers.moderations.moderated_answers import (
+    ModeratedAnswer,
+    WithheldStream,
+    moderation_of,
+)
+from llm_backend.controllers.relay.bridge.bridged_model import BridgedAnswer, BridgedModel
+from llm_backend.controllers.relay.relayed_chat import relay_chat
+from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.obfuscation import obfuscation_for
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieve
+from llm_backend.offload import offload
+from llm_backend.sse import encode
+
+__all__ = ["complete_chat", "create_chat_completion"]
+
+Json = dict[str, Any]
+AnyAnswer = AdmittedGeneration | BridgedAnswer | CheckedAnswer | WithheldStream
+
+
+async def create_chat_completion(services: Services, request: ApiRequest) -> Response:
+    """`POST /chat/completions`"""
+    return await answer_by_route(services, request, here=_answer, there=relay_chat, bridged=_answer)
+
+
+async def _answer(
+    services: Services, request: ApiRequest, model: LocalModel | BridgedModel
+) -> Response:
+    body = request.body
+    turn, answer = await _admit(services, request, model)
+    if body.get("stream"):
+        return await event_stream(turn.events(answer))
+    return JsonResponse(await unless_gone(request, turn.completion(answer)))
+
+
+async def complete_chat(services: Services, request: ApiRequest, model: LocalModel) -> Json:
+    """The whole completion of a chat by a local model."""
+    turn, answer = await _admit(services, request, model)
+    return await unless_gone(request, turn.completion(answer))
+
+
+async def _admit(
+    services: Services, request: ApiRequest, model: LocalModel | BridgedModel
+) -> tuple["_ChatTurn", AnyAnswer]:
+    body = request.body
+    await offload(check_messages, body["messages"])
+    filled = model.filled(with_tools(body))
+    structure = await structure_from(filled, nodes_limit=services.settings.schema_nodes_limit)
+    limit = services.settings.choices_limit
+    asked, retrieval = await retrieve(services, filled, model.vector_stores)
+    with named_as_functions(body):
+        chat = await offload(chat_from, asked, choices_limit=limit, grammar=structure.grammar)
+    moderation = moderation_of(services, body, lambda: body["messages"])
+    names = custom_names(filled)
+    turn = _ChatTurn(services, body, chat, structure, retrieval, names, moderation)
+    if moderation is not None and await unless_gone(request, moderation.withholds()):
+        return turn, WithheldStream()
+    with named_as_functions(body), translate_error_names(filled):
+        return turn, turn.checked(await unless_gone(request, model.chat(chat)), model)
+
+
+class _ChatTurn:
+    """One chat being answered: as events or whole, and remembered either way."""
+
+    def __init__(
+        self,
+        services: Services,
+        body: Json,
+        chat: Chat,
+        structure: StructuredOutput,
+        retrieval: Retrieval | None,
+        custom_names: frozenset[str],
+        moderation: ModeratedAnswer | None,
+    ) -> None:
+        self._retrieval = retrieval
+        self._memory = services.memory
+        self._body = body
+        self._chat = chat
+        self._structure = structure
+        self._tries = services.settings.structured_tries
+        self._remembers = services.memory.wants(body)
+        options = body.get("stream_options") or {}
+        self._tells_usage = bool(options.get("include_usage"))
+        usual = services.settings.obfuscate_streams
+        self._obfuscation = obfuscation_for(options, usual=usual)
+        self._head = chunks.ChunkHead(
+            id=f"chatcmpl-{uuid.uuid4().hex}",
+            kind="chat.completion.chunk",
+            created_at=int(time.time()),
+            model=body["model"],
+            tells_usage=self._tells_usage,
+            service_tier="flex" if chat.priority is Priority.BATCH else "default",
+        )
+        self._transcript = Transcript()
+        self._custom_names = custom_names
+        self._moderation = moderation
+        self._judged: Json = {}  # what is told of it, once all is said
+
+    def checked(
+        self, answer: AdmittedGeneration | BridgedAnswer, model: LocalModel | BridgedModel
+    ) -> AdmittedGeneration | BridgedAnswer | CheckedAnswer:
+        """The answer, held against its schemas, unless a stop may cut it. An upstream's is asked
+        for once."""
+        structure, limits = self._structure, self._chat.limits
+        is_free = structure.schema is None and not structure.calls
+        if is_free or limits.stop or limits.stop_token_ids:
+            return answer
+        tries = self._tries if isinstance(model, LocalModel) else 1
+        return CheckedAnswer(answer, structure, model.chat, tries=tries)
+
+    async def events(self, answer: AnyAnswer) -> AsyncGenerator[bytes, None]:
+        """The answer's events; at their end, or when their reader leaves, the chat is stored."""
+        events = ChatEvents(self._head, self._transcript, self._obfuscation)
+        async with self._remembering(answer):
+            async with answer, aclosing(self._deltas(answer)) as deltas:
+                begun: set[int] = set()  # the choices whose first chunk has been sent
+                if self._chat.tools:
+                    yield b""  # the answer begins; its first chunk says whether a call comes first
+                else:
+                    begun.update(range(self._chat.limits.choices))
+                    for choice in sorted(begun):
+                        yield events.role(self._role_chunk(choice))
+                async for delta in deltas:
+                    if delta.choice not in begun:
+                        begun.add(delta.choice)
+                        yield events.role(self._role_chunk(delta.choice, delta))
+                    yield events.event(delta)
+            await self._judge()
+            if self._judged:
+                yield encode(orjson.dumps(self._head.chunk([]) | self._judged))
+            if self._tells_usage:
+                yield encode(orjson.dumps(chunks.usage_chunk(self._head, answer.usage)))
+
+    async def completion(self, answer: AnyAnswer) -> Json:
+        """The whole answer, remembered before it is given."""
+        async with self._remembering(answer):
+            async with answer, aclosing(self._deltas(answer)) as deltas:
+                async for delta in deltas:
+                    self._transcript.add(delta)
+            await self._judge()
+        return self._completion(answer)
+
+    async def _judge(self) -> None:
+        if self._moderation is not None:
+            self._judged = {"moderation": await self._moderation.told(results_in_lists=True)}
+
+    def _deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
+        """What is said, moderated where that is asked for."""
+        deltas = answer.chat(self._chat)
+        if self._body.get("functions"):
+            deltas = as_function_calls(deltas)
+        if self._custom_names:
+            deltas = CustomCalls(self._custom_names).told(deltas)
+        return deltas if self._moderation is None else self._moderation.watched(deltas)
+
+    @asynccontextmanager
+    async def _remembering(self, answer: AnyAnswer) -> AsyncIterator[None]:
+        is_complete = False
+        try:
+            yield
+            is_complete = True
+            if self._remembers:
+                await self._memory.remember(self._body, self._completion(answer))
+        finally:
+            if self._remembers and not is_complete:
+                self._memory.remember_behind(self._body, self._completion(answer))
+
+    def _role_chunk(self, choice: int, first: ChatDelta | None = None) -> Json:
+        """The first chunk of a choice; `first` is what it says then, where that is known."""
+        content: str | None = ""
+        if first is not None and not first.content and (first.tool_calls or first.reasoning):
+            content = None
+        if self._retrieval is None:
+            return chunks.role_chunk(self._head, choice, content=content)
+        cites, told = self._retrieval.annotations(), self._retrieval.told()
+        chunk = chunks.role_chunk(self._head, choice, content=content, annotations=cites)
+        return chunk | {"retrieval": told}
+
+    def _completion(self, answer: AnyAnswer) -> Json:
+        """The chunks of what was said, folded: streamed and whole answers cannot differ."""
+        said = [chunks.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
+        usage = chunks.usage_object(answer.usage)
+        roles = [self._role_chunk(choice) for choice in range(self._chat.limits.choices)]
+        completion = fold([*roles, *said])
+        if self._chat.sampling.logprobs is not None:
+            for choice in completion["choices"]:
+                choice["logprobs"] = choice["logprobs"] or chunks.chat_logprobs(())
+        return completion | {"usage": usage} | self._judged

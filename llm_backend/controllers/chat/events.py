@@ -1,0 +1,106 @@
+"""The deltas of a chat on their way out: as events, and kept for the completion that is remembered.
+
+Nearly all of them are a few letters of content and nothing else. Those are the path that must cost
+little, as whatever the API process computes it takes from the model's threads.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from operator import attrgetter
+
+import orjson
+
+from llm_backend.backends.base import ChatDelta
+from llm_backend.controllers.rendering import chunks
+from llm_backend.controllers.rendering.obfuscation import Obfuscation
+from llm_backend.sse import Alike, encode
+
+__all__ = ["ChatEvents", "Transcript"]
+
+_END = b"}\n\n"  # of every event
+_BEFORE_OBFUSCATION, _AFTER_OBFUSCATION = b',"obfuscation":"', b'"' + _END
+
+_beyond_content = attrgetter(
+    *(field.name for field in fields(ChatDelta) if field.name not in {"choice", "content"})
+)
+
+
+class ChatEvents:
+    """Encodes deltas as events, and keeps them in a transcript. A choice's plain ones are its text
+    between bytes that stay, and the characters beside it where it is to be obfuscated."""
+
+    def __init__(
+        self,
+        head: chunks.ChunkHead,
+        transcript: "Transcript",
+        obfuscation: Obfuscation | None = None,
+    ) -> None:
+        self._head = head
+        self._transcript = transcript
+        self._obfuscation = obfuscation
+        self._frames: dict[int, tuple[bytes, bytes]] = {}  # by choice
+
+    def event(self, delta: ChatDelta) -> bytes:
+        """The event of one delta."""
+        if not self._transcript.add(delta):
+            return self._rendered(delta)
+        frame = self._frames.get(delta.choice)
+        if frame is None:
+            self._frames[delta.choice] = self._frame(delta.choice)
+            return self._rendered(delta)
+        text = orjson.dumps(delta.content)
+        if self._obfuscation is None:
+            return Alike(frame[0] + text + frame[1])
+        return Alike(
+            frame[0] + text + frame[1] + self._obfuscation.beside_text(text) + _AFTER_OBFUSCATION
+        )
+
+    def role(self, chunk: chunks.Json) -> bytes:
+        """The event of a choice's first chunk."""
+        return self._encoded(chunk, None)
+
+    def _rendered(self, delta: ChatDelta) -> bytes:
+        return self._encoded(chunks.chat_chunk(self._head, delta), delta)
+
+    def _encoded(self, chunk: chunks.Json, delta: ChatDelta | None) -> bytes:
+        if self._obfuscation is not None:
+            chunk = self._obfuscation.with_chunk(chunk, delta)
+        return encode(orjson.dumps(chunk))
+
+    def _frame(self, choice: int) -> tuple[bytes, bytes]:
+        """What stands before and after the content. Quotes within JSON's strings are escaped, so
+        what is looked for is nowhere else."""
+        name, mark = b'"content":', "-"
+        delta = ChatDelta(choice=choice, content=mark)
+        event = encode(orjson.dumps(chunks.chat_chunk(self._head, delta)))
+        before, _, after = event.partition(name + orjson.dumps(mark))
+        if self._obfuscation is not None:
+            after = after.removesuffix(_END) + _BEFORE_OBFUSCATION
+        return before + name, after
+
+
+class Transcript:
+    """Keeps the deltas of one answer. Content is joined where nothing else came between."""
+
+    def __init__(self) -> None:
+        self._deltas: list[ChatDelta] = []
+        self._contents: dict[int, list[str]] = {}  # by choice: what came last and is not joined yet
+
+    def add(self, delta: ChatDelta) -> bool:
+        """Take the next delta; gives whether it is content and nothing else."""
+        if delta.content != "" and not any(_beyond_content(delta)):
+            self._contents.setdefault(delta.choice, []).append(delta.content)
+            return True
+        self._deltas += self._joined(delta.choice)
+        self._deltas.append(delta)
+        return False
+
+    def deltas(self) -> list[ChatDelta]:
+        """All that was said so far, in the order in which each choice said it."""
+        for choice in list(self._contents):
+            self._deltas += self._joined(choice)
+        return self._deltas
+
+    def _joined(self, choice: int) -> Iterator[ChatDelta]:
+        if contents := self._contents.pop(choice, None):
+            yield ChatDelta(choice=choice, content="".join(contents))

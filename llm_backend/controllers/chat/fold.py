@@ -1,0 +1,248 @@
+"""Chunks of a streamed chat completion, folded into the completion that they make (pure)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["ChatFold", "Plain", "fold"]
+
+Json = dict[str, Any]
+
+_NOT_KEPT = frozenset({"choices", "object", "obfuscation"})
+_KEPT_FROM_FIRST = frozenset({"id", "created", "model"})
+
+
+def fold(chunks: Iterable[Mapping[str, Any]]) -> Json:
+    """The `chat.completion` that these `chat.completion.chunk`s make."""
+    folded = ChatFold()
+    for chunk in chunks:
+        folded.add(chunk)
+    return folded.completion()
+
+
+class ChatFold:
+    """Takes chunks one by one; `completion` may be asked for at any time.
+
+    Text of a delta is joined, lists are extended, tool calls are put together by index, and of
+    every other field the last value that is not null stays. Values of the wrong type are passed
+    over: a fold never fails. Chunks are not changed.
+    """
+
+    def __init__(self) -> None:
+        self._fields: Json = {}
+        self._choices: dict[int, _FoldedChoice] = {}
+        self.plain: Plain | None = None  # what takes chunks that are like the latest one
+
+    def add(self, chunk: Mapping[str, Any]) -> None:
+        """Takes the next chunk."""
+        if self.plain is None or not self.plain.takes(chunk):
+            self._add(chunk)
+            self.plain = self._plain_after(chunk)
+
+    def _add(self, chunk: Mapping[str, Any]) -> None:
+        for name, value in chunk.items():
+            if name in _NOT_KEPT or (name in _KEPT_FROM_FIRST and self._fields.get(name)):
+                continue
+            _keep(self._fields, name, value)
+        for choice in _mappings(chunk.get("choices")):
+            index = choice.get("index", 0)
+            if type(index) is int:
+                self._choices.setdefault(index, _FoldedChoice(index)).add(choice)
+
+    def _plain_after(self, chunk: Mapping[str, Any]) -> "Plain | None":
+        """What takes chunks like this one, if it said nothing but a piece of one choice's text."""
+        choices = _mappings(chunk.get("choices"))
+        choice = choices[0] if len(choices) == 1 else {}
+        held = self._choices.get(choice.get("index", 0)) if _is_text(choice) else None
+        return None if held is None else Plain(chunk, choice, held.content)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every choice has told why it ended."""
+        return bool(self._choices) and all(
+            choice.finish_reason is not None for choice in self._choices.values()
+        )
+
+    def completion(self) -> Json:
+        """What was said so far; `finish_reason` is null in a choice that was cut off."""
+        choices = [self._choices[index].folded() for index in sorted(self._choices)]
+        return {"object": "chat.completion", **self._fields, "choices": choices}
+
+
+class Plain:
+    """Takes chunks that differ from one in nothing but the text of their delta, as nearly all do of
+    which a stream consists, at a tenth of what others cost."""
+
+    def __init__(
+        self, chunk: Mapping[str, Any], choice: Mapping[str, Any], texts: list[str]
+    ) -> None:
+        self._chunk = {**chunk, "choices": None}
+        self._choice = {**choice, "delta": None}
+        self.texts = texts
+
+    def takes(self, chunk: Mapping[str, Any]) -> bool:
+        """Whether it is one of them; its text is taken then."""
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or not _is_text(choices[0]):
+            return False
+        is_alike = {**chunk, "choices": None} == self._chunk
+        if not is_alike or {**choices[0], "delta": None} != self._choice:
+            return False
+        self.texts.append(choices[0]["delta"]["content"])
+        return True
+
+
+class _FoldedChoice:
+    """One choice: its message being put together."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._message = _Joined()
+        self._function_call: _Joined | None = None
+        self._tool_calls: dict[int, _ToolCall] = {}
+        self._logprobs: _Joined | None = None
+        self._others: Json = {}
+        self.finish_reason: str | None = None
+
+    def add(self, choice: Mapping[str, Any]) -> None:
+        for name, value in choice.items():
+            if name == "delta":
+                self._add_delta(value)
+            elif name == "finish_reason":
+                self.finish_reason = value if isinstance(value, str) else self.finish_reason
+            elif name == "logprobs" and isinstance(value, Mapping):
+                self._logprobs = self._logprobs or _Joined()
+                self._logprobs.add_all(value)
+            elif name not in {"index", "logprobs"}:
+                _keep(self._others, name, value)
+
+    @property
+    def content(self) -> list[str]:
+        """The pieces of its text; there is one."""
+        return self._message.texts("content")
+
+    def folded(self) -> Json:
+        return {
+            "index": self._index,
+            "message": self._folded_message(),
+            "logprobs": self._logprobs and self._logprobs.value(),
+            "finish_reason": self.finish_reason,
+            **self._others,
+        }
+
+    def _add_delta(self, delta: object) -> None:
+        if not isinstance(delta, Mapping):
+            return
+        for name, value in delta.items():
+            if name == "tool_calls":
+                for call in _mappings(value):
+                    self._tool_call(call).add(call)
+            elif name == "function_call" and isinstance(value, Mapping):
+                self._function_call = self._function_call or _Joined()
+                self._function_call.add_all(value)
+            elif name != "function_call":
+                self._message.add(name, value)
+
+    def _tool_call(self, call: Mapping[str, Any]) -> "_ToolCall":
+        """The call that this fragment belongs to: by index, else by id, else the last one."""
+        index = call.get("index")
+        if type(index) is not int:
+            last = max(self._tool_calls, default=-1)
+            same = (at for at, held in self._tool_calls.items() if held.id == call.get("id"))
+            index = next(same, last + 1) if call.get("id") else max(last, 0)
+        return self._tool_calls.setdefault(index, _ToolCall())
+
+    def _folded_message(self) -> Json:
+        message = {"role": "assistant", "content": None, "refusal": None, **self._message.value()}
+        if self._tool_calls:
+            calls = [self._tool_calls[index].value() for index in sorted(self._tool_calls)]
+            message["tool_calls"] = calls
+        if self._function_call is not None:
+            message["function_call"] = self._function_call.value()
+        says_otherwise = self._tool_calls or self._function_call or message["refusal"]
+        if message["content"] == "" and says_otherwise:
+            message["content"] = None  # the empty text that opens many servers' streams
+        return message
+
+
+class _ToolCall:
+    """One tool call: its id and type, and what its function's or custom tool's fragments make."""
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self._fields: Json = {}
+        self._parts: dict[str, _Joined] = {}
+
+    def add(self, call: Mapping[str, Any]) -> None:
+        self.id = self.id or call.get("id")
+        for name, value in call.items():
+            if isinstance(value, Mapping):
+                self._parts.setdefault(name, _Joined()).add_all(value)
+            elif name != "index" and not self._fields.get(name):
+                _keep(self._fields, name, value)
+
+    def value(self) -> Json:
+        kind = "custom" if "custom" in self._parts else "function"
+        parts = {name: part.value() for name, part in self._parts.items()}
+        return {"id": self.id, "type": kind, **self._fields, **parts}
+
+
+class _Joined:
+    """Named values of which texts are joined and lists extended; objects too, `depth` deep."""
+
+    _WHOLE = frozenset({"role", "id", "type"})
+
+    def __init__(self, depth: int = 1) -> None:
+        self._depth = depth
+        self._values: Json = {}
+        self._texts: dict[str, list[str]] = {}
+
+    def texts(self, name: str) -> list[str]:
+        """The pieces of a text that has begun."""
+        return self._texts[name]
+
+    def add_all(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            self.add(name, value)
+
+    def add(self, name: str, value: object) -> None:
+        held = self._values.get(name)
+        if isinstance(value, str) and name not in self._WHOLE:
+            self._values.setdefault(name, None)  # keeps the fields in the order of their coming
+            texts = self._texts.setdefault(name, [])
+            if name != "name" or texts != [value]:  # some servers repeat a call's name
+                texts.append(value)
+        elif isinstance(value, list):
+            if not isinstance(held, list):
+                self._values[name] = held = []
+            held.extend(value)
+        elif isinstance(value, Mapping) and self._depth > 0:
+            part = held if isinstance(held, _Joined) else _Joined(self._depth - 1)
+            part.add_all(value)
+            self._values[name] = part
+        else:
+            _keep(self._values, name, value)
+
+    def value(self) -> Json:
+        plain = {
+            name: value.value() if isinstance(value, _Joined) else value
+            for name, value in self._values.items()
+        }
+        return plain | {name: "".join(texts) for name, texts in self._texts.items()}
+
+
+def _is_text(choice: object) -> bool:
+    """Whether a choice of a chunk adds nothing but text."""
+    if type(choice) is not dict or choice.get("logprobs") is not None:
+        return False
+    delta = choice.get("delta")
+    return type(delta) is dict and len(delta) == 1 and type(delta.get("content")) is str
+
+
+def _keep(fields: Json, name: str, value: object) -> None:
+    """Keeps the last value that is not null; a null only where nothing else was said."""
+    if value is not None or name not in fields:
+        fields[name] = value
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,92 @@
+"""Stored chats: list, get, messages, update metadata, delete."""
+
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.page_query import page_wanted
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.services import Services
+from llm_backend.store import ChatStore, StoredChat, StoredMessage
+
+__all__ = [
+    "delete_chat_completion",
+    "get_chat_completion",
+    "get_chat_completion_messages",
+    "list_chat_completions",
+    "update_chat_completion",
+]
+
+Json = dict[str, Any]
+
+
+async def list_chat_completions(services: Services, request: ApiRequest) -> Response:
+    """`GET /chat/completions`"""
+    query = request.query
+    with store_errors_translated("chat completion"):
+        page = await (await _chats(services)).list(
+            model=query.get("model"),
+            metadata=query.get("metadata"),
+            **page_wanted(query, order="asc"),
+        )
+    return JsonResponse(list_object(page, [_completion(chat) for chat in page.items]))
+
+
+async def get_chat_completion(services: Services, request: ApiRequest) -> Response:
+    """`GET /chat/completions/{completion_id}`"""
+    with store_errors_translated("chat completion"):
+        chat = await (await _chats(services)).get(request.path["completion_id"])
+    return JsonResponse(_completion(chat))
+
+
+async def get_chat_completion_messages(services: Services, request: ApiRequest) -> Response:
+    """`GET /chat/completions/{completion_id}/messages`"""
+    query = request.query
+    with store_errors_translated("chat completion"):
+        page = await (await _chats(services)).messages(
+            request.path["completion_id"],
+            **page_wanted(query, order="asc"),
+        )
+    return JsonResponse(list_object(page, [_message(message) for message in page.items]))
+
+
+async def update_chat_completion(services: Services, request: ApiRequest) -> Response:
+    """`POST /chat/completions/{completion_id}`: puts new metadata in place of the old."""
+    with store_errors_translated("chat completion"):
+        chat = await (await _chats(services)).update_metadata(
+            request.path["completion_id"], request.body["metadata"] or {}
+        )
+    return JsonResponse(_completion(chat))
+
+
+async def delete_chat_completion(services: Services, request: ApiRequest) -> Response:
+    """`DELETE /chat/completions/{completion_id}`"""
+    chat_id = request.path["completion_id"]
+    with store_errors_translated("chat completion"):
+        await (await _chats(services)).delete(chat_id)
+    return JsonResponse({"object": "chat.completion.deleted", "id": chat_id, "deleted": True})
+
+
+async def _chats(services: Services) -> ChatStore:
+    """The stored chats, all of them that have been answered."""
+    await services.memory.caught_up()
+    return services.memory.chats
+
+
+def _completion(chat: StoredChat) -> Json:
+    return {**chat.response, "metadata": dict(chat.metadata), "status": chat.status.value}
+
+
+def _message(stored: StoredMessage) -> Json:
+    """An input message in the form of the document's message list."""
+    content = stored.message.get("content")
+    parts = content if isinstance(content, list) else None
+    return {
+        "refusal": None,
+        **stored.message,
+        "id": stored.id,
+        "content": None if parts is not None else content,
+        "content_parts": parts,
+    }

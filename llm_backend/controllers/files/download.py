@@ -1,0 +1,78 @@
+"""A stored file's bytes as an answer: whole or in part, and never something a browser would run."""
+
+import logging
+from contextlib import aclosing, suppress
+from urllib.parse import quote
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.files.byte_range import byte_range
+from llm_backend.errors import ClientGone
+from llm_backend.store import FileStore, StoredFile, StoreUnavailable
+
+__all__ = ["Download", "disposition"]
+
+log = logging.getLogger(__name__)
+
+
+class Download(Response):
+    """The bytes that the request asks for. Raises `RangeNotSatisfiable` when made."""
+
+    def __init__(self, files: FileStore, file: StoredFile, request: ApiRequest) -> None:
+        headers, size_bytes = request.http.headers, file.size_bytes
+        etag = f'"{file.id}"'  # a file never changes
+        wants_part = headers.get("if-range", etag) == etag
+        part = byte_range(headers.get("range"), size_bytes) if wants_part else None
+        start, end = (part.start, part.end) if part else (0, size_bytes)
+        super().__init__(
+            status_code=206 if part else 200,
+            headers={
+                "content-length": str(end - start),
+                "content-type": file.media_type,
+                "content-disposition": disposition(file.filename),
+                "x-content-type-options": "nosniff",
+                "accept-ranges": "bytes",
+                "etag": etag,
+            },
+        )
+        if part:
+            self.headers["content-range"] = f"bytes {start}-{end - 1}/{size_bytes}"
+        self._request = request
+        is_asked_for = request.http.method != "HEAD"
+        self._pieces = files.read(file, start, end if is_asked_for else start)
+        self._first = b""
+
+    async def begin(self) -> "Download":
+        """Itself, with the first bytes at hand: what fails now can still be told as an error."""
+        self._first = await anext(self._pieces, b"")
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(ClientGone):
+            async with aclosing(self._pieces):
+                await unless_gone(self._request, self._send(send))
+
+    async def _send(self, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        try:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for piece in self._pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except StoreUnavailable as error:
+            # Without a last message the server cuts the connection: what the client got is seen to
+            # be incomplete.
+            log.error("answer_cut", extra={"reason": str(error)})
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def disposition(filename: str) -> str:
+    """A header that names the file (RFC 6266): what is not plain ASCII stands in UTF-8 beside."""
+    name = filename.replace("\\", "/").rpartition("/")[2] or "file"  # a name, never a path
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in " ._-") else "_" for c in name)
+    encoded = quote(name, safe="")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"

@@ -1,0 +1,124 @@
+"""Files: upload, list, get, download, delete.
+
+The setting `files` says where new ones are kept and which ones are listed. An id that is not known
+here may be the upstream's, so it is asked, where there is one.
+"""
+
+import time
+import uuid
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.forms.form import FRAMING_BYTES
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.files.download import Download
+from llm_backend.controllers.files.file_types import check_size, check_type
+from llm_backend.controllers.relay.local_or_upstream import local_or_upstream
+from llm_backend.controllers.relay.relay import relay
+from llm_backend.controllers.rendering.json_response import JsonResponse, list_object
+from llm_backend.controllers.rendering.page_query import page_wanted
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.services import Services
+from llm_backend.store import StoredFile
+
+__all__ = [
+    "create_file",
+    "declared_bytes",
+    "delete_file",
+    "download_file",
+    "file_object",
+    "list_files",
+    "new_file_id",
+    "retrieve_file",
+]
+
+DEFAULT_LIMIT = 10_000  # the document's
+
+
+async def create_file(services: Services, request: ApiRequest) -> Response:
+    """`POST /files`: the bytes go to the object store as they come."""
+    if services.settings.files == "upstream":
+        return await relay(services, request)
+    assert request.form is not None, "the operation takes a form"
+    with store_errors_translated("file"):
+        await services.files.check_capacity(declared_bytes(request))
+    part = await request.form.file("file", limit_bytes=services.settings.upload_limit_bytes)
+    with store_errors_translated("file"):
+        async with services.files.blobs.writing(part.pieces) as blob:
+            fields = await request.form.fields()
+            check_type(part.filename, fields["purpose"], param="file")
+            check_size(blob.size_bytes, fields["purpose"], services.settings, param="file")
+            created_at = int(time.time())
+            expiry = fields.get("expires_after")
+            file = StoredFile(
+                id=new_file_id(),
+                created_at=created_at,
+                purpose=fields["purpose"],
+                filename=part.filename,
+                media_type=part.media_type,
+                content=(blob,),
+                expires_at=created_at + expiry["seconds"] if expiry else None,
+            )
+            await services.files.add(file)
+    return JsonResponse(file_object(file))
+
+
+async def list_files(services: Services, request: ApiRequest) -> Response:
+    """`GET /files`"""
+    if services.settings.files == "upstream":
+        return await relay(services, request)
+    query = request.query
+    with store_errors_translated("file"):
+        page = await services.files.list(
+            purpose=query.get("purpose"),
+            **page_wanted(query, limit=DEFAULT_LIMIT),
+        )
+    return JsonResponse(list_object(page, [file_object(file) for file in page.items]))
+
+
+@local_or_upstream("file", "file_id")
+async def retrieve_file(services: Services, request: ApiRequest) -> Response:
+    """`GET /files/{file_id}`"""
+    return JsonResponse(file_object(await services.files.get(request.path["file_id"])))
+
+
+@local_or_upstream("file", "file_id")
+async def download_file(services: Services, request: ApiRequest) -> Response:
+    """`GET /files/{file_id}/content`: all of it, or the `Range` asked for."""
+    file = await services.files.get(request.path["file_id"])
+    return await Download(services.files, file, request).begin()
+
+
+@local_or_upstream("file", "file_id")
+async def delete_file(services: Services, request: ApiRequest) -> Response:
+    """`DELETE /files/{file_id}`"""
+    file_id = request.path["file_id"]
+    await services.files.delete(file_id)
+    return JsonResponse({"id": file_id, "object": "file", "deleted": True})
+
+
+def declared_bytes(request: ApiRequest) -> int:
+    """About how many bytes a form will bring; 0 where its client does not say."""
+    announced = request.http.headers.get("content-length", "")
+    return max(0, int(announced) - FRAMING_BYTES) if announced.isdecimal() else 0
+
+
+def new_file_id() -> str:
+    """An id for a file."""
+    return f"file-{uuid.uuid4().hex}"
+
+
+def file_object(file: StoredFile) -> dict[str, Any]:
+    """A file as the document has it."""
+    expiry = {} if file.expires_at is None else {"expires_at": file.expires_at}
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.size_bytes,
+        "created_at": file.created_at,
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+        **expiry,
+    }

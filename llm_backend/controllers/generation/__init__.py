@@ -1,0 +1,1 @@
+"""Request bodies as generation requests: messages, tools, sampling and structured output."""

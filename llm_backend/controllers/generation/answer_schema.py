@@ -1,0 +1,194 @@
+"""Answers held against their JSON schemas: what is promised, checked.
+
+Where the grammar says all that a schema does, answers pass on as they come and are checked at their
+end. Where it says less, an answer is kept back until it is checked, and asked for again if it is
+not by the schema.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from llm_backend.backends.base import Chat, ChatDelta, FinishReason, Usage
+from llm_backend.backends.local.schemas import AnswerSchema
+from llm_backend.controllers.generation.structured_output import StructuredOutput
+from llm_backend.errors import Internal
+
+__all__ = ["AnswerSchema", "CheckedAnswer", "check_answers"]
+
+log = logging.getLogger(__name__)
+
+_TEMPERATURE = 0.7  # of another try: a cold one would say the same again
+
+
+class _Answer(Protocol):
+    """An answer that a model has begun."""
+
+    @property
+    def usage(self) -> Usage: ...
+    def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@dataclass
+class _Said:
+    """What a choice has said: its deltas, and the arguments of its calls by their index."""
+
+    deltas: list[ChatDelta] = field(default_factory=list)
+    calls: dict[int, tuple[str, list[str]]] = field(default_factory=dict)
+
+    def add(self, delta: ChatDelta) -> None:
+        self.deltas.append(delta)
+        for call in delta.tool_calls:
+            name, pieces = self.calls.get(call.index, ("", []))
+            self.calls[call.index] = (call.name or name, [*pieces, call.arguments])
+
+    @property
+    def is_ended(self) -> bool:
+        return bool(self.deltas) and self.deltas[-1].finish_reason is not None
+
+    def is_broken(self, structure: StructuredOutput) -> bool:
+        """Whether it is not what it must be; what was cut by its length is what it is."""
+        reason = self.deltas[-1].finish_reason
+        is_believed = structure.is_exact
+        if reason == FinishReason.STOP and structure.schema is not None:
+            content = "".join(delta.content for delta in self.deltas)
+            return structure.schema.is_broken_by(content, is_believed=is_believed)
+        whole = list(self.calls.values())
+        return any(
+            structure.calls[name].is_broken_by("".join(pieces) or "{}", is_believed=is_believed)
+            for name, pieces in (whole[:-1] if reason == FinishReason.LENGTH else whole)
+            if name in structure.calls
+        )
+
+
+class CheckedAnswer:
+    """An answer that says what `structure` wants, or raises `Internal`. `ask` has a model answer
+    once more; so many `tries` are made. `usage` counts all of them."""
+
+    def __init__(
+        self,
+        answer: _Answer,
+        structure: StructuredOutput,
+        ask: Callable[[Chat], Awaitable[_Answer]],
+        *,
+        tries: int,
+    ) -> None:
+        self._answer = answer
+        self._structure = structure
+        self._ask = ask
+        self._tries = tries
+        self._spent = Usage()
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens and seconds so far."""
+        return self._spent + self._answer.usage
+
+    async def __aenter__(self) -> Self:
+        await self._answer.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._answer.__aexit__(kind, error, trace)
+
+    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+        """The deltas; each choice's at its end where it must be checked before."""
+        if self._structure.is_exact:
+            deltas = check_answers(self._answer.chat(request), self._structure)
+        else:
+            deltas = self._held(request)
+        async with aclosing(deltas):
+            async for delta in deltas:
+                yield delta
+
+    async def _held(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+        broken: list[int] = []
+        async for choice, said in _whole(self._answer.chat(request)):
+            if await asyncio.to_thread(said.is_broken, self._structure):
+                broken.append(choice)
+                continue
+            for delta in said.deltas:
+                yield delta
+        for choice in broken:
+            for delta in await self._said_again(request):
+                yield replace(delta, choice=choice)
+
+    async def _said_again(self, request: Chat) -> list[ChatDelta]:
+        """One choice that is by the schema."""
+        for attempt in range(1, self._tries):
+            chat = _asked_again(request, attempt)
+            await self._answer.__aexit__(None, None, None)
+            self._spent += self._answer.usage
+            self._answer = await self._ask(chat)
+            await self._answer.__aenter__()
+            async for _, said in _whole(self._answer.chat(chat)):
+                if not await asyncio.to_thread(said.is_broken, self._structure):
+                    return said.deltas
+        raise _broken(f"In {self._tries} tries")
+
+
+async def check_answers(
+    deltas: AsyncGenerator[ChatDelta, None], structure: StructuredOutput
+) -> AsyncGenerator[ChatDelta, None]:
+    """The deltas; raises `Internal` in place of the end of a choice that is not what it must be.
+    One that was cut by its length is what it is."""
+    choices: defaultdict[int, _Said] = defaultdict(_Said)
+    async with aclosing(deltas):
+        async for delta in deltas:
+            said = choices[delta.choice]
+            said.add(delta)
+            if said.is_ended and await asyncio.to_thread(said.is_broken, structure):
+                log.error("answer_breaks_schema", extra={"choice": delta.choice})
+                raise _broken("Against its grammar")
+            yield delta
+
+
+async def _whole(
+    deltas: AsyncGenerator[ChatDelta, None],
+) -> AsyncGenerator[tuple[int, _Said], None]:
+    """What each choice has said, when it has ended."""
+    choices: defaultdict[int, _Said] = defaultdict(_Said)
+    async with aclosing(deltas):
+        async for delta in deltas:
+            said = choices[delta.choice]
+            said.add(delta)
+            if said.is_ended:
+                yield delta.choice, choices.pop(delta.choice)
+
+
+def _asked_again(request: Chat, attempt: int) -> Chat:
+    """The same for one choice, and such that another answer may come."""
+    sampling = request.sampling
+    seed = None if sampling.seed is None else (sampling.seed + attempt) % 2**63
+    warmer = max(sampling.temperature, _TEMPERATURE)
+    return replace(
+        request,
+        limits=replace(request.limits, choices=1),
+        sampling=msgspec.structs.replace(sampling, seed=seed, temperature=warmer),
+    )
+
+
+def _broken(how: str) -> Internal:
+    return Internal(
+        f"{how}, the model's answer is not what the schema says. Ask again, or ask for less.",
+        code="answer_breaks_schema",
+    )

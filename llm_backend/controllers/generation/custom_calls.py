@@ -1,0 +1,136 @@
+"""Custom tools of chats: functions to the model, custom tools to the client. Pure."""
+
+import json
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from llm_backend.backends.base import ChatDelta, ToolCall
+from llm_backend.controllers.generation.custom_input import CustomInput
+from llm_backend.controllers.generation.custom_tools import INPUT, custom_function
+from llm_backend.errors import ApiError
+
+__all__ = ["CustomCalls", "custom_names", "translate_error_names", "with_functions"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+_FUNCTION = re.compile(r"tools\[(\d+)\]\.function\b")
+_FORMAT = re.compile(rf"\.parameters\.properties\.{INPUT}\.[\w-]+")
+
+
+def custom_names(body: Body) -> frozenset[str]:
+    """The names of the chat's custom tools."""
+    tools = body.get("tools") or ()
+    return frozenset(tool["custom"]["name"] for tool in tools if tool["type"] == "custom")
+
+
+def with_functions(body: Body) -> Body:
+    """The chat with functions in place of custom tools, of calls of them, and of a choice of one.
+    Raises `UnsupportedField` for a format that models are not held to."""
+    messages = [_with_function_calls(message) for message in body["messages"]]
+    changed: Json = {**body, "messages": messages}
+    if body.get("tools"):
+        tools = [_tool(tool, f"tools[{place}]") for place, tool in enumerate(body["tools"])]
+        changed["tools"] = tools
+    choice = body.get("tool_choice")
+    if isinstance(choice, Mapping):
+        changed["tool_choice"] = _choice(choice, custom_names(body))
+    return changed
+
+
+@contextmanager
+def translate_error_names(body: Body) -> Iterator[None]:
+    """Mistakes in a function that was made of a custom tool are told by the client's names."""
+    tools = body.get("tools") or ()
+    try:
+        yield
+    except ApiError as error:
+        place = _FUNCTION.match(error.param or "")
+        if place is not None and tools[int(place[1])]["type"] == "custom":
+            rest = _FORMAT.sub(".format.grammar.definition", str(error.param)[place.end() :])
+            error.param = f"tools[{place[1]}].custom{rest}"
+        raise
+
+
+class CustomCalls:
+    """Tells calls of the functions with these `names` as calls of custom tools."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+        self._inputs: dict[tuple[int, int], CustomInput] = {}  # by choice and call
+
+    async def told(
+        self, deltas: AsyncGenerator[ChatDelta, None]
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """The deltas as the client is to see them."""
+        async with aclosing(deltas):
+            async for delta in deltas:
+                yield self._told(delta) if delta.tool_calls or delta.finish_reason else delta
+
+    def _told(self, delta: ChatDelta) -> ChatDelta:
+        calls = [told for call in delta.tool_calls for told in self._call(delta.choice, call)]
+        if delta.finish_reason is not None:
+            calls += self._left(delta.choice)
+        return replace(delta, tool_calls=calls)
+
+    def _call(self, choice: int, call: ToolCall) -> Iterator[ToolCall]:
+        key = choice, call.index
+        if call.id is not None and call.name in self._names:
+            self._inputs[key] = CustomInput()
+        if key not in self._inputs:
+            yield call
+            return
+        text = self._inputs[key].feed(call.arguments)
+        if text or call.id is not None:
+            yield replace(call, arguments=text, is_custom=True)
+
+    def _left(self, choice: int) -> Iterator[ToolCall]:
+        """What a model has written that is no input as expected is the input itself."""
+        for (one, index), given in self._inputs.items():
+            if one == choice and (rest := given.finish()):
+                yield ToolCall(index=index, arguments=rest, is_custom=True)
+
+
+def _tool(tool: Body, where: str) -> Body:
+    if tool["type"] != "custom":
+        return tool
+    custom = tool["custom"]
+    grammar = (custom.get("format") or {}).get("grammar")
+    function = custom_function(grammar, f"{where}.custom.format.grammar")
+    told = {name: custom[name] for name in ("name", "description") if custom.get(name) is not None}
+    return {"type": "function", "function": {**told, **function}}
+
+
+def _choice(choice: Body, names: frozenset[str]) -> Body:
+    if choice["type"] != "allowed_tools":
+        return _named_choice(choice, names)
+    allowed = choice["allowed_tools"]
+    tools = [_named_choice(one, names) for one in allowed["tools"]]
+    return {**choice, "allowed_tools": {**allowed, "tools": tools}}
+
+
+def _named_choice(choice: Body, names: frozenset[str]) -> Body:
+    """The function that stands for the custom tool that is chosen, if one is."""
+    name = (choice.get("custom") or {}).get("name")
+    if choice.get("type") != "custom" or name not in names:
+        return choice
+    return {"type": "function", "function": {"name": name}}
+
+
+def _with_function_calls(message: Body) -> Body:
+    calls: Sequence[Body] = message.get("tool_calls") or ()
+    if all(call["type"] != "custom" for call in calls):
+        return message
+    return {**message, "tool_calls": [_function_call(call) for call in calls]}
+
+
+def _function_call(call: Body) -> Body:
+    if call["type"] != "custom":
+        return call
+    custom = call["custom"]
+    arguments = json.dumps({INPUT: custom["input"]}, ensure_ascii=False)
+    function = {"name": custom["name"], "arguments": arguments}
+    return {"id": call["id"], "type": "function", "function": function}

@@ -1,0 +1,71 @@
+"""Chat messages of the document -> messages as backends have them. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_backend.backends.base import Message
+from llm_backend.backends.local.media import Content, Picture, Shown, Sound
+from llm_backend.errors import UnsupportedField
+
+__all__ = ["flatten_messages"]
+
+
+_CALL = "call_0"  # of a function in the deprecated form, whose messages have no ids
+
+
+def flatten_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Content as a string or None, or as a list where there are pictures and sounds; roles that
+    templates know; calls in today's form.
+
+    Raises `UnsupportedField` for a part of another type, naming it.
+    """
+    return [_flatten(message, f"messages[{place}]") for place, message in enumerate(messages)]
+
+
+def _flatten(message: Mapping[str, Any], where: str) -> Message:
+    if message.get("audio"):
+        raise UnsupportedField(
+            "Local models do not speak, so none has said what an `audio` names.",
+            param=f"{where}.audio",
+        )
+    flat = {**message, "content": _content(message.get("content"), f"{where}.content")}
+    if message["role"] == "developer":
+        flat["role"] = "system"  # the newer name of the same role; templates know the older
+    if message["role"] == "function":
+        flat |= {"role": "tool", "tool_call_id": _CALL}
+    if call := flat.pop("function_call", None):
+        flat["tool_calls"] = [{"id": _CALL, "type": "function", "function": call}]
+    for place, call in enumerate(flat.get("tool_calls") or ()):
+        if call["type"] != "function":
+            raise UnsupportedField(
+                "Local models know calls of type `function` only.",
+                param=f"{where}.tool_calls[{place}].type",
+            )
+    return flat
+
+
+def _content(content: Any, where: str) -> Content:
+    if content is None or isinstance(content, str):
+        return content
+    pieces = [_piece(part, f"{where}[{place}]") for place, part in enumerate(content)]
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    return "\n".join(texts) if len(texts) == len(pieces) else pieces
+
+
+def _piece(part: Mapping[str, Any], where: str) -> str | Shown:
+    """`where` of a part that was made of something else is what it says itself."""
+    where = part.get("where", where)
+    match part["type"]:
+        case "text" | "refusal" as kind:
+            return str(part[kind])
+        case "image_url":
+            image = part["image_url"]
+            detail = image.get("detail") or "auto"
+            return Picture(url=image["url"], detail=detail, where=f"{where}.image_url")
+        case "input_audio":
+            audio = part["input_audio"]
+            return Sound(data=audio["data"], format=audio["format"], where=f"{where}.input_audio")
+        case kind:
+            raise UnsupportedField(
+                f"A part of type `{kind}` cannot be shown to local models.", param=f"{where}.type"
+            )

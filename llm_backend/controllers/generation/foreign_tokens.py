@@ -1,0 +1,56 @@
+"""Token ids of requests that name a local model by a name of OpenAI's: they are of OpenAI's
+encoding, as clients make them with `tiktoken`, and the model reads the texts that they stand for.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from llm_backend.backends.local.token_files import TokenFiles
+from llm_backend.errors import InvalidRequest
+from llm_backend.offload import offload
+
+__all__ = ["as_own_inputs"]
+
+Inputs = Sequence[str | Sequence[int]]
+
+_ENCODINGS = {
+    "cl100k_base": re.compile(
+        r"(?:openai/)?"
+        r"(?:text-embedding-(?:3-|ada-002)|gpt-3\.5-turbo|gpt-4(?![o.\d])|davinci-002|babbage-002)"
+    ),
+    "o200k_base": re.compile(
+        r"(?:openai/)?(?:gpt-4o|gpt-4\.\d|gpt-[5-9]|o[1-9](?:$|-)|chatgpt-4o)"
+    ),
+}
+
+
+async def as_own_inputs(files: TokenFiles, model: str, inputs: Inputs, field: str) -> Inputs:
+    """The inputs as the model of this name can read them; those of `field` in the request. Raises
+    `InvalidRequest` for tokens that are not the model's own and cannot be read."""
+    encoding = next((name for name, names in _ENCODINGS.items() if names.match(model)), None)
+    if encoding is None or all(isinstance(one, str) for one in inputs):
+        return inputs
+    pieces = await files.pieces(encoding)
+    if pieces is None:
+        raise InvalidRequest(
+            f"By the name `{model[:80]}` token ids are of OpenAI's encoding `{encoding}`, whose "
+            "file this server does not have (setting `tiktoken_dir`). Send texts instead: in "
+            "LangChain with `check_embedding_ctx_length=False`.",
+            param=field,
+        )
+    return await offload(_texts, pieces, encoding, inputs, field)
+
+
+def _texts(pieces: Mapping[int, bytes], encoding: str, inputs: Inputs, field: str) -> list[str]:
+    return [
+        one if isinstance(one, str) else _text(pieces, encoding, one, f"{field}[{place}]")
+        for place, one in enumerate(inputs)
+    ]
+
+
+def _text(pieces: Mapping[int, bytes], encoding: str, tokens: Sequence[int], where: str) -> str:
+    """What the tokens stand for; half a character at either end is none."""
+    for token in tokens:
+        if token not in pieces:
+            raise InvalidRequest(f"`{encoding}` has no token {token}.", param=where)
+    return b"".join(pieces[token] for token in tokens).decode("utf-8", "replace")

@@ -1,0 +1,295 @@
+"""Request bodies -> what the backends are asked for. The one place where OpenAI's field names
+become ours; a field that is not honoured is refused by name, never dropped. Pure.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from llm_backend.backends.base import (
+    Chat,
+    GenerationLimits,
+    Grammar,
+    JsonContent,
+    Priority,
+    Sampling,
+    TextPrompt,
+)
+from llm_backend.controllers.generation.custom_calls import translate_error_names, with_functions
+from llm_backend.controllers.generation.flat_messages import flatten_messages
+from llm_backend.controllers.generation.ignored_hints import is_hint, knows_reasoning_effort
+from llm_backend.controllers.generation.tool_choice import tool_choice_of
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["chat_from", "prompts_from", "refuse_others", "tokens_from"]
+
+Body = Mapping[str, Any]
+
+SAMPLING_FIELDS = {
+    "temperature", "top_p", "top_k", "min_p", "typical_p", "xtc_probability", "xtc_threshold",
+    "mirostat", "mirostat_tau", "mirostat_eta", "repeat_penalty", "repeat_last_n",
+    "frequency_penalty", "presence_penalty", "dry_multiplier", "dry_base", "dry_allowed_length",
+    "dry_penalty_last_n", "dry_sequence_breakers", "logit_bias", "seed",
+}  # fmt: skip
+SHARED_FIELDS = SAMPLING_FIELDS | {
+    "model", "n", "stop", "stop_token_ids", "stream", "stream_options", "max_tokens", "min_tokens",
+    "logprobs", "ignore_eos", "grammar",
+    "user",  # who asks; changes no answer
+}  # fmt: skip
+WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
+CHAT_FIELDS = SHARED_FIELDS | {
+    "messages", "response_format", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
+    "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
+    "chat_template_kwargs", "prediction", "personality",
+    "moderation",  # who answers sees to it
+    "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
+}  # fmt: skip
+COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
+
+TOKENS_END = 2**31  # the engine's token ids have 32 bits
+INTEGERS_END = 2**31 - 1
+RESERVED_SWITCHES = {
+    "messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "raise_exception",
+    "strftime_now",
+}  # fmt: skip
+
+NEUTRAL: Mapping[str, Collection[Any]] = {
+    "modalities": [["text"]],
+    "verbosity": ["medium"],
+}
+"""Values of fields not honoured yet that ask for what happens anyway."""
+
+
+def chat_from(
+    body: Body, *, choices_limit: int, grammar: Grammar | JsonContent | None = None
+) -> Chat:
+    """The chat that this body asks for, its answers held to `grammar`; raises `InvalidRequest`
+    naming the field."""
+    with translate_error_names(body):
+        return _chat_from(with_functions(body), choices_limit, grammar)
+
+
+def _chat_from(body: Body, choices_limit: int, grammar: Grammar | JsonContent | None) -> Chat:
+    refuse_others(body, CHAT_FIELDS)
+    choice = tool_choice_of(body)
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
+    logprobs = (_whole(body, "top_logprobs") or 0) if body.get("logprobs") else None
+    newer = body.get("max_completion_tokens")
+    max_name = "max_tokens" if newer is None else "max_completion_tokens"
+    return Chat(
+        messages=flatten_messages(body["messages"]),
+        personality=body.get("personality"),
+        tools=choice.tools,
+        must_call=choice.must_call,
+        callable_names=choice.names,
+        parallel_tool_calls=body.get("parallel_tool_calls") is not False,
+        reasoning_effort=body.get("reasoning_effort"),
+        must_take_effort=not knows_reasoning_effort(body["model"]),
+        template_switches=_switches(body),
+        prediction=_prediction(body),
+        grammar=grammar,
+        limits=GenerationLimits(
+            choices=_choices(body, choices_limit),
+            max_tokens=_positive(max_name, _whole(body, max_name)),
+            min_tokens=_whole(body, "min_tokens") or 0,
+            stop=_stop(body),
+            stop_token_ids=_stop_tokens(body),
+            ignore_eos=bool(body.get("ignore_eos")),
+        ),
+        sampling=_sampling(body, logprobs),
+        priority=Priority.BATCH if body.get("service_tier") == "flex" else Priority.INTERACTIVE,
+    )
+
+
+def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[TextPrompt]:
+    """The prompts that this body asks to continue; raises `InvalidRequest` naming the field."""
+    refuse_others(body, COMPLETION_FIELDS)
+    choices = _choices(body, choices_limit)
+    best_of = _best_of(body, choices, choices_limit)
+    max_tokens = _whole(body, "max_tokens")
+    limits = GenerationLimits(
+        choices=choices,
+        best_of=best_of,
+        max_tokens=16 if max_tokens is None else max_tokens,
+        min_tokens=_whole(body, "min_tokens") or 0,
+        stop=_stop(body),
+        stop_token_ids=_stop_tokens(body),
+        ignore_eos=bool(body.get("ignore_eos")),
+    )
+    sampling = _sampling(body, _whole(body, "logprobs"))
+    grammar = body.get("grammar")
+    prompts = _prompts(body.get("prompt"))
+    if len(prompts) > prompts_limit:
+        raise InvalidRequest(
+            f"{len(prompts)} prompts were given; this server takes {prompts_limit} at most.",
+            param="prompt",
+        )
+    return [
+        TextPrompt(
+            prompt=prompt,
+            suffix=body.get("suffix") or None,
+            echo=bool(body.get("echo")),
+            grammar=None if grammar is None else Grammar(text=grammar, field="grammar"),
+            limits=limits,
+            sampling=sampling,
+        )
+        for prompt in prompts
+    ]
+
+
+def refuse_others(body: Body, honoured: Collection[str]) -> None:
+    """Raises `UnsupportedField` for a field that is not honoured and asks for something."""
+    for name, value in body.items():
+        if name in honoured or value is None or value in NEUTRAL.get(name, ()):
+            continue
+        if is_hint(name, value, body["model"]):
+            continue
+        raise UnsupportedField(
+            f"`{name}` is not supported by the local model `{body['model']}`; leave it out.",
+            param=name,
+        )
+    options = body.get("stream_options") or {}
+    if options and not body.get("stream"):
+        raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
+
+
+def _prediction(body: Body) -> str | None:
+    """What the answer is expected to repeat; its parts are pieces of one text."""
+    prediction = body.get("prediction")
+    if prediction is None or isinstance(prediction["content"], str):
+        return prediction and prediction["content"]
+    return "".join(part["text"] for part in prediction["content"])
+
+
+def _sampling(body: Body, logprobs: int | None) -> Sampling:
+    neutral = Sampling()
+    given = {
+        name: body[name]
+        for name in SAMPLING_FIELDS - {"logit_bias", "seed", *WINDOWS}
+        if body.get(name) is not None
+    }
+    windows: dict[str, Any] = {
+        name: _window(body, name) for name in WINDOWS if body.get(name) is not None
+    }
+    seed = body.get("seed")
+    return Sampling(
+        **{name: type(getattr(neutral, name))(value) for name, value in given.items()},
+        **windows,
+        logit_bias=_logit_bias(body.get("logit_bias") or {}),
+        seed=None if seed is None else int(seed) % 2**63,  # what a random generator can start from
+        logprobs=logprobs,
+    )
+
+
+def _window(body: Body, name: str) -> int | None:
+    """How many tokens to look back at; None is all, which clients write as -1."""
+    number = _whole(body, name)
+    return None if number == -1 else number
+
+
+def _logit_bias(given: Mapping[str, float]) -> dict[int, float]:
+    bias = {}
+    for token, value in given.items():
+        if not token.isascii() or not token.isdigit() or len(token) > 9:
+            raise InvalidRequest(f"`{token[:40]}` is not a token id.", param="logit_bias")
+        if not -100 <= value <= 100:
+            raise InvalidRequest(
+                f"The bias of token {token} is {value}; it must lie between -100 and 100.",
+                param=f"logit_bias.{token}",
+            )
+        bias[int(token)] = float(value)
+    return bias
+
+
+def _choices(body: Body, limit: int) -> int:
+    choices = _whole(body, "n")
+    if choices is None:
+        return 1
+    if choices > limit:
+        raise InvalidRequest(
+            f"`n` is {choices}; this server gives {limit} choices at most.",
+            param="n",
+            code="integer_above_max_value",
+        )
+    return choices
+
+
+def _best_of(body: Body, choices: int, limit: int) -> int | None:
+    best_of = _whole(body, "best_of")
+    if best_of is None or best_of == choices:
+        return None
+    if not choices <= best_of <= limit:
+        raise InvalidRequest(
+            f"`best_of` is {best_of}; it must lie between `n` ({choices}) and {limit}.",
+            param="best_of",
+        )
+    if body.get("stream"):
+        raise InvalidRequest("`best_of` cannot be streamed.", param="best_of")
+    return best_of
+
+
+def _stop(body: Body) -> tuple[str, ...]:
+    stop = body.get("stop")
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if "" in stops:
+        raise InvalidRequest("A stop string must not be empty.", param="stop")
+    return stops
+
+
+def _stop_tokens(body: Body) -> tuple[int, ...]:
+    return tuple(tokens_from(body.get("stop_token_ids") or (), "stop_token_ids"))
+
+
+def tokens_from(numbers: Sequence[float], where: str) -> list[int]:
+    """Token ids; whether the model has them is the engine's to say."""
+    for place, number in enumerate(numbers):
+        if not 0 <= number < TOKENS_END:
+            raise InvalidRequest(f"{number} is not a token id.", param=f"{where}[{place}]")
+    return [int(number) for number in numbers]
+
+
+def _whole(body: Body, name: str) -> int | None:
+    """A field that the document calls an integer: JSON may write it as 5.0 or 1e300."""
+    number = body.get(name)
+    if number is None:
+        return None
+    if abs(number) > INTEGERS_END:
+        raise InvalidRequest(f"`{name}` is {number}, which is out of range.", param=name)
+    return int(number)
+
+
+def _positive(name: str, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise InvalidRequest(
+            f"`{name}` is {value}; it must be at least 1.",
+            param=name,
+            code="integer_below_min_value",
+        )
+    return value
+
+
+def _switches(body: Body) -> Mapping[str, Any]:
+    switches = body.get("chat_template_kwargs") or {}
+    for name in switches:
+        if name in RESERVED_SWITCHES:
+            raise InvalidRequest(
+                f"`{name}` is what the server itself gives the template.",
+                param=f"chat_template_kwargs.{name}",
+            )
+    return switches
+
+
+def _prompts(prompt: Any) -> list[str | list[int]]:
+    """One prompt per text or token list, whichever of the document's four forms was used."""
+    if prompt is None:
+        return [""]
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt:
+        raise InvalidRequest("`prompt` must not be an empty list.", param="prompt")
+    if isinstance(prompt[0], int | float):
+        return [tokens_from(prompt, "prompt")]
+    return [
+        one if isinstance(one, str) else tokens_from(one, f"prompt[{place}]")
+        for place, one in enumerate(prompt)
+    ]

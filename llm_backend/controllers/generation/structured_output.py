@@ -1,0 +1,140 @@
+"""`response_format`, `grammar` and strict `tools` -> what answers must follow.
+
+A schema that no grammar can say anything of is refused by its place. One that a grammar says in
+part is followed as far as it goes, and answers are held against the whole of it before they are
+seen.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_backend.backends.base import Grammar, JsonContent
+from llm_backend.backends.local.schemas import AnswerSchema, Followed, Path, follow
+from llm_backend.contract.complaint import field_name
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["StructuredOutput", "structure_from"]
+
+Json = Any  # a schema, or a part of one: any JSON value
+
+NODES = 40_000
+SCHEMA_PATH: Path = ("response_format", "json_schema", "schema")
+TEXT: Mapping[str, Json] = {"type": "text"}
+ANY_OBJECT: Mapping[str, Json] = {"type": "object"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredOutput:
+    """What every answer must follow, if anything; `schema` is what its content must be once it is
+    whole, `calls` are the same for arguments of strict functions, by name. `is_exact`: the grammar
+    allows nothing else."""
+
+    grammar: Grammar | JsonContent | None = None
+    schema: AnswerSchema | None = None
+    calls: Mapping[str, AnswerSchema] = field(default_factory=dict)
+    is_exact: bool = True
+
+
+async def structure_from(body: Mapping[str, Json], *, nodes_limit: int = NODES) -> StructuredOutput:
+    """What this body asks its answers to follow. Raises `InvalidRequest` that names the field, in a
+    schema its place."""
+    wanted = body.get("response_format") or TEXT
+    grammar = body.get("grammar")
+    tools = _strict_tools(body)
+    if grammar is None and wanted == TEXT and not tools:
+        return StructuredOutput()
+    _refuse_two(body)
+    if grammar is not None:
+        return StructuredOutput(grammar=Grammar(text=grammar, field="grammar"))
+    return await asyncio.to_thread(
+        _structure_of, wanted, tools, nodes_limit
+    )  # a schema may be long
+
+
+def _strict_tools(body: Mapping[str, Json]) -> Mapping[int, Mapping[str, Json]]:
+    """The functions whose calls must be by their schema, by their place among the tools."""
+    if body.get("tool_choice") == "none":
+        return {}
+    return {
+        place: tool["function"]
+        for place, tool in enumerate(body.get("tools") or ())
+        if tool["type"] == "function"
+        and tool["function"].get("strict")
+        and tool["function"].get("parameters") is not None
+    }
+
+
+def _refuse_two(body: Mapping[str, Json]) -> None:
+    """An answer can follow only one thing."""
+    is_text = (body.get("response_format") or TEXT) == TEXT
+    if body.get("grammar") is not None and not is_text:
+        raise InvalidRequest(
+            "`grammar` and `response_format` each say what the answer is; give one of them.",
+            param="grammar",
+        )
+    has_tools = body.get("tools") and body.get("tool_choice") != "none"
+    if body.get("grammar") is not None and has_tools:
+        raise UnsupportedField(
+            "Answers of local models follow `tools` or a `grammar`, not both; leave one out, or "
+            "forbid calls with `tool_choice: none`.",
+            param="grammar",
+        )
+
+
+def _structure_of(
+    wanted: Mapping[str, Json], tools: Mapping[int, Mapping[str, Json]], nodes_limit: int
+) -> StructuredOutput:
+    calls: dict[str, AnswerSchema] = {}
+    is_exact = True
+    for place, function in tools.items():
+        path = ("tools", place, "function", "parameters")
+        followed, calls[function["name"]] = _followed(function["parameters"], path, nodes_limit)
+        is_exact &= followed.is_exact
+    if wanted == TEXT:
+        return StructuredOutput(calls=calls, is_exact=is_exact)
+    if wanted["type"] == "json_object":
+        content = JsonContent(schema=ANY_OBJECT, field="response_format")
+        schema = AnswerSchema(ANY_OBJECT, ())
+        return StructuredOutput(grammar=content, schema=schema, calls=calls, is_exact=is_exact)
+    if "schema" not in wanted["json_schema"]:
+        raise InvalidRequest(
+            "`json_schema` needs the `schema` that the answer must follow.",
+            param=field_name(SCHEMA_PATH),
+            code="missing_required_parameter",
+        )
+    followed, schema = _followed(wanted["json_schema"]["schema"], SCHEMA_PATH, nodes_limit)
+    name = ".".join(map(str, SCHEMA_PATH))
+    content = JsonContent(schema=followed.schema, field=name, followed=followed)
+    is_exact &= followed.is_exact
+    return StructuredOutput(grammar=content, schema=schema, calls=calls, is_exact=is_exact)
+
+
+def _followed(schema: Json, path: Path, nodes_limit: int) -> tuple[Followed, AnswerSchema]:
+    _check_size(schema, path, nodes_limit)
+    checked = AnswerSchema(schema, path)
+    followed = follow(schema, path)
+    if followed.is_exact:
+        return followed, checked
+    return followed, AnswerSchema(schema, path, has_formats=True)
+
+
+def _check_size(schema: Json, path: Path, nodes_limit: int) -> None:
+    """Raises `InvalidRequest` for a schema that would take long to compile: other threads wait."""
+    nodes, unread = 0, [schema]
+    while unread and nodes <= nodes_limit:
+        value = unread.pop()
+        if isinstance(value, dict):
+            nodes += 2 * len(value)
+            unread += value.values()
+        elif isinstance(value, list):
+            nodes += len(value)
+            unread += value
+    if nodes > nodes_limit:
+        raise InvalidRequest(
+            f"The schema has more than {nodes_limit} values and names, which is this server's "
+            "limit (`schema_nodes_limit`).",
+            param=field_name(path),
+            code="invalid_json_schema",
+        )

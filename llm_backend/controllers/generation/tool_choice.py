@@ -1,0 +1,95 @@
+"""`tools` and `tool_choice` -> what a model is shown and may call (pure)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.backends.base import FUNCTION_NAME_LENGTH
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+__all__ = ["ToolChoice", "tool_choice_of"]
+
+_FUNCTION_NAME = re.compile(rf"[A-Za-z0-9_.\-]{{1,{FUNCTION_NAME_LENGTH}}}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolChoice:
+    """Which tools are shown, which may be called (None: any of them), whether one must be."""
+
+    tools: Sequence[Mapping[str, Any]] = ()
+    must_call: bool = False
+    names: frozenset[str] | None = None
+
+
+def tool_choice_of(body: Mapping[str, Any]) -> ToolChoice:
+    """What the body chooses; raises `InvalidRequest` naming the field."""
+    choice = body.get("tool_choice")
+    tools = _functions(body.get("tools") or [])
+    if choice is not None and not tools:
+        raise InvalidRequest("`tool_choice` needs `tools`.", param="tool_choice")
+    if choice == "none":
+        return ToolChoice()
+    if choice in (None, "auto"):
+        return ToolChoice(tools=tools)
+    if choice == "required":
+        return ToolChoice(tools=tools, must_call=True)
+    if choice["type"] == "allowed_tools":
+        allowed = choice["allowed_tools"]
+        names = _chosen_names(allowed["tools"], tools, "tool_choice.allowed_tools.tools")
+        return ToolChoice(tools=tools, must_call=allowed["mode"] == "required", names=names)
+    return ToolChoice(
+        tools=tools, must_call=True, names=_chosen_names([choice], tools, "tool_choice")
+    )
+
+
+def _functions(tools: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    for position, tool in enumerate(tools):
+        if tool["type"] != "function":
+            raise UnsupportedField(
+                f"Local models call tools of type `function`, not `{tool['type']}`.",
+                param=f"tools[{position}].type",
+            )
+        where = f"tools[{position}].function.parameters"
+        _check_parameters(tool["function"].get("parameters") or {}, where)
+    names = [tool["function"]["name"] for tool in tools]
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise InvalidRequest(
+                f"Two tools are named `{name}`; every tool has a name of its own.",
+                param=f"tools[{position}].function.name",
+            )
+        if not _FUNCTION_NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"`{name[:80]}` is no name of a function: it has up to {FUNCTION_NAME_LENGTH} "
+                "letters, digits, `_`, `-` or `.`.",
+                param=f"tools[{position}].function.name",
+            )
+    return tools
+
+
+def _check_parameters(schema: Mapping[str, Any], where: str) -> None:
+    if schema.get("type", "object") != "object":
+        raise InvalidRequest(
+            "The parameters of a function are an object's: their `type` is `object`.",
+            param=f"{where}.type",
+        )
+    for name, kind in (("properties", dict), ("required", list)):
+        if not isinstance(schema.get(name, kind()), kind):
+            raise InvalidRequest(
+                f"`{name}` is no JSON Schema: it is {'an object' if kind is dict else 'a list'}.",
+                param=f"{where}.{name}",
+            )
+
+
+def _chosen_names(
+    chosen: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], where: str
+) -> frozenset[str]:
+    """The names of these tools, all of which are among `tools`."""
+    if not chosen:
+        raise InvalidRequest("No tool is allowed; use `tool_choice: none`.", param=where)
+    known = {tool["function"]["name"] for tool in tools}
+    names = {str((tool.get("function") or {}).get("name")) for tool in chosen}
+    for name in sorted(names - known):
+        raise InvalidRequest(f"`{name[:80]}` is not among the `tools`.", param=where)
+    return frozenset(names)

@@ -1,0 +1,1 @@
+"""Models: listed, loaded and unloaded."""

@@ -1,0 +1,92 @@
+"""Local models into memory and out of it, by people who will not wait for a request to do it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.model_handle import ModelState
+from llm_backend.contract.client_disconnect import unless_gone
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.rendering.chunks import model_object
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+from llm_backend.errors import InvalidRequest
+
+__all__ = [
+    "load_model",
+    "load_model_by_name",
+    "unload_model",
+    "unload_model_by_name",
+    "unload_models",
+]
+
+
+async def load_model(services: Services, request: ApiRequest) -> Response:
+    """`POST /models/{model}/load`"""
+    return await _load(services, request, request.path["model"])
+
+
+async def load_model_by_name(services: Services, request: ApiRequest) -> Response:
+    """`POST /loadModel`"""
+    return await _load(services, request, request.body["model"])
+
+
+async def unload_model(services: Services, request: ApiRequest) -> Response:
+    """`POST /models/{model}/unload`"""
+    model = _local(services, request.path["model"])
+    await unless_gone(request, model.unload())
+    return JsonResponse(_model_status(services, model))
+
+
+async def unload_model_by_name(services: Services, request: ApiRequest) -> Response:
+    """`POST /unloadModel`"""
+    name = (request.body or {}).get("model")
+    models = _in_memory(services) if name is None else [_local(services, name)]
+    return await _unload(services, request, models)
+
+
+async def unload_models(services: Services, request: ApiRequest) -> Response:
+    """`GET /unloadModel`"""
+    return await _unload(services, request, _in_memory(services))
+
+
+async def _load(services: Services, request: ApiRequest, name: str) -> Response:
+    model = _local(services, name)
+    personality = (request.body or {}).get("personality")
+    if personality is not None:
+        model.check_personality(personality)
+    await unless_gone(request, model.load())
+    if personality is not None:
+        await services.choose_personality(model.card.id, personality)
+    return JsonResponse(_model_status(services, model))
+
+
+async def _unload(services: Services, request: ApiRequest, models: list[LocalModel]) -> Response:
+    async def all_of_them() -> None:
+        await asyncio.gather(*(model.unload() for model in models))
+
+    await unless_gone(request, all_of_them())
+    return JsonResponse(
+        {"object": "list", "data": [_model_status(services, one) for one in models]}
+    )
+
+
+def _in_memory(services: Services) -> list[LocalModel]:
+    away = ModelState.UNLOADED
+    return [model for model in services.registry.local if model.state is not away]
+
+
+def _local(services: Services, name: str) -> LocalModel:
+    model = services.registry.for_model(name)
+    if model is None:
+        raise InvalidRequest(
+            f"`{name}` is no local model: only those are loaded and unloaded here.", param="model"
+        )
+    return model
+
+
+def _model_status(services: Services, model: LocalModel) -> Mapping[str, Any]:
+    return model_object(services.registry.card(model))

@@ -1,0 +1,1 @@
+"""Moderations: inputs and outputs judged by a model, category by category."""

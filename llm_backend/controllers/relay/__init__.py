@@ -1,0 +1,1 @@
+"""Operations that an upstream answers: routed, relayed byte for byte, observed."""

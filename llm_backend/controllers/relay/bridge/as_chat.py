@@ -1,0 +1,174 @@
+"""A response's question put as a chat completion, and its chunks as deltas (pure)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from llm_backend.backends.base import Chat, ChatDelta, ToolCall, Usage
+from llm_backend.controllers.relay.bridge.content import chat_content
+from llm_backend.controllers.relay.bridge.event_fields import (
+    Json,
+    error_in_event,
+    number,
+    part,
+    parts,
+    text,
+    word,
+)
+from llm_backend.controllers.relay.bridge.untranslatable import refuse_uncarried
+from llm_backend.controllers.responses.input.chat_request import LOGPROBS
+from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
+
+__all__ = ["PATH", "ChunkReader", "as_chat"]
+
+PATH = "/chat/completions"
+
+_SAME = (
+    "temperature", "top_p", "presence_penalty", "frequency_penalty", "service_tier", "user",
+    "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+)  # fmt: skip
+_CARRIED = frozenset(
+    {
+        *_SAME, "model", "input", "instructions", "conversation", "previous_response_id", "store",
+        "metadata", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls",
+        "max_output_tokens", "max_tool_calls", "reasoning", "text", "include", "prompt",
+    }
+)  # fmt: skip
+_MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
+
+
+def as_chat(body: Json, chat: Chat, model: str) -> dict[str, Any]:
+    """The body of the chat completion that answers a response with this body.
+
+    Raises `UnsupportedField` for what chat completions have no word for.
+    """
+    refuse_uncarried(body, _CARRIED, other="chat completions")
+    if LOGPROBS in (body.get("include") or ()):
+        raise UnsupportedField(
+            f"`{body['model']}` is asked by chat completions, from which no log probabilities are "
+            f"read here; leave `{LOGPROBS}` out.",
+            param="include",
+        )
+    said = body.get("text") or {}
+    asked: dict[str, Any] = {
+        "model": model,
+        "messages": [_bridged_message(message) for message in chat.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **{name: body[name] for name in _SAME if body.get(name) is not None},
+        **_tools(chat),
+        **_format(said.get("format") or {}),
+    }
+    if said.get("verbosity") is not None:
+        asked["verbosity"] = said["verbosity"]
+    if chat.limits.max_tokens is not None:
+        asked["max_completion_tokens"] = chat.limits.max_tokens
+    if chat.reasoning_effort is not None:
+        asked["reasoning_effort"] = chat.reasoning_effort
+    return asked
+
+
+class ChunkReader:
+    """Reads the chunks of one chat completion; `usage` is told by the last one, and `failure` is
+    an error that one of them tells."""
+
+    ends_by_done = True
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.is_ended = False
+        self.failure: ApiError | None = None
+        self._ids: dict[int, str] = {}  # of the calls, by the place that the upstream gives them
+        self._begun = 0
+        self._open: int | None = None  # the place of the call that goes on
+
+    def take(self, event: Json) -> Iterator[ChatDelta]:
+        """What a chunk says. Raises `UpstreamFailed` for one of another shape."""
+        if event.get("error") is not None:
+            self.failure = error_in_event(event["error"])
+            return
+        for choice in parts(event, "choices"):
+            yield self._delta(choice)
+        if usage := part(event, "usage"):
+            self.usage = _usage(usage)
+
+    def _delta(self, choice: Json) -> ChatDelta:
+        if number(choice, "index"):
+            raise UpstreamFailed("The upstream sent a choice that nobody asked for.")
+        delta, reason = part(choice, "delta"), text(choice, "finish_reason") or None
+        reasoning = text(delta, "reasoning_content") or text(delta, "reasoning")
+        content, refusal = text(delta, "content"), text(delta, "refusal")
+        if reasoning or content or refusal:
+            self._open = None
+        calls = [call for one in parts(delta, "tool_calls") for call in self._call(one)]
+        self.is_ended = self.is_ended or reason is not None
+        return ChatDelta(
+            choice=0,
+            reasoning=reasoning,
+            content=content,
+            refusal=refusal,
+            tool_calls=calls,
+            finish_reason=reason,
+        )
+
+    def _call(self, call: Json) -> Iterator[ToolCall]:
+        """A call that begins, or a piece of the one that began last. Some upstreams repeat a call's
+        id with each piece, some give all calls one place."""
+        place, id, function = number(call, "index"), text(call, "id"), part(call, "function")
+        arguments = text(function, "arguments")
+        if id and self._ids.get(place) != id:
+            self._ids[place], self._open = id, place
+            self._begun += 1
+            name = word(function, "name")
+            yield ToolCall(index=self._begun - 1, id=id, name=name, arguments=arguments)
+        elif arguments:
+            if self._open != place:
+                raise UpstreamFailed("The upstream went on with a call that is not under way.")
+            yield ToolCall(index=self._begun - 1, arguments=arguments)
+
+
+def _bridged_message(message: Json) -> dict[str, Any]:
+    said = {name: message[name] for name in _MESSAGE if name in message}
+    return {**said, "content": chat_content(said["content"])} if "content" in said else said
+
+
+def _tools(chat: Chat) -> dict[str, Any]:
+    if not chat.tools:
+        return {}
+    said: dict[str, Any] = {"tools": list(chat.tools)}
+    if not chat.parallel_tool_calls:
+        said["parallel_tool_calls"] = False
+    if choice := _tool_choice(chat):
+        said["tool_choice"] = choice
+    return said
+
+
+def _tool_choice(chat: Chat) -> Any:
+    names = sorted(chat.callable_names or ())
+    if chat.callable_names is None:
+        return "required" if chat.must_call else None
+    chosen = [{"type": "function", "function": {"name": name}} for name in names]
+    if chat.must_call and len(names) == 1:
+        return chosen[0]
+    mode = "required" if chat.must_call else "auto"
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": chosen}}
+
+
+def _format(given: Json) -> dict[str, Any]:
+    kind = given.get("type", "text")
+    if kind == "json_schema":
+        schema = {name: value for name, value in given.items() if name != "type"}
+        return {"response_format": {"type": kind, "json_schema": schema}}
+    return {} if kind == "text" else {"response_format": {"type": kind}}
+
+
+def _usage(usage: Json) -> Usage:
+    prompt = part(usage, "prompt_tokens_details")
+    completion = part(usage, "completion_tokens_details")
+    return Usage(
+        prompt_tokens=number(usage, "prompt_tokens"),
+        completion_tokens=number(usage, "completion_tokens"),
+        cached_tokens=number(prompt, "cached_tokens"),
+        picture_tokens=number(prompt, "image_tokens"),
+        sound_tokens=number(prompt, "audio_tokens"),
+        reasoning_tokens=number(completion, "reasoning_tokens"),
+    )

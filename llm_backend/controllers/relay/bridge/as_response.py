@@ -1,0 +1,230 @@
+"""A chat put as a response, and the response's events as deltas (pure)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from llm_backend.backends.base import Chat, ChatDelta, Message, ToolCall, Usage
+from llm_backend.controllers.relay.bridge.content import response_content
+from llm_backend.controllers.relay.bridge.event_fields import (
+    Json,
+    error_in_event,
+    number,
+    part,
+    text,
+    word,
+)
+from llm_backend.controllers.relay.bridge.untranslatable import refuse_uncarried
+from llm_backend.controllers.responses.input.items import new_id
+from llm_backend.errors import ApiError, UnsupportedField, UpstreamFailed
+
+__all__ = ["PATH", "EventReader", "as_response"]
+
+PATH = "/responses"
+
+_SAME = (
+    "temperature", "top_p", "service_tier", "user", "safety_identifier", "prompt_cache_key",
+    "prompt_cache_retention", "prompt_cache_options",
+)  # fmt: skip
+_CARRIED = frozenset(
+    {
+        *_SAME, "model", "messages", "store", "metadata", "stream", "stream_options", "tools",
+        "tool_choice", "functions", "function_call", "parallel_tool_calls", "max_tokens",
+        "max_completion_tokens", "reasoning_effort", "response_format", "verbosity",
+    }
+)  # fmt: skip
+# Where the events of a message have its text.
+_TEXTS = {
+    "response.output_text.delta": "delta",
+    "response.output_text.done": "text",
+    "response.refusal.delta": "delta",
+    "response.refusal.done": "refusal",
+}
+_REASONING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
+
+
+def as_response(body: Json, chat: Chat, model: str) -> dict[str, Any]:
+    """The body of the response that answers a chat with this body; the upstream keeps nothing.
+
+    Raises `UnsupportedField` for what responses have no word for.
+    """
+    refuse_uncarried(body, _CARRIED, other="responses")
+    asked: dict[str, Any] = {
+        "model": model,
+        "input": [
+            item
+            for place, message in enumerate(chat.messages)
+            for item in _items(message, f"messages[{place}]")
+        ],
+        "stream": True,
+        "store": False,
+        **{name: body[name] for name in _SAME if body.get(name) is not None},
+        **_tools(chat),
+        **_text(body),
+    }
+    if chat.limits.max_tokens is not None:
+        asked["max_output_tokens"] = chat.limits.max_tokens
+    if chat.reasoning_effort is not None:
+        asked["reasoning"] = {"effort": chat.reasoning_effort}
+    return asked
+
+
+class EventReader:
+    """Reads the events of one response; `usage` is told by the last one, and `failure` is an error
+    that one of them tells."""
+
+    ends_by_done = False
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.is_ended = False
+        self.failure: ApiError | None = None
+        self._calls: dict[int, int] = {}  # a call's place among the output -> among the calls
+        self._argued: set[int] = set()  # the places of those whose arguments have been told
+        self._said: set[tuple[int, int]] = set()  # the parts of messages that have been told
+
+    def take(self, event: Json) -> Iterator[ChatDelta]:
+        """What an event says. Raises `UpstreamFailed` for one of another shape."""
+        kind = text(event, "type")
+        if kind in _TEXTS:
+            yield from self._say(event, kind)
+        elif kind in _REASONING:
+            yield ChatDelta(choice=0, reasoning=text(event, "delta"))
+        elif kind == "response.output_item.added":
+            yield from self._begin(event)
+        elif kind == "response.function_call_arguments.delta":
+            yield from self._argue(event, "delta")
+        elif kind == "response.function_call_arguments.done":
+            if number(event, "output_index") not in self._argued:
+                yield from self._argue(event, "arguments")
+        elif kind in ("response.completed", "response.incomplete"):
+            yield self._end(part(event, "response"))
+        elif kind in ("response.failed", "error") or event.get("error") is not None:
+            said = part(event, "response").get("error") or event.get("error") or event
+            self.failure = error_in_event(said)
+
+    def _say(self, event: Json, kind: str) -> Iterator[ChatDelta]:
+        """What a piece of a message says, or all of it where it has not come in pieces."""
+        name, part = _TEXTS[kind], _part_of(event)
+        if kind.endswith(".done") and part in self._said:
+            return
+        self._said.add(part)
+        said = text(event, name)
+        if kind.startswith("response.refusal"):
+            yield ChatDelta(choice=0, refusal=said)
+        else:
+            yield ChatDelta(choice=0, content=said)
+
+    def _begin(self, event: Json) -> Iterator[ChatDelta]:
+        item, place = part(event, "item"), number(event, "output_index")
+        kind = word(item, "type")
+        if kind in ("message", "reasoning"):
+            return
+        if kind != "function_call":
+            raise UpstreamFailed("The upstream answered with an item that no chat has.")
+        if place in self._calls:
+            raise UpstreamFailed("The upstream began two calls in one place.")
+        index = self._calls[place] = len(self._calls)
+        call = ToolCall(index=index, id=word(item, "call_id"), name=word(item, "name"))
+        yield ChatDelta(choice=0, tool_calls=[call])
+
+    def _argue(self, event: Json, name: str) -> Iterator[ChatDelta]:
+        place, arguments = number(event, "output_index"), text(event, name)
+        if place not in self._calls:
+            raise UpstreamFailed("The upstream went on with a call that is not under way.")
+        if arguments:
+            self._argued.add(place)
+            call = ToolCall(index=self._calls[place], arguments=arguments)
+            yield ChatDelta(choice=0, tool_calls=[call])
+
+    def _end(self, response: Json) -> ChatDelta:
+        self.is_ended = True
+        self.usage = _usage(part(response, "usage"))
+        return ChatDelta(choice=0, finish_reason=self._reason(response))
+
+    def _reason(self, response: Json) -> str:
+        if text(part(response, "incomplete_details"), "reason") == "content_filter":
+            return "content_filter"
+        if text(response, "status") == "incomplete":
+            return "length"
+        return "tool_calls" if self._calls else "stop"
+
+
+def _part_of(event: Json) -> tuple[int, int]:
+    """Which part of which item an event is about."""
+    return number(event, "output_index"), number(event, "content_index")
+
+
+def _items(message: Message, where: str) -> Iterator[dict[str, Any]]:
+    """The input items that a message is."""
+    if message.get("name") and message["role"] != "tool":
+        raise UnsupportedField(
+            "The upstream is asked for responses, whose messages have no names; leave it out.",
+            param=f"{where}.name",
+        )
+    if message["role"] == "tool":
+        output = response_content(message.get("content")) or ""
+        call_id = message["tool_call_id"]
+        yield {"type": "function_call_output", "call_id": call_id, "output": output}
+        return
+    if message.get("content") is not None:
+        yield {"role": message["role"], "content": response_content(message["content"])}
+    if message.get("refusal"):
+        yield {
+            "type": "message",
+            "id": new_id("message"),
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "refusal", "refusal": message["refusal"]}],
+        }
+    for call in message.get("tool_calls") or ():
+        yield {"type": "function_call", "call_id": call["id"], **call["function"]}
+
+
+def _tools(chat: Chat) -> dict[str, Any]:
+    if not chat.tools:
+        return {}
+    tools = [_tool(tool["function"]) for tool in chat.tools]
+    said = {"tools": tools, "parallel_tool_calls": chat.parallel_tool_calls}
+    names = sorted(chat.callable_names or ())
+    chosen = [{"type": "function", "name": name} for name in names]
+    mode = "required" if chat.must_call else "auto"
+    if chat.callable_names is None:
+        return {**said, "tool_choice": mode}
+    if chat.must_call and len(names) == 1:
+        return {**said, "tool_choice": chosen[0]}
+    return {**said, "tool_choice": {"type": "allowed_tools", "mode": mode, "tools": chosen}}
+
+
+def _tool(function: Json) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": function["name"],
+        "parameters": function.get("parameters") or {"type": "object", "properties": {}},
+        "strict": bool(function.get("strict")),  # responses are strict unless told
+        **({"description": function["description"]} if function.get("description") else {}),
+    }
+
+
+def _text(body: Json) -> dict[str, Any]:
+    """What is said of the text: its format, and how much there is to be of it."""
+    given = body.get("response_format") or {}
+    kind, said = given.get("type", "text"), {}
+    if kind == "json_schema":
+        said["format"] = {"type": kind, **given["json_schema"]}
+    elif kind != "text":
+        said["format"] = {"type": kind}
+    if body.get("verbosity") is not None:
+        said["verbosity"] = body["verbosity"]
+    return {"text": said} if said else {}
+
+
+def _usage(usage: Json) -> Usage:
+    given, made = part(usage, "input_tokens_details"), part(usage, "output_tokens_details")
+    return Usage(
+        prompt_tokens=number(usage, "input_tokens"),
+        completion_tokens=number(usage, "output_tokens"),
+        cached_tokens=number(given, "cached_tokens"),
+        picture_tokens=number(given, "image_tokens"),
+        sound_tokens=number(given, "audio_tokens"),
+        reasoning_tokens=number(made, "reasoning_tokens"),
+    )

@@ -1,0 +1,261 @@
+"""A model of an upstream, asked as a local one is: chats in, deltas out, by its own operation."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, Protocol, Self
+
+import orjson
+
+from llm_backend import exact_json
+from llm_backend.access import answer_metered, count_estimated, mark_sent, text_bytes
+from llm_backend.backends.base import Chat, ChatDelta, Usage
+from llm_backend.backends.upstream.config import WireProtocol
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.controllers.relay.bridge.as_chat import PATH as CHAT_PATH
+from llm_backend.controllers.relay.bridge.as_chat import ChunkReader, as_chat
+from llm_backend.controllers.relay.bridge.as_response import PATH as RESPONSE_PATH
+from llm_backend.controllers.relay.bridge.as_response import EventReader, as_response
+from llm_backend.controllers.relay.relay import Destination, Exchanger
+from llm_backend.errors import (
+    ApiError,
+    UnsupportedField,
+    UpstreamError,
+    UpstreamFailed,
+    from_status,
+)
+from llm_backend.offload import offload
+from llm_backend.sse import Decoder
+
+__all__ = ["BridgedAnswer", "BridgedModel"]
+
+log = logging.getLogger(__name__)
+
+Json = Mapping[str, Any]
+
+_HEADERS = (
+    (b"content-type", b"application/json"),
+    (b"accept", b"text/event-stream"),
+    (b"accept-encoding", b"identity"),
+)
+# Held to nothing here: an answer of another form, or a refusal, is the upstream's answer.
+_ITS_OWN = frozenset(
+    {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
+)
+_ERROR_BYTES = 64 * 1024
+_LAST_BYTES_S = 0.1  # behind `[DONE]`, for the end of the body: it comes at once, or never
+_WAIT_DIGITS = 7  # seconds that an upstream asks to wait: beyond some weeks it is no such number
+
+
+class BridgeReader(Protocol):
+    """What reads one answer's events."""
+
+    usage: Usage
+    is_ended: bool
+    failure: ApiError | None  # that the upstream has told
+    ends_by_done: bool  # whether `[DONE]` alone is an end
+
+    def take(self, event: Json) -> Iterator[ChatDelta]: ...
+
+
+class BridgedModel:
+    """One request's model: `body` is what the client asked, `wire` how the upstream is asked."""
+
+    def __init__(
+        self,
+        upstream: Exchanger,
+        to: Destination,
+        body: Json,
+        wire: WireProtocol,
+        operation: Sequence[str],
+        *,
+        who: str,
+    ) -> None:
+        self._upstream = upstream
+        self._to = to
+        self._body = body
+        self._wire = wire
+        self._operation = operation
+        self._who = who
+        self.vector_stores: Sequence[str] = ()
+        self.sees = False  # it is the upstream that fetches pictures
+
+    def filled(self, body: Json) -> dict[str, Any]:
+        """The body without what the upstream sees to, as the client has said it; it has its own
+        defaults."""
+        return {name: value for name, value in body.items() if name not in _ITS_OWN}
+
+    @property
+    def context_tokens(self) -> int:
+        """Unknown."""
+        raise _token_count_unsupported()
+
+    async def prompt_tokens(self, request: Chat) -> int:
+        """Unknown."""
+        raise _token_count_unsupported()
+
+    async def chat(self, request: Chat) -> "BridgedAnswer":
+        """Sends the chat and returns its answer once the upstream has begun to answer.
+
+        Raises `UnsupportedField` for what cannot be carried over, what the upstream refuses, and
+        what `Exchanger.exchange` does.
+        """
+        is_chat = self._wire is WireProtocol.CHAT
+        made = as_chat if is_chat else as_response
+        body = await offload(lambda: exact_json.dumps(made(self._body, request, self._to.model)))
+        relayed = await self._upstream.exchange(
+            UpstreamRequest(
+                method="POST",
+                path=CHAT_PATH if is_chat else RESPONSE_PATH,
+                query=b"",
+                headers=_HEADERS,
+                body=body,
+                operation=self._operation,
+                model=self._to.model,
+                upstream=self._to.upstream,
+                wire=self._wire,
+                streams=True,
+                has_other=self._to.has_other,
+                who=self._who,
+                on_left=mark_sent,
+            )
+        )
+        if relayed.status != 200:
+            raise await _refusal(relayed)
+        return BridgedAnswer(relayed, ChunkReader if is_chat else EventReader, body)
+
+
+class BridgedAnswer:
+    """An answer under way: its deltas can be read once. Leaving its `async with` frees it, and
+    counts it: as the upstream tells, or about as much as it has said by then."""
+
+    def __init__(
+        self, relayed: UpstreamAnswer, reader: Callable[[], BridgeReader], sent: bytes
+    ) -> None:
+        self._relayed = relayed
+        self._reader = reader()
+        self._sent = sent
+        self._said_bytes = 0
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens, once the upstream has told them."""
+        return self._reader.usage
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._relayed.aclose()
+        usage = self.usage
+        if usage.prompt_tokens or usage.completion_tokens:
+            answer_metered(usage)
+        else:
+            count_estimated(input_bytes=text_bytes(self._sent), output_bytes=self._said_bytes)
+
+    async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
+        """What the upstream says. Raises `ApiError` where it breaks off or tells an error."""
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                if event == "[DONE]" and self._reader.ends_by_done:
+                    await self._read_to_the_end()
+                    return
+                for delta in self._read(event):
+                    yield delta
+        if not self._reader.is_ended:
+            raise self._garbage("The upstream broke off in the middle of its answer.")
+
+    async def _events(self) -> AsyncGenerator[str, None]:
+        decoder = Decoder()
+        async for piece in self._relayed.body:
+            try:
+                for event in decoder.feed(piece):
+                    yield event.data
+            except UpstreamFailed as error:
+                raise self._garbage(error.message) from error
+
+    def _read(self, data: str) -> Sequence[ChatDelta]:
+        try:
+            deltas = list(self._reader.take(_parse_event(data)))
+        except UpstreamFailed as error:
+            raise self._garbage(error.message) from error
+        if (failure := self._reader.failure) is not None:
+            told = {"upstream": self._relayed.upstream, "code": failure.code}
+            log.warning("upstream_told_error", extra=told)
+            raise failure
+        self._said_bytes += sum(map(_text_bytes, deltas))
+        return deltas
+
+    def _garbage(self, message: str) -> UpstreamFailed:
+        error = UpstreamFailed(message)
+        self._relayed.blame(error)
+        return error
+
+    async def _read_to_the_end(self) -> None:
+        """So that its connection can be used again, if there is nothing more to wait for."""
+        with suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(_LAST_BYTES_S):
+                async for _ in self._relayed.body:
+                    pass
+
+
+def _text_bytes(delta: ChatDelta) -> int:
+    texts = [
+        delta.content,
+        delta.refusal,
+        delta.reasoning,
+        *(call.arguments for call in delta.tool_calls),
+    ]
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
+
+def _parse_event(data: str) -> Json:
+    try:
+        event = exact_json.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamFailed("The upstream sent an event that is not JSON.") from error
+    if not isinstance(event, dict):
+        raise UpstreamFailed("The upstream sent an event that is no object.")
+    return event
+
+
+async def _refusal(relayed: UpstreamAnswer) -> ApiError:
+    """What an upstream's error says to the client."""
+    held = bytearray()
+    try:
+        async for piece in relayed.body:
+            held += piece
+            if len(held) > _ERROR_BYTES:
+                break
+    finally:
+        await relayed.aclose()
+    told = {"upstream": relayed.upstream, "status": relayed.status}
+    log.warning("upstream_refused", extra=told)
+    if not 400 <= relayed.status < 500:
+        return UpstreamFailed("The upstream did not answer the request.")
+    said = _error_in(bytes(held))
+    message, code = said.get("message"), said.get("code")
+    error = from_status(
+        relayed.status, message if isinstance(message, str) else "The upstream refused the request."
+    )
+    if isinstance(code, str) and code:
+        error.code = code  # `param` is a name of the other operation
+    wait = relayed.header(b"retry-after") or b""
+    error.retry_after_s = int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None
+    return error
+
+
+def _error_in(body: bytes) -> Json:
+    try:
+        said = orjson.loads(body)["error"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _token_count_unsupported() -> UnsupportedField:
+    return UnsupportedField(
+        "`truncation` needs a model whose tokens can be counted; leave it out.", param="truncation"
+    )

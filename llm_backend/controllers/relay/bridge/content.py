@@ -1,0 +1,41 @@
+"""What a message says, in the words of chat completions and of responses (pure)."""
+
+from typing import Any
+
+from llm_backend.backends.local.media import Content, Picture, Shown
+from llm_backend.errors import UnsupportedField
+
+__all__ = ["chat_content", "response_content"]
+
+
+def chat_content(content: Content) -> Any:
+    """As a chat's message has it."""
+    if content is None or isinstance(content, str):
+        return content
+    return [_chat_part(piece) for piece in content]
+
+
+def response_content(content: Content) -> Any:
+    """As an item of a response has it. Raises `UnsupportedField` for sound, which none has."""
+    if content is None or isinstance(content, str):
+        return content
+    return [_response_part(piece) for piece in content]
+
+
+def _chat_part(piece: str | Shown) -> dict[str, Any]:
+    if isinstance(piece, str):
+        return {"type": "text", "text": piece}
+    if isinstance(piece, Picture):
+        detail = "high" if piece.detail == "original" else piece.detail  # chats know no closer one
+        return {"type": "image_url", "image_url": {"url": piece.url, "detail": detail}}
+    return {"type": "input_audio", "input_audio": {"data": piece.data, "format": piece.format}}
+
+
+def _response_part(piece: str | Shown) -> dict[str, Any]:
+    if isinstance(piece, str):
+        return {"type": "input_text", "text": piece}
+    if isinstance(piece, Picture):
+        return {"type": "input_image", "image_url": piece.url, "detail": piece.detail}
+    raise UnsupportedField(
+        "The upstream is asked for responses, which take no sound.", param=piece.where
+    )

@@ -1,0 +1,77 @@
+"""What stands in an upstream's event, of the type that it must have (pure).
+
+Each raises `UpstreamFailed` for a value of another one; what is absent or null is empty.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_backend.errors import ApiError, RateLimited, UpstreamFailed
+
+__all__ = ["Json", "error_in_event", "number", "part", "parts", "text", "word"]
+
+Json = Mapping[str, Any]
+
+_MOST = 2**53  # beyond it JSON's readers do not agree on integers
+_OF_OUR_KEY = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
+
+
+def text(of: Json, name: str) -> str:
+    """A text, maybe empty."""
+    value = of.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _other_type(name)
+    return value
+
+
+def word(of: Json, name: str) -> str:
+    """A text that must be there."""
+    if not (value := text(of, name)):
+        raise UpstreamFailed(f"The upstream sent an event without `{name}`.")
+    return value
+
+
+def number(of: Json, name: str) -> int:
+    """An index or an amount."""
+    value = of.get(name)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        raise _other_type(name)
+    return value
+
+
+def part(of: Json, name: str) -> Json:
+    """An object."""
+    value = of.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _other_type(name)
+    return value
+
+
+def parts(of: Json, name: str) -> Sequence[Json]:
+    """A list of objects."""
+    value = of.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise _other_type(name)
+    return value
+
+
+def error_in_event(error: object) -> ApiError:
+    """The error that an upstream tells in the middle of its answer, as the client is told it; what
+    is wrong with this server's own key is none of the client's."""
+    said = error if isinstance(error, dict) else {}
+    message, kinds = said.get("message"), {str(said.get(name)) for name in ("code", "type")}
+    if kinds & _OF_OUR_KEY or not isinstance(message, str) or not message:
+        return UpstreamFailed("The upstream failed in the middle of its answer.")
+    return (RateLimited if "rate_limit_exceeded" in kinds else UpstreamFailed)(message)
+
+
+def _other_type(name: str) -> UpstreamFailed:
+    return UpstreamFailed(f"The upstream sent an event whose `{name}` is of another type.")

@@ -1,0 +1,162 @@
+"""A chat's answer as bytes, read beside its stream (pure)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from llm_backend import exact_json
+from llm_backend.controllers.chat.fold import ChatFold, Plain
+from llm_backend.controllers.relay.event_delta import EventDelta
+from llm_backend.errors import UpstreamFailed
+from llm_backend.sse import Decoder
+
+__all__ = ["ChatObserver"]
+
+Json = dict[str, Any]
+
+_OBSERVED_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Alike:
+    """Events of this likeness say what `plain` takes, as long as that is the fold's."""
+
+    plain: Plain
+    event_delta: EventDelta
+
+
+class ChatObserver:
+    """Reads a chat's answer beside the stream, a stream of events or one JSON body.
+
+    Fed the answer's bytes in any pieces; never raises. Holds at most `limit_bytes` of it: beyond
+    that it stops, and `is_overlong` says so.
+    """
+
+    def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self.fed_bytes = 0
+        self._head = bytearray()
+        self._whole: Json | None = None
+        self._is_stream: bool | None = None
+        self._events = Decoder(limit_bytes)
+        self._fold = ChatFold()
+        self._alike: _Alike | None = None
+        self._has_chunks = False
+        self._is_done = False
+        self._is_broken = False
+        self.is_overlong = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Takes the next bytes of the answer."""
+        self.fed_bytes += len(chunk)
+        if self.fed_bytes > self._limit_bytes:
+            self.is_overlong = True
+            self._head.clear()
+        elif self._is_stream:
+            self._feed_events(chunk)
+        else:
+            self._head += chunk
+            self._whole = None
+            self._tell_kind()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer came to its end, nothing of it was missed, and it was no error."""
+        if self.is_overlong or self._is_broken:
+            return False
+        if self._is_stream:
+            return self._has_chunks and (self._is_done or self._fold.is_finished)
+        return self._read_whole() is not None
+
+    def completion(self) -> Json | None:
+        """The completion, or the part of it that came; None where none came that can be kept."""
+        if not self._is_stream:
+            return _writable(self._read_whole())
+        return _writable(self._fold.completion()) if self._has_chunks else None
+
+    def _tell_kind(self) -> None:
+        start = bytes(self._head[:64]).lstrip(b" \t\r\n\xef\xbb\xbf")
+        if self._is_stream is None and start:
+            self._is_stream = not start.startswith((b"{", b"["))
+            if self._is_stream:
+                self._feed_events(bytes(self._head))
+                self._head.clear()
+
+    def _feed_events(self, chunk: bytes) -> None:
+        *lines, rest = chunk.split(b"\n\n")
+        try:
+            for line in lines:
+                if not self._is_like_the_last(line):
+                    self._feed_event(line)
+            for event in self._events.feed(rest):
+                self._take(event.data)
+        except UpstreamFailed:
+            self.is_overlong = True
+
+    def _is_like_the_last(self, line: bytes) -> bool:
+        """Whether it says a text and else what was said before; the text is taken then."""
+        plain, alike = self._fold.plain, self._alike
+        if alike is None or plain is None or alike.plain is not plain:
+            return False
+        text = alike.event_delta.text_of(line) if self._events.is_between_events else None
+        if text is None:
+            return False
+        plain.texts.append(text)
+        return True
+
+    def _feed_event(self, line: bytes) -> None:
+        """Reads what ends with an empty line, as most events do; others are read with the rest."""
+        is_whole = self._events.is_between_events
+        chunk = None
+        for event in self._events.feed(line + b"\n\n"):
+            chunk = self._take(event.data)
+        plain = self._fold.plain
+        if is_whole and chunk is not None and plain is not None:
+            event_delta = EventDelta.of(line, chunk)
+            self._alike = (
+                None if event_delta is None else _Alike(plain=plain, event_delta=event_delta)
+            )
+
+    def _take(self, data: str) -> Json | None:
+        if data == "[DONE]":
+            self._is_done = True
+            return None
+        chunk = _parse_event(data)
+        if chunk is None or chunk.get("error"):
+            self._is_broken = True
+        elif "choices" in chunk:
+            self._has_chunks = True
+            self._fold.add(chunk)
+        return chunk
+
+    def _read_whole(self) -> Json | None:
+        if self._whole is None:
+            body = _parse_event(self._head)
+            self._whole = body if body is not None and _is_completion(body) else None
+        return self._whole
+
+
+def _is_completion(body: Json) -> bool:
+    """Whether it has the shape of one; what is in a message is its upstream's to say."""
+    choices = body.get("choices")
+    return isinstance(choices, list) and all(
+        isinstance(one, dict) and isinstance(one.get("message") or {}, dict) for one in choices
+    )
+
+
+def _parse_event(data: bytes | bytearray | str) -> Json | None:
+    try:
+        value = exact_json.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _writable(completion: Json | None) -> Json | None:
+    """None for what can be read as JSON but not be written: nesting beyond some 250 levels."""
+    try:
+        exact_json.dumps(completion)
+    except orjson.JSONEncodeError:
+        return None
+    return completion

@@ -1,0 +1,62 @@
+"""Events of a stream that differ in a text only, told by their bytes (pure).
+
+Nearly all events of a chat's stream say a piece of text and repeat the rest. What is before that
+text and what is after it has been read once; an event of the same bytes there says the same, if
+what is between them is the inside of a JSON string.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Self
+
+import orjson
+
+__all__ = ["EventDelta"]
+
+Json = dict[str, Any]
+
+_PARTS = re.compile(rb'(data: \{[^\r\n]*"content" ?: ?")((?:[^"\\\r\n]|\\.)*)("[^\r\n]*\})')
+_OTHER = "?"
+_EVENT_BYTES = 4096  # of events that say a piece of text; searching longer ones could take long
+
+
+class EventDelta:
+    """What events are like one that was read."""
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        self._before = before
+        self._after = after
+        self._common_bytes = len(before) + len(after)
+
+    @classmethod
+    def of(cls, event: bytes, chunk: Mapping[str, Any]) -> Self | None:
+        """The likeness of an event (one line, without its end) that says this chunk, whose only
+        choice says a text and nothing else; None where it cannot be told from the bytes.
+        """
+        parts = _PARTS.fullmatch(event) if len(event) <= _EVENT_BYTES else None
+        if parts is None:
+            return None
+        before, _, after = parts.groups()
+        try:
+            told = orjson.loads(before[6:] + _OTHER.encode() + after)
+        except orjson.JSONDecodeError:
+            return None
+        return cls(before, after) if told == _saying(chunk, _OTHER) else None
+
+    def text_of(self, event: bytes) -> str | None:
+        """What an event says that is like the one that was read; None of another."""
+        is_alike = event.startswith(self._before) and event.endswith(self._after)
+        if not is_alike or len(event) < self._common_bytes:
+            return None
+        inside = event[len(self._before) - 1 : 1 - len(self._after)]  # with its quotation marks
+        try:
+            text: str = orjson.loads(inside)
+        except orjson.JSONDecodeError:
+            return None
+        return text
+
+
+def _saying(chunk: Mapping[str, Any], text: str) -> Json:
+    """The chunk with another text."""
+    choice = chunk["choices"][0]
+    return {**chunk, "choices": [{**choice, "delta": {"content": text}}]}

@@ -1,0 +1,42 @@
+"""Things that are kept here or, if no such id is, maybe by the upstream."""
+
+import functools
+from collections.abc import Callable
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import ApiRequest, Handler
+from llm_backend.controllers.relay.relay import relay
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.services import Services
+from llm_backend.errors import NotFound
+from llm_backend.store import Missing
+
+__all__ = ["local_or_upstream"]
+
+
+def local_or_upstream(
+    thing: str, parameter: str, *, part: str | None = None, elsewhere: Handler = relay
+) -> Callable[[Handler], Handler]:
+    """A handler for one `thing`, whose id is the path's `parameter`, or for a `part` of it:
+    `Missing` from it is a 404, or the upstream's to answer, by `elsewhere`, if there is one and the
+    thing itself is what is missing."""
+
+    def decorate(handler: Handler) -> Handler:
+        @functools.wraps(handler)
+        async def here_or_upstream(services: Services, request: ApiRequest) -> Response:
+            with store_errors_translated(thing):
+                try:
+                    return await handler(services, request)
+                except Missing as missing:
+                    id = request.path[parameter]
+                    if missing.id != id and part is not None:
+                        message = f"The {thing} `{id}` has no {part} with the id `{missing.id}`."
+                        raise NotFound(message) from missing
+                    if services.upstream is None or missing.id != id:
+                        raise
+                    return await elsewhere(services, request)
+
+        return here_or_upstream
+
+    return decorate

@@ -1,0 +1,116 @@
+"""An upstream's answer on its way to the client, byte for byte."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llm_backend.backends.upstream.headers import Observe, UpstreamAnswer, plain
+from llm_backend.backends.upstream.stream_ending import StreamEnding
+from llm_backend.controllers.relay.client_disconnect import UploadProgress, WhileConnected
+from llm_backend.errors import ApiError
+
+__all__ = ["Finish", "RelayedResponse"]
+
+log = logging.getLogger(__name__)
+
+# In JSON text a quotation mark inside a string is escaped, so that no string can look like this.
+_TELLS_ERROR = re.compile(rb'"error"\s*:\s*\{')
+
+Finish = Callable[[], Awaitable[None] | None]
+"""What an answer ends with; what it returns, if anything, is awaited."""
+
+
+class RelayedResponse(Response):
+    """An upstream's answer sent on piece by piece; cut off where either side ends early."""
+
+    def __init__(
+        self,
+        relayed: UpstreamAnswer,
+        upload: UploadProgress,
+        *,
+        told: Sequence[tuple[bytes, bytes]],
+        observe: Observe | None,
+        finish: Finish | None,
+    ) -> None:
+        self.status_code = relayed.status
+        self.raw_headers = [*relayed.headers, *told]
+        self.background = None
+        self.body = b""
+        self._relayed = relayed
+        self._upload = upload
+        is_good = 200 <= relayed.status < 300
+        self._observe = (
+            plain(observe, relayed.header(b"content-encoding")) if observe and is_good else None
+        )
+        self._ending = StreamEnding(relayed.headers)
+        self._may_tell_error = is_good and self._ending.is_readable
+        self._finish = finish
+        self._finishing: asyncio.Future[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with WhileConnected(receive, self._upload):
+                await self._send_all(send)
+        finally:
+            await self._relayed.aclose()
+            await self._finish_at_last()
+
+    async def discard(self) -> None:
+        """Nobody is sent it."""
+        await self._relayed.aclose()
+
+    async def _send_all(self, send: Send) -> None:
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        await send(start)
+        is_over = False
+        try:
+            async for chunk in self._relayed.body:
+                if self._may_tell_error and b'"error"' in chunk:
+                    self._look_for_error(chunk)
+                if self._observe is not None:
+                    self._observe(chunk)
+                if self._ending.is_reached_by(chunk):
+                    await self._finished()
+                    is_over = self._ending.is_told_by_length
+                await send({"type": "http.response.body", "body": chunk, "more_body": not is_over})
+            await self._finished()
+        except ApiError as error:
+            last_words = self._ending.last_words(error)
+            if last_words is None:
+                # Without a last message the server cuts the connection: what the client got is
+                # seen to be incomplete.
+                log.error("answer_cut", extra={"code": error.code})
+                return
+            await send({"type": "http.response.body", "body": last_words, "more_body": True})
+        if not is_over:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _look_for_error(self, chunk: bytes) -> None:
+        """An error inside a good answer passes as it is; who told it is in the log."""
+        if _TELLS_ERROR.search(chunk):
+            log.warning("upstream_told_error", extra={"upstream": self._relayed.upstream})
+            self._may_tell_error = False
+
+    async def _finished(self) -> None:
+        """Calls `finish` at most once. What is awaited of it is not cancelled when the client
+        leaves."""
+        if self._finish is not None:
+            finish, self._finish = self._finish, None
+            if (rest := finish()) is not None:
+                self._finishing = asyncio.ensure_future(rest)
+        if self._finishing is not None:
+            await asyncio.shield(self._finishing)
+
+    async def _finish_at_last(self) -> None:
+        try:
+            await self._finished()
+        except ApiError as error:
+            log.warning("answer_not_finished", extra={"code": error.code})

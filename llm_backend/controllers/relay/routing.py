@@ -1,0 +1,170 @@
+"""Who answers a request for a model: the steps of its name, each where those before could not."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from starlette.responses import Response
+
+from llm_backend.access import switch_model
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.registry import Step, UpstreamModel
+from llm_backend.backends.upstream.config import WIRES, WireProtocol
+from llm_backend.contract.forms.form_model import FormHead, with_model
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.bridge.bridged_model import BridgedModel
+from llm_backend.controllers.relay.relay import Destination, fairness_key, model_named, relay
+from llm_backend.controllers.services import Services
+from llm_backend.errors import Overloaded, RateLimited, UpstreamError
+
+__all__ = [
+    "PASSED_ON",
+    "Here",
+    "UpstreamStep",
+    "answer_by_route",
+    "operation_of",
+    "relay_operation",
+]
+
+log = logging.getLogger(__name__)
+
+Here = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
+
+PASSED_ON = (Overloaded, RateLimited, UpstreamError)
+"""What says that somebody else may answer: load and outage. A request that is wrong is wrong."""
+
+Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
+
+
+class UpstreamStep(Protocol):
+    """How a request is sent to an upstream: `relay`, or what remembers beside it."""
+
+    def __call__(
+        self, services: Services, request: ApiRequest, *, to: Destination | None = None
+    ) -> Awaitable[Response]: ...
+
+
+async def relay_operation(
+    services: Services, request: ApiRequest, *, there: UpstreamStep = relay
+) -> Response:
+    """Any operation that the table gives to the upstreams: by the model that it names, if any."""
+    if services.upstream is None:
+        return await relay(services, request)
+    head = request.form_head
+    name = model_named(request) if head is None else head.model
+    steps = _upstream_steps(services, request, name)
+    if head is not None:
+        return await _relay_form(services, request, head, steps)
+    if not steps:
+        return await there(services, request)
+    ways = _RouteOptions(here=_no_local_answer, there=there)
+    return await _first_answer(services, request, steps, ways)
+
+
+async def _relay_form(
+    services: Services, request: ApiRequest, head: FormHead, steps: Sequence[Step]
+) -> Response:
+    """A form passes as it comes, so only the first step can have it."""
+    if not steps:
+        return await relay(services, request)
+    step = steps[0]
+    assert isinstance(step, UpstreamModel), "these steps are upstreams"
+    await switch_model(step.model)
+    if step.model != head.model:
+        request = replace(request, http=with_model(request.http, head, step.model))
+    return await relay(services, request, to=Destination(model=step.model, upstream=step.upstream))
+
+
+def _upstream_steps(services: Services, request: ApiRequest, name: str | None) -> Sequence[Step]:
+    """The upstreams among a name's steps; none where an upstream must say what it makes of it."""
+    if name is None:
+        return ()
+    steps = services.registry.steps(name, operation_of(request))
+    return [step for step in steps if isinstance(step, UpstreamModel)]
+
+
+async def _no_local_answer(*_: object) -> Response:
+    raise AssertionError("steps of an operation that is not answered here are upstreams")
+
+
+async def answer_by_route(
+    services: Services,
+    request: ApiRequest,
+    *,
+    here: Here,
+    there: UpstreamStep = relay,
+    bridged: Bridged | None = None,
+) -> Response:
+    """The answer of the first step that can give one: `here` of local models, `there` of upstreams,
+    `bridged` of upstreams that can be asked only by another operation.
+
+    Falls back on overload and outage before anything of an answer was sent. Raises what the last
+    step raises, and `ModelNotFound`.
+    """
+    steps = services.registry.steps(request.body["model"], operation_of(request))
+    ways = _RouteOptions(here=here, there=there, bridged=bridged)
+    return await _first_answer(services, request, steps, ways)
+
+
+async def _first_answer(
+    services: Services, request: ApiRequest, steps: Sequence[Step], ways: "_RouteOptions"
+) -> Response:
+    for step in steps[:-1]:
+        try:
+            return await ways.taken(services, request, step, has_other=True)
+        except PASSED_ON as error:
+            told = {"model": _name(step), "code": error.code, "request_id": request.request_id}
+            log.warning("fell_back", extra=told)
+    return await ways.taken(services, request, steps[-1], has_other=False)
+
+
+def operation_of(request: ApiRequest) -> tuple[str, str]:
+    """By what names the settings may give an operation to an upstream."""
+    return request.operation.operation_id, request.operation.tag
+
+
+def _name(step: Step) -> str:
+    return step.card.id if isinstance(step, LocalModel) else step.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RouteOptions:
+    """How one operation is answered."""
+
+    here: Here
+    there: UpstreamStep
+    bridged: Bridged | None = None
+
+    async def taken(
+        self, services: Services, request: ApiRequest, step: Step, *, has_other: bool
+    ) -> Response:
+        """The answer of one step, counted as that model's. Raises `RateLimited` where its limits
+        do not allow it."""
+        await switch_model(_name(step))
+        if isinstance(step, LocalModel):
+            return await self.here(services, request, step)
+        to = Destination(model=step.model, upstream=step.upstream, has_other=has_other)
+        other = _other_wire(services, request, step) if self.bridged else None
+        if self.bridged is None or other is None:
+            return await self.there(services, request, to=to)
+        assert services.upstream is not None, "a step of an upstream needs one"
+        operation = operation_of(request)
+        model = BridgedModel(
+            services.upstream, to, request.body, other, operation, who=fairness_key(request.caller)
+        )
+        return await self.bridged(services, request, model)
+
+
+def _other_wire(
+    services: Services, request: ApiRequest, step: UpstreamModel
+) -> WireProtocol | None:
+    """How a step must be asked where it does not speak the operation's own wire."""
+    operation = operation_of(request)
+    wire = WIRES.get(operation[0])
+    upstreams = services.upstream
+    if wire is None or upstreams is None:
+        return None
+    if upstreams.speak(wire, step.model, step.upstream, operation):
+        return None
+    return WireProtocol.CHAT if wire is WireProtocol.RESPONSES else WireProtocol.RESPONSES

@@ -1,0 +1,1 @@
+"""Answers in the shape of the document: chunks, event streams, lists, errors."""

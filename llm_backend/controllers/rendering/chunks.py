@@ -1,0 +1,262 @@
+"""Deltas -> the document's objects and chunks. Pure.
+
+A chat is rendered as chunks in either case; `fold` makes the whole completion of them, so that
+streamed and whole answers cannot differ.
+"""
+
+import codecs
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orjson import Fragment
+
+from llm_backend.backends.base import (
+    ChatDelta,
+    ModelCard,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+
+__all__ = [
+    "ChunkHead",
+    "Json",
+    "chat_chunk",
+    "chat_logprobs",
+    "embeddings",
+    "model_object",
+    "role_chunk",
+    "text_chunk",
+    "token_object",
+    "usage_chunk",
+    "usage_object",
+]
+
+Json = dict[str, Any]
+
+FINGERPRINT = "fp_llm_backend"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkHead:
+    """What every chunk of one answer repeats. `tells_usage`: each chunk then has the key.
+    `service_tier` is a chat's; text completions know none."""
+
+    id: str
+    kind: str  # `chat.completion.chunk` or `text_completion`
+    created_at: int
+    model: str
+    tells_usage: bool = False
+    service_tier: str | None = None
+
+    def chunk(self, choices: list[Json]) -> Json:
+        """A chunk with these choices."""
+        chunk: Json = {
+            "id": self.id,
+            "object": self.kind,
+            "created": self.created_at,
+            "model": self.model,
+            "system_fingerprint": FINGERPRINT,
+            "choices": choices,
+        }
+        if self.service_tier:
+            chunk["service_tier"] = self.service_tier
+        if self.tells_usage:
+            chunk["usage"] = None
+        return chunk
+
+
+def role_chunk(
+    head: ChunkHead, choice: int, *, content: str | None = "", **more: Json | list[Json]
+) -> Json:
+    """The first chunk of a chat's choice: its role, and `more` that is known of its message;
+    `content` is null where a call comes first."""
+    said = {"role": "assistant", "content": content, "refusal": None, **more}
+    return _chat_choice(head, choice, said)
+
+
+def chat_chunk(head: ChunkHead, delta: ChatDelta) -> Json:
+    """The chunk of one delta."""
+    shown: Json = {}
+    if delta.reasoning:
+        shown["reasoning_content"] = delta.reasoning
+    if delta.content:
+        shown["content"] = delta.content
+    if delta.refusal:
+        shown["refusal"] = delta.refusal
+    if delta.tool_calls:
+        shown |= _calls(delta.tool_calls)
+    return _chat_choice(head, delta.choice, shown, delta.logprobs, delta.finish_reason)
+
+
+def _calls(calls: Sequence[ToolCall]) -> Json:
+    """The calls of one delta, in the form that the client asked in."""
+    if not calls[0].is_deprecated:
+        return {"tool_calls": [_call(call) for call in calls]}
+    names: Json = {} if calls[0].name is None else {"name": calls[0].name}
+    return {"function_call": {**names, "arguments": "".join(call.arguments for call in calls)}}
+
+
+def _call(call: ToolCall) -> Json:
+    """A call's beginning, or more of its arguments."""
+    kind, field = ("custom", "input") if call.is_custom else ("function", "arguments")
+    if call.id is None:
+        return {"index": call.index, kind: {field: call.arguments}}
+    return {
+        "index": call.index,
+        "id": call.id,
+        "type": kind,
+        kind: {"name": call.name, field: call.arguments},
+    }
+
+
+def usage_chunk(head: ChunkHead, usage: Usage) -> Json:
+    """The chunk after the last choice, where the client asked for it."""
+    return head.chunk([]) | {"usage": usage_object(usage)}
+
+
+def usage_object(usage: Usage) -> Json:
+    """The document's usage."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "text_tokens": usage.text_tokens,
+            "image_tokens": usage.picture_tokens,
+            "audio_tokens": usage.sound_tokens,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": usage.right_prediction_tokens,
+            "rejected_prediction_tokens": usage.wrong_prediction_tokens,
+        },
+        "timings": {
+            "queue_s": round(usage.queue_s, 6),
+            "prompt_s": round(usage.prompt_s, 6),
+            "generation_s": round(usage.generation_s, 6),
+            "tokens_per_second": round(usage.tokens_per_second, 3),
+        },
+    }
+
+
+def text_chunk(
+    head: ChunkHead, index: int, delta: TextDelta, offset: int, *, has_logprobs: bool = False
+) -> Json:
+    """A chunk of a text completion; `offset` is where its text begins, in characters. One that
+    `has_logprobs` tells those of no tokens, too."""
+    has_logprobs = has_logprobs or bool(delta.logprobs)
+    return head.chunk(
+        [
+            {
+                "index": index,
+                "text": delta.text,
+                "logprobs": _text_logprobs(delta.logprobs, offset) if has_logprobs else None,
+                "finish_reason": delta.finish_reason,
+            }
+        ]
+    )
+
+
+def model_object(card: ModelCard) -> Json:
+    """The document's model."""
+    return {
+        "id": card.id,
+        "object": "model",
+        "created": card.created_at,
+        "owned_by": card.owned_by,
+        **dict(card.more),
+    }
+
+
+def embeddings(rows: Sequence[str | Fragment], model: str, prompt_tokens: int) -> Json:
+    """The document's list of embeddings; a row is base64, or its numbers as JSON."""
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": row}
+            for index, row in enumerate(rows)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
+    }
+
+
+def _chat_choice(
+    head: ChunkHead,
+    choice: int,
+    delta: Json,
+    logprobs: Sequence[TokenLogprob] = (),
+    finish_reason: str | None = None,
+) -> Json:
+    return head.chunk(
+        [
+            {
+                "index": choice,
+                "delta": delta,
+                "logprobs": chat_logprobs(logprobs) if logprobs else None,
+                "finish_reason": finish_reason,
+            }
+        ]
+    )
+
+
+def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
+    """The document's log probabilities of what a chat's choice said."""
+    content = [
+        {**token_object(entry), "top_logprobs": [token_object(other) for other in entry.top]}
+        for entry in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def token_object(entry: TokenLogprob) -> Json:
+    """The document's token with its log probability."""
+    return {
+        "token": _token_text(entry),
+        "logprob": _finite(entry.logprob),
+        "bytes": list(entry.bytes),
+    }
+
+
+def _text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> Json:
+    tokens, offsets, tops = [], [], []
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for entry in logprobs:
+        tokens.append(_token_text(entry))
+        offsets.append(offset)
+        offset += len(decoder.decode(entry.bytes))  # a character may be spread over tokens
+        tops.append(_top(entry))
+    return {
+        "tokens": tokens,
+        "token_logprobs": [_maybe(entry.logprob) for entry in logprobs],
+        "top_logprobs": tops,
+        "text_offset": offsets,
+    }
+
+
+def _top(entry: TokenLogprob) -> Mapping[str, float] | None:
+    if entry.logprob is None:
+        return None
+    return {_token_text(other): _finite(other.logprob) for other in entry.top}
+
+
+def _token_text(entry: TokenLogprob) -> str:
+    """A token as text; bytes that are no whole character in the form OpenAI gives them."""
+    try:
+        return entry.bytes.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in entry.bytes)
+
+
+def _maybe(logprob: float | None) -> float | None:
+    return None if logprob is None else _finite(logprob)
+
+
+def _finite(logprob: float | None) -> float:
+    """JSON knows no infinity; -9999 is what OpenAI gives for what cannot happen."""
+    return -9999.0 if logprob is None else max(logprob, -9999.0)

@@ -1,0 +1,99 @@
+"""Answers that come piece by piece."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from llm_backend import exact_json
+from llm_backend.errors import ApiError, Internal, error_body
+from llm_backend.sse import DONE, encode
+
+__all__ = ["event_stream"]
+
+log = logging.getLogger(__name__)
+
+
+Chunk = Mapping[str, Any] | bytes
+"""What one event says, or the event itself, encoded already."""
+
+
+def _error_event(error: ApiError) -> bytes:
+    return encode(orjson.dumps(error_body(error)))
+
+
+async def event_stream(
+    chunks: AsyncGenerator[Chunk, None],
+    *,
+    ending: bytes = DONE,
+    failure: Callable[[ApiError], bytes] = _error_event,
+) -> StreamingResponse:
+    """The chunks as events, then `ending`.
+
+    What fails before the first chunk is raised and gets a status code; later there is none, and a
+    stream that fails ends with the event that `failure` makes of it. The first chunk is awaited
+    here so that `chunks` has begun and frees what it holds, even if the client leaves before
+    anything was sent.
+    """
+    first = await anext(chunks, None)
+    return _EventStream(first, chunks, ending, failure)
+
+
+class _EventStream(StreamingResponse):
+    """The events; an error among them is left in the request's state, for who stands in front."""
+
+    body_iterator: AsyncGenerator[bytes, None]
+
+    def __init__(
+        self,
+        first: Chunk | None,
+        chunks: AsyncGenerator[Chunk, None],
+        ending: bytes,
+        failure: Callable[[ApiError], bytes],
+    ) -> None:
+        self._chunks = chunks
+        super().__init__(
+            self._events(first, chunks, ending),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+        )
+        self._failure = failure
+        self._state: MutableMapping[str, Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._state = scope.setdefault("state", {})
+        # Who leaves while something is sent leaves both suspended.
+        async with aclosing(self._chunks), aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
+
+    async def _events(
+        self, first: Chunk | None, chunks: AsyncGenerator[Chunk, None], ending: bytes
+    ) -> AsyncGenerator[bytes, None]:
+        async with aclosing(chunks):
+            try:
+                if first is not None:
+                    yield _encode(first)
+                async for chunk in chunks:
+                    yield _encode(chunk)
+            except ApiError as error:
+                log.warning("stream_failed", extra={"code": error.code, "status": error.status})
+                yield self._failed(error)
+                return
+            except Exception:  # the error renderer of streams: a bug must not look like an end
+                log.exception("stream_failed")
+                message = "The server failed in the middle of the answer; its log says why."
+                yield self._failed(Internal(message))
+                return
+        yield ending
+
+    def _failed(self, error: ApiError) -> bytes:
+        self._state["error"] = error
+        return self._failure(error)
+
+
+def _encode(chunk: Chunk) -> bytes:
+    return chunk if isinstance(chunk, bytes) else encode(exact_json.dumps(chunk))

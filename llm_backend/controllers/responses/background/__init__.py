@@ -1,0 +1,1 @@
+"""Background responses: queued, answered by a worker, followed by clients."""

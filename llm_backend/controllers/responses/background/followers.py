@@ -1,0 +1,170 @@
+"""The background responses as clients follow them, in whichever process: events once durable."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from llm_backend import errors, exact_json
+from llm_backend.controllers.rendering.obfuscation import Obfuscation
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.responses.unshown import event_as_asked
+from llm_backend.sse import encode
+from llm_backend.store import BackgroundStore, Events, Job, Standing, StoredItem, StoredResponse
+
+__all__ = ["BackgroundResponses", "ResponseFollower"]
+
+POLL_S = 0.2  # for events of a response that another process answers
+
+
+class BackgroundResponses:
+    """The stored background responses; who follows one in the process that answers it hears at once
+    of news, in others a little later."""
+
+    def __init__(self, kept: BackgroundStore) -> None:
+        self._kept = kept
+        self._bells: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    async def add(self, response: StoredResponse, details: Mapping[str, Any], told: Events) -> None:
+        """Have it answered."""
+        with store_errors_translated(event="response_not_stored"):
+            await self._kept.add(response, details, told)
+
+    async def begin(self, job: Job) -> Standing | None:
+        """It is being answered. None for a response that has ended or is gone."""
+        return await self._kept.begin(job)
+
+    async def append(self, job: Job, told: Events) -> None:
+        """Tell what has happened in it. Raises `LeaseLost`, `Missing`."""
+        await self._kept.append(job, told)
+        self._ring(job.subject)
+
+    async def finish(
+        self, job: Job, body: Mapping[str, Any], output: Sequence[StoredItem], told: Events
+    ) -> None:
+        """It has ended. Raises `LeaseLost`, `Missing`."""
+        await self._kept.finish(job, body, output, told)
+        self._ring(job.subject)
+
+    async def keep_output(self, id: str, output: Sequence[StoredItem]) -> None:
+        """What it had said when it was cancelled."""
+        await self._kept.keep_output(id, output)
+
+    async def cancel(self, id: str) -> Mapping[str, Any]:
+        """End it, unless it has ended; the response. Its events end with one that says so, as none
+        of the document's own does. Raises `Missing`."""
+        body = await self._kept.cancel(id, ending=_cancelled_event)
+        self._ring(id)
+        return body
+
+    async def delete(self, id: str) -> None:
+        """Forget it. Raises `Missing`."""
+        await self._kept.delete(id)
+        self._ring(id)
+
+    async def tells(self, id: str) -> bool:
+        """Whether it has events that can be told again. Raises `Missing`."""
+        return await self._kept.has_events(id)
+
+    def follow(
+        self,
+        id: str,
+        after: int,
+        obfuscation: Obfuscation | None = None,
+        include: Sequence[str] = (),
+    ) -> "ResponseFollower":
+        """One client's look at its events behind this number; they are stored as they are, and told
+        with what is to stand beside their pieces, and what `include` names of their items."""
+        return ResponseFollower(self, self._kept, id, after, obfuscation, include)
+
+    @contextmanager
+    def bell(self, id: str) -> Iterator[asyncio.Event]:
+        """Rings whenever there is news of it in this process."""
+        bell = asyncio.Event()
+        self._bells[id].add(bell)
+        try:
+            yield bell
+        finally:
+            self._bells[id].discard(bell)
+            if not self._bells[id]:
+                del self._bells[id]
+
+    def _ring(self, id: str) -> None:
+        for bell in self._bells.get(id, ()):
+            bell.set()
+
+
+class ResponseFollower:
+    """What one client is told of a response, and up to which number it has been told."""
+
+    def __init__(
+        self,
+        background: BackgroundResponses,
+        kept: BackgroundStore,
+        id: str,
+        after: int,
+        obfuscation: Obfuscation | None,
+        include: Sequence[str],
+    ) -> None:
+        self._background = background
+        self._kept = kept
+        self._id = id
+        self._after = after
+        self._obfuscation = obfuscation
+        self._include = include
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Its events, as they come, until it has ended."""
+        with self._background.bell(self._id) as bell:
+            while True:
+                bell.clear()
+                with store_errors_translated("response"):
+                    told = await self._kept.events(self._id, self._after)
+                if told is None:
+                    return
+                for line in told.lines:
+                    yield self._encoded(line)
+                self._after = told.last_number
+                if not told.lines:
+                    await _rung(bell)
+
+    def _encoded(self, line: str) -> bytes:
+        event = event_as_asked(exact_json.loads(line), self._include)
+        if self._obfuscation is not None:
+            event = self._obfuscation.with_event(event)
+        return encode(exact_json.dumps(event), event["type"])
+
+    def failure(self, error: errors.ApiError) -> bytes:
+        """What the stream ends with if it breaks. Of a response that is gone it is the next event;
+        else it has the number of the last one: who goes on behind that misses nothing."""
+        number = self._after + isinstance(error, errors.NotFound)
+        event = _error_event(max(number, 0), error.code, error.message, error.param)
+        return encode(orjson.dumps(event), "error")
+
+
+def _cancelled_event(number: int) -> str:
+    message = "The response was cancelled."
+    return orjson.dumps(_error_event(number, "cancelled", message, None)).decode()
+
+
+def _error_event(
+    number: int, code: str | None, message: str, param: str | None
+) -> Mapping[str, Any]:
+    return {
+        "type": "error",
+        "sequence_number": number,
+        "code": code,
+        "message": message,
+        "param": param,
+    }
+
+
+async def _rung(bell: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(POLL_S):
+            await bell.wait()
+    except TimeoutError:
+        return

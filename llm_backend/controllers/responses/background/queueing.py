@@ -1,0 +1,52 @@
+"""Responses in the background: taken down and queued, to be answered by whoever claims them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_backend import errors
+from llm_backend.access import Caller
+from llm_backend.controllers.moderations.moderated_answers import moderation_of
+from llm_backend.controllers.responses.events.event_log import as_lines
+from llm_backend.controllers.responses.events.response_state import ResponseState
+from llm_backend.controllers.responses.input.resolved_request import MediaSource, open_request
+from llm_backend.controllers.responses.loop.response_run import new_head
+from llm_backend.controllers.responses.response_memory import to_stored_response
+from llm_backend.controllers.services import Services
+from llm_backend.store import Events
+
+__all__ = ["FROM_THE_START", "begin_in_background"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+FROM_THE_START = -1  # the number before the first event's
+
+
+async def begin_in_background(
+    services: Services, model: MediaSource, body: Json, caller: Caller
+) -> Json:
+    """Take the response down, to be answered by this model for this caller; the response as it
+    stands. What is wrong with the request is said now."""
+    _check_kept(services, body)
+    async with open_request(services, model, body) as question:
+        own = question.own
+        moderation_of(services, body, question.own_messages)  # raises where nobody can judge
+    head = new_head(body, is_stored=True, passages_limit=services.settings.passages_limit)
+    state = ResponseState(head, include=body.get("include") or ())
+    events = state.queue()
+    told = as_lines(events) if body.get("stream") else Events()
+    response = state.response
+    asked_for = {name: value for name, value in body.items() if name != "input"}  # which is stored
+    details = {"body": asked_for, "key_id": caller.key_id}
+    await services.background.add(to_stored_response(body, response, own), details, told)
+    return response
+
+
+def _check_kept(services: Services, body: Body) -> None:
+    """Only what is kept can be answered in the background."""
+    if body.get("store") is False:
+        raise errors.InvalidRequest(
+            "A response in the background is kept until its client asks for it: leave `store` out.",
+            param="store",
+        )
+    services.memory.wants({**body, "store": True})  # raises where nothing is kept

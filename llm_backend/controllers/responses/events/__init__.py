@@ -1,0 +1,1 @@
+"""Stream events of responses, and the response that they add up to."""

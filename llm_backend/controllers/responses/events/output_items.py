@@ -1,0 +1,187 @@
+"""Output items while they are being said: what of each is told when. Pure but for the ids made up.
+
+They tell events without the fields that all have; who puts them out adds those, see `events`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from llm_backend.backends.base import TokenLogprob, ToolCall
+from llm_backend.controllers.generation.custom_input import CustomInput
+from llm_backend.controllers.rendering.chunks import token_object
+from llm_backend.controllers.responses.input.client_tools import ClientTool
+from llm_backend.controllers.responses.input.items import new_id
+from llm_backend.controllers.responses.loop.server_tools import CallProgress
+
+__all__ = ["Annotate", "CallItemBuilder", "OutputItemBuilder", "TextItemBuilder", "call_of"]
+
+Json = dict[str, Any]
+Annotate = Callable[[str], Sequence[Json]]
+"""The annotations of a message's text."""
+
+_TEXTS = {"message": "output_text", "refusal": "refusal", "reasoning": "reasoning_text"}
+"""What the events call the text of each kind."""
+
+
+class OutputItemBuilder:
+    """An item that is being said, `item` as it stands. One that a tool of the server tells of says
+    nothing by itself."""
+
+    def __init__(self, item: Json) -> None:
+        self.item = item
+        self._pieces: list[str] = []
+
+    def begin(self) -> list[CallProgress]:
+        """What is told once it has been added."""
+        return []
+
+    def end(self) -> list[CallProgress]:
+        """What is told before it is done; `item` is whole then."""
+        return []
+
+    @property
+    def _text(self) -> str:
+        return "".join(self._pieces)
+
+
+class TextItemBuilder(OutputItemBuilder):
+    """A message, a refusal, which is a message too, or reasoning: one part of text. What a message
+    cites is asked when it is whole."""
+
+    def __init__(self, kind: str, annotate: Annotate) -> None:
+        type = "reasoning" if kind == "reasoning" else "message"
+        item: Json = {"id": new_id(type), "type": type, "status": "in_progress", "content": []}
+        name, value = ("role", "assistant") if type == "message" else ("summary", [])
+        super().__init__({**item, name: value})
+        self.kind = kind
+        self._annotate = annotate
+        self._is_message = kind == "message"
+        self._event = f"response.{_TEXTS[kind]}"
+        self._logprobs: list[Json] = []
+
+    def begin(self) -> list[CallProgress]:
+        """Its part has begun."""
+        return [self._told("response.content_part.added", part=self._part(""))]
+
+    def say(self, text: str, logprobs: Sequence[TokenLogprob]) -> CallProgress:
+        """A piece of the text; only a message tells how likely its tokens were."""
+        self._pieces.append(text)
+        if not self._is_message:
+            return self._told(f"{self._event}.delta", delta=text)
+        shown = [_log_prob(entry) for entry in logprobs]
+        self._logprobs += shown
+        return self._told(f"{self._event}.delta", delta=text, logprobs=shown)
+
+    def sum_up(self, text: str) -> list[CallProgress]:
+        """A summary of the reasoning that it is."""
+        before, part = self.item["summary"], {"type": "summary_text", "text": text}
+        place, self.item["summary"] = len(before), [*before, part]
+        kind, where = "response.reasoning_summary", {"summary_index": place}
+        empty = {**part, "text": ""}
+        return [
+            CallProgress(kind=f"{kind}_part.added", fields={**where, "part": empty}),
+            CallProgress(kind=f"{kind}_text.delta", fields={**where, "delta": text}),
+            CallProgress(kind=f"{kind}_text.done", fields={**where, "text": text}),
+            CallProgress(kind=f"{kind}_part.done", fields={**where, "part": part}),
+        ]
+
+    def end(self) -> list[CallProgress]:
+        """Its text is whole."""
+        text = self._text
+        part = self._part(text)
+        self.item["content"] = [part]
+        cited = [
+            self._told(f"{self._event}.annotation.added", annotation_index=place, annotation=one)
+            for place, one in enumerate(part.get("annotations", ()))
+        ]
+        whole: Json = {"refusal" if self.kind == "refusal" else "text": text}
+        if self._is_message:
+            whole["logprobs"] = list(self._logprobs)
+        done = self._told(f"{self._event}.done", **whole)
+        return [*cited, done, self._told("response.content_part.done", part=part)]
+
+    def _part(self, text: str) -> Json:
+        if self.kind == "refusal":
+            return {"type": "refusal", "refusal": text}
+        if not self._is_message:
+            return {"type": "reasoning_text", "text": text}
+        annotations = list(self._annotate(text)) if text else []
+        logprobs = list(self._logprobs)
+        return {
+            "type": "output_text",
+            "text": text,
+            "annotations": annotations,
+            "logprobs": logprobs,
+        }
+
+    def _told(self, kind: str, **fields: Any) -> CallProgress:
+        return CallProgress(kind=kind, fields={"content_index": 0, **fields})
+
+
+class CallItemBuilder(OutputItemBuilder):
+    """The call of a function, or of another tool that the client runs."""
+
+    event, field = "response.function_call_arguments", "arguments"
+
+    def __init__(self, call: ToolCall, tool: ClientTool | None) -> None:
+        kind = "custom_tool_call" if tool is not None and tool.is_custom else "function_call"
+        item: Json = {
+            "id": new_id(kind),
+            "type": kind,
+            "status": "in_progress",
+            "call_id": call.id,
+            "name": call.name if tool is None else tool.name,
+            self.field: "",
+        }
+        if tool is not None and tool.namespace is not None:
+            item["namespace"] = tool.namespace
+        super().__init__(item)
+
+    def argue(self, arguments: str) -> list[CallProgress]:
+        """A piece of the arguments."""
+        return self._add(arguments)
+
+    def end(self) -> list[CallProgress]:
+        """The arguments are whole."""
+        text = self.item["arguments"] = self._text
+        fields = {"name": self.item["name"], "arguments": text}
+        return [CallProgress(kind=f"{self.event}.done", fields=fields)]
+
+    def _add(self, piece: str) -> list[CallProgress]:
+        if not piece:
+            return []
+        self._pieces.append(piece)
+        return [CallProgress(kind=f"{self.event}.delta", fields={"delta": piece})]
+
+
+class _CustomCallItemBuilder(CallItemBuilder):
+    """The call of a custom tool: its input is read out of the arguments."""
+
+    event, field = "response.custom_tool_call_input", "input"
+
+    def __init__(self, call: ToolCall, tool: ClientTool) -> None:
+        super().__init__(call, tool)
+        self._input = CustomInput()
+
+    def argue(self, arguments: str) -> list[CallProgress]:
+        """What a piece of the arguments adds to the input."""
+        return self._add(self._input.feed(arguments))
+
+    def end(self) -> list[CallProgress]:
+        """The input is whole."""
+        rest = self._add(self._input.finish())
+        text = self.item["input"] = self._text
+        return [*rest, CallProgress(kind=f"{self.event}.done", fields={"input": text})]
+
+
+def call_of(call: ToolCall, clients: Mapping[str, ClientTool]) -> CallItemBuilder:
+    """The item of a call that begins; `clients` are the client's tools by their names in chats."""
+    tool = clients.get(call.name or "")
+    if tool is not None and tool.is_custom:
+        return _CustomCallItemBuilder(call, tool)
+    return CallItemBuilder(call, tool)
+
+
+def _log_prob(entry: TokenLogprob) -> Json:
+    top = [token_object(other) for other in entry.top]
+    return {**token_object(entry), "top_logprobs": top}

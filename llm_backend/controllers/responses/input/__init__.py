@@ -1,0 +1,1 @@
+"""Input of responses: items, files, pictures, prompts and tools as a chat request."""

@@ -1,0 +1,89 @@
+"""Tools that the client runs: functions, custom tools, both in namespaces -> the chat's functions,
+and how calls of those are told. Pure.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.controllers.generation.custom_tools import custom_function
+from llm_backend.errors import UnsupportedField
+
+__all__ = ["ClientTool", "chat_name", "client_tools"]
+
+Json = dict[str, Any]
+Tool = Mapping[str, Any]
+
+_NAMESPACE_END = "__"  # all that is allowed in the name of a function
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientTool:
+    """One tool: the chat's function for it, and what its calls are called."""
+
+    function: Json
+    name: str
+    is_custom: bool
+    namespace: str | None = None
+
+    @property
+    def chat_name(self) -> str:
+        """What the model calls it."""
+        return str(self.function["function"]["name"])
+
+
+def chat_name(name: str, namespace: str | None) -> str:
+    """What the model calls a tool of this name."""
+    return name if namespace is None else f"{namespace}{_NAMESPACE_END}{name}"
+
+
+def client_tools(tool: Tool, where: str, namespace: str | None = None) -> Iterator[ClientTool]:
+    """The tools that an entry of `tools` stands for. Raises `UnsupportedField` for one that local
+    models cannot call; `where` it is."""
+    match tool["type"]:
+        case "function" | "custom":
+            _check_callable(tool, where)
+            yield _client_tool(tool, where, namespace)
+        case "namespace":
+            for place, inner in enumerate(tool["tools"]):
+                yield from client_tools(inner, f"{where}.tools[{place}]", tool["name"])
+        case kind:
+            raise UnsupportedField(
+                f"No tool of type `{kind}` is offered here; give local models a `function` or a "
+                "`custom` tool that you run.",
+                param=f"{where}.type",
+            )
+
+
+def _check_callable(tool: Tool, where: str) -> None:
+    if tool.get("defer_loading"):
+        raise UnsupportedField(
+            "Local models are shown all tools at once; leave `defer_loading` out.",
+            param=f"{where}.defer_loading",
+        )
+    callers = tool.get("allowed_callers")
+    if callers is not None and list(callers) != ["direct"]:
+        raise UnsupportedField(
+            "Only the model itself calls tools here: `allowed_callers` is `direct` or left out.",
+            param=f"{where}.allowed_callers",
+        )
+
+
+def _client_tool(tool: Tool, where: str, namespace: str | None) -> ClientTool:
+    is_custom = tool["type"] == "custom"
+    if is_custom:
+        form = tool.get("format") or {}
+        grammar = form if form.get("type") == "grammar" else None
+        function = custom_function(grammar, f"{where}.format")
+    else:
+        named = ("parameters", "strict")
+        function = {name: tool[name] for name in named if tool.get(name) is not None}
+    if tool.get("description") is not None:
+        function["description"] = tool["description"]
+    function["name"] = chat_name(tool["name"], namespace)
+    return ClientTool(
+        function={"type": "function", "function": function},
+        name=tool["name"],
+        is_custom=is_custom,
+        namespace=namespace,
+    )

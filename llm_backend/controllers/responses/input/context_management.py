@@ -1,0 +1,143 @@
+"""`context_management`: when a conversation is made short before it is answered, and how a model is
+asked for its summary."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from msgspec import structs
+
+from llm_backend import errors
+from llm_backend.backends.base import Chat, GenerationLimits
+from llm_backend.controllers.responses.input.compaction_items import read_places
+from llm_backend.controllers.responses.input.resolved_request import ResolvedRequest
+from llm_backend.controllers.responses.input.truncation import TokenCounter, between_calls
+
+__all__ = ["CompactionCut", "cut_if_due", "summary_chat", "summary_of"]
+
+SUMMARY_TOKENS = 1024  # at most: a page and a half
+SUMMARY_SHARE = 0.25  # of the threshold at most, or the next turn would be above it again
+FULL_SHARE = 0.75  # of the context: a conversation that takes more is made short in any case
+KEPT_SHARE = 0.5  # of the threshold: what is asked now is kept whole, if it takes no more
+ORDER = (
+    "Summarise the conversation above for somebody who goes on with it and has not read it: what "
+    "was asked for, found out, decided and done, with names, numbers and open questions. Write "
+    "nothing else."
+)
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompactionCut:
+    """So many of the last items are `kept`; a summary of so many tokens at most takes the place of
+    the others."""
+
+    kept: int
+    summary_tokens: int
+
+
+async def cut_if_due(model: TokenCounter, question: ResolvedRequest) -> CompactionCut | None:
+    """How the conversation is made short; None where that is not due, or there is nothing to sum
+    up.
+
+    Kept is what is asked now: the last turn from its question on, or, where that is too long, its
+    last calls and their outputs.
+    """
+    entries = question.body.get("context_management")
+    if not entries:
+        return None
+    threshold = _threshold(entries, _context_tokens(model))
+    if await _tokens(model, await question.chat_after(())) < threshold:
+        return None
+    kept = await _kept_items(model, question, threshold * KEPT_SHARE)
+    summary_tokens = max(1, min(SUMMARY_TOKENS, int(threshold * SUMMARY_SHARE)))
+    return None if kept is None else CompactionCut(kept=kept, summary_tokens=summary_tokens)
+
+
+def summary_chat(chat: Chat, max_tokens: int = SUMMARY_TOKENS) -> Chat:
+    """The chat that asks for a summary of this one, whatever its answer was to be."""
+    return replace(
+        chat,
+        messages=[*chat.messages, {"role": "user", "content": ORDER}],
+        tools=(),
+        must_call=False,
+        callable_names=None,
+        grammar=None,
+        prediction=None,
+        limits=GenerationLimits(max_tokens=max_tokens),
+        sampling=structs.replace(chat.sampling, logprobs=None),
+    )
+
+
+def summary_of(pieces: Sequence[str]) -> str:
+    """What the model has said to that. Raises `Internal` if that is nothing."""
+    summary = "".join(pieces).strip()
+    if not summary:
+        raise errors.Internal("The model made no summary; try again.")
+    return summary
+
+
+def _threshold(entries: Sequence[Item], context_tokens: int) -> float:
+    full = context_tokens * FULL_SHARE
+    given = (entry.get("compact_threshold") for entry in entries)
+    return min([full, *(float(threshold) for threshold in given if threshold is not None)])
+
+
+def _context_tokens(model: TokenCounter) -> int:
+    try:
+        return model.context_tokens
+    except errors.UnsupportedField as error:
+        raise errors.UnsupportedField(
+            "`context_management` needs a model whose tokens can be counted; leave it out.",
+            param="context_management",
+        ) from error
+
+
+async def _kept_items(
+    model: TokenCounter, question: ResolvedRequest, most_tokens: float
+) -> int | None:
+    items = question.items
+    order = read_places(items)
+    read = [items[place] for place in order]
+    if not read:
+        return None
+    start = _last_turn(read)
+    turn = await replace(question, items=read[start:]).chat_after(())
+    if await _tokens(model, turn) > most_tokens:
+        start = _last_cut(read)
+    return len(items) - order[start] if _is_worth_it(read[:start]) else None
+
+
+def _last_turn(items: Sequence[Item]) -> int:
+    """Where the last messages begin that are not the assistant's; 0 where there are none."""
+    place = len(items)
+    while place and not _is_said_to_it(items[place - 1]):
+        place -= 1
+    while place > 1 and _is_said_to_it(items[place - 2]):
+        place -= 1
+    return max(0, place - 1)
+
+
+def _last_cut(items: Sequence[Item]) -> int:
+    """The last place that parts no call from its output; 0 where there is none."""
+    return max(between_calls(items), default=0)
+
+
+def _is_said_to_it(item: Item) -> bool:
+    return bool(item["type"] == "message" and item["role"] != "assistant")
+
+
+def _is_worth_it(items: Sequence[Item]) -> bool:
+    """Whether there is anything to sum up that no summary says, and that does not stay."""
+    return any(
+        item["type"] != "compaction" and item.get("role") not in ("system", "developer")
+        for item in items
+    )
+
+
+async def _tokens(model: TokenCounter, chat: Chat) -> float:
+    try:
+        return await model.prompt_tokens(chat)
+    except errors.ContextLengthExceeded:  # so long that nobody counts it
+        return float("inf")

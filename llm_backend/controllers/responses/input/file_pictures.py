@@ -1,0 +1,90 @@
+"""Pictures in the input that were uploaded here, or that are fetched: data: URLs, for chats."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from llm_backend.backends.web_files import WebFile, WebFiles, is_elsewhere
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.responses.input.input_parts import (
+    FetchedFiles,
+    bare_part,
+    fetched_file,
+    has_fetched,
+    with_parts_read,
+)
+from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.store import FileStore
+
+__all__ = ["FilePictures"]
+
+Json = dict[str, Any]
+Part = Mapping[str, Any]
+
+
+class FilePictures:
+    """Reads `input_image` parts that name a file of up to `limit_bytes`, and those that `web`
+    fetches."""
+
+    def __init__(self, files: FileStore, web: WebFiles, *, limit_bytes: int) -> None:
+        self._files = files
+        self._web = web
+        self._limit_bytes = limit_bytes
+
+    async def read(
+        self, items: Sequence[Json], where: str | None = None, fetched: FetchedFiles | None = None
+    ) -> list[Json]:
+        """The items with data: URLs in place of files. `where` names the list that they are, None
+        for what was said earlier. Pictures that are elsewhere are fetched if there is a `fetched`
+        to tell, and room in it: whoever shows the others to a model fetches them.
+
+        Raises `InvalidRequest` for one that cannot be shown."""
+        is_meant = _is_read if fetched is None else partial(_is_read, fetched=fetched)
+        read = partial(self._part, fetched=fetched)
+        return await with_parts_read(items, where, is_meant, read)
+
+    async def read_part(self, part: Part, where: str) -> Json:
+        """The same for one part, which stands at `where`."""
+        return await self._part(part, where) if _is_read(part) else dict(part)
+
+    async def _part(self, part: Part, where: str, fetched: FetchedFiles | None = None) -> Json:
+        if not part.get("image_url"):
+            return {**part, "image_url": await self._uploaded(part["file_id"], f"{where}.file_id")}
+        if has_fetched(part):
+            return {**bare_part(part), "image_url": _data_url(fetched_file(part))}
+        file = await self._web.fetched(part["image_url"], f"{where}.image_url")
+        if fetched is not None:
+            fetched.add(where, file)
+        return {**part, "image_url": _data_url(file)}
+
+    async def _uploaded(self, id: str, where: str) -> str:
+        try:
+            with store_errors_translated("file"):
+                stored = await self._files.get(id)
+        except NotFound as error:
+            raise InvalidRequest(error.message, param=where, code="image_file_not_found") from error
+        if stored.size_bytes > self._limit_bytes:
+            raise InvalidRequest(
+                f"The picture has more than {self._limit_bytes:,} bytes.",
+                param=where,
+                code="image_file_too_large",
+            )
+        data = bytearray()
+        with store_errors_translated("file"):
+            async for piece in self._files.read(stored, 0, stored.size_bytes):
+                data += piece
+        return _data_url(WebFile(name="", media_type=stored.media_type, content=bytes(data)))
+
+
+def _data_url(file: WebFile) -> str:
+    return f"data:{file.media_type};base64,{base64.b64encode(file.content).decode()}"
+
+
+def _is_read(part: object, fetched: FetchedFiles | None = None) -> bool:
+    if not isinstance(part, Mapping) or part.get("type") != "input_image":
+        return False
+    url = part.get("image_url")
+    if not url:
+        return bool(part.get("file_id"))
+    return has_fetched(part) or (fetched is not None and fetched.has_room and is_elsewhere(url))

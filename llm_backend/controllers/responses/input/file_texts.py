@@ -1,0 +1,165 @@
+"""Files in the input: their text, in place of them, is what models read."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+from llm_backend.backends.data_url import data_url
+from llm_backend.backends.web_files import FetchMessages, WebFiles
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.responses.input.input_parts import (
+    FetchedFiles,
+    fetched_file,
+    has_fetched,
+    with_parts_read,
+)
+from llm_backend.errors import InvalidRequest, NotFound, Overloaded
+from llm_backend.extraction import ExtractionError, Extractor, ReaderKilled
+from llm_backend.store import FileStore
+
+__all__ = ["FILE_WORDS", "FileTexts"]
+
+Json = dict[str, Any]
+Part = Mapping[str, Any]
+
+KEPT_CHARACTERS = 16 * 1024 * 1024  # of texts that were read lately: a conversation asks each turn
+RETRY_AFTER_S = 1.0  # where the process that read a file was killed
+FILE_WORDS = FetchMessages(
+    noun="file",
+    instead="send `file_data`, upload the file and send its `file_id`",
+    setting="file_hosts",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A file to be read; `key` tells it from all others."""
+
+    key: str
+    filename: str
+    media_type: str
+    pieces: AsyncIterator[bytes]
+
+
+class FileTexts:
+    """Reads `input_file` parts: of files that were uploaded here, that stand in the part, or that
+    `web` fetches."""
+
+    def __init__(self, files: FileStore, extractor: Extractor, web: WebFiles) -> None:
+        self._files = files
+        self._web = web
+        self._extractor = extractor
+        self._texts: OrderedDict[str, str] = OrderedDict()  # what was asked for last at the end
+        self._characters = 0
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by file
+
+    async def read(
+        self, items: Sequence[Json], where: str | None = None, fetched: FetchedFiles | None = None
+    ) -> list[Json]:
+        """The items with text in place of files. `where` names the list that they are, None for
+        what was said earlier; `fetched` is told what was. Raises `InvalidRequest` for a file that
+        cannot be read."""
+        read = partial(self.read_part, fetched=fetched)
+        return await with_parts_read(items, where, _is_file, read)
+
+    async def read_part(self, part: Part, where: str, fetched: FetchedFiles | None = None) -> Json:
+        """The text of an `input_file`, which stands at `where`. Raises `InvalidRequest`."""
+        file = await self._file(part, where, fetched)
+        text = await self._text(file, where)
+        return {"type": "input_text", "text": f"[File {file.filename or 'without a name'}]\n{text}"}
+
+    async def _text(self, file: _File, where: str) -> str:
+        """One extracts a file; who asks for the same meanwhile waits for what he finds."""
+        turn = self._turns.setdefault(file.key, asyncio.Lock())
+        async with turn:
+            text = self._texts.get(file.key)
+            if text is None:
+                text = await self._extracted(file, where)
+            self._keep(file.key, text)
+        return text
+
+    def _keep(self, key: str, text: str) -> None:
+        self._characters += len(text) - len(self._texts.pop(key, ""))
+        self._texts[key] = text
+        while self._characters > KEPT_CHARACTERS:
+            self._characters -= len(self._texts.popitem(last=False)[1])
+
+    async def _extracted(self, file: _File, where: str) -> str:
+        try:
+            with store_errors_translated("file"):
+                extracted = await self._extractor.extract(
+                    file.pieces, filename=file.filename, media_type=file.media_type
+                )
+        except ExtractionError as error:
+            raise InvalidRequest(f"`{file.filename}`: {error}", param=where) from error
+        except ReaderKilled as error:
+            message = f"`{file.filename}`: {error}"
+            raise Overloaded(message, param=where, retry_after_s=RETRY_AFTER_S) from error
+        return extracted.text
+
+    async def _file(self, part: Part, where: str, fetched: FetchedFiles | None) -> _File:
+        if part.get("file_id"):
+            return await self._uploaded(part["file_id"], f"{where}.file_id")
+        if part.get("file_data"):
+            return _inline(part, f"{where}.file_data")
+        if part.get("file_url"):
+            return await self._fetched(part, where, fetched)
+        raise InvalidRequest("A file needs `file_id`, `file_data` or `file_url`.", param=where)
+
+    async def _fetched(self, part: Part, where: str, fetched: FetchedFiles | None) -> _File:
+        if has_fetched(part):
+            file = fetched_file(part)
+        else:
+            file = await self._web.fetched(part["file_url"], f"{where}.file_url")
+            if fetched is not None:
+                fetched.add(where, file)
+        return _in_memory(part.get("filename") or file.name, file.media_type, file.content)
+
+    async def _uploaded(self, id: str, where: str) -> _File:
+        try:
+            with store_errors_translated("file"):
+                stored = await self._files.get(id)
+        except NotFound as error:
+            raise InvalidRequest(error.message, param=where) from error
+        return _File(
+            key=stored.id,
+            filename=stored.filename,
+            media_type=stored.media_type,
+            pieces=self._files.read(stored, 0, stored.size_bytes),
+        )
+
+
+def _is_file(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "input_file"
+
+
+def _inline(part: Part, where: str) -> _File:
+    data = part["file_data"]
+    url = data_url(data)
+    try:
+        content = base64.b64decode(url.base64 if url else data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(
+            "`file_data` is base64, or a data: URL with base64 in it.", param=where
+        ) from error
+    return _in_memory(part.get("filename") or "", url.media_type if url else "", content)
+
+
+def _in_memory(filename: str, media_type: str, content: bytes) -> _File:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content
+
+    named = f"{filename}\0{media_type}\0".encode("utf-8", "surrogatepass")
+    return _File(
+        key=hashlib.sha256(named + content).hexdigest(),
+        filename=filename,
+        media_type=media_type,
+        pieces=pieces(),
+    )

@@ -1,0 +1,149 @@
+"""Parts of items that are read before a model is shown them; what was fetched for them. Pure."""
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from llm_backend.backends.web_files import WebFile
+from llm_backend.errors import InvalidRequest
+from llm_backend.offload import offload
+
+__all__ = [
+    "FetchedFiles",
+    "bare_part",
+    "fetched_file",
+    "has_fetched",
+    "refuse_too_many",
+    "with_parts_read",
+    "without_fetched",
+]
+
+Json = dict[str, Any]
+Part = Mapping[str, Any]
+
+_LISTS = ("content", "output")  # of an item, which may hold parts
+_FILES = ("input_file", "input_image")
+_FETCHED = "fetched"  # a part's key; clients are never shown it, and cannot set it
+
+
+class FetchedFiles:
+    """What was fetched for the parts of one request's input, by their places. Up to `limit_bytes`
+    of it are kept with the items, so that later turns read the same."""
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        self._left = limit_bytes
+        self._kept: dict[str, Json] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be kept."""
+        return self._left > 0
+
+    def add(self, where: str, file: WebFile) -> None:
+        """A file that was fetched for the part that stands there."""
+        if len(file.content) <= self._left:
+            self._left -= len(file.content)
+            data = base64.b64encode(file.content).decode()
+            self._kept[where] = {"name": file.name, "media_type": file.media_type, "data": data}
+
+    def kept_in(self, items: Sequence[Json], where: str) -> list[Json]:
+        """The items of the list `where`, with all that is kept."""
+        if not self._kept:
+            return list(items)
+        return [self._item(item, f"{where}[{place}]") for place, item in enumerate(items)]
+
+    def _item(self, item: Json, where: str) -> Json:
+        for name in _LISTS:
+            places = [f"{where}.{name}[{at}]" for at in range(len(_parts(item, name)))]
+            if any(place in self._kept for place in places):
+                pairs = zip(places, item[name], strict=True)
+                item = {**item, name: [self._part(part, place) for place, part in pairs]}
+        return item
+
+    def _part(self, part: Any, where: str) -> Any:
+        return {**part, _FETCHED: self._kept[where]} if where in self._kept else part
+
+
+def has_fetched(part: object) -> bool:
+    """Whether the part has a file that was fetched for it in an earlier turn."""
+    return isinstance(part, Mapping) and _FETCHED in part
+
+
+def fetched_file(part: Part) -> WebFile:
+    """That file."""
+    kept = part[_FETCHED]
+    content = base64.b64decode(kept["data"])
+    return WebFile(name=kept["name"], media_type=kept["media_type"], content=content)
+
+
+def without_fetched(item: Part) -> Json:
+    """The item as clients have it."""
+    shown = dict(item)
+    for name in _LISTS:
+        parts = _parts(item, name)
+        if any(map(has_fetched, parts)):
+            shown[name] = [bare_part(part) if has_fetched(part) else part for part in parts]
+    return shown
+
+
+def bare_part(part: Part) -> Json:
+    """The part as clients have it."""
+    return {name: value for name, value in part.items() if name != _FETCHED}
+
+
+def refuse_too_many(items: Sequence[Part], where: str, limit: int) -> None:
+    """Raises `InvalidRequest` that names the first file or picture beyond so many."""
+    found = 0
+    for place, item in enumerate(items):
+        for name in _LISTS:
+            for at, part in enumerate(_parts(item, name)):
+                found += isinstance(part, Mapping) and part.get("type") in _FILES
+                if found > limit:
+                    raise InvalidRequest(
+                        f"There are more files and pictures than the {limit} that one request may "
+                        "have (`input_files_limit`).",
+                        param=f"{where}[{place}].{name}[{at}]",
+                    )
+
+
+async def with_parts_read(
+    items: Sequence[Json],
+    where: str | None,
+    is_meant: Callable[[object], bool],
+    read: Callable[[Part, str], Awaitable[Json]],
+) -> list[Json]:
+    """The items with what `read` makes of each part that is meant, of which it is told the place.
+    `where` names the list that they are, None for what was said earlier."""
+    read_items = list(items)
+    for place, name in await offload(_lists_with, items, is_meant):
+        at = "input" if where is None else f"{where}[{place}]"
+        parts = await _read(_parts(items[place], name), f"{at}.{name}", is_meant, read)
+        read_items[place] = {**read_items[place], name: parts}
+    return read_items
+
+
+def _lists_with(items: Sequence[Part], is_meant: Callable[[object], bool]) -> list[tuple[int, str]]:
+    """The lists of parts, by item and name, that hold a part that is meant."""
+    return [
+        (place, name)
+        for place, item in enumerate(items)
+        for name in _LISTS
+        if any(map(is_meant, _parts(item, name)))
+    ]
+
+
+async def _read(
+    parts: Sequence[Any],
+    where: str,
+    is_meant: Callable[[object], bool],
+    read: Callable[[Part, str], Awaitable[Json]],
+) -> list[Any]:
+    return [
+        await read(part, f"{where}[{place}]") if is_meant(part) else part
+        for place, part in enumerate(parts)
+    ]
+
+
+def _parts(item: Part, name: str) -> Sequence[Any]:
+    parts = item.get(name)
+    return parts if isinstance(parts, list) else ()

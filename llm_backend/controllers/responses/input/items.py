@@ -1,0 +1,272 @@
+"""The document's items: as clients send them -> as they are kept and shown -> as chat messages.
+
+A conversation and a response consist of items. Whatever a client sends in short gets here the form
+in which it is listed later: an id, a status, content in parts. Pure but for the ids it makes up.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from llm_backend.controllers.generation.custom_tools import INPUT
+from llm_backend.controllers.responses.encrypted_content import decode_opaque, encode_opaque
+from llm_backend.controllers.responses.input.client_tools import chat_name
+from llm_backend.controllers.responses.input.compaction_items import parse_compaction, read_places
+from llm_backend.controllers.responses.input.input_parts import without_fetched
+from llm_backend.errors import InvalidRequest, UnsupportedField
+from llm_backend.store import Page, StoredItem
+
+__all__ = [
+    "chat_part",
+    "is_reference",
+    "item_list",
+    "messages_from",
+    "new_id",
+    "public_form",
+    "stored_form",
+]
+
+Json = dict[str, Any]
+Item = Mapping[str, Any]
+Readers = Mapping[str, Callable[[Item], Sequence[Json]]]
+"""What makes chat messages of items, by their type."""
+
+NO_READERS: Readers = {}
+
+# The prefixes of ids by type of item; clients tell items apart by them.
+PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+    "file_search_call": "fs",
+    "web_search_call": "ws",
+    "computer_call": "cu",
+    "computer_call_output": "cuo",
+    "image_generation_call": "ig",
+    "code_interpreter_call": "ci",
+    "local_shell_call": "lsh",
+    "local_shell_call_output": "lsho",
+    "shell_call": "sh",
+    "shell_call_output": "sho",
+    "apply_patch_call": "apc",
+    "apply_patch_call_output": "apco",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "mcp_approval_request": "mcpr",
+    "mcp_approval_response": "mcpa",
+    "compaction": "cmp",
+    "tool_search_call": "tsc",
+    "tool_search_output": "tso",
+    "additional_tools": "at",
+    "program": "prg",
+    "program_output": "prgo",
+}
+
+# What the document requires of a listed item of this type and lets a sent one leave out.
+_COMPLETED: Json = {"status": "completed"}
+_DEFAULTS: Mapping[str, Json] = {
+    "message": _COMPLETED,
+    "function_call": _COMPLETED,
+    "function_call_output": _COMPLETED | {"call_id": ""},
+    "custom_tool_call": _COMPLETED,
+    "custom_tool_call_output": _COMPLETED,
+    "computer_call_output": _COMPLETED,
+    "tool_search_call": _COMPLETED | {"call_id": None, "execution": "server"},
+    "tool_search_output": _COMPLETED | {"call_id": None, "execution": "server"},
+    "shell_call": _COMPLETED | {"environment": None},
+    "shell_call_output": _COMPLETED | {"max_output_length": None},
+}
+
+
+def new_id(kind: str) -> str:
+    """A new id for an item of this type."""
+    return f"{PREFIXES.get(kind, 'item')}_{uuid.uuid4().hex}"
+
+
+def is_reference(given: Item) -> bool:
+    """Whether the item only names one that is kept already: it need not say so by its type."""
+    kind = given.get("type")
+    says_nothing = not ("role" in given and "content" in given)
+    return kind == "item_reference" or (kind is None and says_nothing)
+
+
+def stored_form(given: Item) -> Json:
+    """The item as it is kept and listed."""
+    kind = given.get("type") or "message"
+    item = {name: value for name, value in given.items() if value is not None}
+    item["type"] = kind
+    item["id"] = given.get("id") or new_id(kind)
+    if kind == "message":
+        item["content"] = _parts(given["content"], is_answer=given["role"] == "assistant")
+    return {**_DEFAULTS.get(kind, {}), **without_fetched(item)}
+
+
+def public_form(item: Item, include: Sequence[str] = ()) -> Json:
+    """The item without what the document shows only to those who ask for it by `include`, and
+    without what was fetched for it."""
+    shown = without_fetched(item)
+    if "file_search_call.results" not in include and item["type"] == "file_search_call":
+        shown["results"] = None
+    if "code_interpreter_call.outputs" not in include and item["type"] == "code_interpreter_call":
+        shown["outputs"] = None
+    if item["type"] == "reasoning":
+        shown.pop("encrypted_content", None)
+        if "reasoning.encrypted_content" in include and item.get("content"):
+            shown["encrypted_content"] = item.get("encrypted_content") or encode_opaque(
+                _reasoning(item)
+            )
+    return shown
+
+
+def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> Json:
+    """The document's list of items."""
+    return {
+        "object": "list",
+        "data": [public_form(stored.item, include) for stored in page.items],
+        "first_id": page.first_id or "",  # the document wants a string on an empty page too
+        "last_id": page.last_id or "",
+        "has_more": page.has_more,
+    }
+
+
+def messages_from(
+    before: Sequence[Item], own: Sequence[Item], readers: Readers = NO_READERS
+) -> list[Json]:
+    """The chat messages that say what the items say: `own` are those of the request's input,
+    `before` those that it goes on from; `readers` are for types that only some know, by type.
+
+    Calls that follow each other, and the reasoning and the text before them, are one message of the
+    assistant. Raises `UnsupportedField` for an item that no local model can read.
+    """
+    messages: list[Json] = []
+    placed = [*(("input", item) for item in before), *_numbered_items(own)]
+    read = [placed[place] for place in read_places([item for _, item in placed])]
+    for message in _messages(read, readers):
+        if messages and _continues(messages[-1], message):
+            _join(messages[-1], message)
+        else:
+            messages.append(_with_own_calls(message))
+    return messages
+
+
+def _parts(content: Any, *, is_answer: bool) -> list[Json]:
+    kind = "output_text" if is_answer else "input_text"
+    parts = [{"type": kind, "text": content}] if isinstance(content, str) else content
+    return [_part(part, is_answer=is_answer) for part in parts]
+
+
+def _part(part: Item, *, is_answer: bool) -> Json:
+    if is_answer and part["type"] in ("input_text", "output_text"):
+        return {"annotations": [], "logprobs": [], **part, "type": "output_text"}
+    return dict(part)
+
+
+def _numbered_items(own: Sequence[Item]) -> Iterator[tuple[str, Item]]:
+    for place, item in enumerate(own):
+        yield f"input[{place}]", item
+
+
+def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[Json]:
+    for where, item in placed:
+        match item["type"]:
+            case "message":
+                content = _content(item["content"], f"{where}.content")
+                yield {"role": item["role"], "content": content}
+            case "function_call":
+                yield _call(item, item["arguments"])
+            case "custom_tool_call":
+                yield _call(item, json.dumps({INPUT: item["input"]}))
+            case "function_call_output" | "custom_tool_call_output":
+                output = item["output"]
+                said = output if isinstance(output, str) else _content(output, f"{where}.output")
+                yield {"role": "tool", "tool_call_id": item["call_id"], "content": said}
+            case "reasoning":
+                yield {"role": "assistant", "reasoning_content": _reasoning(item)}
+            case "compaction":
+                yield from _summary_messages(item, f"{where}.encrypted_content")
+            case kind if kind in readers:
+                yield from (dict(message) for message in readers[kind](item))
+            case kind:
+                raise UnsupportedField(
+                    f"Local models cannot read an item of type `{kind}`; leave it out.",
+                    param=f"{where}.type",
+                )
+
+
+def _content(parts: Sequence[Item], where: str) -> str | list[Json]:
+    """Text where it is nothing else, or a chat's parts."""
+    made = [chat_part(part, f"{where}[{place}]") for place, part in enumerate(parts)]
+    if all(part["type"] == "text" for part in made):
+        return "\n".join(part["text"] for part in made)
+    return made
+
+
+def chat_part(part: Item, where: str) -> Json:
+    """A part as chats have it; one that is no text says `where` it was."""
+    if part["type"] == "refusal":
+        return {"type": "text", "text": str(part["refusal"])}
+    if "text" in part:
+        return {"type": "text", "text": str(part["text"])}
+    if part["type"] == "input_image":
+        if not part.get("image_url"):
+            raise InvalidRequest("A picture needs `image_url` or `file_id`.", param=where)
+        image = {"url": part["image_url"], "detail": part.get("detail")}
+        return {"type": "image_url", "image_url": image, "where": where}
+    raise UnsupportedField(
+        f"A part of type `{part['type']}` cannot be shown to local models.", param=f"{where}.type"
+    )
+
+
+def _call(item: Item, arguments: str) -> Json:
+    name = chat_name(item["name"], item.get("namespace"))
+    function = {"name": name, "arguments": arguments}
+    call = {"id": item["call_id"], "type": "function", "function": function}
+    return {"role": "assistant", "tool_calls": [call]}
+
+
+def _reasoning(item: Item) -> str:
+    """What was thought; of an opaque form that another server made, nothing can be read."""
+    content = item.get("encrypted_content")
+    hidden = decode_opaque(content) if content and not item.get("content") else None
+    parts = item.get("content") or item.get("summary") or ()
+    return "\n".join(str(part["text"]) for part in parts) if hidden is None else hidden
+
+
+def _summary_messages(item: Item, where: str) -> Iterator[Json]:
+    """What was said before. A summary that comes before all others is asked for: many templates
+    have a user begin."""
+    compaction = parse_compaction(item)
+    if compaction is None:
+        raise UnsupportedField("This compaction is not one of this server's.", param=where)
+    if compaction.kept is not None:
+        yield {"role": "user", "content": "What was said before, in short?"}
+        yield {"role": "assistant", "content": compaction.summary}
+    else:
+        said = f"In short, what was said before: {compaction.summary}"
+        yield {"role": "assistant", "content": said}
+
+
+def _continues(message: Item, next_one: Item) -> bool:
+    """Whether the second is what the assistant goes on with in the same turn: nothing is said
+    again once a call has been made."""
+    if message["role"] != "assistant" or next_one["role"] != "assistant":
+        return False
+    return "tool_calls" in next_one or ("content" not in message and "tool_calls" not in message)
+
+
+def _with_own_calls(message: Json) -> Json:
+    if "tool_calls" in message:
+        message["tool_calls"] = list(message["tool_calls"])
+    return message
+
+
+def _join(message: Json, next_one: Json) -> None:
+    """`message` goes on with the second; its list of calls is its own, and grows in place."""
+    calls = next_one.pop("tool_calls", ())
+    message.update(next_one)
+    if calls:
+        message.setdefault("tool_calls", []).extend(calls)

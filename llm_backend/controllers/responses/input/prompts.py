@@ -1,0 +1,107 @@
+"""`prompt`: messages that stand in the settings, under an id, with variables in them.
+
+The document has no operation that makes prompts, so they are configured: `prompts` in the file.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.settings.prompt import PromptSettings
+
+__all__ = ["prompt_messages"]
+
+Json = dict[str, Any]
+ReadPart = Callable[[Mapping[str, Any], str], Awaitable[Json]]
+
+_VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+
+
+async def prompt_messages(
+    prompt: Mapping[str, Any] | None, configured: Mapping[str, PromptSettings], read: ReadPart
+) -> list[Json]:
+    """The messages that `prompt` means, as a chat has them; none where it is not given. `read`
+    makes a chat's part of a picture or a file, of which it is told the place.
+
+    Raises `NotFound` for one that is not configured, `InvalidRequest` for variables that are not
+    its, or that stand where they cannot.
+    """
+    if prompt is None:
+        return []
+    found = _find_prompt(prompt, configured)
+    values = prompt.get("variables") or {}
+    _check_names(found, values)
+    _check_places(found, values)
+    shown = {
+        name: _text(value) if _is_text(value) else await read(value, _variable_path(name))
+        for name, value in values.items()
+    }
+    return [
+        {"role": message.role, "content": _fill(message.content, shown)}
+        for message in found.messages
+    ]
+
+
+def _find_prompt(
+    prompt: Mapping[str, Any], configured: Mapping[str, PromptSettings]
+) -> PromptSettings:
+    found = configured.get(prompt["id"])
+    if found is None or prompt.get("version") not in (None, found.version):
+        version = "" if prompt.get("version") is None else f" of version `{prompt['version']}`"
+        raise NotFound(
+            f"There is no prompt `{prompt['id']}`{version}; prompts are set by `prompts` in the "
+            "configuration file.",
+            param="prompt.id" if found is None else "prompt.version",
+            code="prompt_not_found",
+        )
+    return found
+
+
+def _check_names(found: PromptSettings, given: Mapping[str, Any]) -> None:
+    names = {name for message in found.messages for name in _VARIABLE.findall(message.content)}
+    for name in sorted(names ^ given.keys()):
+        problem = "is missing" if name in names else "is none of this prompt's"
+        raise InvalidRequest(f"The variable `{name}` {problem}.", param=_variable_path(name))
+
+
+def _check_places(found: PromptSettings, values: Mapping[str, Any]) -> None:
+    """What an assistant said is text; other roles may show pictures and files."""
+    said = [message.content for message in found.messages if message.role == "assistant"]
+    for name in (name for content in said for name in _VARIABLE.findall(content)):
+        if not _is_text(values[name]):
+            raise InvalidRequest(
+                f"The variable `{name}` stands in a message of the assistant, which is text, and "
+                f"no place for `{values[name]['type']}`.",
+                param=_variable_path(name),
+            )
+
+
+def _variable_path(name: str) -> str:
+    return f"prompt.variables.{name}"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or value["type"] == "input_text"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else str(value["text"])
+
+
+def _fill(content: str, values: Mapping[str, str | Json]) -> str | list[Json]:
+    """Text where it is nothing else, or a chat's parts: texts, and others where they stand."""
+    parts: list[Json] = []
+    text = ""
+    for place, piece in enumerate(_VARIABLE.split(content)):
+        value = values[piece] if place % 2 else piece  # names stand between texts
+        if isinstance(value, str):
+            text += value
+        else:
+            parts += [*_text_part(text), value]
+            text = ""
+    return [*parts, *_text_part(text)] if parts else text
+
+
+def _text_part(text: str) -> list[Json]:
+    return [{"type": "text", "text": text}] if text else []

@@ -1,0 +1,182 @@
+"""What a response's body asks: read from the store, put to the model as a chat."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+from llm_backend.backends.base import Chat
+from llm_backend.controllers.generation.flat_messages import flatten_messages
+from llm_backend.controllers.generation.generation_request import chat_from
+from llm_backend.controllers.generation.structured_output import StructuredOutput, structure_from
+from llm_backend.controllers.generation.tool_call_ids import check_items
+from llm_backend.controllers.responses.input.chat_request import (
+    chat_body,
+    chat_messages,
+    translate_error_paths,
+)
+from llm_backend.controllers.responses.input.client_tools import ClientTool
+from llm_backend.controllers.responses.input.compaction_items import read_places
+from llm_backend.controllers.responses.input.input_parts import FetchedFiles, refuse_too_many
+from llm_backend.controllers.responses.input.items import chat_part, messages_from
+from llm_backend.controllers.responses.input.prompts import prompt_messages
+from llm_backend.controllers.responses.input.tools import chat_tools
+from llm_backend.controllers.responses.input.unsupported_fields import refuse_others
+from llm_backend.controllers.responses.loop.server_tools import OpenTools
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.vector_stores.retrieval import Retrieval, retrieve_from_own
+from llm_backend.offload import add_weight, offload
+
+__all__ = ["MediaSource", "ResolvedRequest", "open_request"]
+
+Json = dict[str, Any]
+
+
+class MediaSource(Protocol):
+    """A model that has values of its own for what a request leaves out, and that `sees` or not:
+    pictures are fetched for one that does."""
+
+    @property
+    def sees(self) -> bool: ...
+    def filled(self, body: Mapping[str, Any]) -> Json: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedRequest:
+    """One response's question. `own` are the items of its input, `before` those that it goes on
+    from, `items` all of them as models read them, of which so many of the oldest are `left_out`;
+    `first` are messages before them.
+    `structure` is what a whole answer is held against, `clients` are the tools that the client
+    runs, `tool_places` those of the chat's tools in the body, `allowed_names` what may be called;
+    `retrieval` is what was found for it before."""
+
+    body: Mapping[str, Any]
+    first: Sequence[Json]
+    before: Sequence[Json]
+    own: Sequence[Json]
+    items: Sequence[Json]
+    chat: Chat
+    structure: StructuredOutput
+    tools: OpenTools
+    clients: Mapping[str, ClientTool]
+    allowed_names: frozenset[str] | None
+    tool_places: Sequence[int] = ()
+    left_out: int = 0
+    retrieval: Retrieval | None = None
+
+    async def chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
+        """The chat once these items have been put out."""
+        return await offload(self._chat_after, output)
+
+    def _chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
+        items = [*self.items, *output][self.left_out :]
+        messages = self._messages(items)
+        shown = messages if self.retrieval is None else self.retrieval.shown_in(messages)
+        return replace(self.chat, messages=flatten_messages(shown))
+
+    async def retrieved(self, services: Services, own: Sequence[str]) -> "ResolvedRequest":
+        """The same with what is found for it in the model's `own` vector stores, if the client
+        names none to search."""
+        if any(tool["type"] == "file_search" for tool in self.body.get("tools") or ()):
+            return self
+        if not own:
+            return self
+        messages = await offload(self._messages, self.items)
+        retrieval = await retrieve_from_own(services, messages, own)
+        found = replace(self, retrieval=retrieval)
+        return replace(found, chat=await found.chat_after(())) if retrieval else self
+
+    def own_messages(self) -> list[Json]:
+        """What its input says to the model, as messages of chats."""
+        own = self.items[len(self.before) :]
+        return messages_from((), [item for item in own if item["type"] == "message"])
+
+    def annotations(self, text: str) -> list[Json]:
+        """The document's annotations of a message that has just been said."""
+        own = [] if self.retrieval is None else self.retrieval.annotations(text)
+        return [*self.tools.annotations(text), *own]
+
+    def _messages(self, items: Sequence[Mapping[str, Any]]) -> list[Json]:
+        return chat_messages(self.body, items, (), first=self.first, readers=self.tools.readers)
+
+    def leaving_out(self, number: int) -> "ResolvedRequest":
+        """The same without so many of the oldest items."""
+        return replace(self, left_out=number)
+
+
+@asynccontextmanager
+async def open_request(
+    services: Services,
+    model: MediaSource,
+    body: Mapping[str, Any],
+    own: Sequence[Json] | None = None,
+) -> AsyncIterator[ResolvedRequest]:
+    """The question that this body asks the model, its tools open; `own` are the items of its input
+    where they are known. Raises `ApiError` that names the field."""
+    refuse_others(body)
+    first = await prompt_messages(
+        body.get("prompt"), services.settings.prompts, partial(_chat_part, services)
+    )
+    before = await services.responses.said_before(body)
+    if own is None:
+        own = await services.responses.input_items(body.get("input"))
+    add_weight(body, before, own)
+    await offload(check_items, before, own)
+    await offload(refuse_too_many, own, "input", services.settings.input_files_limit)
+    read_before = await _read_if_shown(services, before)
+    own, read_own = await _read_own(services, own, sees=model.sees)
+    async with services.server_tools.opened(body, [*before, *own]) as tools:
+        chats = await offload(chat_tools, body, tools)
+        with translate_error_paths(chats.places):
+            messages = await offload(
+                chat_messages, body, read_before, read_own, first=first, readers=tools.readers
+            )
+            asked = model.filled(chat_body(body, messages, chats.fields))
+            settings = services.settings
+            structure = await structure_from(asked, nodes_limit=settings.schema_nodes_limit)
+            choices_limit = settings.choices_limit
+            chat = await offload(
+                chat_from, asked, choices_limit=choices_limit, grammar=structure.grammar
+            )
+        yield ResolvedRequest(
+            body=body,
+            first=first,
+            before=before,
+            own=own,
+            items=[*read_before, *read_own],
+            chat=chat,
+            structure=structure,
+            tools=tools,
+            clients=chats.clients,
+            allowed_names=chats.allowed_names,
+            tool_places=chats.places,
+        )
+
+
+async def _read_own(
+    services: Services, own: Sequence[Json], *, sees: bool
+) -> tuple[Sequence[Json], Sequence[Json]]:
+    """The items of the input with what was fetched for them, and with what is in their files. No
+    pictures are fetched for who does not see."""
+    fetched = FetchedFiles(limit_bytes=services.settings.fetched_kept_bytes)
+    texts = await services.file_texts.read(own, "input", fetched)
+    read = await services.file_pictures.read(texts, "input", fetched if sees else None)
+    return await offload(fetched.kept_in, own, "input"), read
+
+
+async def _read_if_shown(services: Services, items: Sequence[Json]) -> Sequence[Json]:
+    """Items of earlier turns with what is in their files, but for those that a compaction stands
+    for: nobody reads them."""
+    places, shown = read_places(items), list(items)
+    texts = await services.file_texts.read([items[place] for place in places])
+    read = await services.file_pictures.read(texts)
+    for place, item in zip(places, read, strict=True):
+        shown[place] = item
+    return shown
+
+
+async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> Json:
+    """What a chat has for a picture or a file that stands at `where`."""
+    reader = services.file_texts if part["type"] == "input_file" else services.file_pictures
+    return chat_part(await reader.read_part(part, where), where)

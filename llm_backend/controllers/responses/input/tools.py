@@ -1,0 +1,107 @@
+"""A response's `tools` and `tool_choice` -> those of the chat that answers it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_backend.controllers.responses.input.client_tools import ClientTool, chat_name, client_tools
+from llm_backend.controllers.responses.loop.server_tools import OpenTools
+from llm_backend.errors import UnsupportedField
+
+__all__ = ["ChatTools", "chat_tools", "public_tool"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatTools:
+    """The chat's `fields` about tools; at which of the response's `places` each of the chat's tools
+    stands; the `clients` own, by the chat's names; and which names may be called in every round,
+    None for all: one that is to be called is to be called once."""
+
+    fields: Json
+    places: Sequence[int]
+    clients: Mapping[str, ClientTool]
+    allowed_names: frozenset[str] | None = None
+
+
+def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
+    """The tools of a response's body; `opened` are those that this server runs."""
+    tools: list[Json] = []
+    places: list[int] = []
+    clients: dict[str, ClientTool] = {}
+    for place, tool in enumerate(body.get("tools") or ()):
+        functions = _functions(tool, place, opened, clients)
+        tools += functions
+        places += [place] * len(functions)
+    choice = body.get("tool_choice")
+    if not tools or choice is None:
+        fields: Json = {"tools": tools} if tools else {}
+        return ChatTools(fields=fields, places=places, clients=clients)
+    return ChatTools(
+        fields={"tools": tools, "tool_choice": _choice(choice, opened)},
+        places=places,
+        clients=clients,
+        allowed_names=_names_allowed(choice, opened),
+    )
+
+
+def public_tool(tool: Body, passages_limit: int) -> Json:
+    """The tool as a response repeats it, without what is secret of it; `passages_limit` is how many
+    passages a search gives that does not say."""
+    if tool["type"] == "mcp":
+        shown = {name: value for name, value in tool.items() if name != "authorization"}
+        return shown | {"headers": dict.fromkeys(tool.get("headers") or {}, "<redacted>") or None}
+    if tool["type"] == "file_search":
+        ranking = {"ranker": "auto", "score_threshold": 0.0, **(tool.get("ranking_options") or {})}
+        shown = {"max_num_results": passages_limit, "filters": None, **tool}
+        return shown | {"ranking_options": ranking}
+    if tool["type"] != "function":
+        return dict(tool)
+    return {"description": None, "strict": False, "parameters": None, **tool}
+
+
+def _functions(
+    tool: Body, place: int, opened: OpenTools, clients: dict[str, ClientTool]
+) -> Sequence[Json]:
+    if server_tool := opened.at(place):
+        return server_tool.functions
+    entry = list(client_tools(tool, f"tools[{place}]"))
+    clients |= {one.chat_name: one for one in entry}
+    return [one.function for one in entry]
+
+
+def _choice(choice: Any, opened: OpenTools) -> Any:
+    if isinstance(choice, str):
+        return choice
+    if choice["type"] == "allowed_tools":
+        allowed = [name for entry in choice["tools"] for name in _names(entry, opened)]
+        return _allowed_tools_choice(choice["mode"], allowed)
+    names = _names(choice, opened)
+    if not names:
+        raise UnsupportedField(
+            f"`tool_choice` of type `{choice['type']}` means none of the `tools`.",
+            param="tool_choice.type",
+        )
+    if choice["type"] in ("function", "custom"):
+        return {"type": "function", "function": {"name": names[0]}}
+    return _allowed_tools_choice("required", names)
+
+
+def _names_allowed(choice: Any, opened: OpenTools) -> frozenset[str] | None:
+    if not isinstance(choice, Mapping) or choice["type"] != "allowed_tools":
+        return None
+    return frozenset(name for entry in choice["tools"] for name in _names(entry, opened))
+
+
+def _names(choice: Body, opened: OpenTools) -> Sequence[str]:
+    """The names of the functions that an entry means."""
+    if choice.get("type") in ("function", "custom"):
+        return [chat_name(str(choice.get("name", "")), choice.get("namespace"))]
+    return opened.chosen(choice) if "type" in choice else []
+
+
+def _allowed_tools_choice(mode: str, names: Sequence[str]) -> Json:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}

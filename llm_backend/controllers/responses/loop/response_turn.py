@@ -1,0 +1,126 @@
+"""One response being answered by a local model: as events or whole, kept either way."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, Self
+
+from llm_backend import errors, exact_json
+from llm_backend.controllers.rendering.obfuscation import obfuscation_for
+from llm_backend.controllers.responses.input.resolved_request import open_request
+from llm_backend.controllers.responses.loop.response_model import ResponseModel
+from llm_backend.controllers.responses.loop.response_run import ResponseRun, new_head, open_run
+from llm_backend.controllers.services import Services
+from llm_backend.sse import Alike, encode
+
+__all__ = ["ResponseTurn"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+PIECES = ("response.output_text.delta", "response.reasoning_text.delta")
+
+
+class ResponseTurn:
+    """One response being answered: as events or whole, and kept either way. `held` is what is to be
+    let go of afterwards."""
+
+    def __init__(
+        self, services: Services, body: Body, answering: ResponseRun, held: AsyncExitStack
+    ) -> None:
+        self._services = services
+        self._body = body
+        self._answering = answering
+        self._state = answering.state
+        self._held = held
+        self._remembers = services.memory.wants(body)
+        usual = services.settings.obfuscate_streams
+        self._obfuscation = obfuscation_for(body.get("stream_options"), usual=usual)
+        self._is_kept = False
+        self._latest: tuple[str, str | None] | None = None  # type and item of the latest piece
+
+    @classmethod
+    async def begin(cls, services: Services, model: ResponseModel, body: Json) -> Self:
+        """The turn of this body, admitted by the model: its answer is to be taken, by `events` or
+        by `response`. Raises what body, store, tools or model refuse."""
+        is_stored, limit = services.memory.wants(body), services.settings.passages_limit
+        head = new_head(body, is_stored=is_stored, passages_limit=limit)
+        async with AsyncExitStack() as held:
+            question = await held.enter_async_context(open_request(services, model, body))
+            answering = await held.enter_async_context(open_run(services, model, question, head))
+            return cls(services, body, answering, held.pop_all())
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """The answer's events; before the last, or when their reader leaves, the response is
+        kept."""
+        async with self._ending():
+            for event in self._state.start():
+                yield _encode(event)
+            try:
+                async with aclosing(self._answering.events()) as events:
+                    async for event in events:
+                        yield self._alike(event)
+                await self._keep()
+            except errors.ApiError as error:
+                for event in self._state.fail(error):
+                    yield _encode(event)
+                self._keep_behind()
+            yield _encode(self._state.end())
+
+    async def response(self) -> Json:
+        """The whole answer, kept before it is given."""
+        async with self._ending():
+            try:
+                await self._answering.whole()
+                await self._keep()
+            except errors.ApiError as error:
+                self._state.fail(error)
+                self._keep_behind()
+                raise
+        return self._state.shown
+
+    def error_event(self, error: errors.ApiError) -> bytes:
+        """What a stream ends with that a mistake of the server broke."""
+        return _encode(self._state.error(error.code, error.message, error.param))
+
+    @asynccontextmanager
+    async def _ending(self) -> AsyncIterator[None]:
+        """Whatever happens within, the response is kept as far as it came."""
+        try:
+            async with self._held:
+                yield
+        finally:
+            if not self._is_kept:
+                self._state.leave()
+                self._keep_behind()
+
+    def _alike(self, event: Json) -> bytes:
+        """The event, checked against the document only if it is the first of its kind and item."""
+        kind = (event["type"], event.get("item_id"))
+        encoded = _encode(self._obfuscated(event))
+        if event["type"] in PIECES and not event.get("logprobs"):
+            if kind == self._latest:
+                return Alike(encoded)
+            self._latest = kind
+        return encoded
+
+    def _obfuscated(self, event: Json) -> Json:
+        return event if self._obfuscation is None else self._obfuscation.with_event(event)
+
+    async def _keep(self) -> None:
+        memory, response = self._services.responses, self._state.response
+        if self._remembers:
+            await memory.remember(self._body, response, self._answering.question.own)
+        else:
+            await memory.append(self._body, response, self._answering.question.own)
+        self._is_kept = True
+
+    def _keep_behind(self) -> None:
+        self._is_kept = True
+        if self._remembers:
+            self._services.responses.remember_behind(
+                self._body, self._state.response, self._answering.question.own
+            )
+
+
+def _encode(event: Json) -> bytes:
+    return encode(exact_json.dumps(event), event["type"])

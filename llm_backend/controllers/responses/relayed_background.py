@@ -1,0 +1,96 @@
+"""Responses that an upstream answers in the background: relayed, and counted once it tells them."""
+
+from collections.abc import Awaitable
+
+from starlette.responses import Response
+
+from llm_backend.access import Tokens, UsageTail, read_usage, text_bytes
+from llm_backend.access.usage.metered_operations import METERED
+from llm_backend.backends.upstream.headers import Observe
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.relay.relay import Destination, relay
+from llm_backend.controllers.relay.relayed_response import Finish
+from llm_backend.controllers.relay.routing import PASSED_ON, operation_of
+from llm_backend.controllers.responses.response_observer import (
+    ResponseObserver,
+    is_under_way,
+)
+from llm_backend.controllers.services import Services
+from llm_backend.errors import ApiError, NotFound
+
+__all__ = ["relay_kept", "relay_kept_response", "relay_response"]
+
+_SAID = METERED["createResponse"].texts
+
+
+async def relay_response(
+    services: Services, request: ApiRequest, *, to: Destination | None = None
+) -> Response:
+    """Relays `POST /responses`. What goes on in the background behind its answer is expected to be
+    told later."""
+    if not isinstance(request.body, dict) or not request.body.get("background"):
+        return await relay(services, request, to=to)
+    observer, said = ResponseObserver(), UsageTail(texts=_SAID)
+
+    def observe(chunk: bytes) -> None:
+        observer.feed(chunk)
+        said.feed(chunk)
+
+    def expect() -> Awaitable[None] | None:
+        response = observer.response()
+        if response is None or not is_under_way(response):
+            return None  # it has ended, and the answer's end says what it took
+        heard = (text_bytes(request.raw_body), said.said_bytes()) if observer.is_stream else None
+        return services.access.deferred_usage.expect(response["id"], said_bytes=heard)
+
+    return await relay(services, request, to=to, observe=observe, finish=expect)
+
+
+async def relay_kept(services: Services, request: ApiRequest) -> Response:
+    """Relays what is asked about a response that an upstream has, whichever it is."""
+    return await _relay_to_its_keeper(services, request)
+
+
+async def relay_kept_response(services: Services, request: ApiRequest) -> Response:
+    """Relays what asks for a response that an upstream has; what that took, if it has ended, is
+    counted for whoever had it made."""
+    observer = ResponseObserver()
+
+    def settle() -> Awaitable[None] | None:
+        response = observer.response()
+        if response is None or is_under_way(response):
+            return None
+        usage = _usage(response.get("usage"))
+        return None if usage is None else services.access.deferred_usage.told(response["id"], usage)
+
+    return await _relay_to_its_keeper(services, request, observe=observer.feed, finish=settle)
+
+
+async def _relay_to_its_keeper(
+    services: Services,
+    request: ApiRequest,
+    *,
+    observe: Observe | None = None,
+    finish: Finish | None = None,
+) -> Response:
+    """The answer of the first upstream that does not say that there is no such response."""
+    assert services.upstream is not None, "somebody else may have it"
+    names = services.upstream.keepers(operation_of(request))
+    if len(names) < 2:
+        return await relay(services, request, observe=observe, finish=finish)
+    failures: list[ApiError] = []
+    for name in names:
+        to = Destination(model="", upstream=name)
+        try:
+            answer = await relay(services, request, to=to, observe=observe, finish=finish)
+        except PASSED_ON as error:
+            failures.append(error)
+            continue
+        if answer.status_code != NotFound.status or (name == names[-1] and not failures):
+            return answer
+        await answer.discard()
+    raise failures[0]
+
+
+def _usage(told: object) -> Tokens | None:
+    return read_usage(told) if isinstance(told, dict) else None

@@ -1,0 +1,156 @@
+"""What responses go on from, and how they are kept."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_backend import errors
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.responses.input.items import is_reference, stored_form
+from llm_backend.controllers.write_behind.background_tasks import BackgroundTasks
+from llm_backend.controllers.write_behind.lost_writes import Losses
+from llm_backend.offload import offload
+from llm_backend.store import (
+    ConversationStore,
+    ResponseStore,
+    StoredItem,
+    StoredResponse,
+    StoreError,
+)
+
+__all__ = ["ResponseMemory", "to_stored_items", "to_stored_response"]
+
+Json = dict[str, Any]
+Body = Mapping[str, Any]
+
+
+def to_stored_items(items: Sequence[Json]) -> list[StoredItem]:
+    """Items in the form in which the store takes them."""
+    return [StoredItem(id=item["id"], item=item) for item in items]
+
+
+def to_stored_response(
+    body: Body, response: Json, items: Sequence[Json], output: Sequence[Json] = ()
+) -> StoredResponse:
+    """A response to this body as the store takes it, `items` being its input."""
+    return StoredResponse(
+        id=response["id"],
+        created_at=response["created_at"],
+        model=response["model"],
+        status=response["status"],
+        body=response,
+        input=to_stored_items(items),
+        output=to_stored_items(output),
+        previous_id=body.get("previous_response_id"),
+        conversation_id=conversation_of(body),
+    )
+
+
+class ResponseMemory:
+    """The stored responses and conversations. A response is durable before its client sees its end;
+    one whose client left half-way is stored behind it."""
+
+    def __init__(
+        self,
+        responses: ResponseStore,
+        conversations: ConversationStore,
+        losses: Losses | None = None,
+    ) -> None:
+        self.responses = responses
+        self._losses = losses or Losses("response_not_stored", "response_id")
+        self.conversations = conversations
+        self._background_tasks = BackgroundTasks()
+
+    async def said_before(self, body: Body) -> list[Json]:
+        """The items that this request goes on from. Raises `InvalidRequest` for an id that names
+        nothing here."""
+        previous_id, conversation_id = body.get("previous_response_id"), conversation_of(body)
+        if previous_id is not None and conversation_id is not None:
+            raise errors.InvalidRequest(
+                "A response goes on from `previous_response_id` or from `conversation`, not both.",
+                param="conversation",
+            )
+        try:
+            with store_errors_translated():
+                items = await self.responses.load_context(
+                    previous_id=previous_id, conversation_id=conversation_id
+                )
+        except errors.Conflict as error:
+            raise errors.InvalidRequest(error.message, param="previous_response_id") from error
+        except errors.NotFound as error:
+            is_conversation = previous_id is None
+            kind = "conversation" if is_conversation else "previous_response"
+            raise errors.InvalidRequest(
+                f"No {kind.replace('_', ' ')} is stored under this id: {error.message}",
+                param="conversation" if is_conversation else "previous_response_id",
+                code=f"{kind}_not_found",
+            ) from error
+        return [dict(stored.item) for stored in items]
+
+    async def input_items(
+        self, given: str | Sequence[Body] | None, where: str = "input"
+    ) -> list[Json]:
+        """The items of a request, those that are only named too; `where` they stand in it."""
+        if given is None or isinstance(given, str):
+            messages = [] if given is None else [{"role": "user", "content": given}]
+            return [stored_form(message) for message in messages]
+        items, named = await offload(_kept_items, given)
+        for place in named:
+            items[place] = await self._item(given[place]["id"], f"{where}[{place}]")
+        return items
+
+    async def remember(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+        """Store a response, `items` being its input; durable on return.
+
+        Raises `ApiError` if that cannot be.
+        """
+        stored = to_stored_response(body, response, items, response["output"])
+        with store_errors_translated("conversation", event="response_not_stored"):
+            await self.responses.add(stored)
+
+    async def append(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+        """Append what was said to the conversation, of a response that is not stored itself."""
+        conversation_id = conversation_of(body)
+        if conversation_id is None:
+            return
+        said = to_stored_items([*items, *response["output"]])
+        with store_errors_translated("conversation", event="response_not_stored"):
+            await self.conversations.add_items(conversation_id, said)
+
+    def remember_behind(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+        """Store a response whose client has left; a failure is logged."""
+        self._background_tasks.start(self._remember_quietly(body, response, items))
+
+    async def settle(self) -> None:
+        """Waits until all that is being stored behind is stored."""
+        await self._background_tasks.settle()
+        self._losses.tell()
+
+    async def _remember_quietly(self, body: Body, response: Json, items: Sequence[Json]) -> None:
+        try:
+            await self.remember(body, response, items)
+        except (errors.ApiError, StoreError) as error:
+            self._losses.add(response["id"], error)
+
+    async def _item(self, id: str, where: str) -> Json:
+        try:
+            with store_errors_translated():
+                return dict((await self.responses.item(id)).item)
+        except errors.NotFound as error:
+            raise errors.InvalidRequest(
+                f"No item is stored under the id `{id}`.", param=f"{where}.id"
+            ) from error
+
+
+def _kept_items(given: Sequence[Body]) -> tuple[list[Json], list[int]]:
+    """The items as they are kept, and the places of those that are only named."""
+    named = [place for place, item in enumerate(given) if is_reference(item)]
+    references = set(named)
+    return [
+        {} if place in references else stored_form(item) for place, item in enumerate(given)
+    ], named
+
+
+def conversation_of(body: Body) -> str | None:
+    """The conversation's id, in whichever of the document's two forms it was given."""
+    given = body.get("conversation")
+    return given["id"] if isinstance(given, Mapping) else given

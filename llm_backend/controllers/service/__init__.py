@@ -1,0 +1,1 @@
+"""The server's own operations: health, readiness, metrics, status and recent errors."""

@@ -1,0 +1,160 @@
+"""The server's own operations: health, readiness, metrics, and the document it answers by."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.responses import PlainTextResponse, Response
+
+from llm_backend import __version__
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.contract import as_json
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.service.status import engine_states
+from llm_backend.controllers.services import Services
+from llm_backend.errors import EngineUnavailable, Overloaded
+from llm_backend.store import StoreError, check_schema
+from llm_backend.store.jobs import JobCounts
+
+__all__ = [
+    "get_health",
+    "get_info",
+    "get_metrics",
+    "get_openapi_document",
+    "get_ping",
+    "get_readiness",
+    "list_operations",
+]
+
+RETRY_AFTER_S = 2.0
+STORE_ANSWERS_S = 2.0  # as long as engines have
+CAN_ANSWER = frozenset({"ready", "unloaded"})  # what is not in memory is loaded by its request
+
+
+async def get_health(services: Services, request: ApiRequest) -> Response:
+    """`GET /healthz`: the process is alive, and there is nothing that only a restart of it could
+    mend. An engine that has failed is none: it is started again, and `/readyz` tells of it."""
+    abandoned = [
+        model.card.id
+        for model in services.registry.local
+        if model.engine is not None and model.engine.is_abandoned
+    ]
+    if abandoned:
+        raise EngineUnavailable(
+            f"Nothing keeps {', '.join(abandoned)} alive any longer: restart the server.",
+            retry_after_s=RETRY_AFTER_S,
+        )
+    return JsonResponse({"status": "ok"})
+
+
+async def get_ping(services: Services, request: ApiRequest) -> Response:
+    """`GET /ping`: pong."""
+    return PlainTextResponse("pong")
+
+
+async def get_readiness(services: Services, request: ApiRequest) -> Response:
+    """`GET /readyz`: a model or an upstream can be expected to answer, the database can be asked,
+    and the server is not about to stop."""
+    if services.leaving.is_set():
+        raise Overloaded("The server is being stopped.", retry_after_s=RETRY_AFTER_S)
+    with store_errors_translated():
+        await services.database.check()
+        await check_schema(services.database)
+    models = {model.card.id: model.engine_state for model in services.registry.local}
+    upstream = services.upstream
+    is_able = upstream is not None and upstream.are_able
+    if not is_able and not CAN_ANSWER.intersection(models.values()):
+        why = _no_model_answers(models, has_upstream=upstream is not None)
+        raise Overloaded(why, retry_after_s=RETRY_AFTER_S)
+    return JsonResponse({"status": "ok", "models": models})
+
+
+def _no_model_answers(models: Mapping[str, str], *, has_upstream: bool) -> str:
+    if not models and not has_upstream:
+        return "There is neither a model nor an upstream that could answer."
+    states = [f"{name} is {state}" for name, state in models.items()]
+    states += ["every upstream is out of service"] if has_upstream else []
+    return f"Nobody can answer yet: {', '.join(states)}."
+
+
+async def get_metrics(services: Services, request: ApiRequest) -> Response:
+    """`GET /metrics`: in the text format of Prometheus."""
+    models = services.registry.local
+    told = await engine_states(models)
+    slots = {model.card.id: _slots(model) for model in models}
+    services.metrics.engines.tell(
+        {model: {**state, "slots": slots[model]} for model, state in told.items()}
+    )
+    await _observe_jobs(services)
+    return Response(services.metrics.render(), media_type=services.metrics.media_type)
+
+
+async def get_info(services: Services, request: ApiRequest) -> Response:
+    """`GET /v1/info`: which server this is, and what it serves."""
+    return JsonResponse(
+        {
+            "object": "info",
+            "name": "llm-backend",
+            "version": __version__,
+            "models": [
+                _model_info(model)
+                for model in services.registry.local
+                if services.access.admission.may_use(request.caller, model.card.id)
+            ],
+            "has_upstream": services.upstream is not None,
+            "stores_chats": services.settings.store_chats,
+        }
+    )
+
+
+async def list_operations(services: Services, request: ApiRequest) -> Response:
+    """`GET /v1/operations`: who answers each operation of the document."""
+    return JsonResponse({"object": "list", "data": as_json(services.operations)})
+
+
+async def get_openapi_document(services: Services, request: ApiRequest) -> Response:
+    """`GET /v1/openapi.json`: the document that every request and answer is checked against."""
+    return Response(services.document(), media_type="application/json")
+
+
+async def _observe_jobs(services: Services) -> None:
+    """What a database that does not answer in time would say is missing, which tells it."""
+    backlog: Sequence[JobCounts] = ()
+    with contextlib.suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(STORE_ANSWERS_S):
+            backlog = await services.jobs.backlog()
+    services.metrics.jobs.tell(
+        {
+            one.kind: {"waiting": one.waiting, "running": one.running, "later": one.later}
+            for one in backlog
+        },
+        {one.kind: one.lag_s for one in backlog},
+    )
+
+
+def _slots(model: LocalModel) -> int:
+    """0 where its engine has gone since it was asked."""
+    info = model.engine.info if model.engine else None
+    return info.slots if info else 0
+
+
+def _model_info(model: LocalModel) -> dict[str, Any]:
+    """What a model's file says; only its name and state before it was loaded."""
+    told = {"id": model.card.id, "state": model.engine_state}
+    info = model.engine.info if model.engine else None
+    if info is None:
+        return told
+    return {
+        **told,
+        "kind": info.kind.value,
+        "architecture": info.architecture,
+        "description": info.description,
+        "parameters": info.parameters,
+        "size_bytes": info.size_bytes,
+        "vocabulary_size": info.vocabulary_size,
+        "context_tokens": info.context_tokens,
+        "slots": info.slots,
+    }

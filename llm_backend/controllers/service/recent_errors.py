@@ -1,0 +1,61 @@
+"""The errors that were answered of late, for those who caused them."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.rendering.json_response import JsonResponse
+from llm_backend.controllers.services import Services
+
+__all__ = ["AnsweredError", "RecentErrors", "list_errors"]
+
+KEPT = 200  # each under a kilobyte: enough to see what just went wrong, and never a burden
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredError:
+    """One error as its client saw it; `at` in unix seconds, `key_id` is whose request it was."""
+
+    at: int
+    request_id: str
+    operation: str
+    status: int
+    code: str | None
+    message: str
+    key_id: str | None
+
+
+class RecentErrors:
+    """The last errors of this process; older ones are in the log."""
+
+    def __init__(self) -> None:
+        self._errors: deque[AnsweredError] = deque(maxlen=KEPT)
+
+    def add(self, error: AnsweredError) -> None:
+        """Remembers one, and forgets the oldest."""
+        self._errors.append(error)
+
+    def of(self, key_id: str | None) -> list[AnsweredError]:
+        """Those of a key's requests, the latest first."""
+        return [error for error in reversed(self._errors) if error.key_id == key_id]
+
+
+async def list_errors(services: Services, request: ApiRequest) -> Response:
+    """`GET /chat/errors`"""
+    errors = services.recent_errors.of(request.caller.key_id)
+    return JsonResponse({"object": "list", "data": [_error_object(error) for error in errors]})
+
+
+def _error_object(error: AnsweredError) -> dict[str, Any]:
+    return {
+        "object": "answered_error",
+        "created": error.at,
+        "request_id": error.request_id,
+        "operation": error.operation,
+        "status": error.status,
+        "code": error.code,
+        "message": error.message,
+    }

@@ -1,0 +1,149 @@
+"""What goes on here: told at once, and then whenever it has changed."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.local.model_handle import ModelState
+from llm_backend.contract.request import ApiRequest
+from llm_backend.controllers.rendering.event_stream import event_stream
+from llm_backend.controllers.services import Services
+from llm_backend.engine import EngineDown, EngineState
+
+__all__ = ["StatusBoard", "engine_states", "get_status"]
+
+Json = dict[str, Any]
+
+ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; scrapers wait ten seconds
+LOOKED_EVERY_S = 0.5  # a person sees this as live, and an engine does not notice it
+ALIVE_EVERY_S = 15.0  # proxies cut streams that say nothing for a minute
+
+
+class StatusBoard:
+    """What is asked of the engines for all who watch, however many they are.
+
+    They are told and let go when the server begins to stop, which would wait for them otherwise.
+    """
+
+    def __init__(
+        self,
+        models: Callable[[], Sequence[LocalModel]],
+        stopping: asyncio.Event,
+        *,
+        has_upstream: bool,
+    ) -> None:
+        self._models = models
+        self._has_upstream = has_upstream
+        self._stopping = stopping
+        self._looking = asyncio.Lock()
+        self._seen: Json = {}
+        self._seen_at = -LOOKED_EVERY_S
+
+    async def watch(
+        self, may_see: Callable[[str], bool] = lambda _model: True
+    ) -> AsyncGenerator[Json | bytes, None]:
+        """The status, then every other one; a comment where nothing has changed for long. Models
+        that the watcher may not see are left out."""
+        told: Json = {}
+        told_at = 0.0
+        while not self._stopping.is_set():
+            status = await self.look()
+            seen = [model for model in status["models"] if may_see(model["id"])]
+            status = {**status, "models": seen}
+            if status != told:
+                told, told_at = status, time.monotonic()
+                yield status
+            elif time.monotonic() - told_at > ALIVE_EVERY_S:
+                told_at = time.monotonic()
+                yield b": nothing new\n\n"
+            await self._rest()
+        yield {"status": "terminated", "info": "The server stops.", "models": []}
+
+    async def look(self) -> Json:
+        """The status, not older than `LOOKED_EVERY_S`."""
+        async with self._looking:
+            if time.monotonic() - self._seen_at >= LOOKED_EVERY_S:
+                self._seen = await self._status()
+                self._seen_at = time.monotonic()
+        return self._seen
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(LOOKED_EVERY_S):
+                await self._stopping.wait()
+        except TimeoutError:
+            return  # time to look again
+
+    async def _status(self) -> Json:
+        served = self._models()
+        told = await engine_states(served)
+        models = [_model(model, told.get(model.card.id)) for model in served]
+        summary = _summary(models, has_upstream=self._has_upstream)
+        return {"status": summary.status, "info": summary.info, "models": models}
+
+
+async def get_status(services: Services, request: ApiRequest) -> Response:
+    """`GET /status`: an event stream without an end."""
+    admission, caller = services.access.admission, request.caller
+    watching = services.status.watch(lambda model: admission.may_use(caller, model))
+    return await event_stream(watching, ending=b"")
+
+
+async def engine_states(models: Sequence[LocalModel]) -> dict[str, dict[str, float]]:
+    """What the engines that answer in time say of themselves, by model."""
+    states = await asyncio.gather(*(_engine_state(model) for model in models))
+    return {model.card.id: state for model, state in zip(models, states, strict=True) if state}
+
+
+async def _engine_state(model: LocalModel) -> dict[str, float] | None:
+    if (engine := model.engine) is None:
+        return None
+    try:
+        async with asyncio.timeout(ENGINE_ANSWERS_S):
+            status = await engine.status()
+    except (TimeoutError, EngineDown):  # that it is missing tells it
+        return None
+    return {name: value for name, value in msgspec.structs.asdict(status).items() if name != "id"}
+
+
+def _model(model: LocalModel, state: dict[str, float] | None) -> Json:
+    info = model.engine.info if model.engine else None
+    return {
+        "id": model.card.id,
+        "state": model.engine_state,
+        "slots": info.slots if info else None,
+        "context_tokens": info.context_tokens if info else None,
+        "work": state,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Summary:
+    status: str
+    info: str
+
+
+def _summary(models: Sequence[Json], *, has_upstream: bool) -> _Summary:
+    """One word for all models, and a sentence."""
+    if not models:
+        if has_upstream:
+            return _Summary(status="idle", info="An upstream answers; no model is served here.")
+        return _Summary(status="terminated", info="No model is served here.")
+    states = Counter(model["state"] for model in models)
+    work = [model["work"] for model in models if model["work"]]
+    running = int(sum(one["running"] for one in work))
+    waiting = int(sum(one["waiting"] for one in work))
+    if running or waiting:
+        return _Summary(status="processing", info=f"{running} running, {waiting} waiting.")
+    if states[EngineState.FAILED] + states[EngineState.RESTARTING] == len(models):
+        return _Summary(status="error", info="No model can answer; the server's log says why.")
+    if not {EngineState.READY, ModelState.UNLOADED}.intersection(states):
+        return _Summary(status="loading", info="Models are being loaded.")
+    return _Summary(status="idle", info=f"{states[EngineState.READY]} of {len(models)} ready.")

@@ -1,0 +1,63 @@
+"""Files that a request wants in a vector store: found, and fit for it."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llm_backend.access import Caller, Principal
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.vector_stores.embedders import EmbeddingModel
+from llm_backend.controllers.vector_stores.request_values import attributes_from, chunking_from
+from llm_backend.errors import InvalidRequest, NotFound
+from llm_backend.store import Missing, NewVectorFile, StoredFile
+
+__all__ = ["new_files"]
+
+PURPOSES = ("assistants", "user_data")  # of files that are there to be read
+
+
+async def new_files(
+    services: Services,
+    caller: Caller,
+    wanted: Sequence[Mapping[str, Any]],
+    embedder: EmbeddingModel,
+    *,
+    where: str = "file_id",
+) -> list[NewVectorFile]:
+    """For each of `wanted`, with `file_id` and maybe `attributes` and `chunking_strategy`, a file
+    to add, whose embedding counts for the caller; one that is named twice is added once, as it is
+    said last. `where` in the request its id stands, `{}` being its place among them. Raises
+    `NotFound`, and `QuotaExceeded` where the caller's project has spent all."""
+    services.library.check()
+    if wanted and caller.project is not None:
+        services.access.spending.check(caller.project)
+    asked_by = asdict(Principal.of(caller))
+    by_id: dict[str, NewVectorFile] = {}
+    for place, one in enumerate(wanted):
+        param = where.format(place)
+        file = await _file(services, one["file_id"], param)
+        if file.purpose not in PURPOSES:
+            raise InvalidRequest(
+                f"The file `{file.id}` is for `{file.purpose}`; vector stores take files for "
+                f"{' or '.join(f'`{purpose}`' for purpose in PURPOSES)}.",
+                param=param,
+            )
+        by_id[file.id] = NewVectorFile(
+            document=f"vsf_{uuid.uuid4().hex}",
+            file_id=file.id,
+            filename=file.filename,
+            attributes=attributes_from(one.get("attributes")),
+            chunking=chunking_from(one.get("chunking_strategy"), room=embedder.room),
+            asked_by=asked_by,
+        )
+    return list(by_id.values())
+
+
+async def _file(services: Services, id: str, param: str) -> StoredFile:
+    with store_errors_translated("file"):
+        try:
+            return await services.files.get(id)
+        except Missing as error:
+            raise NotFound(f"No file has the id `{id}`.", param=param) from error

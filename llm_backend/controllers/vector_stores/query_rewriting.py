@@ -1,0 +1,76 @@
+"""Queries as people ask them, rewritten as searches find more by them: by a chat model that is
+configured for it."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+import orjson
+
+from llm_backend.backends.base import Chat, GenerationLimits, JsonContent, Sampling
+from llm_backend.backends.registry import Registry
+from llm_backend.controllers.responses.loop.response_model import ResponseModel
+from llm_backend.errors import InvalidRequest, Unsupported
+
+__all__ = ["rewrite_queries"]
+
+ORDER = (
+    "Rewrite what the user asks as a query for a search engine: the words that a text which "
+    "answers it would hold. Keep names and numbers, leave out the rest. Answer in the user's "
+    "language."
+)
+QUERY_CHARACTERS = 200  # that a model is held to: a weak one does not come to an end
+THOUGHT_TOKENS = 1024  # besides, for models that always think first
+_FIELD = "rewrite_query"
+_CONTENT = JsonContent(
+    field=_FIELD,
+    schema={
+        "type": "object",
+        "properties": {"query": {"type": "string", "minLength": 1, "maxLength": QUERY_CHARACTERS}},
+        "required": ["query"],
+        "additionalProperties": False,
+    },
+)
+
+
+async def rewrite_queries(registry: Registry, name: str, queries: Sequence[str]) -> list[str]:
+    """The queries as the model of this name would search for them; one that it makes nothing of
+    stays as it is. Raises `ApiError` for a model that cannot be asked now."""
+    model = registry.for_model(name)
+    if model is None:
+        raise Unsupported(
+            f"The setting `query_model` names `{name}`, which is an upstream's; it must be a model "
+            "that is served here.",
+            param=_FIELD,
+        )
+    try:
+        async with asyncio.TaskGroup() as asking:
+            asked = [asking.create_task(_rewrite(model, query)) for query in queries]
+    except ExceptionGroup as failed:  # the others were cancelled at the first failure
+        raise failed.exceptions[0] from None
+    return [one.result() for one in asked]
+
+
+async def _rewrite(model: ResponseModel, query: str) -> str:
+    chat = Chat(
+        messages=[{"role": "system", "content": ORDER}, {"role": "user", "content": query}],
+        has_personality=False,
+        grammar=_CONTENT,
+        reasoning_effort="none",
+        limits=GenerationLimits(max_tokens=THOUGHT_TOKENS),
+        sampling=Sampling(temperature=0),
+    )
+    try:
+        answer = await model.chat(chat)
+    except InvalidRequest as error:
+        if error.param != "reasoning_effort":
+            raise
+        chat = replace(chat, reasoning_effort=None)  # it always thinks first
+        answer = await model.chat(chat)
+    async with answer, aclosing(answer.chat(chat)) as deltas:
+        said = "".join([delta.content async for delta in deltas])
+    try:
+        return str(orjson.loads(said)["query"]).strip() or query
+    except ValueError:  # it was cut off
+        return query

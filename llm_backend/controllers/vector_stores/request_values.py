@@ -1,0 +1,117 @@
+"""The document's words for filters, chunking and ranking -> ours (pure)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_backend.errors import InvalidRequest
+from llm_backend.search import Comparison, Condition, Every, Some, Weights
+from llm_backend.store.vector_stores import Attribute, StoredChunking
+
+__all__ = [
+    "attributes_from",
+    "chunking_from",
+    "condition_from",
+    "expiry_from",
+    "ranking_from",
+]
+
+Json = Mapping[str, Any]
+
+AUTO_TOKENS = 800  # OpenAI's default; half of it overlaps
+CONDITIONS_LIMIT = 100  # in one filter: more is no question that anybody asks
+DEPTH_LIMIT = 8
+_ORDERED = ("gt", "gte", "lt", "lte")
+
+
+def chunking_from(strategy: Json | None, *, room: int) -> StoredChunking:
+    """How a file is to be cut; `room` is how many tokens the model reads at once."""
+    if strategy is None or strategy["type"] == "auto":
+        most = min(AUTO_TOKENS, room)
+        return StoredChunking(max_tokens=most, overlap_tokens=most // 2)
+    sizes = strategy["static"]
+    most, overlap = int(sizes["max_chunk_size_tokens"]), int(sizes["chunk_overlap_tokens"])
+    if not 0 <= overlap <= most // 2:
+        raise InvalidRequest(
+            f"`chunk_overlap_tokens` is {overlap}; it must be 0 to {most // 2}, half of "
+            "`max_chunk_size_tokens`.",
+            param="chunking_strategy.static.chunk_overlap_tokens",
+        )
+    return StoredChunking(max_tokens=most, overlap_tokens=overlap)
+
+
+def attributes_from(given: Json | None) -> dict[str, Attribute]:
+    """A file's attributes."""
+    return dict(given or {})
+
+
+def expiry_from(expires_after: Json | None) -> int | None:
+    """After how many days without use a store is over."""
+    return None if expires_after is None else int(expires_after["days"])
+
+
+def ranking_from(options: Json | None, where: str = "") -> tuple[Weights | None, float]:
+    """The weights of both rankings, None for the embedding's alone; and the least score."""
+    options = options or {}
+    threshold = float(options.get("score_threshold") or 0.0)
+    if not 0 <= threshold <= 1:
+        raise InvalidRequest(
+            f"`score_threshold` is {threshold:g}; it must be 0 to 1.",
+            param=f"{where}ranking_options.score_threshold",
+        )
+    if options.get("ranker") == "none":
+        return None, threshold
+    weights = options.get("hybrid_search") or {"embedding_weight": 1.0, "text_weight": 1.0}
+    embedding, text = float(weights["embedding_weight"]), float(weights["text_weight"])
+    whole = embedding + text
+    if embedding < 0 or text < 0 or not 0 < whole < math.inf:
+        raise InvalidRequest(
+            "The weights of `hybrid_search` must not be negative, one must be more than 0, and "
+            "their sum a number.",
+            param=f"{where}ranking_options.hybrid_search",
+        )
+    return Weights(embedding=embedding, text=text), threshold
+
+
+def condition_from(filters: Json | None, where: str = "filters") -> Condition | None:
+    """What files must be like. Raises `InvalidRequest` for what cannot be compared."""
+    if filters is None:
+        return None
+    return _Reading(where).condition(filters, where, 0)
+
+
+class _Reading:
+    """Reads one filter, which is `whole` in the request, and counts its comparisons."""
+
+    def __init__(self, whole: str) -> None:
+        self._whole = whole
+        self._read = 0
+
+    def condition(self, given: Json, where: str, depth: int) -> Condition:
+        self._read += 1
+        if depth > DEPTH_LIMIT or self._read > CONDITIONS_LIMIT:
+            raise InvalidRequest(
+                f"A filter has at most {CONDITIONS_LIMIT} conditions, nested at most "
+                f"{DEPTH_LIMIT} deep.",
+                param=self._whole,
+            )
+        if given["type"] not in ("and", "or"):
+            return _comparison(given, where)
+        parts = [
+            self.condition(one, f"{where}.filters[{place}]", depth + 1)
+            for place, one in enumerate(given["filters"])
+        ]
+        return Every(conditions=parts) if given["type"] == "and" else Some(conditions=parts)
+
+
+def _comparison(given: Json, where: str) -> Comparison:
+    operator, value = given["type"], given["value"]
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if is_list != (operator in ("in", "nin")):
+        wanted = "a list of values" if operator in ("in", "nin") else "one value"
+        raise InvalidRequest(f"`{operator}` compares with {wanted}.", param=f"{where}.value")
+    if operator in _ORDERED and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise InvalidRequest(
+            f"`{operator}` compares numbers; `{where}.value` is none.", param=f"{where}.value"
+        )
+    return Comparison(key=given["key"], operator=operator, value=value)

@@ -1,0 +1,115 @@
+"""Vector stores, their files and what is found in them, as the document has them (pure)."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llm_backend.controllers.vector_stores.hybrid_search import Hit
+from llm_backend.store import StoredFileBatch, StoredVectorFile, StoredVectorStore
+from llm_backend.store.vector_stores import FileCounts
+
+__all__ = ["batch_object", "content_page", "file_object", "results_page", "store_object"]
+
+Json = dict[str, Any]
+
+
+def store_object(store: StoredVectorStore, now: int) -> Json:
+    """A vector store; `now` in unix seconds."""
+    expires_at = store.expires_at
+    is_over = expires_at is not None and expires_at <= now
+    expiry = {} if store.expires_after_days is None else _expiry(store.expires_after_days)
+    return {
+        "id": store.id,
+        "object": "vector_store",
+        "created_at": store.created_at,
+        "name": store.name,
+        **({} if store.description is None else {"description": store.description}),
+        "usage_bytes": store.usage_bytes,
+        "file_counts": _counts(store.files),
+        "status": "expired" if is_over else _progress(store.files),
+        **expiry,
+        "expires_at": expires_at,
+        "last_active_at": store.last_active_at,
+        "metadata": dict(store.metadata),
+    }
+
+
+def file_object(file: StoredVectorFile) -> Json:
+    """A file in a vector store."""
+    return {
+        "id": file.id,
+        "object": "vector_store.file",
+        "usage_bytes": file.usage_bytes,
+        "created_at": file.created_at,
+        "vector_store_id": file.store_id,
+        "status": file.status,
+        "last_error": None if file.error is None else asdict(file.error),
+        "chunking_strategy": {
+            "type": "static",
+            "static": {
+                "max_chunk_size_tokens": file.chunking.max_tokens,
+                "chunk_overlap_tokens": file.chunking.overlap_tokens,
+            },
+        },
+        "attributes": dict(file.attributes),
+    }
+
+
+def batch_object(batch: StoredFileBatch) -> Json:
+    """A batch of files."""
+    return {
+        "id": batch.id,
+        "object": "vector_store.files_batch",
+        "created_at": batch.created_at,
+        "vector_store_id": batch.store_id,
+        "status": "cancelled" if batch.is_cancelled else _outcome(batch.files),
+        "file_counts": _counts(batch.files),
+    }
+
+
+def content_page(text: str) -> Json:
+    """What was read from a file."""
+    return {
+        "object": "vector_store.file_content.page",
+        "data": [{"type": "text", "text": text}] if text else [],
+        "has_more": False,
+        "next_page": None,
+    }
+
+
+def results_page(queries: Sequence[str], hits: Sequence[Hit]) -> Json:
+    """What a search has found."""
+    return {
+        "object": "vector_store.search_results.page",
+        "search_query": list(queries),
+        "data": [
+            {
+                "file_id": hit.file_id,
+                "filename": hit.filename,
+                "score": hit.score,
+                "attributes": dict(hit.attributes),
+                "content": [{"type": "text", "text": hit.text}],
+            }
+            for hit in hits
+        ],
+        "has_more": False,
+        "next_page": None,
+    }
+
+
+def _expiry(days: int) -> Json:
+    return {"expires_after": {"anchor": "last_active_at", "days": days}}
+
+
+def _counts(files: FileCounts) -> Json:
+    return {**asdict(files), "total": files.total}
+
+
+def _progress(files: FileCounts) -> str:
+    return "in_progress" if files.in_progress else "completed"
+
+
+def _outcome(files: FileCounts) -> str:
+    """A batch of which nothing could be taken in has failed."""
+    has_failed = files.failed and files.failed == files.total
+    return "failed" if has_failed else _progress(files)

@@ -1,0 +1,87 @@
+"""A client's end of a WebSocket: what it sends, and whether it is still there."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from llm_backend.backends.upstream.websockets import CloseReason, Message
+from llm_backend.contract.client_disconnect import unless_left
+from llm_backend.errors import ClientGone
+
+__all__ = ["ClientSocket"]
+
+T = TypeVar("T")
+
+_HELD = 16  # messages read ahead, so that its leaving is seen while an upstream is slow
+
+_ABNORMAL = 1006
+_NEVER_SENT = frozenset({1004, 1005, _ABNORMAL, 1015})  # RFC 6455, 7.4.1
+
+
+class ClientSocket:
+    """Reads a WebSocket within `async with`, from its accepting on."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+        self._held: asyncio.Queue[Message | None] = asyncio.Queue(_HELD)
+        self._left = asyncio.Event()
+        self.closing = CloseReason(code=1000)
+
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._reading
+
+    async def messages(self) -> AsyncGenerator[Message, None]:
+        """What it sends, until it leaves."""
+        while (message := await self._held.get()) is not None:
+            yield message
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives; cancelled, with `ClientGone`, where the client leaves first."""
+        return await unless_left(work, self._left.wait)
+
+    async def send(self, message: Message) -> None:
+        """Sends one message; raises `ClientGone` where nobody is there."""
+        try:
+            if isinstance(message, str):
+                await self._socket.send_text(message)
+            else:
+                await self._socket.send_bytes(message)
+        except WebSocketDisconnect as error:
+            raise ClientGone from error
+
+    async def close(self, closing: CloseReason) -> None:
+        """Says goodbye, unless it has left."""
+        if not self._left.is_set():
+            with suppress(WebSocketDisconnect):
+                await self._socket.close(closing.code, closing.reason)
+
+    async def _read(self) -> None:
+        while (event := await self._socket.receive())["type"] != "websocket.disconnect":
+            if event["type"] == "websocket.receive":
+                await self._held.put(_message(event))
+        self.closing = _sayable(event)
+        self._left.set()
+        await self._held.put(None)
+
+
+def _message(event: Any) -> Message:  # Any: an ASGI event
+    text: str | None = event.get("text")
+    data: bytes = event.get("bytes") or b""
+    return data if text is None else text
+
+
+def _sayable(event: Any) -> CloseReason:  # Any: an ASGI event
+    code = event.get("code") or 1005
+    reason = event.get("reason") or ""
+    if code == _ABNORMAL:
+        return CloseReason(code=1001, reason=reason)
+    return CloseReason(code=1000 if code in _NEVER_SENT else code, reason=reason)

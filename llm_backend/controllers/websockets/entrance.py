@@ -1,0 +1,134 @@
+"""Where WebSockets come in: who asks, for what, and how they are turned away."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, NoReturn, TypeAlias
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from llm_backend.backends.upstream.websockets import model_of, with_key
+from llm_backend.contract.refusal import send_refusal
+from llm_backend.controllers.relay.relay import fairness_key, upstream_query
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.websockets.client_socket import ClientSocket
+from llm_backend.controllers.websockets.relayed_socket import (
+    open_upstream_socket,
+    pump,
+    upstream_steps,
+)
+from llm_backend.controllers.websockets.response_socket import serve_responses
+from llm_backend.errors import ApiError, ClientGone, NotFound, error_body
+
+__all__ = ["WebSocketEndpoints"]
+
+log = logging.getLogger(__name__)
+
+CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]
+"""Headers in, caller out; raises `Unauthorized` or `Forbidden`."""
+
+Look: TypeAlias = Callable[[], Any]
+"""Who opened a socket, as keys are now; raises as `CallerOf` does."""
+
+Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp, Look], Awaitable[None]]
+"""Serves one socket; the application is there to be asked."""
+
+_FAILED = 1011  # RFC 6455: an unexpected condition
+
+
+class WebSocketEndpoints:
+    """Answers WebSockets; everything else is the application's. Requests that come as messages are
+    `asked` of what is given for them, which logs them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        services: Services,
+        caller_of: CallerOf,
+        *,
+        asked: ASGIApp,
+    ) -> None:
+        self._app = app
+        self._services = services
+        self._caller_of = caller_of
+        self._asked = asked
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        socket = WebSocket(scope, receive, send)
+        try:
+            await self._serve(socket)
+        except ClientGone:
+            return
+        except ApiError as error:
+            log.info("socket_failed", extra={"path": scope["path"], "code": error.code})
+            with suppress(WebSocketDisconnect):  # it has left meanwhile
+                await _refuse(socket, error)
+
+    async def _serve(self, socket: WebSocket) -> None:
+        path = socket.scope["path"].removeprefix("/v1").rstrip("/")
+        serve = _SERVED.get(path)
+        if serve is None:
+            sent = socket.scope["path"][:256]
+            raise NotFound(f"There is no WebSocket at {sent}.", code="unknown_url")
+        protocols = socket.scope.get("subprotocols") or []
+        look = partial(self._caller_of, with_key(socket.headers, protocols))
+        look()
+        await serve(self._services, socket, self._asked, look)
+
+
+async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: Look) -> None:
+    """`/realtime`: an upstream's; accepted once the upstream has, and counted as it tells."""
+    model = model_of(upstream_query(socket.scope))
+    async with services.access.admission.session(look, model or "") as session:
+        steps = upstream_steps(services, model)
+        await socket.receive()  # that it connects
+        async with ClientSocket(socket) as client:
+            opening = open_upstream_socket(services, socket, steps, who=fairness_key(look()))
+            upstream, _ = await client.unless_gone(opening)
+            await socket.accept(upstream.protocol)
+            await pump(client, upstream, session)
+
+
+async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: Look) -> None:
+    """`/responses`: each message is a request of its own, which names its model and is counted, as
+    long as the key may ask."""
+    if model := socket.query_params.get("model"):
+        services.access.admission.check(look(), model)
+    serving = asyncio.create_task(serve_responses(services, socket, app))
+    looking = asyncio.create_task(_looks(look, services.settings.keys_refresh_s))
+    try:
+        await asyncio.wait({serving, looking}, return_when=asyncio.FIRST_COMPLETED)
+        await (looking if looking.done() else serving)
+    finally:
+        for task in (serving, looking):
+            task.cancel()
+        await asyncio.gather(serving, looking, return_exceptions=True)
+
+
+async def _looks(look: Look, every_s: float) -> NoReturn:
+    """Raises what `look` does once the key may not ask any more."""
+    while True:
+        await asyncio.sleep(every_s)
+        look()
+
+
+_SERVED: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses}
+
+
+async def _refuse(socket: WebSocket, error: ApiError) -> None:
+    """An answer with the error's status; an error event and a goodbye once it was accepted."""
+    if socket.application_state is WebSocketState.CONNECTING:
+        await send_refusal(socket.scope, socket.send, error)
+        return
+    if socket.application_state is WebSocketState.CONNECTED:
+        event = {"type": "error", "status": error.status, **error_body(error)}
+        await socket.send_text(orjson.dumps(event).decode())
+        await socket.close(_FAILED)

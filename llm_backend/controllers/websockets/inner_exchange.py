@@ -1,0 +1,111 @@
+"""A request that came as a message, asked of the application as if it had come by itself: the same
+checks, limits and answers, read as a stream.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope
+
+from llm_backend.controllers.internal.internal_request import body_channel, json_post
+from llm_backend.errors import Internal, error_body
+from llm_backend.sse import Decoder
+
+__all__ = ["Headers", "InnerAnswer", "open_exchange"]
+
+log = logging.getLogger(__name__)
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_PIECES = 16  # of an answer that wait for a slow reader
+_OF_THE_HANDSHAKE = (
+    b"sec-websocket-", b"connection", b"upgrade", b"content-", b"transfer-encoding", b"accept",
+    b"expect",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerAnswer:
+    """An answer that has begun: its status and its body in pieces."""
+
+    status: int
+    pieces: AsyncGenerator[bytes, None]
+
+    async def events(self) -> AsyncGenerator[str, None]:
+        """The data of its events."""
+        decoder = Decoder()
+        async for piece in self.pieces:
+            for event in decoder.feed(piece):
+                yield event.data
+
+    async def error(self) -> Mapping[str, Any]:
+        """What is wrong, where its status says so."""
+        body = b"".join([piece async for piece in self.pieces])
+        with suppress(orjson.JSONDecodeError):
+            said = orjson.loads(body)
+            if isinstance(said, dict) and isinstance(said.get("error"), dict):
+                error: Mapping[str, Any] = said["error"]
+                return error
+        return error_body(Internal("The request failed without saying why."))["error"]
+
+
+@asynccontextmanager
+async def open_exchange(
+    app: ASGIApp, path: str, headers: Headers, body: bytes
+) -> AsyncIterator[InnerAnswer]:
+    """The answer to a JSON body, once it has begun. Leaving this is the client's leaving."""
+    kept = [(name, value) for name, value in headers if not name.startswith(_OF_THE_HANDSHAKE)]
+    scope, exchange = json_post(path, body, headers=kept, state={}), _InnerExchange()
+    asking = asyncio.create_task(_send_request(app, scope, body_channel(body), exchange))
+    try:
+        start = await exchange.started()
+        async with aclosing(exchange.pieces()) as pieces:
+            yield InnerAnswer(status=start["status"], pieces=pieces)
+    finally:
+        asking.cancel()
+        (failure,) = await asyncio.gather(asking, return_exceptions=True)
+        if isinstance(failure, Exception):  # which the application renders, or it is a bug
+            log.error("request_failed", exc_info=failure)
+
+
+async def _send_request(
+    app: ASGIApp, scope: Scope, receive: Receive, exchange: "_InnerExchange"
+) -> None:
+    try:
+        await app(scope, receive, exchange.send)
+    finally:
+        exchange.end()
+
+
+class _InnerExchange:
+    """An answer, between the application and who reads it."""
+
+    def __init__(self) -> None:
+        self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_PIECES)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start.set_result(message)
+        elif message.get("body"):
+            await self._room.acquire()
+            self._pieces.put_nowait(message["body"])
+
+    def end(self) -> None:
+        if not self._start.done():
+            self._start.set_result({"status": 500, "headers": []})
+        self._pieces.put_nowait(None)
+
+    async def started(self) -> Message:
+        return await self._start
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        while (piece := await self._pieces.get()) is not None:
+            self._room.release()
+            yield piece

@@ -1,0 +1,129 @@
+"""WebSockets that an upstream answers: message by message, both ways."""
+
+import asyncio
+import logging
+from contextlib import aclosing, suppress
+
+from starlette.websockets import WebSocket
+
+from llm_backend.access import MeteredSession, switch_model
+from llm_backend.backends.registry import UpstreamModel
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.backends.upstream.websockets import (
+    CloseReason,
+    UpstreamSocket,
+    upstream_protocols,
+    with_model,
+)
+from llm_backend.controllers.relay.relay import upstream_path, upstream_query
+from llm_backend.controllers.relay.routing import PASSED_ON
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.websockets.client_socket import ClientSocket
+from llm_backend.errors import ClientGone, Unsupported
+
+__all__ = ["open_upstream_socket", "pump", "upstream_steps"]
+
+log = logging.getLogger(__name__)
+
+OPERATION = ("realtime", "Realtime")
+
+
+def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel | None]:
+    """The upstreams that may answer, in turn; None stands for whoever has the operation.
+
+    Raises `Unsupported` where there is none, `ModelNotFound` for a name that nobody has.
+    """
+    if services.upstream is None:
+        raise Unsupported(
+            "WebSockets are relayed to an upstream, and there is none: set OPENAI_API_KEY, or "
+            "`backends`."
+        )
+    if model is None:
+        return [None]
+    steps = services.registry.steps(model, OPERATION)
+    far = [step for step in steps if isinstance(step, UpstreamModel)]
+    if not far:
+        raise Unsupported(f"The model `{model}` is local and has no realtime sessions.")
+    return [*far]
+
+
+async def open_upstream_socket(
+    services: Services, socket: WebSocket, steps: list[UpstreamModel | None], *, who: str
+) -> tuple[UpstreamSocket, UpstreamModel | None]:
+    """The socket of the first step that opens one, and that step."""
+    for step in steps[:-1]:
+        try:
+            return await _connect(services, socket, step, has_other=True, who=who), step
+        except PASSED_ON as error:
+            log.warning("fell_back", extra={"model": step and step.model, "code": error.code})
+    last = steps[-1]
+    return await _connect(services, socket, last, has_other=False, who=who), last
+
+
+async def _connect(
+    services: Services,
+    socket: WebSocket,
+    step: UpstreamModel | None,
+    *,
+    has_other: bool,
+    who: str,
+) -> UpstreamSocket:
+    assert services.upstream is not None, "there are no steps without upstreams"
+    if step is not None:
+        await switch_model(step.model)
+    query = upstream_query(socket.scope)
+    asked = UpstreamRequest(
+        method="GET",
+        path=upstream_path(socket.scope),
+        query=(query if step is None else with_model(query, step.model)).encode(),
+        headers=socket.scope["headers"],
+        body=b"",
+        operation=OPERATION,
+        model=step.model if step else None,
+        upstream=step.upstream if step else None,
+        has_other=has_other,
+        who=who,
+    )
+    protocols = upstream_protocols(socket.scope.get("subprotocols") or [])
+    return await services.upstream.connect(asked, protocols)
+
+
+async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:
+    """Passes messages on until either side leaves, and its goodbye with them; the session sees
+    each before it is passed on. Raises what the session does."""
+    up = asyncio.create_task(_pump_up(client, upstream, session))
+    down = asyncio.create_task(_pump_down(upstream, client, session))
+    lasting = asyncio.create_task(session.last())
+    farewell = CloseReason(code=1001)
+    try:
+        await asyncio.wait({up, down, lasting}, return_when=asyncio.FIRST_COMPLETED)
+        if lasting.done():
+            await lasting
+        elif down.done():
+            await down
+            await client.close(upstream.closing)
+        else:
+            await up
+            farewell = client.closing
+    finally:
+        for task in (up, down, lasting):
+            task.cancel()
+        await asyncio.gather(up, down, lasting, return_exceptions=True)
+        await upstream.close(farewell)
+
+
+async def _pump_up(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:
+    async with aclosing(client.messages()) as messages:
+        async for message in messages:
+            await session.sent(message)
+            await upstream.send(message)
+
+
+async def _pump_down(
+    upstream: UpstreamSocket, client: ClientSocket, session: MeteredSession
+) -> None:
+    with suppress(ClientGone):
+        async with aclosing(upstream.messages()) as messages:
+            async for message in messages:
+                session.told(message)
+                await client.send(message)

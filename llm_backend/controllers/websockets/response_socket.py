@@ -1,0 +1,213 @@
+"""Responses over a WebSocket: `response.create` in, the response's events out.
+
+Each message is a request of its own, with the key of the connection: what `POST /responses` would
+answer is told as messages, whether a local model or an upstream answers.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+from llm_backend import exact_json
+from llm_backend.backends.upstream.websockets import (
+    CloseReason,
+    Message,
+    upstream_protocols,
+    with_key,
+)
+from llm_backend.contract.body import BodyLimits, check_bounds
+from llm_backend.controllers.internal.internal_request import json_body, json_limits
+from llm_backend.controllers.services import Services
+from llm_backend.controllers.websockets.client_socket import ClientSocket
+from llm_backend.controllers.websockets.inner_exchange import Headers, open_exchange
+from llm_backend.controllers.websockets.lanes import Lanes
+from llm_backend.errors import ApiError, ClientGone, Internal, InvalidRequest, error_body
+from llm_backend.offload import REQUEST_BYTES, offload
+
+__all__ = ["serve_responses"]
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+PATH = "/v1/responses"
+_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # the document's
+_GOING_AWAY = 1001
+_NOT_OF_THE_BODY = ("type", "stream_id", "stream")
+
+
+async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -> None:
+    """`/responses`: until the client leaves, or has been silent for too long."""
+    settings = services.settings
+    await socket.receive()  # that it connects
+    protocols = socket.scope.get("subprotocols") or []
+    shown = upstream_protocols(protocols)
+    await socket.accept(shown[0] if shown else None)
+    lanes = Lanes(
+        lanes_limit=settings.socket_streams_limit, waiting_limit=settings.socket_waiting_limit
+    )
+    async with ClientSocket(socket) as client:
+        conversation = _Conversation(
+            client, app, _headers(socket, protocols), lanes, limits=json_limits(settings)
+        )
+        try:
+            await conversation.run(settings.socket_idle_timeout_s)
+        finally:
+            await lanes.aclose()
+
+
+def _headers(socket: WebSocket, protocols: list[str]) -> Headers:
+    headers = with_key(dict(socket.headers), protocols)
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+class _Conversation:
+    """What one connection asks, and is told."""
+
+    def __init__(
+        self,
+        client: ClientSocket,
+        app: ASGIApp,
+        headers: Headers,
+        lanes: Lanes,
+        *,
+        limits: BodyLimits,
+    ) -> None:
+        self._limits = limits
+        self._client = client
+        self._app = app
+        self._headers = headers
+        self._lanes = lanes
+        self._sending = asyncio.Lock()  # one message at a time, whoever sends it
+
+    async def run(self, idle_timeout_s: float) -> None:
+        """Take messages until the client leaves."""
+        messages = self._client.messages()
+        while True:
+            taking = asyncio.ensure_future(anext(messages, None))
+            try:
+                while not (await asyncio.wait({taking}, timeout=idle_timeout_s))[0]:
+                    if self._lanes.is_quiet:
+                        await self._client.close(CloseReason(code=_GOING_AWAY, reason="idle"))
+                        return
+            finally:
+                taking.cancel()
+            message = taking.result()
+            if message is None:
+                return
+            await self._take(message)
+
+    async def _take(self, message: Message) -> None:
+        stream_id: str | None = None
+        try:
+            REQUEST_BYTES.set(len(message))
+            event = await offload(_event, message, self._limits)
+            stream_id = _stream_id(event)
+            body = await offload(_body, event)
+            self._lanes.add(stream_id, partial(self._answer, stream_id, body))
+        except ApiError as error:
+            await self._tell({**_error_message(error), "status": error.status}, stream_id)
+
+    async def _answer(self, stream_id: str | None, body: bytes) -> None:
+        try:
+            async with open_exchange(self._app, PATH, self._headers, body) as answer:
+                if answer.status >= 400:
+                    said = _ws_error(await answer.error())
+                    await self._tell({**said, "status": answer.status}, stream_id)
+                    return
+                async with aclosing(answer.events()) as events:
+                    async for data in events:
+                        await self._pass_on(data, stream_id)
+        except ClientGone:
+            return
+        except Exception:  # as in the error renderer: a bug must not look like silence
+            log.exception("socket_answer_failed")
+            error = Internal("The server failed in the middle of the answer; its log says why.")
+            await self._tell({**_error_message(error), "status": error.status}, stream_id)
+
+    async def _pass_on(self, data: str, stream_id: str | None) -> None:
+        if data == "[DONE]":  # of upstreams that say so
+            return
+        event = orjson.loads(data) if '"error"' in data[:64] else None
+        if event is not None and (event.get("type") == "error" or "type" not in event):
+            await self._tell(_ws_error(event.get("error") or event, event), stream_id)
+            return
+        lane = "" if stream_id is None else f',"stream_id":"{stream_id}"'
+        await self._send(f"{data.rstrip()[:-1]}{lane}}}")
+
+    async def _tell(self, event: Json, stream_id: str | None) -> None:
+        lane = {} if stream_id is None else {"stream_id": stream_id}
+        await self._send(exact_json.dumps({**event, **lane}).decode())
+
+    async def _send(self, text: str) -> None:
+        async with self._sending:
+            await self._client.send(text)
+
+
+def _event(message: Message, limits: BodyLimits) -> Json:
+    check_bounds(message.encode() if isinstance(message, str) else message, limits)
+    try:
+        event = exact_json.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The message is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(event, dict):
+        raise InvalidRequest("A message is a JSON object.", code="invalid_type")
+    return event
+
+
+def _stream_id(event: Mapping[str, Any]) -> str | None:
+    given = event.get("stream_id")
+    if given is None:
+        return None
+    if not isinstance(given, str) or not _STREAM_ID.fullmatch(given):
+        raise InvalidRequest(
+            "`stream_id` is up to 256 letters, digits, `_`, `.` or `-`.", param="stream_id"
+        )
+    return given
+
+
+def _body(event: Mapping[str, Any]) -> bytes:
+    """The body of the request that the event is."""
+    if event.get("type") != "response.create":
+        raise InvalidRequest(
+            f"No event `{str(event.get('type'))[:80]}` is taken here; `response.create` is.",
+            param="type",
+        )
+    if event.get("stream") not in (None, True):
+        raise InvalidRequest(
+            "Over a WebSocket all is streamed; leave `stream` out.", param="stream"
+        )
+    if event.get("background"):
+        raise InvalidRequest(
+            "`background` is not offered over a WebSocket; use POST /v1/responses.",
+            param="background",
+        )
+    fields = {name: value for name, value in event.items() if name not in _NOT_OF_THE_BODY}
+    return json_body({**fields, "stream": True})
+
+
+def _error_message(error: ApiError) -> Json:
+    return _ws_error(error_body(error)["error"])
+
+
+def _ws_error(error: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> Json:
+    """The document's error event of WebSockets."""
+    numbered = {name: value for name, value in (event or {}).items() if name == "sequence_number"}
+    return {
+        "type": "error",
+        **numbered,
+        "error": {
+            "type": error.get("type") if error.get("type") != "error" else "server_error",
+            "code": error.get("code"),
+            "message": error.get("message"),
+            "param": error.get("param"),
+        },
+    }

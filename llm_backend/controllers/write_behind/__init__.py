@@ -1,0 +1,1 @@
+"""Writes behind answers: group commit, background tasks and the write-behind buffer."""

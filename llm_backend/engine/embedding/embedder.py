@@ -1,0 +1,266 @@
+"""Embeddings and relevance: `Embed` or `Rank` commands in, vectors or scores out; the inputs of all
+requests share the passes."""
+
+from collections import deque
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.embedding.pair_tokenizer import PairTokenizer
+from llm_backend.engine.messages import (
+    Accepted,
+    Embed,
+    Embedded,
+    Failed,
+    Failure,
+    Generate,
+    ModelKind,
+    Rank,
+    RankScores,
+    Start,
+    Status,
+)
+from llm_backend.engine.messages.address import Address, Publish
+from llm_backend.engine.messages.framing import MESSAGE_BYTES
+from llm_backend.engine.model import Model
+from llm_backend.engine.scheduling.admission import CommandRefused, check_tokens, tokens_beyond
+from llm_backend.engine.scheduling.command_refused import unsupported_command
+from llm_backend.engine.statistics import Statistics
+
+__all__ = ["Embedder"]
+
+
+_Results = NDArray[np.float32] | NDArray[np.float64]
+
+
+class _Request:
+    """A command: its inputs as tokens, and the results of those that are computed."""
+
+    def __init__(self, address: Address, inputs: list[list[int]], arrived_at: float) -> None:
+        self.address = address
+        self.inputs = inputs
+        self.arrived_at = arrived_at
+        self.started = 0  # how many inputs were put into a pass
+        self.results: list[_Results] = []
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.inputs))
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self.results) == len(self.inputs)
+
+
+class Embedder:
+    """Owns all requests between `submit` and their last event. Each pass takes one input of each
+    request in turn for as long as they fit, so that a long list does not hold up a short one."""
+
+    def __init__(self, model: Model, start: Start, publish: Publish) -> None:
+        self._model = model
+        self._start = start
+        self._publish = publish
+        self._requests: dict[Address, _Request] = {}
+        self._turns: deque[_Request] = deque()
+        self._pairs = PairTokenizer(model.vocabulary, model.rerank_template)
+        self.statistics = Statistics()
+        self.answer_bytes = MESSAGE_BYTES
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a turn would have nothing to do."""
+        return not self._requests
+
+    def status(self, name: str) -> Status:
+        """What is going on, as the answer to the probe `name`."""
+        waiting = sum(not request.started for request in self._requests.values())
+        return Status(
+            id=name,
+            running=len(self._requests) - waiting,
+            waiting=waiting,
+            held_tokens=0,
+            **asdict(self.statistics),
+        )
+
+    def rests_for_s(self, now: float) -> float | None:
+        """After how long an idle engine has something to do though nobody comes: never."""
+        return None
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+
+    def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
+        """Queue a command, or raise `Refused`."""
+        inputs = self._inputs(command)
+        if len(self._requests) >= self._start.queue_limit + self._model.slots:
+            raise CommandRefused(
+                Failure.QUEUE_FULL,
+                f"{len(self._requests)} requests are waiting already; try later.",
+            )
+        request = _Request(address, inputs, now)
+        self._requests[address] = request
+        self._turns.append(request)
+
+    def cancel(self, address: Address) -> None:
+        """Forget a request."""
+        request = self._requests.pop(address, None)
+        if request is not None and request in self._turns:
+            self._turns.remove(request)
+
+    def abandon(self, connection: int) -> None:
+        """Forget all requests of a connection that is gone."""
+        for address in [address for address in self._requests if address.connection == connection]:
+            self.cancel(address)
+
+    def rest(self) -> None:
+        """Nothing is made beside the passes, so there is nothing to wait for."""
+
+    def turn(self, now: float) -> None:
+        """Fill a pass, compute, publish."""
+        self._expire(now)
+        pass_ = self._plan()
+        if not pass_:
+            return
+        results = self._compute([tokens for _, tokens in pass_])
+        self.statistics.count(sequences=len(pass_), tokens=sum(len(tokens) for _, tokens in pass_))
+        for (request, _), result in zip(pass_, results, strict=True):
+            request.results.append(result)
+            if request.is_finished:
+                self._close(request)
+
+    def abort(self, message: str) -> None:
+        """A turn failed, and with it the requests that had begun."""
+        begun = [request for request in self._requests.values() if request.started]
+        for request in begun or list(self._requests.values()):
+            self._fail(request, Failure.INTERNAL, message)
+
+    def _inputs(self, command: Generate | Embed | Rank) -> list[list[int]]:
+        match command:
+            case Embed() if self._model.kind is ModelKind.EMBEDDING:
+                self._check_count(len(command.inputs), "inputs")
+                return [self._tokens(value) for value in command.inputs]
+            case Rank() if self._model.kind is ModelKind.RERANK:
+                self._check_count(len(command.documents), "documents")
+                return self._paired(command)
+        raise unsupported_command(self._model.kind, command)
+
+    def _check_count(self, count: int, field: str) -> None:
+        limit = self._start.inputs_limit
+        if not 1 <= count <= limit:
+            raise CommandRefused(Failure.INVALID, f"There must be 1 to {limit} {field}.", field)
+
+    def _check_length(self, text: str, field: str) -> None:
+        """Refuse a text that is far too long before all of it is tokenized."""
+        least = tokens_beyond(self._room, text, self._model.vocabulary, parse_special=False)
+        if least is not None:
+            message = f"This model takes {self._room} tokens; {field} has more than {least}."
+            raise CommandRefused(Failure.CONTEXT_LENGTH, message, field)
+
+    @property
+    def _room(self) -> int:
+        """How many tokens an input may have."""
+        return min(self._model.context_tokens, self._model.batch_tokens)
+
+    def _paired(self, command: Rank) -> list[list[int]]:
+        self._check_length(command.query, "query")
+        for place, document in enumerate(command.documents):
+            self._check_length(document, f"documents[{place}]")
+        pairs: list[list[int]] = []
+        for tokens in self._pairs.tokens(command.query, command.documents):
+            self._check_pair(tokens, f"documents[{len(pairs)}]")
+            pairs.append(tokens)
+        return pairs
+
+    def _check_pair(self, tokens: list[int], field: str) -> None:
+        if not tokens:
+            raise CommandRefused(Failure.INVALID, f"The query and {field} have no tokens.", field)
+        if len(tokens) > self._room:
+            raise CommandRefused(
+                Failure.CONTEXT_LENGTH,
+                f"This model takes {self._room} tokens; the query and {field} together have "
+                f"{len(tokens)}. Shorten them.",
+                field,
+            )
+
+    def _tokens(self, value: str | list[int]) -> list[int]:
+        vocabulary = self._model.vocabulary
+        room = self._room
+        if isinstance(value, str):
+            self._check_length(value, "inputs")
+            tokens = vocabulary.tokenize(value, parse_special=False, add_special=True)
+        else:
+            tokens = list(value)
+            check_tokens(tokens, vocabulary.size, "inputs")
+        if not tokens:
+            raise CommandRefused(Failure.INVALID, "An input has no tokens.", "inputs")
+        if len(tokens) > room:
+            raise CommandRefused(
+                Failure.CONTEXT_LENGTH,
+                f"This model takes {room} tokens; an input has {len(tokens)}. Shorten it.",
+                "inputs",
+            )
+        return tokens
+
+    def _plan(self) -> list[tuple[_Request, list[int]]]:
+        room = self._model.batch_tokens
+        planned: list[tuple[_Request, list[int]]] = []
+        while self._turns and len(planned) < self._model.slots:
+            request = self._turns[0]
+            tokens = request.inputs[request.started]
+            if len(tokens) > room:
+                break
+            room -= len(tokens)
+            if not request.started:
+                self._accept(request)
+            request.started += 1
+            planned.append((request, tokens))
+            self._turns.popleft()
+            if request.started < len(request.inputs):
+                self._turns.append(request)
+        return planned
+
+    def _accept(self, request: _Request) -> None:
+        event = Accepted(id=request.address.id, prompt_tokens=request.tokens)
+        self._publish(request.address, event)
+
+    def _expire(self, now: float) -> None:
+        deadline_s = self._start.queue_deadline_s
+        waiting = [request for request in self._turns if not request.started]
+        for request in waiting:
+            if now - request.arrived_at > deadline_s:
+                message = f"No pass had room within {deadline_s:g} seconds; try later."
+                self._fail(request, Failure.QUEUE_DEADLINE, message)
+
+    def _compute(self, inputs: list[list[int]]) -> _Results:
+        if self._model.kind is ModelKind.RERANK:
+            return self._model.rank(inputs)
+        return self._model.embed(inputs)
+
+    def _close(self, request: _Request) -> None:
+        answer = self._answer(request)
+        if isinstance(answer, Embedded) and len(answer.vectors) > self.answer_bytes:
+            message = f"The vectors of {len(request.inputs)} inputs are too much for one answer."
+            self._fail(request, Failure.INVALID, f"{message} Send fewer.", "inputs")
+            return
+        del self._requests[request.address]
+        self._publish(request.address, answer)
+
+    def _answer(self, request: _Request) -> Embedded | RankScores:
+        name, tokens = request.address.id, request.tokens
+        results = np.stack(request.results)
+        if self._model.kind is ModelKind.RERANK:
+            return RankScores(id=name, scores=results.tolist(), prompt_tokens=tokens)
+        return Embedded(
+            id=name,
+            vectors=results.astype("<f4").tobytes(),
+            embedding_size=results.shape[1],
+            prompt_tokens=tokens,
+        )
+
+    def _fail(
+        self, request: _Request, failure: Failure, message: str, field: str | None = None
+    ) -> None:
+        self.cancel(request.address)
+        event = Failed(id=request.address.id, failure=failure, message=message, field=field)
+        self._publish(request.address, event)

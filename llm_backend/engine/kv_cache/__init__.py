@@ -1,0 +1,1 @@
+"""KV cache: cells by slot, cached prefixes, and prefix files."""

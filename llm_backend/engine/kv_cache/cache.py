@@ -1,0 +1,294 @@
+"""KV cells by slot: who holds which tokens, and where a newcomer goes. Pure.
+
+A slot is one sequence id of the native cache. A finished sequence leaves its cells behind; they
+serve whoever comes with the same prefix until the slot is needed, those used longest ago first.
+Taking cells over from another slot costs about as much as computing `worth_copying` tokens, and
+less from one that holds little where only that is copied.
+
+Where slots have cells of their own, the native code computes runs of consecutive slots together and
+each run for itself, so neighbours are preferred, and what they displace is copied away.
+"""
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+
+from llm_backend.engine.prompt.media_runs import whole
+
+__all__ = ["Cache", "Copy", "SlotAllocation", "SlotTokens", "common_prefix"]
+
+_COPIED_A_TOKEN = 32  # cells, in less time than a token is computed in: measured were 360
+_LEAST_COPIED = 4  # tokens: what a copy costs however small
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """Give slot `target` all cells that `source` has, instead of its own."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotTokens:
+    """What the cells of a slot hold."""
+
+    slot: int
+    tokens: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotAllocation:
+    """Put a sequence into `slot`: make the copies in their order, then keep `keep` tokens. What of
+    that is overwritten and was worth keeping is `lost`."""
+
+    slot: int
+    keep: int
+    copies: tuple[Copy, ...] = ()
+    lost: tuple[SlotTokens, ...] = ()
+
+
+@dataclass(kw_only=True)
+class _Slot:
+    number: int
+    tokens: list[int] = field(default_factory=list)  # what its cells hold
+    asked: int = 0  # how many of them, and of those to come, were a prompt; the rest is an answer
+    is_taken: bool = False
+    used_at: int = 0
+
+
+def common_prefix(left: Tokens[int], right: Tokens[int]) -> int:
+    """How many tokens two lists have in common from the start."""
+    end = min(len(left), len(right))
+    step, same = 16, 0
+    while same < end and left[same : same + step] == right[same : same + step]:
+        same = min(same + step, end)
+        step *= 2
+    high = min(same + step, end)
+    while same < high:  # the first difference is in [same, high)
+        middle = (same + high + 1) // 2
+        if left[same:middle] == right[same:middle]:
+            same = middle
+        else:
+            high = middle - 1
+    return same
+
+
+class Cache:
+    """The slots. `can_roll_back` is False for models whose state cannot be cut (recurrent ones):
+    they can only go on from the very end of what a slot holds. `prefers_neighbours` is for slots
+    with cells of their own, `copies_used` if only those are copied that hold something. It is told
+    which tokens are given up where these are `worth_keeping` or more, if that is not None.
+    `expected` are prefixes that will be taken in before long."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        worth_copying: int = 1,
+        can_roll_back: bool = True,
+        prefers_neighbours: bool = True,
+        copies_used: bool = False,
+        worth_keeping: int | None = None,
+    ) -> None:
+        self._slots = [_Slot(number=number) for number in range(slots)]
+        self._worth_copying = max(1, worth_copying)
+        self._prefers_neighbours = prefers_neighbours
+        self._copies_used = copies_used
+        self._worth_keeping = worth_keeping
+        self.expected: tuple[Tokens[int], ...] = ()
+        self._lost: list[SlotTokens] = []
+        self._clock = 0
+        self.can_roll_back = can_roll_back
+
+    @property
+    def held_tokens(self) -> int:
+        """How many tokens all slots hold."""
+        return sum(len(slot.tokens) for slot in self._slots)
+
+    @property
+    def free(self) -> int:
+        """How many slots are not taken."""
+        return sum(not slot.is_taken for slot in self._slots)
+
+    @property
+    def worth_copying(self) -> int:
+        """How many shared tokens make a copy cheaper than computing them."""
+        return self._worth_copying
+
+    def best(self, tokens: Tokens[int]) -> int:
+        """The longest prefix of `tokens` that any slot holds now."""
+        return max(self._usable(slot, tokens) for slot in self._slots)
+
+    @property
+    def held(self) -> list[SlotTokens]:
+        """What the slots hold, those used last first."""
+        latest = sorted(self._slots, key=lambda slot: slot.used_at, reverse=True)
+        return [SlotTokens(slot=slot.number, tokens=slot.tokens) for slot in latest if slot.tokens]
+
+    def is_expecting(self, tokens: Tokens[int]) -> bool:
+        """Whether a longer prefix of `tokens` will be taken in than any slot holds."""
+        longest = max((common_prefix(one, tokens) for one in self.expected), default=0)
+        return longest - self.best(tokens) >= self._worth_copying
+
+    def take_in(self, tokens: Tokens[int]) -> SlotAllocation | None:
+        """Give the cells of a free slot to `tokens` that come from elsewhere; None if all are
+        taken. Nobody runs on it then."""
+        if not self.free:
+            return None
+        target = _next_given(self._near())
+        copies = self._rescue(target, 0, target)
+        target.tokens, target.asked = list(tokens), len(tokens)
+        self._touch(target)
+        return self._placement(target, 0, copies)
+
+    def place(self, tokens: Tokens[int], asked: int | None = None) -> SlotAllocation | None:
+        """Take a slot for a sequence that begins with `tokens`; None if all are taken. Of
+        what it holds then, the first `asked` tokens are a prompt; None is all of `tokens`."""
+        if not self.free:
+            return None
+        usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
+        source = max(
+            self._slots,
+            key=lambda slot: (usable[slot.number], not slot.is_taken, -len(slot.tokens)),
+        )
+        shared = usable[source.number]
+        target = self._target(source, shared)
+        keep = usable[target.number]
+        copies = self._rescue(target, keep, source)
+        if target is not source and shared - keep >= self._worth_copying_from(source):
+            copies, keep = (*copies, Copy(source=source.number, target=target.number)), shared
+        target.tokens = list(tokens[:keep])
+        target.asked = len(tokens) if asked is None else asked
+        target.is_taken = True
+        self._touch(target)
+        return self._placement(target, keep, copies)
+
+    def compact(self) -> tuple[int, SlotAllocation] | None:
+        """Move one running sequence so that there are fewer runs of slots to compute; gives the
+        slot that it leaves and where it goes."""
+        if not self._prefers_neighbours or not self.can_roll_back or self._runs() < 2:
+            return None
+        taken = [slot for slot in self._slots if slot.is_taken]
+        free = [slot for slot in self._slots if not slot.is_taken]
+        moves = [(left, target) for left in taken for target in free]
+        if not moves:
+            return None
+        left, target = min(moves, key=lambda move: (self._runs(*move), move[1].used_at))
+        if self._runs(left, target) >= self._runs():
+            return None
+        copies = self._rescue(target, 0, left)
+        copies = (*copies, Copy(source=left.number, target=target.number))
+        target.tokens, left.tokens = left.tokens, list(left.tokens)
+        target.asked = left.asked
+        target.is_taken, left.is_taken = True, False
+        self._touch(target)
+        left.used_at = 0  # what it holds, the other holds too
+        return left.number, self._placement(target, len(target.tokens), copies)
+
+    def extend(self, slot: int, tokens: Tokens[int]) -> None:
+        """The cells of `slot` now hold `tokens` too."""
+        self._slots[slot].tokens.extend(tokens)
+
+    def release(self, slot: int) -> None:
+        """The slot's sequence has ended; what it holds stays until the slot is needed."""
+        self._slots[slot].is_taken = False
+        self._touch(self._slots[slot])
+
+    def forget(self, slot: int) -> None:
+        """The cells of `slot` are empty."""
+        self._slots[slot].tokens = []
+
+    def evict(self) -> int | None:
+        """Give up the cells of the free slot that was used longest ago; None if there are none."""
+        idle = [slot for slot in self._slots if not slot.is_taken and slot.tokens]
+        if not idle:
+            return None
+        victim = min(idle, key=lambda slot: slot.used_at)
+        victim.tokens = []
+        return victim.number
+
+    def _target(self, source: _Slot, shared: int) -> _Slot:
+        """Where to go, among the slots that make the fewest runs: into the source itself if little
+        is lost by that, else an empty slot, else the one used longest ago."""
+        near = self._near()
+        target, lost = _next_given(near), len(source.tokens) - shared
+        if not shared or source not in near:
+            return target
+        is_little = self._is_little(source, shared) or (target.tokens and lost <= shared)
+        return source if is_little else target
+
+    def _near(self) -> list[_Slot]:
+        """The free slots that make the fewest runs."""
+        free = [slot for slot in self._slots if not slot.is_taken]
+        runs = {slot.number: self._runs(None, slot) for slot in free}
+        fewest = min(runs.values())
+        return [slot for slot in free if runs[slot.number] == fewest]
+
+    def _rescue(self, slot: _Slot, keep: int, source: _Slot) -> tuple[Copy, ...]:
+        """Save what `slot` holds beyond `keep` tokens where something older is, if that is worth
+        it. `source` is needed after that."""
+        victim = self._victim(slot, keep, source)
+        if victim is None:
+            self._give_up(slot, keep)
+            return ()
+        self._give_up(victim, 0)
+        victim.tokens, victim.used_at = list(slot.tokens), slot.used_at
+        victim.asked = slot.asked
+        return (Copy(source=slot.number, target=victim.number),)
+
+    def _is_little(self, slot: _Slot, keep: int) -> bool:
+        """Whether what a slot holds beyond `keep` tokens is given up rather than all of it copied:
+        few tokens, or the end of an answer, which came back from its chat as other tokens. Another
+        chat's own words are never that."""
+        lost = len(slot.tokens) - keep
+        is_of_answer = keep + _LEAST_COPIED >= slot.asked
+        return lost <= self._worth_copying or (is_of_answer and 2 * lost <= keep)
+
+    def _worth_copying_from(self, source: _Slot) -> int:
+        """How many shared tokens make a copy of what a slot holds cheaper than computing them."""
+        if not self._copies_used:
+            return self._worth_copying
+        return min(self._worth_copying, max(_LEAST_COPIED, len(source.tokens) // _COPIED_A_TOKEN))
+
+    def _victim(self, slot: _Slot, keep: int, source: _Slot) -> _Slot | None:
+        """The slot that what is in another one is saved in, if it is."""
+        if not self.can_roll_back or self._is_little(slot, keep):
+            return None
+        older = [
+            other
+            for other in self._slots
+            if not other.is_taken and other.used_at < slot.used_at and other is not source
+        ]
+        return min(older, key=lambda other: other.used_at, default=None)
+
+    def _give_up(self, slot: _Slot, keep: int) -> None:
+        if self._worth_keeping is not None and len(slot.tokens) - keep >= self._worth_keeping:
+            self._lost.append(SlotTokens(slot=slot.number, tokens=slot.tokens))
+
+    def _placement(self, slot: _Slot, keep: int, copies: tuple[Copy, ...]) -> SlotAllocation:
+        lost, self._lost = tuple(self._lost), []
+        return SlotAllocation(slot=slot.number, keep=keep, copies=copies, lost=lost)
+
+    def _runs(self, left: _Slot | None = None, entered: _Slot | None = None) -> int:
+        """How many runs of consecutive slots are taken, if one were left and another entered."""
+        if not self._prefers_neighbours:
+            return 1
+        taken = {slot.number for slot in self._slots if slot.is_taken and slot is not left}
+        if entered is not None:
+            taken.add(entered.number)
+        return sum(number - 1 not in taken for number in taken)
+
+    def _usable(self, slot: _Slot, tokens: Tokens[int]) -> int:
+        shared = whole(tokens, common_prefix(slot.tokens, tokens))
+        if self.can_roll_back or shared == len(slot.tokens):
+            return shared
+        return 0
+
+    def _touch(self, slot: _Slot) -> None:
+        self._clock += 1
+        slot.used_at = self._clock
+
+
+def _next_given(slots: list[_Slot]) -> _Slot:
+    """The first that is empty, else the one used longest ago."""
+    return min(slots, key=lambda slot: (bool(slot.tokens), slot.used_at if slot.tokens else 0))

@@ -1,0 +1,179 @@
+"""The folder of one model's prefixes: its files are found by their index, and read and written
+beside the passes, as the native code leaves the interpreter free meanwhile.
+
+Several processes may use a folder: each file is whole or not there, and what is gone is not found.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Collection, Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
+from llm_backend.engine.kv_cache.prefix_files.index import Entry, Index
+from llm_backend.engine.kv_cache.prefix_files.model_identity import (
+    FOLDER_NAME,
+    folder_name,
+    model_digest,
+)
+from llm_backend.engine.kv_cache.prefix_files.prefix_file import (
+    BadPrefix,
+    Prefix,
+    file_bytes,
+    read_prefix,
+    read_tokens,
+    write_prefix,
+)
+from llm_backend.engine.messages import PrefixLimits, Start
+from llm_backend.engine.model import LoadError
+
+__all__ = ["PrefixFolder", "RestoredPrefix", "open_folder"]
+
+_log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
+
+_SUFFIX = ".prefix"
+_UNFINISHED_S = 3600  # after which what was being written is not written any longer
+_UNUSED_S = 30 * 86400  # without an engine, after which the folder of a model is removed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoredPrefix:
+    """What was in a file, and how long it took to read it."""
+
+    prefix: Prefix
+    seconds: float
+
+
+class PrefixFolder:
+    """The files in `path`, which hold what `model` has computed. Owned by one thread."""
+
+    def __init__(
+        self, path: Path, model: bytes, limits: PrefixLimits, at_work: Executor | None = None
+    ) -> None:
+        self._path = path
+        self._model = model
+        self._limits = limits
+        self._at_work = at_work or ThreadPoolExecutor(2, "prefixes")  # one reads, one writes
+        self.index = Index(limits.bytes)
+
+    @property
+    def least_tokens(self) -> int:
+        """How many tokens are worth a file."""
+        return self._limits.tokens
+
+    def scan(self) -> None:
+        """Learn which files there are; those that are none of this model are removed, and those
+        that are too many. Raises `OSError`."""
+        files = sorted(self._path.glob(f"*{_SUFFIX}"), key=_last_use)
+        for path in files:
+            try:
+                entry = self._entry(read_tokens(path, self._model), path.stat().st_size)
+                if path != self._file(entry.name):
+                    raise BadPrefix(f"{path.name} is not called by its tokens")
+                self.index.add(entry)
+            except FileNotFoundError:  # another process has just removed it
+                continue
+            except BadPrefix as bad:
+                _log.warning("engine.prefix_removed reason=%s", bad)
+                path.unlink(missing_ok=True)
+        self._remove(self._leave(self.index.crowded_out(0, ()) or ()))
+        for path in self._path.glob(f"*{_SUFFIX}.*.part"):
+            if time.time() - _last_use(path) > _UNFINISHED_S:
+                path.unlink(missing_ok=True)
+
+    def read(self, name: str) -> "Future[RestoredPrefix]":
+        """Begin to read a file; it may raise `OSError` or `BadPrefix`."""
+        self.index.used(name)
+        return self._at_work.submit(self._read, self._file(name))
+
+    def write(self, prefix: Prefix, spared: Collection[str]) -> "Future[Entry] | None":
+        """Begin to write a file, which may raise `OSError`; those it takes the place of go before,
+        but none that is `spared`. None: there is no room without those."""
+        entry = self._entry(prefix.tokens, file_bytes(prefix))
+        going = self.index.giving_way(entry, spared)
+        if going is None:
+            return None
+        return self._at_work.submit(self._write, prefix, entry, self._leave(going))
+
+    def remove(self, name: str) -> None:
+        """A file is of no use."""
+        self._at_work.submit(self._remove, self._leave([name]))
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._at_work.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, path: Path) -> RestoredPrefix:
+        began_at = time.monotonic()
+        prefix = read_prefix(path, self._model)
+        return RestoredPrefix(prefix=prefix, seconds=time.monotonic() - began_at)
+
+    def _write(self, prefix: Prefix, entry: Entry, doomed: list[Path]) -> Entry:
+        self._remove(doomed)
+        self._path.mkdir(mode=0o700, exist_ok=True)  # another server may have found it unused
+        write_prefix(self._file(entry.name), self._model, prefix)
+        return entry
+
+    def _leave(self, names: Iterable[str]) -> list[Path]:
+        """Files that are not found any longer, to be removed."""
+        left = list(names)
+        for name in left:
+            self.index.remove(name)
+        return [self._file(name) for name in left]
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("engine.prefix_stays file=%s reason=%s", path.name, error.strerror)
+
+    def _entry(self, tokens: list[int], size: int) -> Entry:
+        return Entry(
+            name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens)
+        )
+
+    def _file(self, name: str) -> Path:
+        return self._path / f"{name}{_SUFFIX}"
+
+
+def open_folder(start: Start, state_format: str) -> PrefixFolder | None:
+    """The folder of the model, if prefixes are to be kept; only its owner may look into it. Raises
+    `LoadError` where it cannot be used."""
+    if start.prefixes is None:
+        return None
+    shared = Path(start.prefixes.folder)
+    path = shared / folder_name(start)
+    try:
+        shared.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        path.chmod(0o700)
+        path.touch()
+        _sweep(shared)
+        folder = PrefixFolder(path, model_digest(start, state_format), start.prefixes)
+        folder.scan()
+    except OSError as error:
+        raise LoadError(f"prefixes cannot be kept in {path}: {error.strerror}") from error
+    _log.info("engine.prefixes files=%s bytes=%s", len(folder.index), folder.index.bytes)
+    return folder
+
+
+def _sweep(shared: Path) -> None:
+    """Remove the folders of models that no engine has had for long."""
+    for path in shared.iterdir():
+        if not FOLDER_NAME.fullmatch(path.name) or time.time() - _last_use(path) < _UNUSED_S:
+            continue
+        for file in (*path.glob(f"*{_SUFFIX}"), *path.glob(f"*{_SUFFIX}.*.part")):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else is in there, which is not ours
+            path.rmdir()
+
+
+def _last_use(path: Path) -> float:
+    """When it was written or used last; long ago if it has just gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0

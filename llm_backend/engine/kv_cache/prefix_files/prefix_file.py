@@ -1,0 +1,104 @@
+"""One prefix in a file: what it was computed by, its tokens, and the state of its cells.
+
+A file is written under another name at first, and has a checksum of all that is in it: one that was
+torn by a crash, or that is something else, is told from one that is whole.
+"""
+
+import contextlib
+import os
+import struct
+import zlib
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.kv_cache.prefix_files.blocks import token_bytes
+
+__all__ = ["BadPrefix", "Prefix", "file_bytes", "read_prefix", "read_tokens", "write_prefix"]
+
+_MAGIC = b"LLMBPFX1"
+_HEAD = struct.Struct("<8s16sIIQ")  # magic, model, checksum, tokens, bytes of the state
+_TOKEN_BYTES = 4
+
+
+class BadPrefix(Exception):
+    """A file is no prefix of this model, or not whole; the message says which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """Tokens, and what their cells hold."""
+
+    tokens: list[int]
+    state: NDArray[np.uint8]
+
+
+def file_bytes(prefix: Prefix) -> int:
+    """The size of a prefix's file."""
+    return _HEAD.size + _TOKEN_BYTES * len(prefix.tokens) + prefix.state.size
+
+
+def write_prefix(path: Path, model: bytes, prefix: Prefix) -> None:
+    """Write a file as a whole or not at all; only its owner may read it. Raises `OSError`."""
+    tokens = token_bytes(prefix.tokens)
+    checksum = _checksum(model, tokens, prefix.state)
+    head = _HEAD.pack(_MAGIC, model, checksum, len(prefix.tokens), prefix.state.size)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(unfinished, "wb", opener=_private) as file:
+            file.write(head)
+            file.write(tokens)
+            file.write(prefix.state.data)
+        unfinished.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # what went wrong before is what is told
+            unfinished.unlink()
+        raise
+
+
+def read_tokens(path: Path, model: bytes) -> list[int]:
+    """The tokens that a file says it has, whole or not. Raises `OSError` or `BadPrefix`."""
+    with path.open("rb") as file:
+        return _numbers(_open(file, path, model)[1])
+
+
+def read_prefix(path: Path, model: bytes) -> Prefix:
+    """All of a file, which is then the one used last. Raises `OSError` or `BadPrefix`."""
+    with path.open("rb") as file:
+        checksum, tokens, size = _open(file, path, model)
+        state = np.empty(size, dtype=np.uint8)
+        read = file.readinto(state.data)
+        os.utime(file.fileno())
+    if read != size or checksum != _checksum(model, tokens, state):
+        raise BadPrefix(f"{path.name} is not as it was written")
+    return Prefix(tokens=_numbers(tokens), state=state)
+
+
+def _open(file: Any, path: Path, model: bytes) -> tuple[int, bytes, int]:  # any binary file
+    """The checksum, the tokens and the size of the state, which comes next."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size or not head.startswith(_MAGIC):
+        raise BadPrefix(f"{path.name} is no prefix")
+    _, written_by, checksum, count, size = _HEAD.unpack(head)
+    if written_by != model:
+        raise BadPrefix(f"{path.name} is of another model file or another version")
+    whole = _HEAD.size + _TOKEN_BYTES * count + size
+    if os.fstat(file.fileno()).st_size != whole:
+        raise BadPrefix(f"{path.name} is not whole")
+    return checksum, file.read(_TOKEN_BYTES * count), size
+
+
+def _numbers(tokens: bytes) -> list[int]:
+    return list(array("i", tokens))
+
+
+def _checksum(model: bytes, tokens: bytes, state: NDArray[np.uint8]) -> int:
+    return zlib.crc32(state.data, zlib.crc32(tokens, zlib.crc32(model)))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

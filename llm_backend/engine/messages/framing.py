@@ -1,0 +1,86 @@
+"""Frames: a little-endian u32 length, then a msgpack list of commands (down) or events (up)."""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from llm_backend.engine.messages import Command, Event
+
+__all__ = [
+    "MESSAGE_BYTES", "FrameError", "FrameReader", "commands_in", "events_in", "frame", "frames",
+]  # fmt: skip
+
+_T = TypeVar("_T")
+_LENGTH = struct.Struct("<I")
+_LIMIT = 1 << 28  # bytes; a longer frame is a peer that speaks something else
+MESSAGE_BYTES = _LIMIT - (1 << 10)  # what one message may carry: the rest of it is small
+_ENOUGH = 1 << 24  # bytes of a frame beyond which each message has one of its own
+
+_encoder = msgspec.msgpack.Encoder()
+_commands = msgspec.msgpack.Decoder(list[Command])
+_events = msgspec.msgpack.Decoder(list[Event])
+
+
+class FrameError(Exception):
+    """The peer sent something that is no frame; the connection cannot be used any more."""
+
+
+def frame(messages: Sequence[Command] | Sequence[Event]) -> bytes:
+    """One frame that carries all of `messages`."""
+    body = _encoder.encode(messages)
+    return _LENGTH.pack(len(body)) + body
+
+
+def frames(messages: Sequence[Event]) -> Iterator[bytes]:
+    """The same as one frame, or where that would be large, as one for each message."""
+    data = frame(messages)
+    if len(data) <= _ENOUGH:
+        yield data
+    else:
+        yield from (frame([message]) for message in messages)
+
+
+def commands_in(body: bytes) -> list[Command]:
+    """The commands in one frame's body."""
+    return _decode(_commands, body)
+
+
+def events_in(body: bytes) -> list[Event]:
+    """The events in one frame's body."""
+    return _decode(_events, body)
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[_T]", body: bytes) -> _T:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise FrameError(f"a frame of {len(body)} bytes is not understood: {error}") from error
+
+
+class FrameReader:
+    """Cuts a byte stream into frame bodies."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterable[bytes]:
+        """Take what was received; give the bodies that are complete."""
+        is_whole = not self._buffer and len(data) > _LENGTH.size
+        if is_whole and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
+            return (data[_LENGTH.size :],)  # one frame, as nearly all that comes
+        return self._cut(data)
+
+    def _cut(self, data: bytes) -> Iterator[bytes]:
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > _LIMIT:
+                raise FrameError(f"a frame of {length} bytes is announced, more than {_LIMIT}")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
+            yield body

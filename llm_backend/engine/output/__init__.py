@@ -1,0 +1,1 @@
+"""Output of a sequence: sampled tokens as text deltas."""

@@ -1,0 +1,250 @@
+"""One answer in the making: chosen tokens in, deltas out, and why it ended."""
+
+from collections.abc import Sequence as Rows
+from itertools import takewhile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.messages import Delta, FinishReason, Generate, TokenLogprob, join_deltas
+from llm_backend.engine.model import Vocabulary
+from llm_backend.engine.output.text_stream import ReleasedText, TextStream
+from llm_backend.engine.sampling import Choice, Row, Sampler, log_probabilities
+from llm_backend.engine.sampling.constraint import Constraint
+from llm_backend.engine.scheduling.admission import answers_wanted
+from llm_backend.engine.scheduling.sequence import Sequence
+from llm_backend.engine.speculation.guesser import Chances, Guesser
+
+__all__ = ["OutputBuilder"]
+
+
+class OutputBuilder:
+    """Choice `sequence.index` of a command. Gives deltas one by one, or folds them into `held` when
+    the best of several answers is wanted."""
+
+    def __init__(
+        self,
+        command: Generate,
+        sequence: Sequence,
+        vocabulary: Vocabulary,
+        prediction: Rows[int] = (),
+    ) -> None:
+        self.sequence = sequence
+        self.prediction = prediction
+        self._command = command
+        self._vocabulary = vocabulary
+        self._is_held = answers_wanted(command) > command.n
+        self.held: Delta | None = None
+        self._text = TextStream(command.stop)
+        ignored = vocabulary.end_tokens if command.ignore_eos else frozenset[int]()
+        self._ends = frozenset(command.stop_token_ids) | (vocabulary.end_tokens - ignored)
+        self._suppressed = sorted(ignored - self._ends)
+        self._delayed = sorted(self._ends) if command.min_tokens else []
+        self._sampler = Sampler(
+            command.sampling,
+            index=sequence.index,
+            prompt=_texts_own(sequence),
+            label=vocabulary.label,
+            suppressed=self._suppressed,
+            delayed=self._delayed,
+            min_tokens=command.min_tokens,
+            wants_logprobs=self._is_held,
+        )
+        self.constraint: Constraint | None = None
+        self._guesser: Guesser | None = None
+        self._draft: list[int] = []  # guesses computed ahead, the next one last
+        self._drafted_tokens = 0
+        self._accepted_tokens = 0
+        self._prompt_logprobs: list[TokenLogprob] = []
+        self._echo_is_due = command.echo
+        self._logprob_sum = 0.0
+        self.is_finished = False
+
+    @property
+    def quality(self) -> float:
+        """The mean logprob of its tokens."""
+        return self._logprob_sum / max(1, self.sequence.generated)
+
+    def read_prompt(self, row: Row, position: int) -> None:
+        """Take the logits of a prompt position: they say how likely the prompt's next token was."""
+        if position != max(0, len(self._prompt_logprobs) - 1):
+            return  # computed again after a preemption
+        if not self._prompt_logprobs:
+            first = self.sequence.tokens[0]
+            label = self._vocabulary.label(first)
+            self._prompt_logprobs.append(TokenLogprob(token=first, bytes=label, logprob=None))
+        token = self.sequence.tokens[position + 1]
+        choice = log_probabilities(row, token, self._command.sampling.logprobs or 0)
+        self._prompt_logprobs.append(self._logprob(choice))
+
+    def guess(self, chances: Chances) -> Guesser:
+        """What guesses its next tokens, made at the first call."""
+        if self._guesser is None:
+            prompt = self.sequence.prompt_tokens
+            self._guesser = Guesser(self.sequence.tokens[:prompt], chances, self.prediction)
+            for token in self.sequence.tokens[prompt:]:
+                self._guesser.push(token)
+        return self._guesser
+
+    def follow(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
+        """Choose the next tokens, given the logits of the last token and of each of `draft`: one
+        more than draft tokens turn out to come next. Every token is chosen as it would be without
+        a draft. Gives what that sets free, and how many of `draft` came next.
+        """
+        place, accepted = len(self.sequence.tokens), self._accepted_tokens
+        self._draft = list(reversed(draft))
+        self._drafted_tokens += len(draft)
+        delta = self.advance(rows[0])
+        while not self.is_finished:
+            taken = len(self.sequence.tokens) - place
+            if taken != self._accepted_tokens - accepted:
+                break
+            delta = _after(delta, self.advance(rows[taken]))
+        return delta, self._accepted_tokens - accepted
+
+    def advance(self, row: Row) -> Delta | None:
+        """Choose the next token by its logits; gives what that sets free."""
+        allowed = None if self.constraint is None else self._allowed(self.constraint)
+        if allowed is not None and not allowed.any():
+            return self._finish(self._text.finish(), FinishReason.STOP)
+        choice = self._sampler.choose(row, allowed)
+        if choice.token in self._ends:
+            return self._finish(self._text.finish(), FinishReason.STOP)
+        released = self._take(choice)
+        for token in self._forced():
+            if self._ending(released) is not None:
+                break
+            self._sampler.accept(token)
+            released = _both(released, self._take(Choice(token=token)))
+        reason = self._ending(released)
+        if reason is not None:
+            rest = ReleasedText() if self._text.is_stopped else self._text.finish()
+            return self._finish(_both(released, rest), reason)
+        if released.text or released.logprobs or self._echo_is_due:
+            return self._delta(released)
+        return None
+
+    def end_at_prompt(self) -> Delta | None:
+        """No token is wanted: the answer is the prompt's echo, if that."""
+        return self._finish(ReleasedText(), FinishReason.LENGTH)
+
+    def _allowed(self, constraint: Constraint) -> NDArray[np.bool_]:
+        """What the grammar allows next, but for end tokens if they are ignored or too early."""
+        allowed = constraint.allowed()
+        allowed[self._suppressed] = False
+        if self.sequence.generated < self._command.min_tokens:
+            allowed[self._delayed] = False
+        return allowed
+
+    def _take(self, choice: Choice) -> ReleasedText:
+        """Continue with a token; gives what that sets free."""
+        self.sequence.append(choice.token)
+        self._compare(choice.token)
+        if self.constraint is not None:
+            self.constraint.accept(choice.token)
+        self._logprob_sum += choice.logprob or 0.0
+        wants_logprobs = self._command.sampling.logprobs is not None
+        logprob = self._logprob(choice) if wants_logprobs else None
+        may_stop = self.sequence.generated > self._command.min_tokens
+        return self._text.push(self._piece(choice.token), logprob, may_stop=may_stop)
+
+    def _piece(self, token: int) -> bytes:
+        is_shown = token in self._command.shown_tokens
+        return self._vocabulary.label(token) if is_shown else self._vocabulary.piece(token)
+
+    def _compare(self, token: int) -> None:
+        """Hold a chosen token against what was guessed."""
+        if self._draft and self._draft[-1] == token:
+            self._draft.pop()
+            self._accepted_tokens += 1
+        else:
+            self._draft = []
+        if self._guesser is not None:
+            self._guesser.push(token)
+
+    def _forced(self) -> list[int]:
+        """The tokens that the grammar leaves no choice about: their logits need not be known."""
+        if self.constraint is None or self._is_held or self._command.sampling.logprobs is not None:
+            return []
+        forced, ends = self.constraint.forced(), self._ends | self._vocabulary.end_tokens
+        return list(takewhile(lambda token: token not in ends, forced))
+
+    def _ending(self, released: ReleasedText) -> FinishReason | None:
+        """Why the answer ends after what was just set free, if it does."""
+        if released.stop is not None:
+            return FinishReason.STOP
+        if self.constraint is not None and self.constraint.is_complete:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self.sequence.is_full else None
+
+    def _finish(self, released: ReleasedText, reason: FinishReason) -> Delta | None:
+        self.is_finished = True
+        delta = self._delta(released, reason)
+        self._guesser = None  # it is large, and the request's other answers may go on for long
+        return delta
+
+    def _delta(self, released: ReleasedText, reason: FinishReason | None = None) -> Delta | None:
+        text, logprobs = released.text, released.logprobs
+        if self._echo_is_due:
+            self._echo_is_due = False
+            text = self._prompt_text() + text
+            logprobs = self._whole_prompt_logprobs() + logprobs
+        delta = Delta(
+            id=self._command.id,
+            index=self.sequence.index,
+            text=text,
+            completion_tokens=self.sequence.generated,
+            cached_tokens=self.sequence.cached_tokens,
+            drafted_tokens=self._drafted_tokens,
+            accepted_tokens=self._accepted_tokens,
+            predicted_tokens=0 if self._guesser is None else self._guesser.predicted_right,
+            logprobs=logprobs,
+            finish_reason=reason,
+            stop_sequence=released.stop,
+        )
+        if not self._is_held:
+            return delta
+        self.held = delta if self.held is None else join_deltas(self.held, delta)
+        return None
+
+    def _prompt_text(self) -> str:
+        prompt = self._command.prompt
+        return prompt if isinstance(prompt, str) else self._vocabulary.text(prompt)
+
+    def _whole_prompt_logprobs(self) -> list[TokenLogprob]:
+        if self._command.sampling.logprobs is None or self._prompt_logprobs:
+            return self._prompt_logprobs
+        token = self.sequence.tokens[0]  # a prompt of one token, which nothing precedes
+        label = self._vocabulary.label(token)
+        return [TokenLogprob(token=token, bytes=label, logprob=None)]
+
+    def _logprob(self, choice: Choice) -> TokenLogprob:
+        label = self._vocabulary.label
+        return TokenLogprob(
+            token=choice.token,
+            bytes=label(choice.token),
+            logprob=choice.logprob,
+            top=[
+                TokenLogprob(token=top.token, bytes=label(top.token), logprob=top.logprob)
+                for top in choice.top
+            ],
+        )
+
+
+def _texts_own(sequence: Sequence) -> Rows[int]:
+    """The tokens of a prompt without the places of pictures and sounds."""
+    if not sequence.runs:
+        return sequence.tokens
+    return [token for token in sequence.tokens if token >= 0]
+
+
+def _after(earlier: Delta | None, later: Delta | None) -> Delta | None:
+    return join_deltas(earlier, later) if earlier and later else later or earlier
+
+
+def _both(first: ReleasedText, last: ReleasedText) -> ReleasedText:
+    return ReleasedText(
+        text=first.text + last.text,
+        logprobs=first.logprobs + last.logprobs,
+        stop=first.stop or last.stop,
+    )

@@ -1,0 +1,220 @@
+"""The worker's side of its connections: frames in, frames out, no thread, no work at rest."""
+
+import contextlib
+import itertools
+import selectors
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm_backend.engine.messages import Command, Event
+from llm_backend.engine.messages.framing import FrameError, FrameReader, commands_in, frames
+
+__all__ = ["ConnectionServer", "ReceivedCommand"]
+
+_RECEIVE_BYTES = 1 << 20
+_STALL_S = (
+    30.0  # a process that has not read for so long, though it was to, will not; a collection,
+)
+# a swapped machine or a debugger's short stop is over by then
+_REST_S = 0.5  # who comes when no descriptor is left waits so long: there may be one by then
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceivedCommand:
+    """A command that came over a connection; None when the connection is closed."""
+
+    connection: int
+    command: Command | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ListeningSocket:
+    socket: socket.socket
+    greeting: Event
+    limit: int
+
+
+class _Connection:
+    def __init__(self, number: int, sock: socket.socket, *, is_remote: bool) -> None:
+        sock.setblocking(False)
+        self.number = number
+        self.socket = sock
+        self.is_remote = is_remote
+        self.is_full = False  # the peer is waited for, to take more
+        self.stalled_since: float | None = None  # when the peer first took nothing of the outbox
+        self.reader = FrameReader()
+        self.outbox = bytearray()
+
+    def receive(self) -> list[Command | None]:
+        """What has come in, None last if nothing more will."""
+        try:
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return [None]
+        commands: list[Command | None] = []
+        try:
+            for body in self.reader.feed(data):
+                commands += commands_in(body)
+        except FrameError:
+            return [*commands, None]
+        return commands if data else [*commands, None]
+
+    def put(self, data: bytes) -> None:
+        """Send `data` after what waits. Mostly nothing does, and the peer takes all of it."""
+        if not self.outbox:
+            try:
+                data = data[self.socket.send(data) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:  # as when flushing
+                return
+        self.outbox += data
+
+    def flush(self) -> None:
+        """Send what the peer takes now. That the peer is gone shows when it is read next."""
+        waiting = len(self.outbox)
+        while self.outbox:
+            try:
+                sent = self.socket.send(self.outbox)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                self.outbox.clear()
+                break
+            del self.outbox[:sent]
+        if len(self.outbox) < waiting or not waiting:
+            self.stalled_since = None
+        elif self.stalled_since is None:
+            self.stalled_since = time.monotonic()
+
+
+class ConnectionServer:
+    """Any number of connections. A guest that lets more than `outbox_bytes` pile up, and reads none
+    of them for `stall_s`, is cut off; who is there without the door is what the worker is for.
+    """
+
+    def __init__(self) -> None:
+        self.outbox_bytes = 1 << 20
+        self.stall_s = _STALL_S
+        self.rest_s = _REST_S
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[int, _Connection] = {}
+        self._numbers = itertools.count(1)
+        self._door: _ListeningSocket | None = None
+        self._opens_at: float | None = None  # when a door that rests is looked at again
+
+    def add(self, sock: socket.socket) -> int:
+        """Serve a connection; gives its number."""
+        return self._added(sock, is_remote=False)
+
+    def listen(self, sock: socket.socket, *, greeting: Event, limit: int) -> None:
+        """Serve whoever connects to `sock`, told `greeting` first; beyond `limit` connections they
+        are turned away."""
+        sock.setblocking(False)
+        self._door = _ListeningSocket(socket=sock, greeting=greeting, limit=limit)
+        self._selector.register(sock, selectors.EVENT_READ, None)
+
+    def poll(self, timeout_s: float | None) -> list[ReceivedCommand]:
+        """What has come in; waits for it up to `timeout_s`, for ever if None, and not beyond the
+        rest of a door."""
+        received: list[ReceivedCommand] = []
+        for key, ready in self._selector.select(self._awake_within(timeout_s)):
+            connection: _Connection | None = key.data
+            if connection is None:
+                self._let_in()
+                continue
+            if ready & selectors.EVENT_WRITE:
+                connection.flush()
+                self._watch(connection)
+            if ready & selectors.EVENT_READ:
+                number = connection.number
+                received += [
+                    ReceivedCommand(connection=number, command=item)
+                    for item in connection.receive()
+                ]
+        for item in received:
+            if item.command is None:
+                self.drop(item.connection)
+        return received
+
+    def send(self, number: int, events: Sequence[Event]) -> None:
+        """All of `events`, as soon as the peer takes them; in one frame, unless that is large."""
+        connection = self._connections.get(number)
+        if connection is None:
+            return
+        if connection.outbox:
+            connection.flush()  # so that what it has read meanwhile is seen
+            if self._has_given_up(connection):
+                self._cut_off(connection)
+                return
+        for data in frames(events):
+            connection.put(data)
+        if connection.outbox:
+            connection.flush()
+        self._watch(connection)
+
+    def drop(self, number: int) -> None:
+        """Close a connection."""
+        connection = self._connections.pop(number, None)
+        if connection is not None:
+            self._selector.unregister(connection.socket)
+            connection.socket.close()
+
+    def _added(self, sock: socket.socket, *, is_remote: bool) -> int:
+        connection = _Connection(next(self._numbers), sock, is_remote=is_remote)
+        self._connections[connection.number] = connection
+        self._selector.register(sock, selectors.EVENT_READ, connection)
+        return connection.number
+
+    def _has_given_up(self, connection: _Connection) -> bool:
+        since = connection.stalled_since
+        return (
+            connection.is_remote
+            and len(connection.outbox) > self.outbox_bytes
+            and since is not None
+            and time.monotonic() - since > self.stall_s
+        )
+
+    def _cut_off(self, connection: _Connection) -> None:
+        with contextlib.suppress(OSError):  # the next poll sees it closed
+            connection.socket.shutdown(socket.SHUT_RDWR)
+        connection.outbox.clear()
+        self._watch(connection)
+
+    def _let_in(self) -> None:
+        assert self._door is not None, "only a door is registered without a connection"
+        try:
+            sock, _ = self._door.socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # it has gone again
+            return
+        except OSError:  # no descriptor is left, and who waits would wake every poll until one is
+            self._selector.unregister(self._door.socket)
+            self._opens_at = time.monotonic() + self.rest_s
+            return
+        if len(self._connections) > self._door.limit:  # the owner's is one of them
+            sock.close()
+            return
+        self.send(self._added(sock, is_remote=True), [self._door.greeting])
+
+    def _awake_within(self, timeout_s: float | None) -> float | None:
+        """How long to wait at most; opens a door that has rested."""
+        if self._opens_at is None:
+            return timeout_s
+        rest_s = self._opens_at - time.monotonic()
+        if rest_s > 0:
+            return rest_s if timeout_s is None else min(rest_s, timeout_s)
+        assert self._door is not None, "what rests is the door"
+        self._selector.register(self._door.socket, selectors.EVENT_READ, None)
+        self._opens_at = None
+        return timeout_s
+
+    def _watch(self, connection: _Connection) -> None:
+        is_full = bool(connection.outbox)
+        if is_full != connection.is_full:
+            connection.is_full = is_full
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if is_full else 0)
+            self._selector.modify(connection.socket, wanted, connection)

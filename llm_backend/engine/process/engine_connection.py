@@ -1,0 +1,255 @@
+"""The API process's end of one connection to a worker: commands out, each one's events in."""
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import cast
+
+from llm_backend.engine.errors import EngineDown
+from llm_backend.engine.messages import (
+    Accepted,
+    Cancel,
+    Command,
+    Delta,
+    Detokenize,
+    Embed,
+    Event,
+    Generate,
+    NotReady,
+    Probe,
+    Queued,
+    Rank,
+    Ready,
+    Tokenize,
+    join_deltas,
+)
+from llm_backend.engine.messages.framing import FrameError, FrameReader, events_in, frame
+
+__all__ = ["Call", "CrashRecord", "EngineConnection", "Request"]
+
+Request = Generate | Embed | Rank | Tokenize | Detokenize | Probe
+
+_LIKELY, _POSSIBLE = 1.0, 0.5
+_GREETINGS = (Ready, NotReady)
+
+
+class _Stage(Enum):
+    SENT = auto()
+    QUEUED = auto()  # taken by the worker
+    RUNNING = auto()  # computed by it
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrashRecord:
+    """A command that may have ended the worker; `weight` is how much of that death it answers for:
+    1, or less where others are more likely to have done it."""
+
+    command: Request
+    weight: float
+
+
+class Call:
+    """A command under way, and its events that nobody has read yet.
+
+    Deltas of one choice that pile up are joined, so a slow reader costs at most the text of its own
+    answer and holds up nobody.
+    """
+
+    def __init__(self, command: Request) -> None:
+        self.command = command
+        self.is_complete = False  # its last event has come
+        self.has_shown = False  # a delta has come
+        self.stage = _Stage.SENT
+        self._unfinished = command.n if isinstance(command, Generate) else 1
+        self._events: dict[int | str, Event] = {}  # by choice, or by kind; in order of arrival
+        self._lost: EngineDown | None = None
+        self._reader: asyncio.Future[None] | None = None  # who waits for the next event
+
+    def put(self, event: Event) -> None:
+        """Take an event that came in."""
+        if isinstance(event, Delta):
+            self._put_delta(event)
+        elif isinstance(event, Queued):
+            self.stage = _Stage.QUEUED
+            return  # nobody waits for it
+        elif isinstance(event, Accepted):
+            self.stage = _Stage.RUNNING
+            if not isinstance(self.command, Generate):
+                return
+            self._events["accepted"] = event
+        else:
+            self._events["answer"] = event
+            self.is_complete = True
+        self._wake()
+
+    def lose(self, error: EngineDown) -> None:
+        """No further event will come, because of `error`."""
+        self._lost = error
+        self._wake()
+
+    async def next(self) -> Event:
+        """The next event, for one reader; raises `EngineDown` when those before it are read."""
+        while not self._events:
+            if self._lost is not None:
+                raise self._lost
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        return self._events.pop(next(iter(self._events)))
+
+    def _put_delta(self, delta: Delta) -> None:
+        self.has_shown = True
+        earlier = self._events.get(delta.index)
+        self._events[delta.index] = (
+            join_deltas(earlier, delta) if isinstance(earlier, Delta) else delta
+        )
+        if delta.finish_reason is not None:
+            self._unfinished -= 1
+            self.is_complete = self._unfinished == 0
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class EngineConnection(asyncio.Protocol):
+    """A connection. `first` gives the worker's first event. Others are dealt out where the bytes
+    come in, without a task of their own between these and who waits for them: that is a turn of
+    the event loop for every token.
+    """
+
+    def __init__(self) -> None:
+        self._frames = FrameReader()
+        self._calls: dict[str, Call] = {}
+        self._is_lost: EngineDown | None = None
+        self._first: asyncio.Future[Ready | NotReady | None]
+        self._first = asyncio.get_running_loop().create_future()
+        self._gone = asyncio.Event()
+
+    @classmethod
+    async def over(cls, sock: socket.socket) -> "EngineConnection":
+        """The link over a connected socket, which it owns from now on."""
+        _, link = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
+        return link
+
+    @classmethod
+    async def to(cls, door: Path) -> "EngineConnection":
+        """The link to who listens there; raises `OSError` if nobody does."""
+        _, link = await asyncio.get_running_loop().create_unix_connection(cls, str(door))
+        return link
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop's: the connection stands."""
+        self._transport = cast(asyncio.Transport, transport)  # the loop has no other for a stream
+
+    def data_received(self, data: bytes) -> None:
+        """The loop's: deal out what these bytes complete. What is no frame ends the link."""
+        try:
+            for body in self._frames.feed(data):
+                for event in events_in(body):
+                    self._deal(event)
+        except FrameError:
+            self._end()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The loop's: the worker is gone."""
+        self._end()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are commands under way."""
+        return bool(self._calls)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether commands can be sent; not from the moment on that the worker has closed it."""
+        return not self._transport.is_closing()
+
+    def poison_requests(self) -> list[CrashRecord]:
+        """The commands that may have ended the worker.
+
+        The likely ones are those it computed that have shown nothing yet, as what is wrong with a
+        command shows early, and the one that it was to take next. Others that it computed, and
+        those whose grammar it may have compiled, are possible. All others have only waited, and
+        the first of them is asked for if there is nobody else.
+        """
+        calls = [call for call in self._calls.values() if not isinstance(call.command, Probe)]
+        untaken = [call for call in calls if call.stage is _Stage.SENT]
+        running = [call for call in calls if call.stage is _Stage.RUNNING]
+        queued = [call for call in calls if call.stage is _Stage.QUEUED]
+        likely = [*(call for call in running if not call.has_shown), *untaken[:1]]
+        possible = [call for call in running if call.has_shown]
+        possible += [call for call in queued if _has_grammar(call.command)]
+        if not likely:
+            likely, possible = possible or queued[:1], []
+        return [
+            *(CrashRecord(command=call.command, weight=_LIKELY) for call in likely),
+            *(CrashRecord(command=call.command, weight=_POSSIBLE) for call in possible),
+        ]
+
+    def send(self, command: Command) -> None:
+        """Send a command that nobody waits for."""
+        if self.is_open:
+            self._transport.write(frame([command]))
+
+    def call(self, command: Request) -> Call:
+        """Send a command; its events come to the `Call`. Its id must not be under way already.
+        Raises `UnicodeEncodeError` for text that is no text."""
+        if command.id in self._calls:
+            raise ValueError(f"the command {command.id!r} is under way already")
+        data = frame([command])
+        call = Call(command)
+        if self._is_lost is not None:
+            call.lose(self._is_lost)
+            return call
+        self._calls[command.id] = call
+        self._transport.write(data)
+        return call
+
+    def hang_up(self, call: Call) -> None:
+        """Nobody reads this call any more: the worker is told, unless it has finished."""
+        if self._calls.get(call.command.id) is call:
+            del self._calls[call.command.id]
+            self.send(Cancel(id=call.command.id))
+
+    async def first(self) -> Ready | NotReady | None:
+        """The worker's first event; None if it is gone without one, or says what is no event."""
+        return await self._first
+
+    async def gone(self) -> None:
+        """Returns when the worker is gone."""
+        await self._gone.wait()
+
+    def lose(self, error: EngineDown) -> None:
+        """The worker is gone: so are all calls."""
+        self._is_lost = error
+        for call in self._calls.values():
+            call.lose(error)
+        self._calls.clear()
+        self._transport.close()
+
+    def _deal(self, event: Event) -> None:
+        if isinstance(event, _GREETINGS):
+            self._greet(event)
+            return
+        call = self._calls.get(event.id)
+        if call is None:
+            return  # it was cancelled meanwhile
+        call.put(event)
+        if call.is_complete:
+            del self._calls[event.id]
+
+    def _greet(self, event: Ready | NotReady | None) -> None:
+        if not self._first.done():  # or nobody waits for it any more
+            self._first.set_result(event)
+
+    def _end(self) -> None:
+        """Nothing more comes in that could be understood."""
+        self._transport.close()
+        self._greet(None)
+        self._gone.set()
+
+
+def _has_grammar(command: Request) -> bool:
+    return isinstance(command, Generate) and command.grammar is not None

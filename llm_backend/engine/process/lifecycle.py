@@ -1,0 +1,114 @@
+"""Whether a worker is there: what the process that owns it and its guests both tell."""
+
+import asyncio
+import logging
+import time
+from enum import StrEnum
+
+from llm_backend.engine.config import EngineConfig
+from llm_backend.engine.errors import EngineDown, EngineStartError
+from llm_backend.engine.messages import ModelInfo
+from llm_backend.engine.process.engine_connection import EngineConnection
+from llm_backend.engine.process.poison_requests import PoisonRequests, SharedPoisonRequests
+
+__all__ = ["EngineLifecycle", "EngineState"]
+
+_log = logging.getLogger(__name__)
+
+
+class EngineState(StrEnum):
+    """Where an engine is in its life. One that has failed is started again after a pause."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class EngineLifecycle:
+    """An engine's state, and the connection to its worker while there is one."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._link: EngineConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_decided = asyncio.Event()  # ready, failed or closed
+        self._reason = "The engine has not been started."
+        self._start_s = 1.0  # how long the last start took
+        self._delay_s = 0.0  # before the next start
+        self._next_start_at = 0.0  # of an engine that has failed
+        self.state = EngineState.STARTING
+        self.info: ModelInfo | None = None
+        self.pid: int | None = None
+        self.poison_requests = _poison_requests(config)
+
+    def start(self) -> None:
+        """Begin; does not wait."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """End; what is under way is lost."""
+        raise NotImplementedError
+
+    async def ready(self) -> ModelInfo:
+        """What was loaded, once it is; raises `EngineStartError` if it cannot be, for now."""
+        await self._is_decided.wait()
+        if self.state is EngineState.READY and self.info is not None:
+            return self.info
+        raise EngineStartError(self._reason, self._retry_after_s)
+
+    def link(self) -> EngineConnection:
+        """The connection to a worker that is ready, or `EngineDown`."""
+        if self.state is EngineState.READY and self._link is not None and self._link.is_open:
+            return self._link
+        raise self._down()
+
+    def _become(self, state: EngineState, reason: str) -> None:
+        self.state, self._reason = state, reason
+        if state in (EngineState.STARTING, EngineState.RESTARTING):
+            self._is_decided.clear()
+        else:
+            self._is_decided.set()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nothing keeps the engine alive any longer, though it is wanted: a defect, after
+        which only another process can serve the model."""
+        return self._task is not None and self._task.done() and self.state is not EngineState.CLOSED
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Refuse requests where what keeps the engine alive has ended without being told to."""
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            _log.critical("engine_abandoned", exc_info=error)
+        if self.state is EngineState.CLOSED:
+            return
+        self._become(EngineState.FAILED, "The engine is not kept alive; restart the server.")
+
+    @property
+    def _retry_after_s(self) -> float | None:
+        """Seconds until it can be expected; None for never."""
+        if self.state is EngineState.CLOSED or self.is_abandoned:
+            return None
+        delay_s = self._delay_s
+        if self.state is EngineState.FAILED:
+            delay_s = max(0.0, self._next_start_at - time.monotonic())
+        return max(1.0, self._start_s + delay_s)
+
+    def _down(self) -> EngineDown:
+        reason = self._reason or "The engine died and is being restarted."  # it is not noted yet
+        return EngineDown(reason, self._retry_after_s)
+
+
+def _poison_requests(config: EngineConfig) -> PoisonRequests:
+    limit, crashes, age_s = (
+        config.poison_requests_limit,
+        config.crashes_limit,
+        config.poison_requests_age_s,
+    )
+    if config.door is None:
+        return PoisonRequests(limit=limit, crashes=crashes, age_s=age_s)
+    path = config.door.with_suffix(".suspects")
+    return SharedPoisonRequests(path, limit=limit, crashes=crashes, age_s=age_s)

@@ -1,0 +1,202 @@
+"""Which commands were under way when the engine died: the ones that do it again are not tried a
+third time."""
+
+import fcntl
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+import msgspec
+
+from llm_backend.engine.messages.framing import frame
+from llm_backend.engine.process.engine_connection import CrashRecord, Request
+
+__all__ = ["PoisonRequests", "SharedPoisonRequests"]
+
+_log = logging.getLogger(__name__)
+
+
+_ACQUITTED_S = 60.0  # for which it is known that a worker's death was no command's fault
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True):
+    deaths: dict[int, float]  # by worker: how much of its death the command answers for
+    blamed_at: float
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    records: list[tuple[bytes, _Record]]
+    acquitted: dict[int, float]
+
+
+class PoisonRequests:
+    """Counts deaths by what a command contains, whoever sends it; remembers the last `limit`, each
+    for `age_s` after its last death. `clock` must be the same for all who share the counts.
+
+    Workers are named by their process ids. The death of one that was killed from outside counts for
+    nothing, in whichever order its owner says so and its guests blame their commands.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int,
+        crashes: int,
+        age_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = limit
+        self._crashes = crashes
+        self._age_s = age_s
+        self._clock = clock
+        self._records: OrderedDict[bytes, _Record] = OrderedDict()
+        self._acquitted: dict[int, float] = {}  # workers, and when it was said
+
+    def blame(self, suspicions: Sequence[CrashRecord], worker: int) -> None:
+        """This worker died with these under way."""
+        self._forget()
+        if worker in self._acquitted:
+            return
+        for suspicion in suspicions:
+            key = _fingerprint(suspicion.command)
+            record = self._records.pop(key, None)
+            deaths = dict(record.deaths) if record else {}
+            deaths[worker] = max(suspicion.weight, deaths.get(worker, 0.0))
+            self._records[key] = _Record(deaths, self._clock())
+        while len(self._records) > self._limit:
+            self._records.popitem(last=False)
+
+    def acquit(self, worker: int) -> None:
+        """This worker was killed from outside: no command is to blame for its death."""
+        self._forget()
+        self._acquitted[worker] = self._clock()
+        for key, record in list(self._records.items()):
+            deaths = {one: weight for one, weight in record.deaths.items() if one != worker}
+            self._records[key] = _Record(deaths, record.blamed_at)
+            if not deaths:
+                del self._records[key]
+
+    def clear(self, command: Request) -> None:
+        """The command was answered: it was not to blame."""
+        if self._records:
+            self._records.pop(_fingerprint(command), None)
+
+    def is_convicted(self, command: Request) -> bool:
+        """Whether the engine has died too often with such a command."""
+        return bool(self._records) and self._deaths(_fingerprint(command)) >= self._crashes
+
+    def _deaths(self, key: bytes) -> float:
+        record = self._records.get(key)
+        if record is None or self._is_old(record):
+            return 0
+        return sum(record.deaths.values())
+
+    def _forget(self) -> None:
+        """What has been said too long ago."""
+        for key in [key for key, record in self._records.items() if self._is_old(record)]:
+            del self._records[key]
+        since = self._clock() - _ACQUITTED_S
+        self._acquitted = {one: at for one, at in self._acquitted.items() if at >= since}
+
+    def _is_old(self, record: _Record) -> bool:
+        return self._clock() - record.blamed_at > self._age_s
+
+
+class SharedPoisonRequests(PoisonRequests):
+    """The counts of all processes that use one worker, in a file that each of them locks: a command
+    that has ended the worker is known whoever is asked. The file is empty while nothing has died;
+    one that was left half written counts as empty, too.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        limit: int,
+        crashes: int,
+        age_s: float,
+        clock: Callable[[], float] = time.monotonic,  # of the machine, not of the process
+    ) -> None:
+        super().__init__(limit=limit, crashes=crashes, age_s=age_s, clock=clock)
+        self._path = path
+
+    def blame(self, suspicions: Sequence[CrashRecord], worker: int) -> None:
+        """This worker died with these under way."""
+        if suspicions:
+            with self._shared():
+                super().blame(suspicions, worker)
+
+    def acquit(self, worker: int) -> None:
+        """This worker was killed from outside: no command is to blame for its death."""
+        with self._shared():
+            super().acquit(worker)
+
+    def clear(self, command: Request) -> None:
+        """The command was answered: it was not to blame."""
+        if self._has_any():
+            with self._shared():
+                super().clear(command)
+
+    def is_convicted(self, command: Request) -> bool:
+        """Whether the engine has died too often with such a command."""
+        if not self._has_any():
+            return False
+        with self._shared():
+            return super().is_convicted(command)
+
+    def _has_any(self) -> bool:
+        try:
+            return self._path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        """The counts as they are now; what was made of them is seen by the others."""
+        with self._path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+            file.seek(0)
+            found = file.read()
+            self._records, self._acquitted = _read(found)
+            self._forget()
+            yield
+            kept = b""
+            if self._records or self._acquitted:
+                kept = msgspec.msgpack.encode(_Kept(list(self._records.items()), self._acquitted))
+            if kept != found:
+                _write(file, kept)
+
+
+_kept = msgspec.msgpack.Decoder(_Kept)
+
+
+def _read(found: bytes) -> tuple[OrderedDict[bytes, _Record], dict[int, float]]:
+    if not found:
+        return OrderedDict(), {}
+    try:
+        kept = _kept.decode(found)
+    except msgspec.MsgspecError as error:  # who wrote it was killed, or had no room
+        _log.warning("suspects_unreadable", extra={"reason": str(error)})
+        return OrderedDict(), {}
+    return OrderedDict(kept.records), kept.acquitted
+
+
+def _write(file: FileIO, kept: bytes) -> None:
+    file.truncate(0)
+    try:
+        written = file.write(kept)
+    except OSError as error:  # no room: an engine is not given up for that
+        _log.warning("suspects_not_written", extra={"reason": str(error)})
+        return
+    if written != len(kept):
+        _log.warning("suspects_not_written", extra={"reason": f"{written} bytes had room"})
+
+
+def _fingerprint(command: Request) -> bytes:
+    nameless = msgspec.structs.replace(command, id="")
+    return hashlib.blake2b(frame([nameless]), digest_size=16).digest()

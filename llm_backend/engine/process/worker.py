@@ -1,0 +1,224 @@
+"""The engine process: take commands, compute one pass, publish; over and over, and blocked at rest.
+
+Started as `python -m llm_backend.engine.process.worker FD`, where FD is the inherited
+socket of the process that owns it. It ends when that socket is closed, and on Linux also when its
+parent dies in the middle of a long pass.
+"""
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+
+from llm_backend.engine.embedding.embedder import Embedder
+from llm_backend.engine.generator import Generator
+from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
+from llm_backend.engine.llama import (
+    STATE_FORMAT,
+    LlamaModel,
+    NativeLog,
+    capture_log,
+    draft_model,
+)
+from llm_backend.engine.messages import (
+    Cancel,
+    Command,
+    Detokenize,
+    Detokenized,
+    Embed,
+    Failed,
+    Failure,
+    Generate,
+    ModelKind,
+    NotReady,
+    Probe,
+    Queued,
+    Rank,
+    Ready,
+    Shutdown,
+    Start,
+    Tokenize,
+    Tokenized,
+)
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.model import DecodeError, LoadError, Model
+from llm_backend.engine.process.connection_server import ConnectionServer, ReceivedCommand
+from llm_backend.engine.process.outbox import Outbox
+from llm_backend.engine.process.parent_death import die_with_parent
+from llm_backend.engine.process.worker_log import FORMAT
+from llm_backend.engine.prompt.prompt_tokens import read
+from llm_backend.engine.scheduling.admission import CommandRefused, check_tokens
+from llm_backend.engine.speculation.draft_model import Drafter
+
+__all__ = ["Worker", "main"]
+
+_log = logging.getLogger("llm_backend.engine.process.worker")
+
+
+class Worker:
+    """The loop around one model. `owner` is the connection without which there is no reason to go
+    on."""
+
+    def __init__(
+        self,
+        connections: ConnectionServer,
+        owner: int,
+        model: Model,
+        start: Start,
+        drafter: Drafter | None = None,
+        prefixes: PrefixFolder | None = None,
+    ) -> None:
+        self._connections = connections
+        self._owner = owner
+        self._model = model
+        self._outbox = Outbox(connections, waits=not start.gpu_layers)
+        self._engine: Embedder | Generator = (
+            Generator(model, start, self._outbox, drafter, prefixes)
+            if model.kind is ModelKind.CHAT
+            else Embedder(model, start, self._outbox.publish)
+        )
+        self._inbox: deque[ReceivedCommand] = deque()
+        self._handled: Address | None = None  # whose command is being taken
+        self._is_over = False
+
+    def run(self) -> None:
+        """Turn until told to stop, or until the owner is gone."""
+        while not self._is_over:
+            try:
+                self.turn()
+            except Exception as error:  # one bad turn must not take the others along
+                _log.exception("engine.turn_failed")
+                self._fail(f"{type(error).__name__}: {error}")
+            self._outbox.turn_ended(is_idle=self._engine.is_idle)
+        self._engine.close()
+
+    def turn(self) -> None:
+        """One revolution; waits for commands if there is nothing else to do."""
+        is_idle = self._engine.is_idle and not self._inbox
+        rest_s = self._engine.rests_for_s(time.monotonic()) if is_idle else 0
+        self._inbox.extend(self._connections.poll(rest_s))
+        while self._inbox:
+            self._take(self._inbox.popleft())
+        self._engine.rest()
+        started_at = time.monotonic()  # a rest is not work: what passes cost is learnt from this
+        self._engine.turn(started_at)
+        self._engine.statistics.busy_s += time.monotonic() - started_at
+
+    def _take(self, received: ReceivedCommand) -> None:
+        """Submit and cancel happen here, and only here."""
+        command = received.command
+        if command is None:
+            self._engine.abandon(received.connection)
+            self._is_over = self._is_over or received.connection == self._owner
+            return
+        self._handled = Address(received.connection, getattr(command, "id", ""))
+        try:
+            self._obey(self._handled, command)
+        except CommandRefused as refusal:
+            self._refuse(self._handled, refusal)
+        self._handled = None
+
+    def _obey(self, address: Address, command: Command) -> None:
+        match command:
+            case Generate() | Embed() | Rank():
+                self._engine.submit(address, command, time.monotonic())
+                self._outbox.publish(address, Queued(id=command.id))
+            case Cancel():
+                self._engine.cancel(address)
+            case Tokenize():
+                self._outbox.publish(address, self._tokenized(command))
+            case Detokenize():
+                self._outbox.publish(address, self._detokenized(command))
+            case Probe():
+                self._outbox.publish(address, self._engine.status(command.id))
+            case Shutdown() if address.connection == self._owner:
+                self._is_over = True
+            case Shutdown() | Start():
+                _log.warning("engine.command_refused", extra={"command": type(command).__name__})
+
+    def _tokenized(self, command: Tokenize) -> Tokenized:
+        reading = read(command.text, command, self._model.vocabulary, self._model.projector)
+        return Tokenized(id=command.id, tokens=reading.shown())
+
+    def _detokenized(self, command: Detokenize) -> Detokenized:
+        check_tokens(command.tokens, self._model.vocabulary.size, "tokens")
+        return Detokenized(id=command.id, text=self._model.vocabulary.text(command.tokens))
+
+    def _fail(self, message: str) -> None:
+        """The command that was being taken fails, or those that the turn worked on."""
+        if self._handled is None:
+            self._engine.abort(message)
+            return
+        self._engine.cancel(self._handled)
+        self._refuse(self._handled, CommandRefused(Failure.INTERNAL, message))
+        self._handled = None
+
+    def _refuse(self, address: Address, refusal: CommandRefused) -> None:
+        event = Failed(
+            id=address.id, failure=refusal.failure, message=str(refusal), field=refusal.field
+        )
+        self._outbox.publish(address, event)
+
+
+def main() -> None:
+    """Load what the owner's `Start` says, prove it with a forward pass, then serve."""
+    die_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a group's reach the owner, which shuts us down
+        signal.signal(number, signal.SIG_IGN)
+    connections = ConnectionServer()
+    owner = connections.add(socket.socket(fileno=int(sys.argv[-1])))
+    start = _first_command(connections)
+    if start is None:
+        return
+    logging.basicConfig(level=start.log_level, format=FORMAT)
+    connections.outbox_bytes = start.outbox_bytes
+    log = capture_log()
+    try:
+        model = LlamaModel(start, log)
+        model.prove()
+        drafter = _drafter(model, start, log)
+        prefixes = _prefixes(model, start)
+    except (LoadError, DecodeError) as error:
+        connections.send(owner, [NotReady(message=str(error))])
+        return
+    gc.freeze()
+    ready = Ready(info=model.info(), pid=os.getpid())
+    connections.send(owner, [ready])
+    if start.door is not None:
+        connections.listen(
+            socket.socket(fileno=start.door), greeting=ready, limit=start.guests_limit
+        )
+    Worker(connections, owner, model, start, drafter, prefixes).run()
+
+
+def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
+    """What writes ahead of the model, if anything is to."""
+    if start.draft_model_path is None:
+        return None
+    return Drafter(draft_model(model, start, log), model.vocabulary.size)
+
+
+def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
+    """Where prefixes are kept, if they are; raises `LoadError` where they cannot be."""
+    if start.prefixes is None or model.kind is not ModelKind.CHAT:
+        return None
+    if not model.keeps_states:
+        _log.warning("engine.prefixes_not_kept reason=the model forgets what is behind a window")
+        return None
+    return open_folder(start, STATE_FORMAT)
+
+
+def _first_command(connections: ConnectionServer) -> Start | None:
+    """What the owner wants to be loaded; None if it is gone before it has said so."""
+    while True:
+        for received in connections.poll(None):
+            if received.command is None or isinstance(received.command, Start):
+                return received.command
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Prompts as tokens, with runs of media embeddings between them."""

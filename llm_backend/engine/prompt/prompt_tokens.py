@@ -1,0 +1,79 @@
+"""A text prompt as tokens: pieces of text that no token reaches across, and media between them."""
+
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from llm_backend.engine.messages import Failure, Generate, Media, Medium, Tokenize
+from llm_backend.engine.model import Vocabulary
+from llm_backend.engine.prompt.media_runs import MediaError, Part, Projector, Run, stand_ins
+from llm_backend.engine.scheduling.command_refused import CommandRefused
+
+__all__ = ["PromptTokens", "read"]
+
+_SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
+
+
+@dataclass(kw_only=True)
+class PromptTokens:
+    """The tokens of a prompt, and which of them stand for media."""
+
+    tokens: list[int] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def ends_with_media(self) -> bool:
+        """Whether nothing follows the last medium."""
+        return bool(self.runs) and self.runs[-1].end == len(self.tokens)
+
+    def shown(self) -> list[int | None]:
+        """The tokens, None for those that stand for media."""
+        if not self.runs:
+            return list(self.tokens)
+        return [token if token >= 0 else None for token in self.tokens]
+
+    def add(self, media: Media, number: int, projector: Projector | None) -> None:
+        """Go on with a medium, the prompt's `number`th. Raises `Refused`."""
+        where = f"media[{number}]"
+        if projector is None or media.medium not in projector.media:
+            message = f"This model {_SEES[media.medium]}."
+            raise CommandRefused(Failure.UNSUPPORTED, message, where)
+        try:
+            pieces = projector.pieces(media)
+        except MediaError as error:
+            raise CommandRefused(Failure.INVALID, str(error), where) from error
+        parts = 0
+        for piece in pieces:
+            if not isinstance(piece, Part):
+                self.tokens += piece
+                continue
+            start = len(self.tokens)
+            self.runs.append(Run(media=media, number=number, place=parts, part=piece, start=start))
+            self.tokens += stand_ins(media, parts, piece.count)
+            parts += 1
+
+
+def read(
+    text: str,
+    command: Generate | Tokenize,
+    vocabulary: Vocabulary,
+    projector: Projector | None = None,
+) -> PromptTokens:
+    """The tokens of each piece between two cuts, after the begin token if it is wanted, with the
+    command's media at their places. Raises `Refused` for a medium that cannot be read."""
+    reading, start = PromptTokens(), 0
+    media = {
+        at: list(group)
+        for at, group in groupby(enumerate(command.media), key=lambda one: one[1].at)
+    }
+    for end in sorted({*command.cuts, *media, len(text)}):
+        piece = text[start:end]
+        if not reading.tokens and start == 0:
+            reading.tokens += vocabulary.prompt_tokens(
+                piece, parse_special=command.parse_special, add_bos=command.add_bos
+            )
+        else:
+            reading.tokens += vocabulary.tokenize(piece, parse_special=command.parse_special)
+        for number, one in media.get(end, ()):
+            reading.add(one, number, projector)
+        start = end
+    return reading

@@ -1,0 +1,302 @@
+"""Grammars: which tokens may come next. The only module that imports llguidance, and only at the
+first grammar, so that who never sends one pays neither its time nor its memory.
+
+A grammar is compiled once, in a thread of its own, and copied for every answer that it constrains.
+What an answer allows next is known as soon as its last token is, so it is found while the forward
+pass runs. Both threads leave Python alone while they work.
+"""
+
+import json
+import logging
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_backend.engine.messages import GrammarLimits
+from llm_backend.engine.model import Vocabulary
+from llm_backend.engine.sampling.grammar_blame import blamed
+from llm_backend.engine.sampling.grammar_bounds import GrammarError, check_grammar
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+__all__ = ["CompiledGrammar", "CompilerError", "Constraint", "GrammarError", "Grammars"]
+
+_log = logging.getLogger("llm_backend.engine.sampling.constraint")
+
+_STACK_BYTES = 1 << 10  # of the compiler's stack a byte of grammar: rules in rules make it recurse
+_GBNF = re.compile(r"^[^\S\n]*[\w-]+\s*::=", re.MULTILINE)
+_GBNF_RULES = 500  # converting them takes the square of their number
+
+_WORD_BITS = 32
+_MESSAGE_LENGTH = 300  # characters of the native code's complaint that are passed on
+_CONTROL = "\x02"  # a character that no token has beside others
+
+
+class CompilerError(Exception):
+    """The compiler went wrong over a grammar, which may be a good one."""
+
+
+class Constraint:
+    """Where one answer is in its grammar."""
+
+    def __init__(self, matcher: "LLMatcher", allowed: NDArray[np.uint32], size: int) -> None:
+        self._matcher = matcher
+        self._words = allowed
+        self._address = allowed.ctypes.data
+        self._size = size
+        self._is_known = True  # whether `_words` says what may come next
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing can follow: the answer is whole."""
+        return bool(self._matcher.is_stopped())
+
+    def look_ahead(self) -> None:
+        """Find out what may come next; may be called from another thread, and more than once."""
+        if not self._is_known:
+            self._matcher.unsafe_compute_mask_ptr(self._address, self._words.nbytes)
+            self._is_known = True
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """For each token whether it may come next; those that end a generation may if the answer
+        can be whole here. Raises `GrammarError` if that is more than can be found out."""
+        self.look_ahead()
+        self._check()
+        bits = np.unpackbits(self._words.view(np.uint8), count=self._size, bitorder="little")
+        return bits.view(np.bool_)
+
+    def accept(self, token: int) -> None:
+        """`token`, which was allowed, comes next."""
+        self._is_known = False
+        self._matcher.consume_token(token)
+        self._check()
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, as the grammar leaves no choice; `accept` each."""
+        return list(self._matcher.compute_ff_tokens())
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            _log.info("engine.answer_stuck", extra={"reason": _sentence(self._matcher.get_error())})
+            raise GrammarError(
+                "The answer cannot go on by this grammar: what may come next takes more work to "
+                "find out than is allowed."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledGrammar:
+    """A grammar at its beginning, to be copied for each answer."""
+
+    matcher: "LLMatcher"
+    allowed: NDArray[np.uint32]
+    size: int
+
+    def constraint(self) -> Constraint:
+        """For one more answer."""
+        return Constraint(self.matcher.deep_copy(), self.allowed.copy(), self.size)
+
+
+class Grammars:
+    """The grammars of one model, compiled on first use; the last `limits.kept` are kept."""
+
+    def __init__(self, vocabulary: Vocabulary, limits: GrammarLimits) -> None:
+        self._vocabulary = vocabulary
+        self._limits = limits
+        self._kept: OrderedDict[str, Future[CompiledGrammar]] = OrderedDict()
+        self._compiler = ThreadPoolExecutor(1, "grammar-compiler")
+        self._looker = ThreadPoolExecutor(1, "grammar-looker")
+
+    def compile(self, grammar: str) -> "Future[CompiledGrammar]":
+        """The grammar, once it is ready; it fails with `GrammarError` if it is none, and with
+        `CompilerError` if that could not be found out, which is tried anew the next time."""
+        known = self._kept.get(grammar)
+        if known is None or _went_wrong(known):
+            known = self._kept[grammar] = self._submit(grammar)
+            if len(self._kept) > self._limits.kept:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(grammar)
+        return known
+
+    def give_up(self, grammar: str, compiled: "Future[CompiledGrammar]") -> None:
+        """Nobody waits for what `compile` gave: it is not begun, unless it has been already."""
+        if compiled.cancel() and self._kept.get(grammar) is compiled:
+            del self._kept[grammar]
+
+    def look_ahead(self, constraints: Sequence[Constraint]) -> "Future[None]":
+        """Find out what each allows next, beside whatever the caller does until it is done."""
+
+        def look() -> None:
+            for constraint in constraints:
+                constraint.look_ahead()
+
+        return self._looker.submit(look)
+
+    def _submit(self, grammar: str) -> "Future[CompiledGrammar]":
+        before = threading.stack_size(self._limits.bytes * _STACK_BYTES)
+        try:
+            return self._compiler.submit(self._compile, grammar)
+        finally:
+            threading.stack_size(before)
+
+    def _compile(self, grammar: str) -> CompiledGrammar:
+        """In the compiler's thread: whatever happens there ends one grammar, never the worker."""
+        try:
+            return self._compiled(grammar)
+        except GrammarError:
+            raise
+        except BaseException as error:  # a panic of native code is not even an `Exception`
+            _log.exception("engine.grammar_failed")
+            message = f"The grammar could not be compiled: {type(error).__name__}."
+            raise CompilerError(message) from error
+
+    def _compiled(self, grammar: str) -> CompiledGrammar:
+        if _GBNF.search(grammar):
+            grammar = _lark(grammar)
+        check_grammar(grammar, self._limits)
+        matcher = self._matcher(grammar)
+        if matcher.is_error():
+            raise self._refusal(grammar, matcher.get_error())
+        words = -(-self._vocabulary.size // _WORD_BITS)
+        allowed = np.zeros(words, dtype=np.uint32)
+        matcher.unsafe_compute_mask_ptr(allowed.ctypes.data, allowed.nbytes)
+        if matcher.is_error():
+            _log.info("engine.no_answer", extra={"reason": _sentence(matcher.get_error())})
+            raise GrammarError("No answer follows this grammar, or it takes too long to find one.")
+        return CompiledGrammar(matcher=matcher, allowed=allowed, size=self._vocabulary.size)
+
+    def _matcher(self, grammar: str) -> "LLMatcher":
+        from llguidance import LLMatcher
+
+        source = json.dumps({"grammars": [{"lark_grammar": grammar}]})  # nothing but Lark
+        return LLMatcher(self._tokenizer, source, log_level=0, limits=self._native_limits)
+
+    def _refusal(self, grammar: str, complaint: str) -> GrammarError:
+        """What native code says of a client's own grammar; of a schema, our own words and place."""
+
+        def reason(schema: object) -> str | None:
+            matcher = self._matcher(f"start: %json {json.dumps(schema)}")
+            return matcher.get_error().partition("\n")[0] if matcher.is_error() else None
+
+        blame = blamed(grammar, reason)
+        if blame is None:
+            return GrammarError(f"The grammar cannot be used: {_sentence(complaint)}")
+        _log.info("engine.schema_refused", extra={"reason": _sentence(complaint)})
+        return GrammarError(blame.sentence, blame.place)
+
+    @cached_property
+    def _tokenizer(self) -> "LLTokenizer":
+        from llguidance import LLTokenizer
+
+        ends = sorted(self._vocabulary.end_tokens)
+        return LLTokenizer(_Tokens(self._vocabulary), eos_token=ends)  # type: ignore[arg-type]  # it asks only for what `_Tokens` has
+
+    @cached_property
+    def _native_limits(self) -> "LLParserLimits":
+        from llguidance import LLParserLimits
+
+        limits = self._limits
+        return LLParserLimits(
+            max_items_in_row=limits.row_items,
+            initial_lexer_fuel=limits.compile_fuel,
+            step_lexer_fuel=limits.step_fuel,
+            step_max_items=limits.step_items,
+            max_lexer_states=limits.lexer_states,
+            max_grammar_size=limits.symbols,
+            verbose_errors=False,
+        )
+
+
+class _Tokens:
+    """A vocabulary as llguidance asks for it: the bytes of every token, and texts to tokens.
+
+    Markers are no text: a grammar names them. Where a grammar leaves no choice, its text is
+    tokenized as the model would have it in the middle of an answer.
+    """
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._markers = vocabulary.markers
+        self.special_token_ids = sorted(self._markers)
+        self.eos_token_id = min(vocabulary.end_tokens, default=None)
+        self.tokens = [vocabulary.label(token) for token in range(vocabulary.size)]
+        # some vocabularies begin every text with a space, which is none in the middle of one
+        self._before = _CONTROL if self._split("a", b" a") is not None else ""
+
+    def __call__(self, text: str) -> list[int]:
+        before, wanted = self._before, text.encode()
+        tokens = self._split(before + text, b" " * bool(before) + before.encode() + wanted)
+        if tokens is None:
+            return self._greedy(wanted)
+        skipped = 0
+        while sum(len(self.tokens[token]) for token in tokens[skipped:]) > len(wanted):
+            skipped += 1
+        return tokens[skipped:]
+
+    def _split(self, text: str, expected: bytes) -> list[int] | None:
+        """The tokens of a text; None if they are not just the expected bytes."""
+        tokens = self._vocabulary.tokenize(text, parse_special=False)
+        if any(token in self._markers for token in tokens):
+            return None
+        found = b"".join(self.tokens[token] for token in tokens)
+        return tokens if found == expected else None
+
+    def _greedy(self, data: bytes) -> list[int]:
+        """The longest tokens first, for a text that is written like a marker but is none."""
+        tokens = []
+        while data:
+            lengths = range(min(len(data), self._longest), 0, -1)
+            length = next((one for one in lengths if data[:one] in self._plain), None)
+            if length is None:
+                break  # bytes that this model cannot say
+            tokens.append(self._plain[data[:length]])
+            data = data[length:]
+        return tokens
+
+    @cached_property
+    def _plain(self) -> dict[bytes, int]:
+        """The tokens that are text, by their bytes."""
+        return {
+            piece: token
+            for token, piece in enumerate(self.tokens)
+            if piece and token not in self._markers
+        }
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._plain), default=0)
+
+
+def _went_wrong(compiled: "Future[CompiledGrammar]") -> bool:
+    return compiled.done() and isinstance(compiled.exception(), CompilerError)
+
+
+def _lark(gbnf: str) -> str:
+    """A grammar in llama.cpp's notation as Lark."""
+    from llguidance.gbnf_to_lark import gbnf_to_lark
+
+    if gbnf.count("::=") > _GBNF_RULES:
+        raise GrammarError(f"A GBNF grammar may have {_GBNF_RULES} rules at most.")
+    try:
+        return gbnf_to_lark(gbnf)
+    except Exception as error:  # whatever it stumbles over, it is the grammar's
+        raise GrammarError(f"The GBNF grammar cannot be read: {_sentence(str(error))}") from error
+
+
+def _sentence(complaint: str) -> str:
+    """The first sentence of the native code's complaint, without the source that it quotes."""
+    line = complaint.strip().partition("\n")[0].strip() or "no reason is given"
+    line = line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 3] + "..."
+    return line.rstrip(".") + "."

@@ -1,0 +1,177 @@
+"""What a grammar may hold, checked before native code reads it. Pure.
+
+The native code bounds its own work well, with exceptions that were measured: long expressions make
+every step slow, `multipleOf` of a large number takes seconds to compile, and the time of optional
+properties grows with their square.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from llm_backend.engine.messages import GrammarLimits
+from llm_backend.engine.sampling.grammar_meets import meeting
+
+__all__ = ["GrammarError", "check_grammar"]
+
+_PARTS = re.compile(
+    r"""(?P<comment>(?://|\#).*)
+    |   (?P<literal>"(?:\\.|[^"\\\n])*+" | /(?:\\.|[^/\\\n])++/)
+    |   (?P<json>%json)
+    |   (?P<meet>&)
+    |   \\.  # else each of a row would be a beginning
+    """,
+    re.VERBOSE,
+)
+_COMBINING = {"allOf", "anyOf", "oneOf", "$ref"}
+_ANNOTATIONS = {"$defs", "definitions", "title", "description", "default", "$schema", "x-guidance"}
+_SPACE = re.compile(r"\s*")
+_RULE = re.compile(r"(\w+)(?:\[[^\]]*\])?: ")
+_INTEGERS_BEGIN = -(2**63)
+_decoder = json.JSONDecoder()
+
+
+class GrammarError(Exception):
+    """The grammar cannot be followed; the message is one sentence that says why. `place` is the
+    rule of the grammar with a JSON pointer into its schema, if that is to blame."""
+
+    def __init__(self, message: str, place: str | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def check_grammar(grammar: str, limits: GrammarLimits) -> None:
+    """Raise `GrammarError` for a grammar in Lark that goes beyond `limits`."""
+    place = literals = meeting = 0
+    while found := _PARTS.search(grammar, place):
+        place = found.end()
+        if found.lastgroup == "literal":
+            literals += 1
+            _check("an expression's characters", place - found.start(), limits.literal)
+        elif found.lastgroup == "meet":
+            meeting += 1
+        elif found.lastgroup == "json":
+            place = _check_schema(grammar, place, limits)
+    _check("the number of expressions", literals, limits.literals)
+    _check("the number of `&`", meeting, limits.meet)
+
+
+def _check_schema(grammar: str, place: int, limits: GrammarLimits) -> int:
+    """Check the JSON that begins at a place; gives where it ends."""
+    start = _SPACE.match(grammar, place).end()  # type: ignore[union-attr]  # it matches anywhere
+    try:
+        schema, end = _decoder.raw_decode(grammar, start)
+    except (ValueError, RecursionError) as error:
+        raise GrammarError("The grammar holds `%json` without JSON that can be read.") from error
+    rule = _RULE.match(grammar, grammar.rfind("\n", 0, place) + 1)
+    _Schema(limits, rule[1] if rule is not None else None).check(schema)
+    return end
+
+
+class _Schema:
+    """What is counted in one schema; `rule` is the one of the grammar that holds it."""
+
+    def __init__(self, limits: GrammarLimits, rule: str | None) -> None:
+        self._limits = limits
+        self._rule = rule
+        self._properties = self._choices = self._patterns = 0
+        self._multiple = 1
+
+    def check(self, schema: Any) -> None:  # Any: JSON
+        """Raise `GrammarError` for one that is beyond the limits."""
+        meets = False
+        for pointer, keyword, value, is_alone in _keywords(schema):
+            meets = meets or (keyword in _COMBINING and not is_alone)
+            place = (*pointer, keyword)
+            self._check("a schema's nesting", len(pointer), self._limits.nesting, place)
+            self._count(keyword, value, place)
+        if _has_lowest_integer(schema):
+            raise GrammarError("The grammar is refused: a schema's numbers lie above -2^63.")
+        if meets and self._patterns > self._limits.meet:
+            most = meeting(schema)
+            most = self._patterns if most is None else most
+            self._check(
+                "a schema's patterns under `allOf` and the like, for one text,",
+                most,
+                self._limits.meet,
+                (),
+            )
+
+    def _count(self, keyword: str, value: Any, place: tuple[str | int, ...]) -> None:
+        limits = self._limits
+        match keyword, value:
+            case "properties", dict():
+                self._properties += len(value)
+                self._check("a schema's properties", self._properties, limits.properties, place)
+            case "enum", list():
+                self._choices += len(value)
+                self._check("a schema's enum values", self._choices, limits.choices, place)
+            case "pattern", str():
+                self._patterns += 1
+                self._check("a pattern's characters", len(value), limits.literal, place)
+            case "patternProperties", dict():
+                self._patterns += len(value)
+                longest = max(map(len, value), default=0)
+                self._check("a pattern's characters", longest, limits.literal, place)
+            case "multipleOf", int() | float() if not isinstance(value, bool):
+                self._multiple = math.lcm(self._multiple, _digits(value))
+                what = "the digits of a schema's multipleOf, taken together,"
+                self._check(what, self._multiple, limits.multiple, place)
+
+    def _check(self, what: str, count: int, limit: int, pointer: tuple[str | int, ...]) -> None:
+        place = None if self._rule is None else "/".join([self._rule, *map(_escaped, pointer)])
+        _check(what, count, limit, place)
+
+
+def _has_lowest_integer(schema: Any) -> bool:  # Any: JSON
+    """Whether there is an integer of which native code knows no opposite: it would never end."""
+    unread = [schema]
+    while unread:
+        value = unread.pop()
+        if isinstance(value, dict):
+            unread += value.values()
+        elif isinstance(value, list):
+            unread += value
+        elif isinstance(value, int | float) and value <= _INTEGERS_BEGIN:
+            return True
+    return False
+
+
+def _escaped(step: str | int) -> str:
+    return str(step).replace("~", "~0").replace("/", "~1")
+
+
+def _keywords(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str, Any, bool]]:  # Any: JSON
+    """Everything in a schema that is named: the pointer to what it is in, its name and value, and
+    whether it says alone what its schema is."""
+    unread: list[tuple[tuple[str | int, ...], Any]] = [((), schema)]
+    while unread:
+        pointer, value = unread.pop()
+        if isinstance(value, dict):
+            alone = len(value.keys() - _ANNOTATIONS) == 1
+            for name, part in value.items():
+                yield pointer, name, part, alone and not _joins(name, part)
+            unread += [((*pointer, name), part) for name, part in value.items()]
+        elif isinstance(value, list):
+            unread += [((*pointer, number), part) for number, part in enumerate(value)]
+
+
+def _joins(name: str, value: Any) -> bool:  # Any: JSON
+    return name == "allOf" and isinstance(value, list) and len(value) > 1
+
+
+def _digits(number: float) -> int:
+    """A number's digits without its point and the zeros at its end: 0.0250 has 25."""
+    if not number or (isinstance(number, float) and not math.isfinite(number)):
+        return 1  # which the native code refuses
+    digits = "".join(map(str, Decimal(str(number)).as_tuple().digits))
+    return int(digits.rstrip("0"))
+
+
+def _check(what: str, count: int, limit: int, place: str | None = None) -> None:
+    if count > limit:
+        message = f"The grammar is refused: {what} may be {limit} at most, not {count}."
+        raise GrammarError(message, place)

@@ -1,0 +1,1 @@
+"""Scheduling: the waiting queue, admission, and the tokens of the next pass."""

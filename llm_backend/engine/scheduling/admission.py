@@ -1,0 +1,218 @@
+"""What may come in: checks a command against the model and the bounds, before it costs anything."""
+
+import math
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass
+
+from llm_backend.engine.messages import Failure, Generate, Start
+from llm_backend.engine.model import Vocabulary
+from llm_backend.engine.prompt.media_runs import Projector, Run
+from llm_backend.engine.prompt.prompt_tokens import PromptTokens, read
+from llm_backend.engine.sampling.bounds import check_sampling
+from llm_backend.engine.scheduling.command_refused import CommandRefused
+
+__all__ = [
+    "AdmissionBounds",
+    "AdmittedPrompt",
+    "CommandRefused",
+    "answers_wanted",
+    "check_tokens",
+    "tokens_beyond",
+]
+
+_PART = 32_768  # characters of a long text whose tokens are counted at once
+_TOKEN_CHARACTERS = 8  # more than a token has on average in any language
+_CUT_TOKENS = 64  # more than a cut through a token makes of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmittedPrompt:
+    """An admitted prompt, the length in tokens at which every answer to it ends, and what an answer
+    is expected to repeat."""
+
+    tokens: list[int]
+    runs: tuple[Run, ...]
+    limit: int
+    prediction: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionBounds:
+    """What one command may ask for."""
+
+    context_tokens: int
+    batch_tokens: int
+    choices: int
+    stops: int
+    grammar_bytes: int
+
+    @classmethod
+    def of(cls, start: Start, *, context_tokens: int, batch_tokens: int) -> "AdmissionBounds":
+        """The bounds of a worker that was started so."""
+        return cls(
+            context_tokens=context_tokens,
+            batch_tokens=batch_tokens,
+            choices=start.choices_limit,
+            stops=start.stops_limit,
+            grammar_bytes=start.grammars.bytes,
+        )
+
+    def admit(
+        self, command: Generate, vocabulary: Vocabulary, projector: Projector | None = None
+    ) -> AdmittedPrompt:
+        """The prompt of a command that can be answered; raises `Refused` for any other."""
+        self._check(command, vocabulary)
+        if isinstance(command.prompt, str):
+            self._check_length(command.prompt, command.parse_special, vocabulary)
+        if command.suffix is not None:
+            self._check_length(command.suffix, False, vocabulary)
+        if command.media:
+            _check_media(command)
+        reading = _read(command, vocabulary, projector)
+        tokens = reading.tokens
+        self._check_runs(reading.runs)
+        room = self.context_tokens - len(tokens)
+        if room < (0 if command.max_tokens == 0 else 1):
+            raise self._too_long(str(len(tokens)))
+        wanted = room if command.max_tokens is None else min(room, command.max_tokens)
+        return AdmittedPrompt(
+            tokens=tokens,
+            runs=tuple(reading.runs),
+            limit=len(tokens) + wanted,
+            prediction=self._predicted(command.prediction or "", vocabulary),
+        )
+
+    def _predicted(self, text: str, vocabulary: Vocabulary) -> list[int]:
+        """The tokens of a prediction; no more of it than any answer could hold."""
+        text = text[: self.context_tokens * _TOKEN_CHARACTERS]
+        return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
+
+    def _check_runs(self, runs: Tokens[Run]) -> None:
+        """Raise `Refused` for a picture that one pass must compute and cannot."""
+        for run in runs:
+            if run.part.is_whole and run.part.count > self.batch_tokens:
+                raise CommandRefused(
+                    Failure.INVALID,
+                    f"The model reads the {run.part.count} tokens of this picture at once, and "
+                    f"one pass of this server holds {self.batch_tokens}.",
+                    f"media[{run.number}]",
+                )
+
+    def _check_length(self, text: str, parse_special: bool, vocabulary: Vocabulary) -> None:
+        least = tokens_beyond(self.context_tokens, text, vocabulary, parse_special=parse_special)
+        if least is not None:
+            raise self._too_long(f"more than {least}")
+
+    def _too_long(self, tokens: str) -> CommandRefused:
+        return CommandRefused(
+            Failure.CONTEXT_LENGTH,
+            f"This model's context is {self.context_tokens} tokens and must hold the answer "
+            f"too; the prompt alone has {tokens} tokens. Shorten the prompt.",
+            "prompt",
+        )
+
+    def _check(self, command: Generate, vocabulary: Vocabulary) -> None:
+        if command.n < 1 or answers_wanted(command) > self.choices:
+            raise CommandRefused(Failure.INVALID, f"n and best_of must be 1 to {self.choices}.")
+        if len(command.stop) > self.stops:
+            message = f"There may be at most {self.stops} stop strings."
+            raise CommandRefused(Failure.INVALID, message, "stop")
+        if command.max_tokens is not None and command.max_tokens < 0:
+            message = f"max_tokens is {command.max_tokens}, below 0."
+            raise CommandRefused(Failure.INVALID, message, "max_tokens")
+        if command.grammar is not None and len(command.grammar.encode()) > self.grammar_bytes:
+            message = f"A grammar may have at most {self.grammar_bytes} bytes."
+            raise CommandRefused(Failure.INVALID, message, "grammar")
+        if not 0 <= command.min_tokens <= _most_tokens(command):
+            message = f"min_tokens is {command.min_tokens}; it must be 0 to max_tokens."
+            raise CommandRefused(Failure.INVALID, message, "min_tokens")
+        if len(command.stop_token_ids) > self.stops:
+            message = f"There may be at most {self.stops} stop tokens."
+            raise CommandRefused(Failure.INVALID, message, "stop_token_ids")
+        check_sampling(command.sampling)
+        check_tokens(list(command.sampling.logit_bias), vocabulary.size, "logit_bias")
+        check_tokens(command.stop_token_ids, vocabulary.size, "stop_token_ids")
+        if command.suffix is not None:
+            _check_infill(command, vocabulary)
+
+
+def answers_wanted(command: Generate) -> int:
+    """How many answers are generated, of which the best `n` are given."""
+    return max(command.n, command.best_of or 0)
+
+
+def tokens_beyond(
+    limit: int, text: str, vocabulary: Vocabulary, *, parse_special: bool
+) -> int | None:
+    """How many tokens a text has at least, where that is more than `limit` and the text far too
+    long: it is found out before all of it is tokenized, which would keep every other request
+    waiting, as the native code's time grows with the square of a text's special tokens.
+
+    The parts of a text have as many tokens as the whole, but for some at each cut.
+    """
+    counted = 0
+    for start in range(0, len(text) - _PART, _PART):
+        part = text[start : start + _PART]
+        tokens = vocabulary.prompt_tokens(part, parse_special=parse_special, add_bos=False)
+        counted += max(0, len(tokens) - _CUT_TOKENS)
+        if counted > limit:
+            return counted
+    return None
+
+
+def check_tokens(tokens: Tokens[int], size: int, field: str) -> None:
+    """Raise `Refused` if one of the `field`'s tokens is none of a vocabulary of `size`."""
+    for token in tokens:
+        if not 0 <= token < size:
+            message = f"Token {token} is outside of this model's vocabulary of {size}."
+            raise CommandRefused(Failure.INVALID, message, field)
+
+
+def _most_tokens(command: Generate) -> float:
+    return math.inf if command.max_tokens is None else command.max_tokens
+
+
+def _check_infill(command: Generate, vocabulary: Vocabulary) -> None:
+    if vocabulary.infill is None:
+        message = "This model has no tokens for a text with a hole: leave the suffix out."
+        raise CommandRefused(Failure.UNSUPPORTED, message, "suffix")
+    if command.echo and command.sampling.logprobs is not None:
+        message = "With a suffix, the logprobs of an echoed prompt cannot be given."
+        raise CommandRefused(Failure.INVALID, message, "echo")
+
+
+def _check_media(command: Generate) -> None:
+    """Media stand in a text that is read, and only read, before the answer."""
+    if not isinstance(command.prompt, str) or command.suffix is not None or command.echo:
+        message = "Pictures and sounds stand in a text prompt without `suffix` and `echo`."
+        raise CommandRefused(Failure.INVALID, message, "media")
+
+
+def _read(command: Generate, vocabulary: Vocabulary, projector: Projector | None) -> PromptTokens:
+    if command.suffix is not None:
+        return PromptTokens(tokens=_with_hole(command, command.suffix, vocabulary))
+    if isinstance(command.prompt, str):
+        reading = read(command.prompt, command, vocabulary, projector)
+    else:
+        reading = PromptTokens(tokens=list(command.prompt))
+        check_tokens(reading.tokens, vocabulary.size, "prompt")
+    if not reading.tokens:
+        raise CommandRefused(Failure.INVALID, "The prompt has no tokens.", "prompt")
+    if reading.ends_with_media:
+        message = f"There is no text behind the last {reading.runs[-1].media.medium}."
+        raise CommandRefused(Failure.INVALID, message, f"media[{reading.runs[-1].number}]")
+    return reading
+
+
+def _with_hole(command: Generate, suffix: str, vocabulary: Vocabulary) -> list[int]:
+    """Prefix, suffix, and then the token after which the model writes what goes between them."""
+    assert vocabulary.infill is not None, "checked before"
+    before_prefix, before_suffix, before_middle = vocabulary.infill
+    if isinstance(command.prompt, str):
+        prefix = vocabulary.tokenize(command.prompt, parse_special=command.parse_special)
+    else:
+        prefix = list(command.prompt)
+        check_tokens(prefix, vocabulary.size, "prompt")
+    begin = vocabulary.prompt_tokens("", parse_special=False, add_bos=command.add_bos)
+    after = vocabulary.tokenize(suffix, parse_special=False)
+    return [*begin, before_prefix, *prefix, before_suffix, *after, before_middle]

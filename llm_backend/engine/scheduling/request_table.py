@@ -1,0 +1,122 @@
+"""The requests of a worker: who may come in, and who waits for a grammar or a slot."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+from llm_backend.engine.messages import Failure, Generate, Priority, Start
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.model import Model
+from llm_backend.engine.output.output_builder import OutputBuilder
+from llm_backend.engine.sampling.constraint import CompiledGrammar, Grammars
+from llm_backend.engine.scheduling.admission import AdmissionBounds, CommandRefused, answers_wanted
+from llm_backend.engine.scheduling.generation_request import GenerationRequest
+from llm_backend.engine.scheduling.grammar_compilation import GrammarCompilation
+from llm_backend.engine.scheduling.queue_limits import QueueLimits
+from llm_backend.engine.scheduling.sequence import Sequence
+
+__all__ = ["RequestTable"]
+
+
+class RequestTable:
+    """All requests from `admit` to `forget`."""
+
+    def __init__(self, model: Model, start: Start) -> None:
+        self._model = model
+        self._bounds = AdmissionBounds.of(
+            start, context_tokens=model.context_tokens, batch_tokens=model.batch_tokens
+        )
+        self._patience = QueueLimits.of(start)
+        self.grammars = Grammars(model.vocabulary, start.grammars)
+        self._compiling = GrammarCompilation(self.grammars)
+        self._requests: dict[Address, GenerationRequest] = {}
+
+    def __getitem__(self, address: Address) -> GenerationRequest:
+        return self._requests[address]
+
+    def __iter__(self) -> Iterator[Address]:
+        return iter(self._requests)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @property
+    def is_compiling(self) -> bool:
+        """Whether somebody waits for a grammar."""
+        return not self._compiling.is_empty
+
+    @property
+    def has_interactive(self) -> bool:
+        """Whether anybody is there who cannot wait."""
+        return any(one.priority is Priority.INTERACTIVE for one in self._requests.values())
+
+    @property
+    def waiting(self) -> list[GenerationRequest]:
+        """Those that no slot was given to yet, whether their grammar is ready or not."""
+        return [request for request in self._requests.values() if not request.is_accepted]
+
+    def admit(
+        self, address: Address, command: Generate, now: float, *, free_slots: int
+    ) -> GenerationRequest | None:
+        """A request that came in, once it needs nothing but a slot, if that: None as long as its
+        grammar is not ready. Raises `Refused`."""
+        request = GenerationRequest(address, command, self._answers_to(address, command, now), now)
+        if command.grammar is not None or request.needs_slot:
+            self._check_queue(request.priority, free_slots)
+        self._requests[address] = request
+        if command.grammar is None:
+            return request
+        self._compiling.add(request, command.grammar)
+        return None
+
+    def forget(self, address: Address) -> GenerationRequest | None:
+        """The request is over, and does not wait for anything; None if it was over before."""
+        request = self._requests.pop(address, None)
+        if request is not None:
+            self._compiling.remove(request)
+        return request
+
+    def rest(self, seconds: float) -> None:
+        """Wait until a grammar is ready, but no longer than so long."""
+        self._compiling.rest(seconds)
+
+    def take_compiled(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
+        """Those whose grammar is ready, or found to be none."""
+        return self._compiling.take_ready()
+
+    def late(self, now: float) -> list[tuple[GenerationRequest, str]]:
+        """Those who have waited too long, and what for."""
+        late = []
+        for request in self.waiting:
+            deadline_s = self._patience.ended_s(request, now)
+            if deadline_s is not None:
+                is_compiling = request in self._compiling
+                missing = "Its grammar was not ready" if is_compiling else "No slot became free"
+                late.append((request, f"{missing} within {deadline_s:g} seconds; try later."))
+        return late
+
+    def _answers_to(self, address: Address, command: Generate, now: float) -> list[OutputBuilder]:
+        prompt = self._bounds.admit(command, self._model.vocabulary, self._model.projector)
+        sequences = [
+            Sequence(
+                request=address,
+                index=index,
+                tokens=list(prompt.tokens),
+                runs=prompt.runs,
+                limit=prompt.limit,
+                arrived_at=now,
+                priority=command.priority,
+                wants_prompt_logits=command.echo and command.sampling.logprobs is not None,
+            )
+            for index in range(answers_wanted(command))
+        ]
+        vocabulary = self._model.vocabulary
+        return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
+
+    def _check_queue(self, priority: Priority, free_slots: int) -> None:
+        """Raise `Refused` if no more of a priority may wait."""
+        limit = self._patience.limit(priority)
+        waiting = sum(request.priority is priority for request in self.waiting)
+        if waiting >= limit + free_slots:
+            raise CommandRefused(
+                Failure.QUEUE_FULL, f"{limit} requests are waiting already; try later."
+            )

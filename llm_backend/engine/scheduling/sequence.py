@@ -1,0 +1,79 @@
+"""One generation in flight: its tokens, how far they are computed, where it must end."""
+
+from dataclasses import dataclass
+
+from llm_backend.engine.messages import Priority
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.prompt.media_runs import Run, position_of
+
+__all__ = ["Sequence"]
+
+
+@dataclass(kw_only=True, eq=False)
+class Sequence:
+    """A list of tokens, the first `computed` of which are in the cells of `slot`.
+
+    Owned by the scheduler, which alone changes it, but for `append`. There is no phase: what is
+    behind is computed, the prompt at first, one token at a time later.
+    """
+
+    request: Address  # sequences of one request share its turn in the queue
+    index: int
+    tokens: list[int]
+    limit: int  # the length in tokens at which it ends
+    arrived_at: float
+    priority: Priority = Priority.INTERACTIVE
+    runs: tuple[Run, ...] = ()  # of pictures and sounds, in their order
+    wants_prompt_logits: bool = False
+    computed: int = 0
+    slot: int | None = None
+    reached: int = 0  # how far it had come before its present stay in a slot
+    has_started: bool = False
+    cached_tokens: int = 0  # of the prompt, taken from shared cells at the first placement
+
+    def __post_init__(self) -> None:
+        self.prompt_tokens = len(self.tokens)
+
+    @property
+    def uncomputed_tokens(self) -> int:
+        """How many tokens are not computed yet."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def next_run(self) -> Run | None:
+        """The run of a picture or a sound that it has come to."""
+        return next((run for run in self.runs if run.start <= self.computed < run.end), None)
+
+    @property
+    def ahead(self) -> int:
+        """How many tokens are to be computed before the next run, or at all."""
+        starts = (run.start for run in self.runs if run.start > self.computed)
+        return next(starts, len(self.tokens)) - self.computed
+
+    @property
+    def generated(self) -> int:
+        """How many tokens were generated."""
+        return len(self.tokens) - self.prompt_tokens
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has reached the length at which it ends."""
+        return len(self.tokens) >= self.limit
+
+    @property
+    def needs_prompt_logits(self) -> bool:
+        """Whether prompt positions are still to be computed with their logits."""
+        return self.wants_prompt_logits and self.computed < self.prompt_tokens - 1
+
+    @property
+    def reusable(self) -> list[int]:
+        """The tokens that may come from the cache: all but the last, whose logits are needed."""
+        return [] if self.needs_prompt_logits else self.tokens[:-1]
+
+    def position(self, place: int) -> int:
+        """The position of the token at a place, no place within a run."""
+        return position_of(self.runs, place) if self.runs else place
+
+    def append(self, token: int) -> None:
+        """Continue with `token`."""
+        self.tokens.append(token)

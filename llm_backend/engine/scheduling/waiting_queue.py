@@ -1,0 +1,114 @@
+"""Who waits for a slot, and who of them is next. Pure.
+
+Interactive sequences come before batch ones, and those of requests with fewer running sequences
+before others. Of every few free slots one goes to whoever waits longest, so that nobody starves. A
+newcomer whose prefix is just being read from a file, or computed by another sequence, waits for
+that, to take its cells over; an interactive one never waits so for a batch one, which gets only
+what others leave.
+"""
+
+from collections import Counter
+from collections.abc import Sequence as Sequences
+
+from llm_backend.engine.kv_cache.cache import Cache, common_prefix
+from llm_backend.engine.messages import Priority
+from llm_backend.engine.scheduling.sequence import Sequence
+
+__all__ = ["WaitingQueue"]
+
+_FAIR_EVERY = 8  # of so many sequences that get a slot, one is chosen by age alone
+
+
+class WaitingQueue:
+    """The sequences that wait, in order of arrival; what is in the cells is asked of `cache`."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._waiting: list[Sequence] = []
+        self._joining: dict[Sequence, tuple[Sequence, int]] = {}  # follower -> leader, how far
+        self._unfair = 0  # how many were preferred since somebody was chosen by age
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiting
+
+    def add(self, *sequences: Sequence) -> None:
+        """They come last."""
+        self._waiting.extend(sequences)
+
+    def put_back(self, sequence: Sequence) -> None:
+        """One that had a slot comes first among its equals."""
+        self._waiting.insert(0, sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """It does not wait any longer."""
+        self._waiting.remove(sequence)
+        self._joining.pop(sequence, None)
+
+    def take_next(self, running: Sequences[Sequence]) -> Sequence | None:
+        """Who gets a free slot and leaves the line, while those `running` have theirs; None if
+        nobody waits but for what these are computing."""
+        is_fair = self._unfair >= _FAIR_EVERY - 1
+        line = sorted(self._waiting, key=_age) if is_fair else self._by_priority(running)
+        found = self._take_first(line, running)
+        if found is not None and is_fair:
+            self._unfair = 0
+        return found
+
+    def take_next_interactive(self, running: Sequences[Sequence]) -> Sequence | None:
+        """Who gets the slot that one of those `running` will have to leave."""
+        line = [one for one in self._by_priority(running) if one.priority is Priority.INTERACTIVE]
+        return self._take_first(line, running)
+
+    def _take_first(self, line: list[Sequence], running: Sequences[Sequence]) -> Sequence | None:
+        found = next((one for one in line if not self._must_wait(one, running)), None)
+        if found is not None:
+            self.remove(found)
+            self._unfair += 1
+        return found
+
+    def _by_priority(self, running: Sequences[Sequence]) -> list[Sequence]:
+        having = Counter(sequence.request for sequence in running)
+        return sorted(
+            self._waiting,
+            key=lambda waiting: (waiting.priority is Priority.BATCH, having[waiting.request]),
+        )
+
+    def _must_wait(self, sequence: Sequence, running: Sequences[Sequence]) -> bool:
+        """Whether a longer prefix of this one than any slot holds is being read from a file, or
+        computed by another sequence."""
+        if self._cache.expected and self._cache.is_expecting(sequence.reusable):
+            return True
+        leader, length = self._joining.pop(sequence, (None, 0))
+        if leader is None or leader.slot is None or leader.computed >= length:
+            leader, length = self._leader(sequence, running)
+        if leader is None:
+            return False
+        self._joining[sequence] = (leader, length)
+        return True
+
+    def _leader(
+        self, sequence: Sequence, running: Sequences[Sequence]
+    ) -> tuple[Sequence | None, int]:
+        """Who is computing such a prefix, and how long it is."""
+        leaders = [one for one in running if not _has_uncomputed_tokens(one, sequence)]
+        if not self._cache.can_roll_back or not leaders:
+            return None, 0
+        tokens = sequence.reusable
+        shared = {leader: common_prefix(leader.tokens, tokens) for leader in leaders}
+        leader = max(leaders, key=lambda one: shared[one])
+        if leader.computed >= shared[leader]:
+            return None, 0
+        if shared[leader] - self._cache.best(tokens) < self._cache.worth_copying:
+            return None, 0
+        return leader, shared[leader]
+
+
+def _age(sequence: Sequence) -> float:
+    return sequence.arrived_at
+
+
+def _has_uncomputed_tokens(leader: Sequence, follower: Sequence) -> bool:
+    """Whether the leader goes on only when such as the follower let it."""
+    return leader.priority is Priority.BATCH and follower.priority is not Priority.BATCH

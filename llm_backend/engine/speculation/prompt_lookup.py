@@ -1,0 +1,100 @@
+"""Where a text has said before what it says now: what followed then may follow again. Pure.
+
+Every pair of neighbouring tokens is remembered with the place behind it and the place before that
+where the same pair stood. So a token costs one dictionary entry, and the longest of the recent
+repetitions is found by walking that chain a bounded number of steps.
+"""
+
+from collections.abc import Iterable
+from itertools import takewhile
+
+__all__ = ["PromptLookup"]
+
+_STEPS = 32  # earlier places that are compared: a frequent pair has thousands
+_LONGEST = 32  # tokens compared at a place; a longer repetition is no better a witness
+_BEGIN = (-2, -1)  # stands before a prediction and before the text that it predicts
+_END = -3  # nothing is repeated across it
+
+
+class PromptLookup:
+    """A growing text, and before it maybe a prediction of what will be said after `begin`."""
+
+    def __init__(self, prediction: Iterable[int] = ()) -> None:
+        self._tokens: list[int] = []
+        self._latest: dict[tuple[int, int], int] = {}
+        self._earlier: list[int] = [0, 0]  # by place; 0 where a pair is new
+        self._predicted = 0
+        predicted = list(prediction)
+        self._is_predicted = bool(predicted)
+        if predicted:
+            self.extend((*_BEGIN, *predicted, _END))
+            self._predicted = len(self._tokens)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def extend(self, tokens: Iterable[int]) -> None:
+        """The text goes on with `tokens`."""
+        for token in tokens:
+            self.push(token)
+
+    def begin(self) -> None:
+        """What is predicted, if anything is, begins here."""
+        if self._is_predicted:
+            self.extend(_BEGIN)
+
+    def push(self, token: int) -> None:
+        """The text goes on with `token`."""
+        self._tokens.append(token)
+        place = len(self._tokens)
+        if place < 2:
+            return
+        pair = (self._tokens[-2], token)
+        self._earlier.append(self._latest.get(pair, 0))
+        self._latest[pair] = place
+
+    def match(self) -> tuple[int, int] | None:
+        """The place behind the longest earlier repetition of the text's end, and how many tokens
+        are the same there; of several one in the prediction, else the latest. None if not even the
+        last two tokens were there."""
+        best: tuple[int, int] | None = None
+        place = self._earlier[len(self._tokens)]
+        for _ in range(_STEPS):
+            if not place:
+                break
+            length = self._same(place)
+            if best is None or self._rank(place, length) > self._rank(*best):
+                best = (place, length)
+            place = self._earlier[place]
+        return best
+
+    def at(self, place: int) -> int | None:
+        """The token at a place; None where the text may not be continued from."""
+        token = self._tokens[place]
+        return token if token >= 0 else None
+
+    def is_prediction(self, place: int) -> bool:
+        """Whether a place is in the prediction."""
+        return place < self._predicted
+
+    def continuation(self, place: int, count: int) -> list[int]:
+        """Up to `count` tokens that followed at a place. Where they reach the end of the text, it
+        repeats itself, and so do they."""
+        ahead = len(self._tokens) - place
+        found = self._tokens[place : place + min(count, ahead)]
+        found = list(takewhile(lambda token: token >= 0, found))
+        if len(found) == ahead:
+            found += [found[number % ahead] for number in range(ahead, count)]
+        return found
+
+    def _rank(self, place: int, length: int) -> tuple[int, bool]:
+        return length, self.is_prediction(place)
+
+    def _same(self, place: int) -> int:
+        tokens, end = self._tokens, len(self._tokens)
+        length = 2
+        while (
+            length < min(_LONGEST, place) and tokens[place - 1 - length] == tokens[end - 1 - length]
+        ):
+            length += 1
+        return length

@@ -1,0 +1,87 @@
+"""Deferred usage: work that upstreams continue after their answers, counted once they report it."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Connection, delete, select
+
+from llm_backend.store.administration import usage_rows
+from llm_backend.store.administration.tables import unsettled
+from llm_backend.store.administration.usage_rows import Tokens, UsageKey
+from llm_backend.store.chats.stored_chat import check_texts
+from llm_backend.store.database.database import Database
+from llm_backend.store.database.upsert import insert_into
+
+__all__ = ["Unsettled", "UnsettledUsage"]
+
+_OF_THE_KEY = [name for name in UsageKey._fields if name != "minute_at"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsettled:
+    """Deferred usage under an upstream's id. It began in the minute of its `key`, under which it
+    counts. This many of its tokens are counted already."""
+
+    id: str
+    key: UsageKey
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class UnsettledUsage:
+    """The deferred usage of a database. Times are in unix seconds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, begun: Unsettled) -> None:
+        """Store deferred usage; durable on return. Does nothing for a known id. Raises `Unstorable`
+        for an id that no column can store."""
+        check_texts(begun.id, *(str(value) for value in begun.key))
+        await self._database.write(partial(_add, begun=begun))
+
+    async def settle(self, id: str, total: Tokens, *, minute_at: int) -> bool:
+        """Count the part of `total` that is not counted yet in this minute, and delete the id, in
+        one transaction. Returns whether the id was known."""
+        check_texts(id)
+        return await self._database.write(partial(_settle, id=id, total=total, minute_at=minute_at))
+
+    async def forget(self, *, before: int, most: int) -> None:
+        """Delete the usage that began before, and the oldest over this number."""
+        await self._database.write(partial(_forget, before=before, most=most))
+
+
+def _add(connection: Connection, begun: Unsettled) -> None:
+    row = {
+        "id": begun.id,
+        "created_at": begun.key.minute_at,
+        **{name: getattr(begun.key, name) for name in _OF_THE_KEY},
+        "input_tokens": begun.input_tokens,
+        "output_tokens": begun.output_tokens,
+    }
+    connection.execute(insert_into(connection, unsettled).on_conflict_do_nothing(), row)
+
+
+def _settle(connection: Connection, id: str, total: Tokens, minute_at: int) -> bool:
+    these = delete(unsettled).where(unsettled.c.id == id).returning(unsettled)
+    row = connection.execute(these).mappings().first()
+    if row is None:
+        return False
+    input_tokens = max(0, total.input_tokens - row["input_tokens"])
+    output_tokens = max(0, total.output_tokens - row["output_tokens"])
+    key = UsageKey(minute_at, *(row[name] for name in _OF_THE_KEY))
+    uncounted = total._replace(
+        input_tokens=input_tokens,
+        cached_tokens=min(total.cached_tokens, input_tokens),
+        output_tokens=output_tokens,
+    )
+    usage_rows.add(connection, {key: [0, *uncounted.normalize(), 0]})
+    return True
+
+
+def _forget(connection: Connection, before: int, most: int) -> None:
+    connection.execute(delete(unsettled).where(unsettled.c.created_at < before))
+    newest = select(unsettled.c.created_at).order_by(unsettled.c.created_at.desc())
+    first_too_many = connection.scalar(newest.offset(most).limit(1))
+    if first_too_many is not None:
+        connection.execute(delete(unsettled).where(unsettled.c.created_at <= first_too_many))

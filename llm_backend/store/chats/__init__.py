@@ -1,0 +1,1 @@
+"""Stored chats: values, rows and operations."""

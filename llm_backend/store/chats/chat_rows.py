@@ -1,0 +1,197 @@
+"""Stored chats as rows: SQL statements, each function one unit of work on a connection."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, select
+from sqlalchemy import delete as delete_from
+
+from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
+from llm_backend.store.database.upsert import insert_into
+from llm_backend.store.errors import Duplicate, Missing
+from llm_backend.store.json_text import encode, is_text
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.row_by_id import row_named
+from llm_backend.store.tables import chat_messages, chat_metadata, chats
+
+__all__ = ["add", "add_free", "delete", "find", "find_messages", "get", "update_metadata"]
+
+_INSERT_MESSAGES = insert(chat_messages)
+_INSERT_METADATA = insert(chat_metadata)
+
+_SORT_KEYS = select(chats.c.created_at, chats.c.seq)
+_SORT_KEYS_LOCKED = _SORT_KEYS.with_for_update()
+
+
+def add(connection: Connection, new: NewChat) -> None:
+    """Insert a chat with its messages and metadata. Raises `Duplicate` if its id is taken."""
+    if add_free(connection, [new]):
+        raise Duplicate(new.chat.id)
+
+
+def add_free(connection: Connection, added: Sequence[NewChat]) -> list[str]:
+    """Insert chats with their messages and metadata, except those whose id is taken by a stored
+    chat or by an earlier one of `added`; returns the ids that were left out.
+
+    It takes two or three statements, however many chats there are.
+    """
+    first: dict[str, NewChat] = {}
+    for one in added:
+        first.setdefault(one.chat.id, one)
+    messages = {id: [encode(dict(each)) for each in one.messages] for id, one in first.items()}
+    insert_free = insert_into(connection, chats).on_conflict_do_nothing(index_elements=["id"])
+    rows = [_row(one.chat, messages[id]) for id, one in first.items()]
+    inserted = connection.execute(insert_free.returning(chats.c.id, chats.c.seq), rows)
+    seqs: dict[str, int] = {row.id: row.seq for row in inserted}
+    _insert_parts(
+        connection, [(seqs[id], first[id].chat, messages[id]) for id in first if id in seqs]
+    )
+    return [one.chat.id for one in added if seqs.pop(one.chat.id, None) is None]
+
+
+def _insert_parts(
+    connection: Connection, inserted: Sequence[tuple[int, StoredChat, Sequence[str]]]
+) -> None:
+    messages = [
+        {"chat_seq": seq, "position": position, "message": message}
+        for seq, _, messages in inserted
+        for position, message in enumerate(messages)
+    ]
+    if messages:
+        connection.execute(_INSERT_MESSAGES, messages)
+    metadata = [
+        row for seq, chat, _ in inserted for row in _pairs(seq, chat.created_at, chat.metadata)
+    ]
+    if metadata:
+        connection.execute(_INSERT_METADATA, metadata)
+
+
+def _row(chat: StoredChat, messages: Sequence[str]) -> dict[str, Any]:
+    request, response = encode(dict(chat.request)), encode(dict(chat.response))
+    return {
+        "id": chat.id,
+        "created_at": chat.created_at,
+        "owner": chat.owner,
+        "model": chat.model,
+        "status": chat.status.value,
+        "request": request,
+        "response": response,
+        "size_bytes": len(request) + len(response) + sum(map(len, messages)),
+    }
+
+
+def _pairs(seq: int, created_at: int, metadata: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"chat_seq": seq, "created_at": created_at, "key": key, "value": value}
+        for key, value in metadata.items()
+    ]
+
+
+def get(connection: Connection, id: str) -> StoredChat:
+    """The chat with this id. Raises `Missing`."""
+    row = row_named(connection, select(chats).where(chats.c.id == id), id)
+    return _chats(connection, [row])[0]
+
+
+def update_metadata(connection: Connection, id: str, metadata: Mapping[str, str]) -> StoredChat:
+    """Replace the metadata of the chat, and return the chat. Raises `Missing`."""
+    created_at, seq = _sort_keys(connection, id, _SORT_KEYS_LOCKED)
+    connection.execute(delete_from(chat_metadata).where(chat_metadata.c.chat_seq == seq))
+    if metadata:
+        connection.execute(_INSERT_METADATA, _pairs(seq, created_at, metadata))
+    return get(connection, id)
+
+
+def delete(connection: Connection, id: str) -> None:
+    """Delete the chat with its messages and metadata. Raises `Missing`."""
+    _, seq = _sort_keys(connection, id, _SORT_KEYS_LOCKED)
+    connection.execute(delete_from(chats).where(chats.c.seq == seq))
+
+
+def find(
+    connection: Connection,
+    request: PageRequest,
+    model: str | None,
+    metadata: Mapping[str, str],
+) -> Page[StoredChat]:
+    """A page of the chats of `model` with all pairs of `metadata`. Raises `UnknownCursor`."""
+    end = end_of(request, lambda id: _sort_keys(connection, id))
+    if not all(map(is_text, (model or "", *metadata, *metadata.values()))):
+        return Page(items=(), has_more=False)
+    listing, keys = _listing(model, metadata)
+    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    return Page(items=_chats(connection, rows), has_more=has_more)
+
+
+def find_messages(connection: Connection, request: PageRequest, id: str) -> Page[StoredMessage]:
+    """A page of the messages of a chat. Raises `Missing`, `UnknownCursor`."""
+    _, seq = _sort_keys(connection, id)
+    end = end_of(request, lambda message_id: _message_sort_keys(connection, seq, id, message_id))
+    of_chat = select(chat_messages).where(chat_messages.c.chat_seq == seq)
+    keys = (chat_messages.c.position,)
+    rows, has_more = fetch(connection, of_chat, request, keys=keys, end=end)
+    items = [StoredMessage(id=f"{id}-{row.position}", message=row.message) for row in rows]
+    return Page(items=items, has_more=has_more)
+
+
+def _listing(
+    model: str | None, metadata: Mapping[str, str]
+) -> tuple[Select[Any], tuple[ColumnElement[Any], ...]]:
+    """The statement of a filtered list, and the keys of the index that reads it in order."""
+    statement = select(chats)
+    keys: tuple[ColumnElement[Any], ...] = (chats.c.created_at, chats.c.seq)
+    if model is not None:
+        statement = statement.where(chats.c.model == model)
+    for number, (key, value) in enumerate(metadata.items()):
+        pair = chat_metadata.alias()
+        matches = (pair.c.chat_seq == chats.c.seq) & (pair.c.key == key) & (pair.c.value == value)
+        if number:
+            statement = statement.where(exists().where(matches))
+        else:
+            statement = statement.join(pair, matches)
+            keys = (pair.c.created_at, pair.c.chat_seq)
+    return statement, keys
+
+
+def _sort_keys(
+    connection: Connection, id: str, statement: Select[tuple[int, int]] = _SORT_KEYS
+) -> tuple[int, int]:
+    """Sort keys of a chat in the list of all chats: (created_at, seq)."""
+    row = row_named(connection, statement.where(chats.c.id == id), id)
+    return row.created_at, row.seq
+
+
+def _message_sort_keys(connection: Connection, seq: int, chat_id: str, id: str) -> tuple[int]:
+    match = re.fullmatch(re.escape(chat_id) + r"-(0|[1-9][0-9]{0,8})", id)
+    position = int(match[1]) if match else None
+    this = (chat_messages.c.chat_seq == seq) & (chat_messages.c.position == position)
+    if position is None or not connection.scalar(select(exists().where(this))):
+        raise Missing(id)
+    return (position,)
+
+
+def _chats(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[StoredChat]:
+    metadata = _metadata(connection, [row.seq for row in rows])
+    return [
+        StoredChat(
+            id=row.id,
+            created_at=row.created_at,
+            model=row.model,
+            request=row.request,
+            response=row.response,
+            metadata=metadata[row.seq],
+            status=ChatStatus(row.status),
+            owner=row.owner,
+        )
+        for row in rows
+    ]
+
+
+def _metadata(connection: Connection, seqs: Sequence[int]) -> Mapping[int, Mapping[str, str]]:
+    found: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    pairs = select(chat_metadata).where(chat_metadata.c.chat_seq.in_(seqs))
+    for pair in connection.execute(pairs.order_by(chat_metadata.c.chat_seq, chat_metadata.c.key)):
+        found[pair.chat_seq][pair.key] = pair.value
+    return found

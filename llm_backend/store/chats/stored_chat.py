@@ -1,0 +1,82 @@
+"""Values of stored chats, and the checks of texts and metadata that columns can store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from llm_backend.store.errors import Unstorable
+from llm_backend.store.json_text import is_text
+
+__all__ = [
+    "Body",
+    "ChatStatus",
+    "NewChat",
+    "StoredChat",
+    "StoredMessage",
+    "check_metadata",
+    "check_texts",
+]
+
+# OpenAI's bounds; four bytes a character, an index entry on PostgreSQL just holds them.
+_KEY_CHARACTERS, _VALUE_CHARACTERS = 64, 512
+
+Body = Mapping[str, Any]  # a JSON object, validated elsewhere
+
+
+class ChatStatus(StrEnum):
+    """End of the answer."""
+
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"  # the client disconnected, or the stream failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredChat:
+    """One chat: the request without its messages, and the completion object as it was answered.
+
+    `response` may have a `metadata` of its own; this `metadata` is the one that counts.
+    """
+
+    id: str
+    created_at: int  # unix seconds
+    model: str
+    request: Body
+    response: Body
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    status: ChatStatus = ChatStatus.COMPLETED
+    owner: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewChat:
+    """A chat to store, with its input messages."""
+
+    chat: StoredChat
+    messages: Sequence[Body]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMessage:
+    """One input message of a stored chat, as it was sent; `id` is derived from its position."""
+
+    id: str
+    message: Body
+
+
+def check_texts(*texts: str) -> None:
+    """Raise `Unstorable` unless text columns can store all of these."""
+    for text in texts:
+        if not is_text(text):
+            raise Unstorable(f"{text!r} holds a NUL character or half of a surrogate pair.")
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raise `Unstorable` unless every pair is within OpenAI's limits and can be stored."""
+    check_texts(*metadata, *metadata.values())
+    for key, value in metadata.items():
+        if len(key) > _KEY_CHARACTERS or len(value) > _VALUE_CHARACTERS:
+            raise Unstorable(
+                f"A metadata key has at most {_KEY_CHARACTERS} characters and a value "
+                f"{_VALUE_CHARACTERS}: {key[:_KEY_CHARACTERS]!r} is over."
+            )

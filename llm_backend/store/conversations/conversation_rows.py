@@ -1,0 +1,203 @@
+"""Conversations as rows: SQL statements, each function one unit of work on a connection."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
+
+from llm_backend.store.conversations import item_rows
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.responses.stored_response import StoredConversation, StoredItem
+from llm_backend.store.row_by_id import row_named
+from llm_backend.store.tables import conversation_items, conversations, items
+
+__all__ = [
+    "add",
+    "add_items",
+    "all_items",
+    "delete_item",
+    "find_items",
+    "forget",
+    "forget_some",
+    "get",
+    "get_item",
+    "items_until",
+    "lock",
+    "sizes",
+    "update_metadata",
+]
+
+_SEQ = select(conversations.c.seq)
+_SEQ_LOCKED = _SEQ.with_for_update(key_share=True)  # until the transaction ends
+
+
+def add(
+    connection: Connection, conversation: StoredConversation, first: Sequence[StoredItem]
+) -> None:
+    """Insert the conversation with its first items."""
+    row = {
+        "id": conversation.id,
+        "created_at": conversation.created_at,
+        "owner": conversation.owner,
+        "metadata": dict(conversation.metadata),
+        "changed_at": conversation.created_at,
+    }
+    statement = insert(conversations).returning(conversations.c.seq)
+    seq = connection.execute(statement, row).scalar_one()
+    _append(connection, seq, first)
+
+
+def get(connection: Connection, id: str) -> StoredConversation:
+    """The conversation with this id. Raises `Missing`."""
+    found = select(conversations).where(conversations.c.id == id)
+    row = row_named(connection, found, id)
+    return StoredConversation(
+        id=row.id, created_at=row.created_at, metadata=row.metadata, owner=row.owner
+    )
+
+
+def update_metadata(
+    connection: Connection, id: str, metadata: Mapping[str, str]
+) -> StoredConversation:
+    """Replace the metadata of the conversation. Raises `Missing`."""
+    seq = _seq(connection, id, _SEQ_LOCKED)
+    this = conversations.c.seq == seq
+    connection.execute(update(conversations).where(this).values(metadata=dict(metadata)))
+    return get(connection, id)
+
+
+def forget(connection: Connection, id: str) -> None:
+    """Delete the conversation, and its items that nothing else contains. Raises `Missing`."""
+    forget_some(connection, [_seq(connection, id, _SEQ_LOCKED)])
+
+
+def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
+    """Delete these conversations, and their items that nothing else contains; returns the bytes of
+    the deleted items."""
+    if not seqs:
+        return 0
+    of_these = conversation_items.c.conversation_seq.in_(seqs)
+    item_seqs = list(connection.scalars(select(conversation_items.c.item_seq).where(of_these)))
+    connection.execute(delete(conversations).where(conversations.c.seq.in_(seqs)))
+    return item_rows.delete_unreferenced(connection, item_seqs)
+
+
+def lock(connection: Connection, id: str) -> None:
+    """Lock the conversation against other appends until the transaction ends. Raises `Missing`."""
+    _seq(connection, id, _SEQ_LOCKED)
+
+
+def sizes(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
+    """Bytes of the items of each conversation, by its number. Items that other objects also contain
+    are counted; a conversation without items is left out."""
+    conversation_seq = conversation_items.c.conversation_seq
+    sums = (
+        select(conversation_seq, func.sum(items.c.size_bytes))
+        .join(items, items.c.seq == conversation_items.c.item_seq)
+        .where(conversation_seq.in_(seqs))
+        .group_by(conversation_seq)
+    )
+    return {seq: int(size_bytes) for seq, size_bytes in connection.execute(sums)}
+
+
+def add_items(connection: Connection, id: str, added: Sequence[StoredItem]) -> list[StoredItem]:
+    """Append items, and return them as stored. Raises `Missing`."""
+    seqs = _append(connection, _seq(connection, id, _SEQ_LOCKED), added)
+    found = connection.execute(select(items).where(items.c.seq.in_(seqs)))
+    rows = {row.seq: row for row in found}
+    return [item_rows.item_of(rows[seq]) for seq in seqs]
+
+
+def find_items(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
+    """A page of the items. Raises `Missing`, `UnknownCursor`."""
+    seq = _seq(connection, id)
+    end = end_of(request, lambda item_id: (_position(connection, seq, item_id),))
+    keys = (conversation_items.c.position,)
+    rows, has_more = fetch(connection, _items_of(seq), request, keys=keys, end=end)
+    return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
+
+
+def all_items(connection: Connection, id: str) -> list[StoredItem]:
+    """All items of the conversation, in order. Raises `Missing`."""
+    seq = _seq(connection, id)
+    rows = connection.execute(_items_of(seq).order_by(conversation_items.c.position))
+    return [item_rows.item_of(row) for row in rows]
+
+
+def items_until(connection: Connection, id: str, last: Select[tuple[int]]) -> list[StoredItem]:
+    """Items up to the last one that `last` selects by number; none if the conversation contains
+    none of those. Raises `Missing`."""
+    seq = _seq(connection, id)
+    position = conversation_items.c.position
+    of_these = conversation_items.c.item_seq.in_(last)
+    end = (
+        select(func.max(position))
+        .where(conversation_items.c.conversation_seq == seq, of_these)
+        .scalar_subquery()
+    )
+    rows = connection.execute(_items_of(seq).where(position <= end).order_by(position))
+    return [item_rows.item_of(row) for row in rows]
+
+
+def get_item(connection: Connection, id: str, item_id: str) -> StoredItem:
+    """One item of the conversation. Raises `Missing` for either id."""
+    seq = _seq(connection, id)
+    found = _items_of(seq).where(items.c.id == item_id)
+    row = row_named(connection, found, item_id)
+    return item_rows.item_of(row)
+
+
+def delete_item(connection: Connection, id: str, item_id: str) -> StoredConversation:
+    """Remove an item, and return the conversation. Raises `Missing` for either id."""
+    seq = _seq(connection, id, _SEQ_LOCKED)
+    get_item(connection, id, item_id)
+    item_seq = connection.execute(select(items.c.seq).where(items.c.id == item_id)).scalar_one()
+    connection.execute(
+        delete(conversation_items).where(
+            conversation_items.c.conversation_seq == seq, conversation_items.c.item_seq == item_seq
+        )
+    )
+    item_rows.delete_unreferenced(connection, [item_seq])
+    return get(connection, id)
+
+
+def _append(connection: Connection, seq: int, added: Sequence[StoredItem]) -> list[int]:
+    """Append items. This counts as use: it postpones the deletion of conversations that are
+    unused."""
+    of_this = conversation_items.c.conversation_seq == seq
+    present = select(conversation_items.c.item_seq).where(of_this)
+    item_seqs = item_rows.add(connection, added, excluded=present)
+    if not item_seqs:
+        return []
+    last = connection.scalar(select(func.max(conversation_items.c.position)).where(of_this))
+    start = 0 if last is None else last + 1
+    rows = [
+        {"conversation_seq": seq, "position": start + offset, "item_seq": item_seq}
+        for offset, item_seq in enumerate(item_seqs)
+    ]
+    connection.execute(insert(conversation_items), rows)
+    changed = update(conversations).where(conversations.c.seq == seq)
+    connection.execute(changed.values(changed_at=int(time.time())))
+    return item_seqs
+
+
+def _seq(connection: Connection, id: str, statement: Select[tuple[int]] = _SEQ) -> int:
+    found = statement.where(conversations.c.id == id)
+    return int(row_named(connection, found, id).seq)
+
+
+def _items_of(seq: int) -> Select[tuple[str, object]]:
+    return (
+        select(items.c.id, items.c.item)
+        .join(conversation_items, conversation_items.c.item_seq == items.c.seq)
+        .where(conversation_items.c.conversation_seq == seq)
+    )
+
+
+def _position(connection: Connection, seq: int, item_id: str) -> int:
+    found = (
+        select(conversation_items.c.position)
+        .join(items, items.c.seq == conversation_items.c.item_seq)
+        .where(conversation_items.c.conversation_seq == seq, items.c.id == item_id)
+    )
+    return int(row_named(connection, found, item_id).position)

@@ -1,0 +1,145 @@
+"""Items as rows: insert, find by id, and delete orphans that no object contains any more."""
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, exists, select
+
+from llm_backend.store.database.upsert import insert_into
+from llm_backend.store.errors import Missing
+from llm_backend.store.json_text import encode, is_text
+from llm_backend.store.responses.stored_response import StoredItem
+from llm_backend.store.tables import (
+    conversation_items,
+    conversations,
+    items,
+    response_items,
+    responses,
+)
+
+__all__ = ["add", "delete_unreferenced", "get", "item_of"]
+
+_SUFFIX = 8  # random characters that make an id unique
+_AT_ONCE = 500  # parameters of one statement, below what either database takes
+
+
+def add(
+    connection: Connection, stored: Sequence[StoredItem], *, excluded: Select[tuple[int]]
+) -> list[int]:
+    """Insert the items that are not stored yet, and return the sequence numbers of all. `excluded`
+    selects items that the conversation or response contains already; these are not reused.
+
+    Clients send items back with their ids, sometimes changed, sometimes twice. An item gets a new
+    id if another item has its id, or if the conversation or response contains its id already.
+    """
+    seqs: dict[int, int] = {}
+    while len(seqs) < len(stored):  # again, if another process inserted an id first
+        waiting = {index: one for index, one in enumerate(stored) if index not in seqs}
+        known = _locked_items(connection, [one.id for one in waiting.values()])
+        _reuse(waiting, known, seqs, _find_excluded(connection, known, excluded))
+        seqs |= _insert(connection, waiting, taken=known.keys())
+    return [seqs[index] for index in range(len(stored))]
+
+
+def get(connection: Connection, id: str) -> StoredItem:
+    """The item with this id, if a response or conversation of the owner contains it. Raises
+    `Missing`."""
+    rows = connection.execute(select(items).where(items.c.id == id)).all() if is_text(id) else ()
+    if not rows or not _is_referenced(connection, rows[0].seq):
+        raise Missing(id)
+    return item_of(rows[0])
+
+
+def item_of(row: "Row[*tuple[Any, ...]]") -> StoredItem:
+    """The item of a row with the item columns."""
+    return StoredItem(id=row.id, item=row.item)
+
+
+def delete_unreferenced(connection: Connection, seqs: Sequence[int]) -> int:
+    """Delete the items among these that no conversation and no response contains; returns their
+    bytes."""
+    freed_bytes = 0
+    for start in range(0, len(seqs), _AT_ONCE):
+        part = seqs[start : start + _AT_ONCE]
+        these = select(items.c.seq).where(items.c.seq.in_(part)).order_by(items.c.seq)
+        # Locked by a statement of its own: the next one sees references that were added until then.
+        connection.execute(these.with_for_update()).all()
+        orphaned = delete(items).where(
+            items.c.seq.in_(part),
+            ~exists().where(conversation_items.c.item_seq == items.c.seq),
+            ~exists().where(response_items.c.item_seq == items.c.seq),
+        )
+        freed_bytes += sum(connection.scalars(orphaned.returning(items.c.size_bytes)))
+    return freed_bytes
+
+
+def _is_referenced(connection: Connection, seq: int) -> bool:
+    """True if a response or conversation that the owner can see contains the item."""
+    references = (
+        select(responses.c.seq).join(response_items).where(response_items.c.item_seq == seq),
+        select(conversations.c.seq)
+        .join(conversation_items)
+        .where(conversation_items.c.item_seq == seq),
+    )
+    return any(connection.execute(one.limit(1)).first() for one in references)
+
+
+def _locked_items(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """The items with these ids, locked against deletion until the transaction ends."""
+    known: dict[str, Row[Any]] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        part = select(items).where(items.c.id.in_(ids[start : start + _AT_ONCE]))
+        locked = part.order_by(items.c.seq).with_for_update(read=True, key_share=True)
+        known |= {row.id: row for row in connection.execute(locked)}
+    return known
+
+
+def _find_excluded(
+    connection: Connection, known: Mapping[str, Row[Any]], excluded: Select[tuple[int]]
+) -> set[int]:
+    """The numbers of the known items that `excluded` selects."""
+    seqs = [row.seq for row in known.values()]
+    found: set[int] = set()
+    for start in range(0, len(seqs), _AT_ONCE):
+        part = items.c.seq.in_(seqs[start : start + _AT_ONCE])
+        found.update(connection.scalars(select(items.c.seq).where(part, items.c.seq.in_(excluded))))
+    return found
+
+
+def _reuse(
+    waiting: dict[int, StoredItem],
+    known: Mapping[str, Row[Any]],
+    seqs: dict[int, int],
+    excluded: set[int],
+) -> None:
+    """Move the items that are stored unchanged from `waiting` to `seqs`."""
+    used = excluded.union(seqs.values())
+    for index, one in list(waiting.items()):
+        row = known.get(one.id)
+        if row is not None and row.seq not in used and row.item == dict(one.item):
+            used.add(row.seq)
+            seqs[index] = row.seq
+            del waiting[index]
+
+
+def _insert(
+    connection: Connection, waiting: Mapping[int, StoredItem], taken: Collection[str]
+) -> dict[int, int]:
+    """Insert the items, and return the numbers of those that no other transaction inserted
+    first."""
+    indexes: dict[str, int] = {}
+    for index, one in waiting.items():
+        is_free = one.id not in taken and one.id not in indexes
+        indexes[one.id if is_free else f"{one.id}_{uuid.uuid4().hex[:_SUFFIX]}"] = index
+    if not indexes:
+        return {}
+    rows = [_row(id, waiting[indexes[id]]) for id in sorted(indexes)]  # one order of locks for all
+    insert = insert_into(connection, items).on_conflict_do_nothing()
+    inserted = connection.execute(insert.returning(items.c.id, items.c.seq), rows)
+    return {indexes[row.id]: int(row.seq) for row in inserted}
+
+
+def _row(id: str, stored: StoredItem) -> dict[str, object]:
+    item = encode({**stored.item, "id": id})
+    return {"id": id, "item": item, "size_bytes": len(item)}

@@ -1,0 +1,1 @@
+"""The database: connections, group commit, schema, and what differs between dialects."""

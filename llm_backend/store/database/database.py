@@ -1,0 +1,167 @@
+"""The database: opened from a URL, and used through units of work that read or write.
+
+    async with Database.open("sqlite:////var/lib/llm-backend/state.db") as database:
+        await migrate(database)
+        await ChatStore(database).add(chat, messages)
+
+A unit of work is a plain function of a connection. The database engine decides its thread or
+driver, its commit, and the works that share its transaction. So the same function serves SQLite and
+PostgreSQL.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
+
+from sqlalchemy import URL, Connection, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+from llm_backend.store.database.group_commit import Work
+from llm_backend.store.database.postgresql import PostgresqlEngine
+from llm_backend.store.database.sqlite import SqliteEngine
+from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.ownership import with_owner
+from llm_backend.store.write_health import WriteHealth, probe
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+
+_CHECK_TIMEOUT_S = 3.0
+
+
+class _Engine(Protocol):
+    @property
+    def path(self) -> Path | None: ...
+    async def open(self) -> None: ...
+    async def read(self, work: Work[T]) -> T: ...
+    async def write(self, work: Work[T]) -> T: ...
+    async def insert(self, work: Work[T]) -> T: ...
+    async def alter(self, work: Work[T]) -> T: ...
+    async def close(self) -> None: ...
+
+
+class Database:
+    """An open database; made by `Database.open`."""
+
+    def __init__(
+        self,
+        engine: _Engine,
+        on_written: Callable[[float], None],
+        on_waiting: Callable[[float], None],
+        on_failed: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._health = WriteHealth(on_failed)
+        self._on_written = on_written
+        self._on_waiting = on_waiting
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        on_written: Callable[[float], None] = lambda _: None,
+        on_waiting: Callable[[float], None] = lambda _: None,
+        on_failed: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Self]:
+        """Open the database at `url`, `sqlite:///FILE` or `postgresql://...`, and close it at the
+        end.
+
+        `on_written` gets the seconds that each write took until it was durable. `on_waiting` gets
+        the change in the number of writes that are not durable yet. `on_failed` is called for each
+        write that the database cannot take.
+
+        Raises `CannotOpen` for errors that only a person can correct. An unreachable PostgreSQL
+        server is not one of them: the first work raises `StoreUnavailable`, and a later one may
+        succeed.
+        """
+        engine = _engine_for(url)
+        try:
+            await engine.open()
+            yield cls(engine, on_written, on_waiting, on_failed)
+        finally:
+            await engine.close()
+
+    @property
+    def path(self) -> Path | None:
+        """The file of the database; None if it is on a server."""
+        return self._engine.path
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one consistent snapshot, and return its result; it writes nothing."""
+        return await self._engine.read(with_owner(work))
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` in a transaction, and return its result once everything it wrote is durable.
+
+        A work may be called again: after another one in its transaction failed, or after a
+        deadlock. So it changes nothing but the database. A failure affects this work only.
+        Cancelling the caller does not withdraw the work.
+        """
+        return await self._write_measured(self._engine.write, work)
+
+    async def insert(self, work: Work[T]) -> T:
+        """The same for a work that only inserts rows under new random names. It locks nothing that
+        other works could need, so it shares its transaction with others of this sort. That is much
+        cheaper with many writers."""
+        return await self._write_measured(self._engine.insert, work)
+
+    async def _write_measured(self, write: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
+        began_s = time.perf_counter()
+        self._on_waiting(1)
+        try:
+            result = await write(with_owner(work))
+        except StoreUnavailable as error:
+            self._health.record_failure(error)
+            raise
+        finally:
+            self._on_waiting(-1)
+        self._on_written(time.perf_counter() - began_s)
+        return result
+
+    async def alter(self, work: Work[T]) -> T:
+        """Run `work`, which changes tables, alone in its transaction and without a time limit;
+        return its result.
+
+        Where altering a table means replacing it (SQLite), foreign keys are not enforced meanwhile.
+        """
+        return await self._engine.alter(work)
+
+    async def check(self) -> None:
+        """Raise `StoreUnavailable` unless the database answers a read within three seconds. After a
+        failed write it must take a write, too."""
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                await self.read(_touch)
+                if self._health.failure is not None:
+                    await self.write(probe)
+                    self._health.record_success()
+        except TimeoutError as error:
+            raise StoreUnavailable("The database does not answer.") from error
+
+
+def _touch(connection: Connection) -> None:
+    connection.execute(text("SELECT version_num FROM alembic_version")).all()
+
+
+def _engine_for(url: str) -> _Engine:
+    parsed = _parse_url(url)
+    backend = parsed.drivername.split("+")[0]
+    if backend == "sqlite":
+        return SqliteEngine(parsed)
+    if backend in ("postgresql", "postgres"):
+        return PostgresqlEngine("postgresql" + url[len(parsed.drivername) :])
+    raise CannotOpen(f"`{backend}` is not a database of this server: use sqlite or postgresql.")
+
+
+def _parse_url(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise CannotOpen(
+            "The database URL is neither sqlite:///FILE nor postgresql://USER@HOST/NAME."
+        ) from error

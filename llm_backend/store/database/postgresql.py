@@ -1,0 +1,123 @@
+"""PostgreSQL: a pool of connections; several processes and replicas share a database.
+
+The URL is passed to the driver unchanged, so that all of libpq's forms work: `sslmode`,
+`sslrootcert`, several hosts, a socket's folder as `host`, a password from `PGPASSWORD` or
+`~/.pgpass`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import NullPool
+
+from llm_backend.store import json_text
+from llm_backend.store.database.driver_errors import translating
+from llm_backend.store.database.group_commit import Work, WriteQueue
+from llm_backend.store.database.upsert import ROWS_A_STATEMENT
+from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.ownership import guard
+
+__all__ = ["PostgresqlEngine"]
+
+T = TypeVar("T")
+
+_CONNECTIONS = 10
+_CONNECT_TIMEOUT_S = 5
+_COMMAND_TIMEOUT_S = 30
+_WRITERS, _BATCH = 4, 16  # several, so that round trips overlap
+_DIALECT = "postgresql+asyncpg://"
+_OPTIONS: dict[str, Any] = {
+    "json_serializer": json_text.dumps,
+    "json_deserializer": json_text.loads,
+    "insertmanyvalues_page_size": ROWS_A_STATEMENT,
+    "hide_parameters": True,  # they are bodies of requests, and an error's text reaches the log
+}
+
+
+class PostgresqlEngine:
+    """Runs units of work on one server."""
+
+    path = None
+
+    def __init__(self, url: str) -> None:
+        # Imported here: a server on SQLite does without this driver and SQLAlchemy's async half.
+        try:
+            import asyncpg  # it ships no types
+            from sqlalchemy.ext.asyncio import create_async_engine
+        except ModuleNotFoundError as error:
+            raise CannotOpen(
+                "PostgreSQL needs its driver: pip install 'llm-backend[postgresql]'."
+            ) from error
+
+        async def connect(command_timeout_s: float | None) -> Any:  # asyncpg ships no types
+            return await asyncpg.connect(
+                url, timeout=_CONNECT_TIMEOUT_S, command_timeout=command_timeout_s
+            )
+
+        # Raised while connecting; later SQLAlchemy wraps the driver's errors.
+        self._connect_errors = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+        self._engine = create_async_engine(
+            _DIALECT,
+            async_creator=lambda: connect(_COMMAND_TIMEOUT_S),
+            pool_size=_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=_CONNECT_TIMEOUT_S,
+            pool_pre_ping=True,
+            **_OPTIONS,
+        )
+        guard(self._engine.sync_engine)
+        self._untimed_engine = create_async_engine(
+            _DIALECT, async_creator=lambda: connect(None), poolclass=NullPool, **_OPTIONS
+        )
+        self._snapshots = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._queue: WriteQueue | None = None
+
+    async def open(self) -> None:
+        """Start the write queue. No connection is made yet: the first work makes one."""
+        self._queue = WriteQueue(self._commit, tasks=_WRITERS, batch=_BATCH)
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one snapshot of the database."""
+        with self._translating():
+            async with self._snapshots.connect() as connection:
+                return await connection.run_sync(work)
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` in a transaction of its own; return when it is committed."""
+        assert self._queue, "opened before use"
+        return await self._queue.write(work)
+
+    async def insert(self, work: Work[T]) -> T:
+        """Run `work` in one transaction with others; return when it is committed."""
+        assert self._queue, "opened before use"
+        return await self._queue.share(work)
+
+    async def alter(self, work: Work[T]) -> T:
+        """Run `work` alone and without a time limit: it may copy tables, or wait for another
+        migration."""
+        with self._translating():
+            async with self._untimed_engine.begin() as connection:
+                return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        """Commit the queued writes, then close the connections."""
+        if self._queue:
+            await self._queue.close()
+        await self._engine.dispose()
+
+    async def _commit(self, works: Sequence[Work[Any]]) -> Sequence[Any]:
+        with self._translating():
+            async with self._engine.begin() as connection:
+                return [await connection.run_sync(work) for work in works]
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        with translating():
+            try:
+                yield
+            except self._connect_errors as error:
+                reason = str(error) or "it does not answer"
+                raise StoreUnavailable(f"The database cannot be used: {reason}") from error

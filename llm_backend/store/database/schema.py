@@ -1,0 +1,110 @@
+"""Schema revision of the tables: read it, check it, migrate to the one of this program.
+
+A start without changes must be quick, and Alembic costs a tenth of a second and several megabytes.
+So it is imported only for an upgrade: the revision is read with plain SQL. A new database gets the
+current tables directly, and a test holds these equal to those that the migrations make.
+"""
+
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
+
+from llm_backend.store import administration, batches, jobs, vector_stores  # noqa: F401 # tables
+from llm_backend.store.database.database import Database
+from llm_backend.store.errors import OldSchema, UnknownSchema
+from llm_backend.store.tables import metadata
+
+__all__ = ["HEAD", "REVISIONS", "check_schema", "migrate", "revision", "revisions"]
+
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+    "0015",
+    "0016",
+    "0017",
+    "0018",
+    "0019",
+    "0020",
+)  # every file of migrations/versions, oldest first
+HEAD = REVISIONS[-1]
+
+_LOCK = 0x6C6C6D62  # "llmb": key of PostgreSQL's advisory lock of a migration
+
+# Alembic's own table, as it makes it.
+_VERSION = Table(
+    "alembic_version",
+    MetaData(naming_convention={"pk": "%(table_name)s_pkc"}),
+    Column("version_num", String(32), primary_key=True),
+)
+
+
+async def migrate(database: Database) -> None:
+    """Create or upgrade the tables. Of several processes that start at once, one does it.
+
+    Raises `UnknownSchema` if the database is ahead of this program.
+    """
+    if await database.read(revision) != HEAD:
+        await database.alter(_upgrade)
+
+
+async def check_schema(database: Database) -> None:
+    """Raise `UnknownSchema` or `OldSchema` unless the tables are those of this program."""
+    found = await database.read(revision)
+    if found not in (None, *REVISIONS):
+        raise _unknown(found)
+    if found != HEAD:
+        raise OldSchema(
+            f"The database is at revision {found or 'none'}, this program needs {HEAD}: "
+            "run `llm-backend db migrate`."
+        )
+
+
+async def revisions(database: Database) -> tuple[str | None, str]:
+    """The revision of the tables, None without tables; and that of this program."""
+    return await database.read(revision), HEAD
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision of the tables; None without tables."""
+    if not inspect(connection).has_table(_VERSION.name):
+        return None
+    return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":  # on SQLite the transaction is exclusive
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    found = revision(connection)  # again: another process may have been first
+    if found == HEAD:
+        return
+    if found is None:
+        _create(connection)
+    elif found in REVISIONS:
+        from llm_backend.store.migrations import upgrade  # imports Alembic
+
+        upgrade(connection)
+    else:
+        raise _unknown(found)
+
+
+def _create(connection: Connection) -> None:
+    metadata.create_all(connection, checkfirst=False)
+    _VERSION.create(connection, checkfirst=True)
+    connection.execute(_VERSION.insert(), {"version_num": HEAD})
+
+
+def _unknown(found: str | None) -> UnknownSchema:
+    return UnknownSchema(
+        f"The database is at revision {found}, which this program does not know (it knows up to "
+        f"{HEAD}): it was written by a newer llm-backend. Start that one, or use another database."
+    )

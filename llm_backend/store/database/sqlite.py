@@ -1,0 +1,164 @@
+"""SQLite: one writer thread, some reader threads, one file in write-ahead-log mode.
+
+The driver blocks, so it runs in threads, and a thread runs a whole unit of work rather than single
+statements. Compared with an asynchronous driver that switches threads for each statement, this was
+measured at twice the reads and nearly four times the writes a second, with one library less.
+
+`synchronous` is FULL: acknowledged writes survive a power cut and not only the end of the process,
+as on PostgreSQL. Group commit makes that cheap: at 16 writers it costs 3 % against NORMAL.
+"""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from llm_backend.store import json_text
+from llm_backend.store.database.driver_errors import translating
+from llm_backend.store.database.group_commit import Work, WriteQueue
+from llm_backend.store.database.upsert import ROWS_A_STATEMENT
+from llm_backend.store.errors import CannotOpen, StoreUnavailable
+from llm_backend.store.ownership import guard
+
+__all__ = ["SqliteEngine"]
+
+T = TypeVar("T")
+
+_READERS = 4
+_BUSY_TIMEOUT_MS = 5000
+_WAL_RETRY_S = 0.01
+_PRAGMAS = (
+    f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",  # first: the next ones may wait for a lock
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA synchronous = FULL",
+)
+
+
+class SqliteEngine:
+    """Runs units of work on one database file."""
+
+    def __init__(self, url: URL) -> None:
+        self.path = _path_of(url)
+        self._engine = _engine_of(self.path)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
+        self._queue: WriteQueue | None = None
+
+    async def open(self) -> None:
+        """Create the file if it does not exist, readable by its owner only."""
+        await self._in(self._writer, self._prepare)
+        self._queue = WriteQueue(self._commit)
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one snapshot of the database."""
+        return await self._in(self._readers, lambda: self._do([work], "BEGIN")[0])
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work`; return when it is on the disk. All works may share a transaction: there is
+        one at a time, so there are no deadlocks."""
+        assert self._queue, "opened before use"
+        return await self._queue.share(work)
+
+    async def insert(self, work: Work[T]) -> T:
+        """The same as `write`."""
+        return await self.write(work)
+
+    async def alter(self, work: Work[T]) -> T:
+        """Run `work` alone, without foreign keys: SQLite alters a table by copying and dropping it,
+        and dropping it would delete the rows that refer to it."""
+        return await self._in(self._writer, lambda: self._alter(work))
+
+    async def close(self) -> None:
+        """Commit the queued writes, then close the file."""
+        if self._queue:
+            await self._queue.close()
+        for threads in (self._readers, self._writer):
+            await asyncio.to_thread(threads.shutdown)
+        self._engine.dispose()
+
+    async def _commit(self, works: Sequence[Work[Any]]) -> Sequence[Any]:
+        return await self._in(self._writer, lambda: self._do(works, "BEGIN IMMEDIATE"))
+
+    async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, function)
+
+    def _do(self, works: Sequence[Work[Any]], begin: str) -> Sequence[Any]:
+        with translating(), self._engine.connect() as connection:
+            connection.execution_options(begin=begin)
+            with connection.begin():
+                return [work(connection) for work in works]
+
+    def _alter(self, work: Work[T]) -> T:
+        with translating(), self._engine.connect() as connection:
+            driver = _driver_of(connection)
+            driver.execute("PRAGMA foreign_keys = OFF")  # has no effect inside a transaction
+            connection.execution_options(begin="BEGIN IMMEDIATE")
+            try:
+                with connection.begin():
+                    return work(connection)
+            finally:
+                driver.execute("PRAGMA foreign_keys = ON")
+
+    def _prepare(self) -> None:
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise CannotOpen(f"Cannot open the database {self.path}: {error.strerror}.") from error
+        with translating(), self._engine.connect() as connection:
+            _enable_wal(_driver_of(connection))
+
+
+def _path_of(url: URL) -> Path:
+    if not url.database or url.database == ":memory:":
+        raise CannotOpen("SQLite needs a file: sqlite:////folder/file.db (four slashes: absolute).")
+    return Path(url.database)
+
+
+def _engine_of(path: Path) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"isolation_level": None},  # `_begin` begins transactions
+        pool_size=_READERS + 1,
+        max_overflow=0,
+        insertmanyvalues_page_size=ROWS_A_STATEMENT,
+        hide_parameters=True,  # bodies of requests must not reach the log with an error
+        json_serializer=json_text.dumps,
+        json_deserializer=json_text.loads,
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    guard(engine)
+    return engine
+
+
+def _configure(driver: Any, _record: object) -> None:  # the driver's own connection
+    for pragma in _PRAGMAS:
+        driver.execute(pragma)
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _enable_wal(driver: Any) -> None:  # the driver's own connection
+    """Switch to write-ahead logging. Processes that open a new file at once conflict here, and
+    SQLite does not wait for this lock by itself, so this retries."""
+    until_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            driver.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
+                raise StoreUnavailable(f"The database cannot be used: {error}") from error
+        time.sleep(_WAL_RETRY_S)
+
+
+def _driver_of(connection: Connection) -> Any:  # sqlite3's own connection: no transaction begins
+    return connection.connection.driver_connection

@@ -1,0 +1,1 @@
+"""Stored files: values, rows and operations."""

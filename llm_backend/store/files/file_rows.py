@@ -1,0 +1,171 @@
+"""Stored files as rows: SQL statements, each function one unit of work on a connection.
+
+A file is missing from the second of its expiry on, even while its row is still there.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, exists, insert, select
+from sqlalchemy import delete as delete_from
+
+from llm_backend.store.batches.tables import BATCH_ENDS, batches
+from llm_backend.store.errors import FileInUse, Missing
+from llm_backend.store.files import file_byte_total
+from llm_backend.store.files.stored_file import StoredFile
+from llm_backend.store.json_text import is_text
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.objects import orphans
+from llm_backend.store.objects.blob import Content, from_json, to_json
+from llm_backend.store.row_by_id import row_named
+from llm_backend.store.tables import files
+from llm_backend.store.vector_stores.file_rows import forget_files
+from llm_backend.store.vector_stores.tables import vector_store_files
+
+__all__ = [
+    "add",
+    "content",
+    "delete",
+    "expire",
+    "find",
+    "forget_old",
+    "get",
+    "insert_file",
+    "lock",
+]
+
+_EXPIRED_AT_ONCE = 100  # files whose rows go in one transaction
+
+
+def add(connection: Connection, file: StoredFile, limit_bytes: int | None = None) -> None:
+    """Insert the file, and claim its blobs. Raises `BlobGone`, and `FilesFull` if files and uploads
+    then exceed `limit_bytes`."""
+    orphans.claim(connection, file.content)
+    insert_file(connection, file)
+    file_byte_total.add(connection, file.size_bytes, limit_bytes)
+
+
+def insert_file(connection: Connection, file: StoredFile) -> None:
+    """Insert a file whose blobs are claimed and counted already."""
+    row = {
+        "id": file.id,
+        "created_at": file.created_at,
+        "owner": file.owner,
+        "purpose": file.purpose,
+        "filename": file.filename,
+        "media_type": file.media_type,
+        "expires_at": file.expires_at,
+        "content": to_json(file.content),
+        "size_bytes": file.size_bytes,
+    }
+    connection.execute(insert(files), row)
+
+
+def get(connection: Connection, id: str, now: int) -> StoredFile:
+    """The file with this id. Raises `Missing`."""
+    return _file(_row(connection, id, now))
+
+
+def lock(connection: Connection, id: str, now: int) -> None:
+    """Lock the file against deletion until the transaction ends. Raises `Missing`."""
+    _row(connection, id, now, is_locked=True)
+
+
+def content(connection: Connection, id: str) -> Content:
+    """The content of a file, expired or not. Raises `Missing`."""
+    found = connection.scalar(select(files.c.content).where(files.c.id == id))
+    if found is None:
+        raise Missing(id)
+    return from_json(found)
+
+
+def find(
+    connection: Connection, request: PageRequest, purpose: str | None, now: int
+) -> Page[StoredFile]:
+    """A page of the files with this `purpose`. Raises `UnknownCursor`."""
+    end = end_of(request, lambda id: _sort_keys(connection, id, now))
+    if not is_text(purpose or ""):
+        return Page(items=(), has_more=False)
+    listing = select(files).where(_is_unexpired(now))
+    if purpose is not None:
+        listing = listing.where(files.c.purpose == purpose)
+    keys = (files.c.created_at, files.c.seq)
+    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    return Page(items=[_file(row) for row in rows], has_more=has_more)
+
+
+def delete(connection: Connection, id: str, now: int) -> Sequence[str]:
+    """Delete the file, also from vector stores; returns the keys of its blobs, which are to be
+    removed.
+
+    Raises `Missing`, `FileInUse`.
+    """
+    row = _row(connection, id, now, is_locked=True)
+    reader = connection.scalar(select(batches.c.id).where(_reads(id)).limit(1))
+    if reader is not None:
+        raise FileInUse(id, reader)
+    return _delete(connection, [row], now)
+
+
+def expire(connection: Connection, now: int) -> bool:
+    """Delete a limited number of expired files; true if more may be left."""
+    is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
+    over = select(files).where(files.c.expires_at <= now, ~is_read).order_by(files.c.expires_at)
+    some = over.limit(_EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
+    rows = connection.execute(some).all()
+    _delete(connection, rows, now)
+    return len(rows) == _EXPIRED_AT_ONCE
+
+
+def forget_old(connection: Connection, before: int, now: int, *, limit: int) -> int:
+    """Delete up to `limit` files from before this time that nothing uses; returns their number."""
+    is_read = select(batches.c.id).where(_reads(files.c.id)).exists()
+    is_searched = exists().where(vector_store_files.c.file_id == files.c.id)
+    old = select(files).where(files.c.created_at <= before, ~is_read, ~is_searched)
+    some = old.order_by(files.c.created_at, files.c.seq).limit(limit)
+    rows = connection.execute(some.with_for_update(skip_locked=True)).all()
+    if rows:
+        _delete(connection, rows, now)
+    return len(rows)
+
+
+def _delete(connection: Connection, rows: Sequence[Row[Any]], now: int) -> Sequence[str]:
+    connection.execute(delete_from(files).where(files.c.seq.in_([row.seq for row in rows])))
+    forget_files(connection, [row.id for row in rows], now)
+    keys = orphans.release(connection, [blob for row in rows for blob in from_json(row.content)])
+    file_byte_total.subtract(connection, sum(row.size_bytes for row in rows))
+    return keys
+
+
+def _row(connection: Connection, id: str, now: int, *, is_locked: bool = False) -> Row[Any]:
+    this = select(files).where(files.c.id == id, _is_unexpired(now))
+    if is_locked:
+        this = this.with_for_update()
+    return row_named(connection, this, id)
+
+
+def _sort_keys(connection: Connection, id: str, now: int) -> tuple[int, int]:
+    row = _row(connection, id, now)
+    return row.created_at, row.seq
+
+
+def _reads(id: str | ColumnElement[str]) -> ColumnElement[bool]:
+    """Condition on batches that have not ended, and whose input is this file."""
+    return (batches.c.input_file_id == id) & batches.c.status.not_in(BATCH_ENDS)
+
+
+def _is_unexpired(now: int) -> ColumnElement[bool]:
+    return files.c.expires_at.is_(None) | (files.c.expires_at > now)
+
+
+def _file(row: Row[Any]) -> StoredFile:
+    return StoredFile(
+        id=row.id,
+        created_at=row.created_at,
+        purpose=row.purpose,
+        filename=row.filename,
+        media_type=row.media_type,
+        content=from_json(row.content),
+        expires_at=row.expires_at,
+        owner=row.owner,
+    )

@@ -1,0 +1,52 @@
+"""JSON bodies as text and back, without loss; and the check of what a text column can store.
+
+This is the standard library's encoder: it escapes lone surrogates and keeps integers of any size.
+Faster encoders refuse the first and turn the second into floats. Not-a-number is refused: it is not
+JSON, and PostgreSQL would not take it.
+"""
+
+import json
+
+from llm_backend.store.errors import Unstorable
+
+__all__ = ["EncodedJson", "dumps", "encode", "is_text", "loads"]
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+class EncodedJson(str):
+    """JSON that is encoded already. It is ASCII, so its length is its size in bytes."""
+
+    __slots__ = ()
+
+
+def encode(value: object) -> EncodedJson:
+    """JSON text for a column whose size is counted. Raises `Unstorable` if the value is not
+    JSON."""
+    try:
+        return EncodedJson(_ENCODER.encode(value))
+    except (ValueError, TypeError) as error:
+        raise Unstorable(f"The database cannot hold this value: {error}") from error
+
+
+def dumps(value: object) -> str:
+    """JSON text in ASCII. Raises `ValueError` or `TypeError` if the value is not JSON."""
+    return str(value) if isinstance(value, EncodedJson) else _ENCODER.encode(value)
+
+
+def loads(text: str) -> object:
+    """The value of a JSON text, inverse of `dumps`."""
+    return json.loads(text)
+
+
+def is_text(text: str) -> bool:
+    """True if a text column can store this: no NUL character and no lone surrogate."""
+    return "\x00" not in text and (text.isascii() or _is_unicode(text))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

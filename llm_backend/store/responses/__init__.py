@@ -1,0 +1,1 @@
+"""Stored responses: values, rows and operations, with background responses and threads."""

@@ -1,0 +1,87 @@
+"""Store of responses that run in the background: queue, append events, follow, cancel."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from llm_backend.store.chats.stored_chat import Body, check_texts
+from llm_backend.store.database.database import Database
+from llm_backend.store.jobs import Job, Jobs
+from llm_backend.store.responses import background_rows
+from llm_backend.store.responses.stored_response import Events, Standing, StoredItem, StoredResponse
+
+__all__ = ["BackgroundStore"]
+
+_ROWS = 64  # rows of events in one read
+
+
+class BackgroundStore:
+    """The background responses of a database. Events are durable before a client gets them, so
+    every process sends the same events in the same order at any time."""
+
+    JOB = background_rows.JOB
+
+    def __init__(self, database: Database, jobs: Jobs, *, limit: int) -> None:
+        self._database = database
+        self._limit = limit  # of responses that have not ended
+        self._jobs = jobs
+
+    async def add(self, response: StoredResponse, details: Body, new_events: Events) -> None:
+        """Store a queued response, and the job with these details that answers it. Raises
+        `QueueFull`, and the errors of `ResponseStore.add`."""
+        check_texts(response.id, response.model, *(item.id for item in response.input))
+        add = partial(
+            background_rows.add, response=response, details=details, new_events=new_events
+        )
+        await self._database.write(partial(add, now=time.time(), limit=self._limit))
+        self._jobs.wake()
+
+    async def begin(self, job: Job) -> Standing | None:
+        """Set the response in progress, and return its state. None for a response that has ended or
+        was deleted."""
+        return await self._database.write(partial(background_rows.begin, job=job))
+
+    async def append(self, job: Job, new_events: Events) -> None:
+        """Append events to the response. Raises `LeaseLost`, `Missing`."""
+        await self._database.write(partial(background_rows.append, job=job, new_events=new_events))
+
+    async def finish(
+        self, job: Job, body: Body, output: Sequence[StoredItem], new_events: Events
+    ) -> None:
+        """End the response and its job. Raises `LeaseLost`, and `Missing` if the response or its
+        conversation was deleted."""
+        await self._database.write(
+            partial(
+                background_rows.finish, job=job, body=body, output=output, new_events=new_events
+            )
+        )
+
+    async def cancel(self, id: str, *, ending: Callable[[int], str]) -> Body:
+        """Cancel a queued or running response and return it; a response that has ended is
+        returned as it is. The event with the next number, made by `ending`, is its last. Raises
+        `Missing`."""
+        body = await self._database.write(partial(background_rows.cancel, id=id, ending=ending))
+        self._jobs.wake()
+        return body
+
+    async def keep_output(self, id: str, output: Sequence[StoredItem]) -> None:
+        """Store the output that a response had produced before it was cancelled."""
+        await self._database.write(partial(background_rows.keep_output, id=id, output=output))
+
+    async def delete(self, id: str) -> None:
+        """Delete a response, background or not, and stop its job. Raises `Missing`."""
+        await self._database.write(partial(background_rows.forget, id=id))
+        self._jobs.wake()
+
+    async def events(self, id: str, after: int) -> Events | None:
+        """The events after this number, possibly none yet; None once no more can come.
+
+        Raises `Missing`.
+        """
+        return await self._database.read(
+            partial(background_rows.events, id=id, after=after, limit=_ROWS)
+        )
+
+    async def has_events(self, id: str) -> bool:
+        """True if events of a response are stored. Raises `Missing`."""
+        return await self._database.read(partial(background_rows.has_events, id=id))

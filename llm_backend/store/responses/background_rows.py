@@ -1,0 +1,211 @@
+"""Background responses as rows: each function is one unit of work.
+
+A response and its job are inserted in one transaction, and end in one transaction. Each row of
+events holds several, one line of text each. `last_number` is the number of the last event in a row,
+and numbers are contiguous.
+"""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+
+from llm_backend.store.chats.stored_chat import Body
+from llm_backend.store.conversations import conversation_rows
+from llm_backend.store.errors import Missing, QueueFull
+from llm_backend.store.jobs import Job, NewJob, job_rows
+from llm_backend.store.json_text import encode, is_text
+from llm_backend.store.responses import response_rows
+from llm_backend.store.responses.stored_response import Events, Standing, StoredItem, StoredResponse
+from llm_backend.store.row_by_id import row_named
+from llm_backend.store.tables import response_events, response_items, responses
+
+__all__ = [
+    "JOB",
+    "add",
+    "append",
+    "begin",
+    "cancel",
+    "events",
+    "finish",
+    "forget",
+    "has_events",
+    "keep_output",
+]
+
+JOB = "response"
+ACTIVE = response_rows.ACTIVE
+
+
+def add(
+    connection: Connection,
+    response: StoredResponse,
+    details: Body,
+    new_events: Events,
+    *,
+    now: float,
+    limit: int,
+) -> None:
+    """Insert the response with its input, its first events, and the job that answers it. Raises
+    `QueueFull` if `limit` jobs of this kind exist already."""
+    if job_rows.number(connection, JOB, limit) >= limit:
+        raise QueueFull(limit)
+    seq = response_rows.add(connection, response)
+    _append_events(connection, seq, new_events)
+    job_rows.add(connection, [NewJob(kind=JOB, subject=response.id, details=details)], now=now)
+
+
+def begin(connection: Connection, job: Job) -> Standing | None:
+    """Set the response in progress, and return its state. None for a response that has ended or was
+    deleted."""
+    job_rows.lock(connection, job)
+    row = connection.execute(_of(job.subject).with_for_update()).first()
+    if row is None or row.status not in ACTIVE:
+        return None
+    _replace_body(connection, row, {**row.body, "status": "in_progress"})
+    return Standing(
+        body=row.body,
+        input=response_rows.input_items(connection, row.seq),
+        last_number=_last_number(connection, row.seq),
+    )
+
+
+def append(connection: Connection, job: Job, new_events: Events) -> None:
+    """Append events. Raises `LeaseLost`, and `Missing` if the response is gone."""
+    job_rows.lock(connection, job)
+    _append_events(connection, _seq(connection, job.subject), new_events)
+
+
+def finish(
+    connection: Connection, job: Job, body: Body, output: Sequence[StoredItem], new_events: Events
+) -> None:
+    """End the response and its job, and add its items to its conversation.
+
+    Raises `LeaseLost`, and `Missing` if the response or its conversation was deleted.
+    """
+    job_rows.finish(connection, job)
+    row = connection.execute(_of(job.subject).with_for_update()).first()
+    if row is None:
+        raise Missing(job.subject)
+    _replace_body(connection, row, body)
+    conversation_id = (
+        row.conversation_id if response_rows.joins_conversation(body["status"]) else None
+    )
+    if conversation_id is not None:
+        conversation_rows.lock(connection, conversation_id)
+    _add_output(connection, row.seq, output)
+    _append_events(connection, row.seq, new_events)
+    if conversation_id is not None:
+        added = [*response_rows.input_items(connection, row.seq), *output]
+        conversation_rows.add_items(connection, conversation_id, added)
+
+
+def cancel(connection: Connection, id: str, *, ending: Callable[[int], str]) -> Body:
+    """Cancel the response unless it has ended, and return its body. If the response has events,
+    `ending` makes the last one from its number. Raises `Missing`."""
+    _remove_job(connection, id)
+    row = connection.execute(_of(id).with_for_update()).first()
+    if row is None:
+        raise Missing(id)
+    body: Body = row.body
+    if row.status not in ACTIVE:
+        return body
+    cancelled = {**body, "status": "cancelled"}
+    _replace_body(connection, row, cancelled)
+    last_number = _last_number(connection, row.seq)
+    if last_number is not None:
+        number = last_number + 1
+        _append_events(connection, row.seq, Events(lines=(ending(number),), last_number=number))
+    return cancelled
+
+
+def keep_output(connection: Connection, id: str, output: Sequence[StoredItem]) -> None:
+    """Store the output that was produced before the response was cancelled. Does nothing for a
+    response that is not cancelled or has output already."""
+    row = connection.execute(_of(id).with_for_update()).first()
+    if row is None or row.status != "cancelled" or row.body["output"]:
+        return
+    _replace_body(connection, row, {**row.body, "output": [dict(one.item) for one in output]})
+    _add_output(connection, row.seq, output)
+
+
+def forget(connection: Connection, id: str) -> None:
+    """Delete the response and its job. Raises `Missing`."""
+    _remove_job(connection, id)
+    response_rows.forget(connection, id)
+
+
+def events(connection: Connection, id: str, after: int, limit: int) -> Events | None:
+    """Events after this number, from at most `limit` rows; None once no more can come.
+
+    Raises `Missing`.
+    """
+    row = row_named(connection, _of(id), id)
+    found = (
+        select(response_events.c.last_number, response_events.c.events)
+        .where(response_events.c.response_seq == row.seq, response_events.c.last_number > after)
+        .order_by(response_events.c.last_number)
+        .limit(limit)
+    )
+    rows = connection.execute(found).all()
+    if not rows:
+        return Events(last_number=after) if row.status in ACTIVE else None
+    lines = [line for row in rows for line in row.events.split("\n")]
+    last_number = rows[-1].last_number
+    return Events(lines=lines[after - last_number :], last_number=last_number)
+
+
+def has_events(connection: Connection, id: str) -> bool:
+    """True if events of this response are stored. Raises `Missing`."""
+    return _last_number(connection, _seq(connection, id)) is not None
+
+
+def _remove_job(connection: Connection, id: str) -> None:
+    """Delete the job, before the response is locked: every transaction locks these two in this
+    order."""
+    if not is_text(id):
+        raise Missing(id)
+    job_rows.remove(connection, JOB, id)
+
+
+def _append_events(connection: Connection, seq: int, new_events: Events) -> None:
+    if new_events.lines:
+        text = "\n".join(new_events.lines)
+        row = {"response_seq": seq, "last_number": new_events.last_number, "events": text}
+        connection.execute(insert(response_events), row)
+        grown = responses.c.size_bytes + len(text)
+        this = update(responses).where(responses.c.seq == seq)
+        connection.execute(this.values(size_bytes=grown))
+
+
+def _add_output(connection: Connection, seq: int, output: Sequence[StoredItem]) -> None:
+    last = select(func.max(response_items.c.position)).where(response_items.c.response_seq == seq)
+    start = connection.scalar(last)
+    response_rows.add_items(connection, seq, output, start=0 if start is None else start + 1)
+
+
+def _replace_body(
+    connection: Connection, row: Row[tuple[int, str, Body, str | None]], body: Body
+) -> None:
+    """Replace the body of the row. Its size includes the events, so only the difference is
+    added."""
+    text = encode(dict(body))
+    size_bytes = responses.c.size_bytes + (len(text) - len(encode(dict(row.body))))
+    values = {"status": body["status"], "body": text, "size_bytes": size_bytes}
+    connection.execute(update(responses).where(responses.c.seq == row.seq).values(values))
+
+
+def _last_number(connection: Connection, seq: int) -> int | None:
+    last = select(func.max(response_events.c.last_number))
+    number = connection.scalar(last.where(response_events.c.response_seq == seq))
+    return None if number is None else int(number)
+
+
+def _seq(connection: Connection, id: str) -> int:
+    found = select(responses.c.seq).where(responses.c.id == id)
+    return int(row_named(connection, found, id).seq)
+
+
+def _of(id: str) -> Select[tuple[int, str, Body, str | None]]:
+    return select(
+        responses.c.seq, responses.c.status, responses.c.body, responses.c.conversation_id
+    ).where(responses.c.id == id)

@@ -1,0 +1,225 @@
+"""Responses as rows: SQL statements, each function one unit of work on a connection."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Select, delete, insert, literal, select
+from sqlalchemy.exc import IntegrityError
+
+from llm_backend.store.chats.stored_chat import Body
+from llm_backend.store.conversations import conversation_rows, item_rows
+from llm_backend.store.database.driver_errors import is_taken
+from llm_backend.store.errors import Duplicate, Missing, NotSaid, Unfinished
+from llm_backend.store.json_text import encode, is_text
+from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
+from llm_backend.store.responses.stored_response import StoredItem, StoredResponse
+from llm_backend.store.row_by_id import row_named
+from llm_backend.store.tables import items, response_items, responses
+
+__all__ = [
+    "ACTIVE",
+    "add",
+    "add_items",
+    "context",
+    "find_input",
+    "forget",
+    "forget_some",
+    "get_body",
+    "input_items",
+    "joins_conversation",
+]
+
+
+ACTIVE = ("queued", "in_progress")
+_AT_ONCE = 500  # parameters of one statement, below the limits of both databases
+
+
+def add(connection: Connection, response: StoredResponse) -> int:
+    """Insert the response with its items and return its sequence number. If it has a conversation
+    and `joins_conversation`, its items are appended there.
+
+    Raises `Duplicate`, and `Missing` if the conversation was deleted meanwhile.
+    """
+    body = encode(dict(response.body))
+    row = {
+        "id": response.id,
+        "created_at": response.created_at,
+        "owner": response.owner,
+        "model": response.model,
+        "status": response.status,
+        "body": body,
+        "size_bytes": len(body),
+        "previous_id": response.previous_id,
+        "conversation_id": response.conversation_id,
+    }
+    try:
+        statement = insert(responses).returning(responses.c.seq)
+        seq = connection.execute(statement, row).scalar_one()
+    except IntegrityError as error:
+        if is_taken(error):
+            raise Duplicate(response.id) from error
+        raise
+    conversation_id = response.conversation_id if joins_conversation(response.status) else None
+    if conversation_id is not None:  # before its items: the order of locks of `delete_item`
+        conversation_rows.lock(connection, conversation_id)
+    add_items(connection, seq, response.input, is_output=False)
+    add_items(connection, seq, response.output, start=len(response.input))
+    if conversation_id is not None:
+        added = [*response.input, *response.output]
+        conversation_rows.add_items(connection, conversation_id, added)
+    return int(seq)
+
+
+def joins_conversation(status: str) -> bool:
+    """True if the items of a response with this status belong in its conversation. A failed or
+    cancelled response is retried, and would be in it twice."""
+    return status in ("completed", "incomplete")
+
+
+def add_items(
+    connection: Connection,
+    seq: int,
+    added: Sequence[StoredItem],
+    *,
+    start: int = 0,
+    is_output: bool = True,
+) -> None:
+    """Add items to the response, from this position on."""
+    already = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
+    item_seqs = item_rows.add(connection, added, excluded=already)
+    rows = [
+        {
+            "response_seq": seq,
+            "position": position,
+            "item_seq": item_seq,
+            "is_output": is_output,
+        }
+        for position, item_seq in enumerate(item_seqs, start)
+    ]
+    if rows:
+        connection.execute(insert(response_items), rows)
+
+
+def input_items(connection: Connection, seq: int) -> list[StoredItem]:
+    """All input items of a response, in order."""
+    found = _input_of(seq).order_by(response_items.c.position)
+    return [item_rows.item_of(row) for row in connection.execute(found)]
+
+
+def get_body(connection: Connection, id: str) -> Body:
+    """The response object as it was answered. Raises `Missing`."""
+    found = select(responses.c.body).where(responses.c.id == id)
+    row = row_named(connection, found, id)
+    body: Body = row.body
+    return body
+
+
+def forget(connection: Connection, id: str) -> None:
+    """Delete the response, and its items that nothing else contains. Raises `Missing`."""
+    forget_some(connection, [_seq(connection, id)])
+
+
+def forget_some(connection: Connection, seqs: Sequence[int]) -> int:
+    """Delete these responses, and their items that nothing else contains; returns the freed
+    bytes."""
+    freed_bytes = 0
+    for start in range(0, len(seqs), _AT_ONCE):
+        part = seqs[start : start + _AT_ONCE]
+        referenced = select(response_items.c.item_seq).where(
+            response_items.c.response_seq.in_(part)
+        )
+        item_seqs = list(connection.execute(referenced).scalars())
+        these = delete(responses).where(responses.c.seq.in_(part))
+        freed_bytes += sum(connection.scalars(these.returning(responses.c.size_bytes)))
+        freed_bytes += item_rows.delete_unreferenced(connection, item_seqs)
+    return freed_bytes
+
+
+def _mine(id: str) -> Select[tuple[int]]:
+    """The response, if the owner can see it. The responses that it continues belong to the same
+    owner."""
+    return select(responses.c.seq).where(responses.c.id == id)
+
+
+def context(connection: Connection, id: str) -> list[StoredItem]:
+    """All items up to the end of this response: its own, after those of the responses that it
+    continues or of its conversation. Raises `Missing` for any of these, `Unfinished`, and `NotSaid`
+    if its conversation does not contain it."""
+    if not is_text(id) or connection.execute(_mine(id)).first() is None:
+        raise Missing(id)
+    first = select(
+        responses.c.id,
+        responses.c.status,
+        responses.c.seq,
+        responses.c.previous_id,
+        responses.c.conversation_id,
+        literal(0).label("age"),
+    ).where(responses.c.id == id)
+    chain = first.cte("chain", recursive=True)
+    chain = chain.union_all(
+        select(
+            responses.c.id,
+            responses.c.status,
+            responses.c.seq,
+            responses.c.previous_id,
+            responses.c.conversation_id,
+            (chain.c.age + 1).label("age"),
+        ).where(responses.c.id == chain.c.previous_id)
+    )
+    links = connection.execute(select(chain)).all()
+    for link in links:
+        if link.status in ACTIVE:
+            raise Unfinished(link.id)
+    oldest = max(links, key=lambda link: link.age)
+    if oldest.previous_id is not None:
+        raise Missing(oldest.previous_id)
+    earlier: list[StoredItem] = []
+    if oldest.conversation_id is not None:  # it contains that response's own items, too
+        earlier = _items_until(connection, oldest.conversation_id, oldest.seq)
+        if not earlier:
+            raise NotSaid(oldest.id, oldest.conversation_id)
+    own = (
+        select(items.c.id, items.c.item)
+        .join(response_items, response_items.c.item_seq == items.c.seq)
+        .join(chain, chain.c.seq == response_items.c.response_seq)
+        .where(chain.c.conversation_id.is_(None))
+        .order_by(chain.c.age.desc(), response_items.c.position)
+    )
+    return earlier + [item_rows.item_of(row) for row in connection.execute(own)]
+
+
+def _items_until(connection: Connection, conversation_id: str, seq: int) -> list[StoredItem]:
+    """Items of a conversation up to the last item of a response that it still contains."""
+    own = select(response_items.c.item_seq).where(response_items.c.response_seq == seq)
+    return conversation_rows.items_until(connection, conversation_id, own)
+
+
+def find_input(connection: Connection, request: PageRequest, id: str) -> Page[StoredItem]:
+    """A page of the input items. Raises `Missing`, `UnknownCursor`."""
+    seq = _seq(connection, id)
+    listing = _input_of(seq)
+    end = end_of(request, lambda item_id: (_position(connection, seq, item_id),))
+    keys = (response_items.c.position,)
+    rows, has_more = fetch(connection, listing, request, keys=keys, end=end)
+    return Page(items=[item_rows.item_of(row) for row in rows], has_more=has_more)
+
+
+def _seq(connection: Connection, id: str) -> int:
+    found = select(responses.c.seq).where(responses.c.id == id)
+    return int(row_named(connection, found, id).seq)
+
+
+def _input_of(seq: int) -> Select[tuple[str, object]]:
+    return (
+        select(items.c.id, items.c.item)
+        .join(response_items, response_items.c.item_seq == items.c.seq)
+        .where(response_items.c.response_seq == seq, ~response_items.c.is_output)
+    )
+
+
+def _position(connection: Connection, seq: int, item_id: str) -> int:
+    found = (
+        select(response_items.c.position)
+        .join(items, items.c.seq == response_items.c.item_seq)
+        .where(response_items.c.response_seq == seq, items.c.id == item_id)
+    )
+    return int(row_named(connection, found, item_id).position)

@@ -1,0 +1,60 @@
+"""Store of responses: their bodies, and the items that the next response continues."""
+
+from llm_backend.store.chats.stored_chat import Body, check_texts
+from llm_backend.store.conversations import conversation_rows, item_rows
+from llm_backend.store.database.database import Database
+from llm_backend.store.keyset_pages import Order, Page, PageRequest
+from llm_backend.store.responses import response_rows
+from llm_backend.store.responses.stored_response import StoredItem, StoredResponse
+
+__all__ = ["ResponseStore"]
+
+
+class ResponseStore:
+    """The responses of a database. Every method but `add` raises `Missing` for an unknown id."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, response: StoredResponse) -> None:
+        """Store a response with its items, also in its conversation; durable on return.
+
+        Raises `Duplicate`, `Unstorable`, and `Missing` if its conversation was deleted.
+        """
+        check_texts(response.id, response.model, *(item.id for item in response.input))
+        await self._database.write(lambda connection: response_rows.add(connection, response))
+
+    async def get(self, id: str) -> Body:
+        """The response object as it was answered."""
+        return await self._database.read(lambda connection: response_rows.get_body(connection, id))
+
+    async def delete(self, id: str) -> None:
+        """Delete the response, and its items that nothing else contains."""
+        await self._database.write(lambda connection: response_rows.forget(connection, id))
+
+    async def input(
+        self, id: str, *, after: str | None = None, limit: int = 20, order: Order = "desc"
+    ) -> Page[StoredItem]:
+        """A page of its input items. Raises `UnknownCursor`."""
+        request = PageRequest(after=after, limit=limit, order=order)
+        return await self._database.read(
+            lambda connection: response_rows.find_input(connection, request, id)
+        )
+
+    async def load_context(
+        self, *, previous_id: str | None = None, conversation_id: str | None = None
+    ) -> list[StoredItem]:
+        """All items that a new response continues, in order. Raises `Unfinished`, `NotSaid`."""
+        if conversation_id is not None:
+            return await self._database.read(
+                lambda connection: conversation_rows.all_items(connection, conversation_id)
+            )
+        if previous_id is not None:
+            return await self._database.read(
+                lambda connection: response_rows.context(connection, previous_id)
+            )
+        return []
+
+    async def item(self, id: str) -> StoredItem:
+        """An item, if any response or conversation of the owner contains it."""
+        return await self._database.read(lambda connection: item_rows.get(connection, id))

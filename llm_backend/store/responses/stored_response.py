@@ -1,0 +1,64 @@
+"""Values of responses, conversations and items."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llm_backend.store.chats.stored_chat import Body
+
+__all__ = ["Events", "Standing", "StoredConversation", "StoredItem", "StoredResponse"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredItem:
+    """One item, as clients see it; `item` has the `id`, too."""
+
+    id: str
+    item: Body
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredConversation:
+    """A conversation without its items."""
+
+    id: str
+    created_at: int  # unix seconds
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredResponse:
+    """One response: the object as it was answered, and the items that it adds to its context.
+
+    It continues the response `previous_id`, the conversation `conversation_id`, or nothing.
+    """
+
+    id: str
+    created_at: int  # unix seconds
+    model: str
+    status: str
+    body: Body
+    input: Sequence[StoredItem] = ()
+    output: Sequence[StoredItem] = ()
+    previous_id: str | None = None
+    conversation_id: str | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """Consecutive events of a response, each as one line of JSON; and the number of the last
+    one."""
+
+    lines: Sequence[str] = ()
+    last_number: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """State of a background response: its object, its input, and the number of the last stored
+    event (None if its events are not stored)."""
+
+    body: Body
+    input: Sequence[StoredItem]
+    last_number: int | None

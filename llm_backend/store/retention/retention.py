@@ -1,0 +1,76 @@
+"""Retention: deletes objects after a number of days, and the oldest history over a number of
+bytes."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from llm_backend.store.database.database import Database
+from llm_backend.store.retention import retention_rows
+
+__all__ = ["Retention", "RetentionLimits"]
+
+DAY_S = 24 * 3600
+STEPS_AT_ONCE = 50  # the rest is left to the next sweep, so that other writers get their turn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetentionLimits:
+    """Limits of retention: days of all objects, and bytes of chats, responses and conversations.
+    None means no limit."""
+
+    days: float | None = None
+    history_bytes: int | None = None
+
+
+class Retention:
+    """Deletes objects over the limits, oldest first."""
+
+    def __init__(
+        self,
+        database: Database,
+        limits: RetentionLimits,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._limits = limits
+        self._clock = clock
+
+    async def sweep(self) -> None:
+        """Delete a limited number of objects. The bytes of files are removed by the next sweep of
+        the blobs."""
+        if self._limits.days is not None:
+            await self._forget_old(self._limits.days)
+        if self._limits.history_bytes is not None:
+            await self._fit(self._limits.history_bytes)
+
+    async def _forget_old(self, days: float) -> None:
+        now, forgotten = int(self._clock()), 0
+        before = now - int(days * DAY_S)
+        for _ in range(STEPS_AT_ONCE):
+            some = 0
+            for forget in retention_rows.FORGET_OLD:
+                some += await self._database.write(partial(forget, before=before, now=now))
+            forgotten += some
+            if not some:
+                break
+        if forgotten:
+            log.info("old_forgotten", extra={"number": forgotten})
+
+    async def _fit(self, limit_bytes: int) -> None:
+        size_bytes = before = await self._database.read(retention_rows.history_bytes)
+        for _ in range(STEPS_AT_ONCE):
+            if size_bytes <= limit_bytes:
+                break
+            forget = partial(retention_rows.forget_oldest, excess_bytes=size_bytes - limit_bytes)
+            freed = await self._database.write(forget)
+            if freed is None:
+                break
+            size_bytes -= freed
+        if size_bytes < before:
+            log.info("oldest_forgotten", extra={"bytes": before - size_bytes})

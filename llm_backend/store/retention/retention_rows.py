@@ -1,0 +1,173 @@
+"""Deletion of old rows and of the oldest history, a limited number in one transaction.
+
+A response is kept as long as a response that continues it, so that a thread is complete when its
+client returns to it. Running work, and vector stores that have not expired, are left alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import ColumnElement, Connection, Table, exists, func, select
+from sqlalchemy import delete as delete_from
+
+from llm_backend.store.batches.tables import BATCH_ENDS, batches
+from llm_backend.store.conversations import conversation_rows
+from llm_backend.store.files import file_rows
+from llm_backend.store.responses import response_rows, thread_rows
+from llm_backend.store.tables import chats, conversations, items, responses
+from llm_backend.store.vector_stores import store_rows
+
+__all__ = ["FORGET_OLD", "SOME", "forget_files", "forget_oldest", "history_bytes"]
+
+SOME = 100  # rows of each kind in one transaction
+
+_HISTORY = (chats, responses, items)
+_later = responses.alias("later")
+_is_last = ~exists().where(_later.c.previous_id == responses.c.id)
+_has_ended = responses.c.status.not_in(response_rows.ACTIVE)
+
+
+def forget_chats(connection: Connection, before: int, now: int) -> int:
+    """Delete some chats from before this time; returns their number."""
+    _, old = _oldest(connection, chats, chats.c.created_at <= before)
+    _delete(connection, chats, old)
+    return len(old)
+
+
+def forget_responses(connection: Connection, before: int, now: int) -> int:
+    """Delete some ended responses from before this time that no response continues; returns their
+    number."""
+    last = (responses.c.created_at <= before) & _is_last & _has_ended
+    _, old = _oldest(connection, responses, last)
+    response_rows.forget_some(connection, old)
+    return len(old)
+
+
+def forget_conversations(connection: Connection, before: int, now: int) -> int:
+    """Delete some conversations to which nothing was added since; returns their number."""
+    unused = conversations.c.changed_at <= before
+    _, old = _oldest(connection, conversations, unused, conversations.c.changed_at)
+    conversation_rows.forget_some(connection, old)
+    return len(old)
+
+
+def forget_batches(connection: Connection, before: int, now: int) -> int:
+    """Delete some ended batches from before this time; returns their number."""
+    ended = (batches.c.created_at <= before) & batches.c.status.in_(BATCH_ENDS)
+    _, old = _oldest(connection, batches, ended)
+    _delete(connection, batches, old)
+    return len(old)
+
+
+def forget_vector_stores(connection: Connection, before: int, now: int) -> int:
+    """Delete some vector stores that expired before this time; returns their number."""
+    return store_rows.forget_emptied(connection, before, limit=SOME)
+
+
+def forget_files(connection: Connection, before: int, now: int) -> int:
+    """Delete some files from before this time that nothing uses; returns their number."""
+    return file_rows.forget_old(connection, before, now, limit=SOME)
+
+
+class Forget(Protocol):
+    """Deletes some rows of one kind from before a time; returns their number."""
+
+    def __call__(self, connection: Connection, before: int, now: int) -> int: ...
+
+
+FORGET_OLD: Sequence[Forget] = (
+    forget_chats,
+    forget_responses,
+    forget_conversations,
+    forget_batches,  # before the files, which their batches keep alive
+    forget_vector_stores,
+    forget_files,
+)
+"""Each is a unit of work of its own, so that the locks of one do not block the others."""
+
+
+def history_bytes(connection: Connection) -> int:
+    """Bytes of all chats, responses, conversations and their items."""
+    sums = [select(func.coalesce(func.sum(table.c.size_bytes), 0)) for table in _HISTORY]
+    return sum(int(connection.scalar(one) or 0) for one in sums)
+
+
+def forget_oldest(connection: Connection, excess_bytes: int) -> int | None:
+    """Delete some of the oldest chats, threads of responses and conversations, no more than needed
+    to free this many bytes. Returns the freed bytes, or None if there is nothing to delete.
+
+    A thread is as old as its last response, and is deleted as a whole.
+    """
+    oldest = sorted([*_old_chats(connection), *_threads(connection), *_conversations(connection)])
+    if not oldest:
+        return None
+    enough, size_bytes = [], 0
+    for one in oldest[:SOME]:
+        enough.append(one)
+        size_bytes += one.size_bytes
+        if size_bytes >= excess_bytes:
+            break
+    return sum(_FORGET[one.name](connection, one.seqs) for one in enough)
+
+
+class _Forgettable(NamedTuple):
+    """Rows of one table that are deleted together, and their bytes at most. The oldest sorts
+    first."""
+
+    at: int
+    name: str
+    seqs: Sequence[int]
+    size_bytes: int
+
+
+def _old_chats(connection: Connection) -> Iterator[_Forgettable]:
+    times, seqs = _oldest(connection, chats, chats.c.seq > 0)
+    found = select(chats.c.seq, chats.c.size_bytes).where(chats.c.seq.in_(seqs))
+    sizes = {row.seq: row.size_bytes for row in connection.execute(found)}
+    for at, seq in zip(times, seqs, strict=True):
+        yield _Forgettable(at, "chats", [seq], sizes[seq])
+
+
+def _threads(connection: Connection) -> Iterator[_Forgettable]:
+    times, seqs = _oldest(connection, responses, _is_last & _has_ended)
+    threads = thread_rows.ending_with(connection, seqs)
+    for at, seq in zip(times, seqs, strict=True):
+        yield _Forgettable(at, "responses", threads[seq].seqs, threads[seq].size_bytes)
+
+
+def _conversations(connection: Connection) -> Iterator[_Forgettable]:
+    age = conversations.c.changed_at
+    times, seqs = _oldest(connection, conversations, conversations.c.seq > 0, age)
+    sizes = conversation_rows.sizes(connection, seqs)
+    for at, seq in zip(times, seqs, strict=True):
+        yield _Forgettable(at, "conversations", [seq], sizes.get(seq, 0))
+
+
+def _oldest(
+    connection: Connection,
+    table: Table,
+    claim: ColumnElement[bool],
+    age: ColumnElement[int] | None = None,
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Times and numbers of the oldest rows that no other transaction has locked."""
+    age = table.c.created_at if age is None else age
+    some = select(age, table.c.seq).where(claim).order_by(age, table.c.seq).limit(SOME)
+    rows = connection.execute(some.with_for_update(of=table, skip_locked=True)).all()
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def _delete(connection: Connection, table: Table, seqs: Sequence[int]) -> int:
+    these = delete_from(table).where(table.c.seq.in_(seqs))
+    if not seqs:
+        return 0
+    if "size_bytes" not in table.c:
+        connection.execute(these)
+        return 0
+    return sum(connection.scalars(these.returning(table.c.size_bytes)))
+
+
+_FORGET: Mapping[str, Callable[[Connection, Sequence[int]], int]] = {
+    "chats": lambda connection, seqs: _delete(connection, chats, seqs),
+    "responses": response_rows.forget_some,
+    "conversations": conversation_rows.forget_some,
+}

@@ -1,0 +1,25 @@
+"""Lookup of one row by ids that clients send."""
+
+from typing import Any  # a row may hold anything
+
+from sqlalchemy import Connection, Row, Select
+
+from llm_backend.store.errors import Missing
+from llm_backend.store.json_text import is_text
+
+__all__ = ["row_named"]
+
+_ID_CHARACTERS = 4096  # prepared statements keep their last parameters in memory
+
+
+def row_named(connection: Connection, statement: Select[Any], *ids: str) -> Row[Any]:
+    """The row of the statement. Raises `Missing` for the last of `ids`, if there is no row or if
+    one of these ids is a text that no column can store, or longer than any id."""
+    row = connection.execute(statement).first() if all(map(_is_id, ids)) else None
+    if row is None:
+        raise Missing(ids[-1][:_ID_CHARACTERS])
+    return row
+
+
+def _is_id(text: str) -> bool:
+    return len(text) <= _ID_CHARACTERS and is_text(text)

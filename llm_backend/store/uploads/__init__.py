@@ -1,0 +1,1 @@
+"""Uploads in parts: values, rows and operations."""

@@ -1,0 +1,101 @@
+"""Checks the project's language: names, docstrings, comments and pages in the field's words.
+
+Prints one line for each finding, `FILE:LINE: what is wrong`, and exits 1 if there is any. Run by
+`make lint`; CONTRIBUTING.md gives the rules with examples.
+"""
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+HOUSE_WORDS = re.compile(
+    r"\b(nobody|somebody|whoever|whosever|talkers?|newcomers?|berths?|lodgers?|lodgings?)\b", re.I
+)
+THINGS = (
+    "process|request|server|worker|engine|model|sequence|task|thread|upstream|client|connection|"
+    "row|file|job|process that|one|those|others?"
+)
+WHO_FOR_THINGS = re.compile(rf"\b(?:{THINGS})s? who\b|(?:^|[.:;] )Who \w+s\b", re.I)
+QUESTION = re.compile(r"^(What|Who|Whose|Where|Whether|How|Why|Which)\b")
+IRREGULAR = (
+    "told asked said kept held made given shown known taken left sent begun found put written met "
+    "heard done gone drawn swept chosen bound"
+)
+WORD = (
+    rf"(?:{'|'.join(IRREGULAR.split())}|(?!(?:embed|seed|feed|need|shed|speed|exceed|proceed|bleed|"
+    r"succeed)(?:_|$))[a-z]+ed)"
+)
+AFTER = "again|as|at|before|behind|by|first|for|from|in|later|of|on|or|out|to|up|with"
+# `stored_bytes` is a noun with an attribute; `stored` and `stored_by` are no verbs.
+PARTICIPLE = re.compile(rf"^_*(?:(?:told|asked|said)(?:_|$)|{WORD}(?:$|_(?:{AFTER})(?:_|$)))")
+# Names that other libraries or the document prescribe.
+PRESCRIBED = {"put", "connection_made", "handled"}
+
+
+def main(arguments: list[str]) -> int:
+    """Check the files that git tracks below the given folders, or all of them."""
+    listed = ["git", "ls-files", "--", *arguments]
+    names = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    count = 0
+    for name in names:
+        path = Path(name)
+        for line, message in sorted(findings(path)):
+            count += 1
+            print(f"{path}:{line}: {message}")
+    print(f"{count} findings in {len(names)} files" if count else "The language is plain.")
+    return 1 if count else 0
+
+
+def findings(path: Path) -> Iterator[tuple[int, str]]:
+    """The findings in one file, as line and sentence."""
+    if path == Path("docs/glossary.md") or path == Path("scripts/check_words.py"):
+        return
+    if path.suffix == ".md" and path.name != "CHANGELOG.md":
+        yield from in_text(path.read_text(), 1)
+    if path.suffix == ".py" and "migrations/versions" not in str(path):
+        source = path.read_text()
+        yield from in_prose(source)
+        yield from in_definitions(ast.parse(source), is_test=path.parts[0] == "tests")
+
+
+def in_text(text: str, first_line: int) -> Iterator[tuple[int, str]]:
+    """House words, and *who* for things, in a text that begins at this line."""
+    for number, line in enumerate(text.splitlines(), first_line):
+        for pattern in (HOUSE_WORDS, WHO_FOR_THINGS):
+            for match in pattern.finditer(line):
+                yield number, f"`{match.group().strip()}`: name the thing with a noun"
+
+
+def in_prose(source: str) -> Iterator[tuple[int, str]]:
+    """Findings in comments and strings, docstrings included."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING):
+            yield from in_text(token.string, token.start[0])
+
+
+def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, str]]:
+    """Findings in names of functions and in first lines of docstrings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = (ast.get_docstring(node) or "").split("\n")[0]
+            if match := QUESTION.match(first):
+                line = getattr(node, "lineno", 1)
+                yield line, f"docstring begins with `{match.group()}`: begin with a noun or a verb"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_test:
+            if node.name not in PRESCRIBED and PARTICIPLE.match(node.name) and not is_value(node):
+                yield node.lineno, f"function `{node.name}`: begin with a verb in the present"
+
+
+def is_value(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether the definition is read as an attribute, as a property is."""
+    names = {ast.unparse(decorator).split(".")[-1] for decorator in node.decorator_list}
+    return bool(names & {"property", "cached_property", "setter"})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

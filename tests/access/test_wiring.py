@@ -1,0 +1,32 @@
+"""What the server forgets by itself of who may use it, and how much."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from llm_backend.access.wiring import DAY_S, open_access
+from llm_backend.settings import Settings
+from llm_backend.store import Database, migrate
+from llm_backend.store.administration import Administration, AuditFilter, Change, Record
+from llm_backend.store.keyset_pages import PageRequest
+
+
+@pytest.mark.parametrize(("audit_days", "kept"), [(None, ["old", "young"]), (30, ["young"])])
+async def test_the_audit_log_is_kept_for_its_days(
+    tmp_path: Path, audit_days: int | None, kept: list[str]
+) -> None:
+    settings = Settings(models=(), data_dir=tmp_path, audit_days=audit_days)
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        for id, days in (("old", 31), ("young", 29)):
+            at = int(time.time() - days * DAY_S)
+            administration = Administration(database, clock=lambda at=at: at)
+            record = Record(id=id, kind="other", created_at=at, body={})
+            await administration.add(Change(type="x", resource_id=id), record)
+        async with open_access(settings, database, lambda *_: ()) as access:
+            await access.expire()
+            page = await access.administration.audit_entries(AuditFilter(), PageRequest())
+
+    entries = [entry.resource_id for entry in page.items if entry.type == "x"]
+    assert sorted(entries) == kept

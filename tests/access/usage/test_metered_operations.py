@@ -1,0 +1,70 @@
+"""Every operation is counted, or is not for a reason; and which model a request asks."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from llm_backend.access.authentication.named_models import models_in
+from llm_backend.access.usage.exempt_operations import EXEMPT
+from llm_backend.access.usage.metered_operations import METERED, MeteredOperation, model_of
+from llm_backend.contract import load_document
+from llm_backend.contract.forms.form_model import FormHead
+from llm_backend.contract.unknown_operation import UNKNOWN
+
+CHAT = METERED["createChatCompletion"]
+
+
+def test_every_operation_is_counted_or_exempt_for_a_reason():
+    operations = load_document().operations.values()
+    asked = {one.operation_id for one in operations if not (one.is_open or one.administers)}
+
+    assert set(METERED) | set(EXEMPT) == asked | {UNKNOWN.operation_id}
+    assert not set(METERED) & set(EXEMPT)
+
+
+def asks(metered: MeteredOperation, *, method: str = "POST", **more: Any) -> str:
+    given = {"body": None, "form_head": None, "query": {}, **more}
+    operation = SimpleNamespace(method=method)
+    return model_of(SimpleNamespace(operation=operation, **given), metered)
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        ({"model": "m", "session": {"model": "other"}}, "m"),
+        ({"session": {"type": "realtime", "model": "m"}}, "m"),
+        ({"session": {"audio": {"input": {"transcription": {"model": "m"}}}}}, "m"),
+        ({"grader": {"graders": {"a": {"type": "score_model", "model": "m"}}}}, "m"),
+        ({"model": None, "data_source": {"model": "m"}}, "m"),
+        ({"model": "m" * 1000}, "m" * 256),
+        ({"messages": [{"model": "m"}], "metadata": {"model": "m"}, "model": ["m"]}, ""),
+    ],
+)
+def test_a_body_names_its_model_at_the_top_or_below(body, model):
+    assert asks(CHAT, body=body) == model
+
+
+def test_a_form_names_its_model_and_a_query_only_where_there_is_no_body():
+    query = {"model": "said"}
+
+    assert asks(CHAT, form_head=FormHead(read=b"ears", stop=4), query=query) == "ears"
+    assert asks(CHAT, form_head=FormHead(read=b"", session="voice"), query=query) == "voice"
+    assert asks(CHAT, query=query) == ""
+    assert asks(CHAT, method="GET", query=query) == "said"
+    assert asks(METERED["createModeration"], body={}) == "omni-moderation-latest"
+
+
+def test_all_models_of_a_body_are_found_but_not_in_what_clients_fill():
+    body = {
+        "model": "a",
+        "Model": "z",
+        "tools": [{"type": "image_generation", "model": "b"}],
+        "method": {"reinforcement": {"grader": {"model": "c"}}},
+        "text": {"format": {"schema": {"examples": [{"model": "no"}]}}},
+        "data_source": {"source": {"content": [{"item": {"model": "no"}}]}},
+        "messages": [{"content": [{"model": "no"}]}],
+    }
+
+    assert list(models_in(body)) == ["a", "z", "b", "c"]
+    assert list(models_in([1, None])) == []

@@ -1,0 +1,109 @@
+"""What has been spent this month, and whether more may be."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from llm_backend.access import Keyring, Ledger, Spending
+from llm_backend.access.authentication import resource_kinds
+from llm_backend.access.wiring import open_access
+from llm_backend.errors import QuotaExceeded
+from llm_backend.settings import Settings
+from llm_backend.settings.price import Price
+from llm_backend.store import Database, migrate
+from llm_backend.store.administration import (
+    Administration,
+    Change,
+    Record,
+    StoredUsage,
+    Tokens,
+    UsageKey,
+)
+
+CHANGE = Change(type="project.updated", resource_id="x")
+PRICES = {"m": Price(input=10)}  # 1,000 tokens are a cent
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        yield database
+
+
+@pytest.fixture
+async def keyring(database: Database) -> Keyring:
+    ring = Keyring(Administration(database))
+    await ring.open()
+    return ring
+
+
+async def spend(database: Database, tokens: int, *, at: float | None = None) -> None:
+    ledger = Ledger(StoredUsage(database))
+    minute = int(at or time.time()) // 60 * 60
+    key = UsageKey(minute, "completions", "proj_default", "k", "", "m", "default", False, "")
+    ledger.add(key, tokens=Tokens(input_tokens=tokens))
+    await ledger.write()
+
+
+async def limit(database: Database, cents: int, *, project_id: str | None) -> None:
+    record = Record(
+        id=f"spend_limit@{project_id}",
+        kind=resource_kinds.SPEND_LIMIT,
+        created_at=1,
+        project_id=project_id,
+        body={"threshold_amount": cents},
+    )
+    await Administration(database).put(CHANGE, record)
+
+
+@pytest.mark.parametrize("project_id", ["proj_default", None])
+async def test_a_limit_that_is_reached_lets_no_more_be_spent(database, keyring, project_id):
+    spending = Spending(StoredUsage(database), keyring, PRICES)
+    await limit(database, 2, project_id=project_id)
+    await keyring.refresh()
+    project = keyring.policy.projects["proj_default"]
+    await spend(database, 1_999)
+    await spending.refresh()
+    spending.check(project)
+
+    await spend(database, 1)
+    await spending.refresh()
+    with pytest.raises(QuotaExceeded, match=r"0\.02 USD") as refused:
+        spending.check(project)
+    assert (refused.value.status, refused.value.type) == (429, "insufficient_quota")
+
+
+async def test_a_server_knows_what_was_spent_before_its_first_request(database, keyring):
+    await limit(database, 1, project_id="proj_default")
+    await spend(database, 1_000)
+
+    async with open_access(Settings(prices=PRICES), database, lambda _: ()) as access:
+        with pytest.raises(QuotaExceeded):
+            access.spending.check(access.keyring.policy.projects["proj_default"])
+
+
+async def test_what_was_spent_last_month_does_not_count(database, keyring):
+    spending = Spending(StoredUsage(database), keyring, PRICES)
+    await limit(database, 1, project_id=None)
+    await keyring.refresh()
+    await spend(database, 1_000_000, at=time.time() - 32 * 86_400)
+    await spending.refresh()
+
+    assert spending.cents() == 0
+
+
+async def test_an_alert_is_told_once(database, keyring, caplog):
+    spending = Spending(StoredUsage(database), keyring, PRICES)
+    body = {"threshold_amount": 1, "notification_channel": {"recipients": ["ops@example.org"]}}
+    alert = Record(id="alert_1", kind=resource_kinds.SPEND_ALERT, created_at=1, body=body)
+    await Administration(database).put(CHANGE, alert)
+    await keyring.refresh()
+    await spend(database, 1_000)
+    for _ in range(2):
+        await spending.refresh()
+
+    told = [record for record in caplog.records if record.getMessage() == "spend_alert"]
+    assert [record.recipients for record in told] == [["ops@example.org"]]

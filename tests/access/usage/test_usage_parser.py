@@ -1,0 +1,185 @@
+"""How many tokens an upstream tells at the end of its answer."""
+
+import gzip
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from llm_backend.access.usage.estimate import text_bytes, tokens_of
+from llm_backend.access.usage.metered_operations import METERED
+from llm_backend.access.usage.usage_parser import UsageTail, parse_usage
+from llm_backend.store.administration import Tokens
+
+CHAT = {
+    "prompt_tokens": 10,
+    "completion_tokens": 4,
+    "prompt_tokens_details": {"cached_tokens": 3},
+}
+RESPONSE = {
+    "input_tokens": 10,
+    "output_tokens": 4,
+    "input_tokens_details": {"cached_tokens": 3},
+}
+TOLD = Tokens(input_tokens=10, cached_tokens=3, output_tokens=4)
+
+
+@pytest.mark.parametrize("usage", [CHAT, RESPONSE])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_usage_is_read_in_chats_words_and_in_those_of_responses(usage, indent):
+    body = json.dumps({"id": "x", "usage": usage, "model": "m"}, indent=indent).encode()
+
+    assert parse_usage(body) == TOLD
+
+
+SEEN = {
+    **CHAT,
+    "prompt_tokens_details": {"cached_tokens": 3, "image_tokens": 4, "audio_tokens": 2},
+    "completion_tokens_details": {"audio_tokens": 1},
+}
+SPOKEN = {
+    "input_tokens": 10,
+    "output_tokens": 4,
+    "input_token_details": {
+        "text_tokens": 4, "image_tokens": 4, "audio_tokens": 2, "cached_tokens": 3,
+        "cached_tokens_details": {"text_tokens": 2, "audio_tokens": 1},
+    },
+    "output_token_details": {"text_tokens": 3, "audio_tokens": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("usage", "cached_sounds"), [(SEEN, 0), (SPOKEN, 1)])
+def test_tokens_of_pictures_and_sounds_are_told_apart(usage, cached_sounds):
+    told = parse_usage(json.dumps({"usage": usage}).encode())
+
+    assert told == TOLD._replace(
+        input_picture_tokens=4,
+        input_sound_tokens=2,
+        cached_sound_tokens=cached_sounds,
+        output_sound_tokens=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("cached", "pictures", "sounds"), [(4, 0, 0), (5, 1, 0), (8, 4, 0), (9, 4, 1), (10, 4, 2)]
+)
+def test_cached_tokens_that_nobody_tells_apart_are_text_as_far_as_there_is(
+    cached, pictures, sounds
+):
+    tokens = Tokens(10, cached, 0, 4, 2).normalize()
+
+    assert (tokens.cached_picture_tokens, tokens.cached_sound_tokens) == (pictures, sounds)
+
+
+def test_what_is_told_of_media_beyond_the_input_does_not_count():
+    tokens = Tokens(10, 20, 3, 8, 8, 20, 20, 2, 9).normalize()
+
+    assert tokens == Tokens(10, 10, 3, 8, 2, 8, 2, 2, 1)
+
+
+def test_what_only_looks_like_usage_is_text():
+    said = json.dumps({"usage": {"prompt_tokens": 99}})
+    body = json.dumps({"usage": CHAT, "choices": [{"message": {"content": said}}]}).encode()
+
+    assert parse_usage(body) == TOLD
+
+
+def test_the_last_event_that_tells_counts_however_it_is_cut():
+    events = b'data: {"usage":null}\n\n' * 50
+    events += b'data: {"choices":[],"usage":' + json.dumps(CHAT).encode() + b"}\n\ndata: [DONE]\n\n"
+    tail = UsageTail()
+    for start in range(0, len(events), 60):
+        tail.feed(events[start : start + 60])
+
+    assert tail.usage() == TOLD
+
+
+def test_a_compressed_answer_is_read_too():
+    body = json.dumps({"usage": CHAT}).encode()
+    tail = UsageTail(b"gzip")
+    tail.feed(gzip.compress(body))
+    unread = UsageTail(b"br")
+    unread.feed(body)
+
+    assert tail.usage() == TOLD
+    assert unread.usage() is None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"",
+        b"\x00\xff",
+        b'{"usage":null}',
+        b'{"usage":{"prompt_tokens":',
+        b'{"usage":{}}',
+        b'{"usage":{"prompt_tokens":"many"}}',
+        b'{"usage":{"prompt_tokens":-1}}',
+        b'{"usage":{"prompt_tokens":true}}',
+        b'{"usage":{"prompt_tokens":10000000000000000000}}',
+        b'{"usage":' + b'{"a":' * 10_000,
+        b'{"usage":{"prompt_tokens":' + b"1" * 10_000 + b"}}",
+    ],
+)
+def test_an_answer_that_tells_nothing_counts_no_tokens(end):
+    assert parse_usage(end) is None
+
+
+TEXTS = METERED["createChatCompletion"].texts
+
+
+def events(*deltas: dict) -> bytes:
+    return b"".join(
+        b"data: %b\n\n" % json.dumps({"choices": [{"delta": delta}]}).encode() for delta in deltas
+    )
+
+
+@pytest.mark.parametrize("size", [1, 7, 60, 10_000])
+def test_what_a_stream_says_is_added_up_however_it_is_cut(size: int):
+    said = events(
+        {"role": "assistant", "content": ""}, {"content": "Hel"}, {"content": 'l"o'},
+        {"reasoning_content": "so"}, {"tool_calls": [{"function": {"arguments": "{}"}}]},
+    )  # fmt: skip
+    tail = UsageTail(texts=TEXTS)
+    for start in range(0, len(said), size):
+        tail.feed(said[start : start + size])
+
+    assert tail.said_bytes() == len('Hell\\"oso{}')
+
+
+def test_what_a_whole_answer_says_is_read_off_its_end():
+    tail = UsageTail(texts=None)
+    tail.feed(json.dumps({"choices": [{"message": {"content": "Hello"}}]}).encode())
+
+    assert tail.said_bytes() == 5
+
+
+def test_a_file_in_a_request_is_not_counted_as_text():
+    picture = b'{"url":"data:image/png;base64,%b"}' % (b"A" * 1_000_000)
+
+    assert text_bytes(b'{"content":"hi"}') == 16
+    assert text_bytes(b'"a word "' * 1000) == 9000
+    assert text_bytes(picture) == len(picture) - 1_000_000 + 4096
+
+
+def test_a_picture_takes_no_more_of_a_limit_than_a_picture_may():
+    body = {"max_tokens": 100, "url": "data:image/png;base64," + "A" * 4_000_000}
+    request = SimpleNamespace(body=body, raw_body=json.dumps(body).encode())
+
+    assert 1100 < tokens_of(request) < 1200
+
+
+def test_text_that_is_nearly_a_file_is_looked_through_once():
+    body = (b"A" * 4095 + b" ") * 256
+    began_s = time.process_time()
+
+    assert text_bytes(body) == len(body)
+    assert time.process_time() - began_s < 1  # a thousand times as long, from every byte anew
+
+
+def test_less_than_no_answer_gives_no_room_back():
+    body = {"max_tokens": -1_000_000, "prompt": "a" * 400}
+    request = SimpleNamespace(body=body, raw_body=json.dumps(body).encode())
+
+    assert tokens_of(request) > 100

@@ -1,0 +1,262 @@
+"""Grammars hold a model to its family's calls: what the family writes is allowed, other calls are
+not."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import llguidance
+import pytest
+
+from llm_backend.backends.local.markup import FAMILIES, markup_of
+from llm_backend.backends.local.markup.grammar import Function, calls_grammar, content_grammar
+from llm_backend.errors import InvalidRequest
+from tests.backends.local.markup.reading import read
+from tests.backends.local.markup.samples import CITY, ONE, PARIS, TOOLS, TWO
+
+WEATHER = Function(name="get_weather", parameters=CITY, is_strict=True)
+PING = Function(name="ping", parameters=None)
+THINKS = "{{ '</think>' }}"
+ALWAYS_TOKENS = {"gpt-oss"}  # whose marks are tokens in every file
+each_family = pytest.mark.parametrize("family", sorted(FAMILIES))
+either_spelling = pytest.mark.parametrize("has_tokens", [True, False])
+
+
+def each_spelling_of(families: Iterable[str]) -> pytest.MarkDecorator:
+    """Each of these families with marks that are tokens, and with marks that are texts."""
+    spellings = [(family, True) for family in sorted(families)]
+    spellings += [(family, False) for family in sorted(set(families) - ALWAYS_TOKENS)]
+    return pytest.mark.parametrize(("family", "has_tokens"), spellings)
+
+
+class Bytes:
+    """A vocabulary of all bytes and these marks."""
+
+    bos_token_id = None
+
+    def __init__(self, marks: Sequence[str]) -> None:
+        self.tokens = [bytes([code]) for code in range(256)] + [mark.encode() for mark in marks]
+        self.tokens.append(b"<end>")
+        self.eos_token_id = len(self.tokens) - 1
+        self.special_token_ids = list(range(256, len(self.tokens)))
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        return list(text if isinstance(text, bytes) else text.encode())
+
+
+class Follower:
+    """Follows texts by a family's grammar."""
+
+    def __init__(self, family: str, template: str = "", *, has_tokens: bool = True) -> None:
+        self.markup = markup_of(template, family)
+        self.marks = list(dict.fromkeys(self.markup.markers)) if has_tokens else []
+        self.tokens = {mark: 256 + place for place, mark in enumerate(self.marks)}
+
+    def follow(
+        self, text: str, functions: Sequence[Function] = (WEATHER, PING), **options: Any
+    ) -> bool | None:
+        """Whether the text may be an answer; None if it may only be the beginning of one."""
+        options = {"is_required": True, "is_parallel": True, **options}
+        return self._follow(text, calls_grammar(self.markup, functions, self.tokens, **options))
+
+    def content(self, text: str, *, is_thinking: bool = False) -> bool | None:
+        """The same for an answer that says a city."""
+        grammar = content_grammar(self.markup, CITY, self.tokens, is_thinking=is_thinking)
+        return self._follow(text, grammar)
+
+    def _follow(self, text: str, grammar: str) -> bool | None:
+        source = json.dumps({"grammars": [{"lark_grammar": grammar}]})
+        tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(Bytes(self.marks)))
+        matcher = llguidance.LLMatcher(tokenizer, source, log_level=0)
+        assert not matcher.is_error(), matcher.get_error()
+        tokens = self._split(text)
+        if matcher.try_consume_tokens(tokens) < len(tokens):
+            return False
+        return True if matcher.is_accepting() else None
+
+    def _split(self, text: str) -> list[int]:
+        marks = sorted(self.marks, key=len, reverse=True)
+        pieces = re.split(f"({'|'.join(map(re.escape, marks))})", text) if marks else [text]
+        return [
+            token
+            for piece in pieces
+            for token in ([self.tokens[piece]] if piece in self.tokens else piece.encode())
+        ]
+
+
+@each_spelling_of(FAMILIES)
+def test_what_the_family_writes_is_allowed(family, has_tokens):
+    may_be_two = FAMILIES[family].calls.spelling.between is not None
+    text = TWO[family] if may_be_two else ONE[family]
+
+    for is_required in (True, False):
+        assert Follower(family, has_tokens=has_tokens).follow(text, is_required=is_required)
+
+
+@each_spelling_of(FAMILIES)
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("get_weather", "get_wether"), ("city", "town"), ("2", '"2"')]
+)
+def test_another_call_is_not(family, has_tokens, right, wrong):
+    text = ONE[family].replace(right, wrong)
+
+    for is_required in (True, False):
+        followed = Follower(family, has_tokens=has_tokens).follow(text, is_required=is_required)
+        assert not followed
+
+
+@each_spelling_of(TWO)
+def test_calls_that_must_not_be_parallel_are_single(family, has_tokens):
+    one = Follower(family, has_tokens=has_tokens)
+
+    for is_required in (True, False):
+        assert one.follow(ONE[family], is_parallel=False, is_required=is_required)
+        assert not one.follow(TWO[family], is_parallel=False, is_required=is_required)
+
+
+@each_spelling_of(FAMILIES)
+def test_text_is_an_answer_only_where_no_call_is_required(family, has_tokens):
+    text = "<|channel|>final<|message|>Hello!" if family == "gpt-oss" else "Hello!"
+    one = Follower(family, has_tokens=has_tokens)
+
+    assert one.follow(text, is_required=False)
+    assert not one.follow(text, is_required=True)
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"gpt-oss"}))
+@either_spelling
+@pytest.mark.parametrize("is_required", [True, False])
+def test_reasoning_may_come_first(family, has_tokens, is_required):
+    one = Follower(family, THINKS, has_tokens=has_tokens)
+    thought = f"Well ...\n</think>\n\n{ONE[family]}"
+
+    assert one.follow("<think>\n" + thought, is_required=is_required)
+    assert one.follow(thought, is_required=is_required, is_thinking=True)
+    assert not one.follow(
+        thought.replace("city", "town"), is_required=is_required, is_thinking=True
+    )
+
+
+def test_channels_may_come_first():
+    text = "<|channel|>analysis<|message|>Well ...<|end|><|start|>assistant" + ONE["gpt-oss"]
+
+    assert Follower("gpt-oss").follow(text)
+
+
+@each_family
+def test_what_is_allowed_is_read_as_it_is_meant(family):
+    one = Follower(family)
+    markup = one.markup.without_slips()
+
+    assert read([ONE[family]], markup, tools=TOOLS).parsed() == [PARIS]
+
+
+@each_family
+def test_every_schema_becomes_a_grammar(family):
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"$ref": "#/$defs/a"},
+            "b": {"type": "array", "items": {"type": "number"}},
+            "c": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "d": {"type": "object", "properties": {"e": {"type": "boolean"}}},
+            "f": {"enum": ["x", 1, None]},
+            "g": {},
+            "h": True,
+            "i": {"type": "string", "format": "nobody knows", "contentEncoding": "base64"},
+        },
+        "required": ["b", "d"],
+        "$defs": {"a": {"type": "string", "maxLength": 3}},
+    }
+    function = Function(name="f", parameters=schema)
+
+    assert Follower(family).follow("no call", [function]) is False
+
+
+@each_family
+def test_definitions_stand_where_something_refers_to_them(family):
+    properties = {f"p{at}": {"type": "integer"} for at in range(100)}
+    properties["last"] = {"type": "array", "items": {"$ref": "#/$defs/a"}}
+    definitions = {"a": {"description": "x" * 10_000, "type": "integer"}}
+    schema = {"type": "object", "properties": properties, "$defs": definitions}
+    grammar = calls_grammar(
+        markup_of("", family),
+        [Function(name="f", parameters=schema)],
+        {},
+        is_required=True,
+        is_parallel=True,
+    )
+
+    assert grammar.count("x" * 10_000) == 1
+
+
+def test_a_grammar_that_is_too_long_is_not_written():
+    refers = {f"p{at}": {"type": "array", "items": {"$ref": "#/$defs/a"}} for at in range(10_000)}
+    definitions = {"a": {"description": "x" * 100_000, "type": "integer"}}
+    schema = {"type": "object", "properties": refers, "$defs": definitions}
+
+    with pytest.raises(InvalidRequest, match="131072 bytes") as caught:
+        Follower("qwen3-coder").follow("no call", [Function(name="f", parameters=schema)])
+    assert caught.value.param == "tools"
+
+
+@each_family
+@pytest.mark.parametrize("schema", [{"type": "string", "const": "Paris"}, {"enum": ["Paris"]}])
+def test_the_only_texts_are_held_to_and_read_as_texts(family, schema):
+    parameters = {**CITY, "properties": {**CITY["properties"], "city": schema}}
+    function = Function(name="get_weather", parameters=parameters, is_strict=True)
+    is_escaped = '\\"' in ONE[family]
+    right = ONE[family].replace('Pa\\"ris' if is_escaped else 'Pa"ris', "Paris")
+    one = Follower(family)
+
+    assert one.follow(right, [function])
+    assert not one.follow(ONE[family], [function])
+    tools = {"get_weather": parameters}
+    called = read([right], one.markup.without_slips(), tools=tools).parsed()
+    assert called == [("get_weather", {"city": "Paris", "days": 2})]
+
+
+@either_spelling
+def test_content_follows_its_schema(has_tokens):
+    model = Follower("hermes", has_tokens=has_tokens)
+
+    assert model.content('{"city":"Paris"}')
+    assert model.content('{"city": "Paris"}') is False
+    assert model.content("Paris") is False
+
+
+@either_spelling
+def test_what_is_thought_before_content_is_free(has_tokens):
+    model = Follower("hermes", THINKS, has_tokens=has_tokens)
+
+    assert model.content('<think>\nWhere?\n</think>\n\n{"city":"Paris"}')
+    assert model.content('{"city":"Paris"}')
+    assert model.content('Where?\n</think>\n\n{"city":"Paris"}', is_thinking=True)
+    assert model.content('{"city":"Paris"}', is_thinking=True) is None
+    assert model.content("Where?\n</think>\n\nParis", is_thinking=True) is False
+
+
+def test_content_of_harmony_is_its_final_message():
+    model = Follower("gpt-oss")
+    final = '<|channel|>final<|message|>{"city":"Paris"}'
+
+    assert model.content(final)
+    assert model.content(f"<|channel|>analysis<|message|>Where?<|end|><|start|>assistant{final}")
+    assert model.content('{"city":"Paris"}') is False
+
+
+@pytest.mark.parametrize(
+    "family", sorted(name for name in FAMILIES if not markup_of("", name).is_bare)
+)
+def test_an_answer_may_be_calls_or_json_by_a_schema(family):
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    held = {"content": schema, "is_required": False}
+    head = "<|channel|>final<|message|>" if family == "gpt-oss" else ""
+    one = Follower(family)
+
+    assert one.follow(ONE[family], **held)
+    assert one.follow(head + '{"a":1}', **held)
+    assert not one.follow(head + '{"a":"1"}', **held)
+    assert not one.follow(head + "Hello!", **held)
+    assert not one.follow(head + '{"a":1}', content=schema, is_required=True)

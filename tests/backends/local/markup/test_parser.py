@@ -1,0 +1,333 @@
+"""Calls and reasoning are told from text in every family's markup, however the pieces fall."""
+
+import itertools
+import json
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_backend.backends.local.markup import (
+    FAMILIES,
+    CallArguments,
+    CallBegin,
+    CallEnd,
+    Content,
+    MarkupParser,
+    markup_of,
+)
+from tests.backends.local.markup.reading import read
+from tests.backends.local.markup.samples import ONE, PARIS, PING, ROME, SLIPS, TOOLS, TWO
+from tests.examples import examples
+
+AT_ONCE = {"llama", "json", "gpt-oss"}  # families whose calls are the whole answer
+THINKS = "{{ '</think>' }}"  # a template that knows reasoning
+HERMES = markup_of("", "hermes")
+marks = sorted({mark for family in FAMILIES.values() for mark in family.calls.markers})
+snippets = st.sampled_from(
+    [*marks, *ONE.values(), *TWO.values(), '{"name": "', 'ping", "arguments": ', "{", "}", "[", "]",
+     '"', "\\", "\\ud800", "NaN", "1e9", "\n", " ", "<", "<|", "[TOOL", "```json\n", "```", "ping",
+     "<think>", "</think>", "Action:", "call:ping{", "get_weather(", "to=functions.ping", "é€"]
+)  # fmt: skip
+texts = st.lists(snippets, max_size=12).map("".join)
+families = st.sampled_from(sorted(FAMILIES))
+
+
+@pytest.mark.parametrize(
+    ("family", "template", "begin"),
+    [("hermes", "", ""), ("hermes", THINKS, "<think>x"),
+     ("llama-function", "", '<function=ping>{"a": ')],
+)  # fmt: skip
+def test_a_model_that_writes_nothing_but_white_space_is_read_once(family, template, begin):
+    begun = time.process_time()
+    made = read([begin, *["\n\n"] * 40_000], markup_of(template, family))
+
+    assert time.process_time() - begun < 2
+    assert made.reasoning + made.content.strip() in begin
+
+
+def test_there_is_a_sample_of_every_family():
+    assert set(ONE) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", sorted(ONE))
+def test_a_call_is_read(family):
+    made = read([ONE[family]], markup_of("", family))
+
+    assert made.parsed() == [PARIS]
+    assert made.content == ""
+    assert made.whole_calls == 1
+
+
+@pytest.mark.parametrize("family", sorted(TWO))
+def test_calls_in_a_row_are_read(family):
+    made = read([TWO[family]], markup_of("", family))
+
+    assert made.parsed() == [ROME, PING]
+    assert made.content == ""
+
+
+@pytest.mark.parametrize(("family", "text"), SLIPS)
+def test_slips_that_models_make_are_understood(family, text):
+    made = read([text], markup_of("", family))
+
+    assert made.parsed() == [PARIS]
+    assert made.content == ""
+
+
+@pytest.mark.parametrize("family", sorted(set(ONE) - AT_ONCE))
+def test_text_around_calls_is_kept(family):
+    made = read([f"Let me look.\n{ONE[family]} There."], markup_of("", family))
+
+    assert made.parsed() == [PARIS]
+    assert made.content == "Let me look.\n There."
+
+
+@pytest.mark.parametrize("family", sorted(ONE))
+def test_calls_are_not_looked_for_without_tools(family):
+    text = ONE[family].rpartition("<|message|>")[2]
+    made = read([ONE[family]], markup_of("", family), tools={})
+
+    assert made.calls == []
+    assert made.content == text
+
+
+@settings(max_examples=examples(300))
+@given(families, texts, st.lists(st.integers(0, 400), max_size=10), st.booleans(), st.booleans())
+def test_however_a_text_is_cut_it_reads_the_same(family, text, places, is_thinking, is_cut):
+    markup = markup_of(THINKS, family)
+    cuts = sorted({place for place in places if place < len(text)} | {0, len(text)})
+    pieces = [text[start:end] for start, end in itertools.pairwise(cuts)]
+
+    whole = read([text], markup, is_thinking=is_thinking, is_cut=is_cut)
+
+    assert read(pieces, markup, is_thinking=is_thinking, is_cut=is_cut) == whole
+    assert read(text, markup, is_thinking=is_thinking, is_cut=is_cut) == whole
+
+
+@settings(max_examples=examples(300))
+@given(families.filter(lambda name: name != "gpt-oss"), texts)
+def test_text_that_is_no_call_comes_out_as_it_went_in(family, text):
+    made = read([text], markup_of("", family))
+
+    if not made.calls:
+        assert made.content == text
+
+
+@settings(max_examples=examples(300))
+@given(families, texts)
+def test_arguments_are_valid_json_whatever_a_model_writes(family, text):
+    made = read([text], markup_of("", family))
+
+    assert made.whole_calls == len(made.calls)
+    for _, arguments in made.calls:
+        assert isinstance(json.loads(arguments, parse_constant=pytest.fail), dict)
+        json.loads(arguments).__repr__().encode()
+
+
+@given(st.text(alphabet="<tool_cal>/ab", max_size=60))
+def test_text_without_a_call_is_only_text(text):
+    assert read(text, HERMES).content == text
+
+
+def test_a_call_comes_as_it_is_written():
+    parser = MarkupParser(HERMES, TOOLS)
+
+    assert parser.feed('Hm. <tool_call>\n{"name": "get_weather", "argu') == [Content("Hm. ")]
+    assert parser.feed('ments": {') == [CallBegin("get_weather"), CallArguments("{")]
+    assert parser.feed('"city": "Par') == [CallArguments('"city": "Par')]
+    assert parser.feed("is\\") == [CallArguments("is")]
+    assert parser.feed('n", "days": 2') == [CallArguments('\\n", "days":')]
+    assert parser.feed("}") == [CallArguments(" 2}"), CallEnd()]
+    assert parser.feed("}\n</tool_call>") == []
+    assert parser.finish() == []
+
+
+def test_text_that_no_markup_can_claim_is_not_held():
+    assert MarkupParser(HERMES, TOOLS).feed("Hello <b>") == [Content("Hello <b>")]
+
+
+@pytest.mark.parametrize(
+    "inside", ["not json", "[1]", '{"name": 5}', '{"name": "f", "arguments": 1}', "", "<"]
+)
+def test_markup_that_is_no_call_stays_text(inside):
+    text = f"<tool_call>{inside}</tool_call>"
+
+    made = read([text], HERMES)
+
+    assert made.calls == []
+    assert made.content == text
+
+
+def test_a_call_that_breaks_off_is_closed_and_the_rest_is_text():
+    made = read(['<tool_call>{"name": "f", "arguments": {"a": [1, NaN]}}</tool_call>'], HERMES)
+
+    assert made.calls == [("f", '{"a": [1]}')]
+    assert made.content == ", NaN]}}</tool_call>"
+
+
+def test_a_call_that_lacks_its_closing_tag_counts():
+    assert read(['<tool_call>{"name": "f"}'], HERMES).calls == [("f", "{}")]
+
+
+def test_a_call_that_was_cut_is_given_as_far_as_it_came():
+    made = read(['<tool_call>{"name": "f", "arguments": {"a": "long st'], HERMES, is_cut=True)
+
+    assert made.calls == [("f", '{"a": "long st')]
+    assert (made.whole_calls, made.content) == (0, "")
+
+
+CUT = [
+    *ONE.items(), *TWO.items(), *SLIPS,
+    *((family, f"Let me look.\n{text}") for family, text in ONE.items() if family not in AT_ONCE),
+    ("hermes", "<think>It is asked.</think>\n" + ONE["hermes"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["is_cut", "is_stopped"])
+@pytest.mark.parametrize(("family", "text"), CUT)
+def test_a_call_that_is_cut_anywhere_shows_nothing_of_its_markup(family, text, end):
+    markup = markup_of(THINKS if "<think>" in text else "", family)
+    for length in range(len(text)):
+        for pieces in ([text[:length]], text[:length]):
+            made = read(pieces, markup, **{end: True})
+
+            shown = made.content.removeprefix("Let me look.").strip()
+            assert not shown or "Let me look.".startswith(shown) or is_word(shown), text[:length]
+            assert "<" not in made.reasoning
+            assert {name for name, _ in made.calls} <= TOOLS.keys()
+            if end == "is_stopped":
+                made.parsed()
+
+
+def is_word(text: str) -> bool:
+    """A mark may begin as any text does: `functools[`, `Action:`."""
+    return text in "functools" or text in "Action"
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("json", '{"title": "Rome", "days": ['),
+        ("json", '{"titl'),
+        ("json", '{"name": "Al'),
+        ("json", '{"name": "Alice"'),
+        ("json", "[1, 2"),
+        ("json", '{"arguments": {"a": 1'),
+        ("llama", '{"name": "Alice", "parameters": {'),
+        ("gemma", "```python\nprin"),
+        ("gemma", "```python\nprint(1"),
+        ("functools", "What a f"),
+        ("hermes", "a < b and a <b"),
+        ("command-r", "Acti"),
+    ],
+)
+def test_an_answer_that_is_cut_and_is_no_call_is_shown(family, text):
+    made = read([text], markup_of("", family), is_cut=True)
+
+    assert (made.content, made.calls) == (text, [])
+
+
+def test_a_lone_half_of_a_surrogate_pair_ends_a_call():
+    made = read(['<tool_call>{"name": "f", "arguments": {"a": "\\ud800x"}}</tool_call>'], HERMES)
+
+    assert made.parsed() == [("f", {"a": ""})]
+
+
+def test_python_words_and_raw_line_breaks_are_mended():
+    made = read(['<tool_call>{"name": "f", "arguments": {"a": True, "b": "1\n2"}}'], HERMES)
+
+    assert made.parsed() == [("f", {"a": True, "b": "1\n2"})]
+
+
+def test_an_answer_in_json_that_names_no_tool_is_text():
+    for family in ("llama", "json"):
+        text = '{"name": "Bob", "parameters": {"age": 4}}'
+        assert read([text], markup_of("", family)).content == text
+
+
+def test_values_are_read_by_the_schema():
+    tools = {"f": {"properties": {"a": {"type": "string"}, "b": {"type": "array"}, "c": {}}}}
+    text = (
+        "<tool_call><function=f><parameter=a>1</parameter><parameter=b>\n[1, 2]\n</parameter>"
+        "<parameter=c>x</parameter></function></tool_call>"
+    )
+
+    made = read([text], markup_of("", "qwen3-coder"), tools=tools)
+
+    assert made.parsed() == [("f", {"a": "1", "b": [1, 2], "c": "x"})]
+
+
+@pytest.mark.parametrize(
+    ("template", "opening", "closing"),
+    [
+        ("</think>", "<think>", "</think>"),
+        ("[THINK]", "[THINK]", "[/THINK]"),
+        ("<|START_THINKING|>", "<|START_THINKING|>", "<|END_THINKING|>"),
+        ("Here is my thought process: ", "Here is my thought process:", "Here is my response:"),
+        ("<|channel>thought", "<|channel>thought", "<channel|>"),
+    ],
+)
+def test_reasoning_is_set_apart(template, opening, closing):
+    markup = markup_of(template, "hermes")
+    answer = f"One.\n\nTwo <b>.\n{closing}\n\nHello.{TWO['hermes']}"
+
+    spelled = read([f"{opening}\n{answer}"], markup)
+    opened = read([answer], markup, is_thinking=True)
+
+    assert spelled == opened
+    assert spelled.reasoning == "One.\n\nTwo <b>."
+    assert spelled.content == "Hello."
+    assert spelled.parsed() == [ROME, PING]
+
+
+def test_reasoning_that_does_not_end_is_all_there_is():
+    made = read(["<think>Hmm, <tool_call>"], markup_of(THINKS, "hermes"))
+
+    assert (made.reasoning, made.content) == ("Hmm, <tool_call>", "")
+
+
+def test_only_an_answer_that_begins_with_it_reasons():
+    made = read(["The tag <think> opens reasoning."], markup_of(THINKS, "hermes"))
+
+    assert made.content == "The tag <think> opens reasoning."
+
+
+def test_channels_are_told_apart():
+    text = (
+        "<|channel|>analysis<|message|>Easy.<|end|><|start|>assistant<|channel|>commentary"
+        "<|message|>I shall look.<|end|><|start|>assistant<|channel|>commentary "
+        "to=functions.ping <|constrain|>json<|message|>{}<|call|>"
+    )
+
+    made = read([text], markup_of("", "gpt-oss"))
+
+    assert made.reasoning == "Easy."
+    assert made.content == "I shall look."
+    assert made.parsed() == [PING]
+
+
+def test_control_tokens_are_never_shown():
+    markup = markup_of("", "phi-4")
+    hidden = frozenset(markup.markers)
+
+    made = read(["<|tool_call|>oops <|/tool_call|>!"], markup, hidden=hidden)
+
+    assert made.content == "oops !"
+
+
+def test_where_calls_must_lead_a_text_that_quotes_one_has_none():
+    markup = HERMES.without_slips(is_leading=True)
+    quoted = '{"a": "<tool_call>{}</tool_call>"}'
+
+    assert read([quoted], markup).content == quoted
+    assert read([TWO["hermes"]], markup).parsed() == [ROME, PING]
+
+
+def test_marks_around_the_answer_are_not_part_of_it():
+    text = "<think>Well.</think>\n<response>Hello <b>.</response>"
+
+    made = read([text], markup_of("<think><response></think>", "granite"))
+
+    assert (made.reasoning, made.content) == ("Well.", "Hello <b>.")

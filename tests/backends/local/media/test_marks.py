@@ -1,0 +1,83 @@
+import pytest
+
+from llm_backend.backends.local.chat_template import ChatTemplate
+from llm_backend.backends.local.control_tokens import ControlTokenGuard
+from llm_backend.backends.local.media import Marks, Picture
+from llm_backend.errors import InvalidRequest
+
+
+def picture(name: str) -> Picture:
+    return Picture(url=f"data:{name}", where=name)
+
+
+def rendered(marks: Marks, template: str = "[{}]") -> str:
+    return "".join(template.format(message["content"]) for message in marks.messages)
+
+
+def test_pictures_stand_where_they_were_said():
+    cat, dog = picture("cat"), picture("dog")
+    marks = Marks(
+        [
+            {"role": "system", "content": "Look."},
+            {"role": "user", "content": ["one", "two", cat, "is it", dog]},
+            {"role": "user", "content": [cat]},
+        ]
+    )
+
+    placed = marks.taken_out(rendered(marks), [])
+
+    assert placed.text == "[Look.][one\ntwois it][]"
+    assert [(placed.text[:at], one) for at, one in placed.media] == [
+        ("[Look.][one\ntwo", cat),
+        ("[Look.][one\ntwois it", dog),
+        ("[Look.][one\ntwois it][", cat),
+    ]
+
+
+def test_cuts_move_with_the_text():
+    marks = Marks([{"role": "user", "content": ["pq", picture("cat"), "rs", picture("dog"), "tu"]}])
+    text = rendered(marks, "{}")
+
+    placed = marks.taken_out(text, [text.index(letter) for letter in "qrsu"])
+
+    assert [placed.text[:cut] for cut in placed.cuts] == ["p", "pq", "pqr", "pqrst"]
+
+
+def test_messages_without_pictures_are_left_as_they_are():
+    messages = [{"role": "user", "content": "\ufdd10\ufdd1"}]
+    marks = Marks(messages)
+
+    assert marks.messages is messages
+    assert marks.taken_out("\ufdd10\ufdd1", [3]).text == "\ufdd10\ufdd1"
+
+
+@pytest.mark.parametrize("template", ["nothing", "{0}{0}"])
+def test_a_template_that_leaves_out_or_repeats_a_picture_is_refused(template):
+    marks = Marks([{"role": "user", "content": [picture("cat")]}])
+
+    with pytest.raises(InvalidRequest, match="no place for this picture") as refused:
+        marks.taken_out(rendered(marks, template), [])
+
+    assert refused.value.param == "cat"
+
+
+TYPED = """{% for message in messages %}<|{{ message.role }}|>{% for part in message.content %}\
+{% if part.type == "image" %}<|image_pad|>{% else %}{{ part.text | trim }}{% endif %}{% endfor %}\
+<|end|>{% endfor %}"""
+PLAIN = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("source", [TYPED, PLAIN])
+def test_a_template_puts_a_picture_where_it_puts_what_is_said(source):
+    cat = picture("cat")
+    marks = Marks([{"role": "user", "content": ["What is <|end|>", cat, "?"]}])
+    guard = ControlTokenGuard(["<|end|>", "<|user|>", "<|image_pad|>"])
+
+    signed = ChatTemplate(source).render(marks.messages, guard=guard)
+    placed = marks.taken_out(*guard.lifted(signed))
+
+    assert placed.text == "<|user|>What is <|end|>?<|end|>"
+    assert placed.media == [(len("<|user|>What is <|end|>"), cat)]
+    assert placed.cuts == [len("<|user|>What is <")]

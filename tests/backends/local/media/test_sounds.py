@@ -1,0 +1,67 @@
+import struct
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.backends.local.media.sounds import BadSound, seconds_of
+from tests.media_files import wav
+
+FRAME = bytes([0xFF, 0xFB, 0x90, 0x00])  # MPEG 1, layer III, 128 kbit/s, 44.1 kHz
+FRAME_BYTES = 417
+
+
+def mp3(frames: int, *, before: bytes = b"") -> bytes:
+    return before + FRAME.ljust(FRAME_BYTES, b"\0") * frames
+
+
+def test_a_wav_file_lasts_as_long_as_its_samples():
+    assert seconds_of(wav(1.5), "wav") == pytest.approx(1.5)
+
+
+def test_a_wav_file_that_promises_more_than_it_has_lasts_as_long_as_it_has():
+    data = bytearray(wav(1))
+    struct.pack_into("<I", data, 40, 0xFFFF_FFFF)
+
+    assert seconds_of(bytes(data), "wav") == pytest.approx(1)
+
+
+@pytest.mark.parametrize("before", [b"", b"ID3\x04\0\0\0\0\x01\x00" + b"\xff" * 128, b"garbage"])
+def test_an_mp3_file_lasts_as_long_as_its_frames(before):
+    assert seconds_of(mp3(100, before=before), "mp3") == pytest.approx(100 * 1152 / 44100)
+
+
+@pytest.mark.parametrize(
+    ("data", "format"),
+    [
+        (b"", "wav"),
+        (b"", "mp3"),
+        (b"RIFF\0\0\0\0WAVE", "wav"),
+        (b"RIFF\0\0\0\0WAVEfmt \x04\0\0\0\x01\0\x01\0data\x02\0\0\0\0\0", "wav"),
+        (wav()[:20] + b"\x02" + wav()[21:], "wav"),  # ADPCM
+        (wav(0), "wav"),
+        (wav(), "mp3"),
+        (mp3(3), "wav"),
+    ],
+)
+def test_what_cannot_be_heard_is_refused(data, format):
+    with pytest.raises(BadSound):
+        seconds_of(data, format)
+
+
+@given(st.binary(max_size=300), st.sampled_from(["wav", "mp3"]))
+def test_whatever_is_sent_lasts_some_time_or_is_refused(data, format):
+    for begun in (data, b"RIFF\0\0\0\0WAVEfmt " + data, FRAME + data):
+        try:
+            assert seconds_of(begun, format) > 0
+        except BadSound:
+            continue
+
+
+def test_a_file_of_nothing_but_beginnings_is_gone_through_once():
+    began_s = time.process_time()
+    with pytest.raises(BadSound):
+        seconds_of(b"\xff" * (4 << 20), "mp3")
+
+    assert time.process_time() - began_s < 1  # several, a place at a time

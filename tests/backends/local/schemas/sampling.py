@@ -1,0 +1,47 @@
+"""Texts by a schema, as native code has them written when every token is any of those allowed."""
+
+import json
+import random
+
+from llm_backend.engine.messages import GrammarLimits
+from llm_backend.engine.sampling.constraint import Grammars
+
+ENDS = {ord(character) for character in '"}],:'}
+
+
+class Bytes:
+    """A vocabulary of bytes and an end."""
+
+    size = 257
+    end_tokens = markers = frozenset({256})
+
+    def label(self, token: int) -> bytes:
+        return bytes([token]) if token < 256 else b"<end>"
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        return list(text.encode())
+
+
+GRAMMARS = Grammars(Bytes(), GrammarLimits())
+
+
+def grammar(schema: object) -> str:
+    compact = {"x-guidance": {"whitespace_flexible": False}}
+    return f"start: %json {json.dumps(schema | compact)}"
+
+
+def written(schema: object, dice: random.Random) -> str | None:
+    """A text by the schema, in which whatever may end soon does; None if it becomes too long."""
+    constraint = GRAMMARS.compile(grammar(schema)).result().constraint()
+    text = b""
+    for _ in range(600):
+        (allowed,) = constraint.allowed().nonzero()
+        ends = [token for token in allowed if token in ENDS]
+        token = int(dice.choice(ends if ends and dice.random() < 0.6 else allowed))
+        if token in Bytes.end_tokens:
+            return text.decode()
+        text += Bytes().label(token)
+        constraint.accept(token)
+        if constraint.is_complete:
+            return text.decode()
+    return None

@@ -1,0 +1,405 @@
+"""Whatever a grammar of a followed schema allows is what the client's schema says; where it is not,
+the schema is said to be inexact, and answers by it are checked before they are seen."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llm_backend.backends.local.schemas import AnswerSchema, Followed, Path, follow
+from llm_backend.engine.sampling.constraint import GrammarError
+from llm_backend.errors import InvalidRequest
+from tests.backends.local.schemas.sampling import GRAMMARS, grammar, written
+from tests.examples import examples
+
+WORD = {"type": "string", "maxLength": 4}
+DIGIT = {"type": "integer", "minimum": 0, "maximum": 9}
+CLOSED = {"type": "object", "additionalProperties": False}
+KIND = {"enum": ["a", "b", "c"]}
+AB = {**CLOSED, "properties": {"a": DIGIT, "b": DIGIT, "c": DIGIT}}
+DRAFT_7 = {"$schema": "http://json-schema.org/draft-07/schema#"}
+DRAFT_4 = {"$schema": "http://json-schema.org/draft-04/schema#"}
+BIG = 2**53
+
+
+def kind(kind_name: str, /, **properties: Any) -> dict[str, Any]:
+    return {
+        **CLOSED,
+        "properties": {"kind": {"const": kind_name}, **properties},
+        "required": ["kind", *properties],
+    }
+
+
+EXACT: list[dict[str, Any]] = [
+    # numbers: what is no float moves inward, or is not there
+    {"type": "integer", "minimum": BIG + 1, "maximum": BIG + 9},
+    {"type": "integer", "exclusiveMinimum": BIG, "exclusiveMaximum": BIG + 5},
+    {"type": "number", "exclusiveMinimum": BIG + 2, "exclusiveMaximum": BIG + 9},
+    {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+    {"type": "integer", "minimum": 0, "maximum": 2**64},
+    {"type": "integer", "minimum": -(10**300), "maximum": 5},
+    {"type": "number", "minimum": -1.7976931348623157e308, "maximum": 1.7976931348623157e308},
+    {"type": "number", "minimum": 0.1, "exclusiveMaximum": 0.3},
+    {"type": "integer", "minimum": 10**16 + 1, "maximum": 10**17 - 1},
+    {"type": "integer", "exclusiveMinimum": -1, "minimum": 3, "exclusiveMaximum": 7, "maximum": 9},
+    {"enum": [2**60, 2**53, -(2**53), 1.5, 0]},
+    {"const": {"a": [2**60]}},
+    {"type": "number", "multipleOf": 0.07, "minimum": 0, "maximum": 90},
+    {"type": "integer", "multipleOf": 0.07, "minimum": 0, "maximum": 90},
+    {**DRAFT_4, "type": "integer", "minimum": 3, "exclusiveMinimum": True, "maximum": 5},
+    # texts
+    {"type": "string", "format": "json-pointer", "maxLength": 9},
+    {"type": "string", "format": "relative-json-pointer", "maxLength": 9},
+    {"type": "string", "format": "uri-reference", "maxLength": 9},
+    {"type": "string", "format": "iri-reference", "maxLength": 9},
+    {"type": "string", "format": "uri-template", "maxLength": 9},
+    {"type": "string", "format": "idn-hostname", "maxLength": 9},
+    {"type": "string", "format": "uri-reference", "pattern": "^[a-z]+$", "maxLength": 9},
+    {"type": "string", "pattern": "^a\\0\\cAb$"},
+    {"type": "string", "format": "unheard-of", "maxLength": 3},
+    # arrays
+    {"type": "array", "contains": {"const": 3}, "items": DIGIT, "maxItems": 3},
+    {"type": "array", "contains": {"const": 3}, "minContains": 2, "items": DIGIT, "maxItems": 3},
+    {"type": "array", "contains": {"const": 3}, "minContains": 0, "items": DIGIT, "maxItems": 3},
+    {"type": "array", "uniqueItems": True, "items": DIGIT, "maxItems": 1},
+    {"type": "array", "uniqueItems": True, "items": {"const": 1}},
+    {"type": "array", "prefixItems": [DIGIT], "unevaluatedItems": False},
+    {**DRAFT_7, "type": "array", "items": [DIGIT], "additionalItems": WORD, "maxItems": 3},
+    # objects
+    {**AB, "minProperties": 1},
+    {**AB, "minProperties": 1, "maxProperties": 1},
+    {**AB, "maxProperties": 1},
+    {**AB, "maxProperties": 3},
+    {**AB, "minProperties": 3},
+    {**AB, "required": ["b"], "minProperties": 2},
+    {**AB, "required": ["b"], "maxProperties": 1},
+    {**AB, "maxProperties": 0},
+    {"type": "object", "properties": {"a": DIGIT}, "unevaluatedProperties": False},
+    {"type": "object", "propertyNames": {"enum": ["x", "y"]}, "additionalProperties": DIGIT},
+    {"type": "object", "propertyNames": {"pattern": "^[xy]$"}, "additionalProperties": DIGIT,
+     "maxProperties": 2},
+    {"type": "object", "propertyNames": {"minLength": 2, "maxLength": 3}, "maxProperties": 1,
+     "additionalProperties": DIGIT},
+    {"type": "object", "propertyNames": {"maxLength": 2}, "properties": {"abc": DIGIT, "d": DIGIT},
+     "additionalProperties": False},
+    {"type": "object", "propertyNames": False},
+    {**AB, "dependentRequired": {"a": ["b", "c"]}},
+    {**AB, "dependencies": {"a": ["b"], "b": {"required": ["c"]}}},
+    {**AB, "dependentSchemas": {"a": {"properties": {"b": {"maximum": 3}}, "required": ["b"]}}},
+    {**AB, "required": ["a"], "dependentRequired": {"a": ["c"], "z": ["y"]}},
+    # combined
+    {"oneOf": [kind("cat", lives=DIGIT), kind("dog", name=WORD)]},
+    {"oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}],
+     "$defs": {"cat": kind("cat", lives=DIGIT), "dog": kind("dog", name=WORD)}},
+    {"oneOf": [{"type": "null"}, DIGIT, WORD]},
+    {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 4},
+               {"type": "integer", "minimum": 3, "maximum": 9}]},
+    {**AB, "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+    {**AB, "oneOf": [{"required": ["a"]}, {"required": ["b", "c"]}]},
+    {**AB, "not": {"required": ["a"]}},
+    {**AB, "not": {"required": ["a", "b"]}},
+    {**AB, "not": {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}},
+    {**AB, "not": {"properties": {"a": {"const": 3}}, "required": ["a"]}},
+    {"enum": ["a", "b", 3], "not": {"const": "b"}},
+    {"type": "string", "pattern": "^[ab]{1,2}$", "not": {"enum": ["a", "ab", ""]}},
+    {"type": ["string", "null"], "maxLength": 1, "not": {"type": "null"}},
+    {"type": "integer", "minimum": 0, "maximum": 9, "not": {"minimum": 4}},
+    {"type": "boolean", "not": {"const": True}},
+    {"type": "string", "maxLength": 3, "not": {"maxLength": 1}},
+    {**CLOSED, "properties": {"kind": KIND, "x": DIGIT}, "required": ["kind"],
+     "if": {"properties": {"kind": {"const": "a"}}}, "then": {"required": ["x"]},
+     "else": {"properties": {"x": False}}},
+    {**CLOSED, "properties": {"kind": KIND, "x": DIGIT, "y": DIGIT}, "required": ["kind"],
+     "allOf": [{"if": {"properties": {"kind": {"const": "a"}}}, "then": {"required": ["x"]}},
+               {"if": {"properties": {"kind": {"const": "b"}}}, "then": {"required": ["y"]}}]},
+    {**AB, "if": {"required": ["a"]}, "then": {"required": ["b"]}, "else": {"required": ["c"]}},
+    {**AB, "if": {"required": ["a"]}, "else": {"required": ["c"]}},
+    {**AB, "if": {"required": ["a"]}},
+    {"type": "string", "allOf": [{"pattern": "^[a-m]+$"}, {"pattern": "a"}, {"maxLength": 3}]},
+    # references
+    {"properties": {"x": DIGIT, "y": {"$ref": "#/properties/x"}}, **CLOSED},
+    {"properties": {"x": {"items": [DIGIT]}, "y": {"$ref": "#/properties/x/items/0"}},
+     **CLOSED, **DRAFT_7},
+    {**CLOSED, "properties": {"in": {"$ref": "#"}}, "maxProperties": 1},
+    {"$id": "http://a.b/c", "$ref": "http://a.b/c#/$defs/d", "$defs": {"d": DIGIT}},
+    {"$id": "http://a.b/c", "$ref": "other", "$defs": {"d": {"$id": "other", **DIGIT}}},
+    {"$ref": "#here", "$defs": {"d": {"$anchor": "here", **DIGIT}}},
+    {**DRAFT_7, "$ref": "#/definitions/d", "maxLength": 0, "definitions": {"d": WORD}},
+    {**CLOSED, "properties": {"x": {"$ref": "#/$defs/none"}, "y": DIGIT},
+     "$defs": {"none": {"not": {}}}},
+    {**DIGIT, "$defs": {"unused": {"format": "regex", "pattern": "(?=a)", "$ref": "http://x.y"}}},
+]  # fmt: skip
+WIDER: list[dict[str, Any]] = [
+    {"type": "array", "items": DIGIT, "uniqueItems": True, "maxItems": 3},
+    {"type": "array", "items": DIGIT, "contains": {"const": 3}, "maxContains": 1, "maxItems": 3},
+    {"type": "array", "prefixItems": [DIGIT], "contains": {"const": 3}, "items": DIGIT,
+     "maxItems": 3},
+    {**AB, "minProperties": 2},
+    {**AB, "maxProperties": 2},
+    {"type": "object", "additionalProperties": DIGIT, "minProperties": 2, "maxProperties": 2},
+    {"type": "object", "propertyNames": {"format": "ipv4"}, "additionalProperties": DIGIT,
+     "maxProperties": 1},
+    {"allOf": [{"properties": {"a": DIGIT}}], "unevaluatedProperties": False, "type": "object",
+     "maxProperties": 1},
+    {"type": "number", "minimum": 0, "maximum": 9, "not": {"type": "integer"}},
+    {"type": "string", "maxLength": 2, "not": {"pattern": "^a"}},
+    {"oneOf": [{"type": "string", "pattern": "^a"}, {"type": "string", "pattern": "b$"}],
+     "maxLength": 3},
+    {"type": "string", "maxLength": 2, "if": {"pattern": "^a"}, "then": {"minLength": 2}},
+    {"type": "string", "maxLength": 2, "if": {"pattern": "^a"}, "then": {"minLength": 2},
+     "else": {"maxLength": 1}},
+    {"oneOf": [{"type": "integer", "minimum": 0, "maximum": 9}, {"type": "number", "minimum": 4}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", EXACT, ids=lambda schema: json.dumps(schema)[:80])
+def test_what_a_grammar_says_exactly_is_what_the_schema_says(schema):
+    check = AnswerSchema(schema, ())
+    followed = follow(schema, ())
+
+    texts = [written(followed.schema, random.Random(seed)) for seed in range(12)]
+
+    assert followed.is_exact
+    assert [text for text in texts if text is not None and check.is_broken_by(text)] == []
+    assert any(text is not None for text in texts)
+
+
+@pytest.mark.parametrize("schema", WIDER, ids=lambda schema: json.dumps(schema)[:80])
+def test_what_a_grammar_says_in_part_is_known_to_be(schema):
+    check = AnswerSchema(schema, ())
+    followed = follow(schema, ())
+
+    texts = [written(followed.schema, random.Random(seed)) for seed in range(60)]
+
+    assert not followed.is_exact
+    assert any(text is not None and not check.is_broken_by(text) for text in texts)
+
+
+names = st.text('ab c"\\é', max_size=3)
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-9, 9),
+    st.sampled_from([2**53, -(2**60), 0.5, -1.25, 1.0]),
+    names,
+)
+leaves = st.one_of(
+    st.just(True),
+    st.sampled_from(["null", "boolean", "string", "integer"]).map(lambda name: {"type": name}),
+    st.builds(
+        lambda kind, low, span, step: {
+            "type": kind, "minimum": low, "exclusiveMaximum": low + span, **step
+        },
+        st.sampled_from(["integer", "number"]),
+        st.sampled_from([-7, 0, 2**53 - 3, 2**53 + 1, -(2**60), 0.25]),
+        st.integers(1, 2000),
+        st.sampled_from([{}, {"multipleOf": 0.5}]),
+    ),
+    st.builds(
+        lambda least, more, rest: {
+            "type": "string", "minLength": least, "maxLength": least + more, **rest
+        },
+        st.integers(0, 2),
+        st.integers(0, 2),
+        st.sampled_from([{}, {"pattern": "^[a-c]*$"}, {"not": {"const": "ab"}}]),
+    ),
+    st.lists(values, min_size=1, max_size=3).map(lambda given: {"enum": given}),
+    values.map(lambda value: {"const": value}),
+)  # fmt: skip
+
+
+def objects(inner):
+    return st.builds(
+        lambda properties, more: {"type": "object", "properties": properties} | more,
+        st.dictionaries(names, inner, max_size=3),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "additionalProperties": st.sampled_from([False, {"type": "null"}]),
+                "required": st.lists(names, max_size=2, unique=True),
+                "minProperties": st.integers(0, 2),
+                "maxProperties": st.integers(0, 3),
+                "propertyNames": st.sampled_from(
+                    [{"maxLength": 2}, {"pattern": "a"}, {"enum": ["a", "b"]}, {"minLength": 1}]
+                ),
+                "patternProperties": st.dictionaries(st.sampled_from(["^a", "b$"]), inner,
+                                                     max_size=1),
+                "dependentRequired": st.dictionaries(names, st.lists(names, max_size=2,
+                                                                     unique=True), max_size=1),
+                "dependentSchemas": st.dictionaries(names, inner, max_size=1),
+            },
+        ),
+    )  # fmt: skip
+
+
+def arrays(inner):
+    return st.builds(
+        lambda least, more, rest: {
+            "type": "array", "minItems": least, "maxItems": least + more, **rest
+        },
+        st.integers(0, 2),
+        st.integers(0, 2),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "items": inner,
+                "prefixItems": st.lists(inner, min_size=1, max_size=2),
+                "contains": inner,
+                "minContains": st.integers(0, 2),
+                "uniqueItems": st.booleans(),
+            },
+        ),
+    )  # fmt: skip
+
+
+def combined(inner):
+    listed = st.lists(inner, min_size=1, max_size=3)
+    return st.one_of(
+        objects(inner),
+        arrays(inner),
+        st.builds(lambda keyword, parts: {keyword: parts},
+                  st.sampled_from(["anyOf", "oneOf", "allOf"]), listed),
+        st.builds(lambda one, other: {"allOf": [one], "not": other}, inner, inner),
+        st.builds(lambda one, two, three, four: {"anyOf": [one], "if": two, "then": three,
+                                                 "else": four}, inner, inner, inner, inner),
+        st.builds(lambda one: {"$ref": "#/$defs/a", "$defs": {"a": one}}, inner),
+    )  # fmt: skip
+
+
+@settings(max_examples=examples(150))
+@example(schema={"enum": [9007199254740993]}, dice=random.Random(1))
+@example(schema={"enum": [9007199254740992, 1152921504606846976]}, dice=random.Random(1))
+@example(schema={"const": -(2**63)}, dice=random.Random(1))
+@given(schema=st.recursive(leaves, combined, max_leaves=8), dice=st.randoms(use_true_random=False))
+def test_a_text_by_any_schema_is_what_it_says_or_is_checked_before(schema, dice):
+    schema = {"allOf": [schema]} if isinstance(schema, bool) else schema
+    refused = text = None
+    is_exact = False
+    try:
+        check = AnswerSchema(schema, ())
+        followed = follow(schema, ())
+        is_exact = followed.is_exact
+        text = written(followed.schema, dice)
+    except InvalidRequest as refusal:
+        refused = (refusal.code, bool(refusal.param))
+    except GrammarError as error:
+        steps = (error.place or "").split("/")[1:]
+        place = [step.replace("~1", "/").replace("~0", "~") for step in steps]
+        refused = ("invalid_json_schema", isinstance(followed.place(place), tuple))
+
+    assert refused in (None, ("invalid_json_schema", True))
+    assert text is None or not is_exact or not check.is_broken_by(text), text
+
+
+def followed(schema: object, path: Path) -> Followed:
+    AnswerSchema(schema, path)
+    return follow(schema, path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"properties": {"a": {"const": 9007199254740993}}}, "properties.a.const"),
+        ({"items": {"enum": [1, 10**30]}}, "items.enum[1]"),
+        ({"enum": [{"a": [-(2**63)]}]}, "enum[0].a[0]"),
+        ({"const": 2**63}, "const"),
+        ({"minimum": 2**53 + 1, "maximum": 2**53 + 1}, "minimum"),
+        ({"type": "integer", "minimum": 10**18}, "minimum"),
+        ({"type": "number", "maximum": -(10**18)}, "maximum"),
+        ({"anyOf": [{}, {"pattern": "(?!a)b"}]}, "anyOf[1].pattern"),
+        ({"$defs": {"a": {"pattern": r"(a)\1"}}, "$ref": "#/$defs/a"}, "$defs.a.pattern"),
+        ({"patternProperties": {"(?<=a)": {}}}, "patternProperties.(?<=a)"),
+        ({"not": {"not": {"format": "regex"}}}, "not.not.format"),
+        ({"if": {"required": ["a"]}, "then": {"format": "regex"}}, "then.format"),
+        ({"allOf": [{"$ref": "#/nowhere"}]}, "allOf[0].$ref"),
+        ({"properties": {"a": {"$ref": "https://example.com/b"}}}, "properties.a.$ref"),
+        ({"type": "integer", "multipleOf": 2**40}, "multipleOf"),
+    ],
+)
+def test_what_no_grammar_says_is_refused_by_its_place(schema, place):
+    with pytest.raises(InvalidRequest) as caught:
+        followed(schema, ("tools", 2))
+
+    keyword = place.rpartition(".")[2].partition("[")[0]
+    assert (caught.value.param, caught.value.code) == (f"tools[2].{place}", "invalid_json_schema")
+    assert (
+        keyword in str(caught.value)
+        or "expression" in str(caught.value)
+        or "reference" in str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("schema", EXACT[:20], ids=str)
+def test_a_lenient_schema_leaves_out_what_cannot_be_followed(schema):
+    spoilt = {"type": "object", "properties": {"a": {**schema, "format": "regex"}}}
+
+    followed = follow(spoilt, (), is_lenient=True)
+
+    assert not followed.is_exact
+    GRAMMARS.compile(grammar(followed.schema)).result()
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "integer", "minimum": 3, "maximum": 2}},
+          "required": ["a"]}, "properties.a"),
+        ({"type": "object", "properties": {"a": {"items": {"allOf": [{"type": "string"},
+          {"const": 1}]}, "type": "array", "minItems": 1}}, "required": ["a"]},
+         "properties.a.items"),
+        ({"type": "object", "properties": {"a": {"patternProperties": {"^a": {}, "b$": {}}}}},
+         "properties.a.patternProperties"),
+        ({"$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}},
+          "allOf": [{"$ref": "#/$defs/n", "minProperties": 1}]}}, "items": {"$ref": "#/$defs/n"}},
+         "$defs.n"),
+        ({"type": "object", "properties": {"a": {"type": "string", "minLength": 3,
+          "maxLength": 2}}, "required": ["a"]}, "properties.a"),
+        ({"type": "object", "properties": {"a": {"pattern": "a" * 5000}}}, "properties.a.pattern"),
+        ({"type": "object", "properties": {"a": {"enum": list(range(6000))}}},
+         "properties.a.enum"),
+        ({"anyOf": [{"properties": {str(number): {} for number in range(2000)}}]},
+         "anyOf[0].properties"),
+    ],
+)  # fmt: skip
+def test_what_native_code_refuses_is_told_by_its_place(schema, place):
+    followed = follow(schema, ("S",))
+
+    with pytest.raises(GrammarError) as caught:
+        GRAMMARS.compile(grammar(followed.schema)).result()
+
+    assert caught.value.place is not None
+    path = followed.place(
+        [step.replace("~1", "/").replace("~0", "~") for step in caught.value.place.split("/")[1:]]
+    )
+    named = ".".join(map(str, path)).replace(".0", "[0]")
+    assert named.startswith(f"S.{place}"), named
+    assert "coerce" not in str(caught.value)
+
+
+def test_conditions_that_multiply_are_bounded():
+    schema: dict[str, Any] = {"type": "object"}
+    for depth in range(6):
+        inner = json.dumps(schema)
+        schema = {
+            "if": {"required": [f"a{depth}"], "properties": {"b": json.loads(inner)}},
+            "then": json.loads(inner),
+            "else": json.loads(inner),
+        }
+
+    try:
+        is_exact = follow(schema, ()).is_exact
+    except InvalidRequest as refusal:
+        is_exact = "too many" not in str(refusal)
+
+    assert not is_exact
+
+
+def test_what_a_value_is_held_to_does_not_double_at_each_level_of_alternatives():
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(40):
+        schema = {"anyOf": [schema, {"type": "null"}]}
+
+    assert follow(schema, ()).is_exact

@@ -1,0 +1,89 @@
+"""Deltas of the engine become reasoning, content and numbered calls, and are counted."""
+
+import pytest
+
+from llm_backend.backends.base import ChatDelta
+from llm_backend.backends.local.chat_choice import ChatChoice
+from llm_backend.backends.local.markup import MarkupParser, markup_of
+from llm_backend.engine.messages import Delta, FinishReason
+
+CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+
+
+def choice(*, is_parallel: bool = True, is_thinking: bool = False) -> ChatChoice:
+    parser = MarkupParser(markup_of("</think>", "hermes"), {"f": {}}, is_thinking=is_thinking)
+    return ChatChoice(0, parser, is_parallel=is_parallel)
+
+
+def taken(
+    one: ChatChoice, pieces: list[str], reason: FinishReason | None, size: int = 1
+) -> list[ChatDelta]:
+    made: list[ChatDelta] = []
+    for place, text in enumerate(pieces, 1):
+        last = place == len(pieces)
+        delta = Delta(
+            id="1", index=0, text=text, completion_tokens=place * size,
+            finish_reason=reason if last else None,
+        )  # fmt: skip
+        made += one.take(delta)
+    return made
+
+
+def test_calls_are_numbered_and_only_their_beginning_has_an_id():
+    made = taken(choice(), list(CALL * 2), FinishReason.STOP)
+
+    calls = [call for delta in made for call in delta.tool_calls]
+    begun = [call for call in calls if call.id is not None]
+    assert [(call.index, call.name) for call in begun] == [(0, "f"), (1, "f")]
+    assert len({call.id for call in begun}) == 2
+    assert all(call.name is None for call in calls if call.id is None)
+    for index in (0, 1):
+        whole = "".join(call.arguments for call in calls if call.index == index)
+        assert whole == '{"a": 1}'
+    assert made[-1].finish_reason == "tool_calls"
+
+
+def test_one_call_ends_a_choice_that_may_make_no_more():
+    one = choice(is_parallel=False)
+    made = taken(one, ["Hm. " + CALL[:-13], CALL, "never read"], FinishReason.LENGTH)
+
+    assert one.is_finished
+    assert [call.index for delta in made for call in delta.tool_calls] == [0]
+    assert made[-1].finish_reason == "tool_calls"
+
+
+def test_an_answer_that_was_cut_says_so_even_if_it_called():
+    made = taken(choice(), [CALL, CALL[: CALL.index("1")]], FinishReason.LENGTH)
+
+    assert made[-1].finish_reason == "length"
+    assert made[-2].tool_calls[-1].arguments == '{"a":'
+
+
+@pytest.mark.parametrize(
+    ("reason", "stop", "shown"), [("length", None, "length"), ("stop", "get", "stop")]
+)
+def test_a_call_cut_before_its_name_is_no_content(reason, stop, shown):
+    one = choice()
+    end = Delta(
+        id="1", index=0, text='{"name": "', completion_tokens=3,
+        finish_reason=FinishReason(reason), stop_sequence=stop,
+    )  # fmt: skip
+    made = [*taken(one, ["<tool_call>", "\n"], None), *one.take(end)]
+
+    assert [delta.content for delta in made if delta.content] == []
+    assert [call for delta in made for call in delta.tool_calls] == []
+    assert made[-1].finish_reason == shown
+
+
+def test_tokens_of_reasoning_are_counted_one_by_one():
+    one = choice()
+    taken(one, ["<think>", "a", "b", "</", "think>", "\n\n", "Hi", "!"], FinishReason.STOP)
+
+    assert one.reasoning_tokens == 5
+
+
+def test_tokens_that_came_as_one_are_shared_out():
+    one = choice(is_thinking=True)
+    taken(one, ["abc", "def</think>ghi"], FinishReason.STOP, size=10)
+
+    assert one.reasoning_tokens == 15

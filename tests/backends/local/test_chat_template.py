@@ -1,0 +1,91 @@
+"""Chat templates come from anybody's files: they render in a sandbox or are refused."""
+
+import pytest
+
+from llm_backend.backends.local.chat_template import ChatTemplate
+from llm_backend.errors import InvalidRequest, UnsupportedField
+
+HELLO = [{"role": "user", "content": "Hello"}]
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+def test_a_model_without_a_template_is_spoken_to_in_chatml():
+    prompt = ChatTemplate(None).render(HELLO)
+
+    assert prompt == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_arguments_of_earlier_calls_reach_the_template_as_values():
+    template = ChatTemplate("{{ messages[0].tool_calls[0].function.arguments.city }}{{ tools }}")
+    call = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "f", "arguments": '{"city": "Rome"}'},
+    }
+
+    prompt = template.render([{"role": "assistant", "content": None, "tool_calls": [call]}])
+
+    assert prompt == "RomeNone"
+
+
+def test_broken_arguments_of_earlier_calls_are_shown_as_they_were():
+    template = ChatTemplate("{{ messages[0].tool_calls[0].function.arguments }}")
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{oops"}}
+
+    assert template.render([{"role": "assistant", "tool_calls": [call]}]) == "{oops"
+
+
+def test_a_template_may_refuse_and_the_client_is_told():
+    template = ChatTemplate("{{ raise_exception('roles must alternate') }}")
+
+    with pytest.raises(InvalidRequest, match="roles must alternate") as caught:
+        template.render(HELLO)
+    assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages.__class__.__mro__ }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].content.nothing.deeper }}",
+        "{% for i in range(10**9) %}x{% endfor %}",
+        "{{ 1 + 'a' }}",
+        "{{ 1 / 0 }}",
+        "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
+    ],
+)
+def test_a_template_that_misbehaves_is_a_clear_error(source):
+    with pytest.raises(InvalidRequest):
+        ChatTemplate(source).render(HELLO)
+
+
+def test_a_source_that_is_no_template_is_a_clear_error():
+    with pytest.raises(InvalidRequest, match="template") as caught:
+        ChatTemplate("{% for %}")
+    assert caught.value.param == "model"
+
+
+def test_tools_are_refused_where_the_template_knows_none():
+    with pytest.raises(UnsupportedField) as caught:
+        ChatTemplate("{{ messages[0].content }}").render(HELLO, [TOOL])
+    assert caught.value.param == "tools"
+
+
+def test_who_writes_the_begin_token_is_known():
+    template = ChatTemplate("{{ bos_token }}{{ messages[0].content }}", bos_token="<s>")
+
+    assert template.wrote_begin(template.render(HELLO))
+    assert not ChatTemplate(None, bos_token="<s>").wrote_begin("Hello")
+
+
+def test_a_template_that_reads_parts_is_given_parts():
+    parts = (
+        "{% for message in messages %}{% for part in message.content %}"
+        "{% if part.type == 'text' %}<{{ part.text }}>{% endif %}{% endfor %}{% endfor %}"
+    )
+    both = "{% for m in messages %}{{ m.content if m.content is string else '?' }}{% endfor %}"
+    said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+
+    assert ChatTemplate(parts).render(said) == "<Hello><Hi>"
+    assert ChatTemplate(both).render(said) == "HelloHi"

@@ -1,0 +1,198 @@
+"""A chat becomes a prompt, a grammar where one is called for, and a way to read the answers."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from llm_backend.backends.base import Chat, JsonContent
+from llm_backend.backends.local.chat_template import ChatTemplate
+from llm_backend.backends.local.markup import CallBegin, markup_of
+from llm_backend.backends.local.model_protocol import ModelProtocol, OutputFormat
+from llm_backend.errors import InvalidRequest
+
+ASK = [{"role": "user", "content": "Weather?"}]
+SWITCHED = (
+    "{{ tools }}{% if enable_thinking is defined %}[{{ enable_thinking }}]{% endif %}"
+    "{{ reasoning_effort }}<think>\n{# </think> #}"
+)
+
+
+def tool(name: str, **more: object) -> dict:
+    function = {"name": name, "parameters": {"type": "object", "properties": {}}, **more}
+    return {"type": "function", "function": function}
+
+
+def dialect(source: str, family: str = "hermes", **tokens: int) -> ModelProtocol:
+    controls = frozenset(tokens)
+    template = ChatTemplate(source)
+    return ModelProtocol(template, template, markup_of(source, family), tokens, controls)
+
+
+def test_an_answer_is_free_unless_a_call_is_wanted():
+    one = dialect("{{ tools }}")
+
+    assert one.prompt(Chat(messages=ASK)).grammar is None
+    assert one.prompt(Chat(messages=ASK)).parser() is None
+    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).grammar is None
+    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).parser() is not None
+
+
+def test_only_what_may_be_called_is_in_the_grammar():
+    tools = [tool("first"), tool("second")]
+    asked = Chat(messages=ASK, tools=tools, callable_names=frozenset({"second"}))
+
+    prompt = dialect("{{ tools }}").prompt(asked)
+
+    assert "second" in prompt.grammar
+    assert "first" not in prompt.grammar
+    assert "first" in prompt.text
+
+
+def test_a_strict_tool_is_held_to_its_schema_and_the_model_is_not_told():
+    asked = Chat(messages=ASK, tools=[tool("f", strict=True), tool("g", strict=None)])
+
+    prompt = dialect("{{ tools | tojson }}").prompt(asked)
+
+    assert prompt.grammar.count('"lenient": true') == 1
+    assert "strict" not in prompt.text
+
+
+def test_a_strict_tool_that_the_family_cannot_be_held_to_is_refused_by_its_place():
+    code = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^[A-Z]$"}}}
+    tools = [tool("f"), tool("g", strict=True, parameters=code)]
+
+    with pytest.raises(InvalidRequest) as caught:
+        dialect("{{ tools }}", "qwen3-coder").prompt(Chat(messages=ASK, tools=tools))
+    assert caught.value.param == "tools[1].function.parameters.properties.code.pattern"
+    assert (
+        "[A-Z]" in dialect("{{ tools }}", "hermes").prompt(Chat(messages=ASK, tools=tools)).grammar
+    )
+
+
+def test_parameters_by_reference_are_held_to_and_read():
+    schema = {
+        "$ref": "#/$defs/f",
+        "$defs": {"f": {"type": "object", "properties": {"days": {"type": "integer"}}}},
+    }
+    asked = Chat(messages=ASK, tools=[tool("f", strict=True, parameters=schema)])
+
+    prompt = dialect("{{ tools }}", "qwen3-coder").prompt(asked)
+
+    assert "<parameter=days>" in prompt.grammar
+    assert prompt.tools["f"]["properties"] == {"days": {"type": "integer"}}
+
+
+def test_what_many_arguments_refer_to_stands_once_in_json():
+    refers = {f"p{at}": {"$ref": "#/$defs/a"} for at in range(100)}
+    definitions = {"a": {"pattern": "x" * 1000, "type": "string"}}
+    schema = {"type": "object", "properties": refers, "$defs": definitions}
+    asked = Chat(messages=ASK, tools=[tool("f", strict=True, parameters=schema)])
+
+    prompt = dialect("{{ tools | length }}").prompt(asked)
+
+    assert prompt.grammar.count("x" * 1000) == 1
+    assert prompt.tools["f"]["properties"]["p0"]["type"] == "string"
+
+
+def test_marks_that_are_control_tokens_are_shown_where_they_matter():
+    one = dialect("{{ tools }}", **{"<tool_call>": 7, "</tool_call>": 8})
+
+    prompt = one.prompt(Chat(messages=ASK, tools=[tool("f")], must_call=True))
+
+    assert prompt.shown_tokens == [7, 8]
+    assert "<[7]>" in prompt.grammar
+    assert one.prompt(Chat(messages=ASK)).shown_tokens == []
+
+
+def test_a_file_may_have_a_template_of_its_own_for_tools():
+    plain, with_tools = ChatTemplate("plain"), ChatTemplate("{{ tools[0].function.name }}")
+    one = ModelProtocol(plain, with_tools, markup_of("<tool_call>"), {}, frozenset())
+
+    assert one.prompt(Chat(messages=ASK)).text == "plain"
+    assert one.prompt(Chat(messages=ASK, tools=[tool("f")])).text == "f"
+
+
+def test_json_and_calls_that_begin_alike_exclude_each_other():
+    content = JsonContent(schema={"type": "object"}, field="response_format")
+    asked = Chat(messages=ASK, tools=[tool("f")], grammar=content)
+
+    with pytest.raises(InvalidRequest) as caught:
+        dialect("{{ tools }}", "llama").prompt(asked)
+    assert caught.value.param == "response_format"
+    assert "json_content" in dialect("{{ tools }}").prompt(asked).grammar
+
+
+def test_effort_and_switches_reach_the_template():
+    one = dialect(SWITCHED)
+
+    assert "[False]" in one.prompt(Chat(messages=ASK, reasoning_effort="none")).text
+    assert "[True]high" in one.prompt(Chat(messages=ASK, reasoning_effort="xhigh")).text
+    switched = Chat(messages=ASK, template_switches={"enable_thinking": "by hand"})
+    assert "[by hand]" in one.prompt(switched).text
+
+
+def test_the_answer_begins_in_reasoning_that_the_prompt_opened():
+    parser = dialect(SWITCHED).prompt(Chat(messages=ASK)).parser()
+
+    assert parser.is_reasoning
+
+
+@pytest.mark.parametrize(("source", "effort"), [("{{ tools }}", "low"), ("</think>", "none")])
+def test_an_effort_that_the_model_cannot_make_is_refused(source, effort):
+    with pytest.raises(InvalidRequest) as caught:
+        dialect(source).prompt(Chat(messages=ASK, reasoning_effort=effort))
+    assert caught.value.param == "reasoning_effort"
+
+
+@pytest.mark.parametrize(
+    ("source", "effort"), [("hello", "low"), ("<think>{{ 1 }}</think>", "none")]
+)
+def test_an_effort_that_need_not_be_taken_is_passed_over(source, effort):
+    asked = Chat(messages=ASK, reasoning_effort=effort, must_take_effort=False)
+
+    assert dialect(source).prompt(asked).text == dialect(source).prompt(Chat(messages=ASK)).text
+
+
+def test_no_effort_is_what_a_model_that_does_not_reason_makes():
+    assert dialect("hello").prompt(Chat(messages=ASK, reasoning_effort="none")).text == "hello"
+
+
+def test_slips_are_no_calls_under_a_grammar():
+    text = "<function=f></function>"
+    free = Chat(messages=ASK, tools=[tool("f")])
+    held = Chat(messages=ASK, tools=[tool("f", strict=True)])
+    one = dialect("{{ tools }}", "qwen3-coder")
+
+    called = [CallBegin("f") in one.prompt(chat).parser().feed(text) for chat in (free, held)]
+
+    assert called == [True, False]
+
+
+class Known:
+    """An engine that tells what its model is; counts how often it is asked for tokens."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def ready(self):
+        return SimpleNamespace(
+            chat_template="{{ messages }}", tool_template=None, bos_token="", eos_token="",
+            control_tokens=[],
+        )  # fmt: skip
+
+    async def tokenize(self, mark: str) -> list[int]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return [1]
+
+
+async def test_a_dialect_is_found_out_once_for_each_engine_however_many_ask():
+    speech, first, second = OutputFormat(None, None), Known(), Known()
+    found = await asyncio.gather(*(speech.of(first) for _ in range(5)))
+    asked = first.asked
+    other = await speech.of(second)
+
+    assert len(set(map(id, found))) == 1
+    assert asked == second.asked
+    assert other is not found[0]

@@ -1,0 +1,31 @@
+"""Which addresses files are fetched from: public ones, whatever form they are written in."""
+
+import pytest
+from yarl import URL
+
+from llm_backend.backends.web_files import FetchMessages, WebFiles
+from llm_backend.errors import InvalidRequest
+
+WORDS = FetchMessages(noun="file", instead="send it", setting="file_hosts")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "::1",
+        "ff0e::1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::10.0.0.1",
+        "2002:a00:1::1",
+    ],
+)
+async def test_an_address_that_leads_inside_is_private(address):
+    name = f"[{address}]" if ":" in address else address
+    host = URL(f"http://{name}/").host
+    files = WebFiles([host], words=WORDS, limit_bytes=1, timeout_s=1)
+
+    with pytest.raises(InvalidRequest, match="private addresses"):
+        await files.fetched(f"http://{name}/", "here")

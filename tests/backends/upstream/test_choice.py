@@ -1,0 +1,39 @@
+"""Which upstreams may answer: by model, else by operation."""
+
+from llm_backend.backends.upstream.choice import Choices
+from llm_backend.backends.upstream.config import UpstreamConfig
+
+IMAGES = ("createImage", "Images")
+CHAT = ("createChatCompletion", "Chat")
+
+
+def one(name: str, *models: str) -> UpstreamConfig:
+    return UpstreamConfig(name=name, base_url="http://x/v1", models=models)
+
+
+def test_those_that_name_a_model_answer_for_it():
+    choices = Choices([one("any"), one("a", "qwen*"), one("b", "qwen3", "phi")])
+
+    assert choices.for_model("qwen3", CHAT) == ["a", "b"]
+    assert choices.for_model("phi", CHAT) == ["b"]
+    assert choices.for_model("gpt-4o", CHAT) == ["any"]
+
+
+def test_an_operation_has_an_upstream_of_its_own_by_id_or_tag():
+    choices = Choices(
+        [one("any"), one("a", "qwen*"), one("art")], {"images": "art", "createThread": "a"}
+    )
+
+    assert choices.for_model("dall-e", IMAGES) == ["art"]
+    assert choices.for_model("qwen3", IMAGES) == ["a"]  # the model decides first
+    assert choices.for_operation(IMAGES) == ["art"]
+    assert choices.for_operation(("createThread", "Assistants")) == ["a"]
+
+
+def test_what_names_no_model_is_always_asked_of_the_same_one():
+    assert Choices([one("a", "x"), one("b"), one("c")]).for_operation(CHAT) == ["b"]
+    assert Choices([one("a", "x"), one("b", "y")]).for_operation(CHAT) == ["a"]
+
+
+def test_a_name_that_nobody_has_is_nobodys():
+    assert not Choices([one("a", "x")]).serves("y")

@@ -1,0 +1,100 @@
+"""An upstream that fails again and again is left alone, and probed."""
+
+from llm_backend.backends.upstream.health import EJECTION_S, FAILURES, LONGEST_EJECTION_S, Health
+
+
+def ejected(*, at_s: float = 100) -> Health:
+    health = Health()
+    for _ in range(FAILURES):
+        health.begin()
+        health.failed(at_s)
+    return health
+
+
+def test_one_failure_is_none():
+    health = Health()
+    health.failed(1)
+    health.succeeded()
+    health.failed(2)
+
+    assert health.admits(2)
+
+
+def test_after_several_in_a_row_nothing_is_sent_for_a_while():
+    health = ejected(at_s=100)
+
+    assert not health.admits(100 + EJECTION_S - 0.1)
+    assert health.admits(100 + EJECTION_S)
+
+
+def test_one_request_at_a_time_probes():
+    health = ejected(at_s=100)
+    health.begin()
+
+    assert not health.admits(1000)
+    health.left()  # its client left: the next one may
+    assert health.admits(1000)
+
+
+def test_a_probe_that_fails_doubles_the_wait_up_to_a_bound():
+    health, now = ejected(at_s=0), 0.0
+    waits = []
+    for _ in range(6):
+        began = now
+        while not health.admits(now):
+            now += 0.5
+        waits.append(now - began)
+        health.begin()
+        health.failed(now)
+
+    assert waits == [5, 10, 20, 40, 60, LONGEST_EJECTION_S]
+
+
+def test_a_probe_that_succeeds_ends_it():
+    health = ejected(at_s=100)
+    health.begin()
+    health.succeeded()
+
+    assert health.admits(100)
+    assert not health.is_ejected
+
+
+def test_requests_that_were_out_already_do_not_prolong_it():
+    health = ejected(at_s=100)
+    health.failed(103)
+
+    assert health.admits(100 + EJECTION_S)
+
+
+def test_answers_that_all_break_off_eject_it_for_longer_and_longer():
+    health, ejected_at = Health(), []
+    for now in range(100):
+        if health.admits(now):
+            health.begin()
+            health.answers()
+            health.failed(now)
+            if health.is_ejected:
+                ejected_at.append(now)
+
+    assert ejected_at == [2, 7, 17, 37, 77]
+
+
+def test_an_answer_that_is_left_alone_says_nothing():
+    health = Health()
+    for now in range(FAILURES):
+        health.failed(now)
+        health.begin()
+        health.answers()
+        health.left()
+
+    assert health.admits(FAILURES)
+    health.failed(FAILURES)
+    assert health.is_ejected
+
+
+def test_one_whose_ejection_is_over_is_able_also_while_it_is_probed():
+    health = ejected(at_s=100)
+
+    assert not health.is_able(100 + EJECTION_S - 0.1)
+    health.begin()
+    assert health.is_able(100 + EJECTION_S)

@@ -1,0 +1,103 @@
+"""Who waits until an upstream has room: callers take turns."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from llm_backend.backends.upstream.permit_queue import PermitQueue
+from llm_backend.errors import Overloaded
+
+
+class Rooms:
+    """Places by name, and a line in front of them."""
+
+    def __init__(self, **free: int) -> None:
+        self.rooms = {
+            name: SimpleNamespace(name=name, promised=0, room=n) for name, n in free.items()
+        }
+        self.line: PermitQueue = PermitQueue(lambda rooms: rooms[0], most=4)
+        self.came: list[str] = []
+
+    def free(self, names: str):
+        return [one for name in names if (one := self.rooms[name]).room > one.promised]
+
+    async def ask(self, who: str, names: str = "x", within_s: float = 5) -> str:
+        room = await self.line.place(
+            who, among=names, free=lambda: self.free(names), within_s=within_s
+        )
+        room.room -= 1
+        self.came.append(who)
+        return room.name
+
+    def leave(self, name: str) -> None:
+        self.rooms[name].room += 1
+        self.line.let_in()
+
+
+async def begun(*asking):
+    tasks = [asyncio.create_task(one) for one in asking]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_callers_take_turns():
+    rooms = Rooms(x=0)
+    tasks = await begun(rooms.ask("a"), rooms.ask("a"), rooms.ask("b"), rooms.ask("c"))
+    for _ in range(4):
+        rooms.leave("x")
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+
+    assert rooms.came == ["a", "b", "c", "a"]
+
+
+async def test_who_waits_for_another_place_does_not_hold_up_the_line():
+    rooms = Rooms(x=0, y=0)
+    first, second = await begun(rooms.ask("a", "x"), rooms.ask("b", "xy"))
+    rooms.leave("y")
+
+    assert await second == "y"
+    rooms.leave("x")
+    assert await first == "x"
+
+
+async def test_who_waits_too_long_is_told_and_keeps_nothing():
+    rooms = Rooms(x=0)
+    with pytest.raises(Overloaded):
+        await rooms.ask("a", within_s=0.01)
+
+    assert rooms.line.waiting == 0
+
+
+async def test_a_place_given_to_who_leaves_goes_to_the_next():
+    rooms = Rooms(x=0)
+    first, second = await begun(rooms.ask("a"), rooms.ask("b"))
+    rooms.leave("x")
+    first.cancel()
+
+    assert await second == "x"
+    assert rooms.rooms["x"].promised == 0
+
+
+async def test_a_line_that_is_full_takes_the_last_place_of_who_has_most():
+    rooms = Rooms(x=0)
+    tasks = await begun(*(rooms.ask("a") for _ in range(4)))
+    with pytest.raises(Overloaded):
+        await rooms.ask("a")
+    tasks += await begun(rooms.ask("b"))
+    with pytest.raises(Overloaded):
+        await tasks[3]
+
+    assert rooms.line.waiting == 4
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_room_that_comes_without_a_word_is_found():
+    rooms = Rooms(x=0)
+    (task,) = await begun(rooms.ask("a"))
+    rooms.rooms["x"].room = 1  # an ejection is over, say
+
+    assert await task == "x"

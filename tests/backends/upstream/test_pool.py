@@ -1,0 +1,277 @@
+"""Several upstreams: who is asked, who is given up, and what goes out twice."""
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from llm_backend.backends.upstream.config import UpstreamConfig
+from llm_backend.backends.upstream.headers import UpstreamAnswer
+from llm_backend.backends.upstream.http import Upstream
+from llm_backend.backends.upstream.pool import UpstreamPool
+from llm_backend.backends.upstream.retry import pause_s
+from llm_backend.backends.upstream.upstream_request import UpstreamRequest
+from llm_backend.errors import Overloaded, UpstreamFailed
+from tests.gateway import closed_port
+from tests.upstream import Connection, FakeUpstream, Message
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+BUSY = b"HTTP/1.1 429 X\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
+BROKEN = b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n"
+SHUT = b"HTTP/1.1 401 X\r\ncontent-length: 0\r\n\r\n"
+DOWN = b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"
+
+
+@asynccontextmanager
+async def pool(*fakes: FakeUpstream | None, **settings: object):
+    """Upstreams of these fakes, named by their number; None is one where nobody listens."""
+    async with AsyncExitStack() as stack:
+        upstreams = []
+        for number, fake in enumerate(fakes):
+            if fake is None:
+                base_url = f"http://127.0.0.1:{stack.enter_context(closed_port())}/v1"
+            else:
+                base_url = (await stack.enter_async_context(fake)).base_url
+            config = UpstreamConfig(name=str(number), base_url=base_url, **settings)
+            upstreams.append(Upstream(config))
+        yield await stack.enter_async_context(UpstreamPool(upstreams))
+
+
+def asked(method: str = "POST", **more: object) -> UpstreamRequest:
+    values = {"path": "/x", "query": b"", "headers": [], "body": b"{}", "model": "m", **more}
+    return UpstreamRequest(method=method, **values)
+
+
+async def ask(upstreams: UpstreamPool, request: UpstreamRequest | None = None) -> int:
+    relayed: UpstreamAnswer = await upstreams.exchange(request or asked())
+    try:
+        async for _ in relayed.body:
+            pass
+        return relayed.status
+    finally:
+        await relayed.aclose()
+
+
+KEYED = asked(headers=[(b"Idempotency-Key", b"1")])
+
+
+async def silence(_: Message, __: Connection) -> None:
+    await asyncio.Event().wait()
+
+
+async def cut(_: Message, connection: Connection) -> None:
+    connection.cut()
+
+
+async def test_requests_in_turn_are_shared_out():
+    fakes = FakeUpstream(answer=OK), FakeUpstream(answer=OK)
+    async with pool(*fakes) as upstreams:
+        for _ in range(4):
+            assert await ask(upstreams) == 200
+
+    assert [len(fake.requests) for fake in fakes] == [2, 2]
+
+
+async def test_one_that_cannot_be_reached_is_passed_over_and_left_alone_after_a_while():
+    fake = FakeUpstream(answer=OK)
+    async with pool(None, fake) as upstreams:
+        for _ in range(10):
+            assert await ask(upstreams) == 200
+        ill = upstreams._upstreams["0"]
+
+        assert ill.health.is_ejected
+    assert len(fake.requests) == 10
+
+
+@pytest.mark.parametrize("answer", [BUSY, DOWN])
+async def test_an_answer_that_says_that_nothing_was_done_is_asked_elsewhere(answer: bytes):
+    fakes = FakeUpstream(answer=answer), FakeUpstream(answer=OK)
+    async with pool(*fakes) as upstreams:
+        assert [await ask(upstreams) for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("answer", [SHUT, SHUT.replace(b"401", b"403")])
+async def test_one_that_refuses_our_own_key_is_given_up_for_another_and_left_alone(answer: bytes):
+    fakes = FakeUpstream(answer=answer), FakeUpstream(answer=OK)
+    async with pool(*fakes) as upstreams:
+        assert [await ask(upstreams) for _ in range(9)] == [200] * 9
+
+        assert upstreams._upstreams["0"].health.is_ejected
+    assert len(fakes[0].requests) == 3
+
+
+async def test_where_our_own_key_is_refused_by_all_nobody_is_asked_twice():
+    fakes = FakeUpstream(answer=SHUT), FakeUpstream(answer=SHUT)
+    async with pool(*fakes) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams)
+
+    assert [len(fake.requests) for fake in fakes] == [1, 1]
+
+
+async def test_where_there_is_nobody_else_the_refusal_is_the_answer():
+    fake = FakeUpstream(answer=BUSY)
+    async with pool(fake) as upstreams:
+        assert await ask(upstreams) == 429
+
+    assert len(fake.requests) == 1
+
+
+async def test_what_may_have_been_done_is_not_sent_twice():
+    fakes = FakeUpstream(answer=cut), FakeUpstream(answer=cut)
+    async with pool(*fakes) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams)
+
+    assert sum(len(fake.requests) for fake in fakes) == 1
+
+
+async def test_what_does_no_harm_twice_is():
+    fakes = FakeUpstream(answer=cut), FakeUpstream(answer=OK)
+    async with pool(*fakes) as upstreams:
+        assert [await ask(upstreams, asked("GET", body=b"")) for _ in range(2)] == [200, 200]
+
+
+async def test_a_key_of_the_client_does_not_make_a_request_safe_elsewhere():
+    fakes = FakeUpstream(answer=cut), FakeUpstream(answer=cut)
+    async with pool(*fakes) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams, KEYED)
+
+    assert sum(len(fake.requests) for fake in fakes) == 1
+
+
+async def test_who_honours_the_key_is_asked_again_and_nobody_else():
+    async def cut_once(_: Message, connection: Connection) -> None:
+        first = fakes[0].requests[0]
+        if len(fakes[0].requests) > 1:
+            await connection.send(OK)
+        elif first:
+            connection.cut()
+
+    fakes = FakeUpstream(answer=cut_once), FakeUpstream(answer=OK)
+    async with pool(*fakes, honours_idempotency_key=True) as upstreams:
+        assert await ask(upstreams, KEYED) == 200
+
+    assert [len(fake.requests) for fake in fakes] == [2, 0]
+
+
+async def test_who_may_have_a_request_keeps_it_though_he_cannot_be_reached_any_more():
+    async def last(_: Message, connection: Connection) -> None:
+        fakes[0]._server.close()
+        connection.cut()
+
+    fakes = FakeUpstream(answer=last), FakeUpstream(answer=OK)
+    async with pool(*fakes, honours_idempotency_key=True) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams, KEYED)
+
+    assert [len(fake.requests) for fake in fakes] == [1, 0]
+
+
+async def test_a_body_that_comes_in_pieces_is_kept_for_the_one_that_can_be_reached():
+    async def body():
+        yield b"abc"
+
+    fake = FakeUpstream(answer=OK)
+    async with pool(None, fake) as upstreams:
+        assert await ask(upstreams, asked(body=body())) == 200
+
+    assert fake.requests[0].body == b"abc"
+
+
+@pytest.mark.parametrize("answer", [BUSY, DOWN, BROKEN])
+async def test_where_somebody_else_can_answer_a_failure_is_raised(answer: bytes):
+    async with pool(FakeUpstream(answer=answer)) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams, asked(has_other=True))
+
+
+async def test_where_somebody_else_can_answer_nobody_is_asked_twice():
+    async with pool(None) as upstreams:
+        with pytest.raises(UpstreamFailed):
+            await ask(upstreams, asked(has_other=True))
+        ill = upstreams._upstreams["0"]
+
+        assert not ill.health.is_ejected
+
+
+async def test_an_ejected_upstream_is_asked_all_the_same_where_nobody_else_can_answer():
+    fake = FakeUpstream(answer=DOWN)
+    async with pool(fake) as upstreams:
+        for _ in range(5):
+            await ask(upstreams)
+        with pytest.raises(Overloaded):
+            await ask(upstreams, asked(has_other=True))
+
+    assert len(fake.requests) == 5
+
+
+async def test_only_so_many_are_out_at_once():
+    fake = FakeUpstream(answer=silence)
+    async with pool(fake, concurrency=1, connect_timeout_s=0.5) as upstreams:
+        first = asyncio.create_task(ask(upstreams))
+        while not fake.requests:  # noqa: ASYNC110 - the fake has no event for it
+            await asyncio.sleep(0.005)
+        with pytest.raises(Overloaded) as refused:
+            await ask(upstreams)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        fake.answer = OK
+
+        assert await ask(upstreams) == 200
+    assert refused.value.headers == {"Retry-After": "1"}
+    assert len(fake.requests) == 2
+
+
+async def test_callers_take_turns_and_newcomers_do_not_overtake():
+    gates = [asyncio.Event() for _ in range(6)]
+
+    async def one_after_another(_: Message, connection: Connection) -> None:
+        await gates[len(fake.requests) - 1].wait()
+        await connection.send(OK)
+
+    fake = FakeUpstream(answer=one_after_another)
+    async with pool(fake, concurrency=1) as upstreams:
+        asking = [
+            asyncio.create_task(ask(upstreams, asked(who=who, path=f"/{number}")))
+            for number, who in enumerate(["a", "a", "a", "b", "b"])
+        ]
+        await asyncio.sleep(0.02)
+        gates[0].set()
+        while len(fake.requests) < 2:  # noqa: ASYNC110 - the fake has no event for it
+            await asyncio.sleep(0.005)
+        asking.append(asyncio.create_task(ask(upstreams, asked(who="c", path="/5"))))
+        await asyncio.sleep(0.02)
+        for admission in gates:
+            admission.set()
+        assert await asyncio.gather(*asking) == [200] * 6
+
+    paths = [request.first_line.split()[1] for request in fake.requests]
+    assert paths == [b"/v1/0", b"/v1/1", b"/v1/3", b"/v1/2", b"/v1/5", b"/v1/4"]
+
+
+async def test_who_waits_for_room_gets_it():
+    fake = FakeUpstream(answer=OK)
+    async with pool(fake, concurrency=2) as upstreams:
+        assert await asyncio.gather(*(ask(upstreams) for _ in range(12))) == [200] * 12
+
+
+async def test_every_request_gives_its_place_back():
+    fakes = FakeUpstream(answer=OK), FakeUpstream(answer=cut), None
+    async with pool(*fakes) as upstreams:
+        await asyncio.gather(*(ask(upstreams) for _ in range(20)), return_exceptions=True)
+
+        assert [one.outstanding for one in upstreams._upstreams.values()] == [0, 0, 0]
+
+
+async def test_the_models_of_all_are_one_list_and_one_that_is_down_hides_its_own():
+    listed = b'{"object":"list","data":[{"id":"a"},{"id":"b"}]}'
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(listed), listed)
+    async with pool(FakeUpstream(answer=answer), None, models=["a*"]) as upstreams:
+        assert [model["id"] for model in await upstreams.models()] == ["a"]
+
+
+def test_pauses_grow_and_are_left_half_to_chance():
+    assert [pause_s(attempt, 1.0) for attempt in (1, 2, 3, 10)] == [0.05, 0.1, 0.2, 1.0]
+    assert pause_s(1, 0.0) == 0.025

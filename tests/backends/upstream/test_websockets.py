@@ -1,0 +1,24 @@
+"""The model in the query of a WebSocket."""
+
+from urllib.parse import parse_qs
+
+import pytest
+
+from llm_backend.backends.upstream.websockets import model_of, with_model
+from llm_backend.errors import InvalidRequest
+
+
+@pytest.mark.parametrize("query", ["model=a", "mod%65l=a", "a=%20&model=a&mod%65l=a", "&model=a&"])
+def test_the_name_that_is_read_is_the_one_that_is_exchanged(query: str):
+    assert model_of(query) == "a"
+    assert set(parse_qs(with_model(query, "x/y z"))["model"]) == {"x/y z"}
+
+
+@pytest.mark.parametrize("query", ["model=a&model=b", "a=%20&model=b&mod%65l=a", "model=&Model=a"])
+def test_one_of_two_names_is_not_chosen(query: str):
+    with pytest.raises(InvalidRequest, match="more than one"):
+        model_of(query)
+
+
+def test_other_words_stay_as_they_were():
+    assert with_model("a=%20&model=b&c", "d") == "a=%20&model=d&c"

@@ -1,0 +1,90 @@
+"""What ends with its client leaves nothing behind, whenever that is."""
+
+import asyncio
+
+import pytest
+
+from llm_backend.access.limits.fair_queue import FairQueue
+from llm_backend.contract.client_disconnect import WATCHED_AFTER_S, unless_left
+from llm_backend.errors import ClientGone
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def gone() -> None:
+    """The client has left already."""
+
+
+async def test_what_is_done_is_given():
+    async def work() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    assert await unless_left(work(), forever) == 7
+
+
+async def test_what_fails_says_why():
+    async def work() -> None:
+        raise ValueError("why")
+
+    with pytest.raises(ValueError, match="why"):
+        await unless_left(work(), forever)
+
+
+async def test_who_leaves_ends_the_work():
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await forever()
+        finally:
+            ended.set()
+
+    with pytest.raises(ClientGone):
+        await unless_left(work(), gone)
+
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("pauses", range(6))
+async def test_a_place_that_is_got_at_the_moment_of_cancelling_is_free_again(pauses: int):
+    line = FairQueue(1, depth=5, deadline_s=5)
+    line.entered()
+
+    async def asking() -> None:
+        await unless_left(line.enter("somebody"), forever)
+        line.leave()
+
+    task = asyncio.create_task(asking())
+    await asyncio.sleep(0.01)
+    line.leave()
+    for _ in range(pauses):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert line.entered()
+
+
+@pytest.mark.parametrize("pauses", range(6))
+async def test_a_place_that_is_got_as_its_client_leaves_is_free_again(pauses: int):
+    line = FairQueue(1, depth=5, deadline_s=5)
+    line.entered()
+    leaving = asyncio.Event()
+
+    async def asking() -> None:
+        await unless_left(line.enter("somebody"), leaving.wait)
+        line.leave()
+
+    task = asyncio.create_task(asking())
+    await asyncio.sleep(2 * WATCHED_AFTER_S)
+    line.leave()
+    for _ in range(pauses):
+        await asyncio.sleep(0)
+    leaving.set()
+    await asyncio.wait({task})
+
+    assert line.entered()
+    assert task.exception() is None or isinstance(task.exception(), ClientGone)

@@ -1,0 +1,145 @@
+"""What happens to chats that cannot be stored."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import pytest
+
+from llm_backend.controllers.chat.chat_memory import ChatMemory
+from llm_backend.controllers.write_behind.lost_writes import Losses
+from llm_backend.errors import InvalidRequest, Overloaded
+from llm_backend.store import NewChat, StoreUnavailable, Unstorable
+
+BODY = {"model": "builtin", "messages": []}
+COMPLETION = {"id": "chatcmpl-1", "created": 0, "model": "builtin", "choices": []}
+
+
+class FullDisk:
+    """Chats on a disk that has no room."""
+
+    async def add_free(self, _added: object) -> None:
+        raise StoreUnavailable("The disk is full.")
+
+
+class Shelf:
+    """Chats that are remembered by their ids: in which writes, what has been taken before, and what
+    cannot be stored."""
+
+    def __init__(self, *taken: str, bad: Sequence[str] = ()) -> None:
+        self.taken = set(taken)
+        self.bad = set(bad)
+        self.writes: list[list[str]] = []
+
+    async def add_free(self, added: Sequence[NewChat]) -> list[str]:
+        ids = [one.chat.id for one in added]
+        if bad := self.bad & set(ids):
+            raise Unstorable(f"{min(bad)} cannot be stored.")
+        taken = self.taken & set(ids)
+        self.taken.update(ids)
+        self.writes.append([id for id in ids if id not in taken])
+        return [id for id in ids if id in taken]
+
+
+def relayed(memory: ChatMemory, number: int, **more: Any) -> Awaitable[None] | None:
+    completion = {**COMPLETION, "id": f"c{number}"}
+    return memory.remember_relayed({**BODY, **more}, completion, complete=True, size_bytes=100)
+
+
+async def test_a_chat_that_is_not_stored_is_one_line_of_the_log(caplog):
+    await ChatMemory(FullDisk(), "always").remember(BODY, COMPLETION)
+
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "chat_not_stored")
+    assert (record.chat_id, record.reason) == ("chatcmpl-1", "The disk is full.")
+    assert record.exc_info is None
+
+
+async def test_a_chat_that_was_to_be_stored_and_is_not_is_an_error():
+    with pytest.raises(Overloaded, match="try again later") as caught:
+        await ChatMemory(FullDisk(), "always").remember({**BODY, "store": True}, COMPLETION)
+
+    assert caught.value.retry_after_s
+
+
+async def test_relayed_chats_are_stored_behind_their_answers_and_together():
+    memory = ChatMemory(shelf := Shelf(), "always")
+
+    assert [relayed(memory, number) for number in range(3)] == [None] * 3
+    assert shelf.writes == []
+    await memory.caught_up()
+    assert shelf.writes == [["c0", "c1", "c2"]]
+
+
+async def test_a_relayed_chat_that_asks_to_be_stored_is_waited_for():
+    memory = ChatMemory(shelf := Shelf(), "always")
+
+    storing = relayed(memory, 1, store=True)
+
+    assert storing is not None
+    await storing
+    assert shelf.writes == [["c1"]]
+
+
+async def test_one_bad_chat_takes_no_others_along(caplog):
+    memory = ChatMemory(shelf := Shelf(bad=["c1"]), "always")
+
+    for number in range(3):
+        relayed(memory, number)
+    await memory.settle()
+
+    assert shelf.writes == [["c0"], ["c2"]]
+    assert [(one.getMessage(), one.chat_id) for one in caplog.records] == [
+        ("chat_not_stored", "c1")
+    ]
+
+
+async def test_chats_whose_ids_are_taken_are_told_in_one_line(caplog):
+    memory = ChatMemory(shelf := Shelf("c1", "c2"), "always")
+
+    for number in range(4):
+        relayed(memory, number)
+    await memory.settle()
+
+    assert shelf.writes == [["c0", "c3"]]
+    (told,) = caplog.records
+    assert (told.getMessage(), told.chat_id, told.chats) == ("chat_id_taken", "c1", 2)
+
+
+async def test_every_relayed_chat_that_is_lost_is_counted_and_told_in_few_lines(caplog):
+    lost: list[None] = []
+    losses = Losses("chat_not_stored", "chat_id", lambda: lost.append(None))
+    memory = ChatMemory(FullDisk(), "always", losses)
+
+    for number in range(20):
+        relayed(memory, number)
+    await memory.settle()
+
+    told = [(one.getMessage(), one.chat_id, one.reason, one.lost) for one in caplog.records]
+    assert told == [
+        ("chat_not_stored", "c0", "The disk is full.", 1),
+        ("chat_not_stored", "c19", "The disk is full.", 19),
+    ]
+    assert len(lost) == 20
+
+
+async def test_chats_that_ask_to_be_stored_at_one_time_are_one_write():
+    memory = ChatMemory(shelf := Shelf(), "on-request")
+
+    storing = [relayed(memory, number, store=True) for number in range(3)]
+    await asyncio.gather(*(one for one in storing if one is not None))
+
+    (ids,) = shelf.writes
+    assert sorted(ids) == ["c0", "c1", "c2"]
+
+
+async def test_one_bad_chat_is_only_its_own_clients_mistake():
+    memory = ChatMemory(Shelf(bad=["c1"]), "always")
+
+    storing = [relayed(memory, number, store=True) for number in range(3)]
+    fates = await asyncio.gather(
+        *(one for one in storing if one is not None), return_exceptions=True
+    )
+
+    assert [type(fate) for fate in fates] == [type(None), InvalidRequest, type(None)]

@@ -1,0 +1,227 @@
+import time
+
+import pytest
+
+from llm_backend.backends.base import Chat, ChatDelta, GenerationLimits, Sampling, ToolCall, Usage
+from llm_backend.controllers.generation.answer_schema import (
+    AnswerSchema,
+    CheckedAnswer,
+    check_answers,
+)
+from llm_backend.controllers.generation.structured_output import StructuredOutput
+from llm_backend.errors import Internal
+
+
+def schema(value: object) -> AnswerSchema:
+    return AnswerSchema(value, ())
+
+
+def structure(value: object, *, is_exact: bool = True) -> StructuredOutput:
+    return StructuredOutput(schema=schema(value), is_exact=is_exact)
+
+
+async def deltas(*said: ChatDelta):
+    for delta in said:
+        yield delta
+
+
+def whole(content: str, reason: str = "stop", choice: int = 0) -> list[ChatDelta]:
+    return [
+        ChatDelta(choice=choice, content=content),
+        ChatDelta(choice=choice, finish_reason=reason),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"type": "integer", "multipleOf": 7}, "7" + "0" * 5000),
+        ({"type": "number", "exclusiveMaximum": 0.3}, "0.29999999999999999999"),
+        ({"type": "number", "multipleOf": 0.01}, "1234567.89"),
+        ({"type": "number"}, "1e999999"),
+        ({"enum": [9007199254740993]}, "9007199254740993"),
+        ({"const": 10**29 + 1}, "100000000000000000000000000001"),
+        ({"const": {"a": [2**64]}}, '{"a": [18446744073709551616]}'),
+        ({"pattern": "^\\0$"}, '"\\u0000"'),
+        ({"type": "string", "pattern": "^(a+)+$"}, '"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"'),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "null"}]},
+         "[null, 1]"),
+        ({"$id": "http://a/b", "$ref": "#/$defs/c", "$defs": {"c": {"$id": "http://a/c",
+            "$ref": "#/$defs/d", "$defs": {"d": {"type": "null"}}}}}, "null"),
+        ({"$defs": {"a": {"$anchor": "here", "type": "null"}}, "$ref": "#here"}, "null"),
+        ({"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"},
+         "[[], [[]]]"),
+    ],
+)  # fmt: skip
+def test_an_answer_by_the_schema_passes(value, text):
+    assert not schema(value).is_broken_by(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"type": "integer"}, "1.5"),
+        ({"type": "object", "required": ["a"]}, "{}"),
+        ({"type": "array"}, "[1, 2"),
+        ({"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"enum": [1]}}}, '{"a": 2}'),
+        (False, "1"),
+        ({"enum": [9007199254740993]}, "9007199254740992"),
+        ({"const": 10**29 + 1}, "100000000000000000000000000000"),
+        ({"maximum": 2**63}, "9223372036854775809"),
+        ({"const": {"a": [2**64]}}, '{"a": [18446744073709551617]}'),
+        ({"pattern": "^\\0$"}, '"0"'),
+    ],
+)
+def test_an_answer_that_breaks_the_schema_is_found(value, text):
+    assert schema(value).is_broken_by(text)
+
+
+def test_a_schema_that_multiplies_is_not_followed_for_ever():
+    double = {
+        f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(60)
+    }
+    explosive = schema({"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"})
+    begun = time.process_time()
+
+    assert not explosive.is_broken_by("null")
+    assert time.process_time() - begun < 2
+
+
+def test_a_schema_that_refers_to_itself_is_not_followed_for_ever():
+    assert not schema({"$ref": "#"}).is_broken_by("1")
+
+
+async def test_choices_are_checked_each_at_their_end():
+    numbers = structure({"type": "integer"})
+    said = [*whole("1"), *whole("2", choice=1)]
+
+    assert [delta async for delta in check_answers(deltas(*said), numbers)] == said
+
+
+async def test_a_broken_choice_ends_in_an_error():
+    numbers = structure({"type": "integer"})
+    shown = check_answers(deltas(*whole('"one"')), numbers)
+
+    assert (await anext(shown)).content == '"one"'
+    with pytest.raises(Internal) as caught:
+        await anext(shown)
+    assert caught.value.code == "answer_breaks_schema"
+
+
+async def test_a_choice_that_was_cut_is_not_checked():
+    said = whole('{"a": ', reason="length")
+    objects = structure({"type": "object"})
+
+    assert [delta async for delta in check_answers(deltas(*said), objects)] == said
+
+
+class Answered:
+    """An answer of a model that says this."""
+
+    def __init__(self, *said: ChatDelta) -> None:
+        self.said = said
+        self.usage = Usage(completion_tokens=len(said))
+        self.is_left = False
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.is_left = True
+
+    async def chat(self, _: Chat):
+        for delta in self.said:
+            yield delta
+
+
+class Model:
+    """Gives these answers, one after the other, and keeps what it was asked."""
+
+    def __init__(self, *answers: Answered) -> None:
+        self.answers = list(answers)
+        self.asked: list[Chat] = []
+
+    async def chat(self, chat: Chat) -> Answered:
+        self.asked.append(chat)
+        return self.answers.pop(0)
+
+
+TWICE = Chat(
+    messages=[], limits=GenerationLimits(choices=2), sampling=Sampling(seed=7, temperature=0)
+)
+NUMBERS = structure({"type": "integer"}, is_exact=False)
+
+
+async def said_by(answer: CheckedAnswer) -> list[ChatDelta]:
+    async with answer:
+        return [delta async for delta in answer.chat(TWICE)]
+
+
+async def test_what_breaks_the_schema_is_never_shown_and_asked_for_again():
+    first = Answered(*whole('"one"'), *whole("2", choice=1))
+    model = Model(Answered(*whole("1.5")), Answered(*whole("1")))
+    answer = CheckedAnswer(first, NUMBERS, model.chat, tries=3)
+
+    said = await said_by(answer)
+
+    assert said == [*whole("2", choice=1), *whole("1")]
+    assert [chat.limits.choices for chat in model.asked] == [1, 1]
+    assert [chat.sampling.seed for chat in model.asked] == [8, 9]
+    assert all(chat.sampling.temperature > 0 for chat in model.asked)
+    assert answer.usage.completion_tokens == 4 + 2 + 2
+    assert first.is_left
+
+
+async def test_an_answer_that_no_try_makes_right_is_an_error():
+    model = Model(Answered(*whole('"two"')))
+    answer = CheckedAnswer(Answered(*whole('"one"')), NUMBERS, model.chat, tries=2)
+
+    with pytest.raises(Internal) as caught:
+        await anext(answer.chat(TWICE))  # nothing was shown
+
+    assert caught.value.code == "answer_breaks_schema"
+
+
+async def test_an_answer_that_is_right_is_shown_when_it_is_whole():
+    answer = CheckedAnswer(Answered(*whole("12")), NUMBERS, Model().chat, tries=1)
+
+    assert await said_by(answer) == whole("12")
+
+
+async def test_what_takes_too_long_to_check_is_not_believed_where_the_grammar_says_less():
+    double = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
+    explosive = {"$defs": double | {"d60": {"type": "null"}}, "$ref": "#/$defs/d0"}
+    loose = structure(explosive, is_exact=False)
+    answer = CheckedAnswer(Answered(*whole("null")), loose, Model().chat, tries=1)
+
+    with pytest.raises(Internal):
+        await said_by(answer)
+
+
+def call(arguments: str, *, name: str | None = "f", index: int = 0) -> ChatDelta:
+    made = ToolCall(index=index, id="call_1", name=name, arguments=arguments)
+    return ChatDelta(choice=0, tool_calls=[made])
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "is_right"),
+    [
+        ([call('{"a":'), call(" 1}", name=None)], "tool_calls", True),
+        ([call('{"a":'), call(' "1"}', name=None)], "tool_calls", False),
+        ([call('{"a": "1"}', name="another")], "tool_calls", True),
+        ([call('{"a": 1}'), call('{"a": null}', index=1)], "tool_calls", False),
+        ([call('{"a": ')], "length", True),
+        ([call('{"a": null}'), call('{"a"', index=1)], "length", False),
+    ],
+)
+async def test_calls_of_strict_functions_are_checked(said, reason, is_right):
+    strict = {"f": schema({"properties": {"a": {"type": "integer"}}})}
+    said = [*said, ChatDelta(choice=0, finish_reason=reason)]
+
+    shown = check_answers(deltas(*said), StructuredOutput(calls=strict))
+
+    if is_right:
+        assert [delta async for delta in shown] == said
+    else:
+        with pytest.raises(Internal):
+            _ = [delta async for delta in shown]

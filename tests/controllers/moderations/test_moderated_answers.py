@@ -1,0 +1,206 @@
+"""Chats and responses whose input and output are judged: told with the answer, or held back."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from llm_backend.backends.base import Chat, ChatDelta, GenerationLimits
+from llm_backend.controllers.moderations.moderated_answers import WithheldStream, moderation_of
+from llm_backend.errors import ContextLengthExceeded, ModelNotFound, Overloaded, UnsupportedField
+from tests.controllers.moderations.test_operations import Judge
+from tests.controllers.responses.scripted import Answer, Model, saying
+from tests.controllers.responses.turns import Memory, events, services, turn
+from tests.response_events import check_events
+
+HARM = "hate"  # what the judge finds where a text has the word
+
+
+def asked(input="score", output="score", model="judge"):
+    return {"model": model, "policy": {"input": {"mode": input}, "output": {"mode": output}}}
+
+
+def of(judge, says="Hello", **modes):
+    """The moderation of an answer to somebody who says this."""
+    body = {"model": "m", "moderation": asked(**modes)}
+    messages = [{"role": "system", "content": HARM}, {"role": "user", "content": says}]
+    return moderation_of(services(Model(), Memory(), judge=judge), body, lambda: messages)
+
+
+async def stream(*texts):
+    for text in texts:
+        yield ChatDelta(choice=0, content=text)
+    yield ChatDelta(choice=0, finish_reason="stop")
+
+
+async def watched(moderation, *texts):
+    return [delta async for delta in moderation.watched(stream(*texts))]
+
+
+def flags(told):
+    return told["input"]["flagged"], told["output"]["flagged"]
+
+
+@pytest.mark.parametrize(
+    ("says", "answer", "flagged"),
+    [
+        ("Hello", "Hi.", (False, False)),
+        (HARM, "No.", (True, False)),
+        ("Hello", HARM, (False, True)),
+    ],
+)
+async def test_scores_are_told_and_change_no_answer(says, answer, flagged):
+    moderation = of(Judge(), says)
+    withholds = await moderation.withholds()
+    deltas = await watched(moderation, answer)
+    told = await moderation.told(results_in_lists=False)
+
+    assert not withholds
+    assert deltas[0].content == answer
+    assert flags(told) == flagged
+    assert told["input"]["type"] == "moderation_result"
+    assert told["input"]["model"] == "judge"
+
+
+async def test_what_is_flagged_is_not_answered_where_the_policy_blocks():
+    moderation = of(Judge(), HARM, input="block")
+    withholds = await moderation.withholds()
+    told = await moderation.told(results_in_lists=False)
+
+    assert withholds
+    assert told["input"]["flagged"]
+    assert told["output"]["code"] == "no_output"
+
+
+async def test_an_output_is_held_back_until_it_is_judged():
+    moderation = of(Judge(), output="block")
+    good = await watched(moderation, "All ", "is well.")
+    bad = await watched(of(Judge(), output="block"), "I ", HARM)
+
+    assert "".join(delta.content for delta in good) == "All is well."
+    assert [(delta.content, delta.finish_reason) for delta in bad] == [("", "content_filter")]
+
+
+async def test_each_choice_is_judged_for_itself():
+    moderation = of(Judge(), output="block")
+
+    async def choices():
+        for choice, text in enumerate(["fine", HARM]):
+            yield ChatDelta(choice=choice, content=text)
+            yield ChatDelta(choice=choice, finish_reason="stop")
+
+    deltas = [delta async for delta in moderation.watched(choices())]
+    told = await moderation.told(results_in_lists=True)
+
+    assert {delta.choice: delta.finish_reason for delta in deltas} == {
+        0: "stop", 1: "content_filter",
+    }  # fmt: skip
+    assert [result["flagged"] for result in told["output"]["results"]] == [False, True]
+    assert told["output"]["type"] == "moderation_results"
+
+
+async def test_what_cannot_be_judged_is_told_where_nothing_is_blocked():
+    moderation = of(Judge(ContextLengthExceeded("It is too long.")))
+    deltas = await watched(moderation, "Hi.")
+    told = await moderation.told(results_in_lists=False)
+
+    assert deltas[0].content == "Hi."
+    assert told["input"] == told["output"] == {
+        "type": "error", "code": "context_length_exceeded", "message": "It is too long.",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "passing", [lambda it: it.withholds(), lambda it: watched(it, "Hi.")], ids=["input", "output"]
+)
+async def test_what_cannot_be_judged_does_not_pass_a_policy_that_blocks(passing):
+    moderation = of(Judge(Overloaded("Later.")), input="block", output="block")
+
+    with pytest.raises(Overloaded) as refused:
+        await passing(moderation)
+
+    assert refused.value.param == "moderation"
+
+
+async def test_pictures_are_judged_by_who_sees():
+    judge = Judge(sees=True)
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    said = [{"role": "user", "content": [{"type": "text", "text": "Look"}, picture]}]
+    body = {"model": "m", "moderation": {"model": "judge"}}
+    told = await moderation_of(
+        services(Model(), Memory(), judge=judge), body, lambda: said
+    ).told(results_in_lists=False)  # fmt: skip
+
+    assert told["input"]["category_applied_input_types"]["violence"] == ["text", "image"]
+
+
+def test_without_a_model_that_judges_it_is_refused():
+    def nobody(name):
+        raise ModelNotFound(name)
+
+    given = services(Model(), Memory())
+    given.registry = SimpleNamespace(knows=lambda name: False, for_model=nobody)
+    for name in ("omni-moderation-latest", "nobody"):
+        with pytest.raises(UnsupportedField) as refused:
+            moderation_of(given, {"model": "m", "moderation": {"model": name}}, list)
+
+        assert refused.value.param == "moderation.model"
+
+
+def test_a_judge_of_an_upstream_is_refused():
+    given = services(Model(), Memory(), judge=None)
+    with pytest.raises(UnsupportedField, match="upstream"):
+        moderation_of(given, {"model": "m", "moderation": {"model": "judge"}}, list)
+
+
+def test_openais_names_mean_the_configured_model():
+    given = services(Model(), Memory(), judge=Judge(), moderation_model="judge")
+    body = {"model": "m", "moderation": {"model": "omni-moderation-latest"}}
+
+    assert moderation_of(given, body, list).judge.card.id == "judge"
+
+
+async def test_nothing_is_said_to_any_choice_that_is_withheld():
+    chat = Chat(messages=[], limits=GenerationLimits(choices=2))
+    deltas = [delta async for delta in WithheldStream().chat(chat)]
+
+    assert [(delta.choice, delta.finish_reason) for delta in deltas] == [
+        (0, "content_filter"), (1, "content_filter"),
+    ]  # fmt: skip
+
+
+async def response(model, says, **modes):
+    memory = Memory()
+    given = services(model, memory, judge=Judge())
+    begun = await turn(given, model, input=says, stream=True, moderation=asked(**modes))
+    told = await events(begun)
+    check_events(told)
+    assert memory.kept[-1]["moderation"] == told[-1]["response"]["moderation"]
+    return told
+
+
+async def test_a_response_tells_how_it_was_judged():
+    told = await response(Model(saying(HARM)), "Hello")
+
+    last = told[-1]["response"]
+    assert last["status"] == "completed"
+    assert flags(last["moderation"]) == (False, True)
+
+
+async def test_a_response_to_what_was_flagged_asks_no_model():
+    model = Model()
+    told = await response(model, HARM, input="block")
+
+    last = told[-1]["response"]
+    assert model.asked == []
+    assert last["output"] == []
+    assert last["incomplete_details"] == {"reason": "content_filter"}
+
+
+async def test_a_response_that_is_flagged_says_nothing():
+    model = Model(
+        Answer(ChatDelta(choice=0, content=HARM), ChatDelta(choice=0, finish_reason="stop"))
+    )
+    told = await response(model, "Hello", output="block")
+
+    assert not any("delta" in event for event in told)
+    assert told[-1]["response"]["incomplete_details"] == {"reason": "content_filter"}

@@ -1,0 +1,83 @@
+"""An event that is like another says what reading it says, or is not taken for one."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.controllers.relay.event_delta import EventDelta
+
+
+def chunk_of(text: str, **more: object) -> dict[str, object]:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return {"id": "c", "model": "m", "choices": [choice], **more}
+
+
+def line_of(chunk: object) -> bytes:
+    return b"data: " + orjson.dumps(chunk)
+
+
+def event_delta_of(chunk: dict[str, object]) -> EventDelta:
+    event_delta = EventDelta.of(line_of(chunk), chunk)
+    assert event_delta is not None
+    return event_delta
+
+
+@given(first=st.text(), text=st.text(), more=st.dictionaries(st.text(), st.text(), max_size=2))
+def test_the_text_is_told(first: str, text: str, more: dict[str, str]):
+    more = {name: value for name, value in more.items() if name not in ("id", "model", "choices")}
+    chunk = chunk_of(first, **more)
+
+    event_delta = EventDelta.of(line_of(chunk), chunk)
+
+    assert event_delta is None or event_delta.text_of(line_of(chunk_of(text, **more))) == text
+
+
+@given(inside=st.binary(max_size=12) | st.sampled_from([b'"', b'","a":"', b"\\", b'\\"', b"\n"]))
+def test_what_is_no_text_is_not_told(inside: bytes):
+    event_delta = event_delta_of(chunk_of("a"))
+    event = line_of(chunk_of("A")).replace(b'"A"', b'"' + inside + b'"')
+
+    told = event_delta.text_of(event)
+
+    try:
+        said = orjson.loads(event[6:])["choices"][0]["delta"] if b"\n" not in event else None
+    except orjson.JSONDecodeError:
+        said = None
+    assert told is None or said == {"content": told}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        line_of(chunk_of("a", id="d")),
+        line_of(chunk_of("a", usage=None)),
+        line_of(chunk_of("a"))[:-1],
+        line_of(chunk_of("")).replace(b'"content":""', b'"content":"'),
+        b": ping",
+        b"",
+    ],
+)
+def test_an_event_that_says_anything_else_is_not_alike(event: bytes):
+    assert event_delta_of(chunk_of("a")).text_of(event) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'data: {"choices":[{"delta":{"content":\t"a"}}]}',
+        b'data:{"choices":[{"delta":{"content":"a"}}]}',
+        b'data: {"choices":[{"delta":{"content":"a"}}],"x":"\xff"}',
+        b'data: {"choices":[{"delta":{"content":"a"}}],"x":"' + b" " * 4096 + b'"}',
+    ],
+)
+def test_what_cannot_be_told_by_its_bytes_has_no_likeness(line: bytes):
+    chunk = orjson.loads(line[5:].decode(errors="replace"))
+
+    assert EventDelta.of(line, chunk) is None
+
+
+def test_another_field_of_that_name_is_not_taken_for_the_text():
+    chunk = chunk_of("a", annotations={"content": "b"})
+
+    assert EventDelta.of(line_of(chunk), chunk) is None

@@ -1,0 +1,147 @@
+"""A request finds who answers it, and the next one where one cannot."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from starlette.responses import Response
+
+from llm_backend.backends.base import ModelCard
+from llm_backend.backends.local.local_model import LocalModel
+from llm_backend.backends.registry import UpstreamModel
+from llm_backend.controllers.relay.routing import answer_by_route
+from llm_backend.errors import InvalidRequest, Overloaded, UpstreamFailed
+from tests.gateway import backend, gateway
+from tests.handles import idle_handle
+from tests.upstream import FakeUpstream, post
+
+CHAT = b'{"messages": [{"role": "user", "content": "Hi"}], "x": 1.50, "model": "%b"}'
+OK = b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[]}'
+BROKEN = b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n"
+
+
+def ok(body: bytes = OK) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
+
+
+async def test_each_model_is_asked_of_those_that_have_it(tmp_path):
+    async with FakeUpstream(answer=ok(b'{"a":1}')) as a, FakeUpstream(answer=ok()) as b:
+        backends = [backend(a, "a", "one"), backend(b, "b", "two*")]
+        async with gateway(tmp_path, backends=backends) as served:
+            first = await served.ask(post(CHAT % b"one"))
+            await served.ask(post(CHAT % b"two-large"))
+            nobody = await served.ask(post(CHAT % b"three"))
+
+    assert first.body == b'{"a":1}'
+    assert [request.body for request in a.requests] == [CHAT % b"one"]
+    assert [request.body for request in b.requests] == [CHAT % b"two-large"]
+    assert nobody.status == 404
+    assert json.loads(nobody.body)["error"]["code"] == "model_not_found"
+
+
+async def test_a_route_falls_back_and_renames(tmp_path):
+    async with FakeUpstream(answer=BROKEN) as a, FakeUpstream(answer=ok()) as b:
+        backends = [backend(a, "a", "one"), backend(b, "b", "two")]
+        routes = {"smart": "one, two"}
+        async with gateway(tmp_path, backends=backends, routes=routes) as served:
+            answer = await served.ask(post(CHAT % b"smart"))
+
+    assert (answer.status, answer.body) == (200, OK)
+    assert [request.body for request in a.requests] == [CHAT % b"one"]
+    assert [request.body for request in b.requests] == [CHAT % b"two"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/responses/compact", "/v1/responses/input_tokens", "/v1/responses?beta=true"]
+)
+async def test_what_is_asked_beside_responses_takes_the_steps_of_a_route(tmp_path, path):
+    body = b'{"input": "Hi", "model": "%b"}'
+    async with FakeUpstream(answer=BROKEN) as a, FakeUpstream(answer=ok(b'{"a":1}')) as b:
+        settings = {"backends": [backend(a, "a", "one"), backend(b, "b", "two")]}
+        async with gateway(tmp_path, **settings, routes={"pair": "one, two"}) as served:
+            answer = await served.ask(post(body % b"pair", path=path))
+
+    assert (answer.status, answer.body) == (200, b'{"a":1}')
+    assert [request.body for request in a.requests] == [body % b"one"]
+    assert [request.body for request in b.requests] == [body % b"two"]
+
+
+async def test_the_last_steps_failure_is_the_answer(tmp_path):
+    async with FakeUpstream(answer=BROKEN) as a:
+        settings = {"backends": [backend(a, "a", "one")], "routes": {"smart": "one@a, one"}}
+        async with gateway(tmp_path, **settings) as served:
+            answer = await served.ask(post(CHAT % b"smart"))
+
+    assert answer.status == 500
+    assert len(a.requests) == 2
+
+
+async def test_operations_go_where_the_settings_say(tmp_path):
+    async with FakeUpstream(answer=ok()) as a, FakeUpstream(answer=ok()) as art:
+        settings = {"backends": [backend(a, "a"), backend(art, "art")]}
+        settings["operations"] = {"Images": "art"}
+        async with gateway(tmp_path, **settings) as served:
+            await served.ask(post(b'{"prompt": "a cat"}', path="/v1/images/generations"))
+            await served.ask(post(b"{}", path="/v1/threads"))
+
+    assert [request.first_line.split()[1] for request in art.requests] == [
+        b"/v1/images/generations"
+    ]
+    assert [request.first_line.split()[1] for request in a.requests] == [b"/v1/threads"]
+
+
+async def test_routes_and_the_models_of_all_are_listed(tmp_path):
+    listed = ok(b'{"object":"list","data":[{"id":"one","object":"model"}]}')
+    async with FakeUpstream(answer=listed) as a, FakeUpstream(answer=BROKEN) as b:
+        settings = {"backends": [backend(a, "a"), backend(b, "b")], "routes": {"smart": "one"}}
+        async with gateway(tmp_path, **settings) as served:
+            answer = await served.ask(b"GET /v1/models HTTP/1.1\r\nhost: relay\r\n\r\n")
+
+    assert [model["id"] for model in json.loads(answer.body)["data"]] == ["smart", "one"]
+
+
+def near(tmp_path) -> LocalModel:
+    card = ModelCard(id="near", created_at=1, owned_by="test")
+    return LocalModel(card, idle_handle("near", tmp_path / "near"))
+
+
+async def asked(steps, *, here, there) -> Response:
+    services = SimpleNamespace(registry=SimpleNamespace(steps=lambda _name, _operation: steps))
+    operation = SimpleNamespace(operation_id="createChatCompletion", tag="Chat")
+    request = SimpleNamespace(body={"model": "m"}, operation=operation, request_id="r")
+    return await answer_by_route(services, request, here=here, there=there)
+
+
+async def answers(*_: object, **__: object) -> Response:
+    return Response("answered")
+
+
+async def is_full(*_: object) -> Response:
+    raise Overloaded("full")
+
+
+async def is_down(*_: object, **__: object) -> Response:
+    raise UpstreamFailed("down")
+
+
+async def test_an_overloaded_local_model_leaves_a_request_to_an_upstream(tmp_path):
+    steps = [near(tmp_path), UpstreamModel(model="far")]
+
+    assert (await asked(steps, here=is_full, there=answers)).body == b"answered"
+
+
+async def test_an_upstream_that_is_down_leaves_a_request_to_a_local_model(tmp_path):
+    steps = [UpstreamModel(model="far"), near(tmp_path)]
+
+    assert (await asked(steps, here=answers, there=is_down)).body == b"answered"
+
+
+async def test_a_wrong_request_is_wrong_at_the_first_step(tmp_path):
+    async def refuses(*_: object) -> Response:
+        raise InvalidRequest("wrong")
+
+    with pytest.raises(InvalidRequest):
+        await asked([near(tmp_path), UpstreamModel(model="f")], here=refuses, there=answers)

@@ -1,0 +1,20 @@
+"""What the store says is told to clients by the names that they know."""
+
+import pytest
+
+from llm_backend.controllers.rendering.store_errors import store_errors_translated
+from llm_backend.errors import InvalidRequest
+from llm_backend.store import Database, VectorStores, migrate
+
+
+@pytest.mark.parametrize("parameter", ["after", "before"])
+async def test_a_cursor_that_names_nothing_is_told_by_its_parameter(tmp_path, parameter):
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        cursors = {"after": None, "before": None, parameter: "nope"}
+
+        told = f"`{parameter}` names `nope`"
+        with pytest.raises(InvalidRequest, match=told) as refused, store_errors_translated():
+            await VectorStores(database, None).list(**cursors, limit=1, order="asc")
+
+    assert refused.value.param == parameter

@@ -1,0 +1,385 @@
+"""Responses in the background: queued, answered, followed, cancelled, and never lost."""
+
+import asyncio
+import types
+from contextlib import asynccontextmanager
+
+import orjson
+import pytest
+
+from llm_backend.access import Caller, Tokens, count_tokens
+from llm_backend.backends.base import ChatDelta
+from llm_backend.controllers.rendering.obfuscation import Obfuscation
+from llm_backend.controllers.responses.background.background_worker import ResponseWorker
+from llm_backend.controllers.responses.background.followers import BackgroundResponses
+from llm_backend.controllers.responses.background.queueing import begin_in_background
+from llm_backend.controllers.responses.loop.server_tools import ServerTools
+from llm_backend.controllers.responses.response_memory import ResponseMemory
+from llm_backend.errors import InvalidRequest, NotFound, Overloaded, Unauthorized
+from llm_backend.store import (
+    BackgroundStore,
+    ConversationStore,
+    Database,
+    JobKind,
+    Jobs,
+    ResponseStore,
+    StoredConversation,
+    migrate,
+)
+from tests.controllers.responses.scripted import (
+    Answer,
+    Model,
+    NoFiles,
+    forever,
+    saying,
+    settings,
+)
+from tests.response_events import check_events
+
+BODY = {"model": "m", "input": "Hello", "background": True}
+SETTINGS = settings()
+
+
+class Server:
+    """One process on the database: what it answers with, and what it has stored."""
+
+    def __init__(self, database, *answers) -> None:
+        self.jobs = Jobs(database)
+        self.is_revoked = False
+        self.counted = []
+        self.model = Model(*answers)
+        self.services = types.SimpleNamespace(
+            settings=SETTINGS,
+            memory=types.SimpleNamespace(wants=lambda body: True),
+            responses=ResponseMemory(ResponseStore(database), ConversationStore(database)),
+            background=BackgroundResponses(BackgroundStore(database, self.jobs, limit=2)),
+            jobs=self.jobs,
+            server_tools=ServerTools(),
+            file_texts=NoFiles(),
+            file_pictures=NoFiles(),
+            access=types.SimpleNamespace(ledger=self, keyring=self, plans=self),
+            registry=types.SimpleNamespace(local_step=lambda name: self.model),
+        )
+
+    def counted_as(self, model):
+        return model
+
+    @asynccontextmanager
+    async def running(self):
+        worker = ResponseWorker(self.services)
+        async with self.jobs.running([JobKind(name="response", worker=worker, at_once=2)]):
+            yield self
+
+    def minute_at(self):
+        return 0
+
+    def add(self, key, **counts):
+        self.counted.append((key.model, counts["tokens"].input_tokens))
+
+    def caller_of(self, key_id):
+        if self.is_revoked:
+            raise Unauthorized("The API key that this was asked with has been revoked.")
+        return Caller(key_id=key_id)
+
+    async def ask(self, **fields):
+        return await begin_in_background(self.services, self.model, {**BODY, **fields}, Caller())
+
+    async def response(self, id):
+        return await self.services.responses.responses.get(id)
+
+    async def ended(self, id):
+        async with asyncio.timeout(30):
+            while True:
+                response = await self.response(id)
+                if response["status"] not in ("queued", "in_progress"):
+                    return response
+                await asyncio.sleep(0.01)
+
+    async def told(self, id, after=-1, obfuscation=None, include=()):
+        follower = self.services.background.follow(id, after, obfuscation, include)
+        async with asyncio.timeout(30):
+            return [of(event) async for event in follower.events()]
+
+
+@pytest.fixture
+async def database(tmp_path):
+    async with Database.open(f"sqlite:///{tmp_path / 'state.db'}") as database:
+        await migrate(database)
+        yield database
+
+
+def of(event):
+    return orjson.loads(event.partition(b"data: ")[2])
+
+
+def kinds(events):
+    return [event["type"].removeprefix("response.") for event in events]
+
+
+async def test_a_response_is_queued_answered_and_kept(database):
+    async with Server(database, saying("Hi.")).running() as server:
+        queued = await server.ask()
+        ended = await server.ended(queued["id"])
+
+    assert (queued["status"], queued["background"], queued["output"]) == ("queued", True, [])
+    assert ended["status"] == "completed"
+    assert ended["output"][0]["content"][0]["text"] == "Hi."
+    assert ended["created_at"] == queued["created_at"]
+    assert not await database.read(lambda c: c.exec_driver_sql("SELECT * FROM jobs").all())
+
+
+async def test_its_events_are_told_as_they_come_and_again_from_any(database):
+    async with Server(database, saying("Hi.")).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        live = await server.told(id)
+        again = await server.told(id)
+        rest = await server.told(id, after=4)
+        none = await server.told(id, after=live[-1]["sequence_number"])
+
+    check_events(live)
+    assert kinds(live)[:3] == ["created", "queued", "in_progress"]
+    assert kinds(live)[-1] == "completed"
+    assert again == live
+    assert rest == live[5:]
+    assert none == []
+
+
+async def test_each_who_follows_says_whether_sizes_are_hidden_from_others(database):
+    async with Server(database, saying("Hi.")).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        plain = await server.told(id)
+        hidden = await server.told(id, obfuscation=Obfuscation())
+
+    assert not any("obfuscation" in event for event in plain)
+    assert ["obfuscation" in event for event in hidden] == ["delta" in event for event in plain]
+
+
+async def test_each_follower_says_what_it_is_told_of_the_items(database):
+    thought = ChatDelta(choice=0, reasoning="Hm.")
+    answers = [
+        Answer(thought, ChatDelta(choice=0, finish_reason="stop")) for _ in range(2)
+    ]  # fmt: skip
+    include = ["reasoning.encrypted_content"]
+    async with Server(database, *answers).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        plain, more = await server.told(id), await server.told(id, include=include)
+        id = (await server.ask(stream=True, include=include))["id"]
+        asked = await server.told(id)
+
+    check_events(more)
+    for events, has_more in ((plain, False), (more, True), (asked, True)):
+        done = next(event for event in events if event["type"].endswith("output_item.done"))
+        for item in (done["item"], *events[-1]["response"]["output"]):
+            assert ("encrypted_content" in item) is has_more
+
+
+async def test_what_nobody_streams_has_no_events(database):
+    async with Server(database, saying()).running() as server:
+        id = (await server.ask())["id"]
+        await server.ended(id)
+
+        assert not await server.services.background.tells(id)
+
+
+async def test_a_follower_in_another_process_hears_all(database):
+    async with Server(database, saying()).running() as one:
+        other = Server(database)
+        id = (await one.ask(stream=True))["id"]
+
+        assert await other.told(id) == await one.told(id)
+
+
+async def test_one_that_is_cancelled_keeps_what_it_had_said(database):
+    said = ChatDelta(choice=0, content="So")
+    answer = Answer(said, ChatDelta(choice=0), before_the_last=forever)
+    async with Server(database, answer).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        follower = asyncio.create_task(server.told(id))
+        await answer.began.wait()
+        cancelled = await server.services.background.cancel(id)
+        again = await server.services.background.cancel(id)
+        events = await follower
+    kept = await server.response(id)
+
+    assert cancelled["status"] == again["status"] == kept["status"] == "cancelled"
+    check_events(events[:-1], is_whole=False)
+    assert kinds(events)[:3] == ["created", "queued", "in_progress"]
+    assert (events[-1]["type"], events[-1]["code"]) == ("error", "cancelled")
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert kept["output"][0]["content"][0]["text"] == "So"
+
+
+async def test_one_that_is_cancelled_in_the_queue_is_never_begun(database):
+    server = Server(database, saying())
+    id = (await server.ask(stream=True))["id"]
+    await server.services.background.cancel(id)
+    async with server.running():
+        events = await server.told(id)
+
+    assert kinds(events) == ["created", "queued", "error"]
+    assert server.model.asked == []
+
+
+async def test_what_a_stopped_server_had_begun_is_answered_by_the_next(database):
+    answer = Answer(ChatDelta(choice=0), before_the_last=forever)
+    async with Server(database, answer).running() as first:
+        id = (await first.ask())["id"]
+        await answer.began.wait()
+    async with Server(database, saying("Hi.")).running() as second:
+        ended = await second.ended(id)
+
+    assert ended["status"] == "completed"
+    assert ended["output"][0]["content"][0]["text"] == "Hi."
+
+
+async def test_what_was_told_half_is_not_told_otherwise(database):
+    said = ChatDelta(choice=0, content="So")
+    answer = Answer(said, ChatDelta(choice=0), before_the_last=forever)
+    async with Server(database, answer).running() as first:
+        id = (await first.ask(stream=True))["id"]
+        events = first.services.background.follow(id, 4).events()
+        await anext(events)  # it is stored, and so may have been read
+        await events.aclose()
+    async with Server(database, saying("Hi.")).running() as second:
+        ended = await second.ended(id)
+        events = await second.told(id)
+
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "server_error")
+    assert kinds(events)[-2:] == ["output_text.delta", "failed"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+
+
+async def test_a_model_that_is_overloaded_is_waited_for(database):
+    busy = Overloaded("The queue is full.", retry_after_s=0.01)
+    async with Server(database, busy, saying()).running() as server:
+        ended = await server.ended((await server.ask(stream=True))["id"])
+
+    assert ended["status"] == "completed"
+
+
+async def test_what_the_model_refuses_is_a_failed_response(database):
+    refused = InvalidRequest("The prompt is too long.")
+    async with Server(database, refused).running() as server:
+        id = (await server.ask(stream=True))["id"]
+        events = await server.told(id)
+
+    check_events(events)
+    assert kinds(events) == ["created", "queued", "failed"]
+    assert events[-1]["response"]["error"] == {
+        "code": "invalid_prompt", "message": "The prompt is too long.",
+    }  # fmt: skip
+
+
+async def test_what_the_model_refuses_and_nobody_streams_is_a_failed_response(database):
+    async with Server(database, InvalidRequest("The prompt is too long.")).running() as server:
+        response = await server.ended((await server.ask())["id"])
+
+    assert response["status"] == "failed"
+
+
+async def test_what_it_uses_is_counted_for_who_asked(database):
+    async def use(_seconds):
+        count_tokens(Tokens(input_tokens=3))
+
+    answer = Answer(ChatDelta(choice=0, finish_reason="stop"), before_the_last=use)
+    async with Server(database, answer).running() as server:
+        await server.ended((await server.ask())["id"])
+
+    assert server.counted == [("m", 3)]
+
+
+async def test_one_whose_key_is_revoked_meanwhile_fails(database):
+    async with Server(database, saying()).running() as server:
+        server.is_revoked = True
+        response = await server.ended((await server.ask())["id"])
+
+    assert response["status"] == "failed"
+    assert "revoked" in response["error"]["message"]
+
+
+async def test_what_is_begun_too_often_fails(database):
+    server = Server(database)
+    id = (await server.ask(stream=True))["id"]
+    (job,) = await server.jobs.claim("response", 1)
+    await ResponseWorker(server.services).give_up(job)
+
+    assert (await server.response(id))["status"] == "failed"
+    assert kinds(await server.told(id)) == ["created", "queued", "failed"]
+
+
+async def test_it_is_said_in_its_conversation_once_it_has_ended(database):
+    async with Server(database, saying("Hi.")).running() as server:
+        conversations = server.services.responses.conversations
+        await conversations.add(StoredConversation(id="conv_1", created_at=1), [])
+        id = (await server.ask(conversation="conv_1"))["id"]
+        before = await conversations.items("conv_1")
+        await server.ended(id)
+        after = await conversations.items("conv_1", order="asc")
+
+    assert before.items == []
+    assert [item.item["content"][0]["text"] for item in after.items] == ["Hello", "Hi."]
+
+
+async def test_one_whose_conversation_is_deleted_meanwhile_fails(database):
+    server = Server(database, saying())
+    conversations = server.services.responses.conversations
+    await conversations.add(StoredConversation(id="conv_1", created_at=1), [])
+    id = (await server.ask(conversation="conv_1", stream=True))["id"]
+    await conversations.delete("conv_1")
+    async with server.running():
+        events = await server.told(id)
+
+    check_events(events)
+    assert kinds(events)[-1] == "failed"
+
+
+async def test_nothing_goes_on_from_one_that_has_not_ended(database):
+    server = Server(database)
+    id = (await server.ask())["id"]
+    with pytest.raises(InvalidRequest) as refused:
+        await server.ask(previous_response_id=id)
+
+    assert refused.value.param == "previous_response_id"
+
+
+async def test_one_too_many_is_refused_until_another_has_ended(database):
+    server = Server(database, saying())
+    first = await server.ask()
+    await server.ask()
+    with pytest.raises(Overloaded):
+        await server.ask()
+    await server.services.background.cancel(first["id"])
+
+    assert (await server.ask())["status"] == "queued"
+
+
+async def test_one_that_is_deleted_is_gone_with_its_job(database):
+    server = Server(database, saying())
+    id = (await server.ask(stream=True))["id"]
+    await server.services.background.delete(id)
+
+    assert not await database.read(lambda c: c.exec_driver_sql("SELECT * FROM jobs").all())
+
+
+@pytest.mark.parametrize(("error", "number"), [(NotFound("Gone."), 2), (Overloaded("Down."), 1)])
+async def test_a_break_is_numbered_so_that_its_follower_misses_nothing(database, error, number):
+    server = Server(database)
+    follower = server.services.background.follow((await server.ask(stream=True))["id"], -1)
+    events = follower.events()
+    assert kinds([of(await anext(events)), of(await anext(events))]) == ["created", "queued"]
+    waiting = asyncio.create_task(anext(events))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+
+    assert of(follower.failure(error))["sequence_number"] == number
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"store": False}, "store"), ({"tools": [{"type": "x"}]}, "tools[0].type")],
+)
+async def test_what_is_wrong_with_it_is_said_at_once(database, fields, param):
+    with pytest.raises(InvalidRequest) as refused:
+        await Server(database).ask(**fields)
+
+    assert refused.value.param == param

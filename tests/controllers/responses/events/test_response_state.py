@@ -1,0 +1,95 @@
+"""Response events come in legal order and add up to the response, whatever the model says."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.backends.base import ChatDelta, TokenLogprob, ToolCall
+from llm_backend.controllers.responses.events.response_state import ResponseState
+from llm_backend.errors import Internal, Overloaded
+from tests.response_events import HEAD, USAGE, check_events
+
+LOGPROB = TokenLogprob(token=1, bytes=b"a", logprob=-0.5, top=[])
+
+calls = st.integers(0, 3).flatmap(
+    lambda index: st.sampled_from(
+        [
+            (ToolCall(index=index, id=f"call_{index}", name="f"),),
+            (ToolCall(index=index, id=f"call_{index}", name="f", arguments="{}"),),
+        ]
+    )
+)
+deltas = st.lists(
+    st.one_of(
+        st.builds(ChatDelta, choice=st.just(0), content=st.text("abc ", min_size=1, max_size=3)),
+        st.builds(ChatDelta, choice=st.just(0), reasoning=st.text("xyz", min_size=1, max_size=3)),
+        st.builds(ChatDelta, choice=st.just(0), tool_calls=calls),
+        st.just(ChatDelta(choice=0, content="a", logprobs=[LOGPROB])),
+        st.just(ChatDelta(choice=0, reasoning="x", logprobs=[LOGPROB])),
+        st.just(ChatDelta(choice=0, logprobs=[LOGPROB])),
+    ),
+    max_size=12,
+)
+
+
+def told(said, reason="stop"):
+    state = ResponseState(HEAD)
+    events = state.start()
+    for delta in said:
+        events += state.take(delta)
+    events += [*state.finish(reason, USAGE, 2), state.end()]
+    return events, state.response
+
+
+@given(deltas, st.sampled_from(["stop", "length"]))
+def test_events_are_the_documents_and_in_legal_order_whatever_is_said(said, reason):
+    events, response = told(said, reason)
+
+    check_events(events)
+    assert events[-1]["response"] == response
+
+
+def test_an_answer_that_was_cut_is_incomplete():
+    events, response = told([ChatDelta(choice=0, content="so")], "length")
+
+    assert events[-1]["type"] == "response.incomplete"
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert response["output"][0]["status"] == "incomplete"
+
+
+def test_an_answer_that_fails_keeps_what_was_said():
+    state = ResponseState(HEAD)
+    state.start()
+    state.take(ChatDelta(choice=0, content="so"))
+    state.fail(Internal("It broke."))
+
+    assert state.end()["type"] == "response.failed"
+    assert state.response["error"] == {"code": "server_error", "message": "It broke."}
+    assert state.response["output"][0]["content"][0]["text"] == "so"
+
+
+def test_the_logprobs_of_reasoning_open_no_message():
+    thought = ChatDelta(choice=0, reasoning="a", logprobs=[LOGPROB])
+    _, response = told([thought, thought, ChatDelta(choice=0, content="so")])
+
+    assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
+
+
+def test_a_response_that_could_not_be_kept_is_failed_with_contiguous_numbers():
+    state = ResponseState(HEAD)
+    events = [*state.start(), *state.take(ChatDelta(choice=0, content="so"))]
+    events += [
+        *state.finish("stop", USAGE, 2),
+        *state.fail(Overloaded("It was not stored.")),
+        state.end(),
+    ]
+
+    check_events(events)
+    assert events[-1]["type"] == "response.failed"
+
+
+def test_logprobs_are_in_the_events_and_in_the_text():
+    events, response = told([ChatDelta(choice=0, content="a", logprobs=[LOGPROB])])
+    (delta,) = [event for event in events if event["type"] == "response.output_text.delta"]
+
+    assert delta["logprobs"] == [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]
+    assert response["output"][0]["content"][0]["logprobs"][0]["bytes"] == [97]

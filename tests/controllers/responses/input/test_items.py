@@ -1,0 +1,129 @@
+"""Items: what clients send in short is kept in full, and becomes messages that a model can read."""
+
+import pytest
+
+from llm_backend.controllers.responses.input.items import messages_from, public_form, stored_form
+from llm_backend.errors import InvalidRequest
+
+CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+OTHER_CALL = {**CALL, "call_id": "c2"}
+OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "42"}
+ANSWER = {"role": "assistant", "content": "Yes."}
+QUESTION = {"role": "user", "content": "Really?"}
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [],
+           "content": [{"type": "reasoning_text", "text": "hm"}]}  # fmt: skip
+
+
+def messages(*given):
+    return messages_from([], [stored_form(one) for one in given])
+
+
+def test_a_message_in_short_is_kept_in_full():
+    item = stored_form(QUESTION)
+
+    assert item.pop("id").startswith("msg_")
+    assert item == {
+        "type": "message",
+        "role": "user",
+        "status": "completed",
+        "content": [{"type": "input_text", "text": "Really?"}],
+    }
+
+
+def test_what_the_assistant_said_is_output():
+    (part,) = stored_form(ANSWER)["content"]
+
+    assert part == {"type": "output_text", "text": "Yes.", "annotations": [], "logprobs": []}
+
+
+def test_an_id_that_was_given_is_kept_and_null_is_none_given():
+    assert stored_form({**CALL, "id": "fc_mine"})["id"] == "fc_mine"
+    assert stored_form({**CALL, "id": None})["id"].startswith("fc_")
+
+
+def test_calls_and_what_was_said_before_them_are_one_message():
+    said, _ = messages(ANSWER, CALL, OTHER_CALL, OUTPUT)
+
+    assert said["content"] == "Yes."
+    assert [call["id"] for call in said["tool_calls"]] == ["c1", "c2"]
+
+
+def test_reasoning_goes_with_the_message_that_follows():
+    (message,) = messages(THOUGHT, ANSWER)
+
+    assert message == {"role": "assistant", "reasoning_content": "hm", "content": "Yes."}
+
+
+def test_two_answers_in_a_row_stay_two():
+    assert [message["content"] for message in messages(ANSWER, ANSWER)] == ["Yes.", "Yes."]
+
+
+def test_the_output_of_a_call_is_the_tools_message():
+    assert messages(OUTPUT) == [{"role": "tool", "tool_call_id": "c1", "content": "42"}]
+
+
+def test_parts_of_an_output_are_joined():
+    parts = [{"type": "input_text", "text": "4"}, {"type": "input_text", "text": "2"}]
+
+    assert messages({**OUTPUT, "output": parts})[0]["content"] == "4\n2"
+
+
+@pytest.mark.parametrize(
+    ("item", "param"),
+    [
+        ({"type": "web_search_call", "id": "ws_1", "status": "completed"}, "input[1].type"),
+        (
+            {"role": "user", "content": [{"type": "computer_screenshot", "image_url": "data:,"}]},
+            "input[1].content[0].type",
+        ),
+        (
+            {"role": "user", "content": [{"type": "input_image", "detail": "auto"}]},
+            "input[1].content[0]",
+        ),
+    ],
+)
+def test_what_no_local_model_reads_is_refused_by_its_place(item, param):
+    with pytest.raises(InvalidRequest) as refused:
+        messages(QUESTION, item)
+
+    assert refused.value.param == param
+
+
+def test_results_are_shown_only_to_those_who_ask():
+    item = {"type": "file_search_call", "results": [1]}
+
+    assert public_form(item)["results"] is None
+    assert public_form(item, ["file_search_call.results"])["results"] == [1]
+
+
+def test_places_are_those_of_the_requests_own_input():
+    image = {"type": "input_image", "image_url": "data:,", "detail": "low"}
+    said = {"role": "user", "content": [{"type": "input_text", "text": "See?"}, image]}
+    before = [stored_form(QUESTION), stored_form(ANSWER)]
+
+    (*_, message) = messages_from(before, [stored_form(said)])
+
+    assert message["content"] == [
+        {"type": "text", "text": "See?"},
+        {
+            "type": "image_url",
+            "image_url": {"url": "data:,", "detail": "low"},
+            "where": "input[0].content[1]",
+        },
+    ]
+
+
+def test_reasoning_is_carried_in_opaque_form_by_who_asks_for_it():
+    shown = public_form(THOUGHT, ["reasoning.encrypted_content"])
+    carried = {name: value for name, value in shown.items() if name != "content"}
+
+    assert "encrypted_content" not in public_form(THOUGHT)
+    assert messages_from([], [carried]) == messages_from([], [THOUGHT])
+
+
+@pytest.mark.parametrize("foreign", ["gAAAAB", "llmb1.?", ""])
+def test_an_opaque_form_of_another_server_says_nothing(foreign):
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": foreign}
+    (message,) = messages_from([], [item])
+
+    assert message["reasoning_content"] == ""

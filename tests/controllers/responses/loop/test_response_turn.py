@@ -1,0 +1,162 @@
+"""A response's turn frees what it holds and keeps what was said, however it ends."""
+
+import types
+
+import pytest
+
+from llm_backend.backends.base import ChatDelta, Usage
+from llm_backend.controllers.responses.input.items import stored_form
+from llm_backend.controllers.responses.loop.response_turn import ResponseTurn
+from llm_backend.controllers.responses.loop.server_tools import ServerTools
+from llm_backend.errors import Overloaded
+from tests.controllers.responses.scripted import NoFiles, settings
+
+BODY = {"model": "m", "input": "Hello"}
+SETTINGS = settings()
+
+
+class Answer:
+    """Says two words, or fails after the first."""
+
+    usage = Usage(prompt_tokens=1, completion_tokens=2)
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.was_closed = False
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self.was_closed = True
+
+    async def chat(self, _chat):
+        yield ChatDelta(choice=0, content="so ")
+        if self.failure is not None:
+            raise self.failure
+        yield ChatDelta(choice=0, content="it is", finish_reason="stop")
+
+
+class Model:
+    """Answers with what it was given, once each."""
+
+    vector_stores = ()
+    sees = False
+
+    def __init__(self, *answers, **defaults) -> None:
+        self.answers = list(answers)
+        self.asked = []
+        self._defaults = defaults
+
+    def filled(self, body):
+        return self._defaults | body
+
+    async def chat(self, chat):
+        self.asked.append(chat)
+        return self.answers.pop(0)
+
+
+class Memory:
+    """Remembers what it was given, and how."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.kept, self.kept_behind = [], []
+
+    def wants(self, body):
+        return True
+
+    async def said_before(self, body):
+        return []
+
+    async def input_items(self, given):
+        return [stored_form({"role": "user", "content": given})]
+
+    async def remember(self, body, response, items):
+        if self.failure is not None:
+            raise self.failure
+        self.kept.append(response)
+
+    def remember_behind(self, body, response, items):
+        self.kept_behind.append(response)
+
+
+async def turn(
+    memory: Memory, *answers, tools=(), settings=SETTINGS, model=None, **fields
+) -> ResponseTurn:
+    services = types.SimpleNamespace(
+        memory=memory,
+        responses=memory,
+        settings=settings,
+        server_tools=ServerTools(tools),
+        file_texts=NoFiles(),
+        file_pictures=NoFiles(),
+    )
+    return await ResponseTurn.begin(services, model or Model(*answers), {**BODY, **fields})
+
+
+async def read(events) -> list[str]:
+    return [event.split(b"\n")[0].decode().removeprefix("event: ") async for event in events]
+
+
+async def test_a_response_is_kept_before_its_last_event():
+    memory = Memory()
+    told = await read((await turn(memory, Answer())).events())
+
+    assert told[-1] == "response.completed"
+    assert [response["status"] for response in memory.kept] == ["completed"]
+    assert memory.kept_behind == []
+
+
+@pytest.mark.parametrize("read_events", [1, 2, 5])
+async def test_a_reader_who_leaves_at_any_event_frees_the_answer(read_events):
+    memory, answer = Memory(), Answer()
+    events = (await turn(memory, answer)).events()
+    for _ in range(read_events):
+        await anext(events)
+    await events.aclose()
+
+    assert answer.was_closed
+    assert [response["status"] for response in memory.kept_behind] == ["cancelled"]
+
+
+async def test_a_response_that_fails_says_so_and_is_kept_as_failed():
+    memory = Memory()
+    told = await read((await turn(memory, Answer(Overloaded("The engine is gone.")))).events())
+
+    assert told[-1] == "response.failed"
+    assert memory.kept_behind[0]["error"]["message"] == "The engine is gone."
+
+
+async def test_a_whole_response_that_fails_is_kept_as_failed_too():
+    memory = Memory()
+    with pytest.raises(Overloaded):
+        await (await turn(memory, Answer(Overloaded("The engine is gone.")))).response()
+
+    (kept,) = memory.kept_behind
+    assert kept["status"] == "failed"
+    assert kept["output"][0]["content"][0]["text"] == "so "
+
+
+async def test_a_response_that_cannot_be_kept_ends_failed():
+    memory = Memory(Overloaded("The database cannot be used now."))
+    told = await read((await turn(memory, Answer())).events())
+
+    assert told[-1] == "response.failed"
+    assert "response.completed" not in told
+
+
+async def test_a_whole_response_that_cannot_be_kept_is_an_error():
+    memory = Memory(Overloaded("The database cannot be used now."))
+    with pytest.raises(Overloaded):
+        await (await turn(memory, Answer())).response()
+
+    assert [response["status"] for response in memory.kept_behind] == ["failed"]
+
+
+async def test_the_model_that_is_asked_fills_in_what_a_request_leaves_out():
+    model = Model(Answer(), max_completion_tokens=7)
+
+    await (await turn(Memory(), model=model)).response()
+
+    assert model.asked[0].limits.max_tokens == 7

@@ -1,0 +1,28 @@
+"""The errors that were answered of late."""
+
+from llm_backend.controllers.service.recent_errors import KEPT, AnsweredError, RecentErrors
+
+
+def error(number: int, key_id: str | None = None) -> AnsweredError:
+    return AnsweredError(
+        at=number, request_id=f"req_{number}", operation="createChatCompletion", status=400,
+        code=None, message="no", key_id=key_id,
+    )  # fmt: skip
+
+
+def test_each_key_is_told_its_own_errors_the_latest_first():
+    errors = RecentErrors()
+    for number, key_id in enumerate(["one", "two", "one", None]):
+        errors.add(error(number, key_id))
+
+    assert [one.at for one in errors.of("one")] == [2, 0]
+    assert [one.at for one in errors.of(None)] == [3]
+
+
+def test_old_errors_are_forgotten():
+    errors = RecentErrors()
+    for number in range(KEPT + 5):
+        errors.add(error(number))
+
+    assert len(errors.of(None)) == KEPT
+    assert errors.of(None)[-1].at == 5

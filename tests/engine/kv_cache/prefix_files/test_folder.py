@@ -1,0 +1,183 @@
+"""The folder of one model's prefixes, as it is found."""
+
+import logging
+import os
+import stat
+import time
+from concurrent.futures import wait
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llm_backend.engine.kv_cache.prefix_files.folder import PrefixFolder, open_folder
+from llm_backend.engine.kv_cache.prefix_files.prefix_file import Prefix
+from llm_backend.engine.messages import Adapter, PrefixLimits, Start
+from llm_backend.engine.model import LoadError
+from tests.engine.fakes import start
+
+LONG_AGO_S = 40 * 86400
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    path = tmp_path / "model-00001-of-00002.gguf"
+    path.write_bytes(b"GGUF and weights")
+    (tmp_path / "model-00002-of-00002.gguf").write_bytes(b"more weights")
+    return path
+
+
+@pytest.fixture
+def begin(tmp_path, model) -> Start:
+    limits = PrefixLimits(folder=str(tmp_path / "kept"), tokens=64)
+    return start(model_path=str(model), prefixes=limits)
+
+
+def prefix(number: int) -> Prefix:
+    return Prefix(tokens=[number] * 100, state=np.full(1000, number, dtype=np.uint8))
+
+
+def opened(begin: Start, state_format: str = "1") -> PrefixFolder:
+    folder = open_folder(begin, state_format)
+    assert folder is not None
+    return folder
+
+
+def filled(begin: Start, *numbers: int) -> PrefixFolder:
+    folder = opened(begin)
+    for number in numbers:
+        folder.index.add(folder.write(prefix(number), ()).result(10))
+    return folder
+
+
+def files(begin: Start) -> list[Path]:
+    return sorted(Path(begin.prefixes.folder).glob("*/*"), key=lambda path: path.stat().st_mtime)
+
+
+def found(folder: PrefixFolder) -> list[int]:
+    """Which of the first numbers have a file."""
+    return [number for number in range(10) if folder.index.match([number] * 100)]
+
+
+def test_nothing_is_kept_unless_it_is_asked_for():
+    assert open_folder(start(), "1") is None
+
+
+def test_a_folder_is_found_again_as_it_was_left(begin):
+    filled(begin, 1, 2)
+    again = opened(begin)
+
+    assert found(again) == [1, 2]
+    assert again.index.bytes == sum(path.stat().st_size for path in files(begin))
+    assert again.read(again.index.match([2] * 100).entry.name).result(10).prefix.tokens == [2] * 100
+
+
+def test_only_its_owner_may_look_into_it(begin):
+    filled(begin, 1)
+    folder = files(begin)[0].parent
+
+    assert (
+        stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    )
+
+
+@pytest.mark.parametrize("part", ["model-00001-of-00002.gguf", "model-00002-of-00002.gguf"])
+def test_what_another_state_of_the_model_has_computed_is_removed(begin, model, part, caplog):
+    filled(begin, 1)
+    model.with_name(part).write_bytes(b"GGUF and other weights")
+    with caplog.at_level(logging.WARNING):
+        again = opened(begin)
+
+    assert found(again) == files(begin) == []
+    assert "another model" in caplog.text
+
+
+def test_what_another_version_has_computed_is_removed(begin):
+    filled(begin, 1)
+
+    assert found(opened(begin, "2")) == files(begin) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cache_type": "q8_0"},
+        {"context_tokens": 100},
+        {"flash_attention": True},
+        {"adapters": [Adapter(path=__file__)]},
+    ],
+)
+def test_a_model_that_is_set_up_otherwise_has_a_folder_of_its_own(begin, model, other):
+    filled(begin, 1)
+    another = start(model_path=str(model), prefixes=begin.prefixes, **other)
+
+    assert found(opened(another)) == []
+    assert found(opened(begin)) == [1]
+
+
+def test_what_is_no_prefix_is_removed_and_what_is_none_of_ours_stays(begin):
+    filled(begin, 1)
+    path = files(begin)[0].parent
+    (path / "junk.prefix").write_bytes(b"junk")
+    (path / "copy.prefix").write_bytes(files(begin)[0].read_bytes())
+    (path / "notes.txt").write_text("of somebody")
+    (path / "b.prefix.1.part").write_bytes(b"unfinished")
+    (path / "c.prefix.2.part").write_bytes(b"being written")
+    os.utime(path / "b.prefix.1.part", times=(0, 0))
+    folder = opened(begin)
+
+    assert found(folder) == [1]
+    assert len(list(path.glob("*.prefix"))) == 1
+    assert {one.name for one in path.glob("*t")} == {"notes.txt", "c.prefix.2.part"}
+
+
+def test_the_bound_holds_for_what_is_written_and_for_what_is_found(begin):
+    filled(begin, 1, 2, 3)
+    size = files(begin)[0].stat().st_size
+    for number, path in enumerate(files(begin)):
+        os.utime(path, times=(number, number))
+    smaller = PrefixLimits(folder=begin.prefixes.folder, tokens=64, bytes=2 * size + 10)
+    folder = opened(start(model_path=begin.model_path, prefixes=smaller))
+
+    assert len(files(begin)) == len(folder.index) == 2
+    folder.index.add(folder.write(prefix(4), ()).result(10))
+    assert len(files(begin)) == 2
+    assert found(folder) == [3, 4]
+
+
+def test_what_is_larger_than_the_bound_is_not_written(begin):
+    tiny = PrefixLimits(folder=begin.prefixes.folder, tokens=64, bytes=1000)
+    folder = opened(start(model_path=begin.model_path, prefixes=tiny))
+
+    assert folder.write(prefix(1), ()) is None
+    assert files(begin) == []
+
+
+def test_what_another_process_has_removed_is_missed_when_it_is_read(begin):
+    folder = filled(begin, 1)
+    files(begin)[0].unlink()
+    reading = folder.read(folder.index.match([1] * 100).entry.name)
+    wait([reading], 10)
+
+    assert isinstance(reading.exception(), FileNotFoundError)
+
+
+def test_folders_that_no_engine_has_had_for_long_go(begin, model):
+    other = start(model_path=str(model), cache_type="q8_0", prefixes=begin.prefixes)
+    filled(other, 1)
+    stranger = Path(begin.prefixes.folder) / "of-somebody"
+    stranger.mkdir()
+    then = time.time() - LONG_AGO_S
+    for path in (files(other)[0].parent, stranger):
+        os.utime(path, times=(then, then))
+    opened(begin)
+
+    assert files(other) == []
+    assert stranger.exists()
+
+
+def test_a_folder_that_cannot_be_used_is_told(begin, tmp_path):
+    (tmp_path / "kept").write_text("a file")
+
+    with pytest.raises(LoadError, match=r"prefixes cannot be kept in .*kept"):
+        open_folder(begin, "1")

@@ -1,0 +1,88 @@
+"""Which files a text begins with, and which of them go."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.engine.kv_cache.cache import common_prefix
+from llm_backend.engine.kv_cache.prefix_files.blocks import block_hashes, text_name
+from llm_backend.engine.kv_cache.prefix_files.index import Entry, Index
+
+BLOCK = 64
+blocks = st.lists(st.integers(0, 1), max_size=4)
+
+
+def text(letters: list[int], tail: int = 0) -> list[int]:
+    """A block for each letter, and a few tokens more."""
+    return [letter for letter in letters for _ in range(BLOCK)] + [7] * tail
+
+
+def entry(tokens: list[int], size: int = 100) -> Entry:
+    return Entry(name=text_name(tokens), tokens=len(tokens), size=size, blocks=block_hashes(tokens))
+
+
+def index(*entries: Entry, limit_bytes: int = 1000) -> Index:
+    one = Index(limit_bytes)
+    for each in entries:
+        one.add(each)
+    return one
+
+
+@given(st.lists(blocks.filter(len)), blocks, st.integers(0, BLOCK - 1))
+def test_a_text_is_matched_by_the_file_with_the_most_blocks_in_common(kept, wanted, tail):
+    files = [text(letters) for letters in kept]
+    tokens = text(wanted, tail)
+    match = index(*map(entry, files)).match(tokens)
+
+    longest = max((common_prefix(file, tokens) for file in files), default=0)
+    assert (match.tokens if match else 0) == longest // BLOCK * BLOCK
+
+
+def test_of_files_with_the_same_prefix_the_smallest_is_read():
+    small, large = entry(text([1, 2]), 10), entry(text([1, 2, 3]), 20)
+
+    assert index(large, small).match(text([1, 2, 4])).entry == small
+
+
+def test_a_whole_match_is_a_file_that_the_text_begins_with_to_its_last_token():
+    files = index(entry(text([1], 5)), entry(text([1, 2], 5)), entry(text([1, 3])))
+
+    assert files.whole_match([*text([1, 2], 5), 1]).tokens == 2 * BLOCK + 5
+    assert files.whole_match(text([1, 2], 4)) is None
+    assert files.whole_match(text([1, 3, 1])).tokens == 2 * BLOCK
+
+
+def test_what_is_removed_is_not_found_any_longer():
+    files = index(entry(text([1, 2])), entry(text([1])))
+    files.remove(text_name(text([1, 2])))
+    files.remove("unknown")
+
+    assert files.match(text([1, 2])).tokens == BLOCK
+    assert (len(files), files.bytes) == (1, 100)
+
+
+def test_a_longer_text_outdoes_those_that_nobody_has_come_for():
+    files = index(entry(text([1])), entry(text([1, 2])), entry(text([2])), entry(text([1, 3])))
+    files.used(text_name(text([1])))
+
+    assert files.outdone(entry(text([1, 2, 3]))) == [text_name(text([1, 2]))]
+
+
+def test_those_used_longest_ago_make_room():
+    one, two, three = (entry(text([number, 1])) for number in (1, 2, 3))
+    files = index(one, two, three, limit_bytes=300)
+    files.used(one.name)
+
+    assert files.crowded_out(150, spared=()) == [two.name, three.name]
+    assert files.crowded_out(100, spared={two.name}) == [three.name]
+    assert files.crowded_out(200, spared={one.name, two.name}) is None
+    assert files.crowded_out(0, spared=()) == []
+
+
+def test_the_room_of_what_is_outdone_counts():
+    chat, other = entry(text([1, 2]), 200), entry(text([3]), 100)
+    files = index(other, chat, limit_bytes=350)
+
+    assert files.giving_way(entry(text([1, 2, 3]), 250), spared=()) == [chat.name]
+    assert files.giving_way(entry(text([1, 2, 3]), 260), spared=()) == [chat.name, other.name]
+    assert files.giving_way(entry(text([1, 2, 3]), 260), spared={other.name}) is None
+    assert len(files) == 2

@@ -1,0 +1,336 @@
+"""Prefixes that outlive their slots, with a model that notices any mistake with cells."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from llm_backend.engine.generator import Generator
+from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.kv_cache.prefix_files import PrefixFolder, open_folder
+from llm_backend.engine.kv_cache.prefix_files.restoring import PrefixRestorer
+from llm_backend.engine.kv_cache.slot_cells import SlotCells
+from llm_backend.engine.messages import PrefixLimits
+from llm_backend.engine.scheduling.scheduler import Scheduler
+from llm_backend.engine.statistics import Statistics
+from tests.engine.fakes import LETTERS, FakeModel, Outbox, generate, greedy, picture, start
+from tests.engine.test_generator import Bench
+
+RESTED_S = 100.0
+SYSTEM = "what the system says to everybody before they begin. " * 4  # 212 tokens
+OTHER = "something else, and a good deal of that, too, as it is. " * 4
+
+
+class Kept(Bench):
+    """A generator over a fake model, whose prefixes are kept in a folder."""
+
+    def __init__(self, folder: PrefixFolder, **shape: object) -> None:
+        self.folder = folder
+        self.model = FakeModel(**{"context_tokens": 512, "batch_tokens": 128, **shape})
+        self.outbox = Outbox()
+        self.generator = Generator(self.model, start(), self.outbox, prefixes=folder)
+
+    def rest(self) -> None:
+        """Long enough for all that is to be written."""
+        while self.generator.rests_for_s(RESTED_S) is not None:
+            self.generator.turn(RESTED_S)
+
+    @property
+    def cached_tokens(self) -> int:
+        return self.deltas("1")[-1].cached_tokens
+
+
+Begin = Callable[..., Kept]
+
+
+@pytest.fixture
+def begin(tmp_path) -> Begin:
+    """Starts an engine over the same folder; what one has closed, the next one finds."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
+
+    def begin(limits: dict[str, int] | None = None, **shape: object) -> Kept:
+        prefixes = PrefixLimits(folder=str(tmp_path / "kept"), **{"tokens": 64, **(limits or {})})
+        folder = open_folder(start(model_path=str(model), prefixes=prefixes), "fake")
+        assert folder is not None
+        return Kept(folder, **shape)
+
+    return begin
+
+
+@pytest.fixture
+def files(tmp_path) -> Callable[[], list[Path]]:
+    return lambda: sorted((tmp_path / "kept").glob("*/*.prefix"))
+
+
+def had(begin: Begin, *prompts: str, **shape: object) -> None:
+    """An engine that has answered these and has ended."""
+    kept = begin(**shape)
+    for prompt in prompts:
+        kept.answer(generate(prompt, id=prompt))
+    kept.generator.close()
+
+
+def test_after_a_restart_a_long_prompt_is_read_and_not_computed(begin):
+    had(begin, SYSTEM + "and hello")
+    kept = begin()
+    kept.answer(generate(SYSTEM + "what now?"))
+
+    assert kept.text("1") == greedy(SYSTEM + "what now?", 8)
+    assert kept.cached_tokens >= len(SYSTEM)
+    assert kept.model.computed_tokens < 20
+    assert kept.generator.statistics.prefix_reads == 1
+
+
+def test_newcomers_wait_for_one_reading_of_what_they_share(begin):
+    had(begin, SYSTEM)
+    kept = begin(slots=8)
+    prompts = [f"{SYSTEM}{letter}" for letter in "abcdefgh"]
+    kept.submit(*(generate(prompt, id=prompt) for prompt in prompts))
+    kept.run()
+
+    assert [kept.text(prompt) for prompt in prompts] == [greedy(prompt, 8) for prompt in prompts]
+    assert kept.model.computed_tokens < 16 * len(prompts)
+    assert kept.generator.statistics.prefix_reads == 1
+
+
+def test_who_shares_nothing_does_not_wait(begin):
+    had(begin, SYSTEM)
+    kept = begin()
+    kept.answer(generate(OTHER))
+
+    assert kept.text("1") == greedy(OTHER, 8)
+    assert kept.cached_tokens == kept.generator.statistics.prefix_reads == 0
+
+
+def test_an_engine_at_rest_writes_what_its_slots_hold(begin, files):
+    kept = begin()
+    kept.answer(generate(SYSTEM))
+    kept.answer(generate(OTHER, id="2"))
+    kept.generator.turn(1.0)
+    at_once = files()
+    kept.rest()
+
+    assert at_once == []
+    assert len(files()) == kept.generator.statistics.prefix_writes == 2
+    status = kept.generator.status("probe")
+    assert (status.prefix_files, status.prefix_bytes) == (2, sum(map(size_of, files())))
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+def test_an_engine_that_nobody_has_asked_anything_never_wakes(begin):
+    assert begin().generator.rests_for_s(0.0) is None
+
+
+def test_what_a_newcomer_overwrites_is_written(begin):
+    kept = begin(slots=1)
+    kept.answer(generate(SYSTEM))
+    kept.answer(generate(OTHER, id="2"))
+    kept.rest()
+    again = begin()
+    again.answer(generate(SYSTEM + "again"))
+
+    assert again.cached_tokens >= len(SYSTEM)
+    assert again.text("1") == greedy(SYSTEM + "again", 8)
+
+
+def test_what_is_in_a_file_is_not_written_again(begin, files):
+    had(begin, SYSTEM + "one chat", SYSTEM + "another chat", SYSTEM + "one more")
+
+    assert len(files()) == 1
+
+
+def test_a_chat_that_goes_on_takes_the_place_of_what_it_was(begin, files):
+    kept = begin()
+    kept.answer(generate(SYSTEM))
+    kept.rest()
+    (before,) = files()
+    kept.answer(generate(SYSTEM + OTHER, id="2"))
+    kept.rest()
+
+    assert len(files()) == 1
+    assert not before.exists()
+
+
+def test_short_prompts_are_not_kept(begin, files):
+    had(begin, "a prompt of less than sixty tokens, answer included")
+
+    assert files() == []
+
+
+def test_texts_with_pictures_are_not_kept_but_what_is_before_them_is_read(begin, files):
+    kept = begin()
+    kept.answer(generate(SYSTEM + "x", media=[picture(at=len(SYSTEM))]))
+    kept.generator.close()
+    assert files() == []
+
+    had(begin, SYSTEM)
+    again = begin()
+    again.answer(generate(SYSTEM + "x", media=[picture(at=len(SYSTEM))]))
+    assert again.cached_tokens >= 192
+    assert again.text("1") == kept.text("1")
+
+
+def test_the_bound_is_held_and_what_was_used_last_stays(begin, files):
+    had(begin, SYSTEM)
+    bound = 2 * size_of(files()[0]) + 2000
+    kept = begin({"bytes": bound})
+    for number, letter in enumerate("abcde"):
+        kept.answer(generate(letter * 200, id=str(number)))
+        kept.rest()
+        assert sum(map(size_of, files())) <= bound
+
+    found = [letter for letter in "abcde" if kept.folder.index.match([LETTERS.index(letter)] * 200)]
+    assert found == ["d", "e"]
+
+
+def test_a_damaged_file_is_computed_anew_and_removed(begin, files, caplog):
+    had(begin, SYSTEM)
+    (path,) = files()
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    kept = begin()
+    with caplog.at_level(logging.WARNING):
+        kept.answer(generate(SYSTEM + "what now?"))
+
+    assert kept.text("1") == greedy(SYSTEM + "what now?", 8)
+    assert kept.cached_tokens == 0
+    assert "not as it was written" in caplog.text
+    assert kept.folder.index.match([LETTERS.index(letter) for letter in SYSTEM]) is None
+
+
+def test_a_file_with_other_tokens_than_those_it_is_found_by_gives_no_wrong_cells(begin, files):
+    """As if two texts had the same hash."""
+    had(begin, SYSTEM)
+    (system,) = files()
+    had(begin, OTHER)
+    (other,) = set(files()) - {system}
+    kept = begin()
+    other.replace(system)
+    kept.answer(generate(SYSTEM + "what now?"))
+
+    assert kept.text("1") == greedy(SYSTEM + "what now?", 8)
+    assert kept.cached_tokens == 0
+
+
+def test_a_state_that_the_model_refuses_is_computed_anew(begin):
+    had(begin, SYSTEM)
+    kept = begin()
+    kept.model.refuses_states = True
+    kept.answer(generate(SYSTEM + "what now?"))
+
+    assert kept.text("1") == greedy(SYSTEM + "what now?", 8)
+    assert len(kept.folder.index) == 0
+
+
+def test_a_state_that_cannot_be_cut_is_gone_on_from_at_its_end_only(begin):
+    had(begin, SYSTEM, can_roll_back=False)
+    longer = SYSTEM + greedy(SYSTEM, 8)
+    kept = begin(can_roll_back=False)
+    kept.answer(generate(SYSTEM + "what now?", id="2"))
+    kept.answer(generate(longer + "what now?"))
+
+    assert kept.text("2") == greedy(SYSTEM + "what now?", 8)
+    assert kept.deltas("2")[-1].cached_tokens == 0
+    assert kept.text("1") == greedy(longer + "what now?", 8)
+    assert kept.cached_tokens >= len(longer) - 1
+
+
+def test_a_disk_that_takes_nothing_is_told_and_harms_nobody(begin, caplog, tmp_path):
+    kept = begin()
+    kept.answer(generate(SYSTEM))
+    (folder,) = (tmp_path / "kept").iterdir()
+    folder.rmdir()
+    folder.write_text("in its place")
+    with caplog.at_level(logging.WARNING):
+        kept.rest()
+    kept.answer(generate(SYSTEM + "and more", id="2"))
+
+    assert "engine.prefix_not_written" in caplog.text
+    assert kept.text("2") == greedy(SYSTEM + "and more", 8)
+
+
+def test_a_cancelled_request_leaves_nothing_waiting(begin):
+    had(begin, SYSTEM)
+    kept = begin()
+    kept.submit(generate(SYSTEM + "what now?"))
+    (address,) = kept.generator._requests
+    kept.generator.cancel(address)
+    while kept.generator.rests_for_s(0.0) is not None:
+        kept.generator.rest()
+        kept.generator.turn(0.0)
+    kept.answer(generate(SYSTEM + "and now?", id="2"))
+
+    assert kept.text("2") == greedy(SYSTEM + "and now?", 8)
+
+
+class Stuck:
+    """A folder on a disk that never answers."""
+
+    def __init__(self, folder: PrefixFolder) -> None:
+        self.index = folder.index
+        self.least_tokens = folder.least_tokens
+
+    def read(self, name: str) -> Future:
+        return Future()
+
+
+def test_nobody_waits_for_long_for_a_disk_that_does_not_answer(begin):
+    had(begin, SYSTEM)
+    now, cache = [0.0], Cache(slots=2)
+    recalling = PrefixRestorer(
+        cache,
+        SlotCells(FakeModel(), Scheduler(cache=cache, batch_tokens=8), None),
+        Stuck(begin().folder),
+        Statistics(),
+        overwritten=lambda placement: None,
+        tokens_per_s=lambda: None,
+        clock=lambda: now[0],
+    )
+    tokens = [LETTERS.index(letter) for letter in SYSTEM]
+    recalling.want(tokens)
+    recalling.turn()
+    waits_at_first = cache.is_expecting(tokens)
+    now[0] = 10.0
+    recalling.turn()
+    recalling.want(tokens)
+
+    assert waits_at_first
+    assert not cache.is_expecting(tokens)
+
+
+def test_a_file_that_takes_longer_to_read_than_to_compute_is_left_alone(begin):
+    had(begin, SYSTEM)
+    folder, cache = begin().folder, Cache(slots=2)
+    recalling = PrefixRestorer(
+        cache,
+        SlotCells(FakeModel(), Scheduler(cache=cache, batch_tokens=8), None),
+        folder,
+        Statistics(),
+        overwritten=lambda placement: None,
+        tokens_per_s=lambda: 1000.0,
+    )
+    recalling._costs.measured(1000, seconds=1000)
+    tokens = [LETTERS.index(letter) for letter in SYSTEM]
+    recalling.want(tokens)
+
+    assert not cache.is_expecting(tokens)
+    for _ in range(1000):  # what was so once is not believed for ever
+        recalling.want(tokens)
+    assert cache.is_expecting(tokens)
+
+
+def test_what_has_no_room_is_copied_once_and_not_for_every_slot(begin, files):
+    kept = begin({"bytes": 2000})
+    for letter in "abcd":
+        kept.answer(generate(letter * 200, id=letter))
+    kept.rest()
+
+    assert files() == []
+    assert kept.model.states_given == 1

@@ -1,0 +1,123 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.engine.messages import TokenLogprob
+from llm_backend.engine.output.text_stream import TextStream
+
+
+def token(number: int) -> TokenLogprob:
+    return TokenLogprob(token=number, bytes=b"", logprob=-1.0)
+
+
+def shown(stream: TextStream, pieces: list[bytes]) -> tuple[str, str | None]:
+    """All text that comes of pieces, and the stop string that ended it."""
+    text = ""
+    for piece in pieces:
+        released = stream.push(piece)
+        text += released.text
+        if released.stop is not None:
+            return text, released.stop
+    released = stream.finish()
+    return text + released.text, released.stop
+
+
+def test_a_character_is_shown_when_its_last_byte_has_come():
+    stream = TextStream([])
+
+    assert [stream.push(bytes([byte])).text for byte in "é€".encode()] == ["", "é", "", "", "€"]
+
+
+def test_an_unfinished_character_is_flushed_at_the_end():
+    stream = TextStream([])
+    stream.push("a€".encode()[:-1])
+
+    assert stream.finish().text == "\ufffd"
+
+
+def test_text_is_cut_before_a_stop_string_that_spans_tokens():
+    stream = TextStream(["END"])
+
+    assert shown(stream, [b"one E", b"N", b"D two"]) == ("one ", "END")
+
+
+def test_what_only_looked_like_a_stop_string_is_shown():
+    stream = TextStream(["END"])
+
+    assert [stream.push(piece).text for piece in (b"a E", b"N", b"X")] == ["a ", "", "ENX"]
+
+
+def test_the_stop_string_that_begins_first_wins():
+    assert shown(TextStream(["cd", "bcde", "b"]), [b"abcdef"]) == ("a", "bcde")
+
+
+def test_an_empty_stop_string_stops_nothing():
+    assert shown(TextStream([""]), [b"a", b"b"]) == ("ab", None)
+
+
+def test_logprobs_travel_with_their_text():
+    stream = TextStream(["END"])
+
+    assert stream.push(b"a", token(1)).logprobs == [token(1)]
+    assert stream.push(b" E", token(2)).logprobs == []
+    assert stream.push(b"x", token(3)).logprobs == [token(2), token(3)]
+
+
+def test_logprobs_of_a_split_character_come_with_the_character():
+    stream = TextStream([])
+    first, second = "é".encode()[:1], "é".encode()[1:]
+
+    assert stream.push(first, token(1)).logprobs == []
+    assert stream.push(second, token(2)).logprobs == [token(1), token(2)]
+
+
+def test_tokens_of_a_stop_string_have_no_logprobs():
+    stream = TextStream(["END"])
+    stream.push(b"a E", token(1))
+    released = stream.push(b"ND", token(2))
+
+    assert (released.text, released.stop, released.logprobs) == ("", "END", [token(1)])
+
+
+def test_a_token_without_text_has_its_logprob_shown():
+    assert TextStream(["x"]).push(b"", token(1)).logprobs == [token(1)]
+
+
+@given(text=st.text(max_size=40), cuts=st.lists(st.integers(0, 120)), stops=st.lists(st.text()))
+def test_however_it_is_cut_the_text_is_what_comes_before_the_first_stop_string(text, cuts, stops):
+    data = text.encode()
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    pieces = [data[start:end] for start, end in itertools.pairwise(places)]
+    found = [text.find(stop) for stop in stops if stop and stop in text]
+
+    result, _ = shown(TextStream(stops), pieces)
+
+    # A stop string is only seen once it is complete: another that began earlier may end later.
+    expected = text[: min(found)] if found else text
+    assert result == expected or (found and result in {text[:place] for place in found})
+
+
+@given(st.lists(st.binary(max_size=3), max_size=20))
+def test_whatever_the_bytes_every_logprob_is_shown_once(pieces):
+    stream = TextStream(["ab"])
+    given_, stopped = [], False
+    for number, piece in enumerate(pieces):
+        released = stream.push(piece, token(number))
+        given_ += released.logprobs
+        if released.stop:
+            stopped = True
+            break
+    if not stopped:
+        given_ += stream.finish().logprobs
+        assert given_ == [token(number) for number in range(len(pieces))]
+    assert given_ == sorted(given_, key=lambda item: item.token)
+
+
+@pytest.mark.parametrize("stop", ["\n", "\n\n", "</s>"])
+def test_nothing_is_held_back_for_long(stop):
+    stream = TextStream([stop])
+    text = "".join(stream.push(piece).text for piece in [b"some text"] * 100)
+
+    assert len(text) > 900 - len(stop)

@@ -1,0 +1,296 @@
+"""The two ends of a connection, without processes."""
+
+import asyncio
+import contextlib
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llm_backend.engine.config import EngineConfig
+from llm_backend.engine.errors import EngineDown
+from llm_backend.engine.messages import (
+    Accepted,
+    Cancel,
+    Delta,
+    Embed,
+    Embedded,
+    FinishReason,
+    NotReady,
+    Queued,
+    Tokenized,
+)
+from llm_backend.engine.messages.framing import FrameError, FrameReader, events_in, frame, frames
+from llm_backend.engine.process.connection_server import ConnectionServer
+from llm_backend.engine.process.engine_connection import Call, EngineConnection
+from llm_backend.engine.process.lifecycle import EngineLifecycle, EngineState
+from llm_backend.engine.process.socket_path import open_socket
+from tests.engine.fakes import generate
+
+
+def delta(text: str, index: int = 0, finish: FinishReason | None = None) -> Delta:
+    return Delta(id="1", index=index, text=text, completion_tokens=1, finish_reason=finish)
+
+
+async def connected() -> tuple[EngineConnection, ConnectionServer]:
+    ours, theirs = socket.socketpair()
+    connections = ConnectionServer()
+    connections.add(theirs)
+    return await EngineConnection.over(ours), connections
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 1000])
+def test_frames_are_found_however_the_bytes_arrive(size):
+    data = frame([Accepted(id="1", prompt_tokens=3)]) + frame([delta("a"), delta("b")])
+    reader, places = FrameReader(), range(0, len(data), size)
+    bodies = [body for place in places for body in reader.feed(data[place : place + size])]
+
+    assert [len(events_in(body)) for body in bodies] == [1, 2]
+
+
+def test_a_frame_that_comes_alone_is_found():
+    reader, data = FrameReader(), frame([delta("a"), delta("b")])
+    bodies = [body for _ in range(3) for body in reader.feed(data)]
+
+    assert [len(events_in(body)) for body in bodies] == [2, 2, 2]
+
+
+def test_what_is_no_frame_is_an_error():
+    with pytest.raises(FrameError):
+        list(FrameReader().feed(b"GET / HTTP/1.1"))
+    with pytest.raises(FrameError):
+        events_in(b"nonsense")
+
+
+async def test_deltas_that_nobody_reads_are_joined_by_choice():
+    call = Call(generate(n=2))
+    call.put(Accepted(id="1", prompt_tokens=3))
+    for number in range(1000):
+        call.put(delta("ab", index=number % 2))
+    call.put(delta("!", finish=FinishReason.STOP))
+
+    assert isinstance(await call.next(), Accepted)
+    first, second = await call.next(), await call.next()
+    assert (first.text, first.finish_reason) == ("ab" * 500 + "!", FinishReason.STOP)
+    assert (second.text, second.finish_reason) == ("ab" * 500, None)
+    assert not call.is_complete
+
+
+async def test_what_came_before_a_death_is_read_before_the_death():
+    call = Call(generate())
+    call.put(delta("a"))
+    call.lose(EngineDown("dead"))
+
+    assert (await call.next()).text == "a"
+    with pytest.raises(EngineDown):
+        await call.next()
+
+
+async def test_a_first_frame_that_is_none_is_the_end():
+    ours, theirs = socket.socketpair()
+    link = await EngineConnection.over(ours)
+    theirs.sendall(b"HTTP/1.1 400 Bad Request")
+
+    assert await link.first() is None
+    link.lose(EngineDown("closed"))
+    theirs.close()
+
+
+async def test_hanging_up_cancels_only_what_has_not_finished():
+    link, connections = await connected()
+    left = link.call(generate(id="left"))
+    link.hang_up(left)
+    link.hang_up(left)
+    await asyncio.sleep(0)
+
+    assert [item.command for item in connections.poll(1)] == [left.command, Cancel(id="left")]
+    link.lose(EngineDown("closed"))
+    connections.drop(1)
+
+
+async def blamed(
+    *sent: str, queued: str = "", accepted: str = "", shown: str = "", held: str = ""
+) -> dict[str, float]:
+    """Whom the death of a worker is laid to, of requests that have come so far; those `held` follow
+    a grammar."""
+    link, connections = await connected()
+    for name in sent:
+        link.call(generate(id=name, grammar="start: /a/" if name in held else None))
+    events = [Queued(id=name) for name in queued + accepted + shown]
+    events += [Accepted(id=name, prompt_tokens=1) for name in accepted + shown]
+    events += [Delta(id=name, index=0, text="a", completion_tokens=1) for name in shown]
+    connections.send(1, events)
+    connections.drop(1)
+    await link.gone()
+    suspicions = link.poison_requests()
+    link.lose(EngineDown("dead"))
+    return {one.command.id: one.weight for one in suspicions}
+
+
+async def test_who_only_waited_is_not_blamed_for_a_death():
+    assert await blamed(*"abcd", queued="cd", accepted="ab") == {"a": 1, "b": 1}
+
+
+async def test_who_has_shown_something_is_blamed_less_while_others_have_not():
+    assert await blamed(*"abc", queued="c", accepted="b", shown="a") == {"a": 0.5, "b": 1}
+    assert await blamed(*"abc", queued="c", shown="ab") == {"a": 1, "b": 1}
+
+
+async def test_of_those_that_were_not_taken_only_the_next_is_blamed():
+    assert await blamed(*"abcd", shown="a", queued="b") == {"a": 0.5, "c": 1}
+
+
+async def test_who_waits_for_its_grammar_may_be_to_blame():
+    assert await blamed(*"abc", queued="bc", accepted="a", held="c") == {"a": 1, "c": 0.5}
+
+
+async def test_where_all_have_waited_the_first_is_blamed():
+    assert await blamed(*"ab", queued="ab") == {"a": 1}
+
+
+async def test_nobody_reads_how_far_an_embedding_is():
+    call = Call(Embed(id="1", inputs=["a"]))
+    for event in (Queued(id="1"), Accepted(id="1", prompt_tokens=1)):
+        call.put(event)
+    assert not call.is_complete
+
+    call.put(Tokenized(id="1", tokens=[]))
+
+    assert isinstance(await call.next(), Tokenized)
+
+
+@contextlib.contextmanager
+def visited(folder: Path) -> Iterator[tuple[ConnectionServer, socket.socket]]:
+    """A hub, and a guest that has not read anything yet."""
+    connections = ConnectionServer()
+    remote_engine = socket.socket(socket.AF_UNIX)
+    with open_socket(folder / "door") as door, remote_engine:
+        connections.listen(door, greeting=NotReady(message="Welcome!"), limit=1)
+        remote_engine.connect(str(folder / "door"))
+        connections.poll(1)
+        yield connections, remote_engine
+        connections.drop(1)
+
+
+LARGE = [Tokenized(id="1", tokens=[1_000_000] * 100_000)]
+
+
+def test_a_guest_that_does_not_read_is_cut_off(tmp_path):
+    with visited(tmp_path) as (connections, _):
+        connections.outbox_bytes, connections.stall_s = 1000, 0
+        for _ in range(4):
+            connections.send(1, LARGE)
+
+        assert [item.command for item in connections.poll(1)] == [None]
+        connections.send(1, [delta("nobody is there")])
+
+
+def test_a_guest_that_reads_slowly_is_not(tmp_path):
+    with visited(tmp_path) as (connections, remote_engine):
+        connections.outbox_bytes, connections.stall_s = 1000, 0
+        for _ in range(50):
+            connections.send(1, LARGE)
+            remote_engine.recv(1 << 20)
+
+        assert connections.poll(0) == []
+
+
+def test_a_guest_has_time_to_read_what_is_large(tmp_path):
+    with visited(tmp_path) as (connections, _):
+        connections.outbox_bytes = 1000
+        for _ in range(4):
+            connections.send(1, LARGE)
+
+        assert connections.poll(0) == []
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # what is open already stays so
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_who_cannot_be_let_in_for_want_of_descriptors_waits_and_wakes_nobody(tmp_path):
+    connections, remote_engine = ConnectionServer(), socket.socket(socket.AF_UNIX)
+    connections.rest_s = 0.2
+    with open_socket(tmp_path / "door") as door, remote_engine:
+        connections.listen(door, greeting=NotReady(message="Welcome!"), limit=1)
+        remote_engine.connect(str(tmp_path / "door"))
+        began_at = time.monotonic()
+        with no_descriptor_left():
+            connections.poll(1)
+            connections.poll(0.1)
+        waited_s = time.monotonic() - began_at
+        connections.poll(None)  # the door is open again after its rest
+        connections.poll(1)
+        remote_engine.settimeout(1)
+        greeting = remote_engine.recv(1)
+        connections.drop(1)
+
+    assert waited_s >= 0.1
+    assert greeting
+
+
+async def test_the_owner_is_never_cut_off():
+    link, connections = await connected()
+    connections.outbox_bytes, connections.stall_s = 1000, 0
+    for _ in range(4):
+        connections.send(1, LARGE)
+
+    assert connections.poll(0) == []
+    link.lose(EngineDown("closed"))
+    connections.drop(1)
+
+
+def test_what_is_large_comes_in_several_frames():
+    answers = [
+        Embedded(id=str(number), vectors=bytes(9 << 20), embedding_size=1, prompt_tokens=1)
+        for number in range(5)
+    ]
+    reader = FrameReader()
+    bodies = [body for data in frames(answers) for body in reader.feed(data)]
+
+    assert [event for body in bodies for event in events_in(body)] == answers
+    assert len(bodies) == 5
+    assert len(list(frames([delta("a")] * 100))) == 1
+
+
+async def test_what_does_not_fit_now_is_sent_later():
+    link, connections = await connected()
+    connections.outbox_bytes = 1 << 30
+    call = link.call(generate(id="1"))
+    connections.poll(1)
+    running = asyncio.create_task(link.gone())
+    for _ in range(50):
+        connections.send(1, [delta("x" * 100_000)])
+    connections.send(1, [delta("", finish=FinishReason.STOP)])
+    while not call.is_complete:
+        connections.poll(0)
+        await asyncio.sleep(0)
+
+    assert len((await call.next()).text) == 5_000_000
+    link.lose(EngineDown("closed"))
+    connections.drop(1)
+    await running
+
+
+async def test_a_connection_that_has_just_ended_takes_no_command(tmp_path):
+    """Before its owner has noted the end: a write would be an error of the event loop's."""
+    link, connections = await connected()
+    presence = EngineLifecycle(EngineConfig(model_path=tmp_path))
+    presence._become(EngineState.READY, "")
+    presence._link = link
+    assert presence.link() is link
+    connections.drop(1)
+    await link.gone()
+
+    with pytest.raises(EngineDown, match="restarted") as caught:
+        presence.link()
+    assert caught.value.retry_after_s

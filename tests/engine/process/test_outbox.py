@@ -1,0 +1,112 @@
+from llm_backend.engine.messages import Delta, FinishReason, Queued
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.process.outbox import Outbox
+
+HERE = Address(1, "a")
+
+
+class FakeHub:
+    def __init__(self) -> None:
+        self.frames: list[list[str]] = []
+
+    def send(self, number: int, events) -> None:
+        self.frames.append([getattr(event, "text", type(event).__name__) for event in events])
+
+
+def middle(text: str, count: int = 2, **fields) -> Delta:
+    return Delta(id="a", index=0, text=text, completion_tokens=count, **fields)
+
+
+def after_a_pass(connections: FakeHub, **options) -> Outbox:
+    """An outbox that has seen how short the passes of talkers are."""
+    outbox = Outbox(connections, **options)
+    outbox.pass_begins(is_brief=True)
+    outbox.pass_ended()
+    return outbox
+
+
+def test_the_middle_of_an_answer_leaves_after_the_next_pass():
+    connections = FakeHub()
+    outbox = after_a_pass(connections)
+    outbox.publish(HERE, middle("b"))
+    outbox.turn_ended(is_idle=False)
+    outbox.pass_begins(is_brief=True)
+    during = list(connections.frames)
+    outbox.pass_ended()
+
+    assert during == []
+    assert connections.frames == [["b"]]
+
+
+def test_the_beginning_and_the_end_of_an_answer_leave_with_their_turn():
+    connections = FakeHub()
+    outbox = after_a_pass(connections)
+    outbox.publish(HERE, middle("a", count=1))
+    outbox.turn_ended(is_idle=False)
+    outbox.publish(HERE, middle("z", finish_reason=FinishReason.STOP))
+    outbox.turn_ended(is_idle=False)
+
+    assert connections.frames == [["a"], ["z"]]
+
+
+def test_what_waits_leaves_before_what_leaves_at_once():
+    connections = FakeHub()
+    outbox = after_a_pass(connections)
+    outbox.publish(HERE, middle("b"))
+    outbox.publish(HERE, Queued(id="c"))
+
+    assert connections.frames == [["b", "Queued"]]
+
+
+def test_nothing_waits_for_a_pass_that_reads_prompts():
+    connections = FakeHub()
+    outbox = after_a_pass(connections)
+    outbox.publish(HERE, middle("b"))
+    outbox.turn_ended(is_idle=False)
+    outbox.pass_begins(is_brief=False)
+
+    assert connections.frames == [["b"]]
+
+
+def test_nothing_waits_where_passes_of_talkers_take_long(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("llm_backend.engine.process.outbox.time.monotonic", lambda: clock[0])
+    connections = FakeHub()
+    outbox = Outbox(connections)
+
+    def frames_before(passes: int, seconds: float) -> int:
+        """How many events left before the pass that came next, while they took so long."""
+        early = 0
+        for _ in range(passes):
+            outbox.publish(HERE, middle("b"))
+            outbox.turn_ended(is_idle=False)
+            outbox.pass_begins(is_brief=True)
+            early += len(connections.frames)
+            clock[0] += seconds
+            outbox.pass_ended()
+            connections.frames.clear()
+        return early
+
+    assert frames_before(20, 0.08) == 0
+    assert frames_before(20, 0.3) > 15
+    assert frames_before(20, 0.12) == 20  # not short enough to wait again
+    frames_before(5, 0.01)
+    assert frames_before(20, 0.12) == 0  # nor long enough to wait no more
+
+
+def test_nothing_waits_if_no_pass_is_to_come():
+    connections = FakeHub()
+    outbox = after_a_pass(connections)
+    outbox.publish(HERE, middle("b"))
+    outbox.turn_ended(is_idle=True)
+
+    assert connections.frames == [["b"]]
+
+
+def test_nothing_waits_where_another_processor_computes():
+    connections = FakeHub()
+    outbox = after_a_pass(connections, waits=False)
+    outbox.publish(HERE, middle("b"))
+    outbox.turn_ended(is_idle=False)
+
+    assert connections.frames == [["b"]]

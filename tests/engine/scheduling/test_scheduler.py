@@ -1,0 +1,465 @@
+import itertools
+
+from llm_backend.engine.kv_cache.cache import Cache
+from llm_backend.engine.messages import Priority
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.prompt.media_runs import Part, Run
+from llm_backend.engine.scheduling.scheduler import ScheduledTokens, Scheduler
+from llm_backend.engine.scheduling.sequence import Sequence
+from tests.engine.fakes import picture
+
+
+def scheduler(*, slots: int = 4, batch_tokens: int = 8, **options: object) -> Scheduler:
+    return Scheduler(cache=Cache(slots=slots), batch_tokens=batch_tokens, **options)
+
+
+def sequence(length: int, *, of: str = "", first: int = 0, arrived_at: float = 0, **fields):
+    """A sequence whose prompt is unlike any other unless `first` is given."""
+    unique = first or id(object()) + sequence.count
+    sequence.count += 1
+    tokens = [unique, *range(length - 1)]
+    request = Address(1, of or str(unique))
+    limit = length + 100
+    return Sequence(
+        request=request, index=0, tokens=tokens, limit=limit, arrived_at=arrived_at, **fields
+    )
+
+
+sequence.count = 0
+
+
+def prefixed(leader: Sequence, shared: int, length: int) -> Sequence:
+    """A sequence that begins as another one does, and goes on by itself."""
+    incoming = sequence(length, arrived_at=1)
+    incoming.tokens[:0] = leader.tokens[:shared]
+    incoming.prompt_tokens = len(incoming.tokens)
+    return incoming
+
+
+def pictured(count: int) -> Sequence:
+    """A sequence with a picture of so many tokens behind its first one."""
+    run = Run(media=picture(), number=0, place=0, part=Part(count=count, positions=count), start=1)
+    return sequence(count + 2, runs=(run,))
+
+
+def caught_up(scheduler: Scheduler, *sequences: Sequence) -> None:
+    """Run sequences until each is one token behind."""
+    scheduler.add(*sequences)
+    while any(item.uncomputed_tokens != 1 or item.generated == 0 for item in sequences):
+        scheduler.admit()
+        seen = scheduler.plan_media()
+        for ready in scheduler.settle([seen] if seen else scheduler.plan()):
+            ready.append(-len(ready.tokens))
+
+
+def test_a_long_prompt_never_stalls_a_talker():
+    loop = scheduler(slots=2)
+    target, incoming = sequence(5), sequence(1000)
+    caught_up(loop, target)
+    loop.add(incoming)
+    loop.admit()
+
+    assert loop.plan() == [ScheduledTokens(target, 1), ScheduledTokens(incoming, 7)]
+
+
+def test_a_pass_never_exceeds_its_budget():
+    loop = scheduler(slots=4, batch_tokens=10)
+    loop.add(*(sequence(11) for _ in range(4)))
+    loop.admit()
+
+    assert sum(item.count for item in loop.plan()) == 10
+
+
+def test_once_half_a_budget_of_prompts_ends_in_a_pass_the_others_wait_for_the_next():
+    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    readers = [sequence(10, arrived_at=arrival) for arrival in range(4)]
+    loop.add(*readers)
+    loop.admit()
+    first = loop.plan()
+    for ready in loop.settle(first):
+        ready.append(-1)
+
+    assert first == [ScheduledTokens(one, 10) for one in readers[:2]]
+    assert [item.count for item in loop.plan()] == [1, 1, 10, 10]
+
+
+def test_who_is_a_few_tokens_behind_gets_one_a_pass_in_the_company_of_others():
+    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    targets = [sequence(3) for _ in range(4)]
+    caught_up(loop, *targets)
+    for token in (1, 2):
+        targets[0].append(token)
+    first = loop.plan()
+    loop.settle(first)
+
+    assert [item.count for item in first] == [1, 1, 1, 1]
+    assert targets[0].uncomputed_tokens == 2
+
+
+def test_who_is_further_behind_than_others_talk_catches_up_at_once():
+    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    targets = [sequence(3) for _ in range(2)]
+    caught_up(loop, *targets)
+    for token in (1, 2):
+        targets[0].append(token)
+
+    assert [item.count for item in loop.plan()] == [3, 1]
+
+
+def test_prompts_that_do_not_end_in_a_pass_have_all_of_its_budget():
+    loop = scheduler(slots=2, batch_tokens=40)
+    short, long = sequence(10, arrived_at=1), sequence(1000, arrived_at=2)
+    loop.add(short, long)
+    loop.admit()
+
+    assert loop.plan() == [ScheduledTokens(short, 10), ScheduledTokens(long, 30)]
+
+
+def test_where_a_large_pass_is_cheaper_it_reads_all_prompts_that_it_has_room_for():
+    loop = scheduler(slots=4, batch_tokens=40)
+    loop.add(*(sequence(10) for _ in range(4)))
+    loop.admit()
+
+    assert [item.count for item in loop.plan()] == [10, 10, 10, 10]
+
+
+def test_batch_work_reads_on_though_enough_prompts_come_to_an_end():
+    loop = scheduler(slots=4, batch_tokens=40, slots_apart=True)
+    people = [sequence(10, arrived_at=arrival) for arrival in range(3)]
+    job = batch(1000, arrived_at=9)
+    loop.add(*people, job)
+    loop.admit()
+
+    assert [item.count for item in loop.plan(8)] == [10, 10, 8]
+
+
+def test_who_talks_is_not_kept_waiting_because_prompts_come_to_an_end():
+    loop = scheduler(slots=4, batch_tokens=60, slots_apart=True)
+    target, *incoming_sequences = sequence(3), *(sequence(15, arrived_at=1) for _ in range(3))
+    caught_up(loop, target)
+    for token in range(20):
+        target.append(token)
+    loop.add(*incoming_sequences)
+    loop.admit()
+
+    assert {item.sequence: item.count for item in loop.plan()}[target] == 21
+
+
+def test_a_long_newcomer_does_not_keep_short_ones_from_their_slots():
+    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    leader = sequence(100, first=1)
+    caught_up(loop, leader)
+    long, *short = prefixed(leader, 90, 500), *(prefixed(leader, 90, 5) for _ in range(3))
+    loop.add(long, *short)
+
+    assert len(loop.admit()) == 4
+
+
+def test_cells_are_not_copied_for_all_long_newcomers_at_once():
+    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    leader = sequence(100, first=1)
+    caught_up(loop, leader)
+    loop.add(*(prefixed(leader, 90, 500) for _ in range(5)))
+
+    assert len(loop.admit()) == 2
+
+
+def test_who_comes_to_a_picture_again_waits_for_it_in_company_too():
+    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    targets = [sequence(3) for _ in range(6)]
+    viewer = pictured(2)
+    caught_up(loop, *targets, viewer)
+    loop.recompute(viewer)
+    loop.settle(loop.plan())  # the token before the picture
+
+    assert viewer.next_run is not None
+    assert viewer not in [item.sequence for item in loop.plan()]
+
+
+def test_cells_are_copied_for_those_that_the_next_pass_reads_to_their_end():
+    loop = scheduler(slots=8, batch_tokens=40, slots_apart=True)
+    leader = sequence(100, first=1)
+    caught_up(loop, leader)
+    followers = [prefixed(leader, 90, 10) for _ in range(5)]
+    loop.add(*followers)
+    admitted = []
+    while any(one.slot is None for one in followers):
+        admitted.append([one.sequence for one in loop.admit()])
+        computed(loop, passes=1)
+
+    assert admitted == [followers[:2], followers[2:4], followers[4:]]
+
+
+def test_newcomers_for_whom_nothing_is_copied_get_their_slots_at_once():
+    loop = scheduler(slots=8, batch_tokens=40)
+    loop.add(*(sequence(30) for _ in range(8)))
+
+    assert len(loop.admit()) == 8
+
+
+def test_a_short_prompt_passes_a_long_one_which_still_gets_its_quarter():
+    loop = scheduler(batch_tokens=8)
+    long, short = sequence(1000, arrived_at=1), sequence(6, arrived_at=2)
+    loop.add(long, short)
+    loop.admit()
+
+    assert loop.plan() == [ScheduledTokens(long, 2), ScheduledTokens(short, 6)]
+
+
+def test_every_slot_gets_a_token_however_small_the_budget():
+    loop = scheduler(slots=4, batch_tokens=1)
+    caught_up(loop, *(sequence(2) for _ in range(4)))
+
+    assert [item.count for item in loop.plan()] == [1, 1, 1, 1]
+
+
+def test_a_request_with_many_answers_does_not_take_all_slots_from_the_next():
+    loop = scheduler(slots=2)
+    many = [sequence(3, of="many") for _ in range(4)]
+    other = sequence(3, of="other")
+    loop.add(*many, other)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [many[0], other]
+
+
+def test_a_newcomer_waits_for_the_prefix_that_another_is_computing():
+    loop = scheduler(slots=2, batch_tokens=8)
+    leader, follower = sequence(20, first=1), sequence(20, first=1)
+    loop.add(leader, follower)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [leader]
+    for _ in range(3):
+        assert not loop.admit()
+        loop.settle(loop.plan())
+    (admitted,) = loop.admit()
+    assert admitted.sequence is follower
+    assert [copy.source for copy in admitted.placement.copies] == [leader.slot]
+    assert follower.cached_tokens == 19
+
+
+def test_a_newcomer_does_not_wait_for_a_leader_that_is_gone():
+    loop = scheduler(slots=2, batch_tokens=8)
+    leader, follower = sequence(20, first=1), sequence(20, first=1)
+    loop.add(leader, follower)
+    loop.admit()
+    loop.settle(loop.plan())
+    loop.remove(leader)
+
+    (admitted,) = loop.admit()
+    assert admitted.sequence is follower
+    assert follower.cached_tokens == 8
+
+
+def test_others_pass_a_newcomer_that_waits_for_a_prefix():
+    loop = scheduler(slots=2)
+    leader, follower, other = sequence(20, first=1), sequence(20, first=1), sequence(3)
+    loop.add(leader, follower, other)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [leader, other]
+
+
+def test_prompt_logits_are_bounded_in_each_pass():
+    loop = scheduler(slots=2, batch_tokens=64, logit_rows=4)
+    scored = [sequence(30, wants_prompt_logits=True) for _ in range(2)]
+    loop.add(*scored)
+    loop.admit()
+    outputs = []
+    while any(item.uncomputed_tokens for item in scored):
+        work = loop.plan()
+        outputs += [position for item in work for position in item.output_positions]
+        assert sum(len(item.output_positions) for item in work) <= 4 + 2
+        loop.settle(work)
+
+    assert sorted(outputs) == sorted([*range(30)] * 2)
+
+
+def test_the_newest_gives_way_when_cells_run_out_and_comes_back():
+    loop = scheduler(slots=2)
+    old, new = sequence(4, arrived_at=1), sequence(4, arrived_at=2)
+    caught_up(loop, old, new)
+
+    assert loop.make_room() == 1
+    assert (new.slot, new.computed) == (None, 0)
+    assert not loop.admit()
+    loop.remove(old)
+    assert [admitted.sequence for admitted in loop.admit()] == [new]
+
+
+def test_cells_that_nobody_runs_on_are_given_up_before_anybody_is():
+    loop = scheduler(slots=2)
+    finished, running = sequence(4), sequence(4)
+    caught_up(loop, finished, running)
+    loop.remove(finished)
+
+    assert loop.make_room() == 0
+    assert running.slot == 1
+    assert loop.make_room() is None
+
+
+def batch(length: int, **fields):
+    return sequence(length, priority=Priority.BATCH, **fields)
+
+
+def computed(loop: Scheduler, passes: int) -> None:
+    """Compute so many passes, in which everybody goes on talking."""
+    for _ in range(passes):
+        for ready in loop.settle(loop.plan()):
+            ready.append(-len(ready.tokens))
+
+
+def test_interactive_requests_get_a_slot_before_batch_ones():
+    loop = scheduler(slots=1)
+    job, person = batch(3, arrived_at=1), sequence(3, arrived_at=2)
+    loop.add(job, person)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [person]
+
+
+def test_interactive_prompts_are_read_before_batch_ones():
+    loop = scheduler(batch_tokens=8)
+    oldest, job, person = sequence(1000), batch(3, arrived_at=1), sequence(6, arrived_at=2)
+    loop.add(oldest, job, person)
+    loop.admit()
+
+    assert loop.plan() == [ScheduledTokens(oldest, 2), ScheduledTokens(person, 6)]
+
+
+def test_who_comes_waits_for_no_more_of_the_prompts_of_batch_work_than_he_can():
+    loop = scheduler(batch_tokens=64)
+    jobs, person = [batch(1000), batch(500, arrived_at=1)], sequence(20, arrived_at=2)
+    loop.add(*jobs)
+    loop.admit()
+    before = loop.plan(batch_prefill_tokens=10)
+    loop.settle(before)
+    loop.add(person)
+    loop.admit()
+
+    assert sum(item.count for item in before) == 10
+    shares = {item.sequence: item.count for item in loop.plan(batch_prefill_tokens=10)}
+    assert shares.pop(person) == 20
+    assert sum(shares.values()) == 10
+    assert sum(item.count for item in loop.plan()) == 64
+
+
+def test_batch_work_leaves_its_slot_to_a_person_once_it_has_had_its_share():
+    loop = scheduler(slots=1)
+    job, person = batch(3), sequence(3, arrived_at=1)
+    caught_up(loop, job)
+    loop.add(person)
+    computed(loop, passes=60)
+    early = loop.admit()
+    computed(loop, passes=4)
+    late = loop.admit()
+
+    assert early == []
+    assert [admitted.sequence for admitted in late] == [person]
+    assert job.slot is None
+
+
+def test_batch_work_that_left_its_slot_comes_back():
+    loop = scheduler(slots=2)
+    job, *people = batch(3), *(sequence(3, arrived_at=1) for _ in range(2))
+    caught_up(loop, job, people[0])
+    computed(loop, passes=64)
+    loop.add(people[1])
+    loop.admit()
+    loop.remove(people[0])
+    (back,) = loop.admit()
+
+    assert back.sequence is job
+
+
+def test_batch_work_does_not_give_way_to_batch_work():
+    loop = scheduler(slots=1)
+    job = batch(3)
+    caught_up(loop, job)
+    loop.add(batch(3, arrived_at=1))
+    computed(loop, passes=70)
+
+    assert loop.admit() == []
+
+
+def test_a_stream_of_people_does_not_starve_batch_work():
+    loop = scheduler(slots=1)
+    job = batch(3)
+    loop.add(job)
+    for arrival in range(1, 10):
+        person = sequence(3, arrived_at=arrival)
+        loop.add(person)
+        (admitted,) = loop.admit()
+        if admitted.sequence is job:
+            break
+        loop.remove(admitted.sequence)
+
+    assert job.slot is not None
+
+
+def test_batch_work_gets_further_every_time_however_long_its_prompt():
+    loop = scheduler(slots=1, batch_tokens=300)
+    job = batch(300)
+    loop.add(job)
+    lengths = []
+    for arrival in range(1, 40):
+        loop.add(person := sequence(3, arrived_at=arrival))
+        while person.slot is None:
+            loop.admit()
+            computed(loop, passes=1)
+        loop.remove(person)
+        lengths.append(len(job.tokens))
+
+    stays = sorted(set(lengths))
+    assert len(stays) > 2
+    assert all(later - earlier >= 64 for earlier, later in itertools.pairwise(stays[1:]))
+
+
+def test_a_person_does_not_wait_for_a_prefix_that_batch_work_is_computing():
+    loop = scheduler(slots=2, batch_tokens=8)
+    job, person = batch(40, first=1), sequence(40, first=1, arrived_at=1)
+    loop.add(job)
+    loop.admit()
+    loop.settle(loop.plan())
+    loop.add(person)
+    (admitted,) = loop.admit()
+
+    assert admitted.sequence is person
+    assert person.cached_tokens == 8
+
+
+def test_batch_work_waits_for_a_prefix_that_a_person_is_computing():
+    loop = scheduler(slots=2, batch_tokens=8)
+    person, job = sequence(20, first=1), batch(20, first=1, arrived_at=1)
+    loop.add(person, job)
+
+    assert [admitted.sequence for admitted in loop.admit()] == [person]
+
+
+def test_batch_work_keeps_its_slot_while_nobody_can_take_it():
+    loop = scheduler(slots=2, batch_tokens=80)
+    job, leader = batch(3), sequence(4000, first=1, arrived_at=1)
+    caught_up(loop, job)
+    computed(loop, passes=64)
+    loop.add(leader)
+    loop.admit()
+    computed(loop, passes=1)
+    loop.add(sequence(4000, first=1, arrived_at=2), batch(3, arrived_at=3))
+
+    assert loop.admit() == []
+    assert job.slot is not None
+
+
+def test_those_who_take_the_slots_of_batch_work_do_not_use_up_the_turn_of_the_oldest():
+    loop = scheduler(slots=2)
+    jobs = [batch(3, arrived_at=place) for place in range(3)]
+    loop.add(*jobs)
+    for arrival in range(10, 1000):
+        person = sequence(3, arrived_at=arrival)
+        loop.add(person)
+        while person.slot is None:
+            loop.admit()
+            computed(loop, passes=1)
+            for job in [job for job in jobs if job.is_full]:
+                loop.remove(job)
+                jobs.remove(job)
+        loop.remove(person)
+
+    assert not jobs

@@ -1,0 +1,215 @@
+"""Computing ahead changes how fast an answer comes, never what it says."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from llm_backend.engine.messages import Delta, Failed, Sampling
+from llm_backend.engine.messages.address import Address
+from tests.engine.fakes import LETTERS, FakeModel, generate, spoken
+from tests.engine.test_generator import Bench
+
+PROMPT = "say it again, say it again"
+SAMPLINGS = [
+    Sampling(temperature=0),
+    Sampling(temperature=0, logprobs=2),
+    Sampling(seed=3),
+    Sampling(seed=3, top_k=3, repeat_penalty=1.1, dry_multiplier=0.1, mirostat=2),
+    Sampling(seed=3, temperature=0.6, top_p=0.9, presence_penalty=0.1, xtc_probability=0.5),
+]
+
+
+def bench(draft_tokens: int = 4, memory: int = 2, **fields: object) -> Bench:
+    """A model that soon repeats itself, and an engine that guesses."""
+    model = FakeModel(**{"context_tokens": 256, "batch_tokens": 64, "memory": memory, **fields})
+    return Bench(model, draft_tokens=draft_tokens, logit_rows=16)
+
+
+def told(where: Bench, command) -> list[dict]:
+    """All that an answer's deltas say together, for each choice, but for how it was computed."""
+    where.submit(command)
+    where.run()
+    return [
+        {
+            "text": where.text(command.id, index),
+            "tokens": deltas[-1].completion_tokens,
+            "logprobs": [logprob for delta in deltas for logprob in delta.logprobs],
+            "end": (deltas[-1].finish_reason, deltas[-1].stop_sequence),
+            "ends": sum(delta.finish_reason is not None for delta in deltas),
+        }
+        for index in range(command.n)
+        for deltas in [where.deltas(command.id, index)]
+    ]
+
+
+def last(where: Bench, name: str = "1") -> Delta:
+    return where.deltas(name)[-1]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"ignore_eos": True},
+        {"n": 3, "best_of": 5},
+        {"echo": True, "n": 2},
+        {"stop": ["a", "x", "q", "hy"]},
+        {"min_tokens": 30, "stop_token_ids": [4, 9, 17]},
+        {"prediction": "say it once more"},
+    ],
+)
+def test_an_answer_is_the_same_with_and_without(sampling, fields):
+    command = generate(PROMPT, max_tokens=60, sampling=sampling, **fields)
+
+    assert told(bench(), command) == told(bench(draft_tokens=0), command)
+
+
+@pytest.mark.parametrize("max_tokens", range(1, 60, 7))
+def test_an_answer_is_as_long_as_asked(max_tokens):
+    where = bench()
+    command = generate(PROMPT, max_tokens=max_tokens, ignore_eos=True)
+
+    assert told(where, command)[0]["tokens"] == max_tokens
+
+
+def test_it_takes_fewer_passes():
+    where, plain = bench(), bench(draft_tokens=0)
+    command = generate(PROMPT, max_tokens=200, ignore_eos=True)
+    told(where, command)
+    told(plain, command)
+
+    assert where.generator.statistics.passes < 0.6 * plain.generator.statistics.passes
+    assert last(where).accepted_tokens <= last(where).drafted_tokens
+    assert last(where).completion_tokens == 200
+    assert last(plain).drafted_tokens == 0
+
+
+def test_every_accepted_token_spares_a_pass():
+    where = bench()
+    told(where, generate(PROMPT, max_tokens=200, ignore_eos=True))
+    end = last(where)
+
+    reading = -(-len(PROMPT) // 64)
+    assert where.generator.statistics.passes == reading + 199 - end.accepted_tokens
+
+
+def test_a_prediction_makes_an_answer_faster_and_is_told():
+    plain = bench(memory=None)
+    answer = told(plain, generate("abc", max_tokens=40, ignore_eos=True))[0]["text"]
+    where = bench(memory=None)
+    command = generate("abc", max_tokens=40, ignore_eos=True, prediction=answer)
+    again = told(where, command)[0]["text"]
+
+    assert again == answer
+    assert last(where).predicted_tokens == 40
+    assert where.generator.statistics.passes < plain.generator.statistics.passes / 2
+
+
+def test_a_wrong_prediction_changes_nothing():
+    where = bench(memory=None)
+    command = generate("abc", max_tokens=40, prediction="something else altogether")
+
+    assert told(where, command) == told(bench(draft_tokens=0, memory=None), command)
+    assert last(where).predicted_tokens < 10
+
+
+def test_a_prediction_is_counted_where_nothing_is_computed_ahead():
+    answer = spoken(generate("abc", max_tokens=12), 0)
+    where = bench(draft_tokens=0, memory=None)
+    told(where, generate("abc", max_tokens=12, prediction=answer))
+
+    assert last(where).predicted_tokens == len(answer) > 2
+    assert last(where).drafted_tokens == 0
+
+
+def test_many_that_guess_fit_the_pass_and_its_rows():
+    where = bench(slots=4, batch_tokens=12)
+    where.submit(
+        *(
+            generate(PROMPT + letter, id=letter, max_tokens=50, ignore_eos=True)
+            for letter in "abcdefgh"
+        )
+    )
+    where.run()
+
+    assert where.model.largest_pass <= 12
+    for letter in "abcdefgh":
+        command = generate(PROMPT + letter, max_tokens=50, ignore_eos=True)
+        assert where.text(letter) == told(bench(draft_tokens=0), command)[0]["text"]
+
+
+def test_a_state_that_cannot_be_cut_is_never_guessed_ahead_of():
+    where = bench(can_roll_back=False)
+    told(where, generate(PROMPT, max_tokens=50, ignore_eos=True))
+
+    assert last(where).drafted_tokens == 0
+
+
+def test_a_state_that_unexpectedly_cannot_be_cut_is_computed_again():
+    where = bench()
+    where.model.can_roll_back = False  # it was believed to be able to
+    command = generate(PROMPT, max_tokens=60, sampling=Sampling(seed=3), ignore_eos=True)
+
+    assert told(where, command) == told(bench(draft_tokens=0), command)
+
+
+def test_cells_that_run_out_are_not_spent_on_guesses():
+    where = bench(slots=2, cells=PROMPT.__len__() + 61)
+    command = generate(PROMPT, max_tokens=60, ignore_eos=True)
+
+    assert told(where, command) == told(bench(draft_tokens=0), command)
+
+
+def test_an_answer_that_is_cancelled_leaves_its_cells_in_order():
+    where = bench()
+    where.submit(generate(PROMPT, id="a", max_tokens=100, ignore_eos=True))
+    for _ in range(20):
+        where.generator.turn(0)
+    where.generator.cancel(Address(1, "a"))
+    command = generate(PROMPT, id="b", max_tokens=100, ignore_eos=True)
+
+    assert told(where, command) == told(bench(draft_tokens=0), command)
+
+
+def test_a_request_that_fails_in_the_middle_of_a_draft_takes_no_other_along():
+    where = bench()
+    nothing = {LETTERS.index(letter): -100.0 for letter in LETTERS[1:]}
+    doomed = Sampling(temperature=0, logit_bias=nothing | dict.fromkeys(nothing, float("-inf")))
+    where.submit(generate(PROMPT, id="a", max_tokens=50, ignore_eos=True, sampling=doomed, n=2))
+    other = generate(PROMPT, id="b", max_tokens=50, ignore_eos=True)
+
+    assert told(where, other) == told(bench(draft_tokens=0), other)
+    assert isinstance(where.outbox.events["a"][-1], Failed)
+
+
+def test_passes_that_cost_by_the_token_are_not_made_longer():
+    where = bench()
+    where.submit(generate(PROMPT, max_tokens=200, ignore_eos=True))
+    while not where.generator.is_idle:
+        before = where.generator.statistics.computed_tokens
+        where.generator.turn(0)
+        spent = where.generator.statistics.computed_tokens - before
+        where.generator.statistics.busy_s += 0.01 * spent
+
+    assert last(where).drafted_tokens < 60  # each length was tried and given up
+
+
+def test_the_drafts_of_a_turn_come_as_one_delta():
+    where = bench()
+    where.submit(generate(PROMPT, max_tokens=100, ignore_eos=True))
+    while not where.generator.is_idle:
+        before = len(where.deltas("1"))
+        where.generator.turn(0)
+        assert len(where.deltas("1")) <= before + 1
+
+    assert max(len(delta.text) for delta in where.deltas("1")) > 2
+
+
+def test_logits_are_left_as_they_are():
+    command = generate(PROMPT, max_tokens=60, sampling=Sampling(temperature=0, logprobs=3))
+    guessed = told(bench(), command)[0]["logprobs"]
+    plain = told(bench(draft_tokens=0), command)[0]["logprobs"]
+
+    assert np.allclose([item.logprob for item in guessed], [item.logprob for item in plain])
+    assert msgspec.msgpack.encode(guessed) == msgspec.msgpack.encode(plain)

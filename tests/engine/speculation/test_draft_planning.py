@@ -1,0 +1,281 @@
+"""A draft model changes how fast an answer comes, never what it says."""
+
+import itertools
+
+import pytest
+
+from llm_backend.engine.messages import Delta, Sampling
+from llm_backend.engine.messages.address import Address
+from llm_backend.engine.model import DecodeError
+from llm_backend.engine.speculation.draft_model import Drafter
+from llm_backend.engine.speculation.draft_planning import DraftCosts, DraftTarget, drafts_to_write
+from tests.engine.fakes import FakeModel, generate, spoken
+from tests.engine.test_generator import Bench
+
+SAMPLINGS = [
+    Sampling(temperature=0),
+    Sampling(temperature=0, logprobs=2),
+    Sampling(seed=3, temperature=0.3),
+    Sampling(seed=3, top_k=3, repeat_penalty=1.1, mirostat=2),
+]
+
+
+class Contrary(FakeModel):
+    """Thinks last what the model thinks first."""
+
+    def forward(self, work):
+        return -super().forward(work)
+
+
+class Failing(FakeModel):
+    """Gives up after the first pass."""
+
+    def forward(self, work):
+        if self.computed_tokens:
+            raise DecodeError("the pass went wrong")
+        return super().forward(work)
+
+
+def bench(draft: FakeModel | None, draft_tokens: int = 4, **fields: object) -> Bench:
+    """A model that repeats nothing, and one that drafts for it."""
+    model = FakeModel(**{"context_tokens": 256, "batch_tokens": 64, **fields})
+    drafter = None if draft is None else Drafter(draft, model.vocabulary.size, clock=lambda: 0.0)
+    return Bench(model, drafter, draft_tokens=draft_tokens, logit_rows=16)
+
+
+def twin(kind: type[FakeModel] = FakeModel, **fields: object) -> FakeModel:
+    """A model that thinks like the one of `bench`."""
+    return kind(**{"context_tokens": 256, "batch_tokens": 64, **fields})
+
+
+def told(where: Bench, command) -> list[tuple]:
+    where.submit(command)
+    where.run()
+    return [
+        (
+            where.text(command.id, index),
+            deltas[-1].completion_tokens,
+            [logprob for delta in deltas for logprob in delta.logprobs],
+            deltas[-1].finish_reason,
+        )
+        for index in range(command.n)
+        for deltas in [where.deltas(command.id, index)]
+    ]
+
+
+def last(where: Bench, name: str = "1") -> Delta:
+    return where.deltas(name)[-1]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("fields", [{}, {"n": 3}, {"ignore_eos": True}, {"stop": ["a", "xy"]}])
+@pytest.mark.parametrize("kind", [FakeModel, Contrary, Failing])
+def test_an_answer_is_the_same_with_and_without(kind, sampling, fields):
+    command = generate("tell me", max_tokens=60, sampling=sampling, **fields)
+
+    assert told(bench(twin(kind)), command) == told(bench(None), command)
+
+
+def test_a_draft_that_is_always_right_spares_most_passes():
+    where = bench(twin())
+    told(where, generate("abc", max_tokens=101, ignore_eos=True))
+    end = last(where)
+
+    assert end.accepted_tokens >= 0.9 * end.drafted_tokens > 0
+    assert where.generator.statistics.passes == 101 - end.accepted_tokens
+    assert where.generator.statistics.passes < 35
+
+
+def test_a_draft_that_is_always_wrong_is_soon_given_up():
+    where = bench(twin(Contrary))
+    where.submit(generate("abc", max_tokens=200, ignore_eos=True))
+    while not where.generator.is_idle:
+        before = where.generator.statistics.computed_tokens
+        where.generator.turn(0)
+        spent = where.generator.statistics.computed_tokens - before
+        where.generator.statistics.busy_s += 0.01 * (3 + spent)
+
+    assert last(where).accepted_tokens == 0
+    assert 0 < last(where).drafted_tokens < 30
+
+
+def test_a_draft_model_that_is_as_slow_as_the_model_is_given_up():
+    seconds = itertools.count()
+    model, draft = twin(), twin()
+    drafter = Drafter(draft, 99, clock=lambda: next(seconds) * 0.01)
+    where = Bench(model, drafter, draft_tokens=4, logit_rows=16)
+    where.submit(generate("abc", max_tokens=200, ignore_eos=True))
+    while not where.generator.is_idle:
+        drafting_s = drafter.busy_s
+        where.generator.turn(0)
+        where.generator.statistics.busy_s += 0.01 + drafter.busy_s - drafting_s
+
+    assert 0 < draft.computed_tokens < 20
+
+
+def test_a_long_prompt_is_read_a_part_at_a_time():
+    draft = twin(context_tokens=1024, batch_tokens=512)
+    where = bench(draft, context_tokens=1024, batch_tokens=512)
+    prompt = "abcdefghi " * 60
+    told(where, generate(prompt, max_tokens=60, ignore_eos=True, sampling=Sampling(seed=1)))
+
+    assert draft.largest_pass == 128
+    assert last(where).drafted_tokens > 0
+
+
+def test_nothing_is_drafted_beyond_the_context_of_the_draft_model():
+    where = bench(twin(context_tokens=40))
+    command = generate("abc", max_tokens=150, ignore_eos=True)
+
+    assert told(where, command) == told(bench(None), command)
+    assert 0 < last(where).drafted_tokens < 50
+
+
+def test_what_it_took_to_read_a_prompt_is_not_held_against_writing():
+    drafter = Drafter(twin(), 99, clock=lambda: 0.0)
+    drafter._costs.measured(128, 2.0)
+
+    assert drafter.cost(128) == 2
+    assert drafter.cost(1) == 0
+
+
+def test_many_at_once_share_the_passes_of_the_draft_model():
+    draft = twin()
+    where = bench(draft)
+    where.submit(*(generate(name, id=name, max_tokens=40, ignore_eos=True) for name in "abcd"))
+    where.run()
+    passes = where.generator.statistics.passes
+
+    assert passes < 25
+    for name in "abcd":
+        command = generate(name, max_tokens=40, ignore_eos=True)
+        assert where.text(name) == told(bench(None), command)[0][0]
+        assert last(where, name).accepted_tokens > 20
+
+
+def test_an_answer_that_is_cancelled_leaves_the_draft_model_in_order():
+    where = bench(twin())
+    where.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
+    for _ in range(8):
+        where.generator.turn(0)
+    where.generator.cancel(Address(1, "a"))
+    command = generate("teller", id="b", max_tokens=100, ignore_eos=True)
+
+    assert told(where, command) == told(bench(None), command)
+    assert last(where, "b").accepted_tokens > 60
+
+
+def test_a_turn_that_fails_leaves_the_draft_model_in_order():
+    draft = twin()
+    where = bench(draft)
+    where.submit(generate("tell", id="a", max_tokens=100, ignore_eos=True))
+    for _ in range(5):
+        where.generator.turn(0)
+    draft.broken = True
+    with pytest.raises(RuntimeError):
+        where.generator.turn(0)
+    where.generator.abort("it went wrong")
+    command = generate("tell", id="b", max_tokens=100, ignore_eos=True)
+
+    assert told(where, command) == told(bench(None), command)
+    assert last(where, "b").accepted_tokens > 60
+
+
+def test_a_draft_model_of_fewer_tokens_proposes_none_that_the_model_lacks():
+    model = twin()
+    drafter = Drafter(twin(), 5, clock=lambda: 0.0)
+    where = Bench(model, drafter, draft_tokens=4, logit_rows=16)
+    where.submit(generate("abc", max_tokens=30))
+    where.run()
+
+    assert where.text("1") == spoken(generate("abc", max_tokens=30), 0)
+
+
+def test_what_was_given_up_is_tried_again_after_a_while():
+    draft = twin(Contrary)
+    where = bench(draft)
+    told(where, generate("abc", max_tokens=60, ignore_eos=True))
+    given_up_at = draft.computed_tokens
+    told(where, generate("abd", id="2", max_tokens=60, ignore_eos=True))
+    left_alone_at = draft.computed_tokens
+    for number in range(12):
+        told(where, generate("abe", id=f"more {number}", max_tokens=60, ignore_eos=True))
+
+    assert left_alone_at < given_up_at + 20
+    assert draft.computed_tokens > left_alone_at + 20
+
+
+def test_a_text_that_goes_on_from_an_earlier_one_is_not_read_anew():
+    draft = twin()
+    where = bench(draft)
+    prompt = "tell me " * 8
+    told(where, generate(prompt, max_tokens=20, ignore_eos=True))
+    read_at = draft.computed_tokens
+    text = where.text("1")
+    told(where, generate(prompt + text + "more", id="2", max_tokens=20, ignore_eos=True))
+
+    assert read_at > len(prompt)
+    assert draft.computed_tokens - read_at < 60
+
+
+def linear(base: float, each: float):
+    return lambda tokens: base + each * tokens
+
+
+CHEAP = DraftCosts(model=linear(10, 0.1), draft=linear(1, 0.01))
+
+
+def target(**fields: float) -> DraftTarget:
+    return DraftTarget(**{"chance": 0.8, "unread": 1, "most": 8, "ahead": 64, **fields})
+
+
+def test_a_cheap_draft_that_is_mostly_right_is_written():
+    (count,) = drafts_to_write([target()], tokens=1, room=8, costs=CHEAP)
+
+    assert 2 < count <= 8
+
+
+def test_a_dear_draft_is_not_written():
+    costs = DraftCosts(model=linear(10, 0.1), draft=linear(9, 0.1))
+
+    assert drafts_to_write([target()], tokens=1, room=8, costs=costs) == [0]
+
+
+def test_what_is_guessed_as_well_is_not_written():
+    guessed = target(guesses=8, expected=7, guess_chance=0.97)
+
+    assert drafts_to_write([guessed], tokens=1, room=8, costs=CHEAP) == [0]
+
+
+def test_what_is_guessed_badly_is_written_instead():
+    guessed = target(guesses=1, expected=0.2, guess_chance=0.2)
+
+    assert drafts_to_write([guessed], tokens=1, room=8, costs=CHEAP)[0] > 2
+
+
+def test_drafts_and_guesses_together_fit_the_room():
+    guessed = target(guesses=6, expected=5, guess_chance=0.95)
+    counts = drafts_to_write([guessed, target(), target()], tokens=3, room=11, costs=CHEAP)
+
+    assert counts[0] == 0
+    assert 0 < sum(counts) <= 5
+
+
+def test_a_long_text_is_read_only_for_who_has_far_to_go():
+    costs = DraftCosts(model=linear(10, 0.1), draft=linear(1, 0.05))
+
+    assert drafts_to_write([target(unread=4000, ahead=20)], tokens=1, room=8, costs=costs) == [0]
+    assert drafts_to_write([target(unread=4000, ahead=900)], tokens=1, room=8, costs=costs) != [0]
+
+
+def test_who_must_read_long_keeps_nobody_else_from_being_written_for():
+    costs = DraftCosts(model=linear(10, 0.1), draft=linear(1, 0.05))
+    counts = drafts_to_write(
+        [target(unread=4000, ahead=20), target()], tokens=2, room=8, costs=costs
+    )
+
+    assert counts[0] == 0 < counts[1]
+
+
+def test_nobody_who_is_near_the_end_is_written_for():
+    assert drafts_to_write([target(most=0)], tokens=1, room=8, costs=CHEAP) == [0]

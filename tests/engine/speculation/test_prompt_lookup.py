@@ -1,0 +1,79 @@
+"""Repetitions are found as by looking everywhere."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_backend.engine.speculation.prompt_lookup import PromptLookup
+
+TEXTS = st.lists(st.integers(0, 3), max_size=30)  # few enough places that none is passed over
+
+
+def looked_up(tokens: list[int], prediction: list[int] | None = None) -> PromptLookup:
+    lookup = PromptLookup(prediction or [])
+    lookup.extend(tokens)
+    return lookup
+
+
+def same(tokens: list[int], place: int) -> int:
+    """How many tokens before a place are those at the end."""
+    length = 0
+    while length < place and tokens[place - 1 - length] == tokens[-1 - length]:
+        length += 1
+    return length
+
+
+@given(TEXTS)
+def test_the_longest_repetition_is_found_the_latest_of_several(tokens):
+    places = range(2, len(tokens))
+    lengths = {place: same(tokens, place) for place in places if same(tokens, place) >= 2}
+    best = max(lengths, key=lambda place: (lengths[place], place), default=None)
+
+    expected = None if best is None else (best, lengths[best])
+    assert looked_up(tokens).match() == expected
+
+
+@given(TEXTS, st.integers(1, 12))
+def test_what_follows_is_what_followed(tokens, count):
+    lookup = looked_up(tokens)
+    match = lookup.match()
+    if match is None:
+        return
+    found = lookup.continuation(match[0], count)
+
+    grown = list(tokens)
+    for ahead in range(count):
+        grown.append(grown[match[0] + ahead])
+    assert found == grown[len(tokens) :]
+
+
+def test_a_text_that_repeats_itself_goes_on_so():
+    lookup = looked_up([1, 2, 1, 2, 1, 2])
+    place, _ = lookup.match()
+
+    assert lookup.continuation(place, 5) == [1, 2, 1, 2, 1]
+
+
+def test_a_prediction_is_expected_from_where_the_answer_begins():
+    lookup = looked_up([9, 9, 9], prediction=[5, 6, 7])
+    lookup.begin()
+    place, _ = lookup.match()
+
+    assert lookup.continuation(place, 9) == [5, 6, 7]
+    assert [lookup.is_prediction(place + ahead) for ahead in range(3)] == [True] * 3
+
+
+def test_a_prediction_is_found_again_after_an_edit():
+    lookup = looked_up([9, 9, 9], prediction=[5, 6, 7, 8])
+    lookup.begin()
+    lookup.extend([4, 5, 6])
+    place, length = lookup.match()
+
+    assert (lookup.continuation(place, 9), length) == ([7, 8], 2)
+
+
+def test_nothing_is_repeated_into_the_end_of_a_prediction():
+    lookup = looked_up([5, 6], prediction=[5, 6])
+    place, _ = lookup.match()
+
+    assert lookup.at(place) is None
+    assert lookup.continuation(place, 3) == []

@@ -1,0 +1,21 @@
+"""Places for models that nobody loads, for tests that only need a model's name."""
+
+from pathlib import Path
+
+from llm_backend.backends.local.model_handle import LocalModelHandle
+from llm_backend.backends.local.model_manager import LocalModelManager
+from llm_backend.engine import Engine, EngineConfig
+
+
+def idle_handle(name: str, path: Path) -> LocalModelHandle:
+    """A place in a room of its own."""
+
+    async def needs() -> int:
+        return 0
+
+    return LocalModelHandle(
+        LocalModelManager(),
+        name,
+        lambda door: Engine(EngineConfig(model_path=path, door=door)),
+        needs,
+    )
