@@ -86,9 +86,10 @@ def in_definitions(tree: ast.Module, *, is_test: bool) -> Iterator[tuple[int, st
             if match := QUESTION.match(first):
                 line = getattr(node, "lineno", 1)
                 yield line, f"docstring begins with `{match.group()}`: begin with a noun or a verb"
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_test:
-            if node.name not in PRESCRIBED and PARTICIPLE.match(node.name) and not is_value(node):
-                yield node.lineno, f"function `{node.name}`: begin with a verb in the present"
+        if is_test or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if node.name not in PRESCRIBED and PARTICIPLE.match(node.name) and not is_value(node):
+            yield node.lineno, f"function `{node.name}`: begin with a verb in the present"
 
 
 def is_value(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
