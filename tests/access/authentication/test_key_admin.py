@@ -19,7 +19,7 @@ def config(tmp_path: Path) -> Path:
 def run(config: Path, *words: str) -> str:
     done = CliRunner().invoke(app, ["keys", *words, "--config", str(config)])
     assert done.exit_code == 0, done.output
-    return done.output
+    return done.stdout  # the database is named on standard error
 
 
 def listed(config: Path) -> list[dict[str, object]]:
