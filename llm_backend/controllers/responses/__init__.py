@@ -1,1 +1,1 @@
-"""Responses: answered by a local model, kept, and gone on from; or relayed."""
+"""Responses API: responses of local models, stored and continued, or relayed."""

@@ -1,7 +1,7 @@
-"""Compaction: a conversation as what its users said and a summary of the rest.
+"""Compaction of a conversation to its user messages and a summary of the rest.
 
 The summary is the model's own. It stands in a `compaction` item, which any later response reads as
-something that the assistant said.
+an assistant's message.
 """
 
 import time
@@ -69,12 +69,12 @@ async def _compact(
 
 
 def _response_body(body: Mapping[str, Any]) -> Json:
-    """The body of a response that goes on from the same."""
+    """Returns the body of a response that continues the same conversation."""
     return {name: value for name, value in body.items() if value is not None}
 
 
 async def _summarize(model: ResponseModel, question: ResolvedRequest) -> tuple[str, Usage]:
-    """What the model makes of the conversation. Raises `ApiError`, if it says nothing too."""
+    """Returns the model's summary of the conversation. Raises `ApiError`, also if it is empty."""
     pieces: list[str] = []
     chat = summary_chat(question.chat)
     with translate_error_paths(question.tool_places):

@@ -1,4 +1,4 @@
-"""Responses, answered by a local model or relayed; and how long their input would be."""
+"""Creation of responses by a local model or relayed, and counts of their input tokens."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ async def _answer(
 
 
 async def getinputtokencounts(services: Services, request: ApiRequest) -> Response:
-    """`POST /responses/input_tokens`: how many tokens a response's input would have."""
+    """`POST /responses/input_tokens`"""
     if request.query.get("beta") or (request.body or {}).get("model") is None:
         return await relay_unread(services, request)
     return await answer_by_route(services, request, here=_count_input, bridged=_refuse_count)
@@ -87,8 +87,8 @@ async def _in_background(services: Services, request: ApiRequest, model: LocalMo
 async def relay_unread(
     services: Services, request: ApiRequest, *, there: UpstreamStep = relay
 ) -> Response:
-    """The answer of an upstream, whose beta is its own matter and that may take a request without
-    a model. Raises `InvalidRequest` or `UnsupportedField` where there is none."""
+    """Relays a request without a model, or with `beta`, to an upstream. Raises `InvalidRequest` or
+    `UnsupportedField` if no upstream is configured."""
     if services.upstream is not None:
         return await relay_operation(services, request, there=there)
     if request.query.get("beta"):

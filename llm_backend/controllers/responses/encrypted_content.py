@@ -1,7 +1,7 @@
-"""Content that clients carry and only this server reads: `encrypted_content` of items. Pure.
+"""Opaque content of items (`encrypted_content`) that clients store and send back. Pure.
 
-It is encoded and not encrypted: what stands in it, the client is shown in the clear, too. It is for
-clients that send back the opaque form alone.
+It is encoded and not encrypted: clients see the same content in the clear, too. It serves clients
+that send back only the opaque form.
 """
 
 import base64
@@ -9,16 +9,16 @@ import binascii
 
 __all__ = ["decode_opaque", "encode_opaque"]
 
-_TEXT = "llmb1"  # what it is, so that it can be told from later forms and other contents
+_TEXT = "llmb1"  # tag of the format, distinct from later formats and other servers' content
 
 
 def encode_opaque(text: str, form: str = _TEXT) -> str:
-    """The text in opaque form."""
+    """Encodes text in opaque form."""
     return f"{form}." + base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
 def decode_opaque(content: str, form: str = _TEXT) -> str | None:
-    """The text of this opaque form; None for one that is another, or not this server's."""
+    """Decodes opaque text; None for another form or another server's content."""
     mark = f"{form}."
     if not content.startswith(mark):
         return None

@@ -1,4 +1,4 @@
-"""Responses that an upstream answers in the background: relayed, and counted once it tells them."""
+"""Relay of background responses of an upstream, with usage charged when the upstream reports it."""
 
 from collections.abc import Awaitable
 
@@ -26,8 +26,8 @@ _SAID = METERED["createResponse"].texts
 async def relay_response(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
-    """Relays `POST /responses`. What goes on in the background behind its answer is expected to be
-    told later."""
+    """Relays `POST /responses`. For a response in the background, registers usage that is reported
+    after this answer."""
     if not isinstance(request.body, dict) or not request.body.get("background"):
         return await relay(services, request, to=to)
     observer, said = ResponseObserver(), UsageTail(texts=_SAID)
@@ -39,7 +39,7 @@ async def relay_response(
     def expect() -> Awaitable[None] | None:
         response = observer.response()
         if response is None or not is_under_way(response):
-            return None  # it has ended, and the answer's end says what it took
+            return None  # a finished response: its usage is in this answer
         heard = (text_bytes(request.raw_body), said.said_bytes()) if observer.is_stream else None
         return services.access.deferred_usage.expect(response["id"], said_bytes=heard)
 
@@ -47,13 +47,13 @@ async def relay_response(
 
 
 async def relay_kept(services: Services, request: ApiRequest) -> Response:
-    """Relays what is asked about a response that an upstream has, whichever it is."""
+    """Relays an operation on a stored response to the upstream that has it."""
     return await _relay_to_its_keeper(services, request)
 
 
 async def relay_kept_response(services: Services, request: ApiRequest) -> Response:
-    """Relays what asks for a response that an upstream has; what that took, if it has ended, is
-    counted for whoever had it made."""
+    """Relays a retrieval of an upstream's stored response. If the response has ended, its deferred
+    usage is charged to its creator."""
     observer = ResponseObserver()
 
     def settle() -> Awaitable[None] | None:
@@ -73,7 +73,7 @@ async def _relay_to_its_keeper(
     observe: Observe | None = None,
     finish: Finish | None = None,
 ) -> Response:
-    """The answer of the first upstream that does not say that there is no such response."""
+    """Tries the upstreams in order and returns the first answer that is not a 404."""
     assert services.upstream is not None, "somebody else may have it"
     names = services.upstream.keepers(operation_of(request))
     if len(names) < 2:

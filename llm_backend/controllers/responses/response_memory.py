@@ -1,4 +1,4 @@
-"""What responses go on from, and how they are kept."""
+"""Conversation context of responses: loaded from and written to the store."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,14 +24,14 @@ Body = Mapping[str, Any]
 
 
 def to_stored_items(items: Sequence[Json]) -> list[StoredItem]:
-    """Items in the form in which the store takes them."""
+    """Returns items as rows of the store."""
     return [StoredItem(id=item["id"], item=item) for item in items]
 
 
 def to_stored_response(
     body: Body, response: Json, items: Sequence[Json], output: Sequence[Json] = ()
 ) -> StoredResponse:
-    """A response to this body as the store takes it, `items` being its input."""
+    """Returns a response as a row of the store; `items` are its input."""
     return StoredResponse(
         id=response["id"],
         created_at=response["created_at"],
@@ -46,8 +46,8 @@ def to_stored_response(
 
 
 class ResponseMemory:
-    """The stored responses and conversations. A response is durable before its client sees its end;
-    one whose client left half-way is stored behind it."""
+    """Stored responses and conversations. A response is durable before its client gets the end of
+    it; after a disconnect it is stored in the background."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class ResponseMemory:
         self._background_tasks = BackgroundTasks()
 
     async def said_before(self, body: Body) -> list[Json]:
-        """The items that this request goes on from. Raises `InvalidRequest` for an id that names
-        nothing here."""
+        """Loads the items that this request continues from. Raises `InvalidRequest` for an unknown
+        id."""
         previous_id, conversation_id = body.get("previous_response_id"), conversation_of(body)
         if previous_id is not None and conversation_id is not None:
             raise errors.InvalidRequest(
@@ -89,7 +89,7 @@ class ResponseMemory:
     async def input_items(
         self, given: str | Sequence[Body] | None, where: str = "input"
     ) -> list[Json]:
-        """The items of a request, those that are only named too; `where` they stand in it."""
+        """Returns the items of a request, references resolved; `where` is their path in it."""
         if given is None or isinstance(given, str):
             messages = [] if given is None else [{"role": "user", "content": given}]
             return [stored_form(message) for message in messages]
@@ -99,16 +99,16 @@ class ResponseMemory:
         return items
 
     async def remember(self, body: Body, response: Json, items: Sequence[Json]) -> None:
-        """Store a response, `items` being its input; durable on return.
+        """Stores a response; `items` are its input. It is durable on return.
 
-        Raises `ApiError` if that cannot be.
+        Raises `ApiError` if that fails.
         """
         stored = to_stored_response(body, response, items, response["output"])
         with store_errors_translated("conversation", event="response_not_stored"):
             await self.responses.add(stored)
 
     async def append(self, body: Body, response: Json, items: Sequence[Json]) -> None:
-        """Append what was said to the conversation, of a response that is not stored itself."""
+        """Appends input and output of a response that is not stored itself to its conversation."""
         conversation_id = conversation_of(body)
         if conversation_id is None:
             return
@@ -117,11 +117,11 @@ class ResponseMemory:
             await self.conversations.add_items(conversation_id, said)
 
     def remember_behind(self, body: Body, response: Json, items: Sequence[Json]) -> None:
-        """Store a response whose client has left; a failure is logged."""
+        """Stores a response in the background after a disconnect; a failure is logged."""
         self._background_tasks.start(self._remember_quietly(body, response, items))
 
     async def settle(self) -> None:
-        """Waits until all that is being stored behind is stored."""
+        """Waits for all stores in the background."""
         await self._background_tasks.settle()
         self._losses.tell()
 
@@ -142,7 +142,7 @@ class ResponseMemory:
 
 
 def _kept_items(given: Sequence[Body]) -> tuple[list[Json], list[int]]:
-    """The items as they are kept, and the places of those that are only named."""
+    """Returns the items in stored form, and the indices of item references."""
     named = [place for place, item in enumerate(given) if is_reference(item)]
     references = set(named)
     return [
@@ -151,6 +151,6 @@ def _kept_items(given: Sequence[Body]) -> tuple[list[Json], list[int]]:
 
 
 def conversation_of(body: Body) -> str | None:
-    """The conversation's id, in whichever of the document's two forms it was given."""
+    """Returns the conversation's id from either of the document's two forms."""
     given = body.get("conversation")
     return given["id"] if isinstance(given, Mapping) else given

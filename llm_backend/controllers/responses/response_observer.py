@@ -1,4 +1,4 @@
-"""A response's bytes, read beside their way: one JSON body, or the events of one (pure)."""
+"""Observer of a relayed response's bytes: one JSON body, or a stream of events (pure)."""
 
 import re
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ _UNDER_WAY = frozenset({"queued", "in_progress"})
 
 
 class ResponseObserver:
-    """Knows the response as it was told last. Fed the answer's bytes in any pieces; never raises.
+    """Parses the latest response object from bytes in any pieces; never raises.
 
-    Holds at most `limit_bytes` of a body, or of an event: of what is longer nothing is known.
+    Buffers at most `limit_bytes` of a body or an event: a longer one is ignored.
     """
 
     def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
@@ -36,11 +36,11 @@ class ResponseObserver:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it comes as events."""
+        """True if the answer is an event stream."""
         return self._events is not None
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes of the answer."""
+        """Parses the next bytes of the answer."""
         if self._is_overlong:
             return
         if self._events is not None:
@@ -57,7 +57,7 @@ class ResponseObserver:
             self._body.clear()
 
     def response(self) -> Json | None:
-        """The response as it stands, if it has an id."""
+        """Returns the latest response object, if it has an id."""
         told = self._told if self.is_stream else _parse_event(self._body)
         return told if told is not None and isinstance(told.get("id"), str) else None
 
@@ -76,7 +76,7 @@ class ResponseObserver:
 
 
 def is_under_way(response: Json) -> bool:
-    """Whether it has not ended."""
+    """True if the response has not ended."""
     return response.get("status") in _UNDER_WAY
 
 

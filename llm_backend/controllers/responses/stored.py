@@ -1,4 +1,4 @@
-"""Responses that are kept: shown again, listed from, forgotten, cancelled."""
+"""Stored responses: retrieve, replay events, list input items, delete, cancel."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -25,7 +25,7 @@ __all__ = ["cancel_response", "delete_response", "get_response", "list_input_ite
 
 @local_or_upstream("response", "response_id", elsewhere=relay_kept_response)
 async def get_response(services: Services, request: ApiRequest) -> Response:
-    """`GET /responses/{response_id}`: as it stands, or its events, told again from any of them."""
+    """`GET /responses/{response_id}`: the current object, or its events from any of them."""
     response_id, query = request.path["response_id"], request.query
     if query.get("stream"):
         return await _replay_events(services, response_id, query)
@@ -40,7 +40,7 @@ async def get_response(services: Services, request: ApiRequest) -> Response:
 
 @local_or_upstream("response", "response_id", elsewhere=relay_kept)
 async def delete_response(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /responses/{response_id}`: one that is still being answered is stopped, too."""
+    """`DELETE /responses/{response_id}`: a response still being answered is cancelled."""
     response_id = request.path["response_id"]
     await services.background.delete(response_id)
     return JsonResponse({"id": response_id, "object": "response", "deleted": True})
@@ -48,7 +48,7 @@ async def delete_response(services: Services, request: ApiRequest) -> Response:
 
 @local_or_upstream("response", "response_id", elsewhere=relay_kept_response)
 async def cancel_response(services: Services, request: ApiRequest) -> Response:
-    """`POST /responses/{response_id}/cancel`: as it is then, also if it had ended before."""
+    """`POST /responses/{response_id}/cancel`: the current object, also if it had ended before."""
     response_id = request.path["response_id"]
     body = await services.background.cancel(response_id)
     if not body.get("background"):
@@ -86,7 +86,8 @@ async def _replay_events(
 
 
 async def _at_once(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same behind nothing: the answer begins although the next event may be long in coming."""
+    """Yields an empty chunk before the events: the answer begins although the next event may be
+    long in coming."""
     async with aclosing(events):
         yield b""
         async for event in events:

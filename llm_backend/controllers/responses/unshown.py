@@ -1,5 +1,5 @@
-"""Parts of items that events leave out unless `include` asks for them, kept beside stored events: a
-client that reads them again may ask for more than the one that made the request. Pure.
+"""Item fields that events omit unless `include` selects them, stored beside the events: a client
+that replays a stream may select more of them than the original request. Pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ Json = dict[str, Any]
 Event = Mapping[str, Any]
 
 _UNSHOWN = "unshown"  # a key of stored events: fields by the ids of items
-_FIELDS = ("results", "outputs")  # what cannot be made of the rest of an item
+_FIELDS = ("results", "outputs")  # fields that cannot be derived from the rest of an item
 
 
 def event_as_stored(event: Event, items: Sequence[Event]) -> Event:
-    """The event with what it does not show of `items`, which are whole."""
+    """Returns the event with the omitted fields of `items`, which are complete."""
     whole = {item["id"]: item for item in items}
     unshown: Json = {}
     for item in _items_of(event):
@@ -32,7 +32,7 @@ def event_as_stored(event: Event, items: Sequence[Event]) -> Event:
 
 
 def event_as_asked(stored: Event, include: Sequence[str]) -> Json:
-    """The event as its request asked for it, and with what `include` names."""
+    """Returns the event in its original form, with the fields that `include` selects."""
     event = {name: value for name, value in stored.items() if name != _UNSHOWN}
     if not include:
         return event

@@ -1,4 +1,4 @@
-"""Events on their way into the store: several at once, in order, at most one write at a time."""
+"""Buffer of a response's stream events: stored in order, in batches, one write at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,11 +9,12 @@ from llm_backend.store import Events
 
 __all__ = ["EventLog", "as_lines"]
 
-PAUSE_S = 0.05  # between writes: a follower sees twenty pieces a second, the disk as many commits
+# Between writes: a follower gets at most twenty batches a second, the database as many commits.
+PAUSE_S = 0.05
 
 
 def as_lines(events: Sequence[Mapping[str, Any]]) -> Events:
-    """The events as they are stored; none is a `last_number` of nothing."""
+    """Returns the events as JSON lines for the store."""
     if not events:
         return Events()
     lines = [exact_json.dumps(event).decode() for event in events]
@@ -21,8 +22,8 @@ def as_lines(events: Sequence[Mapping[str, Any]]) -> Events:
 
 
 class EventLog:
-    """Takes events and has them stored by `append`, a moment later; what cannot be stored is raised
-    to who adds the next one."""
+    """Buffers events and stores them by `append` in the background. A failed write is raised by
+    the next `add`."""
 
     def __init__(self, append: Callable[[Events], Awaitable[None]]) -> None:
         self._append = append
@@ -39,16 +40,17 @@ class EventLog:
         await asyncio.wait({self._task})
 
     def add(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Store these, too. Raises what prevented it for those before."""
+        """Queues events to be stored. Raises the error of an earlier write."""
         self._raise_failure()
         self._waiting += events
         if events:
             self._is_news.set()
 
     async def rest(self) -> list[Mapping[str, Any]]:
-        """What has not been stored and will not be: it belongs to the last write, which is the
-        caller's."""
-        async with self._writing:  # what is being written comes before it
+        """Stops writing and returns the events that are not stored: the caller stores them with
+        the last write. Raises the error of an earlier write."""
+        # A write in progress is finished first.
+        async with self._writing:
             self._raise_failure()
             self._task.cancel()
             return self._taken()

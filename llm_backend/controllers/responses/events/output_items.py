@@ -1,6 +1,7 @@
-"""Output items while they are being said: what of each is told when. Pure but for the ids made up.
+"""Output item builders: an item and its stream events, piece by piece. Pure but for the ids that
+they generate.
 
-They tell events without the fields that all have; who puts them out adds those, see `events`.
+Their events lack the fields common to all; `response_state` adds those.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,26 +18,26 @@ __all__ = ["Annotate", "CallItemBuilder", "OutputItemBuilder", "TextItemBuilder"
 
 Json = dict[str, Any]
 Annotate = Callable[[str], Sequence[Json]]
-"""The annotations of a message's text."""
+"""Returns the annotations of a message's text."""
 
 _TEXTS = {"message": "output_text", "refusal": "refusal", "reasoning": "reasoning_text"}
-"""What the events call the text of each kind."""
+"""Names of each kind's text in event types."""
 
 
 class OutputItemBuilder:
-    """An item that is being said, `item` as it stands. One that a tool of the server tells of says
-    nothing by itself."""
+    """An output item under construction; `item` is its current state. This base class, used for
+    items of server tools, has no events of its own."""
 
     def __init__(self, item: Json) -> None:
         self.item = item
         self._pieces: list[str] = []
 
     def begin(self) -> list[CallProgress]:
-        """What is told once it has been added."""
+        """Returns the events after `response.output_item.added`."""
         return []
 
     def end(self) -> list[CallProgress]:
-        """What is told before it is done; `item` is whole then."""
+        """Completes `item` and returns the events before `response.output_item.done`."""
         return []
 
     @property
@@ -45,8 +46,8 @@ class OutputItemBuilder:
 
 
 class TextItemBuilder(OutputItemBuilder):
-    """A message, a refusal, which is a message too, or reasoning: one part of text. What a message
-    cites is asked when it is whole."""
+    """Builder of a message, a refusal (a message, too) or reasoning: one part of text. Annotations
+    are computed once the text is complete."""
 
     def __init__(self, kind: str, annotate: Annotate) -> None:
         type = "reasoning" if kind == "reasoning" else "message"
@@ -60,11 +61,11 @@ class TextItemBuilder(OutputItemBuilder):
         self._logprobs: list[Json] = []
 
     def begin(self) -> list[CallProgress]:
-        """Its part has begun."""
+        """Returns the event of the added content part."""
         return [self._told("response.content_part.added", part=self._part(""))]
 
     def say(self, text: str, logprobs: Sequence[TokenLogprob]) -> CallProgress:
-        """A piece of the text; only a message tells how likely its tokens were."""
+        """Appends text and returns its delta event; only a message has logprobs."""
         self._pieces.append(text)
         if not self._is_message:
             return self._told(f"{self._event}.delta", delta=text)
@@ -73,7 +74,7 @@ class TextItemBuilder(OutputItemBuilder):
         return self._told(f"{self._event}.delta", delta=text, logprobs=shown)
 
     def sum_up(self, text: str) -> list[CallProgress]:
-        """A summary of the reasoning that it is."""
+        """Appends a summary to a reasoning item and returns its events."""
         before, part = self.item["summary"], {"type": "summary_text", "text": text}
         place, self.item["summary"] = len(before), [*before, part]
         kind, where = "response.reasoning_summary", {"summary_index": place}
@@ -86,7 +87,7 @@ class TextItemBuilder(OutputItemBuilder):
         ]
 
     def end(self) -> list[CallProgress]:
-        """Its text is whole."""
+        """Completes the text and returns the events of its annotations and its end."""
         text = self._text
         part = self._part(text)
         self.item["content"] = [part]
@@ -119,7 +120,7 @@ class TextItemBuilder(OutputItemBuilder):
 
 
 class CallItemBuilder(OutputItemBuilder):
-    """The call of a function, or of another tool that the client runs."""
+    """Builder of a call of a function or custom tool that the client runs."""
 
     event, field = "response.function_call_arguments", "arguments"
 
@@ -138,11 +139,11 @@ class CallItemBuilder(OutputItemBuilder):
         super().__init__(item)
 
     def argue(self, arguments: str) -> list[CallProgress]:
-        """A piece of the arguments."""
+        """Appends a piece of the arguments and returns its delta event."""
         return self._add(arguments)
 
     def end(self) -> list[CallProgress]:
-        """The arguments are whole."""
+        """Completes the arguments and returns the `done` event."""
         text = self.item["arguments"] = self._text
         fields = {"name": self.item["name"], "arguments": text}
         return [CallProgress(kind=f"{self.event}.done", fields=fields)]
@@ -155,7 +156,7 @@ class CallItemBuilder(OutputItemBuilder):
 
 
 class _CustomCallItemBuilder(CallItemBuilder):
-    """The call of a custom tool: its input is read out of the arguments."""
+    """Builder of a custom tool's call: extracts the input from the JSON arguments."""
 
     event, field = "response.custom_tool_call_input", "input"
 
@@ -164,18 +165,19 @@ class _CustomCallItemBuilder(CallItemBuilder):
         self._input = CustomInput()
 
     def argue(self, arguments: str) -> list[CallProgress]:
-        """What a piece of the arguments adds to the input."""
+        """Appends the input contained in a piece of the arguments and returns its delta event."""
         return self._add(self._input.feed(arguments))
 
     def end(self) -> list[CallProgress]:
-        """The input is whole."""
+        """Completes the input and returns the remaining events."""
         rest = self._add(self._input.finish())
         text = self.item["input"] = self._text
         return [*rest, CallProgress(kind=f"{self.event}.done", fields={"input": text})]
 
 
 def call_of(call: ToolCall, clients: Mapping[str, ClientTool]) -> CallItemBuilder:
-    """The item of a call that begins; `clients` are the client's tools by their names in chats."""
+    """Returns the builder for a new call; `clients` are the client's tools by their names in
+    chats."""
     tool = clients.get(call.name or "")
     if tool is not None and tool.is_custom:
         return _CustomCallItemBuilder(call, tool)

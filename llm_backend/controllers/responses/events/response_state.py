@@ -1,9 +1,8 @@
-"""Deltas -> the document's response events, and the response that they add up to. Pure but for the
-ids it makes up.
+"""State machine from chat deltas to stream events and the response object. Pure but for the ids
+that it generates.
 
-An answer is a row of output items, open one after the other: reasoning, a message, calls. Every
-event comes out of the one state that the response itself is read from, so a stream and a whole
-answer cannot differ.
+An answer is a row of output items, open one after the other: reasoning, a message, calls. Events
+and response object come from the same state, so a streamed and a whole answer cannot differ.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ Json = dict[str, Any]
 NO_TOOLS: Mapping[str, ClientTool] = {}
 NOTHING: Mapping[str, Any] = {}
 
-# Why an answer that a model has ended is not whole.
+# Reasons of an incomplete response, by finish reason of the model.
 _CUT_BY = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -43,13 +42,13 @@ def _no_annotations(text: str) -> Sequence[Json]:
 
 
 class ResponseState:
-    """One response in the making. `head` holds what does not change: id, creation, what was asked;
-    `include` says what of its items clients see, `annotate` what belongs to a message's text,
-    `clients` which tools are the client's by their names in chats, and `number` how many events of
-    it have been told before.
+    """One response under construction. `head` holds the fields that do not change: id, creation
+    time, echoed request fields. `include` selects optional fields of items for clients, `annotate`
+    returns the annotations of a message's text, `clients` are the client's tools by their names in
+    chats, and `number` is the number of events sent before.
 
-    Each method gives the events of what happened, in order, to be sent before the next is called;
-    `response` is the object as it stands.
+    Each method returns the events of its change, in order, to be sent before the next call;
+    `response` is the current object.
     """
 
     def __init__(
@@ -73,17 +72,17 @@ class ResponseState:
 
     @property
     def output(self) -> Sequence[Json]:
-        """The items that have been said to their end, as they are kept."""
+        """Finished items in the form in which they are stored."""
         return self._output
 
     @property
     def shown(self) -> Json:
-        """The response object as clients see it: `include` says what of its items."""
+        """Response object for clients, with the fields of items that `include` selects."""
         return {**self.response, "output": [self._visible(item) for item in self._output]}
 
     @property
     def response(self) -> Json:
-        """The response object as it is kept; an item that is still being said is not in it."""
+        """Response object for the store, without an item that is still open."""
         return {
             **self._head,
             "status": self._status,
@@ -96,11 +95,11 @@ class ResponseState:
         }
 
     def start(self) -> list[Json]:
-        """It exists, and is being answered."""
+        """Returns the events `response.created` and `response.in_progress`."""
         return [self._event("response.created", response=self.shown), self.proceed()]
 
     def queue(self) -> list[Json]:
-        """It exists, and will be answered."""
+        """Returns the events `response.created` and `response.queued`."""
         self._status = "queued"
         return [
             self._event("response.created", response=self.shown),
@@ -108,12 +107,12 @@ class ResponseState:
         ]
 
     def proceed(self) -> Json:
-        """It is being answered."""
+        """Returns the event `response.in_progress`."""
         self._status = "in_progress"
         return self._event("response.in_progress", response=self.shown)
 
     def take(self, delta: ChatDelta) -> list[Json]:
-        """What the model said next. Its end is told by `finish`, not here."""
+        """Returns the events of a delta. `finish`, not this, handles the end of the answer."""
         events: list[Json] = []
         if delta.reasoning:
             events += self._say("reasoning", delta.reasoning, ())
@@ -126,7 +125,7 @@ class ResponseState:
         return events
 
     def tell(self, step: Step) -> list[Json]:
-        """What a tool of the server does next."""
+        """Returns the events of a server tool's step."""
         match step:
             case CallBegan(item=item):
                 return [*self.pause(), *self._begin(OutputItemBuilder(dict(item)))]
@@ -138,19 +137,19 @@ class ResponseState:
                 return self._put_out(self._open)
 
     def sum_up(self, text: str) -> list[Json]:
-        """What has been thought until now, in short."""
+        """Returns the events of a summary of the open reasoning item."""
         assert isinstance(self._open, TextItemBuilder), "it has just been thought"
         return [self._told(told) for told in self._open.sum_up(text)]
 
     def pause(self) -> list[Json]:
-        """What is being said has come to its end, the response has not."""
+        """Closes the open item and returns its events; the response continues."""
         return self._close("completed")
 
     def finish(
         self, reason: str, usage: Json, completed_at: int, more: Mapping[str, Any] = NOTHING
     ) -> list[Json]:
-        """The model has ended, for this reason; the response tells `more`. What is still to tell is
-        `end`."""
+        """Completes the response with a finish reason; `more` are further fields. The last event
+        is `end`."""
         cut_by = _CUT_BY.get(reason)
         events = self._close("completed" if cut_by is None else "incomplete")
         self._status = "completed" if cut_by is None else "incomplete"
@@ -162,7 +161,7 @@ class ResponseState:
         return events
 
     def fail(self, error: ApiError) -> list[Json]:
-        """The answer cannot go on, or not be kept. What is still to tell is `end`."""
+        """Fails the response with this error. The last event is `end`."""
         events = self._close("incomplete")
         self._status = "failed"
         code = "invalid_prompt" if error.status == InvalidRequest.status else "server_error"
@@ -170,17 +169,17 @@ class ResponseState:
         return events
 
     def end(self) -> Json:
-        """The last event: the response as it ended. Its number is not used up, so that it can be
-        taken back as long as it has not been told."""
+        """Returns the last event, with the final response. It does not advance the sequence
+        number, so it can be built again as long as it has not been sent."""
         kind = f"response.{self._status}"
         return {"type": kind, "sequence_number": self._number, "response": self.shown}
 
     def error(self, code: str, message: str, param: str | None) -> Json:
-        """The stream breaks off, as the server failed."""
+        """Returns the `error` event of an internal error."""
         return self._event("error", code=code, message=message, param=param)
 
     def leave(self) -> None:
-        """Nobody wants it any more: what was said until now is all there will be."""
+        """Cancels the response after a disconnect: the output so far is final."""
         self._close("incomplete")
         self._status = "cancelled"
 
@@ -207,7 +206,7 @@ class ResponseState:
         return [added, *map(self._told, opened.begin())]
 
     def _close(self, status: str) -> list[Json]:
-        """The open item, if there is one, is said to its end."""
+        """Completes the open item, if there is one, and returns its events."""
         opened = self._open
         if opened is None:
             return []

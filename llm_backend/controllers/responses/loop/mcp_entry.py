@@ -1,5 +1,5 @@
-"""One entry of type `mcp` in a response's `tools`: what of it is honoured, what it sends to its
-server, which tools it allows and which of them need approval. Pure."""
+"""Validation of one `mcp` entry of a response's `tools`: unsupported fields, HTTP headers for the
+MCP server, allowed tools, and tools that need approval. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ OWN_HEADERS = {"accept", "accept-encoding", "connection", "content-length", "con
 
 
 def check_entry(asked: ToolContext) -> None:
-    """Raises `InvalidRequest` for what cannot be honoured."""
+    """Raises `InvalidRequest` if the entry has fields or values that are not supported."""
     tool, where = asked.tool, asked.where
     for name, why in (
         ("connector_id", "OpenAI's connectors are not offered here; name a `server_url`."),
@@ -42,7 +42,8 @@ def check_entry(asked: ToolContext) -> None:
 
 
 def headers_of(asked: ToolContext) -> dict[str, str]:
-    """What is sent to the server beside the protocol's own headers."""
+    """Returns the HTTP headers of the entry, beside those of the MCP protocol itself. Raises
+    `InvalidRequest` for a header that cannot be sent."""
     headers: dict[str, str] = dict(asked.tool.get("headers") or {})
     for name, value in headers.items():
         is_one = value.isprintable() and value.isascii() and name.isascii()
@@ -64,7 +65,7 @@ def headers_of(asked: ToolContext) -> dict[str, str]:
 
 
 def allows(allowed: Any, tool: Item) -> bool:
-    """Whether `allowed_tools` has this tool."""
+    """True if `allowed_tools` includes this tool."""
     if allowed is None:
         return True
     if isinstance(allowed, Mapping):
@@ -73,7 +74,7 @@ def allows(allowed: Any, tool: Item) -> bool:
 
 
 def needs_approval(policy: Any, tool: Item) -> bool:
-    """As the policy says; a tool that it does not speak of needs approval."""
+    """True if the policy requires approval; a tool that no filter of it matches needs approval."""
     if not isinstance(policy, Mapping):
         return bool(policy != "never")
     always, never = policy.get("always"), policy.get("never")
@@ -83,7 +84,7 @@ def needs_approval(policy: Any, tool: Item) -> bool:
 
 
 def _matches(wanted: Item, tool: Item) -> bool:
-    """Whether a tool is one of those that a filter means; an empty filter means none."""
+    """True if the filter matches the tool; an empty filter matches none."""
     names, read_only = wanted.get("tool_names"), wanted.get("read_only")
     if names is None and read_only is None:
         return False

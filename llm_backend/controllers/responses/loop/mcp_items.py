@@ -1,6 +1,6 @@
-"""The items of `mcp` tools: the list of a server's tools, calls, requests for approval and answers
-to them; what they tell the model, and what they say is still to be done. Pure but for the ids it
-makes up."""
+"""Items of `mcp` tools: tool lists, calls, approval requests and approval responses. Translates
+them to chat messages, and finds the approved calls that are still to be run. Pure but for the ids
+that it generates."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,14 +29,14 @@ _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovedCall(ServerCall):
-    """A call that the client has approved of."""
+    """A call that the client has approved."""
 
     request_id: str
 
 
 def messages_from(item: Item) -> Sequence[Json]:
-    """A request for approval is shown as the call that it asks for, and answered by the call's
-    output or by the client's no."""
+    """Returns the chat messages of an item. An approval request becomes an assistant's tool call;
+    the call's output, or the client's refusal, becomes the `tool` message that answers it."""
     match item["type"]:
         case "mcp_approval_request":
             return [_call_message(item, item["id"])]
@@ -55,12 +55,14 @@ def messages_from(item: Item) -> Sequence[Json]:
 
 
 def model_tool_name(label: str, name: str) -> str:
-    """By which name the model knows a tool: servers may have tools of the same name."""
+    """Returns the function name shown to the model, with the server's label as a prefix: two
+    servers may have tools of the same name."""
     return _UNNAMEABLE.sub("_", f"{label}__{name}")[:FUNCTION_NAME_LENGTH]
 
 
 def find_tool_list(asked: ToolContext) -> Item | None:
-    """The item that lists this server's tools, if the conversation has one."""
+    """Returns the conversation's latest item that lists this server's tools; None if there is none
+    or its listing failed."""
     label = asked.tool["server_label"]
     for item in reversed(asked.items):
         if item["type"] == "mcp_list_tools" and item["server_label"] == label:
@@ -69,7 +71,8 @@ def find_tool_list(asked: ToolContext) -> Item | None:
 
 
 def find_approved_calls(asked: ToolContext, label: str) -> list[ApprovedCall]:
-    """The calls of this server's tools that were approved and not made yet."""
+    """Returns the approved calls of this server's tools that have not been run yet. Raises
+    `InvalidRequest` for a response to an unknown approval request."""
     requests = {item["id"]: item for item in asked.items if item["type"] == "mcp_approval_request"}
     made = {item.get("approval_request_id") for item in asked.items if item["type"] == "mcp_call"}
     calls = []
@@ -91,7 +94,7 @@ def find_approved_calls(asked: ToolContext, label: str) -> list[ApprovedCall]:
 
 
 def _outcome(item: Item) -> str:
-    """A call's item as the text that the model reads."""
+    """Returns the output or the error of a call's item as text for the model."""
     error = item.get("error")
     if not error:
         return item.get("output") or ""
@@ -114,5 +117,5 @@ def _output_message(call_id: str, text: str) -> Json:
 
 
 def new_item(kind: str) -> Json:
-    """The beginning of an item of this type."""
+    """Returns a new item of this type with a generated id."""
     return {"id": new_id(kind), "type": kind}

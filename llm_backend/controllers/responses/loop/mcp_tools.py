@@ -1,7 +1,7 @@
-"""The tool `mcp`: functions that an MCP server offers, called there while a response is answered.
+"""The tool `mcp`: calls tools of MCP servers while a response is answered.
 
-Only servers that the settings allow are spoken to. A call that needs approval is asked for, ends
-the response, and is made by the next one that approves of it.
+Connects only to servers that the settings allow. A call that needs approval ends the response
+with an approval request; the next response runs it if the client has approved it.
 """
 
 import asyncio
@@ -39,7 +39,8 @@ from llm_backend.controllers.responses.loop.server_tools import (
 )
 from llm_backend.errors import InvalidRequest
 
-if TYPE_CHECKING:  # its library takes half a second and 55 MB, which only those pay who use it
+# Imported only where it is used: the MCP library takes half a second and 55 MB.
+if TYPE_CHECKING:
     from llm_backend.backends.mcp_server import McpServer
 
 __all__ = ["McpKind"]
@@ -49,11 +50,12 @@ Item = Mapping[str, Any]
 
 
 class McpKind(ToolKind):
-    """Opens the tools of allowed servers; `urls` are theirs."""
+    """Tool kind `mcp`: opens the tools of allowed servers; `urls` are the servers' addresses."""
 
     type = "mcp"
     items = ("mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response")
-    may_be_repeated = False  # what the call of a foreign tool does is not known
+    # The side effects of an MCP tool are not known.
+    may_be_repeated = False
 
     def __init__(self, urls: Collection[str], *, timeout_s: float) -> None:
         self._urls = {url.rstrip("/") for url in urls}
@@ -61,8 +63,9 @@ class McpKind(ToolKind):
 
     @asynccontextmanager
     async def open(self, asked: ToolContext) -> AsyncIterator[ServerTool]:
-        """The tool, its functions known: from an earlier item of the conversation, or asked of the
-        server."""
+        """Opens the tools of one server. Their list comes from an earlier item of the
+        conversation, or from the server. Raises `InvalidRequest` for a server that the settings
+        do not allow."""
         check_entry(asked)
         url = self._allowed_url(asked)
         headers = headers_of(asked)
@@ -73,7 +76,7 @@ class McpKind(ToolKind):
             yield McpTools(asked, server, listed or await _list(asked, server), tells=is_new)
 
     def messages(self, item: Item) -> Sequence[Json]:
-        """What its items say to the model."""
+        """Returns the chat messages of an `mcp` item."""
         return messages_from(item)
 
     def _allowed_url(self, asked: ToolContext) -> str:
@@ -90,8 +93,8 @@ class McpKind(ToolKind):
 
 
 class McpTools(ServerTool):
-    """The tools of one server for one response. `listing` is the item that lists them; `tells` if
-    it is a new one."""
+    """Tools of one MCP server for one response. `listing` is the item that lists them; `tells` is
+    True if the item is new and has to be output."""
 
     type = "mcp"
 
@@ -117,7 +120,7 @@ class McpTools(ServerTool):
                 )
 
     def told_first(self) -> Sequence[Step]:
-        """The list of tools, if it had to be asked for."""
+        """Returns the steps of the tool list's item, if the item is new."""
         if not self._tells:
             return ()
         result = "failed" if self._listing.get("error") else "completed"
@@ -129,11 +132,11 @@ class McpTools(ServerTool):
         ]
 
     def due(self) -> Sequence[ServerCall]:
-        """What the client has approved of and was not called yet."""
+        """Returns the calls that the client has approved and that have not been run."""
         return self._due
 
     async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
-        """Call a tool, or ask whether it may be called."""
+        """Runs a tool call, or outputs a request for its approval."""
         tool = self._tools[call.name]
         what: Json = {"server_label": self._label, "name": tool["name"]}
         request_id = call.request_id if isinstance(call, ApprovedCall) else None
@@ -157,7 +160,7 @@ class McpTools(ServerTool):
         yield CallEnded(item={**item, "arguments": call.arguments, **outcome})
 
     def chosen(self, choice: Item) -> Collection[str]:
-        """All its functions, or the one that the choice names."""
+        """Returns all function names of this server, or the one that `tool_choice` names."""
         if choice["type"] != "mcp" or choice.get("server_label") != self._label:
             return ()
         if choice.get("name") is None:
@@ -166,7 +169,8 @@ class McpTools(ServerTool):
 
 
 async def _list(asked: ToolContext, server: "McpServer") -> Json:
-    """The tools that the server has now, as an item; a server that does not tell them has none."""
+    """Asks the server for its tools and returns them as an item; a failure leaves the list empty
+    and sets `error`."""
     from llm_backend.backends.mcp_server import McpFailed
 
     item = {**new_item("mcp_list_tools"), "server_label": asked.tool["server_label"]}
@@ -197,7 +201,8 @@ def _function(name: str, entry: Item, tool: Item) -> Json:
 
 
 async def _outcome_of(server: "McpServer", name: str, arguments: str) -> Json:
-    """What became of a call, as its item tells it."""
+    """Runs the call and returns the result fields of its item: `status`, and `output` or
+    `error`."""
     from llm_backend.backends.mcp_server import McpFailed, ToolRefused
 
     try:

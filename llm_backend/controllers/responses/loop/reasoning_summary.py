@@ -1,6 +1,6 @@
-"""`reasoning.summary`: what a model has thought, summed up by itself once it has done thinking.
+"""Reasoning summaries (`reasoning.summary`): the model summarizes its own finished reasoning.
 
-`auto` is no summary, as the reasoning is told in full and a summary takes time and tokens.
+`auto` makes no summary: the reasoning is sent in full, and a summary takes time and tokens.
 """
 
 import logging
@@ -36,13 +36,13 @@ ORDER = (
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryText:
-    """What was thought until now, in short."""
+    """Summary of the reasoning since the last summary."""
 
     text: str
 
 
 class ReasoningSummary:
-    """Sums up what the model thinks in one response; `usage` is what that takes."""
+    """Summarizes the model's reasoning in one response; `usage` counts the summaries' tokens."""
 
     def __init__(self, model: ResponseModel, length: _Length) -> None:
         self._model = model
@@ -51,8 +51,9 @@ class ReasoningSummary:
 
     @classmethod
     async def wanted(cls, model: ResponseModel, body: Mapping[str, Any]) -> Self | None:
-        """None where no summary is asked for. Raises `UnsupportedField` for a model that cannot
-        make one: it would think about it first."""
+        """Returns the summarizer that `reasoning.summary` asks for; None if it asks for none.
+        Raises `UnsupportedField` for a model that always reasons: it would reason about the
+        summary first."""
         reasoning = body.get("reasoning") or {}
         name = reasoning.get("summary") or reasoning.get("generate_summary") or "auto"
         if name not in LENGTHS:
@@ -71,7 +72,7 @@ class ReasoningSummary:
     async def told(
         self, deltas: AsyncGenerator[ChatDelta, None]
     ) -> AsyncGenerator[ChatDelta | SummaryText, None]:
-        """The deltas, with a summary where thinking has come to its end."""
+        """Yields the deltas, with a summary after each completed block of reasoning."""
         thought: list[str] = []
         async with aclosing(deltas):
             async for delta in deltas:
@@ -92,7 +93,8 @@ class ReasoningSummary:
         pieces = []
         try:
             answer = await self._model.chat(chat)
-        except ContextLengthExceeded:  # what was thought fills the context: it is told in full
+        # The reasoning alone fills the context: it is sent without a summary.
+        except ContextLengthExceeded:
             log.warning("reasoning_not_summed_up", extra={"characters": len(thought)})
             return ""
         async with answer, aclosing(answer.chat(chat)) as deltas:

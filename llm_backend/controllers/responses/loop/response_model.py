@@ -1,4 +1,4 @@
-"""What answering a response needs of a model."""
+"""Interface of a model that answers responses."""
 
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
@@ -12,7 +12,7 @@ __all__ = ["ModelAnswer", "ResponseModel"]
 
 
 class ModelAnswer(Protocol):
-    """An answer that a model has begun; leaving its `async with` frees what it holds."""
+    """A generation that a model has admitted; leaving its `async with` releases its resources."""
 
     @property
     def usage(self) -> Usage: ...
@@ -27,7 +27,7 @@ class ModelAnswer(Protocol):
 
 
 class ResponseModel(TokenCounter, MediaSource, Protocol):
-    """A model. `vector_stores` are the ids of those of its own."""
+    """A model. `vector_stores` are the ids of the vector stores configured for it."""
 
     @property
     def vector_stores(self) -> Sequence[str]: ...

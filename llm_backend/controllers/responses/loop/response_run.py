@@ -1,4 +1,4 @@
-"""A question that a model has taken, and the response that its answer makes."""
+"""Response run: a resolved request that a model has admitted, and the response built from it."""
 
 import time
 import uuid
@@ -35,7 +35,7 @@ Body = Mapping[str, Any]
 
 
 def new_head(body: Body, *, is_stored: bool, passages_limit: int) -> Json:
-    """What does not change of a new response; see `repeated_fields`."""
+    """Returns the fields of a new response that do not change; see `echoed_fields`."""
     conversation_id = conversation_of(body)
     return {
         "id": f"resp_{uuid.uuid4().hex}",
@@ -56,8 +56,9 @@ async def open_run(
     *,
     number: int = 0,
 ) -> AsyncIterator["ResponseRun"]:
-    """The answer to a question, admitted by the model; of which so many events have been told.
-    Leaving this frees what it holds in the engine."""
+    """Retrieves, compacts, truncates and moderates a resolved request and has the model admit it.
+    `number` events of the response were sent before. Leaving the context releases the engine's
+    resources."""
     limit = _calls_limit(services, question.body)
     question = await question.retrieved(services, model.vector_stores)
     if question.retrieval is not None:
@@ -92,7 +93,7 @@ async def open_run(
 
 
 class ResponseRun:
-    """What happens in the rounds of a response, taken by its state: as events, or at once."""
+    """Feeds the events of a tool loop to the response's state: as a stream, or all at once."""
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class ResponseRun:
         self._moderation = moderation
 
     async def events(self) -> AsyncGenerator[Json, None]:
-        """All events but the last, which is the state's `end`."""
+        """Yields all events but the last, which is the state's `end`."""
         async with aclosing(self._rounds.said(self._output)) as said:
             async for happening in said:
                 for event in self._take(happening):
@@ -116,8 +117,8 @@ class ResponseRun:
             yield event
 
     async def whole(self) -> None:
-        """Take all that happens. What the model says is joined first: its pieces are of no use
-        where nobody reads them."""
+        """Runs the response to its end without events. Deltas are joined before the state takes
+        them: no client reads the single ones."""
         transcript = Transcript()
 
         def said_until_now() -> Sequence[Json]:
@@ -164,14 +165,14 @@ class ResponseRun:
 
 
 def _calls_limit(services: Services, body: Body) -> int:
-    """How many calls of the server's tools may be run."""
+    """Returns the most calls of server tools that this response may run."""
     limit = services.settings.tool_calls_limit
     wanted = body.get("max_tool_calls")
     return limit if wanted is None else min(limit, int(wanted))
 
 
 def usage_object(usage: Usage) -> Json:
-    """Tokens as a response tells them."""
+    """Returns the `usage` object of a response."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

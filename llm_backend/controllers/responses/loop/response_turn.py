@@ -1,4 +1,4 @@
-"""One response being answered by a local model: as events or whole, kept either way."""
+"""Response turn: one response answered by a local model, streamed or whole, and stored."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -21,8 +21,8 @@ PIECES = ("response.output_text.delta", "response.reasoning_text.delta")
 
 
 class ResponseTurn:
-    """One response being answered: as events or whole, and kept either way. `held` is what is to be
-    let go of afterwards."""
+    """One response being answered, streamed or whole, and stored in either case. `held` releases
+    its resources afterwards."""
 
     def __init__(
         self, services: Services, body: Body, answering: ResponseRun, held: AsyncExitStack
@@ -36,12 +36,13 @@ class ResponseTurn:
         usual = services.settings.obfuscate_streams
         self._obfuscation = obfuscation_for(body.get("stream_options"), usual=usual)
         self._is_kept = False
-        self._latest: tuple[str, str | None] | None = None  # type and item of the latest piece
+        # type and item id of the latest delta event
+        self._latest: tuple[str, str | None] | None = None
 
     @classmethod
     async def begin(cls, services: Services, model: ResponseModel, body: Json) -> Self:
-        """The turn of this body, admitted by the model: its answer is to be taken, by `events` or
-        by `response`. Raises what body, store, tools or model refuse."""
+        """Resolves the body and has the model admit it; the caller then takes `events` or
+        `response`. Raises the errors of validation, store, tools and model."""
         is_stored, limit = services.memory.wants(body), services.settings.passages_limit
         head = new_head(body, is_stored=is_stored, passages_limit=limit)
         async with AsyncExitStack() as held:
@@ -50,8 +51,8 @@ class ResponseTurn:
             return cls(services, body, answering, held.pop_all())
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """The answer's events; before the last, or when their reader leaves, the response is
-        kept."""
+        """Yields the encoded events. The response is stored before the last event, or when the
+        client disconnects."""
         async with self._ending():
             for event in self._state.start():
                 yield _encode(event)
@@ -67,7 +68,7 @@ class ResponseTurn:
             yield _encode(self._state.end())
 
     async def response(self) -> Json:
-        """The whole answer, kept before it is given."""
+        """Returns the whole response, stored before."""
         async with self._ending():
             try:
                 await self._answering.whole()
@@ -79,12 +80,12 @@ class ResponseTurn:
         return self._state.shown
 
     def error_event(self, error: errors.ApiError) -> bytes:
-        """What a stream ends with that a mistake of the server broke."""
+        """Returns the event that ends a stream after an internal error."""
         return _encode(self._state.error(error.code, error.message, error.param))
 
     @asynccontextmanager
     async def _ending(self) -> AsyncIterator[None]:
-        """Whatever happens within, the response is kept as far as it came."""
+        """Stores the response on exit as far as it got, whatever exception ends the block."""
         try:
             async with self._held:
                 yield
@@ -94,7 +95,8 @@ class ResponseTurn:
                 self._keep_behind()
 
     def _alike(self, event: Json) -> bytes:
-        """The event, checked against the document only if it is the first of its kind and item."""
+        """Encodes an event. A delta of the same type and item as the last one is marked `Alike`,
+        so that it is not validated against the document again."""
         kind = (event["type"], event.get("item_id"))
         encoded = _encode(self._obfuscated(event))
         if event["type"] in PIECES and not event.get("logprobs"):

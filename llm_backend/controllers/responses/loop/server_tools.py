@@ -1,24 +1,24 @@
-"""Tools that this server runs itself while it answers a response: the seam where they plug in.
+"""Server tools: the interface of tools that the server runs itself while it answers a response.
 
-A client's functions are called by the client. A *server tool* (`file_search`, `mcp`) is run here:
-the model is shown functions for it, its calls of them are executed, what came out is told as output
-items with their events, and the model is asked again; see `rounds`.
+A client's functions are called by the client. A *server tool* (`file_search`, `mcp`) runs here:
+the model is shown functions for it, its calls of them are executed, the results become output
+items with their events, and the model is asked again; see `tool_loop`.
 
 To add one:
 
-1. Write a `ToolKind`: which `type` of `tools` it is for, `open` that makes a `ServerTool` of one
-   entry of a request's `tools`, and `messages`, how the model is told what its items say. The items
-   are the only memory: the next round, and the next response that goes on from this one, read what
-   the tool did from them and from nothing else.
-2. Write the `ServerTool`: `functions` for the model, and `run`, which yields steps: an item has
-   `Begun`, something about it is `Told` (an event of the document), it has `Ended`. Numbers,
-   indices and ids in the events are added here, and so is the order; a tool cannot get them wrong
-   as long as it begins and ends each item, one after the other.
-3. Give the kind to `ServerTools` in `app/search.py`.
+1. Write a `ToolKind`: the `type` of `tools` that it handles, `open` that makes a `ServerTool` of
+   one entry of a request's `tools`, and `messages` that translates its items to chat messages. The
+   items are the only memory: the next round, and the next response that continues this one, know
+   the tool's work from them alone.
+2. Write the `ServerTool`: `functions` for the model, and `run`, which yields steps: `CallBegan` for
+   a new item, `CallProgress` for an event of the document about it, `CallEnded` for the finished
+   item. Sequence numbers, indices and ids in the events are added here, and so is the order; a
+   tool cannot get them wrong as long as it begins and ends each item, one after the other.
+3. Register the kind with `ServerTools`, in `app/search.py`.
 
-Whatever a tool cannot do is an `ApiError`: out of `open` it is the request's answer, out of `run`
-it ends the response as `failed`. What went wrong with one call only (no such document, the tool
-itself says no) belongs into the call's item, so that the model can read it and go on.
+A failure of the tool is an `ApiError`: raised by `open` it is the request's answer, raised by `run`
+it ends the response as `failed`. A failure of a single call (no such document, a refusal by the
+tool itself) belongs into the call's item, so that the model can read it and continue.
 """
 
 from abc import ABC, abstractmethod
@@ -50,7 +50,7 @@ Reader = Callable[[Item], Sequence[Json]]
 
 @dataclass(frozen=True, kw_only=True)
 class ServerCall:
-    """A call to be run: the function's name as the model was shown it, arguments as JSON text."""
+    """A call of a server tool: the function's name as shown to the model, arguments as JSON."""
 
     name: str
     arguments: str
@@ -58,14 +58,14 @@ class ServerCall:
 
 @dataclass(frozen=True, kw_only=True)
 class CallBegan:
-    """An output item has begun; `item` with its id and all that the document requires of it."""
+    """A new output item: `item` has an id and all other fields that the document requires."""
 
     item: Json
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallProgress:
-    """An event about the item that has begun: its type, and fields beside the common ones."""
+    """An event about the current item: its type, and fields beside the common ones."""
 
     kind: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -73,8 +73,8 @@ class CallProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class CallEnded:
-    """The item as it is kept. With `awaits_client` the response ends after the calls of this round:
-    it is the client's turn, to approve of something, say."""
+    """The finished item as it is stored. `awaits_client` ends the response after the calls of this
+    round, for an approval by the client, say."""
 
     item: Json
     awaits_client: bool = False
@@ -85,8 +85,8 @@ Step = CallBegan | CallProgress | CallEnded
 
 @dataclass(frozen=True, kw_only=True)
 class ToolContext:
-    """What a tool is opened for: its entry in `tools`, where that is (`tools[2]`, for errors), the
-    whole body, and all items that the response goes on from, its own input at the end."""
+    """Context in which a tool is opened: its entry in `tools`, the entry's path (`tools[2]`, for
+    errors), the whole body, and all items of the conversation, the request's own input last."""
 
     tool: Item
     where: str
@@ -101,38 +101,38 @@ class ServerTool(ABC):
     """The entry's type."""
 
     functions: Sequence[Json] = ()
-    """What the model is shown of it: function tools in the form that chats have. Their names must
-    differ from those of all other tools."""
+    """Function tools shown to the model, in the form that chats have. Their names must differ from
+    those of all other tools."""
 
     def told_first(self) -> Sequence[Step]:
-        """Steps that are told before the model is asked: what was found out by opening it."""
+        """Returns the steps to output before the model is asked, such as a list of tools."""
         return ()
 
     def due(self) -> Sequence[ServerCall]:
-        """Calls to be run before the model is asked: those that the client has just approved of."""
+        """Returns calls to run before the model is asked: those that the client has approved."""
         return ()
 
     @abstractmethod
     def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
-        """Run a call of one of its functions. Closing the generator gives the call up."""
+        """Runs a call of one of its functions. Closing the generator abandons the call."""
 
     def chosen(self, choice: Item) -> Collection[str]:
-        """The names of its functions that this entry of `tool_choice` means; none if another tool
-        is meant."""
+        """Returns the names of its functions that this `tool_choice` selects; none if it selects
+        another tool."""
         return self.names if choice["type"] == self.type else ()
 
     def annotations(self, text: str) -> Sequence[Json]:
-        """The document's annotations of a message that has just been said."""
+        """Returns the annotations (citations) of a finished message."""
         return ()
 
     @property
     def readers(self) -> Mapping[str, Reader]:
-        """By type, how items are told while it is open, where its kind alone cannot say it."""
+        """Item translators, by type, that need this open tool and not only its kind."""
         return {}
 
     @property
     def names(self) -> Sequence[str]:
-        """The names of its functions."""
+        """Names of its functions."""
         return [function["function"]["name"] for function in self.functions]
 
 
@@ -140,22 +140,22 @@ class ToolKind(ABC):
     """A type of server tool."""
 
     type: str
-    """The type in `tools` that it answers for."""
+    """The type in `tools` that it handles."""
 
     items: Collection[str] = ()
-    """The types of items that it makes or is sent, and alone can read."""
+    """The types of items that it alone outputs or translates."""
 
     may_be_repeated: bool = True
-    """Whether a call may be run again by a server that takes up what another had begun."""
+    """True if another server may run a call again after a crash."""
 
     @abstractmethod
     def open(self, asked: ToolContext) -> AbstractAsyncContextManager[ServerTool]:
-        """The tool for one response, while that is being answered. The context may be left in
-        another task than the one that entered it."""
+        """Opens the tool for one response. The context may be left in another task than the one
+        that entered it."""
 
     @abstractmethod
     def messages(self, item: Item) -> Sequence[Json]:
-        """The chat messages that tell the model what an item says; none for one that is not for it.
+        """Returns the chat messages of an item; none for an item that the model does not see.
         A call and its output are an assistant's message with `tool_calls` and a `tool` message."""
 
 
@@ -168,49 +168,49 @@ class OpenTools:
         self._by_name = _by_name(tools)
 
     def at(self, place: int) -> ServerTool | None:
-        """The tool that `tools[place]` is, if this server runs it."""
+        """Returns the server tool at `tools[place]`; None for a tool of the client."""
         return self._tools.get(place)
 
     def runs(self, name: str) -> bool:
-        """Whether a function of this name is one of theirs."""
+        """True if a server tool has a function of this name."""
         return name in self._by_name
 
     def told_first(self) -> list[Step]:
-        """What all of them tell before the model is asked."""
+        """Returns all steps to output before the model is asked."""
         return [step for tool in self._tools.values() for step in tool.told_first()]
 
     def due(self) -> list[ServerCall]:
-        """What is to be run before the model is asked."""
+        """Returns all calls to run before the model is asked."""
         return [call for tool in self._tools.values() for call in tool.due()]
 
     def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
-        """Run a call of a function of theirs."""
+        """Runs a call of one of their functions."""
         return self._by_name[call.name].run(call)
 
     def chosen(self, choice: Item) -> list[str]:
-        """The names of the functions that an entry of `tool_choice` means."""
+        """Returns the names of the functions that a `tool_choice` selects."""
         return [name for tool in self._tools.values() for name in tool.chosen(choice)]
 
     def annotations(self, text: str) -> list[Json]:
-        """All annotations of a message."""
+        """Returns all annotations of a message."""
         return [one for tool in self._tools.values() for one in tool.annotations(text)]
 
 
 class ServerTools:
-    """The kinds of tools that this server runs."""
+    """Registry of the server's tool kinds."""
 
     def __init__(self, kinds: Sequence[ToolKind] = ()) -> None:
         self._kinds = {kind.type: kind for kind in kinds}
         self._readers = {type: kind.messages for kind in kinds for type in kind.items}
 
     def may_be_repeated(self, body: Item) -> bool:
-        """Whether a request may be answered again when nobody knows which calls have been run."""
+        """True if the request may be run again although some of its calls may have run already."""
         kinds = [self._kinds.get(tool["type"]) for tool in body.get("tools") or ()]
         return all(kind is None or kind.may_be_repeated for kind in kinds)
 
     @asynccontextmanager
     async def opened(self, body: Item, items: Sequence[Item]) -> AsyncIterator[OpenTools]:
-        """The tools of a request that are run here, open for as long as it is answered."""
+        """Opens the server tools of a request for as long as it is answered."""
         async with AsyncExitStack() as stack:
             tools = {}
             for place, tool in enumerate(body.get("tools") or ()):

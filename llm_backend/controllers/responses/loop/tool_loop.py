@@ -1,5 +1,5 @@
-"""The rounds of one response: the model is asked, the calls that it made of the server's tools are
-run, and it is asked again, until it calls none of them or may call no more.
+"""Tool loop of a response: asks the model, runs the calls that it made of server tools, and asks
+it again, until it makes no such call or the limit of calls is reached.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -36,17 +36,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class RoundEnded:
-    """The model has said all of this round; whatever it says next is another item."""
+    """End of a round: later text of the model belongs to a new item."""
 
 
 Happening = ChatDelta | SummaryText | Step | RoundEnded
 
 
 class ToolLoop:
-    """What happens in one response, as `said` in order. `usage` sums all rounds, and `reason` says
-    why the last one ended. At most `calls_limit` calls of the server's tools are run; a model that
-    has made so many is asked a last time without them. Where there is a `cut`, the model first sums
-    up what is not kept. Leaving its `async with` frees what it holds in the engine.
+    """Rounds of one response. `usage` sums all rounds, and `reason` is the last finish reason.
+    At most `calls_limit` calls of server tools are run; afterwards the model is asked once more
+    without those tools. With a `cut`, the model first summarizes the items that are dropped.
+    Leaving its `async with` releases the engine's resources.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class ToolLoop:
         self._thoughts = thoughts
         self._chat = question.chat
         self._answer: ModelAnswer | None = None
-        self._usage = Usage()  # of the rounds before
-        self._summing_up = Usage()  # which no limit of the answer's counts
+        self._usage = Usage()  # of the finished rounds
+        self._summing_up = Usage()  # of the compaction: `max_output_tokens` does not count it
         self.reason = "stop"
 
     async def __aenter__(self) -> Self:
@@ -82,20 +82,20 @@ class ToolLoop:
 
     @property
     def left_out(self) -> int:
-        """How many of the oldest items the model has not been shown."""
+        """Number of the oldest items that truncation removed."""
         return self._question.left_out
 
     @property
     def usage(self) -> Usage:
-        """The tokens and seconds so far."""
+        """Tokens and seconds so far."""
         usage = self._usage + self._summing_up
         if self._thoughts is not None:
             usage += self._thoughts.usage
         return usage if self._answer is None else usage + self._answer.usage
 
     async def admit(self) -> None:
-        """Have the model take the first question, unless calls are to be run before. Raises what
-        it refuses."""
+        """Has the model admit the first chat, unless approved calls are to be run before. Raises
+        the model's errors."""
         self._chat = await self._first_chat(())
         if self._cut is not None:
             self._chat = summary_chat(self._chat, self._cut.summary_tokens)
@@ -104,8 +104,8 @@ class ToolLoop:
             self._answer = await self._model.chat(self._chat)
 
     async def said(self, output: Callable[[], Sequence[Json]]) -> AsyncGenerator[Happening, None]:
-        """All that happens, to be taken as it comes; `output` gives the items that it has made so
-        far, from which the model learns what the tools found."""
+        """Yields all events of the loop as they occur. `output` returns the items made so far,
+        from which the model gets the results of tools."""
         if self._cut is not None:
             async with aclosing(self._compacted(self._cut)) as steps:
                 async for step in steps:
@@ -133,7 +133,8 @@ class ToolLoop:
             due = []
 
     async def _compacted(self, cut: CompactionCut) -> AsyncGenerator[Step, None]:
-        """The summary, as the item that stands for what is not kept."""
+        """Generates the summary and yields it as a `compaction` item in place of the dropped
+        items."""
         assert self._answer is not None, "it has been admitted"
         pieces: list[str] = []
         try:
@@ -183,7 +184,7 @@ class ToolLoop:
                     yield step
 
     async def _goes_on(self, output: Sequence[Json]) -> bool:
-        """Whether there is room for another round; its chat is made."""
+        """True if another round fits the token limit; sets the chat of that round."""
         self._question = await fitting(self._model, self._question, output)
         chat = await self._question.chat_after(output)
         limits = self._question.chat.limits
@@ -197,7 +198,8 @@ class ToolLoop:
         return True
 
     def _with_free_choice(self, chat: Chat) -> Chat:
-        """A call that was demanded has been made; tools that may not be called again are hidden."""
+        """Returns the chat of a later round: a forced call has been made, so the choice is free,
+        and server tools are removed once the limit of calls is reached."""
         names, tools = self._question.allowed_names, chat.tools
         if self._calls_left < 1:
             tools = [tool for tool in tools if not self._tools.runs(tool["function"]["name"])]
@@ -213,37 +215,38 @@ class ToolLoop:
 
 
 class WithheldToolLoop:
-    """Stands for the rounds of a response whose input was flagged: there are none."""
+    """Empty tool loop of a response whose input moderation has flagged."""
 
     usage = Usage()
     reason = FILTERED
     left_out = 0
 
     async def said(self, output: Callable[[], Sequence[Json]]) -> AsyncGenerator[Happening, None]:
-        """Nothing."""
+        """Yields nothing."""
         nothing: Sequence[Happening] = ()
         for happening in nothing:
             yield happening
 
 
 class _Calls:
-    """The calls of one round: those of the server's tools are kept back, the others passed on."""
+    """Tool calls of one round: collects those of server tools and passes on the client's."""
 
     def __init__(self, tools: OpenTools) -> None:
         self._tools = tools
-        self._kept: dict[int, tuple[str, list[str]]] = {}  # by the call's index: name, arguments
+        # by index of the call: name, pieces of the arguments
+        self._kept: dict[int, tuple[str, list[str]]] = {}
         self.has_clients = False
 
     @property
     def made(self) -> list[ServerCall]:
-        """The calls of the server's tools."""
+        """Calls of server tools."""
         return [
             ServerCall(name=name, arguments="".join(arguments) or "{}")
             for name, arguments in self._kept.values()
         ]
 
     def take(self, delta: ChatDelta) -> ChatDelta:
-        """The delta without what the client does not see."""
+        """Collects calls of server tools and returns the delta without them."""
         if not delta.tool_calls:
             return delta
         return replace(
