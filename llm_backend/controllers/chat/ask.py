@@ -1,4 +1,4 @@
-"""One question by GET, for shells and old clients."""
+"""Single question to a model by GET, for shells and old clients."""
 
 from dataclasses import replace
 
@@ -38,7 +38,8 @@ async def ask_chat(services: Services, request: ApiRequest) -> Response:
 
 
 def _model(services: Services, name: str | None) -> LocalModel:
-    """The model that was named, or the first; raises for one that is not here."""
+    """Returns the named local model, or the first one; raises `InvalidRequest` if it is not
+    local."""
     first = next(iter(services.registry.local), None)
     model = first if name is None else services.registry.for_model(name)
     if model is None:

@@ -1,4 +1,4 @@
-"""Which chats are remembered, and how what was said becomes what is stored."""
+"""Storage of chats: the policy, and the translation of requests and completions to rows."""
 
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 
 class ChatMemory:
-    """The stored chats, and the policy that says which ones are stored.
+    """Stored chats, and the policy that selects the chats to be stored.
 
-    A chat of a local model, and any that says `store: true`, is durable before its client sees the
-    end of the answer. Relayed ones that are stored because the server stores all are stored a
-    moment behind their answers, many at once; one whose client left half-way too, marked
-    incomplete. `caught_up` and `settle` wait for those.
+    A chat of a local model, and any with `store: true`, is durable before its client gets the end
+    of the answer. A relayed chat that is stored only because the server stores all is written
+    behind its answer, in batches; so is one whose client disconnected, marked incomplete.
+    `caught_up` and `settle` wait for those writes.
     """
 
     def __init__(self, chats: ChatStore, policy: Policy, losses: Losses | None = None) -> None:
@@ -46,7 +46,8 @@ class ChatMemory:
         self._together: GroupCommit[NewChat] = GroupCommit(self._store_all)
 
     def wants(self, body: Body) -> bool:
-        """Whether this request's chat is to be stored; raises where it asks for what cannot be."""
+        """True if this request's chat is to be stored. Raises `UnsupportedField` if it asks to be
+        stored and the policy is `never`."""
         asked = body.get("store")
         if self._policy == "never" and asked:
             raise errors.UnsupportedField(
@@ -58,18 +59,18 @@ class ChatMemory:
         return self._policy == "always" if asked is None else bool(asked)
 
     def wants_relayed(self, body: Body) -> bool:
-        """The same for a chat that an upstream answers: `store` then is the upstream's to honour,
-        so nothing is refused.
+        """True if this server stores a chat that an upstream answers. `store` is then honoured by
+        the upstream, so nothing is refused.
         """
         return self._policy != "never" and self.wants(body)
 
     async def remember(self, body: Body, completion: Body, *, complete: bool = True) -> None:
         """Stores one chat, durably on return.
 
-        While the database cannot, raises `Overloaded` for a chat that asked to be stored; one that
-        is stored only because the server stores all is answered all the same, counted and logged.
+        While the database is unavailable, raises `Overloaded` for a chat with `store: true`; one
+        that is stored only because the server stores all is answered, counted and logged as lost.
 
-        `completion` has `id`, `created` and `model`; what else the document wants is filled in.
+        `completion` has `id`, `created` and `model`; other required fields are filled in.
         """
         await self._remember(body, _new(body, completion, complete=complete))
 
@@ -85,9 +86,9 @@ class ChatMemory:
     def remember_relayed(
         self, body: Body, completion: Body, *, complete: bool, size_bytes: int
     ) -> Awaitable[None] | None:
-        """Stores one chat that an upstream answered, of about this size: behind its answer, unless
-        it says `store: true` or too much is on its way already; then what `remember` does is to be
-        awaited.
+        """Stores one relayed chat of about this size. It is written behind its answer and None is
+        returned, unless it has `store: true` or the write-behind buffer is full: then the caller
+        awaits the returned `remember`.
         """
         new = _new(body, completion, complete=complete)
         if not body.get("store") and self._backlog.takes(new, size_bytes):
@@ -95,15 +96,15 @@ class ChatMemory:
         return self._remember(body, new)
 
     def remember_behind(self, body: Body, completion: Body) -> None:
-        """Stores a chat whose client has left; a failure is logged, nobody is there to be told."""
+        """Stores a chat in the background after a disconnect; a failure is logged."""
         self._background_tasks.start(self._remember_quietly(body, completion))
 
     async def caught_up(self) -> None:
-        """Waits until the chats whose answers have ended are stored: what was answered is found."""
+        """Waits until all chats whose answers have ended are stored, so that a query finds them."""
         await self._backlog.caught_up()
 
     async def settle(self) -> None:
-        """Waits until all that is being stored behind is stored."""
+        """Waits for all writes in the background."""
         await self._background_tasks.settle()
         await self._together.settle()
         await self._backlog.caught_up()
@@ -115,7 +116,8 @@ class ChatMemory:
                 self._losses.add(one.chat.id, failure)
 
     async def _store_all(self, added: Sequence[NewChat]) -> Sequence[StoreError | None]:
-        """What each of them failed by. One that is bad takes no other along."""
+        """Returns the error of each chat, or None. If a batch fails, its chats are stored one by
+        one, so that an invalid chat does not affect others."""
         try:
             _log_accepted(await self.chats.add_free(added))
         except StoreUnavailable as error:
@@ -134,13 +136,13 @@ class ChatMemory:
 
 
 def _log_accepted(ids: Sequence[str]) -> None:
-    """One line however many there are: an upstream that counts badly makes one of every chat."""
+    """Logs one line for a batch: an upstream that repeats ids would log one for every chat."""
     if ids:
         log.warning("chat_id_taken", extra={"chat_id": ids[0], "chats": len(ids)})
 
 
 def _new(body: Body, completion: Body, *, complete: bool) -> NewChat:
-    """The chat of a request and its answer, the present owner's."""
+    """Returns the new chat of a request and its completion, owned by the current owner."""
     chat = _stored_chat(body, completion, complete=complete)
     return NewChat(chat=chat, messages=body["messages"])
 
@@ -160,8 +162,8 @@ def _stored_chat(body: Body, completion: Body, *, complete: bool) -> StoredChat:
 
 
 def _conforming(completion: Body, *, complete: bool) -> dict[str, Any]:
-    """The completion with every key that the document requires: upstreams leave out nullable ones,
-    and a choice that was cut off has no reason of its own to have ended.
+    """Returns the completion with all required keys: upstreams leave out nullable ones, and an
+    interrupted choice has no finish reason.
     """
     choices = completion.get("choices") or []
     return {

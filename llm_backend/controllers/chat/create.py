@@ -1,4 +1,4 @@
-"""Chat completions: answered by a local model or relayed, and remembered either way."""
+"""Chat completions, answered by a local model or relayed, and stored in either case."""
 
 import time
 import uuid
@@ -69,7 +69,7 @@ async def _answer(
 
 
 async def complete_chat(services: Services, request: ApiRequest, model: LocalModel) -> Json:
-    """The whole completion of a chat by a local model."""
+    """Returns the whole completion of a chat by a local model."""
     turn, answer = await _admit(services, request, model)
     return await unless_gone(request, turn.completion(answer))
 
@@ -95,7 +95,7 @@ async def _admit(
 
 
 class _ChatTurn:
-    """One chat being answered: as events or whole, and remembered either way."""
+    """One chat being answered, streamed or whole, and stored in either case."""
 
     def __init__(
         self,
@@ -129,13 +129,13 @@ class _ChatTurn:
         self._transcript = Transcript()
         self._custom_names = custom_names
         self._moderation = moderation
-        self._judged: Json = {}  # what is told of it, once all is said
+        self._judged: Json = {}  # moderation results, added to the final completion
 
     def checked(
         self, answer: AdmittedGeneration | BridgedAnswer, model: LocalModel | BridgedModel
     ) -> AdmittedGeneration | BridgedAnswer | CheckedAnswer:
-        """The answer, held against its schemas, unless a stop may cut it. An upstream's is asked
-        for once."""
+        """Wraps the answer in validation against its schemas, unless a stop sequence may cut it
+        off. An upstream's answer is not retried."""
         structure, limits = self._structure, self._chat.limits
         is_free = structure.schema is None and not structure.calls
         if is_free or limits.stop or limits.stop_token_ids:
@@ -144,7 +144,7 @@ class _ChatTurn:
         return CheckedAnswer(answer, structure, model.chat, tries=tries)
 
     async def events(self, answer: AnyAnswer) -> AsyncGenerator[bytes, None]:
-        """The answer's events; at their end, or when their reader leaves, the chat is stored."""
+        """Yields the encoded events; at their end, or on disconnect, the chat is stored."""
         events = ChatEvents(self._head, self._transcript, self._obfuscation)
         async with self._remembering(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
@@ -167,7 +167,7 @@ class _ChatTurn:
                 yield encode(orjson.dumps(chunks.usage_chunk(self._head, answer.usage)))
 
     async def completion(self, answer: AnyAnswer) -> Json:
-        """The whole answer, remembered before it is given."""
+        """Returns the whole completion, stored before."""
         async with self._remembering(answer):
             async with answer, aclosing(self._deltas(answer)) as deltas:
                 async for delta in deltas:
@@ -180,7 +180,7 @@ class _ChatTurn:
             self._judged = {"moderation": await self._moderation.told(results_in_lists=True)}
 
     def _deltas(self, answer: AnyAnswer) -> AsyncGenerator[ChatDelta, None]:
-        """What is said, moderated where that is asked for."""
+        """Returns the deltas of the answer, moderated if the request asks for it."""
         deltas = answer.chat(self._chat)
         if self._body.get("functions"):
             deltas = as_function_calls(deltas)
@@ -201,7 +201,7 @@ class _ChatTurn:
                 self._memory.remember_behind(self._body, self._completion(answer))
 
     def _role_chunk(self, choice: int, first: ChatDelta | None = None) -> Json:
-        """The first chunk of a choice; `first` is what it says then, where that is known."""
+        """Returns the first chunk of a choice; `first` is the choice's first delta, if known."""
         content: str | None = ""
         if first is not None and not first.content and (first.tool_calls or first.reasoning):
             content = None
@@ -212,7 +212,7 @@ class _ChatTurn:
         return chunk | {"retrieval": told}
 
     def _completion(self, answer: AnyAnswer) -> Json:
-        """The chunks of what was said, folded: streamed and whole answers cannot differ."""
+        """Folds the chunks of the answer: streamed and whole answers cannot differ."""
         said = [chunks.chat_chunk(self._head, delta) for delta in self._transcript.deltas()]
         usage = chunks.usage_object(answer.usage)
         roles = [self._role_chunk(choice) for choice in range(self._chat.limits.choices)]

@@ -1,7 +1,7 @@
-"""The deltas of a chat on their way out: as events, and kept for the completion that is remembered.
+"""Encoding of chat deltas as stream events, and the transcript for the stored completion.
 
-Nearly all of them are a few letters of content and nothing else. Those are the path that must cost
-little, as whatever the API process computes it takes from the model's threads.
+Nearly all deltas are a few letters of content and nothing else. That path must be cheap: the API
+process and the model's threads share the CPU.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from llm_backend.sse import Alike, encode
 
 __all__ = ["ChatEvents", "Transcript"]
 
-_END = b"}\n\n"  # of every event
+_END = b"}\n\n"  # end of every event
 _BEFORE_OBFUSCATION, _AFTER_OBFUSCATION = b',"obfuscation":"', b'"' + _END
 
 _beyond_content = attrgetter(
@@ -26,8 +26,8 @@ _beyond_content = attrgetter(
 
 
 class ChatEvents:
-    """Encodes deltas as events, and keeps them in a transcript. A choice's plain ones are its text
-    between bytes that stay, and the characters beside it where it is to be obfuscated."""
+    """Encodes deltas as events and collects them in a transcript. A delta with content alone is
+    put between bytes that are encoded once for each choice, with obfuscation if it is on."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ChatEvents:
         self._frames: dict[int, tuple[bytes, bytes]] = {}  # by choice
 
     def event(self, delta: ChatDelta) -> bytes:
-        """The event of one delta."""
+        """Encodes one delta."""
         if not self._transcript.add(delta):
             return self._rendered(delta)
         frame = self._frames.get(delta.choice)
@@ -56,7 +56,7 @@ class ChatEvents:
         )
 
     def role(self, chunk: chunks.Json) -> bytes:
-        """The event of a choice's first chunk."""
+        """Encodes the first chunk of a choice."""
         return self._encoded(chunk, None)
 
     def _rendered(self, delta: ChatDelta) -> bytes:
@@ -68,8 +68,8 @@ class ChatEvents:
         return encode(orjson.dumps(chunk))
 
     def _frame(self, choice: int) -> tuple[bytes, bytes]:
-        """What stands before and after the content. Quotes within JSON's strings are escaped, so
-        what is looked for is nowhere else."""
+        """Returns the bytes before and after the content. Quotes inside JSON strings are escaped,
+        so the pattern that is searched for cannot occur elsewhere."""
         name, mark = b'"content":', "-"
         delta = ChatDelta(choice=choice, content=mark)
         event = encode(orjson.dumps(chunks.chat_chunk(self._head, delta)))
@@ -80,14 +80,14 @@ class ChatEvents:
 
 
 class Transcript:
-    """Keeps the deltas of one answer. Content is joined where nothing else came between."""
+    """Collects the deltas of one answer. Consecutive content of a choice is joined."""
 
     def __init__(self) -> None:
         self._deltas: list[ChatDelta] = []
-        self._contents: dict[int, list[str]] = {}  # by choice: what came last and is not joined yet
+        self._contents: dict[int, list[str]] = {}  # by choice: latest content, not joined yet
 
     def add(self, delta: ChatDelta) -> bool:
-        """Take the next delta; gives whether it is content and nothing else."""
+        """Adds a delta; returns True if it has content and nothing else."""
         if delta.content != "" and not any(_beyond_content(delta)):
             self._contents.setdefault(delta.choice, []).append(delta.content)
             return True
@@ -96,7 +96,7 @@ class Transcript:
         return False
 
     def deltas(self) -> list[ChatDelta]:
-        """All that was said so far, in the order in which each choice said it."""
+        """Returns all deltas so far, in order within each choice."""
         for choice in list(self._contents):
             self._deltas += self._joined(choice)
         return self._deltas

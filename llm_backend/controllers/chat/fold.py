@@ -1,4 +1,4 @@
-"""Chunks of a streamed chat completion, folded into the completion that they make (pure)."""
+"""Fold of streamed chat completion chunks into one completion (pure)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ _KEPT_FROM_FIRST = frozenset({"id", "created", "model"})
 
 
 def fold(chunks: Iterable[Mapping[str, Any]]) -> Json:
-    """The `chat.completion` that these `chat.completion.chunk`s make."""
+    """Returns the `chat.completion` of these `chat.completion.chunk`s."""
     folded = ChatFold()
     for chunk in chunks:
         folded.add(chunk)
@@ -20,20 +20,20 @@ def fold(chunks: Iterable[Mapping[str, Any]]) -> Json:
 
 
 class ChatFold:
-    """Takes chunks one by one; `completion` may be asked for at any time.
+    """Folds chunks one by one; `completion` may be called at any time.
 
-    Text of a delta is joined, lists are extended, tool calls are put together by index, and of
-    every other field the last value that is not null stays. Values of the wrong type are passed
-    over: a fold never fails. Chunks are not changed.
+    Text of deltas is joined, lists are extended, tool calls are merged by index, and of every
+    other field the last value that is not null is kept. Values of the wrong type are ignored: a
+    fold never fails. Chunks are not modified.
     """
 
     def __init__(self) -> None:
         self._fields: Json = {}
         self._choices: dict[int, _FoldedChoice] = {}
-        self.plain: Plain | None = None  # what takes chunks that are like the latest one
+        self.plain: Plain | None = None  # fast path for chunks like the latest one
 
     def add(self, chunk: Mapping[str, Any]) -> None:
-        """Takes the next chunk."""
+        """Adds the next chunk."""
         if self.plain is None or not self.plain.takes(chunk):
             self._add(chunk)
             self.plain = self._plain_after(chunk)
@@ -49,7 +49,7 @@ class ChatFold:
                 self._choices.setdefault(index, _FoldedChoice(index)).add(choice)
 
     def _plain_after(self, chunk: Mapping[str, Any]) -> "Plain | None":
-        """What takes chunks like this one, if it said nothing but a piece of one choice's text."""
+        """Returns the fast path for chunks like this one, if it only has text of one choice."""
         choices = _mappings(chunk.get("choices"))
         choice = choices[0] if len(choices) == 1 else {}
         held = self._choices.get(choice.get("index", 0)) if _is_text(choice) else None
@@ -57,20 +57,20 @@ class ChatFold:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every choice has told why it ended."""
+        """True if every choice has a finish reason."""
         return bool(self._choices) and all(
             choice.finish_reason is not None for choice in self._choices.values()
         )
 
     def completion(self) -> Json:
-        """What was said so far; `finish_reason` is null in a choice that was cut off."""
+        """Returns the completion so far; an interrupted choice has a null `finish_reason`."""
         choices = [self._choices[index].folded() for index in sorted(self._choices)]
         return {"object": "chat.completion", **self._fields, "choices": choices}
 
 
 class Plain:
-    """Takes chunks that differ from one in nothing but the text of their delta, as nearly all do of
-    which a stream consists, at a tenth of what others cost."""
+    """Fast path for chunks that differ from a given one only in the text of their delta. Nearly
+    all chunks of a stream are such; this costs a tenth of the general path."""
 
     def __init__(
         self, chunk: Mapping[str, Any], choice: Mapping[str, Any], texts: list[str]
@@ -80,7 +80,7 @@ class Plain:
         self.texts = texts
 
     def takes(self, chunk: Mapping[str, Any]) -> bool:
-        """Whether it is one of them; its text is taken then."""
+        """Appends the chunk's text and returns True if the chunk is such a one."""
         choices = chunk.get("choices")
         if type(choices) is not list or len(choices) != 1 or not _is_text(choices[0]):
             return False
@@ -92,7 +92,7 @@ class Plain:
 
 
 class _FoldedChoice:
-    """One choice: its message being put together."""
+    """One choice with its message under construction."""
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -117,7 +117,7 @@ class _FoldedChoice:
 
     @property
     def content(self) -> list[str]:
-        """The pieces of its text; there is one."""
+        """Pieces of the message's text; at least one."""
         return self._message.texts("content")
 
     def folded(self) -> Json:
@@ -143,7 +143,7 @@ class _FoldedChoice:
                 self._message.add(name, value)
 
     def _tool_call(self, call: Mapping[str, Any]) -> "_ToolCall":
-        """The call that this fragment belongs to: by index, else by id, else the last one."""
+        """Returns the call of this fragment: by index, else by id, else the last one."""
         index = call.get("index")
         if type(index) is not int:
             last = max(self._tool_calls, default=-1)
@@ -160,12 +160,13 @@ class _FoldedChoice:
             message["function_call"] = self._function_call.value()
         says_otherwise = self._tool_calls or self._function_call or message["refusal"]
         if message["content"] == "" and says_otherwise:
-            message["content"] = None  # the empty text that opens many servers' streams
+            # Many servers begin a stream with an empty text.
+            message["content"] = None
         return message
 
 
 class _ToolCall:
-    """One tool call: its id and type, and what its function's or custom tool's fragments make."""
+    """One tool call: id, type, and the joined fragments of its function or custom tool."""
 
     def __init__(self) -> None:
         self.id: str | None = None
@@ -187,7 +188,7 @@ class _ToolCall:
 
 
 class _Joined:
-    """Named values of which texts are joined and lists extended; objects too, `depth` deep."""
+    """Named values: texts are joined and lists extended, in nested objects too, `depth` deep."""
 
     _WHOLE = frozenset({"role", "id", "type"})
 
@@ -197,7 +198,7 @@ class _Joined:
         self._texts: dict[str, list[str]] = {}
 
     def texts(self, name: str) -> list[str]:
-        """The pieces of a text that has begun."""
+        """Returns the pieces of a text that has begun."""
         return self._texts[name]
 
     def add_all(self, values: Mapping[str, Any]) -> None:
@@ -207,7 +208,7 @@ class _Joined:
     def add(self, name: str, value: object) -> None:
         held = self._values.get(name)
         if isinstance(value, str) and name not in self._WHOLE:
-            self._values.setdefault(name, None)  # keeps the fields in the order of their coming
+            self._values.setdefault(name, None)  # keeps the order of the fields
             texts = self._texts.setdefault(name, [])
             if name != "name" or texts != [value]:  # some servers repeat a call's name
                 texts.append(value)
@@ -231,7 +232,7 @@ class _Joined:
 
 
 def _is_text(choice: object) -> bool:
-    """Whether a choice of a chunk adds nothing but text."""
+    """True if a choice of a chunk has text and nothing else."""
     if type(choice) is not dict or choice.get("logprobs") is not None:
         return False
     delta = choice.get("delta")
@@ -239,7 +240,7 @@ def _is_text(choice: object) -> bool:
 
 
 def _keep(fields: Json, name: str, value: object) -> None:
-    """Keeps the last value that is not null; a null only where nothing else was said."""
+    """Keeps the last value that is not null, or null if there is no other."""
     if value is not None or name not in fields:
         fields[name] = value
 

@@ -53,7 +53,7 @@ async def get_chat_completion_messages(services: Services, request: ApiRequest) 
 
 
 async def update_chat_completion(services: Services, request: ApiRequest) -> Response:
-    """`POST /chat/completions/{completion_id}`: puts new metadata in place of the old."""
+    """`POST /chat/completions/{completion_id}`: replaces the metadata."""
     with store_errors_translated("chat completion"):
         chat = await (await _chats(services)).update_metadata(
             request.path["completion_id"], request.body["metadata"] or {}
@@ -70,7 +70,7 @@ async def delete_chat_completion(services: Services, request: ApiRequest) -> Res
 
 
 async def _chats(services: Services) -> ChatStore:
-    """The stored chats, all of them that have been answered."""
+    """Returns the chat store once pending writes of answered chats are done."""
     await services.memory.caught_up()
     return services.memory.chats
 
@@ -80,7 +80,7 @@ def _completion(chat: StoredChat) -> Json:
 
 
 def _message(stored: StoredMessage) -> Json:
-    """An input message in the form of the document's message list."""
+    """Returns an input message in the form of the document's message list."""
     content = stored.message.get("content")
     parts = content if isinstance(content, list) else None
     return {

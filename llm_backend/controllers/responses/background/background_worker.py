@@ -1,7 +1,7 @@
-"""Answers the responses that are queued in the background.
+"""Worker of background responses: answers queued jobs.
 
-A response that nobody streams may be answered again after a crash, as nothing of it has been told.
-One whose events have been told cannot be told otherwise: it ends `failed`.
+A response that is not streamed may be answered again after a crash, as none of it has been sent.
+One whose events have been stored cannot be answered differently: it ends `failed`.
 """
 
 import asyncio
@@ -36,24 +36,24 @@ __all__ = ["ResponseWorker"]
 Json = dict[str, Any]
 Body = Mapping[str, Any]
 
-QUEUED, IN_PROGRESS = 1, 2  # the numbers of these events
-PATIENCE_S = 600.0  # with a model that is overloaded or cannot be loaded
-ELSEWHERE_S = 6.0  # until a model that is not here is asked for again: others look every five
-RETRY_S = 2.0  # while the database cannot be used
+QUEUED, IN_PROGRESS = 1, 2  # sequence numbers of these events
+PATIENCE_S = 600.0  # for a model that is overloaded or cannot be loaded
+ELSEWHERE_S = 6.0  # until a model of another process is tried again: others poll every five
+RETRY_S = 2.0  # while the database is unavailable
 
 log = logging.getLogger(__name__)
 
 
 class ResponseWorker:
-    """The worker of response jobs. Their details are the request's `body` without its input, and
-    the `key_id` that it came with."""
+    """Worker of response jobs. A job's details are the request's `body` without its input, and the
+    request's `key_id`."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     async def work(self, job: Job) -> None:
-        """Answer one, from the start. A neighbour may have the model that is not here; if none has,
-        the job is given up after some attempts."""
+        """Answers a response from the start. If this process lacks the model, the job is released
+        for others, and given up after some attempts."""
         model = self._local(job.details["body"]["model"])
         if model is None:
             await self._services.jobs.give_back(job, delay_s=ELSEWHERE_S, counts=True)
@@ -61,7 +61,7 @@ class ResponseWorker:
             await _Answer(self._services, job, standing).give(model)
 
     async def give_up(self, job: Job) -> None:
-        """It was begun too often."""
+        """Fails a response that was attempted too often."""
         name = job.details["body"]["model"]
         why = "The server has ended each time while it answered this; ask for less."
         gone = f"The model `{name}` is not served any more."
@@ -77,7 +77,7 @@ class ResponseWorker:
 
 
 class _Answer:
-    """One response being answered, and told as far as it is to be streamed."""
+    """One response being answered; its events are stored if it is to be streamed."""
 
     def __init__(self, services: Services, job: Job, standing: Standing) -> None:
         self._services = services
@@ -91,19 +91,19 @@ class _Answer:
         self._number = 0 if standing.last_number is None else standing.last_number + 1
 
     async def give(self, model: LocalModel) -> None:
-        """Answer it; it has ended, and the job with it, on return."""
+        """Answers the response; response and job have ended on return."""
         async with EventLog(self._append) as told:
             state = await self._answered(model, told)
             await self._end(state, await told.rest())
 
     async def fail(self, error: errors.ApiError) -> None:
-        """It has failed before it could be answered."""
+        """Fails a response that has not been answered."""
         state = ResponseState(self._head, number=self._number)
         state.fail(error)
         await self._end(state, ())
 
     async def _answered(self, model: LocalModel, told: EventLog) -> ResponseState:
-        """The response as it ended; all its events but the last are in the log."""
+        """Returns the state of the ended response; all its events but the last are in the log."""
         state = ResponseState(self._head, number=self._number)
         try:
             self._check_repeatable()
@@ -124,7 +124,7 @@ class _Answer:
         return state
 
     def _check_repeatable(self) -> None:
-        """Raises `Internal` where it was begun before, and cannot be begun again."""
+        """Raises `Internal` if an earlier attempt cannot be repeated."""
         was_told = self._number > IN_PROGRESS + 1
         was_begun = self._head["status"] == "in_progress"
         may_repeat = self._services.server_tools.may_be_repeated(self._body)
@@ -132,7 +132,7 @@ class _Answer:
             raise errors.Internal("The server ended while it answered this; ask again.")
 
     def _meter(self, caller: Caller, model: LocalModel) -> RequestMeter:
-        """Counts for whoever asked."""
+        """Returns a meter that charges the caller of the request."""
         access, tier = self._services.access, self._body.get("service_tier")
         return RequestMeter(
             access.ledger,
@@ -146,7 +146,7 @@ class _Answer:
     async def _admitted(
         self, model: LocalModel, question: ResolvedRequest
     ) -> AsyncIterator[ResponseRun]:
-        """The answer, once the model takes the question."""
+        """Opens the run, retried for `PATIENCE_S` while the model is overloaded."""
         until = time.monotonic() + PATIENCE_S
         async with AsyncExitStack() as stack:
             while True:
@@ -171,8 +171,8 @@ class _Answer:
         await _durably(lambda: self._background.append(self._job, told))
 
     async def _end(self, state: ResponseState, rest: Sequence[Body]) -> None:
-        """Store how it has ended. One that was deleted meanwhile is gone; one whose conversation
-        was, has failed."""
+        """Stores the end of the response. A deleted response is ignored; a deleted conversation
+        fails the response."""
         try:
             await self._put(state, rest)
         except Missing as missing:
@@ -189,7 +189,7 @@ class _Answer:
         await _durably(lambda: self._background.finish(self._job, body, output, last))
 
     async def _leave(self, state: ResponseState) -> None:
-        """What was said is kept, if the response was cancelled and not the server ends."""
+        """Stores the output so far of a response that was cancelled."""
         state.leave()
         try:
             await self._background.keep_output(self._job.subject, to_stored_items(state.output))
@@ -199,12 +199,12 @@ class _Answer:
 
 
 def _stored(events: Sequence[Body], state: ResponseState) -> list[Body]:
-    """The events of a response in the form in which they are kept."""
+    """Returns the events of a response as they are stored."""
     return [event_as_stored(event, state.output) for event in events]
 
 
 async def _durably(write: Callable[[], Awaitable[None]]) -> None:
-    """Write, however long the database cannot be used: the lease is lost to another if too long."""
+    """Retries a write while the database is unavailable; meanwhile the lease may expire."""
     while True:
         try:
             return await write()

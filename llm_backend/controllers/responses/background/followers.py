@@ -1,4 +1,4 @@
-"""The background responses as clients follow them, in whichever process: events once durable."""
+"""Background responses and their followers: clients in any process get events once durable."""
 
 import asyncio
 from collections import defaultdict
@@ -21,52 +21,52 @@ POLL_S = 0.2  # for events of a response that another process answers
 
 
 class BackgroundResponses:
-    """The stored background responses; who follows one in the process that answers it hears at once
-    of news, in others a little later."""
+    """Stored background responses. Followers in the process that answers a response are notified
+    at once; followers in other processes poll."""
 
     def __init__(self, kept: BackgroundStore) -> None:
         self._kept = kept
         self._bells: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
     async def add(self, response: StoredResponse, details: Mapping[str, Any], told: Events) -> None:
-        """Have it answered."""
+        """Stores and queues a response."""
         with store_errors_translated(event="response_not_stored"):
             await self._kept.add(response, details, told)
 
     async def begin(self, job: Job) -> Standing | None:
-        """It is being answered. None for a response that has ended or is gone."""
+        """Marks a response as in progress. Returns None if it has ended or was deleted."""
         return await self._kept.begin(job)
 
     async def append(self, job: Job, told: Events) -> None:
-        """Tell what has happened in it. Raises `LeaseLost`, `Missing`."""
+        """Stores events of a response. Raises `LeaseLost`, `Missing`."""
         await self._kept.append(job, told)
         self._ring(job.subject)
 
     async def finish(
         self, job: Job, body: Mapping[str, Any], output: Sequence[StoredItem], told: Events
     ) -> None:
-        """It has ended. Raises `LeaseLost`, `Missing`."""
+        """Stores the end of a response. Raises `LeaseLost`, `Missing`."""
         await self._kept.finish(job, body, output, told)
         self._ring(job.subject)
 
     async def keep_output(self, id: str, output: Sequence[StoredItem]) -> None:
-        """What it had said when it was cancelled."""
+        """Stores the output that a cancelled response had so far."""
         await self._kept.keep_output(id, output)
 
     async def cancel(self, id: str) -> Mapping[str, Any]:
-        """End it, unless it has ended; the response. Its events end with one that says so, as none
-        of the document's own does. Raises `Missing`."""
+        """Cancels a response that has not ended, and returns it. Its last event is an `error`, as
+        the document has none for cancellation. Raises `Missing`."""
         body = await self._kept.cancel(id, ending=_cancelled_event)
         self._ring(id)
         return body
 
     async def delete(self, id: str) -> None:
-        """Forget it. Raises `Missing`."""
+        """Deletes a response. Raises `Missing`."""
         await self._kept.delete(id)
         self._ring(id)
 
     async def tells(self, id: str) -> bool:
-        """Whether it has events that can be told again. Raises `Missing`."""
+        """True if its events can be replayed. Raises `Missing`."""
         return await self._kept.has_events(id)
 
     def follow(
@@ -76,13 +76,13 @@ class BackgroundResponses:
         obfuscation: Obfuscation | None = None,
         include: Sequence[str] = (),
     ) -> "ResponseFollower":
-        """One client's look at its events behind this number; they are stored as they are, and told
-        with what is to stand beside their pieces, and what `include` names of their items."""
+        """Returns a follower of the events after number `after`; obfuscation and the item fields
+        that `include` selects are added to the stored events."""
         return ResponseFollower(self, self._kept, id, after, obfuscation, include)
 
     @contextmanager
     def bell(self, id: str) -> Iterator[asyncio.Event]:
-        """Rings whenever there is news of it in this process."""
+        """Returns an event that is set by changes to the response in this process."""
         bell = asyncio.Event()
         self._bells[id].add(bell)
         try:
@@ -98,7 +98,7 @@ class BackgroundResponses:
 
 
 class ResponseFollower:
-    """What one client is told of a response, and up to which number it has been told."""
+    """One client's stream of a response, and the number of the last event sent."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class ResponseFollower:
         self._include = include
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """Its events, as they come, until it has ended."""
+        """Yields its encoded events as they are stored, until the response has ended."""
         with self._background.bell(self._id) as bell:
             while True:
                 bell.clear()
@@ -138,8 +138,8 @@ class ResponseFollower:
         return encode(exact_json.dumps(event), event["type"])
 
     def failure(self, error: errors.ApiError) -> bytes:
-        """What the stream ends with if it breaks. Of a response that is gone it is the next event;
-        else it has the number of the last one: who goes on behind that misses nothing."""
+        """Returns the event that ends a broken stream. For a deleted response it has the next
+        number; otherwise the last one, so that a client that resumes after it misses nothing."""
         number = self._after + isinstance(error, errors.NotFound)
         event = _error_event(max(number, 0), error.code, error.message, error.param)
         return encode(orjson.dumps(event), "error")

@@ -1,4 +1,4 @@
-"""Responses in the background: taken down and queued, to be answered by whoever claims them."""
+"""Queue of background responses: stored with a job that any worker may claim."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,28 +25,30 @@ FROM_THE_START = -1  # the number before the first event's
 async def begin_in_background(
     services: Services, model: MediaSource, body: Json, caller: Caller
 ) -> Json:
-    """Take the response down, to be answered by this model for this caller; the response as it
-    stands. What is wrong with the request is said now."""
+    """Validates, stores and queues a response, to be answered by this model for this caller, and
+    returns it. Errors of the request are raised here and not in the background."""
     _check_kept(services, body)
     async with open_request(services, model, body) as question:
         own = question.own
-        moderation_of(services, body, question.own_messages)  # raises where nobody can judge
+        # Raises if no moderation model is available.
+        moderation_of(services, body, question.own_messages)
     head = new_head(body, is_stored=True, passages_limit=services.settings.passages_limit)
     state = ResponseState(head, include=body.get("include") or ())
     events = state.queue()
     told = as_lines(events) if body.get("stream") else Events()
     response = state.response
-    asked_for = {name: value for name, value in body.items() if name != "input"}  # which is stored
+    # The input is stored with the response.
+    asked_for = {name: value for name, value in body.items() if name != "input"}
     details = {"body": asked_for, "key_id": caller.key_id}
     await services.background.add(to_stored_response(body, response, own), details, told)
     return response
 
 
 def _check_kept(services: Services, body: Body) -> None:
-    """Only what is kept can be answered in the background."""
+    """Raises for a response that is not stored: a client could not retrieve it."""
     if body.get("store") is False:
         raise errors.InvalidRequest(
             "A response in the background is kept until its client asks for it: leave `store` out.",
             param="store",
         )
-    services.memory.wants({**body, "store": True})  # raises where nothing is kept
+    services.memory.wants({**body, "store": True})  # raises if nothing is stored

@@ -1,1 +1,1 @@
-"""Input of responses: items, files, pictures, prompts and tools as a chat request."""
+"""Input of responses: items, files, images, prompts and tools as a chat request."""

@@ -1,5 +1,5 @@
-"""The body of a response -> the body of the chat that answers it, and the fields that the response
-repeats. The one place where the names of the two differ. Pure.
+"""Translation of a response's body to the chat request that answers it, and the request fields that
+the response object repeats. All differences of field names are here. Pure.
 """
 
 import re
@@ -16,14 +16,14 @@ __all__ = ["chat_body", "chat_messages", "echoed_fields", "translate_error_paths
 Body = Mapping[str, Any]
 Json = dict[str, Any]
 
-# Fields that are a chat's under the same name.
+# Fields that have the same name in a chat request.
 SAME = (
     "model", "temperature", "top_p", "presence_penalty", "frequency_penalty", "parallel_tool_calls",
     "service_tier", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
 )  # fmt: skip
 LOGPROBS = "message.output_text.logprobs"
 
-# A chat's field, where a mistake is found -> the response's, where the client made it.
+# Field of a chat request in an error -> the response's field, for error messages.
 _NAMES = (
     (r"messages\b", "input"),
     (r"max_completion_tokens\b", "max_output_tokens"),
@@ -35,7 +35,8 @@ _NAMES = (
     (r"verbosity\b", "text.verbosity"),
 )
 _TOOL = re.compile(r"tools\[(\d+)\](\.function\b)?")
-_FORMAT = re.compile(r"\.parameters\.properties\.input\.(pattern|x-lark)")  # a custom tool's
+# The format of a custom tool.
+_FORMAT = re.compile(r"\.parameters\.properties\.input\.(pattern|x-lark)")
 
 
 def chat_messages(
@@ -46,9 +47,9 @@ def chat_messages(
     first: Sequence[Json] = (),
     readers: Readers = NO_READERS,
 ) -> list[Json]:
-    """The messages of the chat that answers this response: `own` are the items of its input,
-    `before` those that it goes on from, `first` what comes before all of them; `readers` are for
-    items that only some know."""
+    """Returns the messages of the chat that answers this response: `own` are the items of its
+    input, `before` those of the conversation, `first` messages before all of them; `readers`
+    translate items of server tools."""
     messages = [*first, *messages_from(before, own, readers)]
     if body.get("instructions"):
         messages.insert(0, {"role": "system", "content": body["instructions"]})
@@ -58,7 +59,7 @@ def chat_messages(
 
 
 def chat_body(body: Body, messages: Sequence[Body], tools: Body) -> Json:
-    """The chat with these messages and these fields about tools that answers this response."""
+    """Returns the chat request with these messages and fields about tools."""
     chat: Json = {name: body[name] for name in SAME if body.get(name) is not None}
     chat |= {"messages": messages, **_limits(body), **_format(body), **tools}
     effort = (body.get("reasoning") or {}).get("effort")
@@ -68,8 +69,8 @@ def chat_body(body: Body, messages: Sequence[Body], tools: Body) -> Json:
 
 
 def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 20) -> Json:
-    """What a response object tells of its request, with the document's defaults; `passages_limit`
-    is how many passages a search gives where the request does not say."""
+    """Returns the request fields that a response object repeats, with the document's defaults;
+    `passages_limit` is the default number of search results."""
     reasoning = body.get("reasoning") or {}
     return {
         "instructions": body.get("instructions"),
@@ -103,7 +104,7 @@ def echoed_fields(body: Body, *, is_stored: bool = True, passages_limit: int = 2
 
 
 def _shown_text(text: Body) -> Json:
-    """What a response tells of its text's format, with all fields of a schema's."""
+    """Returns the response's `text` field, with all fields of a JSON schema's format."""
     form = text.get("format") or {"type": "text"}
     if form["type"] == "json_schema":
         form = {"description": None, **form, "strict": bool(form.get("strict"))}
@@ -112,8 +113,8 @@ def _shown_text(text: Body) -> Json:
 
 @contextmanager
 def translate_error_paths(places: Sequence[int] = ()) -> Iterator[None]:
-    """Mistakes found in the chat's body are told by the names of the response's; `places` are those
-    of its tools there."""
+    """Rewrites `param` of errors from names of the chat request to those of the response; `places`
+    are the indices in the response's `tools` of the chat's tools."""
     try:
         yield
     except ApiError as error:

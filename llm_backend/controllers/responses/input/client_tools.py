@@ -1,5 +1,5 @@
-"""Tools that the client runs: functions, custom tools, both in namespaces -> the chat's functions,
-and how calls of those are told. Pure.
+"""Tools that the client runs: functions and custom tools, also in namespaces, as functions of a
+chat. Pure.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,12 +14,12 @@ __all__ = ["ClientTool", "chat_name", "client_tools"]
 Json = dict[str, Any]
 Tool = Mapping[str, Any]
 
-_NAMESPACE_END = "__"  # all that is allowed in the name of a function
+_NAMESPACE_END = "__"  # function names allow no other separator
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClientTool:
-    """One tool: the chat's function for it, and what its calls are called."""
+    """One tool of the client: the chat's function for it, and its name in response items."""
 
     function: Json
     name: str
@@ -28,18 +28,18 @@ class ClientTool:
 
     @property
     def chat_name(self) -> str:
-        """What the model calls it."""
+        """Name shown to the model."""
         return str(self.function["function"]["name"])
 
 
 def chat_name(name: str, namespace: str | None) -> str:
-    """What the model calls a tool of this name."""
+    """Returns the name shown to the model for this tool."""
     return name if namespace is None else f"{namespace}{_NAMESPACE_END}{name}"
 
 
 def client_tools(tool: Tool, where: str, namespace: str | None = None) -> Iterator[ClientTool]:
-    """The tools that an entry of `tools` stands for. Raises `UnsupportedField` for one that local
-    models cannot call; `where` it is."""
+    """Yields the tools of an entry of `tools`. Raises `UnsupportedField` for one that local models
+    cannot call; `where` is its path."""
     match tool["type"]:
         case "function" | "custom":
             _check_callable(tool, where)

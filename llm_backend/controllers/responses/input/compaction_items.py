@@ -1,5 +1,5 @@
-"""Compaction items: what they say, and which items of a conversation they stand for. Pure but for
-the ids made up.
+"""Compaction items: their encoded summary, and the items of a conversation that they replace. Pure
+but for the ids that it generates.
 """
 
 import json
@@ -20,16 +20,16 @@ _FORM = "llmbc1"
 
 @dataclass(frozen=True, kw_only=True)
 class Compaction:
-    """A summary of what was said. Of the items before it so many are `kept`, those right before it:
-    they are read behind it, and it stands for all others but messages of the system. None: it
-    stands for what is not there any more, and whatever is there is read where it is."""
+    """Summary of a part of a conversation. The `kept` items right before it are read after it; it
+    replaces all earlier ones but system messages. With `kept` None it replaces items that are
+    not in the conversation any more, and all items present are read in their order."""
 
     summary: str
     kept: int | None = None
 
 
 def compaction_item(compaction: Compaction) -> Json:
-    """A new item that carries this."""
+    """Returns a new `compaction` item with this content."""
     return {
         "id": f"cmp_{uuid.uuid4().hex}",
         "type": "compaction",
@@ -38,7 +38,7 @@ def compaction_item(compaction: Compaction) -> Json:
 
 
 def parse_compaction(item: Item) -> Compaction | None:
-    """What such an item carries; None for one that is not this server's."""
+    """Returns the content of a compaction item; None for another server's."""
     content = item["encrypted_content"]
     if (summary := decode_opaque(content)) is not None:
         return Compaction(summary=summary)
@@ -47,13 +47,13 @@ def parse_compaction(item: Item) -> Compaction | None:
     try:
         said = json.loads(text)
         return Compaction(summary=str(said["summary"]), kept=max(0, int(said["kept"])))
-    except (ValueError, KeyError, TypeError):  # somebody's else under this form's name
+    except (ValueError, KeyError, TypeError):  # another server's content with the same tag
         return None
 
 
 def read_places(items: Sequence[Item]) -> list[int]:
-    """The places of the items that are read, in the order in which they are: the latest summary
-    that stands for others comes before what it keeps."""
+    """Returns the indices of the items that a model reads, in reading order: the latest summary
+    that replaces items comes before the items that it keeps."""
     for place in range(len(items) - 1, -1, -1):
         compaction = parse_compaction(items[place]) if _is_compaction(items[place]) else None
         if compaction is not None and compaction.kept is not None:

@@ -1,5 +1,5 @@
-"""`context_management`: when a conversation is made short before it is answered, and how a model is
-asked for its summary."""
+"""Context management (`context_management`): compacts a long conversation before it is answered,
+by a summary that the model writes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ __all__ = ["CompactionCut", "cut_if_due", "summary_chat", "summary_of"]
 
 SUMMARY_TOKENS = 1024  # at most: a page and a half
 SUMMARY_SHARE = 0.25  # of the threshold at most, or the next turn would be above it again
-FULL_SHARE = 0.75  # of the context: a conversation that takes more is made short in any case
-KEPT_SHARE = 0.5  # of the threshold: what is asked now is kept whole, if it takes no more
+FULL_SHARE = 0.75  # of the context: a longer conversation is compacted in any case
+KEPT_SHARE = 0.5  # of the threshold: the current turn is kept whole, if it is no longer
 ORDER = (
     "Summarise the conversation above for somebody who goes on with it and has not read it: what "
     "was asked for, found out, decided and done, with names, numbers and open questions. Write "
@@ -30,19 +30,19 @@ Item = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class CompactionCut:
-    """So many of the last items are `kept`; a summary of so many tokens at most takes the place of
-    the others."""
+    """Cut of a conversation: the last `kept` items stay, and a summary of at most `summary_tokens`
+    tokens replaces the others."""
 
     kept: int
     summary_tokens: int
 
 
 async def cut_if_due(model: TokenCounter, question: ResolvedRequest) -> CompactionCut | None:
-    """How the conversation is made short; None where that is not due, or there is nothing to sum
-    up.
+    """Returns the cut that compacts the conversation; None if it is below the threshold or has
+    nothing to summarize.
 
-    Kept is what is asked now: the last turn from its question on, or, where that is too long, its
-    last calls and their outputs.
+    The current turn is kept from its question on or, if that is too long, its last calls and their
+    outputs.
     """
     entries = question.body.get("context_management")
     if not entries:
@@ -56,7 +56,7 @@ async def cut_if_due(model: TokenCounter, question: ResolvedRequest) -> Compacti
 
 
 def summary_chat(chat: Chat, max_tokens: int = SUMMARY_TOKENS) -> Chat:
-    """The chat that asks for a summary of this one, whatever its answer was to be."""
+    """Returns the chat that asks for a summary of this one; tools and formats are removed."""
     return replace(
         chat,
         messages=[*chat.messages, {"role": "user", "content": ORDER}],
@@ -71,7 +71,7 @@ def summary_chat(chat: Chat, max_tokens: int = SUMMARY_TOKENS) -> Chat:
 
 
 def summary_of(pieces: Sequence[str]) -> str:
-    """What the model has said to that. Raises `Internal` if that is nothing."""
+    """Returns the summary's text. Raises `Internal` if it is empty."""
     summary = "".join(pieces).strip()
     if not summary:
         raise errors.Internal("The model made no summary; try again.")
@@ -110,7 +110,7 @@ async def _kept_items(
 
 
 def _last_turn(items: Sequence[Item]) -> int:
-    """Where the last messages begin that are not the assistant's; 0 where there are none."""
+    """Returns the index of the last block of messages not by the assistant; 0 if there is none."""
     place = len(items)
     while place and not _is_said_to_it(items[place - 1]):
         place -= 1
@@ -120,7 +120,7 @@ def _last_turn(items: Sequence[Item]) -> int:
 
 
 def _last_cut(items: Sequence[Item]) -> int:
-    """The last place that parts no call from its output; 0 where there is none."""
+    """Returns the last index that separates no call from its output; 0 if there is none."""
     return max(between_calls(items), default=0)
 
 
@@ -129,7 +129,7 @@ def _is_said_to_it(item: Item) -> bool:
 
 
 def _is_worth_it(items: Sequence[Item]) -> bool:
-    """Whether there is anything to sum up that no summary says, and that does not stay."""
+    """True if any item is neither a summary nor a message that stays."""
     return any(
         item["type"] != "compaction" and item.get("role") not in ("system", "developer")
         for item in items
@@ -139,5 +139,6 @@ def _is_worth_it(items: Sequence[Item]) -> bool:
 async def _tokens(model: TokenCounter, chat: Chat) -> float:
     try:
         return await model.prompt_tokens(chat)
-    except errors.ContextLengthExceeded:  # so long that nobody counts it
+    # The tokenizer refuses texts beyond its limit.
+    except errors.ContextLengthExceeded:
         return float("inf")

@@ -1,4 +1,4 @@
-"""Pictures in the input that were uploaded here, or that are fetched: data: URLs, for chats."""
+"""Images in the input: uploaded files and fetched URLs as data: URLs for chats."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ Part = Mapping[str, Any]
 
 
 class FilePictures:
-    """Reads `input_image` parts that name a file of up to `limit_bytes`, and those that `web`
-    fetches."""
+    """Resolves `input_image` parts that name an uploaded file of up to `limit_bytes`, or an URL
+    that `web` fetches."""
 
     def __init__(self, files: FileStore, web: WebFiles, *, limit_bytes: int) -> None:
         self._files = files
@@ -35,17 +35,17 @@ class FilePictures:
     async def read(
         self, items: Sequence[Json], where: str | None = None, fetched: FetchedFiles | None = None
     ) -> list[Json]:
-        """The items with data: URLs in place of files. `where` names the list that they are, None
-        for what was said earlier. Pictures that are elsewhere are fetched if there is a `fetched`
-        to tell, and room in it: whoever shows the others to a model fetches them.
+        """Returns the items with data: URLs in place of files. `where` is the path of their list,
+        None for items of earlier turns. Images at URLs are fetched if `fetched` is given and has
+        room; otherwise the URL stays for the model's backend to fetch.
 
-        Raises `InvalidRequest` for one that cannot be shown."""
+        Raises `InvalidRequest` for an image that cannot be shown."""
         is_meant = _is_read if fetched is None else partial(_is_read, fetched=fetched)
         read = partial(self._part, fetched=fetched)
         return await with_parts_read(items, where, is_meant, read)
 
     async def read_part(self, part: Part, where: str) -> Json:
-        """The same for one part, which stands at `where`."""
+        """Resolves one part; `where` is its path."""
         return await self._part(part, where) if _is_read(part) else dict(part)
 
     async def _part(self, part: Part, where: str, fetched: FetchedFiles | None = None) -> Json:

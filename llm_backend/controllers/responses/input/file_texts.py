@@ -1,4 +1,4 @@
-"""Files in the input: their text, in place of them, is what models read."""
+"""Files in the input: models read their extracted text."""
 
 import asyncio
 import base64
@@ -29,8 +29,8 @@ __all__ = ["FILE_WORDS", "FileTexts"]
 Json = dict[str, Any]
 Part = Mapping[str, Any]
 
-KEPT_CHARACTERS = 16 * 1024 * 1024  # of texts that were read lately: a conversation asks each turn
-RETRY_AFTER_S = 1.0  # where the process that read a file was killed
+KEPT_CHARACTERS = 16 * 1024 * 1024  # of the text cache: every turn of a conversation asks again
+RETRY_AFTER_S = 1.0  # after the process that extracts texts was killed
 FILE_WORDS = FetchMessages(
     noun="file",
     instead="send `file_data`, upload the file and send its `file_id`",
@@ -40,7 +40,7 @@ FILE_WORDS = FetchMessages(
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """A file to be read; `key` tells it from all others."""
+    """A file to be extracted; `key` identifies its content in the cache."""
 
     key: str
     filename: str
@@ -49,34 +49,34 @@ class _File:
 
 
 class FileTexts:
-    """Reads `input_file` parts: of files that were uploaded here, that stand in the part, or that
-    `web` fetches."""
+    """Replaces `input_file` parts by text: of uploaded files, of files inside the part, and of
+    URLs that `web` fetches."""
 
     def __init__(self, files: FileStore, extractor: Extractor, web: WebFiles) -> None:
         self._files = files
         self._web = web
         self._extractor = extractor
-        self._texts: OrderedDict[str, str] = OrderedDict()  # what was asked for last at the end
+        self._texts: OrderedDict[str, str] = OrderedDict()  # LRU cache, the latest use last
         self._characters = 0
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by file
 
     async def read(
         self, items: Sequence[Json], where: str | None = None, fetched: FetchedFiles | None = None
     ) -> list[Json]:
-        """The items with text in place of files. `where` names the list that they are, None for
-        what was said earlier; `fetched` is told what was. Raises `InvalidRequest` for a file that
-        cannot be read."""
+        """Returns the items with text in place of files. `where` is the path of their list, None
+        for items of earlier turns; `fetched` collects fetched files. Raises `InvalidRequest` for
+        a file that cannot be read."""
         read = partial(self.read_part, fetched=fetched)
         return await with_parts_read(items, where, _is_file, read)
 
     async def read_part(self, part: Part, where: str, fetched: FetchedFiles | None = None) -> Json:
-        """The text of an `input_file`, which stands at `where`. Raises `InvalidRequest`."""
+        """Returns the text of an `input_file`; `where` is its path. Raises `InvalidRequest`."""
         file = await self._file(part, where, fetched)
         text = await self._text(file, where)
         return {"type": "input_text", "text": f"[File {file.filename or 'without a name'}]\n{text}"}
 
     async def _text(self, file: _File, where: str) -> str:
-        """One extracts a file; who asks for the same meanwhile waits for what he finds."""
+        """Returns a file's text. Concurrent requests for the same file share one extraction."""
         turn = self._turns.setdefault(file.key, asyncio.Lock())
         async with turn:
             text = self._texts.get(file.key)

@@ -1,4 +1,4 @@
-"""Parts of items that are read before a model is shown them; what was fetched for them. Pure."""
+"""File and image parts of items, and the fetched content that is stored with them. Pure."""
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,14 +21,14 @@ __all__ = [
 Json = dict[str, Any]
 Part = Mapping[str, Any]
 
-_LISTS = ("content", "output")  # of an item, which may hold parts
+_LISTS = ("content", "output")  # fields of an item that may hold parts
 _FILES = ("input_file", "input_image")
-_FETCHED = "fetched"  # a part's key; clients are never shown it, and cannot set it
+_FETCHED = "fetched"  # key of a part that clients neither see nor set
 
 
 class FetchedFiles:
-    """What was fetched for the parts of one request's input, by their places. Up to `limit_bytes`
-    of it are kept with the items, so that later turns read the same."""
+    """Files fetched for the parts of one request's input, by path. Up to `limit_bytes` of them are
+    stored with the items, so that later turns read the same content."""
 
     def __init__(self, *, limit_bytes: int) -> None:
         self._left = limit_bytes
@@ -36,18 +36,18 @@ class FetchedFiles:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be kept."""
+        """True if the limit is not reached."""
         return self._left > 0
 
     def add(self, where: str, file: WebFile) -> None:
-        """A file that was fetched for the part that stands there."""
+        """Adds a fetched file; `where` is the path of its part."""
         if len(file.content) <= self._left:
             self._left -= len(file.content)
             data = base64.b64encode(file.content).decode()
             self._kept[where] = {"name": file.name, "media_type": file.media_type, "data": data}
 
     def kept_in(self, items: Sequence[Json], where: str) -> list[Json]:
-        """The items of the list `where`, with all that is kept."""
+        """Returns the items of the list `where` with their fetched files."""
         if not self._kept:
             return list(items)
         return [self._item(item, f"{where}[{place}]") for place, item in enumerate(items)]
@@ -65,19 +65,19 @@ class FetchedFiles:
 
 
 def has_fetched(part: object) -> bool:
-    """Whether the part has a file that was fetched for it in an earlier turn."""
+    """True if the part has a file that was fetched in an earlier turn."""
     return isinstance(part, Mapping) and _FETCHED in part
 
 
 def fetched_file(part: Part) -> WebFile:
-    """That file."""
+    """Returns the fetched file of a part."""
     kept = part[_FETCHED]
     content = base64.b64decode(kept["data"])
     return WebFile(name=kept["name"], media_type=kept["media_type"], content=content)
 
 
 def without_fetched(item: Part) -> Json:
-    """The item as clients have it."""
+    """Returns the item without fetched files, as clients see it."""
     shown = dict(item)
     for name in _LISTS:
         parts = _parts(item, name)
@@ -87,12 +87,12 @@ def without_fetched(item: Part) -> Json:
 
 
 def bare_part(part: Part) -> Json:
-    """The part as clients have it."""
+    """Returns the part without its fetched file, as clients see it."""
     return {name: value for name, value in part.items() if name != _FETCHED}
 
 
 def refuse_too_many(items: Sequence[Part], where: str, limit: int) -> None:
-    """Raises `InvalidRequest` that names the first file or picture beyond so many."""
+    """Raises `InvalidRequest` for the first file or image beyond `limit`."""
     found = 0
     for place, item in enumerate(items):
         for name in _LISTS:
@@ -112,8 +112,8 @@ async def with_parts_read(
     is_meant: Callable[[object], bool],
     read: Callable[[Part, str], Awaitable[Json]],
 ) -> list[Json]:
-    """The items with what `read` makes of each part that is meant, of which it is told the place.
-    `where` names the list that they are, None for what was said earlier."""
+    """Returns the items with each part for which `is_meant` holds replaced by `read(part, path)`.
+    `where` is the path of their list, None for items of earlier turns."""
     read_items = list(items)
     for place, name in await offload(_lists_with, items, is_meant):
         at = "input" if where is None else f"{where}[{place}]"
@@ -123,7 +123,7 @@ async def with_parts_read(
 
 
 def _lists_with(items: Sequence[Part], is_meant: Callable[[object], bool]) -> list[tuple[int, str]]:
-    """The lists of parts, by item and name, that hold a part that is meant."""
+    """Returns item index and field name of each list with a part for which `is_meant` holds."""
     return [
         (place, name)
         for place, item in enumerate(items)

@@ -1,7 +1,8 @@
-"""The document's items: as clients send them -> as they are kept and shown -> as chat messages.
+"""Items of the document: from the client's form to the stored form, to the public form and to chat
+messages.
 
-A conversation and a response consist of items. Whatever a client sends in short gets here the form
-in which it is listed later: an id, a status, content in parts. Pure but for the ids it makes up.
+Conversations and responses consist of items. Short forms are expanded as they are stored: an id, a
+status, content in parts. Pure but for the ids that it generates.
 """
 
 import json
@@ -30,11 +31,11 @@ __all__ = [
 Json = dict[str, Any]
 Item = Mapping[str, Any]
 Readers = Mapping[str, Callable[[Item], Sequence[Json]]]
-"""What makes chat messages of items, by their type."""
+"""Functions that translate items to chat messages, by type of item."""
 
 NO_READERS: Readers = {}
 
-# The prefixes of ids by type of item; clients tell items apart by them.
+# Id prefixes by type of item; clients use them to tell types apart.
 PREFIXES = {
     "message": "msg",
     "function_call": "fc",
@@ -66,7 +67,7 @@ PREFIXES = {
     "program_output": "prgo",
 }
 
-# What the document requires of a listed item of this type and lets a sent one leave out.
+# Fields that the document requires of a listed item of this type but not of a sent one.
 _COMPLETED: Json = {"status": "completed"}
 _DEFAULTS: Mapping[str, Json] = {
     "message": _COMPLETED,
@@ -83,19 +84,19 @@ _DEFAULTS: Mapping[str, Json] = {
 
 
 def new_id(kind: str) -> str:
-    """A new id for an item of this type."""
+    """Returns a new id for an item of this type."""
     return f"{PREFIXES.get(kind, 'item')}_{uuid.uuid4().hex}"
 
 
 def is_reference(given: Item) -> bool:
-    """Whether the item only names one that is kept already: it need not say so by its type."""
+    """True if the item is only a reference to a stored one; its `type` may be left out."""
     kind = given.get("type")
     says_nothing = not ("role" in given and "content" in given)
     return kind == "item_reference" or (kind is None and says_nothing)
 
 
 def stored_form(given: Item) -> Json:
-    """The item as it is kept and listed."""
+    """Returns the item as it is stored and listed."""
     kind = given.get("type") or "message"
     item = {name: value for name, value in given.items() if value is not None}
     item["type"] = kind
@@ -106,8 +107,8 @@ def stored_form(given: Item) -> Json:
 
 
 def public_form(item: Item, include: Sequence[str] = ()) -> Json:
-    """The item without what the document shows only to those who ask for it by `include`, and
-    without what was fetched for it."""
+    """Returns the item as clients see it: without fields that `include` does not select, and
+    without fetched files."""
     shown = without_fetched(item)
     if "file_search_call.results" not in include and item["type"] == "file_search_call":
         shown["results"] = None
@@ -123,7 +124,7 @@ def public_form(item: Item, include: Sequence[str] = ()) -> Json:
 
 
 def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> Json:
-    """The document's list of items."""
+    """Returns a page of items as the document's list object."""
     return {
         "object": "list",
         "data": [public_form(stored.item, include) for stored in page.items],
@@ -136,11 +137,11 @@ def item_list(page: Page[StoredItem], include: Sequence[str] = ()) -> Json:
 def messages_from(
     before: Sequence[Item], own: Sequence[Item], readers: Readers = NO_READERS
 ) -> list[Json]:
-    """The chat messages that say what the items say: `own` are those of the request's input,
-    `before` those that it goes on from; `readers` are for types that only some know, by type.
+    """Translates items to chat messages: `own` are those of the request's input, `before` those of
+    the conversation; `readers` translate items of server tools, by type.
 
-    Calls that follow each other, and the reasoning and the text before them, are one message of the
-    assistant. Raises `UnsupportedField` for an item that no local model can read.
+    Consecutive calls, and the reasoning and text before them, become one assistant's message.
+    Raises `UnsupportedField` for an item that no local model can read.
     """
     messages: list[Json] = []
     placed = [*(("input", item) for item in before), *_numbered_items(own)]
@@ -198,7 +199,7 @@ def _messages(placed: Iterable[tuple[str, Item]], readers: Readers) -> Iterator[
 
 
 def _content(parts: Sequence[Item], where: str) -> str | list[Json]:
-    """Text where it is nothing else, or a chat's parts."""
+    """Returns a string if all parts are text, or a list of chat parts."""
     made = [chat_part(part, f"{where}[{place}]") for place, part in enumerate(parts)]
     if all(part["type"] == "text" for part in made):
         return "\n".join(part["text"] for part in made)
@@ -206,7 +207,7 @@ def _content(parts: Sequence[Item], where: str) -> str | list[Json]:
 
 
 def chat_part(part: Item, where: str) -> Json:
-    """A part as chats have it; one that is no text says `where` it was."""
+    """Returns the part in a chat's form; `where` is its path, for errors in media parts."""
     if part["type"] == "refusal":
         return {"type": "text", "text": str(part["refusal"])}
     if "text" in part:
@@ -229,7 +230,7 @@ def _call(item: Item, arguments: str) -> Json:
 
 
 def _reasoning(item: Item) -> str:
-    """What was thought; of an opaque form that another server made, nothing can be read."""
+    """Returns the text of a reasoning item; empty for another server's opaque content."""
     content = item.get("encrypted_content")
     hidden = decode_opaque(content) if content and not item.get("content") else None
     parts = item.get("content") or item.get("summary") or ()
@@ -237,8 +238,8 @@ def _reasoning(item: Item) -> str:
 
 
 def _summary_messages(item: Item, where: str) -> Iterator[Json]:
-    """What was said before. A summary that comes before all others is asked for: many templates
-    have a user begin."""
+    """Yields the messages of a summary. One that replaces items gets a user's question before it:
+    many templates require that a user begins."""
     compaction = parse_compaction(item)
     if compaction is None:
         raise UnsupportedField("This compaction is not one of this server's.", param=where)
@@ -251,8 +252,8 @@ def _summary_messages(item: Item, where: str) -> Iterator[Json]:
 
 
 def _continues(message: Item, next_one: Item) -> bool:
-    """Whether the second is what the assistant goes on with in the same turn: nothing is said
-    again once a call has been made."""
+    """True if the second message continues the assistant's turn of the first: no text follows a
+    tool call."""
     if message["role"] != "assistant" or next_one["role"] != "assistant":
         return False
     return "tool_calls" in next_one or ("content" not in message and "tool_calls" not in message)
@@ -265,7 +266,7 @@ def _with_own_calls(message: Json) -> Json:
 
 
 def _join(message: Json, next_one: Json) -> None:
-    """`message` goes on with the second; its list of calls is its own, and grows in place."""
+    """Merges the second message into `message`, whose list of calls grows in place."""
     calls = next_one.pop("tool_calls", ())
     message.update(next_one)
     if calls:

@@ -1,6 +1,6 @@
-"""`prompt`: messages that stand in the settings, under an id, with variables in them.
+"""Prompt templates (`prompt`): configured messages with variables, by id.
 
-The document has no operation that makes prompts, so they are configured: `prompts` in the file.
+The document has no operation that creates prompts, so they are configured: `prompts` in the file.
 """
 
 import re
@@ -21,11 +21,11 @@ _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 async def prompt_messages(
     prompt: Mapping[str, Any] | None, configured: Mapping[str, PromptSettings], read: ReadPart
 ) -> list[Json]:
-    """The messages that `prompt` means, as a chat has them; none where it is not given. `read`
-    makes a chat's part of a picture or a file, of which it is told the place.
+    """Returns the chat messages of a `prompt`; none if it is not given. `read` translates an image
+    or file part, with its path, to a chat's part.
 
-    Raises `NotFound` for one that is not configured, `InvalidRequest` for variables that are not
-    its, or that stand where they cannot.
+    Raises `NotFound` for a prompt that is not configured, `InvalidRequest` for unknown variables
+    and for variables in a message that cannot hold them.
     """
     if prompt is None:
         return []
@@ -66,7 +66,7 @@ def _check_names(found: PromptSettings, given: Mapping[str, Any]) -> None:
 
 
 def _check_places(found: PromptSettings, values: Mapping[str, Any]) -> None:
-    """What an assistant said is text; other roles may show pictures and files."""
+    """Raises `InvalidRequest` for an image or file in a message of the assistant."""
     said = [message.content for message in found.messages if message.role == "assistant"]
     for name in (name for content in said for name in _VARIABLE.findall(content)):
         if not _is_text(values[name]):
@@ -90,7 +90,7 @@ def _text(value: Any) -> str:
 
 
 def _fill(content: str, values: Mapping[str, str | Json]) -> str | list[Json]:
-    """Text where it is nothing else, or a chat's parts: texts, and others where they stand."""
+    """Returns a string if all values are text, or a list of chat parts in order."""
     parts: list[Json] = []
     text = ""
     for place, piece in enumerate(_VARIABLE.split(content)):

@@ -1,4 +1,4 @@
-"""What a response's body asks: read from the store, put to the model as a chat."""
+"""Resolved request of a response: stored items, files, prompts and tools as a chat."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -34,8 +34,8 @@ Json = dict[str, Any]
 
 
 class MediaSource(Protocol):
-    """A model that has values of its own for what a request leaves out, and that `sees` or not:
-    pictures are fetched for one that does."""
+    """A model with defaults of its own for omitted fields; `sees` is True if it accepts images,
+    which are fetched only then."""
 
     @property
     def sees(self) -> bool: ...
@@ -44,12 +44,12 @@ class MediaSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRequest:
-    """One response's question. `own` are the items of its input, `before` those that it goes on
-    from, `items` all of them as models read them, of which so many of the oldest are `left_out`;
-    `first` are messages before them.
-    `structure` is what a whole answer is held against, `clients` are the tools that the client
-    runs, `tool_places` those of the chat's tools in the body, `allowed_names` what may be called;
-    `retrieval` is what was found for it before."""
+    """Resolved request of one response. `own` are the items of its input, `before` those of the
+    conversation, `items` all of them as models read them, of which the oldest `left_out` are
+    truncated; `first` are messages before them.
+    `structure` validates a whole answer, `clients` are the client's tools, `tool_places` the
+    indices in the body of the chat's tools, `allowed_names` the functions that may be called;
+    `retrieval` holds passages from the model's own vector stores."""
 
     body: Mapping[str, Any]
     first: Sequence[Json]
@@ -66,7 +66,7 @@ class ResolvedRequest:
     retrieval: Retrieval | None = None
 
     async def chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
-        """The chat once these items have been put out."""
+        """Returns the chat that follows these output items."""
         return await offload(self._chat_after, output)
 
     def _chat_after(self, output: Sequence[Mapping[str, Any]]) -> Chat:
@@ -76,8 +76,8 @@ class ResolvedRequest:
         return replace(self.chat, messages=flatten_messages(shown))
 
     async def retrieved(self, services: Services, own: Sequence[str]) -> "ResolvedRequest":
-        """The same with what is found for it in the model's `own` vector stores, if the client
-        names none to search."""
+        """Returns a copy with passages from the model's `own` vector stores, unless the client
+        uses `file_search` itself."""
         if any(tool["type"] == "file_search" for tool in self.body.get("tools") or ()):
             return self
         if not own:
@@ -88,12 +88,12 @@ class ResolvedRequest:
         return replace(found, chat=await found.chat_after(())) if retrieval else self
 
     def own_messages(self) -> list[Json]:
-        """What its input says to the model, as messages of chats."""
+        """Returns the messages of its input, in a chat's form."""
         own = self.items[len(self.before) :]
         return messages_from((), [item for item in own if item["type"] == "message"])
 
     def annotations(self, text: str) -> list[Json]:
-        """The document's annotations of a message that has just been said."""
+        """Returns the document's annotations of a finished message."""
         own = [] if self.retrieval is None else self.retrieval.annotations(text)
         return [*self.tools.annotations(text), *own]
 
@@ -101,7 +101,7 @@ class ResolvedRequest:
         return chat_messages(self.body, items, (), first=self.first, readers=self.tools.readers)
 
     def leaving_out(self, number: int) -> "ResolvedRequest":
-        """The same without so many of the oldest items."""
+        """Returns a copy without the oldest `number` items."""
         return replace(self, left_out=number)
 
 
@@ -112,8 +112,8 @@ async def open_request(
     body: Mapping[str, Any],
     own: Sequence[Json] | None = None,
 ) -> AsyncIterator[ResolvedRequest]:
-    """The question that this body asks the model, its tools open; `own` are the items of its input
-    where they are known. Raises `ApiError` that names the field."""
+    """Resolves a body and opens its server tools; `own` are the items of its input, if they are
+    already resolved. Raises an `ApiError` that names the field."""
     refuse_others(body)
     first = await prompt_messages(
         body.get("prompt"), services.settings.prompts, partial(_chat_part, services)
@@ -157,8 +157,8 @@ async def open_request(
 async def _read_own(
     services: Services, own: Sequence[Json], *, sees: bool
 ) -> tuple[Sequence[Json], Sequence[Json]]:
-    """The items of the input with what was fetched for them, and with what is in their files. No
-    pictures are fetched for who does not see."""
+    """Returns the input's items twice: with fetched files for the store, and with file contents
+    for the model. Images are fetched only if the model `sees`."""
     fetched = FetchedFiles(limit_bytes=services.settings.fetched_kept_bytes)
     texts = await services.file_texts.read(own, "input", fetched)
     read = await services.file_pictures.read(texts, "input", fetched if sees else None)
@@ -166,8 +166,8 @@ async def _read_own(
 
 
 async def _read_if_shown(services: Services, items: Sequence[Json]) -> Sequence[Json]:
-    """Items of earlier turns with what is in their files, but for those that a compaction stands
-    for: nobody reads them."""
+    """Returns items of earlier turns with file contents. Items that a compaction replaces are not
+    read."""
     places, shown = read_places(items), list(items)
     texts = await services.file_texts.read([items[place] for place in places])
     read = await services.file_pictures.read(texts)
@@ -177,6 +177,6 @@ async def _read_if_shown(services: Services, items: Sequence[Json]) -> Sequence[
 
 
 async def _chat_part(services: Services, part: Mapping[str, Any], where: str) -> Json:
-    """What a chat has for a picture or a file that stands at `where`."""
+    """Returns a chat's part for an image or file; `where` is its path."""
     reader = services.file_texts if part["type"] == "input_file" else services.file_pictures
     return chat_part(await reader.read_part(part, where), where)

@@ -1,4 +1,4 @@
-"""A response's `tools` and `tool_choice` -> those of the chat that answers it. Pure."""
+"""Translation of a response's `tools` and `tool_choice` to those of a chat. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTools:
-    """The chat's `fields` about tools; at which of the response's `places` each of the chat's tools
-    stands; the `clients` own, by the chat's names; and which names may be called in every round,
-    None for all: one that is to be called is to be called once."""
+    """Tools of the chat: its request `fields`; `places`, the index in the response's `tools` of
+    each; the `clients` tools, by name in the chat; and the names that may be called in every round,
+    None for all: a forced call is forced only once."""
 
     fields: Json
     places: Sequence[int]
@@ -27,7 +27,7 @@ class ChatTools:
 
 
 def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
-    """The tools of a response's body; `opened` are those that this server runs."""
+    """Returns the chat's tools of a response's body; `opened` are the server tools."""
     tools: list[Json] = []
     places: list[int] = []
     clients: dict[str, ClientTool] = {}
@@ -48,8 +48,8 @@ def chat_tools(body: Body, opened: OpenTools) -> ChatTools:
 
 
 def public_tool(tool: Body, passages_limit: int) -> Json:
-    """The tool as a response repeats it, without what is secret of it; `passages_limit` is how many
-    passages a search gives that does not say."""
+    """Returns the tool as a response repeats it, without secrets; `passages_limit` is the default
+    number of search results."""
     if tool["type"] == "mcp":
         shown = {name: value for name, value in tool.items() if name != "authorization"}
         return shown | {"headers": dict.fromkeys(tool.get("headers") or {}, "<redacted>") or None}
@@ -96,7 +96,7 @@ def _names_allowed(choice: Any, opened: OpenTools) -> frozenset[str] | None:
 
 
 def _names(choice: Body, opened: OpenTools) -> Sequence[str]:
-    """The names of the functions that an entry means."""
+    """Returns the names of the functions that a `tool_choice` entry selects."""
     if choice.get("type") in ("function", "custom"):
         return [chat_name(str(choice.get("name", "")), choice.get("namespace"))]
     return opened.chosen(choice) if "type" in choice else []

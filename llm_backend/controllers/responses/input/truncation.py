@@ -1,4 +1,4 @@
-"""`truncation: auto`: the oldest items are left out so that the rest fits the model's context."""
+"""Truncation (`truncation: auto`): drops the oldest items until the rest fits the context."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -9,14 +9,14 @@ from llm_backend.errors import ContextLengthExceeded
 
 __all__ = ["TokenCounter", "between_calls", "fitting"]
 
-ANSWERS_SHARE = 0.25  # of the context is kept free for an answer whose length is not given
-MOST = 0.5  # of the context is kept free for an answer at most
+ANSWERS_SHARE = 0.25  # of the context, kept free for an answer without `max_output_tokens`
+MOST = 0.5  # of the context, kept free for an answer at most
 
 Item = Mapping[str, Any]
 
 
 class TokenCounter(Protocol):
-    """What this needs of a model."""
+    """Interface of a model that counts prompt tokens."""
 
     async def prompt_tokens(self, request: Chat) -> int: ...
     @property
@@ -26,11 +26,11 @@ class TokenCounter(Protocol):
 async def fitting(
     model: TokenCounter, question: ResolvedRequest, output: Sequence[Item] = ()
 ) -> ResolvedRequest:
-    """The question with as few of the oldest items left out as are needed for it to fit once
-    `output` has been put out; as it is where it fits or `truncation` is not `auto`.
+    """Returns the request without as few of the oldest items as needed to fit once `output` is
+    added; unchanged if it fits or `truncation` is not `auto`.
 
-    A cut is best made before a message of the user; where none is late enough, anywhere but between
-    a call and its output. What cannot fit is left as it is: the model refuses it.
+    The first cut tried is before a message of the user; if none fits, anywhere but between a call
+    and its output. A request that cannot fit is unchanged: the model refuses it.
     """
     if question.body.get("truncation") != "auto":
         return question
@@ -46,7 +46,8 @@ async def fitting(
 async def _first_that_fits(
     model: TokenCounter, question: ResolvedRequest, output: Sequence[Item], starts: Sequence[int]
 ) -> ResolvedRequest | None:
-    """From which of these starts on all fits, with room for an answer: all later ones do, too."""
+    """Finds the first start whose items fit with room for an answer, by binary search: all later
+    starts fit, too."""
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2
@@ -61,7 +62,8 @@ async def _first_that_fits(
 async def _fits(model: TokenCounter, chat: Chat, *, spare_tokens: int) -> bool:
     try:
         return await model.prompt_tokens(chat) + spare_tokens <= model.context_tokens
-    except ContextLengthExceeded:  # so long that nobody counts it
+    # The tokenizer refuses texts beyond its limit.
+    except ContextLengthExceeded:
         return False
 
 
@@ -73,7 +75,7 @@ def _for_the_answer(model: TokenCounter, chat: Chat) -> int:
 
 
 def _turns(items: Sequence[Item]) -> list[int]:
-    """Where somebody else than the assistant begins to speak."""
+    """Returns the indices of messages not by the assistant, without the first item."""
     return [
         place
         for place, item in enumerate(items)
@@ -82,9 +84,10 @@ def _turns(items: Sequence[Item]) -> list[int]:
 
 
 def between_calls(items: Sequence[Item]) -> list[int]:
-    """Where every output that comes later has its call behind it."""
+    """Returns the indices at which no later output has its call before the index."""
     made: dict[str, int] = {}
-    first = [len(items)] * len(items)  # of the calls whose outputs are at this place or later
+    # Index of the earliest call whose output is at this place or later.
+    first = [len(items)] * len(items)
     for place, item in enumerate(items):
         call_id = item.get("call_id")
         if call_id and item["type"].endswith("_output"):

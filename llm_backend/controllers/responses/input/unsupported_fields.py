@@ -1,4 +1,4 @@
-"""What a response's body may ask for and local models do not do: refused by name. Pure."""
+"""Fields of a response's body that local models do not support, refused by name. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +17,9 @@ HONOURED = {
     "service_tier", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
     "prompt_cache_options", "context_management", "moderation",
 }  # fmt: skip
-# Every value of `include` is honoured: of what no local response holds there is nothing to leave
-# out.
+# Every value of `include` is accepted: one that selects nothing of a local response has no effect.
 
-# Fields within fields: what may be said, and why nothing else.
+# Nested fields: the supported values, and the reason in the error message.
 PARTS: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
     ("reasoning", "mode"): (("standard",), "Local models reason in one way"),
     ("reasoning", "context"): (("auto",), "What was reasoned before is the chat template's matter"),
@@ -31,7 +30,7 @@ PARTS: Mapping[tuple[str, str], tuple[tuple[Any, ...], str]] = {
 
 
 def refuse_others(body: Body) -> None:
-    """Raises `UnsupportedField` for what local models cannot honour, by its name."""
+    """Raises `UnsupportedField`, with the field's name, for the first unsupported field."""
     for name, value in body.items():
         if name not in HONOURED and value not in (None, False, [], {}):
             raise UnsupportedField(
