@@ -19,9 +19,8 @@ async def ask_chat(services: Services, request: ApiRequest) -> Response:
     query = request.query
     model = _model(services, query.get("model"))
     name, project = query.get("model", model.card.id), request.caller.project
-    services.access.admission.check(
-        request.caller, name
-    )  # the first model, which nobody named, too
+    # The default model is checked, too, though the query does not name it.
+    services.access.admission.check(request.caller, name)
     body = {
         "model": name,
         "messages": [{"role": "user", "content": query["question"]}],

@@ -1,8 +1,8 @@
-"""Answers held against their JSON schemas: what is promised, checked.
+"""Validation of answers against their JSON schemas.
 
-Where the grammar says all that a schema does, answers pass on as they come and are checked at their
-end. Where it says less, an answer is kept back until it is checked, and asked for again if it is
-not by the schema.
+If the grammar expresses the whole schema, answers are streamed and checked at their end. If it
+expresses less, an answer is withheld until it is checked, and generated again if it violates the
+schema.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ __all__ = ["AnswerSchema", "CheckedAnswer", "check_answers"]
 
 log = logging.getLogger(__name__)
 
-_TEMPERATURE = 0.7  # of another try: a cold one would say the same again
+_TEMPERATURE = 0.7  # of a retry: a colder one would give the same answer
 
 
 class _Answer(Protocol):
-    """An answer that a model has begun."""
+    """A generation that a model has admitted."""
 
     @property
     def usage(self) -> Usage: ...
@@ -45,7 +45,7 @@ class _Answer(Protocol):
 
 @dataclass
 class _Said:
-    """What a choice has said: its deltas, and the arguments of its calls by their index."""
+    """Output of one choice: its deltas, and the arguments of its calls by index."""
 
     deltas: list[ChatDelta] = field(default_factory=list)
     calls: dict[int, tuple[str, list[str]]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class _Said:
         return bool(self.deltas) and self.deltas[-1].finish_reason is not None
 
     def is_broken(self, structure: StructuredOutput) -> bool:
-        """Whether it is not what it must be; what was cut by its length is what it is."""
+        """True if the output violates the schema; one cut off by its length does not."""
         reason = self.deltas[-1].finish_reason
         is_believed = structure.is_exact
         if reason == FinishReason.STOP and structure.schema is not None:
@@ -76,8 +76,8 @@ class _Said:
 
 
 class CheckedAnswer:
-    """An answer that says what `structure` wants, or raises `Internal`. `ask` has a model answer
-    once more; so many `tries` are made. `usage` counts all of them."""
+    """An answer validated against `structure`, or `Internal`. `ask` generates another answer; at
+    most `tries` are made. `usage` counts all of them."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class CheckedAnswer:
 
     @property
     def usage(self) -> Usage:
-        """The tokens and seconds so far."""
+        """Tokens and seconds so far."""
         return self._spent + self._answer.usage
 
     async def __aenter__(self) -> Self:
@@ -111,7 +111,7 @@ class CheckedAnswer:
         await self._answer.__aexit__(kind, error, trace)
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
-        """The deltas; each choice's at its end where it must be checked before."""
+        """Yields the deltas; those of a withheld choice all at its end."""
         if self._structure.is_exact:
             deltas = check_answers(self._answer.chat(request), self._structure)
         else:
@@ -133,7 +133,8 @@ class CheckedAnswer:
                 yield replace(delta, choice=choice)
 
     async def _said_again(self, request: Chat) -> list[ChatDelta]:
-        """One choice that is by the schema."""
+        """Generates one choice again until it satisfies the schema. Raises `Internal` if none
+        does."""
         for attempt in range(1, self._tries):
             chat = _asked_again(request, attempt)
             await self._answer.__aexit__(None, None, None)
@@ -149,8 +150,8 @@ class CheckedAnswer:
 async def check_answers(
     deltas: AsyncGenerator[ChatDelta, None], structure: StructuredOutput
 ) -> AsyncGenerator[ChatDelta, None]:
-    """The deltas; raises `Internal` in place of the end of a choice that is not what it must be.
-    One that was cut by its length is what it is."""
+    """Yields the deltas; raises `Internal` in place of the end of a choice that violates the
+    schema. A choice cut off by its length does not."""
     choices: defaultdict[int, _Said] = defaultdict(_Said)
     async with aclosing(deltas):
         async for delta in deltas:
@@ -165,7 +166,7 @@ async def check_answers(
 async def _whole(
     deltas: AsyncGenerator[ChatDelta, None],
 ) -> AsyncGenerator[tuple[int, _Said], None]:
-    """What each choice has said, when it has ended."""
+    """Yields each choice with its index when it has ended."""
     choices: defaultdict[int, _Said] = defaultdict(_Said)
     async with aclosing(deltas):
         async for delta in deltas:
@@ -176,7 +177,7 @@ async def _whole(
 
 
 def _asked_again(request: Chat, attempt: int) -> Chat:
-    """The same for one choice, and such that another answer may come."""
+    """Returns the chat for one more choice, with another seed and a higher temperature."""
     sampling = request.sampling
     seed = None if sampling.seed is None else (sampling.seed + attempt) % 2**63
     warmer = max(sampling.temperature, _TEMPERATURE)

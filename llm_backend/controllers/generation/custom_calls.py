@@ -1,4 +1,4 @@
-"""Custom tools of chats: functions to the model, custom tools to the client. Pure."""
+"""Custom tools of chats: functions for the model, custom tools for the client. Pure."""
 
 import json
 import re
@@ -22,14 +22,14 @@ _FORMAT = re.compile(rf"\.parameters\.properties\.{INPUT}\.[\w-]+")
 
 
 def custom_names(body: Body) -> frozenset[str]:
-    """The names of the chat's custom tools."""
+    """Returns the names of the chat's custom tools."""
     tools = body.get("tools") or ()
     return frozenset(tool["custom"]["name"] for tool in tools if tool["type"] == "custom")
 
 
 def with_functions(body: Body) -> Body:
-    """The chat with functions in place of custom tools, of calls of them, and of a choice of one.
-    Raises `UnsupportedField` for a format that models are not held to."""
+    """Returns the chat with functions in place of custom tools, of their calls, and of a choice of
+    one. Raises `UnsupportedField` for a format that cannot be enforced."""
     messages = [_with_function_calls(message) for message in body["messages"]]
     changed: Json = {**body, "messages": messages}
     if body.get("tools"):
@@ -43,7 +43,7 @@ def with_functions(body: Body) -> Body:
 
 @contextmanager
 def translate_error_names(body: Body) -> Iterator[None]:
-    """Mistakes in a function that was made of a custom tool are told by the client's names."""
+    """Rewrites `param` of errors in a custom tool's function to the client's name of the field."""
     tools = body.get("tools") or ()
     try:
         yield
@@ -56,7 +56,7 @@ def translate_error_names(body: Body) -> Iterator[None]:
 
 
 class CustomCalls:
-    """Tells calls of the functions with these `names` as calls of custom tools."""
+    """Translates calls of the functions with these `names` back to calls of custom tools."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
@@ -65,7 +65,7 @@ class CustomCalls:
     async def told(
         self, deltas: AsyncGenerator[ChatDelta, None]
     ) -> AsyncGenerator[ChatDelta, None]:
-        """The deltas as the client is to see them."""
+        """Yields the deltas as the client sees them."""
         async with aclosing(deltas):
             async for delta in deltas:
                 yield self._told(delta) if delta.tool_calls or delta.finish_reason else delta
@@ -88,7 +88,7 @@ class CustomCalls:
             yield replace(call, arguments=text, is_custom=True)
 
     def _left(self, choice: int) -> Iterator[ToolCall]:
-        """What a model has written that is no input as expected is the input itself."""
+        """Yields the rest of inputs: arguments in an unexpected form are the input themselves."""
         for (one, index), given in self._inputs.items():
             if one == choice and (rest := given.finish()):
                 yield ToolCall(index=index, arguments=rest, is_custom=True)
@@ -113,7 +113,7 @@ def _choice(choice: Body, names: frozenset[str]) -> Body:
 
 
 def _named_choice(choice: Body, names: frozenset[str]) -> Body:
-    """The function that stands for the custom tool that is chosen, if one is."""
+    """Returns the function of a chosen custom tool; other choices are unchanged."""
     name = (choice.get("custom") or {}).get("name")
     if choice.get("type") != "custom" or name not in names:
         return choice

@@ -1,4 +1,4 @@
-"""The input of a custom tool's call, read out of the JSON in which it is written, as it comes."""
+"""Incremental parser that extracts a custom tool's input from its JSON arguments."""
 
 import json
 import re
@@ -10,7 +10,7 @@ __all__ = ["CustomInput"]
 
 _BEGIN = re.compile(rf'\s*\{{\s*"{INPUT}"\s*:\s*"')
 _PLAIN = re.compile(r'[^"\\]+')
-_HALF = r"u[dD][89abAB][0-9a-fA-F]{2}"  # of a pair of escapes that make one character
+_HALF = r"u[dD][89abAB][0-9a-fA-F]{2}"  # high surrogate of a pair of escapes
 _ESCAPE = re.compile(rf'\\(?:{_HALF}\\u[dD][c-fC-F][0-9a-fA-F]{{2}}|u[0-9a-fA-F]{{4}}|["\\/bfnrt])')
 _CUT = re.compile(rf"\\(?:u[0-9a-fA-F]{{0,3}}|{_HALF}(?:\\(?:u[0-9a-fA-F]{{0,3}})?)?)?\Z")
 _BACKSLASH = re.compile(r"\\")
@@ -19,19 +19,19 @@ _NO_CHARACTER = "\ufffd"
 
 
 class CustomInput:
-    """Takes the arguments in pieces; gives the text in them.
+    """Takes the arguments in pieces and returns the text in them.
 
-    A model that nothing holds to JSON also writes what is none: a backslash that begins no escape,
-    as in a pattern, stands for itself.
+    A model without a grammar also writes invalid JSON: a backslash that begins no escape, as in a
+    regular expression, stands for itself.
     """
 
     def __init__(self) -> None:
-        self._rest = ""  # has not been read yet
+        self._rest = ""  # not parsed yet
         self._has_begun = False
         self._has_ended = False
 
     def feed(self, piece: str) -> str:
-        """What this piece adds to the text."""
+        """Returns the text that this piece adds."""
         if self._has_ended:
             return ""
         self._rest += piece
@@ -43,7 +43,7 @@ class CustomInput:
         return "".join(self._read())
 
     def finish(self) -> str:
-        """What is left once there are no more pieces: all of it, where it is not as expected."""
+        """Returns the unparsed rest: all arguments, if they had an unexpected form."""
         return "" if self._has_begun else self._rest
 
     def _read(self) -> Iterator[str]:
@@ -56,7 +56,7 @@ class CustomInput:
 
 
 def _next(given: str, place: int) -> re.Match[str] | None:
-    """What stands at this place; None at either end, and for an escape that may still go on."""
+    """Returns the token at this place; None at either end, and for an incomplete escape."""
     if plain := _PLAIN.match(given, place):
         return plain
     if _CUT.match(given, place):
@@ -65,8 +65,8 @@ def _next(given: str, place: int) -> re.Match[str] | None:
 
 
 def _text(found: str) -> str:
-    """What an escape stands for; half of a pair, of which nobody has the other, for no character.
-    All else stands for itself."""
+    """Decodes an escape; an unpaired surrogate becomes a replacement character. Other text is
+    unchanged."""
     if len(found) < 2 or found[0] != "\\":
         return found
     return _SURROGATE.sub(_NO_CHARACTER, str(json.loads(f'"{found}"')))

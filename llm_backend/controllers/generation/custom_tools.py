@@ -1,7 +1,7 @@
-"""Custom tools, which take a text, as functions of one parameter: what models know. Pure.
+"""Custom tools, which take a text, as functions with one parameter. Pure.
 
-The parameter is held to the tool's format while it is written: to a `pattern` where it is JSON, to
-a grammar in Lark where it is written as it is.
+The tool's format constrains the parameter during generation: a `pattern` if it is written as JSON,
+a Lark grammar if it is written as plain text.
 """
 
 import re
@@ -15,13 +15,13 @@ __all__ = ["INPUT", "custom_function"]
 
 Json = dict[str, Any]
 
-INPUT = "input"  # the name of the parameter
-_SPECIAL = re.compile(r"\\.|[/\n]", re.DOTALL)  # of what stands between slashes
+INPUT = "input"  # name of the parameter
+_SPECIAL = re.compile(r"\\.|[/\n]", re.DOTALL)  # escapes, slashes and newlines of a Lark regex
 
 
 def custom_function(grammar: Mapping[str, Any] | None, where: str) -> Json:
-    """The `parameters` of the function, and that it is `strict`; `grammar` is the format's, with
-    its `syntax` and `definition`, and `where` that is. Raises `InvalidRequest`."""
+    """Returns `parameters` and `strict` of the function; `grammar` is the format's, with its
+    `syntax` and `definition`, and `where` its path. Raises `InvalidRequest`."""
     text: Json = {"type": "string"}
     if grammar is not None and grammar["syntax"] == "regex":
         text["pattern"] = f"^(?:{grammar['definition']})$"

@@ -1,5 +1,5 @@
-"""The deprecated `functions` and `function_call` of chats: tools to the model, and told to the
-client in their own form. Pure.
+"""Deprecated `functions` and `function_call` of chats: translated to tools, and calls back to the
+deprecated form. Pure.
 """
 
 import re
@@ -19,7 +19,7 @@ _TOOL = re.compile(r"tools\[(\d+)\]\.function\b")
 
 
 def with_tools(body: Body) -> Body:
-    """The chat with `tools` in place of `functions`, one of which is called at most. Raises
+    """Returns the chat with `tools` in place of `functions`, limited to one call. Raises
     `InvalidRequest` for a chat that has both forms."""
     functions, choice = body.get("functions"), body.get("function_call")
     if not functions:
@@ -36,7 +36,7 @@ def with_tools(body: Body) -> Body:
 
 @contextmanager
 def named_as_functions(body: Body) -> Iterator[None]:
-    """Mistakes in tools that were made of functions are told by the client's names."""
+    """Rewrites `param` of errors in such tools to the client's `functions`."""
     try:
         yield
     except ApiError as error:
@@ -48,7 +48,7 @@ def named_as_functions(body: Body) -> Iterator[None]:
 async def as_function_calls(
     deltas: AsyncGenerator[ChatDelta, None],
 ) -> AsyncGenerator[ChatDelta, None]:
-    """The deltas with the first call in the deprecated form, which has no place for others."""
+    """Yields the deltas with the first call in the deprecated form, which has no others."""
     async with aclosing(deltas):
         async for delta in deltas:
             if not delta.tool_calls and delta.finish_reason is None:

@@ -1,4 +1,4 @@
-"""Chat messages of the document -> messages as backends have them. Pure."""
+"""Translation of the document's chat messages to messages of backends. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from llm_backend.errors import UnsupportedField
 __all__ = ["flatten_messages"]
 
 
-_CALL = "call_0"  # of a function in the deprecated form, whose messages have no ids
+_CALL = "call_0"  # id of calls in the deprecated form, whose messages have none
 
 
 def flatten_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Content as a string or None, or as a list where there are pictures and sounds; roles that
-    templates know; calls in today's form.
+    """Returns messages with string content, or a list if they have images or audio; roles that
+    templates know; calls in the current form.
 
-    Raises `UnsupportedField` for a part of another type, naming it.
+    Raises `UnsupportedField`, with its path, for a part of another type.
     """
     return [_flatten(message, f"messages[{place}]") for place, message in enumerate(messages)]
 
@@ -30,7 +30,7 @@ def _flatten(message: Mapping[str, Any], where: str) -> Message:
         )
     flat = {**message, "content": _content(message.get("content"), f"{where}.content")}
     if message["role"] == "developer":
-        flat["role"] = "system"  # the newer name of the same role; templates know the older
+        flat["role"] = "system"  # templates know only the older name of `developer`
     if message["role"] == "function":
         flat |= {"role": "tool", "tool_call_id": _CALL}
     if call := flat.pop("function_call", None):
@@ -53,7 +53,7 @@ def _content(content: Any, where: str) -> Content:
 
 
 def _piece(part: Mapping[str, Any], where: str) -> str | Shown:
-    """`where` of a part that was made of something else is what it says itself."""
+    """Translates one part. A part translated from another one has its original path in `where`."""
     where = part.get("where", where)
     match part["type"]:
         case "text" | "refusal" as kind:

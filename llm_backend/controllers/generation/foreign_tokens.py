@@ -1,5 +1,5 @@
-"""Token ids of requests that name a local model by a name of OpenAI's: they are of OpenAI's
-encoding, as clients make them with `tiktoken`, and the model reads the texts that they stand for.
+"""Token ids in requests that name a local model by a name of OpenAI's: they are ids of OpenAI's
+encoding, as clients make them with `tiktoken`, and are decoded to text for the model.
 """
 
 import re
@@ -25,8 +25,8 @@ _ENCODINGS = {
 
 
 async def as_own_inputs(files: TokenFiles, model: str, inputs: Inputs, field: str) -> Inputs:
-    """The inputs as the model of this name can read them; those of `field` in the request. Raises
-    `InvalidRequest` for tokens that are not the model's own and cannot be read."""
+    """Returns the inputs with foreign token ids decoded; `field` is their name in the request.
+    Raises `InvalidRequest` for tokens that cannot be decoded."""
     encoding = next((name for name, names in _ENCODINGS.items() if names.match(model)), None)
     if encoding is None or all(isinstance(one, str) for one in inputs):
         return inputs
@@ -49,7 +49,7 @@ def _texts(pieces: Mapping[int, bytes], encoding: str, inputs: Inputs, field: st
 
 
 def _text(pieces: Mapping[int, bytes], encoding: str, tokens: Sequence[int], where: str) -> str:
-    """What the tokens stand for; half a character at either end is none."""
+    """Decodes token ids; half a character at either end becomes a replacement character."""
     for token in tokens:
         if token not in pieces:
             raise InvalidRequest(f"`{encoding}` has no token {token}.", param=where)

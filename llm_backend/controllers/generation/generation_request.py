@@ -1,5 +1,5 @@
-"""Request bodies -> what the backends are asked for. The one place where OpenAI's field names
-become ours; a field that is not honoured is refused by name, never dropped. Pure.
+"""Translation of request bodies to generation requests for backends. All of OpenAI's field names
+are translated here; an unsupported field is refused by name, never dropped. Pure.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -33,15 +33,15 @@ SAMPLING_FIELDS = {
 SHARED_FIELDS = SAMPLING_FIELDS | {
     "model", "n", "stop", "stop_token_ids", "stream", "stream_options", "max_tokens", "min_tokens",
     "logprobs", "ignore_eos", "grammar",
-    "user",  # who asks; changes no answer
+    "user",  # identifies the end user; has no effect
 }  # fmt: skip
 WINDOWS = {"repeat_last_n", "dry_penalty_last_n"}
 CHAT_FIELDS = SHARED_FIELDS | {
     "messages", "response_format", "max_completion_tokens", "top_logprobs", "tools", "tool_choice",
     "parallel_tool_calls", "store", "metadata", "service_tier", "reasoning_effort",
     "chat_template_kwargs", "prediction", "personality",
-    "moderation",  # who answers sees to it
-    "safety_identifier", "prompt_cache_key",  # who asks and what is alike; change no answer
+    "moderation",  # handled by the controller
+    "safety_identifier", "prompt_cache_key",  # identify user and cache; have no effect
 }  # fmt: skip
 COMPLETION_FIELDS = SHARED_FIELDS | {"prompt", "suffix", "best_of", "echo"}
 
@@ -56,14 +56,14 @@ NEUTRAL: Mapping[str, Collection[Any]] = {
     "modalities": [["text"]],
     "verbosity": ["medium"],
 }
-"""Values of fields not honoured yet that ask for what happens anyway."""
+"""Values of unsupported fields that ask for the default behaviour."""
 
 
 def chat_from(
     body: Body, *, choices_limit: int, grammar: Grammar | JsonContent | None = None
 ) -> Chat:
-    """The chat that this body asks for, its answers held to `grammar`; raises `InvalidRequest`
-    naming the field."""
+    """Returns the chat request of a body, constrained by `grammar`; raises `InvalidRequest` with
+    the field's name."""
     with translate_error_names(body):
         return _chat_from(with_functions(body), choices_limit, grammar)
 
@@ -102,7 +102,7 @@ def _chat_from(body: Body, choices_limit: int, grammar: Grammar | JsonContent | 
 
 
 def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[TextPrompt]:
-    """The prompts that this body asks to continue; raises `InvalidRequest` naming the field."""
+    """Returns the prompts of a body; raises `InvalidRequest` with the field's name."""
     refuse_others(body, COMPLETION_FIELDS)
     choices = _choices(body, choices_limit)
     best_of = _best_of(body, choices, choices_limit)
@@ -138,7 +138,7 @@ def prompts_from(body: Body, *, choices_limit: int, prompts_limit: int) -> list[
 
 
 def refuse_others(body: Body, honoured: Collection[str]) -> None:
-    """Raises `UnsupportedField` for a field that is not honoured and asks for something."""
+    """Raises `UnsupportedField` for an unsupported field that has an effect."""
     for name, value in body.items():
         if name in honoured or value is None or value in NEUTRAL.get(name, ()):
             continue
@@ -154,7 +154,7 @@ def refuse_others(body: Body, honoured: Collection[str]) -> None:
 
 
 def _prediction(body: Body) -> str | None:
-    """What the answer is expected to repeat; its parts are pieces of one text."""
+    """Returns the predicted output; its parts are pieces of one text."""
     prediction = body.get("prediction")
     if prediction is None or isinstance(prediction["content"], str):
         return prediction and prediction["content"]
@@ -176,13 +176,13 @@ def _sampling(body: Body, logprobs: int | None) -> Sampling:
         **{name: type(getattr(neutral, name))(value) for name, value in given.items()},
         **windows,
         logit_bias=_logit_bias(body.get("logit_bias") or {}),
-        seed=None if seed is None else int(seed) % 2**63,  # what a random generator can start from
+        seed=None if seed is None else int(seed) % 2**63,  # range of the random generator
         logprobs=logprobs,
     )
 
 
 def _window(body: Body, name: str) -> int | None:
-    """How many tokens to look back at; None is all, which clients write as -1."""
+    """Returns a number of tokens to look back at; None is all, which clients write as -1."""
     number = _whole(body, name)
     return None if number == -1 else number
 
@@ -241,7 +241,7 @@ def _stop_tokens(body: Body) -> tuple[int, ...]:
 
 
 def tokens_from(numbers: Sequence[float], where: str) -> list[int]:
-    """Token ids; whether the model has them is the engine's to say."""
+    """Returns token ids; the engine checks that its model has them."""
     for place, number in enumerate(numbers):
         if not 0 <= number < TOKENS_END:
             raise InvalidRequest(f"{number} is not a token id.", param=f"{where}[{place}]")
@@ -249,7 +249,7 @@ def tokens_from(numbers: Sequence[float], where: str) -> list[int]:
 
 
 def _whole(body: Body, name: str) -> int | None:
-    """A field that the document calls an integer: JSON may write it as 5.0 or 1e300."""
+    """Returns a field that the document calls an integer: JSON may write it as 5.0 or 1e300."""
     number = body.get(name)
     if number is None:
         return None
@@ -280,7 +280,7 @@ def _switches(body: Body) -> Mapping[str, Any]:
 
 
 def _prompts(prompt: Any) -> list[str | list[int]]:
-    """One prompt per text or token list, whichever of the document's four forms was used."""
+    """Returns one prompt for each text or token list of the document's four forms."""
     if prompt is None:
         return [""]
     if isinstance(prompt, str):

@@ -1,7 +1,7 @@
-"""Fields that change no answer of a local model, and are taken all the same: hints. Pure.
+"""Hints: fields that are accepted although they change no answer of a local model. Pure.
 
-A local model may be served under a name of OpenAI's; clients then send what the model of that name
-knows.
+A local model may be served under a name of OpenAI's; clients then send the fields that OpenAI's
+model supports.
 """
 
 import re
@@ -14,8 +14,8 @@ _REASONING = re.compile(r"(?:openai/)?(?:gpt-[5-9]|o[1-9]|codex-)")
 
 
 def is_hint(name: str, value: Any, model: str) -> bool:
-    """Whether a field with this value is one: how long prompts are cached, as they stay until room
-    is needed; and how much is said, of a model under the name of one that knows `verbosity`."""
+    """True for a field with this value that is a hint: retention of the prompt cache, whose entries
+    stay until they are evicted; and verbosity, if OpenAI's model of this name supports it."""
     if name == "prompt_cache_options":
         return value.get("mode") in (None, "implicit")
     if name == "verbosity":
@@ -24,5 +24,5 @@ def is_hint(name: str, value: Any, model: str) -> bool:
 
 
 def knows_reasoning_effort(model: str) -> bool:
-    """Whether OpenAI's model of this name takes `reasoning_effort`."""
+    """True if OpenAI's model of this name supports `reasoning_effort`."""
     return _REASONING.match(model) is not None

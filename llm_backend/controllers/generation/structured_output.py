@@ -1,8 +1,8 @@
-"""`response_format`, `grammar` and strict `tools` -> what answers must follow.
+"""Structured output: grammars and schemas of `response_format`, `grammar` and strict `tools`.
 
-A schema that no grammar can say anything of is refused by its place. One that a grammar says in
-part is followed as far as it goes, and answers are held against the whole of it before they are
-seen.
+A schema that no grammar can express at all is refused with its path. One that a grammar expresses
+in part constrains generation as far as it does, and the answer is validated against the whole
+schema before it is sent.
 """
 
 import asyncio
@@ -27,9 +27,8 @@ ANY_OBJECT: Mapping[str, Json] = {"type": "object"}
 
 @dataclass(frozen=True, kw_only=True)
 class StructuredOutput:
-    """What every answer must follow, if anything; `schema` is what its content must be once it is
-    whole, `calls` are the same for arguments of strict functions, by name. `is_exact`: the grammar
-    allows nothing else."""
+    """Constraints of an answer; `schema` validates its whole content, `calls` the arguments of
+    strict functions, by name. `is_exact` is True if the grammar expresses the whole schema."""
 
     grammar: Grammar | JsonContent | None = None
     schema: AnswerSchema | None = None
@@ -38,8 +37,8 @@ class StructuredOutput:
 
 
 async def structure_from(body: Mapping[str, Json], *, nodes_limit: int = NODES) -> StructuredOutput:
-    """What this body asks its answers to follow. Raises `InvalidRequest` that names the field, in a
-    schema its place."""
+    """Compiles the constraints of a body. Raises `InvalidRequest` with the field and, in a schema,
+    the path."""
     wanted = body.get("response_format") or TEXT
     grammar = body.get("grammar")
     tools = _strict_tools(body)
@@ -48,13 +47,12 @@ async def structure_from(body: Mapping[str, Json], *, nodes_limit: int = NODES) 
     _refuse_two(body)
     if grammar is not None:
         return StructuredOutput(grammar=Grammar(text=grammar, field="grammar"))
-    return await asyncio.to_thread(
-        _structure_of, wanted, tools, nodes_limit
-    )  # a schema may be long
+    # Compiling a long schema takes time.
+    return await asyncio.to_thread(_structure_of, wanted, tools, nodes_limit)
 
 
 def _strict_tools(body: Mapping[str, Json]) -> Mapping[int, Mapping[str, Json]]:
-    """The functions whose calls must be by their schema, by their place among the tools."""
+    """Returns the strict functions by index among the tools."""
     if body.get("tool_choice") == "none":
         return {}
     return {
@@ -67,7 +65,7 @@ def _strict_tools(body: Mapping[str, Json]) -> Mapping[int, Mapping[str, Json]]:
 
 
 def _refuse_two(body: Mapping[str, Json]) -> None:
-    """An answer can follow only one thing."""
+    """Raises `InvalidRequest` if a body has more than one constraint."""
     is_text = (body.get("response_format") or TEXT) == TEXT
     if body.get("grammar") is not None and not is_text:
         raise InvalidRequest(
@@ -121,7 +119,7 @@ def _followed(schema: Json, path: Path, nodes_limit: int) -> tuple[Followed, Ans
 
 
 def _check_size(schema: Json, path: Path, nodes_limit: int) -> None:
-    """Raises `InvalidRequest` for a schema that would take long to compile: other threads wait."""
+    """Raises `InvalidRequest` for a schema too large to compile: it would block other threads."""
     nodes, unread = 0, [schema]
     while unread and nodes <= nodes_limit:
         value = unread.pop()

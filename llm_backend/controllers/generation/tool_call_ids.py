@@ -1,4 +1,4 @@
-"""Calls of tools and their outputs, which belong together by their ids. Pure."""
+"""Validation of tool calls and their outputs, which are matched by id. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,13 +11,13 @@ Json = Mapping[str, Any]
 
 _CALLS = {"function_call": "function call", "custom_tool_call": "custom tool call"}
 _OUTPUTS = {f"{kind}_output": name for kind, name in _CALLS.items()}
-_NAMED_LIMIT = 5  # ids in one sentence
+_NAMED_LIMIT = 5  # ids in an error message
 _ID_LENGTH = 80
 
 
 def check_messages(messages: Sequence[Json]) -> None:
     """Raises `InvalidRequest` unless each message of the assistant with `tool_calls` is followed by
-    messages of the tools that answer all of them, and by no others."""
+    `tool` messages that answer all of them, and by no others."""
     calls: frozenset[str] = frozenset()
     unanswered: dict[str, None] = {}
     caller = 0
@@ -33,9 +33,9 @@ def check_messages(messages: Sequence[Json]) -> None:
 
 
 def check_items(before: Iterable[Json], own: Iterable[Json]) -> None:
-    """Raises `InvalidRequest` unless each call among the items has its output behind it, and each
-    output its call before it. `own` are those of the request's input, `before` those that it goes
-    on from. A call that was cut off needs none."""
+    """Raises `InvalidRequest` unless each call among the items has its output after it, and each
+    output its call before it. `own` are the items of the request's input, `before` those of the
+    conversation. An interrupted call needs no output."""
     calls: set[tuple[str, str]] = set()
     unanswered: dict[tuple[str, str], None] = {}
     placed = [("input", item) for item in before]

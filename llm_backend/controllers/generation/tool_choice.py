@@ -1,4 +1,4 @@
-"""`tools` and `tool_choice` -> what a model is shown and may call (pure)."""
+"""Tool choice: tools shown to the model and tools that it may or must call (pure)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _FUNCTION_NAME = re.compile(rf"[A-Za-z0-9_.\-]{{1,{FUNCTION_NAME_LENGTH}}}")
 
 @dataclass(frozen=True, kw_only=True)
 class ToolChoice:
-    """Which tools are shown, which may be called (None: any of them), whether one must be."""
+    """Tools shown, names that may be called (None: any of them), True if one must be called."""
 
     tools: Sequence[Mapping[str, Any]] = ()
     must_call: bool = False
@@ -23,7 +23,7 @@ class ToolChoice:
 
 
 def tool_choice_of(body: Mapping[str, Any]) -> ToolChoice:
-    """What the body chooses; raises `InvalidRequest` naming the field."""
+    """Returns the tool choice of a body; raises `InvalidRequest` with the field's name."""
     choice = body.get("tool_choice")
     tools = _functions(body.get("tools") or [])
     if choice is not None and not tools:
@@ -85,7 +85,7 @@ def _check_parameters(schema: Mapping[str, Any], where: str) -> None:
 def _chosen_names(
     chosen: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], where: str
 ) -> frozenset[str]:
-    """The names of these tools, all of which are among `tools`."""
+    """Returns the names of these tools. Raises `InvalidRequest` for one not among `tools`."""
     if not chosen:
         raise InvalidRequest("No tool is allowed; use `tool_choice: none`.", param=where)
     known = {tool["function"]["name"] for tool in tools}

@@ -1,1 +1,1 @@
-"""Operations that an upstream answers: routed, relayed byte for byte, observed."""
+"""Operations answered by upstreams: routed, relayed byte for byte, observed."""

@@ -1,4 +1,4 @@
-"""A chat's answer as bytes, read beside its stream (pure)."""
+"""Observer of a relayed chat's bytes, for storing its completion (pure)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,17 +20,17 @@ _OBSERVED_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class _Alike:
-    """Events of this likeness say what `plain` takes, as long as that is the fold's."""
+    """Fast path for events that differ only in their text, valid while `plain` is the fold's."""
 
     plain: Plain
     event_delta: EventDelta
 
 
 class ChatObserver:
-    """Reads a chat's answer beside the stream, a stream of events or one JSON body.
+    """Parses a relayed chat's answer, an event stream or one JSON body.
 
-    Fed the answer's bytes in any pieces; never raises. Holds at most `limit_bytes` of it: beyond
-    that it stops, and `is_overlong` says so.
+    Fed the answer's bytes in any pieces; never raises. Stops after `limit_bytes` and sets
+    `is_overlong`.
     """
 
     def __init__(self, limit_bytes: int = _OBSERVED_BYTES) -> None:
@@ -48,7 +48,7 @@ class ChatObserver:
         self.is_overlong = False
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes of the answer."""
+        """Parses the next bytes of the answer."""
         self.fed_bytes += len(chunk)
         if self.fed_bytes > self._limit_bytes:
             self.is_overlong = True
@@ -62,7 +62,7 @@ class ChatObserver:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the answer came to its end, nothing of it was missed, and it was no error."""
+        """True if the whole answer was parsed and it is not an error."""
         if self.is_overlong or self._is_broken:
             return False
         if self._is_stream:
@@ -70,7 +70,7 @@ class ChatObserver:
         return self._read_whole() is not None
 
     def completion(self) -> Json | None:
-        """The completion, or the part of it that came; None where none came that can be kept."""
+        """Returns the completion, or the part received; None if nothing can be stored."""
         if not self._is_stream:
             return _writable(self._read_whole())
         return _writable(self._fold.completion()) if self._has_chunks else None
@@ -95,7 +95,7 @@ class ChatObserver:
             self.is_overlong = True
 
     def _is_like_the_last(self, line: bytes) -> bool:
-        """Whether it says a text and else what was said before; the text is taken then."""
+        """Appends the event's text and returns True if it differs from the last in it alone."""
         plain, alike = self._fold.plain, self._alike
         if alike is None or plain is None or alike.plain is not plain:
             return False
@@ -106,7 +106,7 @@ class ChatObserver:
         return True
 
     def _feed_event(self, line: bytes) -> None:
-        """Reads what ends with an empty line, as most events do; others are read with the rest."""
+        """Parses an event that ends with an empty line, as most do; others wait for the rest."""
         is_whole = self._events.is_between_events
         chunk = None
         for event in self._events.feed(line + b"\n\n"):
@@ -138,7 +138,7 @@ class ChatObserver:
 
 
 def _is_completion(body: Json) -> bool:
-    """Whether it has the shape of one; what is in a message is its upstream's to say."""
+    """True for a body in the shape of a completion; the content of messages is not checked."""
     choices = body.get("choices")
     return isinstance(choices, list) and all(
         isinstance(one, dict) and isinstance(one.get("message") or {}, dict) for one in choices
@@ -154,7 +154,7 @@ def _parse_event(data: bytes | bytearray | str) -> Json | None:
 
 
 def _writable(completion: Json | None) -> Json | None:
-    """None for what can be read as JSON but not be written: nesting beyond some 250 levels."""
+    """Returns None for JSON that can be parsed but not written: beyond some 250 levels deep."""
     try:
         exact_json.dumps(completion)
     except orjson.JSONEncodeError:

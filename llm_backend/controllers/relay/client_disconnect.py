@@ -1,4 +1,4 @@
-"""What is done only as long as the client is there, also while its body is still on its way up."""
+"""Cancellation of work when the client disconnects, also while its body is still uploading."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ __all__ = ["UploadProgress", "WhileConnected"]
 
 
 class UploadProgress:
-    """The client's body on its way up; until it has ended, only it may listen to the client."""
+    """The client's upload; until it has ended, no other reader may listen to the client."""
 
     def __init__(self, http: HttpRequest) -> None:
         self._http = http
@@ -23,7 +23,7 @@ class UploadProgress:
         self.ended.set()
 
     def begin(self) -> AsyncIterator[bytes]:
-        """The body's pieces as they come."""
+        """Returns the body's chunks as they arrive."""
         self.ended.clear()
         return self._pieces()
 
@@ -40,17 +40,17 @@ class UploadProgress:
 
 
 class WhileConnected(WhileClientConnected):
-    """Runs a block while the client is there, also one that reads its body."""
+    """Cancels a block when the client disconnects, also one that reads the client's body."""
 
     def __init__(self, receive: Receive, upload: UploadProgress) -> None:
-        # Not a method of its own: what refers to itself is kept until the collector finds it, and
-        # with it all of its request.
+        # Not a method: a reference cycle would keep the request in memory until the garbage
+        # collector runs.
         super().__init__(partial(_wait_for_disconnect, receive, upload))
         self._upload = upload
 
     @property
     def has_left(self) -> bool:
-        """Whether the client left before the block's end, or before its body's."""
+        """True if the client disconnected before the block's end or before its body's end."""
         return super().has_left or self._upload.has_left
 
 

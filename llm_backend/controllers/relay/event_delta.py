@@ -1,8 +1,8 @@
-"""Events of a stream that differ in a text only, told by their bytes (pure).
+"""Fast comparison of stream events that differ in a text only, by their bytes (pure).
 
-Nearly all events of a chat's stream say a piece of text and repeat the rest. What is before that
-text and what is after it has been read once; an event of the same bytes there says the same, if
-what is between them is the inside of a JSON string.
+Nearly all events of a chat's stream have a piece of text and repeat the rest. The bytes before and
+after the text of one event are parsed once. An event with the same bytes there has the same
+fields, if the bytes between them are the inside of a JSON string.
 """
 
 import re
@@ -17,11 +17,11 @@ Json = dict[str, Any]
 
 _PARTS = re.compile(rb'(data: \{[^\r\n]*"content" ?: ?")((?:[^"\\\r\n]|\\.)*)("[^\r\n]*\})')
 _OTHER = "?"
-_EVENT_BYTES = 4096  # of events that say a piece of text; searching longer ones could take long
+_EVENT_BYTES = 4096  # of events with a piece of text; searching longer ones could take long
 
 
 class EventDelta:
-    """What events are like one that was read."""
+    """Template of stream events: the bytes before and after their text."""
 
     def __init__(self, before: bytes, after: bytes) -> None:
         self._before = before
@@ -30,8 +30,8 @@ class EventDelta:
 
     @classmethod
     def of(cls, event: bytes, chunk: Mapping[str, Any]) -> Self | None:
-        """The likeness of an event (one line, without its end) that says this chunk, whose only
-        choice says a text and nothing else; None where it cannot be told from the bytes.
+        """Returns the template of an event (one line, without its end) that encodes this chunk,
+        whose only choice has a text and nothing else; None if the bytes are ambiguous.
         """
         parts = _PARTS.fullmatch(event) if len(event) <= _EVENT_BYTES else None
         if parts is None:
@@ -44,7 +44,7 @@ class EventDelta:
         return cls(before, after) if told == _saying(chunk, _OTHER) else None
 
     def text_of(self, event: bytes) -> str | None:
-        """What an event says that is like the one that was read; None of another."""
+        """Returns the text of an event that matches the template; None for others."""
         is_alike = event.startswith(self._before) and event.endswith(self._after)
         if not is_alike or len(event) < self._common_bytes:
             return None
@@ -57,6 +57,6 @@ class EventDelta:
 
 
 def _saying(chunk: Mapping[str, Any], text: str) -> Json:
-    """The chunk with another text."""
+    """Returns the chunk with another text."""
     choice = chunk["choices"][0]
     return {**chunk, "choices": [{**choice, "delta": {"content": text}}]}

@@ -1,4 +1,4 @@
-"""Things that are kept here or, if no such id is, maybe by the upstream."""
+"""Operations on stored objects: local, or relayed to an upstream if the id is unknown here."""
 
 import functools
 from collections.abc import Callable
@@ -18,9 +18,9 @@ __all__ = ["local_or_upstream"]
 def local_or_upstream(
     thing: str, parameter: str, *, part: str | None = None, elsewhere: Handler = relay
 ) -> Callable[[Handler], Handler]:
-    """A handler for one `thing`, whose id is the path's `parameter`, or for a `part` of it:
-    `Missing` from it is a 404, or the upstream's to answer, by `elsewhere`, if there is one and the
-    thing itself is what is missing."""
+    """Decorates a handler for one `thing`, whose id is the path's `parameter`, or for a `part` of
+    it. On `Missing`, the request is relayed by `elsewhere` if an upstream has the operation and
+    the thing itself is missing; otherwise the answer is 404."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)

@@ -1,4 +1,4 @@
-"""Operations that are not answered here: relayed to the upstream, or a typed 501 without one."""
+"""Relay of operations to an upstream, or a typed 501 without one."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -43,9 +43,10 @@ _DOT_SEGMENTS = frozenset({b".", b".."})
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Where a request goes: the model's name there, and the upstream where a route names one.
+    """Target of a relayed request: the upstream's name of the model, and the upstream if a route
+    names one.
 
-    With `has_other`, an answer that says no more than that the upstream cannot answer is raised.
+    With `has_other`, an answer that only says that the upstream cannot answer is raised.
     """
 
     model: str
@@ -54,13 +55,13 @@ class Destination:
 
 
 class Exchanger(Protocol):
-    """What relaying needs of the upstreams."""
+    """Interface of the upstreams, as the relay uses them."""
 
     async def exchange(self, asked: UpstreamRequest) -> UpstreamAnswer: ...
 
 
 class RelayServices(Protocol):
-    """What relaying needs of the services."""
+    """Services that the relay uses."""
 
     @property
     def upstream(self) -> Exchanger | None: ...
@@ -76,8 +77,8 @@ class _Operation(Protocol):
 
 
 class RelayRequest(Protocol):
-    """What relaying needs of a request: `raw_body` holds a JSON body, which `body` is, parsed;
-    others are still to come."""
+    """Request as the relay uses it: `raw_body` holds a JSON body and `body` is its parsed value;
+    other bodies are streamed."""
 
     @property
     def operation(self) -> _Operation: ...
@@ -88,7 +89,7 @@ class RelayRequest(Protocol):
     @property
     def http(self) -> HttpRequest: ...
     @property
-    def caller(self) -> Any: ...  # Any: what `authenticate` has made of the key
+    def caller(self) -> Any: ...  # Any: the result of `authenticate`
 
 
 async def relay(
@@ -99,16 +100,16 @@ async def relay(
     observe: Observe | None = None,
     finish: Finish | None = None,
 ) -> RelayedResponse:
-    """Sends the request on and returns the upstream's answer as soon as its headers are there.
+    """Relays the request and returns the upstream's answer as soon as its headers have arrived.
 
-    Without `to` it goes to whoever serves the model that its body names, or the operation.
+    Without `to`, the upstream is chosen by the model of the body, or by the operation.
 
-    `observe` sees the bytes of a 2xx answer before they go out, without their content coding.
-    `finish` is called once for an answer that began, where it can be known before the bytes that
-    complete it go out, and also when it broke off or the client left. What it returns, if anything,
-    is awaited; an `ApiError` of it breaks the answer off. Raises `Unsupported` without an upstream,
-    `UpstreamFailed`, `UpstreamTimeout`, and `ClientGone` when the client left before the answer
-    began.
+    `observe` is called with the bytes of a 2xx answer before they are sent, content coding
+    removed. `finish` is called once for an answer that began: before its last bytes are sent where
+    they can be recognized, and also when the answer breaks off or the client disconnects. Its
+    result, if any, is awaited; an `ApiError` of it breaks the answer off. Raises `Unsupported`
+    without an upstream, `UpstreamFailed`, `UpstreamTimeout`, and `ClientGone` if the client
+    disconnects before the answer began.
     """
     if services.upstream is None:
         raise Unsupported(
@@ -120,7 +121,8 @@ async def relay(
     http = request.http
     upload = UploadProgress(http)
     headers: Headers = http.scope["headers"]
-    if counted_as_relayed() or observe is not None:  # what is counted is read, too
+    # Counting and observing parse the body, so its content coding must be known.
+    if counted_as_relayed() or observe is not None:
         headers = observable_headers(headers)
     client = WhileConnected(http.receive, upload)
     relayed: UpstreamAnswer | None = None
@@ -166,7 +168,7 @@ async def _body(
 
 
 def _is_still_to_come(http: HttpRequest) -> bool:
-    """Whether there is a body that has not been read: JSON has been."""
+    """True if the request has a body that has not been read yet: only JSON is read before."""
     headers = http.headers
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     is_announced = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
@@ -174,23 +176,23 @@ def _is_still_to_come(http: HttpRequest) -> bool:
 
 
 def fairness_key(caller: Any) -> str:  # Any: as in `RelayRequest`
-    """Whose requests are told apart where some must wait: those of each key."""
+    """Returns the key of the fair queue: requests of one API key wait in one line."""
     return str(caller.key_id or "") if caller is not None else ""
 
 
 def _streams(body: Any) -> bool | None:  # Any: parsed JSON
-    """Whether a JSON body asks for events."""
+    """True if a JSON body asks for an event stream."""
     return bool(body.get("stream")) if isinstance(body, dict) else None
 
 
 def model_named(request: RelayRequest) -> str | None:
-    """The model that a JSON body names."""
+    """Returns the model that a JSON body names."""
     named = request.body.get("model") if isinstance(request.body, dict) else None
     return named if isinstance(named, str) else None
 
 
 def upstream_path(scope: Scope) -> str:
-    """The path as the client sent it, without what leads to this API; percent-encoding kept."""
+    """Returns the client's path without this API's prefix; percent-encoding is preserved."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     for prefix in (scope.get("root_path", "").encode(), _PREFIX):
         if prefix and raw.startswith(prefix + b"/"):
@@ -202,10 +204,10 @@ def upstream_path(scope: Scope) -> str:
 
 
 def upstream_query(scope: Scope) -> str:
-    """The query as the client sent it."""
+    """Returns the client's query string."""
     return _ascii(scope["query_string"])
 
 
 def _ascii(raw: bytes) -> str:
-    """A request target's part as it was sent; what no target may hold is percent-encoded."""
+    """Decodes a part of the request target; bytes not allowed in one are percent-encoded."""
     return quote(raw, safe=_PRINTABLE) if raw.strip(_PRINTABLE) else raw.decode()

@@ -1,4 +1,4 @@
-"""A chat that the upstream answers: relayed as it is, read beside the stream, remembered."""
+"""Relay of chats to an upstream: passed on unchanged, observed and stored."""
 
 import logging
 import time
@@ -17,13 +17,13 @@ __all__ = ["relay_chat"]
 
 log = logging.getLogger(__name__)
 
-_END_OF_TIME = 1 << 40  # in unix seconds: beyond it is what is counted in something else
+_END_OF_TIME = 1 << 40  # unix seconds: a larger number has another unit
 
 
 async def relay_chat(
     services: Services, request: ApiRequest, *, to: Destination | None = None
 ) -> Response:
-    """Relays `POST /chat/completions`; it is kept before its last bytes go out, or behind them."""
+    """Relays `POST /chat/completions`; the chat is stored before its last bytes, or behind them."""
     if not services.memory.wants_relayed(request.body):
         return await relay(services, request, to=to)
     observer = ChatObserver()
@@ -34,7 +34,7 @@ async def relay_chat(
             return None
         completion = observer.completion()
         if completion is None:
-            return None  # an error, which the client got as it was
+            return None  # the upstream's error was relayed; there is no completion to store
         return services.memory.remember_relayed(
             request.body,
             _with_required_fields(completion, request.body),
@@ -46,8 +46,8 @@ async def relay_chat(
 
 
 def _with_required_fields(completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The completion with what none is stored without, where its upstream leaves that out or has
-    something else in its place."""
+    """Returns the completion with the fields that the store requires, in place of missing or
+    invalid ones."""
     named = dict(completion)
     if not isinstance(named.get("id"), str) or not named["id"]:
         named["id"] = f"chatcmpl-{uuid.uuid4().hex}"
@@ -59,5 +59,5 @@ def _with_required_fields(completion: Mapping[str, Any], body: Mapping[str, Any]
 
 
 def _is_time(value: object) -> bool:
-    """Whether it can be the unix seconds of a moment."""
+    """True if the value can be a time in unix seconds."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _END_OF_TIME

@@ -1,4 +1,4 @@
-"""An upstream's answer on its way to the client, byte for byte."""
+"""HTTP response that passes an upstream's answer to the client, byte for byte."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 _TELLS_ERROR = re.compile(rb'"error"\s*:\s*\{')
 
 Finish = Callable[[], Awaitable[None] | None]
-"""What an answer ends with; what it returns, if anything, is awaited."""
+"""Called at the end of an answer; its result, if any, is awaited."""
 
 
 class RelayedResponse(Response):
-    """An upstream's answer sent on piece by piece; cut off where either side ends early."""
+    """Upstream's answer sent chunk by chunk; cut off if either side ends early."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class RelayedResponse(Response):
             await self._finish_at_last()
 
     async def discard(self) -> None:
-        """Nobody is sent it."""
+        """Closes the upstream's answer without sending it."""
         await self._relayed.aclose()
 
     async def _send_all(self, send: Send) -> None:
@@ -85,8 +85,8 @@ class RelayedResponse(Response):
         except ApiError as error:
             last_words = self._ending.last_words(error)
             if last_words is None:
-                # Without a last message the server cuts the connection: what the client got is
-                # seen to be incomplete.
+                # Without a last message the server closes the connection, so that the client
+                # sees that the answer is incomplete.
                 log.error("answer_cut", extra={"code": error.code})
                 return
             await send({"type": "http.response.body", "body": last_words, "more_body": True})
@@ -94,14 +94,14 @@ class RelayedResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _look_for_error(self, chunk: bytes) -> None:
-        """An error inside a good answer passes as it is; who told it is in the log."""
+        """Logs the upstream of an error inside an answer with status 200; the bytes pass on."""
         if _TELLS_ERROR.search(chunk):
             log.warning("upstream_told_error", extra={"upstream": self._relayed.upstream})
             self._may_tell_error = False
 
     async def _finished(self) -> None:
-        """Calls `finish` at most once. What is awaited of it is not cancelled when the client
-        leaves."""
+        """Calls `finish` at most once. Its awaitable is not cancelled when the client
+        disconnects."""
         if self._finish is not None:
             finish, self._finish = self._finish, None
             if (rest := finish()) is not None:

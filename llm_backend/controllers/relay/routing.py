@@ -1,4 +1,4 @@
-"""Who answers a request for a model: the steps of its name, each where those before could not."""
+"""Routing of a request by its model: tries the steps of a route in order, with fallback."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 Here = Callable[[Services, ApiRequest, LocalModel], Awaitable[Response]]
 
 PASSED_ON = (Overloaded, RateLimited, UpstreamError)
-"""What says that somebody else may answer: load and outage. A request that is wrong is wrong."""
+"""Errors that the next step may not have: load and outage. An invalid request is no such error."""
 
 Bridged = Callable[[Services, ApiRequest, BridgedModel], Awaitable[Response]]
 
 
 class UpstreamStep(Protocol):
-    """How a request is sent to an upstream: `relay`, or what remembers beside it."""
+    """Sends a request to an upstream: `relay`, or a function that observes it as well."""
 
     def __call__(
         self, services: Services, request: ApiRequest, *, to: Destination | None = None
@@ -48,7 +48,7 @@ class UpstreamStep(Protocol):
 async def relay_operation(
     services: Services, request: ApiRequest, *, there: UpstreamStep = relay
 ) -> Response:
-    """Any operation that the table gives to the upstreams: by the model that it names, if any."""
+    """Relays any operation that the table assigns to upstreams, by the model that it names."""
     if services.upstream is None:
         return await relay(services, request)
     head = request.form_head
@@ -65,7 +65,7 @@ async def relay_operation(
 async def _relay_form(
     services: Services, request: ApiRequest, head: FormHead, steps: Sequence[Step]
 ) -> Response:
-    """A form passes as it comes, so only the first step can have it."""
+    """Relays a form. It is streamed, so that only the first step can get it."""
     if not steps:
         return await relay(services, request)
     step = steps[0]
@@ -77,7 +77,7 @@ async def _relay_form(
 
 
 def _upstream_steps(services: Services, request: ApiRequest, name: str | None) -> Sequence[Step]:
-    """The upstreams among a name's steps; none where an upstream must say what it makes of it."""
+    """Returns the upstreams among a route's steps; none if the request names no model."""
     if name is None:
         return ()
     steps = services.registry.steps(name, operation_of(request))
@@ -96,11 +96,11 @@ async def answer_by_route(
     there: UpstreamStep = relay,
     bridged: Bridged | None = None,
 ) -> Response:
-    """The answer of the first step that can give one: `here` of local models, `there` of upstreams,
-    `bridged` of upstreams that can be asked only by another operation.
+    """Returns the answer of the first step that succeeds: `here` for local models, `there` for
+    upstreams, `bridged` for upstreams that support only another operation.
 
-    Falls back on overload and outage before anything of an answer was sent. Raises what the last
-    step raises, and `ModelNotFound`.
+    Falls back on overload and outage before any part of an answer was sent. Raises the error of
+    the last step, and `ModelNotFound`.
     """
     steps = services.registry.steps(request.body["model"], operation_of(request))
     ways = _RouteOptions(here=here, there=there, bridged=bridged)
@@ -120,7 +120,7 @@ async def _first_answer(
 
 
 def operation_of(request: ApiRequest) -> tuple[str, str]:
-    """By what names the settings may give an operation to an upstream."""
+    """Returns the names by which settings assign an operation to an upstream: its id and tag."""
     return request.operation.operation_id, request.operation.tag
 
 
@@ -130,7 +130,7 @@ def _name(step: Step) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _RouteOptions:
-    """How one operation is answered."""
+    """Handlers of one operation, by kind of step."""
 
     here: Here
     there: UpstreamStep
@@ -139,8 +139,8 @@ class _RouteOptions:
     async def taken(
         self, services: Services, request: ApiRequest, step: Step, *, has_other: bool
     ) -> Response:
-        """The answer of one step, counted as that model's. Raises `RateLimited` where its limits
-        do not allow it."""
+        """Returns the answer of one step, charged to that step's model. Raises `RateLimited` if
+        the model's limits are exceeded."""
         await switch_model(_name(step))
         if isinstance(step, LocalModel):
             return await self.here(services, request, step)
@@ -159,7 +159,8 @@ class _RouteOptions:
 def _other_wire(
     services: Services, request: ApiRequest, step: UpstreamModel
 ) -> WireProtocol | None:
-    """How a step must be asked where it does not speak the operation's own wire."""
+    """Returns the wire protocol for a step that does not support the operation's own; None if it
+    does."""
     operation = operation_of(request)
     wire = WIRES.get(operation[0])
     upstreams = services.upstream

@@ -1,4 +1,4 @@
-"""Fields of relayed requests that the document does not know: passed on and told, or refused."""
+"""Request fields that the document does not define: relayed and reported, or refused."""
 
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ HEADER = b"x-llm-backend-unknown-fields"
 
 
 class UnknownFields:
-    """Looks for them; `strict` is the setting."""
+    """Finds unknown fields; `strict` refuses them."""
 
     def __init__(self, validators: Validators, metrics: Metrics, *, strict: bool) -> None:
         self._validators = validators
@@ -24,9 +24,9 @@ class UnknownFields:
         self._known = lru_cache(maxsize=None)(self._known_fields)
 
     def told(self, operation_id: str, body: Any) -> list[tuple[bytes, bytes]]:  # Any: parsed JSON
-        """The header that tells the answer's reader of them, if there are any.
+        """Returns the response header that lists unknown fields, if there are any.
 
-        Raises `InvalidRequest` for them where the server is strict.
+        Raises `InvalidRequest` instead if `strict` is set.
         """
         known = self._known(operation_id) if isinstance(body, dict) else None
         found = unknown_fields(body, known) if known is not None else []
@@ -41,7 +41,7 @@ class UnknownFields:
 
     def _known_fields(self, operation_id: str) -> KnownFields | None:
         if operation_id == UNKNOWN.operation_id:
-            return None  # all of them are
+            return None  # the operation itself is not in the document
         check = self._validators.body(operation_id)
         return None if check is None else KnownFields([check.schema], check.component)
 

@@ -1,4 +1,4 @@
-"""Deltas -> the document's objects and chunks. Pure.
+"""Rendering of deltas as the document's objects and chunks. Pure.
 
 A chat is rendered as chunks in either case; `fold` makes the whole completion of them, so that
 streamed and whole answers cannot differ.
@@ -41,8 +41,8 @@ FINGERPRINT = "fp_llm_backend"
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkHead:
-    """What every chunk of one answer repeats. `tells_usage`: each chunk then has the key.
-    `service_tier` is a chat's; text completions know none."""
+    """Fields repeated by every chunk of one answer. `tells_usage` adds a `usage` key to each.
+    `service_tier` is a chat's; text completions have none."""
 
     id: str
     kind: str  # `chat.completion.chunk` or `text_completion`
@@ -52,7 +52,7 @@ class ChunkHead:
     service_tier: str | None = None
 
     def chunk(self, choices: list[Json]) -> Json:
-        """A chunk with these choices."""
+        """Returns a chunk with these choices."""
         chunk: Json = {
             "id": self.id,
             "object": self.kind,
@@ -71,14 +71,14 @@ class ChunkHead:
 def role_chunk(
     head: ChunkHead, choice: int, *, content: str | None = "", **more: Json | list[Json]
 ) -> Json:
-    """The first chunk of a chat's choice: its role, and `more` that is known of its message;
-    `content` is null where a call comes first."""
+    """Returns the first chunk of a chat's choice: its role, and `more` fields of its message;
+    `content` is null if the choice begins with a call."""
     said = {"role": "assistant", "content": content, "refusal": None, **more}
     return _chat_choice(head, choice, said)
 
 
 def chat_chunk(head: ChunkHead, delta: ChatDelta) -> Json:
-    """The chunk of one delta."""
+    """Returns the chunk of one delta."""
     shown: Json = {}
     if delta.reasoning:
         shown["reasoning_content"] = delta.reasoning
@@ -92,7 +92,7 @@ def chat_chunk(head: ChunkHead, delta: ChatDelta) -> Json:
 
 
 def _calls(calls: Sequence[ToolCall]) -> Json:
-    """The calls of one delta, in the form that the client asked in."""
+    """Returns the calls of one delta, in the form of the client's request."""
     if not calls[0].is_deprecated:
         return {"tool_calls": [_call(call) for call in calls]}
     names: Json = {} if calls[0].name is None else {"name": calls[0].name}
@@ -100,7 +100,7 @@ def _calls(calls: Sequence[ToolCall]) -> Json:
 
 
 def _call(call: ToolCall) -> Json:
-    """A call's beginning, or more of its arguments."""
+    """Returns the beginning of a call, or more of its arguments."""
     kind, field = ("custom", "input") if call.is_custom else ("function", "arguments")
     if call.id is None:
         return {"index": call.index, kind: {field: call.arguments}}
@@ -113,12 +113,12 @@ def _call(call: ToolCall) -> Json:
 
 
 def usage_chunk(head: ChunkHead, usage: Usage) -> Json:
-    """The chunk after the last choice, where the client asked for it."""
+    """Returns the usage chunk after the last choice, sent if the client asked for it."""
     return head.chunk([]) | {"usage": usage_object(usage)}
 
 
 def usage_object(usage: Usage) -> Json:
-    """The document's usage."""
+    """Returns the document's usage object."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -147,8 +147,8 @@ def usage_object(usage: Usage) -> Json:
 def text_chunk(
     head: ChunkHead, index: int, delta: TextDelta, offset: int, *, has_logprobs: bool = False
 ) -> Json:
-    """A chunk of a text completion; `offset` is where its text begins, in characters. One that
-    `has_logprobs` tells those of no tokens, too."""
+    """Returns a chunk of a text completion; `offset` is the start of its text, in characters. With
+    `has_logprobs` the logprobs are present even if there are no tokens."""
     has_logprobs = has_logprobs or bool(delta.logprobs)
     return head.chunk(
         [
@@ -163,7 +163,7 @@ def text_chunk(
 
 
 def model_object(card: ModelCard) -> Json:
-    """The document's model."""
+    """Returns the document's model object."""
     return {
         "id": card.id,
         "object": "model",
@@ -174,7 +174,7 @@ def model_object(card: ModelCard) -> Json:
 
 
 def embeddings(rows: Sequence[str | Fragment], model: str, prompt_tokens: int) -> Json:
-    """The document's list of embeddings; a row is base64, or its numbers as JSON."""
+    """Returns the document's list of embeddings; a row is base64, or its numbers as JSON."""
     return {
         "object": "list",
         "data": [
@@ -206,7 +206,7 @@ def _chat_choice(
 
 
 def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
-    """The document's log probabilities of what a chat's choice said."""
+    """Returns the document's logprobs of a chat's choice."""
     content = [
         {**token_object(entry), "top_logprobs": [token_object(other) for other in entry.top]}
         for entry in logprobs
@@ -215,7 +215,7 @@ def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
 
 
 def token_object(entry: TokenLogprob) -> Json:
-    """The document's token with its log probability."""
+    """Returns the document's token object with its logprob."""
     return {
         "token": _token_text(entry),
         "logprob": _finite(entry.logprob),
@@ -246,7 +246,7 @@ def _top(entry: TokenLogprob) -> Mapping[str, float] | None:
 
 
 def _token_text(entry: TokenLogprob) -> str:
-    """A token as text; bytes that are no whole character in the form OpenAI gives them."""
+    """Returns a token as text; incomplete UTF-8 in OpenAI's form of escaped bytes."""
     try:
         return entry.bytes.decode()
     except UnicodeDecodeError:
@@ -258,5 +258,5 @@ def _maybe(logprob: float | None) -> float | None:
 
 
 def _finite(logprob: float | None) -> float:
-    """JSON knows no infinity; -9999 is what OpenAI gives for what cannot happen."""
+    """Returns a finite logprob: JSON has no infinity, and OpenAI uses -9999 for impossible."""
     return -9999.0 if logprob is None else max(logprob, -9999.0)

@@ -1,4 +1,4 @@
-"""Answers that come piece by piece."""
+"""Server-sent event streams (SSE) as answers."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 Chunk = Mapping[str, Any] | bytes
-"""What one event says, or the event itself, encoded already."""
+"""Data of one event, or the event itself, already encoded."""
 
 
 def _error_event(error: ApiError) -> bytes:
@@ -32,19 +32,18 @@ async def event_stream(
     ending: bytes = DONE,
     failure: Callable[[ApiError], bytes] = _error_event,
 ) -> StreamingResponse:
-    """The chunks as events, then `ending`.
+    """Returns a streaming response of the chunks as events, then `ending`.
 
-    What fails before the first chunk is raised and gets a status code; later there is none, and a
-    stream that fails ends with the event that `failure` makes of it. The first chunk is awaited
-    here so that `chunks` has begun and frees what it holds, even if the client leaves before
-    anything was sent.
+    An error before the first chunk is raised and gets a status code. A later error ends the stream
+    with the event that `failure` returns. The first chunk is awaited here so that `chunks` has
+    begun: then it releases its resources even if the client disconnects before anything was sent.
     """
     first = await anext(chunks, None)
     return _EventStream(first, chunks, ending, failure)
 
 
 class _EventStream(StreamingResponse):
-    """The events; an error among them is left in the request's state, for who stands in front."""
+    """Event stream; an error inside it is put into the request's state, for middleware."""
 
     body_iterator: AsyncGenerator[bytes, None]
 
@@ -66,7 +65,7 @@ class _EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._state = scope.setdefault("state", {})
-        # Who leaves while something is sent leaves both suspended.
+        # A disconnect during a send leaves both generators suspended.
         async with aclosing(self._chunks), aclosing(self.body_iterator):
             await super().__call__(scope, receive, send)
 

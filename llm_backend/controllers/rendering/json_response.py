@@ -1,4 +1,4 @@
-"""JSON answers, written by orjson."""
+"""JSON responses, encoded by orjson."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class JsonResponse(Response):
 
 
 def list_object(page: Page[Any], data: list[dict[str, Any]]) -> dict[str, Any]:
-    """One page of a list as the document has it."""
+    """Returns one page of a list as the document's list object."""
     return {
         "object": "list",
         "data": data,

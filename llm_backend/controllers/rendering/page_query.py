@@ -1,4 +1,4 @@
-"""Which page of a list a query asks for."""
+"""Pagination parameters of list queries."""
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -8,11 +8,11 @@ from llm_backend.store.keyset_pages import Order
 
 __all__ = ["DEFAULT_LIMIT", "PageWanted", "both_sides_refused", "page_wanted"]
 
-DEFAULT_LIMIT = 20  # the document's, of nearly all lists
+DEFAULT_LIMIT = 20  # of the document, for nearly all lists
 
 
 class PageWanted(TypedDict):
-    """What the lists of the store take."""
+    """Pagination arguments of the store's lists."""
 
     after: str | None
     limit: int
@@ -22,7 +22,7 @@ class PageWanted(TypedDict):
 def page_wanted(
     query: Mapping[str, Any], *, limit: int = DEFAULT_LIMIT, order: Order = "desc"
 ) -> PageWanted:
-    """The page of a query, whose types are checked; `limit` and `order` where it names none."""
+    """Returns the pagination of a validated query; `limit` and `order` are the defaults."""
     return {
         "after": query.get("after"),
         "limit": query.get("limit", limit),
@@ -31,6 +31,6 @@ def page_wanted(
 
 
 def both_sides_refused(query: Mapping[str, Any]) -> None:
-    """Raises `InvalidRequest` for a page that is to be `after` one thing and `before` another."""
+    """Raises `InvalidRequest` for a query with both `after` and `before`."""
     if query.get("after") is not None and query.get("before") is not None:
         raise InvalidRequest("Only one of `after` and `before` can be given.", param="before")

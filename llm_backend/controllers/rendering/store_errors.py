@@ -1,4 +1,4 @@
-"""The store's errors as errors that a client can read: the one seam between the two."""
+"""Translation of store errors to API errors; no other module translates them."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5.0
 
-# Which field is wrong, where only one can be.
+# Field of the error message, for errors that only one field can cause.
 _FIELDS: Mapping[type[StoreError], str] = {
     BadParts: "part_ids",
     WrongDigest: "md5",
@@ -46,10 +46,10 @@ _FIELDS: Mapping[type[StoreError], str] = {
 def store_errors_translated(
     thing: str = "object", *, event: str = "database_unavailable", **told: str
 ) -> Iterator[None]:
-    """Raises an `ApiError` for what the store raises within; `thing` is what an id names.
+    """Raises an `ApiError` for a store error inside the block; `thing` is the kind of object.
 
-    Why a database cannot be used stays in the log, as `event` with what is `told` beside it: the
-    reason may name hosts and users.
+    The reason of a database failure is only logged, as `event` with the fields of `told`: it may
+    name hosts and users.
     """
     try:
         yield

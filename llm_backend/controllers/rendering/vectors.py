@@ -1,6 +1,6 @@
-"""Rows of little-endian float32 as JSON numbers, and cut to fewer dimensions.
+"""Embedding vectors (rows of little-endian float32): as JSON numbers, and truncated dimensions.
 
-Imported only where somebody asks for it, as numpy takes 12 MB and a tenth of a second.
+Imported only where it is used, as numpy takes 12 MB and a tenth of a second.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 __all__ = ["as_numbers", "shorten"]
 
-NUMBERS_AT_ONCE = 1 << 16  # are written within two milliseconds, then others have their turn
+# Numbers encoded in two milliseconds; then the event loop runs other tasks.
+NUMBERS_AT_ONCE = 1 << 16
 
 
 async def as_numbers(vectors: bytes, size: int) -> list[orjson.Fragment]:
-    """Each row as JSON, in as few digits as tell it from other float32."""
+    """Returns each row as JSON, with the fewest digits that identify each float32."""
     rows = _rows(vectors, size)
     at_once = max(1, NUMBERS_AT_ONCE // size)
     written: list[orjson.Fragment] = []
@@ -26,7 +27,7 @@ async def as_numbers(vectors: bytes, size: int) -> list[orjson.Fragment]:
 
 
 def shorten(vectors: bytes, size: int, wanted: int) -> bytes:
-    """The first `wanted` numbers of each row of `size`, of length 1 again."""
+    """Returns the first `wanted` numbers of each row of `size`, normalized to length 1."""
     rows = _rows(vectors, size)[:, :wanted]
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(norms > 0, norms, 1)).tobytes()

@@ -1,4 +1,4 @@
-"""WebSockets: in front of the document, which knows none."""
+"""WebSocket endpoints, which the OpenAPI document does not describe."""
 
 from llm_backend.controllers.websockets.entrance import WebSocketEndpoints
 

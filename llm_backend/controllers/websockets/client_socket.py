@@ -1,4 +1,4 @@
-"""A client's end of a WebSocket: what it sends, and whether it is still there."""
+"""Client side of a WebSocket: received messages and detection of disconnects."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
@@ -15,14 +15,14 @@ __all__ = ["ClientSocket"]
 
 T = TypeVar("T")
 
-_HELD = 16  # messages read ahead, so that its leaving is seen while an upstream is slow
+_HELD = 16  # messages read ahead, so that a disconnect is noticed while an upstream is slow
 
 _ABNORMAL = 1006
 _NEVER_SENT = frozenset({1004, 1005, _ABNORMAL, 1015})  # RFC 6455, 7.4.1
 
 
 class ClientSocket:
-    """Reads a WebSocket within `async with`, from its accepting on."""
+    """Reads an accepted WebSocket within `async with`."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -40,16 +40,16 @@ class ClientSocket:
             await self._reading
 
     async def messages(self) -> AsyncGenerator[Message, None]:
-        """What it sends, until it leaves."""
+        """Yields the client's messages until it disconnects."""
         while (message := await self._held.get()) is not None:
             yield message
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives; cancelled, with `ClientGone`, where the client leaves first."""
+        """Returns the result of `work`; cancels it and raises `ClientGone` on disconnect."""
         return await unless_left(work, self._left.wait)
 
     async def send(self, message: Message) -> None:
-        """Sends one message; raises `ClientGone` where nobody is there."""
+        """Sends one message; raises `ClientGone` after a disconnect."""
         try:
             if isinstance(message, str):
                 await self._socket.send_text(message)
@@ -59,7 +59,7 @@ class ClientSocket:
             raise ClientGone from error
 
     async def close(self, closing: CloseReason) -> None:
-        """Says goodbye, unless it has left."""
+        """Closes the connection, unless the client has disconnected."""
         if not self._left.is_set():
             with suppress(WebSocketDisconnect):
                 await self._socket.close(closing.code, closing.reason)

@@ -1,4 +1,4 @@
-"""Where WebSockets come in: who asks, for what, and how they are turned away."""
+"""WebSocket endpoints: authentication, routing by path, and refusals."""
 
 import asyncio
 import logging
@@ -29,20 +29,20 @@ __all__ = ["WebSocketEndpoints"]
 log = logging.getLogger(__name__)
 
 CallerOf: TypeAlias = Callable[[Mapping[str, str]], Any]
-"""Headers in, caller out; raises `Unauthorized` or `Forbidden`."""
+"""Returns the caller of request headers; raises `Unauthorized` or `Forbidden`."""
 
 Look: TypeAlias = Callable[[], Any]
-"""Who opened a socket, as keys are now; raises as `CallerOf` does."""
+"""Returns the caller of an open socket by the current keys; raises as `CallerOf` does."""
 
 Serve: TypeAlias = Callable[[Services, WebSocket, ASGIApp, Look], Awaitable[None]]
-"""Serves one socket; the application is there to be asked."""
+"""Serves one socket; requests inside it are sent to the application."""
 
 _FAILED = 1011  # RFC 6455: an unexpected condition
 
 
 class WebSocketEndpoints:
-    """Answers WebSockets; everything else is the application's. Requests that come as messages are
-    `asked` of what is given for them, which logs them.
+    """ASGI middleware that serves WebSockets; all else is passed to the application. Requests in
+    messages are sent to `asked`, which logs them.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class WebSocketEndpoints:
             return
         except ApiError as error:
             log.info("socket_failed", extra={"path": scope["path"], "code": error.code})
-            with suppress(WebSocketDisconnect):  # it has left meanwhile
+            with suppress(WebSocketDisconnect):  # the client may have disconnected meanwhile
                 await _refuse(socket, error)
 
     async def _serve(self, socket: WebSocket) -> None:
@@ -85,11 +85,11 @@ class WebSocketEndpoints:
 
 
 async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: Look) -> None:
-    """`/realtime`: an upstream's; accepted once the upstream has, and counted as it tells."""
+    """`/realtime`: relayed; accepted once the upstream has accepted, charged as it reports."""
     model = model_of(upstream_query(socket.scope))
     async with services.access.admission.session(look, model or "") as session:
         steps = upstream_steps(services, model)
-        await socket.receive()  # that it connects
+        await socket.receive()  # the connect event
         async with ClientSocket(socket) as client:
             opening = open_upstream_socket(services, socket, steps, who=fairness_key(look()))
             upstream, _ = await client.unless_gone(opening)
@@ -98,8 +98,8 @@ async def _realtime(services: Services, socket: WebSocket, _app: ASGIApp, look: 
 
 
 async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: Look) -> None:
-    """`/responses`: each message is a request of its own, which names its model and is counted, as
-    long as the key may ask."""
+    """`/responses`: each message is a request of its own, with its own model and usage, as long as
+    the key is valid."""
     if model := socket.query_params.get("model"):
         services.access.admission.check(look(), model)
     serving = asyncio.create_task(serve_responses(services, socket, app))
@@ -114,7 +114,7 @@ async def _responses(services: Services, socket: WebSocket, app: ASGIApp, look: 
 
 
 async def _looks(look: Look, every_s: float) -> NoReturn:
-    """Raises what `look` does once the key may not ask any more."""
+    """Polls the key; raises the errors of `look` once it is not valid any more."""
     while True:
         await asyncio.sleep(every_s)
         look()
@@ -124,7 +124,7 @@ _SERVED: Mapping[str, Serve] = {"/realtime": _realtime, "/responses": _responses
 
 
 async def _refuse(socket: WebSocket, error: ApiError) -> None:
-    """An answer with the error's status; an error event and a goodbye once it was accepted."""
+    """Refuses with the error's status; after the accept, with an error event and a close."""
     if socket.application_state is WebSocketState.CONNECTING:
         await send_refusal(socket.scope, socket.send, error)
         return

@@ -1,5 +1,5 @@
-"""A request that came as a message, asked of the application as if it had come by itself: the same
-checks, limits and answers, read as a stream.
+"""Inner HTTP exchange of a WebSocket message: sent to the application as a request of its own, with
+the same checks and limits; the answer is read as a stream.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-_PIECES = 16  # of an answer that wait for a slow reader
+_PIECES = 16  # of an answer, buffered for a slow reader
 _OF_THE_HANDSHAKE = (
     b"sec-websocket-", b"connection", b"upgrade", b"content-", b"transfer-encoding", b"accept",
     b"expect",
@@ -31,20 +31,20 @@ _OF_THE_HANDSHAKE = (
 
 @dataclass(frozen=True, kw_only=True)
 class InnerAnswer:
-    """An answer that has begun: its status and its body in pieces."""
+    """An answer that has begun: its status and its body in chunks."""
 
     status: int
     pieces: AsyncGenerator[bytes, None]
 
     async def events(self) -> AsyncGenerator[str, None]:
-        """The data of its events."""
+        """Yields the data of its events."""
         decoder = Decoder()
         async for piece in self.pieces:
             for event in decoder.feed(piece):
                 yield event.data
 
     async def error(self) -> Mapping[str, Any]:
-        """What is wrong, where its status says so."""
+        """Returns the error object of an answer with an error status."""
         body = b"".join([piece async for piece in self.pieces])
         with suppress(orjson.JSONDecodeError):
             said = orjson.loads(body)
@@ -58,7 +58,8 @@ class InnerAnswer:
 async def open_exchange(
     app: ASGIApp, path: str, headers: Headers, body: bytes
 ) -> AsyncIterator[InnerAnswer]:
-    """The answer to a JSON body, once it has begun. Leaving this is the client's leaving."""
+    """Opens an exchange with a JSON body, once the answer has begun. Leaving the context
+    disconnects the client."""
     kept = [(name, value) for name, value in headers if not name.startswith(_OF_THE_HANDSHAKE)]
     scope, exchange = json_post(path, body, headers=kept, state={}), _InnerExchange()
     asking = asyncio.create_task(_send_request(app, scope, body_channel(body), exchange))
@@ -69,7 +70,8 @@ async def open_exchange(
     finally:
         asking.cancel()
         (failure,) = await asyncio.gather(asking, return_exceptions=True)
-        if isinstance(failure, Exception):  # which the application renders, or it is a bug
+        # An exception that the application did not render is a bug.
+        if isinstance(failure, Exception):
             log.error("request_failed", exc_info=failure)
 
 
@@ -83,7 +85,7 @@ async def _send_request(
 
 
 class _InnerExchange:
-    """An answer, between the application and who reads it."""
+    """Channel of an answer between the application and its reader."""
 
     def __init__(self) -> None:
         self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""Who is next: the requests of one connection, in lanes that go on beside each other."""
+"""Lanes: queues of one connection's requests, concurrent with each other."""
 
 import asyncio
 from collections import deque
@@ -13,17 +13,17 @@ Work = Callable[[], Coroutine[None, None, None]]
 
 
 class Lanes:
-    """Does the work of each lane in the order of its coming, lanes at the same time: up to
-    `lanes_limit` of them, and `waiting_limit` works that have not begun."""
+    """Runs the work of each lane in order of arrival, and lanes concurrently: at most
+    `lanes_limit` lanes, and `waiting_limit` queued works."""
 
     def __init__(self, *, lanes_limit: int, waiting_limit: int) -> None:
         self._lanes_limit = lanes_limit
         self._waiting_limit = waiting_limit
-        self._waiting: dict[str | None, deque[Work]] = {}  # of the lanes that are at work
+        self._waiting: dict[str | None, deque[Work]] = {}  # by active lane
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, lane: str | None, work: Work) -> None:
-        """Do it in its turn. Raises `RateLimited` for one too many."""
+        """Queues work in its lane. Raises `RateLimited` beyond a limit."""
         if lane in self._waiting:
             if sum(map(len, self._waiting.values())) >= self._waiting_limit:
                 raise RateLimited(
@@ -45,11 +45,11 @@ class Lanes:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is at work."""
+        """True if no lane is active."""
         return not self._waiting
 
     async def aclose(self) -> None:
-        """Give up all that has not ended."""
+        """Cancels all unfinished work."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

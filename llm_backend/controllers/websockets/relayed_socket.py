@@ -1,4 +1,4 @@
-"""WebSockets that an upstream answers: message by message, both ways."""
+"""Relay of WebSockets to an upstream: message by message, in both directions."""
 
 import asyncio
 import logging
@@ -29,9 +29,9 @@ OPERATION = ("realtime", "Realtime")
 
 
 def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel | None]:
-    """The upstreams that may answer, in turn; None stands for whoever has the operation.
+    """Returns the upstreams to be tried, in order; None stands for any that has the operation.
 
-    Raises `Unsupported` where there is none, `ModelNotFound` for a name that nobody has.
+    Raises `Unsupported` without an upstream, `ModelNotFound` for an unknown model.
     """
     if services.upstream is None:
         raise Unsupported(
@@ -50,7 +50,7 @@ def upstream_steps(services: Services, model: str | None) -> list[UpstreamModel 
 async def open_upstream_socket(
     services: Services, socket: WebSocket, steps: list[UpstreamModel | None], *, who: str
 ) -> tuple[UpstreamSocket, UpstreamModel | None]:
-    """The socket of the first step that opens one, and that step."""
+    """Returns the socket of the first step that opens one, and that step."""
     for step in steps[:-1]:
         try:
             return await _connect(services, socket, step, has_other=True, who=who), step
@@ -89,8 +89,8 @@ async def _connect(
 
 
 async def pump(client: ClientSocket, upstream: UpstreamSocket, session: MeteredSession) -> None:
-    """Passes messages on until either side leaves, and its goodbye with them; the session sees
-    each before it is passed on. Raises what the session does."""
+    """Passes messages on until either side closes, and then its close frame; the session sees each
+    message before. Raises the session's errors."""
     up = asyncio.create_task(_pump_up(client, upstream, session))
     down = asyncio.create_task(_pump_down(upstream, client, session))
     lasting = asyncio.create_task(session.last())

@@ -1,7 +1,7 @@
 """Responses over a WebSocket: `response.create` in, the response's events out.
 
-Each message is a request of its own, with the key of the connection: what `POST /responses` would
-answer is told as messages, whether a local model or an upstream answers.
+Each message is a request of its own, with the key of the connection. The answer of `POST
+/responses`, by a local model or an upstream, is sent as messages.
 """
 
 import asyncio
@@ -39,15 +39,15 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 PATH = "/v1/responses"
-_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # the document's
+_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")  # of the document
 _GOING_AWAY = 1001
 _NOT_OF_THE_BODY = ("type", "stream_id", "stream")
 
 
 async def serve_responses(services: Services, socket: WebSocket, app: ASGIApp) -> None:
-    """`/responses`: until the client leaves, or has been silent for too long."""
+    """Serves `/responses` until the client disconnects or the idle timeout."""
     settings = services.settings
-    await socket.receive()  # that it connects
+    await socket.receive()  # the connect event
     protocols = socket.scope.get("subprotocols") or []
     shown = upstream_protocols(protocols)
     await socket.accept(shown[0] if shown else None)
@@ -70,7 +70,7 @@ def _headers(socket: WebSocket, protocols: list[str]) -> Headers:
 
 
 class _Conversation:
-    """What one connection asks, and is told."""
+    """Requests and answers of one connection."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ class _Conversation:
         self._app = app
         self._headers = headers
         self._lanes = lanes
-        self._sending = asyncio.Lock()  # one message at a time, whoever sends it
+        self._sending = asyncio.Lock()  # of concurrent lanes, one sends at a time
 
     async def run(self, idle_timeout_s: float) -> None:
-        """Take messages until the client leaves."""
+        """Handles messages until the client disconnects."""
         messages = self._client.messages()
         while True:
             taking = asyncio.ensure_future(anext(messages, None))
@@ -134,7 +134,7 @@ class _Conversation:
             await self._tell({**_error_message(error), "status": error.status}, stream_id)
 
     async def _pass_on(self, data: str, stream_id: str | None) -> None:
-        if data == "[DONE]":  # of upstreams that say so
+        if data == "[DONE]":  # some upstreams end responses with it
             return
         event = orjson.loads(data) if '"error"' in data[:64] else None
         if event is not None and (event.get("type") == "error" or "type" not in event):
@@ -175,7 +175,7 @@ def _stream_id(event: Mapping[str, Any]) -> str | None:
 
 
 def _body(event: Mapping[str, Any]) -> bytes:
-    """The body of the request that the event is."""
+    """Returns the request body of an event."""
     if event.get("type") != "response.create":
         raise InvalidRequest(
             f"No event `{str(event.get('type'))[:80]}` is taken here; `response.create` is.",
@@ -199,7 +199,7 @@ def _error_message(error: ApiError) -> Json:
 
 
 def _ws_error(error: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> Json:
-    """The document's error event of WebSockets."""
+    """Returns the document's error event of WebSockets."""
     numbered = {name: value for name, value in (event or {}).items() if name == "sequence_number"}
     return {
         "type": "error",

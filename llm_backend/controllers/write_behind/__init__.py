@@ -1,1 +1,1 @@
-"""Writes behind answers: group commit, background tasks and the write-behind buffer."""
+"""Writes of answered requests: group commit, background tasks and the write-behind buffer."""

@@ -1,4 +1,4 @@
-"""Work that nobody waits for: what is stored after its client has left."""
+"""Background tasks: writes that no request waits for, such as after a disconnect."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,18 +7,18 @@ __all__ = ["BackgroundTasks"]
 
 
 class BackgroundTasks:
-    """Runs coroutines behind their callers; `settle` waits for all that are left."""
+    """Runs coroutines in the background; `settle` waits for all of them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[None, None, None]) -> None:
-        """Do it by and by. It says itself what goes wrong: nobody is there to be told."""
+        """Starts a coroutine, which must log its own errors: no caller gets them."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def settle(self) -> None:
-        """Returns when all is done."""
+        """Waits for all tasks."""
         while self._tasks:
             await asyncio.wait(self._tasks)

@@ -1,4 +1,4 @@
-"""What is written before its answer's end: with whatever else is to be written by then."""
+"""Group commit: concurrent writes share one transaction; each request waits for its own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,13 +9,13 @@ __all__ = ["GroupCommit"]
 
 Item = TypeVar("Item")
 
-ITEMS_MOST = 256  # in one write: who comes first waits for all of them
+ITEMS_MOST = 256  # in one write: the first item waits for all of them
 
 
 class GroupCommit(Generic[Item]):
-    """Gathers what comes while something is being written, and writes all of it at once then.
+    """Collects items during a write and writes all of them together in the next one.
 
-    `write_all` says of each item, in their order, why it could not be written, None where it was.
+    `write_all` returns for each item, in order, the error of its write, or None.
     """
 
     def __init__(
@@ -26,16 +26,17 @@ class GroupCommit(Generic[Item]):
         self._writing: asyncio.Task[None] | None = None
 
     async def written(self, item: Item) -> None:
-        """Returns when it is. Raises why it cannot be. Who is cancelled does not withdraw it."""
+        """Returns once the item is written. Raises the error of its write. Cancelling the caller
+        does not withdraw the item."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gathered.append((item, written))
         if self._writing is None:
-            # In a context of its own: what is written is of many requests.
+            # An empty context: the write belongs to many requests, not to the current one.
             self._writing = asyncio.create_task(self._write(), context=Context())
         await written
 
     async def settle(self) -> None:
-        """Returns when all is written."""
+        """Waits until all items are written."""
         while self._writing is not None:
             await asyncio.wait([self._writing])
 

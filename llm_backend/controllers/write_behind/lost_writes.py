@@ -1,4 +1,4 @@
-"""What was answered and could not be stored: counted, and logged once in a while."""
+"""Lost writes: answered requests that could not be stored, counted and logged at intervals."""
 
 import logging
 import math
@@ -9,11 +9,11 @@ __all__ = ["Losses"]
 
 log = logging.getLogger(__name__)
 
-LOGGED_EVERY_S = 10.0  # a disk that is full would otherwise get a line for each answer
+LOGGED_EVERY_S = 10.0  # a full disk would otherwise log a line for each answer
 
 
 class Losses:
-    """Those of one kind; `event` is their line in the log, `named` how it calls an id, and
+    """Lost writes of one kind; `event` is the log event, `named` its field for the id, and
     `on_lost` is called for each."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Losses:
         self._last: dict[str, str] = {}
 
     def add(self, id: str, error: Exception) -> None:
-        """The object of this id is lost, because of `error`."""
+        """Records that the object with this id is lost because of `error`."""
         self._on_lost()
         self._unlogged += 1
         self._last = {self._named: id, "reason": str(error)}
@@ -41,7 +41,7 @@ class Losses:
             self.tell()
 
     def tell(self) -> None:
-        """A line of the log for those that have had none, the last one in full."""
+        """Logs one line for all losses not logged yet, with the fields of the last one."""
         if self._unlogged:
             log.error(self._event, extra={**self._last, "lost": self._unlogged})
             self._unlogged, self._logged_at = 0, self._clock()

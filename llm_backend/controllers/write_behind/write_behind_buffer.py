@@ -1,4 +1,4 @@
-"""What is written behind its answer: gathered for a moment, then all of it at once."""
+"""Write-behind buffer: items written in batches after their answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,14 +11,14 @@ __all__ = ["WriteBehindBuffer"]
 
 Item = TypeVar("Item")
 
-PAUSE_S = 0.05  # for more to come: a write costs much and a row little, and nobody waits
-ITEMS_MOST = 1024  # of which each holds its parsed body
+PAUSE_S = 0.05  # for more items: a write costs much, a row little, and no request waits
+ITEMS_MOST = 1024  # each holds its parsed body
 BYTES_MOST = 4 * 1024 * 1024  # of JSON text; parsed, it takes several times that
 
 
 @dataclass(kw_only=True, eq=False)
 class _Load(Generic[Item]):
-    """What is written together."""
+    """Batch of items written together."""
 
     items: list[Item] = field(default_factory=list)
     size_bytes: int = 0
@@ -26,10 +26,10 @@ class _Load(Generic[Item]):
 
 
 class WriteBehindBuffer(Generic[Item]):
-    """Holds what nobody waits for, within a bound, until `write_all` has written it.
+    """Bounded buffer of items until `write_all` has written them.
 
-    `write_all` is given what was taken since it was last called, in that order. It says itself what
-    goes wrong: nobody is there to be told.
+    `write_all` gets the items taken since its last call, in order. It logs its own errors: no
+    caller gets them.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class WriteBehindBuffer(Generic[Item]):
         self._writing: asyncio.Task[None] | None = None
 
     def takes(self, item: Item, size_bytes: int) -> bool:
-        """Takes it to be written soon, if there is room."""
+        """Queues the item and returns True if there is room."""
         loads = (self._gathered, self._on_its_way)
         has_room = sum(len(load.items) for load in loads) < self._items_most
         if not has_room or sum(load.size_bytes for load in loads) + size_bytes > self._bytes_most:
@@ -62,14 +62,14 @@ class WriteBehindBuffer(Generic[Item]):
         return True
 
     async def caught_up(self) -> None:
-        """Returns when all that has been taken is written, which then does not wait for more."""
+        """Waits until all queued items are written, without the pause for more."""
         last = self._gathered if self._gathered.items else self._on_its_way
         if last.items:
             self._is_wanted.set()
             await last.written.wait()
 
     def _begin(self) -> None:
-        # In a context of its own: what is written is of many requests.
+        # An empty context: the write belongs to many requests, not to the current one.
         self._writing = asyncio.create_task(self._write(), context=Context())
 
     async def _write(self) -> None:

@@ -1,1 +1,1 @@
-"""Chats for upstreams that know only responses, and responses for those that know only chats."""
+"""Bridges: chats for upstreams that support only responses, and the reverse."""

@@ -1,4 +1,4 @@
-"""A response's question put as a chat completion, and its chunks as deltas (pure)."""
+"""Bridge from responses to chat completions: request body, and chunks as deltas (pure)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,9 +37,9 @@ _MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
 
 
 def as_chat(body: Json, chat: Chat, model: str) -> dict[str, Any]:
-    """The body of the chat completion that answers a response with this body.
+    """Returns the body of the chat completion that answers a response with this body.
 
-    Raises `UnsupportedField` for what chat completions have no word for.
+    Raises `UnsupportedField` for fields that chat completions lack.
     """
     refuse_uncarried(body, _CARRIED, other="chat completions")
     if LOGPROBS in (body.get("include") or ()):
@@ -68,8 +68,8 @@ def as_chat(body: Json, chat: Chat, model: str) -> dict[str, Any]:
 
 
 class ChunkReader:
-    """Reads the chunks of one chat completion; `usage` is told by the last one, and `failure` is
-    an error that one of them tells."""
+    """Parses the chunks of one chat completion; `usage` comes with the last one, and `failure` is
+    an error inside the stream."""
 
     ends_by_done = True
 
@@ -77,12 +77,12 @@ class ChunkReader:
         self.usage = Usage()
         self.is_ended = False
         self.failure: ApiError | None = None
-        self._ids: dict[int, str] = {}  # of the calls, by the place that the upstream gives them
+        self._ids: dict[int, str] = {}  # call ids by the upstream's index
         self._begun = 0
-        self._open: int | None = None  # the place of the call that goes on
+        self._open: int | None = None  # index of the call that continues
 
     def take(self, event: Json) -> Iterator[ChatDelta]:
-        """What a chunk says. Raises `UpstreamFailed` for one of another shape."""
+        """Yields the deltas of a chunk. Raises `UpstreamFailed` for a malformed one."""
         if event.get("error") is not None:
             self.failure = error_in_event(event["error"])
             return
@@ -111,8 +111,8 @@ class ChunkReader:
         )
 
     def _call(self, call: Json) -> Iterator[ToolCall]:
-        """A call that begins, or a piece of the one that began last. Some upstreams repeat a call's
-        id with each piece, some give all calls one place."""
+        """Yields the beginning of a call, or a piece of the latest one. Some upstreams repeat a
+        call's id with each piece, some give all calls one index."""
         place, id, function = number(call, "index"), text(call, "id"), part(call, "function")
         arguments = text(function, "arguments")
         if id and self._ids.get(place) != id:

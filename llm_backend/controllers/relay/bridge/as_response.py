@@ -1,4 +1,4 @@
-"""A chat put as a response, and the response's events as deltas (pure)."""
+"""Bridge from chats to responses: request body, and response events as deltas (pure)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +32,7 @@ _CARRIED = frozenset(
         "max_completion_tokens", "reasoning_effort", "response_format", "verbosity",
     }
 )  # fmt: skip
-# Where the events of a message have its text.
+# Kind and field of the text in events of a message.
 _TEXTS = {
     "response.output_text.delta": "delta",
     "response.output_text.done": "text",
@@ -43,9 +43,9 @@ _REASONING = ("response.reasoning_text.delta", "response.reasoning_summary_text.
 
 
 def as_response(body: Json, chat: Chat, model: str) -> dict[str, Any]:
-    """The body of the response that answers a chat with this body; the upstream keeps nothing.
+    """Returns the body of the response that answers a chat with this body; `store` is false.
 
-    Raises `UnsupportedField` for what responses have no word for.
+    Raises `UnsupportedField` for fields that responses lack.
     """
     refuse_uncarried(body, _CARRIED, other="responses")
     asked: dict[str, Any] = {
@@ -69,8 +69,8 @@ def as_response(body: Json, chat: Chat, model: str) -> dict[str, Any]:
 
 
 class EventReader:
-    """Reads the events of one response; `usage` is told by the last one, and `failure` is an error
-    that one of them tells."""
+    """Parses the events of one response; `usage` comes with the last one, and `failure` is an error
+    inside the stream."""
 
     ends_by_done = False
 
@@ -78,12 +78,12 @@ class EventReader:
         self.usage = Usage()
         self.is_ended = False
         self.failure: ApiError | None = None
-        self._calls: dict[int, int] = {}  # a call's place among the output -> among the calls
-        self._argued: set[int] = set()  # the places of those whose arguments have been told
-        self._said: set[tuple[int, int]] = set()  # the parts of messages that have been told
+        self._calls: dict[int, int] = {}  # index of a call among the output -> among the calls
+        self._argued: set[int] = set()  # indices of calls whose arguments have been yielded
+        self._said: set[tuple[int, int]] = set()  # parts of messages that have been yielded
 
     def take(self, event: Json) -> Iterator[ChatDelta]:
-        """What an event says. Raises `UpstreamFailed` for one of another shape."""
+        """Yields the deltas of an event. Raises `UpstreamFailed` for a malformed one."""
         kind = text(event, "type")
         if kind in _TEXTS:
             yield from self._say(event, kind)
@@ -103,7 +103,7 @@ class EventReader:
             self.failure = error_in_event(said)
 
     def _say(self, event: Json, kind: str) -> Iterator[ChatDelta]:
-        """What a piece of a message says, or all of it where it has not come in pieces."""
+        """Yields a piece of a message's text, or all of it if it had no deltas."""
         name, part = _TEXTS[kind], _part_of(event)
         if kind.endswith(".done") and part in self._said:
             return
@@ -150,12 +150,12 @@ class EventReader:
 
 
 def _part_of(event: Json) -> tuple[int, int]:
-    """Which part of which item an event is about."""
+    """Returns output index and content index of an event."""
     return number(event, "output_index"), number(event, "content_index")
 
 
 def _items(message: Message, where: str) -> Iterator[dict[str, Any]]:
-    """The input items that a message is."""
+    """Yields the input items of a message."""
     if message.get("name") and message["role"] != "tool":
         raise UnsupportedField(
             "The upstream is asked for responses, whose messages have no names; leave it out.",
@@ -206,7 +206,7 @@ def _tool(function: Json) -> dict[str, Any]:
 
 
 def _text(body: Json) -> dict[str, Any]:
-    """What is said of the text: its format, and how much there is to be of it."""
+    """Returns the `text` field: format and verbosity."""
     given = body.get("response_format") or {}
     kind, said = given.get("type", "text"), {}
     if kind == "json_schema":

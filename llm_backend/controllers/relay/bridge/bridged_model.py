@@ -1,4 +1,4 @@
-"""A model of an upstream, asked as a local one is: chats in, deltas out, by its own operation."""
+"""Bridged model: an upstream's model with the interface of a local one (chats in, deltas out)."""
 
 import asyncio
 import logging
@@ -40,28 +40,28 @@ _HEADERS = (
     (b"accept", b"text/event-stream"),
     (b"accept-encoding", b"identity"),
 )
-# Held to nothing here: an answer of another form, or a refusal, is the upstream's answer.
+# Not enforced here: the upstream's answer is passed on even if it has another form.
 _ITS_OWN = frozenset(
     {"response_format", "verbosity", "prompt_cache_retention", "prompt_cache_options"}
 )
 _ERROR_BYTES = 64 * 1024
-_LAST_BYTES_S = 0.1  # behind `[DONE]`, for the end of the body: it comes at once, or never
-_WAIT_DIGITS = 7  # seconds that an upstream asks to wait: beyond some weeks it is no such number
+_LAST_BYTES_S = 0.1  # after `[DONE]`, for the end of the body: it comes at once, or never
+_WAIT_DIGITS = 7  # of `retry-after` in seconds: more digits, beyond some weeks, are invalid
 
 
 class BridgeReader(Protocol):
-    """What reads one answer's events."""
+    """Parser of one answer's events."""
 
     usage: Usage
     is_ended: bool
-    failure: ApiError | None  # that the upstream has told
-    ends_by_done: bool  # whether `[DONE]` alone is an end
+    failure: ApiError | None  # inside the stream
+    ends_by_done: bool  # True if `[DONE]` alone is an end
 
     def take(self, event: Json) -> Iterator[ChatDelta]: ...
 
 
 class BridgedModel:
-    """One request's model: `body` is what the client asked, `wire` how the upstream is asked."""
+    """Model of one request: `body` is the client's, `wire` the upstream's protocol."""
 
     def __init__(
         self,
@@ -80,27 +80,27 @@ class BridgedModel:
         self._operation = operation
         self._who = who
         self.vector_stores: Sequence[str] = ()
-        self.sees = False  # it is the upstream that fetches pictures
+        self.sees = False  # the upstream fetches images itself
 
     def filled(self, body: Json) -> dict[str, Any]:
-        """The body without what the upstream sees to, as the client has said it; it has its own
-        defaults."""
+        """Returns the body without the fields that only the upstream enforces. Defaults are the
+        upstream's, too."""
         return {name: value for name, value in body.items() if name not in _ITS_OWN}
 
     @property
     def context_tokens(self) -> int:
-        """Unknown."""
+        """Raises, as the upstream's context length is unknown."""
         raise _token_count_unsupported()
 
     async def prompt_tokens(self, request: Chat) -> int:
-        """Unknown."""
+        """Raises, as the upstream's tokenizer is unknown."""
         raise _token_count_unsupported()
 
     async def chat(self, request: Chat) -> "BridgedAnswer":
         """Sends the chat and returns its answer once the upstream has begun to answer.
 
-        Raises `UnsupportedField` for what cannot be carried over, what the upstream refuses, and
-        what `Exchanger.exchange` does.
+        Raises `UnsupportedField` for fields that cannot be translated, the upstream's refusal, and
+        the errors of `Exchanger.exchange`.
         """
         is_chat = self._wire is WireProtocol.CHAT
         made = as_chat if is_chat else as_response
@@ -128,8 +128,8 @@ class BridgedModel:
 
 
 class BridgedAnswer:
-    """An answer under way: its deltas can be read once. Leaving its `async with` frees it, and
-    counts it: as the upstream tells, or about as much as it has said by then."""
+    """Answer of an upstream; its deltas can be read once. Leaving its `async with` closes it and
+    charges its usage: the upstream's numbers, or an estimate from the bytes received."""
 
     def __init__(
         self, relayed: UpstreamAnswer, reader: Callable[[], BridgeReader], sent: bytes
@@ -141,7 +141,7 @@ class BridgedAnswer:
 
     @property
     def usage(self) -> Usage:
-        """The tokens, once the upstream has told them."""
+        """Tokens, once the upstream has reported them."""
         return self._reader.usage
 
     async def __aenter__(self) -> Self:
@@ -156,7 +156,7 @@ class BridgedAnswer:
             count_estimated(input_bytes=text_bytes(self._sent), output_bytes=self._said_bytes)
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
-        """What the upstream says. Raises `ApiError` where it breaks off or tells an error."""
+        """Yields the deltas. Raises `ApiError` if the stream breaks off or contains an error."""
         async with aclosing(self._events()) as events:
             async for event in events:
                 if event == "[DONE]" and self._reader.ends_by_done:
@@ -194,7 +194,7 @@ class BridgedAnswer:
         return error
 
     async def _read_to_the_end(self) -> None:
-        """So that its connection can be used again, if there is nothing more to wait for."""
+        """Reads the end of the body, so that the connection can be reused."""
         with suppress(TimeoutError, UpstreamError):
             async with asyncio.timeout(_LAST_BYTES_S):
                 async for _ in self._relayed.body:
@@ -222,7 +222,7 @@ def _parse_event(data: str) -> Json:
 
 
 async def _refusal(relayed: UpstreamAnswer) -> ApiError:
-    """What an upstream's error says to the client."""
+    """Returns the error of an upstream's refusal, for the client."""
     held = bytearray()
     try:
         async for piece in relayed.body:
@@ -241,7 +241,7 @@ async def _refusal(relayed: UpstreamAnswer) -> ApiError:
         relayed.status, message if isinstance(message, str) else "The upstream refused the request."
     )
     if isinstance(code, str) and code:
-        error.code = code  # `param` is a name of the other operation
+        error.code = code  # without `param`, which names a field of the other operation
     wait = relayed.header(b"retry-after") or b""
     error.retry_after_s = int(wait) if wait.isdigit() and len(wait) < _WAIT_DIGITS else None
     return error

@@ -1,4 +1,4 @@
-"""What a message says, in the words of chat completions and of responses (pure)."""
+"""Message content in the forms of chat completions and of responses (pure)."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ __all__ = ["chat_content", "response_content"]
 
 
 def chat_content(content: Content) -> Any:
-    """As a chat's message has it."""
+    """Returns the content of a chat's message."""
     if content is None or isinstance(content, str):
         return content
     return [_chat_part(piece) for piece in content]
 
 
 def response_content(content: Content) -> Any:
-    """As an item of a response has it. Raises `UnsupportedField` for sound, which none has."""
+    """Returns the content of a response's item. Raises `UnsupportedField` for audio."""
     if content is None or isinstance(content, str):
         return content
     return [_response_part(piece) for piece in content]
@@ -26,7 +26,8 @@ def _chat_part(piece: str | Shown) -> dict[str, Any]:
     if isinstance(piece, str):
         return {"type": "text", "text": piece}
     if isinstance(piece, Picture):
-        detail = "high" if piece.detail == "original" else piece.detail  # chats know no closer one
+        # Chats have no higher value of `detail` than `high`.
+        detail = "high" if piece.detail == "original" else piece.detail
         return {"type": "image_url", "image_url": {"url": piece.url, "detail": detail}}
     return {"type": "input_audio", "input_audio": {"data": piece.data, "format": piece.format}}
 

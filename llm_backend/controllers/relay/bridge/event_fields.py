@@ -1,6 +1,6 @@
-"""What stands in an upstream's event, of the type that it must have (pure).
+"""Type-checked fields of upstream events (pure).
 
-Each raises `UpstreamFailed` for a value of another one; what is absent or null is empty.
+Each function raises `UpstreamFailed` for a value of another type; an absent or null one is empty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ __all__ = ["Json", "error_in_event", "number", "part", "parts", "text", "word"]
 
 Json = Mapping[str, Any]
 
-_MOST = 2**53  # beyond it JSON's readers do not agree on integers
+_MOST = 2**53  # JSON parsers disagree about larger integers
 _OF_OUR_KEY = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
 
 
 def text(of: Json, name: str) -> str:
-    """A text, maybe empty."""
+    """Returns a string, maybe empty."""
     value = of.get(name)
     if value is None:
         return ""
@@ -27,14 +27,14 @@ def text(of: Json, name: str) -> str:
 
 
 def word(of: Json, name: str) -> str:
-    """A text that must be there."""
+    """Returns a string that must not be empty."""
     if not (value := text(of, name)):
         raise UpstreamFailed(f"The upstream sent an event without `{name}`.")
     return value
 
 
 def number(of: Json, name: str) -> int:
-    """An index or an amount."""
+    """Returns an index or a count."""
     value = of.get(name)
     if value is None:
         return 0
@@ -44,7 +44,7 @@ def number(of: Json, name: str) -> int:
 
 
 def part(of: Json, name: str) -> Json:
-    """An object."""
+    """Returns an object."""
     value = of.get(name)
     if value is None:
         return {}
@@ -54,7 +54,7 @@ def part(of: Json, name: str) -> Json:
 
 
 def parts(of: Json, name: str) -> Sequence[Json]:
-    """A list of objects."""
+    """Returns a list of objects."""
     value = of.get(name)
     if value is None:
         return ()
@@ -64,8 +64,8 @@ def parts(of: Json, name: str) -> Sequence[Json]:
 
 
 def error_in_event(error: object) -> ApiError:
-    """The error that an upstream tells in the middle of its answer, as the client is told it; what
-    is wrong with this server's own key is none of the client's."""
+    """Returns an upstream's error inside a stream as an error for the client. Errors of this
+    server's own key are hidden from clients."""
     said = error if isinstance(error, dict) else {}
     message, kinds = said.get("message"), {str(said.get(name)) for name in ("code", "type")}
     if kinds & _OF_OUR_KEY or not isinstance(message, str) or not message:

@@ -1,4 +1,4 @@
-"""What a request says that the other operation has no word for is refused by its name (pure)."""
+"""Refusal of fields that a bridge cannot translate, by name (pure)."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -19,11 +19,11 @@ _IDLE: Mapping[str, tuple[Any, ...]] = {
     "truncation": ("disabled",),
     "modalities": (["text"],),
 }
-"""Values that ask for what happens anyway."""
+"""Values that ask for the default behaviour."""
 
 
 def refuse_uncarried(body: Mapping[str, Any], carried: Collection[str], *, other: str) -> None:
-    """Raises `UnsupportedField` for a field that asks for something and is not carried over."""
+    """Raises `UnsupportedField` for a field that has an effect and is not translated."""
     for name, value in body.items():
         if name in carried or value is None or value in _IDLE.get(name, ()):
             continue
