@@ -19,8 +19,8 @@ def local_or_upstream(
     thing: str, parameter: str, *, part: str | None = None, elsewhere: Handler = relay
 ) -> Callable[[Handler], Handler]:
     """Decorates a handler for one `thing`, whose id is the path's `parameter`, or for a `part` of
-    it. On `Missing`, the request is relayed by `elsewhere` if an upstream has the operation and
-    the thing itself is missing; otherwise the answer is 404."""
+    it. On `Missing`, the request is relayed by `elsewhere` if an upstream is configured and the
+    thing itself is missing; otherwise the answer is 404."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)

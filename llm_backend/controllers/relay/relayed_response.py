@@ -17,7 +17,7 @@ __all__ = ["Finish", "RelayedResponse"]
 
 log = logging.getLogger(__name__)
 
-# In JSON text a quotation mark inside a string is escaped, so that no string can look like this.
+# Quotes inside JSON strings are escaped, so no string can match this.
 _TELLS_ERROR = re.compile(rb'"error"\s*:\s*\{')
 
 Finish = Callable[[], Awaitable[None] | None]
@@ -94,7 +94,7 @@ class RelayedResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _look_for_error(self, chunk: bytes) -> None:
-        """Logs the upstream of an error inside an answer with status 200; the bytes pass on."""
+        """Logs the upstream of an error inside a successful answer; the bytes pass on."""
         if _TELLS_ERROR.search(chunk):
             log.warning("upstream_told_error", extra={"upstream": self._relayed.upstream})
             self._may_tell_error = False

@@ -77,7 +77,7 @@ async def _relay_form(
 
 
 def _upstream_steps(services: Services, request: ApiRequest, name: str | None) -> Sequence[Step]:
-    """Returns the upstreams among a route's steps; none if the request names no model."""
+    """Returns the upstreams among a route's steps; with none, the default upstream is asked."""
     if name is None:
         return ()
     steps = services.registry.steps(name, operation_of(request))

@@ -73,7 +73,8 @@ async def _relay_to_its_keeper(
     observe: Observe | None = None,
     finish: Finish | None = None,
 ) -> Response:
-    """Tries the upstreams in order and returns the first answer that is not a 404."""
+    """Tries the upstreams in order; returns the first answer that is not a 404, or raises the
+    first failure."""
     assert services.upstream is not None, "somebody else may have it"
     names = services.upstream.keepers(operation_of(request))
     if len(names) < 2:

@@ -16,7 +16,7 @@ Json = Mapping[str, Any]
 
 _OBSERVED_BYTES = 16 * 1024 * 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
-# In JSON text a quotation mark inside a string is escaped, so that no text can look like this.
+# Quotes inside JSON strings are escaped, so no string can match this.
 _TELLS_RESPONSE = re.compile(r'"response"\s*:')
 _UNDER_WAY = frozenset({"queued", "in_progress"})
 

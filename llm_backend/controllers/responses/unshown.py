@@ -12,7 +12,7 @@ __all__ = ["event_as_asked", "event_as_stored"]
 Json = dict[str, Any]
 Event = Mapping[str, Any]
 
-_UNSHOWN = "unshown"  # a key of stored events: fields by the ids of items
+_UNSHOWN = "unshown"  # key of stored events: omitted fields by item id
 _FIELDS = ("results", "outputs")  # fields that cannot be derived from the rest of an item
 
 

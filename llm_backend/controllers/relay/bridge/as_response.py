@@ -200,7 +200,7 @@ def _tool(function: Json) -> dict[str, Any]:
         "type": "function",
         "name": function["name"],
         "parameters": function.get("parameters") or {"type": "object", "properties": {}},
-        "strict": bool(function.get("strict")),  # responses are strict unless told
+        "strict": bool(function.get("strict")),  # responses default to strict
         **({"description": function["description"]} if function.get("description") else {}),
     }
 

@@ -129,7 +129,7 @@ class BridgedModel:
 
 class BridgedAnswer:
     """Answer of an upstream; its deltas can be read once. Leaving its `async with` closes it and
-    charges its usage: the upstream's numbers, or an estimate from the bytes received."""
+    charges its usage: the upstream's numbers, or an estimate from the text so far."""
 
     def __init__(
         self, relayed: UpstreamAnswer, reader: Callable[[], BridgeReader], sent: bytes

@@ -189,7 +189,7 @@ class _Answer:
         await _durably(lambda: self._background.finish(self._job, body, output, last))
 
     async def _leave(self, state: ResponseState) -> None:
-        """Stores the output so far of a response that was cancelled."""
+        """Stores the output so far if the response was cancelled; at a shutdown it is dropped."""
         state.leave()
         try:
             await self._background.keep_output(self._job.subject, to_stored_items(state.output))

@@ -19,7 +19,7 @@ __all__ = ["FROM_THE_START", "begin_in_background"]
 Json = dict[str, Any]
 Body = Mapping[str, Any]
 
-FROM_THE_START = -1  # the number before the first event's
+FROM_THE_START = -1  # before the sequence number of the first event
 
 
 async def begin_in_background(

@@ -1,1 +1,1 @@
-"""Stream events of responses, and the response that they add up to."""
+"""Stream events of responses, and the response object built from them."""

@@ -139,6 +139,6 @@ def _is_worth_it(items: Sequence[Item]) -> bool:
 async def _tokens(model: TokenCounter, chat: Chat) -> float:
     try:
         return await model.prompt_tokens(chat)
-    # The tokenizer refuses texts beyond its limit.
+    # The chat is too long to be tokenized.
     except errors.ContextLengthExceeded:
         return float("inf")

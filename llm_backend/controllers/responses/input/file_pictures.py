@@ -24,7 +24,7 @@ Part = Mapping[str, Any]
 
 
 class FilePictures:
-    """Resolves `input_image` parts that name an uploaded file of up to `limit_bytes`, or an URL
+    """Resolves `input_image` parts that name an uploaded file of up to `limit_bytes`, or a URL
     that `web` fetches."""
 
     def __init__(self, files: FileStore, web: WebFiles, *, limit_bytes: int) -> None:

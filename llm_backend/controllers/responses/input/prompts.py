@@ -94,7 +94,7 @@ def _fill(content: str, values: Mapping[str, str | Json]) -> str | list[Json]:
     parts: list[Json] = []
     text = ""
     for place, piece in enumerate(_VARIABLE.split(content)):
-        value = values[piece] if place % 2 else piece  # names stand between texts
+        value = values[piece] if place % 2 else piece  # odd pieces are names of variables
         if isinstance(value, str):
             text += value
         else:

@@ -62,7 +62,7 @@ async def _first_that_fits(
 async def _fits(model: TokenCounter, chat: Chat, *, spare_tokens: int) -> bool:
     try:
         return await model.prompt_tokens(chat) + spare_tokens <= model.context_tokens
-    # The tokenizer refuses texts beyond its limit.
+    # The chat is too long to be tokenized.
     except ContextLengthExceeded:
         return False
 

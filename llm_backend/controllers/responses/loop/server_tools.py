@@ -137,7 +137,7 @@ class ServerTool(ABC):
 
 
 class ToolKind(ABC):
-    """A type of server tool."""
+    """Factory of one type of server tool."""
 
     type: str
     """The type in `tools` that it handles."""
