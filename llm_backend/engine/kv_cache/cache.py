@@ -1,12 +1,13 @@
-"""KV cells by slot: who holds which tokens, and where a newcomer goes. Pure.
+"""KV cache by slots: allocates slots, and reuses, copies and evicts cached prefixes. Pure.
 
-A slot is one sequence id of the native cache. A finished sequence leaves its cells behind; they
-serve whoever comes with the same prefix until the slot is needed, those used longest ago first.
-Taking cells over from another slot costs about as much as computing `worth_copying` tokens, and
-less from one that holds little where only that is copied.
+A slot is one sequence id of the native cache. A finished sequence leaves its cells as a cached
+prefix for sequences that begin with the same tokens, until the slot is needed; the least recently
+used slot is evicted first. Copying cells from another slot costs about as much as computing
+`worth_copying` tokens, and less from a slot with few tokens where only used cells are copied.
 
 Where slots have cells of their own, the native code computes runs of consecutive slots together and
-each run for itself, so neighbours are preferred, and what they displace is copied away.
+each run for itself, so neighbours are preferred, and the prefixes they displace are copied to other
+slots.
 """
 
 from collections.abc import Sequence as Tokens
@@ -22,7 +23,7 @@ _LEAST_COPIED = 4  # tokens: what a copy costs however small
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """Give slot `target` all cells that `source` has, instead of its own."""
+    """Replace the cells of slot `target` by a copy of the cells of `source`."""
 
     source: int
     target: int
@@ -30,7 +31,7 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotTokens:
-    """What the cells of a slot hold."""
+    """The tokens whose cells a slot holds."""
 
     slot: int
     tokens: list[int]
@@ -38,8 +39,8 @@ class SlotTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotAllocation:
-    """Put a sequence into `slot`: make the copies in their order, then keep `keep` tokens. What of
-    that is overwritten and was worth keeping is `lost`."""
+    """Allocation of `slot` to a sequence: make the copies in their order, then keep the first
+    `keep` tokens. Cached prefixes that are overwritten and were worth keeping are `lost`."""
 
     slot: int
     keep: int
@@ -50,14 +51,15 @@ class SlotAllocation:
 @dataclass(kw_only=True)
 class _Slot:
     number: int
-    tokens: list[int] = field(default_factory=list)  # what its cells hold
-    asked: int = 0  # how many of them, and of those to come, were a prompt; the rest is an answer
+    tokens: list[int] = field(default_factory=list)  # whose cells it holds
+    # the number of prompt tokens among them and those to come; the others are generated
+    asked: int = 0
     is_taken: bool = False
     used_at: int = 0
 
 
 def common_prefix(left: Tokens[int], right: Tokens[int]) -> int:
-    """How many tokens two lists have in common from the start."""
+    """Length of the common prefix of two token lists."""
     end = min(len(left), len(right))
     step, same = 16, 0
     while same < end and left[same : same + step] == right[same : same + step]:
@@ -74,11 +76,14 @@ def common_prefix(left: Tokens[int], right: Tokens[int]) -> int:
 
 
 class Cache:
-    """The slots. `can_roll_back` is False for models whose state cannot be cut (recurrent ones):
-    they can only go on from the very end of what a slot holds. `prefers_neighbours` is for slots
-    with cells of their own, `copies_used` if only those are copied that hold something. It is told
-    which tokens are given up where these are `worth_keeping` or more, if that is not None.
-    `expected` are prefixes that will be taken in before long."""
+    """Slot allocation and cached prefixes.
+
+    `can_roll_back` is False for models whose state cannot be truncated (recurrent ones): they can
+    only continue from the very end of a slot's tokens. `prefers_neighbours` is for slots with cells
+    of their own; `copies_used` is True if a copy costs by the used cells alone. Overwritten
+    prefixes of `worth_keeping` tokens or more are reported as lost, if that is not None. `expected`
+    are prefixes that are being restored from files.
+    """
 
     def __init__(
         self,
@@ -102,37 +107,37 @@ class Cache:
 
     @property
     def held_tokens(self) -> int:
-        """How many tokens all slots hold."""
+        """Number of tokens in all slots."""
         return sum(len(slot.tokens) for slot in self._slots)
 
     @property
     def free(self) -> int:
-        """How many slots are not taken."""
+        """Number of slots without a running sequence."""
         return sum(not slot.is_taken for slot in self._slots)
 
     @property
     def worth_copying(self) -> int:
-        """How many shared tokens make a copy cheaper than computing them."""
+        """Number of shared tokens from which on a copy is cheaper than computing them."""
         return self._worth_copying
 
     def best(self, tokens: Tokens[int]) -> int:
-        """The longest prefix of `tokens` that any slot holds now."""
+        """Length of the longest cached prefix of `tokens`."""
         return max(self._usable(slot, tokens) for slot in self._slots)
 
     @property
     def held(self) -> list[SlotTokens]:
-        """What the slots hold, those used last first."""
+        """Tokens of the slots that are not empty, most recently used first."""
         latest = sorted(self._slots, key=lambda slot: slot.used_at, reverse=True)
         return [SlotTokens(slot=slot.number, tokens=slot.tokens) for slot in latest if slot.tokens]
 
     def is_expecting(self, tokens: Tokens[int]) -> bool:
-        """Whether a longer prefix of `tokens` will be taken in than any slot holds."""
+        """True if a prefix of `tokens` is being restored that is longer than any cached one."""
         longest = max((common_prefix(one, tokens) for one in self.expected), default=0)
         return longest - self.best(tokens) >= self._worth_copying
 
     def take_in(self, tokens: Tokens[int]) -> SlotAllocation | None:
-        """Give the cells of a free slot to `tokens` that come from elsewhere; None if all are
-        taken. Nobody runs on it then."""
+        """Allocate a free slot for restored `tokens`, as a cached prefix without a running
+        sequence; None if no slot is free."""
         if not self.free:
             return None
         target = _next_given(self._near())
@@ -142,8 +147,8 @@ class Cache:
         return self._placement(target, 0, copies)
 
     def place(self, tokens: Tokens[int], asked: int | None = None) -> SlotAllocation | None:
-        """Take a slot for a sequence that begins with `tokens`; None if all are taken. Of
-        what it holds then, the first `asked` tokens are a prompt; None is all of `tokens`."""
+        """Allocate a slot for a sequence that begins with `tokens`; None if no slot is free. Of
+        the tokens that it will hold, the first `asked` are a prompt; None is all of `tokens`."""
         if not self.free:
             return None
         usable = {slot.number: self._usable(slot, tokens) for slot in self._slots}
@@ -164,8 +169,8 @@ class Cache:
         return self._placement(target, keep, copies)
 
     def compact(self) -> tuple[int, SlotAllocation] | None:
-        """Move one running sequence so that there are fewer runs of slots to compute; gives the
-        slot that it leaves and where it goes."""
+        """Move one running sequence so that fewer runs of slots are computed. Returns the slot
+        that it leaves and its new allocation."""
         if not self._prefers_neighbours or not self.can_roll_back or self._runs() < 2:
             return None
         taken = [slot for slot in self._slots if slot.is_taken]
@@ -182,24 +187,26 @@ class Cache:
         target.asked = left.asked
         target.is_taken, left.is_taken = True, False
         self._touch(target)
-        left.used_at = 0  # what it holds, the other holds too
+        left.used_at = 0  # the other slot holds the same tokens
         return left.number, self._placement(target, len(target.tokens), copies)
 
     def extend(self, slot: int, tokens: Tokens[int]) -> None:
-        """The cells of `slot` now hold `tokens` too."""
+        """Append `tokens` that were computed into the cells of `slot`."""
         self._slots[slot].tokens.extend(tokens)
 
     def release(self, slot: int) -> None:
-        """The slot's sequence has ended; what it holds stays until the slot is needed."""
+        """Release the slot of a sequence that has ended; its cells stay as a cached prefix until
+        the slot is needed."""
         self._slots[slot].is_taken = False
         self._touch(self._slots[slot])
 
     def forget(self, slot: int) -> None:
-        """The cells of `slot` are empty."""
+        """Note that the cells of `slot` are empty."""
         self._slots[slot].tokens = []
 
     def evict(self) -> int | None:
-        """Give up the cells of the free slot that was used longest ago; None if there are none."""
+        """Evict the least recently used cached prefix and return its slot; None if there are
+        none."""
         idle = [slot for slot in self._slots if not slot.is_taken and slot.tokens]
         if not idle:
             return None
@@ -208,8 +215,9 @@ class Cache:
         return victim.number
 
     def _target(self, source: _Slot, shared: int) -> _Slot:
-        """Where to go, among the slots that make the fewest runs: into the source itself if little
-        is lost by that, else an empty slot, else the one used longest ago."""
+        """Target slot of an allocation, among the free slots that make the fewest runs: the
+        source itself if few cached tokens are lost by that, else an empty slot, else the least
+        recently used one."""
         near = self._near()
         target, lost = _next_given(near), len(source.tokens) - shared
         if not shared or source not in near:
@@ -218,15 +226,15 @@ class Cache:
         return source if is_little else target
 
     def _near(self) -> list[_Slot]:
-        """The free slots that make the fewest runs."""
+        """Free slots that make the fewest runs."""
         free = [slot for slot in self._slots if not slot.is_taken]
         runs = {slot.number: self._runs(None, slot) for slot in free}
         fewest = min(runs.values())
         return [slot for slot in free if runs[slot.number] == fewest]
 
     def _rescue(self, slot: _Slot, keep: int, source: _Slot) -> tuple[Copy, ...]:
-        """Save what `slot` holds beyond `keep` tokens where something older is, if that is worth
-        it. `source` is needed after that."""
+        """Copy the tokens that `slot` holds beyond `keep` into a less recently used slot, if
+        that is worth it. `source` may not be overwritten, as it is copied afterwards."""
         victim = self._victim(slot, keep, source)
         if victim is None:
             self._give_up(slot, keep)
@@ -237,21 +245,22 @@ class Cache:
         return (Copy(source=slot.number, target=victim.number),)
 
     def _is_little(self, slot: _Slot, keep: int) -> bool:
-        """Whether what a slot holds beyond `keep` tokens is given up rather than all of it copied:
-        few tokens, or the end of an answer, which came back from its chat as other tokens. Another
-        chat's own words are never that."""
+        """True if the tokens that a slot holds beyond `keep` are discarded rather than copied:
+        few tokens, or the end of an answer, whose chat has sent it back as other tokens. Prompt
+        tokens of another chat never are."""
         lost = len(slot.tokens) - keep
         is_of_answer = keep + _LEAST_COPIED >= slot.asked
         return lost <= self._worth_copying or (is_of_answer and 2 * lost <= keep)
 
     def _worth_copying_from(self, source: _Slot) -> int:
-        """How many shared tokens make a copy of what a slot holds cheaper than computing them."""
+        """Number of shared tokens from which on copying a slot is cheaper than computing them."""
         if not self._copies_used:
             return self._worth_copying
         return min(self._worth_copying, max(_LEAST_COPIED, len(source.tokens) // _COPIED_A_TOKEN))
 
     def _victim(self, slot: _Slot, keep: int, source: _Slot) -> _Slot | None:
-        """The slot that what is in another one is saved in, if it is."""
+        """The slot that is overwritten to save the tokens of another slot, if they are to be
+        saved."""
         if not self.can_roll_back or self._is_little(slot, keep):
             return None
         older = [
@@ -270,7 +279,8 @@ class Cache:
         return SlotAllocation(slot=slot.number, keep=keep, copies=copies, lost=lost)
 
     def _runs(self, left: _Slot | None = None, entered: _Slot | None = None) -> int:
-        """How many runs of consecutive slots are taken, if one were left and another entered."""
+        """Number of runs of consecutive allocated slots, with `left` released and `entered`
+        allocated."""
         if not self._prefers_neighbours:
             return 1
         taken = {slot.number for slot in self._slots if slot.is_taken and slot is not left}
@@ -290,5 +300,5 @@ class Cache:
 
 
 def _next_given(slots: list[_Slot]) -> _Slot:
-    """The first that is empty, else the one used longest ago."""
+    """The first empty slot, else the least recently used one."""
     return min(slots, key=lambda slot: (bool(slot.tokens), slot.used_at if slot.tokens else 0))

@@ -1,4 +1,4 @@
-"""The slots of a model, and of its draft model, kept as the scheduler has them."""
+"""Cell operations on the slots of a model and its draft model, as the scheduler decides."""
 
 from collections.abc import Iterable
 
@@ -16,16 +16,18 @@ __all__ = ["SlotCells"]
 
 
 class SlotCells:
-    """Does to the cells what the scheduler has decided, and tells it where that cannot be done."""
+    """Applies the scheduler's decisions to the KV cells, and tells it of operations that failed."""
 
     def __init__(self, model: Model, scheduler: Scheduler, drafter: Drafter | None) -> None:
         self._model = model
         self._scheduler = scheduler
         self._drafter = drafter
-        self.can_be_cut = model.can_roll_back  # as far as is known: it may turn out otherwise
+        # as far as is known: a failed truncation sets it to False
+        self.can_be_cut = model.can_roll_back
 
     def place(self, admitted: SlotAdmission) -> None:
-        """Give a sequence its slot, with what is computed of it already."""
+        """Prepare the slot of an admitted sequence: copy cells, and truncate to its cached
+        prefix."""
         sequence, placement = admitted.sequence, admitted.placement
         self._copy(placement)
         if not self._model.truncate(placement.slot, sequence.position(placement.keep)):
@@ -33,13 +35,14 @@ class SlotCells:
             self._scheduler.recompute(sequence)
 
     def fill(self, placement: SlotAllocation, state: NDArray[np.uint8], end: int) -> bool:
-        """Give a slot what another one held up to the position `end`. False: that cannot be had;
-        the slot is empty."""
+        """Restore a saved `state` of the tokens before position `end` into a slot. False if it
+        could not be restored; the slot is empty then."""
         self._copy(placement)
         return self._model.restore(placement.slot, state, end)
 
     def take_in(self, run: Run, work: ScheduledTokens) -> None:
-        """Compute what comes next of a picture or a sound. Raises `MediaError` or `NoRoom`."""
+        """Encode and compute the next part of a picture or a sound. Raises `MediaError` or
+        `NoRoom`."""
         sequence, slot = work.sequence, work.sequence.slot
         assert slot is not None, "who is planned has a slot"
         self._model.take_in(
@@ -51,7 +54,7 @@ class SlotCells:
         )
 
     def cut(self, sequence: Sequence, slot: int, length: int) -> None:
-        """Forget the cells of a draft that did not come next."""
+        """Truncate the cells of a rejected draft."""
         if self._model.truncate(slot, sequence.position(length)):
             return
         self.can_be_cut = False
@@ -62,15 +65,15 @@ class SlotCells:
             self._scheduler.recompute(sequence)
 
     def make_room(self) -> None:
-        """Empty one, for those at work have no cells left. Raises `MemoryError` if there is none
-        to empty."""
+        """Empty a slot, as the running sequences have no cells left. Raises `MemoryError` if
+        there is none to empty."""
         slot = self._scheduler.make_room()
         if slot is None:
             raise MemoryError("the cells do not hold even one sequence")
         self._model.truncate(slot, 0)
 
     def forget(self, slots: Iterable[int]) -> None:
-        """Nothing that these hold is believed."""
+        """Empty slots whose cells may be wrong."""
         for slot in slots:
             self._model.truncate(slot, 0)
             self._scheduler.forget(slot)

@@ -1,4 +1,4 @@
-"""What may come in: checks a command against the model and the bounds, before it costs anything."""
+"""Admission: checks a command against the model and its limits, before it costs anything."""
 
 import math
 from collections.abc import Sequence as Tokens
@@ -27,8 +27,8 @@ _CUT_TOKENS = 64  # more than a cut through a token makes of it
 
 @dataclass(frozen=True, kw_only=True)
 class AdmittedPrompt:
-    """An admitted prompt, the length in tokens at which every answer to it ends, and what an answer
-    is expected to repeat."""
+    """An admitted prompt, the length in tokens at which every answer to it ends, and the tokens
+    of the command's prediction."""
 
     tokens: list[int]
     runs: tuple[Run, ...]
@@ -38,7 +38,7 @@ class AdmittedPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class AdmissionBounds:
-    """What one command may ask for."""
+    """Upper bounds on one command: prompt length, choices, stop strings, size of a grammar."""
 
     context_tokens: int
     batch_tokens: int
@@ -48,7 +48,7 @@ class AdmissionBounds:
 
     @classmethod
     def of(cls, start: Start, *, context_tokens: int, batch_tokens: int) -> "AdmissionBounds":
-        """The bounds of a worker that was started so."""
+        """The bounds by a worker's `Start` command."""
         return cls(
             context_tokens=context_tokens,
             batch_tokens=batch_tokens,
@@ -60,7 +60,8 @@ class AdmissionBounds:
     def admit(
         self, command: Generate, vocabulary: Vocabulary, projector: Projector | None = None
     ) -> AdmittedPrompt:
-        """The prompt of a command that can be answered; raises `Refused` for any other."""
+        """Returns the tokens of a command's prompt and the limit of its answers. Raises
+        `CommandRefused` if the command cannot be answered."""
         self._check(command, vocabulary)
         if isinstance(command.prompt, str):
             self._check_length(command.prompt, command.parse_special, vocabulary)
@@ -83,12 +84,13 @@ class AdmissionBounds:
         )
 
     def _predicted(self, text: str, vocabulary: Vocabulary) -> list[int]:
-        """The tokens of a prediction; no more of it than any answer could hold."""
+        """Tokenizes a prediction, at most as much of it as an answer could hold."""
         text = text[: self.context_tokens * _TOKEN_CHARACTERS]
         return vocabulary.tokenize(text, parse_special=False)[: self.context_tokens]
 
     def _check_runs(self, runs: Tokens[Run]) -> None:
-        """Raise `Refused` for a picture that one pass must compute and cannot."""
+        """Raises `CommandRefused` for a picture that must be computed in one pass and exceeds
+        it."""
         for run in runs:
             if run.part.is_whole and run.part.count > self.batch_tokens:
                 raise CommandRefused(
@@ -137,16 +139,18 @@ class AdmissionBounds:
 
 
 def answers_wanted(command: Generate) -> int:
-    """How many answers are generated, of which the best `n` are given."""
+    """Number of answers that are generated; the best `n` of them are returned."""
     return max(command.n, command.best_of or 0)
 
 
 def tokens_beyond(
     limit: int, text: str, vocabulary: Vocabulary, *, parse_special: bool
 ) -> int | None:
-    """How many tokens a text has at least, where that is more than `limit` and the text far too
-    long: it is found out before all of it is tokenized, which would keep every other request
-    waiting, as the native code's time grows with the square of a text's special tokens.
+    """Lower bound of a text's token count, if that exceeds `limit` and the text is far too long;
+    else None.
+
+    The text is tokenized part by part, and no further than needed: the time of the native tokenizer
+    grows with the square of a text's special tokens, and every other request would wait for it.
 
     The parts of a text have as many tokens as the whole, but for some at each cut.
     """
@@ -161,7 +165,8 @@ def tokens_beyond(
 
 
 def check_tokens(tokens: Tokens[int], size: int, field: str) -> None:
-    """Raise `Refused` if one of the `field`'s tokens is none of a vocabulary of `size`."""
+    """Raises `CommandRefused` if a token is outside a vocabulary of `size`; `field` names the
+    command's field."""
     for token in tokens:
         if not 0 <= token < size:
             message = f"Token {token} is outside of this model's vocabulary of {size}."
@@ -182,7 +187,8 @@ def _check_infill(command: Generate, vocabulary: Vocabulary) -> None:
 
 
 def _check_media(command: Generate) -> None:
-    """Media stand in a text that is read, and only read, before the answer."""
+    """Raises `CommandRefused` unless media are in a plain text prompt, without `suffix` and
+    `echo`."""
     if not isinstance(command.prompt, str) or command.suffix is not None or command.echo:
         message = "Pictures and sounds stand in a text prompt without `suffix` and `echo`."
         raise CommandRefused(Failure.INVALID, message, "media")
@@ -205,7 +211,8 @@ def _read(command: Generate, vocabulary: Vocabulary, projector: Projector | None
 
 
 def _with_hole(command: Generate, suffix: str, vocabulary: Vocabulary) -> list[int]:
-    """Prefix, suffix, and then the token after which the model writes what goes between them."""
+    """Infill prompt (fill in the middle): prefix, suffix, and the token after which the model
+    writes the text between them."""
     assert vocabulary.infill is not None, "checked before"
     before_prefix, before_suffix, before_middle = vocabulary.infill
     if isinstance(command.prompt, str):

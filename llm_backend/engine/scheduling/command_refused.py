@@ -1,4 +1,4 @@
-"""Why a command is not taken."""
+"""Refusal of a command, with its reason."""
 
 from llm_backend.engine.messages import Embed, Failure, Generate, ModelKind, Rank
 
@@ -13,9 +13,8 @@ _VERBS = {Generate: "generate text", Embed: "embed", Rank: "rank documents"}
 
 
 class CommandRefused(Exception):
-    """The command is not taken; `failure` says why, the message what to do about it, and `field`
-    which of the command's fields is to blame if it is one.
-    """
+    """A command is refused: `failure` is the kind of reason, the message says what to do about
+    it, and `field` is the invalid field of the command, if there is one."""
 
     def __init__(self, failure: Failure, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -24,6 +23,6 @@ class CommandRefused(Exception):
 
 
 def unsupported_command(kind: ModelKind, command: Generate | Embed | Rank) -> CommandRefused:
-    """A model of this kind does not answer such commands."""
+    """Returns the refusal of a command that a model of this kind does not support."""
     message = f"This model {_DOES[kind]}; it cannot {_VERBS[type(command)]}."
     return CommandRefused(Failure.UNSUPPORTED, message)

@@ -1,4 +1,4 @@
-"""One request for text, between `submit` and its last event."""
+"""One generation request, from `submit` to its last event."""
 
 import msgspec
 
@@ -10,8 +10,8 @@ __all__ = ["GenerationRequest"]
 
 
 class GenerationRequest:
-    """A command and its answers. It waits until it is accepted: until one of its answers has had a
-    slot, however long the others wait for theirs."""
+    """A `Generate` command and its answers. It waits until it is accepted, which is when the
+    first of its answers gets a slot; the others may wait longer for theirs."""
 
     def __init__(
         self, address: Address, command: Generate, answers: list[OutputBuilder], arrived_at: float
@@ -24,22 +24,23 @@ class GenerationRequest:
 
     @property
     def priority(self) -> Priority:
-        """Who goes first, and how long it may wait."""
+        """Priority of the request: its order in the waiting queue, and its deadline."""
         return self.command.priority
 
     @property
     def needs_slot(self) -> bool:
-        """Whether anything must be computed to answer it."""
+        """True if a pass must be computed to answer the request."""
         first = self.answers[0].sequence
         return not first.is_full or first.needs_prompt_logits
 
     @property
     def is_finished(self) -> bool:
-        """Whether all its answers are."""
+        """True if all answers are finished."""
         return all(answer.is_finished for answer in self.answers)
 
     def best(self) -> list[Delta]:
-        """The answers that were held back: the best `n`, best first, numbered anew."""
+        """Returns the best `n` of the answers that were held back (`best_of`), best first,
+        renumbered from 0."""
         ranked = sorted(self.answers, key=lambda answer: -answer.quality)
         deltas = [answer.held for answer in ranked[: self.command.n] if answer.held is not None]
         return [msgspec.structs.replace(delta, index=index) for index, delta in enumerate(deltas)]

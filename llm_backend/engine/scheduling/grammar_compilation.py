@@ -1,4 +1,4 @@
-"""Requests whose grammar is in the making."""
+"""Requests that wait for the compilation of their grammars."""
 
 from concurrent.futures import Future, wait
 
@@ -9,8 +9,8 @@ __all__ = ["GrammarCompilation"]
 
 
 class GrammarCompilation:
-    """Who waits for a grammar. Grammars are compiled one after the other, beside the passes; one
-    that nobody waits for any longer is not begun."""
+    """Requests that wait for a grammar. Grammars are compiled one after the other, in parallel
+    to the passes; compilation is not started for a grammar without waiting requests."""
 
     def __init__(self, grammars: Grammars) -> None:
         self._grammars = grammars
@@ -18,18 +18,19 @@ class GrammarCompilation:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody waits."""
+        """True if no request waits for a grammar."""
         return not self._waiting
 
     def __contains__(self, request: GenerationRequest) -> bool:
         return request in self._waiting
 
     def add(self, request: GenerationRequest, grammar: str) -> None:
-        """Let a request wait for its grammar."""
+        """Compile `grammar`, and let a request wait for it."""
         self._waiting[request] = (grammar, self._grammars.compile(grammar))
 
     def remove(self, request: GenerationRequest) -> None:
-        """The request waits no longer, if it did."""
+        """Remove a request, if it waits; its grammar is given up unless another request waits
+        for it."""
         grammar, future = self._waiting.pop(request, (None, None))
         if grammar is None or future is None:
             return
@@ -37,11 +38,11 @@ class GrammarCompilation:
             self._grammars.give_up(grammar, future)
 
     def rest(self, seconds: float) -> None:
-        """Wait until a grammar is ready, but no longer than so long."""
+        """Wait until a grammar is ready, at most `seconds`."""
         wait([future for _, future in self._waiting.values()], seconds, "FIRST_COMPLETED")
 
     def take_ready(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
-        """Those whose grammar is ready, or found to be none: they wait no longer."""
+        """Remove and return the requests whose compilation has ended, in success or in an error."""
         ready = [(one, future) for one, (_, future) in self._waiting.items() if future.done()]
         for request, _ in ready:
             del self._waiting[request]

@@ -1,4 +1,4 @@
-"""How many requests may wait for a slot, and for how long, by priority (pure)."""
+"""Queue limits: how many requests may wait for a slot, and for how long, by priority (pure)."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,23 +16,24 @@ class _Queue:
 
 
 class QueueLimits:
-    """A queue for each priority, so that batch requests keep nobody else out."""
+    """Limit and deadline of each priority's queue; a full batch queue does not keep interactive
+    requests out."""
 
     def __init__(self, queues: dict[Priority, _Queue]) -> None:
         self._queues = queues
 
     @classmethod
     def of(cls, start: Start) -> Self:
-        """As the engine is set up."""
+        """The limits by a worker's `Start` command."""
         interactive = _Queue(limit=start.queue_limit, deadline_s=start.queue_deadline_s)
         batch = _Queue(limit=start.batch_queue_limit, deadline_s=start.batch_queue_deadline_s)
         return cls({Priority.INTERACTIVE: interactive, Priority.BATCH: batch})
 
     def limit(self, priority: Priority) -> int:
-        """How many of this priority may wait."""
+        """Number of requests of this priority that may wait."""
         return self._queues[priority].limit
 
     def ended_s(self, request: GenerationRequest, now: float) -> float | None:
-        """The deadline that a request has waited beyond; None for one that has not."""
+        """Returns the deadline in seconds that a request has exceeded; None if it has not."""
         deadline_s = self._queues[request.priority].deadline_s
         return deadline_s if now - request.arrived_at > deadline_s else None

@@ -1,4 +1,4 @@
-"""The requests of a worker: who may come in, and who waits for a grammar or a slot."""
+"""Request table of a worker: all its requests, and which of them wait for a grammar or a slot."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -41,24 +41,24 @@ class RequestTable:
 
     @property
     def is_compiling(self) -> bool:
-        """Whether somebody waits for a grammar."""
+        """True if a request waits for a grammar."""
         return not self._compiling.is_empty
 
     @property
     def has_interactive(self) -> bool:
-        """Whether anybody is there who cannot wait."""
+        """True if there is an interactive request."""
         return any(one.priority is Priority.INTERACTIVE for one in self._requests.values())
 
     @property
     def waiting(self) -> list[GenerationRequest]:
-        """Those that no slot was given to yet, whether their grammar is ready or not."""
+        """Requests without a slot so far, whether their grammar is ready or not."""
         return [request for request in self._requests.values() if not request.is_accepted]
 
     def admit(
         self, address: Address, command: Generate, now: float, *, free_slots: int
     ) -> GenerationRequest | None:
-        """A request that came in, once it needs nothing but a slot, if that: None as long as its
-        grammar is not ready. Raises `Refused`."""
+        """Add a new request. Returns it if it needs nothing more than a slot, None while its
+        grammar is compiled. Raises `CommandRefused`."""
         request = GenerationRequest(address, command, self._answers_to(address, command, now), now)
         if command.grammar is not None or request.needs_slot:
             self._check_queue(request.priority, free_slots)
@@ -69,22 +69,24 @@ class RequestTable:
         return None
 
     def forget(self, address: Address) -> GenerationRequest | None:
-        """The request is over, and does not wait for anything; None if it was over before."""
+        """Remove a request from everything that it waits for; None if it was removed before."""
         request = self._requests.pop(address, None)
         if request is not None:
             self._compiling.remove(request)
         return request
 
     def rest(self, seconds: float) -> None:
-        """Wait until a grammar is ready, but no longer than so long."""
+        """Wait until a grammar is ready, at most `seconds`."""
         self._compiling.rest(seconds)
 
     def take_compiled(self) -> list[tuple[GenerationRequest, Future[CompiledGrammar]]]:
-        """Those whose grammar is ready, or found to be none."""
+        """Remove and return the requests whose grammar compilation has ended, in success or in
+        an error."""
         return self._compiling.take_ready()
 
     def late(self, now: float) -> list[tuple[GenerationRequest, str]]:
-        """Those who have waited too long, and what for."""
+        """Requests that have exceeded their queue deadline, each with the message of its
+        failure."""
         late = []
         for request in self.waiting:
             deadline_s = self._patience.ended_s(request, now)
@@ -113,7 +115,7 @@ class RequestTable:
         return [OutputBuilder(command, one, vocabulary, prompt.prediction) for one in sequences]
 
     def _check_queue(self, priority: Priority, free_slots: int) -> None:
-        """Raise `Refused` if no more of a priority may wait."""
+        """Raises `CommandRefused` if the queue of a priority is full."""
         limit = self._patience.limit(priority)
         waiting = sum(request.priority is priority for request in self.waiting)
         if waiting >= limit + free_slots:

@@ -1,15 +1,16 @@
-"""What the next forward pass computes. Pure: no model, no clock, no I/O.
+"""Continuous batching: plans which tokens the next forward pass computes. Pure: no model, no clock,
+no I/O.
 
-Each pass has one budget of tokens. Sequences one token behind get theirs first, so that a long
-prompt never stalls those already talking, and in company so do those a few tokens behind, to whom a
-grammar left no choice. What remains goes to those who catch up with a prompt, interactive ones and
-short ones first, a quarter of it kept for the one who waits longest. Where a token costs the same
-in a small pass, prompts of half a budget that come to their end are enough for one: with more of
-them the first to be done would only wait for the last. Where somebody may come who cannot wait for
-long, prompts of batch work get only so much of it.
+Each pass has one budget of tokens. Decoding sequences (one uncomputed token) get theirs first, so
+that a long prompt never stalls them; together with others, so do sequences with a few uncomputed
+tokens that a grammar has forced. The rest is chunked prefill: interactive and short prompts come
+first, and a quarter is kept for the sequence that has waited longest. Where a token costs the same
+in a small pass, prompts that complete their prefill get half a budget at most: with more of them,
+the first to be done would only wait for the last. While interactive requests are expected, prompts
+of batch requests get only a limited part.
 
-Who waits for a slot stands in the line. If the next one is interactive, a batch sequence has to
-leave its slot for it once it has had a share of computing.
+Sequences without a slot are in the waiting queue. If the next one is interactive, a batch sequence
+is preempted for it once it has computed its share of tokens.
 """
 
 from dataclasses import dataclass
@@ -22,14 +23,15 @@ from llm_backend.engine.scheduling.waiting_queue import WaitingQueue
 __all__ = ["ScheduledTokens", "Scheduler", "SlotAdmission"]
 
 _FAIR_EVERY = 4  # of so many pictures and sounds, one is chosen by age alone
-_FEW = 8  # tokens that cost more in a native batch of their own than in company, measured with 8
-_BATCH_SHARE = 64  # tokens that a batch sequence goes on by before it may have to leave its slot
+# tokens that cost more in a native batch of their own than with other sequences, measured with 8
+_FEW = 8
+_BATCH_SHARE = 64  # tokens that a batch sequence computes before it may be preempted
 
 
 @dataclass(frozen=True)
 class ScheduledTokens:
-    """Compute the next `count` tokens of `sequence`, and after its last one `draft`, which may turn
-    out to come next."""
+    """Tokens of one sequence that the next pass computes: its next `count` tokens, and after its
+    last one `draft`, speculative tokens for verification."""
 
     sequence: Sequence
     count: int
@@ -37,19 +39,20 @@ class ScheduledTokens:
 
     @property
     def tokens(self) -> list[int]:
-        """What is computed."""
+        """The tokens to compute."""
         start = self.sequence.computed
         return [*self.sequence.tokens[start : start + self.count], *self.draft]
 
     @property
     def catches_up(self) -> bool:
-        """Whether the sequence is due for a next token then."""
+        """True if the sequence has no uncomputed tokens after the pass, so that its next token
+        is sampled."""
         return self.count == self.sequence.uncomputed_tokens
 
     @property
     def output_positions(self) -> list[int]:
-        """The positions whose logits are wanted: those that predict a prompt token when asked for,
-        and the last one and the draft when the sequence has caught up."""
+        """Positions whose logits are needed: those that predict a prompt token if prompt
+        logprobs are wanted, and the last one and the draft if the sequence catches up."""
         sequence, end = self.sequence, self.sequence.computed + self.count
         positions = []
         if sequence.needs_prompt_logits:
@@ -61,7 +64,7 @@ class ScheduledTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotAdmission:
-    """A sequence that got its slot, and what the model must do for it."""
+    """A sequence that got a slot, and the cell operations that the model must do for it."""
 
     sequence: Sequence
     placement: SlotAllocation
@@ -70,11 +73,11 @@ class SlotAdmission:
 class Scheduler:
     """Owns the sequences from `add` to `remove`, and the slots of `cache`.
 
-    `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` bounds how many
-    positions of a pass have logits besides the last one of each sequence: those of prompts, drafts.
-    `slots_apart`: cells are a slot's own, as suits processors. There a token costs the same in a
-    small pass as in a large one, and what one sequence computes beyond the others is a native batch
-    of its own.
+    `batch_tokens` is the budget of a pass, at least one token a slot. `logit_rows` limits how many
+    positions of a pass have logits besides the last one of each sequence: prompt logprobs and
+    drafts. `slots_apart`: each slot has cells of its own, as suits CPUs. There a token costs the
+    same in a small pass as in a large one, and the tokens that one sequence computes beyond the
+    others are a native batch of their own.
     """
 
     def __init__(
@@ -89,34 +92,36 @@ class Scheduler:
         self._line = WaitingQueue(cache)
         self._running: list[Sequence] = []
         self._unfair = 0  # how many pictures were preferred since one was chosen by age
-        self._is_crowded = False  # cells ran out: nobody is admitted until one of these has ended
+        # cells ran out: no sequence is admitted until a running one has ended
+        self._is_crowded = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to compute."""
+        """True if there is nothing to compute."""
         return self._line.is_empty and not self._running
 
     @property
     def running(self) -> tuple[Sequence, ...]:
-        """Who has a slot."""
+        """Sequences that have a slot."""
         return tuple(self._running)
 
     @property
     def held_tokens(self) -> int:
-        """How many tokens are in cells, of those who run and of those who have finished."""
+        """Number of tokens in cells, of running sequences and of cached prefixes."""
         return self._cache.held_tokens
 
     @property
     def free_slots(self) -> int:
-        """How many slots nobody runs on."""
+        """Number of slots without a running sequence."""
         return self._cache.free
 
     def add(self, *sequences: Sequence) -> None:
-        """Queue them, in order of arrival."""
+        """Queue sequences, in order of arrival."""
         self._line.add(*sequences)
 
     def remove(self, sequence: Sequence) -> None:
-        """The sequence has ended: finished, failed or cancelled, wherever it was."""
+        """Remove a sequence that has finished, failed or been cancelled, from the queue or from
+        its slot."""
         if sequence.slot is None:
             self._line.remove(sequence)
             return
@@ -126,7 +131,7 @@ class Scheduler:
         sequence.slot = None
 
     def admit(self) -> list[SlotAdmission]:
-        """Give slots to those who are next in the line."""
+        """Give free slots to the next sequences of the waiting queue."""
         admitted: list[SlotAdmission] = []
         while not self._has_copied_enough(admitted) and (sequence := self._next()):
             placement = self._cache.place(sequence.reusable, asked=sequence.prompt_tokens)
@@ -136,7 +141,7 @@ class Scheduler:
         return admitted
 
     def compact(self) -> list[SlotAdmission]:
-        """Move a running sequence next to the others, if it still has far to go."""
+        """Move a running sequence next to the others, if enough of its tokens are still to come."""
         if len(self._running) < 2:
             return []
         if all(item.limit - len(item.tokens) < self._worth_moving for item in self._running):
@@ -150,8 +155,8 @@ class Scheduler:
         return [SlotAdmission(sequence=sequence, placement=placement)]
 
     def plan(self, batch_prefill_tokens: int | None = None) -> list[ScheduledTokens]:
-        """What the next pass computes, in the order of slots; of the prompts of batch work at most
-        so many tokens."""
+        """Plan the next pass, in the order of slots; `batch_prefill_tokens` limits the prompt
+        tokens of batch requests."""
         few = self._few()
         going = [one for one in self._running if one.uncomputed_tokens and one.next_run is None]
         targets = [one for one in going if _keeps_step(one, few)]
@@ -164,8 +169,8 @@ class Scheduler:
         return sorted(work, key=lambda item: item.sequence.slot or 0)
 
     def plan_media(self) -> ScheduledTokens | None:
-        """What is computed of a picture or a sound before the next pass, with which it cannot be
-        mixed: as much of the one that comes first as a pass may hold."""
+        """Plan the computation of a picture or a sound before the next pass, with which it
+        cannot be mixed: as much of the first one as a pass may hold."""
         waiting = [sequence for sequence in self._running if sequence.next_run is not None]
         if not waiting:
             return None
@@ -179,13 +184,14 @@ class Scheduler:
         )
 
     def room(self, work: list[ScheduledTokens]) -> int:
-        """How many drafted tokens a pass has room for besides `work`."""
+        """Number of draft tokens for which a pass has room besides `work`."""
         tokens = sum(item.count for item in work)
         rows = sum(len(item.output_positions) - item.catches_up for item in work)
         return min(self._batch_tokens - tokens, self._logit_rows - rows)
 
     def settle(self, work: list[ScheduledTokens]) -> list[Sequence]:
-        """The pass was computed; gives the sequences that have caught up, due for a next token."""
+        """Count a computed pass. Returns the sequences without uncomputed tokens, which need a
+        sampling step."""
         for item in work:
             sequence, start = item.sequence, item.sequence.computed
             sequence.computed += item.count
@@ -194,39 +200,41 @@ class Scheduler:
         return [item.sequence for item in work if not item.sequence.uncomputed_tokens]
 
     def keep(self, sequence: Sequence, draft: tuple[int, ...]) -> None:
-        """These drafted tokens came next indeed: they are computed."""
+        """Accept drafted tokens of a sequence: their cells are computed already."""
         sequence.computed += len(draft)
         if sequence.slot is not None:
             self._cache.extend(sequence.slot, draft)
 
     def recompute(self, sequence: Sequence) -> None:
-        """The cells of a running sequence are lost: it starts over in its slot."""
+        """Restart a running sequence in its slot, as its cells are lost."""
         if sequence.slot is not None:
             self._cache.forget(sequence.slot)
         sequence.computed = 0
         sequence.cached_tokens = 0
 
     def make_room(self) -> int | None:
-        """Cells have run out: gives a slot to be emptied. First those that nobody runs on, then the
-        newest of several running sequences, batch ones before others, which will be computed again
-        when one of the others has ended. None if only one sequence is left."""
+        """Evict cells as there are none left, and return the slot to be emptied. Cached prefixes
+        come first, then the newest of several running sequences, batch ones before others; such
+        a sequence is computed again when another one has ended. None if only one sequence is
+        left."""
         slot = self._cache.evict()
         return self._preempt() if slot is None else slot
 
     def forget(self, slot: int) -> None:
-        """The cells of a slot that nobody runs on are lost."""
+        """Note that the cells of a slot without a running sequence are lost."""
         self._cache.forget(slot)
 
     def _few(self) -> int:
-        """How far behind somebody who talks may be, and still get one token as the others do."""
+        """Number of uncomputed tokens up to which a decoding sequence gets one token as the
+        others do."""
         if not self._slots_apart:
             return 1
         return min(_FEW, max(1, sum(sequence.uncomputed_tokens == 1 for sequence in self._running)))
 
     def _has_copied_enough(self, admitted: list[SlotAdmission]) -> bool:
-        """Whether cells were copied for as many newcomers as the next pass reads to their end, or
-        for two that it does not. For others they are copied before the pass that reads those: so
-        nobody waits for that now."""
+        """True if cells were copied for all waiting sequences whose prefill ends in the next
+        pass, or for two whose prefill does not. For other sequences cells are copied before the
+        pass that computes them, so that no request waits for that now."""
         if not any(one.placement.copies for one in admitted):
             return False
         short = [one for one in admitted if one.sequence.uncomputed_tokens <= self._enough]
@@ -242,7 +250,8 @@ class Scheduler:
         return slot
 
     def _next(self) -> Sequence | None:
-        """Who gets a slot that is free, or that a batch sequence leaves."""
+        """Take the next sequence of the waiting queue, if a slot is free or a batch sequence can
+        be preempted for it."""
         if self._line.is_empty or self._is_crowded:
             return None
         if self._cache.free:
@@ -256,7 +265,7 @@ class Scheduler:
         return sequence
 
     def _set_aside(self, victim: Sequence) -> int:
-        """A running sequence leaves its slot, which is given, and waits for another one."""
+        """Preempt a running sequence: put it back into the waiting queue, and return its slot."""
         slot = victim.slot
         assert slot is not None, "who runs has a slot"
         self.remove(victim)
@@ -275,9 +284,9 @@ class Scheduler:
         self._running.append(sequence)
 
     def _shares(self, readers: list[Sequence], budget: int, patient: int) -> list[ScheduledTokens]:
-        """Divide `budget` among those who catch up with a prompt, `patient` of it at most among
-        those who can wait. Interactive newcomers get nothing once enough of them come to an end.
-        """
+        """Divide `budget` among prefilling sequences, with at most `patient` of it for batch
+        requests. Interactive prompts that were not started get nothing once enough of them
+        complete their prefill."""
         if not readers or budget <= 0:
             return []
         oldest = min(readers, key=lambda sequence: sequence.arrived_at)
@@ -309,7 +318,7 @@ class Scheduler:
 
 
 def _keeps_step(sequence: Sequence, few: int) -> bool:
-    """Whether it goes on by one token a pass."""
+    """True if the sequence gets one token in each pass."""
     return sequence.uncomputed_tokens <= (few if sequence.generated else 1)
 
 
@@ -322,17 +331,17 @@ def _comes_first(sequence: Sequence) -> tuple[bool, float]:
 
 
 def _is_sated(sequence: Sequence) -> bool:
-    """Whether it is batch work that has had its share of this stay."""
+    """True if it is a batch sequence that has computed its share since it got its slot."""
     has_had = sequence.computed - sequence.reached
     return sequence.priority is Priority.BATCH and has_had >= _share(sequence)
 
 
 def _share(sequence: Sequence) -> int:
-    """How many tokens a batch sequence goes on by in one stay: enough to be worth computing anew
-    what it had to leave behind."""
+    """Number of tokens that a batch sequence computes before it may be preempted: enough to be
+    worth computing its evicted tokens again."""
     return max(_BATCH_SHARE, sequence.reached // 2)
 
 
 def _can_leave(sequence: Sequence) -> tuple[bool, float]:
-    """The largest leaves first: batch work, then who came last."""
+    """Sort key of preemption; the largest leaves first: batch sequences, then the newest."""
     return sequence.priority is Priority.BATCH, sequence.arrived_at

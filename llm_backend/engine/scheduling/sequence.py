@@ -1,4 +1,4 @@
-"""One generation in flight: its tokens, how far they are computed, where it must end."""
+"""One generation: its tokens, how many of them are computed, and the length at which it ends."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,12 @@ __all__ = ["Sequence"]
 class Sequence:
     """A list of tokens, the first `computed` of which are in the cells of `slot`.
 
-    Owned by the scheduler, which alone changes it, but for `append`. There is no phase: what is
-    behind is computed, the prompt at first, one token at a time later.
+    Owned by the scheduler, which alone changes it, but for `append`. There are no phases:
+    uncomputed tokens are computed, those of the prompt at first, one token at a time later.
     """
 
-    request: Address  # sequences of one request share its turn in the queue
+    # sequences of one request share its turn in the queue
+    request: Address
     index: int
     tokens: list[int]
     limit: int  # the length in tokens at which it ends
@@ -27,53 +28,53 @@ class Sequence:
     wants_prompt_logits: bool = False
     computed: int = 0
     slot: int | None = None
-    reached: int = 0  # how far it had come before its present stay in a slot
+    reached: int = 0  # `computed` at its last preemption
     has_started: bool = False
-    cached_tokens: int = 0  # of the prompt, taken from shared cells at the first placement
+    cached_tokens: int = 0  # of the prompt, from a cached prefix when it first got a slot
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
 
     @property
     def uncomputed_tokens(self) -> int:
-        """How many tokens are not computed yet."""
+        """Number of tokens that are not computed yet."""
         return len(self.tokens) - self.computed
 
     @property
     def next_run(self) -> Run | None:
-        """The run of a picture or a sound that it has come to."""
+        """The run of a picture or a sound that is to be computed next, if one is."""
         return next((run for run in self.runs if run.start <= self.computed < run.end), None)
 
     @property
     def ahead(self) -> int:
-        """How many tokens are to be computed before the next run, or at all."""
+        """Number of tokens to compute before the next run, or before the end."""
         starts = (run.start for run in self.runs if run.start > self.computed)
         return next(starts, len(self.tokens)) - self.computed
 
     @property
     def generated(self) -> int:
-        """How many tokens were generated."""
+        """Number of generated tokens."""
         return len(self.tokens) - self.prompt_tokens
 
     @property
     def is_full(self) -> bool:
-        """Whether it has reached the length at which it ends."""
+        """True if it has reached its length limit."""
         return len(self.tokens) >= self.limit
 
     @property
     def needs_prompt_logits(self) -> bool:
-        """Whether prompt positions are still to be computed with their logits."""
+        """True if prompt positions are still to be computed with their logits."""
         return self.wants_prompt_logits and self.computed < self.prompt_tokens - 1
 
     @property
     def reusable(self) -> list[int]:
-        """The tokens that may come from the cache: all but the last, whose logits are needed."""
+        """Tokens that may come from a cached prefix: all but the last, whose logits are needed."""
         return [] if self.needs_prompt_logits else self.tokens[:-1]
 
     def position(self, place: int) -> int:
-        """The position of the token at a place, no place within a run."""
+        """The position of the token at an index that is outside all runs."""
         return position_of(self.runs, place) if self.runs else place
 
     def append(self, token: int) -> None:
-        """Continue with `token`."""
+        """Append a generated or forced `token`."""
         self.tokens.append(token)

@@ -1,9 +1,9 @@
-"""Who waits for a slot, and who of them is next. Pure.
+"""Waiting queue of the engine: which sequence gets the next free slot. Pure.
 
-Interactive sequences come before batch ones, and those of requests with fewer running sequences
-before others. Of every few free slots one goes to whoever waits longest, so that nobody starves. A
-newcomer whose prefix is just being read from a file, or computed by another sequence, waits for
-that, to take its cells over; an interactive one never waits so for a batch one, which gets only
+Interactive sequences come before batch ones, and sequences of requests with fewer running sequences
+before others. Of every few free slots one goes to the sequence that has waited longest, so that
+none starves. A sequence whose prefix is being read from a file, or computed by another sequence,
+waits for that to copy its cells; an interactive one never waits so for a batch one, which only gets
 what others leave.
 """
 
@@ -20,35 +20,36 @@ _FAIR_EVERY = 8  # of so many sequences that get a slot, one is chosen by age al
 
 
 class WaitingQueue:
-    """The sequences that wait, in order of arrival; what is in the cells is asked of `cache`."""
+    """Waiting sequences in order of arrival; `cache` tells which prefixes are cached."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._waiting: list[Sequence] = []
-        self._joining: dict[Sequence, tuple[Sequence, int]] = {}  # follower -> leader, how far
+        # follower -> leader, length of the common prefix
+        self._joining: dict[Sequence, tuple[Sequence, int]] = {}
         self._unfair = 0  # how many were preferred since somebody was chosen by age
 
-    @property
+    @property  # how many sequences were preferred since one was chosen by age
     def is_empty(self) -> bool:
-        """Whether nobody waits."""
+        """True if no sequence waits."""
         return not self._waiting
 
     def add(self, *sequences: Sequence) -> None:
-        """They come last."""
+        """Append sequences."""
         self._waiting.extend(sequences)
 
     def put_back(self, sequence: Sequence) -> None:
-        """One that had a slot comes first among its equals."""
+        """Prepend a preempted sequence: it comes first among its equals."""
         self._waiting.insert(0, sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """It does not wait any longer."""
+        """Remove a waiting sequence."""
         self._waiting.remove(sequence)
         self._joining.pop(sequence, None)
 
     def take_next(self, running: Sequences[Sequence]) -> Sequence | None:
-        """Who gets a free slot and leaves the line, while those `running` have theirs; None if
-        nobody waits but for what these are computing."""
+        """Remove and return the sequence that gets a free slot, given those that are `running`;
+        None if all others wait for a prefix that these compute."""
         is_fair = self._unfair >= _FAIR_EVERY - 1
         line = sorted(self._waiting, key=_age) if is_fair else self._by_priority(running)
         found = self._take_first(line, running)
@@ -57,7 +58,8 @@ class WaitingQueue:
         return found
 
     def take_next_interactive(self, running: Sequences[Sequence]) -> Sequence | None:
-        """Who gets the slot that one of those `running` will have to leave."""
+        """Remove and return the next interactive sequence, for which one of those `running` is
+        preempted."""
         line = [one for one in self._by_priority(running) if one.priority is Priority.INTERACTIVE]
         return self._take_first(line, running)
 
@@ -76,8 +78,8 @@ class WaitingQueue:
         )
 
     def _must_wait(self, sequence: Sequence, running: Sequences[Sequence]) -> bool:
-        """Whether a longer prefix of this one than any slot holds is being read from a file, or
-        computed by another sequence."""
+        """True if a prefix of this sequence that is longer than any cached one is being read
+        from a file, or computed by another sequence."""
         if self._cache.expected and self._cache.is_expecting(sequence.reusable):
             return True
         leader, length = self._joining.pop(sequence, (None, 0))
@@ -91,7 +93,7 @@ class WaitingQueue:
     def _leader(
         self, sequence: Sequence, running: Sequences[Sequence]
     ) -> tuple[Sequence | None, int]:
-        """Who is computing such a prefix, and how long it is."""
+        """The running sequence that computes such a prefix, and the prefix's length."""
         leaders = [one for one in running if not _has_uncomputed_tokens(one, sequence)]
         if not self._cache.can_roll_back or not leaders:
             return None, 0
@@ -110,5 +112,6 @@ def _age(sequence: Sequence) -> float:
 
 
 def _has_uncomputed_tokens(leader: Sequence, follower: Sequence) -> bool:
-    """Whether the leader goes on only when such as the follower let it."""
+    """True if a leader is preemptible by its follower, and so may not compute for long: batch
+    and interactive."""
     return leader.priority is Priority.BATCH and follower.priority is not Priority.BATCH

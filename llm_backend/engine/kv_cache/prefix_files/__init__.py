@@ -1,8 +1,8 @@
-"""Prefixes that no slot holds any longer, in files: a restart does not lose a long system prompt.
+"""Prefix files: cached prefixes on disk, so that a restart does not lose a long system prompt.
 
-What a slot holds is written when the engine rests, when something else needs the slot, and at the
-end; it is read into a free slot when somebody comes whose text begins so, and found there by the
-scheduler like what any sequence has left behind.
+The tokens and cells of a slot are written when the engine is idle, when another sequence needs the
+slot, and at shutdown. A file is read into a free slot when a request arrives whose prompt begins
+with its tokens; the scheduler then finds it there as a cached prefix.
 """
 
 from llm_backend.engine.kv_cache.prefix_files.folder import PrefixFolder, open_folder

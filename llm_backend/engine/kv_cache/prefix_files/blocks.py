@@ -1,6 +1,5 @@
-"""Texts by the hashes of their blocks: that of a block covers all before it, so two texts with the
-same one are the same up to its end. Pure.
-"""
+"""Block hashes of token lists. A block's hash covers all tokens before it too, so two texts with
+the same hash are the same up to the block's end. Pure."""
 
 import hashlib
 from array import array
@@ -16,7 +15,7 @@ _BLOCK_BYTES = PREFIX_BLOCK * array(_TOKEN).itemsize
 
 
 def block_hashes(tokens: Tokens[int]) -> tuple[bytes, ...]:
-    """One for each whole block of a text without pictures and sounds."""
+    """Hashes of the whole blocks of a text without media tokens."""
     data, chain, hashes = token_bytes(tokens), b"", []
     for start in range(0, len(data) - _BLOCK_BYTES + 1, _BLOCK_BYTES):
         block = data[start : start + _BLOCK_BYTES]
@@ -26,7 +25,7 @@ def block_hashes(tokens: Tokens[int]) -> tuple[bytes, ...]:
 
 
 def text_name(tokens: Tokens[int]) -> str:
-    """What a text is called by all of its tokens."""
+    """File name of a text: the hash of all its tokens."""
     return hashlib.blake2b(token_bytes(tokens), digest_size=_DIGEST_BYTES).hexdigest()
 
 
@@ -36,5 +35,5 @@ def token_bytes(tokens: Tokens[int]) -> bytes:
 
 
 def plain_length(tokens: Tokens[int]) -> int:
-    """How many tokens come before the first picture or sound."""
+    """Number of tokens before the first picture or sound."""
     return next((place for place, token in enumerate(tokens) if token < 0), len(tokens))

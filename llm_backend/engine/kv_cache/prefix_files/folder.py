@@ -1,7 +1,7 @@
-"""The folder of one model's prefixes: its files are found by their index, and read and written
-beside the passes, as the native code leaves the interpreter free meanwhile.
+"""Folder of one model's prefix files. Threads read and write them in parallel to the passes, as the
+native code releases the interpreter lock.
 
-Several processes may use a folder: each file is whole or not there, and what is gone is not found.
+Several processes may share a folder: each file is whole or absent, and a missing file is tolerated.
 """
 
 import contextlib
@@ -35,20 +35,21 @@ __all__ = ["PrefixFolder", "RestoredPrefix", "open_folder"]
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _SUFFIX = ".prefix"
-_UNFINISHED_S = 3600  # after which what was being written is not written any longer
+_UNFINISHED_S = 3600  # after which an unfinished file is abandoned
 _UNUSED_S = 30 * 86400  # without an engine, after which the folder of a model is removed
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestoredPrefix:
-    """What was in a file, and how long it took to read it."""
+    """Contents of a prefix file, and the seconds that reading it took."""
 
     prefix: Prefix
     seconds: float
 
 
 class PrefixFolder:
-    """The files in `path`, which hold what `model` has computed. Owned by one thread."""
+    """The prefix files in `path`, computed by the model with the digest `model`. Owned by one
+    thread."""
 
     def __init__(
         self, path: Path, model: bytes, limits: PrefixLimits, at_work: Executor | None = None
@@ -61,12 +62,12 @@ class PrefixFolder:
 
     @property
     def least_tokens(self) -> int:
-        """How many tokens are worth a file."""
+        """Minimum number of tokens for which a file is written."""
         return self._limits.tokens
 
     def scan(self) -> None:
-        """Learn which files there are; those that are none of this model are removed, and those
-        that are too many. Raises `OSError`."""
+        """Index the files of the folder; those of other models and those beyond the size limit
+        are removed. Raises `OSError`."""
         files = sorted(self._path.glob(f"*{_SUFFIX}"), key=_last_use)
         for path in files:
             try:
@@ -85,13 +86,14 @@ class PrefixFolder:
                 path.unlink(missing_ok=True)
 
     def read(self, name: str) -> "Future[RestoredPrefix]":
-        """Begin to read a file; it may raise `OSError` or `BadPrefix`."""
+        """Begin to read a file. The future may raise `OSError` or `BadPrefix`."""
         self.index.used(name)
         return self._at_work.submit(self._read, self._file(name))
 
     def write(self, prefix: Prefix, spared: Collection[str]) -> "Future[Entry] | None":
-        """Begin to write a file, which may raise `OSError`; those it takes the place of go before,
-        but none that is `spared`. None: there is no room without those."""
+        """Begin to write a file; the future may raise `OSError`. Files that it replaces or
+        evicts are removed before, but none that is `spared`. None if there is no room without
+        those."""
         entry = self._entry(prefix.tokens, file_bytes(prefix))
         going = self.index.giving_way(entry, spared)
         if going is None:
@@ -99,11 +101,11 @@ class PrefixFolder:
         return self._at_work.submit(self._write, prefix, entry, self._leave(going))
 
     def remove(self, name: str) -> None:
-        """A file is of no use."""
+        """Remove a file that is of no use."""
         self._at_work.submit(self._remove, self._leave([name]))
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Stop: no further file is read or written."""
         self._at_work.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, path: Path) -> RestoredPrefix:
@@ -113,12 +115,12 @@ class PrefixFolder:
 
     def _write(self, prefix: Prefix, entry: Entry, doomed: list[Path]) -> Entry:
         self._remove(doomed)
-        self._path.mkdir(mode=0o700, exist_ok=True)  # another server may have found it unused
+        self._path.mkdir(mode=0o700, exist_ok=True)  # another server may have removed it as unused
         write_prefix(self._file(entry.name), self._model, prefix)
         return entry
 
     def _leave(self, names: Iterable[str]) -> list[Path]:
-        """Files that are not found any longer, to be removed."""
+        """Remove names from the index, and return the paths of their files."""
         left = list(names)
         for name in left:
             self.index.remove(name)
@@ -141,8 +143,8 @@ class PrefixFolder:
 
 
 def open_folder(start: Start, state_format: str) -> PrefixFolder | None:
-    """The folder of the model, if prefixes are to be kept; only its owner may look into it. Raises
-    `LoadError` where it cannot be used."""
+    """Open the folder of the model, if prefix files are enabled; its mode is 0700. Raises
+    `LoadError` if it cannot be used."""
     if start.prefixes is None:
         return None
     shared = Path(start.prefixes.folder)
@@ -162,18 +164,19 @@ def open_folder(start: Start, state_format: str) -> PrefixFolder | None:
 
 
 def _sweep(shared: Path) -> None:
-    """Remove the folders of models that no engine has had for long."""
+    """Remove the folders of models that no engine has used for `_UNUSED_S`."""
     for path in shared.iterdir():
         if not FOLDER_NAME.fullmatch(path.name) or time.time() - _last_use(path) < _UNUSED_S:
             continue
         for file in (*path.glob(f"*{_SUFFIX}"), *path.glob(f"*{_SUFFIX}.*.part")):
             file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something else is in there, which is not ours
+        # a folder with files of another program stays
+        with contextlib.suppress(OSError):
             path.rmdir()
 
 
 def _last_use(path: Path) -> float:
-    """When it was written or used last; long ago if it has just gone."""
+    """Time of the last write or use; 0 if the file was just removed."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_mtime
     return 0.0

@@ -1,6 +1,5 @@
-"""Which prefixes are in files, and which of them a text begins with. Pure: it knows the hashes of
-their blocks and not their tokens, so it takes 16 bytes for 64 tokens.
-"""
+"""Index of prefix files: finds the longest stored prefix of a text. Pure: it holds the hashes of
+blocks, not tokens, so it takes 16 bytes for 64 tokens."""
 
 from collections.abc import Collection
 from collections.abc import Sequence as Tokens
@@ -25,7 +24,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A text begins as `entry` does, for at least so many tokens."""
+    """A stored prefix of a text: `entry`, with which it has at least `tokens` tokens in common."""
 
     entry: Entry
     tokens: int
@@ -36,9 +35,9 @@ class Index:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._entries: dict[str, Entry] = {}  # the one used longest ago first
+        self._entries: dict[str, Entry] = {}  # least recently used first
         self._holders: dict[bytes, dict[str, Entry]] = {}  # by the hash of a block
-        self._ending: dict[bytes, dict[str, Entry]] = {}  # by that of their last one
+        self._ending: dict[bytes, dict[str, Entry]] = {}  # by the hash of their last block
         self._read: set[str] = set()
         self.bytes = 0
 
@@ -49,7 +48,7 @@ class Index:
         return name in self._entries
 
     def add(self, entry: Entry) -> None:
-        """There is a file, used last."""
+        """Add a file, as the most recently used one."""
         self.remove(entry.name)
         self._entries[entry.name] = entry
         self.bytes += entry.size
@@ -58,7 +57,7 @@ class Index:
         self._ending.setdefault(entry.blocks[-1], {})[entry.name] = entry
 
     def remove(self, name: str) -> None:
-        """There is no such file, or not any longer."""
+        """Remove a file, if it is in the index."""
         entry = self._entries.pop(name, None)
         if entry is None:
             return
@@ -69,7 +68,7 @@ class Index:
         _drop(self._ending, entry.blocks[-1], name)
 
     def used(self, name: str) -> None:
-        """A file was read."""
+        """Note that a file was read: it becomes the most recently used one."""
         if name in self._entries:
             self._entries[name] = self._entries.pop(name)
             self._read.add(name)
@@ -83,7 +82,7 @@ class Index:
         return Match(entry=smallest, tokens=len(shared) * PREFIX_BLOCK)
 
     def whole_match(self, tokens: Tokens[int]) -> Match | None:
-        """The longest of the files all of which a text begins with."""
+        """The longest file of whose tokens all are a prefix of the text."""
         for block in reversed(self._along(tokens)):
             ending = self._ending.get(block, {}).values()
             for entry in sorted(ending, key=lambda entry: entry.tokens, reverse=True):
@@ -92,8 +91,8 @@ class Index:
         return None
 
     def outdone(self, entry: Entry) -> list[str]:
-        """The files with no more than how another one begins, which nobody has come for: so a chat
-        that goes on takes the place of what it was."""
+        """Files that hold a prefix of `entry` and were never read: a longer version of a chat
+        replaces the shorter ones."""
         return [
             other.name
             for block in entry.blocks
@@ -102,16 +101,16 @@ class Index:
         ]
 
     def giving_way(self, entry: Entry, spared: Collection[str]) -> list[str] | None:
-        """The files that go for another one: those that it outdoes, and as many as it needs the
-        room of. None if these would be among the `spared`."""
+        """Files to remove for a new one: those that it replaces, and those evicted for its size.
+        None if that would take `spared` ones."""
         outdone = [name for name in self.outdone(entry) if name not in spared]
         freed = sum(self._entries[name].size for name in outdone)
         crowded = self.crowded_out(entry.size - freed, {*spared, *outdone})
         return None if crowded is None else [*outdone, *crowded]
 
     def crowded_out(self, size: int, spared: Collection[str]) -> list[str] | None:
-        """The files that make room for one of `size` bytes, those used longest ago first; None if
-        that takes more than those that are not `spared`."""
+        """Files to evict for one of `size` bytes, least recently used first; None if that would
+        take `spared` ones."""
         crowded, left = [], self.bytes + size - self._limit_bytes
         for entry in self._entries.values():
             if left <= 0:
@@ -122,7 +121,7 @@ class Index:
         return crowded if left <= 0 else None
 
     def _along(self, tokens: Tokens[int]) -> list[bytes]:
-        """The blocks that a text has in common with some file."""
+        """Hashes of the leading blocks of a text that some file holds too."""
         return list(takewhile(self._holders.__contains__, block_hashes(tokens)))
 
 

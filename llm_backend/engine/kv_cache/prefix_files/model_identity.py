@@ -1,4 +1,4 @@
-"""What cells depend on besides tokens: the model as it is set up, and its files as they are now."""
+"""Identity of a model for its prefix files: its settings, and a digest of its files."""
 
 import glob
 import hashlib
@@ -18,8 +18,8 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")  # for the name of a folder
 
 
 def folder_name(start: Start) -> str:
-    """One for each way to set up each model, so that engines do not take each other's files for
-    old ones of their own."""
+    """Folder name by model and settings, so that differently configured engines do not remove
+    each other's files as outdated."""
     setup = (
         str(Path(start.model_path).absolute()),
         [(str(Path(one.path).absolute()), one.scale) for one in start.adapters],
@@ -31,8 +31,8 @@ def folder_name(start: Start) -> str:
 
 
 def model_digest(start: Start, state_format: str) -> bytes:
-    """Another one once a file of the model or of an adapter has changed, or what computes it.
-    Raises `OSError`."""
+    """Digest that changes with each file of the model or of an adapter, and with the native
+    code. Raises `OSError`."""
     told = hashlib.blake2b(
         f"{state_format}, {start.use_extra_buffers}, {folder_name(start)}".encode(),
         digest_size=_DIGEST_BYTES,
@@ -49,7 +49,7 @@ def model_digest(start: Start, state_format: str) -> bytes:
 
 
 def _parts(model: Path) -> list[Path]:
-    """The files of a model, which may have several."""
+    """The files of a model, which may be split into several."""
     found = _PART.search(model.name)
     if found is None:
         return [model]

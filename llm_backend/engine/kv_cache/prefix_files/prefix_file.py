@@ -1,7 +1,7 @@
-"""One prefix in a file: what it was computed by, its tokens, and the state of its cells.
+"""Format of a prefix file: digest of the model, tokens, and the state of their cells.
 
-A file is written under another name at first, and has a checksum of all that is in it: one that was
-torn by a crash, or that is something else, is told from one that is whole.
+A file is written under a temporary name and renamed, and has a checksum of its contents: a file
+that was torn by a crash, or has another format, is detected.
 """
 
 import contextlib
@@ -31,19 +31,19 @@ class BadPrefix(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
-    """Tokens, and what their cells hold."""
+    """Tokens, and the state of their cells: [bytes] uint8."""
 
     tokens: list[int]
     state: NDArray[np.uint8]
 
 
 def file_bytes(prefix: Prefix) -> int:
-    """The size of a prefix's file."""
+    """The size of a prefix's file in bytes."""
     return _HEAD.size + _TOKEN_BYTES * len(prefix.tokens) + prefix.state.size
 
 
 def write_prefix(path: Path, model: bytes, prefix: Prefix) -> None:
-    """Write a file as a whole or not at all; only its owner may read it. Raises `OSError`."""
+    """Write a file atomically, with mode 0600. Raises `OSError`."""
     tokens = token_bytes(prefix.tokens)
     checksum = _checksum(model, tokens, prefix.state)
     head = _HEAD.pack(_MAGIC, model, checksum, len(prefix.tokens), prefix.state.size)
@@ -55,19 +55,21 @@ def write_prefix(path: Path, model: bytes, prefix: Prefix) -> None:
             file.write(prefix.state.data)
         unfinished.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):  # what went wrong before is what is told
+        # the first error is the one to report
+        with contextlib.suppress(OSError):
             unfinished.unlink()
         raise
 
 
 def read_tokens(path: Path, model: bytes) -> list[int]:
-    """The tokens that a file says it has, whole or not. Raises `OSError` or `BadPrefix`."""
+    """Read the tokens of a file, without verifying its checksum. Raises `OSError` or
+    `BadPrefix`."""
     with path.open("rb") as file:
         return _numbers(_open(file, path, model)[1])
 
 
 def read_prefix(path: Path, model: bytes) -> Prefix:
-    """All of a file, which is then the one used last. Raises `OSError` or `BadPrefix`."""
+    """Read and verify a file, and set its time of last use. Raises `OSError` or `BadPrefix`."""
     with path.open("rb") as file:
         checksum, tokens, size = _open(file, path, model)
         state = np.empty(size, dtype=np.uint8)
@@ -79,7 +81,7 @@ def read_prefix(path: Path, model: bytes) -> Prefix:
 
 
 def _open(file: Any, path: Path, model: bytes) -> tuple[int, bytes, int]:  # any binary file
-    """The checksum, the tokens and the size of the state, which comes next."""
+    """Read the checksum, the tokens and the size of the state, which follows."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size or not head.startswith(_MAGIC):
         raise BadPrefix(f"{path.name} is no prefix")

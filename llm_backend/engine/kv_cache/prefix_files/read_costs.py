@@ -1,25 +1,26 @@
-"""Whether a file is read faster than its tokens are computed. Pure: times are told."""
+"""Cost model of prefix files: is reading a file faster than computing its tokens? Pure: times
+are arguments."""
 
 __all__ = ["ReadingCosts"]
 
-_SHARE = 0.3  # of the newest cost in what is believed
-_FORGETTING = 0.9  # by which a cost that was too high falls, until it is tried again
+_SHARE = 0.3  # of the newest cost in the moving average
+_FORGETTING = 0.9  # factor by which a cost that was too high decays, until reading is tried again
 
 
 class ReadingCosts:
-    """What reading has cost; as long as nothing is known of one side, reading is tried."""
+    """Measured cost of reading; while either cost is unknown, reading is tried."""
 
     def __init__(self) -> None:
         self._seconds_per_byte: float | None = None
 
     def measured(self, size: int, seconds: float) -> None:
-        """A file of so many bytes came into its cells in so long."""
+        """Update the cost: a file of `size` bytes was restored in `seconds`."""
         newest = seconds / max(1, size)
         known = self._seconds_per_byte
         self._seconds_per_byte = newest if known is None else known + _SHARE * (newest - known)
 
     def is_worth(self, size: int, tokens: int, tokens_per_s: float | None) -> bool:
-        """Whether to read so many bytes takes less time than to compute so many tokens."""
+        """True if reading `size` bytes takes less time than computing `tokens`."""
         if self._seconds_per_byte is None or tokens_per_s is None:
             return True
         if size * self._seconds_per_byte < tokens / tokens_per_s:
