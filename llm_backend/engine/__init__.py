@@ -1,6 +1,6 @@
 """The local engine: continuous batching over llama.cpp, in a process of its own.
 
-`Engine` is the door. It knows tokens and text, not HTTP, not OpenAI, not SQL.
+`Engine` is the entry point. It knows tokens and text, not HTTP, not OpenAI, not SQL.
 """
 
 from llm_backend.engine import messages

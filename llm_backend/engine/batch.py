@@ -9,8 +9,8 @@ __all__ = ["BatchArrays", "BatchChunk"]
 
 @dataclass(frozen=True, kw_only=True)
 class BatchChunk:
-    """Consecutive tokens of one slot from `position` on; `outputs` are the places among them whose
-    results are wanted."""
+    """Consecutive tokens of one slot, beginning at `position`. `outputs` are the indices of
+    those tokens whose logits or embeddings are wanted."""
 
     slot: int
     position: int
@@ -19,8 +19,8 @@ class BatchChunk:
 
 
 class BatchArrays:
-    """Room for `capacity` tokens. `slot_addresses` points to each token's entry in `slots`, as a
-    native batch wants a list of slots for every token."""
+    """Arrays for up to `capacity` tokens. `slot_addresses` points to each token's entry in
+    `slots`, as a native batch needs a list of slots for every token."""
 
     def __init__(self, capacity: int) -> None:
         self.tokens = np.zeros(capacity, dtype=np.int32)
@@ -34,10 +34,10 @@ class BatchArrays:
         self.wanted = 0  # outputs
 
     def fill(self, chunks: list[BatchChunk]) -> None:
-        """Put `chunks` in, instead of what was there."""
+        """Replace the contents by `chunks`."""
         self.length = self.wanted = 0
         for chunk in chunks:
-            if len(chunk.tokens) == 1:  # that of who talks: values cost less than slices
+            if len(chunk.tokens) == 1:  # of a decoding sequence: values cost less than slices
                 self._put_one(chunk)
             else:
                 self._put(chunk)

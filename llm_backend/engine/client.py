@@ -38,11 +38,11 @@ _Answer = TypeVar("_Answer", Accepted, Delta, Detokenized, Embedded, RankScores,
 
 
 class Engine:
-    """One model in a process of its own, watched over and restarted.
+    """One model in a process of its own, supervised and restarted.
 
     `async with Engine(config) as engine:` begins to load it and returns at once; `ready` waits.
-    Every call raises `EngineRefused` if the engine has an answer and it is no, `EngineDown` if it
-    is not there.
+    Every call raises `EngineRefused` if the engine refuses the command, `EngineDown` if the engine
+    process is not running.
     """
 
     def __init__(self, config: EngineConfig, presence: EngineLifecycle | None = None) -> None:
@@ -52,7 +52,7 @@ class Engine:
 
     @classmethod
     def of_another(cls, config: EngineConfig) -> Self:
-        """The engine that another process runs, and which lets guests in at `config.door`."""
+        """Client of an engine that another process owns, which listens at `config.door`."""
         return cls(config, RemoteEngine(config))
 
     async def __aenter__(self) -> "Engine":
@@ -67,53 +67,55 @@ class Engine:
         self._presence.start()
 
     async def close(self) -> None:
-        """End the process, or leave that of another; what is under way gets `EngineDown`."""
+        """Shut down the process, or disconnect from that of another owner; pending calls raise
+        `EngineDown`."""
         await self._presence.close()
 
     @property
     def state(self) -> EngineState:
-        """Where the engine is in its life."""
+        """State of the engine's lifecycle."""
         return self._presence.state
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether only another process can serve the model: nothing keeps the engine alive."""
+        """True if no task keeps the engine alive any more, so that only another process can
+        serve the model."""
         return self._presence.is_abandoned
 
     @property
     def info(self) -> ModelInfo | None:
-        """What the model says of itself; None before it was ready for the first time."""
+        """Information about the loaded model; None before it was ready for the first time."""
         return self._presence.info
 
     @property
     def pid(self) -> int | None:
-        """The number of the engine process while there is one."""
+        """Process id of the worker while there is one."""
         return self._presence.pid
 
     async def ready(self) -> ModelInfo:
-        """Wait for the model; raises `EngineStartError` with the reason if it cannot be served,
-        for now."""
+        """Wait until the model is loaded. Raises `EngineStartError` with the reason if it cannot
+        be served, for now."""
         return await self._presence.ready()
 
     async def generate(self, request: Generate) -> "Generation":
-        """Submit; returns when the request has got its slot. The caller closes what it gets.
-        The id must not be one of a request under way."""
+        """Submit a request; returns when it has got its slot. The caller closes the returned
+        generation. The id must differ from those of pending requests."""
         timing = Timing()
         link, call = self._call(request)
         try:
             accepted = _answer(await call.next(), Accepted)
-        except BaseException:  # also a caller that gives up while it waits in the queue
+        except BaseException:  # also if the caller is cancelled while its request is queued
             link.hang_up(call)
             raise
         timing.placed()
         return Generation(self._presence, link, call, accepted, timing)
 
     async def embed(self, inputs: list[str | list[int]]) -> Embedded:
-        """One vector for each input."""
+        """Embeddings, one vector for each input."""
         return _answer(await self._ask(Embed(id=self._next_id(), inputs=inputs)), Embedded)
 
     async def rank(self, query: str, documents: list[str]) -> RankScores:
-        """How relevant each document is to the query."""
+        """Relevance of each document to the query."""
         command = Rank(id=self._next_id(), query=query, documents=documents)
         return _answer(await self._ask(command), RankScores)
 
@@ -138,7 +140,8 @@ class Engine:
         parse_special: bool = True,
         add_bos: bool = False,
     ) -> list[int | None]:
-        """The tokens of a text with pictures and sounds in it, at whose places there is None."""
+        """The tokens of a text with pictures and sounds in it; None stands for each of their
+        positions."""
         command = Tokenize(
             id=self._next_id(),
             text=text,
@@ -155,7 +158,7 @@ class Engine:
         return _answer(await self._ask(command), Detokenized).text
 
     async def status(self) -> Status:
-        """How busy the engine is; it answers between two passes."""
+        """Current status of the engine; it answers between two passes."""
         return _answer(await self._ask(Probe(id=self._next_id())), Status)
 
     async def _ask(self, command: Request) -> Event:
@@ -187,8 +190,8 @@ class Engine:
 class Generation:
     """A request that was accepted: iterate its deltas, then `aclose`, which cancels what is left.
 
-    Iteration raises `EngineDown` if the process dies, `EngineRefused` if the engine gives the
-    request up. Deltas that are not read in time come joined.
+    Iteration raises `EngineDown` if the process dies, `EngineRefused` if the engine fails the
+    request. Deltas that are not read in time are joined.
     """
 
     def __init__(
@@ -232,13 +235,13 @@ class Generation:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Forget the request; its slot is free at the next turn."""
+        """Cancel the request; its slot is free at the next turn."""
         self._unfinished = 0
         self._link.hang_up(self._call)
 
 
 def _answer(event: Event, kind: type[_Answer]) -> _Answer:
-    """The event that was expected; a failure is raised."""
+    """Returns the expected event; raises `EngineRefused` for a failure."""
     if isinstance(event, Failed):
         raise EngineRefused(event.failure, event.message, event.field, event.place)
     assert isinstance(event, kind), f"the worker answered with {type(event).__name__}"

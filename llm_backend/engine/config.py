@@ -1,4 +1,4 @@
-"""How an engine is set up: every bound it keeps, with its default."""
+"""Engine configuration: every limit and its default."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,42 +12,43 @@ CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """One engine: one model in one process.
+    """Configuration of one engine: one model in one process.
 
-    `context_tokens` None is what the model was trained for, at most `default_context_tokens`;
-    it is what one sequence can hold. `threads` None is one thread for a tiny model, and
-    else at most the number of cores this process may use: fewer while passes wait for processors
-    that other processes have.
-    `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack weights for
-    this processor. `unified_cells` lets all sequences share one pool of `cells` (None: a whole
-    context for each slot), which suits GPUs; apart from each other they are faster on CPUs.
+    `context_tokens` None is what the model was trained for, at most `default_context_tokens`; it is
+    what one sequence can hold. `threads` None is one thread for a tiny model, and else at most the
+    number of cores this process may use: fewer while passes wait for cores that run other
+    processes. `gpu_layers` None is all of them. `use_extra_buffers` lets the native code repack
+    weights for this processor. `unified_cells` lets all sequences share one pool of `cells` (None:
+    a whole context for each slot), which suits GPUs; separate cells are faster on CPUs.
     `cache_type` is the type of a cell's numbers, one of `CACHE_TYPES`; `flash_attention` None lets
     the native code decide (it rounds to half precision, and quantized cells need it). `mmap` maps
-    the file instead of reading it (None: as is faster and leaves enough memory), `mlock` keeps it
-    from swapping.
+    the file instead of reading it (None: if that is faster and leaves enough memory), `mlock` keeps
+    it from swapping.
+
     `hang_timeout_s` must exceed the longest forward pass; a worker that is silent for longer is
-    ended and started again.
-    A worker that dies is started again after `restart_delay_s`, doubled by each death in a row up
-    to `restart_delay_limit_s`. After more than `restart_limit` of them, or where the model cannot
-    be loaded, the engine has failed for `restart_pause_s`, doubled up to `restart_pause_limit_s`,
-    and is tried once more. One that was ready and lived for `quick_death_s` ends the row.
-    `speculation` computes up to `draft_tokens` ahead of a sequence that repeats something, where
-    that is faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`, which
-    are as many as `draft_tokens` at least. `draft_model_path` is a smaller model with the same
-    vocabulary, in the same process, that writes ahead where nothing repeats and that is faster.
-    `adapters` are LoRA adapters that change the model for all that it computes: sequences that want
-    others need an engine of their own, as nothing that was computed with one holds for another.
-    `projector_path` turns pictures or sounds into embeddings for the model; where the size of a
-    picture decides, it takes `picture_tokens` at most (None: what the file says). A sound has at
-    most `sound_limit_s`.
-    `prefixes` says where prefixes are kept that no slot holds any longer; None keeps none.
-    A command that has ended the worker `crashes_limit` times is refused until `suspects_age_s` have
-    gone by since the last time; `suspects_limit` commands are remembered.
-    At most `queue_limit` requests wait, each for `queue_deadline_s` at most. Batch requests have
-    bounds of their own, so that they neither keep others out nor end before these have gone.
-    `kind` None believes the file. `command` replaces the worker's command line; the number of its
-    socket's file descriptor is appended. `door` is where the Unix socket is made at which at most
-    `guests_limit` other processes may use the same worker; None lets nobody in.
+    killed and restarted. A worker that dies is restarted after `restart_delay_s`, doubled by each
+    death in a row up to `restart_delay_limit_s`. After more than `restart_limit` deaths, or if the
+    model cannot be loaded, the engine has failed for `restart_pause_s`, doubled up to
+    `restart_pause_limit_s`, and is started once more. A worker that was ready and lived for
+    `quick_death_s` ends the row.
+
+    `speculation` drafts up to `draft_tokens` for a sequence that repeats something, where that is
+    faster; it changes no answer. Drafts and logprobs of prompts share `logit_rows`, which are as
+    many as `draft_tokens` at least. `draft_model_path` is a smaller model with the same vocabulary,
+    in the same process, that drafts where nothing repeats and that is faster. `adapters` are LoRA
+    adapters that apply to all sequences of the model: sequences with other adapters need an engine
+    of their own, as cells computed with one are invalid for another. `projector_path` is the model
+    that encodes pictures or sounds into embeddings; where the size of a picture decides, it takes
+    `picture_tokens` at most (None: what the file says). A sound has at most `sound_limit_s`.
+    `prefixes` configures prefix files, for prefixes that no slot holds any longer; None keeps none.
+
+    A command that has crashed the worker `crashes_limit` times is refused until `suspects_age_s`
+    have passed since the last time; `suspects_limit` commands are remembered. At most `queue_limit`
+    requests wait, each for `queue_deadline_s` at most. Batch requests have limits of their own, so
+    that they neither keep others out nor time out before these have gone. `kind` None is detected
+    from the file. `command` replaces the worker's command line; the number of its socket's file
+    descriptor is appended. `door` is the path of the Unix socket at which at most `guests_limit`
+    other processes may use the same worker; None is no socket.
     """
 
     model_path: Path

@@ -1,8 +1,8 @@
-"""Why an engine does not answer.
+"""Exceptions of an engine that does not answer.
 
 EngineError
 ├── EngineRefused    this command was refused or given up; the engine goes on
-└── EngineDown       the engine process is not there now
+└── EngineDown       the engine process is not running now
     └── EngineStartError   and it cannot be started, for now
 """
 
@@ -16,9 +16,8 @@ class EngineError(Exception):
 
 
 class EngineRefused(EngineError):
-    """The command was refused at admission or given up later; `failure` says which of the ways,
-    `field` which of the command's fields is to blame if it is one, and `place` where in it.
-    """
+    """The command was refused at admission or failed later; `failure` is the kind of reason,
+    `field` the invalid field of the command, if there is one, and `place` the place in it."""
 
     def __init__(
         self, failure: Failure, message: str, field: str | None = None, place: str | None = None
@@ -39,4 +38,5 @@ class EngineDown(EngineError):
 
 
 class EngineStartError(EngineDown):
-    """The model cannot be served now: not a model, no memory, dies at its first forward pass."""
+    """The model cannot be served now: not a model, no memory, or a crash at its first forward
+    pass."""

@@ -1,4 +1,5 @@
-"""Text generation: `Generate` commands in, deltas out, one forward pass for all of them a turn."""
+"""Text generation: takes `Generate` commands, computes one forward pass over all sequences a
+turn, and publishes deltas."""
 
 import time
 from dataclasses import asdict
@@ -40,12 +41,12 @@ from llm_backend.engine.statistics import PassMeter, Statistics
 
 __all__ = ["Generator"]
 
-_REST_S = 0.002  # how long to wait for a grammar before looking for commands again
+_REST_S = 0.002  # wait for a grammar or a file at idle, before commands are polled again
 _COPY_SHARE = 128  # copying a slot costs about as much as computing this part of a context
 
 
 class Generator:
-    """Owns all requests between `submit` and their last event."""
+    """Owns all generation requests between `submit` and their last event."""
 
     def __init__(
         self,
@@ -81,16 +82,16 @@ class Generator:
         self._prefixes = Prefixes(
             model, cache, self._slots, self.statistics, prefixes, lambda: self._pace.tokens_per_s
         )
-        self._has_room = True  # cells have not just run out
-        self._answers: dict[Sequence, OutputBuilder] = {}  # those not finished
+        self._has_room = True  # True unless the last pass ran out of cells
+        self._answers: dict[Sequence, OutputBuilder] = {}  # of unfinished sequences
 
     @property
     def is_idle(self) -> bool:
-        """Whether a turn would have nothing to do."""
+        """True if a turn would have nothing to do."""
         return self._scheduler.is_idle and not self._requests.is_compiling
 
     def status(self, name: str) -> Status:
-        """What is going on, as the answer to the probe `name`."""
+        """Status of the engine, as the answer to the probe `name`."""
         return Status(
             id=name,
             running=len(self._scheduler.running),
@@ -101,7 +102,7 @@ class Generator:
         )
 
     def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
-        """Admit a command to the queue, or raise `Refused`."""
+        """Admit a command to the queue. Raises `CommandRefused`."""
         if not isinstance(command, Generate):
             raise unsupported_command(ModelKind.CHAT, command)
         free_slots = self._scheduler.free_slots
@@ -110,7 +111,7 @@ class Generator:
             self._enqueue(request)
 
     def cancel(self, address: Address) -> None:
-        """Forget a request; its slots are free at once."""
+        """Remove a request; its slots are free at once."""
         request = self._requests.forget(address)
         if request is None:
             return
@@ -119,27 +120,28 @@ class Generator:
                 self._scheduler.remove(answer.sequence)
 
     def abandon(self, connection: int) -> None:
-        """Forget all requests of a connection that is gone."""
+        """Cancel all requests of a closed connection."""
         for address in [address for address in self._requests if address.connection == connection]:
             self.cancel(address)
 
     def rest(self) -> None:
-        """Wait a moment if there is nothing to do before a grammar is ready, or a file is read."""
+        """Wait a moment if there is nothing to do before a grammar is compiled or a file is
+        read."""
         if self._scheduler.is_idle and self._requests.is_compiling:
             self._requests.rest(_REST_S)
         elif not self._scheduler.running:
             self._prefixes.rest(_REST_S)
 
     def rests_for_s(self, now: float) -> float | None:
-        """After how long an idle engine has something to do though nobody comes; None for never."""
+        """Seconds until an idle engine has something to do without a command; None for never."""
         return self._prefixes.rests_for_s(now)
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """Write prefixes for which there is time; no further command comes."""
         self._prefixes.close()
 
     def turn(self, now: float) -> None:
-        """Admit, plan, compute, choose, publish."""
+        """One turn: admit sequences, plan a pass, compute it, sample, publish events."""
         self._learn()
         self._take_compiled()
         for request, message in self._requests.late(now):
@@ -166,7 +168,8 @@ class Generator:
         self._settle(work, list(rows))
 
     def abort(self, message: str) -> None:
-        """A turn failed, and with it its requests: nothing that it computed is believed."""
+        """Fail the requests of a turn that raised an error, and discard the cells that it may
+        have changed."""
         running = self._scheduler.running
         slots = [sequence.slot for sequence in running if sequence.slot is not None]
         doomed = {sequence.request for sequence in running} or set(self._requests)
@@ -175,20 +178,20 @@ class Generator:
         self._slots.forget(slots)
 
     def _learn(self) -> None:
-        """What the last pass has cost is what the next ones are planned by."""
+        """Update the cost models of prefill and speculation by the last pass."""
         newest = self._meter.newest()
         if newest is not None:
             self._pace.measured(*newest)
             self._speculation.measured(*newest)
 
     def _batch_prefill_tokens(self, now: float) -> int | None:
-        """How much of batch work's prompts the next pass may read."""
+        """Limit of batch prompt tokens in the next pass."""
         if self._requests.has_interactive:
             self._pace.somebody_is_there(now)
         return self._pace.batch_prefill_tokens(now)
 
     def _take_compiled(self) -> None:
-        """Queue the requests whose grammar is ready, and fail those whose grammar is none."""
+        """Queue the requests whose grammar is compiled, and fail those whose grammar is invalid."""
         for request, grammar in self._requests.take_compiled():
             try:
                 compiled = grammar.result()
@@ -203,7 +206,7 @@ class Generator:
             self._enqueue(request)
 
     def _enqueue(self, request: GenerationRequest) -> None:
-        """Let a request wait for its slot, if it needs one."""
+        """Queue a request for a slot, or answer it at once if it needs none."""
         if not request.needs_slot:
             self._answer_at_once(request)
             return
@@ -212,7 +215,7 @@ class Generator:
         self._prefixes.want(request.answers[0].sequence)
 
     def _answer_at_once(self, request: GenerationRequest) -> None:
-        """No token is wanted, and nothing must be computed."""
+        """Answer a request that needs no tokens and no computation."""
         self._accept(request)
         for answer in request.answers:
             self._show(request, answer.end_at_prompt())
@@ -242,7 +245,7 @@ class Generator:
         self._outbox.publish(request.address, event)
 
     def _take_in_media(self) -> None:
-        """Compute what comes next of a picture or a sound, apart from the pass: embeddings and
+        """Compute the next part of a picture or a sound, apart from the pass: embeddings and
         tokens cannot be mixed."""
         work = self._scheduler.plan_media()
         if work is None:
@@ -266,7 +269,8 @@ class Generator:
         self._scheduler.settle([work])
 
     def _with_drafts(self, work: list[ScheduledTokens]) -> list[ScheduledTokens]:
-        """Let those who talk guess ahead, where that is worth it."""
+        """Add drafts of decoding sequences to the pass (speculative decoding), where that is
+        worth it."""
         may_draft = self._may_draft and self._slots.can_be_cut
         guessers = {}
         for item in work:
@@ -279,13 +283,14 @@ class Generator:
         return self._speculation.with_drafts(work, guessers, self._scheduler.room(work))
 
     def _without_room(self, work: list[ScheduledTokens]) -> None:
-        """The cells do not hold what this pass computes: draft nothing next time, or make room."""
+        """Handle a pass that ran out of cells: draft nothing next time, or evict a slot."""
         self._has_room = False
         if not any(item.draft for item in work):
             self._slots.make_room()
 
     def _forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `work`; meanwhile grammars find out what their answers allow next."""
+        """Compute `work`; in parallel, grammars compute the masks of allowed tokens. Returns
+        logits: [output positions, vocab] float32."""
         answers = [
             self._answers[item.sequence]
             for item in work
@@ -301,7 +306,7 @@ class Generator:
             looking.result()
 
     def _settle(self, work: list[ScheduledTokens], rows: list[Row]) -> None:
-        """Hand each row of logits to whom it belongs, in the order of the pass."""
+        """Distribute the rows of logits to their sequences, in the order of the pass."""
         last_rows: dict[Sequence, list[Row]] = {item.sequence: [] for item in work}
         remaining = iter(rows)
         for item in work:
@@ -320,7 +325,7 @@ class Generator:
                 self._slots.cut(sequence, slot, length + kept)
 
     def _advance(self, answer: OutputBuilder, rows: list[Row], draft: tuple[int, ...]) -> int:
-        """Go on with an answer; gives how many tokens of its draft came next."""
+        """Continue an answer by a sampling step; returns the number of accepted draft tokens."""
         request, kept = self._requests[answer.sequence.request], 0
         length = len(answer.sequence.tokens)
         try:

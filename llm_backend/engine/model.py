@@ -1,4 +1,4 @@
-"""What the engine asks of a model: the seam between what decides and what computes."""
+"""Interface between the engine and a model: the `Model` and `Vocabulary` protocols."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +14,7 @@ __all__ = ["DecodeError", "LoadError", "Model", "NoRoom", "PairFrame", "Vocabula
 
 
 class LoadError(Exception):
-    """The model cannot be used; the message is one sentence that says why."""
+    """The model cannot be loaded; the message is one sentence that says why."""
 
 
 class NoRoom(Exception):
@@ -35,20 +35,20 @@ class PairFrame:
 
 
 class Vocabulary(Protocol):
-    """Text to tokens and back."""
+    """Tokenizer: text to tokens and back."""
 
     @property
     def size(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens in the vocabulary."""
 
     @property
     def infill(self) -> tuple[int, int, int] | None:
-        """The tokens before a prefix, before a suffix and before what goes between them; None if
-        there are none."""
+        """Infill tokens (fill in the middle): before a prefix, before a suffix and before the
+        text between them; None if there are none."""
 
     @property
     def pair_frame(self) -> PairFrame:
-        """How a pair of texts is framed."""
+        """Tokens around a pair of texts."""
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -59,19 +59,19 @@ class Vocabulary(Protocol):
         """The tokens that are markup and no text: control tokens, `<tool_call>` and its like."""
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
-        """The tokens of a prompt, after the begin token if it is wanted and not there already."""
+        """Tokenize a prompt; the begin token comes first if it is wanted and not there already."""
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
-        """The tokens of a text; `add_special` frames it with the tokens that the model expects."""
+        """Tokenize a text; `add_special` adds the tokens that the model expects around it."""
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token adds to a text; control tokens add none."""
 
     def label(self, token: int) -> bytes:
-        """The bytes by which a token is shown, control tokens too."""
+        """The bytes that show a token, control tokens too."""
 
     def text(self, tokens: list[int]) -> str:
-        """The text of tokens, control tokens left out."""
+        """Detokenize, without control tokens."""
 
 
 class Model(Protocol):
@@ -86,44 +86,46 @@ class Model(Protocol):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Its tokens."""
+        """The model's vocabulary."""
 
     @property
     def copies_used(self) -> bool:
-        """Whether `copy` costs by what the source holds, and not by all that it has room for."""
+        """True if the cost of `copy` depends on the used cells of the source, not on all its
+        cells."""
 
     @property
     def projector(self) -> Projector | None:
-        """What it takes in more than text by, if it does."""
+        """The projector that encodes media for the model, if there is one."""
 
     def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `work`, in the order of slots; one row of logits for each output position. The
-        rows are a view that the next pass overwrites. Raises `NoRoom` or `DecodeError`."""
+        """Compute `work`, in the order of slots. Returns logits: [output positions, vocab]
+        float32, a view that the next pass overwrites. Raises `NoRoom` or `DecodeError`."""
 
     def take_in(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
-        """Compute `count` embeddings of a run, from its `first` on, into the cells of a slot; the
-        run begins at `position`. Raises `MediaError`, `NoRoom` or `DecodeError`."""
+        """Compute `count` embeddings of a media run, from its `first` on, into the cells of a
+        slot; the run begins at `position`. Raises `MediaError`, `NoRoom` or `DecodeError`."""
 
     def copy(self, source: int, target: int) -> None:
-        """Give `target` all cells that `source` has, instead of its own."""
+        """Replace the cells of slot `target` by a copy of the cells of `source`."""
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keep what a slot holds before a position. False: this state cannot be cut, it is as it
-        was. To empty a slot never fails."""
+        """Keep the cells of a slot before `position`. False if this state cannot be truncated;
+        it is unchanged then. To empty a slot never fails."""
 
     def end(self, slot: int) -> int:
-        """The position behind the last one that a slot holds."""
+        """The position after the last one in a slot."""
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """What a slot holds, as bytes."""
+        """Save the state of a slot's cells: [bytes] uint8."""
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Give a slot what another one held up to the position `end`, instead of its own. False:
-        these are not the bytes of that, or there is no room; the slot is empty."""
+        """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
+        the bytes are invalid or there is no room; the slot is empty then."""
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
-        """One L2-normalised vector for each input; all inputs together fit one pass."""
+        """L2-normalised embeddings: [inputs, dimensions] float32; all inputs together fit one
+        pass."""
 
     def rank(self, inputs: list[list[int]]) -> NDArray[np.float64]:
-        """The relevance, from 0 to 1, of each input: a query and a document. All inputs together
-        fit one pass."""
+        """Relevance, from 0 to 1, of each input, a query with a document: [inputs] float64. All
+        inputs together fit one pass."""

@@ -1,4 +1,4 @@
-"""Sums over the passes of one worker, from which its speed and its occupancy follow."""
+"""Counters of a worker's passes, from which its speed and its occupancy follow."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,12 @@ __all__ = ["PassMeter", "Statistics"]
 
 @dataclass(kw_only=True)
 class Statistics:
-    """What was computed since the worker started; `busy_s` is the time spent in turns.
+    """Counters since the worker started; `busy_s` is the time spent in turns.
 
-    Of the tokens of texts that got a slot (`placed_tokens`), `cached_tokens` were in cells already;
-    `generated_tokens` were chosen. `media_tokens`, of pictures and sounds, were computed apart from
-    passes, in `media_s`.
-    `prefix_reads` files of prefixes were read into cells, with `prefix_read_tokens` that were to be
-    computed otherwise; `prefix_writes` were written.
+    Of the tokens of texts that got a slot (`placed_tokens`), `cached_tokens` were in a cached
+    prefix; `generated_tokens` were generated. `media_tokens`, of pictures and sounds, were computed
+    apart from passes, in `media_s`. `prefix_reads` files of prefixes were restored, with
+    `prefix_read_tokens` that were to be computed otherwise; `prefix_writes` were written.
     """
 
     passes: int = 0
@@ -30,14 +29,14 @@ class Statistics:
     prefix_writes: int = 0
 
     def count(self, *, sequences: int, tokens: int) -> None:
-        """A pass worked on so many sequences and tokens."""
+        """Count a pass over so many sequences and tokens."""
         self.passes += 1
         self.sequences += sequences
         self.computed_tokens += tokens
 
 
 class PassMeter:
-    """Tells each pass's own cost from the sums."""
+    """Derives the cost of each pass from the counters."""
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
@@ -46,8 +45,8 @@ class PassMeter:
         self._seconds = statistics.busy_s - statistics.media_s
 
     def newest(self) -> tuple[int, float] | None:
-        """Tokens and seconds of the pass since this was asked last; None if there was not just
-        one. What pictures and sounds took is not a pass's."""
+        """Tokens and seconds of the pass since the last call; None unless it was exactly one.
+        The time of pictures and sounds is not included."""
         now = self._statistics
         passes, tokens, seconds = self._passes, self._tokens, self._seconds
         self._passes = now.passes

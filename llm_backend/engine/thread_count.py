@@ -50,8 +50,8 @@ class _Interval:
 
 @dataclass(kw_only=True)
 class _Trial:
-    """Passes with another thread count: their cost, and the cost that the count before has for the
-    same numbers of tokens."""
+    """A trial of another thread count: the cost of its passes, and the cost of the same numbers
+    of tokens with the count before."""
 
     rung: int
     most_cost: float  # of the cost before, for it to be kept
@@ -63,18 +63,18 @@ class _Trial:
 
     @property
     def is_over(self) -> bool:
-        """Enough passes were compared."""
+        """True if enough passes were compared."""
         is_enough = self.compared >= _TRIAL_PASSES and self.expected_s >= _TRIAL_S
         return is_enough or self.expected_s >= _LONG_TRIAL_S
 
     @property
     def is_better(self) -> bool:
-        """It costs little enough to be kept."""
+        """True if it costs little enough to be kept."""
         return self.seconds < self.most_cost * self.expected_s
 
     @property
     def is_hopeless(self) -> bool:
-        """It costs too much already, or its passes cannot be compared."""
+        """True if it costs too much already, or its passes cannot be compared."""
         is_dear = self.seconds > _WORSE * max(self.expected_s, _TRIAL_S)
         return is_dear or self.not_compared >= _HOPELESS_PASSES
 
@@ -100,8 +100,8 @@ class ThreadCount:
         return self._rungs[self._rung if self._trial is None else self._trial.rung]
 
     def measured(self, tokens: int, seconds: float, processor_s: float) -> None:
-        """A pass of so many tokens with the current count took so long, and so much processor
-        time of all threads together."""
+        """Update the costs by a pass of so many tokens with the current count; `processor_s` is
+        the processor time of all threads together."""
         if self._trial is not None:
             self._judge(self._trial, tokens, seconds)
             return
@@ -114,7 +114,7 @@ class ThreadCount:
             self._try_another()
 
     def _settle(self) -> None:
-        """Measure the current count anew."""
+        """Start measuring the current count anew."""
         self._trial = None
         self._passes = 0
         self._seconds = 0.0
@@ -144,8 +144,8 @@ class ThreadCount:
             self._settle()
 
     def _accept(self, trial: _Trial) -> None:
-        """Keep the count of a trial. Fewer threads make the next rise wait by more than a rise
-        shortens that, so that a change to and fro becomes rare."""
+        """Adopt the count of a trial. Fewer threads delay the next rise by more than a rise
+        shortens the delay, so that a change to and fro becomes rare."""
         if trial.rung > self._rung:
             self._more.grow(4)
         else:
@@ -156,7 +156,8 @@ class ThreadCount:
 
 
 def _costs() -> PassCosts:
-    """Of passes of any size, the longest ones too: they are what waiting for threads costs."""
+    """Costs of passes of any size, without outliers: the longest ones show the cost of waiting
+    for threads."""
     return PassCosts(largest=_LARGEST_PASS, outlier=inf)
 
 

@@ -1,4 +1,5 @@
-"""The worker's side of its connections: frames in, frames out, no thread, no work at rest."""
+"""The worker's side of its connections: receives and sends frames, without threads, and blocked
+while idle."""
 
 import contextlib
 import itertools
@@ -14,16 +15,15 @@ from llm_backend.engine.messages.framing import FrameError, FrameReader, command
 __all__ = ["ConnectionServer", "ReceivedCommand"]
 
 _RECEIVE_BYTES = 1 << 20
-_STALL_S = (
-    30.0  # a process that has not read for so long, though it was to, will not; a collection,
-)
-# a swapped machine or a debugger's short stop is over by then
-_REST_S = 0.5  # who comes when no descriptor is left waits so long: there may be one by then
+# Seconds in which a peer with a full buffer has read nothing, after which it will not read again: a
+# garbage collection, a swapping machine or a short stop in a debugger is over by then.
+_STALL_S = 30.0
+_REST_S = 0.5  # a client that connects when no descriptor is left waits so long
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReceivedCommand:
-    """A command that came over a connection; None when the connection is closed."""
+    """A command that came over a connection; `command` is None when the connection is closed."""
 
     connection: int
     command: Command | None
@@ -42,13 +42,13 @@ class _Connection:
         self.number = number
         self.socket = sock
         self.is_remote = is_remote
-        self.is_full = False  # the peer is waited for, to take more
+        self.is_full = False  # events wait until the peer reads
         self.stalled_since: float | None = None  # when the peer first took nothing of the outbox
         self.reader = FrameReader()
         self.outbox = bytearray()
 
     def receive(self) -> list[Command | None]:
-        """What has come in, None last if nothing more will."""
+        """Returns the commands that have arrived, None last if the connection is closed."""
         try:
             data = self.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -64,7 +64,7 @@ class _Connection:
         return commands if data else [*commands, None]
 
     def put(self, data: bytes) -> None:
-        """Send `data` after what waits. Mostly nothing does, and the peer takes all of it."""
+        """Send `data` after the outbox. Mostly that is empty, and the peer takes all of it."""
         if not self.outbox:
             try:
                 data = data[self.socket.send(data) :]
@@ -75,7 +75,8 @@ class _Connection:
         self.outbox += data
 
     def flush(self) -> None:
-        """Send what the peer takes now. That the peer is gone shows when it is read next."""
+        """Send as much of the outbox as the peer takes now. A closed peer is noticed by the next
+        read."""
         waiting = len(self.outbox)
         while self.outbox:
             try:
@@ -93,9 +94,9 @@ class _Connection:
 
 
 class ConnectionServer:
-    """Any number of connections. A guest that lets more than `outbox_bytes` pile up, and reads none
-    of them for `stall_s`, is cut off; who is there without the door is what the worker is for.
-    """
+    """Serves any number of connections. A remote client is disconnected if more than
+    `outbox_bytes` wait for it and it has read nothing for `stall_s`; the owner's connection
+    never is."""
 
     def __init__(self) -> None:
         self.outbox_bytes = 1 << 20
@@ -105,22 +106,23 @@ class ConnectionServer:
         self._connections: dict[int, _Connection] = {}
         self._numbers = itertools.count(1)
         self._door: _ListeningSocket | None = None
-        self._opens_at: float | None = None  # when a door that rests is looked at again
+        # when a listening socket that is paused is polled again
+        self._opens_at: float | None = None
 
     def add(self, sock: socket.socket) -> int:
-        """Serve a connection; gives its number."""
+        """Serve a connection; returns its number."""
         return self._added(sock, is_remote=False)
 
     def listen(self, sock: socket.socket, *, greeting: Event, limit: int) -> None:
-        """Serve whoever connects to `sock`, told `greeting` first; beyond `limit` connections they
-        are turned away."""
+        """Serve every process that connects to `sock`, and send it `greeting` first; connections
+        beyond `limit` are closed."""
         sock.setblocking(False)
         self._door = _ListeningSocket(socket=sock, greeting=greeting, limit=limit)
         self._selector.register(sock, selectors.EVENT_READ, None)
 
     def poll(self, timeout_s: float | None) -> list[ReceivedCommand]:
-        """What has come in; waits for it up to `timeout_s`, for ever if None, and not beyond the
-        rest of a door."""
+        """Returns the commands that have arrived; waits up to `timeout_s`, for ever if None, and
+        not beyond the pause of the listening socket."""
         received: list[ReceivedCommand] = []
         for key, ready in self._selector.select(self._awake_within(timeout_s)):
             connection: _Connection | None = key.data
@@ -142,12 +144,13 @@ class ConnectionServer:
         return received
 
     def send(self, number: int, events: Sequence[Event]) -> None:
-        """All of `events`, as soon as the peer takes them; in one frame, unless that is large."""
+        """Send all of `events` as soon as the peer takes them; in one frame, unless that is
+        large."""
         connection = self._connections.get(number)
         if connection is None:
             return
         if connection.outbox:
-            connection.flush()  # so that what it has read meanwhile is seen
+            connection.flush()  # so that data that the peer has read meanwhile is counted
             if self._has_given_up(connection):
                 self._cut_off(connection)
                 return
@@ -189,9 +192,10 @@ class ConnectionServer:
         assert self._door is not None, "only a door is registered without a connection"
         try:
             sock, _ = self._door.socket.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # it has gone again
+        except (BlockingIOError, ConnectionAbortedError):  # the client has closed it again
             return
-        except OSError:  # no descriptor is left, and who waits would wake every poll until one is
+        # no descriptor is left, and a waiting client would wake every poll until one is
+        except OSError:
             self._selector.unregister(self._door.socket)
             self._opens_at = time.monotonic() + self.rest_s
             return
@@ -201,7 +205,7 @@ class ConnectionServer:
         self.send(self._added(sock, is_remote=True), [self._door.greeting])
 
     def _awake_within(self, timeout_s: float | None) -> float | None:
-        """How long to wait at most; opens a door that has rested."""
+        """Limit of the next wait in seconds; resumes a listening socket whose pause is over."""
         if self._opens_at is None:
             return timeout_s
         rest_s = self._opens_at - time.monotonic()

@@ -1,4 +1,5 @@
-"""The API process's end of one connection to a worker: commands out, each one's events in."""
+"""The API process's side of a connection to a worker: sends commands, and delivers the events of
+each."""
 
 import asyncio
 import socket
@@ -37,24 +38,24 @@ _GREETINGS = (Ready, NotReady)
 
 class _Stage(Enum):
     SENT = auto()
-    QUEUED = auto()  # taken by the worker
+    QUEUED = auto()  # accepted by the worker
     RUNNING = auto()  # computed by it
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrashRecord:
-    """A command that may have ended the worker; `weight` is how much of that death it answers for:
-    1, or less where others are more likely to have done it."""
+    """A command that may have crashed the worker; `weight` is its share of the blame: 1, or less
+    where other commands are more likely to be the cause."""
 
     command: Request
     weight: float
 
 
 class Call:
-    """A command under way, and its events that nobody has read yet.
+    """A pending command, and its events that are not read yet.
 
-    Deltas of one choice that pile up are joined, so a slow reader costs at most the text of its own
-    answer and holds up nobody.
+    Deltas of one choice that pile up are joined, so a slow reader costs at most the memory of its
+    own answer and delays no other.
     """
 
     def __init__(self, command: Request) -> None:
@@ -65,15 +66,15 @@ class Call:
         self._unfinished = command.n if isinstance(command, Generate) else 1
         self._events: dict[int | str, Event] = {}  # by choice, or by kind; in order of arrival
         self._lost: EngineDown | None = None
-        self._reader: asyncio.Future[None] | None = None  # who waits for the next event
+        self._reader: asyncio.Future[None] | None = None  # resolved by the next event
 
     def put(self, event: Event) -> None:
-        """Take an event that came in."""
+        """Add an event that has arrived."""
         if isinstance(event, Delta):
             self._put_delta(event)
         elif isinstance(event, Queued):
             self.stage = _Stage.QUEUED
-            return  # nobody waits for it
+            return  # no caller reads this event
         elif isinstance(event, Accepted):
             self.stage = _Stage.RUNNING
             if not isinstance(self.command, Generate):
@@ -85,12 +86,13 @@ class Call:
         self._wake()
 
     def lose(self, error: EngineDown) -> None:
-        """No further event will come, because of `error`."""
+        """Mark the call as lost: after the events so far, `error` is raised."""
         self._lost = error
         self._wake()
 
     async def next(self) -> Event:
-        """The next event, for one reader; raises `EngineDown` when those before it are read."""
+        """Returns the next event, for one reader; raises `EngineDown` after the last event of a
+        lost call."""
         while not self._events:
             if self._lost is not None:
                 raise self._lost
@@ -114,10 +116,9 @@ class Call:
 
 
 class EngineConnection(asyncio.Protocol):
-    """A connection. `first` gives the worker's first event. Others are dealt out where the bytes
-    come in, without a task of their own between these and who waits for them: that is a turn of
-    the event loop for every token.
-    """
+    """A connection to a worker. `first` returns the worker's first event. Others are delivered
+    to their calls in `data_received`: a task of its own would cost a turn of the event loop for
+    every token."""
 
     def __init__(self) -> None:
         self._frames = FrameReader()
@@ -129,22 +130,23 @@ class EngineConnection(asyncio.Protocol):
 
     @classmethod
     async def over(cls, sock: socket.socket) -> "EngineConnection":
-        """The link over a connected socket, which it owns from now on."""
+        """Wraps a connected socket, which the connection owns from now on."""
         _, link = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
         return link
 
     @classmethod
     async def to(cls, door: Path) -> "EngineConnection":
-        """The link to who listens there; raises `OSError` if nobody does."""
+        """Connects to the socket path of a worker. Raises `OSError` if no process listens there."""
         _, link = await asyncio.get_running_loop().create_unix_connection(cls, str(door))
         return link
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The loop's: the connection stands."""
+        """Called by the event loop when the connection is open."""
         self._transport = cast(asyncio.Transport, transport)  # the loop has no other for a stream
 
     def data_received(self, data: bytes) -> None:
-        """The loop's: deal out what these bytes complete. What is no frame ends the link."""
+        """Called by the event loop: delivers the events in `data`. Invalid frames close the
+        connection."""
         try:
             for body in self._frames.feed(data):
                 for event in events_in(body):
@@ -153,26 +155,27 @@ class EngineConnection(asyncio.Protocol):
             self._end()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The loop's: the worker is gone."""
+        """Called by the event loop when the connection is closed."""
         self._end()
 
     @property
     def is_busy(self) -> bool:
-        """Whether there are commands under way."""
+        """True if commands are pending."""
         return bool(self._calls)
 
     @property
     def is_open(self) -> bool:
-        """Whether commands can be sent; not from the moment on that the worker has closed it."""
+        """True if commands can be sent; False from the moment on that the worker has closed the
+        connection."""
         return not self._transport.is_closing()
 
     def poison_requests(self) -> list[CrashRecord]:
-        """The commands that may have ended the worker.
+        """Returns the commands that may have crashed the worker.
 
-        The likely ones are those it computed that have shown nothing yet, as what is wrong with a
-        command shows early, and the one that it was to take next. Others that it computed, and
-        those whose grammar it may have compiled, are possible. All others have only waited, and
-        the first of them is asked for if there is nobody else.
+        The likely ones are the running commands without a delta so far, as a command that crashes
+        does so early, and the oldest command that the worker has not accepted yet. Other running
+        commands, and those whose grammar may have been compiled, are possible. All others have only
+        waited; the first of them is returned if there is no other.
         """
         calls = [call for call in self._calls.values() if not isinstance(call.command, Probe)]
         untaken = [call for call in calls if call.stage is _Stage.SENT]
@@ -189,13 +192,13 @@ class EngineConnection(asyncio.Protocol):
         ]
 
     def send(self, command: Command) -> None:
-        """Send a command that nobody waits for."""
+        """Send a command without a call."""
         if self.is_open:
             self._transport.write(frame([command]))
 
     def call(self, command: Request) -> Call:
-        """Send a command; its events come to the `Call`. Its id must not be under way already.
-        Raises `UnicodeEncodeError` for text that is no text."""
+        """Send a command; its events come to the `Call`. Its id must not be pending already.
+        Raises `UnicodeEncodeError` for text with surrogates."""
         if command.id in self._calls:
             raise ValueError(f"the command {command.id!r} is under way already")
         data = frame([command])
@@ -208,21 +211,23 @@ class EngineConnection(asyncio.Protocol):
         return call
 
     def hang_up(self, call: Call) -> None:
-        """Nobody reads this call any more: the worker is told, unless it has finished."""
+        """End a call whose events are not read any more: the worker is told to cancel it, unless
+        it has finished."""
         if self._calls.get(call.command.id) is call:
             del self._calls[call.command.id]
             self.send(Cancel(id=call.command.id))
 
     async def first(self) -> Ready | NotReady | None:
-        """The worker's first event; None if it is gone without one, or says what is no event."""
+        """Wait for the worker's first event; None if the connection is closed before, or an
+        invalid frame came."""
         return await self._first
 
     async def gone(self) -> None:
-        """Returns when the worker is gone."""
+        """Wait until the connection has ended."""
         await self._gone.wait()
 
     def lose(self, error: EngineDown) -> None:
-        """The worker is gone: so are all calls."""
+        """Mark all calls as lost, as the worker has ended."""
         self._is_lost = error
         for call in self._calls.values():
             call.lose(error)
@@ -241,11 +246,11 @@ class EngineConnection(asyncio.Protocol):
             del self._calls[event.id]
 
     def _greet(self, event: Ready | NotReady | None) -> None:
-        if not self._first.done():  # or nobody waits for it any more
+        if not self._first.done():  # or the wait was cancelled
             self._first.set_result(event)
 
     def _end(self) -> None:
-        """Nothing more comes in that could be understood."""
+        """End the connection: nothing more can be received."""
         self._transport.close()
         self._greet(None)
         self._gone.set()

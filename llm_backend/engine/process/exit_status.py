@@ -1,16 +1,17 @@
-"""How a process has ended: in words, and whether it was ended from outside."""
+"""Exit status of a process: its description, and whether the process was killed from outside."""
 
 import signal
 from pathlib import Path
 
 __all__ = ["describe_exit", "oom_kills", "was_killed_from_outside"]
 
-# Signals that come from people, other programs or the kernel, and never from a fault of the code.
+# Signals from operators, other programs or the kernel, never from a fault of the code.
 _FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 
 def describe_exit(status: int) -> str:
-    """What an exit status says: a number below zero is the signal's that ended the process."""
+    """Describe an exit status; a number below zero is the negative signal that ended the
+    process."""
     if status >= 0:
         return f"ended with status {status}"
     try:
@@ -20,15 +21,14 @@ def describe_exit(status: int) -> str:
 
 
 def was_killed_from_outside(status: int, oom_kills_before: int) -> bool:
-    """Whether an exit status is that of a process that another one killed, and that might have gone
-    on; `oom_kills_before` is what `oom_kills` said when it began. A process that the kernel killed
-    because memory had run out may be what had used it."""
+    """True if the process was killed by another one, and not by its own fault;
+    `oom_kills_before` is the value of `oom_kills` at its start. A process that the kernel killed
+    for want of memory may have used that memory itself."""
     return status in _FROM_OUTSIDE and oom_kills() == oom_kills_before
 
 
 def oom_kills() -> int:
-    """The number of processes that the kernel has killed for want of memory; 0 where it does not
-    tell."""
+    """The number of processes that the kernel has killed for want of memory; 0 if it is unknown."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

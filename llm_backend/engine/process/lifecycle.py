@@ -1,4 +1,5 @@
-"""Whether a worker is there: what the process that owns it and its guests both tell."""
+"""Lifecycle of an engine: its state, in the process that owns the worker and in others that use
+it."""
 
 import asyncio
 import logging
@@ -17,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class EngineState(StrEnum):
-    """Where an engine is in its life. One that has failed is started again after a pause."""
+    """State of an engine. One that has failed is started again after a pause."""
 
     STARTING = "starting"
     READY = "ready"
@@ -35,7 +36,7 @@ class EngineLifecycle:
         self._task: asyncio.Task[None] | None = None
         self._is_decided = asyncio.Event()  # ready, failed or closed
         self._reason = "The engine has not been started."
-        self._start_s = 1.0  # how long the last start took
+        self._start_s = 1.0  # duration of the last start
         self._delay_s = 0.0  # before the next start
         self._next_start_at = 0.0  # of an engine that has failed
         self.state = EngineState.STARTING
@@ -44,22 +45,23 @@ class EngineLifecycle:
         self.poison_requests = _poison_requests(config)
 
     def start(self) -> None:
-        """Begin; does not wait."""
+        """Begin to start or to connect, without waiting."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """End; what is under way is lost."""
+        """End; pending requests are lost."""
         raise NotImplementedError
 
     async def ready(self) -> ModelInfo:
-        """What was loaded, once it is; raises `EngineStartError` if it cannot be, for now."""
+        """Wait until the model is loaded, and return its information. Raises `EngineStartError`
+        if it cannot be, for now."""
         await self._is_decided.wait()
         if self.state is EngineState.READY and self.info is not None:
             return self.info
         raise EngineStartError(self._reason, self._retry_after_s)
 
     def link(self) -> EngineConnection:
-        """The connection to a worker that is ready, or `EngineDown`."""
+        """The connection to a worker that is ready. Raises `EngineDown`."""
         if self.state is EngineState.READY and self._link is not None and self._link.is_open:
             return self._link
         raise self._down()
@@ -73,12 +75,12 @@ class EngineLifecycle:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether nothing keeps the engine alive any longer, though it is wanted: a defect, after
-        which only another process can serve the model."""
+        """True if the task that keeps the engine alive has ended without a `close`: a defect,
+        after which only another process can serve the model."""
         return self._task is not None and self._task.done() and self.state is not EngineState.CLOSED
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """Refuse requests where what keeps the engine alive has ended without being told to."""
+        """Refuse requests if the task that keeps the engine alive has ended without a `close`."""
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
@@ -89,7 +91,7 @@ class EngineLifecycle:
 
     @property
     def _retry_after_s(self) -> float | None:
-        """Seconds until it can be expected; None for never."""
+        """Seconds until the engine is expected to be ready; None for never."""
         if self.state is EngineState.CLOSED or self.is_abandoned:
             return None
         delay_s = self._delay_s

@@ -1,10 +1,11 @@
-"""When events leave the worker: those of one turn together, and not in the middle of a pass.
+"""Outbox of a worker: when events are sent. Those of one turn leave together, and not during a
+pass.
 
-A pass wants all processors, and its threads wait for each other: the API process, at work on an
-event meanwhile, holds up all of them. Between two passes one processor is idle. So what a running
-answer goes on with waits for the end of the next pass, if that is short: then it is written to its
-client while the worker chooses the next tokens. The beginning and the end of an answer, and
-whatever else there is to tell, leave at once.
+A pass needs all processors, and its threads wait for each other: an API process that handles an
+event meanwhile would delay all of them. Between two passes one processor is idle. So deltas from
+the middle of an answer wait for the end of the next pass, if that is short: the API process writes
+them to the client while the worker samples the next tokens. The beginning and the end of an answer,
+and all other events, leave at once.
 """
 
 import time
@@ -16,51 +17,52 @@ from llm_backend.engine.process.connection_server import ConnectionServer
 
 __all__ = ["Outbox"]
 
-_BRIEF_S = 0.1  # nobody sees that a token comes so much later
-_LONG_S = 0.15  # apart from that, as each change from waiting to not waiting is seen
-_SHARE = 0.2  # of the newest pass in what is believed
+_BRIEF_S = 0.1  # seconds: a client does not notice such a delay of a token
+_LONG_S = 0.15  # hysteresis, as each change between delaying and not delaying is noticed
+_SHARE = 0.2  # of the newest pass in the moving average
 
 
 class Outbox:
-    """Holds events until they are due. `waits`: passes are computed by processors of this machine,
-    which the API process would share."""
+    """Holds events until they are due. `waits`: passes run on processors of this machine, which
+    the API process shares."""
 
     def __init__(self, connections: ConnectionServer, *, waits: bool = True) -> None:
         self._connections = connections
         self._waits = waits
         self._held: defaultdict[int, list[Event]] = defaultdict(list)
         self._is_due = False
-        self._began_at: float | None = None  # the pass in progress, if it is one token of each
-        self._pass_s = 0.0  # what such passes take
-        self._is_brief = True  # they are short enough to be waited for
+        # of the pass in progress, if it is one token of each sequence
+        self._began_at: float | None = None
+        self._pass_s = 0.0  # average duration of such passes
+        self._is_brief = True  # they are short enough to delay events
 
     def publish(self, address: Address, event: Event) -> None:
-        """`event` is on its way; at once if it tells what is worked on next."""
+        """Queue `event`; an event about acceptance is sent at once."""
         self._held[address.connection].append(event)
         self._is_due = self._is_due or not _can_wait(event)
         if isinstance(event, Queued | Accepted):
             self.send()
 
     def turn_ended(self, *, is_idle: bool) -> None:
-        """Everything leaves unless all of it can wait, and a pass is to come."""
+        """Send all events, unless all of them can wait and another pass follows."""
         if self._is_due or is_idle or not self._waits:
             self.send()
 
     def pass_begins(self, *, is_brief: bool) -> None:
-        """Nothing waits for a pass that takes long. `is_brief`: it is one token of each."""
+        """Send all events before a long pass. `is_brief`: it is one token of each sequence."""
         if not is_brief or not self._is_brief:
             self.send()
         self._began_at = time.monotonic() if is_brief else None
 
     def pass_ended(self) -> None:
-        """What has waited for this leaves."""
+        """Send the events that have waited for the end of the pass."""
         if self._began_at is not None:
             self._pass_s += _SHARE * (time.monotonic() - self._began_at - self._pass_s)
             self._is_brief = self._pass_s < (_LONG_S if self._is_brief else _BRIEF_S)
         self.send()
 
     def send(self) -> None:
-        """All events held, one frame for each connection."""
+        """Send all queued events, one frame for each connection."""
         self._is_due = False
         for connection, events in self._held.items():
             self._connections.send(connection, events)
@@ -68,5 +70,5 @@ class Outbox:
 
 
 def _can_wait(event: Event) -> bool:
-    """Whether it is the middle of an answer."""
+    """True if the event is from the middle of an answer."""
     return isinstance(event, Delta) and event.finish_reason is None and event.completion_tokens > 1

@@ -1,5 +1,5 @@
-"""Which commands were under way when the engine died: the ones that do it again are not tried a
-third time."""
+"""Poison requests: commands that were pending when the worker crashed. One that crashes it again
+is quarantined: it is not tried a third time."""
 
 import fcntl
 import hashlib
@@ -21,7 +21,7 @@ __all__ = ["PoisonRequests", "SharedPoisonRequests"]
 _log = logging.getLogger(__name__)
 
 
-_ACQUITTED_S = 60.0  # for which it is known that a worker's death was no command's fault
+_ACQUITTED_S = 60.0  # for which it is remembered that no command caused a worker's death
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
@@ -35,11 +35,12 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PoisonRequests:
-    """Counts deaths by what a command contains, whoever sends it; remembers the last `limit`, each
-    for `age_s` after its last death. `clock` must be the same for all who share the counts.
+    """Counts crashes by a fingerprint of the command, whichever client sends it; remembers the last
+    `limit`, each for `age_s` after its last crash. `clock` must be the same for all processes that
+    share the counts.
 
-    Workers are named by their process ids. The death of one that was killed from outside counts for
-    nothing, in whichever order its owner says so and its guests blame their commands.
+    Workers are named by their process ids. The death of a worker that was killed from outside does
+    not count, in whichever order its owner acquits it and other processes blame their commands.
     """
 
     def __init__(
@@ -55,10 +56,10 @@ class PoisonRequests:
         self._age_s = age_s
         self._clock = clock
         self._records: OrderedDict[bytes, _Record] = OrderedDict()
-        self._acquitted: dict[int, float] = {}  # workers, and when it was said
+        self._acquitted: dict[int, float] = {}  # workers, by the time of their acquittal
 
     def blame(self, suspicions: Sequence[CrashRecord], worker: int) -> None:
-        """This worker died with these under way."""
+        """Blame the commands that were pending when a worker died."""
         self._forget()
         if worker in self._acquitted:
             return
@@ -72,7 +73,7 @@ class PoisonRequests:
             self._records.popitem(last=False)
 
     def acquit(self, worker: int) -> None:
-        """This worker was killed from outside: no command is to blame for its death."""
+        """Note that a worker was killed from outside: no command is to blame for its death."""
         self._forget()
         self._acquitted[worker] = self._clock()
         for key, record in list(self._records.items()):
@@ -82,12 +83,12 @@ class PoisonRequests:
                 del self._records[key]
 
     def clear(self, command: Request) -> None:
-        """The command was answered: it was not to blame."""
+        """Remove a command that was answered: it was not to blame."""
         if self._records:
             self._records.pop(_fingerprint(command), None)
 
     def is_convicted(self, command: Request) -> bool:
-        """Whether the engine has died too often with such a command."""
+        """True if such a command has crashed the engine too often."""
         return bool(self._records) and self._deaths(_fingerprint(command)) >= self._crashes
 
     def _deaths(self, key: bytes) -> float:
@@ -97,7 +98,7 @@ class PoisonRequests:
         return sum(record.deaths.values())
 
     def _forget(self) -> None:
-        """What has been said too long ago."""
+        """Remove records that are too old."""
         for key in [key for key, record in self._records.items() if self._is_old(record)]:
             del self._records[key]
         since = self._clock() - _ACQUITTED_S
@@ -108,10 +109,9 @@ class PoisonRequests:
 
 
 class SharedPoisonRequests(PoisonRequests):
-    """The counts of all processes that use one worker, in a file that each of them locks: a command
-    that has ended the worker is known whoever is asked. The file is empty while nothing has died;
-    one that was left half written counts as empty, too.
-    """
+    """Crash counts of all processes that use one worker, in a file that each of them locks, so
+    that every process refuses a command that has crashed the worker. The file is empty while no
+    worker has crashed; one that was left half written counts as empty, too."""
 
     def __init__(
         self,
@@ -126,24 +126,24 @@ class SharedPoisonRequests(PoisonRequests):
         self._path = path
 
     def blame(self, suspicions: Sequence[CrashRecord], worker: int) -> None:
-        """This worker died with these under way."""
+        """Blame the commands that were pending when a worker died."""
         if suspicions:
             with self._shared():
                 super().blame(suspicions, worker)
 
     def acquit(self, worker: int) -> None:
-        """This worker was killed from outside: no command is to blame for its death."""
+        """Note that a worker was killed from outside: no command is to blame for its death."""
         with self._shared():
             super().acquit(worker)
 
     def clear(self, command: Request) -> None:
-        """The command was answered: it was not to blame."""
+        """Remove a command that was answered: it was not to blame."""
         if self._has_any():
             with self._shared():
                 super().clear(command)
 
     def is_convicted(self, command: Request) -> bool:
-        """Whether the engine has died too often with such a command."""
+        """True if such a command has crashed the engine too often."""
         if not self._has_any():
             return False
         with self._shared():
@@ -157,7 +157,8 @@ class SharedPoisonRequests(PoisonRequests):
 
     @contextmanager
     def _shared(self) -> Iterator[None]:
-        """The counts as they are now; what was made of them is seen by the others."""
+        """Locks the file and reads the counts; they are written back for the other processes at
+        the end."""
         with self._path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             file.seek(0)
@@ -180,7 +181,8 @@ def _read(found: bytes) -> tuple[OrderedDict[bytes, _Record], dict[int, float]]:
         return OrderedDict(), {}
     try:
         kept = _kept.decode(found)
-    except msgspec.MsgspecError as error:  # who wrote it was killed, or had no room
+    # the process that wrote it was killed, or the disk was full
+    except msgspec.MsgspecError as error:
         _log.warning("suspects_unreadable", extra={"reason": str(error)})
         return OrderedDict(), {}
     return OrderedDict(kept.records), kept.acquitted
@@ -190,7 +192,7 @@ def _write(file: FileIO, kept: bytes) -> None:
     file.truncate(0)
     try:
         written = file.write(kept)
-    except OSError as error:  # no room: an engine is not given up for that
+    except OSError as error:  # the disk is full: no reason to fail the engine
         _log.warning("suspects_not_written", extra={"reason": str(error)})
         return
     if written != len(kept):

@@ -1,4 +1,4 @@
-"""A process that uses the worker of another one: it connects, and connects again after a death."""
+"""Remote engine: uses the worker of another process, and reconnects after a crash."""
 
 import asyncio
 import time
@@ -11,15 +11,16 @@ from llm_backend.engine.process.restart_policy import grown_delay_s
 
 __all__ = ["RemoteEngine"]
 
-_LOOKS_EVERY_S = 1.0  # for the next start of an engine that has failed
+_LOOKS_EVERY_S = 1.0  # polling for the next start of an engine that has failed
 _CLOSED_DOOR = (ConnectionRefusedError, FileNotFoundError)
 
 
 class RemoteEngine(EngineLifecycle):
-    """Keeps a connection to the worker behind `config.door` between `start` and `close`.
+    """Keeps a connection to the worker at the socket path `config.door` between `start` and
+    `close`.
 
-    The worker's owner restarts it; a guest only waits for the next one. It refuses requests while
-    the owner, after too many deaths, keeps the door closed.
+    The worker's owner restarts it; a remote process only waits for the next one. It refuses
+    requests while the owner, after too many crashes, keeps the socket closed.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -29,14 +30,14 @@ class RemoteEngine(EngineLifecycle):
         self._blamed: list[CrashRecord] = []  # for the end of the last connection
 
     def start(self) -> None:
-        """Begin; does not wait."""
+        """Begin to connect, without waiting."""
         if self._task is None:
             self._reason = "The engine is loading its model."
             self._task = asyncio.create_task(self._keep_connected(), name="engine-guest")
             self._task.add_done_callback(self._task_ended)
 
     async def close(self) -> None:
-        """Leave; the worker forgets what this process had under way."""
+        """Disconnect; the worker cancels the requests of this process."""
         self._become(EngineState.CLOSED, "The engine is closed.")
         if self._task is None:
             return
@@ -52,7 +53,7 @@ class RemoteEngine(EngineLifecycle):
                 self._fail()
                 await asyncio.sleep(_LOOKS_EVERY_S)
                 continue
-            except OSError:  # too many wait, or no descriptor is left at the moment
+            except OSError:  # the backlog is full, or no descriptor is left at the moment
                 was_ready = False
             failures = 0 if was_ready else failures + 1
             self._delay_s = grown_delay_s(
@@ -61,13 +62,14 @@ class RemoteEngine(EngineLifecycle):
             await asyncio.sleep(self._delay_s)
 
     def _fail(self) -> None:
-        """The owner lets nobody in between two starts of an engine that has failed."""
+        """Refuse requests while the owner accepts no connection, between two starts of a failed
+        engine."""
         self._next_start_at = time.monotonic() + self._config.restart_pause_s
         reason = "The engine has failed; the log of the process that owns it says why."
         self._become(EngineState.FAILED, reason)
 
     async def _visit(self) -> bool:
-        """One connection from its start to its end; whether the worker was ready in it."""
+        """Run one connection from its start to its end. True if the worker was ready in it."""
         came_at = time.monotonic()
         link = await EngineConnection.to(self._door)
         try:
@@ -87,7 +89,7 @@ class RemoteEngine(EngineLifecycle):
             link.lose(self._down())
 
     def _welcome(self, ready: Ready, link: EngineConnection) -> None:
-        if ready.pid == self.pid:  # only the connection had ended
+        if ready.pid == self.pid:  # only the connection had ended, the worker has not
             for suspicion in self._blamed:
                 self.poison_requests.clear(suspicion.command)
         self._blamed = []

@@ -1,4 +1,4 @@
-"""When things happened to one request, as the process that asked has seen it."""
+"""Timing of one request, measured in the API process."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ __all__ = ["Timing"]
 
 @dataclass(kw_only=True)
 class Timing:
-    """A request's stations, in seconds of the monotonic clock; those not reached are None."""
+    """Timestamps of a request, in seconds of the monotonic clock; None for those not reached."""
 
     submitted_at: float = field(default_factory=time.monotonic)
     placed_at: float | None = None  # it got its slot
@@ -16,28 +16,28 @@ class Timing:
     last_at: float | None = None  # its latest delta came
 
     def placed(self) -> None:
-        """It got its slot."""
+        """Note that the request got its slot."""
         self.placed_at = time.monotonic()
 
     def told(self) -> None:
-        """A delta came."""
+        """Note that a delta came."""
         self.last_at = time.monotonic()
         if self.first_at is None:
             self.first_at = self.last_at
 
     @property
     def queue_s(self) -> float:
-        """From its submission to its slot."""
+        """Queue time in seconds, from submission to the slot."""
         return _between(self.submitted_at, self.placed_at)
 
     @property
     def prompt_s(self) -> float:
-        """From its slot to its first delta: the time of the prompt and of one token."""
+        """Prefill time in seconds, from the slot to the first delta; it includes one token."""
         return _between(self.placed_at, self.first_at)
 
     @property
     def generation_s(self) -> float:
-        """From its first delta to the latest one."""
+        """Decode time in seconds, from the first delta to the latest one."""
         return _between(self.first_at, self.last_at)
 
 

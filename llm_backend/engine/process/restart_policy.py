@@ -1,4 +1,5 @@
-"""Delay before a worker that has died is started again. Pure: how long it lived is told.
+"""Restart policy: delay before a worker that has died is started again. Pure: its lifetime is an
+argument.
 
 The first deaths in a row are followed by short, growing delays. After `restart_limit` of them the
 engine pauses: one start after each pause, and each pause is twice as long as the one before, up to
@@ -11,19 +12,19 @@ from llm_backend.engine.config import EngineConfig
 
 __all__ = ["Restart", "Restarts", "grown_delay_s"]
 
-_DOUBLINGS = 30  # more than any limit leaves room for
+_DOUBLINGS = 30  # more than any limit needs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restart:
-    """The next start: after so many seconds. `is_pause`: the engine has failed until then."""
+    """Delay of the next start in seconds. `is_pause`: the engine has failed until then."""
 
     delay_s: float
     is_pause: bool
 
 
 class Restarts:
-    """Deaths in a row of one engine's workers."""
+    """Counts deaths in a row of one engine's workers."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
@@ -31,8 +32,8 @@ class Restarts:
         self._pauses = 0
 
     def after(self, *, lived_s: float, was_ready: bool, cannot_start: bool) -> Restart:
-        """The next start after a death. `cannot_start`: no worker has been ready yet, and this one
-        has said why it cannot be."""
+        """Returns the next start after a death. `cannot_start`: no worker has been ready yet,
+        and this one has reported why."""
         config = self._config
         if was_ready and lived_s >= config.quick_death_s:
             self._deaths = self._pauses = 0
@@ -48,5 +49,5 @@ class Restarts:
 
 
 def grown_delay_s(first_s: float, number: int, limit_s: float) -> float:
-    """The delay of this number, from 1 on: each is twice as long as the one before."""
+    """Exponential delay of the given number, from 1 on: each is twice as long as the one before."""
     return min(first_s * 2.0 ** min(number - 1, _DOUBLINGS), limit_s)

@@ -1,8 +1,8 @@
-"""The Unix socket at which other processes become guests of a worker.
+"""Unix socket at which other processes connect to a worker.
 
-It is opened once by the process that owns the worker and inherited by one worker after the other:
-who connects while there is none, waits. So it lives as long as the engine does, and that nobody
-listens any more says that the engine is closed or has failed, until it is started again.
+It is opened once by the process that owns the worker and inherited by one worker after the other: a
+client that connects between two workers waits. So it lives as long as the engine does. A refused
+connection means that the engine is closed or has failed, until it is started again.
 """
 
 import contextlib
@@ -11,12 +11,12 @@ from pathlib import Path
 
 __all__ = ["PATH_BYTES", "close_socket", "open_socket"]
 
-PATH_BYTES = 103  # what every Unix has room for in a socket's address; Linux has 107
-_BACKLOG = 64  # guests that wait for a worker
+PATH_BYTES = 103  # the length of a socket's path on every Unix; Linux has 107
+_BACKLOG = 64  # connections that wait for a worker
 
 
 def open_socket(path: Path) -> socket.socket:
-    """Listen at `path`, whose folder must keep others out."""
+    """Listen at `path`; the mode of its folder must keep other users out."""
     door = socket.socket(socket.AF_UNIX)
     try:
         door.bind(str(path))
@@ -28,7 +28,7 @@ def open_socket(path: Path) -> socket.socket:
 
 
 def close_socket(door: socket.socket) -> None:
-    """Guests that wait are turned away, and so is everybody who comes later."""
-    with contextlib.suppress(OSError):  # its folder is gone already
+    """Close the socket: waiting and later connections are refused."""
+    with contextlib.suppress(OSError):  # its folder was removed already
         Path(door.getsockname()).unlink()
     door.close()

@@ -1,4 +1,4 @@
-"""The life of the worker process: started, watched, and restarted with growing delays."""
+"""Supervisor of a worker process: starts it, watches it, and restarts it with growing delays."""
 
 import asyncio
 import contextlib
@@ -29,8 +29,8 @@ _LAST_LINES_S = 1.0  # for the log of a process that has ended; a grandchild may
 
 @dataclass(frozen=True, kw_only=True)
 class _Death:
-    """How a worker ended. `is_final`: another would soon end in the same way. `must_be_killed`: it
-    has not ended by itself."""
+    """End of a worker. `is_final`: another worker would soon end in the same way.
+    `must_be_killed`: it has not ended by itself."""
 
     reason: str
     lived_s: float = 0
@@ -41,7 +41,7 @@ class _Death:
 
 
 class Supervisor(EngineLifecycle):
-    """Keeps one worker alive between `start` and `close`."""
+    """Keeps one worker running between `start` and `close`."""
 
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
@@ -49,7 +49,8 @@ class Supervisor(EngineLifecycle):
         self._door: socket.socket | None = None
 
     def start(self) -> None:
-        """Begin; does not wait. Raises `OSError` if guests cannot be let in."""
+        """Begin to start a worker, without waiting. Raises `OSError` if the socket of other
+        processes cannot be opened."""
         if self._task is None:
             self._open_door()
             self._reason = "The engine is loading its model."
@@ -57,7 +58,7 @@ class Supervisor(EngineLifecycle):
             self._task.add_done_callback(self._task_ended)
 
     async def close(self) -> None:
-        """Stop the worker, gently at first."""
+        """Shut the worker down, and kill it if it does not end in time."""
         self._become(EngineState.CLOSED, "The engine is closed.")
         self._close_door()
         if self._link is not None:
@@ -90,7 +91,7 @@ class Supervisor(EngineLifecycle):
             await asyncio.sleep(restart.delay_s)
 
     def _fail(self, reason: str) -> None:
-        """Requests are refused until the next start has succeeded, in guests too."""
+        """Refuse requests until the next start has succeeded, those of other processes too."""
         self._next_start_at = time.monotonic() + self._delay_s
         self._become(EngineState.FAILED, reason)
         self._close_door()
@@ -105,7 +106,8 @@ class Supervisor(EngineLifecycle):
             self._door = None
 
     def _can_do_without_extra_buffers(self, death: _Death) -> bool:
-        """Native code that repacks weights dies at its first product on some processors."""
+        """True if the worker is to be restarted without repacked weights: native code that
+        repacks them crashes at its first product on some processors."""
         if death.was_ready or not death.by_signal or not self._extra_buffers:
             return False
         _log.warning("engine_extra_buffers_off", extra={"reason": death.reason})
@@ -113,7 +115,7 @@ class Supervisor(EngineLifecycle):
         return True
 
     async def _live(self) -> _Death:
-        """One worker from its start to its end."""
+        """Run one worker from its start to its end."""
         started_at, oom_kills_before = time.monotonic(), oom_kills()
         try:
             self._open_door()
@@ -184,7 +186,7 @@ class Supervisor(EngineLifecycle):
         return _Death(reason=reason, was_ready=True, must_be_killed=True)
 
     async def _runs_until_gone(self, link: EngineConnection) -> bool:
-        """Wait until the worker is gone; False if it is there and hangs."""
+        """Wait until the worker has ended; False if it hangs."""
         running = asyncio.create_task(link.gone())
         watching = asyncio.create_task(hung(link, self._config.hang_timeout_s, self._has_work))
         try:
@@ -196,7 +198,7 @@ class Supervisor(EngineLifecycle):
             await asyncio.gather(running, watching, return_exceptions=True)
 
     def _has_work(self, link: EngineConnection) -> bool:
-        return link.is_busy or self._door is not None  # guests may have some
+        return link.is_busy or self._door is not None  # other processes may have pending requests
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, EngineConnection]:
         ours, theirs = socket.socketpair()
@@ -263,10 +265,9 @@ class Supervisor(EngineLifecycle):
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, and how often the worker's threads look whether the others have
-    come before they sleep: without a bound they would hold cores that somebody else wants, for
-    longer than the pass takes. What a person has set stays.
-    """
+    """Environment of the worker: this process's, and a bound of the spin count of its threads.
+    Without a bound, threads that wait for the others would hold cores for longer than the pass
+    takes, while other processes need them. A value set by the operator stays."""
     inherited = dict(os.environ)  # noqa: TID251 # handed on, not read for a setting
     if inherited.get("OMP_WAIT_POLICY") or inherited.get("GOMP_SPINCOUNT"):
         return inherited
@@ -291,8 +292,7 @@ class _Ending:
 
 
 async def _end(process: asyncio.subprocess.Process, grace_s: float) -> _Ending:
-    """How it has ended: by itself, or killed if it does not in time, or if nobody waits any
-    longer."""
+    """Wait until a process has ended; kill it after `grace_s`, or if the wait is cancelled."""
     was_killed_here = False
     try:
         with contextlib.suppress(TimeoutError):

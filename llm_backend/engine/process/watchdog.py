@@ -1,4 +1,5 @@
-"""Notices a worker that lives but does not turn any more: stopped, or lost in native code."""
+"""Watchdog: notices a worker that is alive and makes no progress, as it is stopped or hangs in
+native code."""
 
 import asyncio
 import itertools
@@ -9,14 +10,14 @@ from llm_backend.engine.process.engine_connection import EngineConnection
 
 __all__ = ["hung"]
 
-_LOOKS = 4  # looks within the patience, so that a hang is noticed at most a quarter later
+_LOOKS = 4  # checks within the timeout, so that a hang is noticed at most a quarter later
 
 
 async def hung(
     link: EngineConnection, patience_s: float, has_work: Callable[[EngineConnection], bool]
 ) -> None:
-    """Returns once the worker has left a probe unanswered for `patience_s`. One that has no work is
-    not woken."""
+    """Returns once the worker has left a probe unanswered for `patience_s`. An idle worker is
+    not probed."""
     for number in itertools.count():
         await asyncio.sleep(patience_s / _LOOKS)
         if not has_work(link):

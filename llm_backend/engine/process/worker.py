@@ -1,8 +1,9 @@
-"""The engine process: take commands, compute one pass, publish; over and over, and blocked at rest.
+"""The worker process: takes commands, computes one pass, publishes events; over and over, and
+blocked while idle.
 
-Started as `python -m llm_backend.engine.process.worker FD`, where FD is the inherited
-socket of the process that owns it. It ends when that socket is closed, and on Linux also when its
-parent dies in the middle of a long pass.
+Started as `python -m llm_backend.engine.process.worker FD`, where FD is the inherited socket of the
+process that owns it. It ends when that socket is closed, and on Linux also when its parent dies in
+the middle of a long pass.
 """
 
 import gc
@@ -60,8 +61,7 @@ _log = logging.getLogger("llm_backend.engine.process.worker")
 
 
 class Worker:
-    """The loop around one model. `owner` is the connection without which there is no reason to go
-    on."""
+    """Main loop of a worker with one model. It ends when the connection `owner` is closed."""
 
     def __init__(
         self,
@@ -82,34 +82,35 @@ class Worker:
             else Embedder(model, start, self._outbox.publish)
         )
         self._inbox: deque[ReceivedCommand] = deque()
-        self._handled: Address | None = None  # whose command is being taken
+        self._handled: Address | None = None  # whose command is being handled
         self._is_over = False
 
     def run(self) -> None:
-        """Turn until told to stop, or until the owner is gone."""
+        """Turn until a shutdown command, or until the owner's connection is closed."""
         while not self._is_over:
             try:
                 self.turn()
-            except Exception as error:  # one bad turn must not take the others along
+            except Exception as error:  # an error of one turn must not end the others
                 _log.exception("engine.turn_failed")
                 self._fail(f"{type(error).__name__}: {error}")
             self._outbox.turn_ended(is_idle=self._engine.is_idle)
         self._engine.close()
 
     def turn(self) -> None:
-        """One revolution; waits for commands if there is nothing else to do."""
+        """One iteration of the main loop; waits for commands if there is nothing else to do."""
         is_idle = self._engine.is_idle and not self._inbox
         rest_s = self._engine.rests_for_s(time.monotonic()) if is_idle else 0
         self._inbox.extend(self._connections.poll(rest_s))
         while self._inbox:
             self._take(self._inbox.popleft())
         self._engine.rest()
-        started_at = time.monotonic()  # a rest is not work: what passes cost is learnt from this
+        # waiting is not work: the cost of passes is learnt from this time
+        started_at = time.monotonic()
         self._engine.turn(started_at)
         self._engine.statistics.busy_s += time.monotonic() - started_at
 
     def _take(self, received: ReceivedCommand) -> None:
-        """Submit and cancel happen here, and only here."""
+        """Handle a command: requests are submitted and cancelled only here."""
         command = received.command
         if command is None:
             self._engine.abandon(received.connection)
@@ -149,7 +150,7 @@ class Worker:
         return Detokenized(id=command.id, text=self._model.vocabulary.text(command.tokens))
 
     def _fail(self, message: str) -> None:
-        """The command that was being taken fails, or those that the turn worked on."""
+        """Fail the command that was being handled, or else the requests of the turn."""
         if self._handled is None:
             self._engine.abort(message)
             return
@@ -165,9 +166,10 @@ class Worker:
 
 
 def main() -> None:
-    """Load what the owner's `Start` says, prove it with a forward pass, then serve."""
+    """Load the model of the owner's `Start`, verify it by a forward pass, then serve."""
     die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a group's reach the owner, which shuts us down
+    # sent to a process group, these also reach the owner, which shuts the worker down
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     connections = ConnectionServer()
     owner = connections.add(socket.socket(fileno=int(sys.argv[-1])))
@@ -196,14 +198,15 @@ def main() -> None:
 
 
 def _drafter(model: LlamaModel, start: Start, log: NativeLog) -> Drafter | None:
-    """What writes ahead of the model, if anything is to."""
+    """The drafter of a draft model, if one is configured."""
     if start.draft_model_path is None:
         return None
     return Drafter(draft_model(model, start, log), model.vocabulary.size)
 
 
 def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
-    """Where prefixes are kept, if they are; raises `LoadError` where they cannot be."""
+    """The folder of prefix files, if they are enabled and the model supports them. Raises
+    `LoadError` if it cannot be used."""
     if start.prefixes is None or model.kind is not ModelKind.CHAT:
         return None
     if not model.keeps_states:
@@ -213,7 +216,7 @@ def _prefixes(model: LlamaModel, start: Start) -> PrefixFolder | None:
 
 
 def _first_command(connections: ConnectionServer) -> Start | None:
-    """What the owner wants to be loaded; None if it is gone before it has said so."""
+    """Wait for the owner's `Start` command; None if its connection is closed before."""
     while True:
         for received in connections.poll(None):
             if received.command is None or isinstance(received.command, Start):

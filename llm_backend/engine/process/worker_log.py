@@ -1,5 +1,5 @@
-"""What a worker writes to its standard error, as records of this process's log, so that every line
-has the form that was asked for. Native code that ends the process says why there, too."""
+"""Forwards the standard error of a worker to this process's log, so that every line has the
+configured format. Native code that aborts the process reports its reason there, too."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 async def log_lines(stream: asyncio.StreamReader) -> None:
-    """Log line by line until the worker is gone."""
+    """Log line by line until the worker has ended."""
     while line := await _next_line(stream):
         _log_line(line.decode(errors="replace").rstrip())
 
@@ -30,7 +30,7 @@ def _log_line(line: str) -> None:
 
 
 async def _next_line(stream: asyncio.StreamReader) -> bytes:
-    """The next line, or as much of it as there is; empty at the end."""
+    """Read the next line, or as much of it as there is; empty at the end."""
     try:
         return await stream.readuntil(b"\n")
     except asyncio.IncompleteReadError as end:
