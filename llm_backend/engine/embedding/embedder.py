@@ -1,5 +1,5 @@
-"""Embeddings and relevance: `Embed` or `Rank` commands in, vectors or scores out; the inputs of all
-requests share the passes."""
+"""Embeddings and relevance scores: takes `Embed` or `Rank` commands, returns vectors or scores;
+the inputs of all requests share the passes."""
 
 from collections import deque
 from dataclasses import asdict
@@ -35,13 +35,13 @@ _Results = NDArray[np.float32] | NDArray[np.float64]
 
 
 class _Request:
-    """A command: its inputs as tokens, and the results of those that are computed."""
+    """A command: its inputs as tokens, and the results of computed inputs."""
 
     def __init__(self, address: Address, inputs: list[list[int]], arrived_at: float) -> None:
         self.address = address
         self.inputs = inputs
         self.arrived_at = arrived_at
-        self.started = 0  # how many inputs were put into a pass
+        self.started = 0  # number of inputs that were put into a pass
         self.results: list[_Results] = []
 
     @property
@@ -69,11 +69,11 @@ class Embedder:
 
     @property
     def is_idle(self) -> bool:
-        """Whether a turn would have nothing to do."""
+        """True if a turn would have nothing to do."""
         return not self._requests
 
     def status(self, name: str) -> Status:
-        """What is going on, as the answer to the probe `name`."""
+        """Status of the engine, as the answer to the probe `name`."""
         waiting = sum(not request.started for request in self._requests.values())
         return Status(
             id=name,
@@ -84,14 +84,14 @@ class Embedder:
         )
 
     def rests_for_s(self, now: float) -> float | None:
-        """After how long an idle engine has something to do though nobody comes: never."""
+        """Seconds until an idle engine has something to do without a command: None, for never."""
         return None
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """Nothing to close."""
 
     def submit(self, address: Address, command: Generate | Embed | Rank, now: float) -> None:
-        """Queue a command, or raise `Refused`."""
+        """Queue a command. Raises `CommandRefused`."""
         inputs = self._inputs(command)
         if len(self._requests) >= self._start.queue_limit + self._model.slots:
             raise CommandRefused(
@@ -103,21 +103,21 @@ class Embedder:
         self._turns.append(request)
 
     def cancel(self, address: Address) -> None:
-        """Forget a request."""
+        """Remove a request."""
         request = self._requests.pop(address, None)
         if request is not None and request in self._turns:
             self._turns.remove(request)
 
     def abandon(self, connection: int) -> None:
-        """Forget all requests of a connection that is gone."""
+        """Cancel all requests of a closed connection."""
         for address in [address for address in self._requests if address.connection == connection]:
             self.cancel(address)
 
     def rest(self) -> None:
-        """Nothing is made beside the passes, so there is nothing to wait for."""
+        """Nothing to wait for, as nothing is computed in parallel to the passes."""
 
     def turn(self, now: float) -> None:
-        """Fill a pass, compute, publish."""
+        """One turn: fill a pass, compute it, publish results."""
         self._expire(now)
         pass_ = self._plan()
         if not pass_:
@@ -130,7 +130,7 @@ class Embedder:
                 self._close(request)
 
     def abort(self, message: str) -> None:
-        """A turn failed, and with it the requests that had begun."""
+        """Fail the requests of a turn that raised an error."""
         begun = [request for request in self._requests.values() if request.started]
         for request in begun or list(self._requests.values()):
             self._fail(request, Failure.INTERNAL, message)
@@ -151,7 +151,8 @@ class Embedder:
             raise CommandRefused(Failure.INVALID, f"There must be 1 to {limit} {field}.", field)
 
     def _check_length(self, text: str, field: str) -> None:
-        """Refuse a text that is far too long before all of it is tokenized."""
+        """Raises `CommandRefused` for a text that is far too long, before all of it is
+        tokenized."""
         least = tokens_beyond(self._room, text, self._model.vocabulary, parse_special=False)
         if least is not None:
             message = f"This model takes {self._room} tokens; {field} has more than {least}."
@@ -159,7 +160,7 @@ class Embedder:
 
     @property
     def _room(self) -> int:
-        """How many tokens an input may have."""
+        """Maximum number of tokens of an input."""
         return min(self._model.context_tokens, self._model.batch_tokens)
 
     def _paired(self, command: Rank) -> list[list[int]]:

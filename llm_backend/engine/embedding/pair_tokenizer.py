@@ -11,17 +11,16 @@ _PLACES = re.compile(r"\{query\}|\{document\}")
 
 
 class PairTokenizer:
-    """Tokenizes pairs: framed by the model's special tokens, or within its own template, in which
-    `{query}` and `{document}` stand for the texts. Special tokens are recognised in a template;
-    text in a text is text, even where it looks like one.
-    """
+    """Tokenizes pairs: with the model's special tokens around them, or by its own template, in
+    which `{query}` and `{document}` stand for the texts. Special tokens are recognised in a
+    template, but not in the texts."""
 
     def __init__(self, vocabulary: Vocabulary, template: str | None) -> None:
         self._vocabulary = vocabulary
         self._template = None if template is None else _parts(template, vocabulary)
 
     def tokens(self, query: str, documents: Iterable[str]) -> Iterator[list[int]]:
-        """The tokens of the query with each document."""
+        """Tokenizes the query with each document."""
         if self._template is None:
             return self._framed(query, documents)
         return (self._filled(self._template, query, document) for document in documents)
@@ -47,7 +46,8 @@ class PairTokenizer:
 
 
 def _parts(template: str, vocabulary: Vocabulary) -> list[int | str]:
-    """The template cut at its special tokens, between which text is tokenized by itself anyway."""
+    """Splits the template at its special tokens, between which text is tokenized separately
+    anyway."""
     labels = {
         vocabulary.label(token).decode(errors="replace"): token for token in vocabulary.markers
     }

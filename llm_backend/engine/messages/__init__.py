@@ -1,10 +1,10 @@
-"""What travels between the API process and the engine process: frozen values, framed as msgpack.
+"""Messages between the API process and the worker process: frozen structs, framed as msgpack.
 
-Commands go down (`Start` first, then `Generate`, `Embed`, `Rank`, `Tokenize`, `Detokenize`,
-`Probe`, `Cancel`, `Shutdown`), events come up (`Ready` or `NotReady` first, then `Queued`,
-`Accepted`, `Delta`, `Embedded`, `Ranked`, `Tokenized`, `Detokenized`, `Status`, `Failed`). Every
-event but the first names the command it answers by `id`. The engine speaks tokens and text; what a
-chat is, it does not know.
+Commands go to the worker (`Start` first, then `Generate`, `Embed`, `Rank`, `Tokenize`,
+`Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready` or `NotReady` first, then
+`Queued`, `Accepted`, `Delta`, `Embedded`, `Ranked`, `Tokenized`, `Detokenized`, `Status`,
+`Failed`). Every event but the first names the command it answers by `id`. The engine speaks tokens
+and text; it knows nothing of chats.
 """
 
 from llm_backend.engine.messages.commands import (

@@ -1,4 +1,5 @@
-"""Whom an event answers: a command of one of the connected API processes; and how it is told."""
+"""Address of an event: a command of one of the connected API processes; and the interface to
+send it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,16 +22,16 @@ Publish = Callable[[Address, Event], None]
 
 
 class Outgoing(Protocol):
-    """Where a generator leaves its events, and tells when it computes."""
+    """Interface of the outbox: a generator publishes events, and tells when it computes."""
 
     def publish(self, address: Address, event: Event) -> None:
-        """`event` is on its way."""
+        """Queue `event` for sending."""
 
     def pass_begins(self, *, is_brief: bool) -> None:
-        """A forward pass comes next; `is_brief`: of one token of each."""
+        """Note that a forward pass begins; `is_brief`: of one token of each sequence."""
 
     def pass_ended(self) -> None:
-        """It was computed."""
+        """Note that the pass has ended."""
 
     def send(self) -> None:
-        """What is on its way leaves now: something else comes next that may take long."""
+        """Send the queued events now, as a long computation follows."""

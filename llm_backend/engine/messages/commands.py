@@ -1,4 +1,4 @@
-"""What goes down to the engine process."""
+"""Commands to the worker process."""
 
 import msgspec
 
@@ -27,20 +27,19 @@ __all__ = [
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Load a model; always the first command. Every bound that the worker keeps is in here.
+    """Load a model; always the first command. It has every limit of the worker.
 
     `context_tokens` None is what the model was trained for, at most `default_context_tokens`.
-    `cells` None gives every slot cells for a whole context. `kind` None believes the file.
-    `logit_rows` bounds the rows of logits that one pass computes for prompt logprobs and for
+    `cells` None gives every slot cells for a whole context. `kind` None is detected from the file.
+    `logit_rows` limits the rows of logits that one pass computes for prompt logprobs and for
     drafts, of which one sequence has at most `draft_tokens`; with 0 nothing is drafted.
-    `draft_model_path` is a second, smaller model that writes drafts. `adapters` change the model,
-    for all that it computes.
-    `projector_path` is what turns pictures or sounds into embeddings for the model, a picture of a
-    projector that leaves the choice into `picture_tokens` at most; a sound has at most
-    `sound_limit_s`.
-    `threads` is the largest thread count of a pass; it may have fewer unless `are_threads_set`.
-    `prefixes` says where prefixes are kept that no slot holds any longer, if they are.
-    `door` is the inherited descriptor of the socket at which guests are let in.
+    `draft_model_path` is a second, smaller model that writes drafts. `adapters` apply to all
+    sequences. `projector_path` is the model that encodes pictures or sounds into embeddings. A
+    picture has at most `picture_tokens`, if its projector leaves the choice; a sound has at most
+    `sound_limit_s`. `threads` is the largest thread count of a pass; it may have fewer unless
+    `are_threads_set`. `prefixes` configures prefix files, for prefixes that no slot holds any
+    longer; None is none. `door` is the inherited descriptor of the socket at which other processes
+    connect.
     """
 
     model_path: str
@@ -82,19 +81,18 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Continue `prompt` `n` times. A text prompt is tokenized with special tokens recognised if
-    `parse_special`; `add_bos` puts the model's begin token first where the model wants one.
-    `max_tokens` None means until the context is full. `echo` gives the prompt's text (and its
-    logprobs, if asked for) as the first deltas of every choice. `best_of` generates that many and
-    gives the `n` with the best mean logprob (deltas then come only at the end). `suffix` is the
-    text that follows what is generated, for models that have tokens for a text with a hole.
-    `stop_token_ids` end an answer as an end token does; before `min_tokens` nothing ends it but its
-    grammar. `prediction` is text that the answer may repeat; it makes it come faster and changes
-    nothing. `media` are the pictures and sounds in a text prompt, in their order.
-    `grammar` is what every answer must follow, in llguidance's Lark: it may hold JSON
-    schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends where
-    nothing can follow.
-    """
+    """Generate `n` continuations of `prompt`. A text prompt is tokenized with special tokens
+    recognised if `parse_special`; `add_bos` puts the model's begin token first where the model
+    expects one. `max_tokens` None means until the context is full. `echo` gives the prompt's
+    text (and its logprobs, if asked for) as the first deltas of every choice. `best_of`
+    generates that many and returns the `n` with the best mean logprob (deltas then come only at
+    the end). `suffix` is the text after the generated one, for models with infill tokens (fill
+    in the middle). `stop_token_ids` end an answer as an end token does; before `min_tokens`
+    nothing ends it but its grammar. `prediction` is text that the answer may repeat; it speeds
+    the answer up and does not change it. `media` are the pictures and sounds in a text prompt,
+    in their order. `grammar` constrains every answer, in llguidance's Lark: it may hold JSON
+    schemas (`%json {...}`) and name special tokens (`<|im_end|>`, `<[271]>`); an answer ends
+    where nothing can follow."""
 
     id: str
     prompt: str | list[int]
@@ -110,7 +108,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     ignore_eos: bool = False
     echo: bool = False
     grammar: str | None = None
-    cuts: list[int] = []  # places in a text prompt that no token reaches across
+    cuts: list[int] = []  # offsets in a text prompt that no token reaches across
     media: list[Media] = []
     shown_tokens: list[int] = []  # control tokens whose name is text in the answer
     prediction: str | None = None
@@ -119,14 +117,14 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Embed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One vector per input, pooled as the model says, L2-normalised."""
+    """Compute one embedding per input, pooled as the model's file says, L2-normalised."""
 
     id: str
     inputs: list[str | list[int]]
 
 
 class Rank(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How relevant each of `documents` is to `query`."""
+    """Score the relevance of each of `documents` to `query`."""
 
     id: str
     query: str
@@ -134,7 +132,7 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The tokens of a text; none reaches across `cuts`, and `media` are in it, as in `Generate`."""
+    """Tokenize a text; no token reaches across `cuts`, and `media` are in it, as in `Generate`."""
 
     id: str
     text: str
@@ -145,20 +143,20 @@ class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The text of tokens."""
+    """Detokenize tokens."""
 
     id: str
     tokens: list[int]
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How busy are you? Answered with `Status` at the next turn."""
+    """Ask for the engine's `Status`, which is sent at the next turn."""
 
     id: str
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Forget the command `id`; nothing more comes of it. Unknown ids are ignored."""
+    """Cancel the command `id`; it gets no further event. Unknown ids are ignored."""
 
     id: str
 

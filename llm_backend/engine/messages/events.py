@@ -1,4 +1,4 @@
-"""What comes up from the engine process."""
+"""Events from the worker process."""
 
 import msgspec
 
@@ -42,16 +42,14 @@ class NotReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The command has been taken: it is one that can be answered, and waits for its place. Sent
-    before anything else is done, as `Accepted` is, so that it is known at whose command the engine
-    was if it dies.
-    """
+    """The command was admitted and waits for a slot. Sent before anything else is done, as
+    `Accepted` is, so that the command which crashed the worker is known."""
 
     id: str
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """So many tokens of a prompt, from `start` on, are places of a picture or a sound."""
+    """Position of a picture or a sound in the prompt: `tokens` tokens from `start` on."""
 
     medium: Medium
     start: int
@@ -59,10 +57,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A `Generate`, `Embed` or `Rank` has got its place and is computed from now on; its answer
-    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold. What
-    was `seen` and heard is in the order of the prompt.
-    """
+    """A `Generate`, `Embed` or `Rank` has got its slot and is computed from now on; its answer
+    follows. `prediction_tokens` are those of its prediction, as many as an answer could hold.
+    `seen` lists pictures and sounds in the order of the prompt."""
 
     id: str
     prompt_tokens: int
@@ -70,7 +67,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seen: list[Seen] = []
 
     def tokens_of(self, medium: Medium, until: int | None = None) -> int:
-        """How many of the first `until` tokens of the prompt, or of all, are places of one."""
+        """Number of media tokens of one medium among the first `until` tokens of the prompt, or
+        all."""
         end = self.prompt_tokens if until is None else until
         return sum(
             min(one.tokens, max(0, end - one.start)) for one in self.seen if one.medium is medium
@@ -78,13 +76,12 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """What one turn added to choice `index`. `text` is whole characters, cut before a stop string.
-    `completion_tokens` counts this choice's generated tokens so far. The last delta of a choice has
-    `finish_reason`; `stop_sequence` names the stop string that matched, if one did.
-    `cached_tokens` is how much of the prompt was taken from shared cells. So far `drafted_tokens`
-    were computed ahead for this choice, of which `accepted_tokens` came next indeed;
-    `predicted_tokens` of its tokens were as the request's prediction said.
-    """
+    """Tokens that one turn added to choice `index`. `text` is whole characters, cut before a
+    stop string. `completion_tokens` counts this choice's generated tokens so far. The last delta
+    of a choice has `finish_reason`; `stop_sequence` names the stop string that matched, if one
+    did. `cached_tokens` is the number of prompt tokens from a cached prefix. So far
+    `drafted_tokens` were drafted for this choice, of which `accepted_tokens` were accepted;
+    `predicted_tokens` of its tokens were as in the request's prediction."""
 
     id: str
     index: int
@@ -100,7 +97,8 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
 
 
 class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Vectors as rows of little-endian float32, `embedding_size` each, in the order of inputs."""
+    """Embeddings as rows of little-endian float32: [inputs, embedding_size], in the order of
+    inputs."""
 
     id: str
     vectors: bytes
@@ -117,7 +115,7 @@ class RankScores(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The answer to `Tokenize`; None stands at the places of pictures and sounds."""
+    """The answer to `Tokenize`; None stands for each token of a picture or a sound."""
 
     id: str
     tokens: list[int | None]
@@ -131,19 +129,18 @@ class Detokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The answer to `Probe`: what is going on, and sums since the worker was started.
+    """The answer to `Probe`: current load, and counters since the worker was started.
 
     `sequences` adds up how many each pass worked on: divided by `passes` it is the mean occupancy
     of a batch. `busy_s` is the time spent in turns, without rests. Of `placed_tokens`, those of
-    texts that got a slot, `cached_tokens` were in cells already; `generated_tokens` were chosen.
-    `media_tokens` are places of pictures and sounds, which are computed apart from passes, in
-    `media_s`. Of prefixes that slots held there are `prefix_files` of `prefix_bytes`; so far
-    `prefix_reads` and `prefix_writes` of files, and `prefix_read_tokens` that were to be computed
-    otherwise.
+    texts that got a slot, `cached_tokens` were in a cached prefix; `generated_tokens` were
+    generated. `media_tokens` are tokens of pictures and sounds, which are computed apart from
+    passes, in `media_s`. There are `prefix_files` of `prefix_bytes`; so far `prefix_reads` and
+    `prefix_writes` of files, and `prefix_read_tokens` that were to be computed otherwise.
     """
 
     id: str
-    running: int  # sequences or inputs that have their place
+    running: int  # sequences or inputs that are being computed
     waiting: int  # requests that have had no slot yet: in the queue, or their grammar is compiled
     held_tokens: int  # in KV cells, of running and of finished sequences
     passes: int
@@ -163,9 +160,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The command ended without its answer; nothing more comes of it. `field` is the one of the
-    command's fields that is to blame, if it is one, and `place` where in it.
-    """
+    """The command failed; it gets no further event. `field` is the invalid field of the command,
+    if there is one, and `place` the place in it."""
 
     id: str
     failure: Failure
@@ -190,7 +186,7 @@ Event = (
 
 
 def join_deltas(earlier: Delta, later: Delta) -> Delta:
-    """Two consecutive deltas of one choice as one."""
+    """Join two consecutive deltas of one choice."""
     return Delta(
         id=earlier.id,
         index=earlier.index,

@@ -14,8 +14,8 @@ __all__ = [
 
 _T = TypeVar("_T")
 _LENGTH = struct.Struct("<I")
-_LIMIT = 1 << 28  # bytes; a longer frame is a peer that speaks something else
-MESSAGE_BYTES = _LIMIT - (1 << 10)  # what one message may carry: the rest of it is small
+_LIMIT = 1 << 28  # bytes; a peer that sends a longer frame uses another protocol
+MESSAGE_BYTES = _LIMIT - (1 << 10)  # of one message: the rest of it is small
 _ENOUGH = 1 << 24  # bytes of a frame beyond which each message has one of its own
 
 _encoder = msgspec.msgpack.Encoder()
@@ -24,17 +24,17 @@ _events = msgspec.msgpack.Decoder(list[Event])
 
 
 class FrameError(Exception):
-    """The peer sent something that is no frame; the connection cannot be used any more."""
+    """The peer sent an invalid frame; the connection cannot be used any more."""
 
 
 def frame(messages: Sequence[Command] | Sequence[Event]) -> bytes:
-    """One frame that carries all of `messages`."""
+    """Encode `messages` as one frame."""
     body = _encoder.encode(messages)
     return _LENGTH.pack(len(body)) + body
 
 
 def frames(messages: Sequence[Event]) -> Iterator[bytes]:
-    """The same as one frame, or where that would be large, as one for each message."""
+    """Encode `messages` as one frame, or where that would be large, as one for each message."""
     data = frame(messages)
     if len(data) <= _ENOUGH:
         yield data
@@ -43,12 +43,12 @@ def frames(messages: Sequence[Event]) -> Iterator[bytes]:
 
 
 def commands_in(body: bytes) -> list[Command]:
-    """The commands in one frame's body."""
+    """Decode the commands in one frame's body."""
     return _decode(_commands, body)
 
 
 def events_in(body: bytes) -> list[Event]:
-    """The events in one frame's body."""
+    """Decode the events in one frame's body."""
     return _decode(_events, body)
 
 
@@ -60,16 +60,16 @@ def _decode(decoder: "msgspec.msgpack.Decoder[_T]", body: bytes) -> _T:
 
 
 class FrameReader:
-    """Cuts a byte stream into frame bodies."""
+    """Splits a byte stream into frame bodies."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterable[bytes]:
-        """Take what was received; give the bodies that are complete."""
+        """Add received bytes; returns the complete bodies."""
         is_whole = not self._buffer and len(data) > _LENGTH.size
         if is_whole and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
-            return (data[_LENGTH.size :],)  # one frame, as nearly all that comes
+            return (data[_LENGTH.size :],)  # one frame, as in nearly all reads
         return self._cut(data)
 
     def _cut(self, data: bytes) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What commands and events are made of."""
+"""Values of commands and events."""
 
 from enum import StrEnum
 
@@ -25,21 +25,21 @@ PREFIX_BLOCK = 64
 
 
 class FinishReason(StrEnum):
-    """Why a sequence ended by itself."""
+    """Reason why a sequence ended regularly."""
 
     STOP = "stop"  # end-of-generation token or stop string
     LENGTH = "length"  # max_tokens, or the context is full
 
 
 class Priority(StrEnum):
-    """Who goes first. None of them starves."""
+    """Scheduling priority. No priority starves."""
 
-    INTERACTIVE = "interactive"  # somebody waits for the answer
-    BATCH = "batch"  # takes what interactive requests leave; may be set aside for one
+    INTERACTIVE = "interactive"  # a user waits for the answer
+    BATCH = "batch"  # uses what interactive requests leave; may be preempted for one
 
 
 class ModelKind(StrEnum):
-    """What a model is for, and so which command it answers."""
+    """Kind of a model, by the command that it answers."""
 
     CHAT = "chat"  # Generate
     EMBEDDING = "embedding"  # Embed
@@ -47,14 +47,14 @@ class ModelKind(StrEnum):
 
 
 class Medium(StrEnum):
-    """What a model may take in besides text."""
+    """Input of a model besides text."""
 
     PICTURE = "picture"
     SOUND = "sound"
 
 
 class Failure(StrEnum):
-    """Why a command was refused or given up."""
+    """Reason why a command was refused or failed."""
 
     CONTEXT_LENGTH = "context_length"  # can never fit the context
     QUEUE_FULL = "queue_full"  # try again later
@@ -66,14 +66,14 @@ class Failure(StrEnum):
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How the next token is chosen; the defaults change nothing of the model's distribution.
+    """Sampling parameters; the defaults do not change the model's distribution.
 
-    `logprobs` is None for none, else how many alternatives (0 to 20) accompany each token;
-    with `constrained_logprobs` they are probabilities among the tokens that a grammar allows.
+    `logprobs` is None for none, else how many alternatives (0 to 20) accompany each token; with
+    `constrained_logprobs` they are probabilities among the tokens that a grammar allows.
     `frequency_penalty` and `presence_penalty` are additive as OpenAI's and count generated tokens;
-    `repeat_penalty` is llama.cpp's factor, on the last `repeat_last_n` tokens (None: on all), and
-    so are Mirostat (0: off, or its version), XTC, typical-p and DRY. What they mean, and in which
-    order, is told in `sampling`. `seed` None draws one.
+    `repeat_penalty` is llama.cpp's factor, on the last `repeat_last_n` tokens (None: on all).
+    Mirostat (0: off, or its version), XTC, typical-p and DRY are llama.cpp's too. `sampling`
+    documents their meaning and order. `seed` None is a random one.
     """
 
     temperature: float = 1.0
@@ -102,16 +102,16 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
-    """A LoRA adapter's file, and how strongly it is applied."""
+    """A LoRA adapter's file, and its scale."""
 
     path: str
     scale: float = 1.0
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture or a sound in a prompt, at the place `at` of its text. A picture is rows of `width`
-    pixels of three bytes, a sound a WAV or MP3 file. The same `digest` is the same medium.
-    """
+    """A picture or a sound in a prompt, at the offset `at` of its text. A picture is rows of
+    `width` pixels of three bytes, a sound a WAV or MP3 file. Equal `digest`s are the same
+    medium."""
 
     at: int
     medium: Medium
@@ -122,10 +122,10 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PrefixLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Where prefixes are kept when no slot holds them any longer: in a folder of the model's own in
-    `folder`, at most `bytes` of them. `tokens` is how many must be new to be worth a file, and how
-    many must be found there to be read; they are found by whole blocks.
-    """
+    """Configuration of prefix files, for prefixes that no slot holds any longer: in a folder of
+    the model's own in `folder`, at most `bytes` of them. `tokens` is the minimum of new tokens
+    for a file to be written, and of cached tokens for one to be read; they are found by whole
+    blocks."""
 
     folder: str
     bytes: int = 4 << 30
@@ -137,7 +137,8 @@ class PrefixLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a grammar may cost. Times are of one slow core and a vocabulary of 49,152 tokens.
+    """Limits on the cost of a grammar. Times are of one slow core and a vocabulary of 49,152
+    tokens.
 
     Of its source: `bytes` (as long as OpenAI's longest schema; the compiler's stack grows with it),
     the number of `literals` and expressions (1,000 take up to 500 ms to compile) and the characters
@@ -171,7 +172,7 @@ class GrammarLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What the loaded model says of itself. Sizes in tokens, parameters and bytes."""
+    """Information about the loaded model. Sizes in tokens, parameters and bytes."""
 
     architecture: str
     name: str
@@ -181,7 +182,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary_size: int
     embedding_size: int
     trained_context_tokens: int
-    context_tokens: int  # what one sequence can hold here
+    context_tokens: int  # maximum length of one sequence in this engine
     slots: int  # how many sequences run at once
     chat_template: str | None
     tool_template: str | None  # the one for chats with tools, where the file has two
@@ -190,15 +191,14 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     control_tokens: list[str]  # their names
     kind: ModelKind
     can_infill: bool
-    media: list[Medium] = []  # what it takes in besides text
+    media: list[Medium] = []  # supported inputs besides text
     extra_buffers: bool  # False after a restart without weight repacking
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
-    """One chosen token (or prompt token, under echo): its bytes, natural-log probability under the
-    model's distribution before sampling filters, and the most likely alternatives, best first.
-    `logprob` is None for the first prompt token, which nothing precedes.
-    """
+    """One generated token (or prompt token, under echo): its bytes, natural-log probability
+    under the model's distribution before sampling filters, and the most likely alternatives,
+    best first. `logprob` is None for the first prompt token, which nothing precedes."""
 
     token: int
     bytes: bytes

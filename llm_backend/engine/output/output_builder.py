@@ -1,4 +1,4 @@
-"""One answer in the making: chosen tokens in, deltas out, and why it ended."""
+"""Builds one answer: turns logits into tokens and deltas, and finds its finish reason."""
 
 from collections.abc import Sequence as Rows
 from itertools import takewhile
@@ -19,8 +19,8 @@ __all__ = ["OutputBuilder"]
 
 
 class OutputBuilder:
-    """Choice `sequence.index` of a command. Gives deltas one by one, or folds them into `held` when
-    the best of several answers is wanted."""
+    """Choice `sequence.index` of a command. Returns deltas one by one, or joins them into `held`
+    for `best_of`."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class OutputBuilder:
         )
         self.constraint: Constraint | None = None
         self._guesser: Guesser | None = None
-        self._draft: list[int] = []  # guesses computed ahead, the next one last
+        self._draft: list[int] = []  # drafted tokens, the next one last
         self._drafted_tokens = 0
         self._accepted_tokens = 0
         self._prompt_logprobs: list[TokenLogprob] = []
@@ -62,11 +62,12 @@ class OutputBuilder:
 
     @property
     def quality(self) -> float:
-        """The mean logprob of its tokens."""
+        """Mean logprob of its tokens, by which `best_of` ranks."""
         return self._logprob_sum / max(1, self.sequence.generated)
 
     def read_prompt(self, row: Row, position: int) -> None:
-        """Take the logits of a prompt position: they say how likely the prompt's next token was."""
+        """Add the prompt logprob of the next token, from the logits of a prompt position:
+        [vocab] float32."""
         if position != max(0, len(self._prompt_logprobs) - 1):
             return  # computed again after a preemption
         if not self._prompt_logprobs:
@@ -78,7 +79,7 @@ class OutputBuilder:
         self._prompt_logprobs.append(self._logprob(choice))
 
     def guess(self, chances: Chances) -> Guesser:
-        """What guesses its next tokens, made at the first call."""
+        """The guesser of its next tokens, made at the first call."""
         if self._guesser is None:
             prompt = self.sequence.prompt_tokens
             self._guesser = Guesser(self.sequence.tokens[:prompt], chances, self.prediction)
@@ -87,10 +88,9 @@ class OutputBuilder:
         return self._guesser
 
     def follow(self, rows: Rows[Row], draft: Rows[int]) -> tuple[Delta | None, int]:
-        """Choose the next tokens, given the logits of the last token and of each of `draft`: one
-        more than draft tokens turn out to come next. Every token is chosen as it would be without
-        a draft. Gives what that sets free, and how many of `draft` came next.
-        """
+        """Run the sampling steps of a pass, by the logits of the last token and of each token of
+        `draft`: one more than draft tokens are accepted. Every token is chosen as it would be
+        without a draft. Returns the delta, if any, and the number of accepted draft tokens."""
         place, accepted = len(self.sequence.tokens), self._accepted_tokens
         self._draft = list(reversed(draft))
         self._drafted_tokens += len(draft)
@@ -103,7 +103,8 @@ class OutputBuilder:
         return delta, self._accepted_tokens - accepted
 
     def advance(self, row: Row) -> Delta | None:
-        """Choose the next token by its logits; gives what that sets free."""
+        """Run one sampling step, and append the chosen token and those that the grammar forces.
+        Returns the delta, if any."""
         allowed = None if self.constraint is None else self._allowed(self.constraint)
         if allowed is not None and not allowed.any():
             return self._finish(self._text.finish(), FinishReason.STOP)
@@ -125,11 +126,12 @@ class OutputBuilder:
         return None
 
     def end_at_prompt(self) -> Delta | None:
-        """No token is wanted: the answer is the prompt's echo, if that."""
+        """End an answer without generated tokens: only the prompt's echo, if that is wanted."""
         return self._finish(ReleasedText(), FinishReason.LENGTH)
 
     def _allowed(self, constraint: Constraint) -> NDArray[np.bool_]:
-        """What the grammar allows next, but for end tokens if they are ignored or too early."""
+        """Mask of the tokens that the grammar allows, without end tokens if they are ignored or
+        too early: [vocab] bool."""
         allowed = constraint.allowed()
         allowed[self._suppressed] = False
         if self.sequence.generated < self._command.min_tokens:
@@ -137,7 +139,7 @@ class OutputBuilder:
         return allowed
 
     def _take(self, choice: Choice) -> ReleasedText:
-        """Continue with a token; gives what that sets free."""
+        """Append a token; returns the text that it releases."""
         self.sequence.append(choice.token)
         self._compare(choice.token)
         if self.constraint is not None:
@@ -153,7 +155,7 @@ class OutputBuilder:
         return self._vocabulary.label(token) if is_shown else self._vocabulary.piece(token)
 
     def _compare(self, token: int) -> None:
-        """Hold a chosen token against what was guessed."""
+        """Compare a chosen token with the draft and the prediction."""
         if self._draft and self._draft[-1] == token:
             self._draft.pop()
             self._accepted_tokens += 1
@@ -163,14 +165,14 @@ class OutputBuilder:
             self._guesser.push(token)
 
     def _forced(self) -> list[int]:
-        """The tokens that the grammar leaves no choice about: their logits need not be known."""
+        """Tokens that the grammar forces: their logits need not be known."""
         if self.constraint is None or self._is_held or self._command.sampling.logprobs is not None:
             return []
         forced, ends = self.constraint.forced(), self._ends | self._vocabulary.end_tokens
         return list(takewhile(lambda token: token not in ends, forced))
 
     def _ending(self, released: ReleasedText) -> FinishReason | None:
-        """Why the answer ends after what was just set free, if it does."""
+        """Finish reason after the text that was just released, if the answer ends there."""
         if released.stop is not None:
             return FinishReason.STOP
         if self.constraint is not None and self.constraint.is_complete:
@@ -180,7 +182,7 @@ class OutputBuilder:
     def _finish(self, released: ReleasedText, reason: FinishReason) -> Delta | None:
         self.is_finished = True
         delta = self._delta(released, reason)
-        self._guesser = None  # it is large, and the request's other answers may go on for long
+        self._guesser = None  # it is large, and the request's other answers may take long
         return delta
 
     def _delta(self, released: ReleasedText, reason: FinishReason | None = None) -> Delta | None:
@@ -232,7 +234,7 @@ class OutputBuilder:
 
 
 def _texts_own(sequence: Sequence) -> Rows[int]:
-    """The tokens of a prompt without the places of pictures and sounds."""
+    """The tokens of a prompt without those of pictures and sounds."""
     if not sequence.runs:
         return sequence.tokens
     return [token for token in sequence.tokens if token >= 0]

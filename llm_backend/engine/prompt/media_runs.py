@@ -1,9 +1,9 @@
 """Pictures and sounds among the tokens of a text. Pure.
 
-A projector turns a medium into runs of embeddings. Among the tokens of a text a run is as many
-stand-ins, numbers below zero that are the same where, and only where, the same medium was given: so
-texts are compared, and their cells shared, as if there were nothing but tokens. A run is kept as a
-whole or not at all: it may take fewer positions than it has embeddings.
+A projector turns a medium into runs of embeddings. In the tokens of a text a run is represented by
+as many stand-ins, numbers below zero that are equal only for the same medium. So texts are
+compared, and cached prefixes shared, as if there were nothing but tokens. A run is kept as a whole
+or not at all, as it may take fewer positions than it has embeddings.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ __all__ = [
     "stand_ins", "whole",
 ]  # fmt: skip
 
-_PLACE_BITS = 20  # of a stand-in: how many of its run are still to come
+_PLACE_BITS = 20  # of a stand-in: how many of its run follow it
 _PLACE = (1 << _PLACE_BITS) - 1
 _DIGEST_BYTES = 16
 
@@ -29,8 +29,8 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One run of a medium: `count` embeddings that take `positions`. `is_whole`: they see each
-    other, and so are computed in one pass."""
+    """One run of a medium: `count` embeddings that take `positions`. `is_whole`: attention among
+    them is not causal, so they are computed in one pass."""
 
     count: int
     positions: int
@@ -43,8 +43,7 @@ Piece = list[int] | Part
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Part `place` of `media`, which is the request's medium `number`, as the tokens from `start`
-    on."""
+    """Part `place` of `media`, the request's medium `number`, as the tokens from `start` on."""
 
     media: Media
     number: int
@@ -54,31 +53,33 @@ class Run:
 
     @property
     def end(self) -> int:
-        """The place behind its last token."""
+        """The index after its last token."""
         return self.start + self.part.count
 
 
 class Projector(Protocol):
-    """What turns pictures or sounds into embeddings for a model."""
+    """Encodes pictures or sounds into embeddings for a model."""
 
     @property
     def media(self) -> frozenset[Medium]:
-        """What it can read."""
+        """The supported kinds of media."""
 
     def pieces(self, media: Media) -> list[Piece]:
-        """What a medium is in a prompt, found out without computing it. Raises `MediaError`."""
+        """Returns the text and runs of a medium in a prompt, without computing it. Raises
+        `MediaError`."""
 
 
 Identity = tuple[bytes, int, int]
 
 
 def identity(media: Media) -> Identity:
-    """What tells a medium from all others: pictures of one colour have equal bytes in any shape."""
+    """Identity of a medium: pictures of one colour have equal bytes in any shape, so the shape
+    counts."""
     return media.digest, media.width, media.height
 
 
 def stand_ins(media: Media, place: int, count: int) -> list[int]:
-    """The tokens that stand for part `place` of a medium."""
+    """The stand-in tokens of part `place` of a medium."""
     told = f"{media.medium}:{media.width}:{media.height}:{place}:".encode() + media.digest
     key = hashlib.blake2b(told, digest_size=_DIGEST_BYTES).digest()
     base = int.from_bytes(key) + 1 << _PLACE_BITS
@@ -86,14 +87,13 @@ def stand_ins(media: Media, place: int, count: int) -> list[int]:
 
 
 def whole(tokens: Tokens[int], length: int) -> int:
-    """How many of the first `length` tokens can be kept: a run that would be cut goes with them."""
+    """Number of the first `length` tokens that can be kept: a run that would be cut is left out."""
     while length and tokens[length - 1] < 0 and -tokens[length - 1] & _PLACE:
         length -= 1
     return length
 
 
 def position_of(runs: Tokens[Run], place: int) -> int:
-    """The position of the token at a place that is in none of the runs, but maybe the first of
-    one."""
+    """The position of the token at an index that is outside all runs, or the first of one."""
     spared = sum(run.part.count - run.part.positions for run in runs if run.end <= place)
     return place - spared

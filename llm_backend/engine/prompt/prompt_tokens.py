@@ -1,4 +1,4 @@
-"""A text prompt as tokens: pieces of text that no token reaches across, and media between them."""
+"""Tokenizes a text prompt: pieces of text that no token reaches across, and media between them."""
 
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,24 +15,24 @@ _SEES = {Medium.PICTURE: "sees no pictures", Medium.SOUND: "hears no sound"}
 
 @dataclass(kw_only=True)
 class PromptTokens:
-    """The tokens of a prompt, and which of them stand for media."""
+    """The tokens of a prompt, with the runs of its media."""
 
     tokens: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
 
     @property
     def ends_with_media(self) -> bool:
-        """Whether nothing follows the last medium."""
+        """True if nothing follows the last medium."""
         return bool(self.runs) and self.runs[-1].end == len(self.tokens)
 
     def shown(self) -> list[int | None]:
-        """The tokens, None for those that stand for media."""
+        """The tokens, None for those of media."""
         if not self.runs:
             return list(self.tokens)
         return [token if token >= 0 else None for token in self.tokens]
 
     def add(self, media: Media, number: int, projector: Projector | None) -> None:
-        """Go on with a medium, the prompt's `number`th. Raises `Refused`."""
+        """Append a medium, the prompt's `number`th. Raises `CommandRefused`."""
         where = f"media[{number}]"
         if projector is None or media.medium not in projector.media:
             message = f"This model {_SEES[media.medium]}."
@@ -58,8 +58,8 @@ def read(
     vocabulary: Vocabulary,
     projector: Projector | None = None,
 ) -> PromptTokens:
-    """The tokens of each piece between two cuts, after the begin token if it is wanted, with the
-    command's media at their places. Raises `Refused` for a medium that cannot be read."""
+    """Tokenizes each piece between two cuts, after the begin token if it is wanted, and inserts
+    the command's media. Raises `CommandRefused` for a medium that cannot be read."""
     reading, start = PromptTokens(), 0
     media = {
         at: list(group)

@@ -27,7 +27,7 @@ class WaitingQueue:
         self._waiting: list[Sequence] = []
         # follower -> leader, length of the common prefix
         self._joining: dict[Sequence, tuple[Sequence, int]] = {}
-        self._unfair = 0  # how many were preferred since somebody was chosen by age
+        self._unfair = 0  # how many sequences were preferred since one was chosen by age
 
     @property  # how many sequences were preferred since one was chosen by age
     def is_empty(self) -> bool:

@@ -1,10 +1,10 @@
-"""How many tokens to compute ahead of what is chosen. No clock is read: times are told.
+"""Draft length: how many tokens to draft for each sequence. No clock is read: times are arguments.
 
-Guessed tokens are computed in the same pass as the token they follow. Those that turn out to be
-what would have been chosen anyway are tokens for less than a pass each; the others were computed
-for nothing. Both sides are estimated, and guesses are made while they bring more tokens in less
-time: many where a text is copied, none where nothing repeats or the processor is busy as it is. A
-draft model's tokens take the place of guesses where that is faster still.
+Drafted tokens are computed in the same pass as the token they follow. Accepted ones save a pass
+each; the others were computed for nothing. Both sides are estimated, and tokens are drafted while
+that brings more tokens in less time: many where a text is copied, none where nothing repeats or the
+processor is busy already. A draft model's tokens replace those of prompt lookup where that is
+faster still.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,13 @@ from llm_backend.engine.speculation.pass_costs import PassCosts
 
 __all__ = ["Speculation", "drafts_worth"]
 
-_MARGIN = 1.05  # by how much a pass with guesses must be better: both sides are estimates
-_AHEAD = 64  # tokens thought to come, until more have come already
+_MARGIN = 1.05  # by how much a pass with drafts must be better: both sides are estimates
+_AHEAD = 64  # expected length of an answer, until it is longer
 
 
 class Speculation:
-    """What one worker has learnt; at most `draft_tokens` are guessed ahead of one sequence, or
-    written by `drafter`."""
+    """Speculative decoding of one worker: at most `draft_tokens` a sequence, by prompt lookup or
+    by `drafter`."""
 
     def __init__(self, draft_tokens: int, drafter: Drafter | None = None) -> None:
         self._draft_tokens = draft_tokens
@@ -36,7 +36,7 @@ class Speculation:
         self._seen_drafting_s = 0.0
 
     def measured(self, tokens: int, seconds: float) -> None:
-        """Learn what a pass cost, with what was drafted for it."""
+        """Update the cost of passes by one that took `seconds`, with the drafts made for it."""
         if self._drafter is not None:
             before_s, self._seen_drafting_s = self._seen_drafting_s, self._drafter.busy_s
             seconds -= self._seen_drafting_s - before_s
@@ -45,7 +45,8 @@ class Speculation:
     def with_drafts(
         self, work: list[ScheduledTokens], guessers: Mapping[Sequence, Guesser], room: int
     ) -> list[ScheduledTokens]:
-        """`work` with the guesses or drafts that are worth computing, at most `room` of them."""
+        """Returns `work` with the drafts that are worth computing, at most `room` tokens of
+        them."""
         if room < 1:
             return work
         chances = [
@@ -77,8 +78,8 @@ class Speculation:
     def _written(
         self, work: list[ScheduledTokens], chances: list[list[float]], counts: list[int], room: int
     ) -> dict[Sequence, tuple[int, ...]]:
-        """What the draft model writes ahead, where that is faster than so many guesses; nothing
-        yet where it has to read first."""
+        """Drafts of the draft model, where they are faster than so many guesses; none while it
+        has too many tokens to prefill first."""
         drafter = self._drafter
         if drafter is None:
             return {}
@@ -113,7 +114,7 @@ class Speculation:
         )
 
     def _most(self, item: ScheduledTokens) -> int:
-        """No more than can be used: the last token of an answer is never computed."""
+        """Maximum useful draft length: the last token of an answer is never computed."""
         return max(0, min(self._draft_tokens, item.sequence.limit - len(item.sequence.tokens) - 1))
 
 
@@ -125,8 +126,9 @@ def drafts_worth(
     room: int,
     cost: Callable[[int], float],
 ) -> list[int]:
-    """How many guesses of each text to compute in a pass that gives `talkers` tokens and computes
-    `tokens` without any. `chances` are those of each text, falling; `room` bounds their number."""
+    """Number of guesses of each text to compute in a pass that samples `targets` tokens and
+    computes `tokens` without drafts. `chances` are those of each text, falling; `room` limits
+    their number."""
     ranked = sorted((chance for each in chances for chance in each), reverse=True)[:room]
     best, least, expected = targets / cost(tokens) * _MARGIN, 2.0, float(targets)
     for count, chance in enumerate(ranked, start=1):

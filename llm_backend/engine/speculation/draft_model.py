@@ -1,8 +1,8 @@
-"""A second, smaller model that writes ahead of the first one. What it writes is only proposed: the
-first model chooses every token as ever.
+"""Draft model: a second, smaller model that drafts for the first one. Its tokens are only
+proposals: the first model verifies each one.
 
-It follows each sequence in the slot of the same number, and reads what it has not read yet when it
-is to go on. What it wrote and did not come is cut off when it looks at the sequence again.
+It follows each sequence in the slot of the same number, and computes tokens that are missing there
+before it drafts. Rejected tokens are truncated when it follows the sequence again.
 """
 
 import logging
@@ -21,15 +21,15 @@ __all__ = ["Drafter"]
 
 _log = logging.getLogger("llm_backend.engine.speculation.draft_model")
 
-_READING = 128  # tokens of a text that are read at once, so that those who talk hardly wait
-_AT_FIRST = 0.7  # how often its token is right, before any was written
+_READING = 128  # uncomputed tokens of a text in one pass, so that decoding sequences hardly wait
+_AT_FIRST = 0.7  # prior of its acceptance rate
 _PATIENCE = 500  # passes without a draft after which it is tried again
 
 
 @dataclass(kw_only=True, eq=False)
 class _Copy:
-    """What it knows of `source`: `own` has the same first `same` tokens, and those that it wrote
-    after them; as far as `own` is computed they are in its slot."""
+    """The draft model's copy of `source`: `own` has the same first `same` tokens, then drafted
+    ones; its computed tokens are in its slot."""
 
     source: Sequence
     own: Sequence
@@ -38,7 +38,7 @@ class _Copy:
 
 
 class Drafter:
-    """Writes ahead with `model`, tokens below `vocabulary_size`. `busy_s` is the time it took."""
+    """Drafts with `model`, tokens below `vocabulary_size`. `busy_s` is the time it took."""
 
     def __init__(
         self, model: Model, vocabulary_size: int, clock: Callable[[], float] = time.monotonic
@@ -50,18 +50,18 @@ class Drafter:
         self._copies: dict[int, _Copy] = {}
         self._rate = AcceptanceRate(_AT_FIRST)
         self._costs = PassCosts()
-        self._resting = 0  # passes since it wrote anything
+        self._resting = 0  # passes since it drafted anything
         self._is_broken = False
         self.busy_s = 0.0
 
     def cost(self, tokens: int) -> float:
-        """What a pass of so many tokens costs; nothing until one of no more was computed, so that
-        it is tried."""
+        """Cost of a pass of so many tokens in seconds; 0 until one of at most so many was
+        measured, so that it is tried."""
         least = self._costs.least
         return 0.0 if least is None or tokens < least else self._costs.of(tokens)
 
     def most(self, sequence: Sequence) -> int:
-        """How many tokens it could write after those of a sequence; it sees no pictures."""
+        """Maximum number of tokens that it could draft for a sequence; none for one with media."""
         return (
             0
             if self._is_broken or sequence.runs
@@ -69,15 +69,15 @@ class Drafter:
         )
 
     def look(self, sequence: Sequence) -> tuple[float, int]:
-        """Learn how a sequence has gone on; gives how likely the next token that is written after
-        it is right, and how many tokens must be read before."""
+        """Follow a sequence; returns the acceptance rate of the next drafted token, and how many
+        tokens must be computed before."""
         copy = self._followed(sequence)
         self._compare(copy)
         return copy.rate.value, copy.own.uncomputed_tokens
 
     def write(self, counts: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Write so many tokens after sequences that were looked at; none after those of which it
-        has more to read than it reads at once."""
+        """Draft so many tokens for sequences that were followed; none for those with more
+        uncomputed tokens than one call computes."""
         began_at = self._clock()
         self._resting = 0
         wanted = {self._copies[_slot(sequence)].own: count for sequence, count in counts.items()}
@@ -92,15 +92,15 @@ class Drafter:
         return {sequence: tuple(written[self._copies[_slot(sequence)].own]) for sequence in counts}
 
     def rest(self) -> None:
-        """Nothing is to be written in this pass. After many of them what was learnt is in doubt, as
-        texts and the machine's load change."""
+        """Note that nothing is drafted in this pass. After many such passes the estimates are
+        reset, as texts and the machine's load change."""
         self._resting += 1
         if self._resting % _PATIENCE == 0:
             self._rate.forget()
             self._costs = PassCosts()
 
     def copy(self, source: int, target: int) -> None:
-        """The cells of one slot are given to another one."""
+        """Copy the cells of slot `source` to slot `target`."""
         copy = self._copies.get(source)
         if copy is None or not copy.own.computed:
             return
@@ -112,12 +112,12 @@ class Drafter:
         )
 
     def forget(self, slot: int) -> None:
-        """Whatever is in a slot is not believed any longer."""
+        """Empty a slot whose cells may be wrong."""
         self._model.truncate(slot, 0)
         self._copies.pop(slot, None)
 
     def _followed(self, sequence: Sequence) -> _Copy:
-        """What is known of a sequence: of what its slot had before, as much as is the same."""
+        """The copy of a sequence; a new one keeps the common prefix of its slot's cells."""
         slot = _slot(sequence)
         copy = self._copies.get(slot)
         if copy is not None and copy.source is sequence:
@@ -132,7 +132,7 @@ class Drafter:
         return self._copies[slot]
 
     def _compare(self, copy: _Copy) -> None:
-        """Hold what was written against what came; cut off what did not."""
+        """Compare drafted tokens with the sequence, count them, and truncate rejected ones."""
         own, tokens = copy.own, copy.source.tokens
         written, came = own.tokens[copy.same :], tokens[copy.same :]
         right = common_prefix(written, came)
@@ -145,7 +145,7 @@ class Drafter:
         copy.same = len(tokens)
 
     def _cut(self, own: Sequence, length: int) -> None:
-        """Keep the first `length` tokens of what is computed, or none if they cannot be kept."""
+        """Keep the first `length` computed tokens, or none if the cells cannot be truncated."""
         if own.computed <= length:
             return
         own.computed = length
@@ -154,7 +154,8 @@ class Drafter:
             own.computed = 0
 
     def _write(self, wanted: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
-        """Read in one pass, then a token of each in one pass after the other."""
+        """Compute missing tokens in one pass, then draft one token of each in every further
+        pass."""
         written: dict[Sequence, list[int]] = {own: [] for own in wanted}
         work = self._to_read(list(wanted))
         while work:
@@ -168,7 +169,7 @@ class Drafter:
         return written
 
     def _to_read(self, owns: list[Sequence]) -> list[ScheduledTokens]:
-        """What was not read yet, as much as is read at once: of those first who are nearly done."""
+        """Missing tokens for one pass, those of nearly complete sequences first."""
         left = min(max(_READING, 2 * len(owns)), self._model.batch_tokens)
         work = []
         for own in sorted(owns, key=lambda own: own.uncomputed_tokens):
@@ -179,7 +180,8 @@ class Drafter:
         return sorted(work, key=lambda item: _slot(item.sequence))
 
     def _forward(self, work: list[ScheduledTokens]) -> list[tuple[Sequence, int]]:
-        """Compute a pass; gives the likeliest next token of each that has caught up."""
+        """Compute a pass; returns the likeliest next token of each sequence without uncomputed
+        tokens."""
         began_at = self._clock()
         ready = [item.sequence for item in work if item.catches_up]
         rows = self._model.forward(work)
@@ -191,7 +193,7 @@ class Drafter:
 
 
 def _own(source: Sequence, slot: int, tokens: list[int]) -> Sequence:
-    """A sequence of the draft model's own, as far as its model cares."""
+    """The draft model's sequence for `source`, with the fields that its model reads."""
     return Sequence(
         request=source.request,
         index=source.index,

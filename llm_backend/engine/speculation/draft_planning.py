@@ -1,8 +1,9 @@
-"""How far a draft model writes ahead of whom. Pure: no model, no clock.
+"""Planning of a draft model: for which sequences it drafts, and how many tokens. Pure: no model, no
+clock.
 
-Every token that it writes costs a pass of its own, which all those share for whom it writes, and a
-place in the pass that checks them. It also has to read what it goes on with: all of a text at
-first, which is worth it only for who still has far to go. One long text is begun at a time.
+Every token that it drafts costs a pass of its own, shared by all its sequences, and a position in
+the pass that verifies it. It also has to prefill each text, which is only worth it for a sequence
+with many tokens still to come. One long text is begun at a time.
 """
 
 from collections.abc import Callable
@@ -12,16 +13,16 @@ from dataclasses import dataclass
 __all__ = ["DraftCosts", "DraftTarget", "drafts_to_write"]
 
 _MARGIN = 1.05  # by how much a pass with drafts must be better: both sides are estimates
-_USUAL_BEHIND = 2  # tokens that it has not read of a text that it wrote ahead of just now
-_NEAR = 16  # tokens that are read in a pass that costs little more than one of a few
+_USUAL_BEHIND = 2  # uncomputed tokens of a text for which it has just drafted
+_NEAR = 16  # tokens whose pass costs little more than one of a few
 
 
 @dataclass(frozen=True, kw_only=True)
 class DraftTarget:
-    """Who is due for a next token. The draft model's next token is right by `chance` and comes
-    after `unread` tokens; `most` bounds its tokens. Without it `guesses` are computed, of which
-    `expected` are right, the first one by `guess_chance`. About `ahead` tokens are still to come.
-    """
+    """A decoding sequence. The draft model's next token is accepted by `chance`, after `unread`
+    uncomputed tokens; `most` limits its tokens. Without the draft model `guesses` are computed,
+    of which `expected` are right, the first one by `guess_chance`. About `ahead` tokens are
+    still to come."""
 
     chance: float
     unread: int
@@ -34,7 +35,7 @@ class DraftTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class DraftCosts:
-    """What a pass of so many tokens costs, in seconds: the model's and the draft model's."""
+    """Cost of a pass of so many tokens in seconds, of the model and of the draft model."""
 
     model: Callable[[int], float]
     draft: Callable[[int], float]
@@ -42,8 +43,8 @@ class DraftCosts:
 
 @dataclass(frozen=True, kw_only=True)
 class _Choice:
-    """`count` tokens at most ahead of each of `members`: what all talkers gain by a pass, and what
-    all its parts cost."""
+    """At most `count` tokens for each of `members`: the tokens that all sequences gain by a
+    pass, and the cost of all its parts."""
 
     members: tuple[int, ...]
     count: int
@@ -58,7 +59,7 @@ class _Choice:
 def drafts_to_write(
     targets: Texts[DraftTarget], *, tokens: int, room: int, costs: DraftCosts
 ) -> list[int]:
-    """How many tokens to write ahead of each of `talkers`, in a pass that computes `tokens` besides
+    """Number of tokens to draft for each of `targets`, in a pass that computes `tokens` besides
     guesses and has `room` for them."""
     ranked = sorted(
         (place for place, one in enumerate(targets) if one.most and one.chance > one.guess_chance),
@@ -97,7 +98,7 @@ def _best(
     *,
     default: _Choice,
 ) -> _Choice:
-    """The fastest way to write ahead of the first ones of `ranked`, or `default` if that is."""
+    """The fastest choice for the first ones of `ranked`, or `default` if that is faster."""
     choices = [
         choice
         for end in range(1, min(len(ranked), room) + 1)
@@ -109,7 +110,7 @@ def _best(
 def _choices(
     targets: Texts[DraftTarget], members: tuple[int, ...], tokens: int, room: int, costs: DraftCosts
 ) -> list[_Choice]:
-    """One token ahead of all members, two tokens, and so on while there is room."""
+    """One token for each member, two tokens, and so on while there is room."""
     others = [target for place, target in enumerate(targets) if place not in members]
     gain = len(targets) + sum(target.expected for target in others)
     computed = sum(target.guesses for target in others)
@@ -131,7 +132,7 @@ def _choices(
 def _is_worth_reading(
     targets: Texts[DraftTarget], reader: int, joined: _Choice, without: _Choice, costs: DraftCosts
 ) -> bool:
-    """Whether to read a long text costs less than is gained by it until its end."""
+    """True if the prefill of a long text costs less than its drafts gain until its end."""
     gained = joined.gain / without.speed - joined.cost
     passes = targets[reader].ahead * len(targets) / joined.gain
     return gained * passes > costs.draft(targets[reader].unread)

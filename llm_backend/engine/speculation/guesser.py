@@ -1,7 +1,7 @@
-"""Guesses how a text goes on, and how likely each guess is right. Pure.
+"""Guesses the next tokens of a text by prompt lookup, with the chance of each guess. Pure.
 
-Every answer keeps a guess of its next token, whether it is computed ahead or not: so the chances
-are learnt for nothing while nothing is computed ahead, and guessing comes back when it is worth it.
+Every answer keeps a guess of its next token, whether it is drafted or not. So chances are learnt at
+no cost while nothing is drafted, and drafting resumes when it is worth it.
 """
 
 from bisect import bisect_right
@@ -12,20 +12,20 @@ from llm_backend.engine.speculation.prompt_lookup import PromptLookup
 
 __all__ = ["Chances", "Guesser"]
 
-_LENGTHS = (3, 4, 6, 9, 17)  # of repetitions: where another estimate begins
-_AT_FIRST = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # the chance of a guess before any was made
+_LENGTHS = (3, 4, 6, 9, 17)  # of repetitions: boundaries between separate estimates
+_AT_FIRST = (0.3, 0.5, 0.6, 0.75, 0.9, 0.95)  # priors of the chances
 _HOPELESS = 0.02  # a chance that no processor makes worth a token
 
 
 class Chances:
-    """How often guesses are right, by the length of the repetition they continue."""
+    """Acceptance rates of guesses, by the length of the repetition they continue."""
 
     def __init__(self, general: "Chances | None" = None) -> None:
         before = _AT_FIRST if general is None else general._rates
         self._rates: list[AcceptanceRate] = [AcceptanceRate(rate) for rate in before]
 
     def count(self, length: int, is_right: bool) -> None:
-        """A guess was right or wrong."""
+        """Count a guess."""
         self._rates[bisect_right(_LENGTHS, length)].count(is_right)
 
     def of(self, length: int) -> float:
@@ -34,8 +34,8 @@ class Chances:
 
 
 class Guesser:
-    """Guesses how one text goes on. `predicted_right` counts the tokens that a prediction given
-    with the request had right."""
+    """Guesses the next tokens of one text. `predicted_right` counts the tokens that were as in
+    the request's prediction."""
 
     def __init__(self, tokens: Tokens[int], chances: Chances, prediction: Tokens[int]) -> None:
         self._lookup = PromptLookup(prediction)
@@ -46,7 +46,7 @@ class Guesser:
         self.predicted_right = 0
 
     def push(self, token: int) -> None:
-        """The text goes on with `token`."""
+        """Append `token` to the text."""
         guess = None if self._match is None else self._lookup.at(self._match[0])
         self._lookup.push(token)
         if self._match is None or guess is None:
@@ -61,8 +61,8 @@ class Guesser:
         self._match = (place + 1, length + 1)
 
     def chances(self, count: int) -> list[float]:
-        """For up to `count` tokens ahead the chance that all up to there are guessed right, as far
-        as there is one."""
+        """For up to `count` tokens the chance that all up to there are guessed right, as long as
+        there is a guess."""
         if self._match is None:
             return []
         place, length = self._match

@@ -1,28 +1,28 @@
-"""What passes cost by their number of tokens, learnt from those before. Pure: times are told."""
+"""Cost of passes by their number of tokens, learnt from earlier ones. Pure: times are arguments."""
 
 from bisect import bisect_left, bisect_right, insort
 
 __all__ = ["PassCosts"]
 
-_LARGEST = 256  # tokens of a pass whose cost matters for guesses
-_STALE = 1000  # passes after which a cost is no longer believed: a loaded machine becomes idle
-_SHARE = 0.2  # of the newest cost in what is believed
-_OUTLIER = 2.0  # by what factor one pass may differ and be believed
-_OPTIMISTIC = 0.05  # of a pass's cost for one token more, until it is known
+_LARGEST = 256  # tokens of a pass whose cost matters for drafts
+_STALE = 1000  # passes after which a measurement expires: a loaded machine becomes idle
+_SHARE = 0.2  # of the newest cost in the moving average
+_OUTLIER = 2.0  # maximum factor by which one pass may change the average
+_OPTIMISTIC = 0.05  # of a pass's cost for one token more, until it is measured
 
 
 class PassCosts:
-    """What passes cost by their number of tokens: measured ones, and between them straight lines.
-    More tokens than ever measured are thought to be cheap, so that they are tried. Passes of more
-    than `largest` tokens are not remembered, and one that differs from those before by more than a
+    """Cost of passes by their number of tokens: measured ones, linearly interpolated. More
+    tokens than ever measured are assumed to be cheap, so that they are tried. Passes of more
+    than `largest` tokens are ignored, and one that differs from earlier ones by more than a
     factor `outlier` counts as if it differed by that."""
 
     def __init__(self, *, largest: int = _LARGEST, outlier: float = _OUTLIER) -> None:
         self._largest = largest
         self._outlier = outlier
         self._seconds: dict[int, float] = {}
-        self._measured_at: dict[int, int] = {}  # the one measured longest ago first
-        self._sizes: list[int] = []  # those measured, rising
+        self._measured_at: dict[int, int] = {}  # least recently measured first
+        self._sizes: list[int] = []  # the measured ones, rising
         self._passes = 0
 
     @property
@@ -31,7 +31,7 @@ class PassCosts:
         return self._sizes[0] if self._sizes else None
 
     def measured(self, tokens: int, seconds: float) -> None:
-        """A pass of so many tokens took so long."""
+        """Update the cost by a pass of so many tokens."""
         self._passes += 1
         self._forget_stale()
         if tokens > self._largest or seconds <= 0:
@@ -45,11 +45,11 @@ class PassCosts:
         self._measured_at[tokens] = self._passes
 
     def covers(self, tokens: int) -> bool:
-        """A pass of so many tokens was measured, or a smaller and a larger one."""
+        """True if a pass of so many tokens was measured, or a smaller and a larger one."""
         return bool(self._sizes) and self._sizes[0] <= tokens <= self._sizes[-1]
 
     def of(self, tokens: int) -> float:
-        """What a pass of so many tokens costs, in a unit that only compares."""
+        """Cost of a pass of so many tokens, in a unit that only compares."""
         if tokens in self._seconds:
             return self._seconds[tokens]
         place = bisect_right(self._sizes, tokens)
@@ -60,7 +60,7 @@ class PassCosts:
         return low + (high - low) * (tokens - below) / (above - below)
 
     def _unmeasured(self, tokens: int) -> float:
-        """Smaller or larger than any that is known: by the nearest one."""
+        """Extrapolates from the nearest measured cost."""
         nearest, nearest_cost = 1, 1.0
         if self._sizes:
             nearest = self._sizes[0] if tokens < self._sizes[0] else self._sizes[-1]

@@ -1,8 +1,9 @@
-"""Where a text has said before what it says now: what followed then may follow again. Pure.
+"""Prompt lookup: finds earlier repetitions of a text's end; the tokens that followed there may
+follow again. Pure.
 
-Every pair of neighbouring tokens is remembered with the place behind it and the place before that
-where the same pair stood. So a token costs one dictionary entry, and the longest of the recent
-repetitions is found by walking that chain a bounded number of steps.
+Every pair of neighbouring tokens is indexed by the place behind it and the previous place of the
+same pair. So a token costs one dictionary entry, and the longest of the recent repetitions is found
+by walking that chain a bounded number of steps.
 """
 
 from collections.abc import Iterable
@@ -11,13 +12,13 @@ from itertools import takewhile
 __all__ = ["PromptLookup"]
 
 _STEPS = 32  # earlier places that are compared: a frequent pair has thousands
-_LONGEST = 32  # tokens compared at a place; a longer repetition is no better a witness
+_LONGEST = 32  # tokens compared at a place; a longer repetition is no better evidence
 _BEGIN = (-2, -1)  # stands before a prediction and before the text that it predicts
-_END = -3  # nothing is repeated across it
+_END = -3  # repetitions do not extend across it
 
 
 class PromptLookup:
-    """A growing text, and before it maybe a prediction of what will be said after `begin`."""
+    """A growing text, optionally preceded by a prediction of the text after `begin`."""
 
     def __init__(self, prediction: Iterable[int] = ()) -> None:
         self._tokens: list[int] = []
@@ -34,17 +35,17 @@ class PromptLookup:
         return len(self._tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
-        """The text goes on with `tokens`."""
+        """Append `tokens` to the text."""
         for token in tokens:
             self.push(token)
 
     def begin(self) -> None:
-        """What is predicted, if anything is, begins here."""
+        """Mark the beginning of the text that the prediction is about, if there is one."""
         if self._is_predicted:
             self.extend(_BEGIN)
 
     def push(self, token: int) -> None:
-        """The text goes on with `token`."""
+        """Append `token` to the text."""
         self._tokens.append(token)
         place = len(self._tokens)
         if place < 2:
@@ -54,9 +55,9 @@ class PromptLookup:
         self._latest[pair] = place
 
     def match(self) -> tuple[int, int] | None:
-        """The place behind the longest earlier repetition of the text's end, and how many tokens
-        are the same there; of several one in the prediction, else the latest. None if not even the
-        last two tokens were there."""
+        """The place behind the longest earlier repetition of the text's end, and its length; of
+        several one in the prediction, else the latest. None if not even the last two tokens were
+        there."""
         best: tuple[int, int] | None = None
         place = self._earlier[len(self._tokens)]
         for _ in range(_STEPS):
@@ -74,11 +75,11 @@ class PromptLookup:
         return token if token >= 0 else None
 
     def is_prediction(self, place: int) -> bool:
-        """Whether a place is in the prediction."""
+        """True if a place is in the prediction."""
         return place < self._predicted
 
     def continuation(self, place: int, count: int) -> list[int]:
-        """Up to `count` tokens that followed at a place. Where they reach the end of the text, it
+        """Up to `count` tokens that followed at a place. If they reach the end of the text, it
         repeats itself, and so do they."""
         ahead = len(self._tokens) - place
         found = self._tokens[place : place + min(count, ahead)]

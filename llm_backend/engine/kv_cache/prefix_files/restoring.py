@@ -1,7 +1,8 @@
-"""Prefixes on their way from files into slots, one at a time.
+"""Restores prefixes from files into slots, one at a time.
 
-A file is read beside the passes while those who wait for it stay in the line. What was read goes
-into a free slot, as if a sequence had left it behind, and whoever waited finds it there.
+A file is read in parallel to the passes, while the sequences that wait for it stay in the waiting
+queue. Its cells are put into a free slot, as if a finished sequence had left them there, and the
+waiting sequences use them as a cached prefix.
 """
 
 import logging
@@ -21,7 +22,7 @@ from llm_backend.engine.statistics import Statistics
 __all__ = ["PrefixRestorer"]
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
-
+# of a wait for one file: a disk that is so slow may never answer
 _PATIENCE_S = 5.0  # that anybody waits for one file: a disk that is so slow may never answer
 
 Clock = Callable[[], float]
@@ -29,7 +30,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, kw_only=True)
 class _Reading:
-    """A file that is being read since then."""
+    """A file that is being read, since `began_at`."""
 
     name: str
     began_at: float
@@ -37,8 +38,8 @@ class _Reading:
 
 
 class PrefixRestorer:
-    """Reads what somebody waits for. `overwritten` is told before a slot is filled; `tokens_per_s`
-    is how fast the tokens would be computed, as far as that is known."""
+    """Reads the files that sequences wait for. `overwritten` is called before a slot is filled;
+    `tokens_per_s` returns the prefill speed, as far as it is measured."""
 
     def __init__(
         self,
@@ -59,11 +60,13 @@ class PrefixRestorer:
         self._tokens_per_s = tokens_per_s
         self._clock = clock
         self._costs = ReadingCosts()
-        self._wanted: dict[str, list[int]] = {}  # by file: what begins the texts that wait for it
+        # by file: the prefix of the sequences that wait for it
+        self._wanted: dict[str, list[int]] = {}
         self._reading: _Reading | None = None
 
     def want(self, tokens: list[int]) -> None:
-        """A text begins so: let it wait for a file if that is the faster way."""
+        """Let a prompt wait for a file that holds a prefix of it, if reading is faster than
+        computing."""
         if self._is_stuck():
             return
         match = self._match(tokens)
@@ -74,7 +77,8 @@ class PrefixRestorer:
         self._expect()
 
     def turn(self) -> None:
-        """Take in what has been read, if there is a slot, and begin to read what is next."""
+        """Put a prefix that has been read into a free slot, if there is one, and begin to read
+        the next."""
         reading = self._reading
         if reading is not None and reading.recalled.done() and self._cache.free:
             self._reading = None
@@ -87,13 +91,13 @@ class PrefixRestorer:
             self._begin()
 
     def rest(self, seconds: float) -> None:
-        """Wait until a file is read, but no longer than so long."""
+        """Wait until a file is read, at most `seconds`."""
         if self._reading is not None:
             wait([self._reading.recalled], seconds)
 
     @property
     def is_reading(self) -> bool:
-        """Whether a file is being read, or what was read waits for a slot."""
+        """True if a file is being read, or its contents wait for a slot."""
         return self._reading is not None
 
     def _begin(self) -> None:
@@ -149,7 +153,7 @@ class PrefixRestorer:
         return self._costs.is_worth(match.entry.size, gain, self._tokens_per_s())
 
     def _gain(self, tokens: list[int]) -> int:
-        """How many tokens no slot holds."""
+        """Number of tokens of a prefix that are in no slot."""
         return len(tokens) - self._cache.best(tokens)
 
     def _expect(self) -> None:

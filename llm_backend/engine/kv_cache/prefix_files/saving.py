@@ -1,8 +1,8 @@
-"""What slots hold on its way into files, one at a time, so that a disk is never behind by more than
-one.
+"""Saves prefixes of slots into files, one at a time, so that at most one write is pending.
 
-A slot that something else needs is written if nothing else is; the others when the engine has
-rested for a while, and at the end, those used last first. Nobody waits but for the copy in memory.
+A slot that is about to be overwritten is saved if no other write is pending. The others are saved
+after a period without work, and at shutdown, most recently used first. Requests wait only for the
+copy in memory.
 """
 
 import logging
@@ -23,12 +23,12 @@ __all__ = ["LOOKED_S", "PrefixSaver"]
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 
 _SETTLED_S = 10.0  # of rest, after which a conversation is likely to pause
-LOOKED_S = 0.05  # at rest, whether a file is read or written
-_CLOSING_S = 3.0  # for all that is written at the end: who waits for it has not much longer
+LOOKED_S = 0.05  # polling interval at rest for a pending read or write
+_CLOSING_S = 3.0  # for all writes at shutdown: the owner kills the worker soon after
 
 
 class PrefixSaver:
-    """Writes what is worth it: texts of which many tokens are in no file."""
+    """Saves the prefixes that are worth it: those with many tokens that are in no file."""
 
     def __init__(
         self,
@@ -44,40 +44,39 @@ class PrefixSaver:
         self._statistics = statistics
         self._clock = clock
         self._writing: Future[Entry] | None = None
-        self._spared: set[str] = (
-            set()
-        )  # files of what slots hold, as far as was looked at since work
-        self._has_room = True  # for what is older than all that is spared
+        # files that hold prefixes of slots, as far as these were checked since the last work
+        self._spared: set[str] = set()
+        self._has_room = True  # for files older than all spared ones
         self._worked_at = 0.0
-        self._is_done = True  # nothing is left to be written before somebody works again
+        self._is_done = True  # nothing is left to be written before the next work
 
     def overwritten(self, placement: SlotAllocation) -> None:
-        """Write what is lost by a placement that is about to be made."""
+        """Save the prefixes that a slot allocation is about to overwrite."""
         for held in placement.lost:
             self._keep(held)
 
     def work(self, now: float) -> None:
-        """The engine is at work."""
+        """Note that the engine is at work."""
         self._settle()
         self._worked_at, self._is_done = now, False
         self._spared.clear()
         self._has_room = True
 
     def rest(self, now: float) -> None:
-        """The engine has nothing else to do: write the next one, if it is time."""
+        """Save the next prefix, if the engine has been idle for long enough."""
         self._settle()
         if self._is_done or self._writing or now - self._worked_at < _SETTLED_S:
             return
         self._is_done = not self._keeps_next()
 
     def rests_for_s(self, now: float) -> float | None:
-        """After how long `rest` has something to do; None for never."""
+        """Seconds until `rest` has something to do; None for never."""
         if self._writing is not None:
             return LOOKED_S
         return None if self._is_done else max(0.0, self._worked_at + _SETTLED_S - now)
 
     def close(self) -> None:
-        """Write what there is time for."""
+        """Save prefixes for which there is time."""
         until, self._is_done = self._clock() + _CLOSING_S, False
         self._wait(until)
         while self._writing is None and not self._is_done and self._clock() < until:
@@ -85,15 +84,15 @@ class PrefixSaver:
             self._wait(until)
 
     def _keeps_next(self) -> bool:
-        """Whether one more slot is being written: the one used last of those that are to be. What
-        is in a file already makes no room for an older one."""
+        """Begin to save the most recently used slot that is not saved. True if one is being
+        written. Prefixes that are in a file already are not evicted for older ones."""
         return any(self._keep(held) for held in self._cache.held)
 
     def _keep(self, held: SlotTokens) -> bool:
-        """Whether the contents of a slot are being written now."""
+        """Begin to save the prefix of a slot. True if it is being written."""
         if self._writing is not None or not self._has_room or not self._is_worth(held.tokens):
             return False
-        if self._model.end(held.slot) != len(held.tokens):  # some of it is not computed any longer
+        if self._model.end(held.slot) != len(held.tokens):  # some of its cells were removed since
             return False
         prefix = Prefix(tokens=list(held.tokens), state=self._model.state(held.slot))
         self._writing = self._folder.write(prefix, self._spared)
@@ -111,13 +110,13 @@ class PrefixSaver:
         return False
 
     def _settle(self) -> None:
-        """Learn what has become of the file that was written."""
+        """Handle the result of a finished write."""
         if self._writing is None or not self._writing.done():
             return
         writing, self._writing = self._writing, None
         try:
             entry = writing.result()
-        except OSError as error:  # no room on the disk: it is tried again after the next work
+        except OSError as error:  # the disk is full: it is tried again after the next work
             _log.warning("engine.prefix_not_written reason=%s", error.strerror)
             self._is_done = True
             return

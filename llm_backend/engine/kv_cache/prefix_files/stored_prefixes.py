@@ -1,4 +1,4 @@
-"""What the engine asks of kept prefixes, whether any are kept or not."""
+"""Facade of the prefix files for the engine; it does nothing if they are disabled."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ __all__ = ["Prefixes"]
 
 
 class Prefixes:
-    """Carries prefixes between the slots and `folder`; without one it does nothing."""
+    """Moves prefixes between the slots and `folder`; without a folder it does nothing."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class Prefixes:
         )
 
     def status(self) -> dict[str, int]:
-        """How many files there are, and how large they are together."""
+        """Number and total size of the files."""
         index = self._folder.index if self._folder else ()
         size = self._folder.index.bytes if self._folder else 0
         return {"prefix_files": len(index), "prefix_bytes": size}
 
     def want(self, sequence: Sequence) -> None:
-        """A sequence waits for a slot: let it wait for a file too, if that is faster."""
+        """Let a waiting sequence also wait for a file, if that is faster."""
         if self._folder is not None:
             text = sequence.reusable
             self._recalling.want(text[: sequence.runs[0].start] if sequence.runs else text)
 
     def turn(self, now: float, *, is_idle: bool) -> None:
-        """Before sequences get their slots; `is_idle` if there is none."""
+        """Called in each turn before slots are allocated; `is_idle` if there is no sequence."""
         if self._folder is None:
             return
         self._recalling.turn()
@@ -62,23 +62,23 @@ class Prefixes:
             self._keeping.work(now)
 
     def overwritten(self, placement: SlotAllocation) -> None:
-        """What a placement overwrites is about to be lost."""
+        """Save the prefixes that a slot allocation is about to overwrite."""
         if self._folder is not None:
             self._keeping.overwritten(placement)
 
     def rest(self, seconds: float) -> None:
-        """Wait a moment if somebody waits for a file."""
+        """Wait a moment if a sequence waits for a file."""
         if self._folder is not None:
             self._recalling.rest(seconds)
 
     def rests_for_s(self, now: float) -> float | None:
-        """After how long there is something to do though nobody comes; None for never."""
+        """Seconds until there is something to do without a command; None for never."""
         if self._folder is None:
             return None
         return LOOKED_S if self._recalling.is_reading else self._keeping.rests_for_s(now)
 
     def close(self) -> None:
-        """Write what there is time for."""
+        """Save prefixes for which there is time."""
         if self._folder is not None:
             self._keeping.close()
             self._folder.close()
