@@ -1,5 +1,5 @@
-"""llama.cpp: the only package that imports llama_cpp. One thread alone may use what is in here, as
-a second OpenMP team would halve the speed."""
+"""llama.cpp: the only package that imports llama_cpp. Only one thread may use it, as a second
+OpenMP team would halve the speed."""
 
 from llm_backend.engine.llama.cells import STATE_FORMAT
 from llm_backend.engine.llama.draft import draft_model

@@ -1,9 +1,9 @@
-"""Memory for KV cells that is taken as they are used.
+"""Lazily allocated memory of KV cells.
 
 llama.cpp clears the cells of a new context by writing zeros, by which all of them become resident,
-used or not. Fresh memory is zero already. So while a context is made, clearing gives whole pages
-back to the kernel instead (`MADV_DONTNEED`): they read as zeros, and cost memory once something is
-written to them. What cells hold is the same; what they take grows with use.
+used or not. Fresh memory is zero already. So while a context is made, clearing returns whole pages
+to the kernel instead (`MADV_DONTNEED`): they read as zeros, and take memory once they are written.
+The contents of cells are the same; their memory grows with use.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ _LARGE = 1 << 20  # bytes; with less there is nothing to gain
 
 
 class CellMemory:
-    """Keep it for as long as the contexts live that were made with it: it clears their buffers."""
+    """Must outlive the contexts that were made with it: it clears their buffers."""
 
     def __init__(self) -> None:
         self.is_taken_by_use = False
@@ -36,8 +36,8 @@ class CellMemory:
 
     @contextmanager
     def taken_by_use(self, *, is_wanted: bool = True) -> Iterator[None]:
-        """Contexts that are made meanwhile take memory for cells as they use them, if that is
-        wanted and the system and the libraries let them; `is_taken_by_use` tells."""
+        """Context manager: contexts that are made in it allocate memory of cells lazily, if that
+        is wanted and the system and the libraries support it; `is_taken_by_use` is the result."""
         if not is_wanted:
             yield
             return
@@ -51,15 +51,15 @@ class CellMemory:
 
 
 def _clear(place: int, value: int) -> None:
-    """In the place of a buffer's `clear`."""
+    """Replaces a buffer's `clear`."""
     buffer = Buffer.from_address(place)
     if value or not _release_pages(buffer.context, buffer.size):
         ctypes.memset(buffer.context, value, buffer.size)
 
 
 def _release_pages(start: int, size: int) -> bool:
-    """Make memory zero by giving its whole pages back; False if that is not to be had, for pages
-    that are locked or huge, say."""
+    """Zero memory by returning its whole pages to the kernel; False if that fails, for locked or
+    huge pages, say."""
     if size < _LARGE or ADVISE is None:
         return False
     end = start + size
@@ -72,5 +72,5 @@ def _release_pages(start: int, size: int) -> bool:
 
 
 def _page(address: int) -> int:
-    """Where the page of an address begins."""
+    """The beginning of an address's page."""
     return address - address % mmap.PAGESIZE

@@ -16,9 +16,8 @@ STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION
 
 
 class Cells:
-    """Cuts, copies and carries them. `copies_used`: what is copied are cells that are used, where
-    these are the fewer, so that memory which the others would take is not touched.
-    """
+    """Truncates, copies, saves and restores cells. `copies_used`: only used cells are copied,
+    where these are the fewer, so that the memory of the others is not touched."""
 
     def __init__(self, context: Handle, memory: Handle, *, copies_used: bool) -> None:
         self._context = context
@@ -27,12 +26,12 @@ class Cells:
         self._copies_used = copies_used
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keep what a slot holds before a position. False: this state cannot be cut, it is as it
-        was. To empty a slot never fails."""
+        """Keep the cells of a slot before `position`. False if this state cannot be truncated;
+        it is unchanged then. To empty a slot never fails."""
         return bool(native.llama_memory_seq_rm(self._memory, slot, position, -1))
 
     def copy(self, source: int, target: int) -> None:
-        """Give `target` all cells that `source` has, instead of its own."""
+        """Replace the cells of slot `target` by a copy of the cells of `source`."""
         self.truncate(target, 0)
         are_few = self._copies_used and 2 * self.end(source) < self._room
         if are_few and self._write(target, self.state(source)):  # through memory of our own
@@ -40,19 +39,19 @@ class Cells:
         native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def end(self, slot: int) -> int:
-        """The position behind the last one that a slot holds."""
+        """The position after the last one in a slot."""
         return int(native.llama_memory_seq_pos_max(self._memory, slot)) + 1
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """What a slot holds, as bytes: of the cells that are used."""
+        """Save the state of a slot's used cells: [bytes] uint8."""
         size = native.llama_state_seq_get_size(self._context, slot)
         state = np.empty(size, dtype=np.uint8)
         read = native.llama_state_seq_get_data(self._context, _place(state), size, slot)
         return state[:read]
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Give a slot what another one held up to the position `end`, instead of its own. False:
-        these are not the bytes of that, or there is no room; the slot is empty."""
+        """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
+        the bytes are invalid or there is no room; the slot is empty then."""
         self.truncate(slot, 0)
         if self._write(slot, state) and self.end(slot) == end:
             return True
@@ -60,7 +59,7 @@ class Cells:
         return False
 
     def _write(self, slot: int, state: NDArray[np.uint8]) -> bool:
-        """Whether the native code took all of a state into an empty slot."""
+        """True if the native code has read all of a state into an empty slot."""
         taken = native.llama_state_seq_set_data(self._context, _place(state), state.size, slot)
         return bool(taken) and taken == state.size
 

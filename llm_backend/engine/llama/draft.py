@@ -1,4 +1,4 @@
-"""The second model, which writes ahead of the first one."""
+"""Loading of a draft model."""
 
 from msgspec.structs import replace
 
@@ -11,9 +11,9 @@ __all__ = ["draft_model"]
 
 
 def draft_model(model: LlamaModel, start: Start, log: NativeLog) -> LlamaModel:
-    """The model of `start.draft_model_path`, set up like `model` and proven: as many slots of as
-    many tokens, if it was trained for so many. Raises `LoadError` where it cannot write for it.
-    """
+    """Load the model of `start.draft_model_path` with the settings of `model`, and verify it by
+    a pass. It has as many slots of as many tokens, if it was trained for so many. Raises
+    `LoadError` if it cannot draft for `model`."""
     path = start.draft_model_path
     assert path is not None, "a draft model is wanted"
     if model.kind is not ModelKind.CHAT:

@@ -1,4 +1,4 @@
-"""What a model's file says of itself, and what the model is for."""
+"""Header of a model's GGUF file, and the model's kind."""
 
 import ctypes
 from pathlib import Path
@@ -13,17 +13,17 @@ from llm_backend.model_files import HeaderError, read_header
 
 __all__ = ["Header", "check_file", "native_text"]
 
-_ENCODERS = frozenset(  # architectures that embed, whatever else the file says
+_ENCODERS = frozenset(  # architectures of embedding models, whatever else the file says
     {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"}
     | {"modern-bert", "eurobert", "t5encoder", "gemma-embedding"}
 )
-_YES_OR_NO = frozenset({"qwen3", "qwen3vl"})  # whose heads give the probabilities of two labels
+_YES_OR_NO = frozenset({"qwen3", "qwen3vl"})  # whose heads return the probabilities of two labels
 _HEAD, _ONE_LAYER_HEADS = b"cls.output.weight", {"jina-bert-v2": b"cls.weight"}
-_NO_POOLING = frozenset({"", "0"})  # a file's pooling type that says nothing
+_NO_POOLING = frozenset({"", "0"})  # pooling types that mean none
 
 
 class Header:
-    """The header of a model that is loaded from `path`. `kind` None believes what the file says."""
+    """The header of a model that is loaded from `path`. `kind` None is detected from the file."""
 
     def __init__(self, model: Handle, path: str, kind: ModelKind | None) -> None:
         self._model = model
@@ -32,7 +32,7 @@ class Header:
         self.kind = kind or self._kind()
 
     def text(self, key: str) -> str:
-        """The value under a key of the file; empty where there is none."""
+        """The value of a metadata key; empty if there is none."""
         return native_text(native.llama_model_meta_val_str, self._model, key.encode())
 
     def chat_template(self, name: bytes | None = None) -> str | None:
@@ -42,12 +42,12 @@ class Header:
 
     @property
     def gives_probabilities(self) -> bool:
-        """Whether the classification head gives probabilities, of two labels."""
+        """True if the classification head returns probabilities, of two labels."""
         return self.architecture in _YES_OR_NO
 
     def rerank_template(self) -> str | None:
-        """What a rerank model reads a pair in, if the file brings it; raises `LoadError` for a
-        model whose scores would mean nothing."""
+        """The template of a rerank model's pairs, if the file has one. Raises `LoadError` for a
+        model whose scores would be meaningless."""
         if self.kind is not ModelKind.RERANK:
             return None
         path, labels = self._path, native.llama_model_n_cls_out(self._model)
@@ -73,8 +73,8 @@ class Header:
         return int(native.LLAMA_POOLING_TYPE_MEAN)
 
     def _kind(self) -> ModelKind:
-        """What the file says it pools; where it says nothing, an encoder with a classification head
-        of one label ranks, as few rerank models say what they are."""
+        """The kind by the file's pooling type. Without one, an encoder with a classification
+        head of one label ranks, as few rerank models have a pooling type."""
         pooling = self.text(f"{self.architecture}.pooling_type")
         if pooling == str(native.LLAMA_POOLING_TYPE_RANK):
             return ModelKind.RERANK
@@ -91,7 +91,7 @@ class Header:
 
 
 def check_file(path: Path) -> None:
-    """Raise `LoadError` for a file that cannot be read, is no GGUF or is not whole."""
+    """Raises `LoadError` for a file that cannot be read, is no GGUF or is not whole."""
     try:
         read_header(path)
     except HeaderError as error:
@@ -105,7 +105,7 @@ class _GgufParams(ctypes.Structure):
 
 
 def _has_tensor(path: str, name: bytes) -> bool:
-    """Whether the file has this tensor, which a loaded model does not tell."""
+    """True if the file has this tensor, which cannot be asked of a loaded model."""
     library = native.llama_cpp._lib
     library.gguf_init_from_file.argtypes = [ctypes.c_char_p, _GgufParams]
     library.gguf_init_from_file.restype = ctypes.c_void_p
@@ -123,7 +123,7 @@ def _has_tensor(path: str, name: bytes) -> bool:
 def native_text(
     function: Any, *arguments: Any
 ) -> str:  # Any: functions of the bindings are untyped
-    """What a function writes into a buffer of ours, however long it is."""
+    """Text that a native function writes into a buffer, of any length."""
     room = 256
     while True:
         buffer = ctypes.create_string_buffer(room)

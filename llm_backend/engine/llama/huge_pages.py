@@ -1,13 +1,13 @@
 """Weights in huge pages.
 
-A pass of one stream reads every weight once, and in pages of 4 KiB the processor has to find out
-256 times for each megabyte where the next page is: up to a sixth of the pass. So what weights are
-read into asks for pages of 2 MiB (`MADV_HUGEPAGE`) before anything is written to it. Weights that
-are mapped from their file come in small pages, even where the system's cache holds large ones.
+A pass of one sequence reads every weight once, and with pages of 4 KiB the processor has to
+translate 256 addresses for each megabyte: up to a sixth of the pass. So the buffers of weights ask
+for pages of 2 MiB (`MADV_HUGEPAGE`) before they are written. Weights that are mapped from their
+file have small pages, even where the page cache holds large ones.
 
-A copy cannot be dropped when memory is short, as what is mapped can. So nothing is copied unless
-half of the memory that is free holds it, and one engine of a machine at a time looks how much that
-is and loads.
+A copy cannot be dropped when memory is short, as mapped pages can. So weights are only copied if
+half of the free memory holds them, and one engine of a machine at a time checks the free memory and
+loads.
 """
 
 import logging
@@ -29,16 +29,16 @@ _log = logging.getLogger(__name__)
 _HUGE = 1 << 21  # bytes of a huge page where it matters: x86-64, and ARM64 with pages of 4 KiB
 _LOCK = f"\0llm-backend/loading/{os.getuid()}"
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-_SHARE = 0.5  # of the memory that is free; the rest is for cells, and for others
-_WAIT_S = 20.0  # for others that load, a part of the time in which an engine has to be ready
-_LOOK_S = 0.05  # how often to look whether they are done
+_SHARE = 0.5  # of the free memory; the rest is for cells, and for other processes
+_WAIT_S = 20.0  # for other engines that load, a part of the time in which an engine has to be ready
+_LOOK_S = 0.05  # polling interval of the lock
 
 
 @contextmanager
 def weights_loaded(files: Sequence[Path], *, may_copy: bool) -> Iterator[bool]:
-    """Weights are loaded meanwhile, into huge pages as far as the system has them. Gives whether to
-    read them rather than map them: if they may be copied, there are huge pages to be had, and all
-    of `files` together fit."""
+    """Context manager in which weights are loaded, into huge pages if the system has them.
+    Yields True if they are to be read rather than mapped: they may be copied, there are huge
+    pages, and all of `files` together fit."""
     with seen_buffers(_advise) as can_advise:
         if not (may_copy and can_advise and _gives_huge_pages()):
             yield False
@@ -50,8 +50,8 @@ def weights_loaded(files: Sequence[Path], *, may_copy: bool) -> Iterator[bool]:
 
 
 def fits(files: Sequence[Path], free_bytes: int) -> bool:
-    """Whether these models' files, with all their parts, leave enough of what is free. A part that
-    is missing is for the loader to report."""
+    """True if these models' files, with all their parts, leave enough free memory. A missing
+    part is reported by the loader."""
     parts = [part for file in files for part in model_parts(file) if part.exists()]
     return sum(part.stat().st_size for part in parts) <= free_bytes * _SHARE
 
@@ -59,7 +59,7 @@ def fits(files: Sequence[Path], free_bytes: int) -> bool:
 def _gives_huge_pages() -> bool:
     try:
         return "[never]" not in _SETTING.read_text()
-    except OSError:  # a system without them, or one that does not let us look
+    except OSError:  # a system without them, or without permission to read the setting
         return False
 
 
@@ -72,8 +72,9 @@ def _advise(buffer: Buffer) -> None:
 
 @contextmanager
 def _alone() -> Iterator[bool]:
-    """Whether no other engine of this user loads: what it will have taken by then is free until it
-    has. A name that one socket at a time can have is the lock, as it is gone with its process."""
+    """Lock: yields True if no other engine of this user loads, as free memory would include what
+    it is about to use. The lock is a socket name that only one process can bind; it is released
+    when the process ends."""
     give_up_at = time.monotonic() + _WAIT_S
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
         while not (is_alone := _has_name(lock)) and time.monotonic() < give_up_at:

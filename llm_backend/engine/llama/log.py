@@ -1,4 +1,4 @@
-"""What native code has to say: to our log at debug, and its last errors kept."""
+"""Log of the native code: forwarded at debug level, with its last errors kept."""
 
 import ctypes
 import logging
@@ -14,7 +14,8 @@ _ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the bindings do not name
 
 
 class NativeLog:
-    """Lines of native code to our log at debug; the last errors are kept to explain a failure."""
+    """Forwards lines of the native code at debug level; keeps the last errors to explain a
+    failure."""
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=4)
@@ -29,7 +30,7 @@ class NativeLog:
         _log.debug("%s", line)
 
     def reason(self) -> str:
-        """The last errors, the first of which says most; they are told once."""
+        """Returns the last errors, the first of which says most, and clears them."""
         told = "; ".join(self.errors) or "the native code gives no reason"
         self.errors.clear()
         return told

@@ -1,4 +1,4 @@
-"""A loaded model and its context: forward passes, cells, vectors."""
+"""A loaded llama.cpp model and its context: forward passes, KV cells, embeddings."""
 
 import ctypes
 from pathlib import Path
@@ -30,14 +30,14 @@ _FLASH_ATTENTION = {
     False: native.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 _EMBEDDED_AT_ONCE = 32  # inputs of one pass of an embedding model, at least
-_BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code makes one up
-_PROOF_TOKENS = 32  # enough for the matrix kernels that a single token does not use
+_BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code uses a default
+_PROOF_TOKENS = 32  # enough to run the matrix kernels that a single token does not use
 
 
 class LlamaModel:
-    """A loaded model and its one context, set up as `Start` says.
+    """A loaded model and its one context, as configured by `Start`.
 
-    A slot is a sequence id. `forward` computes and gives logits, `embed` gives vectors.
+    A slot is a sequence id. `forward` computes logits, `embed` embeddings.
     """
 
     def __init__(self, start: Start, log: NativeLog) -> None:
@@ -76,8 +76,8 @@ class LlamaModel:
         self.can_roll_back = True
 
     def prove(self) -> None:
-        """Compute a pass, as the first one is what kills a process on a processor that the build
-        does not suit; find out whether the state can be cut."""
+        """Verify the model by a pass, as the first one crashes on a processor that the build
+        does not suit; and find out if the state can be truncated."""
         token = next(iter(self.vocabulary.end_tokens), 0)
         length = min(_PROOF_TOKENS, self.context_tokens - 1, self.batch_tokens)
         if self.kind is not ModelKind.CHAT:
@@ -90,17 +90,17 @@ class LlamaModel:
         self.truncate(0, 0)
 
     def forward(self, work: list[ScheduledTokens]) -> NDArray[np.float32]:
-        """Compute `work`, in the order of slots; one row of logits for each output position. The
-        rows are a view that the next pass overwrites."""
+        """Compute `work`, in the order of slots. Returns logits: [output positions, vocab]
+        float32, a view that the next pass overwrites."""
         return self._decode([_chunk(item) for item in work])
 
     def copy(self, source: int, target: int) -> None:
-        """Give `target` all cells that `source` has, instead of its own."""
+        """Replace the cells of slot `target` by a copy of the cells of `source`."""
         self._cells.copy(source, target)
 
     def take_in(self, run: Run, *, slot: int, position: int, first: int, count: int) -> None:
-        """Compute `count` embeddings of a run, from its `first` on, into the cells of a slot; the
-        run begins at `position`. Raises `MediaError`, `NoRoom` or `DecodeError`."""
+        """Compute `count` embeddings of a media run, from its `first` on, into the cells of a
+        slot; the run begins at `position`. Raises `MediaError`, `NoRoom` or `DecodeError`."""
         assert self.projector is not None, "who has a run was read with it"
         embeddings = self.projector.embeddings(run)
         batch = self._batch.of_embeddings(embeddings, slot, position, first, count)
@@ -114,46 +114,47 @@ class LlamaModel:
                 native.llama_set_causal_attn(self._context, True)
 
     def truncate(self, slot: int, position: int) -> bool:
-        """Keep what a slot holds before a position. False: this state cannot be cut, it is as it
-        was. To empty a slot never fails."""
+        """Keep the cells of a slot before `position`. False if this state cannot be truncated;
+        it is unchanged then. To empty a slot never fails."""
         return self._cells.truncate(slot, position)
 
     def end(self, slot: int) -> int:
-        """The position behind the last one that a slot holds."""
+        """The position after the last one in a slot."""
         return self._cells.end(slot)
 
     def state(self, slot: int) -> NDArray[np.uint8]:
-        """What a slot holds, as bytes."""
+        """Save the state of a slot's cells: [bytes] uint8."""
         return self._cells.state(slot)
 
     def restore(self, slot: int, state: NDArray[np.uint8], end: int) -> bool:
-        """Give a slot what another one held up to the position `end`, instead of its own. False:
-        these are not the bytes of that, or there is no room; the slot is empty."""
+        """Replace the cells of a slot by a saved `state` that ends at position `end`. False if
+        the bytes are invalid or there is no room; the slot is empty then."""
         return self._cells.restore(slot, state, end)
 
     @property
     def keeps_states(self) -> bool:
-        """Whether `state` gives all that a slot holds: behind a sliding window it gives nothing."""
+        """True if `state` saves all cells of a slot: with sliding window attention it does not."""
         return self.kind is ModelKind.CHAT and native.llama_model_n_swa(self._model) == 0
 
     def embed(self, inputs: list[list[int]]) -> NDArray[np.float32]:
-        """One L2-normalised vector for each input; all inputs together fit one pass."""
+        """L2-normalised embeddings: [inputs, dimensions] float32; all inputs together fit one
+        pass."""
         vectors = self._pool(inputs, native.llama_model_n_embd_out(self._model))
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(norms > 0, norms, 1)
         return vectors
 
     def rank(self, inputs: list[list[int]]) -> NDArray[np.float64]:
-        """The relevance, from 0 to 1, of each input: a query and a document. All inputs together
-        fit one pass. It is what a head of two labels says of the first, and otherwise the logistic
-        function of what the head says."""
+        """Relevance, from 0 to 1, of each input, a query with a document: [inputs] float64. All
+        inputs together fit one pass. It is the first probability of a head of two labels, and
+        otherwise the logistic function of the head's output."""
         scores = self._pool(inputs, 1)[:, 0].astype(np.float64)
         if self._header.gives_probabilities:
             return scores
         return np.exp(-np.logaddexp(0, -scores))
 
     def _pool(self, inputs: list[list[int]], size: int) -> NDArray[np.float32]:
-        """The first `size` numbers that the model gives for each input."""
+        """The first `size` numbers of each input's pooled output: [inputs, size] float32."""
         self._batch.fill(
             [
                 BatchChunk(slot=slot, position=0, tokens=tokens, outputs=list(range(len(tokens))))
@@ -177,7 +178,7 @@ class LlamaModel:
         return results
 
     def info(self) -> ModelInfo:
-        """What the model says of itself."""
+        """Information about the model."""
         return ModelInfo(
             architecture=self._header.architecture,
             name=self._header.text("general.name"),
@@ -234,8 +235,8 @@ class LlamaModel:
 
     @property
     def copies_used(self) -> bool:
-        """Whether a slot's cells are copied one by one, where they are few, as less memory is
-        touched by that: they are the processor's, no other slot's, and all that is computed."""
+        """True if a slot's used cells are copied one by one, which touches less memory. That
+        requires cells in the processor's memory, not shared by slots, and no other state."""
         model, start = self._model, self._start
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
         is_whole = not has_state and native.llama_model_n_swa(model) == 0
@@ -243,7 +244,7 @@ class LlamaModel:
         return self._cell_memory.is_taken_by_use and is_whole and not is_shared
 
     def _apply_adapters(self) -> None:
-        """For all that is computed from now on."""
+        """Apply the LoRA adapters to all later passes."""
         wanted = self._start.adapters
         if not wanted:
             return
@@ -286,8 +287,8 @@ class LlamaModel:
         return self._logits()[:outputs]
 
     def _logits(self) -> NDArray[np.float32]:
-        """Where rows of logits are, those of the last pass first. The view stays for as long as
-        they stay there: making it takes longer than the next plan."""
+        """Logits of the last pass, as rows: [rows limit, vocab] float32. The view is kept until
+        their address changes: making it takes longer than the next plan."""
         pointer = native.llama_get_logits(self._context)
         place = ctypes.addressof(pointer.contents)
         if self._view is None or self._view_place != place:

@@ -1,4 +1,4 @@
-"""What one native pass computes, over arrays of ours: tokens, or rows of embeddings."""
+"""Native batch of one pass, over numpy arrays: tokens, or rows of embeddings."""
 
 import ctypes
 
@@ -13,7 +13,7 @@ __all__ = ["NativeBatch"]
 
 
 class NativeBatch:
-    """A native batch over arrays of ours."""
+    """A native batch over arrays that Python owns."""
 
     def __init__(self, capacity: int) -> None:
         self.arrays = BatchArrays(capacity)
@@ -29,7 +29,7 @@ class NativeBatch:
             setattr(self.native, name, ctypes.cast(array.ctypes.data, kinds[name]))
 
     def fill(self, chunks: list[BatchChunk]) -> int:
-        """Put `chunks` in; gives the number of outputs."""
+        """Replace the contents by `chunks`; returns the number of outputs."""
         self.arrays.fill(chunks)
         self.native.n_tokens = self.arrays.length
         return self.arrays.wanted
@@ -37,8 +37,8 @@ class NativeBatch:
     def of_embeddings(
         self, embeddings: Embeddings, slot: int, position: int, first: int, count: int
     ) -> Handle:
-        """A native batch of rows instead of tokens, none of which has an output, over the same
-        arrays and others that it holds."""
+        """A native batch of embeddings instead of tokens, without outputs; it uses the same
+        arrays and some more that it keeps alive."""
         rows = np.ascontiguousarray(embeddings.rows[first : first + count])
         whole = embeddings.positions_from(position)
         positions = np.ascontiguousarray(whole[:, first : first + count])

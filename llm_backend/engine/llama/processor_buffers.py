@@ -1,10 +1,10 @@
-"""The buffers that the native code makes in the processor's memory, seen as they are made.
+"""Hook on the native code's buffers in CPU memory, called as each one is allocated.
 
-Weights, cells and what a pass computes in are such buffers, but for those that a device or the AMX
-kernels make for themselves. The native code has no switch for how their memory is taken, so for a
-while the function that makes them is exchanged for one that shows each to us first, in structs that
-its headers call internal. Before that it is tried on a small buffer whether they are what they are
-taken for; where they are not, nothing is exchanged.
+Weights, cells and the temporary data of a pass are such buffers, except those that a device or the
+AMX kernels allocate for themselves. The native code has no option for how their memory is
+allocated, so the allocating function is replaced for a while by one that passes each buffer to the
+hook first, in structs that its headers call internal. Before that, a small buffer tests if the
+structs are laid out as assumed; if not, nothing is replaced.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ __all__ = [
     "works",
 ]
 
-_TRIED = 1 << 12  # bytes of the buffer that it is tried on
+_TRIED = 1 << 12  # bytes of the test buffer
 
 _GetType = ctypes.CFUNCTYPE(ctypes.c_void_p)
 _Allocate = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -42,7 +42,7 @@ ADVISE = _Advise(("madvise", ctypes.CDLL(None))) if sys.platform == "linux" else
 
 
 class BufferType(ctypes.Structure):
-    """`ggml_backend_buffer_type`: how buffers of one kind are made."""
+    """`ggml_backend_buffer_type`: functions that allocate buffers of one type."""
 
     _fields_: ClassVar = [
         (name, ctypes.c_void_p)
@@ -54,7 +54,8 @@ class BufferType(ctypes.Structure):
 
 
 class Buffer(ctypes.Structure):
-    """`ggml_backend_buffer`: one of them. `context` is where the memory of the processor's is."""
+    """`ggml_backend_buffer`: one buffer. `context` is the address of its memory if it is in CPU
+    memory."""
 
     _fields_: ClassVar = [
         *(
@@ -70,7 +71,7 @@ class Buffer(ctypes.Structure):
 
 
 class NativeLibrary:
-    """Public functions of the native code; raises `AttributeError` if it lacks one."""
+    """Public functions of the native code. Raises `AttributeError` if it lacks one."""
 
     def __init__(self) -> None:
         library = native.llama_cpp._lib
@@ -85,8 +86,8 @@ Look = Callable[[Buffer], None]
 
 @contextmanager
 def seen_buffers(look: Look) -> Iterator[bool]:
-    """`look` is shown each of them that is made meanwhile, before anything is written to it. Gives
-    whether that works here: on Linux, with the libraries as they are known."""
+    """Context manager: `look` is called with each buffer allocated in it, before the buffer is
+    written. Yields True if that is supported: on Linux, with the known libraries."""
     kind = processor_buffer_kind()
     if kind is None:
         yield False
@@ -96,7 +97,7 @@ def seen_buffers(look: Look) -> Iterator[bool]:
 
 
 def processor_buffer_kind() -> BufferType | None:
-    """How the processor's buffers are made, if that is as it is known here."""
+    """Type of the buffers in CPU memory; None if its layout differs from the known one."""
     if sys.platform != "linux":  # advice means something else elsewhere
         return None
     try:
@@ -105,12 +106,12 @@ def processor_buffer_kind() -> BufferType | None:
         return None
     kind = BufferType.from_address(library.kind)
     if kind.get_max_size or kind.get_alloc_size or kind.device or kind.context:
-        return None  # what that kind leaves out: these are other fields
+        return None  # fields that this type leaves empty: the layout differs
     return kind if works(library, kind) else None
 
 
 def works(library: NativeLibrary, kind: BufferType) -> bool:
-    """Whether the functions in these structs are the ones that are called."""
+    """True if the functions in these structs are the ones that are called."""
     cleared: list[int] = []
     tells = CLEAR(lambda place, _: cleared.append(place))
 
@@ -139,7 +140,7 @@ def _replace_allocator(kind: BufferType, look: Look) -> Iterator[None]:
                 look(buffer)
         return place
 
-    ours = _Allocate(allocated)  # lives for as long as it may be called
+    ours = _Allocate(allocated)  # must live for as long as it may be called
     kind.alloc_buffer = address_of(ours)
     try:
         yield
@@ -148,5 +149,5 @@ def _replace_allocator(kind: BufferType, look: Look) -> Iterator[None]:
 
 
 def address_of(function: "ctypes._CFunctionType") -> int | None:
-    """Where a function begins."""
+    """Address of a function."""
     return ctypes.cast(function, ctypes.c_void_p).value

@@ -1,4 +1,4 @@
-"""The native projector: pictures and sounds in, rows of embeddings out."""
+"""Native projector (mtmd): encodes pictures and sounds into rows of embeddings."""
 
 import ctypes
 from collections import OrderedDict
@@ -22,19 +22,21 @@ from llm_backend.model_files import HeaderError, read_header
 
 __all__ = ["Embeddings", "NativeProjector"]
 
-_KEPT_BYTES = 64 << 20  # of embeddings made lately: what is asked about once is asked about again
-_COUNTED = 256  # media whose pieces are known: a conversation shows its own each turn
-_LEAST_SOUND_S = 0.01  # less is no sound, and a single sample ends the native code
-_MARK = b"<media>"  # the whole text that a medium is tokenized in, so it is none that people write
-_DIMENSIONS = 4  # of a position, where it has several: time, row, column, and one to spare
+_KEPT_BYTES = 64 << 20  # cache of embeddings: media of a conversation are sent again with each turn
+_COUNTED = 256  # media whose pieces are cached: a conversation sends its own each turn
+_LEAST_SOUND_S = 0.01  # less is no sound, and a single sample crashes the native code
+# the whole text that a medium is tokenized in, so it cannot conflict with a prompt
+_MARK = b"<media>"
+_DIMENSIONS = 4  # of a position, where it has several: time, row, column, and one unused
 _BY_WHAT_PRECEDES = {"hunyuanvl", "deepseek4v"}
 """Projectors whose embeddings depend on where in the prompt a picture stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """The rows of one run, and their positions in each dimension, from 0 on. Where the run begins
-    later, the positions in dimensions that `move` do, too. `is_whole`: they see each other."""
+    """The embeddings of one run, [count, dimensions], and their positions in each dimension,
+    from 0 on. The run's start is added in the dimensions where `moves` is set. `is_whole`:
+    attention among them is not causal."""
 
     rows: NDArray[np.float32]
     positions: NDArray[np.int32]
@@ -42,7 +44,7 @@ class Embeddings:
     is_whole: bool
 
     def positions_from(self, position: int) -> NDArray[np.int32]:
-        """Those of a run that begins there."""
+        """The positions of a run that begins at `position`."""
         return self.positions + self.moves[:, np.newaxis] * np.int32(position)
 
 
@@ -61,13 +63,13 @@ class NativeProjector:
         self._sound_limit_s = start.sound_limit_s
         self._has_dimensions = bool(mtmd.mtmd_decode_use_mrope(self._context))
         self._counted: OrderedDict[Identity, list[Piece]] = OrderedDict()
-        self._open: tuple[Identity, Handle] | None = None  # the medium looked at last, in chunks
+        self._open: tuple[Identity, Handle] | None = None  # the medium split last, in chunks
         self._kept: OrderedDict[tuple[Identity, int], Embeddings] = OrderedDict()
         self._kept_bytes = 0
 
     @property
     def media(self) -> frozenset[Medium]:
-        """What it can read."""
+        """The supported kinds of media."""
         can = {
             Medium.PICTURE: mtmd.mtmd_support_vision(self._context),
             Medium.SOUND: mtmd.mtmd_support_audio(self._context),
@@ -75,7 +77,8 @@ class NativeProjector:
         return frozenset(medium for medium, is_there in can.items() if is_there)
 
     def pieces(self, media: Media) -> list[Piece]:
-        """What a medium is in a prompt, found out without computing it. Raises `MediaError`."""
+        """Returns the text and runs of a medium in a prompt, without computing it. Raises
+        `MediaError`."""
         key = identity(media)
         found = self._counted.get(key)
         if found is None:
@@ -86,7 +89,7 @@ class NativeProjector:
         return found
 
     def embeddings(self, run: Run) -> Embeddings:
-        """Those of a run, computed unless they were lately. Raises `MediaError`."""
+        """Encode a run, unless its embeddings are cached. Raises `MediaError`."""
         key = (identity(run.media), run.place)
         found = self._kept.get(key)
         if found is None:
@@ -99,7 +102,7 @@ class NativeProjector:
         return found
 
     def _pieces(self, media: Media) -> list[Piece]:
-        if media.medium is Medium.SOUND:  # to count one costs what to look at it does
+        if media.medium is Medium.SOUND:  # to count its tokens costs as much as to split it
             found = [self._piece(chunk) for chunk in _each(self._looked_at(media))]
         else:
             chunks = self._chunks(media, is_counted=True)
@@ -166,7 +169,7 @@ class NativeProjector:
         )
 
     def _looked_at(self, media: Media) -> Handle:
-        """A medium's chunks, kept until the last of them, or another medium, is looked at."""
+        """A medium's chunks, kept until the last of them is encoded, or another medium is split."""
         if self._open is not None and self._open[0] == identity(media):
             return self._open[1]
         self._look_away()
@@ -180,7 +183,7 @@ class NativeProjector:
             self._open = None
 
     def _chunks(self, media: Media, *, is_counted: bool) -> Handle:
-        """A medium as the model's chunks; only how many tokens there are if it `is_counted`."""
+        """Split a medium into chunks; if `is_counted`, only for their numbers of tokens."""
         text = mtmd.mtmd_input_text(text=_MARK, text_len=len(_MARK), parse_special=True)
         with self._bitmap(media, is_counted=is_counted) as bitmap:
             chunks = mtmd.mtmd_input_chunks_init()
@@ -227,14 +230,15 @@ class NativeProjector:
         return bitmap
 
     def _reason(self) -> str:
-        """What the native code said last, without its function's name and its hints."""
+        """The native code's last error, without its function's name and its hints."""
         if not self._log.errors:
             return "the native code gives no reason"
         return self._log.errors[-1].rpartition("error: ")[2].partition("\n")[0]
 
 
 def _check_kind(path: str) -> None:
-    """Raise `LoadError` for a file that is no projector, or one that looks at the whole prompt."""
+    """Raises `LoadError` for a file that is no projector, or one whose embeddings depend on the
+    prompt."""
     try:
         header = read_header(Path(path))
     except HeaderError as error:
@@ -259,5 +263,5 @@ def _is_text(chunk: Handle) -> bool:
 
 
 def _bytes_of(data: bytes) -> Handle:
-    """A pointer to bytes, which must be kept as long as it is used."""
+    """A pointer to bytes, which must be kept alive as long as it is used."""
     return ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))

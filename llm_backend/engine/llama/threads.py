@@ -1,4 +1,4 @@
-"""Threads of a context's passes: as many as were set, or as many as passes have shown to suit."""
+"""Thread count of a context's passes: as configured, or learnt from the cost of passes."""
 
 import logging
 import time
@@ -18,8 +18,8 @@ _TINY_BYTES = 16 << 20  # of weights; a pass of one token takes less than a mill
 
 
 def first_thread_count(start: Start, weights_bytes: int) -> int:
-    """Thread count of a context's first pass. A tiny model's pass is over before a second thread is
-    there, so it has one unless the count was set."""
+    """Thread count of a context's first pass. A tiny model's pass is over before a second thread
+    has started, so it has one unless the count was configured."""
     is_tiny = weights_bytes <= _TINY_BYTES
     return 1 if is_tiny and not start.are_threads_set else start.threads
 
@@ -33,7 +33,7 @@ class PassThreads:
         self._count = ThreadCount(count) if is_learning and count > 1 else None
 
     def compute(self, tokens: int, native_pass: Callable[[], int]) -> int:
-        """The status of a pass of so many tokens."""
+        """Run a pass of so many tokens; returns its status."""
         if self._count is None:
             return native_pass()
         self._use(self._count.current)

@@ -10,13 +10,13 @@ from llm_backend.engine.model import PairFrame
 
 __all__ = ["Handle", "LlamaVocabulary"]
 
-_SPARE = 128  # tokens that sizes may differ by: files of one family are padded differently
+_SPARE = 128  # tokens by which sizes may differ: files of one family are padded differently
 
 Handle = Any  # handles of the bindings are untyped: what crosses this edge is Any
 
 
 class LlamaVocabulary:
-    """Text to tokens and back."""
+    """Tokenizer of a model: text to tokens and back."""
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
@@ -26,8 +26,8 @@ class LlamaVocabulary:
         self._adds_bos: bool = native.llama_vocab_get_add_bos(handle)
 
     def difference(self, other: "LlamaVocabulary") -> str | None:
-        """How the tokens of another vocabulary differ, in a few words; None if a token of one is
-        the same one of the other. A few tokens more at the end are none that count."""
+        """Difference to another vocabulary, in a few words; None if equal tokens have equal
+        numbers. A few more tokens at the end are ignored."""
         if native.llama_vocab_type(self._handle) != native.llama_vocab_type(other._handle):
             return "the tokens are of another kind"
         if abs(self.size - other.size) > _SPARE:
@@ -48,7 +48,7 @@ class LlamaVocabulary:
 
     @property
     def control_names(self) -> list[str]:
-        """How control tokens are written."""
+        """Names of the control tokens."""
         control = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
         return [
             self.name(token)
@@ -63,7 +63,7 @@ class LlamaVocabulary:
 
     @cached_property
     def pair_frame(self) -> PairFrame:
-        """How a pair of texts is framed: begin, query, end, separator, document, end; without an
+        """Tokens around a pair of texts: begin, query, end, separator, document, end. Without an
         end token a separator ends the document too, as it ends any text of such models."""
         separator: int = native.llama_vocab_sep(self._handle)
         end: int = native.llama_vocab_eos(self._handle)
@@ -79,21 +79,22 @@ class LlamaVocabulary:
 
     @cached_property
     def infill(self) -> tuple[int, int, int] | None:
-        """The tokens before a prefix, before a suffix and before what goes between them."""
+        """Infill tokens (fill in the middle): before a prefix, before a suffix and before the
+        text between them; None if there are none."""
         prefix: int = native.llama_vocab_fim_pre(self._handle)
         suffix: int = native.llama_vocab_fim_suf(self._handle)
         middle: int = native.llama_vocab_fim_mid(self._handle)
         return None if min(prefix, suffix, middle) < 0 else (prefix, suffix, middle)
 
     def prompt_tokens(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
-        """The tokens of a prompt, after the begin token if it is wanted and not there already."""
+        """Tokenize a prompt; the begin token comes first if it is wanted and not there already."""
         tokens = self.tokenize(text, parse_special=parse_special)
         if add_bos and self._adds_bos and tokens[:1] != [self._bos]:
             tokens.insert(0, self._bos)
         return tokens
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
-        """The tokens of a text; `add_special` frames it with the tokens that the model expects."""
+        """Tokenize a text; `add_special` adds the tokens that the model expects around it."""
         data = text.encode("utf-8", errors="replace")
         room = len(data) + 8
         while True:
@@ -113,15 +114,15 @@ class LlamaVocabulary:
         return known
 
     def label(self, token: int) -> bytes:
-        """The bytes by which a token is shown, control tokens too."""
+        """The bytes that show a token, control tokens too."""
         return self.piece(token) or self._render(token, special=True)
 
     def text(self, tokens: list[int]) -> str:
-        """The text of tokens, control tokens left out."""
+        """Detokenize, without control tokens."""
         return b"".join(map(self.piece, tokens)).decode(errors="replace")
 
     def name(self, token: int) -> str:
-        """How a token is written, control tokens too; empty for one that does not exist."""
+        """The name of a token, control tokens too; empty for one that does not exist."""
         return self._render(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     @property
@@ -131,7 +132,7 @@ class LlamaVocabulary:
         return end
 
     def written(self, token: int) -> str:
-        """How the file writes a token that exists."""
+        """The spelling of an existing token in the model's file."""
         text: bytes = native.llama_vocab_get_text(self._handle, token)
         return text.decode(errors="replace")
 
@@ -163,5 +164,5 @@ class LlamaVocabulary:
 
 
 def _existing(tokens: list[int]) -> list[int]:
-    """Without those that the vocabulary does not have."""
+    """The tokens without those that the vocabulary lacks."""
     return [token for token in tokens if token >= 0]

@@ -1,4 +1,4 @@
-"""How a model's weights come into memory: mapped from their file, or read."""
+"""Loading of a model's weights: mapped from their file (mmap), or read."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ __all__ = ["load_weights"]
 
 
 def load_weights(start: Start) -> Handle | None:
-    """The model of `start.model_path`; None if it cannot be loaded, and the log says why."""
+    """Load the model of `start.model_path`; None if it cannot be loaded, and the log says why."""
     params = native.llama_model_default_params()
     params.n_gpu_layers = start.gpu_layers
     params.use_extra_bufts = start.use_extra_buffers
@@ -22,15 +22,15 @@ def load_weights(start: Start) -> Handle | None:
 
 
 def _files(start: Start) -> list[Path]:
-    """What this engine will have in memory besides cells."""
+    """The files that this engine will have in memory besides cells."""
     others = (start.draft_model_path, start.projector_path)
     return [Path(name) for name in (start.model_path, *others) if name is not None]
 
 
 def _may_copy(start: Start) -> bool:
-    """Whether weights may be read into memory of their own without being asked for: nobody has
-    decided, they are not locked, llama.cpp would not put them into a device's memory, and no other
-    engine has the same ones with other adapters."""
+    """True if weights may be read into memory of their own by default: `mmap` is not configured,
+    they are not locked, llama.cpp would not put them into a device's memory, and no other engine
+    has the same ones with other adapters."""
     is_decided = start.mmap is not None or start.mlock
     return not (is_decided or start.adapters or native.llama_supports_gpu_offload())
 

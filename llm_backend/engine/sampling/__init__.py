@@ -1,4 +1,4 @@
-"""The next token: from a row of logits to one choice, in numpy."""
+"""Sampling: from a row of logits to one token, in numpy."""
 
 from llm_backend.engine.sampling.choice import Alternative, Choice, NoChoice, log_probabilities
 from llm_backend.engine.sampling.likeliest import Row

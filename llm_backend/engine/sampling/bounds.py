@@ -1,4 +1,4 @@
-"""What sampling may be asked for: all that would go wrong in the middle of a pass is refused."""
+"""Validation of sampling parameters: a value that would fail in the middle of a pass is refused."""
 
 import math
 
@@ -9,26 +9,26 @@ __all__ = ["check_sampling"]
 
 _FINITE = ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty")
 _RANGES: dict[str, tuple[float, float]] = {
-    "logprobs": (0, 20),  # as many alternatives as OpenAI gives for a token
+    "logprobs": (0, 20),  # as many alternatives as OpenAI returns for a token
     "typical_p": (0, 1),
     "xtc_probability": (0, 1),
     "xtc_threshold": (0, 1),
     "mirostat": (0, 2),  # its versions
     "mirostat_tau": (0, 100),  # bits: no vocabulary is so large that a token could surprise more
-    "mirostat_eta": (0, 10),  # above 1 it overshoots; far above, its state leaves the numbers
+    "mirostat_eta": (0, 10),  # above 1 it overshoots; far above, its state overflows
     "repeat_penalty": (0.01, math.inf),  # logits are divided by it: none may become infinite
     "repeat_last_n": (0, math.inf),
-    "dry_multiplier": (0, 1e6),  # more than any logit; times a power it must stay a number
+    "dry_multiplier": (0, 1e6),  # more than any logit; times a power it must stay finite
     "dry_base": (1, 1e6),  # below 1, longer repetitions would cost less
     "dry_allowed_length": (0, math.inf),
     "dry_penalty_last_n": (0, math.inf),
 }
 _BREAKERS = 64
-_BREAKER_BYTES = 40  # as long as llama.cpp takes them; they are looked for at every token
+_BREAKER_BYTES = 40  # llama.cpp's limit; they are searched for at every token
 
 
 def check_sampling(sampling: Sampling) -> None:
-    """Raises `Refused` naming the field."""
+    """Raises `CommandRefused` naming the field."""
     for name in _FINITE:
         if not math.isfinite(getattr(sampling, name)):
             raise CommandRefused(Failure.INVALID, f"{name} must be a finite number.", name)

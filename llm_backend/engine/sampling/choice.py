@@ -1,4 +1,4 @@
-"""What was chosen, and what the model thought of it."""
+"""Result of a sampling step: the chosen token and its logprobs."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ __all__ = ["Alternative", "Choice", "NoChoice", "log_probabilities"]
 
 
 class NoChoice(Exception):
-    """The logits leave nothing to choose: not numbers, or every token forbidden."""
+    """No token can be chosen from the logits: not numbers, or every token forbidden."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class Choice:
 
 
 def log_probabilities(row: Row, token: int, top: int) -> Choice:
-    """What the model thinks of `token`, and its `top` most likely tokens, best first, as far as
-    they are possible at all."""
+    """Logprob of `token`, and of the `top` most likely tokens, best first, without impossible
+    ones. `row`: [vocab] float32."""
     peak = float(row.max())
     total = peak + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
     best = likeliest(row, top) if top else np.empty(0, dtype=np.intp)

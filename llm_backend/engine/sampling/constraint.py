@@ -1,9 +1,10 @@
-"""Grammars: which tokens may come next. The only module that imports llguidance, and only at the
-first grammar, so that who never sends one pays neither its time nor its memory.
+"""Constrained decoding: grammars that mask the tokens which may come next. The only module that
+imports llguidance, and only at the first grammar, so that a worker without grammars pays neither
+its time nor its memory.
 
 A grammar is compiled once, in a thread of its own, and copied for every answer that it constrains.
-What an answer allows next is known as soon as its last token is, so it is found while the forward
-pass runs. Both threads leave Python alone while they work.
+The mask of the next token depends only on the tokens before, so it is computed in parallel to the
+forward pass. Both threads release the GIL while they work.
 """
 
 import json
@@ -32,56 +33,57 @@ __all__ = ["CompiledGrammar", "CompilerError", "Constraint", "GrammarError", "Gr
 
 _log = logging.getLogger("llm_backend.engine.sampling.constraint")
 
-_STACK_BYTES = 1 << 10  # of the compiler's stack a byte of grammar: rules in rules make it recurse
+_STACK_BYTES = 1 << 10  # of the compiler's stack a byte of grammar: nested rules make it recurse
 _GBNF = re.compile(r"^[^\S\n]*[\w-]+\s*::=", re.MULTILINE)
 _GBNF_RULES = 500  # converting them takes the square of their number
 
 _WORD_BITS = 32
-_MESSAGE_LENGTH = 300  # characters of the native code's complaint that are passed on
-_CONTROL = "\x02"  # a character that no token has beside others
+_MESSAGE_LENGTH = 300  # characters of the native code's message that are passed on
+_CONTROL = "\x02"  # a character that no token combines with others
 
 
 class CompilerError(Exception):
-    """The compiler went wrong over a grammar, which may be a good one."""
+    """The compiler failed on a grammar that may be valid."""
 
 
 class Constraint:
-    """Where one answer is in its grammar."""
+    """State of one answer in its grammar."""
 
     def __init__(self, matcher: "LLMatcher", allowed: NDArray[np.uint32], size: int) -> None:
         self._matcher = matcher
         self._words = allowed
         self._address = allowed.ctypes.data
         self._size = size
-        self._is_known = True  # whether `_words` says what may come next
+        self._is_known = True  # `_words` is the mask of the next token
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing can follow: the answer is whole."""
+        """True if no token can follow: the answer is complete."""
         return bool(self._matcher.is_stopped())
 
     def look_ahead(self) -> None:
-        """Find out what may come next; may be called from another thread, and more than once."""
+        """Compute the mask of the next token; may be called from another thread, and more than
+        once."""
         if not self._is_known:
             self._matcher.unsafe_compute_mask_ptr(self._address, self._words.nbytes)
             self._is_known = True
 
     def allowed(self) -> NDArray[np.bool_]:
-        """For each token whether it may come next; those that end a generation may if the answer
-        can be whole here. Raises `GrammarError` if that is more than can be found out."""
+        """Mask of the allowed tokens: [vocab] bool. End tokens are allowed if the answer can be
+        complete here. Raises `GrammarError` if the mask exceeds the limits of computation."""
         self.look_ahead()
         self._check()
         bits = np.unpackbits(self._words.view(np.uint8), count=self._size, bitorder="little")
         return bits.view(np.bool_)
 
     def accept(self, token: int) -> None:
-        """`token`, which was allowed, comes next."""
+        """Advance by `token`, which must be allowed."""
         self._is_known = False
         self._matcher.consume_token(token)
         self._check()
 
     def forced(self) -> list[int]:
-        """The tokens that must come next, as the grammar leaves no choice; `accept` each."""
+        """Tokens that the grammar forces (fast-forward); `accept` each."""
         return list(self._matcher.compute_ff_tokens())
 
     def _check(self) -> None:
@@ -95,19 +97,19 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledGrammar:
-    """A grammar at its beginning, to be copied for each answer."""
+    """A compiled grammar in its initial state, which each answer copies."""
 
     matcher: "LLMatcher"
     allowed: NDArray[np.uint32]
     size: int
 
     def constraint(self) -> Constraint:
-        """For one more answer."""
+        """Returns the constraint of one more answer."""
         return Constraint(self.matcher.deep_copy(), self.allowed.copy(), self.size)
 
 
 class Grammars:
-    """The grammars of one model, compiled on first use; the last `limits.kept` are kept."""
+    """The grammars of one model, compiled at first use; the last `limits.kept` are kept."""
 
     def __init__(self, vocabulary: Vocabulary, limits: GrammarLimits) -> None:
         self._vocabulary = vocabulary
@@ -117,8 +119,9 @@ class Grammars:
         self._looker = ThreadPoolExecutor(1, "grammar-looker")
 
     def compile(self, grammar: str) -> "Future[CompiledGrammar]":
-        """The grammar, once it is ready; it fails with `GrammarError` if it is none, and with
-        `CompilerError` if that could not be found out, which is tried anew the next time."""
+        """Compile a grammar in the background. The future raises `GrammarError` if the grammar
+        is invalid, and `CompilerError` if the compiler failed; then it is compiled again the
+        next time."""
         known = self._kept.get(grammar)
         if known is None or _went_wrong(known):
             known = self._kept[grammar] = self._submit(grammar)
@@ -128,12 +131,12 @@ class Grammars:
         return known
 
     def give_up(self, grammar: str, compiled: "Future[CompiledGrammar]") -> None:
-        """Nobody waits for what `compile` gave: it is not begun, unless it has been already."""
+        """Cancel a compilation that no request waits for, unless it has begun already."""
         if compiled.cancel() and self._kept.get(grammar) is compiled:
             del self._kept[grammar]
 
     def look_ahead(self, constraints: Sequence[Constraint]) -> "Future[None]":
-        """Find out what each allows next, beside whatever the caller does until it is done."""
+        """Compute the masks of `constraints`, in parallel to the caller."""
 
         def look() -> None:
             for constraint in constraints:
@@ -149,7 +152,7 @@ class Grammars:
             threading.stack_size(before)
 
     def _compile(self, grammar: str) -> CompiledGrammar:
-        """In the compiler's thread: whatever happens there ends one grammar, never the worker."""
+        """Runs in the compiler's thread: any error there fails one grammar, never the worker."""
         try:
             return self._compiled(grammar)
         except GrammarError:
@@ -181,7 +184,8 @@ class Grammars:
         return LLMatcher(self._tokenizer, source, log_level=0, limits=self._native_limits)
 
     def _refusal(self, grammar: str, complaint: str) -> GrammarError:
-        """What native code says of a client's own grammar; of a schema, our own words and place."""
+        """The error of a grammar: the native code's message, or for a schema our own words and
+        place."""
 
         def reason(schema: object) -> str | None:
             matcher = self._matcher(f"start: %json {json.dumps(schema)}")
@@ -217,10 +221,10 @@ class Grammars:
 
 
 class _Tokens:
-    """A vocabulary as llguidance asks for it: the bytes of every token, and texts to tokens.
+    """Adapter of a vocabulary for llguidance: the bytes of every token, and a tokenizer.
 
-    Markers are no text: a grammar names them. Where a grammar leaves no choice, its text is
-    tokenized as the model would have it in the middle of an answer.
+    Markers are no text: a grammar names them. Text that a grammar forces is tokenized as the model
+    would do in the middle of an answer.
     """
 
     is_tokenizer_wrapper = True
@@ -232,7 +236,7 @@ class _Tokens:
         self.special_token_ids = sorted(self._markers)
         self.eos_token_id = min(vocabulary.end_tokens, default=None)
         self.tokens = [vocabulary.label(token) for token in range(vocabulary.size)]
-        # some vocabularies begin every text with a space, which is none in the middle of one
+        # some vocabularies begin every text with a space, which is wrong in the middle of a text
         self._before = _CONTROL if self._split("a", b" a") is not None else ""
 
     def __call__(self, text: str) -> list[int]:
@@ -246,7 +250,7 @@ class _Tokens:
         return tokens[skipped:]
 
     def _split(self, text: str, expected: bytes) -> list[int] | None:
-        """The tokens of a text; None if they are not just the expected bytes."""
+        """The tokens of a text; None if their bytes differ from the expected ones."""
         tokens = self._vocabulary.tokenize(text, parse_special=False)
         if any(token in self._markers for token in tokens):
             return None
@@ -254,20 +258,21 @@ class _Tokens:
         return tokens if found == expected else None
 
     def _greedy(self, data: bytes) -> list[int]:
-        """The longest tokens first, for a text that is written like a marker but is none."""
+        """Tokenizes by the longest token first, for a text that is written like a marker but is
+        none."""
         tokens = []
         while data:
             lengths = range(min(len(data), self._longest), 0, -1)
             length = next((one for one in lengths if data[:one] in self._plain), None)
             if length is None:
-                break  # bytes that this model cannot say
+                break  # bytes for which this model has no token
             tokens.append(self._plain[data[:length]])
             data = data[length:]
         return tokens
 
     @cached_property
     def _plain(self) -> dict[bytes, int]:
-        """The tokens that are text, by their bytes."""
+        """Text tokens by their bytes."""
         return {
             piece: token
             for token, piece in enumerate(self.tokens)
@@ -284,19 +289,19 @@ def _went_wrong(compiled: "Future[CompiledGrammar]") -> bool:
 
 
 def _lark(gbnf: str) -> str:
-    """A grammar in llama.cpp's notation as Lark."""
+    """Converts llama.cpp's GBNF to Lark."""
     from llguidance.gbnf_to_lark import gbnf_to_lark
 
     if gbnf.count("::=") > _GBNF_RULES:
         raise GrammarError(f"A GBNF grammar may have {_GBNF_RULES} rules at most.")
     try:
         return gbnf_to_lark(gbnf)
-    except Exception as error:  # whatever it stumbles over, it is the grammar's
+    except Exception as error:  # any error of the converter is the grammar's fault
         raise GrammarError(f"The GBNF grammar cannot be read: {_sentence(str(error))}") from error
 
 
 def _sentence(complaint: str) -> str:
-    """The first sentence of the native code's complaint, without the source that it quotes."""
+    """The first sentence of the native code's message, without the source that it quotes."""
     line = complaint.strip().partition("\n")[0].strip() or "no reason is given"
     line = line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 3] + "..."
     return line.rstrip(".") + "."

@@ -1,4 +1,4 @@
-"""From weights to one place: by chance, within what the filters leave."""
+"""Random draw of a token from weights, within the filters: top-p, min-p, typical-p, XTC."""
 
 import numpy as np
 
@@ -15,15 +15,16 @@ __all__ = [
     "without_strong",
 ]
 
-DRAWS = 8  # rejected draws before the likely tokens are partitioned off
+DRAWS = 8  # rejected draws before the likely tokens are partitioned
 _BLOCK = 512  # width of the coarse level of the two-level search in a cumulated distribution
 _ONES = np.ones(_BLOCK, dtype=np.float32)
 _LARGEST_XTC = 0.5  # above it no two tokens can be strong
 
 
 def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> int | None:
-    """A place drawn from all until it lies in what top-p and min-p leave, given unnormalised
-    probabilities, 1 for the likeliest; None if that takes too long."""
+    """Rejection sampling: draw indices from all tokens until one passes top-p and min-p.
+    `weights` are unnormalised probabilities, 1 for the likeliest: [vocab] float32. None after
+    `DRAWS` rejections."""
     drawn = _Distribution(weights)
     if sampling.top_p >= 1 and sampling.min_p <= 0:
         return drawn.at(rng.random())
@@ -40,12 +41,13 @@ def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> 
 
 
 def draw_any(weights: Row, rng: np.random.Generator) -> int:
-    """A place drawn from all."""
+    """Draw an index from all weights."""
     return _Distribution(weights).at(rng.random())
 
 
 def without_strong(weights: Row, threshold: float) -> Row:
-    """XTC: of several that are at least so likely only the least likely is left."""
+    """XTC: of several tokens with at least probability `threshold` only the least likely is
+    kept."""
     strong = np.flatnonzero(weights >= threshold * weights.sum(dtype=np.float64))
     if len(strong) < 2:
         return weights
@@ -56,13 +58,14 @@ def without_strong(weights: Row, threshold: float) -> Row:
 
 
 def applies_xtc(sampling: Sampling, rng: np.random.Generator) -> bool:
-    """Whether this token is one of those at which XTC leaves out strong ones."""
+    """True if XTC applies to this token, by its random number."""
     wants_xtc = sampling.xtc_probability > 0 and sampling.xtc_threshold <= _LARGEST_XTC
     return wants_xtc and rng.random() <= sampling.xtc_probability
 
 
 def typical(weights: Row, mass: float) -> Places:
-    """The places whose surprise is nearest to the mean surprise, until they reach `mass`."""
+    """Locally typical sampling: indices whose surprise is nearest to the mean surprise, up to
+    `mass`."""
     possible = np.flatnonzero(weights)
     shares = weights[possible] / weights.sum(dtype=np.float64)
     surprise = -np.log(shares)
@@ -73,7 +76,7 @@ def typical(weights: Row, mass: float) -> Places:
 
 
 class Filtered:
-    """Candidates from the likeliest down, of which each filter leaves some."""
+    """Candidates from the likeliest down; each filter removes some."""
 
     def __init__(self, tokens: Places, weights: Row) -> None:
         self.tokens = tokens
@@ -82,7 +85,7 @@ class Filtered:
 
     @classmethod
     def of(cls, weights: Row, sampling: Sampling) -> "Filtered":
-        """What typical-p, top-p and min-p leave of a whole vocabulary."""
+        """Candidates of a whole vocabulary after typical-p, top-p and min-p."""
         tokens = np.arange(len(weights))
         if sampling.typical_p < 1:
             tokens = typical(weights, sampling.typical_p)
@@ -102,7 +105,7 @@ class Filtered:
 
     @classmethod
     def of_likeliest(cls, tokens: Places, weights: Row, sampling: Sampling) -> "Filtered":
-        """What typical-p, top-p and min-p leave of `tokens`, which are in order already."""
+        """Candidates of sorted `tokens` after typical-p, top-p and min-p."""
         if sampling.typical_p < 1:
             kept = np.sort(typical(weights, sampling.typical_p))
             tokens, weights = tokens[kept], weights[kept]
@@ -111,7 +114,7 @@ class Filtered:
         return candidates
 
     def draw(self, sampling: Sampling, rng: np.random.Generator) -> int:
-        """One of them, after XTC."""
+        """Draw a candidate, after XTC."""
         if applies_xtc(sampling, rng):
             self.drop_strong(sampling.xtc_threshold)
         cumulated = np.cumsum(self.weights, dtype=np.float64)
@@ -119,14 +122,14 @@ class Filtered:
         return int(self.tokens[min(place, len(self.tokens) - 1)])
 
     def keep_likely(self, sampling: Sampling) -> None:
-        """Top-p and min-p."""
+        """Apply top-p and min-p."""
         cumulated = np.cumsum(self.weights, dtype=np.float64)
         inside = int(np.searchsorted(cumulated, sampling.top_p * self._total)) + 1
         strong = int(np.count_nonzero(self.weights >= sampling.min_p * self.weights[0]))
         self._keep(slice(0, max(1, min(inside, strong))))
 
     def drop_strong(self, threshold: float) -> None:
-        """XTC, as `without_strong`."""
+        """Apply XTC, as `without_strong`."""
         least = threshold * self.weights.sum(dtype=np.float64)
         strong = int(np.count_nonzero(self.weights >= least))
         self._keep(slice(max(0, strong - 1), None))
@@ -136,7 +139,7 @@ class Filtered:
 
 
 class _Distribution:
-    """Weights to draw from: sums of blocks first, then within one block."""
+    """Cumulated distribution in two levels: sums of blocks, then within one block."""
 
     def __init__(self, weights: Row) -> None:
         self._weights = weights
@@ -150,7 +153,7 @@ class _Distribution:
         self.total = float(self._cumulated[-1])
 
     def at(self, fraction: float) -> int:
-        """The place at a fraction in [0, 1) of the whole weight."""
+        """The index at a fraction in [0, 1) of the total weight."""
         target = fraction * self.total
         found = int(self._cumulated.searchsorted(target, "right"))
         block = min(found, len(self._cumulated) - 1)

@@ -1,12 +1,13 @@
-"""DRY: the longer a repetition would become, the less likely the token that continues it.
+"""DRY penalty (don't repeat yourself): the longer a repetition would become, the less likely the
+token that continues it.
 
-A token that came after what the sequence now ends with costs `multiplier * base ** (length -
-allowed_length)`, where `length` is how many tokens were the same there. Repetitions do not reach
-over a token in which a sequence breaker ends; breakers are looked for in the text, however it was
-cut into tokens.
+A token that earlier followed the sequence's current end costs `multiplier * base ** (length -
+allowed_length)`, where `length` is the number of equal tokens before it. Repetitions do not extend
+over a token in which a sequence breaker ends; breakers are searched in the text, regardless of
+token boundaries.
 
-`length` is kept for every earlier place at once: a token that is chosen makes all places that it
-continues one longer and all others zero, which is one vector operation and no search.
+`length` is kept for every earlier place at once: a chosen token makes it one longer at all places
+that it continues and zero at all others, which is one vector operation and no search.
 """
 
 import math
@@ -20,13 +21,13 @@ from llm_backend.engine.sampling.likeliest import Row
 
 __all__ = ["Dry"]
 
-_GROWTH = 256  # tokens there is room for at first beyond the prompt
-_LARGEST = 88.0  # natural logarithm of the largest factor: larger ones are no 32-bit numbers
-_HIGHEST = 1e30  # of a penalty: a logit that loses it is still a number
+_GROWTH = 256  # initial capacity in tokens beyond the prompt
+_LARGEST = 88.0  # natural logarithm of the largest factor: larger ones overflow float32
+_HIGHEST = 1e30  # of a penalty: a logit minus it is still finite
 
 
 class Dry:
-    """The repetitions of one sequence. `label` gives the bytes by which a token is shown."""
+    """The repetitions of one sequence. `label` returns the bytes that show a token."""
 
     def __init__(
         self, sampling: Sampling, prompt: Tokens[int], label: Callable[[int], bytes]
@@ -40,7 +41,8 @@ class Dry:
         self._count = len(seen)
         self._tokens = np.zeros(self._count + _GROWTH, dtype=np.intp)
         self._tokens[: self._count] = seen
-        self._lengths = np.zeros(self._count + _GROWTH, dtype=np.intp)  # of what precedes a place
+        # of the repetition before each place
+        self._lengths = np.zeros(self._count + _GROWTH, dtype=np.intp)
         self._lengths[: self._count] = _repetitions(seen)
         self._breakers = _Breakers(sampling.dry_sequence_breakers, label)
         self._unbroken = 0  # the place behind the last breaker
@@ -50,16 +52,17 @@ class Dry:
 
     @staticmethod
     def is_wanted(sampling: Sampling) -> bool:
-        """Whether this changes anything."""
+        """True if the penalty changes anything."""
         return sampling.dry_multiplier != 0 and sampling.dry_penalty_last_n != 0
 
     def apply(self, row: Row) -> None:
-        """Subtract from each token the penalty of the longest repetition that it continues."""
+        """Subtract from each token the penalty of the longest repetition that it continues.
+        `row`: [vocab] float32."""
         start = self._start
         longest = self._count - max(start, self._unbroken)
         if longest < self._allowed or self._count - start <= self._allowed:
             return
-        first = start + 1  # the window must hold what precedes a place
+        first = start + 1  # the window must hold the token before a place
         places = first + np.flatnonzero(self._lengths[first : self._count] >= self._allowed)
         lengths = np.minimum(self._lengths[places], np.minimum(places - start, longest))
         places, lengths = places[lengths >= self._allowed], lengths[lengths >= self._allowed]
@@ -71,7 +74,7 @@ class Dry:
         row[tokens[free]] -= penalties.astype(np.float32)
 
     def accept(self, token: int) -> None:
-        """`token` was chosen."""
+        """Append a chosen `token`."""
         if self._count + 1 >= len(self._tokens):
             self._tokens = np.concatenate((self._tokens, np.zeros_like(self._tokens)))
             self._lengths = np.concatenate((self._lengths, np.zeros_like(self._lengths)))
@@ -94,7 +97,7 @@ class Dry:
 
 
 class _Breakers:
-    """Strings that end a repetition, looked for in the text as it grows."""
+    """Sequence breakers: strings that end a repetition, searched for in the text as it grows."""
 
     def __init__(self, breakers: Tokens[str], label: Callable[[int], bytes]) -> None:
         self._breakers = [breaker.encode() for breaker in breakers]
@@ -103,7 +106,7 @@ class _Breakers:
         self._kept = max(map(len, self._breakers), default=1) - 1
 
     def end_in(self, token: int) -> bool:
-        """Whether one ends in `token`, which now follows."""
+        """True if a breaker ends in `token`, which is appended."""
         label = self._label(token)
         text = self._before + label
         found = bool(label) and any(
@@ -114,18 +117,18 @@ class _Breakers:
         return found
 
     def is_in(self, token: int) -> bool:
-        """Whether `token` alone holds one."""
+        """True if `token` alone contains a breaker."""
         label = self._label(token)
         return any(breaker in label for breaker in self._breakers)
 
 
 def _repetitions(tokens: list[int]) -> list[int]:
-    """For each place how many tokens before it are those before the end; the Z-function of the
-    reversed list, in linear time."""
+    """For each place the length of the common suffix of the tokens before it and of all tokens:
+    the Z-function of the reversed list, in linear time."""
     backward = tokens[::-1]
     count = len(tokens)
     same = [0] * count
-    left = right = 0  # the stretch found so far that reaches furthest
+    left = right = 0  # the match found so far that extends furthest
     for place in range(1, count):
         length = min(right - place, same[place - left]) if place < right else 0
         while place + length < count and backward[length] == backward[place + length]:

@@ -1,7 +1,7 @@
-"""The place in a JSON schema that no grammar can be made of, and a sentence that says why. Pure.
+"""Finds the part of a JSON schema that cannot be compiled, and says why in a sentence. Pure.
 
-Native code names neither. Parts of the schema are tried one by one: the innermost that fails for
-the same reason is to blame, and the keyword without which it does not fail.
+The native code reports neither. Parts of the schema are tried one by one: the innermost that fails
+for the same reason is to blame, and the keyword without which it does not fail.
 """
 
 import json
@@ -45,14 +45,14 @@ _SENTENCES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Blame:
-    """`place` is the rule of a grammar with a JSON pointer into the schema that it holds."""
+    """The invalid part: `place` is the rule of a grammar with a JSON pointer into its schema."""
 
     place: str
     sentence: str
 
 
 def blamed(grammar: str, reason_of: Tried) -> Blame | None:
-    """Which schema of a grammar is none; None if it is not a schema that is to blame."""
+    """Finds the invalid schema of a grammar; None if the error is not in a schema."""
     tries = _Tries(reason_of)
     for found in _RULE.finditer(grammar):
         schema = json.loads(found["schema"])
@@ -68,7 +68,7 @@ def blamed(grammar: str, reason_of: Tried) -> Blame | None:
 
 
 class _Tries:
-    """Counts them: each takes as long as a grammar may take."""
+    """Counts the trials: each takes as long as a grammar may take."""
 
     def __init__(self, reason_of: Tried) -> None:
         self._reason_of = reason_of
@@ -97,7 +97,7 @@ def _innermost(schema: Json, reason: str, tries: _Tries) -> list[str | int]:
 
 
 def _parts(schema: Json, *, is_needed: bool) -> Iterator[tuple[list[str | int], Json]]:
-    """What a schema holds; if only what `is_needed`, without what values may do without."""
+    """The subschemas of a schema; if `is_needed`, only those of required values."""
     for keyword in _NAMED[:1] if is_needed else _NAMED:
         for name, part in schema.get(keyword, {}).items():
             if not is_needed or name in schema.get("required", ()):

@@ -1,4 +1,4 @@
-"""What a grammar may hold, checked before native code reads it. Pure.
+"""Limits of grammars, checked before the native code parses them. Pure.
 
 The native code bounds its own work well, with exceptions that were measured: long expressions make
 every step slow, `multipleOf` of a large number takes seconds to compile, and the time of optional
@@ -35,8 +35,8 @@ _decoder = json.JSONDecoder()
 
 
 class GrammarError(Exception):
-    """The grammar cannot be followed; the message is one sentence that says why. `place` is the
-    rule of the grammar with a JSON pointer into its schema, if that is to blame."""
+    """The grammar is invalid or too large; the message is one sentence that says why. `place` is
+    the rule of the grammar with a JSON pointer into its schema, if that is to blame."""
 
     def __init__(self, message: str, place: str | None = None) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class GrammarError(Exception):
 
 
 def check_grammar(grammar: str, limits: GrammarLimits) -> None:
-    """Raise `GrammarError` for a grammar in Lark that goes beyond `limits`."""
+    """Raises `GrammarError` for a grammar in Lark that exceeds `limits`."""
     place = literals = meeting = 0
     while found := _PARTS.search(grammar, place):
         place = found.end()
@@ -60,7 +60,7 @@ def check_grammar(grammar: str, limits: GrammarLimits) -> None:
 
 
 def _check_schema(grammar: str, place: int, limits: GrammarLimits) -> int:
-    """Check the JSON that begins at a place; gives where it ends."""
+    """Check the JSON that begins at `place`; returns the offset of its end."""
     start = _SPACE.match(grammar, place).end()  # type: ignore[union-attr]  # it matches anywhere
     try:
         schema, end = _decoder.raw_decode(grammar, start)
@@ -72,7 +72,7 @@ def _check_schema(grammar: str, place: int, limits: GrammarLimits) -> int:
 
 
 class _Schema:
-    """What is counted in one schema; `rule` is the one of the grammar that holds it."""
+    """Counters of one schema; `rule` is the rule of the grammar that holds it."""
 
     def __init__(self, limits: GrammarLimits, rule: str | None) -> None:
         self._limits = limits
@@ -81,7 +81,7 @@ class _Schema:
         self._multiple = 1
 
     def check(self, schema: Any) -> None:  # Any: JSON
-        """Raise `GrammarError` for one that is beyond the limits."""
+        """Raises `GrammarError` for a schema that exceeds the limits."""
         meets = False
         for pointer, keyword, value, is_alone in _keywords(schema):
             meets = meets or (keyword in _COMBINING and not is_alone)
@@ -127,7 +127,8 @@ class _Schema:
 
 
 def _has_lowest_integer(schema: Any) -> bool:  # Any: JSON
-    """Whether there is an integer of which native code knows no opposite: it would never end."""
+    """True if there is the lowest 64-bit integer, which the native code cannot negate: it would
+    loop for ever."""
     unread = [schema]
     while unread:
         value = unread.pop()
@@ -145,8 +146,8 @@ def _escaped(step: str | int) -> str:
 
 
 def _keywords(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str, Any, bool]]:  # Any: JSON
-    """Everything in a schema that is named: the pointer to what it is in, its name and value, and
-    whether it says alone what its schema is."""
+    """Every keyword in a schema: the pointer to its object, its name and value, and True if it
+    is the only constraint of its schema."""
     unread: list[tuple[tuple[str | int, ...], Any]] = [((), schema)]
     while unread:
         pointer, value = unread.pop()
@@ -164,7 +165,7 @@ def _joins(name: str, value: Any) -> bool:  # Any: JSON
 
 
 def _digits(number: float) -> int:
-    """A number's digits without its point and the zeros at its end: 0.0250 has 25."""
+    """The number's digits without decimal point and trailing zeros: 0.0250 has 25."""
     if not number or (isinstance(number, float) and not math.isfinite(number)):
         return 1  # which the native code refuses
     digits = "".join(map(str, Decimal(str(number)).as_tuple().digits))

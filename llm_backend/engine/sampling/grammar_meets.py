@@ -1,7 +1,7 @@
-"""The number of expressions of a schema that one text must follow at once. Pure.
+"""The number of expressions of a schema that apply to the same text. Pure.
 
-Expressions meet where schemas are combined: each text at one place of the values is held to all of
-them. Native code makes one automaton of them, which grows with their product.
+Expressions meet where schemas are combined: each text of one value must match all of them. The
+native code makes one automaton of them, which grows with their product.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Json = Any  # a schema, or a part of one: any JSON value
 _STEPS_MOST = 20_000
 _DEPTH_MOST = 40
 _NAMES = "\0names"
-_OTHERS = {"oneOf", "additionalItems"}  # what schemas of responses are without
+_OTHERS = {"oneOf", "additionalItems"}  # keywords that are not supported in schemas of responses
 
 
 @dataclass
@@ -30,11 +30,12 @@ class _Place:
 
 
 class _TooMuch(Exception):
-    """There is no end of it."""
+    """The count exceeds `_STEPS_MOST`."""
 
 
 def meeting(schema: Json) -> int | None:
-    """The most that meet in one place; None if that is too much to find out."""
+    """The maximum number of expressions that apply to one place; None if it takes too long to
+    count."""
     try:
         return _Count(schema.get("$defs", {})).place(schema, 0).most()
     except _TooMuch:
@@ -48,7 +49,7 @@ class _Count:
         self._open: list[str] = []
 
     def place(self, schema: Json, depth: int) -> _Place:
-        """What is asked at a place that this schema is for."""
+        """Expressions at the place of a value that `schema` describes."""
         self._step()
         if not isinstance(schema, dict) or depth > _DEPTH_MOST:
             return _Place()

@@ -1,4 +1,4 @@
-"""The largest values of a row, found without sorting it."""
+"""Top-k selection: the largest values of a row, found without sorting it."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ __all__ = ["Places", "Row", "largest_until", "likeliest"]
 Row = NDArray[np.float32]
 Places = NDArray[np.intp]
 
-_AT_FIRST = 1024  # values looked at before more are: a nucleus is rarely larger
-_GROUP = 64  # size of the groups whose peaks say where the largest values are
+_AT_FIRST = 1024  # values checked before more are: a nucleus is rarely larger
+_GROUP = 64  # size of the groups whose peaks locate the largest values
 
 
 def likeliest(values: Row, count: int) -> Places:
-    """The places of the `count` largest values, largest first.
+    """Indices of the `count` largest values, largest first.
 
-    They lie in the `count` groups with the largest peaks, so only those groups are looked into. A
+    They lie in the `count` groups with the largest peaks, so only those groups are searched. A
     group is a column: its members are a stride apart, as peaks are found fastest along rows.
     """
     if count * _GROUP * 4 > len(values):
@@ -31,7 +31,7 @@ def likeliest(values: Row, count: int) -> Places:
 
 
 def largest_until(values: Row, is_enough: Callable[[Places], bool]) -> Places:
-    """The places of the largest values, largest first, as many as are enough, and maybe more."""
+    """Indices of the largest values, largest first, as many as are enough, and maybe more."""
     count = _AT_FIRST
     while count < len(values):
         places = likeliest(values, count)

@@ -1,8 +1,8 @@
-"""Mirostat: keeps the surprise of the text near a target instead of cutting at a fixed place.
+"""Mirostat: keeps the surprise of the text near a target instead of a fixed cutoff.
 
-`tau` is the target in bits a token, `eta` how fast the allowed surprise `mu` follows; it begins at
-twice the target. Version 1 estimates from the steepness of the likeliest tokens how many of them
-keep the target; version 2 keeps those whose own surprise is at most `mu`.
+`tau` is the target in bits a token, `eta` the learning rate of the allowed surprise `mu`, which
+begins at twice the target. Version 1 estimates from the steepness of the likeliest tokens how many
+of them keep the target; version 2 keeps those whose own surprise is at most `mu`.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ _NEARLY_NONE = 1e-9
 
 
 class Mirostat:
-    """The state of one sequence."""
+    """Mirostat state of one sequence."""
 
     def __init__(self, sampling: Sampling) -> None:
         self._version = sampling.mirostat
@@ -25,7 +25,7 @@ class Mirostat:
         self._mu = 2 * self._tau
 
     def draw(self, weights: Row, fraction: float) -> int:
-        """The token at a `fraction` in [0, 1) of what is kept, given the weights of all."""
+        """The token at a `fraction` in [0, 1) of the kept weights. `weights`: [vocab] float32."""
         kept = self._few(weights) if self._version == 1 else self._unsurprising(weights)
         cumulated = np.cumsum(weights[kept], dtype=np.float64)
         place = int(np.searchsorted(cumulated, fraction * cumulated[-1], "right"))
@@ -46,14 +46,15 @@ class Mirostat:
         return kept[weights[kept] > 0]
 
     def _count(self, best: Row, size: int) -> int:
-        """How many of `size` tokens keep the target, given the weights of the likeliest."""
+        """Number of the `size` tokens that keeps the target, estimated from the likeliest
+        weights."""
         if len(best) < 2:
             return 1
         ranks = np.arange(1, len(best))
         falls = np.log(best[:-1].astype(np.float64) / best[1:])
         steps = np.log((ranks + 1) / ranks)
         exponent = float(falls @ steps) / float(steps @ steps)
-        if exponent < _NEARLY_NONE:  # all are alike: nothing says where to cut
+        if exponent < _NEARLY_NONE:  # all are equal: there is no steepness to cut by
             return size
         excess = exponent - 1
         per_bit = 1 / np.log(size) if abs(excess) < _NEARLY_NONE else excess / (1 - size**-excess)

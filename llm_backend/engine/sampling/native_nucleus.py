@@ -1,7 +1,7 @@
-"""The draw by temperature, top-p and min-p in C: nucleus.c does what `draw_nucleus` does.
+"""Draw by temperature, top-p and min-p in C: nucleus.c computes the same as `draw_nucleus`.
 
-It is compiled when the package is installed. Where that was not possible, or the processor is older
-than what it was compiled for, there is none, and numpy draws the same tokens more slowly.
+It is compiled when the package is installed. If that failed, or the processor is older than the
+compiler's target, numpy draws the same tokens more slowly.
 """
 
 import ctypes
@@ -24,29 +24,30 @@ _NOT_DRAWN, _NOT_FINITE = -1, -2  # as in nucleus.c
 
 
 class NotFinite(Exception):
-    """The largest logit is no number, or infinite."""
+    """The largest logit is not a number, or infinite."""
 
 
 class NativeNucleus:
-    """Draws for one sequence, with the numbers of `rng`: as many as `draw_nucleus` would take."""
+    """Draws for one sequence, with the random numbers of `rng`: as many as `draw_nucleus` would
+    take."""
 
     def __init__(self, sampling: Sampling, rng: np.random.Generator) -> None:
         numbers = rng.bit_generator.ctypes
-        self._rng = rng  # whose state is pointed to
+        self._rng = rng  # keeps alive the state that is pointed to
         self._wishes = (1 / sampling.temperature, sampling.top_p, sampling.min_p, DRAWS)
         self._numbers = (ctypes.cast(numbers.next_double, ctypes.c_void_p), numbers.state_address)
         self._room = _DrawBuffers(0)
         self._call = _library().llm_backend_nucleus
 
     @staticmethod
-    @functools.cache  # it is asked for every answer
+    @functools.cache  # it is called for every answer
     def is_there() -> bool:
-        """Whether this installation has it and this processor can do it."""
+        """True if the library is installed and this processor supports it."""
         return LIBRARY.exists() and bool(_library().llm_backend_nucleus_suits())
 
     def draw(self, row: Row) -> int | None:
-        """A place of a contiguous row of logits, or None where that takes too long; raises
-        `NotFinite`."""
+        """Draw an index from a contiguous row of logits, [vocab] float32; None if that takes too
+        long. Raises `NotFinite`."""
         room = self._room if self._room.size == len(row) else self._fitting(len(row))
         place: int = self._call(
             row.__array_interface__["data"][0],
@@ -65,7 +66,7 @@ class NativeNucleus:
 
 
 class _DrawBuffers:
-    """Where weights and their sums are put, shared by all sequences: one draws at a time."""
+    """Buffers for weights and their sums, shared by all sequences: one draws at a time."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -81,7 +82,7 @@ def _room(size: int) -> _DrawBuffers:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    library = ctypes.PyDLL(str(LIBRARY))  # so short that others may wait: the GIL is kept
+    library = ctypes.PyDLL(str(LIBRARY))  # so short that other threads may wait: the GIL is kept
     pointer, number = ctypes.c_void_p, ctypes.c_float
     library.llm_backend_nucleus.restype = ctypes.c_int32
     library.llm_backend_nucleus.argtypes = (

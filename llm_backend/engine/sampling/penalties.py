@@ -1,4 +1,4 @@
-"""What changes logits by what was said already or by request: penalties and biases."""
+"""Penalties and biases: change logits by earlier tokens or by request."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -17,10 +17,10 @@ class Adjuster(Protocol):
     """Changes the logits of one sequence's next token."""
 
     def apply(self, row: Row) -> None:
-        """Change `row` in place."""
+        """Change `row` in place: [vocab] float32."""
 
     def accept(self, token: int) -> None:
-        """`token` was chosen."""
+        """Note that `token` was chosen."""
 
 
 class RepeatPenalty:
@@ -34,7 +34,7 @@ class RepeatPenalty:
 
     @staticmethod
     def is_wanted(sampling: Sampling) -> bool:
-        """Whether this changes anything."""
+        """True if the penalty changes anything."""
         return sampling.repeat_penalty != 1 and sampling.repeat_last_n != 0
 
     def apply(self, row: Row) -> None:
@@ -44,7 +44,7 @@ class RepeatPenalty:
         row[tokens] = np.where(logits > 0, logits / self._factor, logits * self._factor)
 
     def accept(self, token: int) -> None:
-        """`token` was chosen."""
+        """Note that `token` was chosen."""
         if len(self._last) == self._last.maxlen:
             oldest = self._last.popleft()
             self._counts[oldest] -= 1
@@ -55,7 +55,8 @@ class RepeatPenalty:
 
 
 class CountPenalty:
-    """OpenAI's penalties on generated tokens: once each, and once each time."""
+    """OpenAI's penalties on generated tokens: presence (once) and frequency (for each
+    occurrence)."""
 
     def __init__(self, sampling: Sampling) -> None:
         self._presence = sampling.presence_penalty
@@ -64,22 +65,22 @@ class CountPenalty:
 
     @staticmethod
     def is_wanted(sampling: Sampling) -> bool:
-        """Whether this changes anything."""
+        """True if the penalties change anything."""
         return sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
 
     def apply(self, row: Row) -> None:
-        """Subtract what each token has earned."""
+        """Subtract the penalty of each token."""
         tokens = np.fromiter(self._counts, dtype=np.intp)
         counts = np.fromiter(self._counts.values(), dtype=np.float32)
         row[tokens] -= self._frequency * counts + self._presence
 
     def accept(self, token: int) -> None:
-        """`token` was chosen."""
+        """Note that `token` was chosen."""
         self._counts[token] += 1
 
 
 class Bias:
-    """Constants on the logits of some tokens; those that are `forbidden` can never be chosen."""
+    """Logit bias: constants on the logits of some tokens; `forbidden` ones can never be chosen."""
 
     def __init__(self, biases: Mapping[int, float], forbidden: Iterable[int] = ()) -> None:
         banned = list(forbidden)
@@ -87,8 +88,8 @@ class Bias:
         self._values = np.array([*biases.values(), *(-np.inf for _ in banned)], dtype=np.float32)
 
     def apply(self, row: Row) -> None:
-        """Add them; a token may have several."""
+        """Add the constants; a token may have several."""
         np.add.at(row, self._tokens, self._values)
 
     def accept(self, token: int) -> None:
-        """Does not depend on what was chosen."""
+        """Does nothing: biases do not depend on chosen tokens."""

@@ -1,20 +1,20 @@
-"""Logits to the next token, one row at a time, without sorting the vocabulary where it can be
-avoided.
+"""Sampler: logits to the next token, one row at a time, without sorting the vocabulary where that
+can be avoided.
 
-The order in which a request's wishes are applied, each left out where it changes nothing:
+The order of a request's parameters, each skipped where it changes nothing:
 
 1. repeat penalty, frequency and presence penalty, DRY, logit bias, forbidden tokens, grammar: they
    change logits;
-2. temperature; one next to zero takes the likeliest token, and what follows is not asked;
-3. Mirostat, which takes the place of all that follows; or
-4. top-k, typical-p, top-p and min-p, XTC: they leave out tokens, each from what the one before has
-   left;
+2. temperature; one near zero takes the likeliest token, and the following steps are skipped;
+3. Mirostat, which replaces the following filters; or
+4. top-k, typical-p, top-p and min-p, XTC: they remove tokens, each from those that the one before
+   has left;
 5. the draw.
 
-Top-p and min-p alone are sampled by rejection: a token drawn from the whole distribution is kept if
-it lies in the nucleus, which takes one comparison and one sum over the vocabulary and no order. A
-draw is kept with at least the nucleus' own probability, so few are needed; where they do not
-succeed, or another filter asks for it, candidates are sorted.
+Top-p and min-p alone are sampled by rejection: a token drawn from the whole distribution is
+accepted if it lies in the nucleus, which takes one comparison and one sum over the vocabulary and
+no order. A draw is accepted with at least the nucleus' own probability, so few are needed; where
+they do not succeed, or another filter needs it, candidates are sorted.
 """
 
 import math
@@ -42,15 +42,15 @@ from llm_backend.engine.sampling.penalties import Adjuster, Bias, CountPenalty, 
 __all__ = ["Sampler"]
 
 _FORBIDDEN = np.float32(-np.inf)
-_GREEDY_BELOW = 1e-4  # a temperature that only the likeliest token survives
+_GREEDY_BELOW = 1e-4  # below this temperature only the likeliest token has any probability
 
 
 class Sampler:
-    """Chooses the tokens of one sequence; remembers what penalties and its seed need.
+    """Chooses the tokens of one sequence; holds the state of its penalties and its seed.
 
     `suppressed` can never be chosen, `delayed` not among the first `min_tokens` tokens. `label`
-    gives the bytes by which a token is shown. The same seed, index and logits give the same tokens,
-    also where some of them were not chosen but accepted, as the only ones allowed.
+    returns the bytes that show a token. The same seed, index and logits give the same tokens, also
+    where some of them were forced and only accepted.
     """
 
     def __init__(
@@ -86,7 +86,8 @@ class Sampler:
         self._wants_logprobs = wants_logprobs or sampling.logprobs is not None
 
     def choose(self, row: Row, allowed: NDArray[np.bool_] | None = None) -> Choice:
-        """The next token, given its logits, of those `allowed`. `row` is left as it is."""
+        """Run a sampling step. `row`: [vocab] float32 logits, which are not changed; `allowed`:
+        [vocab] bool."""
         changed = self._adjusted(row)
         if allowed is not None and not (self._is_greedy and allowed[changed.argmax()]):
             changed = np.where(allowed, changed, _FORBIDDEN)
@@ -102,7 +103,7 @@ class Sampler:
         return log_probabilities(row, token, self._sampling.logprobs or 0)
 
     def accept(self, token: int) -> None:
-        """`token` was chosen for this sequence."""
+        """Note that `token` was appended to this sequence."""
         self._delayed_for -= 1
         for adjuster in self._adjusters:
             adjuster.accept(token)
@@ -119,7 +120,7 @@ class Sampler:
         return row
 
     def _drawn(self, row: Row) -> int:
-        """One token by all that follows the logits."""
+        """Draw a token from adjusted logits, natively if possible."""
         if self._native is None:
             return self._draw(row)
         try:
@@ -132,7 +133,7 @@ class Sampler:
         return Filtered.of(weights, self._sampling).draw(self._sampling, self._rng)
 
     def _draw(self, row: Row) -> int:
-        """The same where numpy does it."""
+        """Draw a token from adjusted logits, in numpy."""
         sampling = self._sampling
         peak = np.maximum.reduce(row)
         if not math.isfinite(peak):
@@ -155,7 +156,7 @@ class Sampler:
         return Filtered.of(weights, sampling).draw(sampling, self._rng)
 
     def _weights(self, logits: Row, peak: np.float32) -> Row:
-        """Unnormalised probabilities, 1 for the likeliest token."""
+        """Unnormalised probabilities, 1 for the likeliest token: [vocab] float32."""
         weights: Row = logits - peak
         weights *= np.float32(1 / self._sampling.temperature)
         np.exp(weights, out=weights)
@@ -168,7 +169,7 @@ def _adjusters(
     label: Callable[[int], bytes],
     suppressed: Tokens[int],
 ) -> list[Adjuster]:
-    """What changes the logits, in its order; empty where nothing does."""
+    """The adjusters that change logits, in their order; empty if none does."""
     adjusters: list[Adjuster] = []
     if RepeatPenalty.is_wanted(sampling):
         adjusters.append(RepeatPenalty(sampling, prompt))
