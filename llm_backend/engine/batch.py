@@ -31,7 +31,7 @@ class BatchArrays:
         offsets = np.arange(capacity, dtype=np.uintp) * np.uintp(self.slots.itemsize)
         self.slot_addresses = offsets + np.uintp(self.slots.ctypes.data)
         self.length = 0
-        self.wanted = 0  # outputs
+        self.wanted = 0  # number of outputs
 
     def fill(self, chunks: list[BatchChunk]) -> None:
         """Replace the contents by `chunks`."""

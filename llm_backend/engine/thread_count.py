@@ -1,11 +1,11 @@
-"""Thread count of the passes of one model, learnt from their cost. Pure: times are told.
+"""Thread count of the passes of one model, learnt from their cost. Pure: times are arguments.
 
-The threads of a pass wait for each other several hundred times. Where other processes want the same
-cores, each wait lasts until a thread that was preempted runs again, and the pass takes many times
-as long as with fewer threads. It shows in the processor time: the threads get far less than the
-length of the pass for each of them. Then a trial of fewer threads begins, and it decides by the
-cost of its passes. Below the largest count, trials of more threads follow each other in growing
-intervals, which bounds what they cost while the machine stays busy.
+The threads of a pass wait for each other several hundred times. If other processes use the same
+cores, each wait lasts until a preempted thread runs again, and the pass takes many times as long as
+with fewer threads. The processor time shows this: the threads get far less than the length of the
+pass for each of them. Then a trial of fewer threads begins, and the cost of its passes decides.
+Below the largest count, trials of more threads follow each other in growing intervals, which bounds
+their cost while the machine stays busy.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,22 @@ from llm_backend.engine.speculation.pass_costs import PassCosts
 
 __all__ = ["ThreadCount"]
 
-_STARVED = 0.75  # of the time that the threads of a pass could have had; an idle machine gives 0.97
-_FORGETTING = 0.9  # of the processor time known before, at each pass
-_BETTER = 0.95  # of the cost before, at most, for fewer threads to be kept; more may cost all of it
-_WORSE = 2.0  # times the cost before end a trial early
-_SETTLING_PASSES = 8  # that tell what a thread count costs, before another one is tried
-_TRIAL_PASSES = 4  # of a trial at least
-_TRIAL_S = 0.05  # of a trial at least; a preempted thread waits for several milliseconds
-_LONG_TRIAL_S = 0.5  # after which fewer passes are enough
+# share of granted processor time below which threads are starved; an idle machine grants 0.97
+_STARVED = 0.75
+_FORGETTING = 0.9  # decay of the processor time measured before, at each pass
+_BETTER = 0.95  # largest relative cost at which fewer threads are kept; for more threads it is 1
+_WORSE = 2.0  # relative cost that ends a trial early
+_SETTLING_PASSES = 8  # measured with a thread count before another one is tried
+_TRIAL_PASSES = 4  # minimum of a trial
+_TRIAL_S = 0.05  # minimum of a trial; a preempted thread waits for several milliseconds
+_LONG_TRIAL_S = 0.5  # duration of a trial after which fewer passes are enough
 _LARGEST_PASS = 1 << 20  # tokens
-_HOPELESS_PASSES = 64  # of a trial that cannot be compared with those before
-_FEWER_AFTER_S = 0.1  # of passes before fewer threads are tried
-_MORE_AFTER_S = 1.0  # of passes before more threads are tried
-_FEWER_AT_LEAST_EVERY_S = 4.0  # of passes that are starved, though fewer threads did not help
-_MORE_AT_LEAST_EVERY_S = 16.0  # of passes
+_HOPELESS_PASSES = 64  # of a trial without comparable passes before, after which it ends
+_FEWER_AFTER_S = 0.1  # duration of passes before fewer threads are tried
+_MORE_AFTER_S = 1.0  # duration of passes before more threads are tried
+# longest interval of starved passes, though fewer threads did not help
+_FEWER_AT_LEAST_EVERY_S = 4.0
+_MORE_AT_LEAST_EVERY_S = 16.0  # longest interval
 
 
 class _Interval:
@@ -54,7 +56,7 @@ class _Trial:
     of tokens with the count before."""
 
     rung: int
-    most_cost: float  # of the cost before, for it to be kept
+    most_cost: float  # relative to the cost before, for the count to be kept
     costs: PassCosts
     compared: int = 0
     not_compared: int = 0
@@ -156,7 +158,7 @@ class ThreadCount:
 
 
 def _costs() -> PassCosts:
-    """Costs of passes of any size, without outliers: the longest ones show the cost of waiting
+    """Costs of passes of any size, outliers included: the longest ones show the cost of waiting
     for threads."""
     return PassCosts(largest=_LARGEST_PASS, outlier=inf)
 

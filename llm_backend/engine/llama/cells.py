@@ -12,7 +12,7 @@ from llm_backend.engine.llama.vocabulary import Handle
 __all__ = ["STATE_FORMAT", "Cells"]
 
 STATE_FORMAT = f"llama.cpp {native.__version__}, {native.LLAMA_STATE_SEQ_VERSION}"
-"""What the bytes of a slot's state are made by, and for."""
+"""Version of the bytes of a saved state: the native code and its state format."""
 
 
 class Cells:

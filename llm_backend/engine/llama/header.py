@@ -120,9 +120,8 @@ def _has_tensor(path: str, name: bytes) -> bool:
     return place >= 0
 
 
-def native_text(
-    function: Any, *arguments: Any
-) -> str:  # Any: functions of the bindings are untyped
+# Any: functions of the bindings are untyped
+def native_text(function: Any, *arguments: Any) -> str:
     """Text that a native function writes into a buffer, of any length."""
     room = 256
     while True:

@@ -29,7 +29,7 @@ _FLASH_ATTENTION = {
     True: native.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     False: native.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
-_EMBEDDED_AT_ONCE = 32  # inputs of one pass of an embedding model, at least
+_EMBEDDED_AT_ONCE = 32  # minimum number of inputs in one pass of an embedding model
 _BOS_KEY = "tokenizer.ggml.bos_token_id"  # without it the native code uses a default
 _PROOF_TOKENS = 32  # enough to run the matrix kernels that a single token does not use
 

@@ -35,7 +35,7 @@ _Free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Advise = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 CLEAR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint8)
-"""What is in the field `clear` of a buffer: it fills the buffer with a value."""
+"""Type of a buffer's field `clear`, a function that fills the buffer with a value."""
 
 ADVISE = _Advise(("madvise", ctypes.CDLL(None))) if sys.platform == "linux" else None
 """The system's `madvise(2)`."""

@@ -34,8 +34,8 @@ _BY_WHAT_PRECEDES = {"hunyuanvl", "deepseek4v"}
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """The embeddings of one run, [count, dimensions], and their positions in each dimension,
-    from 0 on. The run's start is added in the dimensions where `moves` is set. `is_whole`:
+    """The embeddings of one run, [count, embedding size], and their positions in each dimension,
+    from 0 on. The run's start is added in the dimensions where `moves` is 1. `is_whole`:
     attention among them is not causal."""
 
     rows: NDArray[np.float32]

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 PREFIX_BLOCK = 64
-"""Tokens by which prefixes in files are told apart before they are read."""
+"""Tokens of a block, by which prefix files are indexed."""
 
 
 class FinishReason(StrEnum):

@@ -70,7 +70,7 @@ class _Connection:
                 data = data[self.socket.send(data) :]
             except (BlockingIOError, InterruptedError):
                 pass
-            except OSError:  # as when flushing
+            except OSError:  # the next read notices the closed connection, as in `flush`
                 return
         self.outbox += data
 
@@ -183,7 +183,7 @@ class ConnectionServer:
         )
 
     def _cut_off(self, connection: _Connection) -> None:
-        with contextlib.suppress(OSError):  # the next poll sees it closed
+        with contextlib.suppress(OSError):  # the next poll sees the closed connection
             connection.socket.shutdown(socket.SHUT_RDWR)
         connection.outbox.clear()
         self._watch(connection)

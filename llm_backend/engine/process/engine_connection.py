@@ -60,8 +60,8 @@ class Call:
 
     def __init__(self, command: Request) -> None:
         self.command = command
-        self.is_complete = False  # its last event has come
-        self.has_shown = False  # a delta has come
+        self.is_complete = False  # its last event has arrived
+        self.has_shown = False  # a delta has arrived
         self.stage = _Stage.SENT
         self._unfinished = command.n if isinstance(command, Generate) else 1
         self._events: dict[int | str, Event] = {}  # by choice, or by kind; in order of arrival

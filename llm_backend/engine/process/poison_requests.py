@@ -25,7 +25,7 @@ _ACQUITTED_S = 60.0  # for which it is remembered that no command caused a worke
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
-    deaths: dict[int, float]  # by worker: how much of its death the command answers for
+    deaths: dict[int, float]  # share of the blame, by worker
     blamed_at: float
 
 

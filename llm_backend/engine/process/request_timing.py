@@ -11,16 +11,16 @@ class Timing:
     """Timestamps of a request, in seconds of the monotonic clock; None for those not reached."""
 
     submitted_at: float = field(default_factory=time.monotonic)
-    placed_at: float | None = None  # it got its slot
-    first_at: float | None = None  # its first delta came
-    last_at: float | None = None  # its latest delta came
+    placed_at: float | None = None  # time of the slot
+    first_at: float | None = None  # time of the first delta
+    last_at: float | None = None  # time of the latest delta
 
     def placed(self) -> None:
         """Note that the request got its slot."""
         self.placed_at = time.monotonic()
 
     def told(self) -> None:
-        """Note that a delta came."""
+        """Note that a delta arrived."""
         self.last_at = time.monotonic()
         if self.first_at is None:
             self.first_at = self.last_at

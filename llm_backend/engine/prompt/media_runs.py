@@ -38,7 +38,7 @@ class Part:
 
 
 Piece = list[int] | Part
-"""What a projector makes of a medium: tokens of its own around, and between, the parts."""
+"""A piece of a medium in a prompt: text tokens around and between the parts, or a part."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ _LARGEST_XTC = 0.5  # above it no two tokens can be strong
 
 def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> int | None:
     """Rejection sampling: draw indices from all tokens until one passes top-p and min-p.
-    `weights` are unnormalised probabilities, 1 for the likeliest: [vocab] float32. None after
-    `DRAWS` rejections."""
+    `weights` are unnormalised probabilities, 1 for the likeliest: [vocab] float32. None if all
+    of `DRAWS` draws are rejected."""
     drawn = _Distribution(weights)
     if sampling.top_p >= 1 and sampling.min_p <= 0:
         return drawn.at(rng.random())
@@ -33,7 +33,7 @@ def draw_nucleus(weights: Row, sampling: Sampling, rng: np.random.Generator) -> 
         weight = weights[place]
         if weight < sampling.min_p:
             continue
-        # A product with a mask is many times faster than picking what the mask names.
+        # A product with a mask is many times faster than indexing with it.
         likelier = (weights > weight).view(np.int8).astype(np.float32)
         if float(weights.dot(likelier)) < sampling.top_p * drawn.total:
             return place

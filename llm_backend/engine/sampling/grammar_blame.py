@@ -14,7 +14,7 @@ __all__ = ["Blame", "blamed"]
 
 Json = Any  # a schema, or a part of one: any JSON value
 Tried = Callable[[Json], str | None]
-"""The reason why no grammar can be made of a schema; None if one can."""
+"""Function that tries to compile a schema: returns the error, or None if it compiles."""
 
 _RULE = re.compile(r"^(?P<rule>\w+)(?:\[[^\]]*\])?: %json (?P<schema>\{.*\})$", re.MULTILINE)
 _TRIES_MOST = 200

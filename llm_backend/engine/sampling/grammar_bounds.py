@@ -167,7 +167,7 @@ def _joins(name: str, value: Any) -> bool:  # Any: JSON
 def _digits(number: float) -> int:
     """The number's digits without decimal point and trailing zeros: 0.0250 has 25."""
     if not number or (isinstance(number, float) and not math.isfinite(number)):
-        return 1  # which the native code refuses
+        return 1  # the native code refuses such a number
     digits = "".join(map(str, Decimal(str(number)).as_tuple().digits))
     return int(digits.rstrip("0"))
 

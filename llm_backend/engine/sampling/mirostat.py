@@ -12,7 +12,7 @@ from llm_backend.engine.sampling.likeliest import Places, Row, likeliest
 
 __all__ = ["Mirostat"]
 
-_STEEPNESS_OF = 100  # tokens whose steepness version 1 takes for that of all, as in llama.cpp
+_STEEPNESS_OF = 100  # tokens from which version 1 estimates the steepness of all, as in llama.cpp
 _NEARLY_NONE = 1e-9
 
 

@@ -17,7 +17,7 @@ from llm_backend.engine.sampling.likeliest import Row
 __all__ = ["LIBRARY", "NativeNucleus", "NotFinite"]
 
 LIBRARY = Path(__file__).with_name("libnucleus.so")
-"""Where hatch_build.py puts what it compiles."""
+"""The library that hatch_build.py compiles."""
 
 _BLOCK = 512  # as in nucleus.c
 _NOT_DRAWN, _NOT_FINITE = -1, -2  # as in nucleus.c

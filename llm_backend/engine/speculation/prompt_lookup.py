@@ -13,7 +13,7 @@ __all__ = ["PromptLookup"]
 
 _STEPS = 32  # earlier places that are compared: a frequent pair has thousands
 _LONGEST = 32  # tokens compared at a place; a longer repetition is no better evidence
-_BEGIN = (-2, -1)  # stands before a prediction and before the text that it predicts
+_BEGIN = (-2, -1)  # before a prediction, and before the text that it predicts
 _END = -3  # repetitions do not extend across it
 
 

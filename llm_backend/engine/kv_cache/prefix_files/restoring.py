@@ -23,7 +23,7 @@ __all__ = ["PrefixRestorer"]
 
 _log = logging.getLogger("llm_backend.engine.kv_cache.prefix_files")
 # of a wait for one file: a disk that is so slow may never answer
-_PATIENCE_S = 5.0  # that anybody waits for one file: a disk that is so slow may never answer
+_PATIENCE_S = 5.0  # longest wait for one file: a disk that is so slow may never answer
 
 Clock = Callable[[], float]
 
