@@ -235,7 +235,7 @@ class LlamaModel:
 
     @property
     def copies_used(self) -> bool:
-        """True if a slot's used cells are copied one by one, which touches less memory. That
+        """True if only a slot's used cells are copied, if they are few, to touch less memory. That
         requires cells in the processor's memory, not shared by slots, and no other state."""
         model, start = self._model, self._start
         has_state = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)

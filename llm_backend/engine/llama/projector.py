@@ -237,8 +237,8 @@ class NativeProjector:
 
 
 def _check_kind(path: str) -> None:
-    """Raises `LoadError` for a file that is no projector, or one whose embeddings depend on the
-    prompt."""
+    """Raises `LoadError` for a file that is no projector, or one whose embeddings of a
+    picture depend on the text before it."""
     try:
         header = read_header(Path(path))
     except HeaderError as error:

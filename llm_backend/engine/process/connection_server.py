@@ -194,8 +194,8 @@ class ConnectionServer:
             sock, _ = self._door.socket.accept()
         except (BlockingIOError, ConnectionAbortedError):  # the client has closed it again
             return
-        # no descriptor is left, and a waiting client would wake every poll until one is
         except OSError:
+            # no descriptor is left, and a waiting client would wake every poll until one is
             self._selector.unregister(self._door.socket)
             self._opens_at = time.monotonic() + self.rest_s
             return

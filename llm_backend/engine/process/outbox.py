@@ -37,7 +37,7 @@ class Outbox:
         self._is_brief = True  # they are short enough to delay events
 
     def publish(self, address: Address, event: Event) -> None:
-        """Queue `event`; an event about acceptance is sent at once."""
+        """Queue `event`; `Queued` and `Accepted` are sent at once, to find poison requests."""
         self._held[address.connection].append(event)
         self._is_due = self._is_due or not _can_wait(event)
         if isinstance(event, Queued | Accepted):

@@ -13,7 +13,7 @@ Json = Any  # a schema, or a part of one: any JSON value
 _STEPS_MOST = 20_000
 _DEPTH_MOST = 40
 _NAMES = "\0names"
-_OTHERS = {"oneOf", "additionalItems"}  # keywords that are not supported in schemas of responses
+_OTHERS = {"oneOf", "additionalItems"}  # not supported in schemas of responses
 
 
 @dataclass
@@ -30,12 +30,12 @@ class _Place:
 
 
 class _TooMuch(Exception):
-    """The count exceeds `_STEPS_MOST`."""
+    """Counting takes more than `_STEPS_MOST` steps, or is not supported."""
 
 
 def meeting(schema: Json) -> int | None:
-    """The maximum number of expressions that apply to one place; None if it takes too long to
-    count."""
+    """The maximum number of expressions that apply to one place; None if they cannot
+    be counted."""
     try:
         return _Count(schema.get("$defs", {})).place(schema, 0).most()
     except _TooMuch:

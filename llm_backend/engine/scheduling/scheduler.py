@@ -5,8 +5,8 @@ Each pass has one budget of tokens. Decoding sequences (one uncomputed token) ge
 that a long prompt never stalls them; together with others, so do sequences with a few uncomputed
 tokens that a grammar has forced. The rest is chunked prefill: interactive and short prompts come
 first, and a quarter is kept for the sequence that has waited longest. Where a token costs the same
-in a small pass, prompts that complete their prefill get half a budget at most: with more of them,
-the first to be done would only wait for the last. While interactive requests are expected, prompts
+in a small pass, no further prompt is added once half a budget of prompts completes its prefill: the
+first to be done would only wait for the last. While interactive requests are expected, prompts
 of batch requests get only a limited part.
 
 Sequences without a slot are in the waiting queue. If the next one is interactive, a batch sequence
@@ -232,8 +232,8 @@ class Scheduler:
         return min(_FEW, max(1, sum(sequence.uncomputed_tokens == 1 for sequence in self._running)))
 
     def _has_copied_enough(self, admitted: list[SlotAdmission]) -> bool:
-        """True if cells were copied for all waiting sequences whose prefill ends in the next
-        pass, or for two whose prefill does not. For other sequences cells are copied before the
+        """True if cells were copied for as many sequences as complete their prefill in the
+        next pass, or for two that do not. For other sequences cells are copied before the
         pass that computes them, so that no request waits for that now."""
         if not any(one.placement.copies for one in admitted):
             return False
