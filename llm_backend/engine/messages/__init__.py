@@ -2,7 +2,7 @@
 
 Commands go to the worker (`Start` first, then `Generate`, `Embed`, `Rank`, `Tokenize`,
 `Detokenize`, `Probe`, `Cancel`, `Shutdown`), events come from it (`Ready` or `NotReady` first, then
-`Queued`, `Accepted`, `Delta`, `Embedded`, `Ranked`, `Tokenized`, `Detokenized`, `Status`,
+`Queued`, `Accepted`, `Delta`, `Embedded`, `RankScores`, `Tokenized`, `Detokenized`, `Status`,
 `Failed`). Every event but the first names the command it answers by `id`. The engine speaks tokens
 and text; it knows nothing of chats.
 """
