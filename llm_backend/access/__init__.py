@@ -1,4 +1,4 @@
-"""Who may use the server, and how much of it: keys, projects, limits, and what is used."""
+"""Access control: API keys, projects, rate limits, concurrency limits, usage and spending."""
 
 from llm_backend.access.authentication.keyring import CLOSED, Keyring, NewKey, new_key
 from llm_backend.access.authentication.policy import Policy, Project, policy_of

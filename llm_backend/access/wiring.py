@@ -1,4 +1,4 @@
-"""All that decides who may use the server, opened together."""
+"""Wires up access control: keys, usage, limits and admission control of one server."""
 
 import asyncio
 import time
@@ -38,7 +38,7 @@ DAY_S = 24 * 60 * 60
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Keys, usage and limits of one server, and what is administered of them."""
+    """Keys, usage, limits and administration of one server."""
 
     administration: Administration
     keyring: Keyring
@@ -50,11 +50,11 @@ class Access:
     admission: AdmissionControl
     usage_days: int
     audit_days: int | None  # None: for ever
-    shared_answers: SharedAnswers | None  # None: this server is alone
+    shared_answers: SharedAnswers | None  # None: a single server
     shared_slots: SharedConcurrencyLimits | None
 
     async def expire(self) -> None:
-        """Forgets what is older than it is to be kept: usage, the audit log, and what is shared."""
+        """Deletes expired rows: usage, the audit log, shared answers and permits."""
         await self.usage.forget(int(time.time() - self.usage_days * DAY_S))
         await self.deferred_usage.expire()
         if self.audit_days is not None:
@@ -66,10 +66,12 @@ class Access:
             await self.shared_slots.expire()
 
     async def caller(self, headers: Mapping[str, str], operation: Operation) -> Caller:
-        """Who asks for this operation. Raises `Unauthorized`, `Forbidden` or `Overloaded`."""
+        """Authenticates the caller of an operation. Raises `Unauthorized`, `Forbidden` or
+        `Overloaded`."""
         try:
             return self.keyring.caller(headers, administers=operation.administers)
-        except UnknownKey:  # as of the last look, since when keys were made or the database went
+        # the key may have been created since the last poll, or the database was down
+        except UnknownKey:
             await self.keyring.look()
             return self.keyring.caller(headers, administers=operation.administers)
 
@@ -78,9 +80,9 @@ class Access:
 async def open_access(
     settings: Settings, database: Database, targets_of: TargetsOf
 ) -> AsyncIterator[Access]:
-    """Follows the database while it is open; at the end, what was used is written.
+    """Opens access control and polls the database while open; writes the usage at the end.
 
-    Raises `SettingsError` where everybody could come in and nobody has said that this is meant.
+    Raises `SettingsError` if any client could use the server and the settings do not allow that.
     """
     async with AsyncExitStack() as stack:
         administration, usage = Administration(database), StoredUsage(database)
@@ -89,9 +91,10 @@ async def open_access(
         stack.push_async_callback(ledger.write_or_tell)
         _meanwhile(stack, ledger.write_forever())
         spending = Spending(usage, keyring, settings.prices)
-        await spending.refresh_or_tell()  # before the first request: who has spent all is refused
+        # before the first request, so that a project beyond its limit is refused at once
+        await spending.refresh_or_tell()
         _meanwhile(stack, spending.refresh_forever())
-        # Whoever is alone shares nothing.
+        # A single server shares nothing.
         is_shared = settings.has_database_server or settings.processes > 1
         limits = RateLimits(Grants(database) if is_shared else None)
         stack.push_async_callback(limits.settle)
@@ -123,7 +126,7 @@ async def open_access(
 
 
 def _meanwhile(stack: AsyncExitStack, work: Coroutine[Any, Any, NoReturn]) -> None:
-    """Goes on until the stack is left."""
+    """Runs a task until the stack is closed."""
     stack.callback(asyncio.create_task(work).cancel)
 
 

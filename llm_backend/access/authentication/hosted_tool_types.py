@@ -1,4 +1,4 @@
-"""Which of a request's tools are run by a server, and under which permission (pure)."""
+"""Hosted tools of a request, and the permission that each type of tool needs (pure)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ from llm_backend.errors import Forbidden
 
 __all__ = ["check_tools"]
 
-# The beginning of a tool's type -> the permission that it needs.
+# The prefix of a tool's type -> the permission that the tool needs.
 _PERMISSIONS = {
     "file_search": "file_search",
-    "web_search": "web_search",  # also web_search_preview, and those of a date
+    "web_search": "web_search",  # also web_search_preview, and types with a date
     "image_generation": "image_generation",
     "mcp": "mcp",
     "code_interpreter": "code_interpreter",
@@ -20,8 +20,8 @@ _WITHIN = ("", "session", "response")
 
 
 def check_tools(body: Mapping[str, Any], forbidden: frozenset[str]) -> None:
-    """Raises `Forbidden` for a tool that the caller's project may not use: of the request, or of
-    the session or the response that it begins."""
+    """Raises `Forbidden` for a tool that the caller's project may not use. Looks at the tools of
+    the request, and of the session or the response that the request creates."""
     if "web_search" in forbidden and body.get("web_search_options") is not None:
         raise _not_allowed("web_search", "web_search_options")
     for within in _WITHIN:

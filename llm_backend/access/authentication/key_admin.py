@@ -1,4 +1,4 @@
-"""Keys made and taken back by whoever has the database: the operator's shell."""
+"""Creates and revokes API keys directly in the database, for the operator's command line."""
 
 import time
 import uuid
@@ -14,7 +14,7 @@ __all__ = ["UnknownName", "create_key", "revoke_key"]
 
 
 class UnknownName(Exception):
-    """No project, or more than one, goes by this name; the message says so."""
+    """No project, or more than one, has this name; the message says which."""
 
 
 async def create_key(
@@ -26,10 +26,10 @@ async def create_key(
     email: str | None = None,
     lifetime_s: int | None = None,
 ) -> NewKey:
-    """Stores a new key: an admin's, or one of the project that has `project` as id or name.
+    """Stores a new key: an admin key, or a key of the project with `project` as id or name.
 
-    For an e-mail address it is a user's, who is made unless known, and whose invite is accepted.
-    Raises `UnknownName`.
+    With an e-mail address the key belongs to that user. An unknown user is created, and a
+    pending invite of the address is accepted. Raises `UnknownName`.
     """
     if is_admin:
         return await _store_key(administration, new_key(name, lifetime_s=lifetime_s))
@@ -46,7 +46,7 @@ async def create_key(
 
 
 async def revoke_key(administration: Administration, id: str) -> None:
-    """Forgets a key. Raises `Missing`."""
+    """Deletes a key. Raises `Missing`."""
     await administration.remove_key(_change("api_key.deleted", id), id)
 
 
@@ -75,7 +75,7 @@ def _project(records: Iterable[Record], named: str) -> str:
 async def _user(
     administration: Administration, records: Iterable[Record], email: str, project_id: str
 ) -> str:
-    """The id of the user with this address, who is made a member of the project."""
+    """Returns the id of the user with this address, as a member of the project."""
     records, now = list(records), int(time.time())
     invite = await _accept_invite(administration, records, email, now)
     known = [
@@ -115,7 +115,7 @@ async def _join(
 async def _accept_invite(
     administration: Administration, records: Iterable[Record], email: str, now: int
 ) -> Record | None:
-    """The pending invite of the address, which is accepted by this."""
+    """Accepts the pending invite of the address and returns it; None without one."""
     for invite in records:
         if invite.kind != resource_kinds.INVITE or invite.body["email"] != email:
             continue

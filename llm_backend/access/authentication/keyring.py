@@ -1,7 +1,7 @@
-"""All keys, in memory: who sends one is known without asking the database.
+"""API keys in memory: a key is checked without a query to the database.
 
-What is in memory outlives an outage of the database, and follows what any process changes: this
-one at once, another one within the time between two looks at the number of changes.
+The keys in memory outlive an outage of the database. Changes of this process are visible at once;
+changes of other processes are visible after the next poll of the version counter.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ __all__ = ["CLOSED", "Keyring", "NewKey", "UnknownKey", "make_default_project", 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5.0
-LOOK_TIMEOUT_S = 2.0  # for which a request with an unknown key waits for the database
+LOOK_TIMEOUT_S = 2.0  # a request with an unknown key waits this long for the database
 CLOSED = (
     "This was the first key: the server was open to everybody and lets nobody in without a key from"
     " now on."
 )
 DEFAULT_NAME = "Default project"
-KEY_BYTES = 32  # of chance in a key: no hash of it can be guessed
+KEY_BYTES = 32  # random bytes of a key: no hash of it can be guessed
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewKey:
-    """A key that has just been made: `value` is shown once and kept nowhere."""
+    """A new key; `value` is shown once and never stored."""
 
     value: str
     stored: StoredKey
@@ -53,7 +53,7 @@ def new_key(
     user_id: str | None = None,
     lifetime_s: int | None = None,
 ) -> NewKey:
-    """A new key of a project; without one, an admin key."""
+    """Creates a key of a project, or without a project an admin key. Stores nothing."""
     kind = "sk-admin" if project_id is None else "sk-svcacct" if service_account_id else "sk-proj"
     value = f"{kind}-{secrets.token_urlsafe(KEY_BYTES)}"
     created_at = int(time.time())
@@ -72,7 +72,7 @@ def new_key(
 
 
 async def make_default_project(administration: Administration, now: int) -> None:
-    """Makes the project that always is, unless it has been made."""
+    """Creates the default project unless it exists."""
     if await administration.has(resource_kinds.PROJECT, DEFAULT_PROJECT):
         return
     project = Record(
@@ -98,15 +98,15 @@ class _Entry:
 
 
 class UnknownKey(Unauthorized):
-    """A key that is not among those of the last look; another process may have made it since."""
+    """A key that the last poll did not find; another process may have created it since."""
 
 
 class Keyring:
-    """Says who asks, by the key that is sent.
+    """Authenticates the caller of a request by its API key.
 
-    `static_keys` are those of the settings, which nothing revokes: each may administer, and call
-    models within the default project. Where there is no key at all, and the server `may_be_open`,
-    everybody may do both.
+    `static_keys` come from the settings, and nothing revokes them: each may administer, and call
+    models within the default project. If there is no key at all and the server `may_be_open`,
+    requests without a key may do both.
     """
 
     def __init__(
@@ -121,35 +121,35 @@ class Keyring:
         self._static_keys = static_keys
         self._may_be_open = may_be_open
         self._clock = clock
-        self._version: int | None = None  # of what is known; None before the first look
+        self._version: int | None = None  # of the records in memory; None before the first load
         self._is_fresh = False
         self._looking = asyncio.Lock()
-        self._next_look: asyncio.Task[None] | None = None  # that has not begun
+        self._next_look: asyncio.Task[None] | None = None  # scheduled, and not yet running
         self._look_turn = asyncio.Lock()
         self._used: dict[str, int] = {}
         self._take(Known(version=0, records=(), keys=()))
 
     @property
     def has_keys(self) -> bool:
-        """Whether there is any key."""
+        """True if there is any key."""
         return bool(self._entries)
 
     @property
     def is_open_to_all(self) -> bool:
-        """Whether everybody is let in, as it is known that there is no key."""
+        """True if requests need no key, because the database is known to hold none."""
         return self.is_known and not self._entries and self._may_be_open
 
     @property
     def is_known(self) -> bool:
-        """Whether the keys of the database have been read."""
+        """True if the keys of the database have been read."""
         return self._version is not None
 
     def caller(self, headers: Mapping[str, str], *, administers: bool = False) -> Caller:
-        """The caller of a request with these headers (names in lower case); `administers` tells an
-        operation of the organization from one that works.
+        """Returns the caller of a request with these headers (names in lower case). `administers`
+        is True for operations of the organization.
 
         Raises `Unauthorized` for no key or an unknown one, `Forbidden` for the wrong kind of key,
-        and `Overloaded` where the database must be asked and cannot.
+        and `Overloaded` if the database is needed and cannot be used.
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if not self._entries and self._is_open():
@@ -161,7 +161,7 @@ class Keyring:
             )
         digest = _hash(token)
         entry = self._entries.get(digest)
-        # Whoever guesses learns nothing from the time a look-up takes: it depends on the hash.
+        # The time of the look-up depends on the hash, and tells nothing about the key itself.
         if entry is None or not hmac.compare_digest(entry.hash, digest):
             raise self._unknown()
         caller, now = entry.caller, self._clock()
@@ -173,10 +173,10 @@ class Keyring:
         return caller
 
     def caller_of(self, key_id: str | None) -> Caller:
-        """The caller who asked with this key before, for work that goes on without him.
+        """Returns the caller of an earlier request with this key, for its background work.
 
-        Raises `Unauthorized` where the key has been revoked since, has expired, or is of a project
-        that is archived.
+        Raises `Unauthorized` if the key has been revoked or has expired, or if its project is
+        archived.
         """
         if key_id is None:
             return self._anonymous
@@ -189,8 +189,8 @@ class Keyring:
         return entry.caller
 
     async def open(self) -> None:
-        """The first look, which makes the default project; a database that cannot be used now is
-        looked at again by `refresh`."""
+        """Loads the keys and creates the default project. If the database cannot be used,
+        `refresh` tries again later."""
         await self.refresh()
         if self.is_known and DEFAULT_PROJECT not in self.policy.projects:
             with suppress(StoreError):  # another process was first, or the database is down again
@@ -198,7 +198,7 @@ class Keyring:
             await self.refresh()
 
     async def load(self) -> None:
-        """Reads everything. Raises `StoreError`."""
+        """Reads all keys and policies. Raises `StoreError`."""
         known = await self._administration.load_known(resource_kinds.DECIDING)
         was_open = self.is_open_to_all
         self._take(known)
@@ -207,10 +207,11 @@ class Keyring:
             log.warning("server_closed", extra={"reason": CLOSED})
 
     async def refresh(self) -> None:
-        """Reads everything if anything has changed; what cannot be read is logged and kept as it
-        was."""
+        """Reloads if the version counter has changed. If the database cannot be used, logs that and
+        keeps the keys in memory."""
         try:
-            async with self._looking:  # one look at a time: no older one ends after a newer one
+            # one poll at a time: an older result must not overwrite a newer one
+            async with self._looking:
                 if await self._administration.version() != self._version:
                     await self.load()
             self._is_fresh = True
@@ -221,8 +222,8 @@ class Keyring:
             self._is_fresh = False
 
     async def look(self) -> None:
-        """A look at the database that begins now or later: one that has begun is too old. Those who
-        want one share it. Where the database does not answer in time, nothing is known afresh.
+        """Polls the database once, beginning now or later: a poll that is already running may be
+        too old. Concurrent calls share one poll. After a timeout the keys count as stale.
         """
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look_next())
@@ -238,7 +239,7 @@ class Keyring:
                 self._is_fresh = False
 
     async def refresh_forever(self, every_s: float) -> NoReturn:
-        """Keeps up with what other processes change."""
+        """Polls for changes of other processes every `every_s` seconds."""
         while True:
             await asyncio.sleep(every_s)
             await self.refresh()
@@ -261,7 +262,8 @@ class Keyring:
         self._by_id = {entry.caller.key_id: entry for entry in entries}
 
     def _is_open(self) -> bool:
-        """Whether everybody may come in, now that no key is known."""
+        """True if requests need no key, given that no key is known. Raises `Overloaded` if the keys
+        have not been read."""
         if self._version is None and not self._static_keys:
             raise _not_known()
         return self._may_be_open
@@ -299,7 +301,7 @@ def _entries(known: Known, policy: Policy) -> Iterable[_Entry]:
     for key in known.keys:
         project = None if key.project_id is None else policy.projects.get(key.project_id)
         if project is None and key.project_id is not None:
-            continue  # of a project that is nowhere: it opens nothing
+            continue  # of an unknown project: the key opens nothing
         caller = Caller(
             key_id=key.id,
             project=project,

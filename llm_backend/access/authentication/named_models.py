@@ -1,11 +1,11 @@
-"""Every model that a body names (pure)."""
+"""Finds every model that a JSON body names (pure)."""
 
 from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["models_in"]
 
-# What these hold is the client's to fill, or words of a conversation: `model` means nothing there.
+# Values under these names are free content of the client: a `model` in them names no model.
 _FREE = frozenset(
     {
         "arguments",
@@ -26,8 +26,8 @@ _FREE = frozenset(
 
 
 def models_in(body: Any) -> Iterator[str]:  # Any: parsed JSON
-    """The names under `model`, however deep, those further up first: of the request itself, a
-    session and its transcription, graders within graders, a data source, a tool that makes images.
+    """Yields the strings under `model` at any depth, outermost first: of the request, a session
+    and its transcription, nested graders, a data source, a tool that makes images.
     """
     level = [body]
     while level:
@@ -36,7 +36,7 @@ def models_in(body: Any) -> Iterator[str]:  # Any: parsed JSON
             if isinstance(one, dict):
                 for key, inner in one.items():
                     if isinstance(inner, str):
-                        # There are servers that read a key in capitals, too.
+                        # Some upstreams read names of fields without regard to case.
                         if key.lower() == "model":
                             yield inner
                     elif key not in _FREE:

@@ -1,5 +1,4 @@
-"""What a project may ask: which models, with which tools, for how much money; and how its requests
-are let through."""
+"""Permission checks of a project: models, hosted tools, spending, and storage of its requests."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,19 +23,20 @@ from llm_backend.errors import Forbidden, InvalidRequest
 __all__ = ["Permission"]
 
 
-_MODEL_FIELDS = frozenset({"model", "session"})  # of forms
+_MODEL_FIELDS = frozenset({"model", "session"})  # fields of forms
 
 
 class Permission:
-    """Decides by the caller's project, as it is administered now."""
+    """Checks requests against the current policy of the caller's project."""
 
     def __init__(self, plans: RequestPolicies, spending: Spending) -> None:
         self._plans = plans
         self._spending = spending
 
     def check(self, caller: Caller, model: str, *, names_model: bool = True) -> RequestPolicy:
-        """What holds for this caller with this model. Raises `Forbidden` where the project may not
-        use it, or may use only some and none is named, and `QuotaExceeded`."""
+        """Returns the policy of this caller with this model. Raises `Forbidden` if the project may
+        not use the model, or if it may use only some models and the request names none. Raises
+        `QuotaExceeded` if a spend limit is reached."""
         project = project_of(caller)
         plan = self._plans.plan(caller, model)
         if project.models is not None:
@@ -54,7 +54,7 @@ class Permission:
         return plan
 
     def hold(self, request: ApiRequest, caller: Caller, metered: MeteredOperation) -> ApiRequest:
-        """The request, as the caller's project lets it be. Raises `Forbidden`."""
+        """Returns the request with the project's policy enforced. Raises `Forbidden`."""
         project, body = project_of(caller), request.body
         if metered.is_unknown:
             self._check_unbound(project, request)
@@ -78,7 +78,7 @@ class Permission:
         )
 
     def _check_unbound(self, project: Project, request: ApiRequest) -> None:
-        """Raises `Forbidden` where the project is bound by what cannot be seen of this request."""
+        """Raises `Forbidden` if the project has limits that an unknown operation could evade."""
         is_bound = project.models is not None or project.forbidden_tools or project.keeps_nothing
         if is_bound or self._spending.is_limited(project):
             method, path = request.http.method, request.path["path"][:256]
@@ -89,9 +89,9 @@ class Permission:
             )
 
     def check_body(self, project: Project, body: dict[str, Any], raw_body: bytes | str) -> None:
-        """Raises `Forbidden` for a model, or a tool, that a body names beside the model that it
-        asks: of a session, a grader, an image. Raises `InvalidRequest` where it names two in one
-        place, of which the upstream might read the other."""
+        """Raises `Forbidden` for any model or tool in the body that the project may not use: of a
+        session, a grader, an image. Raises `InvalidRequest` for a duplicate JSON key, because the
+        upstream might read the other value."""
         if raw_body and (project.models is not None or project.forbidden_tools):
             check_keys(raw_body)
         if project.models is not None:
@@ -100,13 +100,13 @@ class Permission:
             check_tools(body, project.forbidden_tools)
 
     def check_models(self, project: Project, models: Iterable[str]) -> None:
-        """Raises `Forbidden` for one that the project may not use."""
+        """Raises `Forbidden` for a model that the project may not use."""
         for model in models:
             if not self._plans.allows(project, model):
                 raise _not_allowed(project, model)
 
     def _hold_form(self, request: ApiRequest, project: Project) -> ApiRequest:
-        """What its head names was allowed; what stands behind it may say something else."""
+        """Checks the fields of a form while it is read: only its head has been checked so far."""
         if project.models is None or request.form_head is None:
             return request
         check = partial(self._check_field, project)
@@ -124,7 +124,7 @@ class Permission:
 
 
 def project_of(caller: Caller) -> Project:
-    """The project of a caller who asks models."""
+    """Returns the project of a caller that may call models."""
     assert caller.project is not None, "who calls a model has a project"
     return caller.project
 

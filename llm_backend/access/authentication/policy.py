@@ -1,4 +1,4 @@
-"""What is administered, read once into what a request is held against (pure)."""
+"""Policy of all projects, parsed from administered records (pure)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,24 +10,24 @@ from llm_backend.store.administration import Record
 __all__ = ["DEFAULT_PROJECT", "ModelPermissions", "Policy", "Project", "policy_of"]
 
 DEFAULT_PROJECT = "proj_default"
-"""The project of the settings' keys, and of an open server."""
+"""The project of keys from the settings, and of requests to an open server."""
 
 _KEEPS_NOTHING = frozenset({"zero_data_retention", "enhanced_zero_data_retention"})
 
 Limits = Mapping[str, int]
-"""A rate limit as the document has it: `max_requests_per_1_minute` and the others, by name."""
+"""A rate limit by the field names of OpenAI's API: `max_requests_per_1_minute` and others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPermissions:
-    """Models that may be used, or all but these."""
+    """An allow list or a deny list of models."""
 
     is_allow_list: bool
     models: frozenset[str]
 
     def allow(self, name: str, targets: Sequence[str] = ()) -> bool:
-        """Whether a name may be asked that leads to these models: it or all of them are allowed,
-        and none of it all is forbidden."""
+        """True if a name with these targets may be used: the name or all targets are allowed, and
+        none of them is forbidden."""
         if self.is_allow_list:
             return name in self.models or (bool(targets) and self.models.issuperset(targets))
         return self.models.isdisjoint((name, *targets))
@@ -35,7 +35,7 @@ class ModelPermissions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Project:
-    """What holds for a project's requests."""
+    """A project with the limits and permissions of its requests."""
 
     id: str
     name: str
@@ -49,7 +49,7 @@ class Project:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What holds for everybody."""
+    """All projects, and the limits of the organization."""
 
     projects: Mapping[str, Project]
     emails: Mapping[str, str]  # of users, by their ids
@@ -58,7 +58,7 @@ class Policy:
 
 
 def policy_of(records: Iterable[Record]) -> Policy:
-    """The policy that these records say."""
+    """Parses records into a policy."""
     by_kind: dict[str, list[Record]] = {}
     for record in records:
         by_kind.setdefault(record.kind, []).append(record)
@@ -116,7 +116,7 @@ def _spend_limit(own: Own, project_id: str | None) -> int | None:
 
 
 def _retention(own: Own, project_id: str) -> str | None:
-    """A project's data retention; where it has none of its own, the organization's."""
+    """Returns a project's data retention, by default the organization's."""
     bodies = own[resource_kinds.DATA_RETENTION]
     chosen: str | None = bodies.get(project_id, {}).get("type", "organization_default")
     return bodies.get(None, {}).get("type") if chosen == "organization_default" else chosen

@@ -1,4 +1,4 @@
-"""Who asks."""
+"""Callers and principals: the key, project and user of a request."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +10,7 @@ __all__ = ["DEFAULT_PROJECT", "BillingOwner", "Caller", "Principal"]
 
 
 class BillingOwner(Protocol):
-    """For whom something counts."""
+    """The key, project and user that usage is billed to."""
 
     @property
     def project_id(self) -> str: ...
@@ -22,10 +22,10 @@ class BillingOwner(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who asks, and within which project; the same value for every request with one key.
+    """The caller of a request, with its project; one value for all requests with one key.
 
-    `key_id` is None where the server is open. An admin key has no project: it administers, and
-    calls no model. A key of the settings, and whoever asks an open server, may do both.
+    `key_id` is None on an open server. An admin key has no project: it administers, and calls no
+    model. Keys of the settings, and callers of an open server, may do both.
     """
 
     key_id: str | None = None
@@ -37,8 +37,8 @@ class Caller:
 
     @property
     def owner(self) -> Owner | None:
-        """In whose name this caller stores and finds things: the project's. The default one's are
-        those that were there before there were projects. None: an admin key, which stores none.
+        """The owner of rows that this caller stores and finds: its project. Rows of the default
+        project are those from before there were projects. None for an admin key, which stores none.
         """
         if self.project is None:
             return None
@@ -46,14 +46,14 @@ class Caller:
 
     @property
     def project_id(self) -> str:
-        """The project that what is done counts for."""
+        """The project that usage is billed to."""
         return self.project.id if self.project else DEFAULT_PROJECT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal:
-    """Whoever asked for work that goes on without him: it counts for him, even when his key has
-    been revoked meanwhile. Its fields are JSON."""
+    """The billing owner of background work, which goes on after its request. It is billed even
+    if its key has been revoked meanwhile. All fields are JSON values."""
 
     project_id: str
     key_id: str | None
@@ -61,5 +61,5 @@ class Principal:
 
     @classmethod
     def of(cls, caller: Caller) -> "Principal":
-        """The same one, as far as he is kept."""
+        """Returns the stored part of a caller."""
         return cls(project_id=caller.project_id, key_id=caller.key_id, user_id=caller.user_id)

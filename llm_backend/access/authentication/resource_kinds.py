@@ -1,4 +1,4 @@
-"""The kinds of administered objects, by which the store finds them."""
+"""Kinds of administered records, as stored in the database."""
 
 __all__ = [
     "DATA_RETENTION",
@@ -37,4 +37,4 @@ DECIDING = (
     SPEND_ALERT,
     DATA_RETENTION,
 )
-"""The kinds that decide about requests, which every process keeps in memory."""
+"""The kinds that affect requests; every process keeps their records in memory."""

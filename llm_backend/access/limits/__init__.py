@@ -1,1 +1,1 @@
-"""Rate limits, concurrency limits and the fair queue that hold every metered request."""
+"""Rate limits, concurrency limits and the fair queue that each metered request passes."""

@@ -1,5 +1,5 @@
-"""What every request that asks a model passes, in this order: may the project use it, is there
-money left, do the limits allow it, is there room. Then it runs, and is counted with what it uses.
+"""Admission control of metered requests. In this order: permission, spend limit, rate limits,
+concurrency limits, fair queue. Then the request runs, and its usage is counted.
 """
 
 import asyncio
@@ -32,12 +32,13 @@ from llm_backend.store import as_owner
 
 __all__ = ["AdmissionControl"]
 
-LOOK_EVERY_S = 5.0  # whether the key of an open WebSocket may still ask
+# interval for checking whether the key of an open WebSocket is still valid
+LOOK_EVERY_S = 5.0
 
 
 class AdmissionControl:
-    """Lets requests through that ask a model; all others as they come. What is stored and found
-    meanwhile is the caller's project's."""
+    """Admits metered requests; other requests pass unchecked. Sets the caller's project as the
+    owner of all rows that the request stores and finds."""
 
     def __init__(
         self,
@@ -59,8 +60,8 @@ class AdmissionControl:
         self._look_every_s = look_every_s
 
     async def __call__(self, request: ApiRequest, answer: Answer, send: Send) -> None:
-        """Sends the answer, and counts it when it has ended. Raises `Forbidden`, `QuotaExceeded`,
-        `RateLimited`, `Overloaded` or `DeadlineExceeded` where there is none.
+        """Sends the answer, and counts its usage at its end. Raises `Forbidden`, `QuotaExceeded`,
+        `RateLimited`, `Overloaded` or `DeadlineExceeded` if no answer has begun.
         """
         caller: Caller | None = request.caller
         with as_owner(None if caller is None else caller.owner):
@@ -86,7 +87,7 @@ class AdmissionControl:
         reservation = RateLimitReservation(
             self._limits, self._plans, project_of(caller), plan, request
         )
-        # A batch has its own pace: its lines are no callers who come too often.
+        # A batch has a pace of its own: its lines must not exhaust the caller's rate limit.
         if plan.allowances and not is_batch:
             await reservation.begin()
         meter = RequestMeter(
@@ -118,8 +119,8 @@ class AdmissionControl:
     async def session(
         self, look: Callable[[], Caller], model: str
     ) -> AsyncIterator[MeteredSession]:
-        """A WebSocket's time, as one request to this model, which may be named later. `look` says
-        who asks, now and again. Raises what requests do."""
+        """Admits a WebSocket session as one request to this model, which may be named later. `look`
+        returns the current caller and is called repeatedly. Raises the errors of `__call__`."""
         caller = look()
         plan = self.check(caller, model, names_model=False)
         reservation = RateLimitReservation(self._limits, self._plans, project_of(caller), plan)
@@ -143,12 +144,12 @@ class AdmissionControl:
             leave(plan.slots)
 
     def check(self, caller: Caller, model: str, *, names_model: bool = True) -> RequestPolicy:
-        """What holds for this caller with this model. Raises `Forbidden` and `QuotaExceeded`, as
-        `Permission.check` does."""
+        """Returns the policy of this caller with this model. Raises `Forbidden` and
+        `QuotaExceeded`."""
         return self._permission.check(caller, model, names_model=names_model)
 
     def may_use(self, caller: Caller, model: str) -> bool:
-        """Whether the caller's project is allowed the model."""
+        """True if the caller's project may use the model."""
         return caller.project is None or self._plans.allows(caller.project, model)
 
     async def _run(
@@ -175,7 +176,7 @@ class AdmissionControl:
     ) -> None:
         if not line.entered():
             entering = line.enter(request.caller.key_id or "")
-            # Of a body that has not been read nobody can tell whether its client is there.
+            # While a body is still unread, a disconnect of its client cannot be noticed.
             await (unless_gone(request, entering) if request.raw_body else entering)
         try:
             await self._answered(request, answer, watched)
@@ -204,7 +205,7 @@ class AdmissionControl:
             )
             if not sent.has_begun:
                 raise error from None
-            # What is no stream of events stays without its end: that tells that it is not whole.
+            # Another answer ends without its last chunk, which tells the client that it is cut.
             if (event := sent.last_words(error)) is not None:
                 await watched({"type": "http.response.body", "body": event})
 
@@ -217,8 +218,8 @@ def _tier(request: ApiRequest) -> str:
 def _count(
     request: ApiRequest, watched: MeteredResponse, meter: RequestMeter, metered: MeteredOperation
 ) -> None:
-    """Counts an answer with the tokens that an upstream tells at its end, and about as many as were
-    said where it tells none; a local model has counted its own."""
+    """Counts an answer: with the tokens that an upstream reports at its end, or else with an
+    estimate from its text. A local model has already counted its own tokens."""
     if meter.tokens is None and (told := watched.usage()):
         meter.used(told)
     elif _is_guessed(meter, metered):
@@ -233,7 +234,7 @@ def _is_guessed(meter: RequestMeter, metered: MeteredOperation) -> bool:
 
 
 def _correct(reservation: RateLimitReservation, meter: RequestMeter, *, counts: bool) -> None:
-    """Gives back what was taken and not used. What nobody tells is as it was reckoned."""
+    """Returns unused tokens to the rate limits. Without reported tokens the estimate stands."""
     if not counts:
         reservation.correct(meter.tokens or 0)
     elif meter.tokens is not None:

@@ -1,11 +1,10 @@
-"""How many requests of a key or a project run at once, at this server or at all that share a
-database.
+"""Concurrency limits: requests of a key or a project that run at once, on this server or on all
+servers that share a database.
 
-Shared ones are held by a lease, a few at a time where there are many, so that the database is asked
-once in several requests; what is not needed is given back. A server exchanges what it needs and
-what it does not of all scopes together, one exchange after the other: so servers that share many
-scopes never wait for each other in turn. While the database cannot be used, each counts the whole
-limit by itself.
+Shared permits are leased from the database in blocks, so that it is queried once for several
+requests; surplus permits are returned. A server sends one exchange at a time, for all scopes
+together: so servers that share many scopes cannot deadlock. While the database cannot be used,
+each server enforces the whole limit by itself.
 """
 
 import asyncio
@@ -24,16 +23,17 @@ __all__ = ["ConcurrencyLimit", "SharedConcurrencyLimits", "enter", "leave"]
 
 log = logging.getLogger(__name__)
 
-BLOCKS = 20  # that a limit is taken in: of fewer than so many, each is taken for itself
-LEASE_S = 30  # after which a dead server's are there for others
-LINGER_S = 0.02  # of what is not needed: the next request may need it
-ASK_AGAIN_S = 0.25  # after there were none
-DOWN_S = 5.0  # for which a database that could not be used is left alone
-BUSY_S = 1.0  # after which somebody who had too many requests at once may come back
+# blocks that a limit is divided into; a smaller limit is leased permit by permit
+BLOCKS = 20
+LEASE_S = 30  # after which permits of a dead server are free
+LINGER_S = 0.02  # before surplus permits are returned: the next request may need them
+ASK_AGAIN_S = 0.25  # after an exchange that granted none
+DOWN_S = 5.0  # pause after a database error
+BUSY_S = 1.0  # retry-after of a request beyond the limit
 
 
 class ConcurrencyLimit:
-    """Those of one scope: `most` in all, `granted` to this server, of which some are `running`."""
+    """Permits of one scope: `most` in all, `granted` to this server, `running` in use."""
 
     __slots__ = ("_shared", "_vain_until", "_waiting", "granted", "most", "running", "scope")
 
@@ -49,7 +49,7 @@ class ConcurrencyLimit:
         self._vain_until = 0.0
 
     async def enter(self) -> None:
-        """Takes one. Raises `RequestsLimited` where there is none."""
+        """Takes a permit. Raises `RequestsLimited` if there is none."""
         if self.running >= self.granted and self._shared is not None:
             await self._ask(self._shared)
         if self.running >= self.granted and not self._is_alone:
@@ -57,27 +57,27 @@ class ConcurrencyLimit:
         self.running += 1
 
     def leave(self) -> None:
-        """Gives it back; to others too, beyond a few that are kept for who comes next."""
+        """Returns a permit. Surplus permits go to other servers, except for a reserve."""
         self.running -= 1
         if self._shared is not None and self.spare:
             self._shared.offer(self)
 
     def exchange(self) -> Exchange:
-        """What is to be given back and taken now; what is given back is not ours from now on."""
+        """Returns the permits to give back and to request; gives up the former at once."""
         given, missing = self.spare, self.running + self._waiting - self.granted
         self.granted -= given
         wanted = max(missing, self.most // BLOCKS) if missing > 0 else 0
         return Exchange(scope=self.scope, given=given, wanted=wanted, most=self.most)
 
     def are_granted(self, number: int, now: float) -> None:
-        """So many of those wanted there are."""
+        """Adds permits that the database has granted."""
         self.granted += number
         if not number:
             self._vain_until = now + ASK_AGAIN_S
 
     @property
     def spare(self) -> int:
-        """How many are not needed."""
+        """The number of surplus permits."""
         block, unused = self.most // BLOCKS, self.granted - self.running - self._waiting
         return unused - block if unused > 2 * block else 0
 
@@ -106,7 +106,7 @@ class ConcurrencyLimit:
 
 
 class SharedConcurrencyLimits:
-    """What this server holds of those that are shared."""
+    """Leases shared permits of all scopes from the database for this server."""
 
     def __init__(self, stored: Running, *, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
@@ -121,11 +121,11 @@ class SharedConcurrencyLimits:
 
     @property
     def is_down(self) -> bool:
-        """Whether the database could not be used a moment ago."""
+        """True for a while after a database error."""
         return self.clock() < self._down_until
 
     async def exchanged(self, slots: ConcurrencyLimit) -> None:
-        """Returns when as many more are granted as are missing, or as there are."""
+        """Waits for an exchange that requests the missing permits; it may grant fewer."""
         if (asked := self._asking.get(slots)) is None:
             asked = self._asking[slots] = asyncio.get_running_loop().create_future()
             self._is_asked.set()
@@ -133,35 +133,35 @@ class SharedConcurrencyLimits:
         await asyncio.shield(asked)
 
     def offer(self, slots: ConcurrencyLimit) -> None:
-        """Some of them are not needed, unless somebody asks for them at once."""
+        """Returns surplus permits with the next exchange, unless a request takes them before."""
         self._offered.add(slots)
         self._begin()
 
     async def settle(self) -> None:
-        """Returns when there is nothing to exchange."""
+        """Waits until no exchange is pending."""
         if self._exchanging is not None:
             await self._exchanging
 
     async def renew_forever(self) -> NoReturn:
-        """Holds what this server has."""
+        """Renews the lease of this server periodically."""
         while True:
             await asyncio.sleep(LEASE_S / 3)
             await self.renew()
 
     async def renew(self) -> None:
-        """Holds it for another while."""
+        """Renews the lease once."""
         with self._telling():
             async with self._one_at_a_time:
                 await self._stored.renew(self._holder, until=int(self.clock()) + LEASE_S)
 
     async def leave(self) -> None:
-        """This server ends."""
+        """Releases all permits of this server, at shutdown."""
         await self.settle()
         with self._telling():
             await self._stored.leave(self._holder)
 
     async def expire(self) -> None:
-        """Forgets what is over."""
+        """Deletes expired leases."""
         await self._stored.forget(now=int(self.clock()))
 
     def _begin(self) -> None:
@@ -196,25 +196,27 @@ class SharedConcurrencyLimits:
                 )
         except StoreError:
             for slots, one in exchanges.items():
-                slots.granted += one.given  # which was not: they are offered again with the next
+                # not returned to the database: the next exchange offers them again
+                slots.granted += one.given
             raise
         for slots, one in exchanges.items():
             if one.wanted:
                 slots.are_granted(granted[slots.scope], self.clock())
-            if slots.spare:  # who asked for them has left
+            if slots.spare:  # the requests that waited for them have left
                 self._offered.add(slots)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except StoreError as error:  # what is not given back is free when its lease is over
+        # permits that are not returned are free when their lease expires
+        except StoreError as error:
             self._down_until = self.clock() + DOWN_S
             log.warning("slots_not_shared", extra={"reason": str(error)})
 
 
 async def enter(slots: Sequence[ConcurrencyLimit]) -> None:
-    """Takes one of each. Raises `RequestsLimited`, and has taken none then."""
+    """Takes a permit of each limit. Raises `RequestsLimited`, and has taken none then."""
     for place, one in enumerate(slots):
         try:
             await one.enter()
@@ -224,6 +226,6 @@ async def enter(slots: Sequence[ConcurrencyLimit]) -> None:
 
 
 def leave(slots: Sequence[ConcurrencyLimit]) -> None:
-    """Gives one of each back."""
+    """Returns a permit of each limit."""
     for one in slots:
         one.leave()

@@ -1,4 +1,4 @@
-"""Who waits when as many requests run as may: callers take turns, however many each has sent."""
+"""Fair queue of waiting requests: callers are served in turn, however many each has sent."""
 
 import asyncio
 from collections import deque
@@ -13,8 +13,8 @@ RETRY_AFTER_S = 1.0
 class FairQueue:
     """Lets `room` requests run at once. `depth` wait at most, each `deadline_s` seconds at most.
 
-    A place that is left goes to the caller whose turn it is, and among a caller's own requests to
-    the one that has waited longest. Where the line is full, whoever has most in it loses the last.
+    A free place goes to the next caller in turn, and among a caller's own requests to the oldest.
+    If the queue is full, the caller with most waiting requests loses its newest one.
     """
 
     def __init__(self, room: int, *, depth: int, deadline_s: float) -> None:
@@ -26,18 +26,18 @@ class FairQueue:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of waiting requests."""
         return sum(map(len, self._waiting.values()))
 
     def entered(self) -> bool:
-        """Takes a place if there is one and nobody waits for it; whoever enters leaves."""
+        """Takes a place if one is free and no request waits; each entered request must `leave`."""
         if self._running >= self._room or self._waiting:
             return False
         self._running += 1
         return True
 
     async def enter(self, who: str) -> None:
-        """Returns when it is this request's turn; whoever enters leaves. Raises `Overloaded`."""
+        """Waits for a place; each entered request must `leave`. Raises `Overloaded`."""
         if self.entered():
             return
         self._make_way(who)
@@ -59,7 +59,7 @@ class FairQueue:
                 self._give_up(who, place)
 
     def leave(self) -> None:
-        """A request has ended: the next one runs in its place."""
+        """Frees the place of a finished request for the next one."""
         self._running -= 1
         self._let_in()
 
@@ -75,7 +75,7 @@ class FairQueue:
                 self._running += 1
 
     def _give_up(self, who: str, place: asyncio.Future[None]) -> None:
-        """The request waits no more. A place that it was given meanwhile goes to the next."""
+        """Removes a request that stops waiting; a place that it got meanwhile goes to the next."""
         theirs = self._waiting.get(who)
         if theirs and place in theirs:
             theirs.remove(place)
@@ -92,7 +92,7 @@ class FairQueue:
         if own + 1 >= len(self._waiting.get(most, ())):
             raise _full()
         last = self._waiting[most].pop()
-        if not last.done():  # otherwise it was about to leave by itself
+        if not last.done():  # otherwise the request was about to leave by itself
             last.set_exception(_full())
 
 

@@ -1,9 +1,9 @@
-"""Requests and tokens a minute, of keys and of projects with models.
+"""Rate limits: requests and tokens a minute, of keys and of projects with models.
 
-A server that shares its limits with others takes them in blocks from the database and counts a
-block down in memory: the database is asked once in many requests. What is more than a block is
-taken whole or not at all, and given back where it was not used. While the database cannot be used,
-each server counts the whole limit by itself.
+Servers that share limits lease amounts in blocks from the database and count each block down in
+memory: the database is queried once for many requests. An amount larger than a block is leased
+whole or not at all, and its unused part is returned. While the database cannot be used, each
+server enforces the whole limit by itself.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ __all__ = ["LIMIT_HEADERS", "RateLimit", "RateLimits", "Reservation", "limit_hea
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN_S = 1.0  # after which there may be more again, because others gave back
+ASK_AGAIN_S = 1.0  # after an exhausted limit: other servers may have returned some
 ALLOWANCES_MOST = (
     100_000  # kept in memory; those of windows that are over go first, then the oldest
 )
@@ -32,7 +32,7 @@ LIMIT_HEADERS = tuple(
     for what in ("requests", "tokens")
     for name in ("limit", "remaining", "reset")
 )
-"""What a client is told of its limits, in OpenAI's words."""
+"""OpenAI's response headers of rate limits."""
 
 UNITS = {"requests": "RPM", "tokens": "TPM"}
 DAILY_UNITS = {"requests": "RPD", "tokens": "TPD"}
@@ -40,7 +40,7 @@ DAILY_UNITS = {"requests": "RPD", "tokens": "TPD"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RateLimit:
-    """So many requests or tokens in a window of time, for everything under one scope."""
+    """An amount of requests or tokens in a window of time, for everything under one scope."""
 
     scope: str
     what: str  # requests or tokens
@@ -50,7 +50,7 @@ class RateLimit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reservation:
-    """What one request has taken of the limits that hold for it."""
+    """The amounts that one request has taken of its rate limits."""
 
     allowances: Sequence[RateLimitWindow]
     windows: Sequence[int]
@@ -58,7 +58,7 @@ class Reservation:
     give_back: Callable[[RateLimitWindow], None]
 
     def correct(self, tokens: int) -> None:
-        """So many tokens were used in truth."""
+        """Replaces the estimated tokens with the tokens that were used."""
         for allowance, window_at in zip(self.allowances, self.windows, strict=True):
             if allowance.what == "tokens":
                 allowance.correct(window_at, tokens - self.tokens)
@@ -66,7 +66,7 @@ class Reservation:
 
 
 class RateLimits:
-    """Holds requests to limits. `grants` are what several servers share, None for one alone."""
+    """Enforces rate limits. `grants` are shared with other servers; None for a single server."""
 
     def __init__(
         self,
@@ -80,25 +80,27 @@ class RateLimits:
         self._allowances_most = allowances_most
         self._allowances: dict[tuple[str, str, int], RateLimitWindow] = {}
         self._asking: dict[RateLimitWindow, asyncio.Lock] = {}
-        self._sessions = 0  # who has had something granted and not used it yet: none of it is shed
-        self._asked: set[asyncio.Task[None]] = set()  # of the database, and not answered
+        # requests between grant and use: none of it is returned meanwhile
+        self._sessions = 0
+        self._asked: set[asyncio.Task[None]] = set()  # database calls in flight
         self._is_shared = grants is not None
-        self.generation = 0  # raised when some were forgotten: what holds them asks again
+        self.generation = 0  # raised when windows were evicted: cached policies are then stale
 
     def allowances(self, limits: Sequence[RateLimit]) -> Sequence[RateLimitWindow]:
-        """What the limits are counted by; the same for whoever is under the same scope."""
+        """Returns the windows of these limits; requests under one scope share one."""
         return [self._allowance(limit) for limit in limits]
 
     async def take(self, allowances: Sequence[RateLimitWindow], tokens: int) -> Reservation:
-        """Takes a request and so many tokens from all of them, or raises `RateLimited` and takes
-        nothing.
+        """Takes one request and `tokens` tokens from all windows. Raises `RateLimited`, and has
+        taken nothing then.
         """
         self._sessions += 1
         try:
             await self._have_granted(allowances, tokens)
         finally:
             self._sessions -= 1
-        for allowance in allowances:  # again, and without a pause: others have taken meanwhile
+        # checked again, without an await: other requests may have taken some
+        for allowance in allowances:
             amount = tokens if allowance.what == "tokens" else 1
             if allowance.missing(amount):
                 raise self._refusal(allowance, amount, allowances)
@@ -110,8 +112,8 @@ class RateLimits:
         )
 
     def charge(self, allowances: Sequence[RateLimitWindow], tokens: int) -> None:
-        """Counts tokens that were used without being asked for, as of now: what is beyond a limit
-        is missing to whoever asks next."""
+        """Counts tokens that were used without a reservation, as of now; an excess is missing to
+        later requests."""
         now = self._clock()
         for allowance in allowances:
             if allowance.what == "tokens":
@@ -119,7 +121,7 @@ class RateLimits:
                 allowance.used += tokens
 
     def headers(self, allowances: Sequence[RateLimitWindow]) -> dict[str, str]:
-        """What a client is told of its limits: the tightest of each kind."""
+        """Returns the rate limit headers: the tightest limit of each kind."""
         return limit_headers(allowances, self._clock())
 
     async def _have_granted(self, allowances: Sequence[RateLimitWindow], tokens: int) -> None:
@@ -131,7 +133,7 @@ class RateLimits:
                 await self._ask(allowance, amount)
 
     async def _ask(self, allowance: RateLimitWindow, amount: int) -> None:
-        """Has more granted, as far as there is more; one asks at a time."""
+        """Leases more from the database, as far as there is more; one query a window at a time."""
         if self._grants is None or self._is_vain(allowance, amount):
             return
         lock = self._asking.setdefault(allowance, asyncio.Lock())
@@ -139,19 +141,19 @@ class RateLimits:
             missing = allowance.missing(amount)
             if missing and not self._is_vain(allowance, amount):
                 granting = self._behind(self._grant(self._grants, allowance, missing))
-                await asyncio.shield(granting)  # it is granted, whoever waits for it
+                await asyncio.shield(granting)  # the lease is kept even if this request leaves
         if not lock.locked():
             self._asking.pop(allowance, None)
 
     def _is_vain(self, allowance: RateLimitWindow, amount: int) -> bool:
-        """Whether asking for it is of no use, or was of none a moment ago."""
+        """True if a query would be futile, or was so a moment ago."""
         if allowance.used + amount > allowance.most:
             return True
         was_vain = allowance.missing(amount) >= allowance.vain_amount
         return was_vain and self._clock() < allowance.vain_at + ASK_AGAIN_S
 
     async def _grant(self, grants: Grants, allowance: RateLimitWindow, missing: int) -> None:
-        # A request that does not fit leaves what there is to those that do.
+        # All or nothing for a large request: otherwise it would starve smaller ones that fit.
         least = missing if missing > allowance.block else 0
         wanted = max(missing, allowance.block)
         window_at = allowance.window_at
@@ -185,7 +187,7 @@ class RateLimits:
         return task
 
     async def settle(self) -> None:
-        """Returns when all that was given back is."""
+        """Waits for all database calls in flight."""
         await asyncio.gather(*self._asked)
 
     def _allowance(self, limit: RateLimit) -> RateLimitWindow:
@@ -198,11 +200,11 @@ class RateLimits:
                 limit.scope, limit.what, limit.most, limit.window_s, is_shared=self._is_shared
             )
         elif found.most != limit.most:
-            found.most, found.window_at = limit.most, 0  # it begins anew under another limit
+            found.most, found.window_at = limit.most, 0  # a changed limit begins with a new window
         return found
 
     def _forget(self) -> None:
-        """Those whose windows are over; the oldest too, where that is not a tenth of them."""
+        """Evicts windows that are over, and the oldest until a tenth of the table is free."""
         now = self._clock()
         self.generation += 1
         kept = [(key, one) for key, one in self._allowances.items() if one.reset_s(now) > 0]
@@ -237,12 +239,12 @@ class RateLimits:
 async def _give_back(grants: Grants, name: str, window_at: int, amount: int) -> None:
     try:
         await grants.give_back(name, window_at, amount)
-    except StoreError as error:  # it is nobody's until the next window
+    except StoreError as error:  # lost until the next window
         log.warning("limits_not_shared", extra={"reason": str(error)})
 
 
 def limit_headers(allowances: Sequence[RateLimitWindow], now: float) -> dict[str, str]:
-    """OpenAI's headers: limit, remaining and reset, of the tightest limits of each kind."""
+    """Returns OpenAI's headers: limit, remaining and reset of the tightest limit of each kind."""
     headers: dict[str, str] = {}
     for what in ("requests", "tokens"):
         those = [one for one in allowances if one.what == what]
@@ -256,7 +258,7 @@ def limit_headers(allowances: Sequence[RateLimitWindow], now: float) -> dict[str
 
 
 def _format_duration(seconds: float) -> str:
-    """A time as OpenAI writes it: 850ms, 12.5s, 6m0s, 23h59m0s."""
+    """Formats a duration as OpenAI does: 850ms, 12.5s, 6m0s, 23h59m0s."""
     if seconds < 1:
         return f"{round(seconds * 1000)}ms"
     minutes, rest = divmod(seconds, 60)

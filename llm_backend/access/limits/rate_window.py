@@ -1,19 +1,19 @@
-"""How much of one limit is left in its window of time (pure).
+"""Fixed window of one rate limit (pure).
 
-Windows are fixed: a minute has its amount, and the next one again. Each limit's windows begin at a
-moment of their own, so that not everybody comes back at once, and the same on every server.
+Each window has the full amount. The windows of each limit begin at an offset of their own, so that
+clients do not all return at once; the offset is the same on every server.
 """
 
 from zlib import crc32
 
 __all__ = ["RateLimitWindow"]
 
-BLOCKS = 20  # that a limit is taken in
+BLOCKS = 20  # blocks that a limit is divided into
 
 
 class RateLimitWindow:
-    """One limit: `most` in every window. What is not `granted` yet must be asked for; a server
-    that shares no limits grants itself all of it as a window begins.
+    """One limit: `most` in every window. Amounts that are not `granted` must be requested first; a
+    server that shares no limits grants itself the whole amount at the start of each window.
     """
 
     __slots__ = (
@@ -42,18 +42,18 @@ class RateLimitWindow:
         self.window_at = 0
         self.used = 0
         self.granted = 0
-        self.is_spent = False  # nobody had any more to grant when it was asked for last
-        self.is_alone = False  # it was granted without asking: others know nothing of it
-        self.vain_amount = 0  # so much, or more, was asked for in vain
+        self.is_spent = False  # the last request for a grant exhausted the limit
+        self.is_alone = False  # granted without the database: other servers do not know of it
+        self.vain_amount = 0  # this amount, or more, was refused
         self.vain_at = 0.0
 
     @property
     def name(self) -> str:
-        """What servers that share it know it by: a day's is another one than a minute's."""
+        """Identifies the limit among servers that share it; its length is part of the name."""
         return f"{self.scope} {self.what} in {self.window_s} s"
 
     def roll(self, now: float) -> None:
-        """Begins the window that it is time for."""
+        """Begins the current window if the last one is over."""
         window_at = int(now) - (int(now) - self._phase) % self.window_s
         if window_at != self.window_at:
             self.window_at = window_at
@@ -64,13 +64,13 @@ class RateLimitWindow:
             self.vain_at = 0.0
 
     def missing(self, amount: int) -> int:
-        """How much more must be granted before so much can be used."""
+        """Returns the amount that must still be granted before `amount` can be used."""
         return max(0, self.used + amount - self.granted)
 
     @property
     def left(self) -> int:
-        """What can still be used in this window, as far as this server knows: what it has been
-        granted, and less than what it has asked for in vain."""
+        """The unused amount of this window, as far as this server knows: at most its grants, and
+        less than an amount that was refused."""
         known = self.granted if self.is_spent else self.most
         if self.vain_at:
             known = min(known, self.granted + self.vain_amount - 1)
@@ -82,11 +82,11 @@ class RateLimitWindow:
 
     @property
     def block(self) -> int:
-        """The part that it is taken in: what a server holds unused of it is about so much."""
+        """The amount of one lease; the unused grant of a server is about that much."""
         return -(-self.most // BLOCKS)
 
     def shed(self) -> int:
-        """Lets go of what is granted far beyond what is used; how much that is."""
+        """Gives up most of an unused grant beyond two blocks, and returns how much that is."""
         unused = self.granted - self.used
         if self.is_alone or unused <= 2 * self.block:
             return 0
@@ -96,6 +96,6 @@ class RateLimitWindow:
         return amount
 
     def correct(self, window_at: int, amount: int) -> None:
-        """More or less was used than was taken, in the window that it was taken from."""
+        """Adds the difference of used and reserved tokens, if the window is still the same one."""
         if window_at == self.window_at:
             self.used = max(0, self.used + amount)

@@ -1,4 +1,4 @@
-"""What holds for a caller's requests to a model, put together once and looked up by each."""
+"""Request policies: the limits and permissions of a caller with a model, cached for each pair."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from llm_backend.access.limits.rate_window import RateLimitWindow
 
 __all__ = ["DefaultLimits", "RequestPolicies", "RequestPolicy", "TargetsOf"]
 
-PLANS_MOST = 20_000  # kept; put together anew when there are more
-MODELS_MOST = 1_000  # of a project, each with the usual limits: a client may invent any name
+PLANS_MOST = 20_000  # cached; the cache is cleared beyond that
+MODELS_MOST = 1_000  # of a project, each with the default limits: a client may invent any name
 DAY_S = 24 * 60 * 60
 
 TargetsOf = Callable[[str], Sequence[str]]
-"""The models that a name of this server leads to."""
+"""Returns the models that a name of this server routes to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DefaultLimits:
-    """The settings' limits; None: no limit."""
+    """Limits of the settings; None: no limit."""
 
     requests_per_minute: int | None = None  # of a project to a model
     tokens_per_minute: int | None = None
@@ -34,19 +34,19 @@ class DefaultLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestPolicy:
-    """What one caller's request to one model is held to; `model` is what it is counted as. Of a
-    route that is what is known of it until one of its steps is about to answer."""
+    """The limits of one caller with one model; usage is counted under `model`. For a route to
+    several models it holds until a step of the route is chosen."""
 
     model: str
     is_route: bool
     allowances: Sequence[RateLimitWindow]
     slots: Sequence[ConcurrencyLimit]
     is_allowed: bool
-    is_bound: bool  # whether the project may not ask everything, or wants nothing kept
+    is_bound: bool  # True if the project restricts models or tools, or stores nothing
 
 
 class RequestPolicies:
-    """Plans by key and model, until anything that is administered changes."""
+    """Caches request policies by key and model until a policy changes."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class RequestPolicies:
         self._slots: dict[str, ConcurrencyLimit] = {}
 
     def plan(self, caller: Caller, model: str) -> RequestPolicy:
-        """The plan for this caller's requests to this model."""
+        """Returns the policy of this caller with this model."""
         self._renew()
         key = (caller.key_id, model)
         plan = self._plans.get(key)
@@ -78,7 +78,7 @@ class RequestPolicies:
         return plan
 
     def of_step(self, project: Project, model: str) -> Sequence[RateLimitWindow]:
-        """What holds for a project's requests while this model is the one to answer."""
+        """Returns the windows of a project with the model of a chosen step of a route."""
         self._renew()
         key = (project.id, model)
         step = self._steps.get(key)
@@ -99,17 +99,17 @@ class RequestPolicies:
             self._models.clear()
 
     def counted_as(self, model: str) -> str:
-        """The model that a name is another one of; a route to several is counted as itself until
-        one of them answers."""
+        """Returns the target of an alias. A route to several models is counted under its own name
+        until one of them answers."""
         targets = self._targets_of(model)
         return targets[0] if len(targets) == 1 else model
 
     def is_route(self, model: str) -> bool:
-        """Whether a name leads to several models, each with limits of its own."""
+        """True if a name routes to several models, each with limits of its own."""
         return len(self._targets_of(model)) > 1
 
     def allows(self, project: Project, model: str) -> bool:
-        """Whether the project may use a model."""
+        """True if the project may use a model."""
         return project.models is None or project.models.allow(model, self._targets_of(model))
 
     def _made(self, caller: Caller, model: str) -> RequestPolicy:
@@ -120,7 +120,7 @@ class RequestPolicies:
         if not is_route:
             limits += self._project_limits(project, counted, self._usual)
         elif model in project.rate_limits and model not in self._targets_of(model):
-            # What is administered for a route's own name holds besides its steps' limits.
+            # Administered limits of the route's own name apply besides those of its steps.
             limits += self._project_limits(project, model, DefaultLimits())
         return RequestPolicy(
             model=counted,
@@ -156,7 +156,7 @@ class RequestPolicies:
         return limits
 
     def _is_apart(self, project: Project, model: str) -> bool:
-        """Whether a model is counted by itself; what is beyond so many names is counted as one."""
+        """True if a model has limits of its own; models beyond `MODELS_MOST` share one."""
         if model in project.rate_limits:
             return True
         models = self._models.setdefault(project.id, set())

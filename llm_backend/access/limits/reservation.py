@@ -1,4 +1,4 @@
-"""What one request has taken of the limits that hold for it."""
+"""Rate limit reservation of one request."""
 
 from collections.abc import Mapping
 
@@ -13,8 +13,8 @@ __all__ = ["RateLimitReservation"]
 
 
 class RateLimitReservation:
-    """One request on its way: held to the limits of its key and of the model that it names, and
-    where that is a route to those of the step that is about to answer. `headers` tell of them."""
+    """Holds one request to the limits of its key and of its model. If the model is a route, also to
+    those of the step that is about to answer. `headers` are its rate limit headers."""
 
     __slots__ = ("_limits", "_plan", "_plans", "_project", "_request", "_step", "_taken", "headers")
 
@@ -30,20 +30,21 @@ class RateLimitReservation:
         self._plans = plans
         self._project = project
         self._plan = plan
-        self._request = request  # None: of what it will take nothing can be said
+        self._request = request  # None: its tokens cannot be estimated
         self._taken: Reservation | None = None
         self._step: Reservation | None = None
         self.headers: Mapping[str, str] = {}
 
     async def begin(self) -> None:
-        """Raises `RateLimited`, and has taken nothing then."""
+        """Reserves a request and its estimated tokens. Raises `RateLimited`, and has taken nothing
+        then."""
         allowances = self._plan.allowances
         self._taken = await self._limits.take(allowances, await offload(self._tokens))
         self.headers = self._limits.headers(allowances)
 
     async def turn_to(self, model: str) -> None:
-        """This model is about to answer; one that has not answered gives its tokens back. Raises
-        `RateLimited`."""
+        """Reserves for the step that is about to answer, and returns the reservation of a step that
+        failed. Raises `RateLimited`."""
         if self._step is not None:
             self._step.correct(0)
             self._step = None
@@ -53,17 +54,17 @@ class RateLimitReservation:
             self.headers = self._limits.headers([*self._plan.allowances, *allowances])
 
     def release_request(self) -> None:
-        """The request has ended: tasks that it began keep this in their context, and run on."""
+        """Drops the request: background tasks keep this object alive in their context."""
         self._request = None
 
     def correct(self, tokens: int) -> None:
-        """So many tokens were used in truth."""
+        """Replaces the estimated tokens with the tokens that were used."""
         for taken in (self._taken, self._step):
             if taken is not None:
                 taken.correct(tokens)
 
     def charge(self, tokens: int) -> None:
-        """So many tokens more were used than anybody has asked for."""
+        """Counts tokens that were used beyond the reservation."""
         for taken in (self._taken, self._step):
             if taken is not None:
                 self._limits.charge(taken.allowances, tokens)

@@ -1,5 +1,5 @@
-"""A WebSocket's time: held to the limits at its opening, counted beside its messages, and ended
-when its key may no longer ask."""
+"""Metered WebSocket session: limits are checked when it opens, usage is counted while it is open,
+and it ends when its key is no longer valid."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,15 +20,16 @@ from llm_backend.offload import REQUEST_BYTES, offload
 
 __all__ = ["MeteredSession"]
 
-_TOLD = ("response.done", "input_audio_transcription.completed")  # with what each took
+# Suffixes of the events that report usage.
+_TOLD = ("response.done", "input_audio_transcription.completed")
 _BEGUN = ("session.created", "session.updated")
 
 Message = str | bytes
 
 
 class MeteredSession:
-    """What passes through one socket. `look` says who asks, as keys are now, and is asked again
-    every `every_s` seconds."""
+    """Messages of one WebSocket. `look` returns the current caller, and is called again every
+    `every_s` seconds."""
 
     def __init__(
         self,
@@ -46,12 +47,12 @@ class MeteredSession:
         self._look = look
         self._model = model
         self._every_s = every_s
-        self._hearing: str | None = None  # the model that transcribes
+        self._hearing: str | None = None  # the transcription model of the session
         self._caller = look()
 
     async def sent(self, message: Message) -> None:
-        """A message of the client. Raises `Forbidden` for a model, or a tool, that it names and the
-        project may not use, and `InvalidRequest` where it cannot be read whether it does."""
+        """Checks a message of the client. Raises `Forbidden` for a model or a tool in it that the
+        project may not use, and `InvalidRequest` if the message cannot be read."""
         project = project_of(self._caller)
         if project.models is None and not project.forbidden_tools:
             return
@@ -66,8 +67,8 @@ class MeteredSession:
         self._permission.check_body(project, event, message)
 
     def told(self, message: Message) -> None:
-        """A message of the upstream, which may tell what was used. Raises `Forbidden` where nobody
-        has named a model, and it says that its own is one that the project may not use."""
+        """Counts the usage that a message of the upstream reports. Raises `Forbidden` if the client
+        named no model and the project may not use the upstream's own."""
         if not isinstance(message, str) or ('"usage"' not in message and '"model"' not in message):
             return
         event = _parse_message(message)
@@ -78,7 +79,7 @@ class MeteredSession:
             self._count(kind, message)
 
     async def last(self) -> NoReturn:
-        """Lasts as long as its caller may ask; raises what he would be told by then."""
+        """Rechecks key and permissions until one fails, and raises the error of that check."""
         while True:
             await asyncio.sleep(self._every_s)
             self._caller = self._look()
