@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: what is sent again gets the answer that it got before."""
+"""`Idempotency-Key`: a repeated request gets the stored answer of the first one."""
 
 import hashlib
 import time
@@ -26,14 +26,14 @@ Id = tuple[str | None, str, tuple[tuple[str, str], ...], bytes, str]
 
 
 class Idempotency:
-    """Stands before a gate: the same key with the same JSON body within an hour is answered with
-    the bytes of the first answer, and waits for one that is being made.
+    """Wraps admission control: a request with the same key and the same JSON body gets the bytes
+    of the first answer for an hour. It waits for an answer that is still being made.
 
-    Keys are each caller's and each operation's own, with its path and query. What is kept is in
-    this process's memory, and in the database where servers have a `shared` one; both are bounded,
-    and the oldest goes first. An answer that failed, or whose client left, is not kept; nor is one
-    to an administrator, which may hold a secret that is told once, nor one to a project of which
-    nothing is to be kept.
+    Keys belong to one caller and one operation, with its path and query. Answers are stored in
+    this process's memory, and in the database if servers have a `shared` one. Both are bounded,
+    and the oldest answer is evicted first. Not stored are: failed answers, answers whose client
+    disconnected, answers to administration (they may hold a secret that is shown once), and
+    answers to a project without data retention.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Idempotency:
         self._bytes = 0
 
     async def __call__(self, request: ApiRequest, answer: Answer, send: Send) -> None:
-        """Sends the kept answer or the new one. Raises `Conflict` where the key was another
-        request's, and `InvalidRequest` for a key that is too long."""
+        """Sends the stored answer or a new one. Raises `Conflict` if the key belongs to another
+        request, and `InvalidRequest` for a key that is too long."""
         key = request.http.headers.get(KEY)
         is_kept = request.http.method == "POST" and not request.operation.administers
         is_kept = is_kept and not _keeps_nothing(request.caller)
@@ -97,7 +97,7 @@ class Idempotency:
     async def _made(
         self, kept: StoredAnswer, request: ApiRequest, answer: Answer, send: Send
     ) -> bool:
-        """Whether the answer that was sent is one to be kept."""
+        """Sends a new answer. Returns True if it is to be stored."""
         recorder = AnswerRecorder(kept, send)
         await self._admission(request, answer, recorder)
         return recorder.is_whole

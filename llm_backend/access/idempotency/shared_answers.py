@@ -1,7 +1,8 @@
-"""Answers to requests that come again at another server, through the database that they share.
+"""Idempotency keys of several servers: answers that they share through the database.
 
-Whoever gets a request first holds its name by a lease, renewed as long as he answers; the others
-look now and then. While the database cannot be used, each server knows only its own answers.
+The server of the first request claims the key with a lease and renews it until the answer has
+ended; other servers poll. While the database cannot be used, each server knows only its own
+answers.
 """
 
 import asyncio
@@ -19,23 +20,24 @@ __all__ = ["KEPT_S", "SharedAnswers"]
 log = logging.getLogger(__name__)
 
 KEPT_S = 3600  # an answer, from its end
-LEASE_S = 30  # of who makes one: after his death another may
-LOOK_AGAIN_S = 0.2  # while another server makes it
+LEASE_S = 30  # after which another server may claim the key of a dead one
+LOOK_AGAIN_S = 0.2  # polling interval while another server makes the answer
 ALL_BYTES = 256 * 1024 * 1024  # of all servers together; the oldest go first
 
 
 class SharedAnswers:
-    """What this server makes and finds of them."""
+    """Claims of this server, and the answers that other servers have stored."""
 
     def __init__(self, stored: KeptAnswers, *, clock: Callable[[], float] = time.time) -> None:
         self._stored = stored
         self._clock = clock
-        self._holders: dict[str, str] = {}  # by name: as whom this server makes it
+        self._holders: dict[str, str] = {}  # by idempotency key: the id of this server's claim
         self._behind: set[asyncio.Task[None]] = set()
 
     async def claimed(self, name: str, digest: str) -> KeptAnswer | None:
-        """None where this server is to make the answer, and then to `keep` or `free` it; else the
-        whole one, or that the name is another request's. Waits for one that is being made."""
+        """Claims a key. Returns None if this server is to make the answer, and then to `keep` or
+        `free` it. Otherwise returns the whole answer, or the digest of another request under this
+        key. Waits for an answer that another server is making."""
         while True:
             found = await self._claim(name, digest)
             if found is None or found.whole is not None or found.digest != digest:
@@ -50,7 +52,7 @@ class SharedAnswers:
                 name, digest=digest, holder=holder, now=now, until=now + LEASE_S
             )
         except asyncio.CancelledError:
-            self.free(name)  # it may have been written
+            self.free(name)  # the claim may have been written
             raise
         except StoreError as error:
             _notify(error)
@@ -61,30 +63,30 @@ class SharedAnswers:
         return found
 
     def keep(self, name: str, answer: WholeAnswer) -> None:
-        """It is whole, and others will find it a moment later."""
+        """Stores a whole answer in the background."""
         if holder := self._holders.get(name):
             until = int(self._clock()) + KEPT_S
             work = self._stored.keep(name, holder=holder, answer=answer, until=until)
             self._do(name, holder, work)
 
     def free(self, name: str) -> None:
-        """There is none to be kept: who comes next has it made anew."""
+        """Releases a claim without an answer: the next request makes a new one."""
         if holder := self._holders.get(name):
             self._do(name, holder, self._stored.free(name, holder=holder))
 
     async def renew_forever(self) -> NoReturn:
-        """Holds what this server makes, for as long as it does."""
+        """Renews the claims of this server periodically."""
         while True:
             await asyncio.sleep(LEASE_S / 3)
             if self._holders:
                 await self._told(self._renew())
 
     async def settle(self) -> None:
-        """Returns when all that was kept or freed is."""
+        """Waits for all database calls in flight."""
         await asyncio.gather(*self._behind)
 
     async def expire(self) -> None:
-        """Forgets what is over or too much."""
+        """Deletes expired answers, and the oldest beyond `ALL_BYTES`."""
         await self._stored.forget(now=int(self._clock()), most_bytes=ALL_BYTES)
 
     async def _renew(self) -> None:
@@ -92,11 +94,12 @@ class SharedAnswers:
         await self._stored.renew(list(self._holders.values()), until=until)
 
     def _do(self, name: str, holder: str, work: Coroutine[Any, Any, None]) -> None:
-        """Behind the answer, and though its client has left; its lease is renewed until then."""
+        """Runs a database call in the background, even if the client has disconnected. The claim is
+        renewed until the call ends."""
 
         def done(task: asyncio.Task[None]) -> None:
             self._behind.discard(task)
-            if self._holders.get(name) == holder:  # it may have been claimed again
+            if self._holders.get(name) == holder:  # the key may have been claimed again
                 del self._holders[name]
 
         task = asyncio.create_task(self._told(work))
@@ -106,7 +109,7 @@ class SharedAnswers:
     async def _told(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except StoreError as error:  # its lease runs out
+        except StoreError as error:  # the lease expires
             _notify(error)
 
 

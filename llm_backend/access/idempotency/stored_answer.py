@@ -1,4 +1,4 @@
-"""One answer that is kept: noted as it is sent, and sent again."""
+"""Stored answer of an idempotency key: recorded while it is sent, and replayed."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,16 +10,17 @@ from llm_backend.store.administration import WholeAnswer
 __all__ = ["ANSWER_BYTES", "AnswerRecorder", "StoredAnswer", "replay"]
 
 REPLAYED = (b"idempotent-replayed", b"true")
-ANSWER_BYTES = 4 * 1024 * 1024  # a larger answer passes, and is made again when it is asked again
-BARE_BYTES = 1024  # what an answer weighs without its body: its headers, its key, its place
+# a larger answer is sent and not stored
+ANSWER_BYTES = 4 * 1024 * 1024
+BARE_BYTES = 1024  # memory of an answer without its body: headers, key, table entry
 
-# Answers that ask to come again: what comes again is answered anew.
+# Statuses that ask the client to retry: a retry is answered anew.
 _NOT_KEPT = frozenset({408, 409, 429, 499})
 
 
 @dataclass(kw_only=True)
 class StoredAnswer:
-    """One key's request, and its answer once that has ended."""
+    """The request of one key, and its answer once that has ended."""
 
     digest: bytes
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -29,19 +30,19 @@ class StoredAnswer:
 
     @property
     def size_bytes(self) -> int:
-        """What it takes in memory."""
+        """Its size in memory."""
         return BARE_BYTES + len(self.body)
 
     @property
     def whole(self) -> WholeAnswer:
-        """The answer, for others; it has ended."""
+        """The ended answer, as it is shared with other servers."""
         assert self.start is not None, "a whole answer has begun"
         pairs = [(name.decode("latin-1"), value.decode("latin-1"))
                  for name, value in self.start["headers"]]  # fmt: skip
         return WholeAnswer(status=self.start["status"], headers=pairs, body=self.body)
 
     def is_now(self, answer: WholeAnswer) -> None:
-        """Others have made it."""
+        """Sets the answer that another server has made."""
         headers = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
         ]
@@ -52,12 +53,13 @@ class StoredAnswer:
 
 
 class AnswerRecorder:
-    """Passes an answer on and keeps it, as long as it is worth keeping."""
+    """Sends an answer on and records it, unless it becomes too large or fails."""
 
     def __init__(self, kept: StoredAnswer, send: Send) -> None:
         self._kept = kept
         self._send = send
-        self._body = bytearray()  # joined as it comes: a small event weighs no more than its bytes
+        # joined at once: a small event takes no more memory than its bytes
+        self._body = bytearray()
         self._is_kept = True
         self.is_whole = False
 
@@ -65,12 +67,13 @@ class AnswerRecorder:
         if message["type"] == "http.response.start":
             status = message["status"]
             self._is_kept = status < 500 and status not in _NOT_KEPT
-            # Others add headers of their own later.
+            # A copy, because later senders add headers of their own.
             self._kept.start = {**message, "headers": list(message["headers"])}
         elif message["type"] == "http.response.body":
             self._note(message.get("body", b""))
         else:
-            self._is_kept = False  # a file's path and the like: what it leads to may change
+            # such as a path of a file, whose content may change
+            self._is_kept = False
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._kept.body = bytes(self._body)
@@ -85,7 +88,7 @@ class AnswerRecorder:
 
 
 async def replay(kept: StoredAnswer, send: Send) -> None:
-    """Sends it again, and says so."""
+    """Sends a stored answer again, with a header that says so."""
     assert kept.start is not None, "a whole answer has begun"
     await send({**kept.start, "headers": [*kept.start["headers"], REPLAYED]})
     await send({"type": "http.response.body", "body": kept.body, "more_body": False})

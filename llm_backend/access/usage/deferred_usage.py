@@ -1,4 +1,4 @@
-"""Usage of what upstreams go on with after their answers: told when somebody asks how it went."""
+"""Deferred usage: work that an upstream continues after its answer, and reports when polled."""
 
 import logging
 import time
@@ -18,10 +18,10 @@ MINUTE_S = 60
 
 
 class DeferredUsage:
-    """Remembers for whom such work counts, and counts it once, when it is told what it took.
+    """Stores the billing owner of such work, and counts its usage once, when it is reported.
 
-    While the database cannot be used nothing is remembered, which the log tells; what is told then
-    counts when it is told again.
+    While the database cannot be used, nothing is stored, which is logged; reported usage is then
+    counted with the next report.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class DeferredUsage:
         self._most = most
 
     async def expect(self, id: str, *, said_bytes: tuple[int, int] | None = None) -> None:
-        """The request that is being answered goes on under this id. Where its client has left in
-        the middle, so many bytes that were asked and said count already."""
+        """Registers that the current request continues under this id. If its client disconnected
+        early, `said_bytes` (bytes of input and output) are counted as an estimate at once."""
         meter = METER.get()
         if meter is None:
             return
@@ -47,7 +47,7 @@ class DeferredUsage:
             log.warning("usage_not_expected", extra={"id": id, "reason": str(error)})
 
     async def told(self, id: str, usage: Tokens) -> None:
-        """What went on under this id has ended, and took this."""
+        """Counts the reported usage of finished work."""
         now = int(self._clock())
         try:
             await self._stored.settle(id, usage, minute_at=now - now % MINUTE_S)
@@ -55,5 +55,5 @@ class DeferredUsage:
             log.warning("usage_not_settled", extra={"id": id, "reason": str(error)})
 
     async def expire(self) -> None:
-        """Forgets what nobody has asked for in all that time."""
+        """Deletes entries that were never reported."""
         await self._stored.forget(before=int(self._clock()) - KEPT_S, most=self._most)

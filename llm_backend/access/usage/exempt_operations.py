@@ -1,6 +1,6 @@
-"""Which operations no model is asked by, with the reason why nothing of them is counted or limited.
+"""Operations that call no model, each with the reason why it is neither metered nor limited.
 
-Administration and open operations are not here: the document itself says which they are.
+Administration and open operations are not listed: the OpenAPI document marks them.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
         "CancelChatSessionMethod",
     ),
     _LATER: (
-        "createBatch",  # each line passes the gate
+        "createBatch",  # each line passes admission control
         "createVectorStore", "createVectorStoreFile", "createVectorStoreFileBatch",  # embeddings
     ),
     _SHOWS: ("tokenize", "detokenize", "renderChatPrompt", "createChunks"),
@@ -62,4 +62,4 @@ _BY_REASON: Mapping[str, tuple[str, ...]] = {
 EXEMPT: Mapping[str, str] = {
     operation_id: reason for reason, names in _BY_REASON.items() for operation_id in names
 }
-"""The reason, by operationId."""
+"""Reasons by operationId."""

@@ -1,7 +1,7 @@
-"""What was used and is not in the database yet: added up in memory, written behind the answers.
+"""Ledger: usage added up in memory and written to the database in the background.
 
-A request costs an addition. What has been added up is written every few seconds, and at the end;
-while the database cannot be used, it goes on adding up, by the minute and within a bound.
+A request costs an addition. The sums are written every few seconds and at shutdown. While the
+database cannot be used, sums by minute accumulate up to a bound.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ __all__ = ["Ledger"]
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 5.0  # between two writes: what a killed process has not told yet
+EVERY_S = 5.0  # between writes: a killed process loses at most this much
 ENTRIES_MOST = 50_000  # some 20 MB; reached only while the database cannot be used
 MINUTE_S = 60
 _TOKENS = slice(1, -1)  # of the amounts: between requests and units
 
 
 class Ledger:
-    """Adds up what is used, and writes it."""
+    """Adds up usage and writes it."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Ledger:
         self._is_full = False
 
     def minute_at(self) -> int:
-        """The minute that it is, in unix seconds."""
+        """Returns the start of the current minute, in unix seconds."""
         now = int(self._clock())
         return now - now % MINUTE_S
 
@@ -52,7 +52,7 @@ class Ledger:
         units: int = 0,
         tokens: Tokens | None = None,
     ) -> None:
-        """Adds what was used; beyond the bound it is lost, which the log tells."""
+        """Adds usage; beyond the bound it is lost, which is logged."""
         amounts = self._amounts.get(key)
         if amounts is None:
             if len(self._amounts) >= self._entries_most:
@@ -65,8 +65,8 @@ class Ledger:
             amounts[place] += count
 
     async def write(self) -> None:
-        """Writes all that has been added up. Raises `StoreError`, and has kept it then; only what
-        the database can never hold is lost, which the log tells."""
+        """Writes all sums. Raises `StoreError`, and has kept them then; only an entry that the
+        database can never store is lost, which is logged."""
         amounts, self._amounts = self._amounts, {}
         if not amounts:
             return
@@ -80,7 +80,7 @@ class Ledger:
         self._is_full = False
 
     async def _write_each(self, amounts: dict[UsageKey, list[int]]) -> None:
-        """One of them is what cannot be held: it must not keep the others back."""
+        """Writes the entries one by one: one that cannot be stored must not block the others."""
         try:
             while amounts:
                 key, added = amounts.popitem()
@@ -95,13 +95,13 @@ class Ledger:
             self._take_back(amounts)
 
     async def write_forever(self, every_s: float = EVERY_S) -> NoReturn:
-        """Writes again and again; what fails is logged and tried again."""
+        """Writes periodically; failures are logged and retried."""
         while True:
             await asyncio.sleep(every_s)
             await self.write_or_tell()
 
     async def write_or_tell(self) -> None:
-        """Writes what there is, or says in the log that it could not."""
+        """Writes all sums, or logs that it could not."""
         try:
             await self.write()
         except StoreError as error:

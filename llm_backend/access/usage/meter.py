@@ -1,4 +1,4 @@
-"""What one request uses, counted wherever it is used, for whoever asked."""
+"""Meter: the usage of one request, counted wherever it arises, for its billing owner."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ __all__ = [
     "switch_model",
 ]
 
-ESTIMATED = "estimated"  # the detail of tokens that nobody has told
+ESTIMATED = "estimated"  # detail of estimated tokens
 
 
 class RequestMeter:
-    """Counts one request. What goes on behind its answer counts for it, too.
+    """Counts one request, including background work that continues after its answer.
 
-    It asks `model` as long as no step of a route says otherwise, which `turn` is told of first:
-    whether the request may go on so.
+    Usage counts under `model` until a step of a route is chosen. Before a step answers, `turn`
+    is awaited: it reserves from that step's limits, and may refuse.
     """
 
     __slots__ = (
@@ -60,19 +60,19 @@ class RequestMeter:
         self._is_batch = is_batch
         self._detail = detail
         self._turn = turn
-        self.is_relayed = False  # whether an upstream answers, with what it tells of its tokens
-        self.was_sent = False  # whether an upstream has it, and its client may have left since
-        self.is_deferred = False  # what it takes, as an upstream goes on with it
-        self.tokens: int | None = None  # counted so far; None: nobody has said
+        self.is_relayed = False  # True if an upstream answers and reports its tokens
+        self.was_sent = False  # True if an upstream got the request before its client disconnected
+        self.is_deferred = False  # True if an upstream reports the usage after its answer
+        self.tokens: int | None = None  # counted so far; None: no report yet
 
     @property
     def is_begun(self) -> bool:
-        """Whether somebody has begun to work on it, also if no answer has begun."""
+        """True if work on the request has begun, even if no answer has begun."""
         return self.was_sent or self.tokens is not None
 
     async def answered_by(self, model: str) -> None:
-        """From here on it asks this model. Raises `RateLimited` where that one's limits do not
-        allow it."""
+        """Makes this model the one that answers. Raises `RateLimited` if that model's limits do not
+        allow the request."""
         if model == self._step:
             return
         if self._turn is not None:
@@ -80,26 +80,26 @@ class RequestMeter:
         self._step = self.model = model
 
     def answered(self, units: int = 0) -> None:
-        """It was answered; `units` are what is counted besides tokens."""
+        """Counts the answered request; `units` are its units besides tokens."""
         self._ledger.add(self._key(self._detail), requests=1, units=units)
 
     def used(self, tokens: Tokens) -> None:
-        """So many tokens more."""
+        """Adds tokens."""
         self._add(self._detail, tokens)
 
     def estimated(self, *, input_bytes: int, output_bytes: int) -> tuple[int, int]:
-        """So many tokens more, about: what was said, and nobody tells its tokens."""
+        """Adds tokens estimated from the bytes of text, and returns how many."""
         given, said = -(-input_bytes // BYTES_A_TOKEN), -(-output_bytes // BYTES_A_TOKEN)
         self._add(ESTIMATED, Tokens(input_tokens=given, output_tokens=said))
         return given, said
 
     def expects(self) -> UsageKey:
-        """What it takes is told after its answer; what counts under this key then."""
+        """Marks the usage as deferred, and returns the key to count it under later."""
         self.is_deferred = True
         return self._key(self._detail)
 
     def embedded(self, model: str, tokens: int) -> None:
-        """Tokens of another model, which has made vectors for it; they are no tokens of its own."""
+        """Adds tokens of an embedding model; they do not count as tokens of the request's model."""
         key = self._key("")._replace(kind="embeddings", model=model)
         self._ledger.add(key, tokens=Tokens(input_tokens=tokens))
 
@@ -122,14 +122,14 @@ class RequestMeter:
         )
 
 
-# A local model, an upstream and what is done behind an answer all count for the request in whose
-# context they run, and need not be handed it.
+# A context variable: local models, upstreams and background tasks find the meter of their request
+# without passing it along.
 METER: ContextVar[RequestMeter | None] = ContextVar("meter", default=None)
 
 
 @contextmanager
 def metering(meter: RequestMeter) -> Iterator[None]:
-    """What is used within counts by this meter: work that goes on without its request, say."""
+    """Sets the meter of the current context, for background work for instance."""
     before = METER.set(meter)
     try:
         yield
@@ -138,14 +138,14 @@ def metering(meter: RequestMeter) -> Iterator[None]:
 
 
 def count_tokens(tokens: Tokens) -> None:
-    """Counts tokens for the request that is being answered; none is, in a server's own work."""
+    """Counts tokens for the current request; does nothing in the server's own work."""
     meter = METER.get()
     if meter is not None:
         meter.used(tokens)
 
 
 def answer_metered(usage: Usage) -> None:
-    """Counts the tokens of an answer for the request that it is for."""
+    """Counts the tokens of a local model's answer for the current request."""
     tokens = Tokens(
         input_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
@@ -159,21 +159,21 @@ def answer_metered(usage: Usage) -> None:
 
 
 def count_estimated(*, input_bytes: int, output_bytes: int) -> None:
-    """Counts about as many tokens as so much text has."""
+    """Counts tokens estimated from the bytes of text."""
     meter = METER.get()
     if meter is not None:
         meter.estimated(input_bytes=input_bytes, output_bytes=output_bytes)
 
 
 def count_embedding(model: str, *, tokens: int) -> None:
-    """Counts what a model for embeddings has read, for whoever it is done for."""
+    """Counts the tokens that an embedding model has read for the current request."""
     meter = METER.get()
     if meter is not None:
         meter.embedded(model, tokens)
 
 
 async def switch_model(model: str) -> None:
-    """The request that is being answered is so by this model: its price and its limits hold.
+    """Makes this model the one that answers the current request: its price and its limits apply.
     Raises `RateLimited`."""
     meter = METER.get()
     if meter is not None:
@@ -181,7 +181,7 @@ async def switch_model(model: str) -> None:
 
 
 def expects_upstream_usage() -> bool:
-    """An upstream answers the request, and may tell what it took; whether anybody counts that."""
+    """Marks that an upstream answers the current request. Returns True if its usage is counted."""
     meter = METER.get()
     if meter is None:
         return False
@@ -190,7 +190,7 @@ def expects_upstream_usage() -> bool:
 
 
 def mark_sent() -> None:
-    """An upstream has the request, whose client leaves before its answer begins."""
+    """Marks that an upstream has a request whose client disconnected before the answer."""
     meter = METER.get()
     if meter is not None:
         meter.was_sent = meter.is_relayed = True

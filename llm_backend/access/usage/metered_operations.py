@@ -1,5 +1,5 @@
-"""Which operations ask a model, or have an upstream do something that it is paid for, and what is
-counted of each (pure). Those that do neither are in `exempt_operations`, each with its reason.
+"""Operations that call a model or cause costs at an upstream, and the units that are counted of
+each (pure). All others are in `exempt_operations`, each with its reason.
 """
 
 import re
@@ -15,7 +15,7 @@ __all__ = ["METERED", "MeteredOperation", "model_of"]
 
 Body = Mapping[str, Any]
 
-MODEL_CHARACTERS = 256  # of a name that is counted under
+MODEL_CHARACTERS = 256  # of a model's name in the usage
 
 
 def _nothing(_body: Body) -> int:
@@ -43,20 +43,20 @@ def _vector_store(request: ApiRequest) -> str:
 
 
 def _texts(*names: str) -> re.Pattern[bytes]:
-    """The text that these fields hold, wherever they stand in JSON."""
+    """Compiles a pattern for the text in these fields, anywhere in JSON."""
     any_of = "|".join(names).encode()
     return re.compile(rb'"(?:%b)": ?"([^"\\]*(?:\\.[^"\\]*)*)"' % any_of)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeteredOperation:
-    """What one operation's usage is kept under; `units` are counted of the body beside tokens.
+    """How one operation is metered; `units` are counted from the body besides tokens.
 
-    With `names_model` a project that may use only some models must say which one it asks; without,
-    nothing is asked that the request could name, or it was named before. `texts` is what its
-    streams say, where an upstream may not tell its tokens. `is_stored` operations take `store`.
-    What `leads_past` this server is used there without being seen here. Of what `is_unknown` it is
-    not known what it asks of which model.
+    With `names_model`, a project that may use only some models must name one; without it, there
+    is no model to name, or it was named before. `texts` finds the text of a stream, to estimate
+    tokens that an upstream does not report. `is_stored` operations take `store`. A `leads_past`
+    operation opens something that is used at the upstream, unseen by this server. For an
+    `is_unknown` operation, the effect and the models are unknown.
     """
 
     kind: str
@@ -73,7 +73,7 @@ class MeteredOperation:
 _CHAT = _texts("content", "reasoning_content", "reasoning", "refusal", "arguments")
 _RUN = _texts("value", "arguments")
 
-# What the document has no usage of: it is in the costs, as far as its tokens are told.
+# OpenAI's API has no usage of these: they are in the costs, as far as their tokens are reported.
 _OTHER = MeteredOperation(kind="other")
 _OTHER_UNNAMED = MeteredOperation(kind="other", names_model=False)
 _LEADING_PAST = MeteredOperation(kind="other", leads_past=True)
@@ -91,7 +91,7 @@ METERED: Mapping[str, MeteredOperation] = {
     "createModeration": MeteredOperation(
         kind="moderations", default_model="omni-moderation-latest"
     ),
-    "createRerank": MeteredOperation(kind="rerank"),  # in costs; the document has no usage of it
+    "createRerank": MeteredOperation(kind="rerank"),  # in costs; OpenAI's API has no usage of it
     "createImage": MeteredOperation(kind="image.generation", units=_images, detail=_size),
     "createImageEdit": MeteredOperation(kind="image.edit", units=_images, detail=_size),
     "createImageVariation": MeteredOperation(kind="image.variation", units=_images, detail=_size),
@@ -106,7 +106,7 @@ METERED: Mapping[str, MeteredOperation] = {
     "createAssistant": _OTHER,  # its runs need not name the model again
     "modifyAssistant": _OTHER_UNNAMED,
     "createFineTuningJob": _OTHER,
-    "runGrader": _OTHER_UNNAMED,  # few graders ask a model; those that do name it
+    "runGrader": _OTHER_UNNAMED,  # few graders call a model; those name it
     "validateGrader": _OTHER_UNNAMED,
     "createEval": _OTHER_UNNAMED,
     "createEvalRun": _OTHER_UNNAMED,
@@ -125,15 +125,15 @@ METERED: Mapping[str, MeteredOperation] = {
     "create-realtime-transcription-session": _LEADING_PAST,
     "create-realtime-translation-client-secret": _LEADING_PAST,
     UNKNOWN.operation_id: MeteredOperation(kind="other", names_model=False, is_unknown=True),
-    "CreateChatSessionMethod": _LEADING_PAST,  # of a workflow, whose models nobody here knows
+    "CreateChatSessionMethod": _LEADING_PAST,  # of a workflow, whose models are unknown here
 }
 """By operationId."""
 
 
 def model_of(request: ApiRequest, metered: MeteredOperation) -> str:
-    """The model that a request asks: the one its body names at the top, else the first that it
-    names below, in a session or a grader, say; the one in the beginning of a form; empty where
-    none is named."""
+    """Returns the model of a request: the one at the top of its body, else the first one below,
+    in a session or a grader for instance. For a form, the one in its head. Empty if none is
+    named."""
     body = request.body
     model: Any = None
     if isinstance(body, dict):

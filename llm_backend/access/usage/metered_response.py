@@ -1,4 +1,4 @@
-"""An answer on its way out: what is told with it, how it ended, and what its end says."""
+"""Metered response: adds rate limit headers, records the status, and reads usage at the end."""
 
 import re
 from collections.abc import Awaitable
@@ -14,8 +14,8 @@ __all__ = ["MeteredResponse"]
 
 
 class MeteredResponse:
-    """Sends an answer on, with what its passage tells by then in the place of other headers of the
-    same names. `texts` finds what is said in an upstream's stream; others count themselves."""
+    """Sends an answer on, with the headers of its reservation instead of others of those names.
+    `texts` finds the text in an upstream's stream; local models count their own tokens."""
 
     def __init__(
         self,
@@ -33,15 +33,15 @@ class MeteredResponse:
 
     @property
     def is_good(self) -> bool:
-        """Whether it is an answer and no error."""
+        """True if the status is a 2xx."""
         return 200 <= self._status < 300
 
     def usage(self) -> Tokens | None:
-        """The tokens that its end tells."""
+        """Returns the tokens that the end of the answer reports."""
         return self._tail.usage() if self._tail else None
 
     def said_bytes(self) -> int:
-        """How much text has been sent on, as far as it can be told from other things."""
+        """Returns the bytes of text that have been sent, as far as text can be recognized."""
         return self._tail.said_bytes() if self._tail else 0
 
     def __call__(self, message: Message) -> Awaitable[None]:

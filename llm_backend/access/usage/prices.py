@@ -1,4 +1,4 @@
-"""What usage costs (pure)."""
+"""Costs of usage (pure)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from llm_backend.store.administration import UsageSum
 
 __all__ = ["Cost", "cost_cents", "costs_of"]
 
-TOKENS_PRICED = 1_000_000  # a price is for so many
+TOKENS_PRICED = 1_000_000  # tokens that a price is for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One line of what a model's usage costs."""
+    """One line item of a model's costs."""
 
     line_item: str
     dollars: float
@@ -21,7 +21,7 @@ class Cost:
 
 
 def costs_of(used: UsageSum, model: str, prices: Mapping[str, Price]) -> list[Cost]:
-    """The lines of what a model has used; none for one without a price."""
+    """Returns the line items of a model's usage; none for a model without a price."""
     price = prices.get(model)
     if price is None:
         return []
@@ -39,5 +39,5 @@ def costs_of(used: UsageSum, model: str, prices: Mapping[str, Price]) -> list[Co
 
 
 def cost_cents(used: UsageSum, model: str, prices: Mapping[str, Price]) -> float:
-    """All lines together, in cents."""
+    """Returns the sum of all line items in cents."""
     return 100 * sum(cost.dollars for cost in costs_of(used, model, prices))

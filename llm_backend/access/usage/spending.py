@@ -1,4 +1,4 @@
-"""What has been spent this month, as it was a few seconds ago, and whether more may be."""
+"""Spending of the current month, refreshed every few seconds and held against spend limits."""
 
 import asyncio
 import logging
@@ -19,8 +19,9 @@ __all__ = ["PRICED", "Spending"]
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 5.0  # between two looks at what all servers have written
-PAUSE = 20  # times as long as a look has taken: a month of many keys is much to add up
+EVERY_S = 5.0  # between two queries of the usage of all servers
+# pause in multiples of the last query's duration: sums over a month of many keys are slow
+PAUSE = 20
 PRICED = (
     "completions",
     "embeddings",
@@ -33,14 +34,14 @@ PRICED = (
     "audio_speeches",
     "other",
 )
-"""The kinds of usage that are counted in tokens."""
+"""Kinds of usage that are counted in tokens."""
 
 _ALL_TIME_S = 1 << 40  # one bucket
 
 
 class Spending:
-    """Adds up what all servers on the database have spent since the month began (UTC), where a
-    limit or an alert wants to know."""
+    """Adds up the spending of all servers on the database since the month began (UTC), if there
+    is a spend limit or an alert."""
 
     def __init__(
         self,
@@ -55,16 +56,16 @@ class Spending:
         self._prices = prices
         self._clock = clock
         self._cents: dict[str, float] = {}  # by project
-        self._told: set[tuple[str, int]] = set()  # alerts, with their months
+        self._told: set[tuple[str, int]] = set()  # alerts sent, with their months
 
     def cents(self, project_id: str | None = None) -> float:
-        """What a project has spent; all of them without one."""
+        """Returns the spending of a project in cents; without an id, of all projects."""
         if project_id is None:
             return sum(self._cents.values())
         return self._cents.get(project_id, 0.0)
 
     def check(self, project: Project) -> None:
-        """Raises `QuotaExceeded` where the project, or the organization, has reached its limit."""
+        """Raises `QuotaExceeded` if the project or the organization has reached its spend limit."""
         limit = project.spend_limit_cents
         if limit is not None and self.cents(project.id) >= limit:
             raise _quota_error(f"project `{project.id}`", limit)
@@ -73,12 +74,12 @@ class Spending:
             raise _quota_error("organization", limit)
 
     def is_limited(self, project: Project) -> bool:
-        """Whether what the project spends is held to a limit."""
+        """True if a spend limit applies to the project."""
         limits = (project.spend_limit_cents, self._keyring.policy.spend_limit_cents)
         return any(limit is not None for limit in limits)
 
     async def refresh(self) -> None:
-        """Looks at what has been written, and tells the alerts that are due."""
+        """Queries the usage, and sends the alerts that are due."""
         policy = self._keyring.policy
         limits = [
             policy.spend_limit_cents,
@@ -102,7 +103,7 @@ class Spending:
             self._tell(alert, month_at)
 
     async def refresh_or_tell(self) -> bool:
-        """Looks, if it can, and says in the log where it cannot."""
+        """Refreshes; logs a failure and returns False."""
         try:
             await self.refresh()
         except StoreError as error:
@@ -111,7 +112,7 @@ class Spending:
         return True
 
     async def refresh_forever(self, every_s: float = EVERY_S) -> NoReturn:
-        """Looks again and again; while it cannot, what was seen last holds."""
+        """Refreshes periodically; after a failure the last sums stand."""
         took_s = 0.0
         while True:
             await asyncio.sleep(max(every_s, PAUSE * took_s))

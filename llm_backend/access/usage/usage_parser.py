@@ -1,4 +1,4 @@
-"""How many tokens an upstream says that its answer took, read off the answer's end (pure)."""
+"""Parses the usage that an upstream reports at the end of its answer (pure)."""
 
 import re
 from collections import deque
@@ -11,23 +11,23 @@ from llm_backend.store.administration import Tokens
 
 __all__ = ["UsageTail", "parse_usage", "read_usage"]
 
-PIECES = 8  # of an answer, that its end may be spread over
-END_BYTES = 64 * 1024  # within which usage is told
-# In JSON text a quotation mark inside a string is escaped, so that no string can look like this.
+PIECES = 8  # last chunks of an answer that may contain its end
+END_BYTES = 64 * 1024  # the end of an answer, in which usage is reported
+# JSON text escapes quotation marks inside strings, so that no string can match this.
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
-# What an answer that is no stream says, by the names that texts have in it.
+# Text of an answer other than a stream, by the names of its fields.
 _TEXTS = re.compile(
     rb'"(?:content|reasoning_content|refusal|arguments|text|value)": ?"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 _DECODER = JSONDecoder()
 _GIVEN = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _MADE = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-_TOKENS_END = 1 << 53  # beyond it JSON's readers do not agree on integers, and nobody has so many
+_TOKENS_END = 1 << 53  # the largest integer that all JSON readers agree on
 
 
 class UsageTail:
-    """The end of an answer that passes by, without a copy of it; and where `texts` finds what a
-    stream says, how much that was."""
+    """Keeps the end of a passing answer without copying it. With `texts`, also measures the text of
+    a stream."""
 
     def __init__(self, coding: bytes | None = None, texts: re.Pattern[bytes] | None = None) -> None:
         self._pieces: deque[bytes] = deque(maxlen=PIECES)
@@ -36,19 +36,19 @@ class UsageTail:
         self.feed: Callable[[bytes], None] = plain(take, coding) or _unread
 
     def usage(self) -> Tokens | None:
-        """What its end says; None where it says nothing."""
+        """Returns the reported usage; None without a report."""
         return parse_usage(b"".join(self._pieces)[-END_BYTES:])
 
     def said_bytes(self) -> int:
-        """How many bytes of text a stream has brought; of an answer that is none, its end."""
+        """Returns the bytes of text in a stream; for other answers, in their end."""
         if self._said is not None:
             return self._said.so_many_bytes()
         return _bytes_of(_TEXTS, b"".join(self._pieces)[-END_BYTES:])
 
 
 class _Said:
-    """Adds up the texts in a stream's lines; looks for them only some at a time, and not before it
-    must, because most streams are short or tell at their end what they took."""
+    """Adds up the text in a stream's lines. It scans in large steps and as late as possible:
+    most streams are short or report their usage."""
 
     def __init__(self, texts: re.Pattern[bytes]) -> None:
         self._texts = texts
@@ -70,7 +70,8 @@ class _Said:
         read = b"".join(self._held)
         end = read.rfind(b"\n") + 1
         self._said_bytes += _bytes_of(self._texts, read[:end])
-        line = read[end:]  # that has not ended; one without end is no text
+        # an unfinished line; one beyond `END_BYTES` is not text
+        line = read[end:]
         self._held = [line] if line and len(line) < END_BYTES else []
         self._held_bytes = len(self._held[0]) if self._held else 0
 
@@ -88,25 +89,25 @@ def _bytes_of(texts: re.Pattern[bytes], read: bytes) -> int:
 
 
 def _unread(_piece: bytes) -> None:
-    """A coding that cannot be read here."""
+    """Ignores chunks of an unsupported content coding."""
 
 
 def parse_usage(end: bytes) -> Tokens | None:
-    """The last usage object in the end of a JSON body or of an event stream."""
+    """Parses the last usage object in the end of a JSON body or of an event stream."""
     places = [found.end() for found in _USAGE.finditer(end)]
     if not places:
         return None
     text = end[places[-1] :].decode("utf-8", "replace")
     try:
         usage, _ = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):  # broken, a number too long, nested without end
+    except (ValueError, RecursionError):  # broken, a number too long, or nested too deeply
         return None
     return read_usage(usage)
 
 
 def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
-    """What a usage object says, in chat's words, those of responses or those of sessions; None if
-    nothing."""
+    """Reads a usage object of a chat, a response or a realtime session; None if it has no token
+    counts."""
     given = _count(usage, "prompt_tokens", "input_tokens")
     if given is None:
         return None
@@ -121,7 +122,7 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens | None:
 
 
 def _add_media(details: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-    """Whether there is more to read: of most answers there is not, and this is read of each."""
+    """True if the details report media tokens; rare, and checked for each answer."""
     return bool(
         details.get("audio_tokens")
         or details.get("image_tokens")
@@ -143,7 +144,7 @@ def _with_media(tokens: Tokens, details: Mapping[str, Any], made: Mapping[str, A
 
 
 def _part(values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
-    """The first part that there is, where it is one."""
+    """Returns the first non-empty value of these names, if it is an object."""
     for name in names:
         if part := values.get(name):
             return part if isinstance(part, dict) else {}
