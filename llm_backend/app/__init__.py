@@ -1,6 +1,6 @@
-"""The composition root: settings in, ASGI application out. Builds and wires every object.
+"""Composition root: settings in, ASGI application out. Builds and wires every object.
 
-`answering.py` shows in which order everything is opened; the other modules say how, by matter.
+`wiring.py` shows the order in which everything is opened; each other module opens one part.
 """
 
 from llm_backend.app.app import App, create_app

@@ -1,4 +1,4 @@
-"""The application, opened and closed by whoever serves it."""
+"""The ASGI application, with its opening and closing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,8 @@ __all__ = ["App", "create_app"]
 
 
 def create_app() -> "App":
-    """For ASGI servers of your own: `uvicorn --factory llm_backend.app:create_app`."""
+    """Creates the application for other ASGI servers:
+    `uvicorn --factory llm_backend.app:create_app`."""
     settings = load_settings()
     if settings.processes > 1:
         raise SettingsError("`processes` is for `llm-backend serve`; unset it for other servers.")
@@ -24,11 +25,11 @@ def create_app() -> "App":
 
 
 class App:
-    """The ASGI application. Answers while it is open: by `opened`, or by a server's lifespan.
+    """The ASGI application. It answers while it is open: by `opened`, or by a server's lifespan.
 
-    `shared` is the folder where another process has opened engines, for one of several processes.
-    The config file of `source` is watched. `cut_off` is set once the process that owns the engines
-    has given this one up, which can only be ended then.
+    With several processes, `shared` is the folder where another process has opened engines. The
+    config file of `source` is watched. `cut_off` is set when the process that owns the engines
+    has dropped this one, which must then exit.
     """
 
     def __init__(
@@ -46,19 +47,19 @@ class App:
         self.cut_off = asyncio.Event()
 
     def leave(self) -> None:
-        """The server is going to stop, and is not ready any more; it answers as before."""
+        """Marks the server as not ready before it stops; requests are answered as before."""
         self._leaving.set()
 
     def stop(self) -> None:
-        """The server begins to stop: what would go on without an end is ended."""
+        """Begins to stop: ends streams that have no end of their own."""
         self.leave()
         self._stopping.set()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Opens database, engines and upstream, and closes them at the end.
+        """Opens database, engines and upstreams, and closes them at the end.
 
-        Raises `CannotStart`, one sentence for the person who must act.
+        Raises `CannotStart`, with one sentence for the operator.
         """
         settings, shared = self._settings, self._shared
         configure_logging(

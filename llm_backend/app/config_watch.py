@@ -1,5 +1,5 @@
-"""Applies what changes in the config file while the server runs, as far as that goes: the local
-models. What else changes is told to need a restart; a file that cannot be used changes nothing.
+"""Config file watch: applies changes of local models while the server runs. Other changes are
+logged as needing a restart; an invalid file changes nothing.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ Serve = Callable[[Settings, Sequence[ServedModel]], Awaitable[None]]
 
 
 def merge_changes(running: Settings, latest: Settings) -> Settings:
-    """What holds from now on: the settings of the start, with those that can be applied."""
+    """Returns the settings of the start, with the changes that can be applied."""
     return running.model_copy(update={name: getattr(latest, name) for name in _APPLIED})
 
 
 async def watch_config(
     source: SettingsSource, running: Settings, serve: Serve, every_s: float = LOOKS_EVERY_S
 ) -> None:
-    """Looks at the file of `source` for ever; `running` are the settings of the start. `serve` is
-    told what is to be served, and the settings that say so.
+    """Polls the file of `source` for ever; `running` are the settings of the start. On a change
+    `serve` is called with the merged settings and the models to serve.
     """
     assert source.file is not None, "there is a file to watch"
     stamp = _stamp(source.file)
@@ -50,7 +50,8 @@ async def _apply(source: SettingsSource, running: Settings, serve: Serve) -> Non
     try:
         settings, served = await asyncio.to_thread(_load_wanted, source)
         await serve(merge_changes(running, settings), served)
-    except (SettingsError, InvalidRequest, OSError) as error:  # the last: a file that has just gone
+    # `OSError`: a file was deleted meanwhile
+    except (SettingsError, InvalidRequest, OSError) as error:
         log.error("config_file_refused", extra={"reason": str(error)})
         return
     log.info("config_file_applied", extra={"models": ", ".join(one.card.id for one in served)})
@@ -71,7 +72,7 @@ def _load_wanted(source: SettingsSource) -> tuple[Settings, list[ServedModel]]:
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
-    """What differs when the file does; None where there is none at the moment."""
+    """Returns values that change with the file; None while it does not exist."""
     try:
         found = file.stat()
     except OSError:

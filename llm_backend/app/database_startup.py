@@ -1,4 +1,4 @@
-"""The database with this version's tables, now or as soon as it can be reached."""
+"""Opens the database and migrates its tables to this version, at once or when it is reachable."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ DATABASE_RETRY_S = 2.0
 
 @asynccontextmanager
 async def open_database(settings: Settings, metrics: Metrics) -> AsyncIterator[Database]:
-    """Its tables are brought up to date, or will be once a server that is down has come up."""
+    """Opens the database and migrates its tables, or does so once a server that is down is up."""
     async with AsyncExitStack() as stack:
         opening = Database.open(
             settings.database,
@@ -47,14 +47,14 @@ async def open_database(settings: Settings, metrics: Metrics) -> AsyncIterator[D
 
 
 async def migrate_later(database: Database) -> None:
-    """Tries again until the tables are this version's, or a person must act."""
+    """Retries until the tables are migrated or an error needs the operator."""
     while True:
         await asyncio.sleep(DATABASE_RETRY_S)
         try:
             await migrate(database)
         except StoreUnavailable:
-            continue  # said once, and by readiness as long as it lasts
-        except StoreError as error:  # a person must act: at start this would have ended the start
+            continue  # logged once; readiness reports it as long as it lasts
+        except StoreError as error:  # needs the operator: at start it would have ended the start
             log.critical("database_not_migrated", extra={"reason": str(error)})
             return
         log.info("database_available")
@@ -62,24 +62,24 @@ async def migrate_later(database: Database) -> None:
 
 
 async def migrate_for_others(settings: Settings) -> None:
-    """What can be done of it before other processes open the database."""
+    """Migrates, as far as possible, before other processes open the database."""
     try:
         await migrate_database(settings)
     except StoreUnavailable as error:
         if not settings.has_database_server:
             raise
-        log.warning("database_unavailable", extra={"reason": str(error)})  # they try again
+        log.warning("database_unavailable", extra={"reason": str(error)})  # they retry
 
 
 async def migrate_database(settings: Settings) -> None:
-    """Brings the database's tables to this version."""
+    """Migrates the database's tables to this version."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with Database.open(settings.database) as database:
         await migrate(database)
 
 
 async def recount_file_bytes(settings: Settings) -> tuple[int, int]:
-    """How many bytes files were counted to have, and how many they have."""
+    """Recounts the bytes of all files. Returns the counted bytes before and after."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with Database.open(settings.database) as database:
         await migrate(database)
@@ -88,7 +88,7 @@ async def recount_file_bytes(settings: Settings) -> tuple[int, int]:
 
 @asynccontextmanager
 async def open_administration(settings: Settings) -> AsyncIterator[Administration]:
-    """What is administered, for the shell: over a database with this version's tables."""
+    """Opens the administered records for the command line, on a migrated database."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with Database.open(settings.database) as database:
         await migrate(database)

@@ -1,4 +1,4 @@
-"""Engines for several API processes, kept by the one that serves nobody."""
+"""Engines that several API processes share, in the process that owns them and serves no request."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,9 +27,9 @@ async def open_shared_engines(
     source: SettingsSource | None = None,
     on_change: Callable[[Settings], None] = lambda _: None,
 ) -> AsyncIterator[None]:
-    """What several API processes need: a room of engines with its doors in the folder `shared`, the
-    places at upstreams, and a database with this version's tables. What changes in the config file
-    of `source` is applied in all of them; `on_change` is told the settings that hold from then on.
+    """Opens what several API processes share: a model manager with its socket paths in the folder
+    `shared`, the permits of upstreams, and a migrated database. Changes in the config file of
+    `source` are applied in all processes; `on_change` is called with the settings from then on.
     Raises `CannotStart`.
     """
     async with AsyncExitStack() as stack:
@@ -58,4 +58,4 @@ async def open_shared_engines(
 
 
 def _ignore_usage(_model: str, _usage: Usage) -> None:
-    """Who answers observes."""
+    """Ignores usage: the process that answers observes it."""

@@ -1,4 +1,4 @@
-"""What stands in front of the API."""
+"""Guards in front of the API, in their order."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ __all__ = ["add_access_log", "add_guards"]
 
 
 def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> ASGIApp:
-    """The application behind its guards, the outermost last."""
+    """Wraps the application in its guards, the outermost last."""
     settings = services.settings
     keyring = services.access.keyring
     app = WebSocketEndpoints(
@@ -50,5 +50,5 @@ def add_guards(app: ASGIApp, services: Services, tracing: "Tracing | None") -> A
 
 
 def add_access_log(app: ASGIApp, services: Services) -> ASGIApp:
-    """The application with a line in the log for each request."""
+    """Wraps the application in a log line for each request."""
     return AccessLog(app, services.metrics, services.recent_errors)

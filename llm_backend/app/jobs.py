@@ -1,4 +1,4 @@
-"""What is done besides requests, and by whom."""
+"""Background jobs of one process."""
 
 import logging
 from collections.abc import Sequence
@@ -18,13 +18,14 @@ __all__ = ["index_name", "job_kinds"]
 
 log = logging.getLogger(__name__)
 
-SHORT_AT_ONCE = 8  # files: most of them wait for the extractor, and text need not
+SHORT_AT_ONCE = 8  # files: most of them wait for the extractor, and plain text should not
 LONG_AT_ONCE = 2
-RESPONSE_ATTEMPTS = 3  # of servers that ended each time: it may be what ends them
+# attempts across servers that died: the response may be what kills them
+RESPONSE_ATTEMPTS = 3
 
 
 def job_kinds(services: Services, app: ASGIApp) -> Sequence[JobKind]:
-    """What this process can take up; `app` answers the lines of batches."""
+    """Lists the kinds of jobs that this process can run; `app` answers the lines of batches."""
     responses = JobKind(
         name=BackgroundStore.JOB,
         worker=ResponseWorker(services),
@@ -67,7 +68,7 @@ def _ingestion(services: Services, only_short: bool) -> Ingestion:
 
 
 async def index_name(vectors: VectorIndex) -> str | None:
-    """The vector index that this process can use now; None where another process has it."""
+    """Returns the name of the usable vector index; None if another process owns it."""
     try:
         return await vectors.name()
     except IndexFailure as error:

@@ -1,4 +1,4 @@
-"""The local models as they are served now, and how they become those that the settings ask for."""
+"""Local models that are served now, and the transition to those of changed settings."""
 
 import asyncio
 import functools
@@ -32,7 +32,7 @@ MakeEngine = Callable[[EngineConfig], Engine]
 
 
 class LocalModels:
-    """Keeps the registry and the room of engines in step with what is to be served."""
+    """Keeps the registry and the model manager in step with the models to serve."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class LocalModels:
         self._handles: dict[str, ModelHandle] = {}
 
     async def serve(self, served: Sequence[ServedModel]) -> None:
-        """From now on these are the local models. Those that were there stay as they are unless
-        their engine is set up otherwise; those that go finish what they have begun.
+        """Serves exactly these models. Present models are kept unless their engine's configuration
+        differs; removed models finish their running requests.
 
-        Raises `InvalidRequest` for a model to be loaded now that can never fit; it is among those
-        that are served, its requests are told the same, and the others are as they should be.
+        Raises `InvalidRequest` for a model to be loaded now that can never fit. That model is
+        registered nevertheless, its requests fail with the same error, and the others are served.
         """
         before = {model.card.id: model for model in self._served}
         kept = {
@@ -89,7 +89,7 @@ class LocalModels:
         )
 
     async def _start(self, handles: Sequence[ModelHandle]) -> None:
-        """Those that fit are being loaded, whatever the others are."""
+        """Loads all models that fit, even if one of them does not."""
         too_large: InvalidRequest | None = None
         for handle in handles:
             try:
@@ -139,17 +139,17 @@ def _same_engine(one: ServedModel, other: ServedModel) -> bool:
 
 
 def _generates(model: ServedModel) -> bool:
-    """What the settings or the file's header say that a model is for."""
+    """True if the settings or the file's header say that the model generates text."""
     if model.engine.kind is not None:
         return model.engine.kind is ModelKind.CHAT
     try:
         return generates(read_header(model.engine.model_path))
-    except HeaderError:  # it cannot be loaded to embed, either
+    except HeaderError:  # such a file cannot be loaded for embeddings either
         return True
 
 
 def memory_bytes(model: ServedModel) -> int:
-    """What a model takes in memory, its draft model and its projector included."""
+    """Returns the bytes of memory of a model, with its draft model and its projector."""
     if model.memory_bytes is not None:
         return model.memory_bytes
     engine = model.engine
@@ -166,7 +166,7 @@ def memory_bytes(model: ServedModel) -> int:
         )
         try:
             total += footprint(read_header(path), shape).total
-        except HeaderError as error:  # the engine will say what is wrong with the file
+        except HeaderError as error:  # the engine will report what is wrong with the file
             _size_unknown(model, error)
     if engine.projector_path is not None:
         try:
@@ -181,5 +181,5 @@ def _size_unknown(model: ServedModel, error: HeaderError) -> None:
 
 
 def _size(path: Path) -> int:
-    """0 for a file that has gone: the engine will say so."""
+    """Returns the size of a file; 0 if it is missing, which the engine will report."""
     return path.stat().st_size if path.is_file() else 0

@@ -1,6 +1,6 @@
-"""What is said of local models by their names: `NAME=...`, or without a name of the first or all.
+"""Settings of local models by name: `NAME=...`, or without a name for the first model or all.
 
-Every function raises `SettingsError`, one sentence, for what names no model that is served.
+Every function raises `SettingsError`, one sentence, for a name that no served model has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ __all__ = ["aliases", "check_tool_format", "draft_models", "tool_formats"]
 
 
 def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
-    """The further names of local models, each with the model that it is of."""
+    """Returns the aliases of local models, each with its model."""
     named: dict[str, str] = {}
     for given in settings.aliases:
         name, _, model = given.partition("=")
@@ -32,7 +32,7 @@ def aliases(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
 
 
 def tool_formats(settings: Settings, models: Sequence[str]) -> Mapping[str, str]:
-    """The formats of tool calls that are named, by model."""
+    """Returns the formats of tool calls, by model."""
     formats: dict[str, str] = {}
     for given in settings.tool_formats:
         model, _, name = given.rpartition("=")
@@ -44,7 +44,7 @@ def tool_formats(settings: Settings, models: Sequence[str]) -> Mapping[str, str]
 
 
 def check_tool_format(name: str | None) -> str | None:
-    """The name itself. Raises for one that no family of models has."""
+    """Returns the name. Raises for a format that no model family has."""
     if name is not None and name not in FAMILIES:
         raise SettingsError(
             f"The tool format `{name}` is not known; there are {', '.join(FAMILIES)}."
@@ -53,7 +53,7 @@ def check_tool_format(name: str | None) -> str | None:
 
 
 def draft_models(settings: Settings, models: Sequence[str]) -> Mapping[str, Path]:
-    """The files of draft models, by the model that they draft for."""
+    """Returns the files of draft models, by the model that they draft for."""
     drafts: dict[str, Path] = {}
     for given in settings.draft_models:
         model, _, file = given.rpartition("=")

@@ -1,4 +1,4 @@
-"""The local models, as long as the application is open."""
+"""Local models, for as long as the application is open."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 ChoosePersonality = Callable[[str, str], Awaitable[None]]
-"""Sets the personality of a model that requests get which name none."""
+"""Sets the default personality of a model, for requests that name none."""
 
 
 @asynccontextmanager
@@ -46,9 +46,9 @@ async def open_models(
     observe: Observe,
     cut_off: asyncio.Event,
 ) -> AsyncIterator[ChoosePersonality]:
-    """The models that the settings ask for, in the registry; those that fit are being loaded. Where
-    another process owns the engines it says what changes, and `cut_off` is set if it gives this one
-    up; else the config file of `source` says it.
+    """Opens the local models of the settings in the registry, and begins to load those that fit.
+    If another process owns the engines, changes come from it, and `cut_off` is set when it drops
+    this process; otherwise changes come from the config file of `source`.
     """
     local_models = partial(
         _local_models, settings, registry, observe, MediaReader(_media_bounds(settings))
@@ -96,7 +96,7 @@ def _local_models(
 
 
 async def serve_first(models: LocalModels, served: Sequence[ServedModel]) -> None:
-    """Raises `SettingsError` for a model that can never fit."""
+    """Serves the models of the start. Raises `SettingsError` for a model that can never fit."""
     try:
         await models.serve(served)
     except InvalidRequest as error:
@@ -104,12 +104,12 @@ async def serve_first(models: LocalModels, served: Sequence[ServedModel]) -> Non
 
 
 def budget_bytes(settings: Settings) -> int | None:
-    """What local models may take together; None where that is not known."""
+    """Returns the memory budget of all local models in bytes; None if it is unknown."""
     return settings.memory_budget or machine_memory_bytes()
 
 
 def patience(settings: Settings) -> LoadQueueLimits:
-    """How requests wait for a model to be loaded."""
+    """Returns the limits of requests that wait for a model to be loaded."""
     return LoadQueueLimits(waiting_limit=settings.queue_limit, deadline_s=settings.load_deadline_s)
 
 
@@ -117,7 +117,7 @@ def patience(settings: Settings) -> LoadQueueLimits:
 async def open_config_watch(
     source: SettingsSource | None, settings: Settings, serve: Serve
 ) -> AsyncIterator[None]:
-    """What changes in the config file, if there is one, is applied to the models."""
+    """Applies changes of the config file, if there is one, to the models."""
     if source is None or source.file is None:
         yield
         return
@@ -129,7 +129,7 @@ async def open_config_watch(
 
 
 class _ModelUpdates:
-    """Does what the owner of the engines decides for all processes."""
+    """Applies decisions of the process that owns the engines."""
 
     def __init__(self, models: LocalModels, registry: Registry, cut_off: asyncio.Event) -> None:
         self._models = models
@@ -137,24 +137,25 @@ class _ModelUpdates:
         self._cut_off = cut_off
 
     def choose(self, personalities: dict[str, str]) -> None:
-        """These personalities are for requests that name none, by model."""
+        """Sets the default personalities, by model."""
         for model in self._registry.local:
             personality = personalities.get(model.card.id)
             if personality in model.personalities:
                 self._registry.choose_personality(model.card.id, personality)
 
     async def change(self, settings: str) -> None:
-        """These are the settings of local models from now on."""
+        """Applies changed settings of local models."""
         try:
             served = await asyncio.to_thread(
                 lambda: build_served_models(settings_from_json(settings))
             )
             await self._models.serve(served)
-        except (SettingsError, InvalidRequest, OSError) as error:  # a file that has gone since, say
+        # `OSError`: a file was deleted meanwhile, for instance
+        except (SettingsError, InvalidRequest, OSError) as error:
             log.error("config_file_refused", extra={"reason": str(error)})
 
     def cut_off(self) -> None:
-        """The owner does not know this process any more."""
+        """Handles that the owner has dropped this process."""
         self._cut_off.set()
 
 

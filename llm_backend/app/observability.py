@@ -1,4 +1,4 @@
-"""What is told of answers: metrics, spans, log lines, and what the meters count."""
+"""Observability of local answers: metrics, spans, log lines, and metered usage."""
 
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
-    """Spans on their way to the collector; None where there is no collector."""
+    """Opens the export of spans to the collector; None without a collector."""
     if settings.otlp_endpoint is None:
         yield None
         return
@@ -37,7 +37,7 @@ async def open_tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
 
 
 def observing(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Observe:
-    """What a local model tells the usage of each answer to; `logs` it in a line, too."""
+    """Returns the observer of each answer's usage; `logs`: it also writes a log line."""
 
     def observe(model: str, usage: Usage) -> None:
         if tracing is not None:
@@ -59,7 +59,7 @@ def observing(metrics: Metrics, tracing: "Tracing | None", *, logs: bool) -> Obs
 
 
 def _log(model: str, usage: Usage) -> None:
-    """Counts and times of an answer, without a word of it."""
+    """Logs counts and times of an answer, and nothing of its content."""
     told = {
         "model": model,
         "prompt_tokens": usage.prompt_tokens,
@@ -75,6 +75,6 @@ def _log(model: str, usage: Usage) -> None:
 
 
 def _request_fields() -> Mapping[str, str]:
-    """The id of the request that is being answered; nothing where no request is."""
+    """Returns the id of the current request; nothing outside of requests."""
     request_id = REQUEST_ID.get()
     return {} if request_id is None else {"request_id": request_id}

@@ -1,4 +1,4 @@
-"""Every operation of the document, answered by its controller."""
+"""Routes every operation of the OpenAPI document to its controller."""
 
 import importlib
 from collections.abc import Awaitable
@@ -20,7 +20,7 @@ __all__ = ["build_operations"]
 
 
 def build_operations(document: Document, validators: Validators, services: Services) -> ASGIApp:
-    """Every operation of the document, answered by its controller."""
+    """Builds the application of all operations."""
     settings = services.settings
     return build_app(
         document,
@@ -38,7 +38,7 @@ def build_operations(document: Document, validators: Validators, services: Servi
 
 
 def _not_relayed(services: Services) -> str | None:
-    """Why what the document does not have is not relayed, if it is not."""
+    """Returns the reason why unknown operations are not relayed; None if they are."""
     if services.upstream is None:
         return "no upstream is configured that may have it: set OPENAI_API_KEY, or `backends`"
     if services.settings.strict:
@@ -47,8 +47,8 @@ def _not_relayed(services: Services) -> str | None:
 
 
 def _handler_of(operation: Operation) -> Handler:
-    """What calls the operation's controller, which is imported when it is asked for the first time:
-    most are never, and a start need not wait for them."""
+    """Returns the handler of an operation. Its controller is imported on the first request: most
+    are never used, and the start does not wait for them."""
 
     controller = cache(lambda: _controller_of(operation))
 
@@ -59,7 +59,7 @@ def _handler_of(operation: Operation) -> Handler:
 
 
 def _controller_of(operation: Operation) -> Handler:
-    """The controller's function named after the operation; what is not local is the relay's."""
+    """Imports the controller's function of the operation; without a controller, the relay's."""
     module = f"llm_backend.controllers.{operation.controller or 'routing'}"
     name = operation.function if operation.controller else "relay_operation"
     handler: Handler = getattr(importlib.import_module(module), name)

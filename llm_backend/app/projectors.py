@@ -1,4 +1,4 @@
-"""The projectors that the settings name: by what models see pictures and hear sound."""
+"""Projectors that the settings name, by which models read pictures and sound."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ __all__ = ["NamedProjector", "find_projector"]
 
 @dataclass(frozen=True, kw_only=True)
 class NamedProjector:
-    """A projector's file, and what a model takes in by it besides text, in OpenAI's words."""
+    """A projector's file, and the input modalities besides text, in OpenAI's words."""
 
     path: Path
     modalities: tuple[str, ...]
 
 
 def find_projector(settings: Settings, given: str | None) -> NamedProjector | None:
-    """The projector that a model's entry names. Raises `SettingsError` for a file that is none."""
+    """Returns the projector of a model's entry. Raises `SettingsError` for an invalid file."""
     if given is None:
         return None
     try:

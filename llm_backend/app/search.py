@@ -1,4 +1,4 @@
-"""What reads files and finds passages in them: extractor, vector index, tools over both."""
+"""File search: extractor, vector index, and the tools over both."""
 
 import importlib
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ __all__ = ["SearchServices", "open_index", "search_over"]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchServices:
-    """What reads files and finds passages in them."""
+    """Services that extract text from files and search it."""
 
     extractor: Extractor
     file_texts: FileTexts
@@ -40,7 +40,7 @@ class SearchServices:
 
 @asynccontextmanager
 async def open_index(settings: Settings) -> AsyncIterator[VectorIndex | None]:
-    """Where vectors lie; None where several processes would need a folder that belongs to one."""
+    """Opens the vector index; None if several processes would need a folder that one owns."""
     if settings.vector_stores == "upstream" and not settings.has_upstream:
         raise SettingsError(
             "The setting `vector_stores` is `upstream`, and there is none: set a key for it."
@@ -60,7 +60,7 @@ def search_over(
     registry: Registry,
     upstream: "UpstreamPool | None",
 ) -> SearchServices:
-    """All of it over stores and an index that are open."""
+    """Builds the search services over open stores and an open index."""
     embedders = Embedders(
         registry,
         preferred=settings.embedding_model,
@@ -119,7 +119,7 @@ def _web_files(settings: Settings) -> WebFiles:
 
 
 def _server_tools(settings: Settings, library: VectorLibrary) -> ServerTools:
-    """The tools that are run here while a response is answered."""
+    """Returns the tools that this server runs while it answers a response."""
     mcp = McpKind(settings.mcp_servers, timeout_s=settings.mcp_timeout_s)
     searches_first = settings.file_search == "always"
     file_search = FileSearchKind(

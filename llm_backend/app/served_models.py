@@ -1,6 +1,6 @@
-"""Which local models the settings ask for: their files, names, templates, engines.
+"""Local models of the settings: their files, names, templates and engine configurations.
 
-Every function raises `SettingsError`, one sentence, for what cannot be served.
+Every function raises `SettingsError`, one sentence, for a model that cannot be served.
 """
 
 import time
@@ -40,9 +40,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """One local model: how it is named, spoken to and computed. `personality` is the name of the
-    one among `personalities` that requests for the plain name get; `defaults` are fields of
-    requests. `memory_bytes` None is to be estimated."""
+    """A local model: its names, its chat format and its engine. `personality` names the default
+    one of `personalities`, for requests with the plain name; `defaults` are default fields of
+    requests. `memory_bytes` None: it is estimated."""
 
     card: ModelCard
     aliases: tuple[str, ...]
@@ -59,14 +59,14 @@ class ServedModel:
 
     @property
     def names(self) -> Mapping[str, tuple[str, str | None]]:
-        """All names that it answers to, each with the plain name and the personality in it."""
+        """All names of the model, each with the plain name and the personality in it."""
         plain = (self.card.id, *self.aliases)
         chosen = {f"{name}:{one}": (name, one) for name in plain for one in self.personalities}
         return {**{name: (name, None) for name in plain}, **chosen}
 
 
 def build_served_models(settings: Settings) -> list[ServedModel]:
-    """The local models in the order of the settings, each of its names its own."""
+    """Builds the local models in the order of the settings; names are unique."""
     entries = [_entry(given) for given in settings.models]
     files = [_model_file(settings, entry.path) for entry in entries]
     ids = [_id(entry, path) for entry, path in zip(entries, files, strict=True)]
@@ -104,7 +104,7 @@ def build_served_models(settings: Settings) -> list[ServedModel]:
 
 
 def check_named_models(settings: Settings, served: Sequence[ServedModel]) -> None:
-    """Raises for a model that is named for moderation, queries or embeddings and is not served."""
+    """Raises for a model of moderation, queries or embeddings that is not served."""
     names = {"moderation": settings.moderation_model, "query": settings.query_model}
     for purpose, name in names.items():
         if name is not None and not any(name in model.names for model in served):
@@ -150,7 +150,7 @@ def _card(
 
 
 def _check_model_file(path: Path) -> None:
-    """Raise `SettingsError` for a file that is no GGUF, or not whole."""
+    """Raises `SettingsError` for a file that is not GGUF, or is truncated."""
     try:
         read_header(path)
     except HeaderError as error:
@@ -172,8 +172,8 @@ def _check_names(served: Sequence[ServedModel]) -> None:
 def _with_adapters(
     settings: Settings, model: ServedModel, entry: ModelSettings
 ) -> list[ServedModel]:
-    """The model with each of its adapters: a model of its own, loaded by its first request, as an
-    adapter changes all that an engine computes."""
+    """Returns the model with each of its adapters as a model of its own, loaded by its first
+    request: an adapter changes everything that an engine computes."""
     adapted = []
     for name, given in entry.adapters.items():
         one = given if isinstance(given, AdapterSettings) else AdapterSettings(path=given, scale=1)
@@ -218,7 +218,7 @@ def _personality(name: str, entry: ModelSettings) -> str | None:
 
 
 def _chat_format(name: str, given: str | TurnsOfChat | None) -> ChatFormat | None:
-    """The chat template that is set, tried; None for the model's own."""
+    """Returns the configured chat template, tested; None for the model's own."""
     if given is None:
         return None
     chosen = _chat_format_of(name, given)
@@ -299,7 +299,7 @@ def _engine(
 
 
 def _prefixes(settings: Settings) -> PrefixLimits | None:
-    """Where prefixes are kept, if they are."""
+    """Returns folder and limits of prefix files; None if they are off."""
     if settings.prefix_cache_dir is None:
         return None
     return PrefixLimits(
@@ -310,5 +310,5 @@ def _prefixes(settings: Settings) -> PrefixLimits | None:
 
 
 def _chosen(own: _T | None, flat: _T) -> _T:
-    """What a model's entry says, or else what is said for all."""
+    """Returns the value of the model's entry, or else the value for all models."""
     return flat if own is None else own

@@ -1,6 +1,6 @@
-"""Which upstreams the settings ask for, and who answers for which names and operations.
+"""Upstreams of the settings, and the names and operations that each answers.
 
-Every function raises `SettingsError`, one sentence, for what cannot be served.
+Every function raises `SettingsError`, one sentence, for settings that cannot be used.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ SHORT_FORM = "openai"
 
 
 def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
-    """Every upstream, that of the short form last."""
+    """Returns all upstreams, the one of the short form last."""
     configs = [_config(one, settings.upstream_check_bytes) for one in settings.backends]
     if settings.openai_api_key is not None:
         configs.append(_short_form(settings, settings.openai_api_key.get_secret_value()))
@@ -71,7 +71,7 @@ def _short_form(settings: Settings, api_key: str) -> UpstreamConfig:
 def operations(
     settings: Settings, upstreams: Sequence[UpstreamConfig], known: Collection[Operation]
 ) -> Mapping[str, str]:
-    """The operations and tags that have an upstream of their own."""
+    """Returns the operations and tags that are bound to one upstream."""
     names = {one.name for one in upstreams}
     words = {word.lower() for one in known for word in (one.operation_id, one.tag)}
     for operation, upstream in settings.operations.items():
@@ -91,7 +91,7 @@ def operations(
 def routes(
     settings: Settings, local: Collection[str], upstreams: Sequence[UpstreamConfig]
 ) -> Mapping[str, Sequence[UpstreamModel | str]]:
-    """Names with those who answer for them in turn; a string is a local model."""
+    """Returns routes: names with their steps in order; a string is a local model."""
     choices = Choices(upstreams)
     names = {one.name for one in upstreams}
     asked = {**dict(_upstream_aliases(settings, local)), **settings.routes}
@@ -106,7 +106,8 @@ def routes(
 def targets_of(
     local: Mapping[str, str], routes: Mapping[str, Sequence[UpstreamModel | str]]
 ) -> Callable[[str], Sequence[str]]:
-    """Which models a name leads to: one that is a local model's, by `local`, or a route's steps."""
+    """Returns a function from a name to its models: the local model of `local`, or a route's
+    steps."""
     targets: dict[str, Sequence[str]] = {name: (model,) for name, model in local.items()}
     for name, steps in routes.items():
         targets[name] = [local[step] if isinstance(step, str) else step.model for step in steps]
@@ -129,6 +130,6 @@ def _step(
 def _upstream_aliases(
     settings: Settings, local: Collection[str]
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """The aliases of models that are not local."""
+    """Returns the aliases of models that are not local."""
     pairs = [given.partition("=") for given in settings.aliases]
     return [(name, (model,)) for name, _, model in pairs if model and model not in local]

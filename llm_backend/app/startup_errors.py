@@ -1,4 +1,4 @@
-"""Why the application cannot be opened."""
+"""Errors of the application's start."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ class CannotStart(Exception):
 
 @contextmanager
 def start_translated() -> Iterator[None]:
-    """What a person must act upon, as `CannotStart`."""
+    """Raises errors that need the operator as `CannotStart`."""
     try:
         yield
     except (SettingsError, StoreError, ContractMissing, OSError) as error:

@@ -1,4 +1,4 @@
-"""What is remembered: chats, responses, files, batches, and the work that outlives requests."""
+"""Stores: chats, responses, files, batches, and jobs that outlive their requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ __all__ = ["Stores", "open_stores", "open_sweeper"]
 
 @dataclass(frozen=True, kw_only=True)
 class Stores:
-    """All that lies in one database and its object store."""
+    """All stores of one database and its object store."""
 
     memory: ChatMemory
     responses: ResponseMemory
@@ -51,7 +51,7 @@ class Stores:
 async def open_stores(
     settings: Settings, database: Database, metrics: Metrics
 ) -> AsyncIterator[Stores]:
-    """Over an open database; at the end, what is on its way into it arrives."""
+    """Opens the stores over an open database; at the end, pending writes are completed."""
     stores = _stores(settings, database, metrics)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(stores.memory.settle)
@@ -64,7 +64,7 @@ async def open_stores(
 async def open_sweeper(
     settings: Settings, database: Database, stores: Stores, access: Access
 ) -> AsyncIterator[None]:
-    """What has expired, is too old or too much is forgotten, again and again."""
+    """Sweeps periodically: deletes rows that are expired, too old or beyond a limit."""
     limits = RetentionLimits(days=settings.retain_days, history_bytes=settings.history_limit_bytes)
     sweeps = (
         access.expire,

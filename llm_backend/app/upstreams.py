@@ -1,4 +1,4 @@
-"""The upstreams that the settings name, if they name any."""
+"""Upstreams that the settings name, if any."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,9 +29,9 @@ async def open_upstreams(
     shared: Path | None,
     cut_off: asyncio.Event,
 ) -> AsyncIterator["UpstreamPool | None"]:
-    """All of them, with the operations that are theirs alone; None where there is none. One of
-    several processes finds the keeper of their places in the folder `shared`, and `cut_off` is set
-    if that gives it up."""
+    """Opens the pool of all upstreams, with the operations that are bound to one; None without
+    upstreams. With several processes, permits come from the permit server in the folder `shared`,
+    and `cut_off` is set if it drops this process."""
     operations = served_upstreams.operations(settings, configs, document.operations.values())
     if not configs:
         yield None
@@ -52,7 +52,7 @@ async def open_upstreams(
 
 
 def _described_by(document: Document) -> Callable[[str], frozenset[str]]:
-    """The media types of good answers, by operationId; none of what the document does not have."""
+    """Returns the media types of successful answers, by operationId; none for unknown ones."""
 
     @cache
     def described(operation_id: str) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Everything, in the order in which it is opened; it is closed in the reverse one."""
+"""Opens everything in order; it is closed in the reverse order."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,11 +40,12 @@ if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
 
 __all__ = ["open_services"]
 
+# Validators to compile at start; the others (10 MB) are compiled at first use.
 WARMED = (
     "createChatCompletion",
     "createCompletion",
     "createEmbedding",
-)  # others at first use: 10 MB
+)
 
 
 @asynccontextmanager
@@ -57,7 +58,7 @@ async def open_services(
     stopping: asyncio.Event,
     cut_off: asyncio.Event,
 ) -> AsyncIterator[ASGIApp]:
-    """The application over open collaborators."""
+    """Opens all services and returns the application over them."""
     served = build_served_models(settings)
     check_named_models(settings, served)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
