@@ -1,4 +1,4 @@
-"""llm-backend: a self-hosted server whose program is OpenAI's own API document."""
+"""llm-backend: a self-hosted server that implements OpenAI's own API document."""
 
 __all__ = ["__version__"]
 

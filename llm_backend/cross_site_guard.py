@@ -1,8 +1,8 @@
 """Cross-site request guard: a page of another site cannot make a browser use this server.
 
-A browser sends what any page asks (forms, images, scripts, `no-cors` requests, WebSockets) and only
-keeps the answer from the page. The request would be answered nevertheless, with the operator's keys
-where it is relayed, and on an open server with everybody's rights.
+A browser sends the requests of any page (forms, images, scripts, `no-cors` requests, WebSockets)
+and only hides the answer from the page. The server would still execute the request: with the
+operator's keys if it is relayed, and with all rights if the server is open.
 """
 
 import logging
@@ -19,13 +19,13 @@ __all__ = ["CrossSiteGuard"]
 log = logging.getLogger(__name__)
 
 _READ = frozenset({b"host", b"origin", b"sec-fetch-mode", b"sec-fetch-site"})
-_OWN = frozenset({"same-origin", "none"})  # `none`: an address that was typed, a bookmark
+_OWN = frozenset({"same-origin", "none"})  # `none`: a typed address or a bookmark
 
 
 class CrossSiteGuard:
-    """Refuses requests and WebSockets that pages of other sites than this server's and the
-    `origins` make a browser send, by any method. Following a link to one of the `pages` is let
-    through. Programs that are no browsers send neither of the headers that tell, and pass.
+    """Refuses requests and WebSockets from pages of other sites, by any method. Allowed are pages
+    of this server and of `origins`, and links to one of the `pages`. Clients other than browsers
+    send neither `Origin` nor `Sec-Fetch-Site`, and pass.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str], pages: Collection[str]) -> None:
@@ -62,8 +62,9 @@ def _headers(scope: Scope) -> Mapping[str, str]:
 
 
 def _is_own(headers: Mapping[str, str]) -> bool:
-    """Whether a page of this server, or no page, asks. `Sec-Fetch-Site` tells it, which no page can
-    set; `Origin` where the browser is old, or the address neither HTTPS nor loopback."""
+    """True if the request comes from a page of this server, or from no page. Reads
+    `Sec-Fetch-Site`, which no page can set. Falls back to `Origin` for old browsers, and for
+    addresses that are neither HTTPS nor loopback."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site in _OWN
@@ -71,7 +72,7 @@ def _is_own(headers: Mapping[str, str]) -> bool:
 
 
 def _host_of(origin: str) -> str | None:
-    """The host of an origin, with its port; None where it has none or cannot be read."""
+    """Returns the host of an origin with its port; None without a host or for an invalid URL."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

@@ -70,7 +70,7 @@ __all__ = [
 
 
 class ErrorDetail(TypedDict):
-    """What stands under `error`; all four keys are always present."""
+    """The object under `error`; all four keys are always present."""
 
     message: str
     type: str
@@ -90,7 +90,8 @@ class ApiError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str] = "internal_error"
-    may_succeed_later: ClassVar[bool] = True  # SDKs retry by the status unless they are told
+    # SDKs decide by the status unless a header says otherwise
+    may_succeed_later: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that belong to the answer."""
+        """Headers of the error response."""
         if not self.may_succeed_later:
             return {"x-should-retry": "false"}
         if self.retry_after_s is None:
@@ -117,7 +118,7 @@ class ApiError(Exception):
 
 
 class InvalidRequest(ApiError):
-    """The request breaks the document or a rule that the document only describes."""
+    """The request violates the OpenAPI document or a rule in its prose."""
 
     status = 400
     type = "invalid_request_error"
@@ -125,40 +126,40 @@ class InvalidRequest(ApiError):
 
 
 class UnsupportedField(InvalidRequest):
-    """The field is in the document but this server does not honour it on this model."""
+    """The document has the field, but this server does not support it on this model."""
 
     default_code = "unsupported_parameter"
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt, or the prompt and the tokens asked for, can never fit the context."""
+    """The prompt, or the prompt and the requested tokens, can never fit the context."""
 
     default_code = "context_length_exceeded"
 
 
 class Unauthorized(InvalidRequest):
-    """No key, or one that is not known."""
+    """No API key, or an unknown one."""
 
     status = 401
     default_code = "invalid_api_key"
 
 
 class Forbidden(InvalidRequest):
-    """The key is known and may not do this."""
+    """The key is known and lacks a permission."""
 
     status = 403
     default_code = "insufficient_permissions"
 
 
 class NotFound(InvalidRequest):
-    """The named thing does not exist; the message holds its id."""
+    """The named resource does not exist; the message holds its id."""
 
     status = 404
     default_code = "not_found"
 
 
 class ModelNotFound(NotFound):
-    """No local model, alias or upstream answers to this name."""
+    """No local model, alias or upstream has this name."""
 
     default_code = "model_not_found"
 
@@ -167,14 +168,14 @@ class ModelNotFound(NotFound):
 
 
 class MethodNotAllowed(InvalidRequest):
-    """The path exists, the method on it does not."""
+    """The path exists, but not with this method."""
 
     status = 405
     default_code = "method_not_allowed"
 
 
 class Conflict(InvalidRequest):
-    """The thing is in a state that forbids this."""
+    """The state of the resource forbids the operation."""
 
     status = 409
     default_code = "conflict"
@@ -182,21 +183,21 @@ class Conflict(InvalidRequest):
 
 
 class TooLarge(InvalidRequest):
-    """The body is over the limit."""
+    """The body exceeds a size limit."""
 
     status = 413
     default_code = "request_too_large"
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body's content type is not one the operation takes."""
+    """The operation does not accept the body's content type."""
 
     status = 415
     default_code = "unsupported_media_type"
 
 
 class RangeNotSatisfiable(InvalidRequest):
-    """The range begins behind the last byte."""
+    """The range begins behind the last byte of the file."""
 
     status = 416
     default_code = "range_not_satisfiable"
@@ -207,12 +208,12 @@ class RangeNotSatisfiable(InvalidRequest):
 
     @property
     def headers(self) -> dict[str, str]:
-        """How many bytes there are."""
+        """The size in `Content-Range`."""
         return {"Content-Range": f"bytes */{self.size_bytes}"}
 
 
 class RateLimited(ApiError):
-    """This caller asks too much; `Retry-After` says when to come back."""
+    """This caller sends too much; `Retry-After` says when to retry."""
 
     status = 429
     type = "rate_limit_error"
@@ -220,7 +221,7 @@ class RateLimited(ApiError):
 
 
 class LimitReached(RateLimited):
-    """One of a caller's limits; `more_headers` tell all of them."""
+    """One of a caller's limits is reached; `more_headers` hold the state of all of them."""
 
     def __init__(
         self,
@@ -235,11 +236,11 @@ class LimitReached(RateLimited):
 
     @property
     def headers(self) -> dict[str, str]:
-        """When to come back, to the millisecond too, and how the limits stand."""
+        """Retry times in seconds and milliseconds, and the state of the limits."""
         wait = self.retry_after_s
-        if wait is None:  # however often it is asked
+        if wait is None:  # no retry can succeed
             return {"x-should-retry": "false", **self._more_headers}
-        whole, exactly = math.ceil(wait), math.ceil(wait * 1000)  # not a moment too early
+        whole, exactly = math.ceil(wait), math.ceil(wait * 1000)  # not too early
         times = {"Retry-After": str(max(1, whole)), "retry-after-ms": str(max(1, exactly))}
         return {**times, **self._more_headers}
 
@@ -257,7 +258,7 @@ class TokensLimited(LimitReached):
 
 
 class QuotaExceeded(ApiError):
-    """What may be spent is spent; asking again does not help before the limit is another."""
+    """A spend limit is reached; a retry fails until the limit is raised or the month ends."""
 
     status = 429
     type = "insufficient_quota"
@@ -266,7 +267,7 @@ class QuotaExceeded(ApiError):
 
 
 class ClientGone(ApiError):
-    """The client left before its answer; the status is what proxies log in this case."""
+    """The client disconnected before its answer; 499 is the status that proxies log then."""
 
     status = 499
     default_code = "client_gone"
@@ -276,11 +277,11 @@ class ClientGone(ApiError):
 
 
 class Internal(ApiError):
-    """A bug of ours; the request id finds it in the log."""
+    """A bug of this server; the request id finds it in the log."""
 
 
 class Unsupported(ApiError):
-    """The operation is in the document; nothing configured here answers it."""
+    """The document has the operation, but nothing configured here answers it."""
 
     status = 501
     default_code = "unsupported_operation"
@@ -288,28 +289,28 @@ class Unsupported(ApiError):
 
 
 class Overloaded(ApiError):
-    """Everybody asks too much; `Retry-After` says when to come back."""
+    """The server as a whole is overloaded; `Retry-After` says when to retry."""
 
     status = 503
     default_code = "overloaded"
 
 
 class EngineUnavailable(Overloaded):
-    """The engine process is starting again."""
+    """The worker process is restarting."""
 
     default_code = "engine_unavailable"
 
 
 class DeadlineExceeded(ApiError):
-    """The answer took longer than this server lets one take."""
+    """The answer took longer than this server's deadline."""
 
     status = 504
     default_code = "deadline_exceeded"
 
 
 class UpstreamError(ApiError):
-    """An upstream gave no answer; `was_sent` where it may have got the request, `is_lasting` where
-    it is of no use to ask the same one again."""
+    """An upstream did not answer. `was_sent`: it may have received the request. `is_lasting`: a
+    retry at the same upstream is futile."""
 
     status = 502
     default_code = "upstream_failed"
@@ -318,7 +319,7 @@ class UpstreamError(ApiError):
 
 
 class UpstreamFailed(UpstreamError):
-    """The upstream could not be reached, or what it said is not an answer."""
+    """The upstream could not be reached, or sent an invalid answer."""
 
 
 class UpstreamTimeout(UpstreamError):
@@ -338,14 +339,14 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def from_status(status: int, message: str) -> ApiError:
-    """The error of this status: for failures that a library reports only as a number."""
+    """Returns the error of this status, for failures that a library reports only as a number."""
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
     return InvalidRequest(message) if 400 <= status < 500 else Internal(message)
 
 
 def error_body(error: ApiError) -> ErrorBody:
-    """OpenAI's error body for this error."""
+    """Builds OpenAI's error body for this error."""
     return {
         "error": {
             "message": error.message,

@@ -1,7 +1,7 @@
-"""JSON with integers of any size: orjson where it is exact, the standard library where it is not.
+"""JSON with integers of any size: orjson where it is exact, otherwise the standard library.
 
-orjson reads integers beyond 64 bits as floats and does not write them. Both of its refusals stay
-what they are: no number that no float comes near, no lone surrogate.
+orjson reads integers beyond 64 bits as floats and does not write them. Two refusals of orjson are
+kept: numbers beyond every float, and lone surrogates.
 """
 
 import json
@@ -12,11 +12,11 @@ import orjson
 __all__ = ["dumps", "loads"]
 
 _SAME_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
-_LONG = b"0" * 19  # every integer beyond 64 bits has as many digits, or more
+_LONG = b"0" * 19  # every integer beyond 64 bits has at least as many digits
 
 
 def loads(data: bytes | bytearray | str) -> Any:  # Any: parsed JSON
-    """The value; raises `orjson.JSONDecodeError` for what is not JSON."""
+    """Parses JSON; raises `orjson.JSONDecodeError` for invalid JSON."""
     value = orjson.loads(data)
     raw = data.encode() if isinstance(data, str) else data
     if _LONG not in raw.translate(_SAME_DIGIT):
@@ -28,7 +28,7 @@ def loads(data: bytes | bytearray | str) -> Any:  # Any: parsed JSON
 
 
 def dumps(value: object) -> bytes:
-    """The value as JSON; raises `orjson.JSONEncodeError` for what JSON cannot say."""
+    """Serializes to JSON; raises `orjson.JSONEncodeError` for values without a JSON form."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError as error:

@@ -1,6 +1,4 @@
-"""What stands in front of the API: who may ask from where, an end for answers that are cut off, and
-a line and a count per answer.
-"""
+"""ASGI middleware: allowed hosts, ends of aborted streams, and the access log."""
 
 import asyncio
 import logging
@@ -26,8 +24,8 @@ RESTART_S = 5.0
 class HostGuard:
     """Refuses requests whose `Host` is not one of this server's names.
 
-    A web page can make a browser believe that its own name leads to this machine (DNS rebinding)
-    and so use a server that is open on loopback; its name stays in `Host`.
+    By DNS rebinding, a web page's own name can resolve to this machine, and its scripts can then
+    use a server that is open on loopback. The `Host` header still holds the page's name.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
@@ -50,8 +48,8 @@ class HostGuard:
 
 
 class AbortedStreams:
-    """Ends the answers that are still running when the server's grace period is over, and which it
-    therefore cancels: with a 503, or once an event stream has begun with an error event.
+    """Ends answers that the server cancels when its grace period is over: with a 503, or with an
+    error event if an event stream has begun.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -77,12 +75,12 @@ class AbortedStreams:
                 await send_refusal(scope, send, error)
             elif (event := sent.last_words(error)) is not None:
                 await send({"type": "http.response.body", "body": event})
-            # anything else stays without its end, which tells the client that it is not whole
+            # Another answer ends without its last chunk, which tells the client that it is cut.
 
 
 class AccessLog:
-    """Logs and counts every answer at its end, by operation; never what was said in it. Errors are
-    remembered for those who were answered them."""
+    """Logs and counts each answer at its end, by operation and without its content. Stores errors
+    for the callers who received them."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, recent_errors: RecentErrors) -> None:
         self._app = app
@@ -120,7 +118,7 @@ class AccessLog:
             log.log(level, "answered", extra={**told, "request_id": state.get("request_id")})
 
     def _remember(self, state: Mapping[str, Any], operation: str, error: ApiError) -> None:
-        """An error that a known caller was answered, in the stream too if it had begun."""
+        """Stores an error that a known caller received, also one inside a stream."""
         self._recent_errors.add(
             AnsweredError(
                 at=int(time.time()),

@@ -1,8 +1,8 @@
-"""Work that is linear in a large request, moved off the event loop to a thread.
+"""Offloads work that is linear in a large request from the event loop to a thread.
 
-One thread does all of it: work in Python holds the interpreter's lock, so a second thread would not
-make it faster, but would make the event loop wait for two. Calls that hold the lock for long (a
-parser in native code) are bounded by the limits of bodies, not by this.
+There is one thread: Python code holds the interpreter lock, so a second thread would not be faster,
+and the event loop would wait for two. Calls that hold the lock for long (a native parser) are
+bounded by the limits of bodies instead.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGE_BYTES = 32 * 1024
-"""Requests below this size take a few milliseconds at most, whatever they hold."""
+"""Requests below this size take a few milliseconds at most, whatever their content."""
 
 REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
-"""Size of the request that the running task answers, with what was loaded for it."""
+"""Size of the current request, including rows that were loaded for it."""
 
 _RETURNED_BYTES = 256 * 1024
 _RETURNED_AFTER_S = 1.0
-_VALUE_BYTES = 16  # what a value counts as beside its text
+_VALUE_BYTES = 16  # size of a value beside its text
 
 
 def is_large() -> bool:
-    """Whether the running request is so large that work for it is offloaded."""
+    """True if the current request is so large that its work is offloaded."""
     return REQUEST_BYTES.get() >= LARGE_BYTES
 
 
 async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """The result of the work: done here where the running request is small, else in the thread."""
+    """Returns the result of the work: inline for a small request, otherwise in the thread."""
     if not is_large():
         return work(*args, **kwargs)
     run = partial(copy_context().run, work, *args, **kwargs)
@@ -43,8 +43,7 @@ async def offload(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 
 
 def add_weight(*values: Any) -> None:  # Any: JSON values
-    """Counts values that were loaded for the running request as part of its size; no more of them
-    is looked at than makes it large."""
+    """Adds loaded values to the size of the current request; stops counting once it is large."""
     size, unread = REQUEST_BYTES.get(), list(values)
     while unread and size < LARGE_BYTES:
         value = unread.pop()
@@ -54,8 +53,8 @@ def add_weight(*values: Any) -> None:  # Any: JSON values
 
 
 def return_memory() -> None:
-    """Has the allocator give back what a very large request has freed between pieces that are in
-    use: a moment later, and once for all that end until then."""
+    """Schedules a `malloc_trim` after a very large request: fragmented free memory goes back to
+    the system. Requests that end within the delay share one call."""
     if REQUEST_BYTES.get() >= _RETURNED_BYTES:
         _freed_memory().return_soon()
 
@@ -63,7 +62,7 @@ def return_memory() -> None:
 class _FreedMemory:
     def __init__(self) -> None:
         self._is_due = False
-        self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+        self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only in glibc
 
     def return_soon(self) -> None:
         if not self._is_due:

@@ -1,4 +1,4 @@
-"""Event-stream framing: one event out, and events in from bytes that arrive in any pieces."""
+"""Server-sent events: encodes one event, and decodes a stream that arrives in any chunks."""
 
 import codecs
 from collections.abc import Iterator
@@ -12,31 +12,31 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Alike(bytes):
-    """A whole event that differs from an earlier one of its stream in nothing but what strings of
-    free text say: what was found out about that one holds for this one too.
+    """A whole event that differs from an earlier one of its stream only in free text: checks of the
+    earlier one hold for this one too.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event of a stream; `name` is None where the stream gave none."""
+    """One event of a stream; `name` is None without an `event` field."""
 
     data: str
     name: str | None = None
 
 
 def encode(data: bytes, name: str | None = None) -> bytes:
-    """One event whose data is a single line, as JSON without indentation is."""
+    """Encodes one event with a single line of data, such as JSON without indentation."""
     head = b"" if name is None else b"event: " + name.encode() + b"\n"
     return head + b"data: " + data + b"\n\n"
 
 
 class Decoder:
-    """Decodes an event stream incrementally: `feed` takes bytes cut anywhere, gives whole events.
+    """Decodes an event stream incrementally: `feed` takes chunks cut anywhere, yields whole events.
 
     Holds at most `limit_bytes` of an unfinished event; beyond that raises `UpstreamFailed`.
-    Follows the WHATWG framing: CR, LF or CRLF ends a line, an empty line ends an event, one byte
-    order mark may lead, and an event that the end of the stream cuts is none.
+    Follows the WHATWG framing: CR, LF or CRLF ends a line, an empty line ends an event, one
+    leading byte order mark is allowed, and an event cut by the end of the stream is dropped.
     """
 
     def __init__(self, limit_bytes: int = 16 * 1024 * 1024) -> None:
@@ -50,11 +50,11 @@ class Decoder:
 
     @property
     def is_between_events(self) -> bool:
-        """Whether nothing of an event is held."""
+        """True if no part of an event is buffered."""
         return not self._line and not self._data and self._name is None
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that this chunk completes; every one must be taken."""
+        """Yields the events that this chunk completes; the iterator must be exhausted."""
         if not chunk:
             return
         if self._is_one_event(chunk):
@@ -62,7 +62,7 @@ class Decoder:
             yield Event(data=chunk[6:-2].decode("utf-8", errors="replace"))
             return
         if self._after_cr and chunk.startswith(b"\n"):
-            chunk = chunk[1:]  # the second half of a CRLF whose CR has ended the line already
+            chunk = chunk[1:]  # the LF of a CRLF whose CR has ended the line already
         self._after_cr = chunk.endswith(b"\r")
         *ended, rest = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for piece in ended:
@@ -78,7 +78,7 @@ class Decoder:
             raise UpstreamFailed("The stream held an event over the size limit.")
 
     def _is_one_event(self, chunk: bytes) -> bool:
-        """Whether it is a whole event of one line, as nearly all are that a stream consists of."""
+        """True if the chunk is one whole event of one line: the common case."""
         is_line = chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")
         return self.is_between_events and is_line and chunk.count(b"\n") == 2 and b"\r" not in chunk
 

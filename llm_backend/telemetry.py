@@ -1,4 +1,4 @@
-"""What the server tells of itself: log lines that are events, and metrics."""
+"""Telemetry: structured log lines and Prometheus metrics."""
 
 import json
 import logging
@@ -31,9 +31,9 @@ __all__ = [
 METRICS_FOLDER_NAME = "PROMETHEUS_MULTIPROC_DIR"
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that is being answered, for lines about what it takes; None elsewhere."""
+"""Id of the current request, for log lines about it; None outside of requests."""
 
-# what every record has anyway; the rest was given as `extra`
+# Attributes of every log record; all others were given as `extra`.
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -41,15 +41,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def configure_logging(
     level: str, form: Literal["text", "json"], *, tells_process: bool = False
 ) -> None:
-    """Log lines to standard error, in one of two forms, with the number of the process if there are
-    several."""
+    """Configures log lines to standard error, as text or JSON, with the process id if there are
+    several processes."""
     handler = logging.StreamHandler(sys.stderr)
     lines = _JsonLines if form == "json" else _TextLines
     handler.setFormatter(lines(tells_process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("connexion", "asyncio", "alembic", "httpx2", "mcp"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # It warns of every form that is none, and such a request is told as refused anyway.
+    # It warns of each malformed form; such a request is refused and logged anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
@@ -77,11 +77,11 @@ _ENGINE_COUNTERS = {
 
 
 class Metrics:
-    """The server's metrics, in registries of its own.
+    """The server's Prometheus metrics, in registries of its own.
 
-    Where several processes serve, each keeps its values in files in the folder `shared`, and any of
-    them tells the sums. That values live in files is decided when the library is imported, by
-    `METRICS_FOLDER_NAME` in the environment.
+    With several processes, each keeps its values in files in the folder `shared`, and any of them
+    renders the sums. `METRICS_FOLDER_NAME` in the environment decides that when the library is
+    imported.
     """
 
     media_type = CONTENT_TYPE_LATEST
@@ -104,7 +104,7 @@ class Metrics:
             ["operation"],
             registry=self._registry,
         )
-        # Each of their series is looked up once: that takes longer than to count.
+        # Each series is looked up once: the look-up takes longer than counting.
         self._requests_of = lru_cache(maxsize=None)(self.requests.labels)
         self._seconds_of = lru_cache(maxsize=None)(self.seconds.labels)
         self.unknown_fields = Counter(
@@ -178,7 +178,7 @@ class Metrics:
         self._told.register(self.jobs)
 
     def ended(self, operation: str, status: int, seconds: float) -> None:
-        """A request has been answered, whatever with."""
+        """Counts an answered request, with any status."""
         self._requests_of(operation, str(status)).inc()
         self._seconds_of(operation).observe(seconds)
 
@@ -193,7 +193,7 @@ class Metrics:
         first_token_s: float,
         tokens_per_second: float,
     ) -> None:
-        """A local model has ended an answer, wholly or because its reader left."""
+        """Counts an answer of a local model, also one whose client disconnected."""
         self.prompt_tokens.labels(model).inc(prompt_tokens)
         self.cached_tokens.labels(model).inc(cached_tokens)
         self.completion_tokens.labels(model).inc(completion_tokens)
@@ -214,28 +214,28 @@ class Metrics:
         )
 
     def render(self) -> bytes:
-        """The text format of Prometheus."""
+        """Renders the text format of Prometheus."""
         return generate_latest(self._told)
 
 
 def forget_process(shared: Path, pid: int) -> None:
-    """A process has ended: what it counted stays, what it was doing does not."""
+    """Removes the gauges of an ended process; its counters stay."""
     mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call] # its library's
 
 
 class EngineMetrics(Collector):
-    """What engines say of themselves, as of the last `tell`; an engine that starts anew counts from
-    zero, as Prometheus expects."""
+    """Metrics of the engines, as of the last `tell`. A restarted engine counts from zero, as
+    Prometheus expects."""
 
     def __init__(self) -> None:
         self._states: Mapping[str, Mapping[str, float]] = {}
 
     def tell(self, states: Mapping[str, Mapping[str, float]]) -> None:
-        """The latest numbers, by model and then by name."""
+        """Sets the latest numbers, by model and then by name."""
         self._states = states
 
     def collect(self) -> Iterator[Metric]:
-        """A family for each number."""
+        """Yields a metric family for each number."""
         for name, meaning in _ENGINE_GAUGES.items():
             yield self._filled(
                 GaugeMetricFamily(f"{_ENGINE}{name}", meaning, labels=["model"]), name
@@ -253,19 +253,18 @@ class EngineMetrics(Collector):
 
 
 class JobMetrics(Collector):
-    """Work that outlives its request, of all servers that share the database, as of the last
-    `tell`."""
+    """Metrics of the jobs of all servers that share the database, as of the last `tell`."""
 
     def __init__(self) -> None:
         self._numbers: Mapping[str, Mapping[str, int]] = {}
         self._lags_s: Mapping[str, float] = {}
 
     def tell(self, numbers: Mapping[str, Mapping[str, int]], lags_s: Mapping[str, float]) -> None:
-        """How many jobs there are, by kind and state, and for how long the first one waits."""
+        """Sets the number of jobs by kind and state, and the age of the oldest waiting one."""
         self._numbers, self._lags_s = numbers, lags_s
 
     def collect(self) -> Iterator[Metric]:
-        """A family for each of the two."""
+        """Yields the families of both numbers."""
         jobs = GaugeMetricFamily("llm_backend_jobs", "Jobs.", labels=["kind", "state"])
         for kind, states in self._numbers.items():
             for state, number in states.items():
@@ -300,7 +299,7 @@ class _TextLines(_Lines):
 
 
 def _in_a_line(value: object) -> str:
-    """A value as text that neither begins a line nor commands a terminal: some is a client's."""
+    """Formats a value on one line without control characters: some values come from clients."""
     text = str(value)
     return text if text.isprintable() else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 

@@ -1,9 +1,9 @@
-"""Traces by OpenTelemetry, where an endpoint is set: a span for every request, and below it one for
-each answer of a local model, with the moments of its slot and of its first token.
+"""OpenTelemetry traces, if an endpoint is set: a span for each request. Below it is a span for each
+answer of a local model, with the times of its slot and of its first token.
 
-What was said is in no span. Sampling, headers and resource attributes are the SDK's own variables
+Spans hold no content. Sampling, headers and resource attributes are the SDK's own variables
 (`OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`, ...). Spans are
-sent behind the answers; what a collector that is down cannot take is dropped, never waited for.
+sent in the background; they are dropped while the collector is down, and no request waits.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ NS = 1_000_000_000
 
 
 class GenerationSpan(Protocol):
-    """What an answer of a local model has cost; seconds and tokens."""
+    """Durations (seconds) and token counts of a local model's answer."""
 
     @property
     def prompt_tokens(self) -> int: ...
@@ -43,8 +43,8 @@ class GenerationSpan(Protocol):
 
 
 class Tracing(AbstractAsyncContextManager["Tracing"]):
-    """Spans go to `endpoint`, the base URL of a collector that speaks OTLP over HTTP; what is left
-    is sent at the end."""
+    """Exports spans to `endpoint`, the base URL of a collector that speaks OTLP over HTTP; flushes
+    at the end."""
 
     def __init__(self, endpoint: str, version: str) -> None:
         resource = Resource.create({"service.name": "llm-backend", "service.version": version})
@@ -57,7 +57,7 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
         await asyncio.to_thread(self._provider.shutdown)  # it waits for the collector
 
     def answered(self, model: str, usage: GenerationSpan) -> None:
-        """A local model has just ended an answer, within the span of its request."""
+        """Records the span of a local model's finished answer, below the span of its request."""
         ended = time.time_ns()
         first_token = ended - int(usage.generation_s * NS)
         slot = first_token - int(usage.prompt_s * NS)
@@ -79,7 +79,7 @@ class Tracing(AbstractAsyncContextManager["Tracing"]):
 
 
 class Traced:
-    """A span around every request, below its sender's where it names one (`traceparent`)."""
+    """Wraps each request in a span, as a child of the client's span if `traceparent` names one."""
 
     def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
         self._app = app
@@ -102,7 +102,7 @@ class Traced:
             context=extract(_headers(scope)),
             kind=SpanKind.SERVER,
             attributes={"http.request.method": scope["method"], "url.path": scope["path"]},
-            record_exception=False,  # its text may hold what was said
+            record_exception=False,  # its text may hold content
         ) as span:
             try:
                 await self._app(scope, receive, watch)
