@@ -1,4 +1,4 @@
-"""The application on a socket: one process or several, TLS, HTTP as it is spoken."""
+"""HTTP server: the application on a socket, in one process or several, with TLS."""
 
 from llm_backend.server.serving import CannotServe, serve
 

@@ -1,4 +1,4 @@
-"""The parent's hold on one API process: started, listened to, told to end."""
+"""Parent's side of one API process: start it, check that it answers, end it."""
 
 import asyncio
 import contextlib
@@ -17,9 +17,9 @@ __all__ = ["ASK", "HERE", "STOP", "ApiChild"]
 
 ASK = b"there\n"
 HERE = b"here\n"
-STOP = b"stop\n"  # that nothing more is said means to leave
-_LOOKS = 4  # within the patience, so that a hang is noticed at most a quarter later
-_WORD_BYTES = 1 << 20  # a sentence
+STOP = b"stop\n"  # a closed control socket without this means to leave
+_LOOKS = 4  # checks within the patience: a hang is noticed at most a quarter later
+_WORD_BYTES = 1 << 20  # the longest message
 
 
 class ApiChild:
@@ -39,9 +39,9 @@ class ApiChild:
 
     @classmethod
     async def begin(cls, settings: Settings, listener: socket.socket, shared: Path) -> Self:
-        """Start one. A session of its own keeps the terminal's Ctrl-C from it: its parent ends it.
+        """Starts a process, in a session of its own: Ctrl-C in the terminal must not reach it.
 
-        Raises `OSError` if there is no room for another process.
+        Raises `OSError` if no process can be started.
         """
         ours, theirs = socket.socketpair()
         inherited = [listener.fileno(), theirs.fileno()]
@@ -62,11 +62,11 @@ class ApiChild:
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The process id."""
         return self._process.pid
 
     async def cannot_serve(self) -> str | None:
-        """Why it cannot serve; None once it does."""
+        """Waits for the start; returns the reason of a failure, or None once the process serves."""
         try:
             line = await self._reader.readline()
         except OSError:
@@ -78,13 +78,14 @@ class ApiChild:
         return f"An API process {await self.ended()} before it served."
 
     async def ended(self) -> str:
-        """How it has ended, once it has."""
+        """Waits for the exit and describes it."""
         status = await self._process.wait()
         self._writer.close()
         return describe_exit(status)
 
     async def hung(self, patience_s: float) -> None:
-        """Returns once it has left a question unanswered for so long; never where it is to end."""
+        """Returns after a ping has been unanswered for `patience_s`; never once the process is told
+        to end."""
         is_there = True
         while is_there:
             await asyncio.sleep(patience_s / _LOOKS)
@@ -92,34 +93,35 @@ class ApiChild:
 
     async def _is_there(self, patience_s: float) -> bool:
         if self._is_told_to_end or self._writer.is_closing():
-            return True  # for as long as that may take; or it has gone, which `ended` tells
+            # it may take long to end; if it has exited, `ended` reports that
+            return True
         self._writer.write(ASK)
         try:
             async with asyncio.timeout(patience_s):
                 if not await self._reader.readline():
-                    await self._process.wait()  # it is ending by itself
+                    await self._process.wait()  # it is exiting
         except TimeoutError:
             return self._is_told_to_end
         except OSError:
-            return True  # it has gone, which `ended` tells
+            return True  # it has exited, which `ended` reports
         return True
 
     def leave(self) -> None:
-        """Ask it to stop when those who ask know that it will."""
+        """Asks it to stop after the delay in which load balancers notice that it is not ready."""
         self._is_told_to_end = True
-        if not self._serves:  # nor does it listen yet
+        if not self._serves:  # it does not listen yet
             self.signal(signal.SIGTERM)
-        if not self._writer.is_closing():  # it has gone
-            with contextlib.suppress(OSError):  # it is going
+        if not self._writer.is_closing():  # closed: it has exited
+            with contextlib.suppress(OSError):  # it is exiting
                 self._writer.write_eof()
 
     def stop(self) -> None:
-        """Ask it to end when its running answers have ended, or their grace period."""
+        """Asks it to end after its running answers or their grace period."""
         if self._serves and not self._writer.is_closing():
             self._writer.write(STOP)
         self.leave()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is still there."""
+        """Sends a signal, if the process is alive."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)

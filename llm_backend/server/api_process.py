@@ -1,11 +1,11 @@
-"""One of several API processes: `python -m llm_backend.server.api_process LISTENER CONTROL`, both
-of them inherited file descriptors.
+"""One of several API processes: `python -m llm_backend.server.api_process LISTENER CONTROL`; both
+arguments are inherited file descriptors.
 
-Over CONTROL its parent tells it one line: the settings and the folder that is shared. It answers
-with one line: `null` when it serves, or why it cannot. From then on it answers whenever its parent
-asks whether it is there. When its parent says so, it stops, and when its parent closes CONTROL, it
-leaves. When it is not known any more to who owns the engines, which is its parent as well, it stops
-and ends like one that died: another comes in its place.
+On CONTROL the parent sends one line with the settings and the shared folder. The process replies
+with one line: `null` when it serves, or the reason of its failure. From then on it answers pings of
+the parent. It stops when told to, and leaves when the parent closes CONTROL. The parent also owns
+the engines. If it drops the process from them, the process exits as if it had died, and the parent
+starts another.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Serve until told to stop; exit status 1 if that is not possible."""
+    """Serves until told to stop; exits with status 1 if that is not possible."""
     die_with_parent()
     listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[-2:])
     with control.makefile("rb") as file:
         line = file.readline()
-    if not line:  # the parent has gone already
+    if not line:  # the parent has exited already
         return
     told = json.loads(line)
     settings = settings_from_json(told["settings"])
@@ -54,7 +54,7 @@ async def _serve(
         await server.serve(listener, lambda: _tell(writer, None))
     except CannotStart as error:
         _tell(writer, str(error))
-        with contextlib.suppress(OSError):  # the parent has gone, which may be why
+        with contextlib.suppress(OSError):  # the parent may have exited
             await writer.drain()
         raise SystemExit(1) from error
     finally:
@@ -66,7 +66,7 @@ async def _serve(
 
 
 def _tell(writer: asyncio.StreamWriter, reason: str | None) -> None:
-    if not writer.is_closing():  # the parent has gone
+    if not writer.is_closing():  # closed: the parent has exited
         writer.write(json.dumps(reason).encode() + b"\n")
 
 
@@ -83,7 +83,7 @@ async def _obey(
 
 
 async def _stop_when_cut_off(app: App, server: ApiServer) -> None:
-    """Takes nothing more; answers that have their engine already are finished."""
+    """Stops when the owner of the engines drops this process; answers with an engine finish."""
     await app.cut_off.wait()
     log.error("cut_off_by_engines_owner")
     server.stop()

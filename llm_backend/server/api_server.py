@@ -1,4 +1,4 @@
-"""The application behind uvicorn, in this process."""
+"""Runs the application in uvicorn, in this process."""
 
 import asyncio
 import ctypes
@@ -26,14 +26,17 @@ with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
 
 __all__ = ["ENDING_S", "ApiServer", "auto_loop_factory"]
 
-LOOKS_EVERY_S = 1.0  # at connections, for clients that are too slow
-ENDING_S = 5.0  # for what was still running when the grace period was over
-MAPPED_BYTES = 256 * 1024  # of one allocation that is mapped alone, and unmapped when it is freed
-COLLECTED_EVERY = 5000  # objects: a request makes hundreds, and nearly all of them go by themselves
+# between checks of the connections for slow clients
+LOOKS_EVERY_S = 1.0
+ENDING_S = 5.0  # for requests that still run after the grace period
+# larger allocations are mapped one by one, and unmapped when freed
+MAPPED_BYTES = 256 * 1024
+# objects between collections: a request makes hundreds, and reference counts free nearly all
+COLLECTED_EVERY = 5000
 
 
 class ApiServer:
-    """Answers what comes to a listening socket until `stop` or SIGINT, or for the time that is set
+    """Answers requests on a listening socket until `stop` or SIGINT, or until the configured delay
     after `leave` or SIGTERM."""
 
     def __init__(self, app: App, settings: Settings) -> None:
@@ -47,9 +50,10 @@ class ApiServer:
             log_config=None,
             log_level="warning",
             access_log=False,
-            proxy_headers=False,  # nothing here depends on where a request came from
+            proxy_headers=False,  # nothing depends on the address of the client
             server_header=False,
-            date_header=False,  # ours are dated by the envelope, relayed ones by their upstream
+            # local answers are dated by the envelope, relayed ones by their upstream
+            date_header=False,
             ws_max_size=settings.body_limit_bytes,
             timeout_keep_alive=settings.keep_alive_timeout_s,
             timeout_graceful_shutdown=settings.shutdown_grace_s,
@@ -58,30 +62,30 @@ class ApiServer:
         self._server = _Server(config, app, settings.shutdown_delay_s, settings.header_timeout_s)
 
     def leave(self) -> None:
-        """Say that this server is not to be asked, and stop when those who ask know it."""
+        """Marks the server as not ready, and stops when load balancers have noticed."""
         self._server.leave()
 
     def stop(self) -> None:
-        """Take no more connections; running answers get their grace period."""
+        """Accepts no more connections; running answers get their grace period."""
         self._server.should_exit = True
 
     async def serve(self, listener: socket.socket, on_open: Callable[[], None]) -> None:
-        """Returns when it has been stopped and everything is closed. Raises `CannotStart`."""
-        # The server takes these signals while it runs and raises them again when it has stopped:
+        """Serves until stopped, and closes everything. Raises `CannotStart`."""
+        # uvicorn takes these signals while it runs and raises them again when it has stopped:
         # then there is still something to close.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.stop())
         _return_freed_memory()
         gc.set_threshold(COLLECTED_EVERY)
-        gc.freeze()  # what was imported stays: the collector need not look through it again
+        gc.freeze()  # imported modules stay: the collector can skip them
         async with self._app.opened():
-            gc.freeze()  # nor through what has been opened
+            gc.freeze()  # as do the opened services
             on_open()
             await self._server.serve(sockets=[listener])
             await self._ended()
 
     async def _ended(self) -> None:
-        """Waits until what was still running when the grace period was over has ended."""
+        """Waits for requests that still run after the grace period."""
         tasks = set(self._server.server_state.tasks)
         if self._server.force_exit:  # otherwise they have been cancelled
             for task in tasks:
@@ -100,8 +104,8 @@ def _http_protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """Tells the application when it leaves and when it begins to stop; a second signal hurries.
-    Looks after its connections once in a while."""
+    """uvicorn's server that notifies the application of `leave` and `stop`; a second signal
+    hurries. Checks its connections periodically."""
 
     def __init__(
         self, config: uvicorn.Config, app: App, delay_s: float, handshake_timeout_s: float
@@ -114,7 +118,7 @@ class _Server(uvicorn.Server):
         self._looked_at = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, for the sockets that it is given, with a bound on the TLS handshake."""
+        """uvicorn's, for the given sockets, with a timeout of the TLS handshake."""
         self.servers = [await self._listen(one) for one in sockets or ()]
         self.started = True
 
@@ -133,13 +137,13 @@ class _Server(uvicorn.Server):
         )
 
     def leave(self) -> None:
-        """Stop when the delay has gone by since this was first said."""
+        """Schedules the stop, at the configured delay after the first call."""
         self._app.leave()
         if self._stops_at is None:
             self._stops_at = time.monotonic() + self._delay_s
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's, for all but SIGTERM: whoever sends that waits for as long as is set."""
+        """uvicorn's, except for SIGTERM, which first waits for the configured delay."""
         if sig == signal.SIGTERM:
             self.leave()
             return
@@ -148,7 +152,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's, several times a second; whether it is time to stop."""
+        """uvicorn's, several times a second. Returns True if it is time to stop."""
         if self._stops_at is not None and time.monotonic() >= self._stops_at:
             self.should_exit = True
         self._look_after_connections()
@@ -162,21 +166,21 @@ class _Server(uvicorn.Server):
         loop_s = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
             if isinstance(connection, HttpProtocol):
-                # a longer wait was this process's own, which had other things to do
+                # a longer interval means that this process was busy, not that the client was slow
                 connection.look(loop_s, min(waited_s, 2 * LOOKS_EVERY_S))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, after those who never come to an end by themselves have been told."""
+        """uvicorn's, after endless streams have been told to end."""
         self._app.stop()
         await super().shutdown(sockets)
 
 
 def _return_freed_memory() -> None:
-    """Has glibc map large allocations one by one. By default it raises the size from which it does
-    so to that of the largest one that was freed, and keeps what lies between pieces in use: after
-    some bodies of 30 MB, hundreds of megabytes."""
+    """Makes glibc map large allocations one by one. By default its threshold grows to the largest
+    freed allocation, and fragmented memory is kept: hundreds of megabytes after some bodies of
+    30 MB."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc alone has it
+    if mallopt is not None:  # only glibc has it
         mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
         mallopt(_M_TRIM_THRESHOLD, MAPPED_BYTES)
 

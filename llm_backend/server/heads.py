@@ -1,7 +1,7 @@
-"""A transport that sends an answer's head together with what follows it.
+"""Transport that sends the head of an answer together with the first bytes of its body.
 
-uvicorn writes them one after the other: each is a system call and a packet of its own, and wakes
-the client. A head that nothing follows at once goes out in the loop's next turn.
+uvicorn writes them separately: each costs a system call and a packet, and wakes the client. A head
+without an immediate body is sent in the next turn of the event loop.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ _HEAD = b"HTTP/1.1 "
 
 
 class HeadsWithBodies:
-    """Stands before another transport, and is like it in all else."""
+    """Wraps another transport, and delegates everything else to it."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -25,8 +25,8 @@ class HeadsWithBodies:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Writes, in the order in which it is called; what looks like a head may wait a turn. What
-        comes when the connection is being closed is lost, like what was on its way."""
+        """Writes in order; a head may be delayed by one turn. Data written while the connection is
+        being closed is lost, like other unsent data."""
         if self._transport.is_closing():
             return
         self._written_bytes += len(data)
@@ -40,12 +40,12 @@ class HeadsWithBodies:
             self._transport.write(data)
 
     def close(self) -> None:
-        """Closes when all that was written has been sent."""
+        """Closes after all written data has been sent."""
         self._flush()
         self._transport.close()
 
     def sent_bytes(self) -> tuple[int, int]:
-        """How many bytes the client's side has taken, and how many wait for it."""
+        """Returns the bytes that the client's side has accepted, and the bytes still buffered."""
         waiting_bytes = self._transport.get_write_buffer_size()
         return self._written_bytes - waiting_bytes, waiting_bytes
 

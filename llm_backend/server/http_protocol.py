@@ -1,5 +1,5 @@
-"""HTTP/1.1 as uvicorn speaks it, with OpenAI's error body for what is not HTTP, and bounds on the
-size of a head and on how slowly a request may come in and an answer be taken.
+"""HTTP/1.1 of uvicorn, with OpenAI's error body for malformed requests, and with bounds on the size
+of a head and on slow requests and slow readers.
 """
 
 import asyncio
@@ -22,12 +22,13 @@ __all__ = ["HttpProtocol"]
 
 log = logging.getLogger(__name__)
 
-HEAD_LIMIT_BYTES = 256 * 1024  # of a request line and headers; the parser has no limit of its own
+# request line and headers; the parser has no limit of its own
+HEAD_LIMIT_BYTES = 256 * 1024
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. What the parser cannot read never reaches the application. `look` is called
-    now and then, and ends it where the client is too slow: no timer is set for any request."""
+    """One connection. Malformed requests never reach the application. `look` is called
+    periodically and closes connections of slow clients, without a timer for each request."""
 
     _running: RequestResponseCycle | None = None
     _head_bytes = 0
@@ -44,28 +45,28 @@ class HttpProtocol(HttpToolsProtocol):
         self._sent_bytes, self._sent_at_s = 0, self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        """A client has come."""
+        """Wraps the transport of a new connection."""
         super().connection_made(transport)
         self._plain = transport
         self._heads = HeadsWithBodies(transport, self.loop)
         self.transport = self._heads  # type: ignore[assignment] # like one
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone: from the request that is being answered, which uvicorn tells only
-        to the latest, and from those behind it."""
+        """Notifies the running request of the disconnect, which uvicorn reports only to the latest
+        request. Drops the requests queued behind it."""
         self.pipeline.clear()
         if self._running is not None:
             _cut_off(self._running)
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        """What follows is no HTTP."""
+        """Ends HTTP parsing for a WebSocket."""
         self.transport = self._plain
         super().handle_websocket_upgrade()
 
     def look(self, now_s: float, waited_s: float) -> None:
-        """Refuses a request that comes in too slowly, and cuts a connection whose client takes
-        nothing of what is sent to it. `waited_s` has gone by since the last look."""
+        """Refuses a request that arrives too slowly, and aborts a connection whose client reads
+        nothing. `waited_s` has gone by since the last call."""
         sent_bytes, waiting_bytes = self._heads.sent_bytes()
         if not waiting_bytes or sent_bytes != self._sent_bytes:
             self._sent_bytes, self._sent_at_s = sent_bytes, now_s
@@ -79,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse_slow()
 
     def data_received(self, data: bytes) -> None:
-        """Parses what came; refuses a head that does not end."""
+        """Parses received bytes; refuses a head that is too large."""
         if self._is_refused:
             return
         super().data_received(data)
@@ -90,12 +91,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(431, f"The headers are larger than {HEAD_LIMIT_BYTES} bytes.")
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Begins a request."""
         super().on_message_begin()
         self._is_in_head = True
 
     def on_headers_complete(self) -> None:
-        """Its headers have ended. What is raised here, the parser gives to `send_400_response`."""
+        """Checks the whole head. The parser passes an error to `send_400_response`."""
         fault = fault_of_head(self.parser.get_http_version(), self.url, self.headers)
         if fault is not None:
             self._fault = fault
@@ -105,17 +106,17 @@ class HttpProtocol(HttpToolsProtocol):
         self._pace.head_ends()
 
     def on_body(self, body: bytes) -> None:
-        """Some of its body has come."""
+        """Counts bytes of the body."""
         self._pace.body_goes_on(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """It is whole."""
+        """Ends the request."""
         self._pace.request_ends()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is not HTTP."""
+        """Answers a malformed request."""
         self._refuse(400, self._fault)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override] # the same
@@ -126,8 +127,8 @@ class HttpProtocol(HttpToolsProtocol):
         return self._running is not None and not self._running.response_complete
 
     def _is_ready_to_read(self) -> bool:
-        """Whether it is the client that is waited for: not where bytes lie in the way, or it waits
-        for the word to go on."""
+        """True if the server waits for the client: reading is not paused by buffered bytes, and the
+        client does not wait for `100 Continue`."""
         return (
             not (self.flow.read_paused or self.cycle.waiting_for_100_continue)
             if self.cycle
@@ -138,14 +139,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self._is_in_head and not self._pace.is_in_body:
-            self.transport.close()  # nothing was asked
+            self.transport.close()  # no request has begun
             return
         log.info("request_too_slow", extra={"is_answering": self._is_answering()})
         self._refuse(408, "The request came too slowly and was given up.", code="request_timeout")
 
     def _refuse(self, status: int, message: str, *, code: str = "invalid_http") -> None:
-        """Answers what is wrong, unless another answer comes first on this connection, and takes
-        nothing more. A request whose body is wrong is over for the application."""
+        """Answers a faulty request, unless an earlier answer on this connection is unfinished, and
+        reads no more. For the application, a request with a faulty body ends as a disconnect."""
         self._is_refused = True
         faulty = self.cycle if self._pace.is_in_body else None
         if faulty is not None and self.pipeline and self.pipeline[0][0] is faulty:
@@ -162,7 +163,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def _cut_off(cycle: RequestResponseCycle) -> None:
-    """Tells the application that the client has gone, unless it has its answer."""
+    """Notifies the application of a disconnect, unless its answer is complete."""
     if not cycle.response_complete:
         cycle.disconnected = True
     cycle.message_event.set()

@@ -1,7 +1,7 @@
-"""A folder for the sockets and counters of several processes, and the end of those that were left.
+"""Private folder for sockets and counters of several processes; removes those of dead servers.
 
-Its owner holds a lock on a file in it for as long as it lives. A process that is killed cannot
-remove its folder, but its lock is gone: the next server that starts removes what has none.
+The owner holds a file lock in it while it lives. A killed process cannot remove its folder, but its
+lock is released: the next server that starts removes folders without a lock.
 """
 
 import contextlib
@@ -16,14 +16,15 @@ __all__ = ["private_folder", "sweep"]
 
 _PREFIX = "llm-backend-"
 _LOCK = "owner.lock"
-_BYTES = 90  # of its path at most: the address of a Unix socket in it has room for 103
-_SHORT = Path("/tmp")  # where the configured folder's path is too long
+# longest path of the folder: the address of a Unix socket in it has room for 103
+_BYTES = 90
+_SHORT = Path("/tmp")  # if the configured folder's path is too long
 
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder that only this user can enter, short enough for Unix sockets; gone at the end.
-    Raises `OSError`."""
+    """Creates a folder that only this user can enter, with a path short enough for Unix sockets,
+    and removes it at the end. Raises `OSError`."""
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     if len(os.fsencode(folder)) > _BYTES:
         folder.rmdir()
@@ -38,7 +39,8 @@ def private_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _lock_folder(folder: Path) -> Iterator[None]:
-    unnamed = folder / f"{_LOCK}.new"  # named when it is locked: nobody finds it before
+    # renamed when it is locked: a sweep cannot find it before
+    unnamed = folder / f"{_LOCK}.new"
     with unnamed.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         unnamed.rename(folder / _LOCK)
@@ -46,10 +48,11 @@ def _lock_folder(folder: Path) -> Iterator[None]:
 
 
 def sweep(parent: Path | None = None) -> None:
-    """Remove this user's folders whose owners have died; where temporary files are, if it is not
-    said."""
+    """Removes this user's folders of dead owners in `parent`, by default the folder of temporary
+    files."""
     for folder in (parent or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is held, not ours, none of these, or going already
+        # it is locked, of another user, of another kind, or just being removed
+        with contextlib.suppress(OSError):
             if not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
                 _remove_if_left(folder)
 

@@ -1,7 +1,7 @@
-"""Several API processes behind one listening socket, over engines that all of them share.
+"""Several API processes behind one listening socket, with engines that all of them share.
 
-This process serves nobody: it owns the engines, keeps the API processes alive and ends them. So the
-death of any process that reads what strangers send costs only what that process was answering.
+This process serves no requests: it owns the engines, and starts, restarts and ends the API
+processes. So the death of a process that parses requests costs only the requests it was answering.
 """
 
 import asyncio
@@ -24,10 +24,11 @@ __all__ = ["serve_together"]
 
 log = logging.getLogger(__name__)
 
-RESTART_DELAY_S = 0.25  # doubled with every quick death in a row
+RESTART_DELAY_S = 0.25  # doubled with each quick death in a row
 RESTART_DELAY_LIMIT_S = 30.0
-SAME_SIGNAL_S = 0.5  # who signals a process and its group, as `timeout` does, means one
-QUICK_DEATH_S = 30.0  # who lived longer has not died of how it started
+# signals within this time count as one: `timeout` signals a process and its group
+SAME_SIGNAL_S = 0.5
+QUICK_DEATH_S = 30.0  # a process that lived longer did not die of its start
 
 
 async def serve_together(
@@ -36,8 +37,8 @@ async def serve_together(
     on_open: Callable[[], None],
     source: SettingsSource | None = None,
 ) -> None:
-    """Serve with `settings.processes` processes until SIGINT or SIGTERM; `on_open` is called when
-    all of them answer. What changes in the config file of `source` is applied as far as that goes.
+    """Serves with `settings.processes` processes until SIGINT or SIGTERM; `on_open` is called when
+    all of them answer. Changes in the config file of `source` are applied as far as possible.
     Closes `listener`. Raises `CannotStart`.
     """
     configure_logging(settings.log_level, settings.log_format, tells_process=True)
@@ -58,11 +59,11 @@ class _Processes:
         self._starting = settings.processes
         self._is_open = asyncio.Event()
         self._is_ending = asyncio.Event()
-        self._stopped_at = 0.0  # by the first signal
+        self._stopped_at = 0.0  # time of the first signal
         self._is_terminated = False
 
     async def run(self, shared: Path, on_open: Callable[[], None]) -> None:
-        """From the first process's start to the last one's end."""
+        """Runs from the start of the first process to the end of the last one."""
         keepers = [
             asyncio.create_task(self._keep_alive(shared)) for _ in range(self._settings.processes)
         ]
@@ -74,18 +75,18 @@ class _Processes:
             await self._end(keepers)
 
     def change(self, settings: Settings) -> None:
-        """Processes that are started from now on have these settings."""
+        """Sets the settings of processes that are started from now on."""
         self._settings = settings
 
     def stop(self, number: signal.Signals) -> None:
-        """End them all, gently; at a second signal without patience."""
+        """Ends all processes gracefully; at a second signal without a grace period."""
         now = time.monotonic()
         if not self._is_ending.is_set():
             self._stopped_at = now
             self._is_terminated = number is signal.SIGTERM
         elif now - self._stopped_at > SAME_SIGNAL_S:
             for child in self._children:
-                child.signal(signal.SIGINT)  # which hurries who is ending already
+                child.signal(signal.SIGINT)  # hurries a process that is already ending
         self._is_ending.set()
 
     async def _have_opened(self, keepers: Sequence[asyncio.Task[None]]) -> bool:
@@ -117,7 +118,7 @@ class _Processes:
                 await asyncio.wait_for(self._is_ending.wait(), delay_s)
 
     async def _live(self, shared: Path) -> str:
-        """One process from its start to its end, and how that was."""
+        """Runs one process from its start to its end, and returns the reason of the end."""
         try:
             child = await ApiChild.begin(self._settings, self._listener, shared)
         except OSError as error:
@@ -137,8 +138,8 @@ class _Processes:
             forget_process(shared, child.pid)
 
     async def _ended(self, child: ApiChild) -> str:
-        """How it has ended, once it has; one that hangs is killed, because others would wait for
-        what it holds: requests that it took, and engines that are to go."""
+        """Waits for the end and describes it. A process that hangs is killed, because it holds
+        requests that it accepted, and engines that are to be unloaded."""
         patience_s = self._settings.process_hang_timeout_s
         ending = asyncio.create_task(child.ended())
         hanging = asyncio.create_task(child.hung(patience_s))
@@ -169,7 +170,8 @@ class _Processes:
         for child in self._children:
             log.error("api_process_killed", extra={"api_process": child.pid})
             child.signal(signal.SIGKILL)
-        await asyncio.gather(*keepers, return_exceptions=True)  # the first error is on its way
+        # the first error is being raised already
+        await asyncio.gather(*keepers, return_exceptions=True)
 
     def _tell_to_end(self, child: ApiChild) -> None:
         if self._is_terminated:
@@ -179,7 +181,7 @@ class _Processes:
 
 
 async def _wait_for(event: asyncio.Event, keepers: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for an event, or raise what a keeper raises before."""
+    """Waits for an event; raises an error of a keeper task that ends before."""
     waiting = asyncio.create_task(event.wait())
     try:
         done, _ = await asyncio.wait({waiting, *keepers}, return_when=asyncio.FIRST_COMPLETED)

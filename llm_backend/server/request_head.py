@@ -1,4 +1,4 @@
-"""What is wrong with a request's target and `Host`, by RFC 9112, 3.2 (pure)."""
+"""Checks a request's target and `Host`, by RFC 9112, 3.2 (pure)."""
 
 import re
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ _DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
 def fault_of_head(
     version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]
 ) -> str | None:
-    """A sentence for the client; None where nothing is wrong. Header names are in lower case.
+    """Returns a sentence for the client; None for a valid head. Header names are in lower case.
 
-    What the application is asked for, and what a proxy in front of it has decided by, is the one
-    `Host`: a second one, or a target that names another, could mean something else to each of them.
+    The application and a proxy in front of it must see the same single `Host`. A second one, or
+    a target with another host, could mean something else to each of them.
     """
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) > 1:
@@ -37,7 +37,7 @@ def fault_of_head(
 
 
 def _site(scheme: bytes, authority: bytes) -> tuple[bytes, bytes]:
-    """Host and port, which the scheme tells where it is left out."""
+    """Returns host and port, by default the port of the scheme."""
     host, colon, port = authority.rpartition(b":")
     if not colon or authority.endswith(b"]"):
         host, port = authority, b""

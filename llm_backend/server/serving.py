@@ -1,4 +1,4 @@
-"""Listens and serves, with one process or several, and says in one sentence why it cannot."""
+"""Listens and serves, with one process or several; failures are one sentence for the operator."""
 
 import asyncio
 import contextlib
@@ -25,8 +25,8 @@ class CannotServe(Exception):
 def serve(
     settings: Settings, announce: Callable[[str], None], source: SettingsSource | None = None
 ) -> None:
-    """Serves until a signal ends it; `announce` is told the base address once it answers. What
-    changes in the config file of `source` is applied as far as that goes.
+    """Serves until a signal ends it; `announce` is called with the base address when it answers.
+    Changes in the config file of `source` are applied as far as possible.
 
     Raises `CannotServe`, or `SettingsError` for a certificate that cannot be used.
     """
@@ -50,14 +50,15 @@ async def _serve(
     if settings.processes > 1:
         await serve_together(settings, listener, on_open, source)
     else:
-        await asyncio.to_thread(private_folder.sweep)  # of killed ones that had several processes
+        # folders of killed servers with several processes
+        await asyncio.to_thread(private_folder.sweep)
         await ApiServer(App(settings, source=source), settings).serve(listener, on_open)
 
 
 @contextlib.contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # the protocol is named so that every event loop turns Nagle's algorithm off
+    # The protocol is given because some event loops turn off Nagle's algorithm only then.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

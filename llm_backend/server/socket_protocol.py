@@ -1,5 +1,5 @@
-"""WebSockets as uvicorn speaks them, with OpenAI's error body for handshakes that are refused and
-without tracebacks for what clients do wrong.
+"""WebSockets of uvicorn, with OpenAI's error body for refused handshakes, and without tracebacks
+for errors of clients.
 """
 
 from http import HTTPStatus
@@ -19,22 +19,22 @@ _INVALID_DATA = 1007  # RFC 6455: text that is not UTF-8
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One connection, from its handshake on."""
+    """One WebSocket connection, from its handshake on."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # uvicorn's
         super().__init__(*args, **kwargs)
         self.conn.reject = _refusal  # type: ignore[method-assign] # made by uvicorn's own class
 
     def data_received(self, data: bytes) -> None:
-        """Takes what came. The handshake comes first and as a whole; one that cannot be read, by
-        headers that are too long say, is answered by the parser, and is sent here."""
+        """Processes received bytes. The handshake arrives first and as a whole. The parser answers
+        an unreadable one (headers too long, for instance), and that answer is sent here."""
         super().data_received(data)
         if not self.handshake_initiated:
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
     def send_receive_event_to_app(self) -> None:
-        """Hands on a message that is whole; ends a connection whose text is no UTF-8."""
+        """Passes a whole message on; closes a connection whose text is not UTF-8."""
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
                 text = b"".join(self.frames).decode()
@@ -55,20 +55,20 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     async def send(self, message: Any) -> None:  # Any: an ASGI event
-        """Sends what the application says. Where it has answered in place of a handshake, that is
-        complete, too, which uvicorn takes for a handshake that the application forgot."""
+        """Sends an event of the application. An HTTP answer in place of a handshake is completed
+        here: uvicorn takes it for a handshake that the application forgot."""
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
 
     def keepalive_timeout(self) -> None:
-        """Ends a connection whose client answers no ping, also where it reads nothing any more."""
+        """Closes a connection whose client answers no ping, even if it reads nothing any more."""
         super().keepalive_timeout()
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
 def _refusal(status: HTTPStatus | int, text: str) -> Response:
-    """The answer to a handshake that is refused before or without the application."""
+    """Builds the answer to a handshake that is refused before or without the application."""
     status = HTTPStatus(status)
     sentence = " ".join(text.split()) or "The WebSocket was refused."
     body = orjson.dumps(error_body(from_status(status, sentence)))

@@ -1,4 +1,4 @@
-"""TLS as the settings want it: key, certificate, and what lies between it and a known authority."""
+"""TLS of the settings: key, certificate, and the chain to a known authority."""
 
 import ssl
 import tempfile
@@ -10,7 +10,7 @@ __all__ = ["server_context"]
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """What connections are wrapped in; None where they are plain. Raises `SettingsError`."""
+    """Returns the TLS context; None for plain connections. Raises `SettingsError`."""
     certificate = settings.tls_certificate
     if certificate is None:
         if settings.tls_key is not None or settings.tls_chain is not None:
@@ -24,9 +24,9 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
             together.write("\n" + _text(settings.tls_chain))
         together.flush()
         key = settings.tls_key or certificate
-        _text(key)  # says which file it is that cannot be read
+        _text(key)  # raises an error that names the unreadable file
         try:
-            context.load_cert_chain(together.name, str(key), password)  # "" asks nobody for one
+            context.load_cert_chain(together.name, str(key), password)  # "": no prompt
         except (ssl.SSLError, OSError) as error:
             raise SettingsError(
                 f"The certificate {certificate} and the key {key} cannot be used: they do not "
