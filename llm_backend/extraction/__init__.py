@@ -1,5 +1,5 @@
-"""The text of files (plain text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV), and its
-chunks."""
+"""Text extraction from files (plain text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV),
+and chunking of the text."""
 
 from llm_backend.extraction.chunking import Chunking, CountTokens, TextChunk, chunks_of
 from llm_backend.extraction.errors import (

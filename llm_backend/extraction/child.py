@@ -1,4 +1,4 @@
-"""The child process that reads one file (`reader`), from the side of the process that starts it."""
+"""Parent's side of the child process (`reader`) that reads one file."""
 
 import asyncio
 import contextlib
@@ -18,19 +18,19 @@ from llm_backend.extraction.reader import READ, TOO_MUCH, UNREADABLE
 
 __all__ = ["Child", "ExtractionLimits", "reading"]
 
-_TICK_S = 0.02  # between two looks at processor time, at least
+_TICK_S = 0.02  # the least time between polls of the processor time
 _HAS_PROC = Path("/proc/self/stat").exists()
 
-# Signals that come from people, other programs or the kernel, and never from what the child reads.
+# Signals from people, other programs or the kernel; the file's content never causes them.
 _FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionLimits:
-    """Bounds on reading one file, and on the number of child processes that read at once.
+    """Bounds on reading one file, and on the number of child processes at once.
 
-    A file that is not read within `slice_s` of processor time is long. One child process is always
-    left to files that are not.
+    A file that is not read within `slice_s` of processor time is long. One child process is
+    always reserved for short files.
     """
 
     timeout_s: float = 60
@@ -45,7 +45,7 @@ class ExtractionLimits:
 
 
 class Child:
-    """A child process at its work."""
+    """A running child process."""
 
     def __init__(self, output: asyncio.Task[bytes], process: asyncio.subprocess.Process) -> None:
         self._output = output
@@ -53,13 +53,13 @@ class Child:
         self._began_s = time.monotonic()
 
     async def ends_within(self, seconds: float) -> bool:
-        """Returns when it has ended, or after this time since its start; tells which."""
+        """Waits until it ends, or until this time since its start. Returns True if it ended."""
         await asyncio.wait([self._output], timeout=self._began_s + seconds - time.monotonic())
         return self._output.done()
 
     async def ends_within_slice(self, seconds: float) -> bool:
-        """Returns when it has ended, or has had so much of a processor's time; tells which. A
-        machine that is busy makes no file a long one."""
+        """Waits until it ends, or has used this much processor time. Returns True if it ended.
+        Processor time, because a file must not count as long on a busy machine."""
         while not self._output.done():
             left_s = seconds - self._processor_s()
             if left_s <= 0:
@@ -68,7 +68,7 @@ class Child:
         return True
 
     def _processor_s(self) -> float:
-        """The processor time it has had; all time since its start where that is not told."""
+        """Returns its processor time; without /proc, the time since its start."""
         try:
             stat = Path(f"/proc/{self._process.pid}/stat").read_bytes()
         except OSError:
@@ -77,7 +77,7 @@ class Child:
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     async def text(self) -> str:
-        """The file's text, once it has ended. Raises `ExtractionError`, `ReaderKilled`."""
+        """Waits for the file's text. Raises `ExtractionError`, `ReaderKilled`."""
         output, code = await self._output, self._process.returncode
         if code == READ:
             return output.decode()
@@ -96,11 +96,10 @@ class Child:
 async def reading(
     file: IO[bytes], format: Format, limits: ExtractionLimits
 ) -> AsyncIterator[Child]:
-    """A child process that reads the file from its beginning; ended at the end."""
+    """Starts a child process that reads the file from its beginning, and kills it at the end."""
     file.flush()
-    os.lseek(
-        file.fileno(), 0, os.SEEK_SET
-    )  # which `seek` leaves out where its buffer has the place
+    # `file.seek` makes no system call if its buffer covers the position.
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -112,7 +111,7 @@ async def reading(
         stdin=file,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},  # and none of the server's secrets
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},  # without the server's secrets
     )
     output = asyncio.create_task(_output(process))
     try:

@@ -1,8 +1,8 @@
-"""Text to chunks of so many tokens (pure, but for the counting of tokens).
+"""Chunking of text by tokens (pure, except for counting the tokens).
 
-The text is cut into *segments*: lines, and parts of lines that are long. A segment knows how well a
-chunk may begin with it (`Break`). A chunk takes as many segments as fit, and ends before the best
-break in its second half. The next one begins with as many of its last segments as may overlap.
+The text is cut into *segments*: lines, and parts of long lines. Each segment has a rank (`Break`)
+as the beginning of a chunk. A chunk takes as many segments as fit, and ends before the best break
+in its second half. The next chunk begins with its last segments, as far as the overlap allows.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from llm_backend.extraction.formats import Format
 __all__ = ["Chunking", "CountTokens", "TextChunk", "chunks_of"]
 
 CountTokens = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
-"""How many tokens each of these texts has."""
+"""Returns the number of tokens of each text."""
 
 _SEGMENT_CHARACTERS = 240  # two or three sentences
 _COUNTED_AT_ONCE = 1000  # segments
 _HEADING = re.compile(r"#{1,6}\s")
 _FENCE = re.compile(r"\s*(```|~~~)")
-# What ends a sentence is taken whole or not at all, and looked for where it begins: a line of
-# nothing but dots is gone through once, and not from every dot again.
+# Possessive: an end of a sentence matches as a whole and only at its start, so that a line of dots
+# is scanned once and not again from every dot.
 _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"')\]»”’]*+\s+|[。！？]+\s*")
 _SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunking:
-    """How large chunks are, and how much of one the next begins with, in tokens."""
+    """Size and overlap of chunks, in tokens."""
 
     max_tokens: int
     overlap_tokens: int
@@ -39,7 +39,7 @@ class Chunking:
 
 @dataclass(frozen=True, kw_only=True)
 class TextChunk:
-    """A piece of a text. Its first `repeated` characters are in the chunk before it, too: without
+    """A chunk of a text. Its first `repeated` characters are in the previous chunk, too: without
     them, all chunks joined are the text."""
 
     text: str
@@ -48,7 +48,7 @@ class TextChunk:
 
 
 class Break(IntEnum):
-    """How well a chunk may begin here."""
+    """Rank of a position as the beginning of a chunk."""
 
     ANYWHERE = 0
     SENTENCE = 1
@@ -67,7 +67,7 @@ class _Segment:
 async def chunks_of(
     text: str, format: Format, chunking: Chunking, count: CountTokens
 ) -> list[TextChunk]:
-    """The chunks of a text that is more than blank. Those of a table begin with its head line."""
+    """Cuts a non-blank text into chunks. Chunks of a table begin with its head line."""
     uncounted = await asyncio.to_thread(lambda: list(_segments(text, format)))  # may be a million
     segments = await _count_tokens(uncounted, chunking.max_tokens, count)
     head = segments[0] if format is Format.TABLE and _have_text(segments[1:]) else None
@@ -111,7 +111,7 @@ def _segments(text: str, format: Format) -> Iterator[_Segment]:
 
 
 def _parts(line: str, rank: Break) -> Iterator[_Segment]:
-    """A long line as sentences, and those that are long as some words each."""
+    """Splits a long line into sentences, and long sentences into groups of words."""
     ends = [match.end() for match in _SENTENCE_END.finditer(line)]
     begin = 0
     for end in [*(end for end in ends if end < len(line)), len(line)]:
@@ -133,7 +133,7 @@ def _word_end(line: str, begin: int) -> int:
 async def _count_tokens(
     segments: list[_Segment], max_tokens: int, count: CountTokens
 ) -> list[_Segment]:
-    """The segments with their tokens; those that are no quarter of a chunk are halved."""
+    """Counts the tokens of the segments; those over a quarter of a chunk are halved."""
     counted: list[_Segment] = []
     for start in range(0, len(segments), _COUNTED_AT_ONCE):
         some = segments[start : start + _COUNTED_AT_ONCE]
@@ -141,7 +141,7 @@ async def _count_tokens(
         for segment, number in zip(some, tokens, strict=True):
             if number > max_tokens // 4 and len(segment.text) > 1:
                 counted += await _count_tokens(_halves(segment), max_tokens, count)
-            else:  # a blank one has none, and must not be for nothing
+            else:  # a blank segment has no tokens, and counts as one
                 counted.append(
                     _Segment(text=segment.text, rank=segment.rank, tokens=max(1, number))
                 )
@@ -161,7 +161,8 @@ def _halves(segment: _Segment) -> list[_Segment]:
 def _join_segments(segments: Sequence[_Segment], chunking: Chunking) -> list[TextChunk]:
     before = [0, *accumulate(segment.tokens for segment in segments)]
     chunks: list[TextChunk] = []
-    begin = told = 0  # where the chunk begins; how far the text has been told
+    # where the chunk begins; the end of the text that is in chunks already
+    begin = told = 0
     lead = ""  # blank lines before the first chunk
     while told < len(segments):
         end = _end(segments, before, begin, told, chunking.max_tokens)
@@ -173,7 +174,7 @@ def _join_segments(segments: Sequence[_Segment], chunking: Chunking) -> list[Tex
             lead = ""
         elif not chunks:
             lead += text[repeated:]
-        else:  # blank lines are no chunk
+        else:  # blank lines make no chunk of their own
             chunks[-1] = _with(chunks[-1], text[repeated:])
         told = end
         begin = _overlap(before, begin, end, chunking.overlap_tokens)
@@ -187,7 +188,7 @@ def _with(chunk: TextChunk, blank: str) -> TextChunk:
 def _end(
     segments: Sequence[_Segment], before: Sequence[int], begin: int, told: int, max_tokens: int
 ) -> int:
-    """Where a chunk ends: behind `told`, and at the last of the best breaks in its second half."""
+    """Returns the end of a chunk: after `told`, at the last best break in its second half."""
     furthest = told + 1
     while furthest < len(segments) and before[furthest + 1] - before[begin] <= max_tokens:
         furthest += 1
@@ -202,7 +203,7 @@ def _end(
 
 
 def _overlap(before: Sequence[int], begin: int, end: int, overlap_tokens: int) -> int:
-    """Where the next chunk begins, behind the beginning of this one."""
+    """Returns the start of the next chunk, after the start of this one."""
     start = end
     while start - 1 > begin and before[end] - before[start - 1] <= overlap_tokens:
         start -= 1

@@ -1,14 +1,14 @@
-"""Why there is no text.
+"""Errors of text extraction.
 
     ExtractionError
-    |- UnsupportedFile    it is of a kind that is not read here
-    `- UnreadableFile     it is of a kind that is, but damaged, locked or without text
-       `- TooMuchWork     reading it takes more time, memory or text than it may
+    |- UnsupportedFile    this kind of file is not read here
+    `- UnreadableFile     the file is damaged, locked or without text
+       `- TooMuchWork     reading exceeds a limit of time, memory or text
 
-    TakesLong             not an error of the file: it is not read within a time slice
-    ReaderKilled          not either: the process that reads it was killed from outside
+    TakesLong             no error of the file: reading exceeds one time slice
+    ReaderKilled          no error of the file: its child process was killed from outside
 
-A message says what is wrong with the file, in one sentence without its name.
+A message describes the error of the file in one sentence, without the file's name.
 """
 
 __all__ = [
@@ -22,11 +22,11 @@ __all__ = [
 
 
 class ExtractionError(Exception):
-    """A file's text cannot be had."""
+    """The text of a file cannot be extracted."""
 
 
 class UnsupportedFile(ExtractionError):
-    """The file is of a kind that is not read here."""
+    """This kind of file is not read here."""
 
 
 class UnreadableFile(ExtractionError):
@@ -34,13 +34,13 @@ class UnreadableFile(ExtractionError):
 
 
 class TooMuchWork(UnreadableFile):
-    """Reading the file takes more than it may."""
+    """Reading the file exceeds a limit of time, memory or text."""
 
 
 class TakesLong(Exception):
-    """The file is not read within one time slice, and its caller wants no more than that."""
+    """Reading exceeds one time slice, and the caller wants no more than that."""
 
 
 class ReaderKilled(Exception):
-    """The process that reads the file was killed from outside, again and again: the file may be
-    read later."""
+    """The process that reads the file was killed from outside, repeatedly: a later attempt may
+    succeed."""

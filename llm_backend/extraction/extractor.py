@@ -1,12 +1,12 @@
-"""Files to text, within bounds.
+"""Extractor: files to text, within bounds of time and memory.
 
-Plain text is decoded here. Any other file is read by a child process (`reader`) with bounds on its
-time and memory, which is killed when it wants more: a PDF that never ends, an archive that unpacks
-to terabytes, or a bug of a library takes nothing else along.
+Plain text is decoded in this process. Any other file is read by a child process (`reader`), which
+is killed beyond its bounds. So a PDF without an end, an archive that unpacks to terabytes, or a bug
+of a library does no other harm.
 
-The child processes are a queue with two levels. Each file begins with a short time slice. A file
-that wants more is read on while other child processes are left for short files, or else again from
-its beginning once one is: so files that take as long as they may do not hold up those that do not.
+The child processes are a queue with two levels. Each file begins with a short time slice. A longer
+file continues as long as another child process is left for short files; otherwise it waits, and is
+read again from its beginning. So long files do not hold up short ones.
 """
 
 import asyncio
@@ -22,27 +22,28 @@ from llm_backend.extraction.plain import decode
 
 __all__ = ["Extracted", "ExtractionLimits", "Extractor"]
 
-_HELD_BYTES = 1024 * 1024  # of a file in memory; a larger one is on the disk
-_FILLS = 4  # files that are brought here and decoded at once
-_TRIES = 2  # of a file whose child process is killed from outside
+_HELD_BYTES = 1024 * 1024  # of a file in memory; a larger one is on disk
+_FILLS = 4  # files that are fetched and decoded at once
+_TRIES = 2  # attempts if the child process is killed from outside
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
-    """A file's text. `format` says what it is: `TEXT`, `MARKDOWN` or `TABLE` (with a head line)."""
+    """A file's text. `format` of the text: `TEXT`, `MARKDOWN` or `TABLE` (with a head line)."""
 
     text: str
     format: Format
 
 
 class Extractor:
-    """Reads files of all kinds; shared by all who need that."""
+    """Extracts text from files of all kinds; one object is shared by all requests."""
 
     def __init__(self, limits: ExtractionLimits | None = None) -> None:
         self._limits = limits or ExtractionLimits()
         self._permits = asyncio.Semaphore(self._limits.at_once)
         self._fills = asyncio.Semaphore(_FILLS)
-        self._long = asyncio.Semaphore(self._limits.at_once - 1)  # of them, for long files
+        # child processes for long files
+        self._long = asyncio.Semaphore(self._limits.at_once - 1)
 
     async def extract(
         self,
@@ -52,9 +53,9 @@ class Extractor:
         media_type: str = "",
         only_short: bool = False,
     ) -> Extracted:
-        """The text of a file whose bytes are `pieces`. Raises `ExtractionError`, `ReaderKilled`,
-        and whatever `pieces` raises; `TakesLong` where the file is to be read in one time slice
-        (`only_short`) and is not."""
+        """Returns the text of a file whose bytes are `pieces`. Raises `ExtractionError`,
+        `ReaderKilled` and errors of `pieces`. With `only_short`, raises `TakesLong` for a file that
+        is not read in one time slice."""
         with tempfile.SpooledTemporaryFile(_HELD_BYTES) as file:
             async with self._fills:
                 await _fill(file, pieces)
@@ -64,7 +65,7 @@ class Extractor:
                 if format.is_text:
                     text = await asyncio.to_thread(self._decoded, file)
                     return Extracted(text=text, format=format)
-                file.rollover()  # the child is given it as a file
+                file.rollover()  # the child process gets it as a file
             text = _some(await self._read_persistently(file, format, only_short), format)
         is_marked = format in (Format.HTML, Format.DOCX)
         return Extracted(text=text, format=Format.MARKDOWN if is_marked else Format.TEXT)
@@ -100,7 +101,7 @@ class Extractor:
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 return await child.ends_within_slice(self._limits.slice_s)
-        except TimeoutError:  # all processors are busy with other things
+        except TimeoutError:  # all processors are busy
             return False
 
     async def _rest(self, child: Child) -> str:
@@ -111,7 +112,7 @@ class Extractor:
 
 async def _fill(file: IO[bytes], pieces: AsyncIterator[bytes]) -> None:
     async for piece in pieces:
-        file.write(piece)  # as the page cache takes it
+        file.write(piece)  # as fast as the page cache
     file.seek(0)
 
 

@@ -1,4 +1,4 @@
-"""What kind of file it is: by its first bytes, else by what its client says of it (pure)."""
+"""Detects the format of a file by its first bytes, or else by its name and media type (pure)."""
 
 from enum import Enum
 from pathlib import PurePosixPath
@@ -7,10 +7,10 @@ from llm_backend.extraction.errors import UnsupportedFile
 
 __all__ = ["HEAD_BYTES", "Format", "format_of"]
 
-HEAD_BYTES = 1024  # in which a PDF has to show its name
+HEAD_BYTES = 1024  # in which a PDF must have its signature
 
 _ZIP = b"PK\x03\x04"
-_OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what .doc, .xls and .ppt were before 2007
+_OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # signature of .doc, .xls and .ppt before 2007
 _BY_SUFFIX = {
     ".csv": "TABLE",
     ".tsv": "TABLE",
@@ -34,7 +34,7 @@ _READ_HERE = "Text, source code, Markdown, HTML, PDF, DOCX, JSON and CSV are rea
 
 
 class Format(Enum):
-    """The kinds of files. `MARKDOWN`, `TABLE` and `TEXT` are also what extracted text is."""
+    """Formats of files. Extracted text is `MARKDOWN`, `TABLE` or `TEXT`."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
@@ -45,13 +45,13 @@ class Format(Enum):
 
     @property
     def is_text(self) -> bool:
-        """Whether the file is text as it is."""
+        """True if the file needs no conversion to text."""
         return self in (Format.TEXT, Format.MARKDOWN, Format.TABLE)
 
 
 def format_of(head: bytes, filename: str, media_type: str) -> Format:
-    """The format of a file that begins with `head`. Raises `UnsupportedFile` for an archive that is
-    no DOCX; what seems to be text may still turn out to be none."""
+    """Detects the format of a file that begins with `head`. Raises `UnsupportedFile` for an
+    archive other than DOCX. A file detected as text may still fail to decode."""
     if b"%PDF-" in head[:HEAD_BYTES]:
         return Format.PDF
     said = _declared_format(filename, media_type)

@@ -1,4 +1,4 @@
-"""Bytes that are text as they are (pure)."""
+"""Decodes plain text (pure)."""
 
 import codecs
 
@@ -14,8 +14,8 @@ _MARKS = {
 
 
 def decode(data: bytes) -> str:
-    """The text of UTF-8, or of UTF-16 that says so by its first two bytes, with line ends as in
-    Unix. Raises `UnsupportedFile` for anything else, which binary files are."""
+    """Decodes UTF-8, or UTF-16 with a byte order mark, and converts line ends to those of Unix.
+    Raises `UnsupportedFile` for other bytes, such as binary files."""
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)

@@ -1,9 +1,9 @@
-"""The child process that reads one file which may be anything: on its standard input, as a file.
+"""Child process that reads one untrusted file, on its standard input.
 
     python -m llm_backend.extraction.reader FORMAT CPU_SECONDS MEMORY_BYTES TEXT_BYTES < file > text
 
-It ends with one of the codes below and, unless it is `TEXT`, with a sentence instead of the text.
-The libraries are imported under the limits, so that they too are bounded by them.
+Its exit code is one of those below. Unless that is `READ`, it prints a sentence instead of text.
+Libraries are imported after the limits are set, so that the limits bound them, too.
 """
 
 import io
@@ -17,8 +17,10 @@ __all__ = ["READ", "TOO_MUCH", "UNREADABLE", "clean", "main"]
 
 READ, UNREADABLE, TOO_MUCH = 0, 3, 4
 
-NESTING = 10_000  # calls within calls: pages of some thousand levels are real
-UNPACKED_BYTES = 256 * 1024 * 1024  # of an archive: a document of 10,000 pages has less
+# recursion limit: pages with some thousand levels exist
+NESTING = 10_000
+# of an archive: a document of 10,000 pages has less
+UNPACKED_BYTES = 256 * 1024 * 1024
 
 
 class _Unreadable(Exception):
@@ -26,13 +28,13 @@ class _Unreadable(Exception):
 
 
 class _TooMuch(Exception):
-    """The file holds more than is read."""
+    """The file exceeds a limit."""
 
 
 def main(arguments: list[str]) -> int:
-    """Reads the file; the exit code."""
+    """Reads the file and returns the exit code."""
     name, cpu_s, memory_bytes, text_bytes = arguments[0], *map(int, arguments[1:])
-    os.nice(10)  # what answers requests goes first
+    os.nice(10)  # requests have priority
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -61,8 +63,8 @@ def _outcome(read: Callable[[IO[bytes]], Iterator[str]], text_bytes: int) -> tup
 
 
 def clean(text: str) -> str:
-    """The text with line ends as in Unix, and without what libraries put into it: NUL characters,
-    and the mark of PDFium's for a hyphen at the end of a line, which is no part of the word."""
+    """Converts line ends to those of Unix and removes artefacts of libraries: NUL characters, and
+    PDFium's mark (U+FFFE) for a hyphen at the end of a line, which is not part of the word."""
     return text.replace("\r\n", "\n").replace("\0", "").replace("\ufffe", "")
 
 
