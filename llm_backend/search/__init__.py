@@ -1,4 +1,4 @@
-"""What texts are alike: a vector index, embedded or on a server, behind one interface."""
+"""Vector index: similarity search over texts, embedded or on a server, behind one interface."""
 
 from llm_backend.search.base import (
     Attribute,

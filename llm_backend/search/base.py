@@ -1,7 +1,7 @@
-"""What is asked of a vector index, in values of our own.
+"""Interface of the vector index, with its own value types.
 
-A *collection* has vectors of one size. A point in it is a piece of a document: its vector, the
-words it holds, and the document's attributes, by which searches are narrowed.
+A *collection* has vectors of one size. A point is a piece of a document: its vector, its words, and
+the document's attributes, by which searches are filtered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,19 +29,19 @@ Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
 
 
 class IndexFailure(Exception):
-    """The index does not do what it is asked."""
+    """The index has failed."""
 
 
 class IndexUnavailable(IndexFailure):
-    """It cannot be reached or opened now; the message says why."""
+    """The index cannot be reached or opened now; the message has the reason."""
 
 
 class IndexBusy(IndexUnavailable):
-    """Another process has it."""
+    """Another process owns the index."""
 
 
 class NoCollection(IndexUnavailable):
-    """There should be a collection of this name, and there is none."""
+    """A collection that should exist is missing."""
 
     def __init__(self, collection: str) -> None:
         super().__init__(
@@ -52,8 +52,8 @@ class NoCollection(IndexUnavailable):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """An attribute of the document against a value, or against several for `in` and `nin`. `ne` and
-    `nin` also hold where there is no such attribute."""
+    """Compares an attribute of the document with a value, or for `in` and `nin` with several. `ne`
+    and `nin` also hold for a missing attribute."""
 
     key: str
     operator: Operator
@@ -62,14 +62,14 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Every:
-    """All of these hold."""
+    """True if all conditions hold."""
 
     conditions: Sequence["Condition"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Some:
-    """At least one of these holds."""
+    """True if at least one condition holds."""
 
     conditions: Sequence["Condition"]
 
@@ -79,7 +79,7 @@ Condition = Comparison | Every | Some
 
 @dataclass(frozen=True, kw_only=True)
 class Sparse:
-    """The words of a text: numbers that stand for words, and how much each tells."""
+    """A sparse vector: numbers that stand for words, with their weights."""
 
     indices: Sequence[int]
     values: Sequence[float]
@@ -98,48 +98,48 @@ class IndexPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A point and its score: the cosine, or what its words tell."""
+    """A point and its score: cosine similarity, or BM25."""
 
     id: str
     score: float
 
 
 class VectorIndex(Protocol):
-    """An index. All methods may raise `IndexUnavailable`; what they have written is durable when
-    they return. A collection that does not exist is a `NoCollection`, but to who removes."""
+    """A vector index. All methods may raise `IndexUnavailable`; writes are durable when they
+    return. A missing collection raises `NoCollection`, except in `drop` and `remove`."""
 
     async def name(self) -> str:
-        """What tells it from other indexes, as long as it is kept."""
+        """Returns an identifier of the index, unique and permanent."""
 
     async def create(self, collection: str, dimensions: int) -> None:
-        """Make an empty collection unless it exists."""
+        """Creates an empty collection unless it exists."""
 
     async def drop(self, collection: str) -> None:
-        """Remove a collection and all that it holds."""
+        """Deletes a collection with its points."""
 
     async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
-        """Insert points, or replace those with the same ids."""
+        """Inserts points, or replaces those with the same ids."""
 
     async def remove(self, collection: str, document: str) -> None:
-        """Remove the points of a document."""
+        """Deletes the points of a document."""
 
     async def describe(
         self, collection: str, document: str, attributes: Mapping[str, Attribute]
     ) -> None:
-        """Give the points of a document other attributes."""
+        """Replaces the attributes of a document's points."""
 
     async def nearest(
         self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
     ) -> Sequence[Found]:
-        """The points whose vectors are most like this one, by their cosine."""
+        """Returns the points with the highest cosine similarity to the vector."""
 
     async def with_words(
         self, collection: str, words: Sparse, *, limit: int, condition: Condition | None
     ) -> Sequence[Found]:
-        """The points that have the rarest of these words most often (BM25)."""
+        """Returns the points with the highest BM25 score for these words."""
 
     async def check(self) -> None:
-        """Returns if it can be used."""
+        """Returns if the index can be used."""
 
     async def close(self) -> None:
-        """Let go of it."""
+        """Closes the index."""

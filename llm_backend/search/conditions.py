@@ -1,8 +1,8 @@
-"""Conditions in Qdrant's words, which its embedded engine and its server's client share (pure).
+"""Filter conditions in Qdrant's terms, shared by its embedded engine and its client (pure).
 
-An attribute's name is kept as the hexadecimal digits of its UTF-8, as Qdrant reads dots, brackets
-and quotes in a name as a path. Numbers are compared as ranges: Qdrant matches only whole ones.
-Truth values are words, and texts begin with a sign so that they are none of these.
+Names of attributes are stored as hexadecimal UTF-8, because Qdrant reads dots, brackets and quotes
+in a name as a path. Numbers are compared as ranges, because Qdrant matches only integers. Booleans
+are stored as words, and texts begin with a sign so that they differ from them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,18 @@ DOCUMENT, ATTRIBUTES = "document", "attributes"
 
 
 class FilterKit:
-    """What filters are built of: a library's own classes."""
+    """Builds filters from a library's own classes."""
 
     def all_of(self, conditions: Sequence[Any]) -> Any:
-        """Every one holds."""
+        """All conditions hold."""
         raise NotImplementedError
 
     def one_of(self, conditions: Sequence[Any]) -> Any:
-        """One holds."""
+        """At least one condition holds."""
         raise NotImplementedError
 
     def none_of(self, conditions: Sequence[Any]) -> Any:
-        """None holds."""
+        """No condition holds."""
         raise NotImplementedError
 
     def equals(self, key: str, value: str) -> Any:
@@ -40,13 +40,13 @@ class FilterKit:
 
 
 def payload_of(document: str, attributes: Mapping[str, Attribute]) -> dict[str, Any]:
-    """What a point holds beside its vectors."""
+    """Returns the payload of a point: all but its vectors."""
     named = {key.encode().hex(): _payload_value(value) for key, value in attributes.items()}
     return {DOCUMENT: document, ATTRIBUTES: named}
 
 
 def filter_of(condition: Condition, kit: FilterKit) -> Any:
-    """The condition as a filter."""
+    """Converts a condition to a filter."""
     if isinstance(condition, Comparison):
         return _comparison(condition, kit)
     parts = [filter_of(one, kit) for one in condition.conditions]

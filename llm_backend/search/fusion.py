@@ -1,4 +1,4 @@
-"""Two rankings as one: reciprocal rank fusion (pure)."""
+"""Reciprocal rank fusion of two rankings (pure)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ from llm_backend.search.base import Found
 
 __all__ = ["FusedPoint", "Weights", "fuse"]
 
-SMOOTHING = (
-    60  # how little the very first places count more than those behind; as in the literature
-)
+# Larger: the first ranks count less before the later ones. The usual value of the literature.
+SMOOTHING = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """How much each ranking counts."""
+    """Weights of the two rankings."""
 
     embedding: float = 1.0
     text: float = 1.0
@@ -23,7 +22,7 @@ class Weights:
 @dataclass(frozen=True, kw_only=True)
 class FusedPoint:
     """A point; `score` is 1 for the first of both rankings. `similarity` is the cosine, 0 at least,
-    and None for a point that is only there for its words."""
+    and None for a point that only the keyword ranking has."""
 
     id: str
     score: float
@@ -31,7 +30,7 @@ class FusedPoint:
 
 
 def fuse(nearest: Sequence[Found], worded: Sequence[Found], weights: Weights) -> list[FusedPoint]:
-    """Both rankings as one, best first; of equals, the more similar one first."""
+    """Fuses both rankings, best first; among equals, the more similar one first."""
     whole = weights.embedding + weights.text
     scores: dict[str, float] = {}
     for ranking, weight in ((nearest, weights.embedding), (worded, weights.text)):

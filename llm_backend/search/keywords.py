@@ -1,8 +1,8 @@
-"""Texts as the words in them, for BM25 (pure).
+"""Sparse vectors of the words in texts, for BM25 (pure).
 
-A word is a run of letters and digits, whatever its case and accents; Chinese, Japanese, Korean and
-Thai are written without spaces, so there each pair of neighbours is one. The index knows how rare a
-word is; how often a text has it, and how long the text is, are said here.
+A word is a run of letters and digits, without case and accents. Chinese, Japanese, Korean and Thai
+are written without spaces, so there each pair of neighbours is a word. The index adds how rare a
+word is; its frequency in a text, and the length of the text, are computed here.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from llm_backend.search.base import Sparse
 
 __all__ = ["words_of_query", "words_of_text"]
 
-SATURATION, LENGTH_SHARE = 1.2, 0.75  # BM25's k and b, as everybody has them
+SATURATION, LENGTH_SHARE = 1.2, 0.75  # BM25's k and b, with the common values
 USUAL_WORDS = 256  # of a chunk
 
 _RUN = re.compile(r"[^\W_]+")
@@ -23,7 +23,7 @@ _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+
 
 
 def words_of_text(text: str) -> Sparse:
-    """What a text's words tell of it."""
+    """Returns the weighted words of a stored text."""
     counts = Counter(_words(text))
     share = sum(counts.values()) / USUAL_WORDS
     longer = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * share)
@@ -34,7 +34,7 @@ def words_of_text(text: str) -> Sparse:
 
 
 def words_of_query(text: str) -> Sparse:
-    """The words that are looked for, each as much as any other."""
+    """Returns the words of a query, all with the same weight."""
     return _sparse({_number(word): 1.0 for word in _words(text)})
 
 
@@ -60,7 +60,7 @@ def _pairs(run: str) -> Iterator[str]:
 
 
 def _number(word: str) -> int:
-    """A number of 32 bits; two words of a store that share one are as rare as harmless."""
+    """Hashes a word to 32 bits; collisions within a store are rare and harmless."""
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "big")
 
 

@@ -1,8 +1,8 @@
-"""The vector index on a Qdrant server, which several processes and servers share. The only module
-that imports qdrant_client; imported where one is configured.
+"""Vector index on a Qdrant server, shared by several processes and servers. The only module that
+imports qdrant_client; it is imported only if a server is configured.
 
-Each collection is one of Qdrant's. Writes are waited for, so they are durable and seen by whoever
-searches next.
+Each collection is one of Qdrant's. Writes wait for Qdrant: they are durable, and the next search
+sees them.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from llm_backend.search.conditions import DOCUMENT, FilterKit, filter_of, payloa
 __all__ = ["ServerIndex"]
 
 VECTOR, WORDS = "vector", "words"
-LINKS, BREADTH, SEARCH_BREADTH = 16, 128, 256  # as the embedded one has them
+LINKS, BREADTH, SEARCH_BREADTH = 16, 128, 256  # as in the embedded index
 TIMEOUT_S = 30
 NAME = "qdrant"
 _MISSING, _EXISTS = 404, 409
@@ -37,7 +37,8 @@ class _Kit(FilterKit):
         return models.Filter(must=list(conditions))
 
     def one_of(self, conditions: Sequence[Any]) -> models.Filter:
-        if not conditions:  # Qdrant takes no conditions for none
+        # Qdrant treats an empty list as no condition
+        if not conditions:
             return models.Filter(must=[models.HasIdCondition(has_id=[])])
         return models.Filter(should=list(conditions))
 
@@ -55,8 +56,8 @@ _KIT = _Kit()
 
 
 class ServerIndex:
-    """The collections of a server whose names begin with `prefix`. `connect` makes the client,
-    when something is asked first."""
+    """Collections of a server whose names begin with `prefix`. `connect` creates the client at the
+    first call."""
 
     def __init__(self, connect: Callable[[], AsyncQdrantClient], *, prefix: str) -> None:
         self._connect = connect
@@ -65,7 +66,7 @@ class ServerIndex:
 
     @classmethod
     def at(cls, url: str, *, api_key: str | None, prefix: str) -> "ServerIndex":
-        """The index at a server's URL."""
+        """Creates the index at a server's URL."""
         return cls(
             lambda: AsyncQdrantClient(
                 url=url, api_key=api_key, timeout=TIMEOUT_S, check_compatibility=False
@@ -74,11 +75,11 @@ class ServerIndex:
         )
 
     async def name(self) -> str:
-        """The same for all servers: its URL may be written in several ways."""
+        """Returns the same name for all servers: their URL may be written in several ways."""
         return NAME
 
     async def create(self, collection: str, dimensions: int) -> None:
-        """Make an empty collection unless it exists."""
+        """Creates an empty collection unless it exists."""
         vector = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
         words = models.SparseVectorParams(modifier=models.Modifier.IDF)
         async with self._asked(collection) as (client, name):
@@ -92,24 +93,24 @@ class ServerIndex:
                     hnsw_config=models.HnswConfigDiff(m=LINKS, ef_construct=BREADTH),
                 )
             except UnexpectedResponse as error:
-                if error.status_code != _EXISTS:  # another process has been as quick
+                if error.status_code != _EXISTS:  # another process has created it meanwhile
                     raise
             keyword = models.PayloadSchemaType.KEYWORD
             await client.create_payload_index(name, DOCUMENT, field_schema=keyword, wait=True)
 
     async def drop(self, collection: str) -> None:
-        """Remove a collection and all that it holds."""
+        """Deletes a collection with its points."""
         with suppress(NoCollection):
             async with self._asked(collection) as (client, name):
                 await client.delete_collection(name)
 
     async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
-        """Insert or replace points."""
+        """Inserts or replaces points."""
         async with self._asked(collection) as (client, name):
             await client.upsert(name, [_point(one) for one in points], wait=True)
 
     async def remove(self, collection: str, document: str) -> None:
-        """Remove a document's points."""
+        """Deletes a document's points."""
         with suppress(NoCollection):
             async with self._asked(collection) as (client, name):
                 await client.delete(name, _of(document), wait=True)
@@ -117,7 +118,7 @@ class ServerIndex:
     async def describe(
         self, collection: str, document: str, attributes: Mapping[str, Attribute]
     ) -> None:
-        """Give a document's points other attributes."""
+        """Replaces the attributes of a document's points."""
         payload = payload_of(document, attributes)
         async with self._asked(collection) as (client, name):
             await client.set_payload(name, payload, points=_of(document), wait=True)
@@ -125,13 +126,13 @@ class ServerIndex:
     async def nearest(
         self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
     ) -> Sequence[Found]:
-        """The most similar points."""
+        """Returns the most similar points."""
         return await self._search(collection, list(vector), VECTOR, limit, condition)
 
     async def with_words(
         self, collection: str, words: Sparse, *, limit: int, condition: Condition | None
     ) -> Sequence[Found]:
-        """The points with these words."""
+        """Returns the points with the highest BM25 score for these words."""
         return await self._search(collection, _sparse(words), WORDS, limit, condition)
 
     async def check(self) -> None:
@@ -140,7 +141,7 @@ class ServerIndex:
             await client.get_collections()
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         if self._client is not None:
             await self._client.close()
 
@@ -166,7 +167,7 @@ class ServerIndex:
 
     @asynccontextmanager
     async def _asked(self, collection: str) -> AsyncIterator[tuple[AsyncQdrantClient, str]]:
-        """The client and the server's name of the collection; errors are ours."""
+        """Yields the client and the server's name of the collection; translates Qdrant's errors."""
         if self._client is None:
             self._client = self._connect()
         try:

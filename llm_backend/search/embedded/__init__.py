@@ -1,4 +1,4 @@
-"""The vector index in this process: Qdrant's own engine over a folder."""
+"""Embedded vector index: Qdrant's engine in this process, over a folder."""
 
 from llm_backend.search.embedded.index import EmbeddedIndex
 

@@ -1,4 +1,4 @@
-"""The folder of an index on disk: whose it is, what lies in it, what a killed process left."""
+"""Folder of an embedded index: its lock, its files, and recovery after a crash."""
 
 import fcntl
 import shutil
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def lock_folder(folder: Path) -> IO[bytes]:
-    """The folder's lock, held until it is closed. Raises `IndexBusy` if another has it."""
+    """Locks the folder until the file is closed. Raises `IndexBusy` if another process has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "owner.lock").open("a+b")
@@ -37,26 +37,26 @@ def lock_folder(folder: Path) -> IO[bytes]:
 
 
 def mend(folder: Path) -> None:
-    """What a process that died while it replaced collections has left is put right."""
+    """Recovers collections after a crash during their replacement."""
     for path in folder.iterdir():
         _mend(path)
 
 
 def copy_of(path: Path) -> Path:
-    """Where a collection lies that is not whole yet."""
+    """Returns the path of a collection that is still incomplete."""
     return path.with_name(f"{path.name}.copy")
 
 
 def points_built(path: Path) -> int:
-    """How many points the graph of the collection has."""
+    """Returns the number of points in the graph of the collection."""
     try:
         return int(_note(path).read_text())
-    except (FileNotFoundError, ValueError):  # it was never built, or is to be built again
+    except (FileNotFoundError, ValueError):  # never built, or to be rebuilt
         return 0
 
 
 def replace(path: Path, points: int) -> None:
-    """The collection's copy, whose graph has so many points, takes its place."""
+    """Replaces the collection by its copy, whose graph has this many points."""
     complete = copy_of(path).rename(path.with_name(f"{path.name}.next"))
     old = path.with_name(f"{path.name}.old")
     path.rename(old)
@@ -66,13 +66,13 @@ def replace(path: Path, points: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """The folder at `path`, if there is one."""
+    """Removes the folder at `path`, if it exists."""
     if path.exists():
         shutil.rmtree(path)
 
 
 def remove_collection(path: Path) -> None:
-    """The collection and what is noted of it."""
+    """Removes the collection and its note of built points."""
     remove(path)
     _note(path).unlink(missing_ok=True)
 
@@ -82,12 +82,12 @@ def _mend(folder: Path) -> None:
         path = folder.with_suffix("")
         if path.exists():
             remove(folder)
-        else:  # it died between two renames
+        else:  # the crash was between two renames
             folder.rename(path)
     elif folder.suffix in (".copy", ".old"):
         remove(folder)
 
 
 def _note(path: Path) -> Path:
-    """A file that says how many points the graph has."""
+    """Returns the path of the note with the number of points in the graph."""
     return path.with_name(f"{path.name}.built")

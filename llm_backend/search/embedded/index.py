@@ -1,8 +1,8 @@
-"""All collections of a folder, which belongs to one process: it holds a lock on a file there.
+"""Embedded vector index over a folder, which one process owns by a file lock.
 
-One thread does all that is asked, in turn. A collection that has grown much gets its graph built
-anew, in a copy and by another process: meanwhile the collection goes on being searched and written,
-and what is written is written to the copy too before that takes its place.
+One thread serves all calls in turn. A collection that has grown much gets its graph rebuilt by
+another process, in a copy. Meanwhile it can be searched and written as before; the writes are
+applied to the copy, too, before that replaces the collection.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from llm_backend.search.base import (
 from llm_backend.search.embedded.folder import copy_of, points_built, remove
 from llm_backend.search.embedded.open_shards import OpenShards
 
-if TYPE_CHECKING:  # 4 MB that only those pay who search
+if TYPE_CHECKING:  # 4 MB, which only searching processes pay
     from llm_backend.search.embedded.shard import Shard
 
 __all__ = ["EmbeddedIndex"]
@@ -35,37 +35,37 @@ __all__ = ["EmbeddedIndex"]
 T = TypeVar("T")
 Work = Callable[["Shard"], T]
 
-OPEN_COLLECTIONS = 64  # at once, of which each has a thread
-GROWTH = 20_000  # points without a graph: searching them all takes two milliseconds
-GROWTH_SHARE = 0.5  # of those with one
+OPEN_COLLECTIONS = 64  # at once; each has a thread
+GROWTH = 20_000  # points without a graph: scanning them takes two milliseconds
+GROWTH_SHARE = 0.5  # of the points in the graph
 
 log = logging.getLogger(__name__)
 
 
 class EmbeddedIndex:
-    """The index in `folder`. Nothing is opened before something is asked."""
+    """The index in `folder`, opened by its first call."""
 
     def __init__(
         self, folder: Path, *, growth: int = GROWTH, collections: int = OPEN_COLLECTIONS
     ) -> None:
         self._growth = growth
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
-        self._shards = OpenShards(folder, collections)  # the thread's
+        self._shards = OpenShards(folder, collections)  # used only in the thread
         self._writing: dict[str, asyncio.Lock] = {}
-        self._journals: dict[str, list[Work[None]]] = {}  # of those that are being optimized
+        self._journals: dict[str, list[Work[None]]] = {}  # of collections that are being optimized
         self._optimizing: dict[str, asyncio.Task[None]] = {}
         self._is_closing = False
 
     async def name(self) -> str:
-        """A name of its own, written where the lock is."""
+        """Returns the unique name that is written beside the lock."""
         return await self._in_thread(self._shards.name)
 
     async def create(self, collection: str, dimensions: int) -> None:
-        """Make an empty collection unless it exists."""
+        """Creates an empty collection unless it exists."""
         await self._in_thread(self._shards.create, collection, dimensions)
 
     async def drop(self, collection: str) -> None:
-        """Remove a collection and all that it holds."""
+        """Deletes a collection with its points."""
         task = self._optimizing.pop(collection, None)
         if task is not None:
             task.cancel()
@@ -75,33 +75,33 @@ class EmbeddedIndex:
         self._writing.pop(collection, None)
 
     async def put(self, collection: str, points: Sequence[IndexPoint]) -> None:
-        """Insert or replace points."""
+        """Inserts or replaces points."""
         await self._write(collection, lambda shard: shard.put(points), len(points))
 
     async def remove(self, collection: str, document: str) -> None:
-        """Remove a document's points."""
+        """Deletes a document's points."""
         await self._write(collection, lambda shard: shard.remove(document), is_there=False)
 
     async def describe(
         self, collection: str, document: str, attributes: Mapping[str, Attribute]
     ) -> None:
-        """Give a document's points other attributes."""
+        """Replaces the attributes of a document's points."""
         await self._write(collection, lambda shard: shard.describe(document, attributes))
 
     async def nearest(
         self, collection: str, vector: Sequence[float], *, limit: int, condition: Condition | None
     ) -> Sequence[Found]:
-        """The most similar points."""
+        """Returns the most similar points."""
         return await self._read(collection, lambda shard: shard.nearest(vector, limit, condition))
 
     async def with_words(
         self, collection: str, words: Sparse, *, limit: int, condition: Condition | None
     ) -> Sequence[Found]:
-        """The points with these words."""
+        """Returns the points with the highest BM25 score for these words."""
         return await self._read(collection, lambda shard: shard.with_words(words, limit, condition))
 
     async def check(self) -> None:
-        """Returns if this process has the folder."""
+        """Returns if this process owns the folder."""
         await self._in_thread(self._shards.hold)
 
     async def settle(self) -> None:
@@ -110,7 +110,7 @@ class EmbeddedIndex:
             await asyncio.wait(self._optimizing.values())
 
     async def close(self) -> None:
-        """Lets go of the folder."""
+        """Closes the shards and unlocks the folder."""
         self._is_closing = True
         for task in list(self._optimizing.values()):
             task.cancel()
@@ -154,7 +154,7 @@ class EmbeddedIndex:
                 return work(*arguments)
             except IndexUnavailable:
                 raise
-            except Exception as error:  # Qdrant's are of no other kind
+            except Exception as error:  # Qdrant raises no other kind
                 raise IndexUnavailable(f"The vector index failed: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
@@ -174,7 +174,7 @@ class EmbeddedIndex:
     def _optimized(self, collection: str, done: asyncio.Task[None]) -> None:
         self._optimizing.pop(collection, None)
         if not done.cancelled() and not self._is_closing:
-            self._optimize_if_grown(collection)  # by what was written meanwhile
+            self._optimize_if_grown(collection)  # because of writes during the optimization
 
     async def _optimize(self, collection: str) -> None:
         path = self._shards.path(collection)
@@ -188,7 +188,8 @@ class EmbeddedIndex:
             async with self._lock_of(collection):
                 await self._in_thread(self._shards.replace, collection, self._journals[collection])
             log.info("vectors_optimized", extra={"collection": collection})
-        except (OSError, IndexUnavailable) as error:  # it is tried again when it grows
+        # retried when the collection grows
+        except (OSError, IndexUnavailable) as error:
             log.warning("vectors_not_optimized", extra={"reason": str(error)})
         finally:
             self._journals.pop(collection, None)

@@ -1,6 +1,6 @@
-"""The collections of a folder that are open: as many at once as may be, those least used closed.
+"""Open collections of a folder: a bounded number, the least recently used one is closed.
 
-All of it belongs to one thread, and nothing is opened before the folder is held.
+All calls come from one thread, and nothing is opened before the folder is locked.
 """
 
 import os
@@ -20,15 +20,15 @@ from llm_backend.search.embedded.folder import (
     replace,
 )
 
-if TYPE_CHECKING:  # 4 MB that only those pay who search
+if TYPE_CHECKING:  # 4 MB, which only searching processes pay
     from llm_backend.search.embedded.shard import Shard
 
 __all__ = ["OpenShards"]
 
 
 class OpenShards:
-    """The shards of `folder`, `limit` of which are open at once. `unbuilt` tells how many points of
-    a collection were written since its graph was built."""
+    """Shards of `folder`, at most `limit` of them open. `unbuilt` counts the points written to a
+    collection since its graph was built."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
@@ -38,7 +38,7 @@ class OpenShards:
         self.unbuilt: dict[str, int] = {}
 
     def hold(self) -> None:
-        """Take the folder for this process, if it has not been taken. Raises `IndexUnavailable`."""
+        """Locks the folder for this process, unless it has. Raises `IndexUnavailable`."""
         if self._lock is not None:
             return
         lock = lock_folder(self._folder)
@@ -52,7 +52,7 @@ class OpenShards:
         self._lock = lock
 
     def name(self) -> str:
-        """The folder's own name, written where its lock is."""
+        """Returns the folder's unique name, written beside its lock."""
         assert self._lock is not None, "it is held before any work"
         self._lock.seek(0)
         name = self._lock.read().decode()
@@ -64,11 +64,11 @@ class OpenShards:
         return name
 
     def path(self, collection: str) -> Path:
-        """Where a collection is, or would be."""
+        """Returns the path of a collection, existing or not."""
         return self._folder / collection
 
     def get(self, collection: str) -> "Shard | None":
-        """A collection's shard, opened if it was not; None where there is no such collection."""
+        """Returns a collection's shard, opened if necessary; None for a missing collection."""
         shard = self._open.get(collection)
         if shard is not None:
             self._open.move_to_end(collection)
@@ -82,13 +82,13 @@ class OpenShards:
         return shard
 
     def create(self, collection: str, dimensions: int) -> None:
-        """Make an empty collection unless it exists."""
+        """Creates an empty collection unless it exists."""
         if self.get(collection) is None:
             self.unbuilt[collection] = 0
             self._keep(collection, _create_shard(self.path(collection), dimensions))
 
     def drop(self, collection: str) -> None:
-        """Remove a collection and all that it holds."""
+        """Deletes a collection with its points."""
         shard = self._open.pop(collection, None)
         if shard is not None:
             shard.close()
@@ -96,7 +96,7 @@ class OpenShards:
         self.unbuilt.pop(collection, None)
 
     def replace(self, collection: str, written: list[Callable[["Shard"], None]]) -> None:
-        """Put a collection's copy in its place, once what was `written` meanwhile is in it, too."""
+        """Replaces a collection by its copy, after applying the writes made meanwhile."""
         path = self.path(collection)
         shard = _open_shard(copy_of(path))
         count = shard.count()
@@ -108,7 +108,7 @@ class OpenShards:
         replace(path, count)
 
     def close(self) -> None:
-        """Let go of all of them, and of the folder."""
+        """Closes all shards and unlocks the folder."""
         for collection in list(self._open):
             self._let_go(collection)
         if self._lock is not None:
@@ -135,7 +135,7 @@ def _open_shard(path: Path) -> "Shard":
 
 
 def _create_shard(path: Path, dimensions: int) -> "Shard":
-    """Made beside its place, so that a collection is there whole or not at all."""
+    """Creates the shard under another path and renames it, so that a crash leaves no half of it."""
     from llm_backend.search.embedded.shard import Shard
 
     copy = copy_of(path)

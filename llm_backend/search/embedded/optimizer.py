@@ -1,8 +1,8 @@
-"""The child process that builds a collection's graph, in a copy that is nobody else's.
+"""Child process that builds the graph of a collection, in a copy that no other process uses.
 
     python -m llm_backend.search.embedded.optimizer FOLDER
 
-In a process of its own, since Qdrant holds Python's lock meanwhile; and behind everybody else.
+A process of its own, because Qdrant holds Python's lock meanwhile; it has the lowest priority.
 """
 
 import os

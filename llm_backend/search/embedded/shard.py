@@ -1,7 +1,7 @@
-"""One collection in a folder. The only module that imports qdrant_edge.
+"""Shard: one collection in a folder. The only module that imports qdrant_edge.
 
-A shard belongs to one thread at a time. There is no write-ahead log: what is written is durable
-after `flush`, and gone without a trace where the process dies before.
+A shard belongs to one thread at a time. There is no write-ahead log: writes are durable after
+`flush`, and lost without a trace if the process dies before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,9 @@ __all__ = ["Shard"]
 
 VECTOR, WORDS = "vector", "words"
 LINKS, BREADTH = 16, 128  # of the graph; recall 0.99 and better on 100,000 vectors
-SEARCH_BREADTH = 256  # of a search in it: half a millisecond more, for the hard ones
-SCANNED_KB = 10_000  # below which searching all vectors is as fast
+# of a search in the graph: half a millisecond more, for hard queries
+SEARCH_BREADTH = 256
+SCANNED_KB = 10_000  # below which scanning all vectors is as fast
 
 
 class _Kit(FilterKit):
@@ -27,7 +28,8 @@ class _Kit(FilterKit):
         return edge.Filter(must=list(conditions))
 
     def one_of(self, conditions: Sequence[Any]) -> edge.Filter:
-        if not conditions:  # Qdrant takes no conditions for none
+        # Qdrant treats an empty list as no condition
+        if not conditions:
             return edge.Filter(must=[edge.HasIdCondition(set())])
         return edge.Filter(should=list(conditions))
 
@@ -45,56 +47,57 @@ _KIT = _Kit()
 
 
 class Shard:
-    """An open collection. What Qdrant says is wrong comes as its own `Exception`."""
+    """An open collection. Errors of Qdrant are plain `Exception`."""
 
     def __init__(self, path: Path, dimensions: int | None = None) -> None:
-        """Opens the shard at `path`, or makes one for vectors of so many `dimensions` there."""
+        """Opens the shard at `path`, or creates one for vectors with this many `dimensions`."""
         if dimensions is None:
             self._shard = edge.EdgeShard.load(str(path))
         else:
             self._shard = edge.EdgeShard.create(str(path), _config(dimensions))
 
     def put(self, points: Sequence[IndexPoint]) -> None:
-        """Insert or replace points."""
+        """Inserts or replaces points."""
         self._shard.update(edge.UpdateOperation.upsert_points([_point(one) for one in points]))
 
     def remove(self, document: str) -> None:
-        """Remove a document's points."""
+        """Deletes a document's points."""
         self._shard.update(edge.UpdateOperation.delete_points_by_filter(_of(document)))
 
     def describe(self, document: str, attributes: Mapping[str, Attribute]) -> None:
-        """Give a document's points other attributes."""
+        """Replaces the attributes of a document's points."""
         payload = payload_of(document, attributes)
         self._shard.update(edge.UpdateOperation.set_payload_by_filter(_of(document), payload))
 
     def nearest(
         self, vector: Sequence[float], limit: int, condition: Condition | None
     ) -> list[Found]:
-        """The most similar points."""
+        """Returns the most similar points."""
         return self._search(edge.Query.Nearest(list(vector), using=VECTOR), limit, condition)
 
     def with_words(self, words: Sparse, limit: int, condition: Condition | None) -> list[Found]:
-        """The points with these words."""
+        """Returns the points with the highest BM25 score for these words."""
         query = edge.SparseVector(list(words.indices), list(words.values))
         return self._search(edge.Query.Nearest(query, using=WORDS), limit, condition)
 
     def count(self) -> int:
-        """How many points there are."""
+        """Returns the number of points."""
         return self._shard.count(edge.CountRequest())
 
     def optimize(self) -> None:
-        """Build the graph over what has none yet, and forget what was removed. Holds Python's lock
-        for as long as it takes, which may be minutes."""
+        """Builds the graph over new points and purges deleted ones. Holds Python's lock meanwhile,
+        which may take minutes."""
         while self._shard.optimize():
             pass
 
     def flush(self) -> None:
-        """Makes what was written durable."""
+        """Makes writes durable."""
         self._shard.flush()
 
     def close(self) -> None:
-        """Lets go of it; what was not flushed may be lost."""
-        with suppress(Exception):  # of a library that has no kinds of them: it is given up anyway
+        """Closes the shard; unflushed writes may be lost."""
+        # the library raises plain `Exception`; the shard is closed anyway
+        with suppress(Exception):
             self._shard.close()
 
     def _search(self, query: Any, limit: int, condition: Condition | None) -> list[Found]:
