@@ -18,7 +18,7 @@
     |     |- RequestsLimited        429  requests                rate_limit_exceeded
     |     `- TokensLimited          429  tokens                  rate_limit_exceeded
     |- QuotaExceeded                429  insufficient_quota      insufficient_quota
-    |- ClientGone                   499  server_error            client_gone (nobody reads it)
+    |- ClientGone                   499  server_error            client_gone (for the log)
     |- Internal                     500  server_error            internal_error
     |- Unsupported                  501  server_error            unsupported_operation
     |- Overloaded                   503  server_error            overloaded

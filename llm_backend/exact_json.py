@@ -1,4 +1,4 @@
-"""JSON with integers of any size: orjson where it is exact, otherwise the standard library.
+"""JSON with integers of any size: orjson if it is exact, otherwise the standard library.
 
 orjson reads integers beyond 64 bits as floats and does not write them. Two refusals of orjson are
 kept: numbers beyond every float, and lone surrogates.

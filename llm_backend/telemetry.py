@@ -219,7 +219,7 @@ class Metrics:
 
 
 def forget_process(shared: Path, pid: int) -> None:
-    """Removes the gauges of an ended process; its counters stay."""
+    """Removes the live gauges of an ended process; its counters stay."""
     mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call] # its library's
 
 

@@ -70,7 +70,7 @@ class Access:
         `Overloaded`."""
         try:
             return self.keyring.caller(headers, administers=operation.administers)
-        # the key may have been created since the last poll, or the database was down
+        # The key may have been created since the last poll, or the database was down.
         except UnknownKey:
             await self.keyring.look()
             return self.keyring.caller(headers, administers=operation.administers)
@@ -91,7 +91,7 @@ async def open_access(
         stack.push_async_callback(ledger.write_or_tell)
         _meanwhile(stack, ledger.write_forever())
         spending = Spending(usage, keyring, settings.prices)
-        # before the first request, so that a project beyond its limit is refused at once
+        # Before the first request, so that a project beyond its limit is refused at once.
         await spending.refresh_or_tell()
         _meanwhile(stack, spending.refresh_forever())
         # A single server shares nothing.

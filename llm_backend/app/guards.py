@@ -12,7 +12,7 @@ from llm_backend.cross_site_guard import CrossSiteGuard
 from llm_backend.guards import AbortedStreams, AccessLog, HostGuard
 from llm_backend.web import PAGES, WebPages
 
-if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
+if TYPE_CHECKING:  # OpenTelemetry is imported only with an endpoint
     from llm_backend.tracing import Tracing
 
 __all__ = ["add_access_log", "add_guards"]

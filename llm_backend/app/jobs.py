@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SHORT_AT_ONCE = 8  # files: most of them wait for the extractor, and plain text should not
 LONG_AT_ONCE = 2
-# attempts across servers that died: the response may be what kills them
+# Attempts across servers that died: the response may be what kills them.
 RESPONSE_ATTEMPTS = 3
 
 

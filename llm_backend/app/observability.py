@@ -12,7 +12,7 @@ from llm_backend.backends.local.local_model import Observe
 from llm_backend.settings import Settings, SettingsError
 from llm_backend.telemetry import REQUEST_ID, Metrics
 
-if TYPE_CHECKING:  # OpenTelemetry is imported only where an endpoint is set
+if TYPE_CHECKING:  # OpenTelemetry is imported only with an endpoint
     from llm_backend.tracing import Tracing
 
 __all__ = ["observing", "open_tracing"]

@@ -22,7 +22,7 @@ from llm_backend.extraction import ExtractionLimits, Extractor
 from llm_backend.search import EmbeddedIndex, VectorIndex
 from llm_backend.settings import Settings, SettingsError
 
-if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
+if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool
 
 __all__ = ["SearchServices", "open_index", "search_over"]

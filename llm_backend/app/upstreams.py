@@ -14,7 +14,7 @@ from llm_backend.contract import Document
 from llm_backend.settings import Settings
 from llm_backend.telemetry import Metrics
 
-if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
+if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool
 
 __all__ = ["open_upstreams"]

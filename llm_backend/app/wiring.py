@@ -35,7 +35,7 @@ from llm_backend.settings import Settings, SettingsSource
 from llm_backend.store import Database
 from llm_backend.telemetry import Metrics
 
-if TYPE_CHECKING:  # its HTTP client is imported only where there is an upstream
+if TYPE_CHECKING:  # its HTTP client is imported only with upstreams
     from llm_backend.backends.upstream.pool import UpstreamPool
 
 __all__ = ["open_services"]

@@ -161,7 +161,7 @@ def _halves(segment: _Segment) -> list[_Segment]:
 def _join_segments(segments: Sequence[_Segment], chunking: Chunking) -> list[TextChunk]:
     before = [0, *accumulate(segment.tokens for segment in segments)]
     chunks: list[TextChunk] = []
-    # where the chunk begins; the end of the text that is in chunks already
+    # Where the chunk begins; the end of the text that is in chunks already.
     begin = told = 0
     lead = ""  # blank lines before the first chunk
     while told < len(segments):

@@ -42,7 +42,7 @@ class Extractor:
         self._limits = limits or ExtractionLimits()
         self._permits = asyncio.Semaphore(self._limits.at_once)
         self._fills = asyncio.Semaphore(_FILLS)
-        # child processes for long files
+        # Child processes for long files.
         self._long = asyncio.Semaphore(self._limits.at_once - 1)
 
     async def extract(

@@ -17,9 +17,9 @@ __all__ = ["READ", "TOO_MUCH", "UNREADABLE", "clean", "main"]
 
 READ, UNREADABLE, TOO_MUCH = 0, 3, 4
 
-# recursion limit: pages with some thousand levels exist
+# Recursion limit: pages with some thousand levels exist.
 NESTING = 10_000
-# of an archive: a document of 10,000 pages has less
+# Limit of an unpacked archive: a document of 10,000 pages has less.
 UNPACKED_BYTES = 256 * 1024 * 1024
 
 

@@ -93,7 +93,7 @@ class ApiChild:
 
     async def _is_there(self, patience_s: float) -> bool:
         if self._is_told_to_end or self._writer.is_closing():
-            # it may take long to end; if it has exited, `ended` reports that
+            # It may take long to end; if it has exited, `ended` reports that.
             return True
         self._writer.write(ASK)
         try:

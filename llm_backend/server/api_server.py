@@ -15,7 +15,7 @@ from llm_backend.contract.unused_imports import block_imports
 from llm_backend.server.tls import server_context
 from llm_backend.settings import Settings
 
-# What reloads it, and runs several of it.
+# The parts of uvicorn that reload it and run several processes are not needed.
 with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
     import uvicorn
     from uvicorn.loops.auto import auto_loop_factory
@@ -26,12 +26,12 @@ with block_imports(uvicorn__supervisors=("ChangeReload", "Multiprocess")):
 
 __all__ = ["ENDING_S", "ApiServer", "auto_loop_factory"]
 
-# between checks of the connections for slow clients
+# Seconds between checks of the connections for slow clients.
 LOOKS_EVERY_S = 1.0
 ENDING_S = 5.0  # for requests that still run after the grace period
-# larger allocations are mapped one by one, and unmapped when freed
+# Larger allocations are mapped one by one, and unmapped when freed.
 MAPPED_BYTES = 256 * 1024
-# objects between collections: a request makes hundreds, and reference counts free nearly all
+# Objects between garbage collections: reference counts free nearly all objects of a request.
 COLLECTED_EVERY = 5000
 
 
@@ -52,7 +52,7 @@ class ApiServer:
             access_log=False,
             proxy_headers=False,  # nothing depends on the address of the client
             server_header=False,
-            # local answers are dated by the envelope, relayed ones by their upstream
+            # Local answers are dated by the envelope, relayed ones by their upstream.
             date_header=False,
             ws_max_size=settings.body_limit_bytes,
             timeout_keep_alive=settings.keep_alive_timeout_s,
@@ -166,7 +166,7 @@ class _Server(uvicorn.Server):
         loop_s = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
             if isinstance(connection, HttpProtocol):
-                # a longer interval means that this process was busy, not that the client was slow
+                # A longer interval means that this process was busy, not that the client was slow.
                 connection.look(loop_s, min(waited_s, 2 * LOOKS_EVERY_S))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

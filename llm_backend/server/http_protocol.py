@@ -22,7 +22,7 @@ __all__ = ["HttpProtocol"]
 
 log = logging.getLogger(__name__)
 
-# request line and headers; the parser has no limit of its own
+# Request line and headers; the parser has no limit of its own.
 HEAD_LIMIT_BYTES = 256 * 1024
 
 

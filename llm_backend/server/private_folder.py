@@ -16,7 +16,7 @@ __all__ = ["private_folder", "sweep"]
 
 _PREFIX = "llm-backend-"
 _LOCK = "owner.lock"
-# longest path of the folder: the address of a Unix socket in it has room for 103
+# Longest path of the folder: the address of a Unix socket in it has room for 103.
 _BYTES = 90
 _SHORT = Path("/tmp")  # if the configured folder's path is too long
 
@@ -39,7 +39,7 @@ def private_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _lock_folder(folder: Path) -> Iterator[None]:
-    # renamed when it is locked: a sweep cannot find it before
+    # Renamed when it is locked: a sweep cannot find it before.
     unnamed = folder / f"{_LOCK}.new"
     with unnamed.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -51,7 +51,7 @@ def sweep(parent: Path | None = None) -> None:
     """Removes this user's folders of dead owners in `parent`, by default the folder of temporary
     files."""
     for folder in (parent or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
-        # it is locked, of another user, of another kind, or just being removed
+        # It is locked, of another user, of another kind, or just being removed.
         with contextlib.suppress(OSError):
             if not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
                 _remove_if_left(folder)

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 RESTART_DELAY_S = 0.25  # doubled with each quick death in a row
 RESTART_DELAY_LIMIT_S = 30.0
-# signals within this time count as one: `timeout` signals a process and its group
+# Signals within this time count as one: `timeout` signals a process and its group.
 SAME_SIGNAL_S = 0.5
 QUICK_DEATH_S = 30.0  # a process that lived longer did not die of its start
 
@@ -170,7 +170,7 @@ class _Processes:
         for child in self._children:
             log.error("api_process_killed", extra={"api_process": child.pid})
             child.signal(signal.SIGKILL)
-        # the first error is being raised already
+        # The first error is being raised already.
         await asyncio.gather(*keepers, return_exceptions=True)
 
     def _tell_to_end(self, child: ApiChild) -> None:

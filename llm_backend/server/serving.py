@@ -50,7 +50,7 @@ async def _serve(
     if settings.processes > 1:
         await serve_together(settings, listener, on_open, source)
     else:
-        # folders of killed servers with several processes
+        # Folders of killed servers with several processes.
         await asyncio.to_thread(private_folder.sweep)
         await ApiServer(App(settings, source=source), settings).serve(listener, on_open)
 

@@ -153,7 +153,7 @@ class ModelSettings(_Section):
     )
     vector_stores: tuple[str, ...] = Field(
         (),
-        max_length=16,  # each is a search of every chat
+        max_length=16,  # each is searched for in every generated text
         description="Ids of vector stores that are searched before the model answers.",
     )
     adapters: Mapping[str, Path | AdapterSettings] = Field(

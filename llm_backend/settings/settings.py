@@ -21,7 +21,7 @@ __all__ = ["MATTERS", "Settings"]
 
 
 class Settings(
-    ObservabilitySettings,  # the last matter first: pydantic has the fields of the last base first
+    ObservabilitySettings,  # reversed: pydantic orders fields from the last base
     BoundsSettings,
     ResponsesSettings,
     SearchSettings,
@@ -36,7 +36,7 @@ class Settings(
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_ignore_empty=True,  # `${NAME:-}` of Compose is how people leave a variable out
+        env_ignore_empty=True,  # `${NAME:-}` of Compose omits a variable
         frozen=True,
         extra="forbid",
         populate_by_name=True,

@@ -210,7 +210,7 @@ class Keyring:
         """Reloads if the version counter has changed. If the database cannot be used, logs that and
         keeps the keys in memory."""
         try:
-            # one poll at a time: an older result must not overwrite a newer one
+            # One poll at a time: an older result must not overwrite a newer one.
             async with self._looking:
                 if await self._administration.version() != self._version:
                     await self.load()

@@ -10,7 +10,7 @@ from llm_backend.store.administration import WholeAnswer
 __all__ = ["ANSWER_BYTES", "AnswerRecorder", "StoredAnswer", "replay"]
 
 REPLAYED = (b"idempotent-replayed", b"true")
-# a larger answer is sent and not stored
+# A larger answer is sent and not stored.
 ANSWER_BYTES = 4 * 1024 * 1024
 BARE_BYTES = 1024  # memory of an answer without its body: headers, key, table entry
 
@@ -58,7 +58,7 @@ class AnswerRecorder:
     def __init__(self, kept: StoredAnswer, send: Send) -> None:
         self._kept = kept
         self._send = send
-        # joined at once: a small event takes no more memory than its bytes
+        # Joined at once: a small event takes no more memory than its bytes.
         self._body = bytearray()
         self._is_kept = True
         self.is_whole = False
@@ -72,7 +72,7 @@ class AnswerRecorder:
         elif message["type"] == "http.response.body":
             self._note(message.get("body", b""))
         else:
-            # such as a path of a file, whose content may change
+            # Such as a path of a file, whose content may change.
             self._is_kept = False
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):

@@ -32,7 +32,7 @@ from llm_backend.store import as_owner
 
 __all__ = ["AdmissionControl"]
 
-# interval for checking whether the key of an open WebSocket is still valid
+# Interval for checking whether the key of an open WebSocket is still valid.
 LOOK_EVERY_S = 5.0
 
 

@@ -23,7 +23,7 @@ __all__ = ["ConcurrencyLimit", "SharedConcurrencyLimits", "enter", "leave"]
 
 log = logging.getLogger(__name__)
 
-# blocks that a limit is divided into; a smaller limit is leased permit by permit
+# Blocks that a limit is divided into; a smaller limit is leased permit by permit.
 BLOCKS = 20
 LEASE_S = 30  # after which permits of a dead server are free
 LINGER_S = 0.02  # before surplus permits are returned: the next request may need them
@@ -196,7 +196,7 @@ class SharedConcurrencyLimits:
                 )
         except StoreError:
             for slots, one in exchanges.items():
-                # not returned to the database: the next exchange offers them again
+                # Not returned to the database: the next exchange offers them again.
                 slots.granted += one.given
             raise
         for slots, one in exchanges.items():
@@ -209,7 +209,7 @@ class SharedConcurrencyLimits:
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        # permits that are not returned are free when their lease expires
+        # Permits that are not returned are free when their lease expires.
         except StoreError as error:
             self._down_until = self.clock() + DOWN_S
             log.warning("slots_not_shared", extra={"reason": str(error)})

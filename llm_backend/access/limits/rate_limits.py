@@ -80,7 +80,7 @@ class RateLimits:
         self._allowances_most = allowances_most
         self._allowances: dict[tuple[str, str, int], RateLimitWindow] = {}
         self._asking: dict[RateLimitWindow, asyncio.Lock] = {}
-        # requests between grant and use: none of it is returned meanwhile
+        # Requests between grant and use: none of it is returned meanwhile.
         self._sessions = 0
         self._asked: set[asyncio.Task[None]] = set()  # database calls in flight
         self._is_shared = grants is not None
@@ -99,7 +99,7 @@ class RateLimits:
             await self._have_granted(allowances, tokens)
         finally:
             self._sessions -= 1
-        # checked again, without an await: other requests may have taken some
+        # Checked again, without an await: other requests may have taken some.
         for allowance in allowances:
             amount = tokens if allowance.what == "tokens" else 1
             if allowance.missing(amount):

@@ -86,7 +86,7 @@ class RateLimitWindow:
         return -(-self.most // BLOCKS)
 
     def shed(self) -> int:
-        """Gives up most of an unused grant beyond two blocks, and returns how much that is."""
+        """Gives up all but one block of an unused grant over two; returns the amount given up."""
         unused = self.granted - self.used
         if self.is_alone or unused <= 2 * self.block:
             return 0

@@ -50,7 +50,7 @@ def _texts(*names: str) -> re.Pattern[bytes]:
 
 @dataclass(frozen=True, kw_only=True)
 class MeteredOperation:
-    """How one operation is metered; `units` are counted from the body besides tokens.
+    """Metering of one operation; `units` are counted from the body besides tokens.
 
     With `names_model`, a project that may use only some models must name one; without it, there
     is no model to name, or it was named before. `texts` finds the text of a stream, to estimate

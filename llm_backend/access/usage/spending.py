@@ -20,7 +20,7 @@ __all__ = ["PRICED", "Spending"]
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0  # between two queries of the usage of all servers
-# pause in multiples of the last query's duration: sums over a month of many keys are slow
+# Pause in multiples of the last query's duration: sums over a month of many keys are slow.
 PAUSE = 20
 PRICED = (
     "completions",

@@ -70,7 +70,7 @@ class _Said:
         read = b"".join(self._held)
         end = read.rfind(b"\n") + 1
         self._said_bytes += _bytes_of(self._texts, read[:end])
-        # an unfinished line; one beyond `END_BYTES` is not text
+        # An unfinished line; one beyond `END_BYTES` is not text.
         line = read[end:]
         self._held = [line] if line and len(line) < END_BYTES else []
         self._held_bytes = len(self._held[0]) if self._held else 0

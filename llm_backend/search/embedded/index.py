@@ -188,7 +188,7 @@ class EmbeddedIndex:
             async with self._lock_of(collection):
                 await self._in_thread(self._shards.replace, collection, self._journals[collection])
             log.info("vectors_optimized", extra={"collection": collection})
-        # retried when the collection grows
+        # Retried when the collection grows.
         except (OSError, IndexUnavailable) as error:
             log.warning("vectors_not_optimized", extra={"reason": str(error)})
         finally:

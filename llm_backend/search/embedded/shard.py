@@ -18,7 +18,7 @@ __all__ = ["Shard"]
 
 VECTOR, WORDS = "vector", "words"
 LINKS, BREADTH = 16, 128  # of the graph; recall 0.99 and better on 100,000 vectors
-# of a search in the graph: half a millisecond more, for hard queries
+# Breadth of a search in the graph: half a millisecond more, for hard queries.
 SEARCH_BREADTH = 256
 SCANNED_KB = 10_000  # below which scanning all vectors is as fast
 
@@ -96,7 +96,7 @@ class Shard:
 
     def close(self) -> None:
         """Closes the shard; unflushed writes may be lost."""
-        # the library raises plain `Exception`; the shard is closed anyway
+        # The library raises plain `Exception`; the shard is closed anyway.
         with suppress(Exception):
             self._shard.close()
 
