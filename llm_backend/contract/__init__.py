@@ -1,6 +1,6 @@
-"""What the API promises: OpenAI's document, mended and extended, and everything checked by it.
+"""API contract: OpenAI's OpenAPI document with overlay and extensions, and checks against it.
 
-Light to import: the application is in `connexion_app`, validators in `validation`, what builds
+Light to import: the application is in `connexion_app`, validators in `validation`, the build of
 the contract in `builder` and `compiler`; the package's build needs the last without the others.
 """
 

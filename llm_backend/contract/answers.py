@@ -1,4 +1,4 @@
-"""Answers held against the document: whole bodies at once, streams event by event."""
+"""Response validation against the OpenAPI document: whole bodies, and streams event by event."""
 
 import logging
 from collections.abc import AsyncGenerator
@@ -15,14 +15,15 @@ from llm_backend.sse import Alike, Decoder, encode
 
 __all__ = ["AnswerChecks", "Answers"]
 
-LOGGED_BYTES = 1 << 20  # a longer body is checked only where checks are enforced: to parse it again
-# keeps everyone waiting, a fifth of a second for 2,048 embeddings
+# A longer body is checked only under `enforce`: to parse it again holds up all other requests, for
+# a fifth of a second at 2,048 embeddings.
+LOGGED_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
 
 class AnswerChecks(StrEnum):
-    """What happens to answers of ours that break the document."""
+    """Setting: ignore, log or refuse this server's own responses that break the document."""
 
     OFF = "off"
     LOG = "log"
@@ -30,18 +31,18 @@ class AnswerChecks(StrEnum):
 
 
 class Answers:
-    """Checks what handlers return, as strictly as the setting says."""
+    """Validates the responses of handlers, as strictly as the setting says."""
 
     def __init__(self, validators: Validators, setting: AnswerChecks) -> None:
         self._validators = validators
         self._setting = setting
 
     def checked(self, operation: Operation, response: Response) -> Response:
-        """The answer; enforcing, raises `ContractViolation` for one that breaks the document.
-        Logging, the body of a very long answer is not looked into.
+        """Returns the response; under `enforce`, raises `ContractViolation` if it is invalid.
 
-        A stream is cut at the event that breaks it, with an error event in its place. What sends
-        itself (an upstream's answer, a file) is not looked into.
+        Under `log`, a body over `LOGGED_BYTES` is not parsed. A stream is cut at the first invalid
+        event, with an error event in its place. Responses with their own `__call__` (a relayed
+        response, a file) are not checked.
         """
         if self._setting is AnswerChecks.OFF or _sends_itself(response):
             return response
@@ -79,7 +80,7 @@ class Answers:
             raise ContractViolation(f"{operation_id}: the answer is not JSON: {error}") from error
 
     async def _events(self, operation: Operation, chunks: Any) -> AsyncGenerator[bytes, None]:
-        """The same chunks, each passed on when every event that it completes is fine."""
+        """Yields the same chunks, each after every event that it completes has been validated."""
         validate = self._validators.event_validator(operation.operation_id)
         decoder = Decoder()
         try:

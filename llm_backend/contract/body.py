@@ -1,4 +1,4 @@
-"""Request bodies: read within a limit, parsed as JSON that every part of the server can hold."""
+"""Request bodies: size limits, and JSON parsing that refuses values that cannot be stored."""
 
 import json
 from collections import Counter
@@ -31,8 +31,10 @@ Json: TypeAlias = Any  # a parsed body: any JSON value
 
 @dataclass(frozen=True, kw_only=True)
 class BodyLimits:
-    """What a body may be: JSON is held in memory, uploads pass through. `json_nodes` are values and
-    names of fields, `json_text_bytes` is what is no file in base64."""
+    """Limits of a request body: JSON is kept in memory, uploads are streamed.
+
+    `json_nodes` counts values and field names; `json_text_bytes` leaves out files in base64.
+    """
 
     json_bytes: int = 32 * 1024 * 1024
     json_nodes: int = 400_000
@@ -42,14 +44,14 @@ class BodyLimits:
 
 
 def check_length(headers: Mapping[str, str], limit_bytes: int) -> None:
-    """Raises `TooLarge` where the announced length is over the limit."""
+    """Raises `TooLarge` if the `Content-Length` is over the limit."""
     announced = headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit_bytes):
         raise _too_large(limit_bytes)
 
 
 def limit_body(receive: Receive, limit_bytes: int) -> Receive:
-    """The same messages; raises `TooLarge` when their bodies add up to more than the limit."""
+    """Wraps `receive`: raises `TooLarge` when the bodies add up to more than the limit."""
     seen_bytes = 0
 
     async def receive_counted() -> Message:
@@ -64,7 +66,7 @@ def limit_body(receive: Receive, limit_bytes: int) -> Receive:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body; raises `ClientGone` when the client leaves before its end."""
+    """Reads the whole body; raises `ClientGone` if the client disconnects before its end."""
     parts = []
     while True:
         message = await receive()
@@ -76,8 +78,10 @@ async def read_body(receive: Receive) -> bytes:
 
 
 def replay_body(body: bytes, receive: Receive, *, more: bool = False) -> Receive:
-    """A channel that tells a body that has been read, then goes on with `receive`; `more` where it
-    was read in part."""
+    """Returns a `receive` that replays a body read before, then continues with `receive`.
+
+    `more`: the body was read in part.
+    """
     is_told = False
 
     async def receive_again() -> Message:
@@ -100,8 +104,8 @@ def check_encoding(headers: Mapping[str, str]) -> None:
 
 
 def parse_json(body: bytes, limits: BodyLimits) -> Json:
-    """The parsed body; raises `InvalidRequest` for what is not JSON or cannot be kept, and
-    `TooLarge` for what would take too long.
+    """Parses the body; raises `InvalidRequest` for invalid or unstorable JSON, `TooLarge` for a
+    body that would take too long.
 
     Refused besides malformed JSON: lone surrogates and other broken Unicode, NaN and Infinity,
     nesting deeper than the limit, and NUL characters, which databases cannot store.
@@ -120,13 +124,13 @@ def parse_json(body: bytes, limits: BodyLimits) -> Json:
 
 
 def check_bounds(body: bytes, limits: BodyLimits) -> None:
-    """Raises `TooLarge` for JSON text that would keep everyone waiting while it is parsed."""
+    """Raises `TooLarge` for JSON text whose parsing would hold up all other requests."""
     check_size(body, nodes_limit=limits.json_nodes, text_limit_bytes=limits.json_text_bytes)
 
 
 def check_keys(body: bytes | str) -> None:
-    """Raises `InvalidRequest` for JSON with an object that has a key twice: whoever reads it takes
-    the one or the other."""
+    """Raises `InvalidRequest` for JSON with a duplicate key in an object: parsers differ in which
+    of the two values they keep."""
     try:
         json.loads(
             body, object_pairs_hook=_check_pairs, parse_int=len, parse_float=len, parse_constant=len

@@ -1,8 +1,8 @@
-"""Bounds of a JSON body, checked before it is parsed: how much it holds, and of what (pure).
+"""Bounds of a JSON body, checked before it is parsed: number of values, bytes of text (pure).
 
-A parser holds the interpreter's lock until it has read everything, so what it is given decides how
-long every other request waits. Files in base64 cost little; text with escapes or wide characters
-costs more, and each value costs far more than its bytes.
+A parser holds the GIL until it has read everything, so the size of a body decides how long every
+other request waits. Files in base64 cost little; text with escapes or wide characters costs more,
+and each value costs far more than its bytes.
 """
 
 import re
@@ -11,17 +11,18 @@ from llm_backend.errors import TooLarge
 
 __all__ = ["FILE_BYTES", "check_size", "text_bytes"]
 
-FILE_BYTES = 4096  # base64 of this length is a file: no text is so long without a blank or a mark
-_BLOCK_BYTES = FILE_BYTES // 2  # a file holds a whole block, wherever it begins
+# Base64 of this length is a file: no text is so long without a space or punctuation.
+FILE_BYTES = 4096
+_BLOCK_BYTES = FILE_BYTES // 2  # a file covers a whole block, at any offset
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
 _NODES = (b",", b":", b"[", b"{")
-_STRETCH_BYTES = 1024 * 1024  # counted in one call
+_STRETCH_BYTES = 1024 * 1024  # scanned per call of `_marks`
 _ESCAPES = re.compile(rb'(?:\\.[^"\\]{0,64}+){0,4096}+', re.DOTALL)
 
 
 def check_size(body: bytes, *, nodes_limit: int, text_limit_bytes: int) -> None:
-    """Raises `TooLarge` for a body of more values and names than `nodes_limit`, or with more text
-    than `text_limit_bytes`, files in base64 left out."""
+    """Raises `TooLarge` for more values and field names than `nodes_limit`, or for more text than
+    `text_limit_bytes` without files in base64."""
     if len(body) > nodes_limit and _has_more_nodes(body, nodes_limit):
         raise TooLarge(
             f"The body holds more than {nodes_limit} JSON values and names of fields, this "
@@ -35,10 +36,10 @@ def check_size(body: bytes, *, nodes_limit: int, text_limit_bytes: int) -> None:
 
 
 def text_bytes(body: bytes) -> int:
-    """The bytes of a body, with `FILE_BYTES` for each file in base64 within it."""
+    """Counts the bytes of a body, with `FILE_BYTES` for each file in base64 within it."""
     if len(body) < FILE_BYTES:
         return len(body)
-    saved = length = 0  # of the base64 that reaches up to this block
+    saved = length = 0  # `length`: of the run of base64 that ends at this block
     for start in range(0, len(body), _BLOCK_BYTES):
         block = body[start : start + _BLOCK_BYTES]
         if not block.translate(None, _BASE64):
@@ -51,8 +52,8 @@ def text_bytes(body: bytes) -> int:
 
 
 def _has_more_nodes(body: bytes, limit: int) -> bool:
-    """Counts marks everywhere first, which is cheap and enough for most bodies, and then those that
-    stand outside of strings."""
+    """True if the body has more nodes than `limit`. Counts marks everywhere first, which is cheap
+    and enough for most bodies, then only marks outside of strings."""
     found = 0
     for start in range(0, len(body), _STRETCH_BYTES):
         found += _marks(body, start, start + _STRETCH_BYTES)
@@ -73,7 +74,7 @@ def _has_more_marks_outside(body: bytes, limit: int) -> bool:
 
 
 def _string_end(body: bytes, place: int) -> int:
-    """Where the string that `place` is in has ended."""
+    """Returns the offset after the closing quote of the string that `place` is in."""
     while (end := body.find(b'"', place)) >= 0:
         escape = body.find(b"\\", place, end)
         if escape < 0:

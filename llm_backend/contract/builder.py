@@ -1,8 +1,8 @@
-"""OpenAI's document as facts: every path, type, bound, default and enum; none of its prose.
+"""Builds `openapi/openapi.yaml` from OpenAI's published document, without its prose.
 
-`build_contract` reads the published document and writes `openapi/openapi.yaml`. What is dropped
-is decided by position, not by name: `description` is prose beside `type`, and a property under
-`properties`. Paths that differ only by `?beta=true` are folded into the path without it.
+Every path, type, bound, default and enum is kept. A key is dropped by its position, not by its
+name: `description` is prose beside `type`, and a property under `properties`. Paths that differ
+only by `?beta=true` are folded into the path without it.
 """
 
 from collections.abc import Mapping
@@ -37,9 +37,9 @@ _HEADER = """\
 
 
 def build_contract(source: str, target: Path) -> Mapping[str, Json]:
-    """Writes the facts of the document at `source`, a path or an http(s) URL, to `target`.
+    """Writes the document at `source`, a path or an http(s) URL, without prose to `target`.
 
-    Returns what was written. The same source gives the same bytes.
+    Returns the written document. The same source gives the same bytes.
     """
     document = yaml.load(_read(source), Loader=yaml.CSafeLoader)
     facts = facts_of(document)
@@ -50,7 +50,7 @@ def build_contract(source: str, target: Path) -> Mapping[str, Json]:
 
 
 def facts_of(document: Mapping[str, Json]) -> dict[str, Json]:
-    """The document without prose and with its beta twins folded in."""
+    """Returns the document without prose, with the `?beta=true` paths folded in."""
     facts: dict[str, Json] = {
         "openapi": document["openapi"],
         "info": {key: document["info"][key] for key in ("title", "version", "license")},
@@ -104,7 +104,7 @@ def _describe_responses(facts: Mapping[str, Json]) -> None:
 
 
 def _fold_beta_twins(paths: dict[str, Json]) -> None:
-    """Moves what `path?beta=true` describes under `x-beta` of the same operation of `path`."""
+    """Moves each operation of `path?beta=true` under `x-beta` of the same operation of `path`."""
     for path in [path for path in paths if path.endswith(_BETA)]:
         for method, twin in paths.pop(path).items():
             operation = paths[path.removesuffix(_BETA)][method]
@@ -118,7 +118,7 @@ def _fold_beta_twins(paths: dict[str, Json]) -> None:
 
 
 class _Dumper(yaml.CSafeDumper):
-    """Writes repeated nodes out in full: anchors would depend on object identity."""
+    """YAML dumper that writes repeated nodes in full: anchors would depend on object identity."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

@@ -1,6 +1,6 @@
-"""Requests that have been routed, held against the contract before they are answered.
+"""Request validation middleware: checks routed requests against the OpenAPI document.
 
-What is found out travels in the scope, as `Checked`, to the handler.
+Parsed query and body travel to the handler in the ASGI scope, as `Checked`.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ _MODEL_CHARACTERS = 512
 
 @dataclass(kw_only=True, slots=True)
 class Checked:
-    """What is known about one request so far; owned by that request."""
+    """Parsed and validated parts of one request; owned by that request."""
 
     query: Mapping[str, Json] = field(default_factory=dict)
     body: Json = None
@@ -53,7 +53,7 @@ class Checked:
 
 
 class Checks:
-    """What all requests are checked with."""
+    """Document, validators and limits, shared by the checks of all requests."""
 
     def __init__(
         self, document: Document, validators: Validators, limits: BodyLimits, *, check_relayed: bool
@@ -68,11 +68,11 @@ class Checks:
         self._media_types = lru_cache(maxsize=None)(self._described_media_types)
 
     def are_for(self, operation: Operation) -> bool:
-        """Whether requests to this operation are held against the document."""
+        """True if requests to this operation are validated against the document."""
         return operation.answered == "local" or self._check_relayed
 
     def media_type(self, operation_id: str, headers: Headers) -> None:
-        """Raises `UnsupportedMediaType` for a body of a type that the operation does not take."""
+        """Raises `UnsupportedMediaType` for a content type that the operation does not accept."""
         described = self._media_types(operation_id)
         given = headers.get("content-type")
         if given is None or not described or _media_type(given) in described:
@@ -83,7 +83,7 @@ class Checks:
         )
 
     def _form(self, operation_id: str) -> FormCheck | None:
-        """What forms are checked with that this server reads itself; None for all else."""
+        """Returns the check of a form that this server reads itself; None for other operations."""
         if self.document.operations[operation_id].answered != "local":
             return None
         check = self.validators.form(operation_id)
@@ -95,7 +95,7 @@ class Checks:
         return FormCheck(check=check, parameters=parameters)
 
     def _takes_body(self, operation_id: str) -> bool:
-        """Whether the document says that requests to the operation have a body."""
+        """True if the document describes a request body for the operation."""
         return "requestBody" in self.document.operation(operation_id)
 
     def _described_media_types(self, operation_id: str) -> tuple[str, ...]:
@@ -108,8 +108,8 @@ class Checks:
 
 
 def operation_of(scope: Scope, document: Document) -> Operation | None:
-    """The operation that Connexion's routing has found, or what stands in its place; None where
-    there is none."""
+    """Returns the operation found by Connexion's routing, else `UNKNOWN` where the path may be
+    relayed, else None."""
     operation_id = scope["extensions"]["connexion_routing"]["operation_id"]
     if operation_id is None:
         unknown: Operation | None = scope["state"].get("unknown_operation")
@@ -118,14 +118,14 @@ def operation_of(scope: Scope, document: Document) -> Operation | None:
 
 
 class Checking:
-    """Stands behind the routing; what was routed nowhere passes as it is."""
+    """ASGI middleware after routing; a request without an operation passes unchecked."""
 
     def __init__(self, app: ASGIApp, *, checks: Checks) -> None:
         self._app = app
         self._checks = checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Leaves `Checked` in the state. Raises `ApiError` for what breaks the contract."""
+        """Stores `Checked` in the scope's state. Raises `ApiError` for an invalid request."""
         operation = operation_of(scope, self._checks.document) if scope["type"] == "http" else None
         if operation is None:
             await self._app(scope, receive, send)
@@ -138,7 +138,7 @@ class Checking:
             else:
                 receive = await self._check(operation, checked, headers, scope, receive)
             await self._app(scope, receive, send)
-        finally:  # an idle connection keeps the scope of its last request
+        finally:  # an idle connection keeps the scope of its last request alive
             checked.body, checked.raw_body = None, b""
             return_memory()
 
@@ -170,7 +170,7 @@ class Checking:
     async def _read(
         self, operation: Operation, checked: Checked, headers: Headers, receive: Receive
     ) -> Receive:
-        """Reads and checks a JSON body, and tells it again; other bodies pass, counted."""
+        """Reads, checks and replays a JSON body; other bodies are streamed within the limit."""
         checks = self._checks
         if _media_type(headers.get("content-type", "application/json")) != "application/json":
             limit_bytes = checks.limits.upload_bytes + (FRAMING_BYTES if checked.form else 0)
@@ -208,7 +208,7 @@ class Checking:
 
 
 def _check_model(body: Json) -> None:
-    """Raises `InvalidRequest` for a name that no model has: names are kept, logged and counted."""
+    """Raises `InvalidRequest` for an overlong model name: names are stored, logged and counted."""
     model = body.get("model") if isinstance(body, dict) else None
     if isinstance(model, str) and len(model) > _MODEL_CHARACTERS:
         message = f"`model` has more than {_MODEL_CHARACTERS} characters; no model is named so."

@@ -1,4 +1,4 @@
-"""What is done only as long as the client is there."""
+"""Cancels work when its client disconnects."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,18 +13,18 @@ __all__ = ["Left", "WhileClientConnected", "unless_gone", "unless_left"]
 T = TypeVar("T")
 
 Left = Callable[[], Coroutine[Any, Any, object]]
-"""Returns when the client has left; it is asked anew by each who wants to know."""
+"""Returns when the client has disconnected; each caller starts a new coroutine."""
 
-WATCHED_AFTER_S = 0.05  # a block that is over before is none worth cutting short
+WATCHED_AFTER_S = 0.05  # a shorter block is not worth cancelling
 
 
 class WhileClientConnected:
-    """Runs a block while the client is there; when it leaves, the block is cancelled and ends.
+    """Context manager that cancels its block when the client disconnects.
 
-    The block is no task of its own: what cancels it, the client's leaving or anything else, reaches
-    the very await that it is at, so that nothing is got and not given back. The cancellation is
-    taken back at the block's end as `asyncio.timeout` does, and one that came from elsewhere passes
-    through. Watching costs a task, and most blocks end soon: it begins only with one that lasts.
+    The block is no task of its own: every cancellation, from the disconnect or from elsewhere,
+    reaches the await that the block is at, so that no acquired resource leaks. At the block's end
+    the own cancellation is undone (`Task.uncancel`, as in `asyncio.timeout`); one from elsewhere
+    passes through. Watching costs a task, so it begins only after `WATCHED_AFTER_S`.
     """
 
     def __init__(self, left: Left) -> None:
@@ -34,7 +34,7 @@ class WhileClientConnected:
 
     @property
     def has_left(self) -> bool:
-        """Whether the client left before the block's end."""
+        """True if the client disconnected before the block's end."""
         return self._has_cancelled
 
     async def __aenter__(self) -> Self:
@@ -55,7 +55,7 @@ class WhileClientConnected:
         self._beginning.cancel()
         if self._watch is not None:
             self._watch.cancel()
-            self._watch = None  # it holds this: neither is to wait for the collector
+            self._watch = None  # a reference cycle would wait for the garbage collector
         if not self._has_cancelled:
             return False
         is_ours = self._task.uncancel() <= self._cancelling
@@ -71,9 +71,9 @@ class WhileClientConnected:
 
 
 async def unless_gone(request: ApiRequest, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives, unless the client leaves first: then `work` is cancelled, `ClientGone`.
+    """Awaits `work`; if the client disconnects first, cancels it and raises `ClientGone`.
 
-    The request's body must have been read: nothing but the client's leaving is still to come.
+    The request's body must have been read, so that only `http.disconnect` is still to come.
     """
 
     async def left() -> None:
@@ -84,7 +84,7 @@ async def unless_gone(request: ApiRequest, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def unless_left(work: Coroutine[Any, Any, T], left: Left) -> T:
-    """The same for a client of whose leaving `left` tells."""
+    """Awaits `work`; cancels it and raises `ClientGone` once `left` returns."""
     async with WhileClientConnected(left):
         return await work
     raise ClientGone

@@ -1,12 +1,12 @@
-"""Compiles `openapi/` into the form that a starting server loads.
+"""Compiles `openapi/` into the JSON files that the server loads at startup.
 
-Three files, so that start-up parses only what it needs:
+Three files, so that startup parses only the part it needs:
 
     start.json     the table of operations and the view that Connexion routes by
     openapi.json   the whole document, as it is served and as validators read it
-    index.json     where each operation and each schema lies in openapi.json: [offset, length]
+    index.json     position of each operation and schema in openapi.json: [offset, length] bytes
 
-The same sources give the same bytes; `digest_of` tells whether the compiled form is theirs.
+The same sources give the same bytes; `digest_of` detects a compiled form that is out of date.
 """
 
 import re
@@ -29,13 +29,13 @@ ASKED_MOST = frozenset({"/chat/completions", "/completions", "/embeddings", "/re
 
 
 class ContractError(ValueError):
-    """The files under `openapi/` contradict each other; the message says where."""
+    """Raised if the files under `openapi/` contradict each other; the message names the place."""
 
 
 def compile_contract(openapi_dir: Path, target: Path) -> None:
     """Writes the compiled form of `openapi_dir` into the directory `target`.
 
-    Raises `ContractError` or `OverlayError` when the four sources are not in step.
+    Raises `ContractError` or `OverlayError` if the four sources are inconsistent.
     """
     contract, overlay, extensions, answers = (_load(openapi_dir / name) for name in SOURCES)
     document = _extend(apply_overlay(contract, overlay), extensions)
@@ -59,7 +59,7 @@ def _load(path: Path) -> Json:
 
 
 def _extend(document: dict[str, Json], extensions: Mapping[str, Json]) -> dict[str, Json]:
-    """The document with our own operations, tags and components added; names may not collide."""
+    """Adds this server's own operations, tags and components; names may not collide."""
     document["tags"] = [*document["tags"], *extensions["tags"]]
     named = {tag["name"] for tag in document["tags"]}
     used = [o["tags"][0] for _, _, o in _each_operation(document)]
@@ -94,7 +94,7 @@ def _each_operation(document: Mapping[str, Json]) -> Iterator[tuple[str, str, Ma
 
 
 def _operations(document: Mapping[str, Json], answers: Mapping[str, Json]) -> list[dict[str, Json]]:
-    """One row for each operation, in the document's order."""
+    """Builds the table of operations: one row for each, in the document's order."""
     rows = []
     for path, method, operation in _each_operation(document):
         operation_id = operation["operationId"]
@@ -126,10 +126,10 @@ def _operations(document: Mapping[str, Json], answers: Mapping[str, Json]) -> li
 
 
 def _view(document: Mapping[str, Json], rows: Iterable[Mapping[str, Json]]) -> dict[str, Json]:
-    """The OpenAPI 3.0 view for Connexion: paths, methods, operations.
+    """Builds the OpenAPI 3.0 view for Connexion: paths, methods, operations.
 
-    Routes are tried in this order, so what is asked most comes first, then what is answered here
-    and, of paths of one length, fixed segments come before parameters.
+    Routes are matched in this order: the most frequent paths first, then local operations. Among
+    paths of one length, fixed segments come before parameters.
     """
     paths: dict[str, dict[str, Json]] = {}
     for row in sorted(rows, key=_routing_order):
@@ -164,7 +164,7 @@ def _route_view(operation: Mapping[str, Json]) -> dict[str, Json]:
 def _slice_document(
     document: Mapping[str, Json],
 ) -> tuple[bytes, dict[str, dict[str, tuple[int, int]]]]:
-    """The document as JSON, and where its operations and schemas lie in it."""
+    """Returns the document as JSON, and the offset and length of its operations and schemas."""
     writer = _Writer()
     index: dict[str, dict[str, tuple[int, int]]] = {"operations": {}, "schemas": {}}
 
@@ -190,13 +190,13 @@ def _slice_document(
 
 
 class _Writer:
-    """Writes JSON and knows where each value went."""
+    """JSON writer that returns the offset and length of each value."""
 
     def __init__(self) -> None:
         self.text = bytearray()
 
     def each_key(self, node: Mapping[str, Json]) -> Iterator[str]:
-        """Writes an object around what is written for each key that it yields."""
+        """Writes an object: yields each key, and the caller writes its value."""
         self.text += b"{"
         for position, key in enumerate(node):
             self.text += (b"," if position else b"") + orjson.dumps(key) + b":"

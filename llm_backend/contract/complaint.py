@@ -1,10 +1,10 @@
-"""What is wrong with a JSON value, in one sentence: the first failure, told by the field's name.
+"""Validation error messages: the first failure of a JSON value, in one sentence with its field.
 
-Compiled validators only say yes or no here: their error reports hold every branch of every
+Compiled validators return only True or False here: their error reports hold every branch of every
 alternative and take minutes and gigabytes for a hostile body of 200 KB. So a refused value is
-walked once more, by the schema, until the first failure, within a budget of steps; of a long chat,
-only the messages that a validator refuses. Of several alternatives that all fail, the one is told
-that the value meant: the branch whose tag (`type`, `role`) fits, else the one that failed deepest.
+walked once more, by the schema, until the first failure, within a budget of steps. Of a long chat,
+only the messages that a validator refuses are walked. If all branches of an `anyOf` or `oneOf`
+fail, the reported one is the branch whose tag (`type`, `role`) fits, else the deepest failure.
 """
 
 import operator
@@ -20,7 +20,8 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _STEPS = 4_000
 _DEPTH = 40
-_LONG, _LONGEST = 8, 20_000  # lists at the top whose values are looked through by a validator
+# A top-level list with a length in this range is filtered by a validator before the walk.
+_LONG, _LONGEST = 8, 20_000
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -41,10 +42,10 @@ _BOUNDS: Sequence[tuple[str, str, str, Callable[[float, float], bool]]] = (
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationMessage:
-    """One failure: where, OpenAI's code for it, and what was expected.
+    """One validation failure: path, OpenAI's error code, expected types or values.
 
-    `expected` holds types where the type is wrong, values where the value is none of a set.
-    `is_tag`: the value is not the one that marks this branch of an alternative.
+    `expected` holds types for a wrong type, values for a value outside of an enum.
+    `is_tag`: the value is not the tag of this branch of an alternative.
     """
 
     path: Path
@@ -55,12 +56,12 @@ class ValidationMessage:
 
     @property
     def field(self) -> str | None:
-        """The field's name as OpenAI writes it, `messages[1].content`; None for the whole."""
+        """Field name as OpenAI writes it, `messages[1].content`; None for the whole body."""
         return field_name(self.path)
 
     @property
     def message(self) -> str:
-        """The sentence for the client."""
+        """Error message for the client."""
         field = f"'{self.field}'" if self.path else "body"
         if self.code == "missing_required_parameter":
             return f"Missing required parameter: {field}."
@@ -81,10 +82,10 @@ def complaint_about(
     component: Callable[[str], Json],
     validator: Callable[[Json], Callable[[Json], bool]],
 ) -> ValidationMessage:
-    """The first failure of a value that a validator of this schema has refused.
+    """Finds the first failure of a value that a validator of this schema has refused.
 
-    `component` resolves a reference, given as it is written in the schema; `validator` says whether
-    a value fits a part of it.
+    `component` resolves a `$ref`, given as it is written in the schema; `validator` returns a
+    predicate for a part of the schema.
     """
     found = _Walk(component, validator).failure(schema, value, ())
     return found or ValidationMessage(
@@ -93,19 +94,19 @@ def complaint_about(
 
 
 def field_name(path: Path) -> str | None:
-    """`("messages", 1, "content")` as `messages[1].content`; long names are cut."""
+    """Formats `("messages", 1, "content")` as `messages[1].content`; truncates long names."""
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:64]}" for part in path)
     return name.removeprefix(".")[:256] or None
 
 
 def abbreviate(value: Json) -> str:
-    """A value as it stands in a message: short."""
+    """Formats a value for a message, truncated to 64 characters."""
     text = f"'{value}'" if isinstance(value, str) else f"{value}"
     return text if len(text) <= 64 else f"{text[:60]}...{text[0] if text[0] == chr(39) else ''}"
 
 
 class _Walk:
-    """One walk over a value; gives up, finding nothing, when its steps are used up."""
+    """One walk over a value; returns no failure once its budget of steps is used up."""
 
     def __init__(
         self,
@@ -156,7 +157,7 @@ class _Walk:
             )
 
     def _suspects(self, schema: Json, values: list[Json], path: Path) -> Iterator[tuple[int, Json]]:
-        """The values of a list that may fail: all, or where that could take long, those that do."""
+        """Returns the items to walk: all, or of a long top-level list only the invalid ones."""
         if len(path) != 1 or not _LONG < len(values) <= _LONGEST:
             return enumerate(values)
         is_valid = self._validator(schema)
@@ -183,7 +184,7 @@ class _Walk:
     def _other_failures(
         self, schema: Json, value: Mapping[str, Json], path: Path
     ) -> Iterator[ValidationMessage]:
-        """Names that `properties` does not list, and the names themselves."""
+        """Yields failures of fields outside of `properties`, and of their names."""
         others = schema.get("additionalProperties", True)
         for name in [name for name in value if name not in schema.get("properties", {})]:
             where = (*path, name)
@@ -195,7 +196,7 @@ class _Walk:
                 yield found
 
     def _values(self, schema: Json) -> Sequence[Json]:
-        """The values of a schema that is an enum or a constant, through references."""
+        """Returns the values of an `enum` or `const` schema, through references."""
         while isinstance(schema, dict) and "$ref" in schema:
             schema = self._resolved(schema["$ref"])
         if not isinstance(schema, dict):
@@ -228,12 +229,12 @@ class _Walk:
 
 
 def _is_tag(name: str | int | None, values: Sequence[Json]) -> bool:
-    """Whether these values of a field mark a branch of an alternative."""
+    """True if these values of a field identify a branch of an `anyOf` or `oneOf`."""
     return len(values) == 1 or (name in ("type", "role") and len(values) > 0)
 
 
 def _is_of_another_kind(complaint: ValidationMessage, path: Path) -> bool:
-    """Whether the failure says that the value was meant for another branch."""
+    """True if the failure shows that the value was meant for another branch."""
     depth = len(complaint.path) - len(path)
     return (complaint.is_tag and depth <= 1) or (complaint.code == "invalid_type" and depth == 0)
 
@@ -262,7 +263,7 @@ def _kind(value: Json) -> str:
 
 
 def _value_failures(schema: Json, value: Json, path: Path) -> Iterator[ValidationMessage]:
-    """Failures of the value itself: one of a set, size, bounds, pattern."""
+    """Yields failures of the value itself: enum, size, bounds, pattern."""
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if values is not None and not any(_is_same(value, one) for one in values):
         yield ValidationMessage(

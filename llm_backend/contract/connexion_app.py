@@ -1,4 +1,4 @@
-"""The ASGI application that answers the contract: Connexion's routing, our checks.
+"""The ASGI application: Connexion's routing, authentication, request validation, dispatch.
 
 A request passes, from the outside in:
 
@@ -7,8 +7,8 @@ A request passes, from the outside in:
     LifespanMiddleware            start and stop                             (Connexion's)
     Routing                       path and method -> operationId             (mostly Connexion's)
     Authentication                bearer token -> caller
-    Checking                      parameters and body, held against the contract
-    Dispatcher                    operationId -> handler, answer checked
+    Checking                      parameters and body, validated against the document
+    Dispatcher                    operationId -> handler, response validated
 """
 
 import logging
@@ -59,13 +59,13 @@ with (
 __all__ = ["Answer", "Authenticate", "Gate", "build_app"]
 
 Authenticate: TypeAlias = Callable[[Mapping[str, str], Operation], Awaitable[Any]]
-"""Headers and operation in, caller out; raises `Unauthorized` or `Forbidden`."""
+"""Maps headers and operation to the caller; raises `Unauthorized` or `Forbidden`."""
 
 Answer: TypeAlias = Callable[[ApiRequest, Send], Awaitable[None]]
-"""Sends the whole answer to one request, as the gate lets it be."""
+"""Sends the whole response to one request, through the gate's `send`."""
 
 Gate: TypeAlias = Callable[[ApiRequest, Answer, Send], Awaitable[None]]
-"""Decides whether and when a request is answered, and sees what is sent."""
+"""Admission control: refuses, delays or answers a request, and meters the response."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,13 +86,12 @@ def build_app(
     logs_bodies: bool = False,
     not_relayed: str | None = "there is no upstream",
 ) -> ASGIApp:
-    """The application over `document`; every handler is resolved here, a missing one raises.
+    """Builds the application over `document`; resolves every handler, raises for a missing one.
 
-    `handler_of` finds an operation's handler, which is called with `services` and a `Request`.
-    `gate` is asked about every request that keeps the contract, with what would answer it.
-    `logs_bodies` is for people who look for what a client sends: JSON bodies are in the log then.
-    `not_relayed` is why an operation that the document does not have is not relayed; None where
-    it is.
+    `handler_of` returns an operation's handler, which is called with `services` and an
+    `ApiRequest`. `admission` is called for every valid request, with the function that answers it.
+    `logs_bodies` writes JSON bodies to the log, to debug a client. `not_relayed` is the reason why
+    an operation outside of the document is not relayed; None if it is relayed.
     """
     unknown = UnknownPaths(not_relayed)
     resolver = HandlerResolver(document, services, handler_of)
@@ -106,7 +105,7 @@ def build_app(
             unknown,
             logs_bodies=logs_bodies,
         ),
-        lifespan=lambda _app: nullcontext(),  # what is opened and closed is the caller's
+        lifespan=lambda _app: nullcontext(),  # the caller opens and closes the services
         middlewares=[
             ExceptionMiddleware,
             LifespanMiddleware,
@@ -122,7 +121,7 @@ def build_app(
 
 
 class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no types
-    """Finds each operation's handler once; Connexion asks several times."""
+    """Resolves each operation's handler once; Connexion calls `resolve` several times."""
 
     def __init__(
         self, document: Document, services: Any, handler_of: Callable[[Operation], Handler]
@@ -135,18 +134,20 @@ class HandlerResolver(Resolver):  # type: ignore[misc]  # Connexion ships no typ
         }
 
     def resolve(self, operation: Any) -> Any:
-        """Connexion's question: what answers this operation?"""
+        """Returns the resolution of an operation (Connexion's interface)."""
         return self._resolutions[operation.operation_id]
 
     def handler(self, operation_id: str) -> Callable[[ApiRequest], Awaitable[Any]]:
-        """The handler, its services given already."""
+        """Returns the handler with its services bound."""
         function: Callable[[ApiRequest], Awaitable[Any]] = self._resolutions[operation_id].function
         return function
 
 
 class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no types
-    """Connexion's, behind a table of the paths without parameters: most requests are for one of
-    these, and no pattern need be tried to find it."""
+    """Connexion's routing behind a table of the paths without parameters.
+
+    Most requests are for one of these, and no pattern has to be matched to find it.
+    """
 
     def __init__(self, app: ASGIApp, *, document: Document) -> None:
         super().__init__(app)
@@ -157,7 +158,7 @@ class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no ty
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Leaves what was found in the scope, as Connexion does."""
+        """Stores the operationId in the scope, as Connexion does."""
         operation_id = self._found(scope)
         if operation_id is None:
             await super().__call__(scope, receive, send)
@@ -168,16 +169,17 @@ class Routing(RoutingMiddleware):  # type: ignore[misc]  # Connexion ships no ty
         await self.app(scope, receive, send)
 
     def _found(self, scope: Scope) -> str | None:
-        if scope["type"] != "http" or scope.get("root_path"):  # which patterns leave out
+        # The patterns leave out a `root_path`; the table holds no prefix.
+        if scope["type"] != "http" or scope.get("root_path"):
             return None
         return self._without_parameters.get((scope["method"], scope["path"]))
 
 
 class Authentication:
-    """Asks who calls before anything of the request is read.
+    """ASGI middleware: authenticates the caller before the body is read.
 
-    Paths with control characters end here: patterns of routes treat a line's end in their own way,
-    and Connexion would take such a path for that of another API, which it does not validate.
+    Refuses paths with control characters: route patterns treat a line break in their own way, and
+    Connexion would take such a path for that of another API, which it does not validate.
     """
 
     def __init__(
@@ -194,8 +196,9 @@ class Authentication:
         self._unknown = unknown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Leaves operation and caller in the state; open operations and refused paths have none.
-        A caller who is there already was put there by this server, which asks in his name.
+        """Stores operation and caller in the state; open operations and refused paths have none.
+
+        A caller that is in the state already was put there by an internal request of this server.
         """
         if scope["type"] == "http":
             if _CONTROL.search(scope["path"]):
@@ -212,7 +215,7 @@ class Authentication:
 
 
 class Dispatcher:
-    """Calls the handler of the operation that was routed to, and sends what it returns."""
+    """Calls the handler of the routed operation, and sends its response."""
 
     def __init__(
         self,
@@ -232,7 +235,7 @@ class Dispatcher:
         self._logs_bodies = logs_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers HTTP; there are no websockets here."""
+        """Answers HTTP requests; closes websockets, which are not served here."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
             return

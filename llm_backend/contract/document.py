@@ -1,4 +1,4 @@
-"""The compiled contract: what a starting server loads, and what it reads only when asked."""
+"""Loads the compiled contract: the table of operations at startup, its schemas on demand."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,17 +15,17 @@ __all__ = ["COMPILED", "ContractMissing", "Document", "load_document"]
 Json: TypeAlias = Any  # a node of a parsed document: any JSON value
 
 COMPILED = Path(__file__).with_name("compiled")
-"""Where the build puts the compiled contract."""
+"""Directory of the compiled contract, written by the build."""
 
 _SOURCES = Path(__file__).parents[2] / "openapi"
 
 
 class ContractMissing(RuntimeError):
-    """There is no compiled contract, or it is not the one of the sources; says what to do."""
+    """Raised if the compiled contract is absent or out of date; the message says what to do."""
 
 
 class Document:
-    """The contract in memory: the table of operations at once, the rest on first use."""
+    """The contract: the table of operations in memory, schemas read from disk on first use."""
 
     def __init__(self, compiled: Path, start: Mapping[str, Json]) -> None:
         self._compiled = compiled
@@ -33,16 +33,16 @@ class Document:
         self.operations = Operations(Operation(**row) for row in start["operations"])
 
     def text(self) -> bytes:
-        """The whole OpenAPI 3.1 document as JSON."""
+        """Returns the whole OpenAPI 3.1 document as JSON."""
         return self._file.read_bytes()
 
     def operation(self, operation_id: str) -> Mapping[str, Json]:
-        """What the document says about an operation."""
+        """Returns the document's operation object."""
         operation: Mapping[str, Json] = orjson.loads(self._slice("operations", operation_id))
         return operation
 
     def component(self, kind: str, name: str) -> bytes:
-        """A component of the document as JSON text."""
+        """Returns a component of the document as JSON text."""
         return self._slice(kind, name)
 
     @property
@@ -58,15 +58,16 @@ class Document:
 
     def _slice(self, kind: str, name: str) -> bytes:
         offset, length = self._index[kind][name]
-        with self._file.open("rb") as file:  # a megabyte that is not held for some parts of it
+        # Only the slice is read: the whole file is a megabyte.
+        with self._file.open("rb") as file:
             file.seek(offset)
             return file.read(length)
 
 
 def load_document(compiled: Path = COMPILED, sources: Path = _SOURCES) -> Document:
-    """Loads the compiled contract; raises `ContractMissing` where it is absent or out of date.
+    """Loads the compiled contract; raises `ContractMissing` if it is absent or out of date.
 
-    It is compared with `sources` where these are at hand, which they are not in a wheel.
+    Its digest is compared with `sources` if these exist; a wheel does not contain them.
     """
     try:
         start = orjson.loads((compiled / "start.json").read_bytes())

@@ -1,4 +1,4 @@
-"""What every exchange has: a request id, a date, and a path with or without `/v1`."""
+"""Outermost middleware: request id, `Date` header, and removal of the `/v1` prefix."""
 
 import time
 from collections.abc import Awaitable
@@ -17,15 +17,15 @@ _PRINTABLE = bytes(range(0x21, 0x7F))
 
 
 class Envelope:
-    """Gives each request an id, in its scope and on its answer, dates the answer, and takes `/v1`
-    off the path. An answer that has an id or a date already keeps it.
+    """Adds a request id to the scope and the response, and a `Date` header; removes `/v1` from the
+    path. A response that has an id or a date already keeps it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on; `state` is shared with what stands in front of this."""
+        """Passes the request on; `state` is shared with outer middleware."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -59,12 +59,12 @@ def _date(second: int) -> bytes:
 
 
 def _sent_path(scope: Scope) -> str:
-    """The path as it was sent, percent-encoded."""
+    """Returns the path as it was sent, percent-encoded."""
     return quote(scope.get("raw_path") or scope["path"], safe=_PRINTABLE)
 
 
 def _without_prefix(scope: Scope) -> Scope:
-    """The path without `/v1` and without a slash at its end, decoded and as it was sent."""
+    """Returns `path` and `raw_path` without `/v1` and without a trailing slash."""
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or path.encode("utf-8", errors="replace")
     path = path.removeprefix("/v1") if path.startswith("/v1/") else path

@@ -1,4 +1,4 @@
-"""Which sources a compiled contract was made from."""
+"""Digest of the contract's sources, to detect a compiled contract that is out of date."""
 
 from hashlib import blake2b
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 __all__ = ["FORMAT", "SOURCES", "digest_of"]
 
 FORMAT = 2
-"""Raised whenever the meaning of the compiled files changes."""
+"""Format version, incremented whenever the meaning of the compiled files changes."""
 
 SOURCES = ("openapi.yaml", "overlay.yaml", "extensions.yaml", "operations.yaml")
 
 
 def digest_of(openapi_dir: Path) -> str:
-    """A fingerprint of the sources."""
+    """Returns the digest of the sources, in hex."""
     digest = blake2b(digest_size=16)
     for name in SOURCES:
         digest.update((openapi_dir / name).read_bytes())

@@ -1,4 +1,4 @@
-"""The table of operations: which there are, who answers them, and where their handlers are."""
+"""Table of API operations: path, method, handler; local, relayed to an upstream or unsupported."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ class Operation:
     """One operation of the contract; `path` is the document's, to which `/v1` may be prefixed.
 
     `controller` is the module under `llm_backend.controllers` that answers a local operation.
-    `is_open` operations ask for no key; those that `administers` is true of, for an admin key.
+    `is_open`: the operation needs no API key. `administers`: it needs an admin key.
     """
 
     operation_id: str
@@ -30,7 +30,7 @@ class Operation:
 
     @property
     def function(self) -> str:
-        """The handler's name: the operationId in snake case."""
+        """Name of the handler: the operationId in snake case."""
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", self.operation_id)
         return words.lower()
 
@@ -52,7 +52,7 @@ class Operations(Mapping[str, Operation]):
 
 
 def as_json(operations: Operations) -> list[dict[str, str | None]]:
-    """The table for programs: `llm-backend operations --json`."""
+    """Returns the table for programs: `llm-backend operations --json`."""
     return [
         {
             "operationId": operation.operation_id,
@@ -68,7 +68,7 @@ def as_json(operations: Operations) -> list[dict[str, str | None]]:
 
 
 def coverage_markdown(operations: Operations) -> str:
-    """The text of `docs/coverage.md`."""
+    """Returns the text of `docs/coverage.md`."""
     rows = list(operations.values())
     local = sum(row.answered == "local" for row in rows)
     upstream = sum(row.answered == "upstream" for row in rows)

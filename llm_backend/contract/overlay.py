@@ -1,8 +1,8 @@
 """OpenAPI Overlay 1.0.0: applies the actions of an overlay to a document.
 
 Beyond the standard: `x-rename` renames keys of the selected objects, `x-allow-null` lets the
-selected schemas take `null`, and an action that selects nothing is an error, because a departure
-without a place to depart from is out of date.
+selected schemas take `null`. An action that selects nothing is an error, because its target has
+disappeared from the document.
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ _JSONPATH = JSONPathEnvironment(strict=True)
 
 
 class OverlayError(ValueError):
-    """An action cannot be applied; the message names its target."""
+    """Raised if an action cannot be applied; the message names its target."""
 
 
 def apply_overlay(document: Mapping[str, Json], overlay: Mapping[str, Json]) -> dict[str, Json]:
-    """A copy of the document with every action of the overlay applied, in order."""
+    """Returns a copy of the document with every action of the overlay applied, in order."""
     result: dict[str, Json] = deepcopy(dict(document))
     for action in overlay["actions"]:
         matches = list(_JSONPATH.finditer(action["target"], result))
@@ -63,7 +63,7 @@ def _rename(node: dict[str, Json], names: Mapping[str, str]) -> None:
 
 
 def _allow_null(schema: dict[str, Json]) -> None:
-    """Lets a schema take `null` besides what it takes, and drops OpenAPI 3.0's `nullable`."""
+    """Adds `null` to the accepted types of a schema, and drops OpenAPI 3.0's `nullable`."""
     schema.pop("nullable", None)
     if isinstance(schema.get("type"), str):
         schema["type"] = [schema["type"], "null"]
@@ -78,7 +78,7 @@ def _allow_null(schema: dict[str, Json]) -> None:
 
 
 def _merge(node: dict[str, Json], update: Mapping[str, Json]) -> None:
-    """Objects are merged key by key; anything else, arrays included, takes the update's value."""
+    """Merges objects key by key; any other value, arrays included, is replaced."""
     for key, value in update.items():
         if isinstance(value, dict) and isinstance(node.get(key), dict):
             _merge(node[key], value)

@@ -23,7 +23,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueryParameter:
-    """One parameter: its name, the types it may have, those of its items or values."""
+    """One parameter: its name, its JSON types, and those of its items or values."""
 
     name: str
     types: frozenset[str]
@@ -33,7 +33,10 @@ class QueryParameter:
 def query_parameters(
     operation: Mapping[str, Json], component: Callable[[str], bytes]
 ) -> dict[str, QueryParameter]:
-    """The parameters of an operation's query by name; `component` gives a schema's JSON text."""
+    """Returns the query parameters of an operation by name.
+
+    `component` returns a schema's JSON text.
+    """
     given = [one for one in operation.get("parameters", ()) if one["in"] == "query"]
     return {one["name"]: _parameter(one["name"], one["schema"], component) for one in given}
 
@@ -41,17 +44,17 @@ def query_parameters(
 def form_parameters(
     properties: Mapping[str, Json], component: Callable[[str], bytes]
 ) -> dict[str, QueryParameter]:
-    """The same for the fields of a form, given the properties of its schema."""
+    """Returns the fields of a form by name, given the properties of its schema."""
     return {name: _parameter(name, schema, component) for name, schema in properties.items()}
 
 
 def read_query(
     query_string: bytes, parameters: Mapping[str, QueryParameter], *, is_open: bool
 ) -> dict[str, Json]:
-    """The typed values of a query; `is_open` lets unknown names by, leaving them out, and repeats.
+    """Parses a query string into typed values; `is_open` drops unknown names and allows repeats.
 
-    Arrays are `name=a&name=b` or `name[]=a`, objects `name[key]=value`. A value that is not of its
-    type stays a string, for the validator to refuse. Raises `InvalidRequest`.
+    Arrays are `name=a&name=b` or `name[]=a`, objects `name[key]=value`. A value of the wrong type
+    stays a string, for the validator to refuse. Raises `InvalidRequest`.
     """
     return read_pairs(_pairs(query_string), parameters, is_open=is_open)
 
@@ -59,7 +62,7 @@ def read_query(
 def read_pairs(
     pairs: Iterable[tuple[str, str]], parameters: Mapping[str, QueryParameter], *, is_open: bool
 ) -> dict[str, Json]:
-    """The same for names and values that are decoded already."""
+    """Converts decoded names and values into typed values, as `read_query` does."""
     values: dict[str, Json] = {}
     for given, text in pairs:
         name, key = _split(given, parameters)
@@ -86,7 +89,7 @@ def _parameter(
 def _types(
     schema: Mapping[str, Json], component: Callable[[str], bytes]
 ) -> tuple[frozenset[str], list[Mapping[str, Json]]]:
-    """The types that a schema allows, and the schemas of its items or values."""
+    """Returns the types that a schema allows, and the schemas of its items or values."""
     if "$ref" in schema:
         return _types(orjson.loads(component(schema["$ref"].rsplit("/", 1)[1])), component)
     own = schema.get("type", [])
@@ -112,7 +115,8 @@ def _pairs(query_string: bytes) -> Iterable[tuple[str, str]]:
 
 
 def _split(given: str, parameters: Mapping[str, QueryParameter]) -> tuple[str, str | None]:
-    """`metadata[k]` as its name and key; `include[]` and `include` as the documented spelling."""
+    """Splits `metadata[k]` into name and key; maps `include[]` and `include` to the documented
+    spelling."""
     if given in parameters:
         return given, None
     name, bracket, key = given.partition("[")
@@ -131,7 +135,7 @@ def _split(given: str, parameters: Mapping[str, QueryParameter]) -> tuple[str, s
 def _put(
     values: dict[str, Json], parameter: QueryParameter, key: str | None, text: str, is_open: bool
 ) -> None:
-    """Adds one value; what is given more than once is refused, or `is_open` takes the last."""
+    """Adds one value; refuses a repeated parameter, or takes the last value if `is_open`."""
     name = parameter.name
     if key is not None:
         found = values.setdefault(name, {})

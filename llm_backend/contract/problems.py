@@ -1,4 +1,4 @@
-"""Any exception on a request's way becomes OpenAI's error body, in Connexion's handlers."""
+"""Exception handlers for Connexion: render every exception as OpenAI's error body."""
 
 import logging
 import re
@@ -25,12 +25,12 @@ _log = logging.getLogger(__name__)
 
 
 def add_error_handlers(app: Any, operations: Operations) -> None:
-    """Registers the one renderer for errors of ours, of Connexion, of Starlette, and for bugs."""
+    """Registers one renderer for `ApiError`, Connexion's and Starlette's errors, and bugs."""
     from connexion.exceptions import ProblemException
 
     async def render(request: Any, error: Exception) -> Any:
         state = request.scope["state"]
-        state["error"] = told = api_error_of(error)  # for who stands in front
+        state["error"] = told = api_error_of(error)  # read by outer middleware
         response = _render(state["request_id"], error, told)
         if response.status_code == 405:
             methods = _allowed_methods(operations, request.scope["path"])
@@ -44,7 +44,8 @@ def add_error_handlers(app: Any, operations: Operations) -> None:
 
 
 def api_error_of(error: Exception) -> ApiError:
-    """The error that a client may see: unexpected ones say nothing of their cause."""
+    """Converts an exception into the error sent to the client; hides the cause of unexpected
+    ones."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, HTTPException) and error.status_code == 405:
@@ -57,8 +58,10 @@ def api_error_of(error: Exception) -> ApiError:
 
 
 def _drop_tracebacks(error: BaseException | None) -> None:
-    """An error in the scope of its request would keep, by the frames of its traceback, that
-    scope and the request's body: a cycle, which lasts until the collector has looked at all of it.
+    """Clears the tracebacks of an error and its causes.
+
+    An error in the scope of its request would keep that scope and the request's body alive through
+    its traceback's frames: a reference cycle, freed only by a full garbage collection.
     """
     while error is not None:
         error.__traceback__ = None
@@ -84,7 +87,7 @@ def _render(request_id: str, error: Exception, told: ApiError) -> Any:
 
 
 def _allowed_methods(operations: Operations, path: str) -> str:
-    """The methods that the path takes: Starlette names those of its first route only."""
+    """Returns the `Allow` header: Starlette names the methods of its first route only."""
     methods = {
         operation.method
         for operation in operations.values()

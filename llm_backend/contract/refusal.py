@@ -1,4 +1,4 @@
-"""An error as the whole answer, from in front of the document: to requests and handshakes."""
+"""Sends an error response from middleware outside of the contract, for HTTP and websockets."""
 
 from secrets import token_hex
 
@@ -11,12 +11,12 @@ __all__ = ["send_refusal"]
 
 
 async def send_refusal(scope: Scope, send: Send, error: ApiError) -> None:
-    """Answers with the error's status, OpenAI's body and a request id, which the scope has then."""
+    """Sends the error's status, OpenAI's body and a request id, which is stored in the scope."""
     request_id = scope.setdefault("state", {}).setdefault("request_id", f"req_{token_hex(16)}")
     kind = "http"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close"})  # before it is accepted: a 403
+            await send({"type": "websocket.close"})  # before the handshake ends: a 403
             return
         kind = "websocket.http"
     body = orjson.dumps(error_body(error))

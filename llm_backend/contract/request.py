@@ -1,4 +1,4 @@
-"""What a handler is given: a request that keeps the contract, already parsed."""
+"""The request that handlers receive: validated against the contract and parsed."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +18,13 @@ Json: TypeAlias = Any  # a parsed body: any JSON value
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiRequest:
-    """One checked request.
+    """One validated request.
 
-    `body` is the parsed JSON body, None where there is none or it is not JSON; `raw_body` holds
-    its bytes as they came. Other bodies (uploads) have not been read: take them from `form`, which
-    operations answered here have where they take a form, or from `http.stream()`; `form_head` is
-    the beginning of a form that is an upstream's, looked at. `query` holds typed values and only
-    what the client sent; `path` is decoded. `caller` is what `authenticate` returned, None for
-    operations that ask for no key.
+    `body` is the parsed JSON body, None if there is none or it is not JSON; `raw_body` holds its
+    bytes as sent. Other bodies (uploads) are unread: a local operation with a form reads them from
+    `form`, others from `http.stream()`. `form_head` is the beginning of a form that is relayed to
+    an upstream. `query` holds typed values, only for the parameters that the client sent; `path`
+    is decoded. `caller` is the result of `authenticate`, None for operations that need no key.
     """
 
     operation: Operation

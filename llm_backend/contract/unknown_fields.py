@@ -1,7 +1,7 @@
-"""Which fields of a body the document does not know, at any depth (pure).
+"""Finds the fields of a request body that the document does not know, at any depth (pure).
 
-A schema's composition is read as one: a field is known where any branch knows it. Where a branch
-takes any field, all are known. What a place knows is found out when the first body goes there.
+`allOf`, `anyOf` and `oneOf` are merged: a field is known if any branch knows it. If a branch
+accepts any field, all are known. The known fields of a place are computed on first use.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ _FIELDS_TOLD = 16
 
 
 class KnownFields:
-    """What one place of a body may hold, by schemas of which any may apply there."""
+    """Known fields of one place in a body, merged from all schemas that may apply there."""
 
     def __init__(self, schemas: Iterable[Json], component: Callable[[str], Json]) -> None:
         self._component = component
@@ -34,25 +34,25 @@ class KnownFields:
                 self._add(part)
 
     def field(self, name: str) -> "KnownFields | None":
-        """The place of a field's value; None where the field is not known."""
+        """Returns the place of a field's value; None if the field is unknown."""
         place = self._places.get(name)
         if place is not None or not (name in self._properties or self.takes_any):
             return place
         return self._place(name, self._properties.get(name, self._others))
 
     def item(self) -> "KnownFields":
-        """The place of an array's items."""
+        """Returns the place of an array's items."""
         return self._place(None, self._items)
 
     def _place(self, name: str | None, schemas: list[Json]) -> "KnownFields":
         if name not in self._properties and name is not None:
-            name = ""  # all other fields are one place: clients choose their names
+            name = ""  # one place for all other fields, as clients choose any number of names
         if name not in self._places:
             self._places[name] = KnownFields(schemas or [True], self._component)
         return self._places[name]
 
     def _parts(self, schema: Json, seen: frozenset[str]) -> Iterator[Json]:
-        """The schema and all that it is composed of."""
+        """Yields the schema and every schema that it is composed of."""
         if not isinstance(schema, dict):
             yield schema
             return
@@ -83,7 +83,7 @@ class KnownFields:
 
 
 def unknown_fields(value: Json, known: KnownFields) -> list[str]:
-    """The fields of a body that are not known, outermost first, at most sixteen."""
+    """Returns the unknown fields of a body, outermost first, at most sixteen."""
     found: list[str] = []
     level: list[tuple[Path, Json, KnownFields]] = [((), value, known)]
     while level and len(found) < _FIELDS_TOLD:
@@ -105,7 +105,7 @@ def unknown_fields(value: Json, known: KnownFields) -> list[str]:
 
 
 def _is_free(schema: Mapping[str, Json]) -> bool:
-    """Whether a schema says nothing of fields although it takes objects."""
+    """True if a schema accepts objects without describing their fields."""
     kind = schema.get("type", "object")
     takes_objects = kind == "object" or "object" in kind
     says_nothing = not {"properties", "additionalProperties", "items", "enum", "const"} & set(

@@ -1,4 +1,4 @@
-"""Requests for paths under `/v1` that the document does not have: relayed, or refused by name."""
+"""Requests for paths under `/v1` outside of the document: relayed, or refused with a reason."""
 
 import re
 from urllib.parse import unquote
@@ -21,31 +21,31 @@ UNKNOWN = Operation(
     is_open=False,
     administers=False,
 )
-"""What stands in an operation's place where an upstream may have it."""
+"""Placeholder operation for a path that only an upstream may have."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _PREFIX, _DOUBLED = "/v1/", "/v1/v1/"
-# An upstream would do these by this server's own key, whoever asks.
+# An upstream would run these with this server's own key, for any client.
 _ADMINISTERED = ("/v1/organization/", "/v1/projects/", "/v1/fine_tuning/checkpoints/")
 _SHOWN_CHARACTERS = 256
 _SLASHES = re.compile(r"[/\\]+")
 
 
 class UnknownPaths:
-    """Decides which of them are relayed; none where there is a reason why not, a sentence's end."""
+    """Decides which unknown paths are relayed; none if there is a reason, `not_relayed`."""
 
     def __init__(self, not_relayed: str | None) -> None:
         self._not_relayed = not_relayed
 
     def operation(self, scope: Scope) -> Operation | None:
-        """What a request is for that was routed nowhere; None where it is refused."""
+        """Returns `UNKNOWN` for an unrouted request to be relayed; None if it is refused."""
         path = _plain(scope["state"]["sent_path"])
         is_relayed = self._not_relayed is None and scope["method"] in _METHODS
         is_unknown = path.startswith(_PREFIX) and not path.startswith((_DOUBLED, *_ADMINISTERED))
         return UNKNOWN if is_relayed and is_unknown else None
 
     def refusal(self, scope: Scope) -> NotFound:
-        """The error for one that is refused, with the path as it was sent."""
+        """Returns the 404 for a refused request, with the path as it was sent."""
         path = scope["state"]["sent_path"]
         shown = f"There is no {scope['method']} {path[:_SHOWN_CHARACTERS]} here"
         return NotFound(f"{shown}{self._reason(path)}.", code="unknown_url")
@@ -67,5 +67,5 @@ class UnknownPaths:
 
 
 def _plain(path: str) -> str:
-    """The path as an upstream may read it, to be compared: decoded, with one slash for several."""
+    """Normalizes a path as an upstream may read it: decoded, lower case, slashes collapsed."""
     return _SLASHES.sub("/", unquote(unquote(path)).lower() + "/")

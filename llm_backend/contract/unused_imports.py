@@ -1,8 +1,8 @@
-"""Keeps libraries that are imported but not used out of the process.
+"""Blocks the import of libraries that Connexion imports but this server does not use.
 
-Connexion imports three HTTP clients, for documents behind URLs, for tokens checked remotely and
-for its test client, Werkzeug for what handlers find in a context, and Flask where it is installed.
-None of that is used here, and it is more than half of its import time and memory.
+Connexion imports three HTTP clients (for documents behind URLs, remote token checks and its test
+client), Werkzeug for its request context, and Flask if it is installed. None of that is used here,
+and it is more than half of its import time and memory.
 """
 
 import sys
@@ -16,11 +16,11 @@ __all__ = ["block_imports"]
 
 @contextmanager
 def block_imports(*missing: str, **names: tuple[str, ...]) -> Iterator[None]:
-    """Imports within fail for the modules in `missing`, as if they were not installed, and find an
-    empty module in place of each other one that is named (`a__b` is `a.b`).
+    """Makes imports of `missing` fail, as if not installed, and replaces `names` by empty modules
+    (`a__b` is `a.b`).
 
-    Each of these comes with the names that are imported from it, which stand for nothing. Modules
-    that are loaded already stay; afterwards all of them can be imported as ever.
+    Each empty module has placeholders for the names that are imported from it. Modules that are
+    loaded already stay; afterwards all of them can be imported as before.
     """
     absent: dict[str, ModuleType | None] = dict.fromkeys(missing)
     for name, wanted in names.items():
@@ -28,7 +28,7 @@ def block_imports(*missing: str, **names: tuple[str, ...]) -> Iterator[None]:
         vars(empty).update(dict.fromkeys(wanted, _Nothing))
         absent[empty.__name__] = empty
     absent = {name: module for name, module in absent.items() if name not in sys.modules}
-    modules = cast("dict[str, ModuleType | None]", sys.modules)  # None: not to be found
+    modules = cast("dict[str, ModuleType | None]", sys.modules)  # None: ModuleNotFoundError
     modules.update(absent)
     try:
         yield
@@ -38,6 +38,6 @@ def block_imports(*missing: str, **names: tuple[str, ...]) -> Iterator[None]:
 
 
 class _Nothing:
-    """Can be made of anything, for modules that do so when they are imported."""
+    """Placeholder class; modules instantiate it with any arguments while they are imported."""
 
     def __init__(self, *_: object, **__: object) -> None: ...

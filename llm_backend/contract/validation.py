@@ -1,7 +1,7 @@
-"""Compiled validators: one for each body, query, response and stream event of an operation.
+"""Compiled JSON Schema validators: for each body, query, response and stream event.
 
-They are compiled from slices of the document on first use and kept; compiling takes a
-millisecond or two, checking microseconds. All of it may be called from any thread.
+They are compiled from slices of the document on first use and cached; compiling takes a
+millisecond or two, checking microseconds. Thread-safe.
 """
 
 import re
@@ -28,12 +28,12 @@ _CLOSED = re.compile(rb'"additionalProperties":false,|,?"additionalProperties":f
 
 
 class ContractViolation(Exception):
-    """An answer of ours breaks the document: a bug of ours."""
+    """Raised if a response of this server breaks the document: a bug of this server."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One schema, compiled."""
+    """One compiled schema, with access to its parts for error messages."""
 
     schema: Json
     is_valid: Callable[[Json], bool]
@@ -56,7 +56,7 @@ class Check:
 
 
 class Validators:
-    """The validators of a document, compiled on first use."""
+    """Cache of the validators of a document, compiled on first use; thread-safe."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -65,9 +65,9 @@ class Validators:
         self.media_types = lru_cache(maxsize=1024)(self._described_media_types)
 
     def body(self, operation_id: str) -> Check | None:
-        """For the JSON body of a request; None where the document describes none.
+        """Returns the check of a JSON request body; None if the document describes none.
 
-        Relayed bodies may hold fields that the document does not know.
+        Relayed bodies may hold unknown fields.
         """
         is_relayed = self._document.operations[operation_id].answered != "local"
 
@@ -78,7 +78,7 @@ class Validators:
         return self._check((operation_id, "body"), schema, is_open=is_relayed)
 
     def form(self, operation_id: str) -> Check | None:
-        """For the fields of a multipart body as one object; files in it are strings."""
+        """Returns the check of a multipart body's fields as one object; files are strings."""
 
         def schema(operation: Mapping[str, Json]) -> Json:
             content = operation.get("requestBody", {}).get("content", {})
@@ -89,7 +89,7 @@ class Validators:
         return self._check((operation_id, "form"), schema)
 
     def query(self, operation_id: str) -> Check | None:
-        """For the query's parameters as one object of typed values."""
+        """Returns the check of the query parameters as one object of typed values."""
 
         def schema(operation: Mapping[str, Json]) -> Json:
             found = [p for p in operation.get("parameters", ()) if p["in"] == "query"]
@@ -102,7 +102,7 @@ class Validators:
         return self._check((operation_id, "query"), schema)
 
     def response(self, operation_id: str, status: int, media_type: str) -> Check | None:
-        """For the body of an answer; None where the document says nothing about it."""
+        """Returns the check of a response body; None if the document does not describe it."""
 
         def schema(operation: Mapping[str, Json]) -> Json:
             response = self._response(operation, status)
@@ -111,13 +111,13 @@ class Validators:
         return self._check((operation_id, "response", str(status), media_type), schema)
 
     def event(self, operation_id: str) -> Check | None:
-        """For the data of one event of the operation's stream."""
+        """Returns the check of the data of one event of the operation's stream."""
         return self.response(operation_id, 200, "text/event-stream")
 
     def event_validator(self, operation_id: str) -> Callable[[bytes | Mapping[str, Json]], None]:
-        """A function that raises `ContractViolation` for an event that breaks the document.
+        """Returns a function that raises `ContractViolation` for an invalid event.
 
-        It takes the event's data, as bytes or parsed; `[DONE]` and error events are always fine.
+        It takes the event's data, as bytes or parsed; `[DONE]` and error events always pass.
         """
         check = self.event(operation_id)
 
@@ -131,19 +131,19 @@ class Validators:
         return validate
 
     def needs_body(self, operation_id: str) -> bool:
-        """Whether a request to the operation must have a body."""
+        """True if a request to the operation must have a body."""
         body = self._document.operation(operation_id).get("requestBody", {})
         return bool(body.get("required", False))
 
     def warm(self, operation_ids: Iterable[str]) -> None:
-        """Compiles what requests to these operations need first: for a thread at start."""
+        """Compiles the request checks of these operations; called in a thread at startup."""
         for operation_id in operation_ids:
             self.query(operation_id)
             self.body(operation_id)
             self.form(operation_id)
 
     def _described_media_types(self, operation_id: str, status: int) -> frozenset[str] | None:
-        """The media types that an answer may have; None for a status that is not described."""
+        """Returns the media types of a response; None for a status that is not described."""
         operation = self._document.operation(operation_id)
         if str(status) not in operation["responses"]:
             return None
@@ -164,7 +164,7 @@ class Validators:
         *,
         is_open: bool = False,
     ) -> Check | None:
-        """The schema that `find` finds in the operation; `is_open` lets unknown fields by."""
+        """Returns the compiled schema that `find` selects; `is_open` allows unknown fields."""
         if key in self._checks:
             return self._checks[key]
         with self._lock:
@@ -195,7 +195,7 @@ class Validators:
         )
 
     def _closure(self, schema: bytes) -> bytes:
-        """The schema as JSON text, with every component that it reaches beside it."""
+        """Returns the schema as JSON text, together with every component that it references."""
         found: dict[str, bytes] = {}
         unread = [schema]
         while unread:

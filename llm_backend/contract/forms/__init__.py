@@ -1,1 +1,1 @@
-"""Multipart forms as streams: fields checked, files passed on as they arrive."""
+"""Streaming multipart forms: fields are validated, files passed on as they arrive."""

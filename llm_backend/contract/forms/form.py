@@ -1,7 +1,7 @@
-"""A multipart form as a stream: its fields checked against the document, its file never held.
+"""Streaming multipart form: validates fields against the document, never buffers the file.
 
-Parts come in the order that the client chose, so a handler asks for the file first, takes its bytes
-as they arrive, and then for the fields:
+The client chooses the order of the parts, so a handler reads the file first, as a stream, and then
+the fields:
 
     part = await form.file("file", limit_bytes=...)
     async with blobs.writing(part.pieces) as blob:
@@ -27,7 +27,7 @@ __all__ = ["FRAMING_BYTES", "FilePart", "Form", "FormCheck"]
 
 Json: TypeAlias = Any  # a typed field: any JSON value
 
-FRAMING_BYTES = 1024 * 1024  # what a form may be larger than its file: fields, heads, boundaries
+FRAMING_BYTES = 1024 * 1024  # for fields, part headers and boundaries, besides the file
 _FIELD_BYTES = 64 * 1024
 _NAME_CHARACTERS = 512
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -37,7 +37,7 @@ _UNKNOWN_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, kw_only=True)
 class FormCheck:
-    """What one operation's forms are checked with."""
+    """Schema check and typed parameters of one operation's form."""
 
     check: Check
     parameters: Mapping[str, QueryParameter]
@@ -45,10 +45,10 @@ class FormCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class FilePart:
-    """A file in a form: its field, what the client says of it, and its bytes as they come.
+    """A file in a form: its field, its name and media type as sent, and its bytes as a stream.
 
-    `pieces` raises `TooLarge` over the limit, `InvalidRequest` for an empty file or a body that
-    breaks off; it is to be read to its end.
+    `pieces` raises `TooLarge` over the limit, `InvalidRequest` for an empty file or a truncated
+    body; it must be read to its end.
     """
 
     field: str
@@ -68,10 +68,9 @@ class Form:
         self._files: dict[str, str] = {}
 
     async def file(self, field: str, *, limit_bytes: int) -> FilePart:
-        """The file in `field`, once the form has come to it; fields before it are checked.
+        """Reads up to the file in `field` and returns it; validates the fields before it.
 
-        Raises `InvalidRequest` where there is none, `TooLarge` where the body is announced as over
-        the limit.
+        Raises `InvalidRequest` if there is none, `TooLarge` if `Content-Length` is over the limit.
         """
         check_length(self._http.headers, limit_bytes + FRAMING_BYTES)
         head = await self._next_file(field)
@@ -88,7 +87,7 @@ class Form:
         )
 
     async def fields(self) -> Mapping[str, Json]:
-        """The other fields, typed, once the form has ended. Raises `InvalidRequest`."""
+        """Reads the form to its end and returns its typed fields. Raises `InvalidRequest`."""
         if head := await self._next_file(next(iter(self._files), "")):
             message = f"The form holds '{head.name}' more than once."
             raise InvalidRequest(message, param=head.name)
@@ -100,7 +99,7 @@ class Form:
             yield event
 
     async def _next_file(self, field: str) -> PartBegan | None:
-        """Keeps fields until the next part named `field` begins; None at the form's end."""
+        """Collects fields until a part named `field` begins; returns None at the form's end."""
         async for event in self._events:
             assert isinstance(event, PartBegan), "every part is read to its end"
             if event.name == field:
@@ -140,7 +139,8 @@ class Form:
             yield event
 
     def _check(self, files: Mapping[str, str], *, is_whole: bool = True) -> dict[str, Json]:
-        """The typed fields; raises `InvalidRequest`, but half-way not for what may still come."""
+        """Returns the typed fields; raises `InvalidRequest`, for missing fields only if
+        `is_whole`."""
         fields = read_pairs(self._pairs, self._form_check.parameters, is_open=False)
         try:
             self._form_check.check.request({**fields, **files})
@@ -161,7 +161,7 @@ def _filename(head: PartBegan) -> str:
 
 
 def _media_type(head: PartBegan) -> str:
-    """What the client says, unless it says nothing or what is no media type."""
+    """Returns the client's media type, or the default if it is missing or malformed."""
     return head.media_type if _MEDIA_TYPE.fullmatch(head.media_type) else _UNKNOWN_TYPE
 
 

@@ -1,4 +1,4 @@
-"""The model that a form names, read from its beginning: forms are relayed as they come."""
+"""Reads the `model` field from the beginning of a multipart form that is relayed as a stream."""
 
 import re
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from llm_backend.errors import ClientGone
 
 __all__ = ["FormHead", "put_back", "read_form_head", "with_model"]
 
-# Clients write their fields before the file, or the file first; one that is this far behind is not
-# waited for, and the form goes to whoever has the operation.
+# Clients send their fields before or after the file. A model name beyond this many bytes is not
+# read, and the form goes to the upstream of the operation.
 _HEAD_BYTES = 64 * 1024
 _BOUNDARY = re.compile(rb'boundary="?([^";]+)"?', re.IGNORECASE)
 _NAMES_MODEL = re.compile(rb'[; ]name="?model"?\s*(?:;|\r|$)', re.IGNORECASE)
@@ -23,8 +23,11 @@ _NAMES_SESSION = re.compile(rb'[; ]name="?session"?\s*(?:;|\r|$)', re.IGNORECASE
 
 @dataclass(frozen=True, kw_only=True)
 class FormHead:
-    """The first bytes of a form, and where in them the model's name stands; `more` where the form
-    goes on. `session` is the model of a realtime session, in JSON in a field of its own."""
+    """First bytes of a form, with the offsets of the model's name in them.
+
+    `more`: the form continues. `session` is the model of a realtime session, read from the JSON of
+    the form's `session` field.
+    """
 
     read: bytes
     start: int = 0
@@ -34,24 +37,24 @@ class FormHead:
 
     @property
     def model(self) -> str | None:
-        """The model's name, None where the head holds none."""
+        """Value of the `model` field; None if the head holds none."""
         name = self.read[self.start : self.stop].decode(errors="replace")
         return name or None
 
     @property
     def named(self) -> str | None:
-        """The model that is asked, wherever the form names it."""
+        """Requested model, from the `model` field or the session."""
         return self.model or self.session
 
     def renamed(self, model: str) -> bytes:
-        """The head with another name in its place."""
+        """Returns the head with the model's name replaced."""
         return self.read[: self.start] + model.encode() + self.read[self.stop :]
 
 
 async def read_form_head(http: HttpRequest) -> FormHead | None:
-    """Reads a form until it names a model, up to a bound; None where the body is no form.
+    """Reads a form until it names a model, up to a bound; returns None if the body is no form.
 
-    Raises `ClientGone` where the client leaves meanwhile.
+    Raises `ClientGone` if the client disconnects meanwhile.
     """
     kind = http.headers.get("content-type", "").encode()
     boundary = _BOUNDARY.search(kind)
@@ -85,15 +88,14 @@ def _model_of_session(read: bytearray, mark: bytes) -> str | None:
 def _model_in(text: bytearray) -> str | None:
     try:
         session = orjson.loads(text)
-    except orjson.JSONDecodeError:  # which the upstream will say
+    except orjson.JSONDecodeError:  # the upstream reports it
         return None
     model = session.get("model") if isinstance(session, dict) else None
     return model if isinstance(model, str) else None
 
 
 def _parts(read: bytearray, mark: bytes, place: int) -> Iterator[tuple[int, int, int]]:
-    """The parts from a place on that stand there whole: where each begins, and where what it holds
-    begins and ends."""
+    """Yields the complete parts after `place`: offset of the part, start and stop of its value."""
     begin = read.find(mark, place)
     while begin >= 0:
         start = read.find(b"\r\n\r\n", begin) + 4
@@ -105,12 +107,12 @@ def _parts(read: bytearray, mark: bytes, place: int) -> Iterator[tuple[int, int,
 
 
 def put_back(http: HttpRequest, head: FormHead) -> HttpRequest:
-    """The request with its body whole again."""
+    """Returns the request with the bytes of the head in its body again."""
     return HttpRequest(http.scope, replay_body(head.read, http.receive, more=head.more))
 
 
 def with_model(http: HttpRequest, head: FormHead, model: str) -> HttpRequest:
-    """The request, whole, under another name for its model."""
+    """Returns the whole request with another model name, and its `Content-Length` adjusted."""
     first = head.renamed(model)
     grown = len(first) - len(head.read)
     headers = [_grown(pair, grown) for pair in http.scope["headers"]]
@@ -124,7 +126,7 @@ def _grown(pair: tuple[bytes, bytes], grown: int) -> tuple[bytes, bytes]:
 
 
 def _replace_head(first: bytes, receive: Receive) -> Receive:
-    """The same messages with another body in the first one, which is the head."""
+    """Wraps `receive`: replaces the body of the first message, which is the head."""
     is_told = False
 
     async def receive_exchanged() -> Message:

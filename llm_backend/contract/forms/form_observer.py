@@ -1,4 +1,4 @@
-"""Some fields of a form, read as it passes on to an upstream."""
+"""Checks selected fields of a form while it is streamed to an upstream."""
 
 from collections.abc import Callable, Collection
 
@@ -10,16 +10,15 @@ from llm_backend.errors import InvalidRequest
 
 __all__ = ["CheckField", "observe_form"]
 
-_FIELD_BYTES = 64 * 1024  # of one that is read
+_FIELD_BYTES = 64 * 1024  # limit of one observed field
 
 CheckField = Callable[[str, bytes], None]
-"""A field's name in lower case, and what it holds."""
+"""Called with a field's name in lower case, and its value."""
 
 
 def observe_form(http: HttpRequest, names: Collection[str], check: CheckField) -> HttpRequest:
-    """The request, whose form is read on its way: `check` is called with every field of these
-    names before its last bytes pass, and may raise. Raises `InvalidRequest` for a form that cannot
-    be read.
+    """Wraps the request: `check` is called with every field of `names` before its last bytes are
+    passed on, and may raise. Raises `InvalidRequest` for a malformed form.
     """
     fields = _Fields(boundary_of(http.headers.get("content-type", "")), names, check)
     return HttpRequest(http.scope, _observe(http.receive, fields))
@@ -36,7 +35,7 @@ def _observe(receive: Receive, fields: "_Fields") -> Receive:
 
 
 class _Fields:
-    """Reads a form, and keeps a field as long as it lasts."""
+    """Form parser that buffers one observed field at a time."""
 
     def __init__(self, boundary: bytes, names: Collection[str], check: CheckField) -> None:
         self._parts = Parts(boundary)

@@ -1,4 +1,4 @@
-"""multipart/form-data as a stream of heads and bytes; what is malformed is refused."""
+"""Streaming multipart/form-data parser: events of part heads and bytes; refuses malformed data."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _PLAIN = frozenset({"", "binary", "8bit", "7bit"})
 
 @dataclass(frozen=True, kw_only=True)
 class PartBegan:
-    """The head of a part: `filename` is None for a plain field."""
+    """Head of a part; `filename` is None for a plain field."""
 
     name: str
     filename: str | None
@@ -26,14 +26,14 @@ class PartBegan:
 
 @dataclass(frozen=True)
 class PartEnded:
-    """No more bytes of the part follow."""
+    """End of a part: no more bytes of it follow."""
 
 
 Event: TypeAlias = PartBegan | bytes | PartEnded
 
 
 def boundary_of(content_type: str) -> bytes:
-    """What separates the parts; raises `InvalidRequest` where it is missing."""
+    """Returns the boundary from the content type; raises `InvalidRequest` if it is missing."""
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if not 0 < len(boundary) <= 70:  # RFC 2046
@@ -42,7 +42,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 async def events(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[Event]:
-    """What the body consists of, in its order. Raises `InvalidRequest`."""
+    """Yields the events of a body, in its order. Raises `InvalidRequest`."""
     parts = Parts(boundary)
     async for piece in body:
         for event in parts.read(piece):
@@ -52,7 +52,7 @@ async def events(body: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[E
 
 
 class Parts:
-    """Reads a body, piece by piece, as what it consists of."""
+    """Incremental parser: turns pieces of a body into events."""
 
     def __init__(self, boundary: bytes) -> None:
         reader = self._reader = _Reader()
@@ -72,11 +72,11 @@ class Parts:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the closing boundary has come."""
+        """True if the closing boundary has been read."""
         return self._reader.has_ended
 
     def read(self, piece: bytes) -> list[Event]:
-        """What has begun, come or ended with this piece. Raises `InvalidRequest`."""
+        """Returns the events that this piece completes. Raises `InvalidRequest`."""
         try:
             self._parser.write(piece)
         except FormParserError as error:
@@ -87,7 +87,7 @@ class Parts:
 
 @dataclass(kw_only=True)
 class _Reader:
-    """What the parser calls, as a list of events."""
+    """Callbacks of the parser, collected as a list of events."""
 
     found: list[Event] = field(default_factory=list)
     has_ended: bool = False
@@ -143,7 +143,7 @@ def _head(headers: dict[str, str]) -> PartBegan:
 
 
 def _options(value: str) -> tuple[str, dict[str, str]]:
-    """A header and its options; the library wants and gives what is Latin-1."""
+    """Parses a header into value and options; the library reads and returns Latin-1."""
     kind, options = parse_options_header(value.encode().decode("latin-1"))
     try:
         return kind.decode(), {name.decode(): text.decode() for name, text in options.items()}
