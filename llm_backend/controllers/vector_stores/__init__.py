@@ -1,1 +1,1 @@
-"""Vector stores: files taken in, searched, and read by models."""
+"""Vector stores: file ingestion, hybrid search, and retrieval for models (RAG)."""

@@ -1,4 +1,4 @@
-"""Files added to a vector store together."""
+"""File batches of vector stores: create, get, cancel, list files."""
 
 import uuid
 from collections.abc import Mapping, Sequence

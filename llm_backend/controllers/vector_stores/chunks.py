@@ -1,4 +1,4 @@
-"""The text of a file, cut as vector stores cut it."""
+"""Chunking of a file's text, as for vector stores."""
 
 from starlette.responses import Response
 
@@ -14,11 +14,11 @@ from llm_backend.store import StoredFile
 
 __all__ = ["create_chunks"]
 
-RETRY_AFTER_S = 1.0  # where the process that read the file was killed
+RETRY_AFTER_S = 1.0  # if the process that extracts the text was killed
 
 
 async def create_chunks(services: Services, request: ApiRequest) -> Response:
-    """`POST /chunks`: no chunk repeats the end of the one before."""
+    """`POST /chunks`: returns chunks without overlap."""
     body = request.body
     with store_errors_translated("file"):
         file = await services.files.get(body["file_id"] if "file_id" in body else body["id"])

@@ -1,4 +1,4 @@
-"""Points of files that are being taken in: they say so, and a search can leave them out (pure)."""
+"""Marks points of files whose ingestion is incomplete, and filters them from searches (pure)."""
 
 from collections.abc import Mapping
 
@@ -6,15 +6,15 @@ from llm_backend.search import Attribute, Comparison, Condition, Every
 
 __all__ = ["incomplete", "only_complete"]
 
-_INCOMPLETE = "\0incomplete"  # an attribute that no client can give: theirs have no NUL
+_INCOMPLETE = "\0incomplete"  # clients cannot set it: their attributes have no NUL
 
 
 def incomplete(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """The attributes of a point whose file is not complete yet."""
+    """Returns the attributes with the mark of an incomplete file."""
     return {**attributes, _INCOMPLETE: True}
 
 
 def only_complete(condition: Condition | None) -> Condition:
-    """The condition, and that the point's file was complete."""
+    """Returns the condition, restricted to points of complete files."""
     complete = Comparison(key=_INCOMPLETE, operator="ne", value=True)
     return complete if condition is None else Every(conditions=[complete, condition])

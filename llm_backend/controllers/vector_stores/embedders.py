@@ -1,4 +1,4 @@
-"""Who makes vectors of texts: local models for embeddings, or an upstream's that is named."""
+"""Embedding models of vector stores: local models, or a named model of an upstream."""
 
 import struct
 from collections.abc import Callable, Sequence
@@ -16,37 +16,39 @@ __all__ = ["Embedders", "EmbeddingModel", "Source"]
 
 Vector = list[float]
 
-SPARE_TOKENS = 8  # for those that every input begins and ends with
-AT_ONCE = 16  # texts in one request, so that others have their turn
+SPARE_TOKENS = 8  # for BOS and EOS tokens of every input
+AT_ONCE = 16  # texts in one request, so that other requests get a turn
 
 
 class Source(Protocol):
-    """A model that makes vectors."""
+    """A model that computes embedding vectors."""
 
     @property
     def name(self) -> str: ...
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
-        """How many tokens each text has."""
+        """Returns the number of tokens of each text."""
 
     async def vectors(self, texts: Sequence[str]) -> list[Vector]:
-        """A vector of length 1 for each text, none of which is too long; what was read for them is
-        counted for whoever they are made for."""
+        """Returns a vector of norm 1 for each text, none of which may be too long.
+
+        Records the input tokens as usage of the current request.
+        """
 
 
 class LocalSource:
-    """A model here."""
+    """A local embedding model."""
 
     def __init__(self, model: LocalModel) -> None:
         self.name = model.card.id
         self._model = model
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
-        """How many tokens each text has."""
+        """Returns the number of tokens of each text."""
         return await self._model.count_tokens(texts)
 
     async def vectors(self, texts: Sequence[str]) -> list[Vector]:
-        """A vector of length 1 for each text."""
+        """Returns a vector of norm 1 for each text."""
         answer = await self._model.embed(texts)
         count_embedding(self.name, tokens=answer.prompt_tokens)
         numbers = struct.iter_unpack(f"<{answer.embedding_size}f", answer.vectors)
@@ -54,7 +56,7 @@ class LocalSource:
 
 
 class EmbeddingModel:
-    """A model for embeddings. `room` is how many tokens of a text it reads at once."""
+    """Embedding model for texts of any length; `room` is its input limit in tokens."""
 
     def __init__(self, source: Source, room: int) -> None:
         self.name = source.name
@@ -62,12 +64,12 @@ class EmbeddingModel:
         self._source = source
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
-        """How many tokens each text has."""
+        """Returns the number of tokens of each text."""
         return await self._source.count(texts)
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """A vector of length 1 for each text; for one that is longer than the model can read, the
-        mean of its parts'."""
+        """Returns a vector of norm 1 for each text; for a text over `room`, the mean of the vectors
+        of its parts."""
         parts: list[list[str]] = []
         for text, tokens in zip(texts, await self.count(texts), strict=True):
             parts.append([text] if tokens <= self.room else await self._parts(text))
@@ -90,8 +92,8 @@ class EmbeddingModel:
 
 
 class Embedders:
-    """The models that vector stores can use: `preferred` for new ones, else the first that is here;
-    `elsewhere` gives an upstream's of a name."""
+    """Embedding models for vector stores: `preferred` for new stores, else the first local one;
+    `elsewhere` returns an upstream's model by name."""
 
     def __init__(
         self,
@@ -106,14 +108,14 @@ class Embedders:
         self._known: dict[ModelCard, ModelInfo] = {}
 
     async def for_new_stores(self) -> EmbeddingModel:
-        """Raises `Unsupported` where there is none."""
+        """Returns the model for new stores. Raises `Unsupported` if there is none."""
         if self._preferred is not None:
             return await self.named(self._preferred)
         failure: EngineUnavailable | None = None
         for model in self._registry.local:
             try:
                 embedder = await self._embedder(model) if await model.may_embed() else None
-            except EngineUnavailable as error:  # it may have been the one
+            except EngineUnavailable as error:  # it may have been an embedding model
                 failure = error
                 continue
             if embedder is not None:
@@ -124,7 +126,7 @@ class Embedders:
         )
 
     async def named(self, name: str) -> EmbeddingModel:
-        """The model of this name. Raises `Unsupported` where it is not served any more."""
+        """Returns the model of this name. Raises `Unsupported` if it is no longer served."""
         for model in self._registry.local:
             if model.card.id == name:
                 embedder = await self._embedder(model)
@@ -138,7 +140,7 @@ class Embedders:
 
     async def _embedder(self, model: LocalModel) -> EmbeddingModel | None:
         info = self._known.get(model.card)
-        if info is None:  # one that is not in memory is loaded, once
+        if info is None:  # `info` loads a model that is not in memory, so it is cached
             info = self._known[model.card] = await model.info()
         if info.kind is not ModelKind.EMBEDDING:
             return None

@@ -1,4 +1,4 @@
-"""A file in a vector store given other attributes, in the store and in the vector index."""
+"""Updates the attributes of a vector store file, in the database and in the vector index."""
 
 from collections.abc import Mapping
 
@@ -12,14 +12,15 @@ __all__ = ["update_attributes"]
 async def update_attributes(
     library: VectorLibrary, store_id: str, file_id: str, attributes: Mapping[str, Attribute]
 ) -> StoredVectorFile:
-    """The file with these attributes. Of several who describe it at once the last one wins, in the
-    store and in the index. Raises `Missing`; where the index cannot be reached, nothing changes."""
+    """Sets the attributes and returns the file. Of concurrent updates the last one wins, in the
+    database and in the index. Raises `Missing`; if the index is unreachable, nothing changes."""
     file = await library.stores.file(store_id, file_id)
     if file.status == "completed":
         await _tell_index(library, file, attributes)
     file = await library.stores.describe(store_id, file_id, attributes)
     told = None
-    while file.status == "completed" and file.attributes != told:  # others may have come between
+    # A concurrent update may have come between.
+    while file.status == "completed" and file.attributes != told:
         told = file.attributes
         await _tell_index(library, file, told)
         file = await library.stores.file(store_id, file_id)

@@ -1,7 +1,7 @@
-"""The tool `file_search` of responses: vector stores searched while a response is answered.
+"""Server tool `file_search` of responses: searches vector stores during a response.
 
-The model calls it when it wants to know something; a server may be set to search before it is
-asked at all (`file_search: always`), which suits models that are too small to know when.
+The model calls the tool. With the setting `file_search: always` the server searches before the
+first call of the model, which suits models that are too small to decide when to search.
 """
 
 import re
@@ -36,8 +36,8 @@ Json = dict[str, Any]
 Item = Mapping[str, Any]
 
 NAME = "file_search"
-QUERIES_LIMIT = 3  # of one call
-QUERY_CHARACTERS = 120  # that a model is held to: a weak one does not come to an end
+QUERIES_LIMIT = 3  # per call
+QUERY_CHARACTERS = 120  # bound in the grammar: a weak model does not end its query
 _FUNCTION: Json = {
     "type": "function",
     "function": {
@@ -61,8 +61,8 @@ _FUNCTION: Json = {
 
 
 class FileSearchKind(ToolKind):
-    """Opens searches in the server's vector stores; `limit` is how many passages a search gives
-    where the request does not say, `searches_first` whether it waits to be called."""
+    """Opens the tool for a response; `limit` is the default number of passages of a search,
+    `searches_first` searches before the model calls the tool."""
 
     type = "file_search"
     items = ("file_search_call",)
@@ -74,7 +74,8 @@ class FileSearchKind(ToolKind):
 
     @asynccontextmanager
     async def open(self, asked: ToolContext) -> AsyncIterator[ServerTool]:
-        """The tool over the stores that the entry names, which are there."""
+        """Opens the tool over the stores that the entry names. Raises `NotFound` for an unknown
+        store."""
         entry, where = asked.tool, asked.where
         store_ids = await stores_named(self._library.stores, entry, where)
         query = query_from(entry, where, limit=self._limit)
@@ -82,13 +83,13 @@ class FileSearchKind(ToolKind):
         yield FileSearch(self._library, store_ids, query, question, asked.items)
 
     def messages(self, item: Item) -> Sequence[Json]:
-        """The call, and what was found."""
+        """Returns the messages of the call and its results."""
         return _messages(item, 1)
 
 
 class FileSearch(ServerTool):
-    """Searches for one response. `question` is what is looked for before the model is asked; the
-    numbers of passages go on from search to search, also from those in the items `before`."""
+    """The tool for one response. `question` is the query of a search before the model's first call.
+    Passages are numbered across all searches, including those in the items `before`."""
 
     type = "file_search"
     functions = (_FUNCTION,)
@@ -114,18 +115,18 @@ class FileSearch(ServerTool):
 
     @property
     def readers(self) -> Mapping[str, Reader]:
-        """Its calls with the numbers that it knows their passages by."""
+        """Renders its calls with the numbers of their passages."""
         return {"file_search_call": lambda item: _messages(item, self._firsts.get(item["id"], 1))}
 
     def due(self) -> Sequence[ServerCall]:
-        """The user's own question, where the server searches first."""
+        """Returns a search for the user's question, if the server searches first."""
         if self._question is None:
             return ()
         arguments = orjson.dumps({"queries": [self._question]}).decode()
         return [ServerCall(name=NAME, arguments=arguments)]
 
     async def run(self, call: ServerCall) -> AsyncGenerator[Step, None]:
-        """Search. One that fails says so in its item, and the model goes on without."""
+        """Runs a search; a failure is reported in its item, and the model continues without it."""
         queries = _queries(call.arguments)
         item: Json = {
             "id": new_id("file_search_call"),
@@ -150,7 +151,7 @@ class FileSearch(ServerTool):
         yield CallEnded(item=ended)
 
     def annotations(self, text: str) -> Sequence[Json]:
-        """The files that a message cites, or all that it was told of if it cites none."""
+        """Returns citations of the files that a message cites, or of all found if it cites none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "index": one.index,
              "filename": one.filename}
@@ -164,7 +165,7 @@ class FileSearch(ServerTool):
 
 
 def _queries(arguments: str) -> list[str]:
-    """What a call asks for; a call that the model has botched asks for its arguments as text."""
+    """Parses the queries of a call; malformed arguments become one query as text."""
     try:
         given = orjson.loads(arguments)["queries"]
     except (ValueError, KeyError, TypeError):
@@ -175,7 +176,7 @@ def _queries(arguments: str) -> list[str]:
 
 
 def _question(items: Sequence[Item]) -> str | None:
-    """The text that the user has just said, if it was the user who spoke last."""
+    """Returns the text of the last item, if it is a user message."""
     last = items[-1] if items else {}
     if last.get("type", "message") != "message" or last.get("role") != "user":
         return None

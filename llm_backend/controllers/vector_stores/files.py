@@ -1,4 +1,4 @@
-"""Files in vector stores: add, list, get, describe, read, take out."""
+"""Vector store files: create, list, get, update attributes, delete, read content."""
 
 from starlette.responses import Response
 

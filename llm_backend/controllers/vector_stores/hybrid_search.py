@@ -1,4 +1,4 @@
-"""Vector stores searched: by meaning and by words, in one ranking."""
+"""Hybrid search in vector stores: dense vectors and sparse words, fused into one ranking."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ __all__ = ["Hit", "Query", "search"]
 
 Vectors = Sequence[Sequence[float]]
 
-LEAST_CANDIDATES = 50  # of each ranking: what is far behind in one may be ahead in the other
+LEAST_CANDIDATES = 50  # per ranking: a low rank in one may be a high rank in the other
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is looked for. Without `weights` only the meaning counts, and a score is a cosine. A
-    chunk that was found by its meaning is as similar as `least_similarity` says."""
+    """Search query. Without `weights` only the dense ranking counts, and a score is a cosine.
+    `least_similarity` is the least cosine of a chunk from the dense ranking."""
 
     texts: Sequence[str]
     limit: int
@@ -31,13 +31,13 @@ class Query:
     least_similarity: float = 0.0
 
     def of(self, texts: Sequence[str]) -> "Query":
-        """The same for other texts."""
+        """Returns the same query for other texts."""
         return replace(self, texts=texts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A chunk that was found. `similarity` is its cosine, None for one found by its words only."""
+    """A search result. `similarity` is its cosine, None for a chunk found by its words only."""
 
     store_id: str
     file_id: str
@@ -49,14 +49,14 @@ class Hit:
 
 
 async def search(library: VectorLibrary, store_ids: Sequence[str], query: Query) -> list[Hit]:
-    """The best chunks of all these stores, best first. Raises `Missing` for an unknown store."""
+    """Returns the best chunks of the stores, best first. Raises `Missing` for an unknown store."""
     stores = [await library.stores.get(id) for id in dict.fromkeys(store_ids)]
     for store in stores:
         _check(store, library)
         await library.stores.record_use(store)
     asked = [(store, await _vectors(library, store, query)) for store in stores if store.dimensions]
     best, texts, stores_of = await _chunks(library, asked, query)
-    if len(texts) < len(best):  # what is found by nobody has taken places
+    if len(texts) < len(best):  # points without rows consumed part of the result limit
         complete = replace(query, condition=only_complete(query.condition))
         best, texts, stores_of = await _chunks(library, asked, complete)
     hits = [
@@ -93,7 +93,7 @@ async def _vectors(library: VectorLibrary, store: StoredVectorStore, query: Quer
 async def _chunks(
     library: VectorLibrary, asked: Sequence[tuple[StoredVectorStore, Vectors]], query: Query
 ) -> tuple[list[FusedPoint], dict[str, FoundChunk], dict[str, str]]:
-    """The best points of the stores, the chunks of those that have one, and the store of each."""
+    """Returns the best points of the stores, their chunks by point id, and their store ids."""
     with index_errors_translated():
         rankings = [await _rank(library, store, query, vectors) for store, vectors in asked]
     best = sorted((one for some in rankings for one in some), key=lambda one: -one.score)
@@ -107,7 +107,7 @@ async def _chunks(
 async def _rank(
     library: VectorLibrary, store: StoredVectorStore, query: Query, vectors: Vectors
 ) -> list[FusedPoint]:
-    """The best points of a store, for the best of the queries."""
+    """Returns the best points of a store, each with its best score over the queries."""
     rankings = await asyncio.gather(
         *(
             _rank_for_query(library, store, query, text, vector)

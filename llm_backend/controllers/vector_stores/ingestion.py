@@ -1,13 +1,13 @@
-"""Files taken into vector stores, and taken out: the jobs behind the operations.
+"""File ingestion into vector stores, and removal from the vector index: background jobs.
 
-A file is read, cut, embedded some chunks at a time and put into the vector index; then, in one
-transaction, its chunks are stored and it is `completed`. Whatever a killed server was at is done
-again from the beginning: points have ids of their own, so they are written over and not twice, and
-those that belong to no stored chunk are found by nobody, and say that they are incomplete.
+A file is extracted, chunked, embedded some chunks at a time and put into the vector index; then, in
+one transaction, its chunks are stored and it is `completed`. A job of a killed server is run again
+from the beginning. Point ids are deterministic, so points are overwritten and not duplicated.
+Points without a stored chunk never reach a search result, and are marked as incomplete.
 
-Files wait in two queues: short ones, and those that turned out to take long, so that these do not
-hold up the others. A file begins among the short ones and moves to the other queue, where it is
-taken in from the beginning, if its reading takes more than a time slice or its text is long.
+There are two queues, for short and for long files, so that long files do not block short ones. A
+file begins in the queue of short files. If its extraction takes more than a time slice or its text
+is long, it moves to the other queue and is ingested from the beginning.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ from llm_backend.store import (
 
 __all__ = ["Ingestion", "IngestionLimits", "Removal"]
 
-_NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # of points
-_PUT_AT_ONCE = 64  # points: the index is held for some milliseconds
+_NAMES = uuid.UUID("5c0a3a55-6d3b-4d0e-9d3c-7a2f9f6a8e11")  # namespace of point ids
+_PUT_AT_ONCE = 64  # points: locks the index for some milliseconds
 _NUMBER_BYTES = 4
 _NOBODY = (
     "The vectors of this store are in the vector index of a server that has not come for a day."
@@ -52,7 +52,7 @@ _NOBODY = (
 
 
 class _Elsewhere(Exception):
-    """The store's vectors are in another index, whose server can do the job."""
+    """Raised if the store's vectors are in another index, whose server has to do the job."""
 
     def __init__(self, index_name: str) -> None:
         super().__init__(index_name)
@@ -61,16 +61,15 @@ class _Elsewhere(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class IngestionLimits:
-    """What taking one file in may take: `timeout_s` in all, and how many characters its text may
-    have to count as short."""
+    """Limits of one ingestion: `timeout_s` in all, and the longest text of a short file."""
 
     timeout_s: float = 4 * 3600
     short_characters: int = 256 * 1024
 
 
 class Ingestion:
-    """Takes files in; what their embedding takes counts for whoever asked for it. The one of short
-    files (`only_short`) leaves all others to the queue of long files."""
+    """Ingestion worker; embedding usage is charged to the principal that added the file. The worker
+    of short files (`only_short`) moves long files to the other queue."""
 
     def __init__(
         self,
@@ -90,10 +89,10 @@ class Ingestion:
         self._only_short = only_short
 
     async def work(self, job: Job) -> None:
-        """Take in the file whose document is the job's subject."""
+        """Ingests the file whose document is the job's subject."""
         try:
             file = await self._library.stores.file_of_document(job.subject)
-        except Missing:  # it has been taken out meanwhile
+        except Missing:  # it has been removed from the store meanwhile
             return
         if await self._is_abandoned(job):
             await self._fail(job, FileError(code="server_error", message=_NOBODY))
@@ -120,7 +119,7 @@ class Ingestion:
             await self._fail(job, gone)
 
     async def give_up(self, job: Job) -> None:
-        """It failed for reasons of the server's, several times."""
+        """Fails the file after several failed attempts of the server."""
         message = "The server could not take the file in; its log says why."
         await self._fail(job, FileError(code="server_error", message=message))
 
@@ -129,7 +128,7 @@ class Ingestion:
 
     def _metering(self, job: Job) -> AbstractContextManager[None]:
         asked_by = job.details.get("asked_by")
-        if not asked_by:  # of a job that is older than its being noted
+        if not asked_by:  # a job from an older version, which did not record the principal
             return nullcontext()
         return metering(RequestMeter(self._ledger, Principal(**asked_by), kind="embeddings"))
 
@@ -171,10 +170,11 @@ class Ingestion:
     async def _complete(
         self, job: Job, file: StoredVectorFile, chunks: Sequence[StoredChunk], size_bytes: int
     ) -> None:
-        """From here on its points are a complete file's, with the attributes that it has now."""
+        """Marks the points as complete, with the file's current attributes, and stores the
+        chunks."""
         attributes = (await self._library.stores.file_of_document(file.document)).attributes
         while True:
-            if chunks:  # without any there may be no collection
+            if chunks:  # without chunks there may be no collection
                 await self._library.index.describe(file.store_id, file.document, attributes)
             try:
                 await self._library.stores.complete(job, chunks, size_bytes, attributes)
@@ -202,14 +202,14 @@ class Ingestion:
 
 
 class Removal:
-    """Removes what rows that are gone have left in the vector index: the points of a file, or all
-    of a store."""
+    """Removes points of deleted rows from the vector index: those of a file, or of a whole
+    store."""
 
     def __init__(self, library: VectorLibrary) -> None:
         self._library = library
 
     async def work(self, job: Job) -> None:
-        """Remove it."""
+        """Removes the points of the job's subject."""
         store_id = job.details.get("store_id")
         if store_id is None:
             await self._library.index.drop(job.subject)
@@ -217,7 +217,7 @@ class Removal:
             await self._library.index.remove(store_id, job.subject)
 
     async def give_up(self, job: Job) -> None:
-        """Leave it: nobody finds it."""
+        """Leaves the points: no search returns them."""
 
 
 def _points(

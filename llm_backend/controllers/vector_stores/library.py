@@ -1,4 +1,4 @@
-"""What all that concerns vector stores shares."""
+"""Shared services of vector stores: database, vector index and embedding models."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +16,8 @@ RETRY_AFTER_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class VectorLibrary:
-    """The stores, the index of their vectors, and who makes these. There is no index where several
-    processes would need the one that belongs to one process."""
+    """Database, vector index and embedding models. `vectors` is None if several API processes
+    would need the embedded index, which belongs to one process."""
 
     stores: VectorStores
     vectors: VectorIndex | None
@@ -25,13 +25,13 @@ class VectorLibrary:
 
     @property
     def index(self) -> VectorIndex:
-        """Raises `Unsupported` where there is none."""
+        """The vector index. Raises `Unsupported` if there is none."""
         self.check()
         assert self.vectors is not None, "it has just been checked"
         return self.vectors
 
     def check(self) -> None:
-        """Raises `Unsupported` where there is no index to put files into."""
+        """Raises `Unsupported` if there is no vector index."""
         if self.vectors is None:
             raise errors.Unsupported(
                 "Vector stores of several API processes need a Qdrant server: set `qdrant_url`, "
@@ -41,7 +41,7 @@ class VectorLibrary:
 
 @contextmanager
 def index_errors_translated() -> Iterator[None]:
-    """Raises an `ApiError` for what the vector index raises within."""
+    """Translates errors of the vector index into `ApiError`."""
     try:
         yield
     except IndexFailure as error:

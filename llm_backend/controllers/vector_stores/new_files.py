@@ -1,4 +1,4 @@
-"""Files that a request wants in a vector store: found, and fit for it."""
+"""Validates the files that a request adds to a vector store."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from llm_backend.store import Missing, NewVectorFile, StoredFile
 
 __all__ = ["new_files"]
 
-PURPOSES = ("assistants", "user_data")  # of files that are there to be read
+PURPOSES = ("assistants", "user_data")  # of files that can be added
 
 
 async def new_files(
@@ -26,10 +26,12 @@ async def new_files(
     *,
     where: str = "file_id",
 ) -> list[NewVectorFile]:
-    """For each of `wanted`, with `file_id` and maybe `attributes` and `chunking_strategy`, a file
-    to add, whose embedding counts for the caller; one that is named twice is added once, as it is
-    said last. `where` in the request its id stands, `{}` being its place among them. Raises
-    `NotFound`, and `QuotaExceeded` where the caller's project has spent all."""
+    """Returns a file to add for each of `wanted`, whose embedding is charged to the caller.
+
+    An entry of `wanted` has a `file_id` and maybe `attributes` and `chunking_strategy`; of
+    duplicates the last one counts. `where` is the request's field of an id, with `{}` for its
+    index. Raises `NotFound`, and `QuotaExceeded` if the caller's project has spent its budget.
+    """
     services.library.check()
     if wanted and caller.project is not None:
         services.access.spending.check(caller.project)

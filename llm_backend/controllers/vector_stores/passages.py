@@ -1,4 +1,4 @@
-"""What was found, as a model reads it, and as its answer refers to it (pure)."""
+"""Search results as text for the model's prompt, and citations in its answer (pure)."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _MARK = re.compile(r"\[(\d{1,4})\]")
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A piece of a file."""
+    """A retrieved chunk of a file."""
 
     file_id: str
     filename: str
@@ -21,7 +21,7 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True)
 class Citation:
-    """A file, at its place in the list of files that were found."""
+    """A cited file; `index` is its position in the list of retrieved files."""
 
     file_id: str
     filename: str
@@ -29,7 +29,7 @@ class Citation:
 
 
 def format_passages(passages: Sequence[Passage], first: int = 1) -> str:
-    """The passages with numbers to cite them by, from `first` on, or that there are none."""
+    """Formats the passages, numbered from `first`, or a text that there are none."""
     if not passages:
         return NOTHING
     texts = [f"[{number}] {one.filename}\n{one.text}" for number, one in enumerate(passages, first)]
@@ -37,8 +37,8 @@ def format_passages(passages: Sequence[Passage], first: int = 1) -> str:
 
 
 def find_citations(text: str, passages: Sequence[Passage], before: int = 0) -> list[Citation]:
-    """The files that a text cites by the passages' numbers, each once; where it cites none all but
-    those of the passages `before`, which were shown for another answer."""
+    """Finds the files that a text cites by passage numbers, each once. If it cites none, returns
+    all files except those of the first `before` passages, which belong to another answer."""
     numbers = [int(number) - 1 for number in _MARK.findall(text)]
     named = [passages[number] for number in numbers if 0 <= number < len(passages)]
     order = list(dict.fromkeys(one.file_id for one in passages))

@@ -1,5 +1,4 @@
-"""Queries as people ask them, rewritten as searches find more by them: by a chat model that is
-configured for it."""
+"""Query rewriting: a configured chat model turns questions into search queries."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,8 +19,8 @@ ORDER = (
     "answers it would hold. Keep names and numbers, leave out the rest. Answer in the user's "
     "language."
 )
-QUERY_CHARACTERS = 200  # that a model is held to: a weak one does not come to an end
-THOUGHT_TOKENS = 1024  # besides, for models that always think first
+QUERY_CHARACTERS = 200  # bound in the grammar: a weak model does not end its query
+THOUGHT_TOKENS = 1024  # for models that always reason first
 _FIELD = "rewrite_query"
 _CONTENT = JsonContent(
     field=_FIELD,
@@ -35,8 +34,8 @@ _CONTENT = JsonContent(
 
 
 async def rewrite_queries(registry: Registry, name: str, queries: Sequence[str]) -> list[str]:
-    """The queries as the model of this name would search for them; one that it makes nothing of
-    stays as it is. Raises `ApiError` for a model that cannot be asked now."""
+    """Rewrites the queries with the model of this name; keeps a query if the model's output is
+    unusable. Raises `ApiError` if the model is unavailable."""
     model = registry.for_model(name)
     if model is None:
         raise Unsupported(
@@ -47,7 +46,7 @@ async def rewrite_queries(registry: Registry, name: str, queries: Sequence[str])
     try:
         async with asyncio.TaskGroup() as asking:
             asked = [asking.create_task(_rewrite(model, query)) for query in queries]
-    except ExceptionGroup as failed:  # the others were cancelled at the first failure
+    except ExceptionGroup as failed:  # the first failure cancelled the other tasks
         raise failed.exceptions[0] from None
     return [one.result() for one in asked]
 
@@ -66,11 +65,11 @@ async def _rewrite(model: ResponseModel, query: str) -> str:
     except InvalidRequest as error:
         if error.param != "reasoning_effort":
             raise
-        chat = replace(chat, reasoning_effort=None)  # it always thinks first
+        chat = replace(chat, reasoning_effort=None)  # the model always reasons first
         answer = await model.chat(chat)
     async with answer, aclosing(answer.chat(chat)) as deltas:
         said = "".join([delta.content async for delta in deltas])
     try:
         return str(orjson.loads(said)["query"]).strip() or query
-    except ValueError:  # it was cut off
+    except ValueError:  # truncated by `max_tokens`
         return query

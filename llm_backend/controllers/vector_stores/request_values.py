@@ -1,4 +1,4 @@
-"""The document's words for filters, chunking and ranking -> ours (pure)."""
+"""Parses filters, chunking and ranking options of requests into internal types (pure)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ __all__ = [
 Json = Mapping[str, Any]
 
 AUTO_TOKENS = 800  # OpenAI's default; half of it overlaps
-CONDITIONS_LIMIT = 100  # in one filter: more is no question that anybody asks
+CONDITIONS_LIMIT = 100  # per filter: no reasonable one has more
 DEPTH_LIMIT = 8
 _ORDERED = ("gt", "gte", "lt", "lte")
 
 
 def chunking_from(strategy: Json | None, *, room: int) -> StoredChunking:
-    """How a file is to be cut; `room` is how many tokens the model reads at once."""
+    """Parses a chunking strategy; `room` is the embedding model's input limit in tokens."""
     if strategy is None or strategy["type"] == "auto":
         most = min(AUTO_TOKENS, room)
         return StoredChunking(max_tokens=most, overlap_tokens=most // 2)
@@ -41,17 +41,17 @@ def chunking_from(strategy: Json | None, *, room: int) -> StoredChunking:
 
 
 def attributes_from(given: Json | None) -> dict[str, Attribute]:
-    """A file's attributes."""
+    """Returns a file's attributes, by default none."""
     return dict(given or {})
 
 
 def expiry_from(expires_after: Json | None) -> int | None:
-    """After how many days without use a store is over."""
+    """Parses `expires_after`: days without use until a store expires."""
     return None if expires_after is None else int(expires_after["days"])
 
 
 def ranking_from(options: Json | None, where: str = "") -> tuple[Weights | None, float]:
-    """The weights of both rankings, None for the embedding's alone; and the least score."""
+    """Parses ranking options: weights of both rankings, None for embeddings alone; least score."""
     options = options or {}
     threshold = float(options.get("score_threshold") or 0.0)
     if not 0 <= threshold <= 1:
@@ -74,14 +74,14 @@ def ranking_from(options: Json | None, where: str = "") -> tuple[Weights | None,
 
 
 def condition_from(filters: Json | None, where: str = "filters") -> Condition | None:
-    """What files must be like. Raises `InvalidRequest` for what cannot be compared."""
+    """Parses an attribute filter. Raises `InvalidRequest` for an invalid comparison."""
     if filters is None:
         return None
     return _Reading(where).condition(filters, where, 0)
 
 
 class _Reading:
-    """Reads one filter, which is `whole` in the request, and counts its comparisons."""
+    """Parser of one filter, which is the field `whole` of the request; counts its conditions."""
 
     def __init__(self, whole: str) -> None:
         self._whole = whole

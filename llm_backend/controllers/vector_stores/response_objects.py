@@ -1,4 +1,4 @@
-"""Vector stores, their files and what is found in them, as the document has them (pure)."""
+"""Response objects for vector stores, their files, batches and search results (pure)."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 def store_object(store: StoredVectorStore, now: int) -> Json:
-    """A vector store; `now` in unix seconds."""
+    """Renders a vector store; `now` in Unix seconds."""
     expires_at = store.expires_at
     is_over = expires_at is not None and expires_at <= now
     expiry = {} if store.expires_after_days is None else _expiry(store.expires_after_days)
@@ -35,7 +35,7 @@ def store_object(store: StoredVectorStore, now: int) -> Json:
 
 
 def file_object(file: StoredVectorFile) -> Json:
-    """A file in a vector store."""
+    """Renders a vector store file."""
     return {
         "id": file.id,
         "object": "vector_store.file",
@@ -56,7 +56,7 @@ def file_object(file: StoredVectorFile) -> Json:
 
 
 def batch_object(batch: StoredFileBatch) -> Json:
-    """A batch of files."""
+    """Renders a file batch."""
     return {
         "id": batch.id,
         "object": "vector_store.files_batch",
@@ -68,7 +68,7 @@ def batch_object(batch: StoredFileBatch) -> Json:
 
 
 def content_page(text: str) -> Json:
-    """What was read from a file."""
+    """Renders the extracted text of a file."""
     return {
         "object": "vector_store.file_content.page",
         "data": [{"type": "text", "text": text}] if text else [],
@@ -78,7 +78,7 @@ def content_page(text: str) -> Json:
 
 
 def results_page(queries: Sequence[str], hits: Sequence[Hit]) -> Json:
-    """What a search has found."""
+    """Renders search results."""
     return {
         "object": "vector_store.search_results.page",
         "search_query": list(queries),
@@ -110,6 +110,6 @@ def _progress(files: FileCounts) -> str:
 
 
 def _outcome(files: FileCounts) -> str:
-    """A batch of which nothing could be taken in has failed."""
+    """Returns the status of a batch: `failed` only if all of its files failed."""
     has_failed = files.failed and files.failed == files.total
     return "failed" if has_failed else _progress(files)

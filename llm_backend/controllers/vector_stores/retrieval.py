@@ -1,8 +1,8 @@
-"""Chats that know files: what fits the user's question is found and shown to the model with it.
+"""Retrieval for chat completions (RAG): searches vector stores and adds passages to the prompt.
 
-A chat names vector stores by a tool `file_search`, as responses do, or its model has some, which
-are searched for responses too. There is one search, before the model is asked; how it went is told
-with the answer.
+A chat names vector stores with the tool `file_search`, as responses do, or its model is configured
+with some, which are searched for responses too. There is one search, before the model is called;
+its outcome is part of the chat's answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ FAILED = "The user's files could not be searched. Say so if the answer depends o
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """A search: what was looked for, and what was found, or why nothing could be. `policy` says
-    where the model reads it."""
+    """Outcome of a search: query, hits, or the error. `policy` is the place of the passages in the
+    messages."""
 
     query: str
     policy: str
@@ -38,13 +38,13 @@ class Retrieval:
 
     @property
     def passages(self) -> list[Passage]:
-        """What was found, for the model."""
+        """Hits as passages for the prompt."""
         return [
             Passage(file_id=hit.file_id, filename=hit.filename, text=hit.text) for hit in self.hits
         ]
 
     def told(self) -> Json:
-        """How it went, for the client."""
+        """Renders the outcome for the client."""
         found = "found" if self.hits else "nothing_found"
         return {
             "status": "failed" if self.error is not None else found,
@@ -62,12 +62,12 @@ class Retrieval:
         }
 
     def shown_in(self, messages: Sequence[Body]) -> list[Body]:
-        """The messages with what was found, for the model."""
+        """Returns the messages with the passages inserted, for the model."""
         context = FAILED if self.error is not None else format_passages(self.passages)
         return _PLACES[self.policy](messages, context)
 
     def annotations(self, text: str = "") -> list[Json]:
-        """The files that a text cites, or all that the model was shown if it cites none."""
+        """Returns citations of the files that a text cites, or of all found if it cites none."""
         return [
             {"type": "file_citation", "file_id": one.file_id, "filename": one.filename,
              "index": one.index}
@@ -78,9 +78,11 @@ class Retrieval:
 async def retrieve(
     services: Services, body: Body, own: Sequence[str]
 ) -> tuple[Body, Retrieval | None]:
-    """The chat as a local model is to be asked that has vector stores of its `own`, and the search
-    that was made for it; as it came and None for a chat that searches nothing. Raises `ApiError`
-    for a search that the request describes wrongly."""
+    """Searches for a chat with a local model, and returns its body with passages and the retrieval.
+
+    `own` are the vector stores configured for the model. Returns the body unchanged and None if
+    nothing is searched. Raises `ApiError` for an invalid search in the request.
+    """
     places = [
         place for place, tool in enumerate(body.get("tools") or ()) if tool["type"] == "file_search"
     ]
@@ -96,7 +98,8 @@ async def retrieve(
     question = _question(asked["messages"])
     if not question:
         return asked, None
-    with nullcontext() if places else as_owner(None):  # the server's settings name them
+    # Stores named by the server's settings have no owner.
+    with nullcontext() if places else as_owner(None):
         retrieval = await _search(services, store_ids, query.of([question]))
     return {**asked, "messages": retrieval.shown_in(asked["messages"])}, retrieval
 
@@ -104,13 +107,13 @@ async def retrieve(
 async def retrieve_from_own(
     services: Services, messages: Sequence[Body], own: Sequence[str]
 ) -> Retrieval | None:
-    """The search in a model's `own` vector stores for what the user has said last; None where there
-    is nothing to search, or to search for."""
+    """Searches a model's `own` vector stores for the last user message; None if there are no stores
+    or the message is empty."""
     question = _question(messages)
     if not own or not question:
         return None
     store_ids, query = await _search_of_body(services, {}, (), own)
-    with as_owner(None):  # the server's settings name them
+    with as_owner(None):  # stores named by the server's settings have no owner
         return await _search(services, store_ids, query.of([question]))
 
 
@@ -147,13 +150,13 @@ def _without_tools(body: Body, places: Sequence[int]) -> Json:
     without = {name: value for name, value in body.items() if name != "tools"}
     if left:
         return {**without, "tools": left}
-    if without.get("tool_choice") in ("auto", "none"):  # these mean nothing now
+    if without.get("tool_choice") in ("auto", "none"):  # meaningless without tools
         del without["tool_choice"]
     return without
 
 
 def _question(messages: Sequence[Body]) -> str:
-    """What the user has said last."""
+    """Returns the text of the last user message."""
     said = [message for message in messages if message["role"] == "user"]
     content = said[-1]["content"] if said else ""
     if not isinstance(content, str):

@@ -1,4 +1,4 @@
-"""Vector stores: search."""
+"""Vector store search."""
 
 from starlette.responses import Response
 
@@ -15,14 +15,14 @@ from llm_backend.errors import InvalidRequest
 
 __all__ = ["search_vector_store"]
 
-DEFAULT_LIMIT = 10  # the document's
+DEFAULT_LIMIT = 10  # OpenAI's
 QUERIES_LIMIT = 16
 
 
 @local_or_upstream("vector store", "vector_store_id")
 async def search_vector_store(services: Services, request: ApiRequest) -> Response:
-    """`POST /vector_stores/{vector_store_id}/search`. With `rewrite_query` queries are looked for
-    as the setting `query_model` makes them; `search_query` says what was looked for."""
+    """`POST /vector_stores/{vector_store_id}/search`. With `rewrite_query` the model of the setting
+    `query_model` rewrites the queries; `search_query` returns the queries that were used."""
     body = request.body
     queries = [body["query"]] if isinstance(body["query"], str) else list(body["query"])
     if not 1 <= len(queries) <= QUERIES_LIMIT or not all(query.strip() for query in queries):

@@ -1,4 +1,4 @@
-"""Vector stores: create, list, get, change, delete."""
+"""Vector stores: create, list, get, modify, delete."""
 
 import uuid
 from typing import Any
@@ -97,7 +97,7 @@ async def delete_vector_store(services: Services, request: ApiRequest) -> Respon
 
 
 def page_of(request: ApiRequest) -> dict[str, Any]:
-    """Which page is wanted. Raises `InvalidRequest` for one on both sides."""
+    """Parses the page query. Raises `InvalidRequest` if both `after` and `before` are given."""
     both_sides_refused(request.query)
     return {**page_wanted(request.query), "before": request.query.get("before")}
 

@@ -1,4 +1,4 @@
-"""An entry `file_search` of `tools`: which stores it names, and what it wants to be found there."""
+"""Parses a `file_search` entry of `tools`: its vector stores, filters and ranking options."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ __all__ = ["query_from", "stores_named"]
 
 Entry = Mapping[str, Any]
 
-STORES_LIMIT = 16  # of one entry
+STORES_LIMIT = 16  # per entry
 
 
 async def stores_named(stores: VectorStores, entry: Entry, where: str) -> Sequence[str]:
-    """The ids of the stores that the entry at `where` names, once each. Raises `InvalidRequest` for
-    too many, and `NotFound` for one that is not there."""
+    """Returns the ids of the stores that the entry at `where` names, without duplicates. Raises
+    `InvalidRequest` for none or too many, and `NotFound` for an unknown one."""
     field = f"{where}.vector_store_ids"
     store_ids = list(dict.fromkeys(entry["vector_store_ids"]))
     if not 1 <= len(store_ids) <= STORES_LIMIT:
@@ -33,7 +33,7 @@ async def stores_named(stores: VectorStores, entry: Entry, where: str) -> Sequen
 
 
 def query_from(entry: Entry, where: str, *, limit: int) -> Query:
-    """What is to be found, without its texts; `limit` passages where the entry does not say."""
+    """Parses the query without its texts; `limit` is the default number of passages."""
     weights, least_score = ranking_from(entry.get("ranking_options"), where=f"{where}.")
     return Query(
         texts=(),

@@ -1,4 +1,4 @@
-"""An upstream's model for embeddings, for vector stores."""
+"""Embedding model of an upstream, for vector stores."""
 
 import logging
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ __all__ = ["OPERATION", "upstream_embedder"]
 log = logging.getLogger(__name__)
 
 OPERATION = ("createEmbedding", "Embeddings")
-ROOM_TOKENS = 8000  # of a text: OpenAI's models read 8,191
-BYTES_PER_TOKEN = 3  # rather too few: a text that is said to fit does
+ROOM_TOKENS = 8000  # input limit: OpenAI's models read 8,191
+BYTES_PER_TOKEN = 3  # a low estimate, so that a text within the limit really fits
 ANSWER_BYTES = 64 * 1024 * 1024
 RETRY_AFTER_S = 10.0
 _HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
 
 def upstream_embedder(upstream: Exchanger, model: str) -> EmbeddingModel:
-    """The upstream's model of this name."""
+    """Returns the upstream's embedding model of this name."""
     return EmbeddingModel(_UpstreamSource(upstream, model), ROOM_TOKENS)
 
 
@@ -36,11 +36,11 @@ class _UpstreamSource:
         self._upstream = upstream
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
-        """About how many: its tokenizer is not known here."""
+        """Estimates the number of tokens of each text: the upstream's tokenizer is unknown."""
         return [-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts]
 
     async def vectors(self, texts: Sequence[str]) -> list[list[float]]:
-        """Raises `UpstreamFailed`, and what the exchange raises."""
+        """Returns the upstream's vectors. Raises `UpstreamFailed`, and errors of the exchange."""
         body = {"model": self.name, "input": list(texts), "encoding_format": "float"}
         relayed = await self._upstream.exchange(
             UpstreamRequest(
@@ -72,7 +72,7 @@ class _UpstreamSource:
 
 
 def _tokens(answer: bytes, texts: Sequence[str]) -> int:
-    """As many as it tells, or about so many."""
+    """Returns the input tokens from the upstream's usage, or an estimate."""
     told = parse_usage(answer)
     if told is not None:
         return told.input_tokens
