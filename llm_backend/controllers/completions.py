@@ -1,4 +1,4 @@
-"""Text completions: every form of prompt, several at once."""
+"""Text completions: prompts of every form, several per request."""
 
 import asyncio
 import time
@@ -56,7 +56,7 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
 
 
 async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[AdmittedGeneration]:
-    """All prompts or none."""
+    """Admits all prompts or none."""
     async with AsyncExitStack() as stack:
         admitted = [
             await stack.enter_async_context(await model.complete(prompt)) for prompt in prompts
@@ -66,8 +66,8 @@ async def _admit(model: LocalModel, prompts: Sequence[TextPrompt]) -> list[Admit
 
 
 class _CompletionTurn:
-    """One request being answered; choice k of prompt p has the index p * choices + k. All prompts
-    are asked alike; `prompt` is one of them."""
+    """The answer to one request; choice k of prompt p has the index p * choices + k. All prompts
+    have the same parameters; `prompt` is one of them."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class _CompletionTurn:
         )
 
     async def chunks(self) -> AsyncGenerator[Json, None]:
-        """A chunk per delta of any choice, as they come."""
+        """Yields a chunk per delta of any choice, as they arrive."""
         offsets = [0] * (len(self._answers) * self._choices)
         async with _MergedStream(self._answers) as deltas:
             async for place, delta in deltas:
@@ -105,7 +105,7 @@ class _CompletionTurn:
         return chunk if self._obfuscation is None else self._obfuscation.with_text(chunk, text)
 
     async def completion(self) -> Json:
-        """The whole answer, its choices in the order of their index."""
+        """Returns the whole answer, its choices in the order of their index."""
         texts: dict[int, list[TextDelta]] = {}
         async with _MergedStream(self._answers) as deltas:
             async for place, delta in deltas:
@@ -114,7 +114,7 @@ class _CompletionTurn:
         return self._head.chunk(choices) | {"usage": chunks.usage_object(self._usage())}
 
     def _whole(self, index: int, deltas: Sequence[TextDelta]) -> list[Json]:
-        """One choice, as a list of it."""
+        """Renders one choice, as a list of one."""
         has_logprobs = self._has_logprobs
         chunk = chunks.text_chunk(
             self._head, index, _join_deltas(deltas), 0, has_logprobs=has_logprobs
@@ -137,7 +137,7 @@ class _CompletionTurn:
 
 
 def _join_deltas(deltas: Sequence[TextDelta]) -> TextDelta:
-    """The deltas of one choice as one."""
+    """Joins the deltas of one choice."""
     return TextDelta(
         choice=deltas[0].choice,
         text="".join(delta.text for delta in deltas),
@@ -147,9 +147,9 @@ def _join_deltas(deltas: Sequence[TextDelta]) -> TextDelta:
 
 
 class _MergedStream:
-    """The deltas of several answers as they come, each with the place of its answer.
+    """Merges the deltas of several answers as they arrive, each with the index of its answer.
 
-    Reads no further ahead than one delta per answer; leaving it closes every answer.
+    Reads ahead at most one delta per answer; its exit closes every answer.
     """
 
     def __init__(self, answers: Sequence[AdmittedGeneration]) -> None:
@@ -179,7 +179,7 @@ class _MergedStream:
                 async with aclosing(answer.text()) as deltas:
                     async for delta in deltas:
                         await self._queue.put((place, delta))
-            except Exception as error:  # whatever it is, it is raised to who reads the deltas
+            except Exception as error:  # raised again in the consumer of the deltas
                 ending = error
         await self._queue.put((place, ending))
 

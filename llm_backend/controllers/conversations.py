@@ -1,4 +1,4 @@
-"""Conversations: items that clients and responses append to."""
+"""Conversations: lists of items that clients and responses append to."""
 
 import time
 import uuid
@@ -33,8 +33,8 @@ Json = dict[str, Any]
 
 
 async def create_conversation(services: Services, request: ApiRequest) -> Response:
-    """`POST /conversations`: kept here, unless only an upstream that keeps such itself could answer
-    in it."""
+    """`POST /conversations`: stored here; relayed if there are no local models and the upstream
+    stores responses itself."""
     upstream = services.upstream
     is_upstreams = upstream is not None and upstream.keeps_responses(operation_of(request))
     if is_upstreams and not services.registry.local:
@@ -62,7 +62,7 @@ async def get_conversation(services: Services, request: ApiRequest) -> Response:
 
 @local_or_upstream("conversation", "conversation_id")
 async def update_conversation(services: Services, request: ApiRequest) -> Response:
-    """`POST /conversations/{conversation_id}`: puts new metadata in place of the old."""
+    """`POST /conversations/{conversation_id}`: replaces the metadata."""
     conversation = await services.responses.conversations.update_metadata(
         request.path["conversation_id"], request.body["metadata"] or {}
     )

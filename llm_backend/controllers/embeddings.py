@@ -1,4 +1,4 @@
-"""Embeddings of text or tokens."""
+"""Embeddings of texts or token lists."""
 
 import asyncio
 import base64
@@ -46,7 +46,7 @@ async def _answer(services: Services, request: ApiRequest, model: LocalModel) ->
 
 
 def inputs_of(body: Mapping[str, Any], *, limit: int) -> list[str | list[int]]:
-    """One input per text or token list, whichever of the document's four forms was used."""
+    """Parses OpenAI's four forms of `input` into a list of texts or token lists."""
     given = body["input"]
     if isinstance(given, str) or (given and isinstance(given[0], int | float)):
         given = [given]
@@ -65,7 +65,7 @@ def inputs_of(body: Mapping[str, Any], *, limit: int) -> list[str | list[int]]:
 
 
 def _dimensions(body: Mapping[str, Any], size: int) -> int:
-    """How many numbers of each vector are wanted."""
+    """Returns the requested number of dimensions."""
     wanted = size if body.get("dimensions") is None else int(body["dimensions"])
     if wanted > size:
         raise InvalidRequest(
@@ -75,10 +75,10 @@ def _dimensions(body: Mapping[str, Any], size: int) -> int:
 
 
 async def _rows(answer: Embedded, size: int, encoding: str) -> Sequence[str | orjson.Fragment]:
-    """The vectors, cut to `size`, as the JSON answer holds them."""
+    """Renders the vectors, shortened to `size` dimensions, for the JSON answer."""
     if encoding == "base64" and size == answer.embedding_size:
         return _as_base64(answer.vectors, size)
-    await asyncio.to_thread(import_module, "numpy")  # takes its time at the first request
+    await asyncio.to_thread(import_module, "numpy")  # slow at the first request
     from llm_backend.controllers.rendering import vectors
 
     numbers = answer.vectors

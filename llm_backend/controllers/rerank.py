@@ -1,4 +1,4 @@
-"""Documents ordered by their relevance to a query."""
+"""Reranking: orders documents by their relevance to a query."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ async def _rank(services: Services, request: ApiRequest, model: LocalModel) -> R
 def _answer(
     body: Mapping[str, Any], documents: Sequence[Document], ranked: RankScores
 ) -> dict[str, Any]:
-    """The best `top_n` documents, best first; those that score alike as they came."""
+    """Renders the best `top_n` documents, best first; equal scores keep the request's order."""
     best_first = sorted(range(len(documents)), key=lambda place: -ranked.scores[place])
     wanted = int(body.get("top_n") or len(documents))
     shows = bool(body.get("return_documents"))

@@ -1,4 +1,4 @@
-"""What every controller is handed: the collaborators that `app` built, and nothing else."""
+"""Services: the dependencies that every controller receives, built by `app`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -34,9 +34,9 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The collaborators of one server. `document` gives the OpenAPI document as JSON text,
-    `choose_personality` sets the one that requests for a model get which name none, and `leaving`
-    is set when the server is going to stop."""
+    """Dependencies of one server's controllers. `document` returns the OpenAPI document as JSON
+    text, `choose_personality` sets the default personality of a model, and `leaving` is set when
+    the server is going to shut down."""
 
     settings: Settings
     leaving: asyncio.Event

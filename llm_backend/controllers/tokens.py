@@ -1,4 +1,4 @@
-"""A local model's tokens: of a text, of a chat, and the text of them."""
+"""Tokenize and detokenize with a local model, and render the prompt of a chat."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ async def tokenize(services: Services, request: ApiRequest) -> Response:
 
 
 async def _with_model(services: Services, request: ApiRequest, *, here: Here) -> Response:
-    """The answer of the model that the body names, if the caller's project may use it."""
+    """Answers with the model that the body names, if the caller's project may use it."""
     name = request.body["model"]
     if not services.access.admission.may_use(request.caller, name):
         raise ModelNotFound(name)
@@ -69,7 +69,7 @@ async def _detokenize(services: Services, request: ApiRequest, model: LocalModel
 
 
 async def render_chat_prompt(services: Services, request: ApiRequest) -> Response:
-    """`POST /chat/prompt`: what `POST /chat/completions` with the same body would have read."""
+    """`POST /chat/prompt`: the rendered prompt of `POST /chat/completions` with the same body."""
     return await _with_model(services, request, here=_render)
 
 

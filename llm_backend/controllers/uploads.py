@@ -1,4 +1,4 @@
-"""Uploads: files in parts. One that is not known here is the upstream's, where there is one."""
+"""Uploads: files in parts. An unknown upload is relayed to the upstream, if there is one."""
 
 import time
 import uuid
@@ -25,7 +25,7 @@ from llm_backend.store import (
 
 __all__ = ["add_upload_part", "cancel_upload", "complete_upload", "create_upload"]
 
-LIFETIME_S = 3600  # the document's
+LIFETIME_S = 3600  # OpenAI's
 
 
 async def create_upload(services: Services, request: ApiRequest) -> Response:
@@ -56,7 +56,7 @@ async def create_upload(services: Services, request: ApiRequest) -> Response:
 
 
 async def add_upload_part(services: Services, request: ApiRequest) -> Response:
-    """`POST /uploads/{upload_id}/parts`: the bytes go to the object store as they come."""
+    """`POST /uploads/{upload_id}/parts`: streams the bytes to the object store."""
     settings, upload_id = services.settings, request.path["upload_id"]
     with store_errors_translated("upload"):
         upload = await _open_here(services, upload_id)
@@ -82,7 +82,7 @@ async def add_upload_part(services: Services, request: ApiRequest) -> Response:
 
 
 async def complete_upload(services: Services, request: ApiRequest) -> Response:
-    """`POST /uploads/{upload_id}/complete`: the parts, in the order that is said, are a file."""
+    """`POST /uploads/{upload_id}/complete`: joins the parts, in the given order, to a file."""
     upload_id, body = request.path["upload_id"], request.body
     with store_errors_translated("upload"):
         if await _open_here(services, upload_id) is None:
@@ -104,8 +104,8 @@ async def cancel_upload(services: Services, request: ApiRequest) -> Response:
 
 
 async def _open_here(services: Services, upload_id: str) -> StoredUpload | None:
-    """The upload; None where the upstream is to be asked. Raises for one that is closed, or
-    nowhere."""
+    """Returns the upload; None if the request is to be relayed. Raises for a closed upload, and
+    `Missing` for an unknown one without an upstream."""
     try:
         return await services.uploads.check(upload_id)
     except Missing:
@@ -115,7 +115,7 @@ async def _open_here(services: Services, upload_id: str) -> StoredUpload | None:
 
 
 async def _within(upload: StoredUpload, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same, unless they are more than could ever be joined to what the upload is to be."""
+    """Passes the pieces on; raises `TooLarge` if the part is larger than the whole upload."""
     size_bytes = 0
     async for piece in pieces:
         size_bytes += len(piece)

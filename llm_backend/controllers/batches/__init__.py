@@ -1,4 +1,4 @@
-"""Batches: requests in a file, run here if the file is kept here."""
+"""Batches: background jobs that run the requests of an input file stored on this server."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from llm_backend.store import BATCH, BATCH_LINES, JobKind
 
 __all__ = ["batch_jobs"]
 
-READ_AT_ONCE = 2  # inputs, or outputs that are written
+READ_AT_ONCE = 2  # batches whose input is read or whose output is written
 
 
 def batch_jobs(services: Services, app: ASGIApp) -> Sequence[JobKind]:
-    """What moves batches on; `app` answers their lines."""
+    """Returns the job kinds of batches; `app` answers their lines."""
     batches, files, settings = services.batches, services.files, services.settings
     lines = LinesWorker(batches, files, Dispatch(app), services.access.keyring.caller_of, settings)
     return (

@@ -1,7 +1,7 @@
-"""The input of a batch: lines of JSON, found in bytes as they come, and what is wrong with them.
+"""Streaming JSONL parser and validator for batch input files.
 
-Pure. Each line is an object of `custom_id`, `method`, `url` and `body`; what a body may hold is the
-operation's business and is found out when it is asked.
+Pure. Each line is an object of `custom_id`, `method`, `url` and `body`; the body is validated by
+the operation when the line is run.
 """
 
 import hashlib
@@ -18,15 +18,16 @@ from llm_backend.store import Lines
 
 __all__ = ["InputCheck", "InputLine", "LineProblem", "LineSplitter", "RawLine", "read_line"]
 
-CHUNK_LINES = 64  # that are claimed together: few enough to share, many enough to cost little
-ERRORS_TOLD = 100  # a file of another kind is wrong in every line
+CHUNK_LINES = 64  # lines of one job: few enough to spread over workers, many enough to be cheap
+ERRORS_TOLD = 100  # in a file that is no JSONL every line is invalid
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawLine:
-    """Some bytes between line ends, from `start` until before `end`; None if they are too many."""
+    """A non-empty line at the byte offsets `start` to before `end`; `text` is None if it is too
+    long."""
 
     number: int  # from 1
     start: int
@@ -36,14 +37,14 @@ class RawLine:
 
 @dataclass(frozen=True, kw_only=True)
 class InputLine:
-    """One request."""
+    """One request of a batch."""
 
     custom_id: str
     body: Mapping[str, Any]
 
 
 class LineProblem(Exception):
-    """Why a line cannot be used."""
+    """Raised for an invalid line."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -53,7 +54,7 @@ class LineProblem(Exception):
 
 
 class LineSplitter:
-    """Bytes in pieces -> lines that are not empty; it holds one line of up to `limit_bytes`."""
+    """Splits a byte stream into non-empty lines; buffers one line of up to `limit_bytes`."""
 
     def __init__(self, limit_bytes: int, *, start: int = 0, first_line: int = 1) -> None:
         self._limit_bytes = limit_bytes
@@ -64,7 +65,7 @@ class LineSplitter:
         self._end = start
 
     def feed(self, piece: bytes) -> Iterator[RawLine]:
-        """The lines that end in this piece."""
+        """Yields the lines that end in this piece."""
         *ended, rest = piece.split(b"\n")
         for part in ended:
             self._take(part)
@@ -72,7 +73,7 @@ class LineSplitter:
         self._take(rest)
 
     def finish(self) -> Iterator[RawLine]:
-        """The last line, if nothing ends it."""
+        """Yields the last line, if no line break ends it."""
         yield from self._line(end=0)
 
     def _take(self, part: bytes) -> None:
@@ -98,7 +99,7 @@ class LineSplitter:
 
 
 def read_line(text: bytes, endpoint: str) -> InputLine:
-    """The request of a line. Raises `LineProblem`."""
+    """Parses a line into a request. Raises `LineProblem`."""
     try:
         check_bounds(text, BodyLimits())
     except TooLarge as error:
@@ -126,9 +127,9 @@ def read_line(text: bytes, endpoint: str) -> InputLine:
 
 
 class InputCheck:
-    """Reads a whole input: how many lines there are, where they are, and what is wrong.
+    """Validates a whole input: counts lines, collects errors and splits it into chunks for jobs.
 
-    `is_hopeless` once there is nothing more to be found out.
+    `is_hopeless` once reading more of it is useless.
     """
 
     def __init__(self, endpoint: str, *, lines_limit: int, line_limit_bytes: int) -> None:
@@ -141,25 +142,25 @@ class InputCheck:
         self._splitter = LineSplitter(line_limit_bytes)
         self._models: set[str | None] = set()
         self._seen: set[bytes] = set()
-        self._chunk: list[RawLine] = []  # where its lines are
+        self._chunk: list[RawLine] = []  # only numbers and offsets
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether the rest need not be read."""
+        """True if the rest need not be read."""
         return len(self.errors) >= ERRORS_TOLD or self.total > self._lines_limit
 
     @property
     def model(self) -> str | None:
-        """The model of all lines; None where they name several."""
+        """Model of all lines; None if they name several."""
         return next(iter(self._models)) if len(self._models) == 1 else None
 
     def feed(self, piece: bytes) -> None:
-        """Some more bytes."""
+        """Validates the lines that end in this piece."""
         for line in self._splitter.feed(piece):
             self._check(line)
 
     def finish(self) -> None:
-        """The input has ended."""
+        """Validates the last line, at the end of the input."""
         for line in self._splitter.finish():
             self._check(line)
         self._close_chunk()

@@ -1,4 +1,4 @@
-"""Answers as lines of an output file or an error file. Pure."""
+"""Renders answers as JSONL lines of a batch's output or error file. Pure."""
 
 import uuid
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from llm_backend.store import LineResult, TokenCounts
 
 __all__ = ["answer_line", "error_line"]
 
-_TOKENS_END = 1 << 31  # no answer has so many, and no column of the store
+_TOKENS_END = 1 << 31  # the database column's limit; no answer has so many
 
 
 def answer_line(line: int, custom_id: str, answered: DispatchedAnswer) -> LineResult:
-    """What was answered, well or not."""
+    """Renders an answer, success or error."""
     body = _parse_body(answered.body)
     is_error = not 200 <= answered.status < 300
-    if not isinstance(body, dict):  # a proxy's page, say, before or instead of the upstream
+    if not isinstance(body, dict):  # for example the HTML error page of a proxy
         body = error_body(UpstreamFailed("The upstream's answer is not a JSON object."))
         is_error = True
     response = {
@@ -37,7 +37,7 @@ def answer_line(line: int, custom_id: str, answered: DispatchedAnswer) -> LineRe
 
 
 def error_line(line: int, custom_id: str, code: str, message: str) -> LineResult:
-    """It was not asked, or its asking failed in a way that is not an answer."""
+    """Renders a line that was not run, or that failed without an answer."""
     error = {"code": code, "message": message}
     return LineResult(line=line, is_error=True, text=_text(custom_id, None, error))
 
@@ -55,7 +55,7 @@ def _text(
 
 
 def _parse_body(body: bytes) -> Any:
-    """None for what is not JSON, and for what is nested too deeply to be written as JSON again."""
+    """Parses JSON; returns None if it is invalid, or too deeply nested to be serialized again."""
     try:
         value = exact_json.loads(body)
         exact_json.dumps(value)
@@ -65,7 +65,7 @@ def _parse_body(body: bytes) -> Any:
 
 
 def _tokens(usage: Any) -> TokenCounts:
-    """Usage in the words of chats and embeddings, or of responses."""
+    """Parses the usage object of chats and embeddings, or of responses."""
     if not isinstance(usage, dict):
         return TokenCounts()
     in_details = _details(usage, "prompt_tokens_details", "input_tokens_details")
@@ -84,5 +84,5 @@ def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> int:
-    """What an upstream tells, if it can be a number of tokens."""
+    """Returns an upstream's number of tokens, or 0 if it is invalid."""
     return value if isinstance(value, int) and 0 <= value < _TOKENS_END else 0

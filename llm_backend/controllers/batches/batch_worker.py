@@ -1,4 +1,4 @@
-"""Reads a batch's input when it comes, and writes its files when its lines are done."""
+"""Batch worker: validates a batch's input, and writes its output files at the end."""
 
 import asyncio
 import time
@@ -34,11 +34,11 @@ _OVER = {
         "The batch was cancelled before this request was made.",
     ),
 }
-_ASKED_AT_ONCE = 500  # lines whose answers are looked for together
+_ASKED_AT_ONCE = 500  # lines per query for answered lines
 
 
 class BatchWorker:
-    """Does jobs of `BATCH`: what there is to do is told by the state of the batch."""
+    """Worker of `BATCH` jobs: the state of the batch decides what is done."""
 
     def __init__(self, batches: BatchStore, files: FileStore, settings: Settings) -> None:
         self._batches = batches
@@ -46,11 +46,11 @@ class BatchWorker:
         self._settings = settings
 
     async def work(self, job: Job) -> None:
-        """From `validating` to `in_progress` or `failed`, or from the last line to the end."""
+        """Advances a batch from `validating` to `in_progress` or `failed`, or writes its output."""
         try:
             batch, content = await self._batches.work(job.subject)
         except Missing as missing:
-            if missing.id == job.subject:  # it has been forgotten
+            if missing.id == job.subject:  # the batch has been deleted
                 return
             raise
         if batch.status is BatchStatus.VALIDATING:
@@ -63,7 +63,7 @@ class BatchWorker:
             await self._batches.forget_lines(batch.id)
 
     async def give_up(self, job: Job) -> None:
-        """Its input cannot be read, or its output cannot be written."""
+        """Fails a batch whose input cannot be read or whose output cannot be written."""
         try:
             batch = await self._batches.get(job.subject)
         except Missing:
@@ -123,7 +123,7 @@ class BatchWorker:
     async def _written(
         self, stack: AsyncExitStack, batch: StoredBatch, what: str, lines: AsyncIterator[bytes]
     ) -> StoredFile:
-        """A file of these lines, whose bytes are given up if `stack` is left by an exception."""
+        """Writes the lines to a file, whose blob is deleted if `stack` exits with an exception."""
         blob = await stack.enter_async_context(self._files.blobs.writing(lines))
         created_at = int(time.time())
         lifetime_s = batch.output_lifetime_s
@@ -145,7 +145,7 @@ class BatchWorker:
     async def _errors(
         self, batch: StoredBatch, content: Content, status: BatchStatus
     ) -> AsyncIterator[bytes]:
-        """What failed, then what was not asked because the batch was over."""
+        """Yields the failed lines, then the lines that were not run before the batch ended."""
         async for line in self._answers(batch, is_error=True):
             yield line
         if status in _OVER:
@@ -178,7 +178,7 @@ class BatchWorker:
     async def _custom_ids(
         self, batch: StoredBatch, content: Content
     ) -> AsyncIterator[tuple[int, str]]:
-        splitter = LineSplitter(size_of(content))  # the bound was held when the input was read
+        splitter = LineSplitter(size_of(content))  # the limit was checked when the input was read
 
         def found(lines: Iterator[RawLine]) -> list[tuple[int, str]]:
             return [

@@ -1,5 +1,5 @@
-"""A request of this server's own, through the very application that answers its clients: the same
-routing, checks, errors and answers.
+"""Dispatches internal requests to this server's own ASGI application, in process: the same routing,
+checks, errors and answers as for clients.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Dispatch", "DispatchedAnswer"]
 
 @dataclass(frozen=True, kw_only=True)
 class DispatchedAnswer:
-    """An answer with its whole body."""
+    """A response with its whole body."""
 
     status: int
     request_id: str
@@ -23,13 +23,13 @@ class DispatchedAnswer:
 
 
 class Dispatch:
-    """Asks an ASGI application, in the name of a caller who has been authenticated before."""
+    """Sends requests to an ASGI application, for a caller that is authenticated already."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def post(self, path: str, body: bytes, caller: Any) -> DispatchedAnswer:
-        """The answer to a JSON body. What the application raises, it raises."""
+        """Posts a JSON body and returns the response. Exceptions of the application propagate."""
         scope = json_post(path, body, state={"caller": caller, "is_batch": True})
         exchange = _DispatchExchange()
         await self._app(scope, body_channel(body), exchange.send)

@@ -1,4 +1,4 @@
-"""Some lines of a batch being answered: keeps answers, and sees when to stop."""
+"""Chunk of batch lines in progress: stores answers, and detects when to stop."""
 
 import asyncio
 import logging
@@ -17,15 +17,15 @@ from llm_backend.store import (
 
 __all__ = ["ATTEMPTS", "LineChunk"]
 
-ATTEMPTS = 20  # of lines whose model is away, together half an hour
-AWAY_S = 60.0  # that a batch leaves the others' lines alone then
-RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # doubled with every time that the database cannot be used
+ATTEMPTS = 20  # of lines whose model is unavailable, together half an hour
+AWAY_S = 60.0  # the batch is postponed by, so that other batches run
+RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # backoff while the database is unavailable, doubled each time
 
 log = logging.getLogger(__name__)
 
 
 class LineChunk:
-    """The lines of one job, while they are in work."""
+    """The lines of one job, while they are run."""
 
     def __init__(self, batches: BatchStore, job: Job, batch: StoredBatch) -> None:
         self.endpoint = batch.endpoint
@@ -39,12 +39,12 @@ class LineChunk:
 
     @property
     def is_over(self) -> bool:
-        """Whether no more of its lines are to be asked now."""
+        """True if no more of its lines should be run now."""
         return self._is_model_away or self._is_batch_over
 
     @property
     def is_last_attempt(self) -> bool:
-        """Whether these lines have been asked so often that any answer will do."""
+        """True if these lines have been tried so often that any answer is accepted."""
         return self._job.attempt >= ATTEMPTS and not self._has_got_on
 
     @property
@@ -52,7 +52,8 @@ class LineChunk:
         return self._status is not BatchStatus.IN_PROGRESS or time.time() >= self._batch.expires_at
 
     async def keep(self, result: LineResult) -> None:
-        """Durable on return, however long the database is away: an answer has been paid for."""
+        """Stores a result, durable on return; retries as long as the database is unavailable,
+        because the answer has been paid for."""
         for attempt in count():
             try:
                 self._status = await self._batches.record(self._batch.id, result)
@@ -65,12 +66,12 @@ class LineChunk:
             await self._batches.record_progress(self._job)
 
     def model_is_away(self) -> None:
-        """Nobody answers a line now; the others are not asked either."""
+        """Marks the model as unavailable, so that the other lines are not run either."""
         self._is_model_away = True
 
     async def finish(self) -> None:
-        """All that is to be done is done. Raises `TryLater` where the model is to be waited for:
-        other batches have their turn meanwhile.
+        """Finishes the job, or postpones the batch and raises `TryLater` if its model is
+        unavailable, so that other batches run meanwhile.
         """
         if self._is_model_away and not self._is_batch_over:
             await self._batches.postpone(self._batch.id, AWAY_S)

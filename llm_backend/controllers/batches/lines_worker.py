@@ -1,4 +1,4 @@
-"""Has lines of batches answered, some at a time, at a priority that keeps nobody waiting."""
+"""Lines worker: runs lines of batches with bounded concurrency, at the lowest priority."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -28,22 +28,22 @@ from llm_backend.store.objects import Content
 
 __all__ = ["LinesWorker"]
 
-CHUNKS_AT_ONCE = 4  # so that the last lines of one do not leave places empty
-PASSING = frozenset({429, 502, 503, 504})  # load, or something that starts again
-TRIES = 4  # of a line that meets these, before its batch steps aside
+CHUNKS_AT_ONCE = 4  # so that the last lines of a chunk do not leave concurrency unused
+PASSING = frozenset({429, 502, 503, 504})  # transient: overload, or a restart
+TRIES = 4  # of a line with a transient error, before its batch is postponed
 RETRY_S = 1.0  # doubled with every try
-_UNHONOURED = ("stream", "background")  # what makes no sense where nobody listens
+_UNHONOURED = ("stream", "background")  # meaningless without a client
 
 
 _Answer: TypeAlias = Callable[[LineChunk, int, InputLine], Awaitable[LineResult | None]]
-"""What is kept of a line; None where it is to be asked again."""
+"""Returns the result of a line; None if it is to be run again."""
 
 CallerOf: TypeAlias = Callable[[str | None], Caller]
-"""Key id in, whose it is out. Raises `ApiError`."""
+"""Returns the caller of a key id. Raises `ApiError`."""
 
 
 class LinesWorker:
-    """Does jobs of `BATCH_LINES`: an answer is kept before its place is another line's."""
+    """Worker of `BATCH_LINES` jobs: stores an answer before it frees its slot for another line."""
 
     def __init__(
         self,
@@ -60,18 +60,18 @@ class LinesWorker:
         self._turns = asyncio.Semaphore(settings.batch_concurrency)
 
     async def work(self, job: Job) -> None:
-        """Each line that has no answer is asked; none once the batch is over."""
+        """Runs each line without an answer, until the batch is over."""
         await self._each(job, self._asked)
 
     async def give_up(self, job: Job) -> None:
-        """Each line that has no answer has failed."""
+        """Fails each line without an answer."""
         await self._each(job, _expired_line)
 
     async def _each(self, job: Job, answer: _Answer) -> None:
         try:
             batch, content = await self._batches.work(job.subject)
         except Missing as missing:
-            if missing.id == job.subject:  # it has been forgotten
+            if missing.id == job.subject:  # the batch has been deleted
                 return
             raise
         lines = Lines(**job.details)
@@ -87,7 +87,7 @@ class LinesWorker:
                     task.add_done_callback(lambda _: self._turns.release())
                     if chunk.is_over:
                         break
-        except ExceptionGroup as failed:  # the others were cancelled at the first failure
+        except ExceptionGroup as failed:  # the first failure cancelled the other tasks
             raise failed.exceptions[0] from None
         await chunk.finish()
 
@@ -113,7 +113,7 @@ class LinesWorker:
         return None if answered is None else answer_line(number, line.custom_id, answered)
 
     async def _persistently(self, chunk: LineChunk, body: bytes) -> DispatchedAnswer | None:
-        """The answer, or None where there is none to be had now."""
+        """Runs a line with retries; returns None if it cannot be answered now."""
         for attempt in range(TRIES):
             answered = await self._answered(chunk, body)
             if not _passes(answered) or chunk.is_last_attempt:

@@ -1,4 +1,4 @@
-"""Batches: created, listed, looked at, cancelled. One whose input file is kept here is run here."""
+"""Batch operations: create, list, retrieve, cancel; relayed if the input file is an upstream's."""
 
 import time
 import uuid
@@ -22,11 +22,11 @@ __all__ = ["cancel_batch", "create_batch", "list_batches", "retrieve_batch"]
 
 PURPOSE = "batch"
 UNFINISHED = ("validating", "in_progress", "finalizing", "cancelling")
-WINDOWS_S = {"24h": 24 * 3600}  # the document's
+WINDOWS_S = {"24h": 24 * 3600}  # OpenAI's completion windows
 
 
 async def create_batch(services: Services, request: ApiRequest) -> Response:
-    """`POST /batches`: what its lines hold is found out later, and told by its status."""
+    """`POST /batches`: the input is validated later, in the background."""
     body = request.body
     file_id = body["input_file_id"]
     with store_errors_translated("batch"):
@@ -58,7 +58,7 @@ async def create_batch(services: Services, request: ApiRequest) -> Response:
 
 
 async def list_batches(services: Services, request: ApiRequest) -> Response:
-    """`GET /batches`: newest first; the upstream's where files are kept there."""
+    """`GET /batches`: newest first; relayed if files are stored at the upstream."""
     if services.settings.files == "upstream":
         return await relay(services, request)
     query = request.query
@@ -82,12 +82,12 @@ async def retrieve_batch(services: Services, request: ApiRequest) -> Response:
 
 @local_or_upstream("batch", "batch_id")
 async def cancel_batch(services: Services, request: ApiRequest) -> Response:
-    """`POST /batches/{batch_id}/cancel`: lines in work are finished, and what is finished kept."""
+    """`POST /batches/{batch_id}/cancel`: running lines are finished, and their answers kept."""
     return JsonResponse(_batch_object(await services.batches.stop(request.path["batch_id"])))
 
 
 def _batch_object(batch: StoredBatch) -> dict[str, Any]:
-    """A batch as the document has it; what it does not have yet is left out."""
+    """Renders a batch; leaves out fields without a value yet."""
     told = {
         "id": batch.id,
         "object": "batch",

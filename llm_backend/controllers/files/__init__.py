@@ -1,1 +1,1 @@
-"""Files: uploaded, listed, downloaded and deleted."""
+"""Files: upload, list, download and delete."""

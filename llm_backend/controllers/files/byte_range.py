@@ -1,4 +1,4 @@
-"""Which bytes a `Range` asks for (RFC 9110, 14); pure."""
+"""Parses the `Range` header (RFC 9110, 14); pure."""
 
 import re
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class ByteRange:
 
 
 def byte_range(header: str | None, size_bytes: int) -> ByteRange | None:
-    """The range asked for; None for the whole: no range, several, or one that cannot be read.
+    """Parses a range; returns None for the whole file: no range, several, or a malformed one.
 
-    Raises `RangeNotSatisfiable` for one that begins behind the last byte.
+    Raises `RangeNotSatisfiable` for a range that begins after the last byte.
     """
     found = _ONE.fullmatch(header or "")
     if found is None or found[1] == found[2] == "":

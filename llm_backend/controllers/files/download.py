@@ -1,4 +1,4 @@
-"""A stored file's bytes as an answer: whole or in part, and never something a browser would run."""
+"""Download response of a stored file: whole or a byte range, never executed by a browser."""
 
 import logging
 from contextlib import aclosing, suppress
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Download(Response):
-    """The bytes that the request asks for. Raises `RangeNotSatisfiable` when made."""
+    """Response with the requested bytes. The constructor raises `RangeNotSatisfiable`."""
 
     def __init__(self, files: FileStore, file: StoredFile, request: ApiRequest) -> None:
         headers, size_bytes = request.http.headers, file.size_bytes
@@ -46,7 +46,8 @@ class Download(Response):
         self._first = b""
 
     async def begin(self) -> "Download":
-        """Itself, with the first bytes at hand: what fails now can still be told as an error."""
+        """Reads the first bytes and returns itself: a failure can still become an error
+        response."""
         self._first = await anext(self._pieces, b"")
         return self
 
@@ -63,15 +64,15 @@ class Download(Response):
             async for piece in self._pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except StoreUnavailable as error:
-            # Without a last message the server cuts the connection: what the client got is seen to
-            # be incomplete.
+            # Without a last message the server closes the connection, so that the client sees that
+            # the download is incomplete.
             log.error("answer_cut", extra={"reason": str(error)})
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def disposition(filename: str) -> str:
-    """A header that names the file (RFC 6266): what is not plain ASCII stands in UTF-8 beside."""
+    """Returns a `Content-Disposition` header (RFC 6266), with the UTF-8 name in `filename*`."""
     name = filename.replace("\\", "/").rpartition("/")[2] or "file"  # a name, never a path
     plain = "".join(c if c.isascii() and (c.isalnum() or c in " ._-") else "_" for c in name)
     encoded = quote(name, safe="")

@@ -1,7 +1,6 @@
-"""Which files a purpose takes: of which types, told by their names, and how large. Pure.
+"""Checks a file's type, by its name, and its size against its purpose. Pure.
 
-What is in a file is found out where it is used; this tells whoever picked the wrong file before
-anything is made of it.
+The content of a file is validated on use; this check refuses an obviously wrong file at upload.
 """
 
 from collections.abc import Mapping
@@ -13,18 +12,18 @@ from llm_backend.settings import Settings
 __all__ = ["check_size", "check_type"]
 
 _LINES = (".jsonl",)
-_PICTURES = (".gif", ".jpeg", ".jpg", ".png", ".webp")  # those that can be shown to models
+_PICTURES = (".gif", ".jpeg", ".jpg", ".png", ".webp")  # formats that vision models accept
 _TYPES: Mapping[str, tuple[str, ...]] = {
     "batch": _LINES,
     "fine-tune": _LINES,
     "vision": _PICTURES,
 }
-"""By purpose, the ends of names; any type is for a purpose that is not here."""
+"""Allowed file name suffixes by purpose; any other purpose accepts every type."""
 
 
 def check_type(filename: str, purpose: str, *, param: str) -> None:
-    """Raises `InvalidRequest` for a name of another type than those that the purpose takes. A name
-    that tells no type passes."""
+    """Raises `InvalidRequest` for a file name suffix that the purpose does not accept. A name
+    without a suffix passes."""
     taken, suffix = _TYPES.get(purpose), PurePosixPath(filename).suffix.lower()
     if taken is None or not suffix or suffix in taken:
         return
@@ -35,7 +34,7 @@ def check_type(filename: str, purpose: str, *, param: str) -> None:
 
 
 def check_size(size_bytes: int, purpose: str, settings: Settings, *, param: str) -> None:
-    """Raises `InvalidRequest` for a file that is meant as the input of a batch, and too large."""
+    """Raises `InvalidRequest` for a batch input file that is too large."""
     limit_bytes = settings.batch_file_limit_bytes
     if purpose == "batch" and size_bytes > limit_bytes:
         raise InvalidRequest(

@@ -1,7 +1,7 @@
 """Files: upload, list, get, download, delete.
 
-The setting `files` says where new ones are kept and which ones are listed. An id that is not known
-here may be the upstream's, so it is asked, where there is one.
+The setting `files` decides where new files are stored and which ones are listed. A request for an
+unknown id is relayed to the upstream, if there is one.
 """
 
 import time
@@ -33,11 +33,11 @@ __all__ = [
     "retrieve_file",
 ]
 
-DEFAULT_LIMIT = 10_000  # the document's
+DEFAULT_LIMIT = 10_000  # OpenAI's
 
 
 async def create_file(services: Services, request: ApiRequest) -> Response:
-    """`POST /files`: the bytes go to the object store as they come."""
+    """`POST /files`: streams the bytes to the object store."""
     if services.settings.files == "upstream":
         return await relay(services, request)
     assert request.form is not None, "the operation takes a form"
@@ -85,7 +85,7 @@ async def retrieve_file(services: Services, request: ApiRequest) -> Response:
 
 @local_or_upstream("file", "file_id")
 async def download_file(services: Services, request: ApiRequest) -> Response:
-    """`GET /files/{file_id}/content`: all of it, or the `Range` asked for."""
+    """`GET /files/{file_id}/content`: the whole file, or the requested `Range`."""
     file = await services.files.get(request.path["file_id"])
     return await Download(services.files, file, request).begin()
 
@@ -99,18 +99,18 @@ async def delete_file(services: Services, request: ApiRequest) -> Response:
 
 
 def declared_bytes(request: ApiRequest) -> int:
-    """About how many bytes a form will bring; 0 where its client does not say."""
+    """Estimates a form's file size from `Content-Length`; 0 if the header is missing."""
     announced = request.http.headers.get("content-length", "")
     return max(0, int(announced) - FRAMING_BYTES) if announced.isdecimal() else 0
 
 
 def new_file_id() -> str:
-    """An id for a file."""
+    """Returns a new file id."""
     return f"file-{uuid.uuid4().hex}"
 
 
 def file_object(file: StoredFile) -> dict[str, Any]:
-    """A file as the document has it."""
+    """Renders a file."""
     expiry = {} if file.expires_at is None else {"expires_at": file.expires_at}
     return {
         "id": file.id,

@@ -1,1 +1,1 @@
-"""Models: listed, loaded and unloaded."""
+"""Models: list, retrieve, delete, load and unload."""

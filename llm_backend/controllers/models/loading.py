@@ -1,4 +1,4 @@
-"""Local models into memory and out of it, by people who will not wait for a request to do it."""
+"""Explicit load and unload of local models; requests also load models on demand."""
 
 import asyncio
 from collections.abc import Mapping

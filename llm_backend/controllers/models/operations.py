@@ -1,4 +1,4 @@
-"""Models: the local ones, aliases, routes, and the upstreams', in one list."""
+"""Model operations: one list of local models, aliases, routes and upstream models."""
 
 from starlette.responses import Response
 
@@ -13,8 +13,8 @@ __all__ = ["delete_model", "list_models", "post_models", "retrieve_model"]
 
 
 async def list_models(services: Services, request: ApiRequest) -> Response:
-    """`GET /models`: local ones first; an upstream that is down hides only its own. What the
-    caller's project may not use is left out."""
+    """`GET /models`: local models first; an upstream that is down hides only its own models.
+    Models that the caller's project may not use are left out."""
     own = [model_object(card) for card in services.registry.local_cards()]
     others = await services.registry.upstream_models()
     admission, caller = services.access.admission, request.caller
@@ -23,7 +23,7 @@ async def list_models(services: Services, request: ApiRequest) -> Response:
 
 
 async def post_models(services: Services, request: ApiRequest) -> Response:
-    """`POST /models`: the same, for clients that post whatever they want."""
+    """`POST /models`: the same list, for clients that only send POST requests."""
     return await list_models(services, request)
 
 
@@ -35,14 +35,15 @@ async def retrieve_model(services: Services, request: ApiRequest) -> Response:
     for card in services.registry.local_cards():
         if card.id == name:
             return JsonResponse(model_object(card))
-    services.registry.for_model(name)  # raises where nobody answers to the name
+    services.registry.for_model(name)  # raises if no model has the name
     return await relay(services, request, to=Destination(model=name))
 
 
 async def delete_model(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /models/{model}`: the upstream's own; a local model is the operator's to remove."""
+    """`DELETE /models/{model}`: relayed to the upstream; local models are removed by the
+    operator."""
     name = request.path["model"]
-    services.registry.for_model(name)  # raises where nobody answers to the name
+    services.registry.for_model(name)  # raises if no model has the name
     if any(card.id == name for card in services.registry.local_cards()):
         raise Forbidden(
             f"The model `{name}` is part of this server's settings and cannot be deleted here; "

@@ -1,1 +1,1 @@
-"""Moderations: inputs and outputs judged by a model, category by category."""
+"""Moderation: a model classifies inputs and outputs, category by category."""

@@ -1,5 +1,7 @@
-"""`moderation` of chats and responses: what is asked and what is answered is judged, and told with
-the answer; where the policy says `block`, what is flagged is not answered, or not said.
+"""The field `moderation` of chats and responses: classifies input and output of an answer.
+
+The results are part of the answer. With the policy `block`, a flagged input is not answered and a
+flagged output is withheld.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -21,7 +23,7 @@ Json = dict[str, Any]
 Message = Mapping[str, Any]
 Deltas = AsyncGenerator[ChatDelta, None]
 
-FILTERED = "content_filter"  # why an answer ended that was withheld
+FILTERED = "content_filter"  # finish reason of a withheld answer
 _NOTHING_SAID = {
     "type": "error",
     "code": "no_output",
@@ -33,8 +35,8 @@ _WHERE = "moderation.model"
 def moderation_of(
     services: Services, body: Mapping[str, Any], messages: Callable[[], Sequence[Message]]
 ) -> "ModeratedAnswer | None":
-    """How the answer to these messages, as chats have them, is moderated; None where `moderation`
-    is not asked for. Raises `UnsupportedField` where no model here can judge."""
+    """Returns the moderation of the answer to these chat messages; None if the body has no
+    `moderation`. Raises `UnsupportedField` if no local model can judge."""
     asked = body.get("moderation")
     if asked is None:
         return None
@@ -76,8 +78,8 @@ def _judge(registry: Registry, name: str, configured: str | None) -> LocalModel:
 
 @dataclass(kw_only=True)
 class ModeratedAnswer:
-    """The moderation of one answer. What was asked is judged before it is answered where the policy
-    blocks, and else behind the answer, so that nobody waits for it."""
+    """Moderation of one answer. The input is judged before generation if the policy blocks it, else
+    after the answer, which is then not delayed."""
 
     judge: LocalModel
     messages: Sequence[Message]
@@ -89,7 +91,7 @@ class ModeratedAnswer:
     _is_withheld: bool = field(default=False, init=False)
 
     async def withholds(self) -> bool:
-        """Whether nothing is to be answered. Raises `ApiError` where that cannot be judged."""
+        """True if the input is blocked. Raises `ApiError` if it cannot be judged."""
         if not self.blocks_input:
             return False
         self._input = await self._judged(_user_input(self.messages, sees=self.judge.sees))
@@ -97,8 +99,9 @@ class ModeratedAnswer:
         return self._is_withheld
 
     async def watched(self, deltas: Deltas) -> Deltas:
-        """The deltas of an answer; where the policy blocks, held back until they are judged, and
-        of a choice that is flagged only its end. Raises `ApiError` where it cannot be judged."""
+        """Passes the deltas of an answer on. If the policy blocks outputs, buffers them until they
+        are judged, and of a flagged choice yields only its end. Raises `ApiError` if the output
+        cannot be judged."""
         async with aclosing(deltas):
             if self.blocks_output:
                 async for delta in self._passed(deltas):
@@ -109,7 +112,7 @@ class ModeratedAnswer:
                 yield delta
 
     async def told(self, *, results_in_lists: bool) -> Json:
-        """The document's `moderation`, once all is said: of chats with lists of results."""
+        """Renders `moderation` at the end of the answer; of chats with lists of results."""
         if self._input is None:
             self._input = await self._tried(_user_input(self.messages, sees=self.judge.sees))
         if self._output is None and not self._is_withheld:
@@ -127,7 +130,8 @@ class ModeratedAnswer:
             self._hear(delta)
             transcript.add(delta)
         self._output = await self._judged(self._texts())
-        choices = zip(sorted(self._said), self._output, strict=False)  # of nothing there is one
+        # An empty output has one result and no choice, so the lengths may differ.
+        choices = zip(sorted(self._said), self._output, strict=False)
         flagged = [choice for choice, result in choices if result["flagged"]]
         for delta in transcript.deltas():
             if delta.choice not in flagged:
@@ -142,7 +146,7 @@ class ModeratedAnswer:
         return ["".join(self._said[choice]) for choice in sorted(self._said)] or [""]
 
     async def _tried(self, given: Sequence[Any]) -> Sequence[Json] | ApiError:
-        """Scores only tell: what cannot be judged is told, too, and the answer is given."""
+        """Judges without blocking: an error is reported as the result, and the answer is sent."""
         try:
             return await self._judged(given)
         except ApiError as error:
@@ -167,7 +171,7 @@ class ModeratedAnswer:
 
 
 class WithheldStream:
-    """Stands for the answer to what was flagged: each choice ends before anything is said."""
+    """Replaces the answer to a flagged input: each choice ends without content."""
 
     usage = Usage()
 
@@ -175,17 +179,16 @@ class WithheldStream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing is held."""
+        """Has nothing to release."""
 
     async def chat(self, request: Any) -> Deltas:
-        """The ends of the choices of this chat."""
+        """Yields the end of each choice of this chat."""
         for choice in range(request.limits.choices):
             yield ChatDelta(choice=choice, finish_reason=FILTERED)
 
 
 def _user_input(messages: Sequence[Message], *, sees: bool) -> Sequence[Any]:
-    """What users say in these messages, as one thing to be judged; the pictures of it where they
-    can be seen."""
+    """Returns the user messages as one moderation input, with images if the judge sees them."""
     texts: list[str] = []
     pictures: list[Json] = []
     for message in messages:

@@ -1,4 +1,4 @@
-"""Judges whether inputs are harmful, by asking a local model about each kind of harm."""
+"""Moderations: classifies inputs by asking a local model a yes/no question per category."""
 
 import asyncio
 import uuid
@@ -39,13 +39,13 @@ Json = Mapping[str, Any]
 FIELDS = {"input", "model"}
 OPERATION = ("createModeration", "Moderations")
 OPENAIS_MODELS = (
-    "omni-moderation-latest",  # the document's default
+    "omni-moderation-latest",  # OpenAI's default
     "omni-moderation-2024-09-26",
     "text-moderation-latest",
     "text-moderation-stable",
 )
-FLAGGED_FROM = 0.5  # where a yes becomes likelier than a no
-ASKED_AT_ONCE = 16  # questions of one request: they fill passes, and leave the queue to others
+FLAGGED_FROM = 0.5  # probability of yes
+ASKED_AT_ONCE = 16  # questions of one request: enough to fill a batch without filling the queue
 
 _SEEN_KIND = min(SEEN_KINDS)
 
@@ -64,10 +64,10 @@ async def _judge_inputs(services: Services, request: ApiRequest, model: LocalMod
 
 
 def judge(services: Services, body: Json) -> str:
-    """The name of the model that judges. OpenAI's own names mean the setting `moderation_model`,
-    unless a model here has them, or an image is to be judged and an upstream can.
+    """Returns the name of the model that judges. OpenAI's model names mean the setting
+    `moderation_model`, unless a served model has that name, or only an upstream can judge an image.
 
-    Raises `Unsupported` where neither is so and there is no upstream.
+    Raises `Unsupported` if there is neither such a model nor an upstream.
     """
     name = str(body.get("model") or OPENAIS_MODELS[0])
     if name not in OPENAIS_MODELS or services.registry.knows(name):
@@ -85,8 +85,8 @@ def judge(services: Services, body: Json) -> str:
 
 
 def _is_upstreams(services: Services, name: str, body: Json) -> bool:
-    """Whether there is an image that the judge here does not see, and an upstream that has this
-    judge."""
+    """True if the input has an image, the local judge has no vision and the upstream serves the
+    model."""
     upstream = services.upstream
     if upstream is None or not any(_is_image(part) for part in body["input"]):
         return False
@@ -108,9 +108,9 @@ async def moderation(
     inputs_limit: int,
     priority: Priority = Priority.INTERACTIVE,
 ) -> dict[str, Any]:
-    """The document's answer to a moderation request, by this model."""
+    """Judges a moderation request with this model; returns the response object."""
     refuse_others({"model": model.card.id, **body}, FIELDS)
-    model = model.as_personality(None)  # the question says all that there is to do
+    model = model.as_personality(None)  # the question holds the whole instruction
     inputs = _inputs(body["input"], inputs_limit)
     _check_senses(model, inputs.values())
     ask, turns = way_to_ask(await model.template()), asyncio.Semaphore(ASKED_AT_ONCE)
@@ -121,7 +121,7 @@ async def moderation(
         async with turns:
             return await _score(model, await offload(ask, judged, kind), field, priority)
 
-    if is_large():  # what is too long is refused once, and not by every question
+    if is_large():  # one question first, so that a too long input fails only once
         for field, one in inputs.items():
             await score(field, one, _SEEN_KIND)
     try:
@@ -130,7 +130,7 @@ async def moderation(
                 {kind: asking.create_task(score(field, one.as_kind(kind), kind)) for kind in KINDS}
                 for field, one in inputs.items()
             ]
-    except ExceptionGroup as failed:  # the others were cancelled at the first failure
+    except ExceptionGroup as failed:  # the first failure cancelled the other tasks
         raise failed.exceptions[0] from None
     return {
         "id": f"modr-{uuid.uuid4().hex}",
@@ -143,8 +143,8 @@ async def moderation(
 
 
 def _inputs(given: Any, limit: int) -> dict[str, CategoryJudgement]:
-    """What is judged, by its name in the request: one text, each text of a list, or a list of parts
-    as one thing."""
+    """Parses the inputs, by their field names: one text, each text of a list, or a list of parts as
+    one input."""
     if isinstance(given, str):
         return {"input": CategoryJudgement(text=given)}
     if not 1 <= len(given) <= limit:

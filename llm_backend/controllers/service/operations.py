@@ -1,4 +1,4 @@
-"""The server's own operations: health, readiness, metrics, and the document it answers by."""
+"""The server's own operations: health, readiness, metrics, info and the OpenAPI document."""
 
 import asyncio
 import contextlib
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 RETRY_AFTER_S = 2.0
-STORE_ANSWERS_S = 2.0  # as long as engines have
-CAN_ANSWER = frozenset({"ready", "unloaded"})  # what is not in memory is loaded by its request
+STORE_ANSWERS_S = 2.0  # timeout of the database, as of engines
+CAN_ANSWER = frozenset({"ready", "unloaded"})  # an unloaded model is loaded by its next request
 
 
 async def get_health(services: Services, request: ApiRequest) -> Response:
-    """`GET /healthz`: the process is alive, and there is nothing that only a restart of it could
-    mend. An engine that has failed is none: it is started again, and `/readyz` tells of it."""
+    """`GET /healthz`: liveness probe; fails if only a restart of the process can help. A failed
+    engine does not fail it: the engine is restarted, and `/readyz` reports it."""
     abandoned = [
         model.card.id
         for model in services.registry.local
@@ -56,8 +56,8 @@ async def get_ping(services: Services, request: ApiRequest) -> Response:
 
 
 async def get_readiness(services: Services, request: ApiRequest) -> Response:
-    """`GET /readyz`: a model or an upstream can be expected to answer, the database can be asked,
-    and the server is not about to stop."""
+    """`GET /readyz`: readiness probe: a model or an upstream can answer, the database is reachable,
+    and the server is not shutting down."""
     if services.leaving.is_set():
         raise Overloaded("The server is being stopped.", retry_after_s=RETRY_AFTER_S)
     with store_errors_translated():
@@ -93,7 +93,7 @@ async def get_metrics(services: Services, request: ApiRequest) -> Response:
 
 
 async def get_info(services: Services, request: ApiRequest) -> Response:
-    """`GET /v1/info`: which server this is, and what it serves."""
+    """`GET /v1/info`: name and version of the server, and its models."""
     return JsonResponse(
         {
             "object": "info",
@@ -111,17 +111,17 @@ async def get_info(services: Services, request: ApiRequest) -> Response:
 
 
 async def list_operations(services: Services, request: ApiRequest) -> Response:
-    """`GET /v1/operations`: who answers each operation of the document."""
+    """`GET /v1/operations`: all operations: local, relayed to the upstream, or unsupported."""
     return JsonResponse({"object": "list", "data": as_json(services.operations)})
 
 
 async def get_openapi_document(services: Services, request: ApiRequest) -> Response:
-    """`GET /v1/openapi.json`: the document that every request and answer is checked against."""
+    """`GET /v1/openapi.json`: the document that requests and responses are validated against."""
     return Response(services.document(), media_type="application/json")
 
 
 async def _observe_jobs(services: Services) -> None:
-    """What a database that does not answer in time would say is missing, which tells it."""
+    """Updates the job metrics; they are missing if the database does not answer in time."""
     backlog: Sequence[JobCounts] = ()
     with contextlib.suppress(StoreError, TimeoutError):
         async with asyncio.timeout(STORE_ANSWERS_S):
@@ -136,13 +136,13 @@ async def _observe_jobs(services: Services) -> None:
 
 
 def _slots(model: LocalModel) -> int:
-    """0 where its engine has gone since it was asked."""
+    """Returns the engine's number of slots, 0 if it has been unloaded since."""
     info = model.engine.info if model.engine else None
     return info.slots if info else 0
 
 
 def _model_info(model: LocalModel) -> dict[str, Any]:
-    """What a model's file says; only its name and state before it was loaded."""
+    """Renders the metadata of a model's file; before it is loaded, only its name and state."""
     told = {"id": model.card.id, "state": model.engine_state}
     info = model.engine.info if model.engine else None
     if info is None:

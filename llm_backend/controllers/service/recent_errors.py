@@ -1,4 +1,4 @@
-"""The errors that were answered of late, for those who caused them."""
+"""Ring buffer of recent error responses, listed for the API key that received them."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from llm_backend.controllers.services import Services
 
 __all__ = ["AnsweredError", "RecentErrors", "list_errors"]
 
-KEPT = 200  # each under a kilobyte: enough to see what just went wrong, and never a burden
+KEPT = 200  # each under a kilobyte
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweredError:
-    """One error as its client saw it; `at` in unix seconds, `key_id` is whose request it was."""
+    """One error as its client saw it; `at` in Unix seconds, `key_id` of the request."""
 
     at: int
     request_id: str
@@ -29,17 +29,17 @@ class AnsweredError:
 
 
 class RecentErrors:
-    """The last errors of this process; older ones are in the log."""
+    """Ring buffer of the last errors of this process; older ones are in the log."""
 
     def __init__(self) -> None:
         self._errors: deque[AnsweredError] = deque(maxlen=KEPT)
 
     def add(self, error: AnsweredError) -> None:
-        """Remembers one, and forgets the oldest."""
+        """Adds an error, and drops the oldest if full."""
         self._errors.append(error)
 
     def of(self, key_id: str | None) -> list[AnsweredError]:
-        """Those of a key's requests, the latest first."""
+        """Returns the errors of a key's requests, the latest first."""
         return [error for error in reversed(self._errors) if error.key_id == key_id]
 
 

@@ -1,4 +1,4 @@
-"""What goes on here: told at once, and then whenever it has changed."""
+"""Status event stream: the state of all models, sent at once and then on every change."""
 
 import asyncio
 import time
@@ -21,15 +21,15 @@ __all__ = ["StatusBoard", "engine_states", "get_status"]
 
 Json = dict[str, Any]
 
-ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; scrapers wait ten seconds
-LOOKED_EVERY_S = 0.5  # a person sees this as live, and an engine does not notice it
-ALIVE_EVERY_S = 15.0  # proxies cut streams that say nothing for a minute
+ENGINE_ANSWERS_S = 2.0  # an engine answers between two passes; Prometheus waits ten seconds
+LOOKED_EVERY_S = 0.5  # live enough for a person, and cheap for an engine
+ALIVE_EVERY_S = 15.0  # keep-alive: proxies close streams that are idle for a minute
 
 
 class StatusBoard:
-    """What is asked of the engines for all who watch, however many they are.
+    """Polls the engines once for any number of watching clients.
 
-    They are told and let go when the server begins to stop, which would wait for them otherwise.
+    Streams are ended when the server begins to shut down, which would wait for them otherwise.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class StatusBoard:
     async def watch(
         self, may_see: Callable[[str], bool] = lambda _model: True
     ) -> AsyncGenerator[Json | bytes, None]:
-        """The status, then every other one; a comment where nothing has changed for long. Models
-        that the watcher may not see are left out."""
+        """Yields the status, then each changed one; a comment as keep-alive if nothing changes.
+        Models that the client may not see are left out."""
         told: Json = {}
         told_at = 0.0
         while not self._stopping.is_set():
@@ -67,7 +67,7 @@ class StatusBoard:
         yield {"status": "terminated", "info": "The server stops.", "models": []}
 
     async def look(self) -> Json:
-        """The status, not older than `LOOKED_EVERY_S`."""
+        """Returns the status, not older than `LOOKED_EVERY_S`."""
         async with self._looking:
             if time.monotonic() - self._seen_at >= LOOKED_EVERY_S:
                 self._seen = await self._status()
@@ -79,7 +79,7 @@ class StatusBoard:
             async with asyncio.timeout(LOOKED_EVERY_S):
                 await self._stopping.wait()
         except TimeoutError:
-            return  # time to look again
+            return  # time to poll again
 
     async def _status(self) -> Json:
         served = self._models()
@@ -90,14 +90,14 @@ class StatusBoard:
 
 
 async def get_status(services: Services, request: ApiRequest) -> Response:
-    """`GET /status`: an event stream without an end."""
+    """`GET /status`: an endless event stream."""
     admission, caller = services.access.admission, request.caller
     watching = services.status.watch(lambda model: admission.may_use(caller, model))
     return await event_stream(watching, ending=b"")
 
 
 async def engine_states(models: Sequence[LocalModel]) -> dict[str, dict[str, float]]:
-    """What the engines that answer in time say of themselves, by model."""
+    """Returns the status of each engine that answers in time, by model."""
     states = await asyncio.gather(*(_engine_state(model) for model in models))
     return {model.card.id: state for model, state in zip(models, states, strict=True) if state}
 
@@ -108,7 +108,7 @@ async def _engine_state(model: LocalModel) -> dict[str, float] | None:
     try:
         async with asyncio.timeout(ENGINE_ANSWERS_S):
             status = await engine.status()
-    except (TimeoutError, EngineDown):  # that it is missing tells it
+    except (TimeoutError, EngineDown):  # the missing status shows it
         return None
     return {name: value for name, value in msgspec.structs.asdict(status).items() if name != "id"}
 
@@ -131,7 +131,7 @@ class _Summary:
 
 
 def _summary(models: Sequence[Json], *, has_upstream: bool) -> _Summary:
-    """One word for all models, and a sentence."""
+    """Summarizes all models in one word and a sentence."""
     if not models:
         if has_upstream:
             return _Summary(status="idle", info="An upstream answers; no model is served here.")
