@@ -1,1 +1,1 @@
-"""The organization's operations: projects, keys, people, limits, usage; a module for each."""
+"""Organization administration: projects, keys, users, limits, usage; a module for each."""

@@ -1,4 +1,4 @@
-"""Admin API keys: they administer, and call no model."""
+"""Admin API keys: authorize administration, but no model requests."""
 
 from starlette.responses import Response
 
@@ -29,7 +29,7 @@ async def admin_api_keys_list(services: Services, request: ApiRequest) -> Respon
 
 
 async def admin_api_keys_create(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/admin_api_keys`: the answer shows the key, once."""
+    """`POST /organization/admin_api_keys`: only this response contains the key."""
     body = request.body
     key = new_key(body["name"], lifetime_s=body.get("expires_in_seconds"))
     made = change(request, "api_key.created", key.stored.id, data={"scopes": []})

@@ -1,4 +1,4 @@
-"""The audit log: every change that was made here, by whom."""
+"""Audit log: every administrative change and its actor."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +18,8 @@ Json = dict[str, Any]
 
 
 async def list_audit_logs(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/audit_logs`: the newest first. There are no tenants here, so those of one
-    only are none."""
+    """`GET /organization/audit_logs`: the newest first. There are no tenants here, so `tenant_only`
+    returns an empty list."""
     query = request.query
     if query.get("tenant_only"):
         return JsonResponse(list_object([], has_more=False))

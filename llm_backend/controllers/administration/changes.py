@@ -1,5 +1,5 @@
-"""What every change has in common: who made it, that this process knows it at once, and what an
-unknown id is told."""
+"""Shared helpers of administrative changes: audit entry, refresh of this process's keyring, error
+translation."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -28,7 +28,7 @@ def change(
     data: Mapping[str, Any] | None = None,
     requested: Mapping[str, Any] | None = None,
 ) -> Change:
-    """The entry of the audit log: what was made (`data`), or what was asked to be otherwise."""
+    """Builds the audit log entry of a change: the created `data`, or the `requested` changes."""
     body: dict[str, Any] = {"id": resource_id}
     if data is not None:
         body["data"] = dict(data)
@@ -47,15 +47,15 @@ def change(
 
 @contextmanager
 def reading(thing: str) -> Iterator[None]:
-    """Translates what the store says of a `thing`."""
+    """Translates store errors about a `thing` into API errors."""
     with store_errors_translated(thing):
         yield
 
 
 @asynccontextmanager
 async def making_key(services: Services, thing: str) -> AsyncIterator[dict[str, str]]:
-    """As `changing`, around a key that is made; once it is, these are the answer's headers, which
-    tell if the server was open to everybody until then."""
+    """Wraps the creation of a key, as `changing`. Yields the response headers, which get a notice
+    if the server was open to all callers before this first key."""
     headers: dict[str, str] = {}
     was_open = services.access.keyring.is_open_to_all
     async with changing(services, thing):
@@ -66,7 +66,7 @@ async def making_key(services: Services, thing: str) -> AsyncIterator[dict[str, 
 
 @asynccontextmanager
 async def changing(services: Services, thing: str) -> AsyncIterator[None]:
-    """The same around a change, which this process knows when it is done."""
+    """Translates store errors of a change, then refreshes this process's keyring."""
     with store_errors_translated(thing):
         try:
             yield
@@ -78,7 +78,7 @@ async def changing(services: Services, thing: str) -> AsyncIterator[None]:
 async def project_of(
     services: Services, request: ApiRequest, *, is_changed: bool = False
 ) -> Record:
-    """The project that the path names; to be changed, it must not be archived. Raises
+    """Returns the project of the path; refuses an archived one if `is_changed`. Raises
     `NotFound`."""
     with store_errors_translated("project"):
         project = await services.access.administration.get(
@@ -90,5 +90,5 @@ async def project_of(
 
 
 def unique_id(id: str, project_id: str) -> str:
-    """An id among all, of what has an id of its own only within a project."""
+    """Makes a globally unique id from an id that is unique only within a project."""
     return f"{id}@{project_id}"

@@ -1,5 +1,5 @@
-"""What may be kept of what is said: with a retention of zero, a project's chats and responses are
-not stored, whatever a request says.
+"""Data retention: with zero data retention, a project's chats and responses are not stored,
+even if a request has `store: true`.
 """
 
 from starlette.responses import Response
@@ -62,6 +62,6 @@ async def update_project_data_retention(services: Services, request: ApiRequest)
 
 
 def _by_settings(services: Services) -> str:
-    """What the settings amount to, in the document's words; nobody watches for abuse here."""
+    """Maps the setting `store_chats` to OpenAI's type; there is no abuse monitoring here."""
     keeps_nothing = services.settings.store_chats == "never"
     return "zero_data_retention" if keeps_nothing else "modified_abuse_monitoring"

@@ -1,4 +1,4 @@
-"""Which of the tools that a server runs a project may use."""
+"""Hosted tool permissions of a project."""
 
 from starlette.responses import Response
 
@@ -29,7 +29,7 @@ async def retrieve_project_hosted_tool_permissions(
 async def update_project_hosted_tool_permissions(
     services: Services, request: ApiRequest
 ) -> Response:
-    """`POST /organization/projects/{project_id}/hosted_tool_permissions`: those that are named."""
+    """`POST /organization/projects/{project_id}/hosted_tool_permissions`: a partial update."""
     project = await project_of(services, request, is_changed=True)
     own = await setting_of(services, resource_kinds.HOSTED_TOOLS, project.id) or {}
     given = {tool: request.body[tool] for tool in TOOLS if request.body.get(tool) is not None}

@@ -1,5 +1,5 @@
-"""Invites: who may become a user. No mail is sent; an invite is accepted when the operator makes a
-key for its address (`llm-backend keys create --user MAIL`) and hands it over.
+"""Invites of users. No mail is sent; an invite is accepted when the operator creates a key for its
+address (`llm-backend keys create --user MAIL`).
 """
 
 import time
@@ -72,7 +72,7 @@ async def retrieve_invite(services: Services, request: ApiRequest) -> Response:
 
 
 async def delete_invite(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /organization/invites/{invite_id}`: one that has not been accepted."""
+    """`DELETE /organization/invites/{invite_id}`: only a pending or expired invite."""
     id = request.path["invite_id"]
     async with changing(services, THING):
         invite = await services.access.administration.get(resource_kinds.INVITE, id)

@@ -1,4 +1,4 @@
-"""Keys as the document has them: an admin's, a project's, one that has just been made."""
+"""Response objects for API keys: admin keys, project keys, new service account keys."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 def admin_key_object(key: StoredKey) -> Json:
-    """An admin key; it is the organization's, which has no person to name."""
+    """Renders an admin key; its owner is the organization, rendered as a service account."""
     return {
         "object": "organization.admin_api_key",
         "id": key.id,
@@ -35,7 +35,7 @@ def admin_key_object(key: StoredKey) -> Json:
 
 
 async def project_key_object(services: Services, key: StoredKey) -> Json:
-    """A project's key, with whom it belongs to."""
+    """Renders a project's key with its owner."""
     return {
         "object": "organization.project.api_key",
         "id": key.id,
@@ -43,13 +43,14 @@ async def project_key_object(services: Services, key: StoredKey) -> Json:
         "redacted_value": key.shown,
         "created_at": key.created_at,
         "last_used_at": key.last_used_at,
-        "owner_project_access": "active",  # who loses the project loses its keys
+        # A user that is removed from the project loses its keys, so access is never inactive.
+        "owner_project_access": "active",
         "owner": await _owner(services, key),
     }
 
 
 def new_service_account_key(key: NewKey) -> Json:
-    """A key of a service account, with its value: the only time that it is shown."""
+    """Renders a new key of a service account, with its value, which is shown only once."""
     return {
         "object": "organization.project.service_account.api_key",
         "value": key.value,
@@ -72,7 +73,7 @@ async def _record(services: Services, kind: str, id: str | None) -> Record | Non
         return None
     try:
         return await services.access.administration.get(kind, id)
-    except Missing:  # deleted between two looks
+    except Missing:  # deleted since the key was read
         return None
 
 
@@ -88,7 +89,7 @@ def _person(user: Record | None, key: StoredKey) -> Json:
 
 
 def _account(account: Record | None, key: StoredKey) -> Json:
-    """The service account; a key that was made in the shell for nobody is its own."""
+    """Renders the service account; a key created in the shell without an owner is its own."""
     return {
         "id": account.id if account else key.id,
         "name": account.body["name"] if account else key.name,

@@ -1,4 +1,4 @@
-"""One page of anything that is administered, as the document's lists have it."""
+"""Cursor pagination of administration lists."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -13,8 +13,8 @@ __all__ = ["list_object", "list_page"]
 T = TypeVar("T", bound=Identified)
 Json = dict[str, Any]
 
-LIMIT_MOST = 1000  # of what is put into one answer
-AT_ONCE = 200  # looked through at once, where some are left out
+LIMIT_MOST = 1000  # items of a page
+AT_ONCE = 200  # items per query of a filtered list
 
 
 async def list_page(
@@ -26,9 +26,9 @@ async def list_page(
     id_of: Callable[[str], str] = lambda id: id,
     wanted: Callable[[T], bool] | None = None,
 ) -> Page[T]:
-    """The page that a query with `limit`, `order`, `after` or `before` asks for.
+    """Returns the page of a query with `limit`, `order`, `after` or `before`.
 
-    `id_of` makes the store's id of a client's; `wanted` says which are left in.
+    `id_of` maps a client's id to the store's; `wanted` filters the items.
     """
     size = int(query.get("limit", limit))
     if not 0 <= size <= LIMIT_MOST:
@@ -49,7 +49,7 @@ async def list_page(
 
 
 def list_object(data: list[Json], *, has_more: bool) -> Json:
-    """A list as the document has it; an empty one has no first and no last."""
+    """Renders a list; `first_id` and `last_id` of an empty one are null."""
     return {
         "object": "list",
         "data": data,
@@ -64,7 +64,7 @@ async def _select(
     request: PageRequest,
     wanted: Callable[[T], bool],
 ) -> Page[T]:
-    """As many as are asked for of those that are wanted."""
+    """Returns a page of the `wanted` items, from as many queries as needed."""
     chosen: list[T] = []
     is_backwards = request.before is not None
     part, has_more = replace(request, limit=AT_ONCE), True

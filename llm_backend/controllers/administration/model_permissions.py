@@ -1,4 +1,4 @@
-"""Which models a project may use: those of a list, or all but those."""
+"""Model permissions of a project: an allow list or a deny list."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 OBJECT = "project.model_permissions"
-EVERYTHING = {"mode": "deny_list", "model_ids": []}  # what holds where nothing is set
+EVERYTHING = {"mode": "deny_list", "model_ids": []}  # the default
 
 
 async def retrieve_project_model_permissions(services: Services, request: ApiRequest) -> Response:
@@ -48,7 +48,7 @@ async def update_project_model_permissions(services: Services, request: ApiReque
 
 
 async def delete_project_model_permissions(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /organization/projects/{project_id}/model_permissions`: it may use all again."""
+    """`DELETE /organization/projects/{project_id}/model_permissions`: all models are allowed."""
     project = await project_of(services, request)
     await remove_setting(
         services,

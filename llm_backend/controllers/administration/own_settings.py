@@ -1,4 +1,4 @@
-"""What a project, or the organization, has one of: permissions, retention, a spend limit."""
+"""Single-valued settings of a project or the organization: permissions, retention, spend limit."""
 
 import time
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ ORGANIZATION = "organization"
 async def setting_of(
     services: Services, kind: str, project_id: str | None = None
 ) -> Mapping[str, Any] | None:
-    """What is set for a project, or for the organization; None where nothing is."""
+    """Returns the setting of a project, or of the organization; None if it is unset."""
     with reading(kind):
         try:
             found = await services.access.administration.get(kind, _id(kind, project_id))
@@ -38,7 +38,7 @@ async def put_setting(
     type: str,
     project_id: str | None = None,
 ) -> Json:
-    """Sets it, with an entry of `type` in the audit log; gives the body."""
+    """Stores the setting, with an audit log entry of `type`; returns the body."""
     record = Record(
         id=_id(kind, project_id),
         kind=kind,
@@ -57,7 +57,7 @@ async def put_setting(
 async def remove_setting(
     services: Services, request: ApiRequest, kind: str, *, type: str, project_id: str | None = None
 ) -> bool:
-    """Takes it away; whether anything was set."""
+    """Removes the setting; returns True if it was set."""
     if await setting_of(services, kind, project_id) is None:
         return False
     made = change(

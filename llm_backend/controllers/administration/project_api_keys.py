@@ -1,4 +1,4 @@
-"""The API keys of a project: they call models, and see what the project stores."""
+"""API keys of a project: authorize model requests and access to the project's stored objects."""
 
 from starlette.responses import Response
 

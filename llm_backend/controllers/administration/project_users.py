@@ -1,4 +1,4 @@
-"""The users of a project: whoever leaves it loses the keys in it."""
+"""Users of a project; a removed user loses its keys in the project."""
 
 import time
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ async def list_project_users(services: Services, request: ApiRequest) -> Respons
 
 
 async def create_project_user(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/projects/{project_id}/users`: a user of the organization joins."""
+    """`POST /organization/projects/{project_id}/users`: adds a user of the organization."""
     project = await project_of(services, request, is_changed=True)
     role, user_id = _role(request.body["role"]), await _user_id(services, request.body)
     member = Record(
@@ -75,7 +75,7 @@ async def retrieve_project_user(services: Services, request: ApiRequest) -> Resp
 
 
 async def modify_project_user(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/projects/{project_id}/users/{user_id}`: another role."""
+    """`POST /organization/projects/{project_id}/users/{user_id}`: changes the role."""
     member, role = await _member(services, request), request.body.get("role")
     if role is None:
         return JsonResponse(await _member_object(services, member))
@@ -119,7 +119,7 @@ async def _member(services: Services, request: ApiRequest) -> Record:
 
 
 async def _user_id(services: Services, body: Mapping[str, Any]) -> str:
-    """The user whom the body names, by id or by e-mail address."""
+    """Returns the id of the user that the body names, by id or by e-mail address."""
     id, email = body.get("user_id"), body.get("email")
     with reading(THING):
         if id is not None:

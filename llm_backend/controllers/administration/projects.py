@@ -1,4 +1,4 @@
-"""Projects: what keys belong to, and limits, usage and stored objects with them."""
+"""Projects: owners of API keys, limits, usage and stored objects."""
 
 import time
 import uuid
@@ -74,7 +74,7 @@ async def modify_project(services: Services, request: ApiRequest) -> Response:
 
 
 async def archive_project(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/projects/{project_id}/archive`: its keys are not let in any more."""
+    """`POST /organization/projects/{project_id}/archive`: its keys are refused from now on."""
     if request.path["project_id"] == DEFAULT_PROJECT:
         raise InvalidRequest("The default project cannot be archived.", param="project_id")
     await project_of(services, request, is_changed=True)
@@ -82,7 +82,7 @@ async def archive_project(services: Services, request: ApiRequest) -> Response:
 
 
 def project_object(project: Record) -> Json:
-    """A project as the document has it."""
+    """Renders a project."""
     archived_at = project.body.get("archived_at")
     return {
         "id": project.id,

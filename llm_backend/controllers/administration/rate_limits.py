@@ -1,8 +1,8 @@
-"""A project's rate limits, one for each model: requests and tokens a minute, requests a day.
+"""Rate limits of a project, one for each model: requests and tokens a minute, requests a day.
 
-Where a project has none of its own for a model, those of the settings hold. A route is limited by
-its models', and besides by what is administered for its own name. What is not limited is
-told as a number that nobody reaches, because the document knows no other way.
+If a project has none for a model, the limits of the settings apply. A route is limited by the
+limits of its models, and by those set for its own name. An absent limit is rendered as
+`UNLIMITED`, because OpenAI's document has no other form.
 """
 
 import time
@@ -24,7 +24,7 @@ __all__ = ["list_project_rate_limits", "update_project_rate_limits"]
 
 Json = dict[str, Any]
 
-LIMIT = 100  # of a page; the document's
+LIMIT = 100  # of a page; OpenAI's default
 UNLIMITED = 1_000_000_000
 HONOURED = ("max_requests_per_1_minute", "max_tokens_per_1_minute", "max_requests_per_1_day")
 
@@ -68,7 +68,7 @@ def _own(services: Services, project_id: str) -> Mapping[str, Mapping[str, int]]
 
 
 async def _models(services: Services, own: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """All models that there are, without their further names, and those that have limits."""
+    """Returns all served models, without aliases, and models that have limits."""
     names = [card.id for card in services.registry.local_cards()]
     local = [name for name in names if services.access.plans.counted_as(name) == name]
     others = [str(model["id"]) for model in await services.registry.upstream_models()]
@@ -104,7 +104,7 @@ def _limits_of_body(body: Mapping[str, Any]) -> dict[str, int]:
 
 def _limit_object(services: Services, model: str, own: Mapping[str, int]) -> Json:
     settings, is_route = services.settings, services.access.plans.is_route(model)
-    # The usual limits are each model's that a route leads to, and not its own.
+    # The default limits apply to the models of a route, and not to the route itself.
     requests = None if is_route else settings.requests_per_minute
     tokens = None if is_route else settings.tokens_per_minute
     usual = {

@@ -1,4 +1,4 @@
-"""Service accounts: programs in a project, and the keys that are made for them."""
+"""Service accounts: non-human members of a project, and their API keys."""
 
 import time
 import uuid
@@ -53,8 +53,8 @@ async def list_project_service_accounts(services: Services, request: ApiRequest)
 
 
 async def create_project_service_account(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/projects/{project_id}/service_accounts`: with a key, which the answer
-    shows once, unless `create_service_account_only` is set."""
+    """`POST /organization/projects/{project_id}/service_accounts`: also creates a key, shown only
+    in this response, unless `create_service_account_only` is set."""
     project = await project_of(services, request, is_changed=True)
     body = request.body
     account = Record(
@@ -108,8 +108,8 @@ async def update_project_service_account(services: Services, request: ApiRequest
 
 
 async def delete_project_service_account(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /organization/projects/{project_id}/service_accounts/{service_account_id}`: with its
-    keys."""
+    """`DELETE /organization/projects/{project_id}/service_accounts/{service_account_id}`: also
+    deletes its keys."""
     account = await _account(services, request)
     made = change(request, "service_account.deleted", account.id, project_id=account.project_id)
     async with changing(services, THING):
@@ -125,7 +125,7 @@ async def delete_project_service_account(services: Services, request: ApiRequest
 
 
 async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequest) -> Response:
-    """`POST .../service_accounts/{service_account_id}/api_keys`: the answer shows the key, once."""
+    """`POST .../service_accounts/{service_account_id}/api_keys`: shows the key only this once."""
     await project_of(services, request, is_changed=True)
     account = await _account(services, request)
     body = request.body or {}
@@ -151,7 +151,7 @@ async def createan_apikeyforaserviceaccount(services: Services, request: ApiRequ
 
 
 async def _account(services: Services, request: ApiRequest) -> Record:
-    """The service account that the path names, in the project that it names."""
+    """Returns the service account of the path, if it belongs to the path's project."""
     project = await project_of(services, request)
     id = request.path["service_account_id"]
     with reading(THING):

@@ -1,5 +1,5 @@
-"""Spend alerts of the organization and of projects: each is told in the log once a month, when
-what was used has cost as much. No mail is sent: the recipients are told to whoever reads the log.
+"""Spend alerts of the organization and of projects: each is logged once a month, when the cost of
+usage reaches its threshold. No mail is sent: the log event names the recipients.
 """
 
 import time

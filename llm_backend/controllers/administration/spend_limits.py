@@ -1,5 +1,5 @@
-"""Spend limits of the organization and of projects: once a month's usage has cost as much, by the
-prices of the settings, what asks a model is refused until the month is over.
+"""Spend limits of the organization and of projects: once the cost of a month's usage, by the prices
+of the settings, reaches the limit, model requests are refused until the month ends.
 """
 
 from typing import Any
@@ -75,7 +75,7 @@ async def _update(services: Services, request: ApiRequest, project_id: str | Non
         services, request, resource_kinds.SPEND_LIMIT, given, type=CHANGED, project_id=project_id
     )
     with reading("spend limit"):
-        await services.access.spending.refresh()  # what was spent may be over it already
+        await services.access.spending.refresh()  # the limit may be exceeded already
     return _answer(services, put, project_id)
 
 

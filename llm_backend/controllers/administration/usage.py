@@ -1,4 +1,4 @@
-"""What was used, in buckets of time: completions, embeddings and the others; and what it costs."""
+"""Usage and costs in time buckets: completions, embeddings, images and other kinds."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ Json = dict[str, Any]
 
 IMAGES = ("image.generation", "image.edit", "image.variation")
 
-# The document's names of groups -> columns of what is stored.
+# OpenAI's `group_by` names -> columns of the usage table.
 COLUMNS = {
     "project_id": "project_id",
     "user_id": "user_id",
@@ -80,7 +80,7 @@ async def usage_audio_speeches(services: Services, request: ApiRequest) -> Respo
 
 
 async def usage_audio_transcriptions(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/audio_transcriptions`: an upstream does not always tell seconds."""
+    """`GET /organization/usage/audio_transcriptions`: upstreams do not always report seconds."""
     kinds = ("audio_transcriptions",)
     return await _usage(services, request, "audio_transcriptions", _units("seconds"), kinds)
 
@@ -98,13 +98,13 @@ async def usage_file_search_calls(services: Services, request: ApiRequest) -> Re
 
 
 async def usage_web_search_calls(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/web_search_calls`: none is counted here."""
+    """`GET /organization/usage/web_search_calls`: always empty, web searches are not counted."""
     return await _usage(services, request, "web_searches", _requests("num_requests"), ())
 
 
 async def usage_vector_stores(services: Services, request: ApiRequest) -> Response:
-    """`GET /organization/usage/vector_stores`: what they hold now, in the bucket that runs; what
-    they held before is not kept."""
+    """`GET /organization/usage/vector_stores`: current bytes, in the current bucket; past values
+    are not recorded."""
     now = _now()
     buckets = buckets_of(request.query, now)
     with reading("usage"):
@@ -181,7 +181,7 @@ async def _sums(
     columns: Sequence[str],
 ) -> Sequence[UsageSum]:
     with reading("usage"):
-        await services.access.ledger.write()  # what this process has not told yet
+        await services.access.ledger.write()  # flush this process's buffered usage
         return await services.access.usage.sums(
             filter_of(query, buckets, kinds), width_s=buckets.width_s, group_by=columns
         )
@@ -252,9 +252,9 @@ def _requests(name: str) -> Callable[[UsageSum], Json]:
 
 
 def _group_value(value: Any) -> Any:
-    """A group's value; what was empty is told as null."""
+    """Returns a group's value; null for an empty one."""
     return None if value == "" else value
 
 
 def _now() -> int:
-    return int(time.time()) + 1  # `end_time` is exclusive: the minute that runs is told
+    return int(time.time()) + 1  # `end_time` is exclusive: includes the current minute

@@ -1,4 +1,4 @@
-"""The query of a usage page: which buckets, of what, by what they are told apart (pure)."""
+"""Parses usage queries: time buckets, filters, pagination (pure)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from llm_backend.store.administration import UsageFilter
 __all__ = ["Buckets", "buckets_of", "filter_of"]
 
 WIDTHS_S = {"1m": 60, "1h": 3600, "1d": 86_400}
-# How many buckets one page has, and has at most: OpenAI's.
+# Buckets of a page: default and maximum, OpenAI's.
 LIMITS = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
 COSTS_LIMITS = (7, 180)
-LATEST_S = 1 << 40  # a time that is later is none
+LATEST_S = 1 << 40  # a later time is invalid
 _PAGE = re.compile(r"page_([0-9]{1,12})")
 
-# The document's names of filters -> columns of what is stored.
+# OpenAI's filter names -> columns of the usage table.
 FILTERS = {
     "project_ids": "project_id",
     "user_ids": "user_id",
@@ -30,8 +30,8 @@ FILTERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Buckets:
-    """The buckets of one page: each begins at a multiple of its width; the first and the last may
-    be cut."""
+    """Buckets of one page: each begins at a multiple of its width; the first and the last may be
+    shorter. Times in Unix seconds."""
 
     start_at: int
     end_at: int
@@ -39,26 +39,26 @@ class Buckets:
     limit: int
 
     def starts(self) -> Sequence[int]:
-        """Where the page's buckets begin."""
+        """Returns the start times of the page's buckets."""
         first = self.start_at - self.start_at % self.width_s
         return range(first, self.end_at, self.width_s)[: self.limit]
 
     @property
     def page_end_at(self) -> int:
-        """Where the page ends."""
+        """End time of the page."""
         starts = self.starts()
         return min(self.end_at, starts[-1] + self.width_s) if starts else self.start_at
 
     @property
     def next_page(self) -> str | None:
-        """What the next page is asked for with; None on the last."""
+        """Cursor of the next page; None on the last."""
         return f"page_{self.page_end_at}" if self.page_end_at < self.end_at else None
 
 
 def buckets_of(
     query: Mapping[str, Any], now: int, *, limits: tuple[int, int] | None = None
 ) -> Buckets:
-    """The buckets that a query asks for. Raises `InvalidRequest`."""
+    """Parses the buckets of a query. Raises `InvalidRequest`."""
     width = query.get("bucket_width", "1d")
     usual, most = limits or LIMITS[width]
     limit = query.get("limit", usual)
@@ -80,7 +80,7 @@ def buckets_of(
 
 
 def filter_of(query: Mapping[str, Any], buckets: Buckets, kinds: Sequence[str]) -> UsageFilter:
-    """What of these kinds the query lets in, within the page."""
+    """Parses the filters of a query, restricted to these kinds and to the page."""
     among = {column: query[name] for name, column in FILTERS.items() if query.get(name)}
     if "batch" in query:
         among["is_batch"] = [query["batch"]]

@@ -1,5 +1,5 @@
-"""Users: people whom keys belong to. One is made when the shell makes a first key for a person's
-address (`llm-backend keys create --user MAIL`), which accepts an invite if there is one.
+"""Users: human owners of API keys. A user is created with the first key for its address
+(`llm-backend keys create --user MAIL`), which also accepts a pending invite.
 """
 
 from dataclasses import replace
@@ -46,7 +46,7 @@ async def retrieve_user(services: Services, request: ApiRequest) -> Response:
 
 
 async def modify_user(services: Services, request: ApiRequest) -> Response:
-    """`POST /organization/users/{user_id}`: another role."""
+    """`POST /organization/users/{user_id}`: changes the role."""
     id, role = request.path["user_id"], request.body.get("role")
     for name in UNHONOURED:
         if request.body.get(name) is not None:
@@ -67,7 +67,7 @@ async def modify_user(services: Services, request: ApiRequest) -> Response:
 
 
 async def delete_user(services: Services, request: ApiRequest) -> Response:
-    """`DELETE /organization/users/{user_id}`: with the user's keys, and from all projects."""
+    """`DELETE /organization/users/{user_id}`: also deletes its keys and project memberships."""
     id = request.path["user_id"]
     made = change(request, "user.deleted", id)
     async with changing(services, THING):
