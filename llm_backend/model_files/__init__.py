@@ -1,4 +1,4 @@
-"""Model files, without what computes them: where they are, what they say, what they take."""
+"""GGUF model files without the engine: location, header, and memory footprint."""
 
 from llm_backend.model_files.footprint import (
     Footprint,

@@ -1,10 +1,10 @@
-"""What a model takes in memory, estimated from its header before anything is loaded.
+"""Memory footprint of a model, estimated from its GGUF header before anything is loaded.
 
-Weights are as large as in the file. A KV cell holds, for each layer, a key and a value for each of
-the heads that have their own. What a pass computes in is the activations of its tokens and the
-logits of its outputs; the process around it is the interpreter and its libraries. An estimate errs
-upwards: cells are counted as if all were used, though they take memory only once they are, and
-layers that look only at a window as if they looked at everything.
+Weights are as large as in the file. A KV cell holds, for each layer, a key and a value for each KV
+head (GQA). Compute buffers hold the activations of a pass's tokens and the logits of its outputs;
+the process is the interpreter and its libraries. An estimate errs upwards: all cells are counted,
+though a cell takes memory only once it is used, and layers with a sliding window as layers with
+full attention.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ __all__ = ["Footprint", "ModelShape", "footprint", "generates"]
 
 _CELL_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _PROCESS_BYTES = 60_000_000  # a worker without its model
-_ACTIVATIONS = 12  # vectors of the model's width that a token has in memory during a pass
+_ACTIVATIONS = 12  # vectors of the embedding length in memory per token during a pass
 _DEFAULT_CONTEXT = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """How a model is set up. `context_tokens` None is what it was trained for, at most 4096."""
+    """Settings of a loaded model. `context_tokens` None is its trained length, at most 4096."""
 
     context_tokens: int | None = None
     slots: int = 8
@@ -33,7 +33,7 @@ class ModelShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Bytes, by what takes them."""
+    """Estimated memory in bytes: weights, KV cells, compute buffers, process."""
 
     weights: int
     cells: int
@@ -42,12 +42,12 @@ class Footprint:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts in bytes."""
         return self.weights + self.cells + self.compute + self.process
 
 
 def footprint(header: GgufHeader, shape: ModelShape) -> Footprint:
-    """What the model of this header takes when it is set up so."""
+    """Estimates the memory of the model of this header with these settings."""
     trained = _whole(header.of_architecture("context_length")) or _DEFAULT_CONTEXT
     context = shape.context_tokens or min(trained, _DEFAULT_CONTEXT)
     is_generating = generates(header)
@@ -63,13 +63,13 @@ def footprint(header: GgufHeader, shape: ModelShape) -> Footprint:
 
 
 def generates(header: GgufHeader) -> bool:
-    """Whether a model goes on with texts, and so has cells; others read them as a whole."""
+    """True if the model generates text, and so needs KV cells; False for pooling models."""
     pools = header.of_architecture("pooling_type") not in (None, 0)
     return not pools and header.of_architecture("attention.causal") is not False
 
 
 def _numbers_of_a_cell(header: GgufHeader) -> int:
-    """Keys and values of one token in all layers."""
+    """Counts the key and value numbers of one token in all layers."""
     layers = _whole(header.of_architecture("block_count"))
     heads = _of_layers(header.of_architecture("attention.head_count"), layers)
     own = header.of_architecture("attention.head_count_kv")
@@ -82,7 +82,7 @@ def _numbers_of_a_cell(header: GgufHeader) -> int:
 
 
 def _state_bytes(header: GgufHeader) -> int:
-    """What a sequence of a recurrent model carries along instead of, or besides, its cells."""
+    """Returns the bytes of a sequence's recurrent state (SSM), instead of or besides its cells."""
     inner = _whole(header.of_architecture("ssm.inner_size"))
     each = _whole(header.of_architecture("ssm.state_size"))
     window = _whole(header.of_architecture("ssm.conv_kernel"))
@@ -102,12 +102,12 @@ def _vocabulary(header: GgufHeader) -> int:
 
 
 def _of_layers(value: object, layers: int) -> Sequence[int]:
-    """A number that holds for each layer, or those of each."""
+    """Returns a value per layer: one value repeated, or the list of each layer's."""
     if isinstance(value, list):
         return [_whole(one) for one in value]
     return [_whole(value)] * layers
 
 
 def _whole(value: object) -> int:
-    """A count of the header's; 0 where it says none, or nonsense."""
+    """Returns a count of the header; 0 if it is absent or implausible."""
     return value if isinstance(value, int) and 0 < value < 1 << 40 else 0

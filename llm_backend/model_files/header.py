@@ -1,4 +1,4 @@
-"""The header of a GGUF file: what it says of its model, read without the native code."""
+"""GGUF header parser in pure Python: metadata, number of parameters, size of the weights."""
 
 import re
 import struct
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 __all__ = ["GGUF_MAGIC", "GgufHeader", "HeaderError", "model_parts", "read_header"]
 
-GGUF_MAGIC = b"GGUF"  # what every such file begins with
+GGUF_MAGIC = b"GGUF"  # first bytes of every GGUF file
 
 _SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q",
@@ -25,20 +25,20 @@ _BLOCKS = {
     28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36),
     41: (128, 18),
 }  # fmt: skip
-"""Numbers and bytes of a block, by the type of a tensor."""
-_KEPT = 4096  # values of an array that is kept; vocabularies are longer
+"""Numbers and bytes per block, by GGML tensor type."""
+_KEPT = 4096  # longest array that is kept in memory; vocabularies are longer
 _KEYS, _TENSORS, _DIMENSIONS = 100_000, 1_000_000, 8  # more than any file has
 _PART = re.compile(r"^(.*)-00001-of-(\d{5})\.gguf$")
 
 
 class HeaderError(Exception):
-    """The file's header cannot be read; the message is one sentence that says why."""
+    """Raised if a file's header cannot be read; the message is one sentence with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GgufHeader:
-    """`values` by key, without arrays too long to be of use; sizes are of all parts of a model that
-    is in several files."""
+    """Metadata of a model: `values` by key, without long arrays; counts and sizes of all parts of a
+    split model."""
 
     path: Path
     values: Mapping[str, Any]
@@ -48,16 +48,16 @@ class GgufHeader:
 
     @property
     def architecture(self) -> str:
-        """What llama.cpp calls the kind of network."""
+        """`general.architecture`, llama.cpp's name of the network."""
         return str(self.values.get("general.architecture", ""))
 
     def of_architecture(self, key: str) -> Any:
-        """The value under a key that begins with the architecture's name; None if there is none."""
+        """Returns the value of a key prefixed with the architecture's name; None if absent."""
         return self.values.get(f"{self.architecture}.{key}")
 
 
 def read_header(path: Path) -> GgufHeader:
-    """The header of a model's file, or of its first part. Raises `HeaderError`."""
+    """Reads the header of a model's file, and of its further parts. Raises `HeaderError`."""
     header = _read(path)
     others = [_read(part) for part in model_parts(path)[1:]]
     return GgufHeader(
@@ -70,7 +70,7 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def model_parts(path: Path) -> list[Path]:
-    """The files of a model whose first, or only one, is at `path`."""
+    """Returns the files of a model whose first or only file is at `path`."""
     found = _PART.match(path.name)
     if found is None:
         return [path]
@@ -90,8 +90,7 @@ def _read(path: Path) -> GgufHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tensor:
-    """How many numbers it has, and its end among the bytes of all tensors; of a type that is not
-    known, its beginning."""
+    """Size of a tensor, and its end offset in the tensor data; for an unknown type, its start."""
 
     numbers: int
     end: int
@@ -137,7 +136,7 @@ class _Reader:
         return _Tensor(numbers=numbers, end=offset + numbers // of_block * block_bytes)
 
     def _check_end(self, end: int, part: str) -> None:
-        """Raise for a file that ends before its header or its tensors do."""
+        """Raises `HeaderError` for a truncated file."""
         if end > self._size:
             raise HeaderError(
                 f"{self._path} is cut short: its {part} would end at byte {end:,}, and it has "
@@ -145,7 +144,7 @@ class _Reader:
             )
 
     def _value(self, kind: int, key: str, values: dict[str, Any]) -> Any:
-        """The next value; how long an array is stands under a key of its own."""
+        """Reads the next value; stores the length of an array under `KEY.length`."""
         if kind == _STRING:
             return self._string()
         if kind != _ARRAY:

@@ -1,6 +1,6 @@
-"""Where the file of a model is: a path, a name in the models folder, or `OWNER/NAME[:QUANT]`.
+"""Locates model files: by path, name in the models folder, or `OWNER/NAME[:QUANT]`.
 
-A model of the hub lies at `OWNER/NAME/` in the models folder, each of its files under its own name.
+A model of the hub is stored at `OWNER/NAME/` in the models folder, with the hub's file names.
 """
 
 import re
@@ -11,17 +11,17 @@ __all__ = ["HUB_NAME", "ModelFileMissing", "find_model_file", "find_projector_fi
 HUB_NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?::([\w.-]+))?")
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
 _NO_MODEL = re.compile(r"(mmproj|-(?!00001)\d{5}-of-\d{5}\.gguf$)", re.IGNORECASE)
-"""Projectors of pictures, and the later parts of a model in several."""
+"""Matches multimodal projectors, and the later parts of a split model."""
 
 
 class ModelFileMissing(Exception):
-    """There is no such file; the message is one sentence that says what to do."""
+    """Raised if there is no such file; the message is one sentence that says what to do."""
 
 
 def find_model_file(given: str, folder: Path) -> Path:
-    """The GGUF file that `given` names; of a model in several parts the first.
+    """Returns the GGUF file that `given` names; of a split model the first part.
 
-    Raises `ModelFileMissing` where there is none, or where several could be meant.
+    Raises `ModelFileMissing` if there is none, or if the name is ambiguous.
     """
     path = _path(given, folder)
     if path is not None:
@@ -31,10 +31,10 @@ def find_model_file(given: str, folder: Path) -> Path:
 
 
 def find_projector_file(given: str, folder: Path) -> Path:
-    """The GGUF file of the projector that `given` names: a quantization decides where there are
-    several, and may be the model's where there is one.
+    """Returns the GGUF file of the multimodal projector (mmproj) that `given` names.
 
-    Raises `ModelFileMissing` where there is none, or where several could be meant.
+    A quantization selects one of several projectors; with a single one it is ignored. Raises
+    `ModelFileMissing` if there is none, or if the name is ambiguous.
     """
     path = _path(given, folder)
     if path is not None:
@@ -55,7 +55,7 @@ def find_projector_file(given: str, folder: Path) -> Path:
 
 
 def _path(given: str, folder: Path) -> Path | None:
-    """The file that `given` is the path of, by itself or in the folder."""
+    """Returns the file at the path `given`, as it is or in the folder; None if there is none."""
     path = Path(given).expanduser()
     if path.exists():
         return path

@@ -1,4 +1,4 @@
-"""What this machine has in memory, or this process may use of it if that is less."""
+"""Total and available memory of this machine, bounded by the process's cgroup limits."""
 
 import os
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, kw_only=True)
 class _Hierarchy:
-    """Where control groups tell their limits, and which lines of their figures are what they hold
-    that could not be read again from a file."""
+    """Files of a cgroup hierarchy: its limits, and the lines of `memory.stat` with memory that is
+    not reclaimable page cache."""
 
     folder: str
     limits: tuple[str, ...]
@@ -34,20 +34,20 @@ class _Bound:
 
 
 def machine_memory_bytes() -> int:
-    """All of it, free or not."""
+    """Returns the total memory in bytes."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([physical, *(bound.limit for bound in _bounds())])
 
 
 def available_memory_bytes() -> int:
-    """What could be taken now without anybody being swapped out or killed. 0 where the system does
-    not tell."""
+    """Returns the bytes that can be allocated now without swapping or an OOM kill; 0 if the system
+    does not report it."""
     free = _figures(_PROC / "meminfo").get("MemAvailable:", 0) * 1024
     return max(0, min([free, *(bound.limit - bound.held for bound in _bounds())]))
 
 
 def _bounds() -> Iterator[_Bound]:
-    """Those of this process's control groups, and of the groups around them."""
+    """Yields the bounds of this process's cgroups and their parents."""
     for line in _text(_PROC / "self" / "cgroup").split("\n"):
         controllers, colon, group = line.partition(":")[2].partition(":")
         if not colon or (controllers and "memory" not in controllers.split(",")):
@@ -68,7 +68,7 @@ def _bound(folder: Path, hierarchy: _Hierarchy) -> Iterator[_Bound]:
 
 
 def _figures(file: Path) -> dict[str, int]:
-    """The numbers of a file by their names."""
+    """Parses the numbers of a file by their names."""
     words = (line.split() for line in _text(file).splitlines())
     return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
 

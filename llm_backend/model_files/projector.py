@@ -1,8 +1,8 @@
-"""What a projector's header says: what it can read, and what it takes in memory.
+"""Multimodal projector (mmproj): supported media and memory footprint, from its GGUF header.
 
-While a picture is read there are its patches and what attention makes of them, all at once. How
-many patches a picture of any size becomes is not in every header; then it is taken for as many as
-projectors of that kind usually allow. An estimate errs upwards.
+While an image is encoded, the activations of all its patches are in memory. The number of patches
+of an image of variable size is not in every header; then the usual maximum of such projectors is
+assumed. An estimate errs upwards.
 """
 
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from llm_backend.model_files.header import GgufHeader, HeaderError
 
 __all__ = ["ProjectorShape", "projector_footprint", "projector_shape"]
 
-_ACTIVATIONS = 16  # vectors of the projector's width that a patch has in memory
-_MOST_PATCHES = 4 * 4096  # of a picture whose size decides, before four are merged into one
-_KEPT_BYTES = 64 << 20  # embeddings that are kept, as the engine keeps them
+_ACTIVATIONS = 16  # vectors of the projector's embedding length in memory per patch
+_MOST_PATCHES = 4 * 4096  # of an image of variable size, before four are merged into one
+_KEPT_BYTES = 64 << 20  # the engine's cache of media embeddings
 _SOUND_PATCHES = 3000  # half a minute
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorShape:
-    """What it can read."""
+    """Media that a projector encodes: images, audio."""
 
     sees: bool
     hears: bool
 
 
 def projector_shape(header: GgufHeader) -> ProjectorShape:
-    """What a projector can read. Raises `HeaderError` for a file that is none."""
+    """Reads the supported media. Raises `HeaderError` for a file that is no projector."""
     values = header.values
     shape = ProjectorShape(
         sees=values.get("clip.has_vision_encoder") is True,
@@ -38,7 +38,7 @@ def projector_shape(header: GgufHeader) -> ProjectorShape:
 
 
 def projector_footprint(header: GgufHeader) -> int:
-    """The bytes that it takes beside its model."""
+    """Estimates the bytes of a projector, in addition to its model."""
     computes = [
         _patches(header, sense) * _numbers_of_a_patch(header, sense)
         for sense in ("vision", "audio")

@@ -1,6 +1,6 @@
-"""Model files: embedding models in the sentence-transformers layout become GGUF files.
+"""Model conversion: embedding models in the sentence-transformers layout to GGUF files.
 
-Knows files and formats only: no controllers, engine or store.
+Depends on files and formats only, not on controllers, engine or store.
 """
 
 from llm_backend.models.convert import ConvertedModel, OutType, convert

@@ -1,7 +1,7 @@
-"""A folder of a BERT embedding model becomes one GGUF file that llama.cpp runs.
+"""Converts a BERT embedding model's folder to one GGUF file for llama.cpp.
 
-Everything is read and checked first, then written to a temporary file beside the target, which
-takes the target's name only when it is whole.
+The model is read and checked first, then written to a temporary file next to the target, which is
+renamed to the target only when it is complete.
 """
 
 import os
@@ -26,7 +26,7 @@ __all__ = ["ConvertedModel", "OutType", "Progress", "convert"]
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedModel:
-    """The file that was written and what it holds."""
+    """The converted file and its properties."""
 
     path: Path
     name: str
@@ -46,10 +46,10 @@ def convert(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ConvertedModel:
-    """Write the BERT model in the folder `source` to the GGUF file `target`, named after it.
+    """Converts the BERT model in the folder `source` to the GGUF file `target`, named after it.
 
-    `target` is replaced only with `force`. Raises ConversionError, and leaves no file behind,
-    when the folder is not a model that llama.cpp's `bert` can compute or the disk refuses.
+    `target` is replaced only with `force`. Raises `ConversionError`, and leaves no file behind,
+    if llama.cpp's `bert` does not support the model or the file cannot be written.
     """
     gguf = gguf_library()
     if target.exists() and not force:
@@ -61,7 +61,7 @@ def convert(
         _sync(partial)
         os.replace(partial, target)
     except OSError as error:
-        # numpy gives no reason when a write comes up short, which is what a full disk does
+        # numpy gives no reason for a short write, which is what happens on a full disk
         reason = error.strerror or "the disk took only a part of it"
         raise ConversionError(f"{target} could not be written: {reason}.") from error
     finally:
@@ -99,6 +99,6 @@ def _read(source: Path, name: str) -> EmbeddingModel:
 
 
 def _sync(path: Path) -> None:
-    """Put the file's bytes on the disk, so that the name never outlives them."""
+    """Syncs the file to disk, so that the renamed file is never incomplete after a crash."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,7 +1,7 @@
-"""What goes wrong with model files."""
+"""Errors of model conversion."""
 
 __all__ = ["ConversionError"]
 
 
 class ConversionError(Exception):
-    """The model cannot be converted; the message is one sentence for the person at the terminal."""
+    """Raised if a model cannot be converted; the message is one sentence for the terminal."""

@@ -1,8 +1,8 @@
-"""What a sentence-transformers folder of a BERT model says about the model.
+"""Reads the configuration of a BERT model from its sentence-transformers folder.
 
 config.json               the network: layers, heads, widths
-modules.json              what follows the network: pooling, normalization
-1_Pooling/config.json     how token vectors become one vector
+modules.json              the modules after the network: pooling, normalization
+1_Pooling/config.json     pooling of token vectors into one vector
 tokenizer.json, vocab.txt the vocabulary: see vocabulary.py
 model.safetensors         the weights: see safetensors.py
 """
@@ -39,7 +39,7 @@ class Network:
 
 
 def read_network(folder: Path) -> Network:
-    """The encoder's sizes; ConversionError when the folder holds anything but a BERT encoder."""
+    """Reads the encoder's sizes; raises `ConversionError` if the model is no BERT encoder."""
     if not (folder / "config.json").is_file():
         raise ConversionError(f"{folder} is not a model folder: it has no config.json.")
     config = json_object(folder / "config.json")
@@ -65,9 +65,9 @@ def read_network(folder: Path) -> Network:
 
 
 def read_pooling(folder: Path) -> Pooling:
-    """How token vectors become one; mean where nothing is said, as sentence-transformers has it.
+    """Reads the pooling type; the default is mean, as in sentence-transformers.
 
-    Raises ConversionError for modules and ways of pooling that llama.cpp does not compute.
+    Raises `ConversionError` for modules and pooling types that llama.cpp does not support.
     """
     path = folder / _pooling_folder(folder) / "config.json"
     if not path.is_file():
@@ -82,7 +82,7 @@ def read_pooling(folder: Path) -> Pooling:
 
 
 def json_object(path: Path) -> Mapping[str, Any]:  # Any: the values of a foreign JSON document
-    """The JSON object in the file, empty when there is no such file."""
+    """Reads the JSON object in the file; empty if there is no such file."""
     if not path.is_file():
         return {}
     content = _json(path)
@@ -128,7 +128,7 @@ def _pooling_folder(folder: Path) -> str:
 
 
 def _pooling_modes(config: Mapping[str, Any]) -> set[str]:
-    """The modes switched on: one name, or a flag like `pooling_mode_mean_tokens` for each."""
+    """Returns the enabled pooling modes, from one name or flags like `pooling_mode_mean_tokens`."""
     named = config.get("pooling_mode")
     if isinstance(named, str):
         return {named}

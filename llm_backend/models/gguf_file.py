@@ -1,7 +1,7 @@
-"""Writes an embedding model as a `bert` GGUF file: what is said about it, then its tensors.
+"""Writes an embedding model as a `bert` GGUF file: metadata, then tensors.
 
-Weights that are multiplied are written as the outtype asks; biases, norms, positions and token
-types, which are added, stay float32 as llama.cpp's graph wants them.
+Weight matrices are written in the `outtype`; biases, norms, position and token type embeddings stay
+float32, as llama.cpp's graph requires.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ __all__ = ["EmbeddingModel", "OutType", "Progress", "gguf_library", "write_gguf"
 
 OutType = Literal["f32", "f16", "q8_0"]
 Progress = Callable[[int, int], None]
-"""Called with the bytes of tensors written so far and those to be written in all."""
+"""Called with the bytes of tensors written so far, and in total."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingModel:
-    """All that goes into the file."""
+    """Content of the GGUF file: network, pooling, vocabulary, tensors."""
 
     name: str
     network: Network
@@ -37,7 +37,7 @@ class EmbeddingModel:
 
 @dataclass(frozen=True, kw_only=True)
 class _Encoding:
-    """One tensor, the GGML type it is written as, and the room that takes."""
+    """One tensor, its GGML type in the file, and its size in bytes."""
 
     tensor: PlannedTensor
     kind: Any  # a gguf.GGMLQuantizationType
@@ -45,7 +45,7 @@ class _Encoding:
 
 
 def gguf_library() -> Any:  # Any: the library ships no types
-    """The gguf package; ConversionError where the extra `convert` is not installed."""
+    """Imports the gguf package; raises `ConversionError` if the extra `convert` is missing."""
     try:
         import gguf
     except ImportError as error:
@@ -58,7 +58,7 @@ def gguf_library() -> Any:  # Any: the library ships no types
 def write_gguf(
     gguf: Any, model: EmbeddingModel, path: Path, outtype: OutType, progress: Progress | None
 ) -> None:
-    """Write the file, one tensor in memory at a time; OSError where the disk refuses."""
+    """Writes the file, one tensor in memory at a time; raises `OSError` if a write fails."""
     encodings = [_encoding(gguf, tensor, outtype) for tensor in model.tensors]
     writer = gguf.GGUFWriter(path, "bert")
     try:
@@ -81,7 +81,7 @@ def write_gguf(
 
 
 def _encoding(gguf: Any, tensor: PlannedTensor, outtype: OutType) -> _Encoding:
-    """How the tensor is written; rows that Q8_0's blocks do not fill stay in float16."""
+    """Chooses the tensor's type; rows that are no multiple of Q8_0's block stay in float16."""
     types = gguf.GGMLQuantizationType
     kind = {"f32": types.F32, "f16": types.F16, "q8_0": types.Q8_0}[outtype]
     if not tensor.is_matrix:
@@ -125,7 +125,7 @@ def _describe_vocabulary(gguf: Any, writer: Any, vocabulary: WordPieceVocabulary
     writer.add_tokenizer_model("bert")
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types([token_types[kind] for kind in vocabulary.kinds])
-    # llama.cpp begins a text with the token that it calls bos, which for BERT is [CLS]
+    # llama.cpp prepends the bos token to a text, which for BERT is [CLS]
     writer.add_bos_token_id(vocabulary.special_ids["cls"])
     writer.add_uint32("tokenizer.ggml.cls_token_id", vocabulary.special_ids["cls"])
     writer.add_sep_token_id(vocabulary.special_ids["sep"])

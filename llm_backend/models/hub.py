@@ -1,7 +1,7 @@
-"""Brings GGUF files from the Hugging Face hub, with the hub's own client library.
+"""Downloads GGUF files from the Hugging Face hub, with the `huggingface_hub` library.
 
-A file grows beside its place as `NAME.part`, goes on there after an interruption, and takes its
-name when it is whole and has the checksum that the hub tells.
+A file is downloaded to `NAME.part`, resumed there after an interruption, and renamed when it is
+complete and has the hub's checksum.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from typing import Any, Self
 __all__ = ["HubFile", "PullError", "chosen_files", "chosen_projector", "pull"]
 
 PREFERRED = "Q4_K_M"  # the usual balance of size and quality
-PREFERRED_PROJECTOR = "F16"  # as small as it is without a loss that shows
+PREFERRED_PROJECTOR = "F16"  # the smallest without a noticeable loss
 _PROJECTOR = re.compile(r"mmproj[^/]*$", re.IGNORECASE)
 _PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
 _CHUNK = 1 << 20
 
 
 class PullError(Exception):
-    """The model cannot be brought; the message is one sentence that says why and what to do."""
+    """Raised if a download fails; the message is one sentence that says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubFile:
-    """A file of a repository; `sha256` is None for a small one that the hub keeps in git."""
+    """A file of a repository; `sha256` is None for a small file in git, without LFS."""
 
     path: str
     size_bytes: int
@@ -46,13 +46,13 @@ def pull(
     begins: Callable[[HubFile], None] = lambda file: None,
     came: Callable[[int], None] = lambda size: None,
 ) -> list[Path]:
-    """The files of the model `name` (`OWNER/NAME`), in `folder`; those that are there are left.
+    """Downloads the missing files of the model `name` (`OWNER/NAME`) to `folder`; returns all.
 
-    `quant` is a part of the file's name, `Q8_0` say; without it the only model of the repository is
-    meant, or its `Q4_K_M`; `with_projector` brings what it sees or hears by, too. `endpoint` None
-    is the hub, or what `HF_ENDPOINT` says. `begins` is told each file before it is brought, `came`
-    how many bytes more of it are there, the first time those that an interruption left. Raises
-    `PullError`; an interruption leaves what has come.
+    `quant` is a part of the file's name, like `Q8_0`; without it the only model of the repository
+    is chosen, or its `Q4_K_M`. `with_projector` downloads its projector, too. `endpoint` None is
+    the hub, or `HF_ENDPOINT`. `begins` is called with each file before its download, `came` with
+    the number of new bytes, first with those left by an interruption. Raises `PullError`; an
+    interruption keeps the partial file.
     """
     hub = _library()
     with _translate_errors(hub, name):
@@ -74,7 +74,7 @@ def pull(
 
 
 def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list[HubFile]:
-    """All parts of the one model that is meant; raises `PullError` where it is none or several."""
+    """Returns all parts of the model that matches; raises `PullError` for none or several."""
     models: dict[str, list[HubFile]] = {}
     for file in sorted(files, key=lambda one: one.path):
         if not _PROJECTOR.search(file.path):
@@ -92,7 +92,7 @@ def chosen_files(name: str, quant: str | None, files: Sequence[HubFile]) -> list
 
 
 def chosen_projector(name: str, files: Sequence[HubFile]) -> HubFile:
-    """The only projector of a repository, or its `F16`; raises `PullError` if there is neither."""
+    """Returns a repository's only projector, or its `F16`; raises `PullError` without either."""
     there = [file for file in files if _PROJECTOR.search(file.path)]
     exact = re.compile(rf"(^|[./_-]){PREFERRED_PROJECTOR}([./_-])", re.IGNORECASE)
     meant = [file for file in there if exact.search(file.path)] or there
@@ -130,7 +130,7 @@ def _gguf_files(hub: Any, name: str, endpoint: str | None) -> list[HubFile]:
 
 
 def _safe(path: str) -> Path:
-    """A path that a repository names, which must not lead out of the folder."""
+    """Returns a repository's path; raises `PullError` if it leads out of the folder."""
     given = PurePosixPath(path)
     if given.is_absolute() or ".." in given.parts or "\\" in path:
         raise PullError(f"The repository names a file `{path}`, which would lie elsewhere.")
@@ -151,7 +151,7 @@ def _check_room(folder: Path, missing: Sequence[HubFile]) -> None:
 
 
 class _Bar:
-    """What the hub's library takes for a progress bar."""
+    """Stand-in for the progress bar (`tqdm_class`) of the hub's library."""
 
     def __init__(self, came: Callable[[int], None], *, initial: int = 0, **_: object) -> None:
         self.update = came
@@ -161,7 +161,7 @@ class _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """There is nothing to close."""
+        """Has nothing to close."""
 
 
 def _bring(

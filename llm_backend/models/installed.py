@@ -1,4 +1,4 @@
-"""Models that were installed as Python packages, found without importing them."""
+"""Finds models that were installed as Python packages, without importing them."""
 
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -10,10 +10,10 @@ __all__ = ["find_model_folder"]
 
 
 def find_model_folder(source: str) -> Path:
-    """The folder that `source` means: a folder's path, or the name of an installed package.
+    """Returns the model folder of `source`, a path or the name of an installed package.
 
-    A package may import torch and more when it is imported, so only its list of files is read.
-    Raises ConversionError when it is neither, or the package holds no model.
+    Importing a package may import torch and more, so only its list of files is read. Raises
+    `ConversionError` if it is neither, or if the package holds no model.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():

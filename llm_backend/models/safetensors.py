@@ -1,7 +1,7 @@
-"""The safetensors format, read with numpy alone.
+"""Safetensors reader, with numpy alone.
 
-A file is eight bytes of little-endian header length, a JSON header that gives each tensor's
-dtype, shape and place, and the raw little-endian data.
+A file is eight bytes of little-endian header length, a JSON header with each tensor's dtype, shape
+and offsets, and the raw little-endian data.
 """
 
 import json
@@ -22,19 +22,19 @@ WEIGHTS_FILE = "model.safetensors"
 
 _LENGTH_BYTES = 8
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""The dtypes of weights; numpy has no bfloat16, whose bits are the upper half of a float32."""
+"""Dtypes of weights; numpy has no bfloat16, whose bits are the upper half of a float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """One tensor of a mapped file; nothing is read before `load`."""
+    """One tensor of a memory-mapped file; nothing is read before `load`."""
 
     shape: tuple[int, ...]
     dtype: str
     raw: npt.NDArray[np.uint8]
 
     def load(self) -> npt.NDArray[np.float32]:
-        """The values as float32, a view of the mapped file where it holds just that."""
+        """Returns the values as float32; for F32 without a copy, as a view of the mapped file."""
         stored = self.raw.view(_DTYPES[self.dtype]).reshape(self.shape)
         if self.dtype == "BF16":
             return (stored.astype("<u4") << 16).view("<f4")
@@ -42,10 +42,10 @@ class StoredTensor:
 
 
 def open_tensors(path: Path) -> Mapping[str, StoredTensor]:
-    """The floating-point tensors of the file by name, mapped and not read.
+    """Maps the floating-point tensors of the file by name, without reading them.
 
-    Raises ConversionError when the file is missing, cut off or not a safetensors file. Tensors of
-    whole numbers, which are no weights, are left out.
+    Raises `ConversionError` if the file is missing, truncated or not a safetensors file. Integer
+    tensors, which are no weights, are left out.
     """
     if not path.is_file():
         raise ConversionError(f"{path} does not exist; only safetensors weights can be converted.")

@@ -1,4 +1,4 @@
-"""Which tensor of a BERT checkpoint becomes which tensor of a `bert` GGUF file (pure)."""
+"""Maps the tensors of a BERT checkpoint to the tensors of a `bert` GGUF file (pure)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from llm_backend.models.safetensors import StoredTensor
 __all__ = ["PlannedTensor", "plan_tensors"]
 
 _PREFIX = "bert."
-"""What stands before every name where the checkpoint has heads beside the encoder."""
+"""Prefix of tensor names in a checkpoint with heads besides the encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTensor:
-    """A tensor to be written; only those that are multiplied may be written in fewer bits."""
+    """A tensor to be written; only a weight matrix (`is_matrix`) may be quantized."""
 
     name: str
     stored: StoredTensor
@@ -31,9 +31,9 @@ class _Expected:
 
 
 def plan_tensors(network: Network, stored: Mapping[str, StoredTensor]) -> list[PlannedTensor]:
-    """The tensors of the GGUF file in their order; the pooler and other heads are left out.
+    """Returns the tensors of the GGUF file in order; the pooler and other heads are left out.
 
-    Raises ConversionError when a tensor is missing or has not the size that the config gives.
+    Raises `ConversionError` if a tensor is missing or its shape differs from the config's.
     """
     plan = []
     for expected in _expected_tensors(network):

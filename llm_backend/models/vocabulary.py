@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary as llama.cpp wants it.
+"""Converts a WordPiece vocabulary to llama.cpp's form.
 
 BERT marks the pieces that continue a word (`##ing`); llama.cpp marks those that begin one, with
 U+2581 for the space before the word, and looks pieces up by their exact text. So `##ing` becomes
@@ -29,7 +29,7 @@ _ROLES = {
 
 
 class TokenKind(Enum):
-    """What a token is for; special ones are never produced from a user's text."""
+    """Kind of a token; special tokens are never produced from a user's text."""
 
     NORMAL = "normal"
     SPECIAL = "special"
@@ -39,9 +39,9 @@ class TokenKind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class WordPieceVocabulary:
-    """Tokens and kinds by id, and how text is normalized before it is looked up.
+    """WordPiece vocabulary: tokens and kinds by id, and the normalization of text.
 
-    `special_ids` gives the ids of `cls`, `sep`, `unk`, `pad` and `mask`.
+    `special_ids` holds the ids of `cls`, `sep`, `unk`, `pad` and `mask`.
     """
 
     tokens: Sequence[str]
@@ -53,7 +53,7 @@ class WordPieceVocabulary:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pieces:
-    """The vocabulary as the folder has it."""
+    """Vocabulary in the form of the model's folder."""
 
     ids: Mapping[str, int]
     added: Mapping[str, TokenKind]
@@ -62,9 +62,9 @@ class _Pieces:
 
 
 def read_vocabulary(folder: Path, size: int) -> WordPieceVocabulary:
-    """The folder's vocabulary, filled up to `size` where the embedding table has more rows.
+    """Reads the folder's vocabulary, padded to `size`, the rows of the embedding table.
 
-    Raises ConversionError when there is none, or llama.cpp could not tokenize alike with it.
+    Raises `ConversionError` if there is none, or if llama.cpp would tokenize differently.
     """
     fast = folder / "tokenizer.json"
     pieces = _from_tokenizer_json(fast) if fast.is_file() else _from_vocab_txt(folder)
@@ -130,7 +130,7 @@ def _from_vocab_txt(folder: Path) -> _Pieces:
     path = folder / "vocab.txt"
     if not path.is_file():
         raise ConversionError(f"{folder} has neither tokenizer.json nor vocab.txt.")
-    # not splitlines(): characters that it takes for line ends are pieces of some vocabularies
+    # not splitlines(): some vocabularies have pieces with characters that it splits at
     lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     config = json_object(folder / "tokenizer_config.json")
     _refuse_duplicates(folder, lines)
@@ -142,7 +142,7 @@ def _from_vocab_txt(folder: Path) -> _Pieces:
 
 
 def _normalization(lowercase: bool, strip_accents: bool | None) -> dict[str, bool]:
-    """BERT strips accents where it lowers case, unless told otherwise."""
+    """Returns the normalization: by default BERT strips accents if it lowers case."""
     return {
         "lowercase": lowercase,
         "strip_accents": lowercase if strip_accents is None else strip_accents,
