@@ -1,4 +1,4 @@
-"""What people see: the chat page at `/` and Swagger UI at `/docs`, from files of this machine."""
+"""Web pages: the chat page at `/` and Swagger UI at `/docs`, served from local files."""
 
 from llm_backend.web.pages import PAGES, WebPages
 

@@ -1,7 +1,7 @@
-"""Answers the browser's requests for pages and their files; everything else is the application's.
+"""ASGI middleware that serves the web pages and their static files; passes other requests on.
 
-Nothing is read at start. A file is read when it is first asked for and kept with the digest that is
-its entity tag; browsers keep it too and ask each time whether it is still the same (304).
+Nothing is read at startup. A file is read at its first request and cached with its digest, which is
+its `ETag`; browsers cache it too and revalidate it on every use (304).
 """
 
 import functools
@@ -19,8 +19,8 @@ __all__ = ["PAGES", "WebPages"]
 STATIC = Path(__file__).with_name("static")
 FILES = "/web/"
 DOCS_FILES = "/docs/"
-PAGES = {"/": "index.html", "/docs": "docs.html"}  # by path; others may link to them
-SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")  # all of its package that is used
+PAGES = {"/": "index.html", "/docs": "docs.html"}  # by path
+SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")  # the files used of its package
 
 MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -33,15 +33,15 @@ MEDIA_TYPES = {
     "woff2": "font/woff2",
 }
 
-# A page of this server loads from this server alone (blobs are pictures that it has made itself),
-# runs no script that is not a file of it, and lets no string become HTML without the sanitiser.
+# A page loads resources only from this server (blobs are pictures made by the page), runs only
+# script files of this server, and turns no string into HTML without the sanitiser.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify"
 )
-# Swagger UI sets styles in its markup, has pictures in its style sheet, and writes HTML of its own.
+# Swagger UI needs inline styles and data URLs in CSS, and writes HTML without trusted types.
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -57,13 +57,13 @@ class _PageFile:
 
 
 class WebPages:
-    """The pages in front of the application."""
+    """Serves the pages in front of the wrapped application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers GET and HEAD for the pages' files."""
+        """Answers GET and HEAD for the pages' files; passes other requests on."""
         is_asked_for = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
         file = _file(scope["path"]) if is_asked_for else None
         if file is None:
@@ -74,8 +74,8 @@ class WebPages:
 
 
 def _file(path: str) -> _PageFile | None:
-    """The file at a path; None where the path is not the pages'. Names are looked up in what there
-    is, never joined to a path."""
+    """Returns the file at a path, or None. Names are looked up in the list of existing files, never
+    joined to a path."""
     if path in PAGES:
         return _read(PAGES[path])
     if path.startswith(DOCS_FILES) and (name := path.removeprefix(DOCS_FILES)) in SWAGGER_UI:
@@ -88,7 +88,7 @@ def _file(path: str) -> _PageFile | None:
 def _response(file: _PageFile, scope: Scope) -> Response:
     headers = {
         "etag": file.tag,
-        "cache-control": "no-cache",  # keep it, and ask whether it is still the same
+        "cache-control": "no-cache",  # cache, but revalidate on every use
         "date": formatdate(usegmt=True),
         "content-security-policy": _DOCS_POLICY if scope["path"] == "/docs" else _POLICY,
         "x-content-type-options": "nosniff",
@@ -102,7 +102,7 @@ def _response(file: _PageFile, scope: Scope) -> Response:
 
 @functools.cache
 def _names() -> frozenset[str]:
-    """Every file of `static/`, by its path in it."""
+    """Returns the relative paths of all files of `static/`."""
     found: set[str] = set()
     folders = [("", STATIC)]
     for prefix, folder in folders:
@@ -121,7 +121,7 @@ def _read(name: str) -> _PageFile:
 
 @functools.cache
 def _read_swagger_ui(name: str) -> _PageFile:
-    import swagger_ui_bundle  # here: most servers are never asked for it
+    import swagger_ui_bundle  # lazy: rarely requested
 
     return _load(Path(swagger_ui_bundle.swagger_ui_path) / name)
 
