@@ -18,7 +18,7 @@ from llm_backend.store import (
 __all__ = ["ATTEMPTS", "LineChunk"]
 
 ATTEMPTS = 20  # of lines whose model is unavailable, together half an hour
-AWAY_S = 60.0  # the batch is postponed by, so that other batches run
+AWAY_S = 60.0  # delay of a postponed batch, so that other batches run
 RETRY_S, RETRY_LIMIT_S = 1.0, 30.0  # backoff while the database is unavailable, doubled each time
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Lines worker: runs lines of batches with bounded concurrency, at the lowest priority."""
+"""Lines worker: runs lines of batches with bounded concurrency, at batch priority."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -133,7 +133,7 @@ class LinesWorker:
             return await self._dispatch.post(chunk.endpoint, body, caller)
 
     async def _lines(self, lines: Lines, content: Content) -> AsyncGenerator[RawLine, None]:
-        size_bytes = lines.end - lines.start  # the bound was held when the input was read
+        size_bytes = lines.end - lines.start  # the limit was checked when the input was read
         splitter = LineSplitter(size_bytes, start=lines.start, first_line=lines.first_line)
         async with aclosing(self._files.blobs.read(content, lines.start, lines.end)) as pieces:
             async for piece in pieces:
@@ -144,7 +144,7 @@ class LinesWorker:
 
 
 def _passes(answered: DispatchedAnswer) -> bool:
-    """Whether asking again may help."""
+    """True if a retry may help."""
     return answered.status in PASSING and b'"insufficient_quota"' not in answered.body
 
 

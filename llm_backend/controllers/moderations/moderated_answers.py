@@ -87,7 +87,7 @@ class ModeratedAnswer:
     blocks_output: bool
     _input: Sequence[Json] | ApiError | None = field(default=None, init=False)
     _output: Sequence[Json] | ApiError | None = field(default=None, init=False)
-    _said: dict[int, list[str]] = field(default_factory=dict, init=False)  # by choice
+    _said: dict[int, list[str]] = field(default_factory=dict, init=False)  # deltas by choice
     _is_withheld: bool = field(default=False, init=False)
 
     async def withholds(self) -> bool:

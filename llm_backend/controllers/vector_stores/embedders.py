@@ -16,7 +16,7 @@ __all__ = ["Embedders", "EmbeddingModel", "Source"]
 
 Vector = list[float]
 
-SPARE_TOKENS = 8  # for BOS and EOS tokens of every input
+SPARE_TOKENS = 8  # for the special tokens around an input: BOS and EOS, or [CLS] and [SEP]
 AT_ONCE = 16  # texts in one request, so that other requests get a turn
 
 

@@ -98,7 +98,7 @@ async def retrieve(
     question = _question(asked["messages"])
     if not question:
         return asked, None
-    # Stores named by the server's settings have no owner.
+    # The caller may not own the stores that the server's settings name: no owner filter.
     with nullcontext() if places else as_owner(None):
         retrieval = await _search(services, store_ids, query.of([question]))
     return {**asked, "messages": retrieval.shown_in(asked["messages"])}, retrieval
@@ -113,7 +113,7 @@ async def retrieve_from_own(
     if not own or not question:
         return None
     store_ids, query = await _search_of_body(services, {}, (), own)
-    with as_owner(None):  # stores named by the server's settings have no owner
+    with as_owner(None):  # no owner filter: the server's settings name the stores
         return await _search(services, store_ids, query.of([question]))
 
 
