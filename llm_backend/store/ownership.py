@@ -33,7 +33,7 @@ from sqlalchemy.sql import visitors
 
 from llm_backend.store.database.group_commit import Work
 
-__all__ = ["OWNED", "Owner", "as_owner", "guard", "present_owner", "with_owner"]
+__all__ = ["OWNED", "Owner", "as_owner", "guard", "has_owner", "present_owner", "with_owner"]
 
 T = TypeVar("T")
 
@@ -80,6 +80,11 @@ def with_owner(work: Work[T]) -> Work[T]:
     """The unit of work with the owner of this context, whichever thread runs it."""
     owner = _OWNER.get()
     return work if owner is None else partial(_do, work=work, owner=owner)
+
+
+def has_owner(connection: Connection) -> bool:
+    """Whether statements on this connection are restricted to an owner now."""
+    return _KEY in connection.info
 
 
 def guard(engine: Engine) -> None:

@@ -69,6 +69,25 @@ class _Seen(Enum):
     PASSES = auto()  # an answer, or too long to be held until its end
 
 
+class _Text:
+    """A body without its content coding, from its first character on; about `limit_bytes` of it.
+
+    Not a part of `Held`, which would refer to itself and be left to the garbage collector.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.start = bytearray()
+        self.size_bytes = 0
+        self._limit_bytes = limit_bytes
+
+    def add(self, text: bytes) -> None:
+        self.size_bytes += len(text)
+        if not self.start:
+            text = text.lstrip(_BEFORE)
+        if len(self.start) <= self._limit_bytes:
+            self.start += text
+
+
 class Held:
     """The pieces of a body until they are told to be an answer: at most `limit_bytes` and a piece
     of them, and about as much of what they are without their content coding."""
@@ -76,9 +95,8 @@ class Held:
     def __init__(self, due: Due, *, coding: bytes | None, limit_bytes: int) -> None:
         self._due = due
         self._limit_bytes = limit_bytes
-        self._text = bytearray()
-        self._text_bytes = 0
-        self._read = plain(self._add, coding)
+        self._text = _Text(limit_bytes)
+        self._read = plain(self._text.add, coding)
         self.pieces: list[bytes] = []
         self._held_bytes = 0
         self._seen = _Seen.PASSES if self._read is None else _Seen.UNKNOWN
@@ -91,7 +109,7 @@ class Held:
             self._read(piece)
         if self._seen is _Seen.UNKNOWN:
             self._seen = self._told_by_start()
-        if max(self._held_bytes, self._text_bytes) > self._limit_bytes:
+        if max(self._held_bytes, self._text.size_bytes) > self._limit_bytes:
             if self._seen is _Seen.UNKNOWN:
                 raise no_answer("blanks")
             self._seen = _Seen.PASSES
@@ -105,20 +123,13 @@ class Held:
         """The body is whole; raises `UpstreamFailed` where it is no answer."""
         if self.passes:
             return
-        if not self._text:
+        if not self._text.start:
             raise no_answer("nothing" if not self._held_bytes else "nothing that can be read")
-        if self._seen is _Seen.UNKNOWN or not _is_json(self._text):
+        if self._seen is _Seen.UNKNOWN or not _is_json(self._text.start):
             raise no_answer("something that is no JSON")
 
-    def _add(self, text: bytes) -> None:
-        self._text_bytes += len(text)
-        if not self._text:
-            text = text.lstrip(_BEFORE)
-        if len(self._text) <= self._limit_bytes:
-            self._text += text
-
     def _told_by_start(self) -> _Seen:
-        start = bytes(self._text[:_LONGEST_START])
+        start = bytes(self._text.start[:_LONGEST_START])
         if not start:
             return _Seen.UNKNOWN
         if self._due.json and start.startswith(_JSON_STARTS):

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, s
 from sqlalchemy import delete as delete_from
 
 from llm_backend.store.chats.stored_chat import ChatStatus, NewChat, StoredChat, StoredMessage
-from llm_backend.store.database.upsert import insert_into
+from llm_backend.store.database.bulk_insert import insert_free, insert_rows
 from llm_backend.store.errors import Duplicate, Missing
 from llm_backend.store.json_text import encode, is_text
 from llm_backend.store.keyset_pages import Page, PageRequest, end_of, fetch
@@ -18,7 +18,6 @@ from llm_backend.store.tables import chat_messages, chat_metadata, chats
 
 __all__ = ["add", "add_free", "delete", "find", "find_messages", "get", "update_metadata"]
 
-_INSERT_MESSAGES = insert(chat_messages)
 _INSERT_METADATA = insert(chat_metadata)
 
 _SORT_KEYS = select(chats.c.created_at, chats.c.seq)
@@ -35,16 +34,14 @@ def add_free(connection: Connection, added: Sequence[NewChat]) -> list[str]:
     """Insert chats with their messages and metadata, except those whose id is taken by a stored
     chat or by an earlier one of `added`; returns the ids that were left out.
 
-    It takes two or three statements, however many chats there are.
+    It takes few statements, however many chats there are.
     """
     first: dict[str, NewChat] = {}
     for one in added:
         first.setdefault(one.chat.id, one)
     messages = {id: [encode(dict(each)) for each in one.messages] for id, one in first.items()}
-    insert_free = insert_into(connection, chats).on_conflict_do_nothing(index_elements=["id"])
     rows = [_row(one.chat, messages[id]) for id, one in first.items()]
-    inserted = connection.execute(insert_free.returning(chats.c.id, chats.c.seq), rows)
-    seqs: dict[str, int] = {row.id: row.seq for row in inserted}
+    seqs = insert_free(connection, chats, rows)
     _insert_parts(
         connection, [(seqs[id], first[id].chat, messages[id]) for id in first if id in seqs]
     )
@@ -59,8 +56,7 @@ def _insert_parts(
         for seq, _, messages in inserted
         for position, message in enumerate(messages)
     ]
-    if messages:
-        connection.execute(_INSERT_MESSAGES, messages)
+    insert_rows(connection, chat_messages, messages)
     metadata = [
         row for seq, chat, _ in inserted for row in _pairs(seq, chat.created_at, chat.metadata)
     ]

@@ -134,6 +134,23 @@ async def test_chats_with_taken_ids_are_left_out_and_their_ids_returned(chats):
     assert len((await chats.messages(fresh.id)).items) == 1
 
 
+async def test_each_of_many_added_chats_has_its_own_messages_if_some_ids_are_taken(chats):
+    added = [NewChat(chat=a_chat(), messages=[{"role": "user", "content": f"{number}"}])
+             for number in range(150)]  # fmt: skip
+    taken = [added[place].chat.id for place in (0, 7, 70, 149)]
+    for id in taken:
+        await chats.add(a_chat(id=id), [])
+
+    assert await chats.add_free(added) == taken
+
+    for number, one in enumerate(added):
+        said = (await chats.messages(one.chat.id)).items
+        expected = [] if one.chat.id in taken else [{"role": "user", "content": f"{number}"}]
+        assert [each.message for each in said] == expected
+    assert (await chats.get(added[1].chat.id)) == added[1].chat
+    assert await chats.add_free(added) == [one.chat.id for one in added]
+
+
 async def test_no_chat_is_added_if_one_is_unstorable(chats):
     bad = a_chat(metadata={"k" * 65: "a name that is too long"})
 
