@@ -60,7 +60,7 @@ def _handler_of(operation: Operation) -> Handler:
 
 def _controller_of(operation: Operation) -> Handler:
     """Imports the controller's function of the operation; without a controller, the relay's."""
-    module = f"llm_backend.controllers.{operation.controller or 'routing'}"
+    module = f"llm_backend.controllers.{operation.controller or 'relay.routing'}"
     name = operation.function if operation.controller else "relay_operation"
     handler: Handler = getattr(importlib.import_module(module), name)
     return handler
