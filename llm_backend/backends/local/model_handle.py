@@ -1,4 +1,4 @@
-"""One model's place in the engine room: its engine while it is in memory, and who uses that."""
+"""Model handle: one model of the model manager, its engine while loaded, and its users' count."""
 
 import asyncio
 import time
@@ -24,64 +24,64 @@ __all__ = [
 _RETRY_AFTER_S = 2.0
 
 MakeEngine = Callable[[Path | None], Engine]
-"""Makes an engine that lets other processes in at this door; None lets nobody in."""
+"""Creates an engine that serves other processes at this socket path; None: at none."""
 
 
 class ModelState(StrEnum):
-    """What becomes of a request for a model."""
+    """Load state of a model, and its effect on a new request."""
 
-    UNLOADED = "unloaded"  # it loads the model
-    LOADING = "loading"  # it waits; also while the engine is started again after a death
+    UNLOADED = "unloaded"  # a request loads the model
+    LOADING = "loading"  # a request waits; also while the engine is restarted after a crash
     LOADED = "loaded"
-    UNLOADING = "unloading"  # what was begun is finished; it waits, and loads the model again
-    FAILED = "failed"  # it is told that the model cannot be loaded
+    UNLOADING = "unloading"  # running requests finish; a new one waits and loads the model again
+    FAILED = "failed"  # a request gets the error of the failed load
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadQueueLimits:
-    """How many requests wait for a model to be loaded at most, and for how many seconds."""
+    """Limits of requests that wait for a model to be loaded: their number, and seconds each."""
 
     waiting_limit: int = 256
     deadline_s: float = 120
 
 
 class ModelHandle(Protocol):
-    """One model's place in a room, whichever process keeps that."""
+    """One model of a model manager, in this process or in another one."""
 
     @property
     def state(self) -> ModelState:
-        """Where the model is between disk and memory."""
+        """Load state of the model."""
         ...
 
     @property
     def engine(self) -> Engine | None:
-        """Its engine while it is in memory."""
+        """The model's engine while it is loaded; None otherwise."""
         ...
 
     def used(self) -> AbstractAsyncContextManager[Engine]:
-        """The engine, which stays until the block is left; loads the model if it is not there."""
+        """Yields the engine and keeps it loaded within the block; loads the model if needed."""
         ...
 
     async def load(self) -> None:
-        """Have the model in memory; one that could not be loaded is tried again."""
+        """Loads the model and waits for it; a failed load is tried again."""
         ...
 
     async def unload(self) -> None:
-        """Have the model's memory free, once all that was begun is finished."""
+        """Unloads the model after its running requests have finished."""
         ...
 
     async def start(self) -> bool:
-        """Begin to load the model if it fits beside the others. Raises `InvalidRequest` for one
-        that never fits."""
+        """Begins to load the model if it fits beside the loaded ones. Raises `InvalidRequest` for
+        a model larger than the budget."""
         ...
 
     def dismiss(self) -> None:
-        """The model is served no more; what was begun is finished."""
+        """Removes the model in the background, after its running requests have finished."""
         ...
 
 
 class ModelManager(Protocol):
-    """Where models have their places."""
+    """Creates the handles of models; loads and unloads their engines."""
 
     def handle(
         self,
@@ -92,12 +92,12 @@ class ModelManager(Protocol):
         patience: LoadQueueLimits,
         idle_unload_s: float | None,
     ) -> ModelHandle:
-        """A place more, as `Berth` describes it."""
+        """Creates and registers a model handle; arguments as of `LocalModelHandle`."""
         ...
 
 
 class _HandleOwner(Protocol):
-    """What a place needs of the room that it is in."""
+    """Interface of the model manager that a `LocalModelHandle` calls."""
 
     async def start(self, handle: "LocalModelHandle") -> bool: ...
     async def load(self, handle: "LocalModelHandle") -> None: ...
@@ -109,10 +109,10 @@ class _HandleOwner(Protocol):
 
 
 class LocalModelHandle:
-    """One model's place in the room: its engine while it is in memory, and who uses that.
+    """Handle of a model in this process: its engine while loaded, and a count of its users.
 
-    `make` makes an engine, and `needs` says how many bytes it will take. After `idle_unload_s`
-    without a user it is unloaded; None keeps it.
+    `make` creates an engine, and `needs` estimates its memory in bytes. After `idle_unload_s`
+    without a user the engine is unloaded (None: never).
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class LocalModelHandle:
 
     @property
     def state(self) -> ModelState:
-        """Where the model is between disk and memory."""
+        """Load state of the model."""
         if self.engine is None:
             return ModelState.LOADING if self._loading else ModelState.UNLOADED
         if self.is_leaving:
@@ -157,10 +157,10 @@ class LocalModelHandle:
 
     @asynccontextmanager
     async def used(self) -> AsyncIterator[Engine]:
-        """The engine, which stays until the block is left; loads the model if it is not there.
+        """Yields the engine and keeps it loaded within the block; loads the model if needed.
 
-        Raises `ApiError` where the model does not fit, or is not there in time, and what the
-        engine raises where it cannot be started.
+        Raises `ApiError` if the model does not fit or is not loaded in time, and the engine's own
+        error if it cannot be started.
         """
         engine, is_going = self.engine, self.is_leaving or self.is_removed
         if engine is None or is_going or engine.state is not EngineState.READY:
@@ -173,44 +173,44 @@ class LocalModelHandle:
             self.leave()
 
     async def load(self) -> None:
-        """Have the model in memory; one that could not be loaded is tried again."""
+        """Loads the model and waits for it; a failed load is tried again."""
         if self.engine is not None and self._has_failed:
             await self._room.unload(self)
         async with self.used():
             return
 
     async def unload(self) -> None:
-        """Have the model's memory free, once all that was begun is finished."""
+        """Unloads the model after its running requests have finished."""
         await self._room.unload(self)
 
     async def start(self) -> bool:
-        """Begin to load the model if it fits beside the others; does not wait for it. Raises
-        `InvalidRequest` for one that never fits."""
+        """Begins to load the model if it fits beside the loaded ones; does not wait for it. Raises
+        `InvalidRequest` for a model larger than the budget."""
         return await self._room.start(self)
 
     def dismiss(self) -> None:
-        """The model is served no more; what was begun is finished."""
+        """Removes the model in the background, after its running requests have finished."""
         self._room.begin(self._room.remove(self))
 
     def enter(self) -> None:
-        """Somebody more uses it."""
+        """Increments the count of users, and cancels the idle timer."""
         self.users += 1
         self._unused.clear()
         self.stay()
 
     def leave(self) -> None:
-        """Somebody less."""
+        """Decrements the count of users; the last one starts the idle timer."""
         self.users -= 1
         if not self.users:
             self.rest()
 
     async def drained(self) -> None:
-        """Returns when nobody uses the engine, or waits for it to be there."""
+        """Waits until no request uses the engine or waits for it to be loaded."""
         while self.users:
             await self._unused.wait()
 
     def rest(self) -> None:
-        """From now on nobody uses it, until somebody does."""
+        """Marks the engine idle and starts the timer that unloads it."""
         self.used_at = time.monotonic()
         self._unused.set()
         if self.idle_unload_s is not None:
@@ -218,7 +218,7 @@ class LocalModelHandle:
             self._idle = loop.call_later(self.idle_unload_s, self._room.unload_behind, self)
 
     def stay(self) -> None:
-        """It is not unloaded for its idleness."""
+        """Cancels the idle timer."""
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -247,8 +247,8 @@ class LocalModelHandle:
             self._waiting -= 1
 
     async def _entered(self) -> Engine:
-        """The engine, once it is ready. Who waits for it is its user already, so that the next one
-        who needs the room does not take it before they come in."""
+        """Returns the engine once it is ready. A waiting request counts as a user already, so that
+        a load of another model does not unload this one before the request can use it."""
         while self.is_leaving:
             await self.gone.wait()
         if self.is_removed:
@@ -263,7 +263,7 @@ class LocalModelHandle:
         return engine
 
     async def _loaded(self) -> Engine:
-        """One loading for all who wait; it goes on when they give up."""
+        """Loads the engine once for all waiting requests; continues even if they are cancelled."""
         if self._loading is None:
             self._loading = self._room.begin(self._room.load(self))
             self._loading.add_done_callback(self._has_loaded)
@@ -276,4 +276,5 @@ class LocalModelHandle:
         self._loading = None
         self._room.changed()
         if not task.cancelled():
-            task.exception()  # who waits is told; maybe nobody does any more
+            # Marks the error as retrieved: waiting requests got it, but there may be none left.
+            task.exception()

@@ -1,10 +1,10 @@
-"""Which models are in memory: loaded on demand, unloaded at rest or for others, within a budget.
+"""Model manager: loads models on demand and unloads them, within a memory budget.
 
-A model that is wanted and not there is loaded. Where it does not fit beside the others, those are
-unloaded that have rested longest, and then those at work: they take no new request, finish what
-they have begun, and go. Whoever wants them meanwhile waits, for a bounded time and in a bounded
-number, and gets them back in its turn. So requests for two models that do not fit together take
-turns, and none is cut off.
+A request for a model that is not in memory loads it. If it does not fit beside the loaded models,
+idle ones are unloaded first (least recently used first), then busy ones: a busy model accepts no
+new request, finishes its running ones (drains), and is unloaded. Requests for it meanwhile wait,
+bounded in time and number, and it is loaded again in its turn. So requests for two models that do
+not fit together alternate, and no running request is aborted.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class LocalModelManager:
-    """The engines that are in memory, in `budget_bytes` at most (None: in any number)."""
+    """Engines in memory, which take `budget_bytes` at most (None: no limit)."""
 
     def __init__(self, budget_bytes: int | None = None) -> None:
         self.budget_bytes = budget_bytes
         self.handles: list[LocalModelHandle] = []
-        self._promised = 0  # bytes that are kept free for the one whose turn it is
-        self._turns = asyncio.Lock()  # who needs the room of others comes one by one
+        self._promised = 0  # bytes reserved for the model that is loaded next
+        self._turns = asyncio.Lock()  # loads that must unload other models run one by one
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -45,7 +45,7 @@ class LocalModelManager:
 
     @property
     def held_bytes(self) -> int:
-        """What the engines in memory take, by their estimates."""
+        """Estimated memory of all loaded engines, in bytes."""
         return sum(handle.held_bytes for handle in self.handles)
 
     def handle(
@@ -57,7 +57,7 @@ class LocalModelManager:
         patience: LoadQueueLimits | None = None,
         idle_unload_s: float | None = None,
     ) -> LocalModelHandle:
-        """A place more, for this model."""
+        """Creates and registers a handle for this model."""
         handle = LocalModelHandle(
             self, name, make, needs, patience=patience, idle_unload_s=idle_unload_s
         )
@@ -65,11 +65,11 @@ class LocalModelManager:
         return handle
 
     def add(self, handle: LocalModelHandle) -> None:
-        """A place more."""
+        """Registers a model handle."""
         self.handles.append(handle)
 
     async def remove(self, handle: LocalModelHandle) -> None:
-        """A place less, once all that was begun there is finished."""
+        """Drains a model handle (its running requests finish), unloads it and removes it."""
         handle.is_removed = True
         self.changed()
         await handle.drained()
@@ -77,8 +77,9 @@ class LocalModelManager:
         self.handles.remove(handle)
 
     async def start(self, handle: LocalModelHandle) -> bool:
-        """Begin to load a model if it fits beside the others; does not wait for it. Raises
-        `InvalidRequest` for one that never fits."""
+        """Begins to load a model if it fits beside the loaded ones; does not wait for it.
+
+        Returns whether it fits. Raises `InvalidRequest` for a model larger than the budget."""
         needed = await self._needed(handle)
         if not self._fits(needed):
             log.info("model_waits_for_room", extra={"model": handle.name, "bytes": needed})
@@ -87,7 +88,7 @@ class LocalModelManager:
         return True
 
     async def load(self, handle: LocalModelHandle) -> None:
-        """Begin to load a model, once others have made room for it."""
+        """Begins to load a model, after unloading others if there is not enough memory."""
         needed = await self._needed(handle)
         log.info("model_wanted", extra={"model": handle.name, "bytes": needed})
         if self._fits(needed):
@@ -103,30 +104,30 @@ class LocalModelManager:
             self._start(handle, needed)
 
     async def unload(self, handle: LocalModelHandle) -> None:
-        """Free a model's memory, once all that was begun is finished."""
+        """Drains a model (its running requests finish) and unloads it."""
         await self._vacate(handle)
 
     def unload_behind(self, handle: LocalModelHandle) -> None:
-        """Free the memory of a model that is at rest, without waiting."""
+        """Unloads an idle model in a background task."""
         if not handle.users and handle.engine is not None:
             self.begin(self._vacate(handle))
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Work that nobody waits for; it is ended when the room is closed."""
+        """Starts a background task, which is cancelled when the manager is closed."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def changed(self) -> None:
-        """What is in memory is another; for rooms that must tell somebody."""
+        """Hook for subclasses: called when the set or the state of loaded models has changed."""
 
     async def emptied(self, handle: LocalModelHandle) -> None:
-        """Returns when nobody elsewhere uses the engine, which takes nothing new; for rooms whose
-        engines others use, too."""
+        """Hook for subclasses that share engines: waits until no other process uses the engine,
+        which accepts no new request."""
 
     def next_door(self) -> Path | None:
-        """Where the next engine lets others in; None lets nobody in."""
+        """Socket path of the next engine for other processes; None if it has none."""
         return None
 
     async def _needed(self, handle: LocalModelHandle) -> int:
@@ -154,7 +155,7 @@ class LocalModelManager:
         self.changed()
 
     async def _make_room(self) -> None:
-        """Unload as many as must go: those at rest before those at work, the longest unused
+        """Unloads models until the budget is kept: idle before busy ones, least recently used
         first."""
         assert self.budget_bytes is not None, "there is room without end"
         excess = self.held_bytes + self._promised - self.budget_bytes

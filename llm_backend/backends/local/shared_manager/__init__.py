@@ -1,9 +1,9 @@
-"""A room of engines that several processes use: one owns it, the others are its lodgers.
+"""Model manager shared by several processes: one process owns the engines, the others are clients.
 
-    owner    SharedRoom: loads, unloads, keeps the budget, and tells the lodgers
-    lodger   Lodging: what one of the others knows of the room, and its requests to the owner
+    owner    ModelManagerServer: loads and unloads engines within the budget, notifies clients
+    client   ModelManagerClient: a client's copy of the engine states, and its requests to the owner
 
-They talk over a Unix socket in the folder that they share, one message a line.
+Both communicate over a Unix socket in their shared folder, one JSON message a line.
 """
 
 from llm_backend.backends.local.shared_manager.manager_client import ModelManagerClient

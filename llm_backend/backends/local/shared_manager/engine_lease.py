@@ -1,4 +1,4 @@
-"""What one process has of a room that another owns: engines that it uses, and what it asked for."""
+"""Engine leases: a client's right to use engines that another process owns, and its requests."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from llm_backend.engine import Engine
 
 __all__ = ["EngineLeases", "PendingRequest"]
 
-IDLE_S = 0.2  # between two requests of a client that asks one after the other it is not idle
+IDLE_S = 0.2  # shorter gaps, as between two requests of a sequential client, do not report idle
 
 
 class EngineLeases:
-    """An engine that this process is a guest of, and its requests there."""
+    """Lease of one engine of another process, with a count of this process's requests there."""
 
     def __init__(
         self, model: str, door: str, engine: Engine, tell: Callable[[FromLodger], None]
@@ -29,11 +29,11 @@ class EngineLeases:
         self._unused = asyncio.Event()
         self._unused.set()
         self._tell = tell
-        self._is_busy = False  # as the owner knows it
+        self._is_busy = False  # as last reported to the owner
         self._idle: asyncio.TimerHandle | None = None
 
     def enter(self) -> None:
-        """A request more."""
+        """Counts one more request; the first one reports the engine busy."""
         self._users += 1
         self._unused.clear()
         if self._idle is not None:
@@ -44,14 +44,14 @@ class EngineLeases:
             self._tell(EngineBusy(door=self.door))
 
     def leave(self) -> None:
-        """A request less; for a moment it may be followed by another."""
+        """Counts one request less; reports the engine idle `IDLE_S` after the last one."""
         self._users -= 1
         if not self._users:
             self._unused.set()
             self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._rest)
 
     async def drained(self) -> None:
-        """Returns when it has none."""
+        """Waits until this process has no request on the engine."""
         while self._users:
             await self._unused.wait()
 
@@ -62,8 +62,8 @@ class EngineLeases:
 
 
 class PendingRequest:
-    """What was asked of the owner, until it is answered. An engine that is granted is entered at
-    once: what the owner says next may be that it is leaving."""
+    """Request to the owner that is not yet answered. A granted engine gets a user at once, since
+    the owner's next message may announce it as leaving."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -71,7 +71,7 @@ class PendingRequest:
         self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def grant(self, stay: EngineLeases | None) -> None:
-        """It is so; where an engine was asked for, it is there."""
+        """Completes the request; `stay` is the lease if an engine was requested."""
         if not self._answer.done():
             self.stay = stay
             if stay is not None:
@@ -79,15 +79,15 @@ class PendingRequest:
             self._answer.set_result(None)
 
     def refuse(self, error: Exception) -> None:
-        """It cannot be."""
+        """Fails the request with this error."""
         if not self._answer.done():
             self._answer.set_exception(error)
 
     async def answered(self) -> None:
-        """Returns when it is so, or raises why it cannot be."""
+        """Waits for the owner's answer. Raises the error of a refused request."""
         try:
             await self._answer
         except asyncio.CancelledError:
-            if self.stay is not None:  # it was granted in this very moment
+            if self.stay is not None:  # it was granted in the same loop iteration
                 self.stay.leave()
             raise

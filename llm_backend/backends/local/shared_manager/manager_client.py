@@ -1,4 +1,4 @@
-"""A room of engines that another process owns, as one that uses them sees it."""
+"""Model manager client: leases engines that another process owns."""
 
 import asyncio
 import contextlib
@@ -39,29 +39,29 @@ __all__ = ["ModelManagerClient"]
 
 log = logging.getLogger(__name__)
 
-ARRIVAL_S = 5.0  # an engine lets others in between two passes
+ARRIVAL_S = 5.0  # seconds; an engine accepts connections between two passes
 _RETRY_AFTER_S = 2.0
 _GONE = "This process of the server is being stopped; ask again."
 
 
 class ManagerObserver(Protocol):
-    """Who is told what the owner decides for all processes."""
+    """Receives the decisions that the owner makes for all processes."""
 
     def choose(self, personalities: dict[str, str]) -> None:
-        """These personalities are for requests that name none, by model."""
+        """Sets the personality of requests that name none, by model."""
         ...
 
     async def change(self, settings: str) -> None:
-        """These are the settings of local models from now on."""
+        """Applies new settings of local models."""
         ...
 
     def cut_off(self) -> None:
-        """The owner does not know this process any more: no engine can be asked for."""
+        """Called when the connection to the owner is lost: no engine can be requested."""
         ...
 
 
 class ModelManagerClient:
-    """The engines that another process keeps, and what is asked of it."""
+    """Client of a `ModelManagerServer`: leases of its engines, and requests to load or unload."""
 
     def __init__(
         self, told: EngineStates, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -69,7 +69,7 @@ class ModelManagerClient:
         self._told = told
         self._reader = reader
         self._writer = writer
-        self._stays: dict[str, EngineLeases] = {}  # by door
+        self._stays: dict[str, EngineLeases] = {}  # by socket path
         self._handles: dict[str, RemoteModelHandle] = {}
         self._asked: dict[int, PendingRequest] = {}
         self._owner_is_gone = False
@@ -79,7 +79,8 @@ class ModelManagerClient:
     @classmethod
     @asynccontextmanager
     async def opened(cls, folder: Path) -> AsyncIterator[Self]:
-        """Over a connection to the owner of the room in `folder`. Raises `OSError`."""
+        """Connects to the owner's socket in `folder`, and disconnects at the end. Raises
+        `OSError`."""
         reader, writer = await asyncio.open_unix_connection(folder / ROOM, limit=LINE_BYTES)
         first = from_owner(await reader.readline())
         assert isinstance(first, EngineStates), "the owner begins with what is in memory"
@@ -90,7 +91,7 @@ class ModelManagerClient:
             await manager_client.close()
 
     async def close(self) -> None:
-        """Leave the engines, and the owner."""
+        """Closes the connections to the engines and to the owner."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -98,13 +99,13 @@ class ModelManagerClient:
         self._writer.close()
 
     def follow(self, follower: ManagerObserver) -> None:
-        """From now on do what the owner says."""
+        """Starts the task that reads the owner's messages."""
         self._begin(self._run(follower))
 
     async def arrived(self) -> None:
-        """Returns when this process has come in wherever others can be already, or soon."""
+        """Waits until this process is connected to every ready engine, `ARRIVAL_S` at most."""
         ready = [one.door for one in self._told.engines if one.is_ready and one.door in self._stays]
-        with contextlib.suppress(TimeoutError, EngineStartError):  # its state tells
+        with contextlib.suppress(TimeoutError, EngineStartError):  # the engine's state shows it
             async with asyncio.timeout(ARRIVAL_S):
                 await asyncio.gather(*(self._stays[door].engine.ready() for door in ready))
 
@@ -117,24 +118,24 @@ class ModelManagerClient:
         patience: LoadQueueLimits,
         idle_unload_s: float | None,
     ) -> RemoteModelHandle:
-        """A model's place there; what it needs and when it rests is the owner's to know."""
+        """Creates a handle of a model; `needs` and `idle_unload_s` matter only to the owner."""
         handle = self._handles[name] = RemoteModelHandle(self, name, make, patience.deadline_s)
         self._come_in()
         return handle
 
     async def choose(self, model: str, personality: str) -> None:
-        """A personality for requests that name none, in all processes."""
+        """Sets the personality of requests that name none, in all processes."""
         await self.ask(
             model, lambda ask: ChooseModels(ask=ask, model=model, personality=personality)
         )
 
     async def ask(self, model: str, message: Callable[[int], Asked]) -> None:
-        """Ask the owner for something; returns when it is so."""
+        """Sends a request to the owner and waits until it is done."""
         async with self._asking(model, message):
             return
 
     async def used(self, model: str) -> EngineLeases:
-        """The model's engine, entered."""
+        """Returns the lease of the model's ready engine, with one more user."""
         async with self._asking(model, lambda ask: UseEngine(ask=ask, model=model)) as asked:
             assert asked.stay is not None, "it was entered when it was granted"
             try:
@@ -145,26 +146,26 @@ class ModelManagerClient:
             return asked.stay
 
     def stay(self, model: str) -> EngineLeases | None:
-        """The model's engine that takes requests, the latest."""
+        """Returns the latest lease of the model whose engine accepts requests."""
         staying = [one for one in self._stays.values() if one.model == model and not one.is_leaving]
         return staying[-1] if staying else None
 
     def leaving(self, model: str) -> bool:
-        """Whether its engine is on its way out of memory."""
+        """True if an engine of the model is being unloaded."""
         return any(one.model == model and one.is_leaving for one in self._told.engines)
 
     def is_loading(self, model: str) -> bool:
-        """Whether it is on its way into memory."""
+        """True if the model is being loaded."""
         return model in self._told.loading
 
     def tell(self, message: FromLodger) -> None:
-        """Say something to the owner. One who leaves too much unread is stuck, and is left."""
+        """Sends a message without waiting; disconnects from an owner with too many unread bytes."""
         if self._writer.is_closing():
             return
         unread = self._writer.transport.get_write_buffer_size()
         if unread > UNREAD_BYTES:
             log.error("engines_owner_stuck", extra={"unread_bytes": unread})
-            self._writer.transport.abort()  # which ends the reading, and so the lodging
+            self._writer.transport.abort()  # which ends the read loop, and so `cut_off` is called
             return
         self._writer.write(line(message))
 
@@ -215,14 +216,14 @@ class ModelManagerClient:
                     self._asked[ask].refuse(refused.error(self._asked[ask].model))
 
     def _come_in(self) -> None:
-        """Where an engine takes requests for a model that is served here, be its guest."""
+        """Leases every engine that accepts requests for a model of this process."""
         for one in self._told.engines:
             if not one.is_leaving and one.model in self._handles:
                 self._stay_at(one.door, one.model)
 
     def _grant(self, asked: PendingRequest, door: str | None) -> None:
-        """An engine that was granted may have been told to be leaving before, and left: it is there
-        until whoever asked has used it."""
+        """Completes a request. A granted engine may have been announced as leaving and released
+        before: the owner keeps it until the request has used it."""
         asked.grant(None if door is None else self._stay_at(door, asked.model))
         self._go_out()
 
@@ -234,7 +235,7 @@ class ModelManagerClient:
         return self._stays[door]
 
     def _go_out(self) -> None:
-        """Leave those that are to go, or have gone."""
+        """Releases the engines that are leaving or unloaded."""
         staying = {one.door for one in self._told.engines if not one.is_leaving}
         for door, stay in self._stays.items():
             if door not in staying and not stay.is_leaving:
@@ -245,13 +246,13 @@ class ModelManagerClient:
         await stay.drained()
         del self._stays[stay.door]
         await stay.engine.close()
-        if stay.door not in self._stays:  # nobody has come in again
+        if stay.door not in self._stays:  # it was not leased again meanwhile
             self.tell(EngineReleased(door=stay.door))
 
     async def _settled(self, number: int) -> None:
         for stay in list(self._stays.values()):
             if not stay.is_leaving:
-                with contextlib.suppress(EngineStartError):  # which its state tells
+                with contextlib.suppress(EngineStartError):  # the engine's state shows it
                     await stay.engine.ready()
         self.tell(ReleaseAgreed(number=number))
 

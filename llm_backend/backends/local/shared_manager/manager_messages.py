@@ -1,4 +1,4 @@
-"""What the owner of a room of engines and its lodgers say to each other: lines of JSON."""
+"""Messages between the model manager server and its clients: lines of JSON."""
 
 from pathlib import Path
 
@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 ROOM = Path("room.sock")  # in the folder that is shared
-LINE_BYTES = 16 << 20  # settings are the longest line, and a person wrote them
-UNREAD_BYTES = LINE_BYTES  # more than the longest line waits only for a process that is stuck
+LINE_BYTES = 16 << 20  # settings are the longest line, and they are written by hand
+UNREAD_BYTES = LINE_BYTES  # only a stuck process leaves more than the longest line unread
 
 
 class _ManagerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -51,28 +51,28 @@ class _ManagerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class UseEngine(_ManagerMessage, frozen=True, kw_only=True):
-    """Have the model in memory, and keep it there until `Done`."""
+    """Request: load the model, and keep it loaded until `LoadDone`."""
 
     ask: int
     model: str
 
 
 class LoadModel(_ManagerMessage, frozen=True, kw_only=True):
-    """Have the model in memory, as a person wants it."""
+    """Request: load the model, by an explicit command."""
 
     ask: int
     model: str
 
 
 class UnloadModel(_ManagerMessage, frozen=True, kw_only=True):
-    """Have its memory free."""
+    """Request: unload the model."""
 
     ask: int
     model: str
 
 
 class ChooseModels(_ManagerMessage, frozen=True, kw_only=True):
-    """From now on requests for the model that name no personality get this one, in all."""
+    """Request: set the personality of requests that name none, in all processes."""
 
     ask: int
     model: str
@@ -80,38 +80,38 @@ class ChooseModels(_ManagerMessage, frozen=True, kw_only=True):
 
 
 class LoadDone(_ManagerMessage, frozen=True, kw_only=True):
-    """Whoever asked this does not wait any more."""
+    """The request `ask` has ended, answered or cancelled."""
 
     ask: int
 
 
 class EngineBusy(_ManagerMessage, frozen=True, kw_only=True):
-    """The engine behind this door has work from here."""
+    """This client has requests on the engine with this socket path."""
 
     door: str
 
 
 class EngineIdle(_ManagerMessage, frozen=True, kw_only=True):
-    """It has none any more."""
+    """This client has no requests on the engine any more."""
 
     door: str
 
 
 class EngineReleased(_ManagerMessage, frozen=True, kw_only=True):
-    """Nobody here uses the engine behind this door, or will."""
+    """This client has closed its connection to the engine with this socket path."""
 
     door: str
 
 
 class ReleaseAgreed(_ManagerMessage, frozen=True, kw_only=True):
-    """All that was told before `Settle` holds here."""
+    """This client has applied all messages before `SettleEngine`."""
 
     number: int
 
 
 class OpenEngine(msgspec.Struct, frozen=True, kw_only=True):
-    """An engine that is in memory, and where to come in. One that is leaving takes nothing new;
-    whether it is ready is as it was when this was told."""
+    """Engine in memory and its socket path. One that is leaving accepts no new requests;
+    `is_ready` is a snapshot of the time of sending."""
 
     model: str
     door: str
@@ -120,39 +120,39 @@ class OpenEngine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineStates(_ManagerMessage, frozen=True, kw_only=True):
-    """All engines that are in memory, and the models that are on their way there."""
+    """All engines in memory, and the models that are being loaded."""
 
     engines: list[OpenEngine]
     loading: list[str]
 
 
 class ModelsChosen(_ManagerMessage, frozen=True, kw_only=True):
-    """The personalities that were chosen for all requests, by model."""
+    """Personalities of requests that name none, by model."""
 
     personalities: dict[str, str]
 
 
 class ModelsChanged(_ManagerMessage, frozen=True, kw_only=True):
-    """These are the settings of local models from now on."""
+    """New settings of local models."""
 
     settings: str
 
 
 class SettleEngine(_ManagerMessage, frozen=True, kw_only=True):
-    """Say when all that was told so far holds."""
+    """Asks the client for `ReleaseAgreed` when it has applied all messages so far."""
 
     number: int
 
 
 class LoadGranted(_ManagerMessage, frozen=True, kw_only=True):
-    """It is so; where an engine was asked for, this is its door."""
+    """The request is done; `door` is the socket path of a requested engine."""
 
     ask: int
     door: str | None = None
 
 
 class LoadRefused(_ManagerMessage, frozen=True, kw_only=True):
-    """It cannot be, and why."""
+    """The request has failed, with the fields of its error."""
 
     ask: int
     kind: str
@@ -163,7 +163,7 @@ class LoadRefused(_ManagerMessage, frozen=True, kw_only=True):
 
     @classmethod
     def because(cls, ask: int, error: Exception) -> "LoadRefused":
-        """How another process learns of an error."""
+        """Encodes an error for the client process."""
         named = error if isinstance(error, ApiError) else None
         retry_after_s = error.retry_after_s if isinstance(error, ApiError | EngineDown) else None
         return cls(
@@ -176,7 +176,7 @@ class LoadRefused(_ManagerMessage, frozen=True, kw_only=True):
         )
 
     def error(self, model: str) -> Exception:
-        """The error that it was."""
+        """Decodes the owner's error."""
         if self.kind == ModelNotFound.__name__:
             return ModelNotFound(model)
         if kind := _ERRORS.get(self.kind):
@@ -202,5 +202,5 @@ from_owner = msgspec.json.Decoder(FromOwner).decode
 
 
 def line(message: FromLodger | FromOwner) -> bytes:
-    """A message as it is sent."""
+    """Encodes a message as one line of JSON."""
     return msgspec.json.encode(message) + b"\n"

@@ -1,4 +1,4 @@
-"""The room of engines in the process that owns them, for the processes that use them."""
+"""Model manager server: the process that owns the engines, which other processes use."""
 
 import asyncio
 import contextlib
@@ -43,15 +43,15 @@ __all__ = ["ModelManagerServer"]
 
 log = logging.getLogger(__name__)
 
-AGREED_S = 5.0  # a process that does not answer for so long keeps nobody waiting
+AGREED_S = 5.0  # seconds after which a client that does not answer is no longer waited for
 
 
 class ModelManagerServer(LocalModelManager):
-    """An engine room whose engines are used by lodgers: processes that connect in `folder`.
+    """Model manager whose engines are used by client processes, which connect in `folder`.
 
-    A lodger uses an engine that it was told of without asking, and says when it begins and ends to
-    have work for it. An engine that is to go is said to be leaving, and goes when every lodger has
-    said that it has left it.
+    A client leases each announced engine without asking, and reports when it becomes busy and idle
+    there. An engine to be unloaded is announced as leaving; it is closed when every client has
+    released it.
     """
 
     def __init__(self, folder: Path, budget_bytes: int | None = None) -> None:
@@ -75,22 +75,23 @@ class ModelManagerServer(LocalModelManager):
         await super().__aexit__(*raised)
 
     def next_door(self) -> Path:
-        """Each engine has one of its own, so that nobody mistakes a new one for the old."""
+        """Socket path of the next engine; never reused, so that a client cannot mistake a new
+        engine for an old one."""
         return self._folder / f"{next(self._doors)}.door"
 
     def changed(self) -> None:
-        """Tell everybody what is in memory now."""
+        """Sends the states of all engines to all clients."""
         engines = self.engines()
         for session in self._sessions:
             session.tell_engines(engines)
 
     async def emptied(self, handle: LocalModelHandle) -> None:
-        """Returns when every lodger has left the engine."""
+        """Waits until every client has released the engine."""
         door = _socket_path(handle)
         await asyncio.gather(*(session.has_left(door) for session in self._sessions))
 
     def engines(self) -> EngineStates:
-        """What is in memory, and what is on its way there."""
+        """Returns the engines in memory, and the models that are being loaded."""
         return EngineStates(
             engines=[
                 OpenEngine(
@@ -110,33 +111,33 @@ class ModelManagerServer(LocalModelManager):
         )
 
     def named(self, model: str) -> LocalModelHandle:
-        """The place of a model. Raises `ModelNotFound`."""
+        """Returns the handle of a model. Raises `ModelNotFound`."""
         for handle in reversed(self.handles):  # the latest of a name
             if handle.name == model and not handle.is_removed:
                 return handle
         raise ModelNotFound(model)
 
     def behind(self, door: str) -> LocalModelHandle | None:
-        """The place whose engine is behind this door, if that is still there."""
+        """Returns the handle whose engine has this socket path; None if it is unloaded."""
         for handle in self.handles:
             if handle.engine is not None and _socket_path(handle) == door:
                 return handle
         return None
 
     async def choose(self, model: str, personality: str) -> None:
-        """A personality for all requests that name none; returns when everybody knows."""
+        """Sets the personality of requests that name none; waits until all clients know it."""
         self._chosen[model] = personality
         self._tell(ModelsChosen(personalities=self._chosen))
         await self.agreed()
 
     async def change(self, settings: str) -> None:
-        """The settings of local models are others now; returns when everybody serves them."""
+        """Replaces the settings of local models; waits until all clients apply them."""
         self._settings, self._chosen = settings, {}
         self._tell(ModelsChanged(settings=settings))
         await self.agreed()
 
     async def agreed(self) -> None:
-        """Returns when what was told so far holds in every process that answers in time."""
+        """Waits until all clients have applied every message so far, `AGREED_S` at most."""
         try:
             async with asyncio.timeout(AGREED_S):
                 await asyncio.gather(*(session.agrees() for session in self._sessions))
@@ -160,8 +161,9 @@ class ModelManagerServer(LocalModelManager):
             session.tell(ModelsChanged(settings=self._settings))
         session.tell(ModelsChosen(personalities=self._chosen))
         try:
-            with contextlib.suppress(OSError):  # it was killed
-                while (received := await reader.readline()).endswith(b"\n"):  # half a line is none
+            with contextlib.suppress(OSError):  # the client was killed
+                # A line without its end was cut off by the client's death.
+                while (received := await reader.readline()).endswith(b"\n"):
                     session.take(from_client(received))
         finally:
             self._sessions.discard(session)
@@ -169,25 +171,27 @@ class ModelManagerServer(LocalModelManager):
 
 
 class _ClientSession:
-    """One process that uses the engines, as their owner sees it."""
+    """The owner's side of one connected client process."""
 
     def __init__(self, room: ModelManagerServer, writer: asyncio.StreamWriter) -> None:
         self._room = room
         self._writer = writer
         self._asked: dict[int, asyncio.Task[None]] = {}
-        self._inside: dict[str, asyncio.Event] = {}  # by door: set when it has left
+        self._inside: dict[
+            str, asyncio.Event
+        ] = {}  # by socket path: set when the client has released it
         self._busy: dict[str, LocalModelHandle] = {}
         self._settling: dict[int, asyncio.Event] = {}
         self._numbers = itertools.count()
 
     def tell(self, message: FromOwner) -> None:
-        """Without waiting until it is read; who leaves too much unread is cut off."""
+        """Sends a message without waiting; disconnects a client with too many unread bytes."""
         if self._writer.is_closing():
             return
         unread = self._writer.transport.get_write_buffer_size()
         if unread > UNREAD_BYTES:
             log.error("api_process_cut_off", extra={"unread_bytes": unread})
-            self._writer.transport.abort()  # which ends its reading, and so its lodging
+            self._writer.transport.abort()  # which ends the read loop, and so the session
             return
         self._writer.write(line(message))
 
@@ -227,7 +231,7 @@ class _ClientSession:
                 self._begin(message)
 
     def close(self) -> None:
-        """It has gone: nobody waits for it, or does what it asked."""
+        """Ends the session: cancels the client's requests and releases all its engines."""
         for task in self._asked.values():
             task.cancel()
         for door in list(self._busy):
@@ -258,7 +262,7 @@ class _ClientSession:
             await self._done(asked)
         except (ApiError, EngineDown) as error:
             self.tell(LoadRefused.because(asked.ask, error))
-        except OSError as error:  # the engine could not be begun
+        except OSError as error:  # the worker process could not be started
             failed = EngineStartError(f"The engine cannot be started: {error}.")
             self.tell(LoadRefused.because(asked.ask, failed))
         else:
@@ -269,7 +273,7 @@ class _ClientSession:
             case UseEngine(model=model):
                 async with self._room.named(model).used() as engine:
                     self.tell(LoadGranted(ask=asked.ask, door=str(engine.config.door)))
-                    await asyncio.Event().wait()  # until it is `Done`, which cancels this
+                    await asyncio.Event().wait()  # until `LoadDone`, which cancels this task
             case LoadModel(model=model):
                 await self._room.named(model).load()
                 await self._room.agreed()
@@ -280,7 +284,7 @@ class _ClientSession:
                 await self._room.choose(model, personality)
 
     async def _to_its_end(self, unload: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """What lodgers have begun to leave is left, also if nobody waits for it."""
+        """Finishes an unload that has begun, even if its request is cancelled."""
         await asyncio.shield(self._room.begin(unload()))
 
 

@@ -1,4 +1,4 @@
-"""One model's place in a room that another process owns."""
+"""Remote model handle: one model whose engine another process owns."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ _RETRY_AFTER_S = 2.0
 
 
 class RemoteModelHandle:
-    """Where it is, and who of this process uses it, as the lodging knows."""
+    """Handle of a model of a `ModelManagerClient`."""
 
     def __init__(
         self,
@@ -36,13 +36,13 @@ class RemoteModelHandle:
 
     @property
     def engine(self) -> Engine | None:
-        """Its engine while it is in memory and takes requests."""
+        """The model's engine while it is loaded and accepts requests; None otherwise."""
         stay = self._manager_client.stay(self.name)
         return None if stay is None else stay.engine
 
     @property
     def state(self) -> ModelState:
-        """Where the model is between disk and memory."""
+        """Load state of the model."""
         engine = self.engine
         if engine is None:
             if self._manager_client.leaving(self.name):
@@ -56,8 +56,8 @@ class RemoteModelHandle:
 
     @asynccontextmanager
     async def used(self) -> AsyncIterator[Engine]:
-        """The engine, which stays until the block is left; loads the model if it is not there.
-        Raises what the owner's room does."""
+        """Yields the engine and keeps it loaded within the block; loads the model if needed.
+        Raises as the owner's `LocalModelHandle.used`."""
         stay = self._manager_client.stay(self.name)
         if stay is not None and stay.engine.state is EngineState.READY:
             stay.enter()
@@ -69,19 +69,19 @@ class RemoteModelHandle:
             stay.leave()
 
     async def load(self) -> None:
-        """Have the model in memory; one that could not be loaded is tried again."""
+        """Loads the model and waits for it; a failed load is tried again."""
         await self._manager_client.ask(self.name, lambda ask: LoadModel(ask=ask, model=self.name))
 
     async def unload(self) -> None:
-        """Have the model's memory free, once all that was begun is finished."""
+        """Unloads the model after its running requests have finished."""
         await self._manager_client.ask(self.name, lambda ask: UnloadModel(ask=ask, model=self.name))
 
     async def start(self) -> bool:
-        """The owner does."""
+        """Does nothing: the owner starts models."""
         return False
 
     def dismiss(self) -> None:
-        """The owner does."""
+        """Does nothing: the owner removes models."""
 
     async def _awaited(self) -> "EngineLeases":
         try:
