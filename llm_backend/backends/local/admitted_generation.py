@@ -1,4 +1,4 @@
-"""A generation that a model has admitted: its deltas, and what it has cost."""
+"""Admitted generation: a request that the engine has accepted, its deltas and its usage."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -16,9 +16,9 @@ __all__ = ["AdmittedGeneration"]
 
 
 class AdmittedGeneration:
-    """A generation that was admitted: its deltas can be read once, as `text` or as `chat` (`parser`
-    makes what reads a choice of it); `usage` grows with them. Leaving its `async with` frees what
-    it holds in the engine.
+    """Generation that the engine has accepted. Its deltas can be read once, as `text` or as `chat`
+    (`parser` creates the markup parser of each choice); `usage` grows with them. Leaving its
+    `async with` cancels it in the engine and releases the model.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class AdmittedGeneration:
         names: Mapping[str, str | GrammarField],
     ) -> None:
         self._generation = generation
-        self._names = names  # the client's, of fields that the engine names otherwise
+        self._names = names  # the engine's names of fields -> the client's
         self._observe = observe
         self._parser = parser
         self._choices: Sequence[ChatChoice] = ()
@@ -37,12 +37,13 @@ class AdmittedGeneration:
         self._last: dict[int, Delta] = {}  # of each choice
 
     def holds(self, held: AsyncExitStack) -> None:
-        """What is released when the answer is left: the model, which may go then."""
+        """Takes over the use of the model, released when the generation is closed: the model may
+        be unloaded then."""
         self._held = held
 
     @property
     def usage(self) -> Usage:
-        """The tokens and seconds so far."""
+        """Tokens and seconds so far."""
         timing, last = self._generation.timing, self._last.values()
         accepted = self._generation.accepted
         cached = min((delta.cached_tokens for delta in last), default=0)
@@ -75,7 +76,7 @@ class AdmittedGeneration:
             self._observe(self.usage)
 
     async def text(self) -> AsyncGenerator[TextDelta, None]:
-        """The deltas as plain text."""
+        """Yields the deltas as plain text."""
         with translate_engine_errors(**self._names):
             async for delta in self._generation:
                 self._last[delta.index] = delta
@@ -87,7 +88,7 @@ class AdmittedGeneration:
                 )
 
     async def chat(self, request: Chat) -> AsyncGenerator[ChatDelta, None]:
-        """The deltas as reasoning, content and tool calls."""
+        """Yields the deltas as reasoning, content and tool calls."""
         self._choices = [
             ChatChoice(index, self._parser(), is_parallel=request.parallel_tool_calls)
             for index in range(request.limits.choices)

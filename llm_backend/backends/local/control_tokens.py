@@ -1,10 +1,10 @@
-"""Keeps what people write from being taken for a model's control tokens.
+"""Control token guard: escapes control tokens in user text, against prompt injection.
 
-A prompt is a template's marks around people's words, and only the marks may become control tokens:
-whoever writes `<|im_end|>` into a message must not end it. Wherever words look like a token, a sign
-is put into the look-alike before the template runs. What the template makes of the words, it
-carries the sign along; then the signs are taken out, and the engine is told where they were, so
-that it reads no token across these places.
+A prompt is a template's marks around user text, and only the marks may become control tokens: a
+message that contains `<|im_end|>` must not end there. Before the template runs, a noncharacter
+(sign) is inserted into each part of user text that equals a control token. The template copies the
+signs along with the text. Then they are removed, and their positions are passed to the engine as
+cuts, which no token may span.
 """
 
 import re
@@ -13,16 +13,16 @@ from typing import Any
 
 __all__ = ["ControlTokenGuard"]
 
-_SIGN = "\ufdd0"  # a noncharacter: text that people exchange has no such thing
-_STRETCH = 64 * 1024  # characters searched in one call: other threads run between two
-_END = ""  # in a tree: a name ends here
+_SIGN = "\ufdd0"  # a noncharacter, which Unicode excludes from text interchange
+_STRETCH = 64 * 1024  # characters per regex call: other threads can run between two calls
+_END = ""  # key in a trie: a name ends here
 
 _Tree = dict[str, "_Tree"]
-"""What may follow a beginning of names, by the next character."""
+"""Trie of token names: subtrees by the next character."""
 
 
 class ControlTokenGuard:
-    """Guards against these tokens, by their names."""
+    """Escapes these control tokens, given by their names."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         names = {name for name in tokens if len(name) > 1}
@@ -30,7 +30,7 @@ class ControlTokenGuard:
         self._begins = re.compile(f"(?={_any_of(names)}).", re.DOTALL) if names else None
 
     def signed(self, value: Any) -> Any:
-        """The value with a sign in every look-alike, in whatever text it holds."""
+        """Returns the value with a sign in every control token in its strings, nested ones too."""
         if isinstance(value, str):
             return self._signed(value)
         if isinstance(value, Mapping):
@@ -40,7 +40,7 @@ class ControlTokenGuard:
         return value
 
     def lifted(self, prompt: str) -> tuple[str, list[int]]:
-        """The prompt without its signs, and the places at which they were."""
+        """Returns the prompt without its signs, and the positions at which they were."""
         *pieces, last = prompt.split(_SIGN)
         places: list[int] = []
         for piece in pieces:
@@ -48,12 +48,12 @@ class ControlTokenGuard:
         return "".join(pieces) + last, places
 
     def _signed(self, text: str) -> str:
-        """With a sign behind the first character of every look-alike, however they overlap."""
+        """Inserts a sign after the first character of every control token, overlapping ones too."""
         if self._begins is None:
             return text
         pieces, done = [], 0
         for start in range(0, len(text), _STRETCH):
-            # what begins in this stretch may end in the next
+            # a token that begins in this stretch may end in the next
             for found in self._begins.finditer(text, start, start + _STRETCH + self._longest):
                 if found.start() < start + _STRETCH:
                     pieces += [text[done : found.end()], _SIGN]
@@ -62,8 +62,8 @@ class ControlTokenGuard:
 
 
 def _any_of(names: Iterable[str]) -> str:
-    """An expression for whichever of these names stands at a place. Some models have thousands that
-    begin alike: as a tree of their characters each is looked at once."""
+    """Returns a regular expression that matches any of these names. It is a trie, as some models
+    have thousands of names with a common prefix."""
     tree: _Tree = {}
     for name in names:
         node = tree

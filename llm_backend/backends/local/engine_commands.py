@@ -1,4 +1,4 @@
-"""What is asked, in our words -> the engine's command."""
+"""Engine commands: converts chats and text prompts to `Generate` messages."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ __all__ = ["chat_command", "prompt_command"]
 def chat_command(
     request: Chat, prompt: RenderedPrompt, media: Sequence[Media], format_stops: Sequence[str]
 ) -> Generate:
-    """A chat, rendered as `prompt` with `media` in it; `format_stops` end its answers besides those
-    of the request."""
+    """Builds the command of a chat that was rendered as `prompt` with `media`; `format_stops` are
+    stop strings besides those of the request."""
     return _generate_command(
         request.limits,
         request.sampling,
@@ -33,8 +33,8 @@ def chat_command(
 
 
 def prompt_command(request: TextPrompt, begin: str) -> Generate:
-    """A prompt that is continued; text in it is text, even where it looks like a special token.
-    `begin` is the token, by name, that stands for an empty one."""
+    """Builds the command of a text completion. Text that looks like a special token stays text.
+    `begin` is the name of the token that replaces an empty prompt."""
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     return _generate_command(
         request.limits,

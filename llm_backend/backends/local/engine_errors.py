@@ -1,4 +1,4 @@
-"""What an engine refuses, as errors that a client can read."""
+"""Engine errors -> API errors for the client."""
 
 import logging
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ _RETRY_AFTER_S = 1.0
 
 @contextmanager
 def translate_engine_errors(**names: str | GrammarField) -> Iterator[None]:
-    """The engine's refusals as errors that a client can read; `names` are the client's names of
-    fields that the engine names otherwise.
+    """Translates the engine's errors to API errors; `names` maps the engine's field names to the
+    client's.
     """
     try:
         yield
@@ -47,7 +47,8 @@ def translate_engine_errors(**names: str | GrammarField) -> Iterator[None]:
         param = name.at(refused.place) if isinstance(name, GrammarField) else name
         code = CODE if is_grammar and kind is errors.InvalidRequest else None
         raise kind(str(refused), param=param, code=code, retry_after_s=retry_after_s) from refused
-    except EngineStartError as failed:  # why is in the log: it may name files
+    # The reason is only logged, as it may name files.
+    except EngineStartError as failed:
         raise errors.EngineUnavailable(
             "The model could not be loaded; the server's log says why.",
             retry_after_s=failed.retry_after_s,

@@ -1,4 +1,4 @@
-"""A local model: chats and prompts in, deltas out, over one engine."""
+"""Local model: chats, completions, embeddings and ranking, computed by its engine."""
 
 import asyncio
 import copy
@@ -40,31 +40,30 @@ _PURPOSES = {ModelKind.EMBEDDING: "embeddings", ModelKind.RERANK: "ranking docum
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedChat:
-    """A chat's prompt, as text and as the tokens that the model reads; None stands at the places of
-    pictures and sounds."""
+    """A chat's prompt as text and as tokens; None stands for each embedding of a picture or a
+    sound."""
 
     text: str
     tokens: Sequence[int | None]
 
 
 Observe = Callable[[str, Usage], None]
-"""Is told the model and the usage of every answer that has ended."""
+"""Callback with the model and the usage of each finished generation."""
 
 
 def _ignore_usage(model: str, usage: Usage) -> None:
-    """Nobody wants to know."""
+    """Default observer, which ignores the usage."""
 
 
 class LocalModel:
-    """One model, loaded where it is not in memory. Every method may raise an `ApiError`, before the
-    first delta where that is possible: an unusable template, a full queue, a prompt that cannot
-    fit.
+    """One local model, loaded on demand. Every method may raise an `ApiError`, before the first
+    delta if possible: an unusable template, a full queue, a prompt longer than the context.
 
-    `chat_format` stands for the model's own template. `personalities` are system prompts, and
-    `personality` names the one that a chat without a system message gets. `defaults` are fields of
-    requests, `vector_stores` the ids of those that its chats search. `generates` tells from the
-    file whether it goes on with texts. A text to embed has up to `batch_tokens`. `reader` decodes
-    the pictures and sounds of messages; the tokens of `tokenize_characters` are told at most.
+    `chat_format` replaces the model's own template. `personalities` are system prompts by name;
+    `personality` names the one for chats without a system message. `defaults` are default fields
+    of requests, `vector_stores` ids of those that its chats search. `generates` reads from the
+    file whether it is a generative model. A text to embed has up to `batch_tokens`. `reader`
+    decodes media of messages. A text to tokenize has up to `tokenize_characters`.
     """
 
     def __init__(
@@ -101,27 +100,28 @@ class LocalModel:
 
     @property
     def state(self) -> ModelState:
-        """Whether it is in memory."""
+        """Load state of the model."""
         return self.handle.state
 
     @property
     def engine(self) -> Engine | None:
-        """Its engine while it is in memory. To ask something of it, `used` by the berth."""
+        """The model's engine while it is loaded; None otherwise. For requests use
+        `ModelHandle.used`, which keeps it loaded."""
         return self.handle.engine
 
     @property
     def engine_state(self) -> str:
-        """Where its engine is in its life; `unloaded` where there is none."""
+        """State of the engine; `unloaded` if there is none."""
         engine = self.handle.engine
         return str(ModelState.UNLOADED if engine is None else engine.state)
 
     @property
     def sees(self) -> bool:
-        """Whether it takes in pictures, as its card says."""
+        """True if the model's card lists images as an input modality."""
         return "image" in dict(self.card.more).get("input_modalities", ())
 
     async def may_embed(self) -> bool:
-        """Whether it may be a model for embeddings, found out without loading it."""
+        """Returns True if it may be an embedding model, without loading it."""
         info = self.engine.info if self.engine else None
         if info is not None:
             return info.kind is ModelKind.EMBEDDING
@@ -137,27 +137,27 @@ class LocalModel:
             )
 
     def choose_personality(self, name: str) -> None:
-        """From now on requests that name none get this one, which it has."""
+        """Sets the personality of requests that name none."""
         self._personality = name
 
     async def load(self) -> None:
-        """Returns when it is in memory."""
+        """Loads the model and waits for it."""
         with translate_engine_errors():
             await self.handle.load()
 
     async def unload(self) -> None:
-        """Returns when its memory is free, which waits for what was begun."""
+        """Unloads the model after its running requests have finished."""
         await self.handle.unload()
 
     def as_personality(self, name: str | None) -> Self:
-        """The same model with another of its personalities, or with none."""
+        """Returns a copy of the model with another personality, or with none."""
         other = copy.copy(self)
         other._personality = name
         return other
 
     def filled(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A request's body, with this model's defaults for what it does not say; its grammar is
-        for those that do not say themselves what an answer is."""
+        """Returns a request's body with this model's defaults for missing fields. The default
+        grammar is only for requests without `response_format` and `tools`."""
         said = {name: value for name, value in body.items() if value is not None}
         is_free = said.keys().isdisjoint({"response_format", "tools"})
         defaults = {
@@ -166,7 +166,7 @@ class LocalModel:
         return defaults | said
 
     async def chat(self, request: Chat) -> AdmittedGeneration:
-        """Admits a chat."""
+        """Renders a chat and submits it to the engine."""
         async with AsyncExitStack() as held:
             with translate_engine_errors():
                 engine = await held.enter_async_context(self.handle.used())
@@ -189,16 +189,16 @@ class LocalModel:
 
     @property
     def context_tokens(self) -> int:
-        """How many tokens prompt and answer have together; known once something was asked."""
+        """Context length: tokens of prompt and answer together; known after the first chat."""
         assert self._context_tokens is not None, "a model that was asked was ready"
         return self._context_tokens
 
     async def prompt_tokens(self, request: Chat) -> int:
-        """How many tokens a chat's prompt has."""
+        """Counts the tokens of a chat's prompt."""
         return len((await self.rendered(request)).tokens)
 
     async def rendered(self, request: Chat) -> RenderedChat:
-        """A chat as the model reads it."""
+        """Renders and tokenizes a chat's prompt."""
         async with self._used(prompt="messages") as engine:
             prompt = await self._prompt(engine, request)
             if len(prompt.text) > self._tokenize_characters:
@@ -215,7 +215,7 @@ class LocalModel:
         return RenderedChat(text=prompt.text, tokens=tokens)
 
     async def tokenize(self, text: str, *, parse_special: bool, add_bos: bool) -> list[int]:
-        """The tokens of a text; `parse_special` takes names of control tokens for those."""
+        """Tokenizes a text; `parse_special` converts names of control tokens to these tokens."""
         if len(text) > self._tokenize_characters:
             raise errors.InvalidRequest(
                 f"The text has {len(text)} characters; this server tells the tokens of "
@@ -227,13 +227,13 @@ class LocalModel:
             return await engine.tokenize(text, parse_special=parse_special, add_bos=add_bos)
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
-        """The text of tokens."""
+        """Detokenizes tokens to text."""
         async with self._used() as engine:
             return await engine.detokenize(list(tokens))
 
     async def complete(self, request: TextPrompt) -> AdmittedGeneration:
-        """Admits a prompt; text in it is text, even where it looks like a special token. An empty
-        one begins a new text, as the model's begin token says.
+        """Submits a text completion. Text that looks like a special token stays text. An empty
+        prompt becomes the model's BOS token (EOS if it has none).
         """
         async with AsyncExitStack() as held:
             with translate_engine_errors():
@@ -249,36 +249,37 @@ class LocalModel:
         return await self._generate(engine, command, {"prompt": "prompt", "grammar": "grammar"})
 
     async def embed(self, inputs: Sequence[str | Sequence[int]]) -> Embedded:
-        """One normalised vector per input."""
+        """Computes one normalised vector per input."""
         async with self._used(inputs="input") as engine:
             return await engine.embed(
                 [one if isinstance(one, str) else list(one) for one in inputs]
             )
 
     async def template(self) -> ChatTemplate:
-        """What its chats are rendered by, once it is loaded."""
+        """Returns the chat template; loads the model if needed."""
         async with self._used() as engine:
             return (await self._spoken(engine)).template
 
     async def info(self) -> ModelInfo:
-        """What the model says of itself, once it is loaded."""
+        """Returns the metadata of the model; loads it if needed."""
         async with self._used() as engine:
             return await engine.ready()
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text has, without those that every input begins or ends with."""
+        """Counts the tokens of each text, without BOS and EOS."""
         async with self._used() as engine:
             tokens = [engine.tokenize(text, parse_special=False) for text in texts]
             return [len(one) for one in await asyncio.gather(*tokens)]
 
     async def rank(self, query: str, documents: Sequence[str]) -> RankScores:
-        """How relevant each document is to the query, from 0 to 1."""
+        """Computes each document's relevance to the query, from 0 to 1."""
         async with self._used() as engine:
             return await engine.rank(query, list(documents))
 
     @asynccontextmanager
     async def _used(self, **names: str) -> AsyncIterator[Engine]:
-        """Its engine; what that says is told by these names of fields."""
+        """Yields the loaded engine and translates its errors; `names` maps the engine's fields to
+        the client's."""
         with translate_engine_errors(**names):
             async with self.handle.used() as engine:
                 yield engine
@@ -290,7 +291,7 @@ class LocalModel:
         names: Mapping[str, str | GrammarField],
         parser: Callable[[], MarkupParser | None] = lambda: None,
     ) -> AdmittedGeneration:
-        """`names` are the client's, of fields that the command names otherwise."""
+        """Submits a command to the engine; `names` maps its fields to the client's."""
         with translate_engine_errors(**names):
             await engine.ready()
             generation = await engine.generate(command)
@@ -304,8 +305,8 @@ class LocalModel:
         return info.bos_token or info.eos_token
 
     async def _prompt(self, engine: Engine, request: Chat) -> RenderedPrompt:
-        """The chat as this model reads it; raises `ContextLengthExceeded` before the work of
-        rendering if there are more messages than the context has tokens."""
+        """Renders the chat. Raises `ContextLengthExceeded` before rendering if there are more
+        messages than the context has tokens."""
         dialect = await self._spoken(engine)
         info = engine.info
         assert info is not None, "a model that is spoken to was ready"
@@ -322,7 +323,8 @@ class LocalModel:
         return dialect.prompt(self._with_personality(request))
 
     async def _media(self, engine: Engine, prompt: RenderedPrompt) -> list[Media]:
-        """The pictures and sounds of a prompt, decoded, if the model takes in such."""
+        """Decodes the pictures and sounds of a prompt. Raises `UnsupportedField` for a medium that
+        the model has no input for."""
         info = engine.info
         assert info is not None, "a model that is spoken to was ready"
         for _, shown in prompt.media:
@@ -343,7 +345,8 @@ class LocalModel:
         return replace(request, messages=[system, *request.messages])
 
     async def _spoken(self, engine: Engine) -> ModelProtocol:
-        """How the model is spoken to, as its file says; what is loaded anew may be another file."""
+        """Returns the protocol of the loaded file, which may differ after a reload. Raises
+        `InvalidRequest` if it is no chat model."""
         with translate_engine_errors():
             info = await engine.ready()
             if info.kind is not ModelKind.CHAT:
@@ -355,5 +358,5 @@ class LocalModel:
 
 
 def _names_of_media(prompt: RenderedPrompt) -> dict[str, str]:
-    """The client's names of the media that the engine's command numbers."""
+    """Maps the engine's field names of media, which it numbers, to the client's."""
     return {f"media[{place}]": shown.where for place, (_, shown) in enumerate(prompt.media)}

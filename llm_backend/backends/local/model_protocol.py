@@ -1,5 +1,5 @@
-"""How one model is spoken to and understood: its template, its markup, and the marks among its
-tokens."""
+"""Model protocol: the chat template, markup and control tokens of one model; renders its prompts
+and creates the parser of its answers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,15 @@ from llm_backend.errors import InvalidRequest, UnsupportedField
 
 __all__ = ["ModelProtocol", "OutputFormat", "RenderedPrompt"]
 
-_EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # for models that know three
+_EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}  # models know only three levels
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedPrompt:
-    """A chat as the engine takes it, and how its answers are to be read. No token reaches across
-    `cuts`, and `media` stand at their places of the text; `shown_tokens` are the control tokens
-    that must come as text; `is_plain`: the answers hold no markup. `grammar_field` is what the
-    grammar was made of.
+    """Rendered chat for the engine, and the format of its answers. `cuts` are positions in the text
+    that no token spans, and `media` come with their positions. `shown_tokens` are the control
+    tokens that the engine must output as text. `is_plain`: answers have no markup. `grammar_field`
+    is the request's field that the grammar was made of.
     """
 
     text: str
@@ -52,7 +52,7 @@ class RenderedPrompt:
     hidden: frozenset[str]
 
     def parser(self) -> MarkupParser | None:
-        """Reads one answer; None where an answer is nothing but text."""
+        """Creates the parser of one answer; None if answers are plain text."""
         if self.is_plain:
             return None
         return MarkupParser(
@@ -61,9 +61,9 @@ class RenderedPrompt:
 
 
 class ModelProtocol:
-    """A model's template and markup; with tools it may have another template. `tokens` are the
-    marks that are tokens of their own, `controls` all control tokens, which the engine shows only
-    if asked to.
+    """Template and markup of one model. `tool_template` renders chats with tools. `tokens` maps
+    the marks that are single tokens to their ids. `controls` are all control tokens, which the
+    engine outputs only on request.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ModelProtocol:
     ) -> None:
         self._template = template
         self._tool_template = tool_template
-        # Harmony's heads are no control tokens to llama.cpp, but they say who speaks
+        # Harmony's headers are no control tokens to llama.cpp, but they name the speaker's role
         self._guard = ControlTokenGuard([*controls, *(tokens if markup.messages else ())])
         self._markup = markup
         self._tokens = tokens
@@ -86,8 +86,9 @@ class ModelProtocol:
     async def of(
         cls, engine: Engine, tool_format: str | None, chat_format: ChatFormat | None = None
     ) -> "ModelProtocol":
-        """The dialect of an engine's model: its template, or `chat_format`'s; its calls as
-        `tool_format` says, or as the template shows. Raises what the engine raises."""
+        """Creates the protocol of an engine's model. `chat_format` replaces its template;
+        `tool_format` names the format of calls (None: detected from the template). Raises the
+        engine's errors."""
         info = await engine.ready()
         sources = (info.chat_template, info.tool_template or info.chat_template)
         if chat_format is not None:
@@ -105,11 +106,11 @@ class ModelProtocol:
 
     @property
     def template(self) -> ChatTemplate:
-        """What chats without tools are rendered by."""
+        """Template of chats without tools."""
         return self._template
 
     def prompt(self, chat: Chat) -> RenderedPrompt:
-        """The chat rendered, and the grammar that it asks for; raises `InvalidRequest`."""
+        """Renders a chat and compiles its grammar. Raises `InvalidRequest`."""
         tools = {
             tool["function"]["name"]: resolve_references(tool["function"].get("parameters") or {})
             for tool in chat.tools
@@ -146,8 +147,8 @@ class ModelProtocol:
         )
 
     def _grammar(self, chat: Chat, *, is_thinking: bool) -> tuple[str | None, GrammarField]:
-        """What holds the answer to the calls or the content that is wanted, and what that was made
-        of; None where it is free. A client's own grammar is for all that the model writes."""
+        """Returns the grammar of the calls or content requested (None: unconstrained), and the
+        field it was made of. A client's own grammar constrains the whole output."""
         if chat.grammar is None:
             return self._calls_grammar(chat, None, GrammarField(name="tools"), is_thinking)
         made_of = GrammarField(name=chat.grammar.field)
@@ -200,12 +201,13 @@ class ModelProtocol:
         name, where = function["name"], str(field_name(path))
         if not parameters:
             return Function(name=name, where=where, parameters=parameters, is_strict=is_strict)
-        AnswerSchema(parameters, path)  # which refuses what is none
+        AnswerSchema(parameters, path)  # raises for an invalid schema
         arguments = self._markup.calls.spelling.arguments
         plain = resolve_references(parameters)
         if is_strict:
             check_strict(plain, arguments, where)
-        if arguments is not ArgumentStyle.JSON:  # which says itself what is referred to, and once
+        # A grammar of JSON defines what is referred to itself, and only once.
+        if arguments is not ArgumentStyle.JSON:
             parameters = plain
         followed = follow(parameters, path, is_lenient=not is_strict)
         return Function(
@@ -217,7 +219,7 @@ class ModelProtocol:
         )
 
     def _switches(self, chat: Chat) -> Mapping[str, Any]:
-        """The variables that a template looks at beside messages and tools."""
+        """Returns the template's variables besides messages and tools."""
         return {**self._effort(chat), **chat.template_switches}
 
     def _effort(self, chat: Chat) -> Mapping[str, Any]:
@@ -245,8 +247,8 @@ class ModelProtocol:
 
 
 class OutputFormat:
-    """The dialect of whatever engine a model has, found out once for each. `tool_format` and
-    `chat_format` are as in `Dialect.of`."""
+    """Cache of the `ModelProtocol` of a model's current engine. `tool_format` and `chat_format`
+    are as in `ModelProtocol.of`."""
 
     def __init__(self, tool_format: str | None, chat_format: ChatFormat | None) -> None:
         self._tool_format = tool_format
@@ -256,7 +258,8 @@ class OutputFormat:
         self._dialect: ModelProtocol | None = None
 
     async def of(self, engine: Engine) -> ModelProtocol:
-        """How the model is spoken to; who comes meanwhile waits. Raises as `Dialect.of` does."""
+        """Returns the engine's protocol, created once for concurrent requests. Raises as
+        `ModelProtocol.of`."""
         async with self._finding_out:
             if self._dialect is None or self._engine is not engine:
                 self._dialect = await ModelProtocol.of(engine, self._tool_format, self._chat_format)
@@ -275,7 +278,7 @@ def _alone(grammar: Grammar, *, is_thinking: bool) -> str:
 
 
 def _template_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A tool as models know it: how strictly it is called is not their business."""
+    """Returns a tool for the template, without `strict`, which concerns only the grammar."""
     function = {name: value for name, value in tool["function"].items() if name != "strict"}
     if function.get("parameters") is not None:
         function["parameters"] = without_grammar_pattern(function["parameters"])
