@@ -1,1 +1,1 @@
-"""Other servers that answer: which of them is asked, and what becomes of it when it fails."""
+"""Upstreams: other servers that answer requests; load balancing, health, retries and permits."""

@@ -1,4 +1,4 @@
-"""One request's ways to an answer: who may be asked, who has been, and who is left."""
+"""Attempts of one request: upstreams that may answer it, those tried, and retry decisions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,18 +18,19 @@ __all__ = ["Attempts"]
 
 @dataclass
 class Attempts:
-    """One request's ways: who may answer it, who has been tried."""
+    """State of one request's attempts: the upstreams that may answer it, and those tried."""
 
     asked: UpstreamRequest
     upstreams: list[Upstream]
     due: Due = ANY
     tried: list[str] = field(default_factory=list)
     _is_body_begun: bool = False
-    _only: Upstream | None = None  # who has it already, maybe, and can tell
+    # Upstream that may have got the request, and deduplicates it by its idempotency key.
+    _only: Upstream | None = None
 
     @property
     def names(self) -> Sequence[str]:
-        """Those that may be asked."""
+        """Names of the upstreams that may be tried."""
         return tuple(one.name for one in self._allowed)
 
     @property
@@ -37,20 +38,23 @@ class Attempts:
         return max(one.config.connect_timeout_s for one in self.upstreams)
 
     def wanted(self) -> list[Upstream]:
-        """Those that are well, untried ones alone if there are any. Where all are ill, all are
-        wanted: nobody is worse off by it, unless somebody else can answer."""
+        """Returns the upstreams that are not ejected, only untried ones if there are any.
+
+        If every upstream is ejected, all are returned: an ejected upstream beats a certain 503.
+        Raises `Overloaded` instead if another backend can answer."""
         ones = self._able
         return [one for one in ones if one.name not in self.tried] or ones
 
     def still_wants(self, upstream: Upstream) -> bool:
-        """Whether it is well, or nobody else is."""
+        """Returns True if this upstream is not ejected, or all are."""
         now_s = asyncio.get_running_loop().time()
         return upstream.health.admits(now_s) or not any(
             one.health.admits(now_s) for one in self._allowed
         )
 
     def candidates(self) -> list[Upstream]:
-        """Those of the able ones that have room, untried ones first."""
+        """Returns the upstreams of `wanted` below their concurrency limit; tried ones only if no
+        untried one is."""
         with_room = [one for one in self._able if one.has_room]
         return [one for one in with_room if one.name not in self.tried] or with_room
 
@@ -80,8 +84,8 @@ class Attempts:
         )
 
     def may_go_on(self, error: UpstreamError) -> bool:
-        """Whether the request may be sent again after this failure; who may have it and can tell is
-        the only one to get it then."""
+        """Returns True if the request may be retried after this error. If an upstream may have got
+        it and deduplicates it by its key, only that one gets it again."""
         is_others_turn = self.asked.has_other or error.is_lasting
         if not (self.has_untried if is_others_turn else self._has_more_tries):
             return False
@@ -94,14 +98,14 @@ class Attempts:
         return names_itself(self.asked.headers)
 
     def is_refused(self, relayed: UpstreamAnswer) -> bool:
-        """Whether an answer only says that somebody else should be asked, who is there."""
+        """Returns True for an answer after which another upstream or backend should be tried."""
         if self.asked.has_other:
             return relayed.status in GIVEN_UP
         return relayed.status in REFUSED and self.has_untried
 
     @property
     def has_untried(self) -> bool:
-        """Whether there is one to send it to that has not been asked."""
+        """True if an untried upstream and a further attempt are left."""
         has_another = any(one.name not in self.tried for one in self._allowed)
         return has_another and self._has_more_tries
 

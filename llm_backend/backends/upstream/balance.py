@@ -1,4 +1,4 @@
-"""Which of several upstreams is asked next (pure)."""
+"""Load balancing: weighted least outstanding requests (pure)."""
 
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
@@ -7,7 +7,7 @@ __all__ = ["Balance", "Weighed"]
 
 
 class Weighed(Protocol):
-    """What is balanced over: requests that are out, and how many of them it is worth."""
+    """Target of load balancing: its outstanding requests, and its weight."""
 
     @property
     def name(self) -> str: ...
@@ -21,10 +21,10 @@ Candidate = TypeVar("Candidate", bound=Weighed)
 
 
 class Balance:
-    """Least outstanding requests for its weight; among equals, whose turn it is by weight.
+    """Chooses the fewest outstanding requests per weight; among equals by weighted round-robin.
 
-    Turns are strides: being chosen moves one's next turn back by 1/weight. Who was away returns at
-    the present turn, so that nobody is flooded to make up for it.
+    The round-robin is stride scheduling: each choice adds 1/weight to the target's next turn. A
+    target that was absent continues at the present turn, so that it gets no burst to catch up.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Balance:
         self._now = 0.0
 
     def choose(self, candidates: Iterable[Candidate]) -> Candidate:
-        """The next one; there must be one."""
+        """Returns the next target; `candidates` must not be empty."""
         chosen = min(candidates, key=lambda one: (one.outstanding / one.weight, self._turn(one)))
         self._now = self._turn(chosen)
         self._turns[chosen.name] = self._now + 1 / chosen.weight

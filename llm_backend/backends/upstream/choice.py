@@ -1,4 +1,4 @@
-"""Which upstreams may answer a request (pure)."""
+"""Routing: the upstreams that may answer a model or an operation (pure)."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -7,15 +7,16 @@ from llm_backend.backends.upstream.config import UpstreamConfig
 
 __all__ = ["Choices"]
 
-_NAMES_KEPT = 1024  # clients choose names, and few
+_NAMES_KEPT = 1024  # size of the LRU cache: names come from clients, and few differ
 
 
 class Choices:
     """Upstreams by model and by operation, in the order of the settings.
 
-    A model is asked of those that name it; else of the operation's own; else of those that serve
-    any model. What names no model is asked of the operation's own upstream, else of the first that
-    serves any, else of the first: what one request makes, the next must find there.
+    A model is answered by the upstreams that name it; else by the operation's own upstream; else by
+    those that serve any model. A request without a model goes to the operation's own upstream, else
+    to the first that serves any model, else to the first: always the same one, since later
+    requests must find the objects that it creates.
     """
 
     def __init__(
@@ -27,21 +28,21 @@ class Choices:
         self.for_model = lru_cache(maxsize=_NAMES_KEPT)(self._for_model)
 
     def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
-        """Whether anybody can be asked for this model."""
+        """Returns True if an upstream serves this model."""
         return bool(self.for_model(model, tuple(operation)))
 
     def _for_model(self, model: str, operation: tuple[str, ...]) -> Sequence[str]:
-        """The names of those that may answer for a model; empty where nobody does."""
+        """Returns the names of the upstreams that may answer a model; empty if none."""
         naming = [one.name for one in self._upstreams if one.names(model)]
         own = self._own(operation)
         return naming or ([own] if own else self._any)
 
     def for_operation(self, operation: Sequence[str]) -> list[str]:
-        """The name of the one that answers what names no model."""
+        """Returns the name of the upstream for requests without a model."""
         own = self._own(operation)
         return [own] if own else (self._any or [one.name for one in self._upstreams])[:1]
 
     def _own(self, operation: Sequence[str]) -> str | None:
-        """The upstream of an operation: by its id, else by its tag."""
+        """Returns the upstream of an operation: by its id, else by its tag."""
         found = [self._operations.get(name.lower()) for name in operation]
         return next((name for name in found if name), None)

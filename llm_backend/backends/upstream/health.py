@@ -1,4 +1,4 @@
-"""Whether an upstream is asked, told from how its latest requests ended (pure)."""
+"""Outlier ejection of an upstream, by the results of its latest requests (pure)."""
 
 __all__ = ["Health"]
 
@@ -8,11 +8,11 @@ LONGEST_EJECTION_S = 60.0
 
 
 class Health:
-    """Ejects an upstream that fails again and again, then lets one request at a time probe it.
+    """Ejects an upstream after consecutive failures, then lets one request at a time probe it.
 
-    An answer that has begun ends the ejection, and one that is whole makes the failures before it
-    count no more: who breaks off every answer is ejected too. Each ejection without a whole answer
-    since the last one is twice as long, up to a minute. Every request that `begin` has admitted
+    An answer's beginning ends the ejection, but only a complete answer resets the count of
+    failures: an upstream that breaks off every answer is ejected, too. Each ejection without a
+    complete answer since the last one is twice as long, up to a minute. Each request after `begin`
     ends with one of `succeeded`, `failed` and `left`.
     """
 
@@ -24,41 +24,41 @@ class Health:
 
     @property
     def is_ejected(self) -> bool:
-        """Whether it has failed too often and not answered since."""
+        """True after `FAILURES` consecutive failures, until an answer begins."""
         return self._failures >= FAILURES
 
     def is_able(self, now_s: float) -> bool:
-        """Whether it can be expected to answer: it is well, or its ejection is over."""
+        """Returns True if the upstream is not ejected, or its ejection time is over."""
         return not self.is_ejected or now_s >= self._ejected_until
 
     def admits(self, now_s: float) -> bool:
-        """Whether a request may be sent: it is well, or it is time for a probe."""
+        """Returns True if a request may be sent: not ejected, or it would be the probe."""
         return not self.is_ejected or (not self._is_probed and self.is_able(now_s))
 
     def begin(self) -> None:
-        """A request is sent; while the upstream is ejected, it is the probe."""
+        """Records that a request is sent; it is the probe if the upstream is ejected."""
         self._is_probed = self.is_ejected
 
     def answers(self) -> None:
-        """An answer has begun; how it ends is still to be told."""
+        """Records that an answer has begun; its end is recorded later."""
         self._failures = min(self._failures, FAILURES - 1)
         self._is_probed = False
 
     def succeeded(self) -> None:
-        """An answer came, whole."""
+        """Records a complete answer."""
         self._failures = 0
         self._ejection_s = EJECTION_S
         self._is_probed = False
 
     def failed(self, now_s: float) -> None:
-        """None came, or none to its end, or one that says that the upstream is down."""
+        """Records a failure: no answer, an incomplete one, or a status of `retry.DOWN`."""
         self._failures += 1
         self._is_probed = False
         if not self.is_ejected or now_s < self._ejected_until:
-            return  # requests that were out when it was ejected say nothing new
+            return  # a request that was outstanding at the ejection does not prolong it
         self._ejected_until = now_s + self._ejection_s
         self._ejection_s = min(2 * self._ejection_s, LONGEST_EJECTION_S)
 
     def left(self) -> None:
-        """The client left before it could be told."""
+        """Records a request that was cancelled before its result was known."""
         self._is_probed = False

@@ -1,4 +1,4 @@
-"""An upstream's models as it lists them, asked for once in a while."""
+"""Cached list of an upstream's models."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -18,7 +18,7 @@ _FAILURE_KEPT_S = 2.0
 
 
 class ModelList:
-    """What `fetch` gives, at most `kept_s` old; one request however many ask."""
+    """Cache of the result of `fetch`, at most `kept_s` old; concurrent callers share one fetch."""
 
     def __init__(self, fetch: Callable[[], Coroutine[Any, Any, Models]], kept_s: float) -> None:
         self._fetch = fetch
@@ -27,7 +27,7 @@ class ModelList:
         self._until = 0.0
 
     async def models(self) -> Models:
-        """Raises what `fetch` raises; a failure is remembered for two seconds."""
+        """Returns the list. Raises as `fetch`; a failure is cached for two seconds."""
         now = asyncio.get_running_loop().time()
         if self._models is None or (self._models.done() and now >= self._until):
             self._models = asyncio.create_task(self._fetch())
@@ -35,7 +35,7 @@ class ModelList:
         return await asyncio.shield(self._models)
 
     def close(self) -> None:
-        """Nobody asks any more."""
+        """Cancels a running fetch."""
         if self._models is not None:
             self._models.cancel()
 
@@ -46,7 +46,7 @@ class ModelList:
 
 
 async def read_list(answer: UpstreamAnswer) -> bytes:
-    """The bytes of a list, no more of them than a list may have."""
+    """Reads the body of a list, up to a limit of bytes."""
     held = bytearray()
     try:
         async for piece in answer.body:
@@ -59,7 +59,7 @@ async def read_list(answer: UpstreamAnswer) -> bytes:
 
 
 def models_in(status: int, body: bytes) -> Models:
-    """The models of a list that was answered. Raises `UpstreamFailed` if it is none."""
+    """Parses a list of models. Raises `UpstreamFailed` if it is invalid."""
     try:
         listed = orjson.loads(body) if status == 200 else None
     except orjson.JSONDecodeError:

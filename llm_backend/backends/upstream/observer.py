@@ -1,4 +1,4 @@
-"""Who is told how an upstream is doing."""
+"""Upstream observer: callbacks for the metrics of an upstream."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ __all__ = ["UpstreamObserver"]
 
 
 def _ignore(_number: float = 0) -> None:
-    """Nobody wants to know."""
+    """Default callback, which ignores the number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamObserver:
-    """Is told by how many the requests that are out become more or fewer, that one has failed, and
-    1 or 0 when the upstream is asked again or for a while not."""
+    """Callbacks: change of the number of outstanding requests, a failed request, and 1 or 0 when
+    the upstream returns from or enters an ejection."""
 
     outstanding: Callable[[float], None] = _ignore
     failed: Callable[[], None] = _ignore

@@ -1,4 +1,4 @@
-"""Who waits until an upstream has room: callers take turns, however many requests each has sent."""
+"""Permit queue: requests that wait for a permit of an upstream, fair between callers."""
 
 import asyncio
 from collections import deque
@@ -10,13 +10,13 @@ from llm_backend.errors import Overloaded
 
 __all__ = ["RETRY_AFTER_S", "PermitQueue", "busy"]
 
-WAITING_MOST = 1000  # each holds a connection and a body
-LOOK_AGAIN_S = 0.25  # while somebody waits: an upstream's ejection ends without a word
+WAITING_MOST = 1000  # each keeps a connection and a body in memory
+LOOK_AGAIN_S = 0.25  # polling while requests wait: the end of an ejection has no event
 RETRY_AFTER_S = 1.0
 
 
 class PermitCount(Protocol):
-    """What has room: `promised` are its places for those who are about to take them."""
+    """Counter of permits: `promised` are given to requests that have not begun yet."""
 
     promised: int
 
@@ -26,7 +26,7 @@ Place = TypeVar("Place", bound=PermitCount)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Waiter(Generic[Place]):
-    """One request, and the place that it is given."""
+    """One waiting request, and a future of its permit."""
 
     who: str
     among: Hashable
@@ -35,10 +35,10 @@ class _Waiter(Generic[Place]):
 
 
 class PermitQueue(Generic[Place]):
-    """Requests in front of upstreams that are full; `choose` says which of several free ones.
+    """Requests that wait for upstreams at their concurrency limit; `choose` selects a free one.
 
-    A place goes to the caller whose turn it is, and among a caller's own requests to the one that
-    has waited longest. `most` wait; where the line is full, whoever has most in it loses the last.
+    Callers get permits round-robin, and each caller's own requests first in, first out. At most
+    `most` requests wait; if the queue is full, the caller with the most requests loses its last.
     """
 
     def __init__(
@@ -46,21 +46,22 @@ class PermitQueue(Generic[Place]):
     ) -> None:
         self._choose = choose
         self._most = most
-        self._waiting: dict[str, deque[_Waiter[Place]]] = {}  # callers in turn
+        self._waiting: dict[str, deque[_Waiter[Place]]] = {}  # by caller, in round-robin order
         self._looking: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of waiting requests."""
         return sum(map(len, self._waiting.values()))
 
     async def place(
         self, who: str, *, among: Hashable, free: Callable[[], Sequence[Place]], within_s: float
     ) -> Place:
-        """One of those that are `free`, as soon as it is this request's turn; whoever waits `among`
-        the same finds the same free. To be taken before anything else is awaited.
+        """Waits for this request's turn and returns one of the upstreams that are `free` then.
 
-        Raises `Overloaded` where that takes longer than `within_s`, and where too many wait.
+        Requests with equal `among` have the same upstreams free. The caller sends its request
+        before it awaits anything else. Raises `Overloaded` after `within_s`, or if the queue is
+        full.
         """
         self._make_way(who)
         given: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
@@ -80,7 +81,7 @@ class PermitQueue(Generic[Place]):
         return place
 
     def let_in(self) -> None:
-        """There may be room: it is given to those whose turn it is."""
+        """Gives free permits to waiting requests in their turn."""
         while self._waiting and (found := self._next()):
             waiter, place = found
             theirs = self._waiting.pop(waiter.who)
@@ -102,7 +103,7 @@ class PermitQueue(Generic[Place]):
         return None
 
     def _give_up(self, waiter: _Waiter[Place]) -> None:
-        """The request waits no more. A place that it was given meanwhile goes to the next."""
+        """Removes a waiting request. A permit given meanwhile goes to the next request."""
         theirs = self._waiting.get(waiter.who)
         if theirs and waiter in theirs:
             theirs.remove(waiter)
@@ -137,6 +138,6 @@ class PermitQueue(Generic[Place]):
 
 
 def busy() -> Overloaded:
-    """The error of who gets no place."""
+    """Returns the error of a request without a permit."""
     message = "Every upstream that could answer is busy; try again."
     return Overloaded(message, retry_after_s=RETRY_AFTER_S)

@@ -1,4 +1,4 @@
-"""All upstreams: one that can answer is found, asked, and given up for another where it fails."""
+"""Upstream pool: routing, load balancing, and retries at other upstreams after failures."""
 
 import asyncio
 import random
@@ -25,18 +25,19 @@ Answer = TypeVar("Answer")
 
 
 class PermitSharing(Protocol):
-    """Places at upstreams that several processes share."""
+    """Permits that several processes share, as of `PermitClient`."""
 
     async def next(self, attempt: Attempts) -> Upstream: ...
 
 
 class UpstreamPool:
-    """Opened and closed by `async with`, with every upstream in it.
+    """Pool of all upstreams, opened and closed by `async with`.
 
-    A request goes to the least busy of those that may answer it, are well and have room. It goes
-    out again, to another one if there is, where nothing of it was sent, where the answer says that
-    nothing was done, or where sending it twice does no harm; and to the same one, where that knows
-    by its key that it comes again; up to three times.
+    A request goes to the least busy upstream that may answer it, is not ejected and is below its
+    concurrency limit. It is retried, at another upstream if there is one, if nothing of it was
+    sent, if the answer says that nothing was done, or if the method is idempotent. With an
+    idempotency key that the upstream honours it is retried at the same one. There are three
+    attempts at most.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class UpstreamPool:
         shared: PermitSharing | None = None,
         described: Callable[[str], Collection[str]] = lambda _: (),
     ) -> None:
-        """`shared` are the places of several processes; None where this one has all. `described`
-        gives the media types of an operation's good answers."""
+        """`shared` are permits of several processes; None if this is the only process.
+        `described` returns the media types of an operation's successful answers."""
         self._upstreams = {one.name: one for one in upstreams}
         self.choices = Choices([one.config for one in upstreams], operations)
         self._balance = Balance()
@@ -67,9 +68,9 @@ class UpstreamPool:
         await self._stack.aclose()
 
     async def exchange(self, asked: UpstreamRequest) -> UpstreamAnswer:
-        """Sends a request and returns the answer as soon as its headers are there.
+        """Sends a request and returns the answer as soon as its headers have arrived.
 
-        Raises `UpstreamError`, `Overloaded` where all are busy, and what `Upstream.exchange` does.
+        Raises `UpstreamError`, `Overloaded` if all upstreams are busy, and as `Upstream.exchange`.
         """
         attempt = Attempts(asked, self._may_answer(asked), self._due(asked))
         while True:
@@ -82,15 +83,15 @@ class UpstreamPool:
             await _pause(attempt)
 
     async def connect(self, asked: UpstreamRequest, protocols: Sequence[str]) -> UpstreamSocket:
-        """Opens a WebSocket; the subprotocols are those to choose from. Raises as `exchange`, and
-        the error of its status where an upstream refuses."""
+        """Opens a WebSocket and offers these subprotocols. Raises as `exchange`, and the error of
+        the status if an upstream refuses the handshake."""
         attempt = Attempts(asked, self._may_answer(asked))
         return await self._sent(attempt, lambda upstream: attempt.connect(upstream, protocols))
 
     async def _sent(
         self, attempt: Attempts, send: Callable[[Upstream], Awaitable[Answer]]
     ) -> Answer:
-        """What the first upstream answers whose failure does not let another be asked."""
+        """Sends a request, and retries while the errors permit it; returns the first answer."""
         while True:
             upstream = await self._next(attempt)
             try:
@@ -101,12 +102,12 @@ class UpstreamPool:
             await _pause(attempt)
 
     def serves(self, model: str, operation: Sequence[str] = ()) -> bool:
-        """Whether one of them can be asked for a model."""
+        """Returns True if an upstream serves this model."""
         return self.choices.serves(model, operation)
 
     def keepers(self, operation: Sequence[str]) -> Sequence[str]:
-        """The names of those that may have kept a response: who answers what names no model first,
-        and none that knows no responses."""
+        """Returns the names of the upstreams with the responses operation, which may store a
+        response. The first one is the upstream for requests without a model."""
         first = self.choices.for_operation(operation)
         names = [*first, *(name for name in self._upstreams if name not in first)]
         return [
@@ -114,25 +115,26 @@ class UpstreamPool:
         ]
 
     def keeps_responses(self, operation: Sequence[str]) -> bool:
-        """Whether who answers what names no model knows responses."""
+        """Returns True if the upstream for requests without a model has the responses operation."""
         names = self.choices.for_operation(operation)
         return all(self._upstreams[name].config.speaks(WireProtocol.RESPONSES) for name in names)
 
     @property
     def are_able(self) -> bool:
-        """Whether one of them can be expected to answer."""
+        """True if at least one upstream is not ejected."""
         now_s = asyncio.get_running_loop().time()
         return any(one.health.is_able(now_s) for one in self._upstreams.values())
 
     def speak(
         self, wire: WireProtocol, model: str, upstream: str | None, operation: Sequence[str]
     ) -> bool:
-        """Whether one of those that may answer for a model can be asked so."""
+        """Returns True if an upstream that may answer the model speaks this wire protocol."""
         named = [upstream] if upstream else self.choices.for_model(model, tuple(operation))
         return any(self._upstreams[name].config.speaks(wire) for name in named)
 
     async def models(self) -> list[Mapping[str, Any]]:
-        """The models of all upstreams, the first of a name; one that is down hides only its own."""
+        """Lists the models of all upstreams, without duplicate names. A failed upstream's models
+        are missing."""
         lists = await asyncio.gather(*(_models_of(one) for one in self._upstreams.values()))
         found: dict[str, Mapping[str, Any]] = {}
         for listed in lists:
@@ -153,14 +155,14 @@ class UpstreamPool:
 
     def _due(self, asked: UpstreamRequest) -> Due:
         if asked.wire is not None:
-            return EVENTS_OR_JSON  # it is another operation than the client's
+            return EVENTS_OR_JSON  # the bridge sends another operation than the client's
         if not asked.operation:
             return ANY
         operation_id = asked.operation[0]
         return due_of(operation_id, self._described(operation_id), streams=asked.streams)
 
     async def _next(self, attempt: Attempts) -> Upstream:
-        """The upstream to ask, as soon as one has room; raises `Overloaded` where none gets any."""
+        """Waits for an upstream below its concurrency limit. Raises `Overloaded`."""
         if self._shared is not None:
             return await self._shared.next(attempt)
         if free := attempt.candidates():

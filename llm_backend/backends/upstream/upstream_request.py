@@ -1,4 +1,4 @@
-"""What is asked of the upstreams."""
+"""Request to the upstream pool, before an upstream is chosen."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ Body = bytes | AsyncIterator[bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamRequest:
-    """One request on its way to an upstream: `operation` is its id and tag, `model` what the
-    upstream is to hear, `upstream` the one that a route names, `wire` what is spoken where that is
-    not the operation's. `streams` is whether events are asked for, None where that is not known.
-    `has_other` where somebody else answers if nobody here can. `who` asks:
-    those who wait take turns. `on_left` is called where it is cancelled and an upstream has it.
+    """One request to the upstreams. `operation` is its id and tag, `model` the model's name at the
+    upstream, `upstream` the one that a route names, `wire` the wire protocol if it differs from the
+    operation's. `streams`: events are requested (None: unknown). `has_other`: another backend
+    answers if no upstream can. `who` is the caller, for fair waiting. `on_left` is called if the
+    request is cancelled after an upstream has got it.
     """
 
     method: str

@@ -1,1 +1,1 @@
-"""How many requests an upstream gets at once from several processes, as if they were one."""
+"""Permits: a concurrency limit per upstream that holds for several processes together."""

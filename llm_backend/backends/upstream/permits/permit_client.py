@@ -1,4 +1,4 @@
-"""The places at upstreams that one of several processes has, and how it comes by more."""
+"""Permit client: permits for upstreams that one process holds, acquires and releases."""
 
 import asyncio
 import contextlib
@@ -32,14 +32,16 @@ __all__ = ["PermitClient"]
 
 log = logging.getLogger(__name__)
 
-RECALL_S = 0.1  # in which others give back what they do not need, for who would go elsewhere
+# How long a request waits for a permit if another backend could answer it: time in which other
+# processes release unused permits.
+RECALL_S = 0.1
 
 
 class PermitClient:
-    """Places at these upstreams, of which another process is the keeper.
+    """Client of a `PermitServer`: permits of this process for these upstreams.
 
-    Where all upstreams that may answer a request have a spare place here, it is taken; else the
-    keeper is asked, who knows what all processes have.
+    If this process has a spare permit for each upstream that may answer a request, one of them is
+    used. Otherwise a permit is acquired from the server, which knows the load of all processes.
     """
 
     def __init__(
@@ -65,8 +67,8 @@ class PermitClient:
     async def opened(
         cls, folder: Path, upstreams: Sequence[Upstream], on_cut_off: Callable[[], None]
     ) -> AsyncIterator[Self]:
-        """Over a connection to the keeper in `folder`; `on_cut_off` is called where that does not
-        know this process any more. Raises `OSError`."""
+        """Connects to the server's socket in `folder`; `on_cut_off` is called when the connection
+        is lost. Raises `OSError`."""
         reader, writer = await asyncio.open_unix_connection(folder / PLACES)
         places = cls(upstreams, reader, writer)
         reading = asyncio.create_task(places._read(on_cut_off))
@@ -77,8 +79,8 @@ class PermitClient:
             writer.close()
 
     async def next(self, attempt: Attempts) -> Upstream:
-        """The upstream to ask, as soon as there is a place: to be asked before anything else is
-        awaited. Raises `Overloaded`."""
+        """Waits for a permit and returns its upstream; the caller sends the request before it
+        awaits anything else. Raises `Overloaded`."""
         now_s = asyncio.get_running_loop().time
         until_s = now_s() + (RECALL_S if attempt.asked.has_other else attempt.longest_wait_s)
         while True:
@@ -89,7 +91,7 @@ class PermitClient:
             upstream = await self._given(attempt.asked.who, names, max(0.0, until_s - now_s()))
             if attempt.still_wants(upstream):
                 return upstream
-            self._settle(upstream)  # it has fallen ill meanwhile
+            self._settle(upstream)  # it was ejected meanwhile
 
     async def _given(self, who: str, among: list[str], within_s: float) -> Upstream:
         if self._server_is_gone:
@@ -109,7 +111,7 @@ class PermitClient:
         return upstream
 
     def _give_up(self, number: int, given: asyncio.Future[Upstream]) -> None:
-        """The request waits no more. A place that it was given meanwhile is spare."""
+        """Cancels a waiting request. A permit granted meanwhile becomes spare."""
         if not given.done() or given.cancelled():
             self._tell(AcquireCancelled(number=number))
         elif given.exception() is None:
@@ -118,7 +120,7 @@ class PermitClient:
             self._settle(upstream)
 
     async def _read(self, on_cut_off: Callable[[], None]) -> None:
-        with contextlib.suppress(OSError):  # the keeper was killed
+        with contextlib.suppress(OSError):  # the server was killed
             while (received := await self._reader.readline()).endswith(b"\n"):
                 self._take(received)
         self._server_is_gone = True
@@ -144,15 +146,15 @@ class PermitClient:
     def _have(self, number: int, upstream: Upstream, count: int) -> None:
         upstream.places += count
         given = self._asking.get(number)
-        if given is None or given.done():  # it has left
+        if given is None or given.done():  # the request was cancelled
             self._settle(upstream)
             return
         upstream.promised += 1
         given.set_result(upstream)
 
     def _settle(self, upstream: Upstream) -> None:
-        """Gives back what is not needed: all of it where it is scarce, else what is beyond a
-        block, once that is as much again."""
+        """Releases spare permits: all if permits are scarce; otherwise those beyond one block, once
+        there are more than two blocks."""
         spare = upstream.places - upstream.outstanding - upstream.promised
         block = 0 if upstream.name in self._scarce else upstream.config.concurrency // BLOCKS
         if spare > 2 * block:
@@ -160,12 +162,12 @@ class PermitClient:
             self._tell(ReleasePermit(upstream=upstream.name, count=spare - block))
 
     def _tell(self, message: FromTaker) -> None:
-        """Without waiting until it is read; who leaves too much unread is stuck, and is left."""
+        """Sends a message without waiting; disconnects from a server with too many unread bytes."""
         if self._writer.is_closing():
             return
         unread = self._writer.transport.get_write_buffer_size()
         if unread > UNREAD_BYTES:
             log.error("places_keeper_stuck", extra={"unread_bytes": unread})
-            self._writer.transport.abort()  # which ends the reading
+            self._writer.transport.abort()  # which ends the read loop
             return
         self._writer.write(line(message))

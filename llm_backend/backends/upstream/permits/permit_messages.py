@@ -1,5 +1,4 @@
-"""What the keeper of the places at upstreams and the processes that take them say to each other:
-lines of JSON."""
+"""Messages between the permit server and its clients: lines of JSON."""
 
 from pathlib import Path
 
@@ -28,7 +27,8 @@ class _PermitMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AcquirePermit(_PermitMessage, frozen=True, kw_only=True):
-    """A request of this caller's needs a place at one of these, within so many seconds."""
+    """Requests a permit for one of the upstreams `among`, for a request of caller `who`, within
+    `within_s` seconds."""
 
     number: int
     who: str
@@ -37,20 +37,20 @@ class AcquirePermit(_PermitMessage, frozen=True, kw_only=True):
 
 
 class AcquireCancelled(_PermitMessage, frozen=True, kw_only=True):
-    """That request needs it no more."""
+    """Cancels the `AcquirePermit` with this number."""
 
     number: int
 
 
 class ReleasePermit(_PermitMessage, frozen=True, kw_only=True):
-    """So many places at an upstream are given back."""
+    """Releases `count` permits for an upstream."""
 
     upstream: str
     count: int
 
 
 class PermitGranted(_PermitMessage, frozen=True, kw_only=True):
-    """So many places at this upstream: one for the request, the others for those that follow."""
+    """Grants `count` permits for an upstream: one for the request, the others for later ones."""
 
     number: int
     upstream: str
@@ -58,13 +58,13 @@ class PermitGranted(_PermitMessage, frozen=True, kw_only=True):
 
 
 class PermitTimeout(_PermitMessage, frozen=True, kw_only=True):
-    """There was none in time."""
+    """No permit became free in time."""
 
     number: int
 
 
 class PermitsScarce(_PermitMessage, frozen=True, kw_only=True):
-    """Somebody waits for places at these upstreams, and at no others: none are kept for later."""
+    """The upstreams for which requests wait: clients release all spare permits for these."""
 
     upstreams: list[str]
 
@@ -77,5 +77,5 @@ from_server = msgspec.json.Decoder(FromKeeper).decode
 
 
 def line(message: FromTaker | FromKeeper) -> bytes:
-    """A message as it is sent."""
+    """Encodes a message as one line of JSON."""
     return msgspec.json.encode(message) + b"\n"

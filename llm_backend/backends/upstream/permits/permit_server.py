@@ -1,4 +1,4 @@
-"""The places at all upstreams, in the process that the others have been started by."""
+"""Permit server: grants permits for all upstreams, in the parent process of its clients."""
 
 import asyncio
 import contextlib
@@ -30,16 +30,16 @@ __all__ = ["BLOCKS", "UNREAD_BYTES", "PermitServer"]
 
 log = logging.getLogger(__name__)
 
-BLOCKS = 20  # that an upstream's places are given in while there are many
-UNREAD_BYTES = 1 << 20  # some 10,000 messages wait only for a process that is stuck
+BLOCKS = 20  # a block, granted at once while many permits are free, is 1/20 of the concurrency
+UNREAD_BYTES = 1 << 20  # some 10,000 messages: only a stuck process leaves so many unread
 
 
 class PermitServer:
-    """Gives places to the processes that connect in `folder`, each upstream's as many as its
-    `concurrency`. Callers of all processes take turns, as they do in one `Line`.
+    """Grants permits to the processes that connect in `folder`, `concurrency` per upstream.
+    Callers of all processes take turns, as in one `PermitQueue`.
 
-    While more than half of them are free a process gets a block at once and need not ask for each;
-    as long as anybody waits nothing is given beyond need, and what is not needed comes back.
+    While more than half of an upstream's permits are free, a process gets a block of them at once.
+    While requests wait for an upstream, permits are granted one by one, and spare ones released.
     """
 
     def __init__(self, folder: Path, upstreams: Sequence[UpstreamConfig]) -> None:
@@ -47,7 +47,7 @@ class PermitServer:
         self._places = {one.name: _UpstreamPermits(one) for one in upstreams}
         self._balance = Balance()
         self._line: PermitQueue[_UpstreamPermits] = PermitQueue(self._balance.choose)
-        self._waiting: Counter[str] = Counter()  # asks, by the upstreams that they are among
+        self._waiting: Counter[str] = Counter()  # waiting requests, by upstream
         self._sessions: set[_PermitClientSession] = set()
         self._manager_client: set[asyncio.Task[None]] = set()
 
@@ -69,8 +69,9 @@ class PermitServer:
     async def _serve(self, reader: asyncio.StreamReader, session: "_PermitClientSession") -> None:
         self._sessions.add(session)
         try:
-            with contextlib.suppress(OSError):  # it was killed
-                while (received := await reader.readline()).endswith(b"\n"):  # half a line is none
+            with contextlib.suppress(OSError):  # the client was killed
+                # A line without its end was cut off by the client's death.
+                while (received := await reader.readline()).endswith(b"\n"):
                     self._take(session, from_client(received))
         finally:
             self._sessions.discard(session)
@@ -136,7 +137,7 @@ class PermitServer:
 
 
 class _UpstreamPermits:
-    """Those of one upstream: `outstanding` have been given, `promised` are about to be."""
+    """Permits of one upstream: `outstanding` are granted, `promised` are about to be."""
 
     def __init__(self, config: UpstreamConfig) -> None:
         self.name = config.name
@@ -151,7 +152,7 @@ class _UpstreamPermits:
 
     @property
     def spare(self) -> int:
-        """How many may be given beyond the one that is needed."""
+        """Number of permits that may be granted beyond the one requested."""
         return self._most // BLOCKS if self._left > self._most // 2 else 0
 
     @property
@@ -160,7 +161,7 @@ class _UpstreamPermits:
 
 
 class _PermitClientSession:
-    """One process, as the keeper sees it."""
+    """The server's side of one connected client process."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.given: Counter[str] = Counter()
@@ -168,18 +169,18 @@ class _PermitClientSession:
         self._writer = writer
 
     def tell(self, message: FromKeeper) -> None:
-        """Without waiting until it is read; who leaves too much unread is cut off."""
+        """Sends a message without waiting; disconnects a client with too many unread bytes."""
         if self._writer.is_closing():
             return
         unread = self._writer.transport.get_write_buffer_size()
         if unread > UNREAD_BYTES:
             log.error("api_process_cut_off", extra={"unread_bytes": unread})
-            self._writer.transport.abort()  # which ends its reading
+            self._writer.transport.abort()  # which ends the read loop
             return
         self._writer.write(line(message))
 
     def close(self) -> None:
-        """It has gone: nobody waits for what it asked."""
+        """Ends the session: cancels the client's waiting requests."""
         for task in self.asking.values():
             task.cancel()
         self._writer.close()
