@@ -1,6 +1,6 @@
-"""Kinds of answer that an operation's document lets an upstream give, told by their bytes (pure).
+"""Validation of an upstream's answer: JSON or events as the operation's document says (pure).
 
-A body is told by how it begins and not by its `Content-Type`, which many servers get wrong.
+The kind is detected from the body's beginning, not from `Content-Type`, which is often wrong.
 """
 
 import json
@@ -27,8 +27,8 @@ _MAYBE_TEXT = frozenset({"createTranscription", "createTranslation"})
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """What a good answer may be: `json`, `events` or, with neither, anything that is no page
-    unless `page` lets it be one."""
+    """Kinds of body that a successful answer may have: `json`, `events` or, with neither, anything
+    but an HTML page, which `page` permits."""
 
     json: bool = False
     events: bool = False
@@ -36,11 +36,11 @@ class Due:
 
     @property
     def is_told_by_bytes(self) -> bool:
-        """Whether an answer's bytes tell that it is none."""
+        """True if the kind is validated by the body's bytes."""
         return self.json or self.events
 
     def has_body(self, method: str, status: int) -> bool:
-        """Whether an answer with this status has to have one that is looked at."""
+        """Returns True if an answer with this status must have a body, which is validated."""
         is_good = 200 <= status < 300 and method != "HEAD"
         return is_good and not (method == "DELETE" and status == _NO_CONTENT)
 
@@ -51,8 +51,8 @@ EVENTS_OR_JSON = Due(json=True, events=True)
 
 
 def due_of(operation_id: str, described: Collection[str], *, streams: bool | None) -> Due:
-    """What the document's media types of an operation's good answers let one be. `streams` is
-    whether events were asked for; None where that is not known."""
+    """Returns the kinds that the document's media types of successful answers permit. `streams`:
+    events were requested; None: unknown."""
     if not described or not {_PAGE, "*/*"}.isdisjoint(described):
         return ANY
     is_json = _JSON in described and operation_id not in _MAYBE_TEXT
@@ -62,11 +62,11 @@ def due_of(operation_id: str, described: Collection[str], *, streams: bool | Non
 
 
 class _Seen(Enum):
-    """What is known of a body so far."""
+    """State of a body's validation."""
 
-    UNKNOWN = auto()  # nothing but blanks has come
-    JSON = auto()  # it began so; whether it is can be said at its end
-    PASSES = auto()  # an answer, or too long to be held until its end
+    UNKNOWN = auto()  # only blanks so far
+    JSON = auto()  # begins like JSON; validated at its end
+    PASSES = auto()  # valid, or too long to be held until its end
 
 
 class _Text:
@@ -89,8 +89,8 @@ class _Text:
 
 
 class Held:
-    """The pieces of a body until they are told to be an answer: at most `limit_bytes` and a piece
-    of them, and about as much of what they are without their content coding."""
+    """Pieces of a body, held until they are validated: at most `limit_bytes` and one piece, and
+    about as much decompressed."""
 
     def __init__(self, due: Due, *, coding: bytes | None, limit_bytes: int) -> None:
         self._due = due
@@ -102,7 +102,7 @@ class Held:
         self._seen = _Seen.PASSES if self._read is None else _Seen.UNKNOWN
 
     def take(self, piece: bytes) -> None:
-        """Takes the next bytes; raises `UpstreamFailed` where they begin no answer."""
+        """Adds the next bytes. Raises `UpstreamFailed` if they begin no valid answer."""
         self.pieces.append(piece)
         self._held_bytes += len(piece)
         if self._read is not None:
@@ -116,11 +116,11 @@ class Held:
 
     @property
     def passes(self) -> bool:
-        """Whether nothing more of it is looked at."""
+        """True if no more bytes need validation."""
         return self._seen is _Seen.PASSES
 
     def end(self) -> None:
-        """The body is whole; raises `UpstreamFailed` where it is no answer."""
+        """Validates the complete body. Raises `UpstreamFailed`."""
         if self.passes:
             return
         if not self._text.start:
@@ -142,8 +142,8 @@ class Held:
 
 
 def no_answer(said: str) -> UpstreamFailed:
-    """The error for an upstream whose good status comes with no answer: it is taken for one that
-    has not done anything, so that another may be asked."""
+    """Returns the error for a successful status with an invalid body. The request counts as not
+    processed, so that another upstream may be tried."""
     failed = UpstreamFailed(
         f"The upstream answered with {said} where JSON was due; its base URL may be that of "
         "something else."
@@ -161,11 +161,11 @@ def _is_json(text: bytearray) -> bool:
 
 
 def _is_sloppy_json(text: bytearray) -> bool:
-    """Whether Python's own reader takes it, as its clients do: `NaN`, half of a surrogate pair."""
+    """Returns True if Python's `json` accepts it, as its clients do: `NaN`, a lone surrogate."""
     try:
         json.loads(text)
     except ValueError:
         return False
     except RecursionError:
-        return True  # too deep to be told
+        return True  # nested too deep to be validated
     return True

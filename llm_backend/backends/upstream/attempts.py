@@ -53,8 +53,8 @@ class Attempts:
         )
 
     def candidates(self) -> list[Upstream]:
-        """Returns the upstreams of `wanted` below their concurrency limit; tried ones only if no
-        untried one is."""
+        """Returns the upstreams below their concurrency limit that are not ejected (or all are),
+        only untried ones if there are any."""
         with_room = [one for one in self._able if one.has_room]
         return [one for one in with_room if one.name not in self.tried] or with_room
 

@@ -1,4 +1,4 @@
-"""Azure's way to be asked: deployments in the path, an API version in the query (pure)."""
+"""Azure's URLs: deployments in the path, an API version in the query (pure)."""
 
 __all__ = ["azure_path", "azure_query"]
 
@@ -14,7 +14,7 @@ _DEPLOYED = (
 
 
 def azure_path(path: str, deployment: str | None) -> str:
-    """OpenAI's path, percent-encoded and without `/v1`, as Azure's."""
+    """Converts OpenAI's path, percent-encoded and without `/v1`, to Azure's."""
     is_deployed = any(path == one or (one[-1] == "/" and path.startswith(one)) for one in _DEPLOYED)
     if not is_deployed or deployment is None:
         return f"/openai{path}"
@@ -22,7 +22,7 @@ def azure_path(path: str, deployment: str | None) -> str:
 
 
 def azure_query(query: str, api_version: str | None) -> str:
-    """The query with the API version, unless the client has chosen one."""
+    """Adds the API version to the query, unless the client has chosen one."""
     given = [word for word in query.split("&") if word]
     if api_version and not any(word.startswith("api-version=") for word in given):
         given.append(f"api-version={api_version}")

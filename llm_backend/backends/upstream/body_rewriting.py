@@ -1,4 +1,4 @@
-"""A request body with another value in one place, every other byte as it was (pure)."""
+"""Rewriting of one value in a JSON request body; all other bytes stay the same (pure)."""
 
 import re
 from collections.abc import Iterator
@@ -7,9 +7,8 @@ import orjson
 
 __all__ = ["rename_model", "with_value"]
 
-# A string, or one of the marks that nest, begin and end values: what lies between is never looked
-# at. JSON escapes a quote inside a string, which may be a picture of many megabytes: nothing of the
-# way through it is remembered.
+# A string, or a structural character; everything between is skipped. The quantifiers are possessive
+# (no backtracking state), since a string may be a picture of many megabytes.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]', re.DOTALL)
 _BLANK = b" \t\r\n"
 
@@ -17,14 +16,13 @@ Place = tuple[int, int]
 
 
 def rename_model(body: bytes, model: str) -> bytes:
-    """The JSON object `body` with this value for every text that is `model` at its top level."""
+    """Replaces each string value of `model` at the top level of the JSON object `body`."""
     places = [place for place in _values_of(body, "model") if body[place[0]] == ord('"')]
     return _replace_values(body, places, orjson.dumps(model))
 
 
 def with_value(body: bytes, key: str, value: str | bool) -> bytes:
-    """The JSON object `body` with this value for every such key at its top level, and with the key
-    where it has none."""
+    """Sets `key` at the top level of the JSON object `body`; replaces every duplicate of it."""
     places = list(_values_of(body, key))
     if places:
         return _replace_values(body, places, orjson.dumps(value))
@@ -43,7 +41,7 @@ def _replace_values(body: bytes, places: list[Place], value: bytes) -> bytes:
 
 
 def _values_of(body: bytes, wanted: str) -> Iterator[Place]:
-    """Where the values stand that a key has in the outermost object."""
+    """Yields the positions of a key's values in the outermost object."""
     depth = 0
     key: bytes | None = None
     start: int | None = None

@@ -1,4 +1,4 @@
-"""What is known of one upstream before it is asked anything (pure)."""
+"""Settings of one upstream (pure)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ _PATTERN = frozenset("*?[")
 
 
 class UpstreamKind(StrEnum):
-    """How an upstream wants to be addressed: OpenAI's paths and bearer token, or Azure's."""
+    """Address and authentication style of an upstream: OpenAI's or Azure's."""
 
     OPENAI = "openai"
     AZURE = "azure"
 
 
 class WireProtocol(StrEnum):
-    """By which operation an upstream's models talk."""
+    """Operation by which an upstream generates: chat completions or responses."""
 
     CHAT = "chat"
     RESPONSES = "responses"
@@ -34,20 +34,20 @@ WIRES = {
     "Compactconversation": WireProtocol.RESPONSES,
     "Getinputtokencounts": WireProtocol.RESPONSES,
 }
-"""What the operations speak that an upstream may not know; all others are asked as they are."""
+"""Wire protocols of the operations that an upstream may lack; all others are relayed unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamConfig:
-    """One upstream. `models` are names or shell patterns; without any it serves every name.
+    """Settings of one upstream. `models` are names or shell patterns; if empty it serves any model.
 
-    `connect_timeout_s` is for a connection, `first_byte_timeout_s` (`idle_timeout_s` where None)
-    from then to the answer's headers, `idle_timeout_s` between two pieces of the answer, and
-    `total_timeout_s`, if given, for all of it. `concurrency` requests are out at most. One that
-    `honours_idempotency_key` does a request with such a key once, however often it comes.
-    Up to `check_bytes` of a JSON answer are held until it is whole.
-    `pass_headers` are names or shell patterns of headers that pass beside the listed ones. Raises
-    `ValueError`, one sentence, for a base URL that is none and for a header that never passes.
+    `connect_timeout_s` limits connecting, `first_byte_timeout_s` (None: `idle_timeout_s`) the time
+    from then to the answer's headers, `idle_timeout_s` the gap between two pieces of the answer,
+    and `total_timeout_s`, if given, all of it. `concurrency` limits outstanding requests.
+    `honours_idempotency_key`: the upstream processes a request with such a key only once.
+    Up to `check_bytes` of a JSON answer are held for validation. `pass_headers` are names or shell
+    patterns of headers passed besides the allow list. Raises `ValueError`, one sentence, for an
+    invalid base URL and for a header that never passes.
     """
 
     name: str = "upstream"
@@ -79,27 +79,27 @@ class UpstreamConfig:
 
     @property
     def serves_any(self) -> bool:
-        """Whether it is asked for every model that no other upstream names."""
+        """True if it serves every model that no other upstream names."""
         return not self.models
 
     @property
     def lists_models(self) -> bool:
-        """Whether it can be asked which models it has; Azure lists what could be deployed."""
+        """True if its list of models is usable; Azure lists models that could be deployed."""
         return self.kind is UpstreamKind.OPENAI
 
     @property
     def named_models(self) -> list[str]:
-        """The models that are named in full, not by a pattern."""
+        """Models that are named in full, not by a pattern."""
         return [model for model in self.models if not _PATTERN & set(model)]
 
     def speaks(self, wire: WireProtocol | None) -> bool:
-        """Whether it can be asked so."""
+        """Returns True if it supports this wire protocol (None: any)."""
         return wire is None or self.wire in (wire, WireProtocol.BOTH)
 
     def names(self, model: str) -> bool:
-        """Whether the settings give it this model, by name or pattern."""
+        """Returns True if the settings assign it this model, by name or pattern."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
     def may_list(self, model: str) -> bool:
-        """Whether a model of its own list is offered to clients."""
+        """Returns True if a model of its list is shown to clients."""
         return self.serves_any or self.names(model)

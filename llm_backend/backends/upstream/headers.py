@@ -1,4 +1,4 @@
-"""What a relay carries: which headers go which way, and an answer on its way back (no I/O)."""
+"""Headers of relayed requests and answers, and `UpstreamAnswer` (no I/O)."""
 
 import logging
 import re
@@ -42,12 +42,12 @@ _ANSWERS = answers_headers()
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamAnswer:
-    """An upstream's answer; whoever takes it calls `aclose`, also after an error.
+    """Answer of an upstream; the caller must call `aclose`, also after an error.
 
-    `headers` are those that clients get, names in lower case, order and repeats as sent.
-    `body` gives bytes as they arrive, content coding untouched, and raises `UpstreamFailed` or
-    `UpstreamTimeout` where the answer breaks off. Who reads it and finds that it is no answer calls
-    `blame`: the log has it, and it counts as the upstream's failure.
+    `headers` are those for the client, names in lower case, order and repeats as sent. `body`
+    yields bytes as they arrive, without decoding, and raises `UpstreamFailed` or `UpstreamTimeout`
+    if the answer breaks off. A reader that finds it invalid calls `blame`, which logs it and counts
+    it as a failure of the upstream.
     """
 
     status: int
@@ -58,13 +58,13 @@ class UpstreamAnswer:
     blame: Callable[[UpstreamFailed], None] = lambda _: None
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of a header, named in lower case."""
+        """Returns the first value of a header, named in lower case."""
         return next((value for key, value in self.headers if key == name), None)
 
     async def aclose(self) -> None:
-        """Gives the connection back, or cuts it at once where the body was not read to its end."""
+        """Returns the connection to the pool, or aborts it if the body was not read to its end."""
         self.close()
-        await self.body.aclose()  # else the collector does it, wherever it comes along
+        await self.body.aclose()  # else the garbage collector does it at any time
 
 
 def request_headers(
@@ -74,8 +74,8 @@ def request_headers(
     length: int | None,
     listed: HeaderList = _REQUESTS,
 ) -> list[tuple[str, str]]:
-    """The client's headers as the upstream gets them: the listed ones; in place of any that are
-    named alike, this server's `own`, whose names are in lower case; and the length.
+    """Returns the headers for the upstream: the client's listed ones; this server's `own`, names in
+    lower case, which replace the client's of the same name; and the length.
 
     Raises `InvalidRequest` for a value that is not UTF-8, which the HTTP client cannot send.
     """
@@ -91,8 +91,8 @@ def request_headers(
 def answer_headers(
     headers: Headers, *, status: int, listed: HeaderList = _ANSWERS
 ) -> tuple[tuple[bytes, bytes], ...]:
-    """The upstream's headers as the client gets them: the listed ones, the upstream's request id
-    under a name of its own, and where a new thing is found, if that is told as a path.
+    """Returns the headers for the client: the listed ones, the upstream's request id as
+    `x-upstream-request-id`, and the `Location` of a new object if it is a path.
 
     Raises `UpstreamFailed` for a status or a header that no server could send on.
     """
@@ -118,10 +118,10 @@ def _of_another_name(pairs: Headers, status: int) -> Iterator[tuple[bytes, bytes
 
 
 def observable_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The client's headers for an answer that is to be read beside the stream.
+    """Returns the client's headers for an answer that is also parsed while it is relayed.
 
-    Only codings that cannot be read here (br, zstd) are struck from `Accept-Encoding`: the client
-    gets one that it asked for, byte for byte as the upstream made it, and nothing goes unread.
+    Only codings that cannot be decoded here (br, zstd) are removed from `Accept-Encoding`: the
+    client gets one that it accepts, byte for byte, and every answer can be parsed.
     """
     return [
         (name, _readable(value) if name.lower() == b"accept-encoding" else value)
@@ -130,7 +130,7 @@ def observable_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 def plain(observe: Observe, coding: bytes | None) -> Observe | None:
-    """`observe` for a body with this `Content-Encoding`; None where the coding is not known."""
+    """Wraps `observe` to decode this `Content-Encoding`; returns None for an unknown coding."""
     name = (coding or b"identity").strip().lower()
     if name == b"identity":
         return observe
@@ -141,7 +141,7 @@ def plain(observe: Observe, coding: bytes | None) -> Observe | None:
 
 
 class _Inflating:
-    """Inflates gzip, zlib or bare deflate in pieces of bounded size; stops at what is neither."""
+    """Inflates gzip, zlib or raw deflate in pieces of bounded size; stops at invalid data."""
 
     def __init__(self, observe: Observe) -> None:
         self._observe = observe

@@ -1,7 +1,7 @@
-"""Allow lists of the headers that pass between clients and upstreams (pure).
+"""Allow lists of headers that pass between clients and upstreams (pure).
 
-What is not listed stays between two neighbours: a client's credentials and what its browser says of
-its user are this server's; cookies, names and rules of an upstream's site are no rules of this one.
+Unlisted headers do not pass: a client's credentials and its browser's data about the user are for
+this server only; cookies, names and policies of an upstream's site do not apply to this one.
 """
 
 import re
@@ -15,7 +15,7 @@ _OF_REQUESTS = frozenset(
     {
         b"accept",
         b"accept-encoding",
-        b"content-encoding",  # of a body that is not JSON, which passes as it is
+        b"content-encoding",  # of a body that is not JSON, which passes undecoded
         b"content-type",
         b"idempotency-key",
         b"if-range",
@@ -24,7 +24,7 @@ _OF_REQUESTS = frozenset(
         b"range",
         b"traceparent",
         b"tracestate",
-        b"user-agent",  # some sites let nothing in without one
+        b"user-agent",  # some sites reject requests without one
         b"x-client-request-id",
         b"x-request-id",
     }
@@ -43,7 +43,7 @@ _OF_ANSWERS = frozenset(
         b"last-modified",
         b"retry-after",
         b"retry-after-ms",
-        b"x-accel-buffering",  # what a proxy in front of this server reads
+        b"x-accel-buffering",  # for a proxy in front of this server
         b"x-should-retry",
     }
 )
@@ -94,7 +94,7 @@ _PAYERS = frozenset({b"openai-organization", b"openai-project"})
 
 @dataclass(frozen=True, kw_only=True)
 class HeaderList:
-    """Names in lower case, beginnings of names, and what the settings of an upstream add."""
+    """Allow list: names in lower case, prefixes of names, and patterns of the settings."""
 
     names: frozenset[bytes]
     prefixes: tuple[bytes, ...] = ()
@@ -102,7 +102,7 @@ class HeaderList:
     dropped: frozenset[bytes] = frozenset()
 
     def passes(self, name: bytes) -> bool:
-        """Whether a header of this name, in lower case, is sent on."""
+        """Returns True if a header of this name, in lower case, passes."""
         if name in self.names:
             return True
         if name in self.dropped:
@@ -116,17 +116,17 @@ class HeaderList:
 
 
 def never_passes(name: bytes) -> bool:
-    """Whether no setting lets a header of this name, in lower case, pass."""
+    """Returns True if no setting can let a header of this name, in lower case, pass."""
     return name in _NEVER or name.startswith(_NEVER_PREFIXES)
 
 
 def requests_headers(added: Iterable[str] = ()) -> HeaderList:
-    """The headers that upstreams get; `added` are names or shell patterns, in any case."""
+    """Returns the allow list of requests; `added` are names or shell patterns, in any case."""
     return HeaderList(names=_OF_REQUESTS, added=_pattern(added))
 
 
 def answers_headers(added: Iterable[str] = ()) -> HeaderList:
-    """The headers that clients get; `added` are names or shell patterns, in any case."""
+    """Returns the allow list of answers; `added` are names or shell patterns, in any case."""
     return HeaderList(
         names=_OF_ANSWERS,
         prefixes=_PREFIXES_OF_ANSWERS,

@@ -121,7 +121,7 @@ class UpstreamPool:
 
     @property
     def are_able(self) -> bool:
-        """True if at least one upstream is not ejected."""
+        """True if an upstream is not ejected, or its ejection time is over."""
         now_s = asyncio.get_running_loop().time()
         return any(one.health.is_able(now_s) for one in self._upstreams.values())
 

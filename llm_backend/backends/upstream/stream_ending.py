@@ -1,4 +1,4 @@
-"""How an answer ends, and how one that breaks off is ended (no I/O)."""
+"""End of an answer: detects it, and writes the error event of a broken stream (no I/O)."""
 
 import re
 from collections.abc import Mapping
@@ -14,11 +14,13 @@ __all__ = ["SentEvents", "StreamEnding"]
 
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _TAIL_BYTES = 32
-_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # at a line's start: no JSON text can look like it
+_DONE = re.compile(
+    rb"[\r\n]data: ?\[DONE\]"
+)  # at a line's start, where no JSON text can contain it
 
 
 class StreamEnding:
-    """Follows an answer's bytes to know where it ends, and how to end one that breaks off.
+    """Tracks an answer's bytes to detect its end, and to end one that breaks off.
 
     `headers` are the answer's, names in lower case.
     """
@@ -38,11 +40,11 @@ class StreamEnding:
 
     @property
     def is_told_by_length(self) -> bool:
-        """Whether nothing can come once it is reached."""
+        """True if `Content-Length` determines the end."""
         return self._missing_bytes is not None
 
     def is_reached_by(self, chunk: bytes) -> bool:
-        """Whether the answer is whole with this chunk, as far as its length or `[DONE]` tell."""
+        """Adds a chunk; returns True if the answer is complete by its length or `[DONE]`."""
         self._tail = _end_of(self._tail, chunk)
         if self._missing_bytes is not None:
             self._missing_bytes -= len(chunk)
@@ -50,7 +52,7 @@ class StreamEnding:
         return self._is_stream and _DONE.search(self._tail[-_TAIL_BYTES:]) is not None
 
     def last_words(self, error: ApiError) -> bytes | None:
-        """The error event that ends a stream of events; None where nothing can be said."""
+        """Returns the error event that ends an event stream; None if none can be sent."""
         if not self._is_stream or not self._can_be_added_to:
             return None
         is_between_events = not self._tail or self._tail.endswith(_EVENT_ENDS)
@@ -58,7 +60,7 @@ class StreamEnding:
 
 
 class SentEvents:
-    """What has been sent of an answer, by the server's messages, for who may have to cut it off."""
+    """Tracks the ASGI messages of an answer, for a caller that may have to abort it."""
 
     def __init__(self) -> None:
         self._headers: Headers | None = None
@@ -67,11 +69,11 @@ class SentEvents:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is a status code already."""
+        """True if the status has been sent."""
         return self._headers is not None
 
     def take(self, message: Mapping[str, Any]) -> None:
-        """Sees the next message."""
+        """Records the next message."""
         if message["type"] == "http.response.start":
             self._headers = message["headers"]
             return
@@ -80,8 +82,8 @@ class SentEvents:
         self._is_over = not message.get("more_body", False)
 
     def last_words(self, error: ApiError) -> bytes | None:
-        """The error event that ends it; None where it has ended, or stays without its end, which
-        tells the client that it is not whole."""
+        """Returns the error event that ends the stream. None if it has ended, or if it is not an
+        event stream: the missing end shows the client that it is incomplete."""
         if self._headers is None or self._is_over:
             return None
         ending = StreamEnding(self._headers)
@@ -90,5 +92,5 @@ class SentEvents:
 
 
 def _end_of(tail: bytes, chunk: bytes) -> bytes:
-    """The last bytes of both, and more where that saves a copy."""
+    """Returns the last bytes of both together, or more if that saves a copy."""
     return chunk if len(chunk) >= _TAIL_BYTES else tail[-_TAIL_BYTES:] + chunk

@@ -1,4 +1,4 @@
-"""What goes out: whole or in pieces, as fast as it is taken."""
+"""Request bodies: sent whole or streamed, with a timeout that restarts at each piece."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,13 +14,15 @@ __all__ = ["PATIENCE", "Body", "BodyTimeout", "data_of", "length_of"]
 Body = bytes | AsyncIterator[bytes]
 
 _PIECE_BYTES = 256 * 1024
-_WHOLE_BYTES = 1024 * 1024  # larger bodies go out in pieces, so that the loop is never held up
+_WHOLE_BYTES = 1024 * 1024  # larger bodies are streamed, so that they do not block the event loop
 
 
 class BodyTimeout:
-    """A deadline for what is asked within its `async with`. It begins with the connection, and
-    again with every piece that the upstream takes: connecting has a deadline of its own, and
-    waiting for the client is free. Raises `TimeoutError`.
+    """Timeout of a request within its `async with`, until the answer's headers.
+
+    It starts when the connection exists, and restarts with every piece of the body that the
+    upstream accepts. Connecting has its own timeout, and waiting for the client has none. Raises
+    `TimeoutError`.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -43,20 +45,20 @@ class BodyTimeout:
 
     @property
     def is_running(self) -> bool:
-        """Whether it is the upstream that is waited for, not a connection and not the client."""
+        """True while waiting for the upstream, not for a connection or the client."""
         return self._deadline.when() is not None
 
     def wait(self) -> None:
-        """There is no connection yet."""
+        """Pauses the timeout."""
         if self.is_running:
             self._reschedule(None)
 
     def begin(self) -> None:
-        """There is one."""
+        """Restarts the timeout."""
         self._reschedule(self._seconds)
 
     async def over(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The pieces, as they are; each one that is taken restarts the deadline."""
+        """Yields the pieces unchanged; each accepted one restarts the timeout."""
         self.wait()
         async for piece in pieces:
             self.begin()
@@ -71,11 +73,11 @@ class BodyTimeout:
 
 
 PATIENCE: ContextVar[BodyTimeout] = ContextVar("patience")
-"""That of what is being asked, for who makes the connection."""
+"""Timeout of the current request, for the connector."""
 
 
 def length_of(body: Body, headers: Headers) -> int | None:
-    """The bytes of the body; None where there is none, or where they are not known before."""
+    """Returns the length of the body in bytes; None if it is empty or unknown."""
     if isinstance(body, bytes):
         return len(body) if body else None
     given = [value for name, value in headers if name.lower() == b"content-length"]
@@ -83,7 +85,7 @@ def length_of(body: Body, headers: Headers) -> int | None:
 
 
 def data_of(body: Body, patience: BodyTimeout) -> bytes | AsyncIterator[bytes] | None:
-    """The body as the HTTP client takes it."""
+    """Returns the body in the form that the HTTP client expects."""
     if not isinstance(body, bytes):
         return patience.over(body)
     return patience.over(_pieces(body)) if len(body) > _WHOLE_BYTES else body or None

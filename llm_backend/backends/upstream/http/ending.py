@@ -1,4 +1,4 @@
-"""How an answer ends: with its connection, or because nobody reads it any more."""
+"""Ends of answers: a lost connection, or an answer that is closed before it was read."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,40 +10,41 @@ __all__ = ["AbortSignal", "cut", "once"]
 
 
 class AbortSignal:
-    """Tells who reads an answer that its connection is gone.
+    """Raises an error in the reader of an answer whose connection is lost.
 
-    The HTTP client does so itself, but not where it closes the connection because of what came:
-    garbage in the middle of a body would leave the reader waiting for ever.
+    The HTTP client does not if it closes the connection itself because of invalid data: a malformed
+    chunk within a body would leave the reader waiting for ever.
     """
 
     def __init__(self) -> None:
         self._read: dict[ResponseHandler, aiohttp.StreamReader] = {}
 
     def watch(self, connection: ResponseHandler, body: aiohttp.StreamReader) -> None:
-        """This body is what is read from the connection now."""
+        """Registers the body that is now read from this connection."""
         closed = connection.closed
         if closed is None:
-            return  # it is gone already, and the client has said so
+            return  # it is closed already, and the HTTP client has raised the error
         if connection not in self._read:
             closed.add_done_callback(lambda done: self._gone(connection, done))
         self._read[connection] = body
 
     def _gone(self, connection: ResponseHandler, closed: asyncio.Future[None]) -> None:
         body = self._read.pop(connection)
-        closed.exception()  # it has been asked for: nobody else does
+        closed.exception()  # marks the error as retrieved
         if not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError("The answer's body is malformed."))
 
 
 def cut(answer: aiohttp.ClientResponse) -> None:
-    """Ends an answer: an unread one loses its connection now, without flushing or farewell."""
+    """Closes an answer. The connection of one not read to its end is aborted at once, without a
+    flush or a TLS shutdown."""
     if answer.connection is not None and answer.connection.transport is not None:
         answer.connection.transport.abort()
     answer.close()
 
 
 def once(close: Callable[[], None]) -> Callable[[], None]:
-    """What closes, however often it is called."""
+    """Returns a function that calls `close` the first time only."""
     is_closed = False
 
     def close_once() -> None:

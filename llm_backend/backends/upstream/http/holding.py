@@ -1,4 +1,4 @@
-"""The beginning of a good answer, read before the answer is passed on."""
+"""Validation of a successful answer's beginning, before the answer is passed on."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ __all__ = ["held"]
 
 
 async def held(answer: aiohttp.ClientResponse, due: Due, *, limit_bytes: int) -> Sequence[bytes]:
-    """The pieces that show that an answer is what is due. Raises `UpstreamFailed` where it is not,
-    and what the HTTP client raises."""
+    """Reads as much of an answer as its validation needs, and returns these pieces. Raises
+    `UpstreamFailed` if it is not of a kind that is due, and the HTTP client's errors."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not due.is_told_by_bytes:
         if kind == "text/html" and not due.page:
             raise no_answer("a page")
         return ()
     if due.events and kind == "text/event-stream" and answer.content_length != 0:
-        return ()  # as soon as its headers are there; that nothing comes is told by its end
+        return ()  # at once, as an event may take long; an empty stream is noticed at its end
     coding = answer.headers.get("content-encoding", "identity").encode()
     holding = Held(due, coding=coding, limit_bytes=limit_bytes)
     if holding.passes:

@@ -1,4 +1,4 @@
-"""How the HTTP client is set up for an upstream, and what is sent of ours."""
+"""Sessions of the HTTP client (aiohttp) for an upstream, and this server's own headers."""
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
@@ -15,13 +15,13 @@ __all__ = ["new_session", "new_socket_session", "own_headers"]
 _NO_AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _HEADER_BYTES = 64 * 1024
 _HEADER_COUNT = 256
-# Below the 5 s after which uvicorn and Node close an idle connection: a request never meets one
-# that is being closed.
+# Below the 5 s after which uvicorn and Node close an idle connection, so that no request is sent
+# on a connection that is being closed.
 _KEEPALIVE_S = 4.0
 
 
 def new_session(config: UpstreamConfig) -> aiohttp.ClientSession:
-    """A pool of connections that sends nothing by itself; whoever asks closes it."""
+    """Creates a connection pool that adds no headers by itself; the caller closes it."""
     connector = _Connector(limit=config.concurrency, keepalive_timeout=_KEEPALIVE_S)
     return _session(config, connector)
 
@@ -29,9 +29,9 @@ def new_session(config: UpstreamConfig) -> aiohttp.ClientSession:
 def new_socket_session(
     config: UpstreamConfig, session: aiohttp.ClientSession
 ) -> aiohttp.ClientSession:
-    """The same for WebSockets, over the connections of `session`. The HTTP client would follow a
-    handshake's redirect, with all headers that the settings name: here it raises
-    `UpstreamFailed`."""
+    """Creates a session for WebSockets that shares the connections of `session`. The HTTP client
+    would follow a redirect of the handshake, with the upstream's credentials: here a redirect
+    raises `UpstreamFailed`."""
     watching = aiohttp.TraceConfig()
     watching.on_request_redirect.append(_refuse_redirect)
     return _session(config, session.connector, owns_connector=False, watching=watching)
@@ -62,7 +62,7 @@ def _session(
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        trust_env=False,  # a proxy or netrc of the environment would change what is sent where
+        trust_env=False,  # a proxy or netrc of the environment would change address or credentials
         skip_auto_headers=_NO_AUTOMATIC_HEADERS,
         max_line_size=_HEADER_BYTES,
         max_field_size=_HEADER_BYTES,
@@ -71,7 +71,7 @@ def _session(
 
 
 def own_headers(config: UpstreamConfig) -> list[tuple[str, str]]:
-    """The headers that the settings give an upstream, its key among them."""
+    """Returns the headers from the upstream's settings, with its API key."""
     own = [(name.lower(), value) for name, value in config.headers]
     if config.api_key is None:
         return own
@@ -81,7 +81,8 @@ def own_headers(config: UpstreamConfig) -> list[tuple[str, str]]:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells who asks for a connection when there is one: the client does so to nobody."""
+    """Connector that starts the request's `BodyTimeout` when the connection exists, for which the
+    HTTP client has no callback."""
 
     async def connect(
         self,

@@ -1,4 +1,4 @@
-"""An upstream's WebSocket."""
+"""WebSocket to an upstream, over aiohttp."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager
@@ -12,8 +12,8 @@ from llm_backend.errors import UpstreamFailed
 
 __all__ = ["Socket", "connect_socket"]
 
-_HEARTBEAT_S = 20.0  # a socket may be silent for long; this is how its death is noticed
-_CLOSING_S = 0.1  # for the upstream's farewell: who has left waits for nothing
+_HEARTBEAT_S = 20.0  # detects a dead connection, as a socket may be silent for long
+_CLOSING_S = 0.1  # wait for the upstream's close frame: the client has closed already
 _MESSAGE_BYTES = 64 * 1024 * 1024
 
 
@@ -23,7 +23,7 @@ async def connect_socket(
     headers: list[tuple[str, str]],
     protocols: Sequence[str],
 ) -> aiohttp.ClientWebSocketResponse[bool]:
-    """The HTTP client's socket; its errors are its own."""
+    """Opens a WebSocket. Raises the HTTP client's own errors."""
     return await session.ws_connect(
         url,
         headers=headers,
@@ -35,7 +35,7 @@ async def connect_socket(
 
 
 class Socket:
-    """An open one, as `UpstreamSocket` says; `ended` is called once, when it is closed."""
+    """Open WebSocket, an `UpstreamSocket`; `ended` is called once, when it is closed."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The one place where the HTTP client's errors become ours; its name stays in the log."""
+"""Translation of the HTTP client's errors to API errors; details are only logged."""
 
 import logging
 from types import TracebackType
@@ -16,12 +16,12 @@ _SEE_OTHER = 303
 
 
 class ErrorTranslation:
-    """Errors of one upstream, which the log names with its address.
+    """Translates and logs errors of one upstream, with its name and address.
 
-    What the HTTP client raises within is raised as `UpstreamFailed` or `UpstreamTimeout`; where it
-    is what a body has raised on its way up, that is raised, which is not the upstream's doing.
-    It holds nothing of what goes on, so that one serves all requests at once: a `with` costs
-    little, and there are some in each of them.
+    The HTTP client's errors within the block are raised as `UpstreamFailed` or `UpstreamTimeout`.
+    An `ApiError` raised by the request's body, which is not the upstream's fault, is raised as it
+    is. Stateless, so that one instance serves all concurrent requests: each enters it a few times,
+    and that is cheap.
     """
 
     def __init__(self, name: str, authority: str) -> None:
@@ -29,7 +29,7 @@ class ErrorTranslation:
         self._authority = authority
 
     def __enter__(self) -> None:
-        """The HTTP client is about to be asked."""
+        """Does nothing: the block begins."""
 
     def __exit__(
         self,
@@ -41,7 +41,7 @@ class ErrorTranslation:
             self._raise(error)
 
     def _raise(self, error: BaseException) -> None:
-        """Raises what this error is here; nothing where it is the same here."""
+        """Raises the translated error; returns if there is none for it."""
         if isinstance(error, TimeoutError):
             raise self.late(error) from error
         if isinstance(error, aiohttp.ClientError | OSError):
@@ -60,48 +60,50 @@ class ErrorTranslation:
         return failed
 
     def tell(self, error: UpstreamFailed) -> None:
-        """What came is no answer."""
+        """Logs an invalid answer."""
         self._log("upstream_failed", error)
 
     def late(self, error: TimeoutError) -> UpstreamTimeout:
-        """The error for a deadline that is over."""
+        """Logs a timeout and returns its API error."""
         self._log("upstream_timeout", error)
         late = UpstreamTimeout("The upstream did not answer in time.")
         late.was_sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
         return late
 
     def _log(self, event: str, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"[:300]  # may hold bytes that the upstream sent
+        reason = f"{type(error).__name__}: {error}"[
+            :300
+        ]  # repr below: it may contain bytes from the upstream
         told = {"upstream": self._name, "address": self._authority, "reason": repr(reason)}
         log.error(event, extra=told)
 
 
 def shut_out(status: int) -> UpstreamFailed:
-    """The error for an upstream that refuses this server: whose key is wrong is not told to the
-    client, who would take it for its own, and nothing that the upstream says of it."""
+    """Returns the error for a 401 or 403 of an upstream, which rejects this server's key. The
+    upstream's body is not passed on: the client would think that its own key is wrong."""
     refused = UpstreamFailed(
         f"The upstream lets this server do nothing (status {status}); the key that you sent is not "
         "the one that it refuses."
     )
-    refused.was_sent, refused.is_lasting = False, True  # it was not acted on
+    refused.was_sent, refused.is_lasting = False, True  # the upstream did nothing
     return refused
 
 
 def redirected(answer: aiohttp.ClientResponse) -> UpstreamFailed:
-    """The error for an upstream that answers from somewhere else; the log has the place, without
-    its query, which may hold what only the upstream's clients may know."""
+    """Returns the error for a redirect. The log shows its location without the query, which may
+    contain secrets of the upstream's clients."""
     failed = _Redirected(
         f"The upstream answered with a redirect (status {answer.status}), and this server follows "
         "none: the backend's base URL must be the address that answers."
     )
     failed.place = _place(answer)
-    failed.was_sent = answer.status == _SEE_OTHER  # which says that it was acted on
+    failed.was_sent = answer.status == _SEE_OTHER  # 303 says that the request was processed
     failed.is_lasting = True
     return failed
 
 
 class _Redirected(UpstreamFailed):
-    """A redirect, and where it leads."""
+    """Error for a redirect, with its location."""
 
     place = ""
 

@@ -1,4 +1,4 @@
-"""One upstream that speaks OpenAI's API: bytes go out and come back as they are."""
+"""Upstream: HTTP client of one server with OpenAI's API; bodies are relayed byte for byte."""
 
 import asyncio
 import logging
@@ -36,15 +36,15 @@ __all__ = ["Upstream"]
 
 log = logging.getLogger(__name__)
 
-_LIST_TIMEOUT_S = 5.0  # who lists models waits for the slowest upstream
+_LIST_TIMEOUT_S = 5.0  # a list of all models waits for the slowest upstream
 
 
 class Upstream:
-    """A connection pool to one base URL with one key; `async with` opens and closes it.
+    """Connection pool to one base URL with one API key; `async with` opens and closes it.
 
-    Sends each request once, but for one case: a GET, PUT or DELETE whose kept connection was
-    closed under it goes out again on a new one (RFC 9110, 9.2.2). Knows how busy it is and, by
-    `health`, how its latest requests ended.
+    Sends each request once, with one exception: a GET, PUT or DELETE on a kept-alive connection
+    that the upstream closes is retried on a new one (RFC 9110, 9.2.2). Counts its outstanding
+    requests, and `health` tracks the results of the latest ones.
     """
 
     def __init__(self, config: UpstreamConfig, watch: UpstreamObserver | None = None) -> None:
@@ -54,8 +54,8 @@ class Upstream:
         self.outstanding = 0
         self._watch = watch or UpstreamObserver()
         self._watch.is_up(1)
-        self.places = config.concurrency  # for requests that are out, or about to be
-        self.promised = 0  # places for those that are about to be sent
+        self.places = config.concurrency  # permits: limit of outstanding and promised requests
+        self.promised = 0  # permits of requests that are about to be sent
         self.on_room: Callable[[], None] = _no_waiter
         self._scheme, self._authority = parts.scheme, parts.netloc
         self._base_path = parts.path.rstrip("/")
@@ -72,17 +72,17 @@ class Upstream:
 
     @property
     def name(self) -> str:
-        """Its name in the settings."""
+        """Name in the settings."""
         return self.config.name
 
     @property
     def weight(self) -> float:
-        """How many requests it is worth."""
+        """Weight in load balancing."""
         return self.config.weight
 
     @property
     def has_room(self) -> bool:
-        """Whether another request may be sent to it."""
+        """True if another request may be sent: the upstream is below its concurrency limit."""
         return self.outstanding + self.promised < self.places
 
     async def __aenter__(self) -> Self:
@@ -107,14 +107,14 @@ class Upstream:
         due: Due = ANY,
         on_left: Callable[[], None] = lambda: None,
     ) -> UpstreamAnswer:
-        """Sends one request and returns the answer as soon as its headers are there, or as it is
-        seen to be what is `due`.
+        """Sends one request and returns the answer when its headers have arrived, or when its
+        beginning has been validated as `due`.
 
-        `path` is percent-encoded and relative to the base URL, `query` the raw query string; a
-        streamed body keeps the `Content-Length` among `headers`, or goes out chunked; `model` is
-        what Azure calls a deployment; `on_left` is called where this is cancelled once it has been
-        sent. Raises `UpstreamFailed`, `UpstreamTimeout`, or
-        `InvalidRequest` for a header that cannot be sent.
+        `path` is percent-encoded and relative to the base URL, `query` the raw query string. A
+        streamed body keeps the `Content-Length` among `headers`, or is sent chunked. `model` is the
+        deployment at Azure. `on_left` is called if this is cancelled after the request was sent.
+        Raises `UpstreamFailed`, `UpstreamTimeout`, or `InvalidRequest` for a header that cannot be
+        sent.
         """
         pairs = list(headers)
         sent = self._headers(pairs, length_of(body, pairs))
@@ -133,7 +133,7 @@ class Upstream:
         return request_headers(headers, own=own, length=length, listed=self._sent_headers)
 
     def _begin(self) -> None:
-        """Counts a request that begins; what it gives has to be closed, what fails is told."""
+        """Counts a request that begins. Its answer must be closed, or its failure recorded."""
         self._count(1)
         self.health.begin()
 
@@ -167,11 +167,13 @@ class Upstream:
                         on_left()
                     raise
         connection = answer.connection
-        if connection is not None and connection.protocol is not None:  # else it is whole already
+        # Without a connection the answer is complete already.
+        if connection is not None and connection.protocol is not None:
             connection.protocol.read_timeout = self._idle_timeout_s
             transport = connection.transport
-            if transport is not None and transport.is_reading():  # else the client is who is slow
-                connection.protocol.start_timeout()  # anew: with the first byte's it runs already
+            # While reading is paused, the client is slow, and the upstream has no timeout.
+            if transport is not None and transport.is_reading():
+                connection.protocol.start_timeout()  # restarts it: the first byte's was running
             self._breaking.watch(connection.protocol, answer.content)
         return answer
 
@@ -196,9 +198,9 @@ class Upstream:
         protocols: Sequence[str],
         model: str | None = None,
     ) -> UpstreamSocket:
-        """Opens a WebSocket; `protocols` are the subprotocols to choose from.
+        """Opens a WebSocket; `protocols` are the subprotocols offered.
 
-        Raises as `exchange` does, and the error of its status where the upstream refuses.
+        Raises as `exchange`, and the error of the status if the upstream refuses the handshake.
         """
         sent = self._headers(headers, None)
         url = self._url(path, query.decode("latin-1"), model)
@@ -226,7 +228,8 @@ class Upstream:
         self.on_room()
 
     def _refused(self, error: aiohttp.WSServerHandshakeError) -> ApiError:
-        """The error of a handshake's status; one that is the client's to mend passes through."""
+        """Returns the error for a handshake's status; 4xx statuses pass to the client, except those
+        that reject this server's key."""
         if error.status in SHUT_OUT:
             return shut_out(error.status)
         if not 400 <= error.status < 500:
@@ -236,16 +239,16 @@ class Upstream:
         return from_status(error.status, message)
 
     async def models(self) -> list[dict[str, Any]]:
-        """The upstream's models, at most `models_ttl_s` old; one request however many ask.
+        """Lists the upstream's models, cached for `models_ttl_s`; concurrent callers share a fetch.
 
-        Raises `UpstreamFailed` or `UpstreamTimeout`; a failure is remembered for two seconds.
+        Raises `UpstreamFailed` or `UpstreamTimeout`; a failure is cached for two seconds.
         """
         return await self._models.models()
 
     async def _held(
         self, answer: aiohttp.ClientResponse, due: Due, on_left: Callable[[], None]
     ) -> Sequence[bytes]:
-        """What had to be read of a good answer to see that it is one."""
+        """Reads and validates the beginning of a successful answer; returns the pieces read."""
         if not due.has_body(answer.method, answer.status):
             return ()
         try:
@@ -355,4 +358,4 @@ class Upstream:
 
 
 def _no_waiter() -> None:
-    """What happens where there is room again."""
+    """Default callback for a free permit: no request waits."""
